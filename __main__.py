@@ -1,0 +1,32 @@
+"""Samokoder and its monitoring, one environment for each stack: `pulumi up -s staging`."""
+
+from __future__ import annotations
+
+import sys
+
+import pulumi
+import pulumi_docker as docker
+
+from stack.mistakes import InvalidSettingsError
+from stack.outputs import outputs, warnings
+from stack.platform import Stack, StackArgs
+from stack.pulumi_config import environment_from_pulumi
+
+try:
+    environment = environment_from_pulumi()
+except InvalidSettingsError as mistakes:
+    pulumi.log.error(str(mistakes))
+    sys.exit(1)
+
+for warning in warnings(environment):
+    pulumi.log.warn(warning)
+
+engine = docker.Provider("engine", host=environment.settings.docker_host)
+stack = Stack(
+    "samokoder",
+    StackArgs(environment=environment),
+    opts=pulumi.ResourceOptions(providers={"docker": engine}),
+)
+
+for name, value in outputs(environment, stack.specs).items():
+    pulumi.export(name, value)

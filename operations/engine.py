@@ -1,0 +1,598 @@
+"""Find a Docker Engine, or bring one up on a Debian or Ubuntu host, and stop only what was started here.
+
+An engine that already answers is always used as it is. One is installed and started only on the local default
+socket, as root, from the host's own package sources; everywhere else the message says what to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import requests.exceptions
+
+Report = Callable[[str], None]
+
+DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
+"""Where Docker's package listens, and so where the product looks and where it starts an engine."""
+
+PROGRESS_SECONDS = 2.0
+"""Nothing stays silent for longer than this."""
+
+PING_TIMEOUT_SECONDS = 20
+"""How long one question to an engine may take before it counts as not answering (an ssh hop needs some)."""
+
+_ERROR_TAIL_LINES = 15
+_MAX_UNIX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes, and the engine adds nothing to ours
+_STAT_START_TIME = 19  # field 22 of /proc/PID/stat, counted from the state that follows the name
+
+# What dockerd may see of the caller's environment: never a passphrase or a token that happens to be set there.
+_DAEMON_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+
+
+class EngineError(Exception):
+    """No engine could be had, or a command failed; the text says what happened and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What the rest of the program needs to know of the engine that it will use."""
+
+    docker_host: str
+    version: str
+    api_version: str
+    started_by_us: bool
+    """True when this product started the engine without systemd, so that it may stop it too."""
+    index_address: str
+    """The registry index that the engine asks for images without a host name; empty where it has none."""
+    registry_mirrors: tuple[str, ...]
+    """Registries that the engine tries before the index."""
+    memory_bytes: int
+    cpus: int
+    architecture: str
+    """As the kernel calls it: `x86_64`, `aarch64`."""
+    cgroup_version: str
+    """`1` or `2`."""
+    storage_driver: str
+    data_root: str
+    """The engine's own folder, on the engine's host."""
+    containerd_socket: str | None
+    """containerd's socket on this host (cAdvisor reads it); None for a remote engine or where none was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateEngine:
+    """A second engine beside the system's, for tests: own folder, socket, bridge and addresses.
+
+    It leaves the packet filter's Docker chains alone (`--iptables=false`): two engines that both write them
+    delete each other's rules at start. Two rules of its own keep its networks apart; ports are published by
+    docker-proxy, which is all that loopback needs. Its containers have no way out of the host.
+    """
+
+    root: Path
+    """Holds everything of it: data, run-time state, socket, pid file. A short path: it holds sockets."""
+    bridge: str = "sktest0"
+    """Name of its bridge device, at most 15 characters, unique on the host."""
+    pool: str = "10.213"
+    """First two numbers of its /16; every network gets a /24, the bridge the first one."""
+
+    @property
+    def socket(self) -> Path:
+        """The engine's API socket."""
+        return self.root / "docker.sock"
+
+    @property
+    def docker_host(self) -> str:
+        """The value for DOCKER_HOST."""
+        return f"unix://{self.socket}"
+
+    @property
+    def pid_file(self) -> Path:
+        """Where dockerd writes its process id."""
+        return self.root / "docker.pid"
+
+    @property
+    def exec_root(self) -> Path:
+        """Run-time state, with containerd's socket."""
+        return self.root / "run"
+
+    @property
+    def subnet(self) -> str:
+        """All its addresses."""
+        return f"{self.pool}.0.0/16"
+
+
+def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
+    """Return the product's cache folder (shared by all clones): $SAMOKODER_CACHE, else below the user's cache."""
+    env = os.environ if environment is None else environment
+    if own := env.get("SAMOKODER_CACHE"):
+        return Path(own)
+    return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samokoder"
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, what: str, report: Report) -> Iterator[None]:
+    """Hold the lock file `path`; wait for another run that holds it, saying so. The kernel frees it on a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"{what}: another run is at it, waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    what: str,
+    waiting: Callable[[float, str], None],
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> str:
+    """Run a command and return what it printed (both streams).
+
+    Every two seconds `waiting` is told how many seconds it takes so far and its last line of output. Raises
+    EngineError with the end of the output when the command fails or is not there.
+    """
+    lines: list[str] = []
+    started = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            text=True,
+            errors="replace",
+        )
+    except FileNotFoundError as error:
+        raise EngineError(f"{what}: the program {command[0]} is not there.") from error
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.append(line.rstrip())
+
+    reader = threading.Thread(target=read, daemon=True)
+    with process:
+        reader.start()
+        try:
+            while True:
+                try:
+                    process.wait(timeout=PROGRESS_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    last = next((line for line in reversed(lines) if line.strip()), "")
+                    waiting(time.monotonic() - started, last[:90])
+        except BaseException:
+            process.terminate()
+            raise
+        reader.join()
+    if process.returncode != 0:
+        tail = "\n".join(f"    {line}" for line in lines[-_ERROR_TAIL_LINES:])
+        raise EngineError(f"{what}: {Path(command[0]).name} ended with status {process.returncode}.\n{tail}")
+    return "\n".join(lines)
+
+
+def _run(
+    command: Sequence[str | Path], what: str, report: Report, env: Mapping[str, str] | None = None
+) -> None:
+    run(
+        command,
+        what=what,
+        waiting=lambda seconds, last: report(f"{what} ({seconds:.0f} s) {last}".rstrip()),
+        env=env,
+    )
+
+
+def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
+    """Return a client for `docker_host` (unix, ssh, tcp; TLS as DOCKER_TLS_VERIFY / DOCKER_CERT_PATH say).
+
+    `timeout` is seconds for one answer; None waits for ever, for calls that last as long as a build.
+    Raises EngineError when nothing answers there.
+    """
+    environment = {**os.environ, "DOCKER_HOST": docker_host}
+    try:
+        client = docker.from_env(
+            environment=environment,
+            use_ssh_client=docker_host.startswith("ssh://"),
+            timeout=timeout,  # type: ignore[arg-type]  # None is what requests takes for "no limit"
+        )
+    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise EngineError(_readable(error)) from error
+    return client
+
+
+def ensure_engine(
+    docker_host: str = DEFAULT_DOCKER_HOST,
+    *,
+    report: Report,
+    private: PrivateEngine | None = None,
+    cache: Path | None = None,
+) -> EngineInfo:
+    """Return the engine at `docker_host`, bringing one up where that can be done without asking.
+
+    With `private` that engine is meant instead, and `docker_host` is not looked at. Raises EngineError with what
+    to do when there is no engine and none can be started. Progress goes to `report`, one line at a time.
+    """
+    host = private.docker_host if private else docker_host
+    state = _state_directory(cache)
+    try:
+        return _ask(host, state=state, private=private)
+    except EngineError as error:
+        reason = str(error)
+    _refuse_unless_startable(host, private=private, reason=reason)
+
+    with exclusive(state / "lock", what="Docker Engine", report=report):
+        with contextlib.suppress(EngineError):
+            return _ask(host, state=state, private=private)  # another run has brought it up meanwhile
+        report(f"No Docker Engine answers at {host}: bringing one up")
+        _install_what_is_missing(report, bridge=private is not None)
+        with contextlib.suppress(EngineError):
+            return _ask(host, state=state, private=private)  # the package has started it
+        if private is None and _systemd_runs():
+            _run(["systemctl", "start", "docker"], "Starting Docker by systemd", report)
+            return _ask(host, state=state, private=None)
+        _mount_cgroups(report)
+        _start_daemon(state, private=private, report=report)
+        return _ask(host, state=state, private=private)
+
+
+def stop_engine(*, report: Report, private: PrivateEngine | None = None, cache: Path | None = None) -> bool:
+    """Stop the engine that `ensure_engine` started without systemd; return whether there was one.
+
+    Its containers are stopped by it first. Any other engine is left alone: the recorded process must still be
+    that very dockerd (same id, same start time).
+    """
+    state = _state_directory(cache)
+    record_file = _record_file(state, private)
+    record = _read_record(record_file)
+    stopped = False
+    if record is not None and _is_that_process(record["pid"], record["start_time"]):
+        os.kill(record["pid"], signal.SIGTERM)
+        began = said = time.monotonic()
+        while _is_that_process(record["pid"], record["start_time"]):
+            if time.monotonic() - said >= PROGRESS_SECONDS:
+                said = time.monotonic()
+                report(f"Docker Engine is stopping its containers ({said - began:.0f} s)")
+            time.sleep(0.1)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(record["pid"], os.WNOHANG)
+        stopped = True
+    if record is not None and private is not None:
+        _remove_private_network(private)
+    record_file.unlink(missing_ok=True)
+    return stopped
+
+
+def _state_directory(cache: Path | None) -> Path:
+    directory = (cache or cache_directory()) / "engine"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _record_file(state: Path, private: PrivateEngine | None) -> Path:
+    return state / ("system.json" if private is None else f"{private.bridge}.json")
+
+
+def _readable(error: BaseException) -> str:
+    """Return the innermost cause in one line: the SDK wraps `Permission denied` in four layers of brackets."""
+    cause: BaseException = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    text = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+    return text or type(cause).__name__
+
+
+def _ask(host: str, *, state: Path, private: PrivateEngine | None) -> EngineInfo:
+    client = connect(host)
+    try:
+        info: dict[str, Any] = client.info()
+        version: dict[str, Any] = client.version()
+    except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
+        raise EngineError(_readable(error)) from error
+    finally:
+        client.close()
+    record = _read_record(_record_file(state, private))
+    return EngineInfo(
+        docker_host=host,
+        version=str(version["Version"]),
+        api_version=str(version["ApiVersion"]),
+        started_by_us=(
+            record is not None
+            and record["docker_host"] == host
+            and _is_that_process(record["pid"], record["start_time"])
+        ),
+        index_address=str(info.get("IndexServerAddress") or ""),
+        registry_mirrors=tuple((info.get("RegistryConfig") or {}).get("Mirrors") or ()),
+        memory_bytes=int(info.get("MemTotal") or 0),
+        cpus=int(info.get("NCPU") or 0),
+        architecture=str(info.get("Architecture") or ""),
+        cgroup_version=str(info.get("CgroupVersion") or "1"),
+        storage_driver=str(info.get("Driver") or ""),
+        data_root=str(info.get("DockerRootDir") or ""),
+        containerd_socket=_containerd_socket(host, info, private),
+    )
+
+
+def _containerd_socket(host: str, info: Mapping[str, Any], private: PrivateEngine | None) -> str | None:
+    if not host.startswith("unix://"):
+        return None
+    stated = (info.get("Containerd") or {}).get("Address")  # Docker 28 and newer say it
+    # An engine uses the system's containerd where that runs before it, else starts its own below its exec-root.
+    own = (private.exec_root if private else Path("/run/docker")) / "containerd/containerd.sock"
+    for candidate in (stated, str(own), "/run/containerd/containerd.sock"):
+        if candidate and Path(candidate).exists():
+            return str(candidate)
+    return None
+
+
+def _refuse_unless_startable(host: str, *, private: PrivateEngine | None, reason: str) -> None:
+    """Raise EngineError with what to do, unless this host may get an engine started on that socket."""
+    problem = f"No Docker Engine answers at {host}: {reason}."
+    if not host.startswith("unix://"):
+        raise EngineError(
+            f"{problem}\nStart Docker on that host, or check the address and the key you log in with."
+        )
+    socket = Path(host.removeprefix("unix://"))
+    if private is None and socket not in (Path("/var/run/docker.sock"), Path("/run/docker.sock")):
+        raise EngineError(
+            f"{problem}\nAn engine is started only at {DEFAULT_DOCKER_HOST}: start the one behind this socket, or "
+            "unset DOCKER_HOST."
+        )
+    if "permission denied" in reason.lower():
+        raise EngineError(
+            f"{problem}\nRun this as root, or add yourself to the group `docker` and log in again."
+        )
+    if len(os.fsencode(socket)) > _MAX_UNIX_SOCKET_PATH:
+        raise EngineError(f"The socket's path {socket} is too long for the kernel: choose a shorter folder.")
+    if os.geteuid() != 0:
+        raise EngineError(
+            f"{problem}\nStart Docker (`sudo systemctl start docker`), or install it, or run this as root."
+        )
+    if shutil.which("dockerd") is None and shutil.which("apt-get") is None:
+        raise EngineError(
+            f"{problem}\nDocker is not installed, and only Debian and Ubuntu hosts get it installed from here: "
+            "install Docker Engine 20.10 or newer by your system's packages and start it."
+        )
+
+
+def _install_what_is_missing(report: Report, *, bridge: bool) -> None:
+    wanted = {"dockerd": "docker.io", "iptables": "iptables"}
+    if bridge:
+        wanted["ip"] = "iproute2"
+    if Path("/sys/kernel/security/apparmor").exists():
+        wanted["apparmor_parser"] = "apparmor"  # the kernel enforces it, so the engine must load its profile
+    packages = [package for program, package in wanted.items() if shutil.which(program) is None]
+    if packages:
+        install_packages(packages, report=report)
+
+
+def install_packages(packages: Sequence[str], *, report: Report) -> None:
+    """Install packages from the host's own Debian or Ubuntu sources. Raises EngineError when that fails."""
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise EngineError(f"Missing: {', '.join(packages)}. Install them by your system's packages.")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    _run(["apt-get", "update", "-q"], "Reading the package lists", report, environment)
+    # Waits for another apt at work (a fresh cloud host runs its own) instead of failing on its lock.
+    install = ["apt-get", "install", "-q", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=-1"]
+    _run([*install, *packages], f"Installing {', '.join(packages)}", report, environment)
+
+
+def _systemd_runs() -> bool:
+    return Path("/run/systemd/system").is_dir()  # what sd_booted(3) looks at
+
+
+def missing_cgroup_mounts(mountinfo: str, proc_cgroups: str) -> list[tuple[str, ...]]:
+    """Return the mount commands that give an engine its cgroups, from two files of /proc; none when all is there.
+
+    A host with the unified hierarchy (v2) at /sys/fs/cgroup needs nothing. With nothing there, v2 is asked for
+    first; the caller falls back to v1. With v1 there, each enabled controller that is mounted nowhere is added.
+    """
+    mounted: set[str] = set()
+    top = ""
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        point = left.split()[4]
+        kind, _, options = right.split(" ", 2)
+        if point == "/sys/fs/cgroup":
+            top = kind
+        if kind == "cgroup":
+            mounted.update(options.split(","))
+    if top == "cgroup2":
+        return []
+    if not top and not mounted:
+        return [("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")]
+    rows = [line.split() for line in proc_cgroups.splitlines() if line and not line.startswith("#")]
+    wanted = [name for name, _, _, enabled in rows if enabled == "1" and name not in mounted]
+    return [("mount", "-t", "cgroup", "-o", name, "none", f"/sys/fs/cgroup/{name}") for name in wanted]
+
+
+def _mount_cgroups(report: Report) -> None:
+    def commands() -> list[tuple[str, ...]]:
+        return missing_cgroup_mounts(
+            Path("/proc/self/mountinfo").read_text(encoding="utf-8"),
+            Path("/proc/cgroups").read_text(encoding="utf-8"),
+        )
+
+    def mount(command: Sequence[str]) -> bool:
+        Path(command[-1]).mkdir(parents=True, exist_ok=True)
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    todo = commands()
+    if todo and "cgroup2" in todo[0]:
+        report("Mounting the control groups")
+        controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+        if mount(todo[0]) and "memory" in controllers.read_text(encoding="utf-8").split():
+            return
+        # v2 is there without its controllers: the kernel holds them for v1.
+        subprocess.run(["umount", "/sys/fs/cgroup"], capture_output=True, check=False)
+        mount(("mount", "-t", "tmpfs", "-o", "mode=755", "none", "/sys/fs/cgroup"))
+        todo = commands()
+    for command in todo:
+        if not mount(command):
+            report(f"The control group {Path(command[-1]).name} could not be mounted; going on without it")
+
+
+def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report) -> None:
+    pid_file = private.pid_file if private else Path("/var/run/docker.pid")
+    running = _live_daemon(pid_file)
+    if running is None:
+        pid_file.unlink(missing_ok=True)  # a stale one stops dockerd once another process has got its number
+    log = state / ("dockerd.log" if private is None else f"{private.bridge}.log")
+    if running is not None:
+        report(f"dockerd {running} is there but does not answer yet")
+        _wait_until_it_answers(running, private.docker_host if private else DEFAULT_DOCKER_HOST, log, report)
+        return
+    # `env --chdir=/` so that the daemon does not keep the caller's folder busy; it execs, the pid is dockerd's.
+    command = ["env", "--chdir=/", "dockerd", "--storage-driver=overlay2"]
+    if private is not None:
+        private.root.mkdir(parents=True, exist_ok=True)
+        _add_private_network(private)
+        command += _private_arguments(private)
+    report(f"Starting dockerd (log: {log})")
+    pid = os.posix_spawn(
+        shutil.which("env") or "/usr/bin/env",
+        command,
+        {name: os.environ[name] for name in _DAEMON_ENVIRONMENT if name in os.environ},
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,  # a Ctrl-C at the terminal must not reach the engine
+    )
+    host = private.docker_host if private else DEFAULT_DOCKER_HOST
+    record = {"pid": pid, "start_time": _start_time(pid), "docker_host": host}
+    _record_file(state, private).write_text(json.dumps(record), encoding="utf-8")
+    _wait_until_it_answers(pid, host, log, report)
+
+
+def _private_arguments(private: PrivateEngine) -> list[str]:
+    return [
+        f"--host={private.docker_host}",
+        f"--data-root={private.root / 'data'}",
+        f"--exec-root={private.exec_root}",
+        f"--pidfile={private.pid_file}",
+        f"--bridge={private.bridge}",
+        f"--default-address-pool=base={private.subnet},size=24",
+        "--iptables=false",
+        "--ip-masq=false",
+        # Where both engines share the system's containerd, each must see only its own containers there.
+        f"--containerd-namespace=samokoder-{private.bridge}",
+        f"--containerd-plugins-namespace=samokoder-{private.bridge}-plugins",
+    ]
+
+
+def _private_rules(private: PrivateEngine) -> list[list[str]]:
+    """Return the two filter rules: bridged traffic inside one network passes, between networks it does not.
+
+    The system's engine sets FORWARD's policy to DROP, and with br_netfilter that hits bridged frames too.
+    """
+    tag = ["-m", "comment", "--comment", f"samokoder {private.bridge}"]
+    inside = ["-s", private.subnet, "-d", private.subnet]
+    return [
+        [*inside, "-m", "physdev", "--physdev-is-bridged", *tag, "-j", "ACCEPT"],
+        [*inside, *tag, "-j", "DROP"],
+    ]
+
+
+def _add_private_network(private: PrivateEngine) -> None:
+    _remove_private_network(private)
+    commands = [
+        ["ip", "link", "add", private.bridge, "type", "bridge"],
+        ["ip", "address", "add", f"{private.pool}.0.1/24", "dev", private.bridge],
+        ["ip", "link", "set", private.bridge, "up"],
+        *(["iptables", "-w", "-I", "FORWARD", *rule] for rule in reversed(_private_rules(private))),
+    ]
+    for command in commands:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            _remove_private_network(private)
+            raise EngineError(f"Private engine: `{' '.join(command)}` failed: {result.stderr.strip()}")
+
+
+def _remove_private_network(private: PrivateEngine) -> None:
+    commands = [["iptables", "-w", "-D", "FORWARD", *rule] for rule in _private_rules(private)]
+    for command in [*commands, ["ip", "link", "delete", private.bridge]]:
+        subprocess.run(command, capture_output=True, check=False)  # absent is what we want
+
+
+def _wait_until_it_answers(pid: int, host: str, log: Path, report: Report) -> None:
+    """Wait as long as the daemon lives: on a host with many containers it needs minutes, and it says so itself."""
+    began = said = time.monotonic()
+    while True:
+        with contextlib.suppress(EngineError):
+            connect(host).close()
+            return
+        if _start_time(pid) is None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+            tail = "\n".join(f"    {line}" for line in lines[-_ERROR_TAIL_LINES:])
+            raise EngineError(f"dockerd ended by itself. The end of its log ({log}):\n{tail}")
+        if time.monotonic() - said >= PROGRESS_SECONDS:
+            said = time.monotonic()
+            report(f"Waiting for dockerd to answer ({said - began:.0f} s)")
+        time.sleep(0.1)
+
+
+def _live_daemon(pid_file: Path) -> int | None:
+    """Return the id in the pid file when a dockerd really has it."""
+    try:
+        pid = int(pid_file.read_text(encoding="utf-8").strip() or "0")
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return pid if name == "dockerd" and _start_time(pid) is not None else None
+
+
+def _start_time(pid: int) -> str | None:
+    """Return the kernel's start time of a live process (None for none, or a zombie): with the id, its identity."""
+    try:
+        # The name stands in brackets and may hold anything, so count from its end.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {"Z", "X"} else fields[_STAT_START_TIME]
+
+
+def _is_that_process(pid: int, start_time: str | None) -> bool:
+    return start_time is not None and _start_time(pid) == start_time
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return (
+        record if isinstance(record, dict) and {"pid", "start_time", "docker_host"} <= record.keys() else None
+    )

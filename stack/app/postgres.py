@@ -1,0 +1,112 @@
+"""PostgreSQL 15: the application's database, in the network `data` alone and published nowhere."""
+
+from __future__ import annotations
+
+from stack.config_files import Files, secret_file
+from stack.service import DataVolume, NetworkName, NotScraped, ServiceSpec
+from stack.settings import Environment
+
+PART = "postgres"
+PORT = 5432
+APP_ROLE = "samokoder_app"
+EXPORTER_ROLE = "samokoder_monitoring"
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the database server."""
+    settings = environment.settings.postgres
+    return ServiceSpec(
+        part=PART,
+        token="samokoder:app:Postgres",
+        image=environment.image("postgres"),
+        user="999:999",
+        settings=settings,
+        command=(
+            "postgres",
+            "-c",
+            "config_file=/etc/samokoder/postgresql.conf",
+            "-c",
+            "hba_file=/etc/samokoder/pg_hba.conf",
+            "-c",
+            "ident_file=/etc/samokoder/pg_ident.conf",
+        ),
+        environment={
+            "POSTGRES_USER": settings.superuser,
+            "POSTGRES_DB": settings.database,
+            "POSTGRES_PASSWORD_FILE": "/etc/samokoder/superuser_password",
+            # Checksums are chosen once, at initdb: a corrupted page is then found and not served.
+            "POSTGRES_INITDB_ARGS": "--data-checksums --auth-host=scram-sha-256 --auth-local=peer",
+        },
+        files=files(environment),
+        data=DataVolume(name="postgres", path="/var/lib/postgresql/data", adopt=settings.adopt_volume),
+        tmpfs={
+            "/tmp": "rw,noexec,nosuid,nodev,size=64m",  # noqa: S108 - a mount of its own
+            "/var/run/postgresql": "rw,noexec,nosuid,nodev,size=1m,uid=999,gid=999,mode=0775",
+        },
+        # Over TCP: while it initialises, the server listens on its socket alone and is not ready for anybody.
+        health_command=("pg_isready", "--quiet", "--host=127.0.0.1", f"--username={settings.superuser}"),
+        networks=(NetworkName.DATA,),
+        scrape=NotScraped(reason="speaks no HTTP: postgres-exporter measures it"),
+        processes=1024,
+        open_files=65536,
+        shm_mib=128,
+        # SIGINT is PostgreSQL's fast shutdown: sessions end, everything is written, no recovery at the next start.
+        stop_signal="SIGINT",
+        stop_grace_seconds=120,
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return the configuration; settings that need the host's size follow from the memory limit."""
+    settings = environment.settings.postgres
+    return {
+        "postgresql.conf": postgresql_conf(settings.memory_mib, settings.max_connections),
+        "pg_hba.conf": pg_hba_conf(settings.database, settings.superuser),
+        # The container's own user may be the superuser over the socket: for backups and for a person at 3 a.m.
+        "pg_ident.conf": f"owner postgres {settings.superuser}\n",
+        "superuser_password": secret_file("postgres_superuser"),
+    }
+
+
+def postgresql_conf(memory_mib: int, max_connections: int) -> str:
+    """Render postgresql.conf for a server with `memory_mib` MiB."""
+    return f"""\
+# Rendered by stack/app/postgres.py; an edit in the container is lost.
+listen_addresses = '*'
+port = {PORT}
+max_connections = {max_connections}
+# The usual quarter and half of the memory that the container may have.
+shared_buffers = {memory_mib // 4}MB
+effective_cache_size = {memory_mib // 2}MB
+maintenance_work_mem = {max(16, memory_mib // 16)}MB
+work_mem = 4MB
+shared_preload_libraries = 'pg_stat_statements'
+password_encryption = scram-sha-256
+wal_level = replica
+max_wal_size = 1GB
+# A client that went away without a word must not keep its locks for hours.
+tcp_keepalives_idle = 60
+idle_in_transaction_session_timeout = 10min
+log_destination = stderr
+logging_collector = off
+log_line_prefix = '%m [%p] %q%u@%d '
+log_lock_waits = on
+log_checkpoints = on
+log_min_duration_statement = 1s
+# A statement in the log may hold a user's data; its parameters never appear there.
+log_parameter_max_length = 0
+log_parameter_max_length_on_error = 0
+timezone = 'UTC'
+"""
+
+
+def pg_hba_conf(database: str, superuser: str) -> str:
+    """Render pg_hba.conf: who may connect, from the server's own networks only."""
+    return f"""\
+# Rendered by stack/app/postgres.py. TYPE DATABASE USER ADDRESS METHOD
+local all all peer map=owner
+host {database} {APP_ROLE} samenet scram-sha-256
+host {database} {EXPORTER_ROLE} samenet scram-sha-256
+# The keeper of the roles; nothing else has this password.
+host all {superuser} samenet scram-sha-256
+"""

@@ -1,0 +1,116 @@
+"""The keeper of PostgreSQL's roles: brings them to what is declared at every start, then stays.
+
+Not an init script: those run only in an empty volume, so an adopted volume, a restored backup or a rotated
+password would not get them. And not a job that ends: an `up` waits for a keeper that is healthy and fails with one
+that is not, while a container that ended with an error is accepted by the next `up`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+from stack.app import postgres
+from stack.config_files import Files, Template, secret_file
+from stack.service import NetworkName, NotScraped, ServiceSpec
+from stack.settings import Environment
+
+PART = "postgres-roles"
+ITERATIONS = 4096  # PostgreSQL's own number
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the keeper."""
+    return ServiceSpec(
+        part=PART,
+        token="samokoder:app:PostgresRoles",
+        image=environment.image("postgres"),
+        user="999:999",
+        settings=environment.settings.postgres_roles,
+        entrypoint=("/etc/samokoder/keep-roles.sh",),
+        environment={"SUPERUSER": environment.settings.postgres.superuser},
+        files=files(environment),
+        health_command=("test", "-f", "/tmp/applied"),  # noqa: S108 - the container's own tmpfs
+        networks=(NetworkName.DATA,),
+        scrape=NotScraped(reason="has nothing to measure: its health says whether the roles are applied"),
+        stop_grace_seconds=5,
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return the script, the SQL with password verifiers, and the superuser's password."""
+    settings = environment.settings.postgres
+    return {
+        "keep-roles.sh": KEEP_ROLES,
+        "roles.sql": Template(
+            ("postgres_app", "postgres_exporter", "salt"),
+            lambda app, exporter, salt: roles_sql(
+                settings.database, app=scram_verifier(app, salt), exporter=scram_verifier(exporter, salt)
+            ),
+        ),
+        "superuser_password": secret_file("postgres_superuser"),
+    }
+
+
+KEEP_ROLES = f"""\
+#!/bin/sh
+# Rendered by stack/app/postgres_roles.py.
+set -eu
+umask 077
+rm -f /tmp/applied
+# libpq takes a password file only when it is private, and the mounted one is root's with mode 0444.
+printf '{postgres.PART}:{postgres.PORT}:*:%s:%s\\n' "$SUPERUSER" "$(cat /etc/samokoder/superuser_password)" > /tmp/pgpass
+export PGPASSFILE=/tmp/pgpass
+until pg_isready --quiet --host={postgres.PART}; do sleep 0.5; done
+psql --host={postgres.PART} --username="$SUPERUSER" --dbname=postgres --no-psqlrc --quiet \\
+    --set=ON_ERROR_STOP=1 --file=/etc/samokoder/roles.sql
+touch /tmp/applied
+echo "roles applied"
+exec sleep infinity
+"""
+
+
+def scram_verifier(password: str, salt: str) -> str:
+    """Return what PostgreSQL stores of a password (RFC 5802, SHA-256), so that no statement holds the password.
+
+    salt: any text; the same password and salt give the same verifier, so that nothing changes without a rotation.
+    """
+    salt_bytes = hashlib.sha256(f"{salt}:{password}".encode()).digest()[:16]
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt_bytes, ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    text = [base64.b64encode(part).decode() for part in (salt_bytes, stored, server)]
+    return f"SCRAM-SHA-256${ITERATIONS}:{text[0]}${text[1]}:{text[2]}"
+
+
+def roles_sql(database: str, *, app: str, exporter: str) -> str:
+    """Render the SQL; it can be run any number of times. app, exporter: SCRAM verifiers."""
+    return f"""\
+-- Rendered by stack/app/postgres_roles.py.
+SET client_min_messages = warning;
+-- A failing statement must not put a verifier into the log.
+SET log_min_error_statement = panic;
+SELECT format('CREATE ROLE %I', role) FROM unnest(ARRAY['{postgres.APP_ROLE}', '{postgres.EXPORTER_ROLE}']) AS role
+    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \\gexec
+ALTER ROLE {postgres.APP_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '{app}';
+ALTER ROLE {postgres.EXPORTER_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+    CONNECTION LIMIT 5 PASSWORD '{exporter}';
+GRANT pg_monitor TO {postgres.EXPORTER_ROLE};
+SELECT 'CREATE DATABASE "{database}"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{database}') \\gexec
+ALTER DATABASE "{database}" OWNER TO {postgres.APP_ROLE};
+REVOKE ALL ON DATABASE "{database}" FROM PUBLIC;
+GRANT CONNECT ON DATABASE "{database}" TO {postgres.EXPORTER_ROLE};
+\\connect "{database}"
+SET log_min_error_statement = panic;
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+-- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
+SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
+              CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
+              nspname, relname)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = 'public' AND relkind IN ('r', 'p', 'v', 'm', 'S')
+      AND relowner <> '{postgres.APP_ROLE}'::regrole
+      -- A sequence that a column owns follows its table; what an extension made stays the extension's.
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
+"""

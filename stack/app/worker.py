@@ -1,0 +1,37 @@
+"""The arq worker: takes jobs from Redis; the way out to the LLM providers is the network `edge`."""
+
+from __future__ import annotations
+
+from stack import health
+from stack.app import contract, postgres_roles, redis
+from stack.service import NetworkName, NotScraped, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = "worker"
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the worker."""
+    settings = environment.settings.worker
+    port = settings.metrics_port
+    return ServiceSpec(
+        part=PART,
+        token="samokoder:app:Worker",
+        image=contract.application_image(environment, settings),
+        user=contract.USER,
+        settings=settings,
+        command=tuple(settings.command or ("arq", "samokoder.worker.main.WorkerSettings")),
+        environment=contract.environment_variables(environment, settings),
+        secret_environment=contract.secret_variables(environment, settings),
+        files=contract.files(environment, settings),
+        files_at=contract.SECRETS,
+        health_command=tuple(
+            settings.health_command
+            or (health.python(port, "/health") if port else ("arq", "--check", "samokoder.worker.main.WorkerSettings"))
+        ),
+        networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
+        scrape=Scrape(port=port) if port else NotScraped(reason="samokoder:worker.metricsPort is null: this image has no metrics"),
+        after=(postgres_roles.PART, redis.PART),
+        # A job may take so long; then it is given back to the queue.
+        stop_grace_seconds=60,
+    )

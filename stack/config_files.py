@@ -1,0 +1,122 @@
+"""Files for a container: an immutable volume that is named by its content and filled by a carrier.
+
+A read-only root and the provider's `uploads` exclude each other on one container ("container rootfs is marked
+read-only"), so the uploads go to a carrier: a container that is created, never started, and mounts the volume
+that the service then mounts read-only. Works over ssh:// as well, for nothing is read from the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker as docker
+
+
+@dataclass(frozen=True)
+class Template:
+    """A file whose text needs secrets: `render` is called with their values, in the order of `needs`."""
+
+    needs: tuple[str, ...]
+    render: Callable[..., str]
+
+
+def secret_file(name: str) -> Template:
+    """Return the file that holds the secret `name` and nothing else, not even a line's end."""
+    return Template((name,), str)
+
+
+# Relative path -> text, or what makes the text from secrets. Plain values: `samokoder render` shows them without
+# an engine and with the secrets' names in place of the secrets.
+Files = Mapping[str, str | Template]
+Secrets = Mapping[str, pulumi.Output[str]]
+
+SALT = "salt"
+CARRIER_MOUNT = "/files"
+# The provider writes root:root and has no owner field; only the one container mounts the volume.
+MODE = "0444"
+EXECUTABLE_MODE = "0555"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountedFiles:
+    """A filled volume: its name, and the carrier that must exist before anybody mounts it."""
+
+    volume_name: pulumi.Output[str]
+    carrier: docker.Container
+
+
+def content_name(prefix: str, salt: str, image: str, contents: Mapping[str, str]) -> str:
+    """Name a files volume by what is in it: the same content is the same name, and a rollback is exact.
+
+    The salt is generated and secret, so that the name tells nothing of the secrets in the content.
+    The image is in it because the carrier is made from it, and a carrier is never changed.
+    """
+    digest = hashlib.sha256()
+    for part in (salt, image, *(text for item in sorted(contents.items()) for text in item)):
+        # The length before the text: "ab" + "c" must not be "a" + "bc".
+        digest.update(f"{len(part)}:{part}".encode())
+    return f"{prefix}-files-{digest.hexdigest()[:12]}"
+
+
+def resolve(content: str | Template, secrets: Secrets) -> pulumi.Input[str]:
+    """Return the text as it is, or as a secret Output made from the secrets that it needs."""
+    if isinstance(content, str):
+        return content
+    values = pulumi.Output.all(*(secrets[need] for need in content.needs))
+    return pulumi.Output.secret(values.apply(lambda resolved: content.render(*resolved)))
+
+
+def files_volume(
+    resource_name: str,
+    *,
+    prefix: str,
+    image: str,
+    files: Files,
+    secrets: Secrets,
+    parent: pulumi.Resource,
+    image_resource: pulumi.Resource | None,
+) -> MountedFiles:
+    """Declare the volume and its carrier. Raises ValueError for an empty file, which Docker cannot upload."""
+    for path, content in files.items():
+        if content == "":
+            raise ValueError(f"{resource_name}: the file {path} is empty, and the provider refuses empty uploads")
+    paths = sorted(files)
+    contents = {path: resolve(files[path], secrets) for path in paths}
+    name = pulumi.Output.all(secrets[SALT], *(contents[path] for path in paths)).apply(
+        lambda values: content_name(prefix, values[0], image, dict(zip(paths, values[1:], strict=True)))
+    )
+    name = pulumi.Output.unsecret(name)
+    # Made before the old one goes: the new content has a new name, and the service is down only for its own restart.
+    opts = pulumi.ResourceOptions(parent=parent, delete_before_replace=False)
+    volume = docker.Volume(f"{resource_name}-files", name=name, opts=opts)
+    carrier = docker.Container(
+        f"{resource_name}-files",
+        name=name,
+        image=image,
+        entrypoints=["/never-started"],
+        start=False,
+        must_run=False,
+        network_mode="none",
+        restart="no",
+        log_driver="json-file",
+        log_opts={"max-size": "1m", "max-file": "1"},
+        memory=16,
+        memory_swap=16,
+        destroy_grace_seconds=1,
+        volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path=CARRIER_MOUNT)],
+        uploads=[
+            docker.ContainerUploadArgs(
+                file=f"{CARRIER_MOUNT}/{path}",
+                content=contents[path],
+                permissions=EXECUTABLE_MODE if path.endswith(".sh") else MODE,
+            )
+            for path in paths
+        ],
+        opts=pulumi.ResourceOptions.merge(
+            opts, pulumi.ResourceOptions(depends_on=[image_resource] if image_resource else [])
+        ),
+    )
+    return MountedFiles(volume_name=volume.name, carrier=carrier)

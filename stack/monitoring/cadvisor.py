@@ -1,0 +1,51 @@
+"""cAdvisor: what each container uses, without `--privileged`."""
+
+from __future__ import annotations
+
+from stack import health
+from stack.service import HostPath, NetworkName, Publish, Reasoned, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = "cadvisor"
+PORT = 8080
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe cAdvisor."""
+    settings = environment.settings.cadvisor
+    return ServiceSpec(
+        part=PART,
+        token="samokoder:monitoring:Cadvisor",
+        image=environment.image("cadvisor"),
+        user="0:0",
+        settings=settings,
+        entrypoint=("/usr/bin/cadvisor",),
+        command=(
+            "--logtostderr",
+            f"--port={PORT}",
+            "--docker_only=true",
+            # Where dockerd runs its own containerd, the default path is wrong and every series silently missing.
+            f"--containerd={settings.containerd_socket}",
+            "--store_container_labels=false",
+            "--whitelisted_container_labels=samokoder.environment,samokoder.part",
+            # Its default of one second is what people complain of: most of a core on a busy host.
+            "--housekeeping_interval=15s",
+            "--max_housekeeping_interval=30s",
+            "--enable_metrics=cpu,memory,network,diskIO,oom_event",
+        ),
+        host_paths=(
+            HostPath(host="/sys", container="/sys", reason="control groups: the measured values"),
+            HostPath(host="/var/lib/docker", container="/var/lib/docker", reason="which layers are whose"),
+            # A read-only mount of docker.sock is still root on the host for whoever breaks in: cAdvisor is the one
+            # part that has it, on no network with the application's data, and it speaks to nobody but Prometheus.
+            HostPath(host="/run", container="/var/run", reason="the engine's and containerd's sockets: names and health of containers"),
+        ),
+        exceptions=(
+            Reasoned(name="root", reason="the engine's socket and other users' control groups are root's"),
+            Reasoned(name="docker.sock", reason="without the engine there are ids and no names; read-only mount"),
+        ),
+        publish=Publish.of(settings, PORT, "/healthz"),
+        health_command=health.wget(PORT, "/healthz"),
+        networks=(NetworkName.EDGE, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+    )

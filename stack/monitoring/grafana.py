@@ -1,0 +1,101 @@
+"""Grafana: datasource and dashboards from files, an admin password of its own, nobody else let in."""
+
+from __future__ import annotations
+
+import yaml
+
+from stack import health
+from stack.config_files import Files, secret_file
+from stack.service import DataVolume, NetworkName, Publish, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = "grafana"
+PORT = 3000
+DATASOURCE = "prometheus"
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe Grafana."""
+    settings = environment.settings.grafana
+    return ServiceSpec(
+        part=PART,
+        token="samokoder:monitoring:Grafana",
+        image=environment.image("grafana"),
+        user="472:0",
+        settings=settings,
+        environment={
+            # Two underscores: with one, Grafana's entrypoint ignores it and admin/admin stays.
+            "GF_SECURITY_ADMIN_PASSWORD__FILE": "/etc/samokoder/admin_password",
+            "GF_SECURITY_SECRET_KEY__FILE": "/etc/samokoder/secret_key",
+            "GF_PATHS_PROVISIONING": "/etc/samokoder/provisioning",
+            "GF_SERVER_ROOT_URL": f"http://localhost:{settings.port}/",
+            "GF_USERS_ALLOW_SIGN_UP": "false",
+            "GF_AUTH_ANONYMOUS_ENABLED": "false",
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+            "GF_NEWS_NEWS_FEED_ENABLED": "false",
+            "GF_SECURITY_DISABLE_GRAVATAR": "true",
+            # It would fetch plugins from the internet at every start.
+            "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+            "GF_LOG_MODE": "console",
+        },
+        files=files(environment),
+        data=DataVolume(name="grafana", path="/var/lib/grafana", adopt=settings.adopt_volume),
+        publish=Publish.of(settings, PORT, "/api/health"),
+        health_command=health.wget(PORT, "/api/health"),
+        networks=(NetworkName.EDGE, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return the provisioning files, the dashboards and the secrets."""
+    # Rendering needs an import of half a second that no other part needs.
+    from stack.monitoring import dashboards  # noqa: PLC0415
+
+    return {
+        "admin_password": secret_file("grafana_admin"),
+        "secret_key": secret_file("grafana_secret_key"),
+        "provisioning/datasources/samokoder.yml": datasources_yml(),
+        "provisioning/dashboards/samokoder.yml": providers_yml(),
+        **{f"dashboards/{uid}.json": text for uid, text in dashboards.dashboards(environment).items()},
+    }
+
+
+def datasources_yml() -> str:
+    """Render the datasource; its uid must never change under its name, or Grafana keeps the old one."""
+    document = {
+        "apiVersion": 1,
+        "prune": True,
+        "datasources": [
+            {
+                "name": "Prometheus",
+                "uid": DATASOURCE,
+                "type": "prometheus",
+                "access": "proxy",
+                "url": "http://prometheus:9090",
+                "isDefault": True,
+                "editable": False,
+            }
+        ],
+    }
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def providers_yml() -> str:
+    """Render the provider of the dashboards: files alone, not editable by hand."""
+    document = {
+        "apiVersion": 1,
+        "providers": [
+            {
+                "name": "samokoder",
+                "folder": "Samokoder",
+                "type": "file",
+                "disableDeletion": True,
+                "allowUiUpdates": False,
+                "options": {"path": "/etc/samokoder/dashboards"},
+            }
+        ],
+    }
+    return yaml.safe_dump(document, sort_keys=False)

@@ -1,0 +1,42 @@
+"""node_exporter: memory, CPU and disks of the host."""
+
+from __future__ import annotations
+
+from stack import health
+from stack.service import HostPath, NetworkName, Publish, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = "node-exporter"
+PORT = 9100
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the exporter."""
+    settings = environment.settings.node_exporter
+    return ServiceSpec(
+        part=PART,
+        token="samokoder:monitoring:NodeExporter",
+        image=environment.image("node_exporter"),
+        user="65534:65534",
+        settings=settings,
+        entrypoint=("/bin/node_exporter",),
+        command=(
+            f"--web.listen-address=:{PORT}",
+            "--path.rootfs=/host",
+            "--path.procfs=/host/proc",
+            "--path.sysfs=/host/sys",
+            # Layers and volumes of Docker are the same disk again, once for each container.
+            "--collector.filesystem.mount-points-exclude=^/(dev|proc|run|sys|var/lib/docker|var/lib/containerd)($|/)",
+            # Outside the host's network namespace these would measure the exporter's own.
+            "--no-collector.netdev",
+            "--no-collector.netclass",
+            "--no-collector.netstat",
+            "--no-collector.sockstat",
+            "--no-collector.arp",
+        ),
+        host_paths=(HostPath(host="/", container="/host", reason="file systems, /proc and /sys of the host are what it measures"),),
+        publish=Publish.of(settings, PORT, "/metrics"),
+        health_command=health.wget(PORT, "/"),
+        networks=(NetworkName.EDGE, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+    )

@@ -1,0 +1,60 @@
+"""PostgreSQL exporter: reads as a role that may look at statistics and nothing else."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+from stack import health
+from stack.app import postgres, postgres_roles
+from stack.config_files import Files, Template, secret_file
+from stack.service import NetworkName, Publish, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = "postgres-exporter"
+PORT = 9187
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the exporter."""
+    settings = environment.settings.postgres_exporter
+    return ServiceSpec(
+        part=PART,
+        token="samokoder:monitoring:PostgresExporter",
+        image=environment.image("postgres_exporter"),
+        user="65534:65534",
+        settings=settings,
+        entrypoint=("/bin/postgres_exporter",),
+        command=(f"--web.listen-address=:{PORT}", "--collector.stat_statements", "--collector.long_running_transactions"),
+        environment={
+            f"DATA_SOURCE_{name}_FILE": f"/etc/samokoder/{file}"
+            for name, file in (("URI", "uri"), ("USER", "user"), ("PASS", "password"))
+        },
+        files=files(environment),
+        publish=Publish.of(settings, PORT, "/metrics"),
+        # Not /metrics: a health check must not ask the database.
+        health_command=health.wget(PORT, "/"),
+        networks=(NetworkName.EDGE, NetworkName.DATA, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+        after=(postgres_roles.PART,),
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return where the database is and who asks: three files, so that the password is in no URL."""
+    if environment.managed_database:
+        return {
+            "uri": Template(("managedDatabaseUrl",), managed_uri),
+            "user": Template(("managedDatabaseUrl",), lambda url: unquote(urlsplit(url).username or "")),
+            "password": Template(("managedDatabaseUrl",), lambda url: unquote(urlsplit(url).password or "")),
+        }
+    return {
+        "uri": f"{postgres.PART}:{postgres.PORT}/{environment.settings.postgres.database}?sslmode=disable",
+        "user": postgres.EXPORTER_ROLE,
+        "password": secret_file("postgres_exporter"),
+    }
+
+
+def managed_uri(url: str) -> str:
+    """Return host, database and options of a managed database's URL; encrypted unless the URL says otherwise."""
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or postgres.PORT}{parts.path}?{parts.query or 'sslmode=require'}"

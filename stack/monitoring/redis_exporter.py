@@ -1,0 +1,63 @@
+"""Redis exporter: asks as a user that may look and nothing else."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import unquote, urlsplit
+
+from stack import health
+from stack.app import redis
+from stack.config_files import Files, Template
+from stack.service import NetworkName, Publish, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = "redis-exporter"
+PORT = 9121
+LOCAL = f"redis://{redis.PART}:{redis.PORT}"
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the exporter."""
+    settings = environment.settings.redis_exporter
+    return ServiceSpec(
+        part=PART,
+        token="samokoder:monitoring:RedisExporter",
+        image=environment.image("redis_exporter"),
+        user="59000:59000",
+        settings=settings,
+        entrypoint=("/redis_exporter",),
+        command=(f"--web.listen-address=:{PORT}",),
+        environment={"REDIS_PASSWORD_FILE": "/etc/samokoder/passwords.json"}
+        | ({} if environment.managed_redis else {"REDIS_ADDR": LOCAL, "REDIS_USER": redis.EXPORTER_USER}),
+        # It takes an address from nowhere else; there is no password in it.
+        secret_environment={
+            "REDIS_ADDR": Template(("managedRedisUrl",), managed_address),
+            "REDIS_USER": Template(("managedRedisUrl",), lambda url: urlsplit(url).username or "default"),
+        }
+        if environment.managed_redis
+        else {},
+        files=files(environment),
+        publish=Publish.of(settings, PORT, "/metrics"),
+        health_command=health.wget(PORT, "/health"),
+        networks=(NetworkName.EDGE, NetworkName.DATA, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+        after=(redis.PART,),
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return the password file: a JSON object from the server's address to its password."""
+    if environment.managed_redis:
+        return {"passwords.json": Template(("managedRedisUrl",), managed_passwords)}
+    return {"passwords.json": Template(("redis_exporter",), lambda password: json.dumps({LOCAL: password}))}
+
+
+def managed_address(url: str) -> str:
+    """Return scheme, host and port of a managed Redis, without user and password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}:{parts.port or redis.PORT}"
+
+
+def managed_passwords(url: str) -> str:
+    """Return the password file for a managed Redis."""
+    return json.dumps({managed_address(url): unquote(urlsplit(url).password or "")})

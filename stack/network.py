@@ -1,0 +1,45 @@
+"""The segmented networks of an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker as docker
+
+from stack.service import NetworkName
+from stack.settings import Environment
+
+TYPE = "samokoder:platform:Networks"
+
+# Only `edge` has a way out and can publish ports. No argument here may change: the provider replaces a network
+# for any change, and with it every container on it.
+INTERNAL = {NetworkName.EDGE: False, NetworkName.APP: True, NetworkName.DATA: True, NetworkName.MONITORING: True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworksArgs:
+    """What the networks are named after."""
+
+    environment: Environment
+
+
+class Networks(pulumi.ComponentResource):
+    """One bridge for each segment; `by_name` has them."""
+
+    by_name: Mapping[NetworkName, docker.Network]
+
+    def __init__(self, name: str, args: NetworksArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(TYPE, name, None, opts)
+        self.by_name = {
+            network: docker.Network(
+                f"{name}-{network}",
+                name=f"{args.environment.prefix}-{network}",
+                driver="bridge",
+                internal=INTERNAL[network],
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            for network in NetworkName
+        }
+        self.register_outputs({network.value: resource.name for network, resource in self.by_name.items()})

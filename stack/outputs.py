@@ -1,0 +1,57 @@
+"""What the stack tells: outputs for the `samokoder` command, warnings for the person at the preview. No secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stack.service import Scrape, ServiceSpec
+from stack.settings import PROJECT, Environment, key_of
+
+UNAVAILABLE = "not available"
+
+
+def outputs(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str, Any]:
+    """Return the outputs: each part with its container, address and target, and the parts that are not available."""
+    return {
+        "environment": environment.name,
+        "dockerHost": environment.settings.docker_host,
+        "parts": {spec.part: _part(environment, spec) for spec in specs},
+        "unavailable": list(environment.settings.unavailable),
+        "volumes": sorted(
+            spec.data.adopt or f"{environment.prefix}-{spec.data.name}-data" for spec in specs if spec.data
+        ),
+    }
+
+
+def _part(environment: Environment, spec: ServiceSpec) -> dict[str, Any]:
+    part: dict[str, Any] = {"container": f"{environment.prefix}-{spec.part}"}
+    if spec.publish:
+        host = f"[{spec.publish.address}]" if ":" in spec.publish.address else spec.publish.address
+        part["url"] = f"http://{host}:{spec.publish.host_port}"
+        part["healthUrl"] = part["url"] + spec.publish.path
+    if isinstance(spec.scrape, Scrape):
+        part["job"] = spec.part
+    return part
+
+
+def warnings(environment: Environment) -> Iterator[str]:
+    """Yield what a person must know before it happens."""
+    settings = environment.settings
+    for part in settings.unavailable:
+        yield (
+            f"{part}: {UNAVAILABLE} on this host ({key_of('unavailable')}). The stack comes up without it; "
+            "its files are rendered and checked all the same."
+        )
+    for name in ("api", "worker"):
+        for secret in getattr(settings, name).secrets_in_environment:
+            yield (
+                f"{key_of(name, 'secrets_in_environment')}: {secret} is in the environment of the container, "
+                "readable by everybody who may ask the engine. Remove it as soon as the image reads "
+                f"/run/secrets/{secret.lower()} or {secret}_FILE."
+            )
+    if settings.alertmanager.telegram is None and settings.alertmanager.email is None:
+        yield (
+            f"alerts are shown and sent to nobody: set {key_of('alertmanager', 'telegram')} and the secret "
+            f"{PROJECT}:telegramBotToken, or {key_of('alertmanager', 'email')}."
+        )

@@ -1,0 +1,127 @@
+"""The whole stack: which parts there are, and how they are wired."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker as docker
+
+from stack.app import api, frontend, postgres, postgres_roles, redis, worker
+from stack.app.reference import BuiltImage, reference_image
+from stack.images import parse_reference
+from stack.monitoring import (
+    alertmanager,
+    cadvisor,
+    grafana,
+    node_exporter,
+    postgres_exporter,
+    prometheus,
+    redis_exporter,
+)
+from stack.network import Networks, NetworksArgs
+from stack.secrets import Secrets, SecretsArgs
+from stack.service import Part, Platform, ServiceSpec
+from stack.settings import Environment
+from stack.storage import DataVolumes, DataVolumesArgs
+
+# Field of the settings -> the part. A new part is one file and one line here; its scrape job, its missing-container
+# rule, its row in the table and its place in the networks follow from its spec.
+PARTS = {
+    "postgres": postgres.spec,
+    "postgres_roles": postgres_roles.spec,
+    "redis": redis.spec,
+    "api": api.spec,
+    "worker": worker.spec,
+    "frontend": frontend.spec,
+    "alertmanager": alertmanager.spec,
+    "grafana": grafana.spec,
+    "postgres_exporter": postgres_exporter.spec,
+    "redis_exporter": redis_exporter.spec,
+    "node_exporter": node_exporter.spec,
+    "cadvisor": cadvisor.spec,
+}
+
+
+def specs(environment: Environment) -> list[ServiceSpec]:
+    """Describe every part that this environment runs; Prometheus last, for it knows the others."""
+    others = [describe(environment) for name, describe in PARTS.items() if name not in environment.absent]
+    return [*others, prometheus.spec(environment, others)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackArgs:
+    """What a whole stack is made from."""
+
+    environment: Environment
+
+
+class Stack(pulumi.ComponentResource):
+    """One environment of Samokoder: networks, secrets, volumes and every part."""
+
+    parts: Mapping[str, Part]
+    specs: Sequence[ServiceSpec]
+
+    def __init__(self, name: str, args: StackArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("samokoder:platform:Stack", name, None, opts)
+        environment = args.environment
+        child = pulumi.ResourceOptions(parent=self)
+        self.specs = specs(environment)
+        secrets = Secrets("secret", SecretsArgs(environment=environment), opts=child)
+        volumes = DataVolumes(
+            "data",
+            DataVolumesArgs(
+                environment=environment,
+                volumes=[spec.data for spec in self.specs if spec.data],
+                opened_by=secrets.generated,
+            ),
+            opts=child,
+        )
+        platform = Platform(
+            environment=environment,
+            networks=Networks("network", NetworksArgs(environment=environment), opts=child).by_name,
+            images=_images(self.specs, reference_image(environment), parent=self),
+            volumes=volumes.by_name,
+            secrets=secrets.values,
+        )
+        parts: dict[str, Part] = {}
+        for spec in self.specs:
+            after = [parts[part] for part in spec.after if part in parts]
+            parts[spec.part] = Part(spec, platform, after, opts=child)
+        self.parts = parts
+        self.register_outputs({"parts": sorted(parts)})
+
+
+def _images(
+    specs: Sequence[ServiceSpec], reference: BuiltImage, parent: pulumi.Resource
+) -> dict[str, docker.RemoteImage]:
+    """Pull or build each image before a container goes: an image that cannot be had takes nothing down."""
+    images: dict[str, docker.RemoteImage] = {}
+    for image in sorted({spec.image for spec in specs}):
+        build = None
+        if image == reference.name:
+            build = docker.RemoteImageBuildArgs(
+                context=str(reference.context),
+                build_args={"BASE": reference.base},
+                # The classic builder is in every engine; BuildKit is a plugin that Debian's has not.
+                use_legacy_builder=True,
+            )
+        elif not parse_reference(image).repository:
+            continue  # a local image's id: there is nowhere to pull it from
+        images[image] = docker.RemoteImage(
+            "reference-app" if build else _resource_name(image),
+            name=image,
+            build=build,
+            # The old image stays for a rollback, and because another environment may run it.
+            keep_locally=True,
+            opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=False),
+        )
+    return images
+
+
+def _resource_name(image: str) -> str:
+    """Name an image's resource by its repository, so that a new version is a change of the same resource."""
+    repository = parse_reference(image).repository
+    return f"{repository.rpartition('/')[2]}-{hashlib.sha256(repository.encode()).hexdigest()[:6]}"

@@ -1,0 +1,154 @@
+"""What a configured secret must look like (SEC-001): pure rules over values, no Pulumi type.
+
+Everything here returns mistakes that name the key and never the value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from stack.mistakes import Mistake
+
+# Values found in the original's compose file, in tutorials and in every list of default passwords. Compared
+# without case and separators, so that "Change-Me!" is "changeme".
+KNOWN_DEFAULTS = frozenset(
+    """
+    admin administrator changeit changeme changethis default dev development dummy example foobar grafana
+    insecure letmein minioadmin password passw0rd placeholder postgres prod production qwerty redis replaceme
+    root samokoder secret secretkey staging supersecret superadmin test testing todo user yoursecretkey
+    """.split()
+)
+PLACEHOLDER = re.compile(r"^(<.*>|\$\{.*\}|\{\{.*\}\}|your[-_ ].*|.*[-_ ]here|x{4,}|\*+|\.\.\.)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SecretInput:
+    """A secret as the configuration gives it."""
+
+    value: str
+    encrypted: bool
+
+    def __repr__(self) -> str:
+        return "SecretInput(value hidden)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfiguredSecret:
+    """A secret that somebody outside issues, so that it can only be configured."""
+
+    name: str
+    description: str
+    minimum_length: int = 16
+    # Shannon entropy of the characters times their number: what a guesser that knows the alphabet faces.
+    minimum_bits: float = 48
+    pattern: str = ""
+    pattern_says: str = ""
+
+    @property
+    def how_to_set(self) -> str:
+        """Return the command that sets it; the value is asked for and not echoed."""
+        return f"pulumi config set --secret samokoder:{self.name}"
+
+
+_URL = "with the password in it: %s://user:password@host:port/%s"
+
+CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
+    secret.name: secret
+    for secret in (
+        ConfiguredSecret(
+            name="telegramBotToken",
+            description="Token of the Telegram bot that sends the alerts, from BotFather.",
+            minimum_length=35,
+            pattern=r"[0-9]{6,}:[A-Za-z0-9_-]{30,}",
+            pattern_says="digits, a colon, then 30 or more of A-Z a-z 0-9 _ -, as BotFather gives it",
+        ),
+        ConfiguredSecret(name="smtpPassword", description="Password of the mail account.", minimum_length=8, minimum_bits=20),
+        ConfiguredSecret(name="s3AccessKeyId", description="Access key of the off-site backup bucket.", minimum_length=8, minimum_bits=20),
+        ConfiguredSecret(name="s3SecretAccessKey", description="Secret key of the off-site backup bucket."),
+        ConfiguredSecret(name="openaiApiKey", description="LLM key, reaches API and worker as the file openai_api_key."),
+        ConfiguredSecret(name="anthropicApiKey", description="LLM key, reaches API and worker as the file anthropic_api_key."),
+        ConfiguredSecret(name="openrouterApiKey", description="LLM key, reaches API and worker as the file openrouter_api_key."),
+        ConfiguredSecret(
+            name="secretKey",
+            description="SECRET_KEY of an existing installation, in place of a generated one.",
+            minimum_length=64,
+            minimum_bits=160,
+        ),
+        ConfiguredSecret(
+            name="appSecretKey",
+            description="APP_SECRET_KEY of an existing installation: its data is encrypted under it.",
+            minimum_length=64,
+            minimum_bits=160,
+        ),
+        ConfiguredSecret(
+            name="postgresSuperuserPassword",
+            description="Superuser's password of an adopted PostgreSQL volume, in place of a generated one.",
+        ),
+        ConfiguredSecret(
+            name="managedDatabaseUrl",
+            description="A managed PostgreSQL in place of the local container.",
+            pattern=r"postgres(ql)?://[^:@/\s]+:[^@/\s]+@[^@/\s]+/[^/\s]+",
+            pattern_says="a URL " + _URL % ("postgresql", "database"),
+            minimum_bits=0,
+        ),
+        ConfiguredSecret(
+            name="managedRedisUrl",
+            description="A managed Redis in place of the local container.",
+            pattern=r"rediss?://[^:@/\s]*:[^@/\s]+@[^@/\s]+(/[0-9]+)?",
+            pattern_says="a URL " + _URL % ("rediss", "0"),
+            minimum_bits=0,
+        ),
+    )
+}
+
+
+def entropy_bits(value: str) -> float:
+    """Shannon entropy of `value`'s own characters times its length, in bits."""
+    total = len(value)
+    return -sum(n * math.log2(n / total) for n in Counter(value).values()) if total else 0.0
+
+
+def weakness(value: str, *, minimum_length: int, minimum_bits: float) -> str | None:
+    """Say why `value` is too weak to be a secret, or None. The sentence never contains the value."""
+    plain = re.sub(r"[^a-z0-9]", "", value.lower())
+    if value != value.strip() or "\n" in value:
+        return "has white space at its ends or a line break, which files and URLs do not keep"
+    if plain in KNOWN_DEFAULTS or plain.rstrip("0123456789") in KNOWN_DEFAULTS:
+        return "is a known default"
+    if PLACEHOLDER.fullmatch(value):
+        return "is a placeholder that was never replaced"
+    if len(value) < minimum_length:
+        return f"has {len(value)} characters; at least {minimum_length} are needed"
+    if entropy_bits(value) < minimum_bits:
+        return "repeats itself: too few different characters to be unguessable"
+    return None
+
+
+def check_secrets(secrets: Mapping[str, SecretInput]) -> Iterator[Mistake]:
+    """Yield every mistake in the configured secrets."""
+    for name, given in secrets.items():
+        known = CONFIGURED_SECRETS[name]
+        key = f"samokoder:{name}"
+        if not given.encrypted:
+            yield Mistake(key, "a value in plain text", "a value that Pulumi encrypts", known.how_to_set)
+        if known.pattern and not re.fullmatch(known.pattern, given.value):
+            yield Mistake(key, "a value of another form (not shown)", known.pattern_says, known.how_to_set)
+            continue
+        guessable = urlsplit(given.value).password or "" if known.name.endswith("Url") else given.value
+        minimum = 12 if known.name.endswith("Url") else known.minimum_length
+        reason = weakness(guessable, minimum_length=minimum, minimum_bits=known.minimum_bits)
+        if reason:
+            yield Mistake(key, f"a value (not shown) that {reason}", known.description, known.how_to_set)
+    first, second = secrets.get("secretKey"), secrets.get("appSecretKey")
+    if first and second and first.value == second.value:
+        yield Mistake(
+            "samokoder:appSecretKey",
+            "the same value as samokoder:secretKey (not shown)",
+            "a value of its own: whoever can sign a session must not be able to decrypt the data",
+            CONFIGURED_SECRETS["appSecretKey"].how_to_set,
+        )

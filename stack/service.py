@@ -1,0 +1,292 @@
+"""From a plain description of a service to a hardened container: the one place where a container is made.
+
+`ServiceSpec` says what a part is, in plain values and free of the engine. `Part` renders it for Docker Engine.
+The defaults are the hardening: what a spec does not ask for, with a reason, its container does not get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import pulumi
+import pulumi_docker as docker
+
+from stack.config_files import Files, Secrets, Template, files_volume, resolve
+from stack.settings import Environment, Health
+from stack.settings import Part as PartSettings
+from stack.settings import Published as PublishedSettings
+
+# Edits of these are silently not applied by the provider's in-place update (reference: provider pitfalls, 7 and
+# "#initerror"): a container that failed its wait would be accepted as healthy by the next `up`.
+REPLACE_ON_CHANGES = ("#initerror", "healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "ulimits")
+NON_ROOT_EXCEPTION = "root"
+
+
+class NetworkName(StrEnum):
+    """The segments; a part joins only what it needs."""
+
+    EDGE = "edge"
+    """Ports published on the host, and the way out to the internet."""
+    APP = "app"
+    """Between API, worker and frontend; no way out."""
+    DATA = "data"
+    """PostgreSQL and Redis; no way out, nothing published."""
+    MONITORING = "monitoring"
+    """Prometheus and what it scrapes; no way out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scrape:
+    """Where Prometheus scrapes this part, inside the network `monitoring`."""
+
+    port: int
+    path: str = "/metrics"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotScraped:
+    """Why this part is no target of its own."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publish:
+    """A port of the container on an address of the host; `path` answers 200 to a person or a check."""
+
+    container_port: int
+    host_port: int
+    address: str
+    path: str = "/"
+
+    @classmethod
+    def of(cls, settings: PublishedSettings, container_port: int, path: str = "/") -> Publish:
+        """Publish `container_port` where the part's settings say."""
+        return cls(container_port=container_port, host_port=settings.port, address=settings.bind_address, path=path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataVolume:
+    """The part's own data: a protected volume. `adopt` names an existing one to take over."""
+
+    name: str
+    path: str
+    adopt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostPath:
+    """A path of the host that is mounted read-only, and why."""
+
+    host: str
+    container: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reasoned:
+    """Something beyond the hardened defaults, and why: a capability, or root."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSpec:
+    """What one part of the stack is. Memory in MiB, times in seconds."""
+
+    part: str
+    """Name inside the networks and on the command line: `postgres-exporter`."""
+    token: str
+    """Type of the part's component: `samokoder:monitoring:PostgresExporter`."""
+    image: str
+    user: str
+    settings: PartSettings
+    """Limits and health timing."""
+    health_command: tuple[str, ...]
+    networks: tuple[NetworkName, ...]
+    scrape: Scrape | NotScraped
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secret_environment: Mapping[str, Template] = field(default_factory=dict)
+    """Variable -> how its secret value is made, for an image that cannot read a file; an opt-in that the preview warns of."""
+    publish: Publish | None = None
+    files: Files = field(default_factory=dict)
+    """Relative path -> content, mounted read-only at `files_at`."""
+    files_at: str = "/etc/samokoder"
+    data: DataVolume | None = None
+    tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "rw,noexec,nosuid,nodev,size=16m"})  # noqa: S108
+    host_paths: tuple[HostPath, ...] = ()
+    capabilities: tuple[Reasoned, ...] = ()
+    exceptions: tuple[Reasoned, ...] = ()
+    processes: int = 256
+    open_files: int = 4096
+    shm_mib: int = 64
+    stop_signal: str = "SIGTERM"
+    stop_grace_seconds: int = 30
+    after: tuple[str, ...] = ()
+    """Parts that are healthy before this one starts, where they run in this environment."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be an unreasoned exception: ValueError, at preview and in every unit test."""
+        excepted = {exception.name for exception in self.exceptions}
+        if self.user.partition(":")[0] in ("", "0", "root") and NON_ROOT_EXCEPTION not in excepted:
+            raise ValueError(f"{self.part} runs as root without an exception that says why")
+        for reasoned in (*self.exceptions, *self.capabilities):
+            if not reasoned.reason.strip():
+                raise ValueError(f"{self.part}: {reasoned.name} has no reason")
+        if isinstance(self.scrape, Scrape) and NetworkName.MONITORING not in self.networks:
+            raise ValueError(f"{self.part} is scraped but does not join the network 'monitoring'")
+        if self.publish and NetworkName.EDGE not in self.networks:
+            raise ValueError(f"{self.part} is published but does not join 'edge': the other networks are internal")
+
+    @property
+    def health(self) -> Health:
+        """Health check timing."""
+        return self.settings.health
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What every part stands on."""
+
+    environment: Environment
+    networks: Mapping[NetworkName, docker.Network]
+    images: Mapping[str, docker.RemoteImage]
+    """Pulled or built images by reference; a local image id has none."""
+    volumes: Mapping[str, docker.Volume]
+    secrets: Secrets
+
+
+class Part(pulumi.ComponentResource):
+    """One running part: its files, mounted read-only, and its container, healthy when this is done."""
+
+    container: docker.Container
+
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        platform: Platform,
+        after: Sequence[Part] = (),
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__(spec.token, spec.part, None, opts)
+        name = f"{platform.environment.prefix}-{spec.part}"
+        volumes = [_host_path(path) for path in spec.host_paths]
+        waits_for: list[pulumi.Resource] = [part.container for part in after]
+        if image := platform.images.get(spec.image):
+            waits_for.append(image)
+        if spec.files:
+            mounted = files_volume(
+                spec.part,
+                prefix=name,
+                image=spec.image,
+                files=spec.files,
+                secrets=platform.secrets,
+                parent=self,
+                image_resource=image,
+            )
+            volumes.append(
+                docker.ContainerVolumeArgs(
+                    volume_name=mounted.volume_name, container_path=spec.files_at, read_only=True
+                )
+            )
+            waits_for.append(mounted.carrier)
+        if spec.data:
+            volumes.append(
+                docker.ContainerVolumeArgs(
+                    volume_name=platform.volumes[spec.data.name].name, container_path=spec.data.path
+                )
+            )
+        environment = {key: pulumi.Output.from_input(value) for key, value in spec.environment.items()}
+        environment |= {
+            key: pulumi.Output.from_input(resolve(template, platform.secrets))
+            for key, template in spec.secret_environment.items()
+        }
+        self.container = docker.Container(
+            spec.part,
+            name=name,
+            image=spec.image,
+            entrypoints=list(spec.entrypoint) or None,
+            command=list(spec.command) or None,
+            envs=[pulumi.Output.concat(key, "=", value) for key, value in sorted(environment.items())] or None,
+            user=spec.user,
+            hostname=spec.part,
+            # Named although it is the default: engines from 26 on show a difference for ever without it.
+            network_mode="bridge",
+            networks_advanced=[
+                docker.ContainerNetworksAdvancedArgs(name=platform.networks[network].name, aliases=[spec.part])
+                for network in sorted(spec.networks)
+            ],
+            ports=[_port(spec.publish)] if spec.publish else None,
+            volumes=volumes or None,
+            tmpfs=dict(spec.tmpfs) or None,
+            read_only=True,
+            init=True,
+            capabilities=docker.ContainerCapabilitiesArgs(
+                drops=["ALL"], adds=[capability.name for capability in spec.capabilities] or None
+            ),
+            security_opts=["no-new-privileges:true"],
+            memory=spec.settings.memory_mib,
+            # Equal to memory: no swap. Unset, the engine reports twice the memory, a difference for ever.
+            memory_swap=spec.settings.memory_mib,
+            cpus=f"{spec.settings.cpus:g}",
+            shm_size=spec.shm_mib,
+            ulimits=[
+                docker.ContainerUlimitArgs(name="nofile", soft=spec.open_files, hard=spec.open_files),
+                # The provider has no limit of processes for the container; this one is for its user.
+                docker.ContainerUlimitArgs(name="nproc", soft=spec.processes, hard=spec.processes),
+            ],
+            log_driver="json-file",
+            log_opts={"max-size": "10m", "max-file": "3"},
+            restart="unless-stopped",
+            stop_signal=spec.stop_signal,
+            stop_timeout=spec.stop_grace_seconds,
+            # Unset, the provider kills at once, PostgreSQL included.
+            destroy_grace_seconds=spec.stop_grace_seconds,
+            healthcheck=docker.ContainerHealthcheckArgs(
+                tests=["CMD", *spec.health_command],
+                interval=go_duration(spec.health.interval_seconds),
+                timeout=go_duration(spec.health.timeout_seconds),
+                start_period=go_duration(spec.health.start_period_seconds),
+                retries=spec.health.retries,
+            ),
+            wait=True,
+            wait_timeout=spec.health.wait_timeout_seconds,
+            labels=labels(platform.environment, spec.part),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=waits_for,
+                delete_before_replace=True,
+                replace_on_changes=list(REPLACE_ON_CHANGES),
+            ),
+        )
+        self.register_outputs({"container": self.container.name})
+
+
+def labels(environment: Environment, part: str) -> list[docker.ContainerLabelArgs]:
+    """Labels by which the `samokoder` command finds a container. Nothing that changes: a change replaces."""
+    values = {"samokoder.environment": environment.name, "samokoder.part": part}
+    return [docker.ContainerLabelArgs(label=label, value=value) for label, value in values.items()]
+
+
+def go_duration(seconds: int) -> str:
+    """Seconds as Docker writes them back: 90 is `1m30s`. Another spelling would be a difference for ever."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _port(publish: Publish) -> docker.ContainerPortArgs:
+    return docker.ContainerPortArgs(
+        internal=publish.container_port, external=publish.host_port, ip=publish.address, protocol="tcp"
+    )
+
+
+def _host_path(path: HostPath) -> docker.ContainerVolumeArgs:
+    return docker.ContainerVolumeArgs(host_path=path.host, container_path=path.container, read_only=True)

@@ -1,0 +1,716 @@
+"""Everything that is known when the program starts, as frozen pydantic models without a Pulumi type.
+
+Source: the project's configuration (`Pulumi.<stack>.yaml`, `pulumi config set`), key by key as in
+`Pulumi.yaml`. `read_settings` reads it once and finds every mistake in one go, so that a person who
+sets up an environment corrects the file once and not once for each mistake.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from stack.images import IMAGES, ImageReferenceError, PartName, parse_reference
+from stack.mistakes import InvalidSettingsError, Mistake
+from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+
+PROJECT = "samokoder"
+
+# Docker's own rule for names is wider; this is what is also a valid DNS label and still leaves room
+# for "samokoder-<environment>-postgres-exporter-files-<hash>" within 128 characters.
+ENVIRONMENT_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
+
+
+def _image(value: str) -> str:
+    try:
+        parse_reference(value)
+    except ImageReferenceError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("not an IP address") from None
+
+
+Image = Annotated[str, AfterValidator(_image)]
+Address = Annotated[str, AfterValidator(_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+MemoryMib = Annotated[int, Field(ge=16)]
+Cpus = Annotated[float, Field(gt=0, le=128)]
+# Prometheus' own syntax for a duration, without the compound forms that nobody writes by hand.
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h|d|w|y)$")]
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
+SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+
+
+def seconds(duration: str) -> float:
+    """Length of a `Duration` in seconds: `"15s"` is 15.0, `"2h"` is 7200.0."""
+    number, unit = re.fullmatch(r"([0-9]+)([a-z]+)", duration).groups()  # type: ignore[union-attr]
+    return int(number) * _SECONDS[unit]
+
+
+class Model(BaseModel):
+    """Frozen, strict, and without unknown keys: a typing error in the YAML is a mistake, never ignored."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        # An error must never print the value of something that may be a secret.
+        hide_input_in_errors=True,
+    )
+
+
+class Health(Model):
+    """When a container counts as healthy, and how long an update waits for that."""
+
+    interval_seconds: int = Field(
+        5, ge=1, le=300, description="Time between two health checks, in seconds.", examples=[10]
+    )
+    timeout_seconds: int = Field(
+        5, ge=1, le=300, description="A check that takes longer has failed, in seconds.", examples=[5]
+    )
+    retries: int = Field(
+        6, ge=1, le=100, description="So many failed checks in a row make the container unhealthy.", examples=[6]
+    )
+    start_period_seconds: int = Field(
+        10, ge=0, le=3600, description="Failed checks do not count for so long after start, in seconds.", examples=[30]
+    )
+    wait_timeout_seconds: int = Field(
+        120,
+        ge=1,
+        le=7200,
+        description="`pulumi up` waits so long for healthy before it fails, in seconds. "
+        "Longer than startPeriodSeconds + intervalSeconds x retries.",
+        examples=[180],
+    )
+
+    @model_validator(mode="after")
+    def _wait_outlasts_the_checks(self) -> Health:
+        slowest = self.start_period_seconds + self.interval_seconds * self.retries
+        if self.wait_timeout_seconds <= slowest:
+            raise ValueError(
+                f"waitTimeoutSeconds is {self.wait_timeout_seconds}, but a container may need "
+                f"startPeriodSeconds + intervalSeconds x retries = {slowest} seconds to become healthy; "
+                f"write waitTimeoutSeconds: {slowest + 30}"
+            )
+        return self
+
+
+class Part(Model):
+    """What every part of the stack has: limits and health."""
+
+    memory_mib: MemoryMib = Field(
+        64, description="Memory limit in MiB; there is no swap on top of it.", examples=[256]
+    )
+    cpus: Cpus = Field(0.25, description="CPU limit in cores.", examples=[0.5])
+    health: Health = Field(default_factory=Health, description="Health check timing.", examples=[{"retries": 10}])
+
+
+class Published(Part):
+    """A part with a port on the host."""
+
+    port: Port = Field(description="Port on the host.", examples=[8000])
+    bind_address: Address = Field(
+        "127.0.0.1",
+        description="Address of the host that the port is bound to. Anything but loopback needs bindReason.",
+        examples=["127.0.0.1"],
+    )
+    bind_reason: str = Field(
+        "",
+        description="Why the port is reachable from outside the host; required when bindAddress is not loopback.",
+        examples=["behind the provider's load balancer"],
+    )
+
+
+class Application(Model):
+    """What the API, the worker and the frontend share: the team's image and how it takes its secrets."""
+
+    image: Image | None = Field(
+        None,
+        description="The team's own image, `name:tag@sha256:…`. Empty: the reference application, "
+        "built on the engine from `reference_app/`.",
+        examples=["registry.example.org/samokoder/api:1.4.2@sha256:" + "0" * 64],
+    )
+    command: list[str] | None = Field(
+        None, description="Command in place of the contract's own.", examples=[["uvicorn", "samokoder.main:app"]]
+    )
+    environment: dict[SecretName, str] = Field(
+        default_factory=dict,
+        description="Further plain settings of the image. Never a secret: everybody who may ask the engine can read it.",
+        examples=[{"LOG_LEVEL": "info"}],
+    )
+    secrets_in_environment: list[SecretName] = Field(
+        default_factory=list,
+        description="Secrets that this image can read only from the environment, by name. Each one is readable "
+        "by `docker inspect`, and the preview warns of it.",
+        examples=[["SECRET_KEY"]],
+    )
+
+
+class Api(Application, Published):
+    """The API: port 8000 in the container, `/health`, `/ready`, `/metrics`."""
+
+    port: Port = Field(8000, description="Port on the host.", examples=[8000])
+    health_path: str | None = Field(
+        None,
+        pattern=r"^/",
+        description="Path that answers 200 when the API can serve. Empty: `/health` for the team's own image, "
+        "`/ready` for the reference application.",
+        examples=["/health"],
+    )
+    memory_mib: MemoryMib = Field(384, description="Memory limit in MiB.", examples=[512])
+    cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
+
+
+class Worker(Application, Part):
+    """The arq worker: metrics on port 9000 in the container."""
+
+    memory_mib: MemoryMib = Field(384, description="Memory limit in MiB.", examples=[512])
+    cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
+    health_command: list[str] | None = Field(
+        None,
+        description="Health check of the team's own worker image, run in the container. Empty: the reference "
+        "worker's, which asks its metrics port.",
+        examples=[["arq", "--check", "samokoder.worker.main.WorkerSettings"]],
+    )
+    metrics_port: Port | None = Field(
+        9000,
+        description="Port of the worker's `/metrics` in the container; `null` for an image that has none, "
+        "which is then not scraped.",
+        examples=[9000],
+    )
+
+
+class Frontend(Published):
+    """The optional frontend: there is one when `image` is set."""
+
+    image: Image | None = Field(
+        None,
+        description="The team's frontend image, `name:tag@sha256:…`. Empty: no frontend.",
+        examples=["registry.example.org/samokoder/frontend:1.4.2@sha256:" + "0" * 64],
+    )
+    port: Port = Field(3001, description="Port on the host.", examples=[3001])
+    container_port: Port = Field(8080, description="Port in the container; above 1024, it runs as a non-root user.", examples=[8080])
+    health_path: str = Field("/", pattern=r"^/", description="Path that answers 200 when it is healthy.", examples=["/"])
+    user: str = Field("10001:10001", pattern=r"^[1-9][0-9]*:[0-9]+$", description="uid:gid that it runs as.", examples=["101:101"])
+    memory_mib: MemoryMib = Field(128, description="Memory limit in MiB.", examples=[128])
+
+
+class Postgres(Part):
+    """The local PostgreSQL 15. With the secret `managedDatabaseUrl` there is none, and only its exporter runs."""
+
+    database: str = Field("samokoder", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Name of the database.", examples=["samokoder"])
+    superuser: str = Field(
+        "postgres",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="The superuser's role; for a volume adopted from compose its POSTGRES_USER.",
+        examples=["samokoder"],
+    )
+    memory_mib: MemoryMib = Field(512, ge=256, description="Memory limit in MiB; shared_buffers is a quarter of it.", examples=[1024])
+    cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
+    max_connections: int = Field(100, ge=20, le=5000, description="Connections at most.", examples=[100])
+    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["samokoder_postgres_data"])
+    health: Health = Field(
+        # A database that recovers from a crash replays its log first: minutes, not seconds.
+        default_factory=lambda: Health(start_period_seconds=60, wait_timeout_seconds=300),
+        description="Health check timing; allow for crash recovery.",
+        examples=[{"waitTimeoutSeconds": 600}],
+    )
+
+
+class PostgresRoles(Part):
+    """The keeper of the database roles: brings them to what is declared, after a restore or a rotation too."""
+
+
+class Redis(Part):
+    """The local Redis 7. With the secret `managedRedisUrl` there is none, and only its exporter runs."""
+
+    maxmemory_mib: int = Field(
+        192,
+        ge=16,
+        description="Redis' own limit in MiB; at it writes are refused (noeviction), for an evicted key may be a job. "
+        "At most 80 % of memoryMib.",
+        examples=[384],
+    )
+    memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[512])
+    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["samokoder_redis_data"])
+
+
+class Prometheus(Published):
+    """Prometheus."""
+
+    port: Port = Field(9090, description="Port on the host.", examples=[9090])
+    memory_mib: MemoryMib = Field(512, description="Memory limit in MiB.", examples=[1024])
+    cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[0.5])
+    retention_time: Duration = Field("15d", description="How long samples are kept.", examples=["30d"])
+    retention_size: Size = Field("5GB", description="How much disk samples may take.", examples=["10GB"])
+    scrape_interval: Duration = Field("15s", description="Time between two scrapes of a target.", examples=["30s"])
+    scrape_timeout: Duration = Field("10s", description="A scrape that takes longer has failed.", examples=["10s"])
+    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["prometheus_data"])
+
+
+class Telegram(Model):
+    """Alerts to Telegram. The bot's token is the secret `telegramBotToken`."""
+
+    chat_id: int = Field(description="Chat that gets the alerts: negative for groups.", examples=[-1001234567890])
+    api_url: str = Field(
+        "https://api.telegram.org",
+        pattern=r"^https?://[^/\s]+$",
+        description="Base URL of the bot API, for those who run their own server of it.",
+        examples=["https://api.telegram.org"],
+    )
+
+
+class Email(Model):
+    """Alerts by e-mail. The account's password is the secret `smtpPassword`."""
+
+    smarthost: str = Field(pattern=r"^[^:\s]+:[0-9]+$", description="`host:port` of the mail server.", examples=["smtp.example.org:587"])
+    sender: str = Field(pattern=r"^\S+@\S+$", description="From address.", examples=["alerts@example.org"])
+    recipient: str = Field(pattern=r"^\S+@\S+$", description="To address.", examples=["oncall@example.org"])
+    username: str = Field("", description="Account at the mail server; empty: no login.", examples=["alerts@example.org"])
+    require_tls: bool = Field(True, description="Refuse a server without STARTTLS.", examples=[True])
+
+
+class Alertmanager(Published):
+    """AlertManager and where its notifications go."""
+
+    port: Port = Field(9093, description="Port on the host.", examples=[9093])
+    telegram: Telegram | None = Field(None, description="Alerts to Telegram; required in production.", examples=[{"chatId": -1001234567890}])
+    email: Email | None = Field(
+        None,
+        description="Alerts by e-mail; optional.",
+        examples=[{"smarthost": "smtp.example.org:587", "sender": "a@example.org", "recipient": "b@example.org"}],
+    )
+    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["alertmanager_data"])
+
+
+class Grafana(Published):
+    """Grafana."""
+
+    port: Port = Field(3000, description="Port on the host.", examples=[3000])
+    memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[384])
+    cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[0.5])
+    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["grafana_data"])
+    health: Health = Field(
+        # Its first start migrates its database: half a minute on two cores.
+        default_factory=lambda: Health(start_period_seconds=60, wait_timeout_seconds=240),
+        description="Health check timing.",
+        examples=[{"waitTimeoutSeconds": 300}],
+    )
+
+
+class Exporter(Published):
+    """An exporter; its port on the host is for people, Prometheus asks it inside."""
+
+
+class Cadvisor(Exporter):
+    """cAdvisor."""
+
+    port: Port = Field(8080, description="Port on the host.", examples=[8080])
+    memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[256])
+    containerd_socket: str = Field(
+        "/run/containerd/containerd.sock",
+        pattern=r"^/run/",
+        description="Socket of the containerd that the engine uses, on the host; "
+        "`/run/docker/containerd/containerd.sock` where dockerd runs its own.",
+        examples=["/run/docker/containerd/containerd.sock"],
+    )
+
+
+class PostgresExporter(Exporter):
+    """PostgreSQL exporter."""
+
+    port: Port = Field(9187, description="Port on the host.", examples=[9187])
+
+
+class RedisExporter(Exporter):
+    """Redis exporter."""
+
+    port: Port = Field(9121, description="Port on the host.", examples=[9121])
+
+
+class NodeExporter(Exporter):
+    """Host metrics."""
+
+    port: Port = Field(9100, description="Port on the host.", examples=[9100])
+
+
+class Host(Model):
+    """What the host is said to have; limits are checked against it."""
+
+    memory_mib: int = Field(4096, ge=512, description="Memory of the host in MiB.", examples=[8192])
+    cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
+
+
+class Images(Model):
+    """Other images than those of `stack/images.py`, part by part: a mirror, or a local image id `sha256:…`."""
+
+    postgres: Image | None = Field(None, description="PostgreSQL 15.", examples=["mirror.example.org/postgres:15@sha256:" + "0" * 64])
+    redis: Image | None = Field(None, description="Redis 7.", examples=["mirror.example.org/redis:7@sha256:" + "0" * 64])
+    prometheus: Image | None = Field(None, description="Prometheus.", examples=["sha256:" + "0" * 64])
+    alertmanager: Image | None = Field(None, description="AlertManager.", examples=["sha256:" + "0" * 64])
+    grafana: Image | None = Field(None, description="Grafana.", examples=["sha256:" + "0" * 64])
+    postgres_exporter: Image | None = Field(None, description="PostgreSQL exporter.", examples=["sha256:" + "0" * 64])
+    redis_exporter: Image | None = Field(None, description="Redis exporter.", examples=["sha256:" + "0" * 64])
+    node_exporter: Image | None = Field(None, description="node_exporter.", examples=["sha256:" + "0" * 64])
+    cadvisor: Image | None = Field(None, description="cAdvisor.", examples=["sha256:" + "0" * 64])
+    python: Image | None = Field(None, description="Base of the reference application.", examples=["sha256:" + "0" * 64])
+
+
+class Rotation(Model):
+    """Generation of each generated secret: a number one higher makes a new value at the next `pulumi up`."""
+
+    secret_key: int = Field(1, ge=1, description="SECRET_KEY.", examples=[2])
+    app_secret_key: int = Field(1, ge=1, description="APP_SECRET_KEY.", examples=[2])
+    postgres_app: int = Field(1, ge=1, description="Password of the application's database role.", examples=[2])
+    postgres_exporter: int = Field(1, ge=1, description="Password of the exporter's database role.", examples=[2])
+    redis_app: int = Field(1, ge=1, description="Password of the application's Redis user.", examples=[2])
+    redis_exporter: int = Field(1, ge=1, description="Password of the exporter's Redis user.", examples=[2])
+    grafana_admin: int = Field(1, ge=1, description="Grafana's admin password; Grafana itself takes it only into an empty volume.", examples=[2])
+
+
+class Settings(Model):
+    """One environment of Samokoder."""
+
+    production: bool = Field(
+        False,
+        description="The rules for production: digests required, Telegram required, the team's own images required, "
+        "data volumes retained even when they leave the program.",
+        examples=[True],
+    )
+    docker_host: str = Field(
+        "unix:///var/run/docker.sock",
+        pattern=r"^(unix:///\S+|ssh://\S+|tcp://\S+)$",
+        description="Docker Engine that the stack runs on.",
+        examples=["ssh://deploy@host.example.org"],
+    )
+    unavailable: list[Literal["grafana"]] = Field(
+        default_factory=list,
+        description="Parts whose image cannot be had on this host; written by `make up` without a container registry. "
+        "The stack comes up without them and says so everywhere.",
+        examples=[["grafana"]],
+    )
+    host: Host = Field(default_factory=Host, description="What the host has.", examples=[{"memoryMib": 8192}])
+    images: Images = Field(default_factory=Images, description="Other images than the pinned ones.", examples=[{"redis": "sha256:" + "0" * 64}])
+    rotation: Rotation = Field(default_factory=Rotation, description="Generation of each generated secret.", examples=[{"secretKey": 2}])
+    api: Api = Field(default_factory=lambda: Api(), description="API.", examples=[{"port": 8000}])
+    worker: Worker = Field(default_factory=lambda: Worker(), description="Worker.", examples=[{"memoryMib": 512}])
+    frontend: Frontend = Field(default_factory=lambda: Frontend(), description="Frontend.", examples=[{"port": 3001}])
+    postgres: Postgres = Field(default_factory=lambda: Postgres(), description="PostgreSQL.", examples=[{"memoryMib": 1024}])
+    postgres_roles: PostgresRoles = Field(default_factory=lambda: PostgresRoles(), description="Keeper of the database roles.", examples=[{"memoryMib": 64}])
+    redis: Redis = Field(default_factory=lambda: Redis(), description="Redis.", examples=[{"maxmemoryMib": 384}])
+    prometheus: Prometheus = Field(default_factory=lambda: Prometheus(), description="Prometheus.", examples=[{"retentionTime": "30d"}])
+    alertmanager: Alertmanager = Field(default_factory=lambda: Alertmanager(), description="AlertManager.", examples=[{"telegram": {"chatId": -100}}])
+    grafana: Grafana = Field(default_factory=lambda: Grafana(), description="Grafana.", examples=[{"port": 3000}])
+    postgres_exporter: PostgresExporter = Field(default_factory=lambda: PostgresExporter(), description="PostgreSQL exporter.", examples=[{"port": 9187}])
+    redis_exporter: RedisExporter = Field(default_factory=lambda: RedisExporter(), description="Redis exporter.", examples=[{"port": 9121}])
+    node_exporter: NodeExporter = Field(default_factory=lambda: NodeExporter(), description="node_exporter.", examples=[{"port": 9100}])
+    cadvisor: Cadvisor = Field(default_factory=lambda: Cadvisor(), description="cAdvisor.", examples=[{"port": 8080}])
+
+
+class Environment(Model):
+    """The settings of one stack, together with its name and which secrets its configuration has."""
+
+    name: str
+    settings: Settings
+    configured_secrets: frozenset[str] = frozenset()
+
+    @property
+    def prefix(self) -> str:
+        """First part of every name on the engine: two environments share an engine without a clash."""
+        return f"{PROJECT}-{self.name}"
+
+    @property
+    def managed_database(self) -> bool:
+        """Whether PostgreSQL is somebody else's: then there is no container, volume or role of ours."""
+        return "managedDatabaseUrl" in self.configured_secrets
+
+    @property
+    def managed_redis(self) -> bool:
+        """Whether Redis is somebody else's."""
+        return "managedRedisUrl" in self.configured_secrets
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """Field names of `Settings` of the parts that this environment does not run."""
+        names: set[str] = set(self.settings.unavailable)
+        if self.settings.frontend.image is None:
+            names.add("frontend")
+        if self.managed_database:
+            names |= {"postgres", "postgres_roles"}
+        if self.managed_redis:
+            names.add("redis")
+        return frozenset(names)
+
+    def image(self, name: PartName) -> str:
+        """Reference of a third-party image: the configured one, else the pinned one."""
+        configured: str | None = getattr(self.settings.images, name)
+        return configured or IMAGES[name].reference
+
+    def running(self) -> dict[str, Part]:
+        """Part settings by their field name, of the parts that run."""
+        return {
+            name: part
+            for name in type(self.settings).model_fields
+            if isinstance(part := getattr(self.settings, name), Part) and name not in self.absent
+        }
+
+
+def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozenset[str] = frozenset()) -> Environment:
+    """Read one stack's configuration.
+
+    stack: the stack's name. config: every configured key (`samokoder:api`) with its value as Pulumi hands
+    it over, objects as JSON text. secret_keys: those keys that the stack file holds encrypted.
+    Raises InvalidSettingsError with every mistake at once; a secret's value is in none of them.
+    """
+    own = {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
+    secrets = {
+        name: SecretInput(own.pop(name), encrypted=f"{PROJECT}:{name}" in secret_keys)
+        for name in CONFIGURED_SECRETS
+        if name in own
+    }
+    mistakes: list[Mistake] = []
+    if not ENVIRONMENT_PATTERN.fullmatch(stack):
+        mistakes.append(
+            Mistake("the stack's name", stack, "2 to 32 of a-z, 0-9 and -, a letter first", "pulumi stack init staging")
+        )
+    document = {name: _json_value(name, text) for name, text in own.items()}
+    settings, wrong = _validated(document)
+    mistakes += wrong
+    mistakes += check_secrets(secrets)
+    environment = Environment.model_construct(
+        name=stack, settings=settings, configured_secrets=frozenset(secrets)
+    )
+    broken = tuple(mistake.key for mistake in mistakes)
+    # A rule that speaks of a key which is already wrong would only repeat it with a default's value.
+    mistakes += [rule for rule in _rules(environment) if not rule.key.startswith(broken)]
+    if mistakes:
+        raise InvalidSettingsError(stack, mistakes)
+    return environment
+
+
+def _json_value(name: str, text: str) -> Any:  # noqa: ANN401 - JSON is any value
+    """Parse a value as Pulumi hands it over; what is a string in the model stays the text that it is."""
+    field = next((f for n, f in Settings.model_fields.items() if to_camel(n) == name), None)
+    if field is None or field.annotation is str:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _validated(document: dict[str, Any]) -> tuple[Settings, list[Mistake]]:
+    """Validate; where keys are wrong, name them and go on with their defaults, so that rules are checked too."""
+    mistakes: list[Mistake] = []
+    while True:
+        try:
+            return Settings.model_validate_json(json.dumps(document)), mistakes
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+            mistakes += [_explain(detail) for detail in details]
+            for detail in details:
+                _drop(document, detail["loc"])
+
+
+def _drop(document: dict[str, Any], location: tuple[int | str, ...]) -> None:
+    """Remove the value at `location`; where it is not there (missing, or of a parent), its nearest parent."""
+    if not location:
+        document.clear()
+        return
+    node: Any = document
+    for step in location[:-1]:
+        node = node[step] if isinstance(node, dict) and step in node else None
+    if isinstance(node, dict) and location[-1] in node:
+        del node[location[-1]]
+    else:
+        _drop(document, location[:-1])
+
+
+def _explain(detail: ErrorDetails) -> Mistake:
+    """Say one pydantic error in the words of the person who wrote the YAML."""
+    location = detail["loc"]
+    key = f"{PROJECT}:" + ".".join(str(step) for step in location)
+    given = "nothing" if detail["type"] == "missing" else json.dumps(detail["input"], ensure_ascii=False)
+    model, field = _field_at(location)
+    if detail["type"] == "extra_forbidden":
+        known = sorted(to_camel(name) for name in model.model_fields) if model else []
+        if model is Settings:
+            known = sorted([*known, *CONFIGURED_SECRETS])
+        return Mistake(key, "a key that does not exist", "one of " + ", ".join(known), _nearest(str(location[-1]), known))
+    allowed = detail["msg"].removeprefix("Value error, ")
+    example = ""
+    if field is not None:
+        allowed = f"{allowed}. {field.description}"
+        if field.examples:
+            example = f"{key}: {json.dumps(field.examples[0], ensure_ascii=False)}"
+    return Mistake(key, given, allowed, example)
+
+
+def _field_at(location: tuple[int | str, ...]) -> tuple[type[Model] | None, Any]:
+    """Return the model that holds the last step of `location`, and the field there."""
+    model: type[Model] | None = Settings
+    field = None
+    for step in location:
+        if model is None:
+            break
+        name = next((n for n in model.model_fields if step in (n, to_camel(n))), None)
+        if name is None:
+            return model, None
+        field = model.model_fields[name]
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = next((c for c in candidates if isinstance(c, type) and issubclass(c, Model)), None)
+        if step is location[-1]:
+            return model, field
+        model = inner
+    return model, field
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
+
+    match = get_close_matches(name, known, n=1)
+    return f"did you mean {PROJECT}:…{match[0]}?" if match else ""
+
+
+def key_of(*names: str) -> str:
+    """Configuration key of a field path: `key_of("api", "bind_address")` is `samokoder:api.bindAddress`."""
+    return f"{PROJECT}:" + ".".join(to_camel(name) for name in names)
+
+
+def _rules(environment: Environment) -> Iterator[Mistake]:
+    """Rules that need more than one key."""
+    yield from _port_rules(environment)
+    yield from _memory_rules(environment)
+    yield from _secret_use_rules(environment)
+    if environment.settings.production:
+        yield from _production_rules(environment)
+
+
+def _port_rules(environment: Environment) -> Iterator[Mistake]:
+    taken: dict[int, str] = {}
+    for name, part in environment.running().items():
+        if not isinstance(part, Published):
+            continue
+        if part.port in taken:
+            free = next(p for p in range(part.port + 1, 65536) if p not in taken)
+            yield Mistake(
+                key_of(name, "port"),
+                str(part.port),
+                f"a port that no other part has: {key_of(taken[part.port], 'port')} has it already",
+                f"{key_of(name, 'port')}: {free}",
+            )
+        taken.setdefault(part.port, name)
+        if not ipaddress.ip_address(part.bind_address).is_loopback and not part.bind_reason.strip():
+            yield Mistake(
+                key_of(name, "bind_address"),
+                part.bind_address,
+                "a loopback address, or bindReason beside it saying why this port is reachable from outside",
+                f'{key_of(name, "bind_reason")}: "behind the provider\'s load balancer"',
+            )
+
+
+def _memory_rules(environment: Environment) -> Iterator[Mistake]:
+    limits = {name: part.memory_mib for name, part in environment.running().items()}
+    total, host = sum(limits.values()), environment.settings.host.memory_mib
+    if total > host:
+        largest = ", ".join(f"{n} {m}" for n, m in sorted(limits.items(), key=lambda item: -item[1])[:4])
+        yield Mistake(
+            key_of("host", "memory_mib"),
+            str(host),
+            f"at least {total} MiB, the sum of the parts' memory limits (the largest: {largest}); "
+            "name the host's real memory or lower the limits",
+            f"{key_of('host', 'memory_mib')}: {max(total, 1024)}",
+        )
+    for name, part in environment.running().items():
+        if part.cpus > environment.settings.host.cpus:
+            yield Mistake(
+                key_of(name, "cpus"),
+                str(part.cpus),
+                f"at most {environment.settings.host.cpus}, the host's cores ({key_of('host', 'cpus')})",
+                f"{key_of(name, 'cpus')}: {float(environment.settings.host.cpus)}",
+            )
+    redis = environment.settings.redis
+    if "redis" not in environment.absent and redis.maxmemory_mib > 0.8 * redis.memory_mib:
+        yield Mistake(
+            key_of("redis", "maxmemory_mib"),
+            str(redis.maxmemory_mib),
+            f"at most 80 % of {key_of('redis', 'memory_mib')} ({redis.memory_mib}): Redis needs the rest while it "
+            "rewrites its append-only file, and the kernel would kill it",
+            f"{key_of('redis', 'maxmemory_mib')}: {int(0.8 * redis.memory_mib)}",
+        )
+    prometheus = environment.settings.prometheus
+    if seconds(prometheus.scrape_timeout) > seconds(prometheus.scrape_interval):
+        yield Mistake(
+            key_of("prometheus", "scrape_timeout"),
+            prometheus.scrape_timeout,
+            f"at most the scrape interval, {prometheus.scrape_interval}",
+            f'{key_of("prometheus", "scrape_timeout")}: "{prometheus.scrape_interval}"',
+        )
+
+
+def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
+    """A setting that needs a secret has it."""
+    alertmanager = environment.settings.alertmanager
+    needs = (
+        ("telegramBotToken", alertmanager.telegram is not None, key_of("alertmanager", "telegram")),
+        ("smtpPassword", bool(alertmanager.email and alertmanager.email.username), key_of("alertmanager", "email", "username")),
+    )
+    for secret, needed, because in needs:
+        if needed and secret not in environment.configured_secrets:
+            yield Mistake(
+                f"{PROJECT}:{secret}", "nothing", f"the secret that {because} needs", CONFIGURED_SECRETS[secret].how_to_set
+            )
+
+
+def _production_rules(environment: Environment) -> Iterator[Mistake]:
+    settings = environment.settings
+    if settings.alertmanager.telegram is None:
+        yield Mistake(
+            key_of("alertmanager", "telegram", "chat_id"),
+            "nothing",
+            "production must be able to wake somebody: the chat that gets the alerts",
+            "pulumi config set --path 'samokoder:alertmanager.telegram.chatId' -- -1001234567890",
+        )
+        if "telegramBotToken" not in environment.configured_secrets:
+            yield Mistake(
+                f"{PROJECT}:telegramBotToken",
+                "nothing",
+                "the token that BotFather gave the bot",
+                CONFIGURED_SECRETS["telegramBotToken"].how_to_set,
+            )
+    for name in ("api", "worker"):
+        if getattr(settings, name).image is None:
+            yield Mistake(
+                key_of(name, "image"),
+                "nothing",
+                "the team's own image with its digest: the reference application is for trials",
+                f"{key_of(name, 'image')}: registry.example.org/samokoder/{name}:1.4.2@sha256:<64 hex digits>",
+            )
+    images = {key_of("images", name): getattr(settings.images, name) for name in type(settings.images).model_fields}
+    images |= {key_of(name, "image"): getattr(settings, name).image for name in ("api", "worker", "frontend")}
+    for key, image in images.items():
+        if image is not None and not parse_reference(image).is_pinned:
+            yield Mistake(
+                key,
+                image,
+                "production runs what was tested: a tag can move, so the digest is required",
+                f"{key}: {image}@sha256:<64 hex digits>",
+            )

@@ -1,0 +1,53 @@
+"""The data volumes of an environment: explicit names, protected, and in production kept even when they leave the program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_docker as docker
+
+from stack.service import DataVolume
+from stack.settings import Environment
+
+TYPE = "samokoder:platform:DataVolumes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataVolumesArgs:
+    """Which volumes, and the generated secrets without which what is in them cannot be opened."""
+
+    environment: Environment
+    volumes: Sequence[DataVolume]
+    opened_by: Sequence[pulumi.Resource]
+
+
+class DataVolumes(pulumi.ComponentResource):
+    """One protected volume for each part with data; `by_name` has them.
+
+    Protected in every environment: no update, rename or `pulumi destroy` removes one. They depend on the generated
+    secrets, because `pulumi destroy --exclude-protected` keeps what protected resources depend on: a kept database
+    whose password was thrown away would be lost all the same.
+    """
+
+    by_name: Mapping[str, docker.Volume]
+
+    def __init__(self, name: str, args: DataVolumesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(TYPE, name, None, opts)
+        self.by_name = {
+            volume.name: docker.Volume(
+                f"{name}-{volume.name}",
+                # No label, no driver option: the provider replaces a volume for any change of them.
+                name=volume.adopt or f"{args.environment.prefix}-{volume.name}-data",
+                opts=pulumi.ResourceOptions(
+                    parent=self,
+                    protect=True,
+                    retain_on_delete=args.environment.settings.production,
+                    import_=volume.adopt or None,
+                    depends_on=list(args.opened_by),
+                ),
+            )
+            for volume in args.volumes
+        }
+        self.register_outputs({volume: resource.name for volume, resource in self.by_name.items()})

@@ -1,0 +1,379 @@
+"""A real PostgreSQL, a real Redis and the real processes of the reference service, on free loopback ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import httpx
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+APPLICATION = REPOSITORY / "reference_app"
+#: So long that only something that hangs ever meets it: no limit of time decides a test here.
+PATIENCE_SECONDS = 90.0
+
+#: All that the service's Redis user may do: what arq 0.28 and this service send, and nothing else.
+REDIS_USER_RULES = (
+    "resetchannels resetkeys ~arq:* -@all +ping +hello +auth +client|setinfo +client|setname "
+    "+info +dbsize +watch +unwatch +multi +exec +discard +exists +get +set +psetex +setex +incr +expire "
+    "+pexpire +del +zadd +zrem +zcard +zscore +zincrby +zrange +zrangebyscore"
+)
+
+Value = TypeVar("Value")
+
+
+def wait_for(what: str, ask: Callable[[], Value | None]) -> Value:
+    """Give the first true answer of `ask`; connections that are refused meanwhile are no answer."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        try:
+            if answer := ask():
+                return answer
+        except (httpx.TransportError, OSError):
+            pass
+        time.sleep(0.05)
+    pytest.fail(f"no sign of: {what}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def program(name: str, *folders: Path) -> str:
+    """Find a server's program, or fail: a test that silently skips proves nothing."""
+    path = os.pathsep.join([*(str(folder) for folder in folders), os.environ.get("PATH", os.defpath)])
+    found = shutil.which(name, path=path)
+    if found is None:
+        pytest.fail(
+            f"{name} is not here, and these tests need the real one: apt-get install postgresql redis-server"
+        )
+    return found
+
+
+@dataclass
+class Part:
+    """One process that the tests started; `stop` ends that one only."""
+
+    command: list[str]
+    log: Path
+    environment: Mapping[str, str]
+    user: str | None = None
+    folder: Path | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        account = pwd.getpwnam(self.user) if self.user else None
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(self.environment),
+                cwd=self.folder,
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
+            )
+
+    @property
+    def running(self) -> subprocess.Popen[bytes]:
+        assert self.process is not None, "start() was not called"
+        return self.process
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send the signal and give the exit status, which is negative for a process that a signal ended."""
+        if self.running.poll() is None:
+            self.running.send_signal(how)
+        try:
+            return self.running.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.running.kill()
+            self.running.wait()
+            raise
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass
+class Service(Part):
+    """The API or the worker, with its HTTP side."""
+
+    port: int = 0
+    url: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def wait_until(self, path: str) -> None:
+        def ask() -> bool:
+            if self.running.poll() is not None:
+                pytest.fail(f"ended with {self.running.returncode}:\n{self.said()}")
+            return httpx.get(f"{self.url}{path}", timeout=10).status_code == 200
+
+        wait_for(f"200 from {path}; it said:\n{self.said()}", ask)
+
+    def metric(self, series: str) -> float | None:
+        """Read one series, written as in the text format, e.g. `worker_jobs_total{status="failed"}`."""
+        for line in httpx.get(f"{self.url}/metrics", timeout=10).text.splitlines():
+            if line.startswith(f"{series} "):
+                return float(line.rsplit(" ", 1)[1])
+        return None
+
+
+class Postgres(Part):
+    port: int
+    application_password: str
+    superuser_password: str
+
+    @property
+    def application_url(self) -> str:
+        return f"postgresql+asyncpg://app:{self.application_password}@127.0.0.1:{self.port}/app"
+
+    def ask(
+        self, work: Callable[[asyncpg.Connection], Awaitable[Value]], *, superuser: bool = False
+    ) -> Value:
+        async def connected() -> Value:
+            connection = await asyncpg.connect(
+                host="127.0.0.1",
+                port=self.port,
+                user="postgres" if superuser else "app",
+                password=self.superuser_password if superuser else self.application_password,
+                database="postgres" if superuser else "app",
+            )
+            try:
+                return await work(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(connected())
+
+    def start(self) -> None:
+        super().start()
+
+        def answers() -> bool:
+            try:
+                return self.ask(lambda connection: connection.fetchval("SELECT true"), superuser=True) is True
+            except asyncpg.PostgresError:
+                return False
+
+        wait_for(f"PostgreSQL:\n{self.said()}", answers)
+
+
+class Redis(Part):
+    port: int
+    application_password: str
+    administrator_password: str
+
+    def cli(self, *words: str, administrator: bool = True) -> str:
+        user = "admin" if administrator else "app"
+        password = self.administrator_password if administrator else self.application_password
+        done = subprocess.run(
+            [program("redis-cli"), "-p", str(self.port), "--user", user, "--no-auth-warning", *words],
+            env={**os.environ, "REDISCLI_AUTH": password},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.strip() or done.stderr.strip()
+
+    def start(self) -> None:
+        super().start()
+        wait_for(f"Redis:\n{self.said()}", lambda: self.cli("ping") == "PONG")
+
+
+def _server_user() -> str | None:
+    """Name the user that servers run as: PostgreSQL refuses root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    pytest.fail("no user `postgres` or `nobody` here, and PostgreSQL does not run as root")
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder that the servers' user owns: pytest's own is closed to everybody else."""
+    folder = Path(tempfile.mkdtemp(prefix="samokoder-test-"))
+    if user := _server_user():
+        shutil.chown(folder, user)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[Postgres]:
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    initdb, server = program("initdb", *versions), program("postgres", *versions)
+    data, environment = server_folder / "postgres", {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    passwords = server_folder / "superuser"
+    superuser_password = secrets.token_hex(16)
+    passwords.write_text(superuser_password)
+    passwords.chmod(0o644)
+    setup = Part(
+        [initdb, f"--pgdata={data}", "--username=postgres", f"--pwfile={passwords}", "--auth=scram-sha-256",
+         "--encoding=UTF8", "--no-sync"],
+        server_folder / "initdb.log", environment, _server_user(), server_folder,
+    )  # fmt: skip
+    setup.start()
+    assert setup.running.wait(PATIENCE_SECONDS) == 0, setup.said()
+    port = free_port()
+    part = Postgres(
+        [server, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(server_folder), "-F"],
+        server_folder / "postgres.log", environment, _server_user(), server_folder,
+    )  # fmt: skip
+    part.port, part.superuser_password, part.application_password = (
+        port,
+        superuser_password,
+        secrets.token_hex(16),
+    )
+    part.start()
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        await connection.execute(f"CREATE ROLE app LOGIN NOSUPERUSER PASSWORD '{part.application_password}'")
+        await connection.execute("CREATE DATABASE app OWNER app")
+
+    part.ask(prepare, superuser=True)
+    yield part
+    part.stop(signal.SIGINT)  # PostgreSQL's "fast": it does not wait for clients
+
+
+@pytest.fixture(scope="session")
+def redis(server_folder: Path) -> Iterator[Redis]:
+    users = server_folder / "users.acl"
+    port, password, administrator = free_port(), secrets.token_hex(16), secrets.token_hex(16)
+    users.write_text(
+        "user default off\n"
+        f"user admin on >{administrator} ~* &* +@all\n"
+        f"user app on >{password} {REDIS_USER_RULES}\n"
+    )
+    users.chmod(0o644)
+    part = Redis(
+        [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(server_folder),
+         "--appendonly", "yes", "--save", "", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction",
+         "--aclfile", str(users)],
+        server_folder / "redis.log", {"PATH": os.defpath}, _server_user(), server_folder,
+    )  # fmt: skip
+    part.port, part.application_password, part.administrator_password = port, password, administrator
+    part.start()
+    yield part
+    part.stop()
+
+
+@dataclass
+class Setup:
+    """Makes the service's processes, the way a container would: settings in variables, secrets in files."""
+
+    postgres: Postgres
+    redis: Redis
+    folder: Path
+    secrets: dict[str, str]
+    started: list[Service] = field(default_factory=list)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        folder = self.folder / "secrets"
+        folder.mkdir(exist_ok=True)
+        for name, value in self.secrets.items():
+            (folder / name).write_text(value)
+        return {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": str(APPLICATION),
+            "ENVIRONMENT": "test",
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(self.redis.port),
+            "REDIS_USERNAME": "app",
+            "SECRETS_DIR": str(folder),
+            **more,
+        }
+
+    def _command(self, name: str) -> str:
+        return program(name, Path(sys.executable).parent)
+
+    def _make(self, kind: str, command: list[str], port: int, environment: dict[str, str]) -> Service:
+        log = self.folder / f"{kind}-{len(self.started)}.log"
+        service = Service(command, log, environment, folder=self.folder, port=port)
+        self.started.append(service)
+        service.start()
+        return service
+
+    def api(self, **environment: str) -> Service:
+        """Start the API; it may not be ready yet."""
+        port = free_port()
+        command = [self._command("uvicorn"), "samokoder.main:app", "--host", "127.0.0.1", "--port", str(port)]
+        return self._make("api", command, port, self.environment(**environment))
+
+    def worker(self, **environment: str) -> Service:
+        """Start the worker; it may not be ready yet."""
+        port = free_port()
+        command = [self._command("arq"), "samokoder.worker.main.WorkerSettings"]
+        return self._make("worker", command, port, self.environment(WORKER_PORT=str(port), **environment))
+
+
+def _setup(postgres: Postgres, redis: Redis, folder: Path) -> Iterator[Setup]:
+    values = {
+        "samokoder_database_url": postgres.application_url,
+        "redis_password": redis.application_password,
+        "secret_key": secrets.token_urlsafe(64),
+        "app_secret_key": secrets.token_urlsafe(64),
+    }
+    setup = Setup(postgres, redis, folder, values)
+    yield setup
+    for service in setup.started:
+        service.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def setup(postgres: Postgres, redis: Redis, tmp_path: Path) -> Iterator[Setup]:
+    """Processes for one test, ended after it."""
+    yield from _setup(postgres, redis, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def running(
+    postgres: Postgres, redis: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, Service]]:
+    """An API and a worker that answer, for the tests that leave them as they are."""
+    for setup in _setup(postgres, redis, tmp_path_factory.mktemp("running")):
+        api, worker = setup.api(), setup.worker()
+        api.wait_until("/ready")
+        worker.wait_until("/ready")
+        yield api, worker
+
+
+@pytest.fixture(scope="session")
+def api(running: tuple[Service, Service]) -> Service:
+    return running[0]
+
+
+@pytest.fixture(scope="session")
+def worker(running: tuple[Service, Service]) -> Service:
+    return running[1]
+
+
+@pytest.fixture
+def waiting() -> Callable[[str, Callable[[], object]], object]:
+    """`wait_for`, for the tests: they cannot import from here without a package of tests."""
+    return wait_for

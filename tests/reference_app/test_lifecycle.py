@@ -1,0 +1,289 @@
+"""Starting, refusing to start, and stopping: what an engine sees of the service."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import asyncpg
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from tests.reference_app.conftest import Postgres, Service, Setup
+
+Waiting = Callable[[str, Callable[[], object]], object]
+PARTS = pytest.mark.parametrize("part", ["api", "worker"])
+
+
+def _ends(setup: Setup, part: str, **environment: str) -> tuple[int, str]:
+    service: Service = getattr(setup, part)(**environment)
+    return service.running.wait(90), service.said()
+
+
+@PARTS
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("secret_key", "kT7" * 10, "SECRET_KEY: is shorter than 64 characters"),
+        ("app_secret_key", "changeme" + "Zq8vB2xN5mK1" * 6, "APP_SECRET_KEY: "),
+        ("app_secret_key", "Zq8vB2xN5m" * 7, "APP_SECRET_KEY: repeats one short piece"),
+        ("secret_key", "a" * 63 + "b", "SECRET_KEY: has too few different characters"),
+        ("redis_password", "samokoder-redis-2025", "REDIS_PASSWORD: looks like a default"),
+        ("redis_password", "Jd83nq", "REDIS_PASSWORD: is shorter than 16 characters"),
+        (
+            "samokoder_database_url",
+            "postgresql+asyncpg://app:postgres-pass-word@db/app",
+            "looks like a default",
+        ),
+        ("samokoder_database_url", "postgresql://app:Jd83nqPz81Lm0Xw4@db/app", "postgresql+asyncpg://user:"),
+        ("samokoder_database_url", "Jd83nqPz81Lm0Xw4", "postgresql+asyncpg://user:"),
+    ],
+)
+def test_a_weak_secret_is_refused_by_name_and_never_shown(
+    setup: Setup, part: str, name: str, value: str, reason: str
+) -> None:
+    setup.secrets[name] = value
+    status, said = _ends(setup, part)
+    assert status == 78, f"EX_CONFIG tells an engine that a restart does not help:\n{said}"
+    assert reason in said, said
+    assert not any(secret in said for secret in setup.secrets.values()), (
+        "a refused secret is a secret all the same"
+    )
+    assert "Traceback" not in said, "one clear message, no stack of calls"
+
+
+@PARTS
+def test_equal_keys_are_refused(setup: Setup, part: str) -> None:
+    setup.secrets["app_secret_key"] = setup.secrets["secret_key"]
+    status, said = _ends(setup, part)
+    assert (status, "SECRET_KEY and APP_SECRET_KEY must differ" in said) == (78, True), said
+    assert setup.secrets["secret_key"] not in said
+
+
+@PARTS
+def test_every_missing_setting_is_named_at_once(setup: Setup, part: str) -> None:
+    setup.secrets.clear()
+    status, said = _ends(setup, part, REDIS_HOST="", REDIS_PORT="many", ENVIRONMENT="Not one")
+    assert status == 78
+    for name in ("SAMOKODER_DATABASE_URL", "REDIS_PASSWORD", "SECRET_KEY", "APP_SECRET_KEY"):
+        assert f"- {name}: is not set" in said, f"one start must show all that is wrong:\n{said}"
+    for name in ("REDIS_HOST", "REDIS_PORT", "ENVIRONMENT"):
+        assert f"- {name}: " in said, said
+
+
+def test_an_empty_secret_file_counts_as_missing(setup: Setup) -> None:
+    setup.secrets["secret_key"] = "\n"
+    status, said = _ends(setup, "api")
+    assert (status, "SECRET_KEY: is not set" in said) == (78, True), said
+
+
+def test_a_secret_comes_from_a_named_file_or_a_plain_variable_too(setup: Setup) -> None:
+    named = setup.folder / "elsewhere"
+    named.write_text(setup.secrets.pop("secret_key") + "\n")
+    plain = setup.secrets.pop("app_secret_key")
+    api = setup.api(SECRET_KEY_FILE=str(named), APP_SECRET_KEY=plain)
+    api.wait_until("/ready")
+
+
+def test_a_named_file_that_is_not_there_is_an_error_and_is_not_shown(setup: Setup) -> None:
+    mistaken = secrets.token_urlsafe(64)  # the secret itself, put where its file's name belongs
+    del setup.secrets["secret_key"]
+    status, said = _ends(setup, "api", SECRET_KEY_FILE=mistaken)
+    assert (status, "SECRET_KEY: the file that SECRET_KEY_FILE names cannot be read" in said) == (78, True), (
+        said
+    )
+    assert mistaken not in said
+
+
+def test_two_places_with_different_values_are_an_error_and_with_the_same_one_are_not(setup: Setup) -> None:
+    other = secrets.token_urlsafe(64)
+    status, said = _ends(setup, "api", SECRET_KEY=other)
+    assert (
+        status,
+        "SECRET_KEY: the secrets folder's secret_key and the variable SECRET_KEY hold" in said,
+    ) == (
+        78,
+        True,
+    ), said
+    assert other not in said
+    api = setup.api(SECRET_KEY=setup.secrets["secret_key"])
+    api.wait_until("/ready")
+
+
+def test_no_secret_is_in_any_log_after_work(setup: Setup, waiting: Waiting) -> None:
+    api, worker = setup.api(), setup.worker()
+    api.wait_until("/ready")
+    worker.wait_until("/ready")
+    _finish_a_job(api, waiting)
+    for service in (api, worker):
+        service.stop()
+        for secret in (*setup.secrets.values(), setup.postgres.application_password):
+            assert secret not in service.said()
+
+
+def _finish_a_job(api: Service, waiting: Waiting) -> None:
+    project = httpx.post(f"{api.url}/projects", json={"name": "x"}).json()
+    job = httpx.post(f"{api.url}/projects/{project['id']}/jobs", json={}).json()
+    waiting("a job that is done", lambda: httpx.get(f"{api.url}/jobs/{job['id']}").json()["state"] == "done")
+
+
+class _Held:
+    """Holds a lock in PostgreSQL from a thread, until told to let go: it makes a request or a job last."""
+
+    def __init__(self, postgres: Postgres, statement: str, *arguments: object) -> None:
+        self._free, self._has = threading.Event(), threading.Event()
+
+        async def hold(connection: asyncpg.Connection) -> None:
+            async with connection.transaction():
+                await connection.execute(statement, *arguments)
+                self._has.set()
+                self._free.wait(90)
+
+        self._pool = ThreadPoolExecutor(1)
+        self._work = self._pool.submit(postgres.ask, hold)
+        assert self._has.wait(90), "the lock was not had"
+
+    def release(self) -> None:
+        self._free.set()
+        self._work.result(90)
+        self._pool.shutdown()
+
+
+def _somebody_waits(postgres: Postgres) -> bool:
+    waiting_now = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    count: int = postgres.ask(lambda c: c.fetchval(waiting_now), superuser=True)
+    return count > 0
+
+
+def test_the_api_finishes_the_request_in_hand_when_it_is_told_to_stop(setup: Setup, waiting: Waiting) -> None:
+    api = setup.api()
+    api.wait_until("/ready")
+    lock = _Held(setup.postgres, "LOCK TABLE projects IN ACCESS EXCLUSIVE MODE")
+    with ThreadPoolExecutor(1) as pool:
+        request = pool.submit(httpx.post, f"{api.url}/projects", json={"name": "in hand"}, timeout=90)
+        waiting("a request that waits for the lock", lambda: _somebody_waits(setup.postgres))
+        api.running.send_signal(signal.SIGTERM)
+        waiting("the end of new connections", lambda: _refuses(api))
+        assert api.running.poll() is None, "it must not go while a client waits for its answer"
+        lock.release()
+        assert request.result().status_code == 201, "a stop must not cost a request"
+    assert api.running.wait(90) in (0, -signal.SIGTERM)
+    assert '"stopped"' in api.said(), "connections are given back before the end"
+
+
+def _refuses(service: Service) -> bool:
+    try:
+        httpx.get(f"{service.url}/health", timeout=10)
+    except httpx.ConnectError:
+        return True
+    return False
+
+
+def _start_a_job_that_waits(setup: Setup, api: Service, waiting: Waiting) -> tuple[_Held, str]:
+    project = httpx.post(f"{api.url}/projects", json={"name": "slow"}).json()["id"]
+    lock = _Held(setup.postgres, "SELECT 1 FROM projects WHERE id = $1 FOR UPDATE", uuid.UUID(project))
+    job: str = httpx.post(f"{api.url}/projects/{project}/jobs", json={}).json()["id"]
+    waiting("a job that waits for the lock", lambda: _somebody_waits(setup.postgres))
+    assert _state(api, job) == "running"
+    return lock, job
+
+
+def _state(api: Service, job: str) -> str:
+    state: str = httpx.get(f"{api.url}/jobs/{job}").json()["state"]
+    return state
+
+
+@pytest.fixture
+def alone(setup: Setup, running: tuple[Service, Service]) -> object:
+    """Holds the shared worker, so that the test's own gets the jobs."""
+    running[1].running.send_signal(signal.SIGSTOP)
+    yield
+    running[1].running.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_worker_finishes_its_job_when_it_is_told_to_stop(setup: Setup, waiting: Waiting) -> None:
+    api, worker = setup.api(), setup.worker()
+    api.wait_until("/ready")
+    worker.wait_until("/ready")
+    lock, job = _start_a_job_that_waits(setup, api, waiting)
+    worker.running.send_signal(signal.SIGTERM)
+    waiting("the signal in the log", lambda: "shutdown on SIGTERM" in worker.said())
+    assert worker.running.poll() is None, "it must not go with a job in hand"
+    lock.release()
+    assert worker.running.wait(90) == 0, worker.said()
+    assert _state(api, job) == "done"
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_job_that_outlasts_the_stop_is_given_back_and_done_by_the_next_worker(
+    setup: Setup, waiting: Waiting
+) -> None:
+    api, worker = setup.api(), setup.worker(WORKER_SHUTDOWN_SECONDS="1")
+    api.wait_until("/ready")
+    worker.wait_until("/ready")
+    lock, job = _start_a_job_that_waits(setup, api, waiting)
+    assert worker.stop() == 0, worker.said()
+    assert _state(api, job) == "queued", "who polls must not see a job as running that nobody runs"
+    lock.release()
+    setup.worker().wait_until("/ready")
+    waiting("the job done by the second worker", lambda: _state(api, job) == "done")
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_worker_outlives_a_short_absence_of_the_database_and_of_redis(
+    setup: Setup, waiting: Waiting
+) -> None:
+    api, worker = setup.api(), setup.worker()
+    api.wait_until("/ready")
+    worker.wait_until("/ready")
+    setup.redis.stop()
+    setup.redis.start()
+    _finish_a_job(api, waiting)
+    project = httpx.post(f"{api.url}/projects", json={"name": "x"}).json()["id"]
+    worker.running.send_signal(signal.SIGSTOP)
+    job: str = httpx.post(f"{api.url}/projects/{project}/jobs", json={}).json()["id"]
+    setup.postgres.stop(signal.SIGINT)
+    try:
+        worker.running.send_signal(signal.SIGCONT)
+        waiting("a try that failed", lambda: worker.metric('worker_jobs_total{status="retried"}') == 1)
+    finally:
+        setup.postgres.start()
+    waiting("the job done at a later try", lambda: _state(api, job) == "done")
+    assert worker.running.poll() is None
+
+
+@pytest.mark.usefixtures("alone")
+def test_the_worker_is_unready_but_alive_when_redis_hangs(setup: Setup, waiting: Waiting) -> None:
+    worker = setup.worker()
+    worker.wait_until("/ready")
+    setup.redis.running.send_signal(signal.SIGSTOP)
+    try:
+        waiting("503 from /ready", lambda: httpx.get(f"{worker.url}/ready", timeout=10).status_code == 503)
+        assert httpx.get(f"{worker.url}/health").status_code == 200
+    finally:
+        setup.redis.running.send_signal(signal.SIGCONT)
+    worker.wait_until("/ready")
+
+
+def test_the_health_check_tells_healthy_from_unhealthy_without_curl(
+    api: Service, worker: Service, setup: Setup
+) -> None:
+    def check(*arguments: str) -> int:
+        command = [sys.executable, "-m", "samokoder.healthcheck", *arguments]
+        return subprocess.run(command, env=setup.environment(), check=False, capture_output=True).returncode
+
+    assert check(f"{api.url}/health") == 0
+    assert check(f"{worker.url}/health") == 0
+    assert check(f"{api.url}/nothing-here") == 1, "any answer but 200 is unhealthy"
+    assert check("http://127.0.0.1:1/health") == 1, "no answer is unhealthy"
+    assert check() == 2
+    assert check("file:///etc/passwd") == 2

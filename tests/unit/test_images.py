@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from stack.images import IMAGES, Image, ImageReferenceError, PartName, parse_reference
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "tag", "digest"),
+    [
+        ("postgres:15.19-bookworm", "postgres", "15.19-bookworm", None),
+        (f"prom/prometheus:v3.13.4@{DIGEST}", "prom/prometheus", "v3.13.4", DIGEST),
+        (f"ghcr.io/google/cadvisor@{DIGEST}", "ghcr.io/google/cadvisor", None, DIGEST),
+        ("localhost:5000/api:1", "localhost:5000/api", "1", None),
+        ("localhost/api:1", "localhost/api", "1", None),
+        ("registry:5000/team/my__api-x.y:_1", "registry:5000/team/my__api-x.y", "_1", None),
+        (f"Registry.example.org:5000/a/b/c:1@{DIGEST}", "Registry.example.org:5000/a/b/c", "1", DIGEST),
+        (DIGEST, "", None, DIGEST),
+    ],
+)
+def test_a_reference_is_taken_apart_as_docker_does_it(
+    text: str, repository: str, tag: str | None, digest: str | None
+) -> None:
+    reference = parse_reference(text)
+    assert (reference.repository, reference.tag, reference.digest) == (repository, tag, digest), (
+        "a port is no tag, a registry is no part of a tag, and a local image id has neither"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "pinned"),
+    [(f"redis:7@{DIGEST}", True), (f"redis@{DIGEST}", True), (DIGEST, True), ("redis:7.4.11", False)],
+)
+def test_only_a_digest_or_a_local_id_pins_an_image(text: str, pinned: bool) -> None:
+    assert parse_reference(text).is_pinned is pinned, "a tag alone can be moved to another content"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "instead"),
+    [
+        ("", "one word", "name:tag@sha256:"),
+        ("redis:7 ", "white space", "name:tag@sha256:"),
+        ("redis:7\n", "white space", "name:tag@sha256:"),
+        ("https://ghcr.io/google/cadvisor:v1", "no web address", "registry.example.org/"),
+        ("redis", "neither a tag nor a digest", "redis:<version>@sha256:"),
+        ("localhost:5000/redis", "neither a tag nor a digest", "localhost:5000/redis:<version>"),
+        ("redis:", "a tag has 1 to 128", "redis:<version>"),
+        ("redis:.7", "does not start with", "redis:<version>"),
+        ("localhost:5000/team/redis:7/8", "a name has lower-case", "name:tag"),
+        ("redis:" + "7" * 129, "1 to 128", "redis:<version>"),
+        ("redis:größe", "letters, digits", "redis:<version>"),
+        ("Redis:7", "lower-case", "name:tag"),
+        ("team//redis:7", "lower-case", "name:tag"),
+        ("/redis:7", "lower-case", "name:tag"),
+        ("-redis:7", "lower-case", "name:tag"),
+        ("my___redis:7", "between them", "name:tag"),
+        ("exa_mple.org/redis:7", "host name", "registry.example.org:5000/"),
+        ("example.org:http/redis:7", "host name", "registry.example.org:5000/"),
+        ("a" * 256 + ":1", "at most 255", "shorter"),
+        ("redis:7@", "starts with sha256:", "sha256:<64"),
+        ("redis:7@sha512:" + "0" * 128, "starts with sha256:", "sha256:<64"),
+        ("redis:7@sha256:<64 hex digits>", "white space", "name:tag"),
+        ("redis:7@sha256:abc", "here are 3 characters", "imagetools inspect"),
+        ("redis:7@" + DIGEST.upper(), "starts with sha256:", "sha256:<64"),
+        ("redis:7@sha256:" + "A" * 64, "out of 0-9 and a-f", "imagetools inspect"),
+        (f"redis:7@{DIGEST}@{DIGEST}", "64 digits", "imagetools inspect"),
+        ("sha256:abc", "here are 3 characters", "imagetools inspect"),
+        ("0" * 64, "names its algorithm", "sha256:<the 64"),
+    ],
+)
+def test_what_is_no_reference_is_refused_with_what_to_write_instead(
+    text: str, problem: str, instead: str
+) -> None:
+    with pytest.raises(ImageReferenceError) as caught:
+        parse_reference(text)
+    assert problem in caught.value.problem, "the person who wrote it must read what is wrong with it"
+    assert instead in caught.value.instead, "and what to write in its place"
+    assert str(caught.value) == f"{caught.value.problem}; write {caught.value.instead}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:hunter2hunter2@registry.example.org/api:1",
+        "me:hunter2hunter2@registry.example.org/api:1",
+        "me:hunter2!hunter2@registry.example.org/api:1",
+    ],
+)
+def test_a_password_in_a_reference_is_not_repeated_in_the_error(text: str) -> None:
+    with pytest.raises(ImageReferenceError) as caught:
+        parse_reference(text)
+    assert "hunter2" not in str(caught.value), "the error ends up in logs of CI"
+
+
+def test_every_part_has_its_image() -> None:
+    assert set(IMAGES) == set(get_args(PartName)), (
+        "a part without an image would fail in the middle of an update"
+    )
+
+
+@pytest.mark.parametrize("part", get_args(PartName))
+def test_every_image_of_the_catalogue_has_a_version_and_a_digest(part: PartName) -> None:
+    reference = parse_reference(IMAGES[part].reference)
+    assert reference.digest is not None, f"{part} could become another image from one day to the next"
+    assert reference.tag is not None, f"nobody can read the version of {part} from its digest"
+    assert re.search(r"\d+\.\d+", reference.tag), f"{reference.tag} moves with every release of {part}"
+    assert reference.repository, f"{part} cannot be pulled by an id that exists on one engine only"
+
+
+def test_every_digest_belongs_to_one_image() -> None:
+    digests = [parse_reference(image.reference).digest for image in IMAGES.values()]
+    assert len(set(digests)) == len(digests), "a digest was pasted to the wrong image"
+
+
+def test_the_catalogue_cannot_be_changed_while_the_program_runs() -> None:
+    with pytest.raises(TypeError):
+        IMAGES["redis"] = Image(name="x", reference="x:1")  # type: ignore[index]
+    with pytest.raises(FrozenInstanceError):
+        IMAGES["redis"].reference = "x:1"  # type: ignore[misc]
+
+
+def test_no_other_file_of_the_program_has_a_digest() -> None:
+    literal = re.compile(r"@sha256:[0-9a-f]{64}")
+    files = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "stack").rglob("*.py")
+        if literal.search(file.read_text())
+    }
+    assert files == {"stack/images.py"}, "an image in a second place is one that Renovate forgets"
+
+
+def _renovate_manager() -> dict[str, Any]:
+    """The custom manager that `docs/images.md` tells to use, as JSON there."""
+    document = (ROOT / "docs" / "images.md").read_text()
+    block = re.search(r"```json\n(.*?)```", document, re.DOTALL)
+    assert block, "docs/images.md has no JSON block for Renovate"
+    manager: dict[str, Any] = json.loads(block[1])["customManagers"][0]
+    return manager
+
+
+def test_renovate_finds_each_image_and_writes_it_back_unchanged() -> None:
+    manager = _renovate_manager()
+    (pattern,) = manager["matchStrings"]
+    # JavaScript writes (?<name>, Python (?P<name>; the rest of the expression is common to both.
+    found = list(re.finditer(pattern.replace("(?<", "(?P<"), (ROOT / "stack" / "images.py").read_text()))
+    references = [f"{match['depName']}:{match['currentValue']}@{match['currentDigest']}" for match in found]
+    assert references == [image.reference for image in IMAGES.values()], "Renovate leaves an image behind"
+    for match in found:
+        written = manager["autoReplaceStringTemplate"].replace("{{{depName}}}", match["depName"])
+        written = written.replace("{{{newValue}}}", match["currentValue"])
+        written = written.replace("{{{newDigest}}}", match["currentDigest"])
+        assert written == match[0], "an update would change more than the version and the digest"
+
+
+def _rows_of_the_document() -> dict[str, list[str]]:
+    """The five-column rows of `docs/images.md`, by their first cell, without the outer backticks."""
+    lines = (ROOT / "docs" / "images.md").read_text().splitlines()
+    rows = [
+        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")
+    ]
+    return {row[0]: row for row in rows if len(row) == 5}
+
+
+@pytest.mark.parametrize("part", get_args(PartName))
+def test_the_document_has_each_image_as_it_is_pinned_with_sources_of_two_owners(part: PartName) -> None:
+    reference = parse_reference(IMAGES[part].reference)
+    _, name, digest, *sources = _rows_of_the_document()[part]
+    assert (name, digest) == (f"{reference.repository}:{reference.tag}", reference.digest), (
+        f"docs/images.md is out of date on {part}"
+    )
+    owners = {re.match(r"([\w.-]+)/[\w.-]+:", source) for source in sources}
+    assert None not in owners, "a source is written as owner/repository: path"
+    assert len({owner[1] for owner in owners if owner}) == 2, "two files of one owner are one source"
