@@ -1,0 +1,1 @@
+"""The Pulumi program: settings, secrets, one service factory, the parts."""

@@ -152,8 +152,7 @@ def parse_reference(text: str) -> ImageReference:
     _check_repository(repository)
     if colon and not _TAG.fullmatch(tag):
         raise ImageReferenceError(
-            "a tag has 1 to 128 letters, digits, dots, dashes or underscores and does not start with "
-            "a dot or a dash",
+            "a tag has 1 to 128 letters, digits, dots, dashes or underscores and does not start with a dot or a dash",
             f"{repository}:<version>@sha256:<64 hex digits>",
         )
     if not colon and not at:
@@ -161,9 +160,7 @@ def parse_reference(text: str) -> ImageReference:
             "there is neither a tag nor a digest, so the engine would take whatever 'latest' is today",
             f"{repository}:<version>@sha256:<64 hex digits>",
         )
-    return ImageReference(
-        repository=repository, tag=tag if colon else None, digest=_digest(digest) if at else None
-    )
+    return ImageReference(repository=repository, tag=tag if colon else None, digest=_digest(digest) if at else None)
 
 
 def _digest(digest: str) -> str:

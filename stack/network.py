@@ -15,7 +15,12 @@ TYPE = "samokoder:platform:Networks"
 
 # Only `edge` has a way out and can publish ports. No argument here may change: the provider replaces a network
 # for any change, and with it every container on it.
-INTERNAL = {NetworkName.EDGE: False, NetworkName.APP: True, NetworkName.DATA: True, NetworkName.MONITORING: True}
+INTERNAL = {
+    NetworkName.EDGE: False,
+    NetworkName.APP: True,
+    NetworkName.DATA: True,
+    NetworkName.MONITORING: True,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

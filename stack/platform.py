@@ -100,8 +100,16 @@ def _images(
     """Pull or build each image before a container goes: an image that cannot be had takes nothing down."""
     images: dict[str, docker.RemoteImage] = {}
     for image in sorted({spec.image for spec in specs}):
-        build = None
+        build, after = None, []
         if image == reference.name:
+            if reference.local_base:
+                tag = docker.Tag(
+                    "reference-base",
+                    source_image=reference.local_base,
+                    target_image=reference.base,
+                    opts=pulumi.ResourceOptions(parent=parent),
+                )
+                after = [tag]
             build = docker.RemoteImageBuildArgs(
                 context=str(reference.context),
                 build_args={"BASE": reference.base},
@@ -116,7 +124,7 @@ def _images(
             build=build,
             # The old image stays for a rollback, and because another environment may run it.
             keep_locally=True,
-            opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=False),
+            opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=False, depends_on=after),
         )
     return images
 

@@ -16,13 +16,12 @@ from stack.mistakes import Mistake
 
 # Values found in the original's compose file, in tutorials and in every list of default passwords. Compared
 # without case and separators, so that "Change-Me!" is "changeme".
-KNOWN_DEFAULTS = frozenset(
-    """
+_KNOWN_DEFAULTS = """
     admin administrator changeit changeme changethis default dev development dummy example foobar grafana
     insecure letmein minioadmin password passw0rd placeholder postgres prod production qwerty redis replaceme
     root samokoder secret secretkey staging supersecret superadmin test testing todo user yoursecretkey
-    """.split()
-)
+"""
+KNOWN_DEFAULTS = frozenset(_KNOWN_DEFAULTS.split())
 PLACEHOLDER = re.compile(r"^(<.*>|\$\{.*\}|\{\{.*\}\}|your[-_ ].*|.*[-_ ]here|x{4,}|\*+|\.\.\.)$", re.IGNORECASE)
 
 
@@ -67,12 +66,30 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
             pattern=r"[0-9]{6,}:[A-Za-z0-9_-]{30,}",
             pattern_says="digits, a colon, then 30 or more of A-Z a-z 0-9 _ -, as BotFather gives it",
         ),
-        ConfiguredSecret(name="smtpPassword", description="Password of the mail account.", minimum_length=8, minimum_bits=20),
-        ConfiguredSecret(name="s3AccessKeyId", description="Access key of the off-site backup bucket.", minimum_length=8, minimum_bits=20),
+        ConfiguredSecret(
+            name="smtpPassword",
+            description="Password of the mail account.",
+            minimum_length=8,
+            minimum_bits=20,
+        ),
+        ConfiguredSecret(
+            name="s3AccessKeyId",
+            description="Access key of the off-site backup bucket.",
+            minimum_length=8,
+            minimum_bits=20,
+        ),
         ConfiguredSecret(name="s3SecretAccessKey", description="Secret key of the off-site backup bucket."),
-        ConfiguredSecret(name="openaiApiKey", description="LLM key, reaches API and worker as the file openai_api_key."),
-        ConfiguredSecret(name="anthropicApiKey", description="LLM key, reaches API and worker as the file anthropic_api_key."),
-        ConfiguredSecret(name="openrouterApiKey", description="LLM key, reaches API and worker as the file openrouter_api_key."),
+        ConfiguredSecret(
+            name="openaiApiKey", description="LLM key, reaches API and worker as the file openai_api_key."
+        ),
+        ConfiguredSecret(
+            name="anthropicApiKey",
+            description="LLM key, reaches API and worker as the file anthropic_api_key.",
+        ),
+        ConfiguredSecret(
+            name="openrouterApiKey",
+            description="LLM key, reaches API and worker as the file openrouter_api_key.",
+        ),
         ConfiguredSecret(
             name="secretKey",
             description="SECRET_KEY of an existing installation, in place of a generated one.",

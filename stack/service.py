@@ -99,7 +99,7 @@ class ServiceSpec:
 
     part: str
     """Name inside the networks and on the command line: `postgres-exporter`."""
-    token: str
+    component: str
     """Type of the part's component: `samokoder:monitoring:PostgresExporter`."""
     image: str
     user: str
@@ -112,7 +112,7 @@ class ServiceSpec:
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_environment: Mapping[str, Template] = field(default_factory=dict)
-    """Variable -> how its secret value is made, for an image that cannot read a file; an opt-in that the preview warns of."""
+    """Variable -> how its secret value is made, for an image that cannot read a file: an opt-in."""
     publish: Publish | None = None
     files: Files = field(default_factory=dict)
     """Relative path -> content, mounted read-only at `files_at`."""
@@ -173,7 +173,7 @@ class Part(pulumi.ComponentResource):
         after: Sequence[Part] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__(spec.token, spec.part, None, opts)
+        super().__init__(spec.component, spec.part, None, opts)
         name = f"{platform.environment.prefix}-{spec.part}"
         volumes = [_host_path(path) for path in spec.host_paths]
         waits_for: list[pulumi.Resource] = [part.container for part in after]
@@ -233,7 +233,7 @@ class Part(pulumi.ComponentResource):
             memory=spec.settings.memory_mib,
             # Equal to memory: no swap. Unset, the engine reports twice the memory, a difference for ever.
             memory_swap=spec.settings.memory_mib,
-            cpus=f"{spec.settings.cpus:g}",
+            cpus=cpus_text(spec.settings.cpus),
             shm_size=spec.shm_mib,
             ulimits=[
                 docker.ContainerUlimitArgs(name="nofile", soft=spec.open_files, hard=spec.open_files),
@@ -280,6 +280,15 @@ def go_duration(seconds: int) -> str:
     if hours:
         return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def cpus_text(cpus: float) -> str:
+    """Cores as the provider reads them back: 1 is `1.0`, 10 is `10.` (sic). Else: a difference for ever.
+
+    Its nanoInt64ToDecimalString takes nine zeros in nine decimals for a round number and trims the others.
+    """
+    text = f"{cpus:.9f}"
+    return f"{cpus:.1f}" if text.count("0") == 9 else text.rstrip("0")  # noqa: PLR2004 - explained above
 
 
 def _port(publish: Publish) -> docker.ContainerPortArgs:

@@ -87,10 +87,18 @@ class Health(Model):
         5, ge=1, le=300, description="A check that takes longer has failed, in seconds.", examples=[5]
     )
     retries: int = Field(
-        6, ge=1, le=100, description="So many failed checks in a row make the container unhealthy.", examples=[6]
+        6,
+        ge=1,
+        le=100,
+        description="So many failed checks in a row make the container unhealthy.",
+        examples=[6],
     )
     start_period_seconds: int = Field(
-        10, ge=0, le=3600, description="Failed checks do not count for so long after start, in seconds.", examples=[30]
+        10,
+        ge=0,
+        le=3600,
+        description="Failed checks do not count for so long after start, in seconds.",
+        examples=[30],
     )
     wait_timeout_seconds: int = Field(
         120,
@@ -116,9 +124,7 @@ class Health(Model):
 class Part(Model):
     """What every part of the stack has: limits and health."""
 
-    memory_mib: MemoryMib = Field(
-        64, description="Memory limit in MiB; there is no swap on top of it.", examples=[256]
-    )
+    memory_mib: MemoryMib = Field(64, description="Memory limit in MiB; there is no swap on top of it.", examples=[256])
     cpus: Cpus = Field(0.25, description="CPU limit in cores.", examples=[0.5])
     health: Health = Field(default_factory=Health, description="Health check timing.", examples=[{"retries": 10}])
 
@@ -149,11 +155,13 @@ class Application(Model):
         examples=["registry.example.org/samokoder/api:1.4.2@sha256:" + "0" * 64],
     )
     command: list[str] | None = Field(
-        None, description="Command in place of the contract's own.", examples=[["uvicorn", "samokoder.main:app"]]
+        None,
+        description="Command in place of the contract's own.",
+        examples=[["uvicorn", "samokoder.main:app"]],
     )
     environment: dict[SecretName, str] = Field(
         default_factory=dict,
-        description="Further plain settings of the image. Never a secret: everybody who may ask the engine can read it.",
+        description="Further plain settings of the image. Never a secret: who may ask the engine can read it.",
         examples=[{"LOG_LEVEL": "info"}],
     )
     secrets_in_environment: list[SecretName] = Field(
@@ -207,26 +215,46 @@ class Frontend(Published):
         examples=["registry.example.org/samokoder/frontend:1.4.2@sha256:" + "0" * 64],
     )
     port: Port = Field(3001, description="Port on the host.", examples=[3001])
-    container_port: Port = Field(8080, description="Port in the container; above 1024, it runs as a non-root user.", examples=[8080])
-    health_path: str = Field("/", pattern=r"^/", description="Path that answers 200 when it is healthy.", examples=["/"])
-    user: str = Field("10001:10001", pattern=r"^[1-9][0-9]*:[0-9]+$", description="uid:gid that it runs as.", examples=["101:101"])
+    container_port: Port = Field(
+        8080, description="Port in the container; above 1024, it runs as a non-root user.", examples=[8080]
+    )
+    health_path: str = Field(
+        "/", pattern=r"^/", description="Path that answers 200 when it is healthy.", examples=["/"]
+    )
+    user: str = Field(
+        "10001:10001",
+        pattern=r"^[1-9][0-9]*:[0-9]+$",
+        description="uid:gid that it runs as.",
+        examples=["101:101"],
+    )
     memory_mib: MemoryMib = Field(128, description="Memory limit in MiB.", examples=[128])
 
 
 class Postgres(Part):
     """The local PostgreSQL 15. With the secret `managedDatabaseUrl` there is none, and only its exporter runs."""
 
-    database: str = Field("samokoder", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="Name of the database.", examples=["samokoder"])
+    database: str = Field(
+        "samokoder",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="Name of the database.",
+        examples=["samokoder"],
+    )
     superuser: str = Field(
         "postgres",
         pattern=r"^[a-z_][a-z0-9_]{0,62}$",
         description="The superuser's role; for a volume adopted from compose its POSTGRES_USER.",
         examples=["samokoder"],
     )
-    memory_mib: MemoryMib = Field(512, ge=256, description="Memory limit in MiB; shared_buffers is a quarter of it.", examples=[1024])
+    memory_mib: MemoryMib = Field(
+        512, ge=256, description="Memory limit in MiB; shared_buffers is a quarter of it.", examples=[1024]
+    )
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
     max_connections: int = Field(100, ge=20, le=5000, description="Connections at most.", examples=[100])
-    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["samokoder_postgres_data"])
+    adopt_volume: str = Field(
+        "",
+        description="An existing Docker volume to take over in place of a new one.",
+        examples=["samokoder_postgres_data"],
+    )
     health: Health = Field(
         # A database that recovers from a crash replays its log first: minutes, not seconds.
         default_factory=lambda: Health(start_period_seconds=60, wait_timeout_seconds=300),
@@ -250,7 +278,11 @@ class Redis(Part):
         examples=[384],
     )
     memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[512])
-    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["samokoder_redis_data"])
+    adopt_volume: str = Field(
+        "",
+        description="An existing Docker volume to take over in place of a new one.",
+        examples=["samokoder_redis_data"],
+    )
 
 
 class Prometheus(Published):
@@ -263,7 +295,11 @@ class Prometheus(Published):
     retention_size: Size = Field("5GB", description="How much disk samples may take.", examples=["10GB"])
     scrape_interval: Duration = Field("15s", description="Time between two scrapes of a target.", examples=["30s"])
     scrape_timeout: Duration = Field("10s", description="A scrape that takes longer has failed.", examples=["10s"])
-    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["prometheus_data"])
+    adopt_volume: str = Field(
+        "",
+        description="An existing Docker volume to take over in place of a new one.",
+        examples=["prometheus_data"],
+    )
 
 
 class Telegram(Model):
@@ -281,10 +317,16 @@ class Telegram(Model):
 class Email(Model):
     """Alerts by e-mail. The account's password is the secret `smtpPassword`."""
 
-    smarthost: str = Field(pattern=r"^[^:\s]+:[0-9]+$", description="`host:port` of the mail server.", examples=["smtp.example.org:587"])
+    smarthost: str = Field(
+        pattern=r"^[^:\s]+:[0-9]+$",
+        description="`host:port` of the mail server.",
+        examples=["smtp.example.org:587"],
+    )
     sender: str = Field(pattern=r"^\S+@\S+$", description="From address.", examples=["alerts@example.org"])
     recipient: str = Field(pattern=r"^\S+@\S+$", description="To address.", examples=["oncall@example.org"])
-    username: str = Field("", description="Account at the mail server; empty: no login.", examples=["alerts@example.org"])
+    username: str = Field(
+        "", description="Account at the mail server; empty: no login.", examples=["alerts@example.org"]
+    )
     require_tls: bool = Field(True, description="Refuse a server without STARTTLS.", examples=[True])
 
 
@@ -292,13 +334,19 @@ class Alertmanager(Published):
     """AlertManager and where its notifications go."""
 
     port: Port = Field(9093, description="Port on the host.", examples=[9093])
-    telegram: Telegram | None = Field(None, description="Alerts to Telegram; required in production.", examples=[{"chatId": -1001234567890}])
+    telegram: Telegram | None = Field(
+        None, description="Alerts to Telegram; required in production.", examples=[{"chatId": -1001234567890}]
+    )
     email: Email | None = Field(
         None,
         description="Alerts by e-mail; optional.",
         examples=[{"smarthost": "smtp.example.org:587", "sender": "a@example.org", "recipient": "b@example.org"}],
     )
-    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["alertmanager_data"])
+    adopt_volume: str = Field(
+        "",
+        description="An existing Docker volume to take over in place of a new one.",
+        examples=["alertmanager_data"],
+    )
 
 
 class Grafana(Published):
@@ -307,7 +355,11 @@ class Grafana(Published):
     port: Port = Field(3000, description="Port on the host.", examples=[3000])
     memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[384])
     cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[0.5])
-    adopt_volume: str = Field("", description="An existing Docker volume to take over in place of a new one.", examples=["grafana_data"])
+    adopt_volume: str = Field(
+        "",
+        description="An existing Docker volume to take over in place of a new one.",
+        examples=["grafana_data"],
+    )
     health: Health = Field(
         # Its first start migrates its database: half a minute on two cores.
         default_factory=lambda: Health(start_period_seconds=60, wait_timeout_seconds=240),
@@ -362,8 +414,12 @@ class Host(Model):
 class Images(Model):
     """Other images than those of `stack/images.py`, part by part: a mirror, or a local image id `sha256:…`."""
 
-    postgres: Image | None = Field(None, description="PostgreSQL 15.", examples=["mirror.example.org/postgres:15@sha256:" + "0" * 64])
-    redis: Image | None = Field(None, description="Redis 7.", examples=["mirror.example.org/redis:7@sha256:" + "0" * 64])
+    postgres: Image | None = Field(
+        None, description="PostgreSQL 15.", examples=["mirror.example.org/postgres:15@sha256:" + "0" * 64]
+    )
+    redis: Image | None = Field(
+        None, description="Redis 7.", examples=["mirror.example.org/redis:7@sha256:" + "0" * 64]
+    )
     prometheus: Image | None = Field(None, description="Prometheus.", examples=["sha256:" + "0" * 64])
     alertmanager: Image | None = Field(None, description="AlertManager.", examples=["sha256:" + "0" * 64])
     grafana: Image | None = Field(None, description="Grafana.", examples=["sha256:" + "0" * 64])
@@ -371,7 +427,9 @@ class Images(Model):
     redis_exporter: Image | None = Field(None, description="Redis exporter.", examples=["sha256:" + "0" * 64])
     node_exporter: Image | None = Field(None, description="node_exporter.", examples=["sha256:" + "0" * 64])
     cadvisor: Image | None = Field(None, description="cAdvisor.", examples=["sha256:" + "0" * 64])
-    python: Image | None = Field(None, description="Base of the reference application.", examples=["sha256:" + "0" * 64])
+    python: Image | None = Field(
+        None, description="Base of the reference application.", examples=["sha256:" + "0" * 64]
+    )
 
 
 class Rotation(Model):
@@ -383,7 +441,12 @@ class Rotation(Model):
     postgres_exporter: int = Field(1, ge=1, description="Password of the exporter's database role.", examples=[2])
     redis_app: int = Field(1, ge=1, description="Password of the application's Redis user.", examples=[2])
     redis_exporter: int = Field(1, ge=1, description="Password of the exporter's Redis user.", examples=[2])
-    grafana_admin: int = Field(1, ge=1, description="Grafana's admin password; Grafana itself takes it only into an empty volume.", examples=[2])
+    grafana_admin: int = Field(
+        1,
+        ge=1,
+        description="Grafana's admin password; Grafana itself takes it only into an empty volume.",
+        examples=[2],
+    )
 
 
 class Settings(Model):
@@ -408,21 +471,47 @@ class Settings(Model):
         examples=[["grafana"]],
     )
     host: Host = Field(default_factory=Host, description="What the host has.", examples=[{"memoryMib": 8192}])
-    images: Images = Field(default_factory=Images, description="Other images than the pinned ones.", examples=[{"redis": "sha256:" + "0" * 64}])
-    rotation: Rotation = Field(default_factory=Rotation, description="Generation of each generated secret.", examples=[{"secretKey": 2}])
-    api: Api = Field(default_factory=lambda: Api(), description="API.", examples=[{"port": 8000}])
-    worker: Worker = Field(default_factory=lambda: Worker(), description="Worker.", examples=[{"memoryMib": 512}])
-    frontend: Frontend = Field(default_factory=lambda: Frontend(), description="Frontend.", examples=[{"port": 3001}])
-    postgres: Postgres = Field(default_factory=lambda: Postgres(), description="PostgreSQL.", examples=[{"memoryMib": 1024}])
-    postgres_roles: PostgresRoles = Field(default_factory=lambda: PostgresRoles(), description="Keeper of the database roles.", examples=[{"memoryMib": 64}])
-    redis: Redis = Field(default_factory=lambda: Redis(), description="Redis.", examples=[{"maxmemoryMib": 384}])
-    prometheus: Prometheus = Field(default_factory=lambda: Prometheus(), description="Prometheus.", examples=[{"retentionTime": "30d"}])
-    alertmanager: Alertmanager = Field(default_factory=lambda: Alertmanager(), description="AlertManager.", examples=[{"telegram": {"chatId": -100}}])
-    grafana: Grafana = Field(default_factory=lambda: Grafana(), description="Grafana.", examples=[{"port": 3000}])
-    postgres_exporter: PostgresExporter = Field(default_factory=lambda: PostgresExporter(), description="PostgreSQL exporter.", examples=[{"port": 9187}])
-    redis_exporter: RedisExporter = Field(default_factory=lambda: RedisExporter(), description="Redis exporter.", examples=[{"port": 9121}])
-    node_exporter: NodeExporter = Field(default_factory=lambda: NodeExporter(), description="node_exporter.", examples=[{"port": 9100}])
-    cadvisor: Cadvisor = Field(default_factory=lambda: Cadvisor(), description="cAdvisor.", examples=[{"port": 8080}])
+    images: Images = Field(
+        default_factory=Images,
+        description="Other images than the pinned ones.",
+        examples=[{"redis": "sha256:" + "0" * 64}],
+    )
+    rotation: Rotation = Field(
+        default_factory=Rotation,
+        description="Generation of each generated secret.",
+        examples=[{"secretKey": 2}],
+    )
+    api: Api = Field(default_factory=Api, description="API.", examples=[{"port": 8000}])
+    worker: Worker = Field(default_factory=Worker, description="Worker.", examples=[{"memoryMib": 512}])
+    frontend: Frontend = Field(default_factory=Frontend, description="Frontend.", examples=[{"port": 3001}])
+    postgres: Postgres = Field(default_factory=Postgres, description="PostgreSQL.", examples=[{"memoryMib": 1024}])
+    postgres_roles: PostgresRoles = Field(
+        default_factory=PostgresRoles,
+        description="Keeper of the database roles.",
+        examples=[{"memoryMib": 64}],
+    )
+    redis: Redis = Field(default_factory=Redis, description="Redis.", examples=[{"maxmemoryMib": 384}])
+    prometheus: Prometheus = Field(
+        default_factory=Prometheus, description="Prometheus.", examples=[{"retentionTime": "30d"}]
+    )
+    alertmanager: Alertmanager = Field(
+        default_factory=Alertmanager,
+        description="AlertManager.",
+        examples=[{"telegram": {"chatId": -100}}],
+    )
+    grafana: Grafana = Field(default_factory=Grafana, description="Grafana.", examples=[{"port": 3000}])
+    postgres_exporter: PostgresExporter = Field(
+        default_factory=PostgresExporter,
+        description="PostgreSQL exporter.",
+        examples=[{"port": 9187}],
+    )
+    redis_exporter: RedisExporter = Field(
+        default_factory=RedisExporter, description="Redis exporter.", examples=[{"port": 9121}]
+    )
+    node_exporter: NodeExporter = Field(
+        default_factory=NodeExporter, description="node_exporter.", examples=[{"port": 9100}]
+    )
+    cadvisor: Cadvisor = Field(default_factory=Cadvisor, description="cAdvisor.", examples=[{"port": 8080}])
 
 
 class Environment(Model):
@@ -484,20 +573,23 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     secrets = {
         name: SecretInput(own.pop(name), encrypted=f"{PROJECT}:{name}" in secret_keys)
         for name in CONFIGURED_SECRETS
-        if name in own
+        if name in own and (own[name] or own.pop(name))  # empty: the default in Pulumi.yaml, so not set
     }
     mistakes: list[Mistake] = []
     if not ENVIRONMENT_PATTERN.fullmatch(stack):
         mistakes.append(
-            Mistake("the stack's name", stack, "2 to 32 of a-z, 0-9 and -, a letter first", "pulumi stack init staging")
+            Mistake(
+                "the stack's name",
+                stack,
+                "2 to 32 of a-z, 0-9 and -, a letter first",
+                "pulumi stack init staging",
+            )
         )
     document = {name: _json_value(name, text) for name, text in own.items()}
     settings, wrong = _validated(document)
     mistakes += wrong
     mistakes += check_secrets(secrets)
-    environment = Environment.model_construct(
-        name=stack, settings=settings, configured_secrets=frozenset(secrets)
-    )
+    environment = Environment.model_construct(name=stack, settings=settings, configured_secrets=frozenset(secrets))
     broken = tuple(mistake.key for mistake in mistakes)
     # A rule that speaks of a key which is already wrong would only repeat it with a default's value.
     mistakes += [rule for rule in _rules(environment) if not rule.key.startswith(broken)]
@@ -506,7 +598,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     return environment
 
 
-def _json_value(name: str, text: str) -> Any:  # noqa: ANN401 - JSON is any value
+def _json_value(name: str, text: str) -> Any:
     """Parse a value as Pulumi hands it over; what is a string in the model stays the text that it is."""
     field = next((f for n, f in Settings.model_fields.items() if to_camel(n) == name), None)
     if field is None or field.annotation is str:
@@ -554,7 +646,9 @@ def _explain(detail: ErrorDetails) -> Mistake:
         known = sorted(to_camel(name) for name in model.model_fields) if model else []
         if model is Settings:
             known = sorted([*known, *CONFIGURED_SECRETS])
-        return Mistake(key, "a key that does not exist", "one of " + ", ".join(known), _nearest(str(location[-1]), known))
+        return Mistake(
+            key, "a key that does not exist", "one of " + ", ".join(known), _nearest(str(location[-1]), known)
+        )
     allowed = detail["msg"].removeprefix("Value error, ")
     example = ""
     if field is not None:
@@ -610,12 +704,11 @@ def _port_rules(environment: Environment) -> Iterator[Mistake]:
         if not isinstance(part, Published):
             continue
         if part.port in taken:
-            free = next(p for p in range(part.port + 1, 65536) if p not in taken)
             yield Mistake(
                 key_of(name, "port"),
                 str(part.port),
                 f"a port that no other part has: {key_of(taken[part.port], 'port')} has it already",
-                f"{key_of(name, 'port')}: {free}",
+                f"{key_of(name, 'port')}: {max(taken) + 1}",
             )
         taken.setdefault(part.port, name)
         if not ipaddress.ip_address(part.bind_address).is_loopback and not part.bind_reason.strip():
@@ -671,12 +764,19 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
     alertmanager = environment.settings.alertmanager
     needs = (
         ("telegramBotToken", alertmanager.telegram is not None, key_of("alertmanager", "telegram")),
-        ("smtpPassword", bool(alertmanager.email and alertmanager.email.username), key_of("alertmanager", "email", "username")),
+        (
+            "smtpPassword",
+            bool(alertmanager.email and alertmanager.email.username),
+            key_of("alertmanager", "email", "username"),
+        ),
     )
     for secret, needed, because in needs:
         if needed and secret not in environment.configured_secrets:
             yield Mistake(
-                f"{PROJECT}:{secret}", "nothing", f"the secret that {because} needs", CONFIGURED_SECRETS[secret].how_to_set
+                f"{PROJECT}:{secret}",
+                "nothing",
+                f"the secret that {because} needs",
+                CONFIGURED_SECRETS[secret].how_to_set,
             )
 
 

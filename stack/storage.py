@@ -1,4 +1,4 @@
-"""The data volumes of an environment: explicit names, protected, and in production kept even when they leave the program."""
+"""The data volumes: explicit names, protected, and in production kept even when they leave the program."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def spec(environment: Environment) -> ServiceSpec:
     path = settings.health_path or ("/health" if settings.image else "/ready")
     return ServiceSpec(
         part=PART,
-        token="samokoder:app:Api",
+        component="samokoder:app:Api",
         image=contract.application_image(environment, settings),
         user=contract.USER,
         settings=settings,

@@ -39,7 +39,10 @@ def secret_settings(environment: Environment) -> Mapping[str, Template]:
     made |= {name: secret_file(key) for key, name in LLM_KEYS.items() if key in environment.configured_secrets}
     if environment.managed_redis:
         # Host and user are in the managed URL, which is a secret as a whole.
-        made |= {f"REDIS_{part.upper()}": Template(("managedRedisUrl",), _redis(part)) for part in ("hostname", "username", "port")}
+        made |= {
+            f"REDIS_{part.upper()}": Template(("managedRedisUrl",), _redis(part))
+            for part in ("hostname", "username", "port")
+        }
         made["REDIS_HOST"] = made.pop("REDIS_HOSTNAME")
     return made
 
@@ -59,7 +62,11 @@ def environment_variables(environment: Environment, settings: Application) -> Ma
         "ENVIRONMENT": "production" if environment.settings.production else environment.name,
     }
     if not environment.managed_redis:
-        variables |= {"REDIS_HOST": redis.PART, "REDIS_PORT": str(redis.PORT), "REDIS_USERNAME": redis.APP_USER}
+        variables |= {
+            "REDIS_HOST": redis.PART,
+            "REDIS_PORT": str(redis.PORT),
+            "REDIS_USERNAME": redis.APP_USER,
+        }
     variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
     return variables | settings.environment
 
@@ -76,7 +83,8 @@ def _database_url(environment: Environment) -> Template:
     database = environment.settings.postgres.database
 
     def local(password: str) -> str:
-        return f"postgresql+asyncpg://{postgres.APP_ROLE}:{quote(password, safe='')}@{postgres.PART}:{postgres.PORT}/{database}"
+        user = f"{postgres.APP_ROLE}:{quote(password, safe='')}"
+        return f"postgresql+asyncpg://{user}@{postgres.PART}:{postgres.PORT}/{database}"
 
     return Template(("postgres_app",), local)
 

@@ -17,7 +17,7 @@ def spec(environment: Environment) -> ServiceSpec:
         raise ValueError("there is no frontend without samokoder:frontend.image")
     return ServiceSpec(
         part=PART,
-        token="samokoder:app:Frontend",
+        component="samokoder:app:Frontend",
         image=settings.image,
         user=settings.user,
         settings=settings,

@@ -17,7 +17,7 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.postgres
     return ServiceSpec(
         part=PART,
-        token="samokoder:app:Postgres",
+        component="samokoder:app:Postgres",
         image=environment.image("postgres"),
         user="999:999",
         settings=settings,
@@ -48,7 +48,7 @@ def spec(environment: Environment) -> ServiceSpec:
         networks=(NetworkName.DATA,),
         scrape=NotScraped(reason="speaks no HTTP: postgres-exporter measures it"),
         processes=1024,
-        open_files=65536,
+        open_files=16384,
         shm_mib=128,
         # SIGINT is PostgreSQL's fast shutdown: sessions end, everything is written, no recovery at the next start.
         stop_signal="SIGINT",

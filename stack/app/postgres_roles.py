@@ -24,7 +24,7 @@ def spec(environment: Environment) -> ServiceSpec:
     """Describe the keeper."""
     return ServiceSpec(
         part=PART,
-        token="samokoder:app:PostgresRoles",
+        component="samokoder:app:PostgresRoles",
         image=environment.image("postgres"),
         user="999:999",
         settings=environment.settings.postgres_roles,
@@ -60,7 +60,8 @@ set -eu
 umask 077
 rm -f /tmp/applied
 # libpq takes a password file only when it is private, and the mounted one is root's with mode 0444.
-printf '{postgres.PART}:{postgres.PORT}:*:%s:%s\\n' "$SUPERUSER" "$(cat /etc/samokoder/superuser_password)" > /tmp/pgpass
+password=$(cat /etc/samokoder/superuser_password)
+printf '{postgres.PART}:{postgres.PORT}:*:%s:%s\\n' "$SUPERUSER" "$password" > /tmp/pgpass
 export PGPASSFILE=/tmp/pgpass
 until pg_isready --quiet --host={postgres.PART}; do sleep 0.5; done
 psql --host={postgres.PART} --username="$SUPERUSER" --dbname=postgres --no-psqlrc --quiet \\
@@ -106,8 +107,9 @@ SET log_min_error_statement = panic;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
 -- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
 SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
-              CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-              nspname, relname)
+              CASE relkind
+                  WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE'
+              END, nspname, relname)
     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = 'public' AND relkind IN ('r', 'p', 'v', 'm', 'S')
       AND relowner <> '{postgres.APP_ROLE}'::regrole

@@ -19,7 +19,7 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.redis
     return ServiceSpec(
         part=PART,
-        token="samokoder:app:Redis",
+        component="samokoder:app:Redis",
         image=environment.image("redis"),
         user="999:999",
         settings=settings,

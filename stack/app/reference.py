@@ -19,13 +19,22 @@ class BuiltImage:
     name: str
     context: Path
     base: str
+    """What `FROM` names."""
+    local_base: str | None
+    """Id of the local image that has to be tagged as `base` first: `FROM` cannot name an id."""
 
 
 def reference_image(environment: Environment) -> BuiltImage:
     """Describe the reference application's image for this environment."""
     base = environment.image("python")
     digest = hashlib.sha256(f"{base}\n{_source_digest()}".encode()).hexdigest()[:16]
-    return BuiltImage(name=f"{environment.prefix}-reference-app:{digest}", context=SOURCE, base=base)
+    local = base if base.startswith("sha256:") else None
+    return BuiltImage(
+        name=f"{environment.prefix}-reference-app:{digest}",
+        context=SOURCE,
+        base=f"samokoder-reference-base:{base[7:19]}" if local else base,
+        local_base=local,
+    )
 
 
 @cache

@@ -16,7 +16,7 @@ def spec(environment: Environment) -> ServiceSpec:
     port = settings.metrics_port
     return ServiceSpec(
         part=PART,
-        token="samokoder:app:Worker",
+        component="samokoder:app:Worker",
         image=contract.application_image(environment, settings),
         user=contract.USER,
         settings=settings,
@@ -30,7 +30,9 @@ def spec(environment: Environment) -> ServiceSpec:
             or (health.python(port, "/health") if port else ("arq", "--check", "samokoder.worker.main.WorkerSettings"))
         ),
         networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
-        scrape=Scrape(port=port) if port else NotScraped(reason="samokoder:worker.metricsPort is null: this image has no metrics"),
+        scrape=Scrape(port=port)
+        if port
+        else NotScraped(reason="samokoder:worker.metricsPort is null: this image has no metrics"),
         after=(postgres_roles.PART, redis.PART),
         # A job may take so long; then it is given back to the queue.
         stop_grace_seconds=60,

@@ -1,0 +1,1 @@
+"""The monitoring parts, their rules and dashboards."""

@@ -20,7 +20,7 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.alertmanager
     return ServiceSpec(
         part=PART,
-        token="samokoder:monitoring:Alertmanager",
+        component="samokoder:monitoring:Alertmanager",
         image=environment.image("alertmanager"),
         user="65534:65534",
         settings=settings,
@@ -90,7 +90,12 @@ def alertmanager_yml(environment: Environment) -> str:
             "repeat_interval": "4h",
             "routes": [
                 {"receiver": "nobody", "matchers": ['severity="none"']},
-                {"receiver": "on-call", "matchers": ['severity="critical"'], "group_wait": "10s", "repeat_interval": "1h"},
+                {
+                    "receiver": "on-call",
+                    "matchers": ['severity="critical"'],
+                    "group_wait": "10s",
+                    "repeat_interval": "1h",
+                },
                 {"receiver": "on-call", "matchers": ['severity="warning"'], "repeat_interval": "12h"},
                 {"receiver": "on-call", "matchers": ['severity="info"'], "repeat_interval": "24h"},
             ],

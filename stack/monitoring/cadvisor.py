@@ -15,7 +15,7 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.cadvisor
     return ServiceSpec(
         part=PART,
-        token="samokoder:monitoring:Cadvisor",
+        component="samokoder:monitoring:Cadvisor",
         image=environment.image("cadvisor"),
         user="0:0",
         settings=settings,
@@ -38,7 +38,11 @@ def spec(environment: Environment) -> ServiceSpec:
             HostPath(host="/var/lib/docker", container="/var/lib/docker", reason="which layers are whose"),
             # A read-only mount of docker.sock is still root on the host for whoever breaks in: cAdvisor is the one
             # part that has it, on no network with the application's data, and it speaks to nobody but Prometheus.
-            HostPath(host="/run", container="/var/run", reason="the engine's and containerd's sockets: names and health of containers"),
+            HostPath(
+                host="/run",
+                container="/var/run",
+                reason="the engine's and containerd's sockets: names and health of containers",
+            ),
         ),
         exceptions=(
             Reasoned(name="root", reason="the engine's socket and other users' control groups are root's"),

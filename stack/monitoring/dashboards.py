@@ -24,7 +24,14 @@ def dashboards(environment: Environment) -> Mapping[str, str]:
 
 
 def _text(builder: dashboard.Dashboard) -> str:
-    return json.dumps(json.loads(JSONEncoder(sort_keys=True, indent=2).encode(builder.build())), indent=2, sort_keys=True) + "\n"
+    return (
+        json.dumps(
+            json.loads(JSONEncoder(sort_keys=True, indent=2).encode(builder.build())),
+            indent=2,
+            sort_keys=True,
+        )
+        + "\n"
+    )
 
 
 def _overview(environment: Environment) -> dashboard.Dashboard:
@@ -40,9 +47,23 @@ def _overview(environment: Environment) -> dashboard.Dashboard:
         .timezone("browser")
         .with_row(dashboard.Row("State"))
         .with_panel(_targets())
-        .with_panel(_count("Firing alerts", "Alerts that fire now, without the watchdog.", 'count(ALERTS{alertstate="firing",severity!="none"}) or vector(0)'))
+        .with_panel(
+            _count(
+                "Firing alerts",
+                "Alerts that fire now, without the watchdog.",
+                'count(ALERTS{alertstate="firing",severity!="none"}) or vector(0)',
+            )
+        )
         .with_row(dashboard.Row("Requests"))
-        .with_panel(_series("Requests", "Requests to the API by status.", "reqps", "sum by (status) (rate(http_requests_total[$__rate_interval]))", "{{status}}"))
+        .with_panel(
+            _series(
+                "Requests",
+                "Requests to the API by status.",
+                "reqps",
+                "sum by (status) (rate(http_requests_total[$__rate_interval]))",
+                "{{status}}",
+            )
+        )
         .with_panel(
             _series(
                 "Latency, 95th percentile",
@@ -53,8 +74,24 @@ def _overview(environment: Environment) -> dashboard.Dashboard:
             )
         )
         .with_row(dashboard.Row("Containers"))
-        .with_panel(_series("Memory", "Working set of each container; at its limit the kernel kills it.", "bytes", f"container_memory_working_set_bytes{{{names}}}", "{{name}}"))
-        .with_panel(_series("CPU", "Cores that each container uses.", "none", f"sum by (name) (rate(container_cpu_usage_seconds_total{{{names}}}[$__rate_interval]))", "{{name}}"))
+        .with_panel(
+            _series(
+                "Memory",
+                "Working set of each container; at its limit the kernel kills it.",
+                "bytes",
+                f"container_memory_working_set_bytes{{{names}}}",
+                "{{name}}",
+            )
+        )
+        .with_panel(
+            _series(
+                "CPU",
+                "Cores that each container uses.",
+                "none",
+                f"sum by (name) (rate(container_cpu_usage_seconds_total{{{names}}}[$__rate_interval]))",
+                "{{name}}",
+            )
+        )
     )
 
 
@@ -77,7 +114,14 @@ def _targets() -> stat.Panel:
 
 
 def _count(title: str, description: str, expression: str) -> stat.Panel:
-    return stat.Panel().title(title).description(description).datasource(SOURCE).unit("none").with_target(_query(expression, title))
+    return (
+        stat.Panel()
+        .title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .unit("none")
+        .with_target(_query(expression, title))
+    )
 
 
 def _series(title: str, description: str, unit: str, expression: str, legend: str) -> timeseries.Panel:

@@ -19,7 +19,7 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.grafana
     return ServiceSpec(
         part=PART,
-        token="samokoder:monitoring:Grafana",
+        component="samokoder:monitoring:Grafana",
         image=environment.image("grafana"),
         user="472:0",
         settings=settings,

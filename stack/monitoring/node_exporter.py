@@ -15,7 +15,7 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.node_exporter
     return ServiceSpec(
         part=PART,
-        token="samokoder:monitoring:NodeExporter",
+        component="samokoder:monitoring:NodeExporter",
         image=environment.image("node_exporter"),
         user="65534:65534",
         settings=settings,
@@ -34,7 +34,13 @@ def spec(environment: Environment) -> ServiceSpec:
             "--no-collector.sockstat",
             "--no-collector.arp",
         ),
-        host_paths=(HostPath(host="/", container="/host", reason="file systems, /proc and /sys of the host are what it measures"),),
+        host_paths=(
+            HostPath(
+                host="/",
+                container="/host",
+                reason="file systems, /proc and /sys of the host are what it measures",
+            ),
+        ),
         publish=Publish.of(settings, PORT, "/metrics"),
         health_command=health.wget(PORT, "/"),
         networks=(NetworkName.EDGE, NetworkName.MONITORING),

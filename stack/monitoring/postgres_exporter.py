@@ -19,12 +19,16 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.postgres_exporter
     return ServiceSpec(
         part=PART,
-        token="samokoder:monitoring:PostgresExporter",
+        component="samokoder:monitoring:PostgresExporter",
         image=environment.image("postgres_exporter"),
         user="65534:65534",
         settings=settings,
         entrypoint=("/bin/postgres_exporter",),
-        command=(f"--web.listen-address=:{PORT}", "--collector.stat_statements", "--collector.long_running_transactions"),
+        command=(
+            f"--web.listen-address=:{PORT}",
+            "--collector.stat_statements",
+            "--collector.long_running_transactions",
+        ),
         environment={
             f"DATA_SOURCE_{name}_FILE": f"/etc/samokoder/{file}"
             for name, file in (("URI", "uri"), ("USER", "user"), ("PASS", "password"))

@@ -24,7 +24,7 @@ def spec(environment: Environment, others: Sequence[ServiceSpec]) -> ServiceSpec
     parts = [other.part for other in others] + [PART]
     return ServiceSpec(
         part=PART,
-        token="samokoder:monitoring:Prometheus",
+        component="samokoder:monitoring:Prometheus",
         image=environment.image("prometheus"),
         user="65534:65534",
         settings=settings,
@@ -43,7 +43,7 @@ def spec(environment: Environment, others: Sequence[ServiceSpec]) -> ServiceSpec
         health_command=health.wget(PORT, "/-/healthy"),
         networks=(NetworkName.EDGE, NetworkName.MONITORING),
         scrape=own,
-        open_files=65536,
+        open_files=16384,
         # It writes its head block down before it ends.
         stop_grace_seconds=60,
     )

@@ -21,7 +21,7 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.redis_exporter
     return ServiceSpec(
         part=PART,
-        token="samokoder:monitoring:RedisExporter",
+        component="samokoder:monitoring:RedisExporter",
         image=environment.image("redis_exporter"),
         user="59000:59000",
         settings=settings,

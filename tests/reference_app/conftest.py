@@ -29,15 +29,15 @@ PATIENCE_SECONDS = 90.0
 
 #: All that the service's Redis user may do: what arq 0.28 and this service send, and nothing else.
 REDIS_USER_RULES = (
-    "resetchannels resetkeys ~arq:* -@all +ping +hello +auth +client|setinfo +client|setname "
-    "+info +dbsize +watch +unwatch +multi +exec +discard +exists +get +set +psetex +setex +incr +expire "
+    "resetchannels resetkeys ~arq:* -@all +ping "
+    "+info +dbsize +watch +unwatch +multi +exec +discard +exists +get +set +psetex +setex +incrby +expire "
     "+pexpire +del +zadd +zrem +zcard +zscore +zincrby +zrange +zrangebyscore"
 )
 
 Value = TypeVar("Value")
 
 
-def wait_for(what: str, ask: Callable[[], Value | None]) -> Value:
+def wait_for(what: str, ask: Callable[[], Value | None], said: Callable[[], str] = str) -> Value:
     """Give the first true answer of `ask`; connections that are refused meanwhile are no answer."""
     end = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < end:
@@ -47,7 +47,7 @@ def wait_for(what: str, ask: Callable[[], Value | None]) -> Value:
         except (httpx.TransportError, OSError):
             pass
         time.sleep(0.05)
-    pytest.fail(f"no sign of: {what}")
+    pytest.fail(f"no sign of {what}; what it said:\n{said()}")
 
 
 def free_port() -> int:
@@ -62,9 +62,7 @@ def program(name: str, *folders: Path) -> str:
     path = os.pathsep.join([*(str(folder) for folder in folders), os.environ.get("PATH", os.defpath)])
     found = shutil.which(name, path=path)
     if found is None:
-        pytest.fail(
-            f"{name} is not here, and these tests need the real one: apt-get install postgresql redis-server"
-        )
+        pytest.fail(f"{name} is not here, and these tests need the real one: apt-get install postgresql redis-server")
     return found
 
 
@@ -110,6 +108,12 @@ class Part:
             self.running.wait()
             raise
 
+    def alive(self) -> bool:
+        """True; a process that has ended ends the test at once, with its words."""
+        if self.running.poll() is not None:
+            pytest.fail(f"{self.command[0]} ended with {self.running.returncode}:\n{self.said()}")
+        return True
+
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
@@ -126,11 +130,9 @@ class Service(Part):
 
     def wait_until(self, path: str) -> None:
         def ask() -> bool:
-            if self.running.poll() is not None:
-                pytest.fail(f"ended with {self.running.returncode}:\n{self.said()}")
-            return httpx.get(f"{self.url}{path}", timeout=10).status_code == 200
+            return self.alive() and httpx.get(f"{self.url}{path}", timeout=10).status_code == 200
 
-        wait_for(f"200 from {path}; it said:\n{self.said()}", ask)
+        wait_for(f"200 from {path}", ask, self.said)
 
     def metric(self, series: str) -> float | None:
         """Read one series, written as in the text format, e.g. `worker_jobs_total{status="failed"}`."""
@@ -149,9 +151,7 @@ class Postgres(Part):
     def application_url(self) -> str:
         return f"postgresql+asyncpg://app:{self.application_password}@127.0.0.1:{self.port}/app"
 
-    def ask(
-        self, work: Callable[[asyncpg.Connection], Awaitable[Value]], *, superuser: bool = False
-    ) -> Value:
+    def ask(self, work: Callable[[asyncpg.Connection], Awaitable[Value]], *, superuser: bool = False) -> Value:
         async def connected() -> Value:
             connection = await asyncpg.connect(
                 host="127.0.0.1",
@@ -176,7 +176,7 @@ class Postgres(Part):
             except asyncpg.PostgresError:
                 return False
 
-        wait_for(f"PostgreSQL:\n{self.said()}", answers)
+        wait_for("PostgreSQL", lambda: self.alive() and answers(), self.said)
 
 
 class Redis(Part):
@@ -198,7 +198,7 @@ class Redis(Part):
 
     def start(self) -> None:
         super().start()
-        wait_for(f"Redis:\n{self.said()}", lambda: self.cli("ping") == "PONG")
+        wait_for("Redis", lambda: self.alive() and self.cli("ping") == "PONG", self.said)
 
 
 def _server_user() -> str | None:
@@ -265,9 +265,7 @@ def redis(server_folder: Path) -> Iterator[Redis]:
     users = server_folder / "users.acl"
     port, password, administrator = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     users.write_text(
-        "user default off\n"
-        f"user admin on >{administrator} ~* &* +@all\n"
-        f"user app on >{password} {REDIS_USER_RULES}\n"
+        f"user default off\nuser admin on >{administrator} ~* &* +@all\nuser app on >{password} {REDIS_USER_RULES}\n"
     )
     users.chmod(0o644)
     part = Redis(

@@ -61,9 +61,7 @@ def test_what_does_not_exist_is_not_found(api: Service) -> None:
     assert httpx.get(f"{api.url}/projects/not-an-id").status_code == 422
 
 
-@pytest.mark.parametrize(
-    ("language", "expected"), [("python", "def start_"), ("javascript", "export function start_")]
-)
+@pytest.mark.parametrize(("language", "expected"), [("python", "def start_"), ("javascript", "export function start_")])
 def test_a_job_goes_from_submit_to_done_and_leaves_its_text_in_the_project(
     api: Service, worker: Service, waiting: Waiting, language: str, expected: str
 ) -> None:
@@ -93,9 +91,7 @@ def test_a_job_goes_from_submit_to_done_and_leaves_its_text_in_the_project(
     assert worker.metric('worker_jobs_total{status="complete"}') == complete + 1
 
 
-def test_the_written_python_is_python_whatever_the_name_holds(
-    api: Service, worker: Service, waiting: Waiting
-) -> None:
+def test_the_written_python_is_python_whatever_the_name_holds(api: Service, worker: Service, waiting: Waiting) -> None:
     assert worker.running.poll() is None
     name = 'x" + f"{1/0}\\ class 1'
     project = httpx.post(f"{api.url}/projects", json={"name": name}).json()
@@ -122,9 +118,7 @@ def test_http_metrics_count_by_route_and_leave_probes_out(api: Service) -> None:
     httpx.get(f"{api.url}/health")
     text = httpx.get(f"{api.url}/metrics").text
     assert api.metric(series) == before + 1, "ids must not become labels: one series a route"
-    assert f'http_request_duration_seconds_bucket{{{handler},le="0.5"}}' in text, (
-        "the latency SLO is at 0.5 s"
-    )
+    assert f'http_request_duration_seconds_bucket{{{handler},le="0.5"}}' in text, "the latency SLO is at 0.5 s"
     assert 'http_request_duration_highr_seconds_bucket{le="0.5"}' in text
     assert 'handler="/health"' not in text, "probes would dilute the error and latency ratios"
     assert 'samokoder_build_info{environment="test",version="0.1.0"} 1.0' in text
@@ -153,9 +147,7 @@ def test_a_request_id_is_kept_echoed_and_logged_up_to_the_worker(
     def lines(service: Service) -> list[dict[str, object]]:
         return [json.loads(line) for line in service.said().splitlines()]  # every line, or this fails
 
-    waiting(
-        "the id in the API's log", lambda: [line for line in lines(api) if line.get("request_id") == ours]
-    )
+    waiting("the id in the API's log", lambda: [line for line in lines(api) if line.get("request_id") == ours])
     line = next(line for line in lines(api) if line.get("request_id") == ours)
     assert line["status"] == 202
     assert line["route"] == "/projects/{project_id}/jobs"
@@ -163,9 +155,7 @@ def test_a_request_id_is_kept_echoed_and_logged_up_to_the_worker(
 
 
 def test_a_wild_request_id_and_a_query_string_stay_out_of_the_log(api: Service) -> None:
-    answer = httpx.get(
-        f"{api.url}/projects?limit=1&token=hunter2hunter2", headers={"X-Request-ID": "a b\tc;" * 3}
-    )
+    answer = httpx.get(f"{api.url}/projects?limit=1&token=hunter2hunter2", headers={"X-Request-ID": "a b\tc;" * 3})
     assert answer.headers["x-request-id"].isalnum(), "an id that is not a sane one is replaced"
     assert "hunter2hunter2" not in api.said(), "people put secrets into query strings"
 
@@ -187,9 +177,7 @@ def test_ready_names_the_database_when_only_that_is_away(setup: Setup, waiting: 
     waiting("ready again", lambda: httpx.get(f"{api.url}/ready", timeout=30).status_code == 200)
 
 
-def test_ready_names_redis_when_only_that_is_away_and_no_job_is_lost_in_between(
-    setup: Setup, waiting: Waiting
-) -> None:
+def test_ready_names_redis_when_only_that_is_away_and_no_job_is_lost_in_between(setup: Setup, waiting: Waiting) -> None:
     api = setup.api()
     api.wait_until("/ready")
     project = httpx.post(f"{api.url}/projects", json={"name": "x"}).json()
@@ -222,9 +210,7 @@ def test_ready_gives_up_on_a_part_that_hangs(setup: Setup) -> None:
     assert (answer.status_code, answer.json()["redis"]) == (503, "no answer within 2 s")
 
 
-def test_the_api_starts_before_its_database_and_makes_the_tables_later(
-    setup: Setup, waiting: Waiting
-) -> None:
+def test_the_api_starts_before_its_database_and_makes_the_tables_later(setup: Setup, waiting: Waiting) -> None:
     setup.postgres.stop(signal.SIGINT)
     try:
         api = setup.api()
@@ -242,13 +228,9 @@ def test_replicas_that_start_together_on_an_empty_database_both_come_up(setup: S
         assert "UniqueViolation" not in replica.said(), "the lock must keep them from creating the same table"
 
 
-def test_the_limited_users_were_enough_and_can_do_no_more(
-    running: object, redis: Redis, postgres: Postgres
-) -> None:
+def test_the_limited_users_were_enough_and_can_do_no_more(running: object, redis: Redis, postgres: Postgres) -> None:
     assert running
-    redis.cli(
-        "acl", "log", administrator=False
-    )  # one refusal that must show, so that an empty log means something
+    redis.cli("acl", "log", administrator=False)  # one refusal that must show, so that an empty log means something
     log = redis.cli("acl", "log")
     assert "redis-cli" in log or "acl|log" in log, f"Redis must log refusals, it has: {log}"
     assert "redis-py" not in log, f"arq or the API asked for more than the rules give:\n{log}"
@@ -260,7 +242,4 @@ def test_the_limited_users_were_enough_and_can_do_no_more(
         ["eval", "1", "0"],
     ):
         assert "NOPERM" in redis.cli(*forbidden, administrator=False), f"{forbidden[0]} must be refused"
-    assert (
-        postgres.ask(lambda c: c.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
-        is False
-    )
+    assert postgres.ask(lambda c: c.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")) is False

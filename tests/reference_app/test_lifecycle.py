@@ -54,15 +54,13 @@ def test_a_weak_secret_is_refused_by_name_and_never_shown(
     status, said = _ends(setup, part)
     assert status == 78, f"EX_CONFIG tells an engine that a restart does not help:\n{said}"
     assert reason in said, said
-    assert not any(secret in said for secret in setup.secrets.values()), (
-        "a refused secret is a secret all the same"
-    )
+    assert not any(secret in said for secret in setup.secrets.values()), "a refused secret is a secret all the same"
     assert "Traceback" not in said, "one clear message, no stack of calls"
 
 
 @PARTS
 def test_equal_keys_are_refused(setup: Setup, part: str) -> None:
-    setup.secrets["app_secret_key"] = setup.secrets["secret_key"]
+    setup.secrets |= {"app_secret_key": setup.secrets["secret_key"]}
     status, said = _ends(setup, part)
     assert (status, "SECRET_KEY and APP_SECRET_KEY must differ" in said) == (78, True), said
     assert setup.secrets["secret_key"] not in said
@@ -80,7 +78,7 @@ def test_every_missing_setting_is_named_at_once(setup: Setup, part: str) -> None
 
 
 def test_an_empty_secret_file_counts_as_missing(setup: Setup) -> None:
-    setup.secrets["secret_key"] = "\n"
+    setup.secrets |= {"secret_key": "\n"}
     status, said = _ends(setup, "api")
     assert (status, "SECRET_KEY: is not set" in said) == (78, True), said
 
@@ -97,9 +95,7 @@ def test_a_named_file_that_is_not_there_is_an_error_and_is_not_shown(setup: Setu
     mistaken = secrets.token_urlsafe(64)  # the secret itself, put where its file's name belongs
     del setup.secrets["secret_key"]
     status, said = _ends(setup, "api", SECRET_KEY_FILE=mistaken)
-    assert (status, "SECRET_KEY: the file that SECRET_KEY_FILE names cannot be read" in said) == (78, True), (
-        said
-    )
+    assert (status, "SECRET_KEY: the file that SECRET_KEY_FILE names cannot be read" in said) == (78, True), said
     assert mistaken not in said
 
 
@@ -189,7 +185,7 @@ def _refuses(service: Service) -> bool:
 
 def _start_a_job_that_waits(setup: Setup, api: Service, waiting: Waiting) -> tuple[_Held, str]:
     project = httpx.post(f"{api.url}/projects", json={"name": "slow"}).json()["id"]
-    lock = _Held(setup.postgres, "SELECT 1 FROM projects WHERE id = $1 FOR UPDATE", uuid.UUID(project))
+    lock = _Held(setup.postgres, "SELECT 1 FROM projects WHERE id = $1 FOR NO KEY UPDATE", uuid.UUID(project))
     job: str = httpx.post(f"{api.url}/projects/{project}/jobs", json={}).json()["id"]
     waiting("a job that waits for the lock", lambda: _somebody_waits(setup.postgres))
     assert _state(api, job) == "running"
@@ -224,9 +220,7 @@ def test_the_worker_finishes_its_job_when_it_is_told_to_stop(setup: Setup, waiti
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_job_that_outlasts_the_stop_is_given_back_and_done_by_the_next_worker(
-    setup: Setup, waiting: Waiting
-) -> None:
+def test_a_job_that_outlasts_the_stop_is_given_back_and_done_by_the_next_worker(setup: Setup, waiting: Waiting) -> None:
     api, worker = setup.api(), setup.worker(WORKER_SHUTDOWN_SECONDS="1")
     api.wait_until("/ready")
     worker.wait_until("/ready")
@@ -239,9 +233,7 @@ def test_a_job_that_outlasts_the_stop_is_given_back_and_done_by_the_next_worker(
 
 
 @pytest.mark.usefixtures("alone")
-def test_the_worker_outlives_a_short_absence_of_the_database_and_of_redis(
-    setup: Setup, waiting: Waiting
-) -> None:
+def test_the_worker_outlives_a_short_absence_of_the_database_and_of_redis(setup: Setup, waiting: Waiting) -> None:
     api, worker = setup.api(), setup.worker()
     api.wait_until("/ready")
     worker.wait_until("/ready")
