@@ -711,7 +711,8 @@ def _port_rules(environment: Environment) -> Iterator[Mistake]:
                 f"{key_of(name, 'port')}: {max(taken) + 1}",
             )
         taken.setdefault(part.port, name)
-        if not ipaddress.ip_address(part.bind_address).is_loopback and not part.bind_reason.strip():
+        inside = bool(ipaddress.ip_address(part.bind_address).is_loopback)
+        if not (inside or part.bind_reason.strip()):
             yield Mistake(
                 key_of(name, "bind_address"),
                 part.bind_address,

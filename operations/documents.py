@@ -1,0 +1,172 @@
+"""Documents and schema that follow from the code: `make docs` rewrites them, a test fails when they are stale.
+
+Pulumi.yaml's `config:` (types, descriptions, defaults), the table of settings, the picture of the architecture.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import TypeAdapter
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from stack.platform import specs
+from stack.secret_rules import CONFIGURED_SECRETS
+from stack.service import Scrape
+from stack.settings import PROJECT, Model, Settings, read_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def generated() -> dict[Path, str]:
+    """Return every file that has a generated part, with its text as it must be."""
+    schema, readme = ROOT / "Pulumi.yaml", ROOT / "README.md"
+    text = _put(readme.read_text(), "architecture", f"```mermaid\n{architecture()}```\n", "<!-- {} -->")
+    text = _put(text, "ports", ports_table(), "<!-- {} -->")
+    text = _put(text, "settings", settings_table(), "<!-- {} -->")
+    return {schema: _put(schema.read_text(), "schema", pulumi_schema(), "# {}"), readme: text}
+
+
+def write() -> list[Path]:
+    """Rewrite the files whose generated part is stale; return those."""
+    stale = [path for path, text in generated().items() if path.read_text() != text]
+    for path, text in generated().items():
+        if path in stale:
+            path.write_text(text)
+    return stale
+
+
+def pulumi_schema() -> str:
+    """Render Pulumi.yaml's `config:`. A secret is optional, which the schema cannot say of one with `secret: true`."""
+    config: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        entry: dict[str, Any] = {"type": _pulumi_type(field), "description": field.description}
+        if entry["type"] == "array":
+            entry["items"] = {"type": "string"}
+        entry["default"] = {} if entry["type"] == "object" else field.get_default(call_default_factory=True)
+        config[f"{PROJECT}:{to_camel(name)}"] = entry
+    for secret in CONFIGURED_SECRETS.values():
+        config[f"{PROJECT}:{secret.name}"] = {
+            "type": "string",
+            "description": f"{secret.description} Set it with --secret.",
+            "default": "",
+        }
+    return yaml.safe_dump({"config": config}, sort_keys=False, width=110, allow_unicode=True)
+
+
+def settings_table() -> str:
+    """Render every setting and every configured secret as Markdown tables."""
+    lines = ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+    lines += _rows(Settings, Settings(), PROJECT + ":")
+    lines += [
+        "",
+        "Secrets, all optional but where a setting needs one:",
+        "",
+        "| Key | Meaning | Form |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| `{PROJECT}:{secret.name}` | {secret.description} "
+        f"| {secret.pattern_says or f'at least {secret.minimum_length} characters'} |"
+        for secret in CONFIGURED_SECRETS.values()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(model: type[Model], defaults: Model | None, prefix: str) -> Iterator[str]:
+    """Yield a row for each field. defaults: the model as it is in this place, None where it is not set."""
+    for name, field in model.model_fields.items():
+        key = prefix + to_camel(name)
+        value = getattr(defaults, name) if defaults else field.get_default(call_default_factory=True)
+        inner = _model_in(field)
+        if inner is None or value is None:
+            default = "required" if value is PydanticUndefined else f"`{json.dumps(value)}`"
+            yield f"| `{key}` | {_type_name(field)} | {default} | {_cell(field.description)} |"
+        if inner is not None:
+            yield from _rows(inner, value, key + ".")
+
+
+def ports_table() -> str:
+    """Render what runs in staging: part, address on the host, networks, target of Prometheus."""
+    lines = ["| Part | Address | Networks | Scraped by Prometheus |", "|---|---|---|---|"]
+    for spec in specs(read_environment("staging", {})):
+        address = f"{spec.publish.address}:{spec.publish.host_port}" if spec.publish else "not published"
+        scraped = f"`:{spec.scrape.port}{spec.scrape.path}`" if isinstance(spec.scrape, Scrape) else spec.scrape.reason
+        lines.append(f"| {spec.part} | {address} | {', '.join(spec.networks)} | {scraped} |")
+    return "\n".join(lines) + "\n"
+
+
+def architecture() -> str:
+    """Render the parts, what they speak to and their ports as a Mermaid flowchart."""
+    all_specs = specs(read_environment("staging", {}))
+    rooms: dict[str, list[str]] = {}
+    for spec in all_specs:
+        rooms.setdefault(spec.component.split(":")[1], []).append(spec.part)
+    lines = ["flowchart LR", "    person([you]) --> host[loopback of the host]"]
+    for room, parts in rooms.items():
+        lines += [f"    subgraph {room}", *(f"        {_node(part)}[{part}]" for part in parts), "    end"]
+    for spec in all_specs:
+        if spec.publish:
+            lines.append(f"    host -- {spec.publish.host_port} --> {_node(spec.part)}")
+        lines += [f"    {_node(spec.part)} --> {_node(part)}" for part in spec.after]
+        if isinstance(spec.scrape, Scrape) and spec.part != "prometheus":
+            lines.append(f"    prometheus -. scrapes .-> {_node(spec.part)}")
+    lines += [
+        "    grafana --> prometheus",
+        "    prometheus -- alerts --> alertmanager",
+        "    alertmanager --> people([Telegram, e-mail])",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _node(part: str) -> str:
+    return part.replace("-", "_")
+
+
+def _put(document: str, block: str, text: str, comment: str) -> str:
+    """Put `text` between the two marker lines of `block`. Raises ValueError where they are missing."""
+    begin, end = (comment.format(f"{block}, generated by `make docs`: {word}") for word in ("begin", "end"))
+    pattern = re.compile(re.escape(begin) + r"\n.*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(document):
+        raise ValueError(f"there are no lines {begin!r} and {end!r} to put the generated part between")
+    return pattern.sub(lambda _: f"{begin}\n{text}{end}", document)
+
+
+def _model_in(field: FieldInfo) -> type[Model] | None:
+    candidates = [field.annotation, *get_args(field.annotation)]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Model)), None)
+
+
+def _pulumi_type(field: FieldInfo) -> str:
+    if _model_in(field):
+        return "object"
+    if get_origin(field.annotation) is list:
+        return "array"
+    return "boolean" if field.annotation is bool else "string"
+
+
+def _type_name(field: FieldInfo) -> str:
+    """Name the type as somebody who writes YAML calls it, from the model's own JSON schema."""
+    schema = TypeAdapter[Any](field.annotation or str).json_schema()
+    kinds = schema.get("anyOf", [schema])
+    names = [
+        f"list of {kind['items'].get('type')}s" if kind.get("type") == "array" else kind.get("type", "object")
+        for kind in kinds
+    ]
+    return _cell(" or ".join(names))
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    for changed in write():
+        print(f"rewritten: {changed.relative_to(ROOT)}")
