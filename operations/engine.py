@@ -39,7 +39,7 @@ _ERROR_TAIL_LINES = 15
 _MAX_UNIX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes, and the engine adds nothing to ours
 _STAT_START_TIME = 19  # field 22 of /proc/PID/stat, counted from the state that follows the name
 
-# What dockerd may see of the caller's environment: never a passphrase or a token that happens to be set there.
+# What dockerd sees of the caller's environment: never a passphrase or a token that happens to be set there.
 _DAEMON_ENVIRONMENT = (
     "PATH",
     "HOME",
@@ -81,7 +81,7 @@ class EngineInfo:
     data_root: str
     """The engine's own folder, on the engine's host."""
     containerd_socket: str | None
-    """containerd's socket on this host (cAdvisor reads it); None for a remote engine or where none was found."""
+    """containerd's socket on this host (cAdvisor reads it); None for a remote engine or where none is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ class PrivateEngine:
 
 
 def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
-    """Return the product's cache folder (shared by all clones): $SAMOKODER_CACHE, else below the user's cache."""
+    """Return the product's cache folder, shared by all clones: $SAMOKODER_CACHE, else in the user's cache."""
     env = os.environ if environment is None else environment
     if own := env.get("SAMOKODER_CACHE"):
         return Path(own)
@@ -136,7 +136,10 @@ def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
 
 @contextlib.contextmanager
 def exclusive(path: Path, *, what: str, report: Report) -> Iterator[None]:
-    """Hold the lock file `path`; wait for another run that holds it, saying so. The kernel frees it on a crash."""
+    """Hold the lock file `path`, waiting for another run that holds it and saying so.
+
+    The kernel frees it when its holder dies.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
         try:
@@ -177,8 +180,7 @@ def run(
         raise EngineError(f"{what}: the program {command[0]} is not there.") from error
 
     def read() -> None:
-        for line in process.stdout or ():
-            lines.append(line.rstrip())
+        lines.extend(line.rstrip() for line in process.stdout or ())
 
     reader = threading.Thread(target=read, daemon=True)
     with process:
@@ -201,9 +203,7 @@ def run(
     return "\n".join(lines)
 
 
-def _run(
-    command: Sequence[str | Path], what: str, report: Report, env: Mapping[str, str] | None = None
-) -> None:
+def _run(command: Sequence[str | Path], what: str, report: Report, env: Mapping[str, str] | None = None) -> None:
     run(
         command,
         what=what,
@@ -239,8 +239,8 @@ def ensure_engine(
 ) -> EngineInfo:
     """Return the engine at `docker_host`, bringing one up where that can be done without asking.
 
-    With `private` that engine is meant instead, and `docker_host` is not looked at. Raises EngineError with what
-    to do when there is no engine and none can be started. Progress goes to `report`, one line at a time.
+    With `private` that engine is meant instead, and `docker_host` is not looked at. Raises EngineError with
+    what to do when there is no engine and none can be started. Progress goes to `report`, line by line.
     """
     host = private.docker_host if private else docker_host
     state = _state_directory(cache)
@@ -286,8 +286,9 @@ def stop_engine(*, report: Report, private: PrivateEngine | None = None, cache: 
         with contextlib.suppress(ChildProcessError):
             os.waitpid(record["pid"], os.WNOHANG)
         stopped = True
-    if record is not None and private is not None:
+    if private is not None:
         _remove_private_network(private)
+        _unmount_below(private.root)
     record_file.unlink(missing_ok=True)
     return stopped
 
@@ -303,7 +304,7 @@ def _record_file(state: Path, private: PrivateEngine | None) -> Path:
 
 
 def _readable(error: BaseException) -> str:
-    """Return the innermost cause in one line: the SDK wraps `Permission denied` in four layers of brackets."""
+    """Return the innermost cause in one line: the SDK wraps `Permission denied` in four layers of words."""
     cause: BaseException = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
@@ -346,7 +347,7 @@ def _containerd_socket(host: str, info: Mapping[str, Any], private: PrivateEngin
     if not host.startswith("unix://"):
         return None
     stated = (info.get("Containerd") or {}).get("Address")  # Docker 28 and newer say it
-    # An engine uses the system's containerd where that runs before it, else starts its own below its exec-root.
+    # An engine uses the system's containerd where that runs before it, else its own below its exec-root.
     own = (private.exec_root if private else Path("/run/docker")) / "containerd/containerd.sock"
     for candidate in (stated, str(own), "/run/containerd/containerd.sock"):
         if candidate and Path(candidate).exists():
@@ -358,19 +359,15 @@ def _refuse_unless_startable(host: str, *, private: PrivateEngine | None, reason
     """Raise EngineError with what to do, unless this host may get an engine started on that socket."""
     problem = f"No Docker Engine answers at {host}: {reason}."
     if not host.startswith("unix://"):
-        raise EngineError(
-            f"{problem}\nStart Docker on that host, or check the address and the key you log in with."
-        )
+        raise EngineError(f"{problem}\nStart Docker on that host, or check the address and the key you log in with.")
     socket = Path(host.removeprefix("unix://"))
     if private is None and socket not in (Path("/var/run/docker.sock"), Path("/run/docker.sock")):
         raise EngineError(
-            f"{problem}\nAn engine is started only at {DEFAULT_DOCKER_HOST}: start the one behind this socket, or "
-            "unset DOCKER_HOST."
+            f"{problem}\nAn engine is started only at {DEFAULT_DOCKER_HOST}: start the one behind this socket, "
+            "or unset DOCKER_HOST."
         )
     if "permission denied" in reason.lower():
-        raise EngineError(
-            f"{problem}\nRun this as root, or add yourself to the group `docker` and log in again."
-        )
+        raise EngineError(f"{problem}\nRun this as root, or add yourself to the group `docker` and log in again.")
     if len(os.fsencode(socket)) > _MAX_UNIX_SOCKET_PATH:
         raise EngineError(f"The socket's path {socket} is too long for the kernel: choose a shorter folder.")
     if os.geteuid() != 0:
@@ -379,8 +376,8 @@ def _refuse_unless_startable(host: str, *, private: PrivateEngine | None, reason
         )
     if shutil.which("dockerd") is None and shutil.which("apt-get") is None:
         raise EngineError(
-            f"{problem}\nDocker is not installed, and only Debian and Ubuntu hosts get it installed from here: "
-            "install Docker Engine 20.10 or newer by your system's packages and start it."
+            f"{problem}\nDocker is not installed, and only Debian and Ubuntu hosts get it from here: install "
+            "Docker Engine 20.10 or newer by your system's packages and start it."
         )
 
 
@@ -411,10 +408,11 @@ def _systemd_runs() -> bool:
 
 
 def missing_cgroup_mounts(mountinfo: str, proc_cgroups: str) -> list[tuple[str, ...]]:
-    """Return the mount commands that give an engine its cgroups, from two files of /proc; none when all is there.
+    """Return the mount commands that give an engine its cgroups, from two files of /proc; none if all is there.
 
-    A host with the unified hierarchy (v2) at /sys/fs/cgroup needs nothing. With nothing there, v2 is asked for
-    first; the caller falls back to v1. With v1 there, each enabled controller that is mounted nowhere is added.
+    A host with the unified hierarchy (v2) at /sys/fs/cgroup needs nothing. With nothing there, v2 is asked
+    for first; the caller falls back to v1. With v1 there, each enabled controller that is mounted nowhere is
+    added.
     """
     mounted: set[str] = set()
     top = ""
@@ -462,16 +460,19 @@ def _mount_cgroups(report: Report) -> None:
 
 
 def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report) -> None:
-    pid_file = private.pid_file if private else Path("/var/run/docker.pid")
-    running = _live_daemon(pid_file)
-    if running is None:
-        pid_file.unlink(missing_ok=True)  # a stale one stops dockerd once another process has got its number
+    host = private.docker_host if private else DEFAULT_DOCKER_HOST
     log = state / ("dockerd.log" if private is None else f"{private.bridge}.log")
-    if running is not None:
+    pid_file = private.pid_file if private else Path("/var/run/docker.pid")
+    if (running := live_process(pid_file, "dockerd")) is not None:
         report(f"dockerd {running} is there but does not answer yet")
-        _wait_until_it_answers(running, private.docker_host if private else DEFAULT_DOCKER_HOST, log, report)
+        _wait_until_it_answers(running, host, log, report)
         return
-    # `env --chdir=/` so that the daemon does not keep the caller's folder busy; it execs, the pid is dockerd's.
+    # A number that meanwhile belongs to another process, or to a zombie, stops dockerd; so does containerd's.
+    pid_file.unlink(missing_ok=True)
+    containerd = (private.exec_root if private else Path("/var/run/docker")) / "containerd/containerd.pid"
+    if live_process(containerd, "containerd") is None:
+        containerd.unlink(missing_ok=True)
+    # `env --chdir=/`: the daemon must not keep the caller's folder busy. It execs, so the pid is dockerd's.
     command = ["env", "--chdir=/", "dockerd", "--storage-driver=overlay2"]
     if private is not None:
         private.root.mkdir(parents=True, exist_ok=True)
@@ -489,7 +490,6 @@ def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report)
         ],
         setsid=True,  # a Ctrl-C at the terminal must not reach the engine
     )
-    host = private.docker_host if private else DEFAULT_DOCKER_HOST
     record = {"pid": pid, "start_time": _start_time(pid), "docker_host": host}
     _record_file(state, private).write_text(json.dumps(record), encoding="utf-8")
     _wait_until_it_answers(pid, host, log, report)
@@ -545,12 +545,21 @@ def _remove_private_network(private: PrivateEngine) -> None:
         subprocess.run(command, capture_output=True, check=False)  # absent is what we want
 
 
+def _unmount_below(root: Path) -> None:
+    """Unmount what a killed private engine has left below its folder, the innermost first."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    for point in reversed([line.split()[4] for line in lines]):
+        if Path(point).is_relative_to(root):
+            subprocess.run(["umount", point], capture_output=True, check=False)
+
+
 def _wait_until_it_answers(pid: int, host: str, log: Path, report: Report) -> None:
-    """Wait as long as the daemon lives: on a host with many containers it needs minutes, and it says so itself."""
+    """Wait as long as the daemon lives: on a host with many containers its start takes minutes."""
     began = said = time.monotonic()
     while True:
         with contextlib.suppress(EngineError):
-            connect(host).close()
+            # It listens before it answers, so a question of usual patience would be silent for too long.
+            connect(host, timeout=PROGRESS_SECONDS).close()
             return
         if _start_time(pid) is None:
             with contextlib.suppress(ChildProcessError):
@@ -564,18 +573,18 @@ def _wait_until_it_answers(pid: int, host: str, log: Path, report: Report) -> No
         time.sleep(0.1)
 
 
-def _live_daemon(pid_file: Path) -> int | None:
-    """Return the id in the pid file when a dockerd really has it."""
+def live_process(pid_file: Path, name: str) -> int | None:
+    """Return the id in the pid file when a live process of that name really has it."""
     try:
         pid = int(pid_file.read_text(encoding="utf-8").strip() or "0")
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        found = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return None
-    return pid if name == "dockerd" and _start_time(pid) is not None else None
+    return pid if found == name and _start_time(pid) is not None else None
 
 
 def _start_time(pid: int) -> str | None:
-    """Return the kernel's start time of a live process (None for none, or a zombie): with the id, its identity."""
+    """Return the kernel's start time of a live process, which with the id is its identity; None for a dead one."""
     try:
         # The name stands in brackets and may hold anything, so count from its end.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -593,6 +602,4 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return (
-        record if isinstance(record, dict) and {"pid", "start_time", "docker_host"} <= record.keys() else None
-    )
+    return record if isinstance(record, dict) and {"pid", "start_time", "docker_host"} <= record.keys() else None

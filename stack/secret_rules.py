@@ -54,6 +54,8 @@ class ConfiguredSecret:
         return f"pulumi config set --secret samokoder:{self.name}"
 
 
+# Without brackets: an IPv6 address in a URL would need them, and so might a broken one.
+_HOST = r"[^:@/?#\[\]\s]+(:[0-9]{1,5})?"
 _URL = "with the password in it: %s://user:password@host:port/%s"
 
 CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
@@ -109,14 +111,14 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
         ConfiguredSecret(
             name="managedDatabaseUrl",
             description="A managed PostgreSQL in place of the local container.",
-            pattern=r"postgres(ql)?://[^:@/\s]+:[^@/\s]+@[^@/\s]+/[^/\s]+",
+            pattern=rf"postgres(ql)?://[^:@/?#\[\]\s]+:[^:@/?#\[\]\s]+@{_HOST}/[^/\s]+",
             pattern_says="a URL " + _URL % ("postgresql", "database"),
             minimum_bits=0,
         ),
         ConfiguredSecret(
             name="managedRedisUrl",
             description="A managed Redis in place of the local container.",
-            pattern=r"rediss?://[^:@/\s]*:[^@/\s]+@[^@/\s]+(/[0-9]+)?",
+            pattern=rf"rediss?://[^:@/?#\[\]\s]*:[^:@/?#\[\]\s]+@{_HOST}(/[0-9]+)?",
             pattern_says="a URL " + _URL % ("rediss", "0"),
             minimum_bits=0,
         ),
@@ -146,6 +148,14 @@ def weakness(value: str, *, minimum_length: int, minimum_bits: float) -> str | N
     return None
 
 
+def _port_exists(url: str) -> bool:
+    """Whether the port in `url`, if there is one, can be a port; urlsplit finds out when it is asked for it."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
 def check_secrets(secrets: Mapping[str, SecretInput]) -> Iterator[Mistake]:
     """Yield every mistake in the configured secrets."""
     for name, given in secrets.items():
@@ -153,7 +163,7 @@ def check_secrets(secrets: Mapping[str, SecretInput]) -> Iterator[Mistake]:
         key = f"samokoder:{name}"
         if not given.encrypted:
             yield Mistake(key, "a value in plain text", "a value that Pulumi encrypts", known.how_to_set)
-        if known.pattern and not re.fullmatch(known.pattern, given.value):
+        if known.pattern and not (re.fullmatch(known.pattern, given.value) and _port_exists(given.value)):
             yield Mistake(key, "a value of another form (not shown)", known.pattern_says, known.how_to_set)
             continue
         guessable = urlsplit(given.value).password or "" if known.name.endswith("Url") else given.value

@@ -53,6 +53,16 @@ Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h|d|w|y)$")]
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
+# Configured LLM key -> the name of its setting in the application's contract.
+LLM_KEYS = {
+    "openaiApiKey": "OPENAI_API_KEY",
+    "anthropicApiKey": "ANTHROPIC_API_KEY",
+    "openrouterApiKey": "OPENROUTER_API_KEY",
+}
+# The application's other secret settings: always, and what is inside the URL of a managed Redis.
+_SECRET_SETTINGS = frozenset({"SECRET_KEY", "APP_SECRET_KEY", "SAMOKODER_DATABASE_URL", "REDIS_PASSWORD"})
+_MANAGED_REDIS_SETTINGS = frozenset({"REDIS_HOST", "REDIS_USERNAME", "REDIS_PORT"})
+
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
 
@@ -318,7 +328,7 @@ class Email(Model):
     """Alerts by e-mail. The account's password is the secret `smtpPassword`."""
 
     smarthost: str = Field(
-        pattern=r"^[^:\s]+:[0-9]+$",
+        pattern=r"^[^:\s]+:[1-9][0-9]{0,4}$",
         description="`host:port` of the mail server.",
         examples=["smtp.example.org:587"],
     )
@@ -537,6 +547,12 @@ class Environment(Model):
         return "managedRedisUrl" in self.configured_secrets
 
     @property
+    def secret_settings(self) -> frozenset[str]:
+        """Names of the application's secret settings in this environment: what `secretsInEnvironment` may name."""
+        llm = {name for key, name in LLM_KEYS.items() if key in self.configured_secrets}
+        return _SECRET_SETTINGS | llm | (_MANAGED_REDIS_SETTINGS if self.managed_redis else frozenset())
+
+    @property
     def absent(self) -> frozenset[str]:
         """Field names of `Settings` of the parts that this environment does not run."""
         names: set[str] = set(self.settings.unavailable)
@@ -585,14 +601,29 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
                 "pulumi stack init staging",
             )
         )
+    for name in [name for name in own if f"{PROJECT}:{name}" in secret_keys and _field_at((name,))[1]]:
+        del own[name]  # nothing may show what somebody took for a secret
+        mistakes.append(
+            Mistake(
+                f"{PROJECT}:{name}",
+                "an encrypted value (not shown)",
+                "a plain value: what is in a setting is plain text in the state and on the engine; a secret has a key "
+                "of its own",
+                f"pulumi config rm {PROJECT}:{name}",
+            )
+        )
     document = {name: _json_value(name, text) for name, text in own.items()}
     settings, wrong = _validated(document)
     mistakes += wrong
     mistakes += check_secrets(secrets)
     environment = Environment.model_construct(name=stack, settings=settings, configured_secrets=frozenset(secrets))
-    broken = tuple(mistake.key for mistake in mistakes)
+    broken = {mistake.key for mistake in mistakes}
     # A rule that speaks of a key which is already wrong would only repeat it with a default's value.
-    mistakes += [rule for rule in _rules(environment) if not rule.key.startswith(broken)]
+    mistakes += [
+        rule
+        for rule in _rules(environment)
+        if not any(rule.key == key or rule.key.startswith(f"{key}.") for key in broken)
+    ]
     if mistakes:
         raise InvalidSettingsError(stack, mistakes)
     return environment
@@ -618,22 +649,27 @@ def _validated(document: dict[str, Any]) -> tuple[Settings, list[Mistake]]:
         except ValidationError as error:
             details = error.errors(include_url=False)
             mistakes += [_explain(detail) for detail in details]
-            for detail in details:
-                _drop(document, detail["loc"])
+            # All places before the first goes: two wrong items of one list are one place, not its parent as well.
+            for place in {_place(document, detail["loc"]) for detail in details}:
+                _drop(document, place)
 
 
-def _drop(document: dict[str, Any], location: tuple[int | str, ...]) -> None:
-    """Remove the value at `location`; where it is not there (missing, or of a parent), its nearest parent."""
-    if not location:
-        document.clear()
-        return
+def _place(document: dict[str, Any], location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return the longest start of `location` that is the key of a mapping in `document`."""
     node: Any = document
-    for step in location[:-1]:
-        node = node[step] if isinstance(node, dict) and step in node else None
-    if isinstance(node, dict) and location[-1] in node:
-        del node[location[-1]]
-    else:
-        _drop(document, location[:-1])
+    for depth, step in enumerate(location):
+        if not isinstance(node, dict) or step not in node:
+            return location[:depth]
+        node = node[step]
+    return location
+
+
+def _drop(document: dict[str, Any], place: tuple[int | str, ...]) -> None:
+    """Remove the value at `place`, where it is still there."""
+    node: Any = document
+    for step in place[:-1]:
+        node = node.get(step, {})
+    node.pop(place[-1], None)
 
 
 def _explain(detail: ErrorDetails) -> Mistake:
@@ -778,6 +814,23 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
                 "nothing",
                 f"the secret that {because} needs",
                 CONFIGURED_SECRETS[secret].how_to_set,
+            )
+    for name in ("api", "worker"):
+        application: Application = getattr(environment.settings, name)
+        for setting in application.secrets_in_environment:
+            if setting not in environment.secret_settings:
+                yield Mistake(
+                    key_of(name, "secrets_in_environment"),
+                    setting,
+                    "secret settings that this environment has: " + ", ".join(sorted(environment.secret_settings)),
+                    f"{key_of(name, 'secrets_in_environment')}: [SECRET_KEY]",
+                )
+        for setting in sorted(application.environment.keys() & (_SECRET_SETTINGS | set(LLM_KEYS.values()))):
+            yield Mistake(
+                f"{key_of(name, 'environment')}.{setting}",
+                "a value in plain text (not shown)",
+                f"no secret: {setting} reaches the image as a file, or by {key_of(name, 'secrets_in_environment')}",
+                f"pulumi config rm --path '{key_of(name, 'environment')}.{setting}'",
             )
 
 

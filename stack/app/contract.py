@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from stack.app import postgres, redis
 from stack.app.reference import reference_image
 from stack.config_files import Files, Template, secret_file
-from stack.settings import Application, Environment
+from stack.settings import LLM_KEYS, Application, Environment
 
 SECRETS = "/run/secrets"
 USER = "10001:10001"
-
-# Configured LLM key -> the name of its setting.
-LLM_KEYS = {
-    "openaiApiKey": "OPENAI_API_KEY",
-    "anthropicApiKey": "ANTHROPIC_API_KEY",
-    "openrouterApiKey": "OPENROUTER_API_KEY",
-}
 
 
 def application_image(environment: Environment, settings: Application) -> str:
@@ -90,14 +84,14 @@ def _database_url(environment: Environment) -> Template:
 
 
 def asyncpg_url(url: str) -> str:
-    """Return a `postgres://…` URL with SQLAlchemy's scheme for asyncpg."""
-    return "postgresql+asyncpg://" + url.partition("://")[2]
+    """Return a `postgres://…` URL with SQLAlchemy's scheme for asyncpg, which calls libpq's `sslmode` `ssl`."""
+    return "postgresql+asyncpg://" + re.sub(r"(?<=[?&])sslmode=", "ssl=", url.partition("://")[2])
 
 
 def _redis(part: str) -> Callable[[str], str]:
     defaults = {"port": str(redis.PORT), "username": "default"}
 
     def take(url: str) -> str:
-        return str(getattr(urlsplit(url), part) or defaults.get(part, ""))
+        return unquote(str(getattr(urlsplit(url), part) or defaults.get(part, "")))
 
     return take

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from stack import health
 from stack.app import redis
@@ -32,7 +32,7 @@ def spec(environment: Environment) -> ServiceSpec:
         # It takes an address from nowhere else; there is no password in it.
         secret_environment={
             "REDIS_ADDR": Template(("managedRedisUrl",), managed_address),
-            "REDIS_USER": Template(("managedRedisUrl",), lambda url: urlsplit(url).username or "default"),
+            "REDIS_USER": Template(("managedRedisUrl",), lambda url: unquote(urlsplit(url).username or "default")),
         }
         if environment.managed_redis
         else {},
@@ -46,10 +46,20 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return the password file: a JSON object from the server's address to its password."""
+    """Return the password file: a JSON object from the server's address, with the user in it, to the password."""
     if environment.managed_redis:
         return {"passwords.json": Template(("managedRedisUrl",), managed_passwords)}
-    return {"passwords.json": Template(("redis_exporter",), lambda password: json.dumps({LOCAL: password}))}
+    return {
+        "passwords.json": Template(
+            ("redis_exporter",), lambda password: passwords(LOCAL, redis.EXPORTER_USER, password)
+        )
+    }
+
+
+def passwords(address: str, user: str, password: str) -> str:
+    """Render the password file. The exporter puts REDIS_USER into the address before it looks (redis.go)."""
+    scheme, _, host = address.partition("://")
+    return json.dumps({f"{scheme}://{quote(user)}@{host}": password})
 
 
 def managed_address(url: str) -> str:
@@ -58,6 +68,11 @@ def managed_address(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}:{parts.port or redis.PORT}"
 
 
+def managed_user(url: str) -> str:
+    """Return the user of a managed Redis."""
+    return unquote(urlsplit(url).username or "default")
+
+
 def managed_passwords(url: str) -> str:
     """Return the password file for a managed Redis."""
-    return json.dumps({managed_address(url): unquote(urlsplit(url).password or "")})
+    return passwords(managed_address(url), managed_user(url), unquote(urlsplit(url).password or ""))

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx
@@ -25,7 +25,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 APPLICATION = REPOSITORY / "reference_app"
 #: So long that only something that hangs ever meets it: no limit of time decides a test here.
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 300.0
 
 #: All that the service's Redis user may do: what arq 0.28 and this service send, and nothing else.
 REDIS_USER_RULES = (
@@ -128,15 +128,25 @@ class Service(Part):
     def __post_init__(self) -> None:
         self.url = f"http://127.0.0.1:{self.port}"
 
+    def get(self, path: str, **more: Any) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=PATIENCE_SECONDS, **more)
+
+    def post(self, path: str, **more: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", timeout=PATIENCE_SECONDS, **more)
+
+    def ended(self) -> int:
+        """Wait for its end; give its exit status."""
+        return self.running.wait(PATIENCE_SECONDS)
+
     def wait_until(self, path: str) -> None:
         def ask() -> bool:
-            return self.alive() and httpx.get(f"{self.url}{path}", timeout=10).status_code == 200
+            return self.alive() and self.get(path).status_code == 200
 
         wait_for(f"200 from {path}", ask, self.said)
 
     def metric(self, series: str) -> float | None:
         """Read one series, written as in the text format, e.g. `worker_jobs_total{status="failed"}`."""
-        for line in httpx.get(f"{self.url}/metrics", timeout=10).text.splitlines():
+        for line in self.get("/metrics").text.splitlines():
             if line.startswith(f"{series} "):
                 return float(line.rsplit(" ", 1)[1])
         return None

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from tests.reference_app.conftest import Postgres, Service, Setup
 
 Waiting = Callable[[str, Callable[[], object]], object]
+PATIENCE_SECONDS = 300.0
 PARTS = pytest.mark.parametrize("part", ["api", "worker"])
 
 
 def _ends(setup: Setup, part: str, **environment: str) -> tuple[int, str]:
     service: Service = getattr(setup, part)(**environment)
-    return service.running.wait(90), service.said()
+    return service.ended(), service.said()
 
 
 @PARTS
@@ -126,9 +127,9 @@ def test_no_secret_is_in_any_log_after_work(setup: Setup, waiting: Waiting) -> N
 
 
 def _finish_a_job(api: Service, waiting: Waiting) -> None:
-    project = httpx.post(f"{api.url}/projects", json={"name": "x"}).json()
-    job = httpx.post(f"{api.url}/projects/{project['id']}/jobs", json={}).json()
-    waiting("a job that is done", lambda: httpx.get(f"{api.url}/jobs/{job['id']}").json()["state"] == "done")
+    project = api.post("/projects", json={"name": "x"}).json()
+    job = api.post(f"/projects/{project['id']}/jobs", json={}).json()
+    waiting("a job that is done", lambda: api.get(f"/jobs/{job['id']}").json()["state"] == "done")
 
 
 class _Held:
@@ -141,15 +142,15 @@ class _Held:
             async with connection.transaction():
                 await connection.execute(statement, *arguments)
                 self._has.set()
-                self._free.wait(90)
+                self._free.wait(PATIENCE_SECONDS)
 
         self._pool = ThreadPoolExecutor(1)
         self._work = self._pool.submit(postgres.ask, hold)
-        assert self._has.wait(90), "the lock was not had"
+        assert self._has.wait(PATIENCE_SECONDS), "the lock was not had"
 
     def release(self) -> None:
         self._free.set()
-        self._work.result(90)
+        self._work.result(PATIENCE_SECONDS)
         self._pool.shutdown()
 
 
@@ -164,36 +165,36 @@ def test_the_api_finishes_the_request_in_hand_when_it_is_told_to_stop(setup: Set
     api.wait_until("/ready")
     lock = _Held(setup.postgres, "LOCK TABLE projects IN ACCESS EXCLUSIVE MODE")
     with ThreadPoolExecutor(1) as pool:
-        request = pool.submit(httpx.post, f"{api.url}/projects", json={"name": "in hand"}, timeout=90)
+        request = pool.submit(api.post, "/projects", json={"name": "in hand"})
         waiting("a request that waits for the lock", lambda: _somebody_waits(setup.postgres))
         api.running.send_signal(signal.SIGTERM)
         waiting("the end of new connections", lambda: _refuses(api))
         assert api.running.poll() is None, "it must not go while a client waits for its answer"
         lock.release()
         assert request.result().status_code == 201, "a stop must not cost a request"
-    assert api.running.wait(90) in (0, -signal.SIGTERM)
+    assert api.ended() in (0, -signal.SIGTERM)
     assert '"stopped"' in api.said(), "connections are given back before the end"
 
 
 def _refuses(service: Service) -> bool:
     try:
-        httpx.get(f"{service.url}/health", timeout=10)
+        service.get("/health")
     except httpx.ConnectError:
         return True
     return False
 
 
 def _start_a_job_that_waits(setup: Setup, api: Service, waiting: Waiting) -> tuple[_Held, str]:
-    project = httpx.post(f"{api.url}/projects", json={"name": "slow"}).json()["id"]
+    project = api.post("/projects", json={"name": "slow"}).json()["id"]
     lock = _Held(setup.postgres, "SELECT 1 FROM projects WHERE id = $1 FOR NO KEY UPDATE", uuid.UUID(project))
-    job: str = httpx.post(f"{api.url}/projects/{project}/jobs", json={}).json()["id"]
+    job: str = api.post(f"/projects/{project}/jobs", json={}).json()["id"]
     waiting("a job that waits for the lock", lambda: _somebody_waits(setup.postgres))
     assert _state(api, job) == "running"
     return lock, job
 
 
 def _state(api: Service, job: str) -> str:
-    state: str = httpx.get(f"{api.url}/jobs/{job}").json()["state"]
+    state: str = api.get(f"/jobs/{job}").json()["state"]
     return state
 
 
@@ -215,7 +216,7 @@ def test_the_worker_finishes_its_job_when_it_is_told_to_stop(setup: Setup, waiti
     waiting("the signal in the log", lambda: "shutdown on SIGTERM" in worker.said())
     assert worker.running.poll() is None, "it must not go with a job in hand"
     lock.release()
-    assert worker.running.wait(90) == 0, worker.said()
+    assert worker.ended() == 0, worker.said()
     assert _state(api, job) == "done"
 
 
@@ -240,9 +241,9 @@ def test_the_worker_outlives_a_short_absence_of_the_database_and_of_redis(setup:
     setup.redis.stop()
     setup.redis.start()
     _finish_a_job(api, waiting)
-    project = httpx.post(f"{api.url}/projects", json={"name": "x"}).json()["id"]
+    project = api.post("/projects", json={"name": "x"}).json()["id"]
     worker.running.send_signal(signal.SIGSTOP)
-    job: str = httpx.post(f"{api.url}/projects/{project}/jobs", json={}).json()["id"]
+    job: str = api.post(f"/projects/{project}/jobs", json={}).json()["id"]
     setup.postgres.stop(signal.SIGINT)
     try:
         worker.running.send_signal(signal.SIGCONT)
@@ -259,8 +260,8 @@ def test_the_worker_is_unready_but_alive_when_redis_hangs(setup: Setup, waiting:
     worker.wait_until("/ready")
     setup.redis.running.send_signal(signal.SIGSTOP)
     try:
-        waiting("503 from /ready", lambda: httpx.get(f"{worker.url}/ready", timeout=10).status_code == 503)
-        assert httpx.get(f"{worker.url}/health").status_code == 200
+        waiting("503 from /ready", lambda: worker.get("/ready").status_code == 503)
+        assert worker.get("/health").status_code == 200
     finally:
         setup.redis.running.send_signal(signal.SIGCONT)
     worker.wait_until("/ready")

@@ -1,0 +1,69 @@
+# Convenience over the `samokoder` command. `make` alone lists what there is.
+ENV ?= staging
+export ENV
+
+SAMOKODER := .venv/bin/samokoder
+# Words of a command line reach the shell as they were typed, quotes and all.
+PART ?=
+NAME ?=
+OUT ?= build/$(ENV)
+ARGS ?=
+FOLLOW ?=
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help bootstrap up preview down destroy-data status logs render password pulumi lint test test-unit test-live \
+	bench docs
+
+help: ## List these targets
+	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
+		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+bootstrap: # Python packages; nothing to say and nothing to do when they are there
+	@./bootstrap
+
+up: bootstrap ## Bring the environment up, getting whatever is missing; then a table of parts, addresses and health
+	@$(SAMOKODER) up
+
+preview: bootstrap ## Show what `up` would change
+	@$(SAMOKODER) preview
+
+down: bootstrap ## Remove the containers, keep the data volumes
+	@$(SAMOKODER) down
+
+destroy-data: bootstrap ## Remove the environment with all its data; asks for its name
+	@$(SAMOKODER) destroy-data
+
+status: bootstrap ## Show how each part is
+	@$(SAMOKODER) status
+
+logs: bootstrap ## Show the log of PART=…; FOLLOW=1 goes on
+	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) "$(PART)"
+
+render: bootstrap ## Write every configuration file to OUT=… (build/ENV), secrets replaced by their names
+	@$(SAMOKODER) render --out "$(OUT)"
+
+password: bootstrap ## Show the secret NAME=…; without it the names
+	@$(SAMOKODER) password $(if $(NAME),"$(NAME)")
+
+pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
+	@$(SAMOKODER) pulumi -- $(ARGS)
+
+lint: bootstrap ## Style and types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy .
+
+test: test-unit test-live ## All tests
+
+test-unit: bootstrap ## Tests without an engine
+	@.venv/bin/pytest -m "not live"
+
+test-live: bootstrap ## Tests on a real engine: a whole stack of their own, beside any other
+	@.venv/bin/pytest -m live
+
+bench: bootstrap ## Measure how long a start takes, beside Docker Compose
+	@.venv/bin/python -m bench
+
+docs: bootstrap ## Write the generated parts of the documentation anew
+	@.venv/bin/python -m operations.documents

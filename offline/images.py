@@ -1,0 +1,795 @@
+"""Build, on the local Docker Engine, the images that a container registry would give.
+
+What goes in comes from package registries alone: Debian packages (from the host's own apt sources), Go
+programs built by `offline.toolchain`, Python wheels. The images keep the official ones' contract (paths,
+entrypoint, user, volumes), so that one service spec serves both. They are made by create, copy, run, commit
+over the engine's API, which is the same with every engine version and needs neither a builder nor a folder
+that the engine can see.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import docker
+import docker.types
+import httpx
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+
+from offline import toolchain
+from offline.progress import Reporter
+from offline.toolchain import OfflineError
+from operations.engine import EngineError, EngineInfo, connect, exclusive, install_packages, run
+
+SUITE = "bookworm"
+"""The Debian release that the images are made of (PostgreSQL 15, Redis 7.0, Python 3.11)."""
+
+PYTHON_VERSION = "3.11"
+"""Python in the `python` image, and so the tags of its wheels."""
+
+GLIBC_MINOR = 36
+"""glibc 2.36 is the suite's: wheels for a newer one do not load."""
+
+REGISTRY_TIMEOUT_SECONDS = 5.0
+
+_ROOTFS = Path(__file__).parent / "rootfs"
+_REQUIREMENTS = Path(__file__).parent.parent / "reference_app" / "requirements.txt"
+_LABEL_RECIPE = "samokoder.offline.recipe"
+_LABEL_VERSION = "org.opencontainers.image.version"
+_VERSION_FOLLOWS = "--- version"
+_RECIPE_FORMAT = 1  # part of every recipe's hash: count up when this module builds differently
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_GRAFANA_REPOSITORIES = ("grafana/grafana", "grafana/grafana-oss", "grafana/grafana-enterprise")
+_NOBODY = (65534, 65534)
+
+
+@dataclass(frozen=True)
+class OfflineImages:
+    """The result of `ensure_images`."""
+
+    ids: dict[str, str] = field(default_factory=dict)
+    """Name -> local image id (`sha256:…`)."""
+    unavailable: dict[str, str] = field(default_factory=dict)
+    """Name -> why it cannot be had."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One image: what goes in, and the official image's contract."""
+
+    base: str
+    """`debian`, `busybox`, or empty for the two bases themselves."""
+    version_command: tuple[str, ...] = ()
+    """Prints the software's version; run in the image while it is made."""
+    packages: tuple[str, ...] = ()
+    """Debian packages, installed by `build.sh` of the recipe's folder in `rootfs/`."""
+    programs: Mapping[str, str] = field(default_factory=dict)
+    """Path in the image -> `program/executable` of `offline.toolchain`."""
+    folders: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Folders to make -> their user and group id."""
+    wheels: bool = False
+    """Lay the reference application's locked wheels into /wheels."""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    stop_signal: str = ""
+
+
+RECIPES: dict[str, Recipe] = {
+    "postgres": Recipe(
+        base="debian",
+        packages=("postgresql-15", "locales"),
+        version_command=("postgres", "--version"),
+        entrypoint=("docker-entrypoint.sh",),
+        command=("postgres",),
+        env={
+            "PATH": f"/usr/lib/postgresql/15/bin:{_PATH}",
+            "PGDATA": "/var/lib/postgresql/data",
+            "LANG": "en_US.utf8",
+            "PG_MAJOR": "15",
+        },
+        volumes=("/var/lib/postgresql/data",),
+        ports=(5432,),
+        stop_signal="SIGINT",
+    ),
+    "redis": Recipe(
+        base="debian",
+        packages=("redis-server", "redis-tools"),
+        version_command=("redis-server", "--version"),
+        entrypoint=("docker-entrypoint.sh",),
+        command=("redis-server",),
+        workdir="/data",
+        volumes=("/data",),
+        ports=(6379,),
+    ),
+    "python": Recipe(
+        base="debian",
+        packages=("python3", "python3-venv", "python3-pip"),
+        wheels=True,
+        version_command=("python", "--version"),
+        command=("python3",),
+        env={
+            "LANG": "C.UTF-8",
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": "/wheels",
+            "PIP_ROOT_USER_ACTION": "ignore",
+        },
+    ),
+    "prometheus": Recipe(
+        base="busybox",
+        programs={"/bin/prometheus": "prometheus/prometheus", "/bin/promtool": "prometheus/promtool"},
+        version_command=("/bin/prometheus", "--version"),
+        folders={"/etc/prometheus": _NOBODY, "/prometheus": _NOBODY},
+        entrypoint=("/bin/prometheus",),
+        command=("--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"),
+        user="nobody",
+        workdir="/prometheus",
+        volumes=("/prometheus",),
+        ports=(9090,),
+    ),
+    "alertmanager": Recipe(
+        base="busybox",
+        programs={"/bin/alertmanager": "alertmanager/alertmanager", "/bin/amtool": "alertmanager/amtool"},
+        version_command=("/bin/alertmanager", "--version"),
+        folders={"/etc/alertmanager": _NOBODY, "/alertmanager": _NOBODY},
+        entrypoint=("/bin/alertmanager",),
+        command=("--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"),
+        user="nobody",
+        workdir="/alertmanager",
+        volumes=("/alertmanager",),
+        ports=(9093,),
+    ),
+    "node_exporter": Recipe(
+        base="busybox",
+        programs={"/bin/node_exporter": "node_exporter/node_exporter"},
+        version_command=("/bin/node_exporter", "--version"),
+        entrypoint=("/bin/node_exporter",),
+        user="nobody",
+        ports=(9100,),
+    ),
+    "postgres_exporter": Recipe(
+        base="busybox",
+        programs={"/bin/postgres_exporter": "postgres_exporter/postgres_exporter"},
+        version_command=("/bin/postgres_exporter", "--version"),
+        entrypoint=("/bin/postgres_exporter",),
+        user="nobody",
+        ports=(9187,),
+    ),
+    "redis_exporter": Recipe(
+        base="busybox",
+        programs={"/redis_exporter": "redis_exporter/redis_exporter"},
+        version_command=("/redis_exporter", "--version"),
+        entrypoint=("/redis_exporter",),
+        user="59000:59000",
+        ports=(9121,),
+    ),
+    "cadvisor": Recipe(
+        base="busybox",
+        programs={"/usr/bin/cadvisor": "cadvisor/cadvisor"},
+        version_command=("/usr/bin/cadvisor", "--version"),
+        entrypoint=("/usr/bin/cadvisor", "-logtostderr"),
+        ports=(8080,),
+    ),
+}
+"""Every image that can be made from packages. Grafana is none of them: no package registry has it."""
+
+NAMES: tuple[str, ...] = (*RECIPES, "grafana")
+
+
+def registry_reachable(info: EngineInfo) -> bool:
+    """Tell whether the registry that the engine itself would ask answers over HTTPS; False when OFFLINE=1.
+
+    A mirror that the engine is configured with counts too. An answer that refuses by place of origin (403,
+    451) counts as none: that is how a filtered registry looks.
+    """
+    if os.environ.get("OFFLINE") == "1":
+        return False
+    return any(_answers(address) for address in (*info.registry_mirrors, info.index_address) if address)
+
+
+def _answers(address: str) -> bool:
+    try:
+        response = httpx.get(address, timeout=REGISTRY_TIMEOUT_SECONDS, follow_redirects=True)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+    return response.status_code not in {403, 451} and response.status_code < 500  # noqa: PLR2004
+
+
+def ensure_images(
+    names: Iterable[str],
+    *,
+    cache: Path,
+    docker_host: str,
+    progress: Reporter,
+    on_ready: Callable[[str, str], None] | None = None,
+) -> OfflineImages:
+    """Return local image ids for `names` (of NAMES), building what the engine does not have yet.
+
+    `cache` is the product's cache folder; `on_ready(name, id)` is called as each image is there. Two runs at
+    once wait for each other; an interrupted one goes on where it was. Raises OfflineError when one cannot be
+    built.
+    """
+    wanted = list(dict.fromkeys(names))
+    if unknown := sorted(set(wanted) - set(NAMES)):
+        raise OfflineError(f"No such offline image: {', '.join(unknown)}. There are: {', '.join(NAMES)}.")
+    ready = on_ready or (lambda _name, _image: None)
+    try:
+        with contextlib.closing(connect(docker_host, timeout=None)) as client:
+            return _ensure(wanted, client=client, cache=cache, progress=progress, ready=ready)
+    except (EngineError, docker.errors.DockerException) as error:
+        raise OfflineError(f"Offline images: {error}") from error
+
+
+def _ensure(
+    wanted: Sequence[str],
+    *,
+    client: docker.DockerClient,
+    cache: Path,
+    progress: Reporter,
+    ready: Callable[[str, str], None],
+) -> OfflineImages:
+    builder = _Builder(client=client, cache=cache, progress=progress)
+    result = OfflineImages()
+    programs = [
+        program.partition("/")[0] for name in wanted if name in RECIPES for program in RECIPES[name].programs.values()
+    ]
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+        # The compiler and the package downloads hardly get in each other's way.
+        compiling = pool.submit(_programs, programs, cache, progress)
+        for name in sorted(wanted, key=lambda name: bool(name in RECIPES and RECIPES[name].programs)):
+            if name == "grafana":
+                if image := _official_grafana(client):
+                    result.ids[name] = image
+                else:
+                    result.unavailable[name] = (
+                        "no package registry has Grafana; load the official image by `docker load --input FILE`"
+                    )
+                    continue
+            else:
+                built = compiling.result() if RECIPES[name].programs else {}
+                result.ids[name] = builder.image(name, programs=built)
+            ready(name, result.ids[name])
+    return result
+
+
+def _programs(names: Sequence[str], cache: Path, progress: Reporter) -> dict[str, Path]:
+    """Return each Go program's folder of executables."""
+    return toolchain.build(names, cache=cache, jobs=2, progress=progress) if names else {}
+
+
+def _official_grafana(client: docker.DockerClient) -> str | None:
+    """Return the newest Grafana image that the engine has under one of its official names."""
+    found: list[tuple[int, str]] = []
+    for image in client.api.images():
+        references = [*(image.get("RepoTags") or ()), *(image.get("RepoDigests") or ())]
+        for reference in references:
+            repository = re.sub(r"(@.*|:[^/]*)$", "", reference)
+            if repository.removeprefix("docker.io/") in _GRAFANA_REPOSITORIES:
+                found.append((int(image["Created"]), str(image["Id"])))
+    return max(found)[1] if found else None
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One thing of a tar archive: a folder (no content), a file, or a symbolic link."""
+
+    path: str
+    content: bytes | Path | None = None
+    link: str = ""
+    mode: int = 0o755
+    owner: tuple[int, int] = (0, 0)
+
+
+def _tar(entries: Iterable[_Entry]) -> IO[bytes]:
+    """Return an uncompressed tar of `entries`, at its start; equal entries give equal bytes."""
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    with tarfile.open(fileobj=spool, mode="w") as archive:
+        for entry in entries:
+            member = tarfile.TarInfo(entry.path.lstrip("/"))
+            member.mode = entry.mode
+            member.uid, member.gid = entry.owner
+            if entry.link:
+                member.type, member.linkname = tarfile.SYMTYPE, entry.link
+                archive.addfile(member)
+            elif entry.content is None:
+                member.type = tarfile.DIRTYPE
+                archive.addfile(member)
+            elif isinstance(entry.content, bytes):
+                member.size = len(entry.content)
+                archive.addfile(member, io.BytesIO(entry.content))
+            else:
+                member.size = entry.content.stat().st_size
+                with entry.content.open("rb") as source:
+                    archive.addfile(member, source)
+    spool.seek(0)
+    return spool
+
+
+class _Builder:
+    """Makes images on one engine, under the lock of `ensure_images`."""
+
+    def __init__(self, *, client: docker.DockerClient, cache: Path, progress: Reporter) -> None:
+        self._client = client
+        self._api = client.api
+        self._work = cache / "images"
+        self._progress = progress
+        self._apt: _Apt | None = None
+        self._have = self._known()
+        # Named after the cache, because the lock is the cache's: two caches may build on one engine.
+        self._container = f"samokoder-offline-build-{hashlib.sha256(bytes(self._work)).hexdigest()[:8]}"
+
+    def _known(self) -> dict[str, str]:
+        """Return hash of the recipe -> image id of all that this module ever made on this engine."""
+        labelled = self._api.images(filters={"label": _LABEL_RECIPE})
+        return {str(image["Labels"][_LABEL_RECIPE]): str(image["Id"]) for image in labelled}
+
+    def image(self, name: str, *, programs: Mapping[str, Path]) -> str:
+        """Return the id of image `name`, built unless the engine has one of the very same recipe.
+
+        `programs` are the folders of executables that `offline.toolchain` gave.
+        """
+        recipe = RECIPES[name]
+        files = {
+            path: programs[source.partition("/")[0]] / source.partition("/")[2]
+            for path, source in recipe.programs.items()
+        }
+        key = self._key(name, recipe, files)
+        if key in self._have:
+            return self._have[key]
+        with exclusive(self._work / "lock", what=f"offline image {name}", report=self._progress.say):
+            self._have = self._known()
+            if key not in self._have:
+                self._have[key] = self._build(name, recipe, key, files)
+            return self._have[key]
+
+    def _build(self, name: str, recipe: Recipe, key: str, files: Mapping[str, Path]) -> str:
+        base = self._debian() if recipe.base == "debian" else self._busybox()
+        packages = self._packages(recipe) if recipe.packages else []
+        entries = [_Entry(path, owner=owner) for path, owner in recipe.folders.items()]
+        entries += [_Entry(path, program) for path, program in files.items()]
+        entrypoint = _ROOTFS / name / "docker-entrypoint.sh"
+        if entrypoint.exists():
+            entries.append(_Entry("/usr/local/bin/docker-entrypoint.sh", entrypoint))
+        if recipe.wheels:
+            entries.append(_Entry("/wheels"))
+            entries += [_Entry(f"/wheels/{wheel.name}", wheel, mode=0o644) for wheel in self._wheels(packages)]
+        with self._progress.task(f"offline image {name}"):
+            image, version = self._commit(name, recipe, key=key, base=base, entries=entries, packages=packages)
+        size = self._client.images.get(image).attrs["Size"] / 1e6
+        self._progress.say(f"offline image {name}: version {version}, {size:.0f} MB")
+        return image
+
+    def _key(self, name: str, recipe: Recipe, files: Mapping[str, Path]) -> str:
+        """Return the hash of all that decides what the image holds."""
+        parts: dict[str, Any] = {
+            "format": _RECIPE_FORMAT,
+            "suite": SUITE,
+            "machine": platform.machine(),
+            "name": name,
+            "recipe": repr(recipe),
+            "rootfs": {
+                str(path.relative_to(_ROOTFS)): _digest(path)
+                for folder in filter(None, (name, recipe.base))
+                for path in sorted((_ROOTFS / folder).glob("*"))
+            },
+            "programs": {path: _digest(program) for path, program in files.items()},
+            "functions": _digest(_ROOTFS / "build-functions.sh") if recipe.base else "",
+            "requirements": _digest(_REQUIREMENTS) if recipe.wheels else "",
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _commit(
+        self,
+        name: str,
+        recipe: Recipe,
+        *,
+        key: str,
+        base: str,
+        entries: Sequence[_Entry],
+        packages: Sequence[Path],
+    ) -> tuple[str, str]:
+        """Run the build script and the version command in a container of `base`; return image id and version."""
+        script = (_ROOTFS / "build-functions.sh").read_text(encoding="utf-8")
+        build = _ROOTFS / name / "build.sh"
+        if build.exists():
+            script += build.read_text(encoding="utf-8") + "\n"
+        script += f"echo {_VERSION_FOLLOWS}\n{shlex.join(recipe.version_command)}\n"
+        with contextlib.suppress(docker.errors.NotFound):  # of a run that was killed
+            self._api.remove_container(self._container, v=True, force=True)
+        # /tmp is a volume for as long as this container lives: what lies there is no part of the image.
+        container = self._api.create_container(
+            base,
+            command=["/bin/sh", "/tmp/build.sh"],  # noqa: S108 - a path in the container
+            environment=dict(recipe.env),
+            name=self._container,
+            host_config=self._api.create_host_config(
+                network_mode="none",
+                mounts=[docker.types.Mount(target="/tmp", source=None, type="volume")],  # noqa: S108
+            ),
+        )["Id"]
+        try:
+            self._put(container, entries)
+            inputs = [_Entry("/tmp/build.sh", script.encode()), _Entry("/tmp/packages")]  # noqa: S108
+            inputs += [_Entry(f"/tmp/packages/{deb.name}", deb, mode=0o644) for deb in packages]  # noqa: S108
+            self._put(container, inputs)
+            self._api.start(container)
+            status = self._api.wait(container)["StatusCode"]
+            output = self._api.logs(container).decode(errors="replace")
+            if status != 0:
+                tail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-40:])
+                raise OfflineError(f"{name}: the build script ended with status {status}.\n{tail}")
+            version = _version(output)
+            image = self._api.commit(
+                container,
+                repository=f"samokoder-offline/{name}",
+                tag=version,
+                pause=False,
+                conf=_image_config(name, recipe, key=key, version=version),
+            )["Id"]
+        finally:
+            self._api.remove_container(container, v=True, force=True)
+        return str(image), version
+
+    def _put(self, container: str, entries: Sequence[_Entry]) -> None:
+        if entries:
+            with _tar(entries) as archive:
+                self._api.put_archive(container, "/", archive)
+
+    def _packages(self, recipe: Recipe) -> list[Path]:
+        status = self._debian_archive().with_suffix(".status")
+        return self._sources().fetch(["install", *recipe.packages], status=status, what="Debian packages")
+
+    def _sources(self) -> _Apt:
+        if self._apt is None:
+            self._apt = _Apt(self._work / "apt", progress=self._progress)
+        return self._apt
+
+    def _import(self, name: str, key: str, archive: IO[bytes]) -> str:
+        changes = [
+            f"LABEL {_LABEL_RECIPE}={key} org.opencontainers.image.title=samokoder-offline-{name}",
+            f"ENV PATH={_PATH}",
+            'CMD ["/bin/sh"]',
+        ]
+        answer = self._api.import_image_from_data(
+            archive, repository=f"samokoder-offline/{name}", tag=SUITE, changes=changes
+        )
+        last = json.loads(answer.strip().splitlines()[-1])
+        if "status" not in last:
+            raise OfflineError(f"{name}: the engine did not take the base image: {last.get('error', last)}")
+        return str(last["status"])
+
+    def _debian_archive(self) -> Path:
+        """Name the tar of the Debian base; beside it lies its package state, `.status`."""
+        return self._work / f"debian-{SUITE}-{self._key('debian', Recipe(base=''), {})[:12]}.tar"
+
+    def _debian(self) -> str:
+        """Return the id of the Debian base image; its tree is made once and kept as a tar in the cache."""
+        archive = self._debian_archive()
+        key = self._key("debian", Recipe(base=""), {})
+        if not archive.exists():
+            self._debootstrap(archive)
+        if key not in self._have:
+            with archive.open("rb") as data, self._progress.task("Debian base: handing it to the engine"):
+                self._have[key] = self._import("debian", key, data)
+        return self._have[key]
+
+    def _debootstrap(self, archive: Path) -> None:
+        if shutil.which("debootstrap") is None:
+            install_packages(["debootstrap"], report=self._progress.say)
+        apt = self._sources()
+        root = self._work / "debian-root"
+        debs = self._work / "debootstrap-debs"  # kept, so that an interrupted run need not download again
+        _remove_tree(root)
+        debs.mkdir(parents=True, exist_ok=True)
+        # In a mount namespace of its own: what debootstrap mounts in the tree goes when it goes, even when killed.
+        own: list[str | Path] = ["unshare", "--mount", "--propagation", "private"]
+        bootstrap: list[str | Path] = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--cache-dir={debs}",
+            SUITE,
+            root,
+            apt.mirror,
+        ]
+        _run([*own, *bootstrap], "Debian base: debootstrap", self._progress)
+        upgrades = apt.fetch(
+            ["dist-upgrade"], status=root / "var/lib/dpkg/status", what="Debian base: security updates"
+        )
+        (root / "upgrades").mkdir()
+        for deb in upgrades:
+            shutil.copy(deb, root / "upgrades")
+        slim: list[str | Path] = ["sh", "-eu", _ROOTFS / "debian/slim.sh", root]
+        _run([*own, *slim], "Debian base: updating it, making it small", self._progress)
+        shutil.copy(root / "var/lib/dpkg/status", archive.with_suffix(".status"))
+        partial = archive.with_suffix(".part")
+        pack = ["tar", "--create", "--numeric-owner", "--one-file-system", f"--file={partial}"]
+        _run([*pack, f"--directory={root}", "."], "Debian base: packing", self._progress)
+        partial.rename(archive)
+        _remove_tree(root)
+        shutil.rmtree(debs, ignore_errors=True)
+
+    def _busybox(self) -> str:
+        """Return the id of the base for single programs: a shell with wget, the certificates, two users."""
+        key = self._key("busybox", Recipe(base=""), {})
+        if key not in self._have:
+            debs = self._sources().fetch(
+                ["download", "busybox-static", "ca-certificates"], status=None, what="Busybox base"
+            )
+            with _tar(_busybox_entries(debs)) as archive:
+                self._have[key] = self._import("busybox", key, archive)
+        return self._have[key]
+
+    def _wheels(self, packages: Sequence[Path]) -> list[Path]:
+        """Download the wheels of the reference application's locked requirements, hashes checked."""
+        versions = [match[1] for deb in packages if (match := re.match(r"python3\.\d+_([\d.]+)-", deb.name))]
+        if not versions:
+            raise OfflineError(f"python: the suite {SUITE} gave no Python to choose the wheels for.")
+        locked = self._work / "requirements.txt"
+        text = requirements_for(_REQUIREMENTS.read_text(encoding="utf-8"), python=versions[0])
+        locked.write_text(text, encoding="utf-8")
+        folder = self._work / "wheels" / hashlib.sha256(text.encode()).hexdigest()[:12]
+        machine = platform.machine()
+        tags = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 4, -1)]
+        command = [
+            *("uv", "tool", "run", "pip", "download", "--quiet", "--disable-pip-version-check"),
+            *("--require-hashes", "--no-deps", "--only-binary=:all:", f"--python-version={PYTHON_VERSION}"),
+            *(
+                "--implementation=cp",
+                f"--abi=cp{PYTHON_VERSION.replace('.', '')}",
+                "--abi=abi3",
+                "--abi=none",
+            ),
+            *(f"--platform={tag}" for tag in (*tags, f"manylinux2014_{machine}")),
+            *(f"--dest={folder}", f"--requirement={locked}"),
+        ]
+        _run(command, "wheels of the reference application", self._progress)
+        return sorted(folder.glob("*.whl"))
+
+
+def requirements_for(text: str, *, python: str) -> str:
+    """Return a locked requirements file without what the `python` image does not need, and without markers.
+
+    `python` is the full version in the image. pip would judge the markers by the interpreter that it runs on.
+    """
+    environment = {
+        **{name: str(value) for name, value in default_environment().items()},
+        "python_version": ".".join(python.split(".")[:2]),
+        "python_full_version": python,
+        "implementation_name": "cpython",
+        "implementation_version": python,
+        "platform_python_implementation": "CPython",
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+    }
+    kept = []
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        if not line.strip() or line.lstrip().startswith(("#", "-")):
+            continue
+        words = line.split(" --hash=")
+        requirement = Requirement(words[0].strip())
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            requirement.marker = None
+            kept.append(" --hash=".join([str(requirement), *(word.strip() for word in words[1:])]))
+    return "\n".join(kept) + "\n"
+
+
+class _Apt:
+    """Debian packages by the host's own apt configuration, without touching the host's apt state."""
+
+    def __init__(self, root: Path, *, progress: Reporter) -> None:
+        self._root = root
+        self._progress = progress
+        wanted = ["--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+        rows = run(
+            ["apt-get", "indextargets", "--no-release-info", *wanted],
+            what="Reading the host's package sources",
+            waiting=lambda _seconds, _last: None,
+        )
+        main, security = debian_mirrors(rows, _os_release())
+        self.mirror = _plain_mirror(main)
+        lines = [f"deb {main} {SUITE} main", f"deb {main} {SUITE}-updates main"]
+        if security:
+            lines.append(f"deb {security} {SUITE}-security main")
+        self._archives = root / "archives"
+        for folder in (
+            self._archives / "partial",
+            root / "no-archives" / "partial",
+            root / "lists" / "partial",
+            root / "trusted",
+        ):
+            folder.mkdir(parents=True, exist_ok=True)
+        (root / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (root / "empty-status").touch()
+        for keyring in (
+            *Path("/etc/apt/trusted.gpg.d").glob("*"),
+            *Path("/usr/share/keyrings").glob("debian-archive-keyring.*"),
+        ):
+            link = root / "trusted" / keyring.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(keyring)
+        self._apt(["update", "-q"], status=None, what="Debian package lists")
+
+    def _apt(self, words: Sequence[str], *, status: Path | None, what: str = "", archives: Path | None = None) -> str:
+        """Run apt-get; `what` names it to the user when it may take long."""
+        folder = archives or self._archives
+        options = {
+            "Dir::Etc::SourceList": self._root / "sources.list",
+            "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::Etc::TrustedParts": self._root / "trusted",
+            "Dir::Etc::Preferences": "/dev/null",
+            "Dir::Etc::PreferencesParts": "/dev/null",
+            "Dir::State": self._root,
+            "Dir::State::Lists": self._root / "lists",
+            "Dir::State::Status": status or self._root / "empty-status",
+            "Dir::State::Extended_States": self._root / "extended-states",
+            "Dir::Cache": self._root,
+            "Dir::Cache::Archives": folder,
+            "APT::Sandbox::User": "root",
+            "APT::Install-Recommends": "false",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+            "Debug::NoLocking": "true",
+        }
+        command = ["apt-get", *(f"-o{name}={value}" for name, value in options.items()), *words]
+        if what:
+            return _run(command, what, self._progress, cwd=folder)
+        return run(command, what="apt-get", waiting=lambda _seconds, _last: None, cwd=folder)
+
+    def fetch(self, words: Sequence[str], *, status: Path | None, what: str) -> list[Path]:
+        """Download what `apt-get WORDS` would, seen from the package state `status`; return the .deb files."""
+        flags = [] if words[0] == "download" else ["--download-only", "-y", "-q"]
+        # Seen from an empty folder: what lies in the archive already would not be listed.
+        listed = self._apt([*words, *flags, "--print-uris"], status=status, archives=self._root / "no-archives")
+        names = re.findall(r"^'[^']+' (\S+\.deb) ", listed, flags=re.MULTILINE)
+        if any(not (self._archives / name).exists() for name in names):
+            self._apt([*words, *flags], status=status, what=f"{what}: downloading {len(names)}")
+        return [self._archives / name for name in names]
+
+
+def debian_mirrors(index_targets: str, os_release: Mapping[str, str]) -> tuple[str, str | None]:
+    """Choose the main and the security mirror from lines of `URI RELEASE COMPONENT`.
+
+    Raises OfflineError when the host is not Debian, or names none.
+    """
+    if os_release.get("ID") != "debian":
+        raise OfflineError(
+            "Offline images are made of Debian packages, and this host is no Debian "
+            f"({os_release.get('PRETTY_NAME', 'unknown')}): use a Debian 12 host, or one that reaches a registry."
+        )
+    codename = os_release.get("VERSION_CODENAME", SUITE)
+    rows = [line.split() for line in index_targets.splitlines() if len(line.split()) == 3]  # noqa: PLR2004
+    by_release = {release: uri for uri, release, component in reversed(rows) if component == "main"}
+    main = by_release.get(codename) or by_release.get("stable")
+    if main is None:
+        raise OfflineError(f"The host's apt sources name no mirror of Debian {codename} with the component main.")
+    return main, by_release.get(f"{codename}-security") or by_release.get("stable-security")
+
+
+def _plain_mirror(uri: str) -> str:
+    """Return an address that debootstrap takes: Debian's cloud images list their mirrors in a file."""
+    if not uri.startswith("mirror+file:"):
+        return uri
+    lines = Path(uri.removeprefix("mirror+file:")).read_text(encoding="utf-8").splitlines()
+    return next(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def _busybox_entries(debs: Sequence[Path]) -> Iterator[_Entry]:
+    """Yield the tree of the busybox base from its two packages."""
+    contents: dict[str, bytes] = {}
+    for deb in debs:
+        data = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], capture_output=True, check=True).stdout
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for member in archive:
+                if (source := archive.extractfile(member)) is not None:
+                    contents[member.name.removeprefix(".")] = source.read()
+    program = next(content for path, content in contents.items() if path.endswith("/bin/busybox"))
+    certificates = [content for path, content in sorted(contents.items()) if path.endswith(".crt")]
+    for folder in (
+        "/bin",
+        "/etc",
+        "/etc/ssl",
+        "/etc/ssl/certs",
+        "/usr",
+        "/usr/bin",
+        "/var",
+        "/root",
+        "/licenses",
+    ):
+        yield _Entry(folder)
+    yield _Entry("/tmp", mode=0o1777)  # noqa: S108 - a path in the image
+    yield _Entry("/bin/busybox", program)
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "busybox"
+        local.write_bytes(program)
+        local.chmod(0o755)
+        applets = subprocess.run([local, "--list"], capture_output=True, check=True, text=True).stdout.split()
+    for applet in applets:
+        if applet != "busybox":
+            yield _Entry(f"/bin/{applet}", link="busybox")
+    yield _Entry("/etc/ssl/certs/ca-certificates.crt", b"".join(certificates), mode=0o644)
+    for path, content in sorted(contents.items()):
+        if path.endswith("/copyright"):
+            yield _Entry(f"/licenses/{path.split('/')[-2]}", content, mode=0o644)
+    for file in sorted((_ROOTFS / "busybox").iterdir()):
+        yield _Entry(f"/etc/{file.name}", file, mode=0o644)
+
+
+def _image_config(name: str, recipe: Recipe, *, key: str, version: str) -> dict[str, Any]:
+    """Return what a Dockerfile would say, as the engine's API has it."""
+    return {
+        "Entrypoint": list(recipe.entrypoint) or None,
+        "Cmd": list(recipe.command) or None,
+        "User": recipe.user,
+        "WorkingDir": recipe.workdir,
+        "Env": [f"{variable}={value}" for variable, value in recipe.env.items()],
+        "Volumes": {volume: {} for volume in recipe.volumes},
+        "ExposedPorts": {f"{port}/tcp": {} for port in recipe.ports},
+        "StopSignal": recipe.stop_signal,
+        "Labels": {
+            _LABEL_RECIPE: key,
+            _LABEL_VERSION: version,
+            "org.opencontainers.image.title": name,
+            "org.opencontainers.image.description": f"{name} {version}, made offline from packages, not official",
+            "org.opencontainers.image.vendor": "samokoder offline",
+        },
+    }
+
+
+def _version(output: str) -> str:
+    """Return the version in the build container's output: the first number with a dot after the mark."""
+    said = output.rpartition(_VERSION_FOLLOWS)[2]
+    if match := re.search(r"\d+(?:\.\d+)+", said):
+        return match[0]
+    raise OfflineError(f"The version command named no version: {said.strip()[-300:]}")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _run(command: Sequence[str | Path], what: str, progress: Reporter, *, cwd: Path | None = None) -> str:
+    with progress.task(what) as task:
+
+        def waiting(_seconds: float, last: str) -> None:
+            task.detail = last
+
+        return run(command, what=what, waiting=waiting, cwd=cwd)
+
+
+def _remove_tree(root: Path) -> None:
+    """Remove a root tree, unless something is still mounted in it: what is mounted there is not ours."""
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
+    if inside := [point for point in mounts if point.startswith(f"{root}/")]:
+        raise OfflineError(f"{inside[0]} is still mounted in a half-made tree: `umount` it and try again.")
+    if root.exists():
+        shutil.rmtree(root)

@@ -1,0 +1,483 @@
+"""Builds programs from the Go module proxy, for a host that cannot reach their official downloads.
+
+Every program is a folder of `offline/go` with a committed go.mod and go.sum, so Go itself verifies each source that
+goes into it. What is built lies in the cache below `offline/<program>/<key>/bin`, the key being a hash of the folder,
+the build settings and the Go version; it appears there by a rename, so a folder that exists is a finished build.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from offline.progress import Reporter, Task
+
+SOURCES = Path(__file__).parent / "go"
+
+#: What is fetched when the host has no Go that is new enough. At least as new as any go.mod here asks for.
+GO_VERSION = "1.26.8"
+
+#: Where Debian's packages put a Go that is not on PATH.
+_DEBIAN_GO = Path("/usr/lib")
+
+_PROMETHEUS_VERSION = "github.com/prometheus/common/version"
+
+
+class OfflineError(Exception):
+    """Something that the offline bring-up needs cannot be had; the text says what to do."""
+
+
+class BuildError(OfflineError):
+    """A Go program did not build; the text holds its name and the compiler's last lines."""
+
+
+class _StoppedError(Exception):
+    """A build was ended because another one failed, or the whole run was interrupted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """How one folder of `offline/go` becomes executables.
+
+    `version` is the released version that is built, without a "v"; `executables` maps a file name to the Go package it
+    is built from; `stamps` are string variables set at link time; `generate` is a `go run` before the build (its words
+    may hold {source}, the folder of the sources); `files` are further files from a module: name -> (module, path);
+    `tags` are Go build tags; `completes` is a module that lacks files which the folder `added` supplies.
+    """
+
+    version: str
+    executables: Mapping[str, str]
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    generate: tuple[str, ...] = ()
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    completes: str = ""
+
+
+def _prometheus_stamps(version: str) -> dict[str, str]:
+    """What `--version` and the `*_build_info` metric of every Prometheus program read."""
+    return {
+        f"{_PROMETHEUS_VERSION}.{name}": value
+        for name, value in (("Version", version), ("Branch", "module-proxy"), ("BuildUser", "samokoder-offline"))
+    }
+
+
+_SCHEMA = ("./schema", "schema", "--skip-docs", "--skip-examples", "--out", "{source}")
+
+#: Folder of `offline/go` -> how it is built. Long builds first: two run at a time, and the short ones fill the gaps.
+PROGRAMS: Mapping[str, Program] = {
+    "pulumi": Program(
+        version="3.259.0",
+        executables={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
+        stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v3.259.0"},
+    ),
+    "pulumi-resource-docker": Program(version="5.2.0", executables={"pulumi-resource-docker": "."}, generate=_SCHEMA),
+    "pulumi-resource-random": Program(version="4.21.4", executables={"pulumi-resource-random": "."}, generate=_SCHEMA),
+    "prometheus": Program(
+        version="3.13.4",
+        executables={
+            "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
+            "promtool": "github.com/prometheus/prometheus/cmd/promtool",
+        },
+        stamps=_prometheus_stamps("3.13.4"),
+        # The clouds' service discoveries are two thirds of the build; file, static and http need no tag.
+        tags=("remove_all_sd", "enable_dns_sd", "enable_moby_sd"),
+    ),
+    "alertmanager": Program(
+        version="0.34.1",
+        executables={
+            "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager",
+            "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
+        },
+        stamps=_prometheus_stamps("0.34.1"),
+        completes="github.com/prometheus/alertmanager",
+    ),
+    "cadvisor": Program(
+        version="0.60.6",
+        executables={"cadvisor": "."},
+        stamps={"github.com/google/cadvisor/lib/version.Version": "v0.60.6"},
+    ),
+    "node_exporter": Program(
+        version="1.12.1",
+        executables={"node_exporter": "github.com/prometheus/node_exporter"},
+        stamps=_prometheus_stamps("1.12.1"),
+    ),
+    "postgres_exporter": Program(
+        version="0.19.1",
+        executables={"postgres_exporter": "github.com/prometheus-community/postgres_exporter/cmd/postgres_exporter"},
+        stamps=_prometheus_stamps("0.19.1"),
+    ),
+    "redis_exporter": Program(
+        version="1.88.0",
+        executables={"redis_exporter": "github.com/oliver006/redis_exporter"},
+        stamps={"main.BuildVersion": "v1.88.0"},
+    ),
+    "blackbox_exporter": Program(
+        version="0.28.0",
+        executables={"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
+        stamps=_prometheus_stamps("0.28.0"),
+    ),
+    "caddy": Program(
+        version="2.11.4",
+        executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
+        stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v2.11.4"},
+    ),
+    "versitygw": Program(
+        version="1.8.0",
+        executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+        stamps={"main.Version": "v1.8.0"},
+    ),
+    # A container registry on loopback, for the tests of pulling by digest.
+    "registry": Program(
+        version="3.1.1",
+        executables={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
+        stamps={"github.com/distribution/distribution/v3/version.version": "v3.1.1"},
+    ),
+    "actionlint": Program(
+        version="1.7.12",
+        executables={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
+        stamps={"github.com/rhysd/actionlint.version": "1.7.12"},
+    ),
+    # The newest module version that still holds the Python language host.
+    "pulumi-language-python": Program(
+        version="3.75.0",
+        executables={"pulumi-language-python": "github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python"},
+        stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v3.75.0"},
+        files={
+            "pulumi-language-python-exec": (
+                "github.com/pulumi/pulumi/sdk/v3",
+                "python/cmd/pulumi-language-python-exec",
+            )
+        },
+    ),
+}
+
+
+def build(
+    names: Iterable[str],
+    *,
+    cache: Path,
+    jobs: int = 2,
+    progress: Reporter | None = None,
+    sources: Path = SOURCES,
+    programs: Mapping[str, Program] = PROGRAMS,
+) -> dict[str, Path]:
+    """Build what is missing of `names` and return each program's folder of executables.
+
+    `cache` is the product's cache folder. Raises BuildError at the first failure, after stopping what still runs; what
+    was finished stays, and Go's own cache keeps the packages compiled so far. Several processes may do it at once.
+    """
+    wanted = list(dict.fromkeys(names))
+    unknown = sorted(set(wanted) - set(programs))
+    if unknown:
+        msg = f"not a program of offline/go: {', '.join(unknown)}; there are: {', '.join(sorted(programs))}"
+        raise OfflineError(msg)
+    reporter = progress or Reporter()
+    minimum = max((required_go(sources / name / "go.mod") for name in wanted), default="1.0")
+    go = ensure_go(cache=cache, minimum=minimum, progress=reporter)
+    version = go_version(go)
+    jobs_to_do = {
+        name: _Build(name, programs[name], sources / name, cache=cache, go=go, go_release=version, reporter=reporter)
+        for name in wanted
+    }
+    missing = [job for job in jobs_to_do.values() if not job.done()]
+    if missing:
+        reporter.say(f"building from Go modules, {jobs} at a time: {', '.join(job.name for job in missing)}")
+        _run_all(missing, jobs)
+    return {name: job.bin_dir for name, job in jobs_to_do.items()}
+
+
+def _run_all(builds: list[_Build], jobs: int) -> None:
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        futures = [pool.submit(item.run) for item in builds]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            unfinished = [item for item, future in zip(builds, futures, strict=True) if not future.done()]
+            pool.shutdown(wait=False, cancel_futures=True)
+            for item in unfinished:
+                item.stop()
+    for future in futures:
+        if not future.cancelled() and not isinstance(future.exception(), _StoppedError):
+            future.result()
+
+
+@dataclass
+class _Build:
+    """One program's way into the cache."""
+
+    name: str
+    program: Program
+    source: Path
+    cache: Path
+    go: Path
+    go_release: str
+    reporter: Reporter
+    _process: subprocess.Popen[str] | None = None
+    _stopped: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def folder(self) -> Path:
+        """Where the finished build lies."""
+        return self.cache / "offline" / self.name / cache_key(self.source, self.program, self.go_release)
+
+    @property
+    def bin_dir(self) -> Path:
+        """The finished build's executables."""
+        return self.folder / "bin"
+
+    def done(self) -> bool:
+        """Tell whether the build lies in the cache; it gets there whole or not at all."""
+        return self.bin_dir.is_dir()
+
+    def stop(self) -> None:
+        """End a running build."""
+        self._stopped.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+
+    def run(self) -> None:
+        """Build into a temporary folder and rename it, unless another process has done so meanwhile."""
+        with self.reporter.task(f"{self.name} {self.program.version}") as task, self._locked(task):
+            if self.done():
+                return
+            work = self.folder.parent / f".{self.folder.name}.unfinished"
+            shutil.rmtree(work, ignore_errors=True)  # an interrupted build's; the lock says that nobody uses it
+            source, finished = work / "source", work / "finished"
+            shutil.copytree(self.source, source)
+            (finished / "bin").mkdir(parents=True)
+            self._compile(source, finished / "bin", task)
+            finished.rename(self.folder)
+            shutil.rmtree(work)
+
+    def _compile(self, source: Path, bin_dir: Path, task: Task) -> None:
+        stamps = "".join(f" -X {variable}={value}" for variable, value in self.program.stamps.items())
+        # -modcacherw: without it `rm -r` of the cache fails for anyone but root.
+        flags = ["-v", "-trimpath", "-buildvcs=false", "-mod=readonly", "-modcacherw", f"-ldflags=-s -w{stamps}"]
+        if self.program.tags:
+            flags.append(f"-tags={','.join(self.program.tags)}")
+        if self.program.completes:
+            self._complete(self.program.completes, source, task)
+        if self.program.generate:
+            words = [word.format(source=source) for word in self.program.generate]
+            self._go(["run", *flags, *words], source, task)
+        for executable, package in self.program.executables.items():
+            self._go(["build", *flags, "-o", str(bin_dir / executable), package], source, task)
+        for file, (module, path) in self.program.files.items():
+            folder = self._go(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module], source, task)[-1]
+            shutil.copyfile(Path(folder) / path, bin_dir / file)
+            (bin_dir / file).chmod(0o755)
+
+    def _complete(self, module: str, source: Path, task: Task) -> None:
+        """Let the build use a copy of `module` (verified by go.sum when it was fetched) with our files added."""
+        self._go(["mod", "download", "-modcacherw", module], source, task)
+        folder = self._go(["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module], source, task)[-1]
+        copy = source / "completed"
+        # Go keeps its modules read-only; the copy must take files and be removable.
+        subprocess.run(["cp", "-r", "--no-preserve=mode", folder, str(copy)], check=True)
+        shutil.copytree(source / "added", copy, dirs_exist_ok=True)
+        self._go(["mod", "edit", f"-replace={module}=./{copy.name}"], source, task)
+
+    def _go(self, words: list[str], folder: Path, task: Task) -> list[str]:
+        """Run Go, show what it does, return its output's lines."""
+        if self._stopped.is_set():
+            raise _StoppedError
+        lines: list[str] = []
+        compiled = 0
+        with subprocess.Popen(
+            [str(self.go), *words],
+            cwd=folder,
+            env=go_environment(self.cache),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            self._process = process
+            if self._stopped.is_set():
+                process.terminate()
+            for line in process.stdout or ():
+                text = line.strip()
+                if "-v" in words and is_package(text):
+                    compiled += 1
+                    task.detail = f"{compiled} packages compiled, now {text}"
+                elif text:
+                    task.detail = text[:100]
+                    lines.append(text)
+        if self._stopped.is_set():
+            raise _StoppedError
+        if process.returncode != 0:
+            raise BuildError(failure_text(self.name, words, process.returncode, lines))
+        return lines
+
+    @contextmanager
+    def _locked(self, task: Task) -> Iterator[None]:
+        """Keep other processes from building the same program meanwhile."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with (self.folder.parent / ".lock").open("w") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    task.detail = "another run builds it, waiting"
+                    if self._stopped.wait(0.2):
+                        raise _StoppedError from None
+            task.detail = ""
+            yield
+
+
+def is_package(line: str) -> bool:
+    """Tell a `go build -v` line that names a compiled package from all that Go has to say."""
+    return bool(line) and " " not in line and ":" not in line
+
+
+def failure_text(name: str, words: list[str], code: int, lines: list[str], *, last: int = 15) -> str:
+    """What a person needs to know of a failed build: whose it is and the last lines of what Go said."""
+    said = "\n".join(f"    {line}" for line in lines[-last:]) or "    (Go said nothing)"
+    return f"{name}: `go {words[0]}` ended with status {code}:\n{said}"
+
+
+def cache_key(source: Path, program: Program, go_release: str) -> str:
+    """Name a build by all that goes into it: sources, go.mod, go.sum, settings, Go version, platform."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(source).as_posix()}\0{len(content)}\0".encode())
+        digest.update(content)
+    # Only what is set: a new kind of setting must not rebuild the programs that do not use it.
+    settings = [f"{item.name}={value!r}" for item in fields(program) if (value := getattr(program, item.name))]
+    digest.update("\0".join([*settings, go_release, os.uname().sysname, os.uname().machine]).encode())
+    return digest.hexdigest()[:16]
+
+
+def required_go(go_mod: Path) -> str:
+    """Return the Go version that a go.mod asks for, such as "1.26.0"."""
+    found = re.search(r"^go (\S+)$", go_mod.read_text(), re.MULTILINE)
+    if found is None:
+        msg = f"{go_mod.parent.name}/go.mod has no `go` line"
+        raise OfflineError(msg)
+    return found[1]
+
+
+def go_environment(cache: Path) -> dict[str, str]:
+    """Return the environment of every Go command: the user's own, with static builds and our own caches.
+
+    GOPROXY, GOFLAGS, GOSUMDB and so on stay as the user has them. Module and build caches go below the product's cache
+    unless the user has named others, so that removing that one folder removes all of it.
+    """
+    own = {
+        "GOMODCACHE": str(cache / "offline" / "go-modules"),
+        "GOCACHE": str(cache / "offline" / "go-build"),
+    }
+    # Each program is a module of its own: a go.work above the clone must not change what is built.
+    fixed = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    return {**own, **os.environ, **fixed}
+
+
+def go_version(go: Path) -> str:
+    """Return a Go command's version, such as "1.26.8"."""
+    done = subprocess.run(
+        [str(go), "env", "GOVERSION"],
+        env={**os.environ, "GOTOOLCHAIN": "local"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.match(r"go(\d+(?:\.\d+)*)", done.stdout.strip())
+    if found:
+        return found[1]
+    # Go before 1.21 knows no GOTOOLCHAIN, but answers the same.
+    msg = f"{go} does not tell its version: {done.stderr.strip()[-300:]}"
+    raise OfflineError(msg)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def ensure_go(*, cache: Path, minimum: str = GO_VERSION, progress: Reporter | None = None) -> Path:
+    """Return a Go command of at least `minimum`: the one on PATH, one fetched earlier, or one fetched now.
+
+    Go's own releases are on the module proxy, but it takes some Go to ask it. When there is none at all, Debian's
+    package gives one. Raises OfflineError with what to do when none of that is possible.
+    """
+    reporter = progress or Reporter()
+    found = shutil.which("go")
+    if found and _numbers(go_version(Path(found))) >= _numbers(minimum):
+        return Path(found)
+    home = cache / "offline" / "go-toolchain"
+    fetched = home / f"go{GO_VERSION}" / "bin" / "go"
+    if fetched.exists():
+        return fetched
+    starter = found or next((str(path) for path in _DEBIAN_GO.glob("go-*/bin/go")), None)
+    if starter is None:
+        starter = _install_debian_go(minimum, reporter)
+    with reporter.task(f"fetching Go {GO_VERSION} from the module proxy"):
+        _fetch_toolchain(Path(starter), home, fetched.parent.parent, minimum)
+    return fetched
+
+
+def _install_debian_go(minimum: str, reporter: Reporter) -> str:
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        msg = (
+            f"Go {minimum} or newer is needed to build what cannot be downloaded here. Put one on PATH"
+            " (Debian: `apt-get install golang-go`; any Go 1.19 or newer will do, it fetches the rest)."
+        )
+        raise OfflineError(msg)
+    with reporter.task("installing Debian's golang-go, which can fetch a newer Go"):
+        install = [apt, "install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=-1", "golang-go"]
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (install, [apt, "update"], install):
+            done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode == 0 and words is install:
+                break
+        else:
+            msg = f"`apt-get install golang-go` failed:\n{done.stderr.strip()[-1000:]}"
+            raise OfflineError(msg)
+    found = shutil.which("go")
+    if found is None:
+        msg = "golang-go is installed, but there is no `go` on PATH"
+        raise OfflineError(msg)
+    return found
+
+
+def _fetch_toolchain(starter: Path, home: Path, target: Path, minimum: str) -> None:
+    """Have an older Go download (and verify) a newer one, and make it runnable."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    module = f"golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-{machine}"
+    home.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOMODCACHE": str(home / "modules")}
+    done = subprocess.run(
+        [str(starter), "mod", "download", "-json", "-modcacherw", module],
+        cwd=home,  # outside any module
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    answer = json.loads(done.stdout) if done.stdout.strip().startswith("{") else {}
+    if done.returncode != 0 or "Dir" not in answer:
+        said = answer.get("Error") or done.stderr.strip()[-1000:]
+        msg = f"Go {minimum} or newer is needed; {starter} could not fetch {module}:\n{said}"
+        raise OfflineError(msg)
+    toolchain = Path(answer["Dir"])
+    # Module archives carry no executable bits.
+    for folder in (toolchain / "bin", toolchain / "pkg" / "tool"):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                path.chmod(0o755)
+    target.unlink(missing_ok=True)
+    target.symlink_to(toolchain)

@@ -1,0 +1,279 @@
+"""The `samokoder` command: everything that `make` offers, and what `make` has no good form for."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from offline.progress import Reporter
+from operations.engine import EngineError
+from operations.project import ROOT, PulumiFailedError, Workspace
+from operations.stack_file import ProjectError
+from stack.mistakes import InvalidSettingsError
+
+if TYPE_CHECKING:
+    from operations.containers import PartStatus
+
+app = typer.Typer(
+    name="samokoder",
+    help="Run Samokoder and its monitoring on a Docker engine. Exit status: 0 done, 1 failed, 2 wrong usage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# A log has no width of its own, and 80 columns would fold every table.
+_WIDTH_IN_A_LOG = 140
+
+EnvironmentName = Annotated[
+    str, typer.Option("--env", "-e", envvar="ENV", help="Environment: the name in Pulumi.<name>.yaml.")
+]
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH_IN_A_LOG, highlight=False)
+
+
+def _workspace(environment: str) -> Workspace:
+    return Workspace(environment=environment, root=ROOT, reporter=Reporter(_console(stderr=True)))
+
+
+@app.command()
+def up(env: EnvironmentName = "staging") -> None:
+    """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so."""
+    from operations import lifecycle  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
+
+    upped = lifecycle.up(_workspace(env), interactive=sys.stdout.isatty())
+    _show_table(env, upped.parts)
+    console = _console()
+    console.print("Passwords:")
+    for name in upped.secrets:
+        console.print(f"  make password{_env(env)} NAME={name}")
+    _exit_if_failed(env, upped.parts)
+
+
+@app.command()
+def preview(env: EnvironmentName = "staging") -> None:
+    """Show what `up` would change, and change nothing."""
+    from operations import lifecycle  # noqa: PLC0415
+
+    lifecycle.preview(_workspace(env), interactive=sys.stdout.isatty())
+
+
+@app.command()
+def down(env: EnvironmentName = "staging") -> None:
+    """Remove the containers and networks; keep the data volumes and the secrets that open them."""
+    from operations import lifecycle  # noqa: PLC0415
+
+    kept = lifecycle.down(_workspace(env), interactive=sys.stdout.isatty())
+    console = _console()
+    console.print(f"[bold]{env}[/] is down. Kept, with the secrets that open them: {', '.join(kept) or 'no volume'}.")
+    console.print(f"Back with their data: make up{_env(env)}    Remove them too: make destroy-data{_env(env)}")
+
+
+@app.command("destroy-data")
+def destroy_data(
+    env: EnvironmentName = "staging",
+    confirm: Annotated[str, typer.Option(help="The environment's name, in place of being asked for it.")] = "",
+) -> None:
+    """Remove the environment with all its data. There is no way back."""
+    from operations import lifecycle  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    volumes = lifecycle.data_volumes(workspace)
+    _console().print(f"This removes {env} with all its data: {', '.join(volumes) or 'no volume is left'}.")
+    if not confirm:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(f"no terminal to ask at: pass --confirm {env}", param_hint="--confirm")
+        confirm = typer.prompt(f"Type the environment's name to do it ({env})")
+    if confirm != workspace.name:
+        raise typer.BadParameter(f"{confirm!r} is not {env!r}; nothing was removed", param_hint="--confirm")
+    removed = lifecycle.destroy_data(workspace, interactive=sys.stdout.isatty())
+    _console().print(f"Removed: {env} and {', '.join(removed) or 'no volume'}.")
+
+
+@app.command()
+def status(
+    env: EnvironmentName = "staging",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
+    from operations import lifecycle  # noqa: PLC0415
+
+    rows = lifecycle.status(_workspace(env))
+    if as_json:
+        typer.echo(json.dumps({"environment": env, "parts": [row.as_json() for row in rows]}, indent=2))
+    else:
+        _show_table(env, rows)
+    _exit_if_failed(env, rows)
+
+
+@app.command()
+def logs(
+    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`.")],
+    env: EnvironmentName = "staging",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
+    tail: Annotated[int, typer.Option(help="So many of the last lines.", min=0)] = 100,
+) -> None:
+    """Show the log of one part."""
+    from operations import containers  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    client = workspace.client()
+    try:
+        container = containers.find(client, workspace.settings(), part)
+        if follow:
+            for chunk in container.logs(stream=True, follow=True, tail=tail):
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
+        else:
+            sys.stdout.buffer.write(container.logs(tail=tail))
+            sys.stdout.buffer.flush()
+    finally:
+        client.close()
+
+
+@app.command()
+def render(
+    out: Annotated[Path, typer.Option(help="Folder to write to: new, empty, or of an earlier call.")],
+    env: EnvironmentName = "staging",
+) -> None:
+    """Write every configuration file as it would be mounted, secrets replaced by their names. Needs no engine."""
+    from operations import render as rendering  # noqa: PLC0415
+
+    written = rendering.write(_workspace(env).settings(on_this_machine=False), out)
+    typer.echo(f"{len(written)} files in {out}")
+
+
+@app.command()
+def password(
+    name: Annotated[str, typer.Argument(help="Name of the secret; without one, the names are listed.")] = "",
+    env: EnvironmentName = "staging",
+) -> None:
+    """Print one generated secret, and nothing else."""
+    secrets = _workspace(env).open().secrets()
+    wanted = name.replace("_", "-")
+    if not secrets:
+        raise ProjectError(f"{env} has no secrets yet: make up{_env(env)}")
+    if not name:
+        typer.echo("\n".join(sorted(secrets)))
+    elif wanted in secrets:
+        typer.echo(secrets[wanted])
+    else:
+        raise ProjectError(f"{env} has no generated secret {name!r}. There are: {', '.join(sorted(secrets))}.")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
+    """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
+
+    `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
+    """
+    run = _workspace(env).open()
+    if context.args[:1] == ["config"]:
+        run = run.in_clone()
+    raise typer.Exit(run.pulumi(*context.args, check=False).returncode)
+
+
+@app.command()
+def engine(
+    stop: Annotated[bool, typer.Option("--stop", help="Stop it, if this product started it.")] = False,
+) -> None:
+    """Tell which Docker Engine there is, or stop the one that `up` has started. Exit status 1 when there is none."""
+    from operations.engine import DEFAULT_DOCKER_HOST, connect, stop_engine  # noqa: PLC0415
+
+    if stop:
+        stopped = stop_engine(report=_console(stderr=True).print)
+        typer.echo("Stopped." if stopped else "No engine here was started by this product.")
+        return
+    client = connect(DEFAULT_DOCKER_HOST)
+    typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
+    client.close()
+
+
+def _env(env: str) -> str:
+    """Return what a `make` command line needs to mean this environment."""
+    return "" if env == "staging" else f" ENV={env}"
+
+
+def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
+    from operations.containers import NOT_AVAILABLE  # noqa: PLC0415
+
+    table = Table(title=f"Samokoder, {env}", title_justify="left")
+    for heading in ("part", "state", "health", "url", "up", "restarts", "image"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in {"part", "state", "health", "up"})
+    for row in rows:
+        colour = "green" if row.ok else "yellow" if row.state == NOT_AVAILABLE else "red"
+        cells = (row.health, row.url, _duration(row.uptime_seconds), str(row.restarts), _short(row.image))
+        if row.state == NOT_AVAILABLE:
+            cells = ("", "", "", "", "")
+        table.add_row(row.part, f"[{colour}]{row.state}[/]", *(escape(cell) for cell in cells))
+    _console().print(table)
+
+
+def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
+    failed = [row.part for row in rows if row.counts_as_failed]
+    if failed and not any(row.ok for row in rows):
+        raise ProjectError(f"{env} is not up: make up{_env(env)}")
+    if failed:
+        raise ProjectError(f"Not healthy: {', '.join(failed)}. See: make logs{_env(env)} PART={failed[0]}")
+
+
+def _duration(seconds: int | None) -> str:
+    if seconds is None:
+        return ""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _short(image: str) -> str:
+    """Return an image without its registry's digest, and an id without the digits that nobody reads."""
+    name, at, _ = image.partition("@sha256:")
+    return name if at else re.sub(r"^sha256:([0-9a-f]{12}).*", r"\1", image)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command. Foreseeable errors end in one message and status 1, never in a traceback."""
+    try:
+        app(None if arguments is None else list(arguments))
+    except InvalidSettingsError as error:
+        _fail(str(error) + _hint())
+    except PulumiFailedError as error:
+        _fail(str(error))
+    except (ProjectError, EngineError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in {"offline", "docker", "requests"}:
+            raise
+        _fail(f"{type(error).__name__}: {error}")
+
+
+def _hint() -> str:
+    """Say how to run the commands of a message where Pulumi is not on PATH."""
+    if shutil.which("pulumi"):
+        return ""
+    return "\n\n`pulumi …` is here: make pulumi ENV=… ARGS='…'"
+
+
+def _fail(message: str) -> None:
+    _console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

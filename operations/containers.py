@@ -1,0 +1,230 @@
+"""What the engine says of an environment's containers: their state, their logs, and what an interrupted run left.
+
+Containers are found by the labels that `stack.service` gives them, so all of this works without Pulumi.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+
+from offline.progress import Reporter
+from operations.stack_file import ProjectError
+from stack.settings import PROJECT, Environment, Published
+
+ENVIRONMENT_LABEL = "samokoder.environment"
+PART_LABEL = "samokoder.part"
+NOT_AVAILABLE = "not available"
+MISSING = "missing"
+
+_LOG_LINES = 20
+_HEALTH_CHECKS = 2
+_HEALTH_OUTPUT_CHARACTERS = 400
+_DEFAULT_STOP_SECONDS = 30
+_NETWORKS = ("edge", "app", "data", "monitoring")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartStatus:
+    """One part as the engine sees it; `state` is `missing` without a container, `not available` where none can be."""
+
+    part: str
+    state: str
+    health: str = ""
+    image: str = ""
+    url: str = ""
+    uptime_seconds: int | None = None
+    restarts: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it runs and its own health check passes."""
+        return self.state == "running" and self.health == "healthy"
+
+    @property
+    def counts_as_failed(self) -> bool:
+        """Whether the environment is not whole because of it; a part that cannot be had here is told, not failed."""
+        return not self.ok and self.state != NOT_AVAILABLE
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it with the keys of `samokoder status --json`."""
+        return {**asdict(self), "ok": self.ok}
+
+
+def part_name(field: str) -> str:
+    """Name of a part from its field in the settings: `postgres_exporter` is `postgres-exporter`."""
+    return field.replace("_", "-")
+
+
+def status(client: docker.DockerClient, environment: Environment) -> list[PartStatus]:
+    """Return every part that the environment should run, those not available here, and any other container of it."""
+    found = {container.labels.get(PART_LABEL, ""): container for container in of_environment(client, environment.name)}
+    # A local image is configured by its id; its tag says what it is.
+    tags = {str(image["Id"]): str(image["RepoTags"][0]) for image in client.api.images() if image.get("RepoTags")}
+    rows = []
+    for field, settings in environment.running().items():
+        part = part_name(field)
+        url = _url(settings) if isinstance(settings, Published) else ""
+        container = found.pop(part, None)
+        rows.append(_status(part, container, url, tags) if container else PartStatus(part=part, state=MISSING, url=url))
+    for field in environment.settings.unavailable:
+        container = found.pop(part_name(field), None)
+        rows.append(PartStatus(part=part_name(field), state=NOT_AVAILABLE))
+    rows += [_status(part, container, "", tags) for part, container in found.items()]
+    return sorted(rows, key=lambda row: row.part)
+
+
+def of_environment(client: docker.DockerClient, name: str) -> list[Container]:
+    """Return all service containers of an environment, running or not."""
+    containers = client.containers.list(all=True, filters={"label": f"{ENVIRONMENT_LABEL}={name}"}, ignore_removed=True)
+    return list(containers)
+
+
+def find(client: docker.DockerClient, environment: Environment, part: str) -> Container:
+    """Return the container of a part. Raises ProjectError with the parts that there are."""
+    containers = {c.labels.get(PART_LABEL, ""): c for c in of_environment(client, environment.name)}
+    if part in containers:
+        return containers[part]
+    there = ", ".join(sorted(containers)) or "none"
+    raise ProjectError(f"{environment.name} has no container of the part {part!r}. There are: {there}.")
+
+
+def _url(settings: Published) -> str:
+    host = f"[{settings.bind_address}]" if ":" in settings.bind_address else settings.bind_address
+    return f"http://{host}:{settings.port}"
+
+
+def _status(part: str, container: Container, url: str, tags: Mapping[str, str]) -> PartStatus:
+    state = container.attrs["State"]
+    image = str(container.attrs["Config"]["Image"])
+    uptime = None
+    if state["Running"]:
+        # Docker writes nanoseconds, which Python's parser does not take before 3.11 and cuts after.
+        started = datetime.fromisoformat(state["StartedAt"])
+        uptime = max(0, round((datetime.now(tz=UTC) - started).total_seconds()))
+    return PartStatus(
+        part=part,
+        state=state["Status"],
+        health=(state.get("Health") or {}).get("Status", "none"),
+        image=tags.get(image, image),
+        url=url,
+        uptime_seconds=uptime,
+        restarts=int(container.attrs.get("RestartCount", 0)),
+    )
+
+
+def failures(client: docker.DockerClient, environment: str, secrets: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield, for each container that is not healthy, its part and what a person needs to find out why.
+
+    secrets: values by name that must not be shown; in their place stands `<name>`.
+    """
+    for container in of_environment(client, environment):
+        row = _status(container.labels.get(PART_LABEL, "?"), container, "", {})
+        if row.ok:
+            continue
+        state = container.attrs["State"]
+        lines = [f"state: {row.state}, health: {row.health}, restarts: {row.restarts}"]
+        if not state["Running"]:
+            lines.append(f"exit code: {state.get('ExitCode')}")
+        if state.get("OOMKilled"):
+            lines.append("the kernel killed it: it needed more memory than its limit")
+        if state.get("Error"):
+            lines.append(f"engine: {state['Error']}")
+        checks = ((state.get("Health") or {}).get("Log") or [])[-_HEALTH_CHECKS:]
+        for check in checks:
+            said = str(check.get("Output", "")).strip()[-_HEALTH_OUTPUT_CHARACTERS:] or "(no output)"
+            lines.append(f"health check ended with {check.get('ExitCode')}: {said}")
+        with contextlib.suppress(docker.errors.APIError):
+            text = container.logs(tail=_LOG_LINES).decode(errors="replace").rstrip()
+            lines.append(f"last {_LOG_LINES} lines of its log:" if text else "its log is empty")
+            lines += [f"  {line}" for line in text.splitlines()]
+        yield row.part, without(secrets, "\n".join(lines))
+
+
+def without(secrets: Mapping[str, str], text: str) -> str:
+    """Return `text` with each secret's name in place of its value."""
+    for name, value in sorted(secrets.items(), key=lambda item: -len(item[1])):
+        if value:
+            text = text.replace(value, f"<{name}>")
+    return text
+
+
+def remove_orphans(
+    client: docker.DockerClient, environment: str, parts: Collection[str], known: Collection[str], reporter: Reporter
+) -> list[str]:
+    """Remove containers and networks of an environment that Pulumi does not know, and return their names.
+
+    A run that was killed between a creation and the note of it leaves them, and the next one would end in "name
+    already in use". Volumes stay: creating one that is there is no error, and they hold the data.
+    known: ids of the containers and networks in Pulumi's state.
+    """
+    removed = []
+    prefix = f"{PROJECT}-{environment}"
+    carrier = re.compile(rf"{re.escape(prefix)}-({'|'.join(map(re.escape, parts))})-files-[0-9a-f]{{12}}")
+    for container in client.containers.list(all=True, filters={"name": f"^/?{prefix}-"}, ignore_removed=True):
+        ours = container.labels.get(ENVIRONMENT_LABEL) == environment or carrier.fullmatch(container.name or "")
+        if not ours or container.id in known:
+            continue
+        _stop_gently(container, reporter)
+        container.remove(force=True)
+        removed.append(str(container.name))
+    for network in client.networks.list(names=[prefix]):
+        if network.name not in {f"{prefix}-{name}" for name in _NETWORKS} or network.id in known:
+            continue
+        network.reload()
+        if network.attrs.get("Containers"):
+            reporter.say(f"the network {network.name} ({network.short_id}) has containers on it, so it stays")
+            continue
+        network.remove()
+        removed.append(str(network.name))
+    return removed
+
+
+def _stop_gently(container: Container, reporter: Reporter) -> None:
+    """Let a first start come to its end (a database that is being initialised), then stop it as it asks to be."""
+    said = time.monotonic()
+    while _is_starting(container):
+        if time.monotonic() - said > 2:  # noqa: PLR2004 - seconds; nothing is silent for longer
+            said = time.monotonic()
+            reporter.say(f"{container.name} is still starting, waiting for it")
+        time.sleep(0.2)
+        container.reload()
+    if container.attrs["State"]["Running"]:
+        seconds = container.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS
+        container.stop(timeout=seconds)
+
+
+def _is_starting(container: Container) -> bool:
+    state = container.attrs["State"]
+    health = (state.get("Health") or {}).get("Status")
+    # One that restarts again and again stays `starting` for ever.
+    return bool(state["Running"]) and health == "starting" and not container.attrs.get("RestartCount")
+
+
+def remove_volumes(client: docker.DockerClient, names: Sequence[str]) -> list[str]:
+    """Remove those of the named volumes that are still there, and return them."""
+    removed = []
+    for name in names:
+        with contextlib.suppress(docker.errors.NotFound):
+            client.volumes.get(name).remove()
+            removed.append(name)
+    return removed
+
+
+def has_images(client: docker.DockerClient, references: Collection[str]) -> bool:
+    """Tell whether the engine has all these images already, so that it need not ask a registry."""
+    try:
+        for reference in references:
+            client.images.get(reference)
+    except docker.errors.ImageNotFound:
+        return False
+    return True

@@ -1,0 +1,163 @@
+"""Bring an environment up, look at what would change, take it down, remove its data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from operations import containers, recovery
+from operations.engine import EngineError, ensure_engine
+from operations.project import PulumiFailedError, PulumiRun, Workspace
+from operations.stack_file import ProjectError
+
+_SLOW = ("docker:index:Container", "docker:index:RemoteImage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upped:
+    """An environment after `up`: how each part is, as the engine says it, and the names of its generated secrets."""
+
+    parts: list[containers.PartStatus]
+    secrets: list[str]
+
+
+def up(workspace: Workspace, *, interactive: bool) -> Upped:
+    """Bring an environment up.
+
+    interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
+    Raises PulumiFailedError after telling of each container that is not healthy.
+    """
+    run = workspace.prepare()
+    workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
+    run.settle()
+    words = ["up", "--yes", "--suppress-outputs"]
+    if not workspace.settings().settings.production:
+        # In production a preview comes first: what cannot be done ends there, before anything is changed.
+        words.append("--skip-preview")
+    try:
+        run.pulumi(*words, show=_shown(workspace, interactive=interactive))
+    except PulumiFailedError:
+        # What failed must not be hidden by a second failure, such as an engine that has gone away.
+        try:
+            tell_failures(run)
+        except (ProjectError, EngineError) as error:
+            workspace.reporter.say(f"The containers could not be asked: {error}")
+        raise
+    return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def preview(workspace: Workspace, *, interactive: bool) -> None:
+    """Show what `up` would change. Raises PulumiFailedError."""
+    run = workspace.prepare(images=False)
+    run.pulumi("preview", show=_shown(workspace, interactive=interactive))
+
+
+def down(workspace: Workspace, *, interactive: bool) -> list[str]:
+    """Remove everything but the data volumes and the secrets that open them; return the volumes."""
+    run = _with_engine(workspace)
+    run.settle()
+    words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
+    run.pulumi(*words, show=_shown(workspace, interactive=interactive))
+    return recovery.data_volumes(run.deployment())
+
+
+def data_volumes(workspace: Workspace) -> list[str]:
+    """Return the names of the environment's data volumes."""
+    return recovery.data_volumes(workspace.open().deployment())
+
+
+def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
+    """Remove everything, the data too, and return the removed volumes. There is no way back."""
+    run = _with_engine(workspace)
+    run.settle()
+    volumes = recovery.data_volumes(run.deployment())
+    run.pulumi("state", "unprotect", "--all", "--yes", capture=True)
+    words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
+    run.pulumi(*words, show=_shown(workspace, interactive=interactive))
+    client = workspace.client()
+    try:
+        # Pulumi forgets a volume that is retained on delete (production) without removing it.
+        containers.remove_volumes(client, volumes)
+    finally:
+        client.close()
+    return volumes
+
+
+def status(workspace: Workspace) -> list[containers.PartStatus]:
+    """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
+    client = workspace.client()
+    try:
+        return containers.status(client, workspace.settings())
+    finally:
+        client.close()
+
+
+def tell_failures(run: PulumiRun) -> None:
+    """Say of each container that is not healthy what a person needs to find out why, without a secret."""
+    workspace = run.workspace
+    secrets = run.secrets()
+    client = workspace.client()
+    try:
+        for part, text in containers.failures(client, workspace.name, secrets):
+            workspace.reporter.say(f"\n{part} is not healthy\n{text}")
+    finally:
+        client.close()
+
+
+def _with_engine(workspace: Workspace) -> PulumiRun:
+    ensure_engine(workspace.settings().settings.docker_host, report=workspace.reporter.say, cache=workspace.cache)
+    return workspace.open()
+
+
+def _shown(workspace: Workspace, *, interactive: bool) -> Callable[[str], None] | None:
+    return None if interactive else LineFilter(workspace.reporter.say)
+
+
+class LineFilter:
+    """Passes on, of Pulumi's plain output, what tells a person something.
+
+    Left out: its sign of life ("@ updating...."), components (each one's resources are there), the beginning of what
+    ends at once, messages beside a resource (all of them stand under "Diagnostics" again), and the Python traceback
+    with which the language host ends when any resource has failed: the error itself stands beside it, and the
+    container's log follows.
+    """
+
+    _progress = re.compile(r"\s*[-+~<>]*\s+(?P<type>[\w-]+:[\w/-]+:[\w-]+)\s+(?P<name>\S+)\s(?P<what>.*)")
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+        self._in_diagnostics = False
+        self._in_traceback = False
+        self._blank = True
+
+    def __call__(self, line: str) -> None:
+        """Show one line, or not."""
+        text = line.strip()
+        if text == "Diagnostics:":
+            self._in_diagnostics = True
+        if self._left_out(line, text) or (not text and self._blank):
+            return
+        self._blank = not text
+        self._show(line.rstrip())
+
+    def _left_out(self, line: str, text: str) -> bool:
+        if text.startswith("@ "):
+            return True
+        if not self._in_diagnostics:
+            found = self._progress.fullmatch(line)
+            if found is None:
+                return False
+            if found["type"].partition(":")[0] in {"pulumi", "samokoder"}:
+                return True
+            # The beginning of what takes its time is a sign of life; of the rest the end is enough.
+            begins = found["what"].strip() == "creating (0s)" and found["type"] not in _SLOW
+            return begins or re.search(r"\b(warning|error|debug):", found["what"]) is not None
+        if text.startswith("Traceback (most recent call last)"):
+            self._in_traceback = True
+        if self._in_traceback:
+            # It ends with its exception's name, or at the latest with a blank line.
+            if not text or re.match(r"[A-Za-z_.]+(Error|Exception|Interrupt|Exit)\b", text):
+                self._in_traceback = False
+            return True
+        return False

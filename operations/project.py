@@ -1,0 +1,465 @@
+"""A clone's working state, and Pulumi run in it.
+
+`Workspace` says which environment, where its state lies and what differs from the committed stack file; it is plain
+data, so a test describes one of its own with other ports and another folder. `Workspace.open` gives a `PulumiRun`
+with Pulumi and the stack ready; `Workspace.prepare` brings the engine and its images up as well.
+
+Pulumi runs in the state folder, in a project whose `main` is the clone. So `stack init`, `config` and `stack rm`, which
+all write the stack file of their project, write the git-ignored copy and never a committed file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic.alias_generators import to_camel
+
+from offline.progress import Reporter
+from operations import recovery, stack_file
+from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, cache_directory, connect, ensure_engine
+from operations.stack_file import Document, ProjectError
+from stack.images import IMAGES
+from stack.settings import Environment, Settings, key_of
+
+if TYPE_CHECKING:
+    import docker
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+_SAY_EVERY_SECONDS = 10.0
+
+
+class PulumiFailedError(ProjectError):
+    """Pulumi ended with an error; what it said is already on the screen, or in the text when it was captured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """Where Pulumi keeps the state. `url` is empty where Pulumi's own rules find it (a token, Pulumi.yaml)."""
+
+    url: str
+    origin: str
+    """Why this one, for people."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a file backend; None for any other."""
+        parts = urlsplit(self.url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" and not parts.netloc else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """One environment of one clone, as the `samokoder` command works with it."""
+
+    environment: str = "staging"
+    """Whose committed stack file, `Pulumi.<environment>.yaml`, is the base."""
+    root: Path = ROOT
+    """The clone."""
+    home: Path | None = None
+    """Folder of the working state; default `.samokoder` in the clone."""
+    stack: str = ""
+    """Name of the Pulumi stack, and so of everything on the engine; default the environment's."""
+    extra_config: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration that wins over the committed file: `{"samokoder:api": {"port": 18000}}`."""
+    isolated: bool = False
+    """Whether the user's own backend, passphrase and DOCKER_HOST are ignored, so that a test cannot reach them."""
+    variables: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    """Environment that everything is run in."""
+    cache: Path = field(default_factory=cache_directory)
+    reporter: Reporter = field(default_factory=Reporter)
+
+    @property
+    def name(self) -> str:
+        """The Pulumi stack's name."""
+        return self.stack or self.environment
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the working state."""
+        return self.home or self.root / ".samokoder"
+
+    @property
+    def stack_file(self) -> Path:
+        """The copy of the stack file that Pulumi works with."""
+        return self.folder / f"Pulumi.{self.name}.yaml"
+
+    @property
+    def _machine_file(self) -> Path:
+        return self.folder / f"machine.{self.name}.yaml"
+
+    def committed(self) -> Document:
+        """Return the committed stack file. Raises ProjectError when there is none."""
+        return stack_file.committed(self.root, self.environment)
+
+    def document(self) -> Document:
+        """Return the stack file that Pulumi works with, from the committed one and what is known of this machine."""
+        return stack_file.merged(
+            self.committed(),
+            machine=stack_file.load(self._machine_file),
+            extra=self.extra_config,
+            encryption=stack_file.encryption_of(stack_file.load(self.stack_file)),
+        )
+
+    def settings(self, *, on_this_machine: bool = True) -> Environment:
+        """Read and check the settings. Raises InvalidSettingsError with every mistake at once.
+
+        on_this_machine: with what earlier runs found out about this machine (images without a registry, its memory).
+        """
+        machine = stack_file.load(self._machine_file) if on_this_machine else {}
+        return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
+
+    def client(self) -> docker.DockerClient:
+        """Connect to the environment's engine. Raises EngineError when none answers."""
+        return connect(self.settings().settings.docker_host)
+
+    def backend(self) -> Backend:
+        """Return where the state is: the user's own choice where there is one, else a folder of this clone."""
+        own = Backend(url=(self.folder / "state").absolute().as_uri(), origin="a folder of this clone")
+        if self.isolated:
+            return own
+        if url := self.variables.get("PULUMI_BACKEND_URL"):
+            return Backend(url=url, origin="PULUMI_BACKEND_URL")
+        if self.variables.get("PULUMI_ACCESS_TOKEN"):
+            return Backend(url="", origin="PULUMI_ACCESS_TOKEN")
+        project = stack_file.load(self.root / "Pulumi.yaml")
+        if url := (project.get("backend") or {}).get("url"):
+            return Backend(url=str(url), origin="Pulumi.yaml")
+        if url := _logged_in(self.variables):
+            return Backend(url=url, origin="your `pulumi login`")
+        return own
+
+    def open(self) -> PulumiRun:
+        """Return Pulumi with the stack ready, made where there is none. Neither engine nor images are needed for it."""
+        from operations.tools import ensure_pulumi  # noqa: PLC0415 - httpx: `status` must stay fast
+
+        document = self.document()
+        backend = self.backend()
+        variables = self._passphrase(document, backend)
+        if backend.url:
+            variables["PULUMI_BACKEND_URL"] = backend.url
+        variables["PULUMI_STACK"] = self.name
+        if backend.folder:
+            backend.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = ensure_pulumi(cache=self.cache, variables=variables, reporter=self.reporter)
+        self._write_project()
+        run = PulumiRun(
+            workspace=self,
+            program=command.program,
+            variables=command.variables,
+            backend=backend,
+            folder=self.folder,
+        )
+        run.ensure_stack(document)
+        return run
+
+    def prepare(self, *, images: bool = True) -> PulumiRun:
+        """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
+
+        images: build what no registry can give here; without it only what is there is looked at, as a preview does.
+        Raises InvalidSettingsError before anything is installed or started.
+        """
+        self.settings(on_this_machine=False)
+        engine = self._engine()
+        # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
+        machine = self._of_engine(engine)
+        environment = stack_file.read(
+            self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
+        )
+        machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
+        stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
+        self.settings()
+        return self.open()
+
+    def _engine(self) -> EngineInfo:
+        host = self._docker_host() or self.settings(on_this_machine=False).settings.docker_host
+        return ensure_engine(host, report=self.reporter.say, cache=self.cache)
+
+    def _docker_host(self) -> str:
+        """The user's DOCKER_HOST, unless the configuration names an engine."""
+        configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
+        if self.isolated or key_of("docker_host") in configured:
+            return ""
+        return self.variables.get("DOCKER_HOST", "")
+
+    def _of_engine(self, engine: EngineInfo) -> Document:
+        """What this machine adds to the configuration: facts about its engine."""
+        machine: Document = {}
+        if engine.docker_host != DEFAULT_DOCKER_HOST:
+            machine[key_of("docker_host")] = engine.docker_host
+        default_socket = Settings.model_fields["cadvisor"].get_default(call_default_factory=True).containerd_socket
+        if engine.containerd_socket and engine.containerd_socket != default_socket:
+            machine[key_of("cadvisor")] = {"containerdSocket": engine.containerd_socket}
+        configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
+        if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
+            machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
+        return machine
+
+    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
+        """What this machine adds: ids of local images where no registry can be asked, and what cannot be had then."""
+        from offline.images import ensure_images, registry_reachable  # noqa: PLC0415 - httpx: `status` must stay fast
+        from operations.containers import has_images  # noqa: PLC0415 - as above
+
+        names = third_party_images(environment)
+        forced = self.variables.get("OFFLINE") == "1"
+        client = connect(engine.docker_host)
+        try:
+            pinned = [environment.image(name) for name in names]  # type: ignore[arg-type]
+            if not forced and (has_images(client, pinned) or registry_reachable(engine)):
+                return {}
+        finally:
+            client.close()
+        self.reporter.say(
+            f"{'OFFLINE=1' if forced else 'No container registry can be reached from here'}: "
+            "this works without one, from package registries alone"
+        )
+        known = (stack_file.load(self._machine_file).get(key_of("images"))) or {}
+        wanted = names if build else [name for name in names if name == "grafana"]
+        made = ensure_images(wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter)
+        for name, reason in made.unavailable.items():
+            self.reporter.say(f"{name}: not available here ({reason})")
+        images = {to_camel(name): image for name, image in made.ids.items()}
+        if not build:
+            images = known | images
+            if missing := [name for name in names if to_camel(name) not in images and name not in made.unavailable]:
+                self.reporter.say(f"Images that `make up` will build: {', '.join(missing)}")
+        machine: Document = {}
+        if images:
+            machine[key_of("images")] = images
+        if made.unavailable:
+            machine[key_of("unavailable")] = sorted(made.unavailable)
+        return machine
+
+    def _passphrase(self, document: Document, backend: Backend) -> dict[str, str]:
+        """Return the variables with a passphrase: the user's, else the generated one of this clone."""
+        variables = dict(self.variables)
+        if self.isolated:
+            for name in _PASSPHRASE:
+                variables.pop(name, None)
+        elif any(name in variables for name in _PASSPHRASE) or "secretsprovider" in document:
+            return variables
+        file = self.folder / "passphrase"
+        if not file.is_file():
+            if "encryptionsalt" in self.committed():
+                raise ProjectError(
+                    f"The secrets of Pulumi.{self.environment}.yaml are encrypted with your team's passphrase. "
+                    f"Set {_PASSPHRASE[1]} to a file that has it."
+                )
+            if backend.folder and recovery.checkpoint(backend.folder, self.name) is not None:
+                raise ProjectError(
+                    f"The passphrase of this state is gone: {file} is not there. Put it back; without it the state's "
+                    "secrets cannot be read."
+                )
+            stack_file.write(file, secrets.token_urlsafe(48))
+            # A salt from before belongs to a passphrase that is gone.
+            self.stack_file.unlink(missing_ok=True)
+        variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(file.absolute())
+        return variables
+
+    def _write_project(self) -> None:
+        """Write the project that Pulumi runs in: the clone's own, with the clone as its program."""
+        project = stack_file.load(self.root / "Pulumi.yaml")
+        project["main"] = str(self.root)
+        # The options name a virtual environment relative to the clone; here it is first on PATH instead.
+        project["runtime"] = {"name": "python"}
+        project.pop("backend", None)
+        stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
+
+
+def third_party_images(environment: Environment) -> list[str]:
+    """Return the names, as in `stack.images`, of the images that an environment takes from a registry."""
+    running = environment.running()
+    names = [name for name in IMAGES if name in running]
+    if any(getattr(environment.settings, part).image is None for part in ("api", "worker")):
+        names.append("python")
+    configured = environment.settings.images
+    return [name for name in names if getattr(configured, name) is None]
+
+
+def _logged_in(variables: Mapping[str, str]) -> str:
+    """Return the backend that the user is logged in to, empty for none. Nothing but its address is looked at."""
+    folder = Path(
+        variables.get("PULUMI_CREDENTIALS_PATH")
+        or variables.get("PULUMI_HOME")
+        or Path(variables.get("HOME") or Path.home()) / ".pulumi"
+    )
+    try:
+        return str(json.loads((folder / "credentials.json").read_text(encoding="utf-8")).get("current") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulumiRun:
+    """Pulumi, ready to be run on one stack."""
+
+    workspace: Workspace
+    program: str
+    variables: Mapping[str, str]
+    backend: Backend
+    folder: Path
+    """Folder of the project that it runs in."""
+
+    def pulumi(
+        self, *words: str, check: bool = True, capture: bool = False, show: Callable[[str], None] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one Pulumi command on this stack, its output going where ours goes.
+
+        capture: return both streams in the result in place of showing them. show: gets each line of both streams.
+        Raises PulumiFailedError when it fails and `check` is on. An interruption reaches Pulumi, which is waited for:
+        it notes what it has begun.
+        """
+        piped = capture or show is not None
+        process = subprocess.Popen(
+            [self.program, *words],
+            cwd=self.folder,
+            env=dict(self.variables),
+            text=True,
+            stdin=subprocess.DEVNULL if piped else None,
+            stdout=subprocess.PIPE if piped else None,
+            stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
+        )
+        with _interruptible(process):
+            out, err = _follow(process, show) if show else process.communicate()
+        if check and process.returncode != 0:
+            said = f":\n{(err or out).strip()[-2000:]}" if capture else ""
+            raise PulumiFailedError(f"`pulumi {' '.join(words[:2])}` failed{said}")
+        return subprocess.CompletedProcess(list(words), process.returncode, out or "", err or "")
+
+    def in_clone(self) -> PulumiRun:
+        """Return the same, run on the committed stack file: for a person's own `pulumi config set`."""
+        return replace(self, folder=self.workspace.root)
+
+    def ensure_stack(self, document: Document) -> None:
+        """Write the stack file; make the stack where there is none, or find the salt of one that is there."""
+        workspace = self.workspace
+        encrypted = bool(stack_file.encryption_of(document))
+        self._write(document)
+        if not self._exists():
+            words = ["stack", "init", workspace.name, "--no-select"]
+            if provider := document.get("secretsprovider"):
+                words += ["--secrets-provider", str(provider)]
+            self.pulumi(*words, capture=True)
+        elif not encrypted and (salt := recovery.salt(self.deployment())):
+            document = {"encryptionsalt": salt, **document}
+        # Pulumi has put the salt of a new stack into the file.
+        self._write(stack_file.encryption_of(stack_file.load(workspace.stack_file)) | document)
+
+    def _write(self, document: Document) -> None:
+        source = f"Pulumi.{self.workspace.environment}.yaml"
+        stack_file.write(self.workspace.stack_file, stack_file.dump(document, source=source))
+
+    def _exists(self) -> bool:
+        if self.backend.folder:
+            return recovery.checkpoint(self.backend.folder, self.workspace.name) is not None
+        stacks = json.loads(self.pulumi("stack", "ls", "--json", capture=True).stdout)
+        return any(stack["name"].rpartition("/")[2] == self.workspace.name for stack in stacks)
+
+    def deployment(self) -> dict[str, Any]:
+        """Return the stack's state, its secrets encrypted."""
+        if self.backend.folder:
+            return recovery.checkpoint(self.backend.folder, self.workspace.name) or {}
+        exported = json.loads(self.pulumi("stack", "export", capture=True).stdout)
+        return dict(exported.get("deployment") or {})
+
+    def secrets(self) -> dict[str, str]:
+        """Return the generated secrets by name (`grafana-admin`), in plain text."""
+        exported = json.loads(self.pulumi("stack", "export", "--show-secrets", capture=True).stdout)
+        return recovery.generated_secrets(exported.get("deployment") or {})
+
+    def settle(self) -> None:
+        """Put an interrupted run right, so that the next command can go on.
+
+        Waits for a process that is still at it, releases the lock of one that is gone, and after an interruption asks
+        the engine what there really is. Raises ProjectError for a lock from another host.
+        """
+        stale = self._released()
+        if not stale and not recovery.was_interrupted(self.deployment()):
+            return
+        reporter = self.workspace.reporter
+        reporter.say("An earlier run was cut off: asking the engine what there really is")
+        with reporter.task("pulumi refresh"):
+            self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", capture=True)
+        from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
+
+        environment = self.workspace.settings()
+        client = self.workspace.client()
+        try:
+            parts = [containers.part_name(part) for part in type(environment.settings).model_fields]
+            removed = containers.remove_orphans(
+                client, self.workspace.name, parts, recovery.known_ids(self.deployment()), reporter
+            )
+        finally:
+            client.close()
+        for name in removed:
+            reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
+
+    def _released(self) -> bool:
+        """Wait for live locks and release stale ones; return whether there was a stale one."""
+        if self.backend.folder is None:
+            return False
+        said = -_SAY_EVERY_SECONDS
+        while found := recovery.locks(self.backend.folder, self.workspace.name):
+            if all(lock.is_stale() for lock in found):
+                self.workspace.reporter.say("Releasing the lock of a run that is gone (`pulumi cancel`)")
+                self.pulumi("cancel", "--yes", capture=True)
+                return True
+            other = next((lock for lock in found if not lock.is_here), None)
+            if other:
+                raise ProjectError(
+                    f"The stack {self.workspace.name!r} is locked since {other.since} by process {other.process} on "
+                    f"{other.host}. Wait for it; if nobody runs there any more: samokoder pulumi -- cancel --yes"
+                )
+            if time.monotonic() - said >= _SAY_EVERY_SECONDS:
+                said = time.monotonic()
+                live = next(lock for lock in found if not lock.is_stale())
+                self.workspace.reporter.say(
+                    f"Pulumi (process {live.process}, since {live.since}) is at this stack: waiting for it. "
+                    f"Ctrl-C ends this wait; `kill -INT {live.process}` ends the other run."
+                )
+            time.sleep(0.5)
+        return False
+
+
+@contextmanager
+def _interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Wait for the process whatever happens to us, telling it of what it does not see itself."""
+
+    def terminated(_signal: int, _frame: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminated) if in_main_thread else None
+    try:
+        yield
+    except BaseException as error:
+        # A Ctrl-C has reached Pulumi too, and a second one would cut it off in the middle of an operation.
+        if not isinstance(error, KeyboardInterrupt):
+            process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _follow(process: subprocess.Popen[str], show: Callable[[str], None]) -> tuple[str, str]:
+    lines = []
+    with process:
+        for line in process.stdout or ():
+            lines.append(line)
+            show(line.rstrip("\n"))
+    return "".join(lines), ""

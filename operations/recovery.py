@@ -1,0 +1,116 @@
+"""Finds out, from Pulumi's own files, whether an earlier run was cut off."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stack.settings import PROJECT
+
+_CONTAINER = "docker:index/container:Container"
+_NETWORK = "docker:index/network:Network"
+_VOLUME = "docker:index/volume:Volume"
+_PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
+_SECRET_PREFIX = "secret-"  # noqa: S105 - first part of a resource's name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """One lock of a stack in a file backend: the process that made it and on which host."""
+
+    process: int
+    host: str
+    since: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it was made on this host, so that its process can be looked for."""
+        return self.host == socket.gethostname()
+
+    def is_stale(self, proc: Path = Path("/proc")) -> bool:
+        """Whether it was made here by a process that is gone; another program may have its number by now."""
+        if not self.is_here or not proc.is_dir():
+            return False
+        try:
+            return (proc / str(self.process) / "comm").read_text(encoding="utf-8").strip() != "pulumi"
+        except OSError:
+            return True
+
+
+def locks(backend: Path, stack: str) -> list[Lock]:
+    """Return the locks of a stack in the file backend `backend`."""
+    folder = backend / ".pulumi" / "locks" / "organization" / PROJECT / stack
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        try:
+            note = json.loads(file.read_text(encoding="utf-8"))
+            found.append(Lock(process=int(note["pid"]), host=str(note["hostname"]), since=str(note["timestamp"])))
+        except FileNotFoundError:
+            continue  # released meanwhile
+        except (ValueError, KeyError, TypeError):
+            # Pulumi was cut off while it wrote it: nobody holds what nobody finished.
+            found.append(Lock(process=0, host=socket.gethostname(), since="?"))
+    return found
+
+
+def checkpoint(backend: Path, stack: str) -> dict[str, Any] | None:
+    """Return a stack's deployment as the file backend holds it, secrets encrypted; None when there is no such stack."""
+    file = backend / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+    try:
+        latest = json.loads(file.read_text(encoding="utf-8"))["checkpoint"].get("latest")
+    except FileNotFoundError:
+        return None
+    return dict(latest or {})
+
+
+def was_interrupted(deployment: dict[str, Any]) -> bool:
+    """Tell whether operations were begun whose end was never noted."""
+    return bool(deployment.get("pending_operations"))
+
+
+def known_ids(deployment: dict[str, Any]) -> set[str]:
+    """Return the engine's ids of all containers and networks in the state."""
+    return {
+        str(resource.get("id")) for resource in _resources(deployment) if resource["type"] in {_CONTAINER, _NETWORK}
+    }
+
+
+def data_volumes(deployment: dict[str, Any]) -> list[str]:
+    """Return the names of the protected volumes in the state."""
+    return sorted(
+        str(resource["outputs"]["name"])
+        for resource in _resources(deployment)
+        if resource["type"] == _VOLUME and resource.get("protect")
+    )
+
+
+def generated_secrets(deployment: dict[str, Any]) -> dict[str, str]:
+    """Return the generated secrets by name (`grafana-admin`) from a deployment that was exported with its secrets."""
+    return {
+        name.removeprefix(_SECRET_PREFIX): json.loads(resource["outputs"]["result"]["plaintext"])
+        for resource in _resources(deployment)
+        if resource["type"] == _PASSWORD and (name := resource["urn"].rpartition("::")[2]).startswith(_SECRET_PREFIX)
+    }
+
+
+def secret_names(deployment: dict[str, Any]) -> list[str]:
+    """Return the names of the generated secrets that somebody may want to see, from any deployment."""
+    passwords = (resource for resource in _resources(deployment) if resource["type"] == _PASSWORD)
+    names = {resource["urn"].rpartition("::")[2] for resource in passwords}
+    # The salt names volumes and opens nothing.
+    return sorted(name.removeprefix(_SECRET_PREFIX) for name in names if name != f"{_SECRET_PREFIX}salt")
+
+
+def salt(deployment: dict[str, Any]) -> str | None:
+    """Return the passphrase's salt that the state itself is encrypted with."""
+    provider = deployment.get("secrets_providers") or {}
+    value = (provider.get("state") or {}).get("salt")
+    return str(value) if value else None
+
+
+def _resources(deployment: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from deployment.get("resources") or []

@@ -1,0 +1,172 @@
+"""The Pulumi command and its two resource plugins: those of the machine, else the official ones, else built here.
+
+The official archive is what Pulumi's install script downloads; it is fetched directly because then its checksum can
+be compared and no script from the network is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+import httpx
+
+from offline.progress import Reporter, Task
+from offline.pulumi_cli import ensure_pulumi as build_pulumi
+
+#: Fetched or built when the machine has none.
+PULUMI_VERSION = "3.259.0"
+#: What an installed one must have at least: same major version, and the options that are used here.
+PULUMI_MINIMUM = (3, 250)
+DOWNLOADS = "https://get.pulumi.com/releases/sdk"
+CONNECT_SECONDS = 5.0
+_PLUGINS = ("docker", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PulumiCommand:
+    """A usable Pulumi: its program, and the environment that it must run in."""
+
+    program: str
+    variables: Mapping[str, str]
+    origin: str
+    """Where it is from, for people."""
+
+
+def ensure_pulumi(
+    *, cache: Path, variables: Mapping[str, str], reporter: Reporter, downloads: str = DOWNLOADS
+) -> PulumiCommand:
+    """Return a Pulumi command whose plugins are there, getting what is missing.
+
+    variables: the environment that the command shall run in, with PATH. Raises OfflineError when it can neither be
+    downloaded nor built.
+    """
+    base = {**variables, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    if variables.get("OFFLINE") != "1":
+        program, origin = _installed(base.get("PATH", os.defpath)), "PATH"
+        if program is None and not _was_built(cache):
+            # Where it was built once, Pulumi's site could not be reached: do not wait for it at every run.
+            program, origin = _official(cache, downloads, reporter), f"{downloads}, version {PULUMI_VERSION}"
+        if program is not None and _plugins_are_there(program, base, reporter):
+            return PulumiCommand(program=str(program), variables=_with_paths(base, program.parent), origin=origin)
+        if not _was_built(cache):
+            reporter.say("Pulumi's downloads cannot be reached: building Pulumi from Go modules")
+    install = build_pulumi(cache=cache, progress=reporter)
+    # A login of the user's is kept beside the plugins by default; its folder must not change with theirs.
+    base.setdefault("PULUMI_CREDENTIALS_PATH", str(user_home(variables)))
+    return PulumiCommand(
+        program=str(install.bin_dir / "pulumi"),
+        variables=install.environment(base, venv=Path(sys.prefix)),
+        origin=f"built from Go modules, version {PULUMI_VERSION}",
+    )
+
+
+def user_home(variables: Mapping[str, str]) -> Path:
+    """Return the folder where Pulumi keeps a user's login and plugins."""
+    return Path(variables.get("PULUMI_HOME") or Path(variables.get("HOME") or Path.home()) / ".pulumi")
+
+
+def is_recent(text: str) -> bool:
+    """Tell whether `pulumi version`'s answer is one that this project works with."""
+    found = re.match(r"v?(\d+)\.(\d+)\.", text.strip())
+    if found is None:
+        return False
+    major, minor = int(found[1]), int(found[2])
+    return major == PULUMI_MINIMUM[0] and minor >= PULUMI_MINIMUM[1]
+
+
+def _installed(path: str) -> Path | None:
+    program = shutil.which("pulumi", path=path)
+    if program is None:
+        return None
+    answer = subprocess.run(
+        [program, "version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PULUMI_SKIP_UPDATE_CHECK": "true"},
+    )
+    return Path(program) if answer.returncode == 0 and is_recent(answer.stdout) else None
+
+
+def _was_built(cache: Path) -> bool:
+    return any((cache / "offline" / "pulumi-installed").glob("*/bin/pulumi"))
+
+
+def _with_paths(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Put Pulumi and this virtual environment first on PATH: the language host takes its Python from there."""
+    path = os.pathsep.join([str(folder), f"{sys.prefix}/bin", variables.get("PATH", os.defpath)])
+    return {**variables, "PATH": path}
+
+
+def _plugins_are_there(program: Path, variables: Mapping[str, str], reporter: Reporter) -> bool:
+    """Download the plugins that are missing; False when that cannot be done."""
+    folder = user_home(variables) / "plugins"
+    for name in _PLUGINS:
+        wanted = package_version(f"pulumi-{name}")
+        if (folder / f"resource-{name}-v{wanted}").is_dir():
+            continue
+        with reporter.task(f"Pulumi plugin {name} {wanted}"):
+            done = subprocess.run(
+                [str(program), "plugin", "install", "resource", name, wanted],
+                env=dict(variables),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if done.returncode != 0:
+            reporter.say(f"Pulumi plugin {name} {wanted}: {(done.stderr or done.stdout).strip()[-300:]}")
+            return False
+    return True
+
+
+def _official(cache: Path, downloads: str, reporter: Reporter) -> Path | None:
+    """Return the official command from the cache, downloading it first; None when its site cannot be reached."""
+    home = cache / "pulumi" / PULUMI_VERSION
+    program = home / "pulumi"
+    if program.exists():
+        return program
+    system = {"Linux": "linux", "Darwin": "darwin"}.get(platform.system())
+    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
+    if system is None or machine is None:
+        return None
+    archive = f"pulumi-v{PULUMI_VERSION}-{system}-{machine}.tar.gz"
+    unfinished = home.with_name(f".{home.name}.{os.getpid()}")
+    try:
+        with reporter.task(f"Pulumi {PULUMI_VERSION}") as task:
+            unfinished.mkdir(parents=True)
+            _download(f"{downloads}/{archive}", f"{downloads}/pulumi-{PULUMI_VERSION}-checksums.txt", unfinished, task)
+            subprocess.run(["tar", "-xzf", archive], cwd=unfinished, check=True, capture_output=True)
+            (unfinished / "pulumi").rename(home)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, subprocess.CalledProcessError) as error:
+        reporter.say(f"Pulumi {PULUMI_VERSION} could not be downloaded: {error or type(error).__name__}")
+        return None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return program
+
+
+def _download(url: str, checksums: str, folder: Path, task: Task) -> None:
+    """Download `url` into `folder`. Raises ValueError when it is not what the list of checksums says."""
+    name = url.rpartition("/")[2]
+    timeout = httpx.Timeout(60.0, connect=CONNECT_SECONDS)
+    with httpx.Client(timeout=timeout, follow_redirects=True) as client:
+        sums = client.get(checksums).raise_for_status().text
+        digest = hashlib.sha256()
+        with client.stream("GET", url) as answer, (folder / name).open("wb") as target:
+            for chunk in answer.raise_for_status().iter_bytes():
+                target.write(chunk)
+                digest.update(chunk)
+                task.detail = f"{target.tell() // 2**20} MiB"
+    if [digest.hexdigest(), name] not in [line.split() for line in sums.splitlines()]:
+        msg = f"{name} is not what its checksum says"
+        raise ValueError(msg)

@@ -1,0 +1,110 @@
+"""A real stack of staging on a real engine, under a name and on ports of its own: it disturbs nothing that runs."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from pydantic.alias_generators import to_camel
+
+from offline.progress import Reporter
+from operations import lifecycle
+from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect, ensure_engine, stop_engine
+from operations.project import Workspace
+from stack.settings import Environment, Published, Settings
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that is here needs a real engine."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.live)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nothing listens on. Held open together, so that they differ."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def own_ports() -> dict[str, object]:
+    """Configuration that gives every published part another port than the default."""
+    published = [
+        name
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.get_default(call_default_factory=True), Published)
+    ]
+    ports = zip(published, free_ports(len(published)), strict=True)
+    return {f"samokoder:{to_camel(name)}": {"port": port} for name, port in ports}
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """The machine's engine; where there was none, one that is started here is stopped here."""
+    reporter = Reporter()
+    try:
+        connect(DEFAULT_DOCKER_HOST).close()
+        was_there = True
+    except EngineError:
+        was_there = False
+    ensure_engine(DEFAULT_DOCKER_HOST, report=reporter.say)
+    client = docker.DockerClient(base_url=DEFAULT_DOCKER_HOST, timeout=120)
+    yield client
+    client.close()
+    if not was_there:
+        stop_engine(report=reporter.say)
+
+
+@pytest.fixture(scope="session")
+def new_workspace(
+    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Workspace]]:
+    """Makes workspaces with a name, a folder and ports of their own; what they made is gone afterwards."""
+    made: list[Workspace] = []
+
+    def make() -> Workspace:
+        workspace = Workspace(
+            environment="staging",
+            stack=f"t{secrets.token_hex(3)}",
+            home=tmp_path_factory.mktemp("workspace"),
+            isolated=True,
+            extra_config=own_ports(),
+        )
+        made.append(workspace)
+        return workspace
+
+    yield make
+    for workspace in made:
+        if workspace.stack_file.exists():
+            lifecycle.destroy_data(workspace, interactive=False)
+        shutil.rmtree(workspace.folder)
+
+
+@pytest.fixture(scope="session")
+def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
+    """One stack that is up. A test that changes it puts it back."""
+    workspace = new_workspace()
+    lifecycle.up(workspace, interactive=False)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def environment(stack: Workspace) -> Environment:
+    """The settings of the stack that is up."""
+    return stack.settings()
+
+
+def url(environment: Environment, field: str) -> str:
+    """Address of a part on the host."""
+    part = getattr(environment.settings, field)
+    assert isinstance(part, Published)
+    return f"http://127.0.0.1:{part.port}"

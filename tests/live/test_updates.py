@@ -1,0 +1,192 @@
+"""What a second `up`, a change, a removal and a killed run do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import docker
+import httpx
+import pytest
+
+from operations import containers, lifecycle
+from operations.project import PulumiFailedError, Workspace
+from tests.live.conftest import url
+
+
+def ids(engine: docker.DockerClient, stack: str) -> dict[str, str]:
+    """Id of each part's container."""
+    return {c.labels["samokoder.part"]: str(c.id) for c in containers.of_environment(engine, stack)}
+
+
+def write_project(workspace: Workspace, name: str) -> None:
+    """Write one row through the API."""
+    answer = httpx.post(f"{url(workspace.settings(), 'api')}/projects", json={"name": name}, timeout=30)
+    answer.raise_for_status()
+
+
+def projects(workspace: Workspace) -> list[str]:
+    """Names of the rows, read through the API."""
+    return [row["name"] for row in httpx.get(f"{url(workspace.settings(), 'api')}/projects", timeout=30).json()]
+
+
+def test_a_second_up_changes_nothing_also_after_a_refresh(stack: Workspace, engine: docker.DockerClient) -> None:
+    before = ids(engine, stack.name)
+    run = stack.open()
+    run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
+    run.pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", capture=True)
+    run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
+    lifecycle.up(stack, interactive=False)
+    assert ids(engine, stack.name) == before, "an `up` without a change restarted something"
+
+
+def test_a_changed_prometheus_setting_replaces_prometheus_only(stack: Workspace, engine: docker.DockerClient) -> None:
+    before = ids(engine, stack.name)
+    own = dict(stack.extra_config["samokoder:prometheus"])
+    changed = replace(
+        stack, extra_config={**stack.extra_config, "samokoder:prometheus": {**own, "scrapeInterval": "20s"}}
+    )
+    try:
+        lifecycle.up(changed, interactive=False)
+        after = ids(engine, stack.name)
+        config = httpx.get(f"{url(stack.settings(), 'prometheus')}/api/v1/status/config", timeout=30).json()
+    finally:
+        lifecycle.up(stack, interactive=False)
+    assert {part for part in before if before[part] != after[part]} == {"prometheus"}, "a change touched other parts"
+    assert "scrape_interval: 20s" in config["data"]["yaml"], "the change did not arrive"
+
+
+def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
+    stack: Workspace, engine: docker.DockerClient
+) -> None:
+    write_project(stack, "before the rotation")
+    old = stack.open().secrets()["postgres-app"]
+    volume = engine.volumes.get(f"samokoder-{stack.name}-postgres-data").attrs["CreatedAt"]
+    postgres = ids(engine, stack.name)["postgres"]
+    rotated = replace(
+        stack, extra_config={**stack.extra_config, "samokoder:rotation": {"postgresApp": 2, "redisApp": 2}}
+    )
+    try:
+        lifecycle.up(rotated, interactive=False)
+        new = rotated.open().secrets()["postgres-app"]
+        assert new != old
+        assert "before the rotation" in projects(stack), "the API does not get in with the new password"
+        for password, opens in ((old, False), (new, True)):
+            login = f"PGPASSWORD={password} psql -h postgres -U samokoder_app -d samokoder -c 'select 1'"
+            roles = containers.find(engine, stack.settings(), "postgres-roles")
+            assert (roles.exec_run(["sh", "-c", login]).exit_code == 0) is opens, f"opens: {opens}"
+        assert ids(engine, stack.name)["postgres"] == postgres, "a rotation restarted the database"
+        assert engine.volumes.get(f"samokoder-{stack.name}-postgres-data").attrs["CreatedAt"] == volume
+    finally:
+        lifecycle.up(stack, interactive=False)
+
+
+def test_a_part_that_gets_sick_fails_the_up_with_its_log_and_a_good_value_repairs_it(
+    stack: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = {"startPeriodSeconds": 1, "intervalSeconds": 2, "retries": 2, "waitTimeoutSeconds": 20}
+    sick = {"command": ["arq", "samokoder.worker.nothing.Here"], "health": quick}
+    broken = replace(stack, extra_config={**stack.extra_config, "samokoder:worker": sick})
+    try:
+        with pytest.raises(PulumiFailedError):
+            lifecycle.up(broken, interactive=False)
+        said = capsys.readouterr()
+        assert "samokoder.worker.nothing" in said.out + said.err, "the log says why"
+        assert "worker is not healthy" in said.out + said.err, "a person at 3 a.m. must be told which and why"
+        with pytest.raises(PulumiFailedError):
+            # Without "#initerror" in replace_on_changes this one would pass.
+            lifecycle.up(broken, interactive=False)
+    finally:
+        rows = lifecycle.up(stack, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+
+
+def test_down_then_up_keeps_the_data_and_the_secrets(stack: Workspace, engine: docker.DockerClient) -> None:
+    write_project(stack, "kept")
+    secrets = stack.open().secrets()
+    kept = lifecycle.down(stack, interactive=False)
+    assert not containers.of_environment(engine, stack.name), "down leaves no container"
+    assert f"samokoder-{stack.name}-postgres-data" in kept
+    lifecycle.up(stack, interactive=False)
+    assert stack.open().secrets() == secrets, "other passwords than the volume's would have locked it"
+    assert "kept" in projects(stack)
+
+
+def test_a_plain_destroy_is_refused_and_removes_no_volume(stack: Workspace, engine: docker.DockerClient) -> None:
+    with pytest.raises(PulumiFailedError, match="protect"):
+        stack.open().pulumi("destroy", "--yes", "--skip-preview", capture=True)
+    assert engine.volumes.get(f"samokoder-{stack.name}-postgres-data")
+    rows = lifecycle.up(stack, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+
+
+@pytest.mark.parametrize("seconds", [4.0, 9.0])
+def test_an_up_killed_in_the_middle_converges_at_the_next_one(
+    new_workspace: Callable[[], Workspace], engine: docker.DockerClient, tmp_path: Path, seconds: float
+) -> None:
+    workspace = new_workspace()
+    run = workspace.prepare()
+    # A process group of its own, killed whole and at once, as a machine that loses its power would.
+    process = subprocess.Popen(
+        [run.program, "up", "--yes", "--skip-preview", "--non-interactive"],
+        cwd=run.folder,
+        env=dict(run.variables),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    assert process.poll() is None, "it was over before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    rows = lifecycle.up(workspace, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    workspace.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
+    networks = [n.name for n in engine.networks.list(names=[f"samokoder-{workspace.name}-"])]
+    assert len(networks) == len(set(networks)) == 4, f"a network was left twice: {networks}"
+
+
+def test_a_volume_of_the_compose_stack_is_adopted_with_its_data(
+    new_workspace: Callable[[], Workspace], engine: docker.DockerClient
+) -> None:
+    workspace = new_workspace()
+    name = f"compose-{workspace.name}-redis"
+    volume = engine.volumes.create(name, labels={"com.docker.compose.project": "old", "com.docker.compose.volume": "r"})
+    try:
+        adopting = replace(workspace, extra_config={**workspace.extra_config, "samokoder:redis": {"adoptVolume": name}})
+        lifecycle.up(adopting, interactive=False)
+        redis = containers.find(engine, adopting.settings(), "redis")
+        assert [m["Name"] for m in redis.attrs["Mounts"] if m["Destination"] == "/data"] == [name]
+        adopting.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
+        assert engine.volumes.get(name).attrs["CreatedAt"] == volume.attrs["CreatedAt"], "it was made anew: data lost"
+    finally:
+        lifecycle.destroy_data(workspace, interactive=False)
+        for left in engine.volumes.list(filters={"name": name}):
+            left.remove()
+
+
+def test_two_environments_share_an_engine(stack: Workspace, engine: docker.DockerClient) -> None:
+    names = [c.name for c in containers.of_environment(engine, stack.name)]
+    assert names
+    assert all(str(name).startswith(f"samokoder-{stack.name}-") for name in names), "a name without its environment"
+
+
+def test_the_command_tells_a_wrong_configuration_before_anything_is_touched(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [str(Path(sys.executable).with_name("samokoder")), "up", "--env", "prod"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    said = answer.stdout + answer.stderr
+    assert answer.returncode == 1, said
+    for key in ("samokoder:telegramBotToken", "samokoder:alertmanager.telegram.chatId", "samokoder:api.image"):
+        assert key in said, "prod says all that it needs at once"
+    assert "Traceback" not in said

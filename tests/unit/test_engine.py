@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socketserver
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations import engine
+from operations.engine import (
+    EngineError,
+    PrivateEngine,
+    cache_directory,
+    ensure_engine,
+    exclusive,
+    live_process,
+    missing_cgroup_mounts,
+    run,
+    stop_engine,
+)
+
+INFO = {
+    "IndexServerAddress": "https://index.example/v1/",
+    "RegistryConfig": {"Mirrors": ["https://mirror.example/"]},
+    "MemTotal": 8 * 2**30,
+    "NCPU": 4,
+    "Architecture": "x86_64",
+    "CgroupVersion": "2",
+    "Driver": "overlay2",
+    "DockerRootDir": "/var/lib/docker",
+}
+
+
+class _Engine(BaseHTTPRequestHandler):
+    """Answers the three questions that the product asks any engine."""
+
+    def do_GET(self) -> None:  # the name is http.server's
+        answers: dict[str, Any] = {"info": INFO, "version": {"Version": "28.5.1", "ApiVersion": "1.44"}}
+        body = json.dumps(answers.get(self.path.rpartition("/")[2], {})).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "unix"  # a unix socket's peer has no address to print
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
+        """Be silent."""
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Iterator[str]:
+    path = tmp_path / "engine.sock"
+    with socketserver.ThreadingUnixStreamServer(str(path), _Engine) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"unix://{path}"
+        server.shutdown()
+
+
+def program(folder: Path, name: str, text: str) -> Path:
+    """Put an executable shell script called `name` into `folder`."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_an_engine_that_answers_is_used_as_it_is(answering: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    info = ensure_engine(answering, report=said.append, cache=tmp_path)
+    assert (info.version, info.api_version, info.cpus) == ("28.5.1", "1.44", 4)
+    assert info.memory_bytes == 8 * 2**30, "settings compare the containers' limits with it"
+    assert info.index_address == "https://index.example/v1/", "the offline path is chosen by asking this address"
+    assert info.registry_mirrors == ("https://mirror.example/",)
+    assert not info.started_by_us, "an engine that was there before must never be stopped"
+    assert said == [], "nothing was done, so nothing is said"
+
+
+def test_a_remote_host_without_an_engine_is_named_and_never_touched(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"No Docker Engine answers at tcp://127\.0\.0\.1:1: .*refused") as error:
+        ensure_engine("tcp://127.0.0.1:1", report=pytest.fail, cache=tmp_path)
+    assert "Start Docker on that host" in str(error.value), "the message must say what to do"
+
+
+def test_no_engine_is_started_behind_a_foreign_socket(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="unset DOCKER_HOST"):
+        ensure_engine(f"unix://{tmp_path}/user.sock", report=pytest.fail, cache=tmp_path)
+
+
+def test_a_user_who_may_not_ask_the_engine_is_told_of_the_group() -> None:
+    with pytest.raises(EngineError, match="group `docker`"):
+        engine._refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, private=None, reason="Permission denied")
+
+
+def test_without_root_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(EngineError, match="run this as root"):
+        engine._refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, private=None, reason="no such file")
+
+
+def test_a_socket_path_that_the_kernel_refuses_is_said_before_anything_starts(tmp_path: Path) -> None:
+    private = PrivateEngine(root=tmp_path / ("x" * 120))
+    with pytest.raises(EngineError, match="too long for the kernel"):
+        ensure_engine(report=pytest.fail, private=private, cache=tmp_path)
+
+
+UNIFIED = "25 1 0:22 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n"
+TMPFS = "25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n"
+MEMORY = "26 25 0:23 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+CPU = "27 25 0:24 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+CONTROLLERS = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t1\t1\ncpuacct\t1\t1\t1\nmemory\t2\t1\t1\npids\t0\t1\t1\nhugetlb\t0\t1\t0\n"
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "expected"),
+    [
+        (UNIFIED, []),
+        ("20 1 8:1 / / rw - ext4 /dev/vda rw\n", [("mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")]),
+        (TMPFS + MEMORY + CPU, [("mount", "-t", "cgroup", "-o", "pids", "none", "/sys/fs/cgroup/pids")]),
+    ],
+    ids=["unified", "nothing", "partly"],
+)
+def test_exactly_the_missing_control_groups_are_mounted(mountinfo: str, expected: list[tuple[str, ...]]) -> None:
+    assert missing_cgroup_mounts(mountinfo, CONTROLLERS) == expected, "a disabled controller is not asked for"
+
+
+def test_a_pid_file_is_believed_only_when_that_program_has_the_number(tmp_path: Path) -> None:
+    pid_file = tmp_path / "docker.pid"
+    assert live_process(pid_file, "dockerd") is None, "no file"
+    pid_file.write_text("not a number")
+    assert live_process(pid_file, "dockerd") is None
+    pid_file.write_text(str(os.getpid()))
+    assert live_process(pid_file, "dockerd") is None, "the number belongs to another program: the file is stale"
+    own_name = Path("/proc/self/comm").read_text().strip()
+    assert live_process(pid_file, own_name) == os.getpid()
+
+
+def test_a_zombie_does_not_count_as_a_running_engine(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "0"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, not yet reaped
+        (tmp_path / "pid").write_text(str(process.pid))
+        assert live_process(tmp_path / "pid", "sleep") is None, "its number would stop dockerd for ever"
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["that-process", "another-with-its-number"])
+def test_only_the_recorded_process_is_stopped(tmp_path: Path, *, same: bool) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        start_time = engine._start_time(process.pid) if same else "1"
+        record = {"pid": process.pid, "start_time": start_time, "docker_host": engine.DEFAULT_DOCKER_HOST}
+        (tmp_path / "engine").mkdir()
+        (tmp_path / "engine/system.json").write_text(json.dumps(record))
+        try:
+            assert stop_engine(report=lambda _line: None, cache=tmp_path) is same
+            # Reaped by stop_engine, so the exact status is gone; a live process has none at all.
+            assert (process.poll() is not None) is same, "a number that went to another process must be left alone"
+            assert not (tmp_path / "engine/system.json").exists(), "a stale record is not asked twice"
+        finally:
+            process.kill()
+
+
+def test_stopping_when_nothing_was_started_does_nothing(tmp_path: Path) -> None:
+    assert stop_engine(report=pytest.fail, cache=tmp_path) is False
+
+
+def test_a_daemon_that_ends_by_itself_is_reported_with_its_log_and_sees_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "tools"
+    program(
+        tools, "dockerd", f'env >{tmp_path}/seen; echo "$@" >{tmp_path}/words; echo "no space left on device"; exit 1'
+    )
+    for name in ("ip", "iptables", "apparmor_parser"):
+        program(tools, name, "exit 0")
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "hunter2-hunter2")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(engine, "_mount_cgroups", lambda _report: None)
+    private = PrivateEngine(root=tmp_path / "e", bridge="sktest9", pool="10.219")
+
+    with pytest.raises(EngineError, match="no space left on device"):
+        ensure_engine(report=lambda _line: None, private=private, cache=tmp_path)
+
+    assert "hunter2" not in (tmp_path / "seen").read_text(), "the daemon's environment outlives the command"
+    words = (tmp_path / "words").read_text().split()
+    assert "--iptables=false" in words, "two engines that write the Docker chains delete each other's rules"
+    assert {
+        f"--data-root={tmp_path}/e/data",
+        "--bridge=sktest9",
+        "--default-address-pool=base=10.219.0.0/16,size=24",
+    } <= {*words}, "a private engine must share nothing with the system's"
+
+
+def test_a_failed_command_shows_the_end_of_what_it_said() -> None:
+    with pytest.raises(EngineError, match=r"Trying: sh ended with status 3\.\n    the reason") as error:
+        run(["sh", "-c", "seq 100; echo the reason >&2; exit 3"], what="Trying", waiting=pytest.fail)
+    assert "\n    5\n" not in str(error.value), "the beginning of a long log hides the reason"
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(EngineError, match="no-such-program is not there"):
+        run(["no-such-program"], what="Trying", waiting=pytest.fail)
+
+
+def test_a_long_command_is_never_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PROGRESS_SECONDS", 0.02)
+    heard: list[str] = []
+
+    def waiting(_seconds: float, last: str) -> None:
+        heard.append(last)
+        if last == "half":
+            (tmp_path / "go-on").touch()  # the command waits for this, so it ends only because we were told
+
+    script = f"echo half; until [ -e {tmp_path}/go-on ]; do sleep 0.01; done; echo whole"
+    assert run(["sh", "-c", script], what="Trying", waiting=waiting) == "half\nwhole"
+    assert "half" in heard
+
+
+def test_an_interrupted_command_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "PROGRESS_SECONDS", 0.02)
+    pid_file = tmp_path / "pid"
+
+    def interrupt(_seconds: float, _last: str) -> None:
+        if pid_file.exists() and pid_file.read_text().strip():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(["sh", "-c", f"echo $$ >{pid_file}; exec sleep 1000"], what="Trying", waiting=interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), signal.SIG_DFL)
+
+
+def test_two_runs_at_once_wait_for_each_other_and_say_so(tmp_path: Path) -> None:
+    said: list[str] = []
+    order: list[str] = []
+
+    def second() -> None:
+        with exclusive(tmp_path / "lock", what="Images", report=said.append):
+            order.append("second")
+
+    with exclusive(tmp_path / "lock", what="Images", report=pytest.fail):
+        other = threading.Thread(target=second)
+        other.start()
+        while not said:
+            other.join(timeout=0.01)
+            assert other.is_alive(), "the second must wait for the first"
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+    assert "another run" in said[0], "a silent wait looks like a hang"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SAMOKODER_CACHE": "/own", "XDG_CACHE_HOME": "/xdg"}, Path("/own")),
+        ({"XDG_CACHE_HOME": "/xdg"}, Path("/xdg/samokoder")),
+        ({"XDG_CACHE_HOME": ""}, Path.home() / ".cache/samokoder"),
+    ],
+)
+def test_the_cache_lies_where_the_user_says(environment: dict[str, str], expected: Path) -> None:
+    assert cache_directory(environment) == expected

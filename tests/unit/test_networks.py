@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.recording import CASES, NETWORK, Recorded, Recording, record, record_case
+
+APPLICATION = {"edge", "app", "data", "monitoring"}
+MONITORED = {"edge", "monitoring"}
+EXPORTER = {"edge", "data", "monitoring"}
+JOINS = {
+    "postgres": {"data"},
+    "postgres-roles": {"data"},
+    "redis": {"data"},
+    "api": APPLICATION,
+    "worker": APPLICATION,
+    "frontend": {"edge", "app"},
+    "prometheus": MONITORED,
+    "alertmanager": MONITORED,
+    "grafana": MONITORED,
+    "postgres-exporter": EXPORTER,
+    "redis-exporter": EXPORTER,
+    "node-exporter": MONITORED,
+    "cadvisor": MONITORED,
+}
+INSIDE_ONLY = {"postgres", "postgres-roles", "redis", "worker"}
+
+
+def joined(recording: Recording, container: Recorded) -> set[str]:
+    names = [str(network["name"]) for network in container.inputs["networksAdvanced"]]
+    return {name.removeprefix(f"{recording.environment.prefix}-") for name in names}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_part_joins_exactly_the_networks_it_needs(case: str) -> None:
+    recording = record_case(case)
+    found = {part: joined(recording, container) for part, container in recording.containers().items()}
+    assert found == {part: JOINS[part] for part in found}, "each further network is a way for an intruder"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_only_edge_has_a_way_out(case: str) -> None:
+    recording = record_case(case)
+    internal = {network.name: network.inputs["internal"] for network in recording.of_type(NETWORK)}
+    assert internal == {
+        "network-edge": False,
+        "network-app": True,
+        "network-data": True,
+        "network-monitoring": True,
+    }, "what has no way out cannot send data away"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_has_no_business_outside_publishes_nothing(case: str) -> None:
+    for part, container in record_case(case).containers().items():
+        published = bool(container.inputs.get("ports"))
+        assert published == (part not in INSIDE_ONLY), f"{part} is {'' if published else 'not '}published"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_part_is_found_by_its_name_in_each_of_its_networks(case: str) -> None:
+    recording = record_case(case)
+    networks = {network.inputs["name"]: network.urn for network in recording.of_type(NETWORK)}
+    for part, container in recording.containers().items():
+        assert container.inputs["networkMode"] == "bridge", "unnamed, engines from 26 on show a difference for ever"
+        assert container.inputs["hostname"] == part
+        for network in container.inputs["networksAdvanced"]:
+            assert network["aliases"] == [part], f"{part} would be found under its whole name alone"
+            assert networks[network["name"]] in container.dependencies
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_network_has_nothing_that_may_change(case: str) -> None:
+    for network in record_case(case).of_type(NETWORK):
+        assert set(network.inputs) == {"name", "driver", "internal"}, (
+            "any change of a network replaces it, and with it every container on it"
+        )
+        assert not network.protect
+
+
+def test_the_host_ports_are_those_of_the_original_installation() -> None:
+    containers = record_case("frontend").containers()
+    ports = {part: c.inputs["ports"][0]["external"] for part, c in containers.items() if c.inputs.get("ports")}
+    assert ports == {
+        "api": 8000,
+        "frontend": 3001,
+        "prometheus": 9090,
+        "alertmanager": 9093,
+        "grafana": 3000,
+        "postgres-exporter": 9187,
+        "redis-exporter": 9121,
+        "node-exporter": 9100,
+        "cadvisor": 8080,
+    }, "people and their bookmarks know these"
+
+
+def test_a_port_moves_to_another_number_and_address_where_it_is_configured() -> None:
+    values = {"api": {"port": 18000, "bindAddress": "0.0.0.0", "bindReason": "behind the load balancer"}}  # noqa: S104
+    api = record("staging", values).containers()["api"]
+    assert api.inputs["ports"] == [{"internal": 8000, "external": 18000, "ip": "0.0.0.0", "protocol": "tcp"}]  # noqa: S104

@@ -1,0 +1,331 @@
+"""The Go half of the offline bring-up, with a `go` that is a few lines of shell."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import re
+import stat
+import threading
+import tomllib
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from offline import pulumi_cli, toolchain
+from offline.progress import Reporter
+from offline.pulumi_cli import ensure_pulumi
+from offline.toolchain import (
+    PROGRAMS,
+    SOURCES,
+    BuildError,
+    OfflineError,
+    Program,
+    build,
+    cache_key,
+    ensure_go,
+    failure_text,
+    go_environment,
+    is_package,
+    required_go,
+)
+
+HELLO = Program(version="1.0.0", executables={"hello": "."})
+
+#: Answers `go env GOVERSION`, and for `go build` prints a package and writes the file named after -o.
+FAKE_GO = """#!/bin/sh
+if [ "$1" = env ]; then echo go1.99.0; exit 0; fi
+echo "$@" >> "$(dirname "$0")/calls"
+echo example.org/hello
+while [ $# -gt 0 ]; do [ "$1" = -o ] && printf built > "$2"; shift; done
+"""
+
+
+@pytest.fixture
+def reporter() -> Reporter:
+    return Reporter(Console(file=StringIO(), force_terminal=False))
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    folder = tmp_path / "sources" / "hello"
+    folder.mkdir(parents=True)
+    (folder / "go.mod").write_text("module example.org/hello\n\ngo 1.25.0\n")
+    (folder / "main.go").write_text("package main\n")
+    return folder.parent
+
+
+def install_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str = FAKE_GO) -> Path:
+    """Put a `go` on PATH; the file beside it that lists its calls is returned."""
+    folder = tmp_path / "path"
+    folder.mkdir(exist_ok=True)
+    (folder / "go").write_text(script)
+    (folder / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder / "calls"
+
+
+def test_a_build_lands_in_the_cache_and_is_not_done_twice(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    calls = install_go(tmp_path, monkeypatch)
+    for _ in range(2):
+        built = build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": HELLO})
+    assert (built["hello"] / "hello").read_text() == "built", "the executable is what the compiler wrote"
+    assert len(calls.read_text().splitlines()) == 1, "a second run takes seconds because nothing is compiled again"
+
+
+def test_only_whole_builds_appear_under_their_final_name(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    install_go(tmp_path, monkeypatch, FAKE_GO + "exit 1\n")
+    with pytest.raises(BuildError):
+        build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": HELLO})
+    left = [path for path in (tmp_path / "offline" / "hello").iterdir() if not path.name.startswith(".")]
+    assert left == [], "a half-written executable must never be taken for a finished one"
+    install_go(tmp_path, monkeypatch)
+    built = build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": HELLO})
+    assert (built["hello"] / "hello").exists(), "what a failed run left must not stop the next one"
+
+
+def test_a_failing_build_is_told_with_its_name_and_the_compilers_last_lines(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    script = FAKE_GO + 'echo "main.go:3:1: syntax error: unexpected }"; exit 2\n'
+    install_go(tmp_path, monkeypatch, script)
+    with pytest.raises(BuildError) as failure:
+        build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": HELLO})
+    text = str(failure.value)
+    assert "hello" in text, "of ten builds, the reader must know which one failed"
+    assert "main.go:3:1: syntax error" in text, "the reason is in the compiler's words"
+    assert "example.org/hello" not in text, "the names of what compiled well only hide the reason"
+
+
+def test_one_failure_ends_the_builds_that_still_run(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    slow = sources / "slow"
+    slow.mkdir()
+    (slow / "go.mod").write_text("module example.org/slow\n\ngo 1.25.0\n")
+    started = tmp_path / "slow-started"
+    script = FAKE_GO + (
+        f'case "$PWD" in */slow/*) touch {started}; exec sleep 600;; esac\n'
+        f"while [ ! -e {started} ]; do sleep 0.05; done\necho 'link: out of memory'; exit 1\n"
+    )
+    install_go(tmp_path, monkeypatch, script)
+    with pytest.raises(BuildError, match=r"hello: .*\n.*out of memory"):
+        build(
+            ["slow", "hello"],
+            cache=tmp_path,
+            progress=reporter,
+            sources=sources,
+            programs={"slow": HELLO, "hello": HELLO},
+        )
+
+
+def test_the_error_text_keeps_the_last_lines_only() -> None:
+    text = failure_text("hello", ["build", "-v"], 1, [f"line {number}" for number in range(100)], last=3)
+    assert text == "hello: `go build` ended with status 1:\n    line 97\n    line 98\n    line 99"
+    assert "said nothing" in failure_text("hello", ["build"], 1, []), "an empty reason would look like a bug of ours"
+
+
+def test_two_runs_at_once_build_once(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    calls = install_go(tmp_path, monkeypatch)
+    folder = tmp_path / "offline" / "hello"
+    folder.mkdir(parents=True)
+    finished = folder / cache_key(sources / "hello", HELLO, "1.99.0") / "bin"
+    with (folder / ".lock").open("w") as other_run:
+        fcntl.flock(other_run, fcntl.LOCK_EX)
+        ours = threading.Thread(
+            target=build,
+            args=(["hello"],),
+            kwargs={
+                "cache": tmp_path,
+                "progress": reporter,
+                "sources": sources,
+                "programs": {"hello": HELLO},
+            },
+        )
+        ours.start()
+        ours.join(timeout=0.5)
+        assert ours.is_alive(), "while another run holds the lock, this one has to wait"
+        finished.mkdir(parents=True)
+    ours.join()
+    assert not calls.exists(), "the other run has built it meanwhile"
+
+
+@pytest.mark.parametrize("change", ["source", "go.sum", "settings", "go"])
+def test_whatever_goes_into_a_build_changes_its_key(sources: Path, change: str) -> None:
+    folder, program, release = sources / "hello", HELLO, "1.26.0"
+    before = cache_key(folder, program, release)
+    if change == "source":
+        (folder / "main.go").write_text("package main // changed\n")
+    elif change == "go.sum":
+        (folder / "go.sum").write_text("example.org/x v1.0.0 h1:x=\n")
+    elif change == "settings":
+        program = Program(version="1.0.0", executables={"hello": "."}, tags=("netgo",))
+    else:
+        release = "1.26.1"
+    assert cache_key(folder, program, release) != before, "an old build would be taken for the new one"
+
+
+def test_the_key_does_not_depend_on_where_the_clone_lies(sources: Path) -> None:
+    copy = sources.parent / "another-clone"
+    (sources / "hello").rename(copy)
+    moved = cache_key(copy, HELLO, "1.26.0")
+    copy.rename(sources / "hello")
+    assert cache_key(sources / "hello", HELLO, "1.26.0") == moved, "clones share one cache"
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are(tmp_path: Path, reporter: Reporter) -> None:
+    with pytest.raises(OfflineError, match=r"grafana.*prometheus"):
+        build(["grafana"], cache=tmp_path, progress=reporter)
+
+
+def test_a_host_without_go_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(toolchain, "_DEBIAN_GO", tmp_path)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(OfflineError, match=r"Go 1\.25\.0 or newer is needed.*golang-go"):
+        ensure_go(cache=tmp_path, minimum="1.25.0", progress=reporter)
+
+
+def test_an_old_go_fetches_a_newer_one_and_makes_it_runnable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    release = tmp_path / "downloaded"
+    for name in ("bin/go", "pkg/tool/linux_amd64/compile"):
+        (release / name).parent.mkdir(parents=True)
+        (release / name).write_text("")
+        (release / name).chmod(0o644)  # module archives carry no executable bits
+    answer = json.dumps({"Dir": str(release)})
+    install_go(
+        tmp_path,
+        monkeypatch,
+        f"#!/bin/sh\nif [ \"$1\" = env ]; then echo go1.19.8; exit 0; fi\necho '{answer}'\n",
+    )
+    go = ensure_go(cache=tmp_path, minimum="1.25.0", progress=reporter)
+    for path in (go, release / "pkg/tool/linux_amd64/compile"):
+        assert path.stat().st_mode & stat.S_IXUSR, f"{path.name} has to be runnable"
+    assert ensure_go(cache=tmp_path, minimum="1.25.0", progress=reporter) == go, "fetched once, used ever after"
+
+
+def test_a_go_that_cannot_fetch_a_newer_one_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    install_go(
+        tmp_path,
+        monkeypatch,
+        '#!/bin/sh\nif [ "$1" = env ]; then echo go1.19.8; exit 0; fi\necho "no such host" >&2; exit 1\n',
+    )
+    with pytest.raises(OfflineError, match="no such host"):
+        ensure_go(cache=tmp_path, minimum="1.25.0", progress=reporter)
+
+
+def test_the_users_own_go_settings_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOPROXY", "https://example.org")
+    monkeypatch.setenv("GOMODCACHE", "/elsewhere")
+    monkeypatch.delenv("GOCACHE", raising=False)
+    environment = go_environment(tmp_path)
+    assert environment["GOPROXY"] == "https://example.org", "a site's own proxy is the reason this code exists"
+    assert environment["GOMODCACHE"] == "/elsewhere", "what the user has named wins"
+    assert environment["GOCACHE"].startswith(str(tmp_path)), "all else is removed with the product's cache"
+    assert environment["CGO_ENABLED"] == "0", "the executables run in images of another C library"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("github.com/pulumi/pulumi/pkg/v3", True),
+        ("go: downloading example.org/x v1.0.0", False),
+        ("main.go:3:1: syntax error", False),
+        ("# example.org/broken", False),
+        ("", False),
+    ],
+)
+def test_progress_knows_a_package_from_a_message(line: str, *, expected: bool) -> None:
+    assert is_package(line) is expected, "a message taken for a package would be missing from the error text"
+
+
+def test_progress_on_no_terminal_says_something_now_and_then() -> None:
+    output = StringIO()
+    reporter = Reporter(Console(file=output, force_terminal=False), every=0.01)
+    with reporter.task("compiling") as task:
+        task.detail = "package 7"
+        while "package 7" not in output.getvalue():
+            threading.Event().wait(0.01)
+    assert "compiling: done in" in output.getvalue(), "the reader must see that it came to an end"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_has_its_sources_and_checksums_committed(name: str) -> None:
+    assert (SOURCES / name / "go.sum").stat().st_size > 0, "without go.sum nothing is verified"
+    assert required_go(SOURCES / name / "go.mod") <= toolchain.GO_VERSION, "the Go we fetch must be new enough"
+
+
+@pytest.mark.parametrize("name", [name for name, program in PROGRAMS.items() if not program.generate])
+def test_the_stamped_version_is_the_one_in_go_mod(name: str) -> None:
+    _, minor, patch = PROGRAMS[name].version.split(".")
+    text = (SOURCES / name / "go.mod").read_text()
+    # Prometheus 3.13.4 is the Go module v0.313.4.
+    names = rf"(v{re.escape(PROGRAMS[name].version)}|v0\.3{minor}\.{patch})\b"
+    assert re.search(names, text), "the program would claim a version that it is not"
+
+
+@pytest.mark.parametrize("plugin", pulumi_cli._PLUGINS)
+def test_a_plugin_has_the_version_that_the_python_package_asks_for(plugin: str) -> None:
+    wanted = importlib.metadata.version(f"pulumi-{plugin}")
+    program = PROGRAMS[f"pulumi-resource-{plugin}"]
+    assert program.version == wanted, "Pulumi would look for another plugin and try to download it"
+    bridge = (SOURCES / f"pulumi-resource-{plugin}" / "bridge" / "bridge.go").read_text()
+    assert f'Version = "{wanted}"' in bridge, "the plugin tells its version itself"
+
+
+def test_the_pinned_python_packages_are_those_that_the_plugins_were_made_for() -> None:
+    project = tomllib.loads((SOURCES.parents[1] / "pyproject.toml").read_text())
+    for plugin in pulumi_cli._PLUGINS:
+        pinned = f"pulumi-{plugin}=={PROGRAMS[f'pulumi-resource-{plugin}'].version}"
+        assert pinned in project["project"]["dependencies"], "a loose pin would one day ask for another plugin"
+
+
+def fake_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pulumi: str) -> None:
+    """Let `build` give a shell script as `pulumi`, and empty files as all else."""
+    built = {name: tmp_path / "built" / name for name in PROGRAMS if name.startswith("pulumi")}
+    for name, folder in built.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        for executable in (*PROGRAMS[name].executables, *PROGRAMS[name].files):
+            (folder / executable).write_text("")
+    (built["pulumi"] / "pulumi").write_text(pulumi)
+    (built["pulumi"] / "pulumi").chmod(0o755)
+    monkeypatch.setattr(pulumi_cli, "build", lambda *_args, **_options: built)
+
+
+def test_pulumi_gets_its_language_host_and_both_plugins_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "plugins"
+    fake_builds(tmp_path, monkeypatch, f'#!/bin/sh\nmkdir -p "$PULUMI_HOME"\necho "$3 $4 $5" >> {log}\n')
+    install, again = (ensure_pulumi(cache=tmp_path) for _ in range(2))
+    assert install == again, "the second call finds what the first has made"
+    plugins = [f"resource {name} {PROGRAMS[f'pulumi-resource-{name}'].version}" for name in ("docker", "random")]
+    assert log.read_text().splitlines() == plugins, "each plugin is installed once, under the version asked for"
+    names = {path.name for path in install.bin_dir.iterdir()}
+    assert names == {"pulumi", "pulumi-language-python", "pulumi-language-python-exec"}
+    assert not any(path.is_symlink() for path in install.bin_dir.iterdir()), "Pulumi warns of a language host elsewhere"
+    environment = install.environment({"PATH": "/usr/bin"}, venv=tmp_path / "venv")
+    assert environment["PATH"] == f"{install.bin_dir}:{tmp_path}/venv/bin:/usr/bin", "nothing else may come first"
+
+
+def test_a_plugin_that_does_not_install_leaves_no_half_made_pulumi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_builds(tmp_path, monkeypatch, "#!/bin/sh\necho no space left on device >&2\nexit 255\n")
+    with pytest.raises(OfflineError, match=r"resource docker .*\n.*no space left"):
+        ensure_pulumi(cache=tmp_path)
+    made = [path for path in (tmp_path / "offline" / "pulumi-installed").iterdir() if not path.name.startswith(".")]
+    assert made == [], "the next run would take it for a whole one"

@@ -1,0 +1,180 @@
+"""The `samokoder` command: usage, exit statuses, messages, and what it renders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations import containers, render
+from operations.lifecycle import LineFilter
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+
+COMMANDS = ("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(command.app, [name, "--help"])
+
+    assert result.exit_code == 0, "help is no error"
+    assert "Usage" in result.output, "a person who asks for help gets the usage"
+
+
+@pytest.mark.parametrize("arguments", [["status", "--bogus"], ["logs"], ["render"], ["nothing"]])
+def test_wrong_usage_ends_with_status_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(command.app, arguments).exit_code == 2, "a script tells wrong usage from a failure"
+
+
+def test_an_unknown_environment_ends_with_status_1_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["status", "--env", "stagin"])
+
+    assert ended.value.code == 1, "it failed"
+    said = capsys.readouterr().err
+    assert "prod, staging" in said, "the environments that there are belong to the message"
+    assert "Traceback" not in said, "a typing error is foreseeable"
+
+
+def test_the_environment_comes_from_ENV_as_make_sets_it(  # noqa: N802 - the variable's name
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENV", "nowhere")
+
+    with pytest.raises(SystemExit):
+        command.main(["status"])
+
+    assert "Pulumi.nowhere.yaml" in capsys.readouterr().err, "`make status ENV=nowhere` must mean it"
+
+
+def test_an_incomplete_production_fails_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("the engine was asked for before the settings were checked")
+
+    monkeypatch.setattr("operations.project.ensure_engine", started)
+
+    with pytest.raises(SystemExit) as ended:
+        command.main(["up", "--env", "prod"])
+
+    said = capsys.readouterr().err
+    assert ended.value.code == 1, "it failed"
+    assert said.count("allowed:") >= 2, "all that production still needs is told at once"
+    assert "samokoder:telegramBotToken" in said, "by its key"
+
+
+def test_nothing_is_destroyed_without_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.lifecycle.data_volumes", lambda _workspace: ["a-volume"])
+    monkeypatch.setattr("operations.lifecycle.destroy_data", lambda *_, **__: pytest.fail("it was destroyed"))
+
+    without = CliRunner().invoke(command.app, ["destroy-data"])
+    wrong = CliRunner().invoke(command.app, ["destroy-data", "--confirm", "prod"])
+
+    assert (without.exit_code, wrong.exit_code) == (2, 2), "data is removed only for its own name"
+    assert "a-volume" in without.output, "what would go is shown before the name is asked for"
+
+
+def test_every_file_of_every_part_is_rendered_without_a_secret(tmp_path: Path) -> None:
+    environment = Workspace(extra_config={"samokoder:unavailable": ["grafana"]}).settings(on_this_machine=False)
+
+    written = render.write(environment, tmp_path / "out")
+
+    names = {str(file.relative_to(tmp_path / "out")) for file in written}
+    assert "prometheus/prometheus.yml" in names, "each file lies under its part"
+    assert any(name.startswith("grafana/") for name in names), "what is not available here is rendered all the same"
+    assert (tmp_path / "out/redis/users.acl").read_text(encoding="utf-8").count("redis_app") >= 1, (
+        "in a secret's place stands its name"
+    )
+
+
+def test_rendering_again_removes_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
+    environment = Workspace().settings(on_this_machine=False)
+    render.write(environment, tmp_path / "out")
+    (tmp_path / "out/mine.txt").write_text("mine", encoding="utf-8")
+    marker = tmp_path / "out" / render.MARKER
+    (tmp_path / "out/gone").mkdir()
+    (tmp_path / "out/gone/old.yml").write_text("old", encoding="utf-8")
+    marker.write_text(marker.read_text(encoding="utf-8") + "gone/old.yml\n../outside.txt\n", encoding="utf-8")
+    (tmp_path / "outside.txt").write_text("outside", encoding="utf-8")
+
+    render.write(environment, tmp_path / "out")
+
+    assert not (tmp_path / "out/gone").exists(), "a file that no part has any more would be checked for ever"
+    assert (tmp_path / "out/mine.txt").exists(), "what somebody else put there stays"
+    assert (tmp_path / "outside.txt").exists(), "and nothing outside the folder is ever touched"
+
+
+def test_rendering_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
+
+    with pytest.raises(ProjectError, match="not empty"):
+        render.write(Workspace().settings(on_this_machine=False), tmp_path)
+
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"], "nothing was written beside it either"
+
+
+def test_a_part_that_cannot_be_had_is_neither_healthy_nor_failed() -> None:
+    row = containers.PartStatus(part="grafana", state=containers.NOT_AVAILABLE)
+
+    assert not row.ok, "never told as passed"
+    assert not row.counts_as_failed, "nor does it fail an environment that is otherwise whole"
+
+
+@pytest.mark.parametrize(
+    ("state", "health"), [("running", "starting"), ("running", "unhealthy"), ("exited", "healthy")]
+)
+def test_only_a_running_and_healthy_part_is_ok(state: str, health: str) -> None:
+    row = containers.PartStatus(part="api", state=state, health=health)
+
+    assert row.counts_as_failed, "`make up` must end in an error when any part is not healthy"
+
+
+def test_secrets_are_replaced_by_their_names_in_what_is_shown() -> None:
+    shown = containers.without({"short": "abc", "long": "abcdef"}, "password abcdef, then abc")
+
+    assert shown == "password <long>, then <short>", "a log line that holds a password must not reach a terminal"
+
+
+def test_pulumis_plain_output_is_cut_to_what_tells_something() -> None:
+    shown: list[str] = []
+    show = LineFilter(shown.append)
+    for line in """Updating (staging):
+@ updating....
+
+ +  pulumi:pulumi:Stack samokoder-staging creating (0s) warning: something
+ +  samokoder:app:Api api creating (0s)
+ +  docker:index:Network network-app creating (0s)
+ +  docker:index:Network network-app created (2s)
+ +  docker:index:Container api creating (0s)
+ +  docker:index:Container api creating (9s) error: 1 error occurred:
+ +  docker:index:Container api **creating failed**
+Diagnostics:
+  pulumi:pulumi:Stack (samokoder-staging):
+    Traceback (most recent call last):
+      File "exec", line 197, in <module>
+        loop.run_until_complete(coro)
+    KeyboardInterrupt
+    error: update failed
+  docker:index:Container (api):
+    error: the container never became healthy
+Resources:
+    + 1 created""".splitlines():
+        show(line)
+
+    assert [line.strip() for line in shown if line] == [
+        "Updating (staging):",
+        "+  docker:index:Network network-app created (2s)",
+        "+  docker:index:Container api creating (0s)",
+        "+  docker:index:Container api **creating failed**",
+        "Diagnostics:",
+        "pulumi:pulumi:Stack (samokoder-staging):",
+        "error: update failed",
+        "docker:index:Container (api):",
+        "error: the container never became healthy",
+        "Resources:",
+        "+ 1 created",
+    ], "no line of a traceback, and every error once"

@@ -1,0 +1,220 @@
+"""The working state of a clone: whose backend, whose passphrase, what this machine adds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations import recovery, stack_file
+from operations.project import PulumiFailedError, PulumiRun, Workspace, third_party_images
+from operations.stack_file import ProjectError
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    root = tmp_path / "a clone"
+    root.mkdir()
+    (root / "Pulumi.yaml").write_text("name: samokoder\nruntime: {name: python}\n", encoding="utf-8")
+    (root / "Pulumi.staging.yaml").write_text("config: {}\n", encoding="utf-8")
+    return root
+
+
+def _workspace(clone: Path, **arguments: Any) -> Workspace:
+    variables = {"HOME": str(clone.parent / "home"), "PATH": os.environ["PATH"]}
+    return Workspace(root=clone, variables=variables | arguments.pop("variables", {}), **arguments)
+
+
+def _passphrase(workspace: Workspace) -> dict[str, str]:
+    return workspace._passphrase(workspace.document(), workspace.backend())
+
+
+def test_the_state_is_in_the_clone_when_the_user_has_chosen_nothing(clone: Path) -> None:
+    backend = _workspace(clone).backend()
+
+    assert backend.folder == clone / ".samokoder/state", "a trial needs no account, and a space in a path is no error"
+
+
+def test_the_users_own_backend_is_respected(clone: Path) -> None:
+    (clone.parent / "home/.pulumi").mkdir(parents=True)
+    (clone.parent / "home/.pulumi/credentials.json").write_text('{"current": "s3://login"}', encoding="utf-8")
+
+    assert _workspace(clone).backend().url == "s3://login", "a team that has logged in must not get a second state"
+    assert _workspace(clone, variables={"PULUMI_BACKEND_URL": "s3://bucket"}).backend().url == "s3://bucket", (
+        "the variable is Pulumi's own and comes first"
+    )
+    assert _workspace(clone, variables={"PULUMI_ACCESS_TOKEN": "x"}).backend().url == "", (
+        "with a token Pulumi finds its service itself"
+    )
+
+
+def test_an_isolated_workspace_never_reaches_the_users_backend(clone: Path) -> None:
+    variables = {"PULUMI_BACKEND_URL": "s3://bucket", "PULUMI_CONFIG_PASSPHRASE": "x"}
+    workspace = _workspace(clone, isolated=True, variables=variables)
+
+    given = _passphrase(workspace)
+
+    assert workspace.backend().folder == clone / ".samokoder/state", "a test must not write into a team's state"
+    assert "PULUMI_CONFIG_PASSPHRASE" not in given, "nor encrypt under the team's passphrase"
+
+
+def test_a_passphrase_is_generated_once_and_only_its_owner_can_read_it(clone: Path) -> None:
+    first = Path(_passphrase(_workspace(clone))["PULUMI_CONFIG_PASSPHRASE_FILE"])
+    text = first.read_text(encoding="utf-8")
+    again = Path(_passphrase(_workspace(clone))["PULUMI_CONFIG_PASSPHRASE_FILE"])
+
+    assert stat.S_IMODE(first.stat().st_mode) == 0o600, "it opens every secret of the state"
+    assert stat.S_IMODE(first.parent.stat().st_mode) == 0o700, "nobody else has any business there"
+    assert again.read_text(encoding="utf-8") == text, "another one would not open the state any more"
+    assert len(text) >= 64, "it must not be guessable"
+
+
+def test_the_users_own_passphrase_is_respected(clone: Path) -> None:
+    given = _passphrase(_workspace(clone, variables={"PULUMI_CONFIG_PASSPHRASE_FILE": "/own"}))
+
+    assert Path(given["PULUMI_CONFIG_PASSPHRASE_FILE"]) == Path("/own"), "it is the one that their secrets are under"
+    assert not (clone / ".samokoder/passphrase").exists(), "and a second one would only confuse"
+
+
+def test_a_team_encrypted_stack_file_asks_for_the_teams_passphrase(clone: Path) -> None:
+    (clone / "Pulumi.staging.yaml").write_text("encryptionsalt: v1:team\nconfig: {}\n", encoding="utf-8")
+
+    with pytest.raises(ProjectError, match="PULUMI_CONFIG_PASSPHRASE_FILE"):
+        _passphrase(_workspace(clone))
+
+
+def test_a_lost_passphrase_is_told_and_no_other_one_is_made(clone: Path) -> None:
+    stacks = clone / ".samokoder/state/.pulumi/stacks/samokoder"
+    stacks.mkdir(parents=True)
+    (stacks / "staging.json").write_text('{"checkpoint": {}}', encoding="utf-8")
+
+    with pytest.raises(ProjectError, match="passphrase of this state is gone"):
+        _passphrase(_workspace(clone))
+
+
+def test_the_copy_keeps_its_salt_and_the_committed_file_is_never_written(clone: Path) -> None:
+    workspace = _workspace(clone, extra_config={"samokoder:api": {"port": 18000}})
+    before = (clone / "Pulumi.staging.yaml").read_bytes()
+    stack_file.write(workspace.stack_file, "encryptionsalt: v1:kept\nconfig:\n  samokoder:old: 1\n")
+
+    document = workspace.document()
+
+    assert document == {"encryptionsalt": "v1:kept", "config": {"samokoder:api": {"port": 18000}}}, (
+        "the copy is made anew from the committed file; only the salt is Pulumi's own"
+    )
+    assert (clone / "Pulumi.staging.yaml").read_bytes() == before, "`git status` stays clean"
+
+
+def test_a_stack_of_another_name_has_its_own_copy(clone: Path) -> None:
+    workspace = _workspace(clone, stack="t1")
+
+    assert workspace.stack_file == clone / ".samokoder/Pulumi.t1.yaml", "two stacks of one file must not share a salt"
+    assert workspace.settings().name == "t1", "everything on the engine is named after the stack"
+
+
+def test_only_images_that_nobody_configured_are_looked_for(clone: Path) -> None:
+    own = "mirror.example.org/redis:7@sha256:" + "0" * 64
+    (clone / "Pulumi.staging.yaml").write_text(f"config:\n  samokoder:images: {{redis: '{own}'}}\n", encoding="utf-8")
+
+    names = third_party_images(_workspace(clone).settings())
+
+    assert "redis" not in names, "the team's mirror has it"
+    assert {"postgres", "prometheus", "grafana", "python"} <= set(names), "the others come from a registry or from here"
+
+
+def _run(clone: Path, code: str) -> PulumiRun:
+    """Return a run whose "pulumi" is a Python program: how a process is treated is what is tested."""
+    program = clone / "pulumi"
+    program.write_text(f"#!{sys.executable}\n{code}\n", encoding="utf-8")
+    program.chmod(0o755)
+    workspace = _workspace(clone)
+    return PulumiRun(
+        workspace=workspace, program=str(program), variables=os.environ, backend=workspace.backend(), folder=clone
+    )
+
+
+def test_a_failed_command_says_which_and_what_it_printed(clone: Path) -> None:
+    run = _run(clone, "import sys; print('why', file=sys.stderr); sys.exit(3)")
+
+    with pytest.raises(PulumiFailedError, match=r"(?s)`pulumi stack init` failed:\nwhy"):
+        run.pulumi("stack", "init", "x", capture=True)
+    assert run.pulumi("preview", capture=True, check=False).returncode == 3, "without a check the status is the answer"
+
+
+def test_lines_are_shown_as_they_come(clone: Path) -> None:
+    shown: list[str] = []
+
+    _run(clone, "import sys; print('out'); print('err', file=sys.stderr)").pulumi("up", show=shown.append)
+
+    assert sorted(shown) == ["err", "out"], "errors belong to what a person follows"
+
+
+def test_a_termination_reaches_pulumi_which_is_waited_for(clone: Path) -> None:
+    code = """
+import pathlib, signal, sys, time
+def stop(*_):
+    pathlib.Path("noted").write_text("")
+    sys.exit(1)
+signal.signal(signal.SIGINT, stop)
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+    ready = threading.Event()
+
+    def kill() -> None:
+        ready.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+
+    with pytest.raises(SystemExit):
+        _run(clone, code).pulumi("up", show=lambda _line: ready.set())
+    killer.join()
+
+    assert (clone / "noted").exists(), "Pulumi must get to note what it has begun before we end"
+
+
+def _interrupted(run: PulumiRun, process: int) -> None:
+    backend = run.backend.folder
+    assert backend is not None
+    folder = backend / ".pulumi/locks/organization/samokoder/staging"
+    folder.mkdir(parents=True)
+    host = os.uname().nodename
+    note = {"pid": process, "hostname": host, "timestamp": "t"}
+    (folder / "1.json").write_text(json.dumps(note), encoding="utf-8")
+
+
+def test_a_stale_lock_is_released_by_pulumi_itself(clone: Path) -> None:
+    release = """
+import pathlib, sys
+assert sys.argv[1:] == ["cancel", "--yes"], sys.argv
+for lock in pathlib.Path(".samokoder/state").rglob("*.json"):
+    lock.unlink()
+"""
+    run = _run(clone, release)
+    _interrupted(run, process=os.getpid())  # alive, but no Pulumi
+
+    assert run._released(), "the lock of a killed run would stop every run after it"
+    assert run.backend.folder is not None
+    assert recovery.locks(run.backend.folder, "staging") == [], "and it is Pulumi that removes it"
+
+
+def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:
+    run = _run(clone, "")
+    _interrupted(run, process=1)
+    assert run.backend.folder is not None
+    [file] = run.backend.folder.rglob("1.json")
+    note = json.loads(file.read_text(encoding="utf-8")) | {"hostname": "elsewhere"}
+    file.write_text(json.dumps(note), encoding="utf-8")
+
+    with pytest.raises(ProjectError, match=r"process 1 on elsewhere.*cancel"):
+        run.settle()

@@ -1,0 +1,144 @@
+"""The copy of the stack file that Pulumi works with, and what can be read without Pulumi."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations import stack_file
+from stack.mistakes import InvalidSettingsError
+from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+
+SALT = "v1:salt:v1:abc:def=="
+
+
+def test_what_this_machine_adds_never_wins_over_the_committed_file() -> None:
+    committed = {"config": {"samokoder:images": {"redis": "mirror.example.org/redis:7"}}}
+
+    result = stack_file.merged(
+        committed,
+        machine={"samokoder:images": {"redis": "sha256:1", "postgres": "sha256:2"}, "samokoder:host": {"cpus": 4}},
+    )
+
+    assert result["config"] == {
+        "samokoder:images": {"redis": "mirror.example.org/redis:7", "postgres": "sha256:2"},
+        "samokoder:host": {"cpus": 4},
+    }, "the team's own image must stay, and what it says nothing about must come from the machine"
+
+
+def test_extra_configuration_wins_over_the_committed_file_key_by_key() -> None:
+    committed = {"config": {"samokoder:api": {"port": 8000, "memoryMib": 512}}}
+
+    result = stack_file.merged(committed, machine={}, extra={"samokoder:api": {"port": 18000}})
+
+    assert result["config"]["samokoder:api"] == {"port": 18000, "memoryMib": 512}, (
+        "a test changes a port and leaves the rest of the part as it is"
+    )
+
+
+def test_the_salt_of_an_earlier_run_is_kept() -> None:
+    result = stack_file.merged({"config": {}}, machine={}, encryption={"encryptionsalt": SALT})
+
+    assert result["encryptionsalt"] == SALT, "without its salt the state's secrets cannot be read any more"
+
+
+@pytest.mark.parametrize("own", [{"encryptionsalt": "v1:team"}, {"secretsprovider": "awskms://alias/x"}])
+def test_the_encryption_of_the_committed_file_wins_over_an_earlier_salt(own: dict[str, str]) -> None:
+    result = stack_file.merged({**own, "config": {}}, machine={}, encryption={"encryptionsalt": SALT})
+
+    assert stack_file.encryption_of(result) == own, "the team's encryption is the one that its secrets are under"
+
+
+def test_a_key_without_a_namespace_is_the_projects_own() -> None:
+    result = stack_file.merged({"config": {"production": True}}, machine={})
+
+    assert result["config"] == {"samokoder:production": True}, "Pulumi reads such a key as the project's"
+
+
+def test_a_merged_file_survives_being_written_and_read(tmp_path: Path) -> None:
+    document = stack_file.merged(
+        {"config": {"samokoder:production": True}}, machine={}, encryption={"encryptionsalt": SALT}
+    )
+    file = tmp_path / "private" / "Pulumi.staging.yaml"
+
+    stack_file.write(file, stack_file.dump(document, source="Pulumi.staging.yaml"))
+
+    assert stack_file.load(file) == document, "what is written must be what Pulumi reads"
+    assert file.read_text(encoding="utf-8").startswith("# Made by `samokoder`"), "nobody should edit the copy"
+
+
+def test_a_written_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "private" / "passphrase"
+
+    stack_file.write(file, "secret")
+
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600, "the passphrase opens every secret of the state"
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700, "others must not even see what is there"
+    assert [path.name for path in file.parent.iterdir()] == ["passphrase"], "nothing unfinished may stay behind"
+
+
+def test_an_unknown_environment_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    for name in ("staging", "prod"):
+        (tmp_path / f"Pulumi.{name}.yaml").write_text("config: {}\n", encoding="utf-8")
+    (tmp_path / "Pulumi.yaml").write_text("name: samokoder\n", encoding="utf-8")
+
+    with pytest.raises(stack_file.ProjectError, match=r"no environment 'stagin'.*prod, staging\."):
+        stack_file.committed(tmp_path, "stagin")
+
+
+@pytest.mark.parametrize("text", ["config: [1, 2", "- a list\n"])
+def test_a_broken_stack_file_is_a_readable_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="utf-8")
+
+    with pytest.raises(stack_file.ProjectError, match=r"Pulumi\.staging\.yaml"):
+        stack_file.committed(tmp_path, "staging")
+
+
+def test_plain_values_are_read_as_pulumi_hands_them_over() -> None:
+    environment = stack_file.read(
+        "staging", {"config": {"samokoder:production": False, "samokoder:api": {"port": 8100, "cpus": 0.5}}}
+    )
+
+    assert (environment.settings.api.port, environment.settings.api.cpus) == (8100, 0.5), (
+        "numbers and mappings of the YAML must arrive with their types"
+    )
+
+
+def test_every_mistake_is_found_without_pulumi() -> None:
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": {"samokoder:api": {"port": 0}, "samokoder:redis": {"cpu": 1}}})
+
+    assert {mistake.key for mistake in caught.value.mistakes} == {"samokoder:api.port", "samokoder:redis.cpu"}, (
+        "a person corrects the file once, not once for each mistake"
+    )
+
+
+def test_an_encrypted_secret_counts_as_there_and_its_value_as_good() -> None:
+    telegram = {"samokoder:alertmanager": {"telegram": {"chatId": -100}}}
+
+    environment = stack_file.read(
+        "staging", {"config": {**telegram, "samokoder:telegramBotToken": {"secure": "v1:unreadable"}}}
+    )
+
+    assert environment.configured_secrets == {"telegramBotToken"}, "it cannot be read here, but it is configured"
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGURED_SECRETS))
+def test_the_stand_in_of_every_secret_passes_its_own_rules(name: str) -> None:
+    given = {name: SecretInput(stack_file.stand_in(name), encrypted=True)}
+
+    assert list(check_secrets(given)) == [], "else a good encrypted secret would be called wrong before `up`"
+
+
+def test_an_encrypted_value_inside_a_setting_is_told() -> None:
+    config: dict[str, Any] = {"samokoder:alertmanager": {"telegram": {"chatId": {"secure": "v1:x"}}}}
+
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": config})
+
+    assert caught.value.mistakes[0].key == "samokoder:alertmanager.telegram.chatId", (
+        "settings are plain: what is encrypted there cannot be checked before it runs"
+    )

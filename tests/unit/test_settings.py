@@ -1,0 +1,619 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+
+from stack.app.contract import secret_settings
+from stack.images import IMAGES
+from stack.mistakes import InvalidSettingsError, Mistake
+from stack.secret_rules import CONFIGURED_SECRETS
+from stack.settings import Application, Environment, Images, Model, Part, Published, Settings, read_environment, seconds
+from tests.recording import CASES, DIGEST, case_config, case_environment, encrypted, merged, secret_value, wire_config
+
+TAGGED = "registry.example.org/samokoder/api:1.4.2"
+
+
+def mistakes(stack: str = "staging", /, **values: Any) -> tuple[Mistake, ...]:
+    """Read a configuration that must be wrong, and return what is said of it."""
+    config = wire_config(values)
+    with pytest.raises(InvalidSettingsError) as caught:
+        read_environment(stack, config, encrypted(config))
+    return caught.value.mistakes
+
+
+def the_mistake(stack: str = "staging", /, **values: Any) -> Mistake:
+    found = mistakes(stack, **values)
+    assert len(found) == 1, f"one thing is wrong, and {len(found)} are told: {[str(m) for m in found]}"
+    return found[0]
+
+
+def read(stack: str = "staging", /, **values: Any) -> Environment:
+    config = wire_config(values)
+    return read_environment(stack, config, encrypted(config))
+
+
+# A wrong value of one key.
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "given"),
+    [
+        ({"api": {"port": 0}}, "api.port", "0"),
+        ({"api": {"port": 65536}}, "api.port", "65536"),
+        ({"api": {"port": "8000"}}, "api.port", '"8000"'),
+        ({"api": {"port": 8000.5}}, "api.port", "8000.5"),
+        ({"api": {"port": True}}, "api.port", "true"),
+        ({"api": {"port": None}}, "api.port", "null"),
+        ({"api": {"bindAddress": "localhost"}}, "api.bindAddress", '"localhost"'),
+        ({"api": {"bindAddress": "127.0.0.1:8000"}}, "api.bindAddress", '"127.0.0.1:8000"'),
+        ({"api": {"memoryMib": 15}}, "api.memoryMib", "15"),
+        ({"api": {"memoryMib": "512m"}}, "api.memoryMib", '"512m"'),
+        ({"api": {"cpus": 0}}, "api.cpus", "0"),
+        ({"api": {"cpus": -1}}, "api.cpus", "-1"),
+        ({"api": {"image": "samokoder"}}, "api.image", '"samokoder"'),
+        ({"api": {"image": f"{TAGGED}@sha256:12"}}, "api.image", f'"{TAGGED}@sha256:12"'),
+        ({"api": {"healthPath": "health"}}, "api.healthPath", '"health"'),
+        ({"api": {"command": "uvicorn samokoder.main:app"}}, "api.command", '"uvicorn samokoder.main:app"'),
+        ({"api": {"health": {"intervalSeconds": 0}}}, "api.health.intervalSeconds", "0"),
+        ({"api": {"health": {"retries": 101}}}, "api.health.retries", "101"),
+        ({"worker": {"metricsPort": 0}}, "worker.metricsPort", "0"),
+        ({"frontend": {"user": "0:0"}}, "frontend.user", '"0:0"'),
+        ({"frontend": {"user": "nginx"}}, "frontend.user", '"nginx"'),
+        ({"postgres": {"database": "samo-koder"}}, "postgres.database", '"samo-koder"'),
+        ({"postgres": {"superuser": "postgres'; --"}}, "postgres.superuser", '"postgres\'; --"'),
+        ({"postgres": {"memoryMib": 128}}, "postgres.memoryMib", "128"),
+        ({"postgres": {"maxConnections": 5}}, "postgres.maxConnections", "5"),
+        ({"prometheus": {"retentionTime": "15"}}, "prometheus.retentionTime", '"15"'),
+        ({"prometheus": {"retentionTime": "15 days"}}, "prometheus.retentionTime", '"15 days"'),
+        ({"prometheus": {"retentionTime": "0d"}}, "prometheus.retentionTime", '"0d"'),
+        ({"prometheus": {"retentionTime": "15d\n"}}, "prometheus.retentionTime", '"15d\\n"'),
+        ({"prometheus": {"retentionTime": 15}}, "prometheus.retentionTime", "15"),
+        ({"prometheus": {"retentionSize": "5"}}, "prometheus.retentionSize", '"5"'),
+        ({"prometheus": {"retentionSize": "5G"}}, "prometheus.retentionSize", '"5G"'),
+        ({"prometheus": {"retentionSize": "5 GB"}}, "prometheus.retentionSize", '"5 GB"'),
+        ({"prometheus": {"scrapeInterval": "often"}}, "prometheus.scrapeInterval", '"often"'),
+        ({"alertmanager": {"telegram": {"chatId": "-100"}}}, "alertmanager.telegram.chatId", '"-100"'),
+        ({"dockerHost": "localhost:2375"}, "dockerHost", '"localhost:2375"'),
+        ({"dockerHost": "http://localhost"}, "dockerHost", '"http://localhost"'),
+        ({"unavailable": ["postgres"]}, "unavailable.0", '"postgres"'),
+        ({"production": "yes"}, "production", '"yes"'),
+        ({"production": 1}, "production", "1"),
+        ({"host": {"memoryMib": 100}}, "host.memoryMib", "100"),
+        ({"host": {"cpus": 0}}, "host.cpus", "0"),
+        ({"images": {"redis": "redis"}}, "images.redis", '"redis"'),
+        ({"rotation": {"redisApp": 0}}, "rotation.redisApp", "0"),
+        ({"rotation": {"redisApp": "2"}}, "rotation.redisApp", '"2"'),
+        (
+            {"cadvisor": {"containerdSocket": "/tmp/containerd.sock"}},
+            "cadvisor.containerdSocket",
+            '"/tmp/containerd.sock"',
+        ),
+        ({"api": 8000}, "api", "8000"),
+        ({"api": []}, "api", "[]"),
+        ({"api": None}, "api", "null"),
+        ({"api": "port: 8000"}, "api", '"port: 8000"'),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_what_is_allowed_and_an_example(
+    values: dict[str, Any], key: str, given: str
+) -> None:
+    wrong = [mistake for mistake in mistakes(**values) if mistake.given == given]
+    assert [mistake.key for mistake in wrong] == [f"samokoder:{key}"], "a person looks for the key in the YAML"
+    assert wrong[0].allowed, "what is allowed must be said"
+    if not key.endswith(".0"):
+        assert wrong[0].example.startswith(f"samokoder:{key}: "), "an example can be copied"
+    text = str(InvalidSettingsError("staging", wrong))
+    for line in (f"samokoder:{key}", f"given:   {given}", f"allowed: {wrong[0].allowed}"):
+        assert line in text
+
+
+@pytest.mark.parametrize(("required", "section"), [("chatId", "telegram"), ("smarthost", "email"), ("sender", "email")])
+def test_a_missing_value_is_told_as_nothing(required: str, section: str) -> None:
+    key = f"samokoder:alertmanager.{section}.{required}"
+    (wrong,) = [mistake for mistake in mistakes(alertmanager={section: {}}) if mistake.key == key]
+    assert wrong.given == "nothing"
+    assert wrong.example.startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize(
+    ("health", "needed"),
+    [
+        ({"waitTimeoutSeconds": 40}, 40),
+        ({"intervalSeconds": 30, "retries": 10, "startPeriodSeconds": 20}, 320),
+        ({"startPeriodSeconds": 3600}, 3630),
+    ],
+)
+def test_a_wait_that_ends_before_the_health_check_may_is_refused(health: dict[str, int], needed: int) -> None:
+    wrong = the_mistake(redis={"health": health})
+    assert wrong.key == "samokoder:redis.health"
+    assert json.loads(wrong.given) == health
+    assert f"= {needed} seconds" in wrong.allowed
+    proposed = re.search(r"write waitTimeoutSeconds: (\d+)", wrong.allowed)
+    assert proposed, "the message must say a number that works"
+    read(redis={"health": health | {"waitTimeoutSeconds": int(proposed[1])}})
+
+
+def test_a_wait_that_outlasts_the_health_check_by_a_second_is_taken() -> None:
+    read(redis={"health": {"waitTimeoutSeconds": 41}})
+
+
+@pytest.mark.parametrize("duration", ["15d", "90m", "1y", "500ms", "2w"])
+def test_prometheus_own_durations_are_taken(duration: str) -> None:
+    assert read(prometheus={"retentionTime": duration}).settings.prometheus.retention_time == duration
+
+
+@pytest.mark.parametrize(
+    ("text", "length"), [("500ms", 0.5), ("15s", 15), ("2m", 120), ("1h", 3600), ("1d", 86400), ("1w", 604800)]
+)
+def test_a_duration_has_its_length_in_seconds(text: str, length: float) -> None:
+    assert seconds(text) == length
+
+
+# Unknown keys.
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "meant"),
+    [
+        ({"prometeus": {}}, "prometeus", "prometheus"),
+        ({"productoin": True}, "productoin", "production"),
+        ({"telegramToken": "x"}, "telegramToken", "telegramBotToken"),
+        ({"api": {"prot": 8000}}, "api.prot", "port"),
+        ({"api": {"memoryMiB": 8000}}, "api.memoryMiB", "memoryMib"),
+        ({"redis": {"health": {"interval": 5}}}, "redis.health.interval", "intervalSeconds"),
+        ({"alertmanager": {"telegram": {"chatId": 1, "chat": 1}}}, "alertmanager.telegram.chat", "chatId"),
+        ({"images": {"postgress": DIGEST}}, "images.postgress", "postgres"),
+    ],
+)
+def test_an_unknown_key_is_a_mistake_with_a_suggestion(values: dict[str, Any], key: str, meant: str) -> None:
+    (wrong,) = [mistake for mistake in mistakes(**values) if mistake.key == f"samokoder:{key}"]
+    assert wrong.given == "a key that does not exist", "a misspelled key that is ignored is found in production"
+    assert meant in wrong.allowed
+    assert wrong.example == f"did you mean samokoder:…{meant}?"
+
+
+def test_a_key_that_is_like_no_other_is_told_without_a_guess() -> None:
+    wrong = the_mistake(api={"zzzz": 1})
+    assert wrong.example == ""
+    assert "port" in wrong.allowed
+
+
+def test_an_unknown_key_never_shows_its_value() -> None:
+    value = secret_value("misplaced")
+    config = wire_config({"telegramToken": value})
+    with pytest.raises(InvalidSettingsError) as caught:
+        read_environment("staging", config, frozenset(config))
+    assert value not in str(caught.value), "a misspelled secret is still a secret"
+    assert "telegramBotToken" in str(caught.value)
+
+
+def test_keys_of_other_projects_are_nobodys_business() -> None:
+    config = {"docker:host": "x", "pulumi:tags": "y"}
+    assert read_environment("staging", config).settings == Settings()
+
+
+# Rules over several keys.
+
+
+def test_two_parts_on_one_port_are_refused() -> None:
+    wrong = the_mistake(grafana={"port": 9090})
+    assert wrong.key == "samokoder:grafana.port" or wrong.key == "samokoder:prometheus.port"
+    assert wrong.given == "9090"
+    other = "prometheus" if "grafana" in wrong.key else "grafana"
+    assert f"samokoder:{other}.port" in wrong.allowed, "who has it already must be said"
+    free = int(wrong.example.rpartition(" ")[2])
+    read(**{wrong.key.split(":")[1].split(".")[0]: {"port": free}} | ({"grafana": {"port": free}}))
+
+
+def test_a_part_that_does_not_run_takes_no_port() -> None:
+    read(grafana={"port": 9090}, unavailable=["grafana"])
+    read(frontend={"port": 8000})
+    mistakes(frontend={"port": 8000, "image": f"{TAGGED}@{DIGEST}"})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::"])  # noqa: S104
+@pytest.mark.parametrize("reason", [None, "", "   "])
+def test_a_port_beyond_loopback_needs_a_reason(address: str, reason: str | None) -> None:
+    part = {"bindAddress": address} | ({} if reason is None else {"bindReason": reason})
+    wrong = the_mistake(api=part)
+    assert wrong.key == "samokoder:api.bindAddress"
+    assert wrong.given == address
+    assert "loopback" in wrong.allowed
+    assert wrong.example.startswith("samokoder:api.bindReason")
+    read(api=part | {"bindReason": "behind the load balancer"})
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.53", "::1"])
+def test_every_loopback_address_is_taken_without_a_reason(address: str) -> None:
+    assert read(api={"bindAddress": address}).settings.api.bind_address == address
+
+
+def test_more_memory_than_the_host_has_is_refused_with_the_sum() -> None:
+    environment = read()
+    total = sum(part.memory_mib for part in environment.running().values())
+    wrong = the_mistake(host={"memoryMib": total - 1})
+    assert wrong.key == "samokoder:host.memoryMib"
+    assert wrong.given == str(total - 1)
+    assert f"at least {total} MiB" in wrong.allowed
+    assert wrong.example == f"samokoder:host.memoryMib: {total}"
+    read(host={"memoryMib": total})
+
+
+def test_a_part_that_does_not_run_takes_no_memory() -> None:
+    total = sum(part.memory_mib for part in read().running().values())
+    read(host={"memoryMib": total - Settings().grafana.memory_mib}, unavailable=["grafana"])
+
+
+def test_more_cores_than_the_host_has_are_refused() -> None:
+    wrong = the_mistake(prometheus={"cpus": 2.5})
+    assert (wrong.key, wrong.given) == ("samokoder:prometheus.cpus", "2.5")
+    assert "at most 2" in wrong.allowed
+    read(prometheus={"cpus": 2.5}, host={"cpus": 3})
+
+
+def test_redis_keeps_a_fifth_of_its_memory_for_itself() -> None:
+    wrong = the_mistake(redis={"maxmemoryMib": 205})
+    assert (wrong.key, wrong.given) == ("samokoder:redis.maxmemoryMib", "205")
+    assert wrong.example == "samokoder:redis.maxmemoryMib: 204"
+    read(redis={"maxmemoryMib": 204})
+
+
+def test_a_scrape_that_may_take_longer_than_its_interval_is_refused() -> None:
+    wrong = the_mistake(prometheus={"scrapeInterval": "5s"})
+    assert (wrong.key, wrong.given) == ("samokoder:prometheus.scrapeTimeout", "10s")
+    assert wrong.example == 'samokoder:prometheus.scrapeTimeout: "5s"'
+    read(prometheus={"scrapeInterval": "10s"})
+
+
+@pytest.mark.parametrize(
+    ("alertmanager", "secret", "because"),
+    [
+        ({"telegram": {"chatId": -1}}, "telegramBotToken", "samokoder:alertmanager.telegram"),
+        (
+            {"email": {"smarthost": "a:25", "sender": "a@b", "recipient": "c@d", "username": "a"}},
+            "smtpPassword",
+            "samokoder:alertmanager.email.username",
+        ),
+    ],
+)
+def test_a_setting_without_the_secret_it_needs_is_refused(
+    alertmanager: dict[str, Any], secret: str, because: str
+) -> None:
+    wrong = the_mistake(alertmanager=alertmanager)
+    assert (wrong.key, wrong.given) == (f"samokoder:{secret}", "nothing")
+    assert because in wrong.allowed
+    assert wrong.example == f"pulumi config set --secret samokoder:{secret}"
+
+
+def test_e_mail_without_a_login_needs_no_password() -> None:
+    read(alertmanager={"email": {"smarthost": "a:25", "sender": "a@b", "recipient": "c@d"}})
+
+
+@pytest.mark.parametrize("part", ["api", "worker"])
+@pytest.mark.parametrize("setting", ["FOO", "OPENAI_API_KEY", "REDIS_HOST"])
+def test_only_a_secret_that_there_is_can_be_put_into_the_environment(part: str, setting: str) -> None:
+    wrong = the_mistake(**{part: {"secretsInEnvironment": ["SECRET_KEY", setting]}})
+    assert (wrong.key, wrong.given) == (f"samokoder:{part}.secretsInEnvironment", setting)
+    assert "APP_SECRET_KEY" in wrong.allowed
+    assert setting not in wrong.allowed
+
+
+@pytest.mark.parametrize("setting", ["SECRET_KEY", "SAMOKODER_DATABASE_URL", "REDIS_PASSWORD", "OPENAI_API_KEY"])
+def test_a_secret_setting_in_plain_text_is_refused_and_not_shown(setting: str) -> None:
+    value = secret_value("plain")
+    wrong = the_mistake(worker={"environment": {setting: value}})
+    assert wrong.key == f"samokoder:worker.environment.{setting}"
+    assert value not in str(wrong)
+    assert "secretsInEnvironment" in wrong.allowed
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_names_of_the_secret_settings_are_those_that_the_contract_makes(case: str) -> None:
+    environment = case_environment(case)
+    assert environment.secret_settings == secret_settings(environment).keys(), (
+        "a name that passes the settings and is not made ends in a traceback in place of a sentence"
+    )
+
+
+# Production.
+
+PRODUCTION = case_config("prod")[1]
+
+
+def without(path: str) -> dict[str, Any]:
+    """Return the production example without one key."""
+    values = json.loads(json.dumps(PRODUCTION))
+    *sections, last = path.split(".")
+    node = values
+    for section in sections:
+        node = node[section]
+    del node[last]
+    return dict(values)
+
+
+def test_the_production_example_is_whole() -> None:
+    assert read("prod", **PRODUCTION).settings.production
+
+
+@pytest.mark.parametrize(
+    ("missing", "key"),
+    [
+        ("alertmanager.telegram", "alertmanager.telegram.chatId"),
+        ("telegramBotToken", "telegramBotToken"),
+        ("api.image", "api.image"),
+        ("worker.image", "worker.image"),
+    ],
+)
+def test_what_production_needs_is_told_with_how_to_set_it(missing: str, key: str) -> None:
+    wrong = the_mistake("prod", **without(missing))
+    assert (wrong.key, wrong.given) == (f"samokoder:{key}", "nothing")
+    assert key.rpartition(".")[2] in wrong.example
+
+
+def test_the_committed_production_file_says_all_that_is_missing_at_once() -> None:
+    stack, _ = CASES["prod"]
+    values = {name: value for name, value in PRODUCTION.items() if name != "telegramBotToken"}
+    values = merged(values, {"api": {"image": None}, "worker": {"image": None}, "alertmanager": {"telegram": None}})
+    assert [mistake.key.removeprefix("samokoder:") for mistake in mistakes(stack, **values)] == [
+        "alertmanager.telegram.chatId",
+        "api.image",
+        "telegramBotToken",
+        "worker.image",
+    ]
+
+
+IMAGE_SETTINGS = [f"images.{to_camel(name)}" for name in Images.model_fields]
+IMAGE_SETTINGS += [
+    f"{to_camel(name)}.image"
+    for name, field in Settings.model_fields.items()
+    if "image" in getattr(field.annotation, "model_fields", {})
+]
+
+
+@pytest.mark.parametrize("setting", IMAGE_SETTINGS)
+def test_production_takes_no_image_without_its_digest(setting: str) -> None:
+    section, _, name = setting.partition(".")
+    tag = f"registry.example.org/{name.lower()}:1.2"
+    wrong = the_mistake("prod", **merged(PRODUCTION, {section: {name: tag}}))
+    assert (wrong.key, wrong.given) == (f"samokoder:{setting}", tag)
+    assert "digest" in wrong.allowed
+    assert wrong.example == f"samokoder:{setting}: {tag}@sha256:<64 hex digits>"
+    read("prod", **merged(PRODUCTION, {section: {name: f"{tag}@{DIGEST}"}}))
+    read("prod", **merged(PRODUCTION, {section: {name: DIGEST}}))
+    read("staging", **{section: {name: tag}})
+
+
+def test_every_image_setting_is_asked_for_its_digest() -> None:
+    applications = {f"{name}.image" for name in ("api", "worker", "frontend")}
+    assert set(IMAGE_SETTINGS) == applications | {f"images.{to_camel(name)}" for name in IMAGES}, (
+        "an image that nobody pins would run in production as whatever its tag is today"
+    )
+
+
+# All at once.
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_their_keys() -> None:
+    found = mistakes(
+        "Prod",
+        production=True,
+        api={"port": 0, "bindAddress": "0.0.0.0", "zzz": 1},  # noqa: S104
+        worker={"health": {"waitTimeoutSeconds": 1}},
+        prometheus={"retentionTime": "long", "retentionSize": "big"},
+        redis={"maxmemoryMib": 4000},
+        host={"memoryMib": 512},
+        telegramBotToken="changeme",  # noqa: S106
+        nonsense={},
+    )
+    keys = [mistake.key.removeprefix("samokoder:") for mistake in found]
+    assert keys == [
+        "alertmanager.telegram.chatId",
+        "api.bindAddress",
+        "api.image",
+        "api.port",
+        "api.zzz",
+        "host.memoryMib",
+        "nonsense",
+        "prometheus.retentionSize",
+        "prometheus.retentionTime",
+        "redis.maxmemoryMib",
+        "telegramBotToken",
+        "the stack's name",
+        "worker.health",
+        "worker.image",
+    ], "whoever corrects one mistake at a time starts an update for each"
+    text = str(InvalidSettingsError("Prod", found))
+    assert text.startswith("14 mistakes in the configuration of 'Prod'\n\n")
+    assert text.count("\n\n") == len(found), "one block for each"
+
+
+def test_one_mistake_is_called_one() -> None:
+    assert str(InvalidSettingsError("staging", mistakes(api={"port": 0}))).startswith("1 mistake in the configuration")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alertmanager": {"port": 9999, "email": {}}},
+        {"alertmanager": {"port": 9999, "email": {"smarthost": 1, "sender": 1, "recipient": 1, "other": 1}}},
+        {"api": {"secretsInEnvironment": ["not", "one", "right"], "port": 9999}},
+        {"api": {"environment": {"a": 1, "b": 2}, "port": 9999}},
+        {"unavailable": ["a", "b", "c"], "api": {"port": 9999}},
+    ],
+)
+def test_two_mistakes_in_one_place_do_not_hide_the_others(wrong: dict[str, Any]) -> None:
+    found = mistakes("prod", **wrong, production=True, prometheus={"port": 9999})
+    keys = {mistake.key for mistake in found}
+    assert {"samokoder:api.image", "samokoder:worker.image"} <= keys, "that this is production was forgotten"
+    assert keys & {"samokoder:prometheus.port", "samokoder:alertmanager.port", "samokoder:api.port"}, (
+        "the port of the same section was forgotten"
+    )
+
+
+def test_a_mistake_hides_no_rule_of_a_key_that_only_begins_alike() -> None:
+    keys = {m.key for m in mistakes(postgres=5, postgresExporter={"bindAddress": "0.0.0.0"})}  # noqa: S104
+    assert keys == {"samokoder:postgres", "samokoder:postgresExporter.bindAddress"}
+    keys = {m.key for m in mistakes(telegram={}, alertmanager={"telegram": {"chatId": 1}})}
+    assert keys == {"samokoder:telegram", "samokoder:telegramBotToken"}
+
+
+def test_a_rule_says_nothing_of_a_key_that_is_wrong_already() -> None:
+    (wrong,) = mistakes(api={"bindAddress": "everywhere"})
+    assert wrong.given == '"everywhere"'
+
+
+@pytest.mark.parametrize("stack", ["", "s", "Staging", "1st", "a_b", "a.b", "prod-", "x" * 33, "prod\n"])
+def test_a_stack_name_that_is_no_name_on_the_engine_is_refused(stack: str) -> None:
+    wrong = the_mistake(stack)
+    assert wrong.key == "the stack's name"
+    assert wrong.given == stack
+
+
+@pytest.mark.parametrize("stack", ["staging", "prod", "pr-123", "x" * 32])
+def test_a_stack_name_that_is_one_is_taken(stack: str) -> None:
+    assert read(stack).prefix == f"samokoder-{stack}"
+
+
+# Whatever is in the file, it is read or refused with a sentence.
+
+JUNK = [
+    "",
+    " ",
+    "null",
+    "[]",
+    "{}",
+    "NaN",
+    "1e999",
+    "-0",
+    '"x"',
+    "{",
+    "[[[[",
+    "true",
+    "\\u0000",
+    "€",
+    '{"a":{"b":[1]}}',
+    "-1",
+]
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("field", [*map(to_camel, Settings.model_fields), *CONFIGURED_SECRETS, "nonsense"])
+def test_junk_is_read_or_refused_with_a_sentence_and_never_a_traceback(field: str, junk: str) -> None:
+    key = f"samokoder:{field}"
+    try:
+        environment = read_environment("staging", {key: junk}, encrypted({key: junk}))
+    except InvalidSettingsError as error:
+        assert all(mistake.allowed for mistake in error.mistakes)
+        assert any(mistake.key.startswith(key) for mistake in error.mistakes)
+        if field in CONFIGURED_SECRETS and len(junk) > 3:
+            assert junk not in str(error)
+    else:
+        assert environment.name == "staging"
+
+
+def _numbers(model: type[Model], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Model):
+            found += _numbers(inner, (*path, to_camel(name)))
+        elif any(kind in str(inner) for kind in ("int", "float")):
+            found.append((*path, to_camel(name)))
+    return found
+
+
+@pytest.mark.parametrize("path", _numbers(Settings), ids=".".join)
+@pytest.mark.parametrize("number", [-(2**63), -1, 2**40])
+def test_a_number_out_of_range_is_refused_by_its_key(path: tuple[str, ...], number: int) -> None:
+    values: Any = number
+    for step in reversed(path):
+        values = {step: values}
+    if path == ("host", "memoryMib") and number > 0:
+        return  # a host may have any memory
+    if path[0] == "rotation" and number > 0:
+        return  # and a secret any generation
+    if path == ("host", "cpus") and number > 0:
+        return
+    keys = {mistake.key for mistake in mistakes(**values)}
+    own = f"samokoder:{'.'.join(path)}"
+    assert own in keys or "samokoder:host.memoryMib" in keys, f"{own} took {number}"
+
+
+# The models themselves.
+
+
+def _models(model: type[Model] = Settings) -> list[type[Model]]:
+    inner = [
+        kind
+        for field in model.model_fields.values()
+        for kind in (field.annotation, *getattr(field.annotation, "__args__", ()))
+        if isinstance(kind, type) and issubclass(kind, Model)
+    ]
+    return [model, *(found for kind in inner for found in _models(kind))]
+
+
+@pytest.mark.parametrize("model", sorted(set(_models()), key=lambda model: model.__name__))
+def test_every_model_is_frozen_strict_and_knows_its_keys(model: type[Model]) -> None:
+    config = model.model_config
+    assert config.get("frozen"), "settings that change after the check were never checked"
+    assert config.get("strict"), '"8000" for 8000 hides what the file really says'
+    assert config.get("extra") == "forbid", "an ignored key is a typing error that nobody finds"
+    assert config.get("hide_input_in_errors"), "pydantic's own message would print the value"
+
+
+@pytest.mark.parametrize("model", sorted(set(_models()), key=lambda model: model.__name__))
+def test_every_setting_says_what_it_is_and_has_an_example_that_it_takes(model: type[Model]) -> None:
+    for name, field in model.model_fields.items():
+        assert field.description, f"{model.__name__}.{name} is a row without words in the README"
+        assert field.examples, f"{model.__name__}.{name} has no example for the message of a mistake"
+        if model is Settings and name == "images":
+            continue
+        needed = {n: f.examples[0] for n, f in model.model_fields.items() if f.is_required() and f.examples}
+        document = {to_camel(n): value for n, value in {**needed, name: field.examples[0]}.items()}
+        try:
+            model.model_validate_json(json.dumps(document))
+        except ValidationError as error:
+            pytest.fail(f"the example of {model.__name__}.{name} is wrong itself: {error}")
+
+
+def test_settings_cannot_be_changed_after_they_were_read() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        read().settings.api.port = 1  # type: ignore[misc]
+
+
+def test_the_defaults_run_on_the_smallest_host_of_the_readme() -> None:
+    environment = read()
+    assert environment.settings == Settings()
+    assert not environment.settings.production
+    assert {name for name, part in environment.running().items() if isinstance(part, Part)} == {
+        "api",
+        "worker",
+        "postgres",
+        "postgres_roles",
+        "redis",
+        "prometheus",
+        "alertmanager",
+        "grafana",
+        "postgres_exporter",
+        "redis_exporter",
+        "node_exporter",
+        "cadvisor",
+    }
+    for part in environment.running().values():
+        assert not isinstance(part, Published) or part.bind_address == "127.0.0.1"
+        assert not isinstance(part, Application) or part.image is None
+
+
+def test_an_image_that_is_not_configured_is_the_pinned_one() -> None:
+    assert read().image("redis") == IMAGES["redis"].reference
+    assert read(images={"redis": DIGEST}).image("redis") == DIGEST
+
+
+def test_an_empty_secret_is_one_that_is_not_set() -> None:
+    environment = read(**dict.fromkeys(CONFIGURED_SECRETS, ""))
+    assert environment.configured_secrets == frozenset(), "Pulumi.yaml's defaults are empty texts"
