@@ -333,6 +333,7 @@ class _Builder:
         self._client = client
         self._api = client.api
         self._work = cache / "images"
+        self._tree = self._work / "debian-root"
         self._progress = progress
         self._apt: _Apt | None = None
         self._have = self._known()
@@ -498,9 +499,9 @@ class _Builder:
         if shutil.which("debootstrap") is None:
             install_packages(["debootstrap"], report=self._progress.say)
         apt = self._sources()
-        root = self._work / "debian-root"
+        root = self._tree
         debs = self._work / "debootstrap-debs"  # kept, so that an interrupted run need not download again
-        _remove_tree(root)
+        self._remove_half_made_tree()
         debs.mkdir(parents=True, exist_ok=True)
         # In a mount namespace of its own: what debootstrap mounts in the tree goes when it goes, even when killed.
         own: list[str | Path] = ["unshare", "--mount", "--propagation", "private"]
@@ -526,8 +527,26 @@ class _Builder:
         pack = ["tar", "--create", "--numeric-owner", "--one-file-system", f"--file={partial}"]
         _run([*pack, f"--directory={root}", "."], "Debian base: packing", self._progress)
         partial.rename(archive)
-        _remove_tree(root)
+        for old in {*self._work.glob(f"debian-{SUITE}-*.*")} - {archive, archive.with_suffix(".status")}:
+            old.unlink()
+        self._remove_half_made_tree()
         shutil.rmtree(debs, ignore_errors=True)
+
+    def _remove_half_made_tree(self) -> None:
+        """Remove the tree that debootstrap works in, and no other: the path is no parameter on purpose.
+
+        Raises OfflineError when something is mounted in it (that is not ours to delete), or when it is not the
+        plain folder in the cache that this module makes.
+        """
+        if not self._tree.exists():
+            return
+        if self._tree.is_symlink() or self._tree.resolve().parent != self._work.resolve():
+            raise OfflineError(f"{self._tree} is not the folder that was made here: remove it yourself.")
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+        for point in (Path(line.split()[4]) for line in mounts):
+            if point.is_relative_to(self._tree.resolve()):
+                raise OfflineError(f"{point} is still mounted in a half-made tree: `umount` it and try again.")
+        shutil.rmtree(self._tree)
 
     def _busybox(self) -> str:
         """Return the id of the base for single programs: a shell with wget, the certificates, two users."""
@@ -784,12 +803,3 @@ def _run(command: Sequence[str | Path], what: str, progress: Reporter, *, cwd: P
             task.detail = last
 
         return run(command, what=what, waiting=waiting, cwd=cwd)
-
-
-def _remove_tree(root: Path) -> None:
-    """Remove a root tree, unless something is still mounted in it: what is mounted there is not ours."""
-    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
-    if inside := [point for point in mounts if point.startswith(f"{root}/")]:
-        raise OfflineError(f"{inside[0]} is still mounted in a half-made tree: `umount` it and try again.")
-    if root.exists():
-        shutil.rmtree(root)

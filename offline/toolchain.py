@@ -34,6 +34,14 @@ _DEBIAN_GO = Path("/usr/lib")
 _PROMETHEUS_VERSION = "github.com/prometheus/common/version"
 
 
+#: Seconds to wait before a download that failed is tried again; Go itself does not try twice.
+_PAUSES = (5, 20, 60)
+_NETWORK_TROUBLE = re.compile(
+    r"dial tcp|connection re(set|fused)|i/o timeout|TLS handshake timeout|unexpected EOF|stream error"
+    r"|50[0234] (Internal|Bad|Service|Gateway)"
+)
+
+
 class OfflineError(Exception):
     """Something that the offline bring-up needs cannot be had; the text says what to do."""
 
@@ -291,9 +299,21 @@ class _Build:
         self._go(["mod", "edit", f"-replace={module}=./{copy.name}"], source, task)
 
     def _go(self, words: list[str], folder: Path, task: Task) -> list[str]:
-        """Run Go, show what it does, return its output's lines."""
-        if self._stopped.is_set():
-            raise _StoppedError
+        """Run Go and return its output's lines; a broken download is tried again before it ends a long bring-up."""
+        for pause in (*_PAUSES, None):
+            code, lines = self._run_go(words, folder, task)
+            if self._stopped.is_set():
+                raise _StoppedError
+            if code == 0:
+                return lines
+            if pause is None or not any(_NETWORK_TROUBLE.search(line) for line in lines):
+                break
+            task.detail = f"the network failed, trying again in {pause} s: {lines[-1][:200]}"
+            self._stopped.wait(pause)
+        raise BuildError(failure_text(self.name, words, code, lines))
+
+    def _run_go(self, words: list[str], folder: Path, task: Task) -> tuple[int, list[str]]:
+        """Run Go once, show what it does, return its exit status and its output's lines."""
         lines: list[str] = []
         compiled = 0
         with subprocess.Popen(
@@ -315,11 +335,7 @@ class _Build:
                 elif text:
                     task.detail = text[:100]
                     lines.append(text)
-        if self._stopped.is_set():
-            raise _StoppedError
-        if process.returncode != 0:
-            raise BuildError(failure_text(self.name, words, process.returncode, lines))
-        return lines
+        return process.returncode, lines
 
     @contextmanager
     def _locked(self, task: Task) -> Iterator[None]:

@@ -255,7 +255,8 @@ class Postgres(Part):
         description="The superuser's role; for a volume adopted from compose its POSTGRES_USER.",
         examples=["samokoder"],
     )
-    memory_mib: MemoryMib = Field(
+    # A plain int: of two lower bounds, pydantic keeps the one of the alias.
+    memory_mib: int = Field(
         512, ge=256, description="Memory limit in MiB; shared_buffers is a quarter of it.", examples=[1024]
     )
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])

@@ -71,6 +71,7 @@ class Recorded:
     ignore_changes: frozenset[str]
     dependencies: frozenset[str]
     import_id: str
+    provider: str
 
     @property
     def identity(self) -> str:
@@ -348,6 +349,7 @@ def _recorded(urn: str, request: Any) -> Recorded:
         ignore_changes=frozenset(request.ignoreChanges),
         dependencies=frozenset(request.dependencies),
         import_id=request.importId,
+        provider=request.provider,
     )
 
 

@@ -31,7 +31,8 @@ def make_queue(settings: Settings, *, tries: int = 0) -> ArqRedis:
         socket_connect_timeout=CONNECT_SECONDS,
         socket_timeout=ANSWER_SECONDS,
         retry=Retry(ExponentialBackoff(cap=2, base=0.1), tries),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        # OSError is a refused connection: the client turns it into its own error only after the last try.
+        retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
         # No CLIENT SETINFO: Redis 7.0 does not know it, so a user's rules cannot allow it on all of Redis 7.
         lib_name=None,
         lib_version=None,

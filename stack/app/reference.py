@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from stack.settings import Environment
+from stack.settings import PROJECT, Environment
 
 SOURCE = Path(__file__).resolve().parents[2] / "reference_app"
 
@@ -30,7 +30,7 @@ def reference_image(environment: Environment) -> BuiltImage:
     digest = hashlib.sha256(f"{base}\n{_source_digest()}".encode()).hexdigest()[:16]
     local = base if base.startswith("sha256:") else None
     return BuiltImage(
-        name=f"{environment.prefix}-reference-app:{digest}",
+        name=f"{PROJECT}-reference-app:{digest}",
         context=SOURCE,
         base=f"samokoder-reference-base:{base[7:19]}" if local else base,
         local_base=local,

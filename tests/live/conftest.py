@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import docker
 import pytest
-from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
 from operations import lifecycle
 from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect, ensure_engine, stop_engine
+from operations.ports import own_ports
 from operations.project import Workspace
-from stack.settings import Environment, Published, Settings
+from stack.settings import Environment, Published
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,26 +23,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.live)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on. Held open together, so that they differ."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def own_ports() -> dict[str, object]:
-    """Configuration that gives every published part another port than the default."""
-    published = [
-        name
-        for name, field in Settings.model_fields.items()
-        if isinstance(field.get_default(call_default_factory=True), Published)
-    ]
-    ports = zip(published, free_ports(len(published)), strict=True)
-    return {f"samokoder:{to_camel(name)}": {"port": port} for name, port in ports}
 
 
 @pytest.fixture(scope="session")

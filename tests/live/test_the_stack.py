@@ -110,17 +110,18 @@ def test_cadvisor_names_every_container_of_the_stack(environment: Environment) -
 
 
 def test_a_row_is_written_and_read_back_and_the_worker_does_its_job(environment: Environment) -> None:
-    api = httpx.Client(base_url=url(environment, "api"), timeout=30)
-    ready = api.get("/ready")
-    assert ready.status_code == httpx.codes.OK, ready.text
-    project = api.post("/projects", json={"name": "live test"}).json()
-    assert api.get(f"/projects/{project['id']}").json()["name"] == "live test"
-    job = api.post(f"/projects/{project['id']}/jobs")
-    assert job.is_success, job.text
-    path = f"/jobs/{job.json()['id']}"
-    done = until(lambda: api.get(path).json(), lambda answer: answer.get("status") in {"complete", "done", "failed"})
-    assert done["status"] in {"complete", "done"}, done
-    assert api.get(f"/projects/{project['id']}").json()["skeleton"], "the worker's work is in the database"
+    with httpx.Client(base_url=url(environment, "api"), timeout=30) as api:
+        ready = api.get("/ready")
+        assert ready.status_code == httpx.codes.OK, ready.text
+        project = api.post("/projects", json={"name": "live test"}).json()
+        path = f"/projects/{project['id']}"
+        assert api.get(path).json()["name"] == "live test"
+        job = api.post(f"{path}/jobs", json={"name": "write_skeleton"})
+        assert job.is_success, job.text
+        work = f"/jobs/{job.json()['id']}"
+        done = until(lambda: api.get(work).json(), lambda answer: answer["state"] in {"done", "failed"})
+        assert done["state"] == "done", done
+        assert api.get(path).json()["skeleton"], "the worker's work is in the database"
 
 
 def test_no_generated_secret_can_be_read_from_the_engine_the_logs_or_the_state(
@@ -139,7 +140,7 @@ def test_no_generated_secret_can_be_read_from_the_engine_the_logs_or_the_state(
             everything[f"environment of {container.name}"] = environ.decode(errors="replace")
     for volume in engine.volumes.list(filters={"name": f"samokoder-{stack.name}-"}):
         everything[f"volume {volume.name}"] = json.dumps(volume.attrs)
-    for image in engine.images.list(filters={"reference": f"samokoder-{stack.name}-*"}):
+    for image in engine.images.list(filters={"reference": "samokoder-reference-app"}):
         everything[f"history {image.tags}"] = json.dumps(image.history())
     state = [path for path in Path(stack.folder).rglob("*") if path.is_file() and path.name != "passphrase"]
     everything |= {str(path): path.read_text(errors="replace") for path in state}

@@ -73,12 +73,12 @@ class Part:
     command: list[str]
     log: Path
     environment: Mapping[str, str]
-    user: str | None = None
+    account: pwd.struct_passwd | None = None
     folder: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        account = pwd.getpwnam(self.user) if self.user else None
+        account = self.account
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -211,30 +211,31 @@ class Redis(Part):
         wait_for("Redis", lambda: self.alive() and self.cli("ping") == "PONG", self.said)
 
 
-def _server_user() -> str | None:
-    """Name the user that servers run as: PostgreSQL refuses root."""
+@pytest.fixture(scope="session")
+def server_account() -> pwd.struct_passwd | None:
+    """Find the user that servers run as: PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
         try:
-            return pwd.getpwnam(name).pw_name
+            return pwd.getpwnam(name)
         except KeyError:
             continue
     pytest.fail("no user `postgres` or `nobody` here, and PostgreSQL does not run as root")
 
 
 @pytest.fixture(scope="session")
-def server_folder() -> Iterator[Path]:
+def server_folder(server_account: pwd.struct_passwd | None) -> Iterator[Path]:
     """A folder that the servers' user owns: pytest's own is closed to everybody else."""
     folder = Path(tempfile.mkdtemp(prefix="samokoder-test-"))
-    if user := _server_user():
-        shutil.chown(folder, user)
+    if server_account:
+        os.chown(folder, server_account.pw_uid, server_account.pw_gid)
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def postgres(server_folder: Path) -> Iterator[Postgres]:
+def postgres(server_folder: Path, server_account: pwd.struct_passwd | None) -> Iterator[Postgres]:
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     initdb, server = program("initdb", *versions), program("postgres", *versions)
     data, environment = server_folder / "postgres", {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
@@ -245,14 +246,14 @@ def postgres(server_folder: Path) -> Iterator[Postgres]:
     setup = Part(
         [initdb, f"--pgdata={data}", "--username=postgres", f"--pwfile={passwords}", "--auth=scram-sha-256",
          "--encoding=UTF8", "--no-sync"],
-        server_folder / "initdb.log", environment, _server_user(), server_folder,
+        server_folder / "initdb.log", environment, server_account, server_folder,
     )  # fmt: skip
     setup.start()
     assert setup.running.wait(PATIENCE_SECONDS) == 0, setup.said()
     port = free_port()
     part = Postgres(
         [server, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(server_folder), "-F"],
-        server_folder / "postgres.log", environment, _server_user(), server_folder,
+        server_folder / "postgres.log", environment, server_account, server_folder,
     )  # fmt: skip
     part.port, part.superuser_password, part.application_password = (
         port,
@@ -271,7 +272,7 @@ def postgres(server_folder: Path) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def redis(server_folder: Path) -> Iterator[Redis]:
+def redis(server_folder: Path, server_account: pwd.struct_passwd | None) -> Iterator[Redis]:
     users = server_folder / "users.acl"
     port, password, administrator = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     users.write_text(
@@ -282,7 +283,7 @@ def redis(server_folder: Path) -> Iterator[Redis]:
         [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(server_folder),
          "--appendonly", "yes", "--save", "", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction",
          "--aclfile", str(users)],
-        server_folder / "redis.log", {"PATH": os.defpath}, _server_user(), server_folder,
+        server_folder / "redis.log", {"PATH": os.defpath}, server_account, server_folder,
     )  # fmt: skip
     part.port, part.application_password, part.administrator_password = port, password, administrator
     part.start()

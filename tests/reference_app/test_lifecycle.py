@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -239,6 +240,7 @@ def test_the_worker_outlives_a_short_absence_of_the_database_and_of_redis(setup:
     api.wait_until("/ready")
     worker.wait_until("/ready")
     setup.redis.stop()
+    time.sleep(3)  # several polls of arq, which meet a refused connection
     setup.redis.start()
     _finish_a_job(api, waiting)
     project = api.post("/projects", json={"name": "x"}).json()["id"]

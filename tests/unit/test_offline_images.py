@@ -18,7 +18,6 @@ from offline import images, toolchain
 from offline.images import (
     NAMES,
     RECIPES,
-    OfflineError,
     Recipe,
     debian_mirrors,
     ensure_images,
@@ -26,6 +25,7 @@ from offline.images import (
     requirements_for,
 )
 from offline.progress import Reporter
+from offline.toolchain import OfflineError
 from operations.engine import EngineInfo
 
 ENTRYPOINTS = Path(images.__file__).parent / "rootfs"
@@ -130,10 +130,14 @@ def test_the_newest_official_grafana_of_the_engine_is_used() -> None:
     assert images._official_grafana(engine) == "sha256:new", "the renderer and look-alikes are no Grafana"
 
 
-def test_without_grafana_the_reason_says_how_to_bring_it() -> None:
+def test_without_grafana_the_reason_says_how_to_bring_it(tmp_path: Path) -> None:
     assert images._official_grafana(fake_engine()) is None
     result = images._ensure(
-        ["grafana"], client=fake_engine(), cache=Path("/nowhere"), progress=Reporter(), ready=pytest.fail
+        ["grafana"],
+        client=fake_engine(),
+        cache=tmp_path,
+        progress=Reporter(),
+        ready=lambda _name, _image: pytest.fail("it is not there"),
     )
     assert result.ids == {}
     assert "docker load" in result.unavailable["grafana"], "not available must never look like passed"
@@ -289,6 +293,34 @@ def test_an_image_is_made_again_exactly_when_its_ingredients_change(
     assert key(RECIPES["python"], {}) != one, "the wheels must be those of the lock file"
 
 
+@pytest.fixture
+def half_made(tmp_path: Path) -> tuple[images._Builder, Path]:
+    builder = images._Builder(client=fake_engine(), cache=tmp_path / "cache", progress=Reporter())
+    tree = tmp_path / "cache/images/debian-root"
+    tree.mkdir(parents=True)
+    (tree / "file").touch()
+    return builder, tree
+
+
+def test_the_rest_of_an_interrupted_debootstrap_is_removed(half_made: tuple[images._Builder, Path]) -> None:
+    builder, tree = half_made
+    builder._remove_half_made_tree()
+    assert not tree.exists()
+    builder._remove_half_made_tree()  # none is there the first time
+
+
+def test_a_half_made_tree_that_leads_elsewhere_is_left_alone(
+    half_made: tuple[images._Builder, Path], tmp_path: Path
+) -> None:
+    builder, tree = half_made
+    elsewhere = tmp_path / "elsewhere"
+    tree.rename(elsewhere)
+    tree.symlink_to(elsewhere)
+    with pytest.raises(OfflineError, match="is not the folder that was made here"):
+        builder._remove_half_made_tree()
+    assert (elsewhere / "file").exists(), "nothing outside the cache may ever be deleted"
+
+
 @pytest.mark.parametrize(
     "script", sorted(ENTRYPOINTS.rglob("*.sh")), ids=lambda path: f"{path.parent.name}/{path.name}"
 )
@@ -296,6 +328,9 @@ def test_a_script_of_the_images_is_valid_shell(script: Path) -> None:
     shell = "bash" if script.read_text().startswith("#!/bin/bash") else "sh"
     done = subprocess.run([shell, "-n", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+PASSWORD = {"POSTGRES_PASSWORD": "pw"}
 
 
 class Postgres:
@@ -346,14 +381,14 @@ def test_a_new_database_without_a_password_is_refused(postgres: Postgres) -> Non
 
 
 def test_a_password_given_twice_is_refused(postgres: Postgres, tmp_path: Path) -> None:
-    done = postgres.start(POSTGRES_PASSWORD="one", POSTGRES_PASSWORD_FILE=str(tmp_path / "two"))
+    done = postgres.start(**PASSWORD, POSTGRES_PASSWORD_FILE=str(tmp_path / "two"))
     assert done.returncode != 0
     assert "both POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE" in done.stderr
 
 
 def test_a_volume_with_other_peoples_files_is_refused(postgres: Postgres) -> None:
     (postgres.data / "holiday.jpg").touch()
-    done = postgres.start(POSTGRES_PASSWORD="pw")
+    done = postgres.start(**PASSWORD)
     assert done.returncode == 1
     assert "holds holiday.jpg but no PG_VERSION" in done.stderr
 
@@ -361,7 +396,7 @@ def test_a_volume_with_other_peoples_files_is_refused(postgres: Postgres) -> Non
 def test_an_interrupted_initialisation_begins_again_from_nothing(postgres: Postgres) -> None:
     (postgres.staging / "base").mkdir(parents=True)
     (postgres.staging / "PG_VERSION").write_text("15\n")  # initdb was through, the init scripts were not
-    done = postgres.start(POSTGRES_PASSWORD="pw")
+    done = postgres.start(**PASSWORD)
     assert "serving" not in done.stdout, "half a database must not be served"
     assert postgres.found.read_text() == "", "initdb must find an empty folder, not the rest of the last try"
 

@@ -126,6 +126,29 @@ def test_one_failure_ends_the_builds_that_still_run(
         )
 
 
+def test_a_download_that_breaks_is_tried_again(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    monkeypatch.setattr(toolchain, "_PAUSES", (0, 0))
+    calls = install_go(
+        tmp_path,
+        monkeypatch,
+        FAKE_GO + '[ $(wc -l < "${0%/*}/calls") -ge 3 ] || { echo "dial tcp: connection refused"; exit 1; }\n',
+    )
+    built = build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": HELLO})
+    assert (built["hello"] / "hello").exists(), "a moment without network must not end a long bring-up"
+    assert len(calls.read_text().splitlines()) == 3
+
+
+def test_a_compiler_error_is_not_tried_again(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    calls = install_go(tmp_path, monkeypatch, FAKE_GO + "echo 'main.go:3:1: syntax error'; exit 1\n")
+    with pytest.raises(BuildError):
+        build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": HELLO})
+    assert len(calls.read_text().splitlines()) == 1, "it would only fail again, minutes later"
+
+
 def test_the_error_text_keeps_the_last_lines_only() -> None:
     text = failure_text("hello", ["build", "-v"], 1, [f"line {number}" for number in range(100)], last=3)
     assert text == "hello: `go build` ended with status 1:\n    line 97\n    line 98\n    line 99"

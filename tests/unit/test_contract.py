@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from base64 import b64decode, b64encode
+from urllib.parse import urlsplit
+
+import pytest
+
+from stack.app import contract, postgres, postgres_roles, redis
+from stack.config_files import Template
+from stack.images import parse_reference
+from stack.monitoring import postgres_exporter, redis_exporter
+from stack.platform import specs
+from stack.service import ServiceSpec
+from tests.recording import (
+    CASES,
+    DATABASE_PASSWORD,
+    DATABASE_URL,
+    REDIS_PASSWORD,
+    REDIS_URL,
+    Recording,
+    case_environment,
+    record_case,
+    secret_value,
+)
+
+API_CASES = ["staging", "prod", "managed"]
+
+
+def files_of(recording: Recording, part: str) -> dict[str, str]:
+    return {u["file"].removeprefix("/files/"): u["content"] for u in recording.carriers()[part].inputs["uploads"]}
+
+
+def variables_of(recording: Recording, part: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in recording.containers()[part].inputs["envs"])
+
+
+def settings_of(recording: Recording, part: str) -> dict[str, str]:
+    """All that the image is told: its variables, and what the files hold that variables point to."""
+    variables = variables_of(recording, part)
+    from_files = {name.upper(): text for name, text in files_of(recording, part).items()}
+    pointed = {name.removesuffix("_FILE") for name in variables if name.endswith("_FILE")}
+    assert pointed == from_files.keys(), "a file that no variable points to, or a variable to no file"
+    for name in pointed:
+        assert variables[f"{name}_FILE"] == f"/run/secrets/{name.lower()}"
+    return {name: value for name, value in variables.items() if not name.endswith("_FILE")} | from_files
+
+
+@pytest.mark.parametrize("part", ["api", "worker"])
+@pytest.mark.parametrize("case", API_CASES)
+def test_the_application_is_told_all_of_the_originals_contract(case: str, part: str) -> None:
+    settings = settings_of(record_case(case), part)
+    assert settings.keys() >= {
+        "ENVIRONMENT",
+        "SECRET_KEY",
+        "APP_SECRET_KEY",
+        "SAMOKODER_DATABASE_URL",
+        "REDIS_HOST",
+        "REDIS_PORT",
+        "REDIS_PASSWORD",
+    }
+    assert all(settings.values()), "an empty setting is one that the image takes its own default for"
+    mounts = {mount["containerPath"] for mount in record_case(case).containers()[part].inputs["volumes"]}
+    assert "/run/secrets" in mounts
+
+
+def test_a_local_database_and_redis_are_reached_by_the_parts_names() -> None:
+    recording = record_case("staging")
+    settings = settings_of(recording, "api")
+    password = recording.secrets["secret-postgres-app"]
+    assert (
+        settings["SAMOKODER_DATABASE_URL"] == f"postgresql+asyncpg://samokoder_app:{password}@postgres:5432/samokoder"
+    )
+    assert settings["ENVIRONMENT"] == "staging"
+    redis_settings = {name: value for name, value in settings.items() if name.startswith("REDIS_")}
+    assert redis_settings == {
+        "REDIS_HOST": "redis",
+        "REDIS_PORT": "6379",
+        "REDIS_USERNAME": "samokoder_app",
+        "REDIS_PASSWORD": recording.secrets["secret-redis-app"],
+    }
+
+
+def test_production_is_called_so() -> None:
+    assert settings_of(record_case("prod"), "api")["ENVIRONMENT"] == "production"
+
+
+def test_managed_servers_are_reached_with_the_decoded_password() -> None:
+    recording = record_case("managed")
+    settings = settings_of(recording, "worker")
+    assert settings["SAMOKODER_DATABASE_URL"] == asyncpg(DATABASE_URL)
+    redis_settings = {name: value for name, value in settings.items() if name.startswith("REDIS_")}
+    assert redis_settings == {
+        "REDIS_HOST": "cache.example.org",
+        "REDIS_PORT": "6380",
+        "REDIS_USERNAME": "default",
+        "REDIS_PASSWORD": REDIS_PASSWORD,
+    }, "a password with %40 in place of @ is another password"
+
+
+def asyncpg(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+asyncpg://").replace("sslmode=", "ssl=")
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
+        ("postgresql://u:p@h:6432/d", "postgresql+asyncpg://u:p@h:6432/d"),
+        ("postgresql://u%40t:p%2Fw%3A@h/d?sslmode=require", "postgresql+asyncpg://u%40t:p%2Fw%3A@h/d?ssl=require"),
+        ("postgres://u:p@h/d?a=1&sslmode=disable&b=2", "postgresql+asyncpg://u:p@h/d?a=1&ssl=disable&b=2"),
+        ("postgres://u:p@h/d?nosslmode=1", "postgresql+asyncpg://u:p@h/d?nosslmode=1"),
+    ],
+)
+def test_a_database_url_becomes_sqlalchemys_for_asyncpg(given: str, made: str) -> None:
+    assert contract.asyncpg_url(given) == made, "asyncpg refuses libpq's sslmode as an unknown argument"
+
+
+def test_the_exporters_ask_managed_servers_with_the_decoded_password() -> None:
+    recording = record_case("managed")
+    assert files_of(recording, "postgres-exporter") == {
+        "uri": "db.example.org:6432/samokoder?sslmode=require",
+        "user": "app@team",
+        "password": DATABASE_PASSWORD,
+    }
+    address = "rediss://cache.example.org:6380"
+    assert json.loads(files_of(recording, "redis-exporter")["passwords.json"]) == {address: REDIS_PASSWORD}
+    variables = variables_of(recording, "redis-exporter")
+    assert (variables["REDIS_ADDR"], variables["REDIS_USER"]) == (address, "default")
+
+
+@pytest.mark.parametrize(
+    ("url", "uri"),
+    [
+        ("postgres://u:p@h/d", "h:5432/d?sslmode=require"),
+        ("postgres://u:p@h:6432/d?sslmode=verify-full", "h:6432/d?sslmode=verify-full"),
+    ],
+)
+def test_the_exporter_of_a_managed_database_encrypts_unless_told_otherwise(url: str, uri: str) -> None:
+    assert postgres_exporter.managed_uri(url) == uri
+
+
+def test_a_managed_redis_without_a_port_is_asked_at_its_usual_one() -> None:
+    assert redis_exporter.managed_address("redis://:p@h/0") == "redis://h:6379"
+    assert json.loads(redis_exporter.managed_passwords("redis://:p%22%5C@h")) == {"redis://h:6379": 'p"\\'}
+
+
+def test_the_local_exporters_password_file_is_by_the_address_they_ask() -> None:
+    recording = record_case("staging")
+    passwords = json.loads(files_of(recording, "redis-exporter")["passwords.json"])
+    assert passwords == {
+        variables_of(recording, "redis-exporter")["REDIS_ADDR"]: recording.secrets["secret-redis-exporter"]
+    }
+    assert files_of(recording, "postgres-exporter") == {
+        "uri": "postgres:5432/samokoder?sslmode=disable",
+        "user": "samokoder_monitoring",
+        "password": recording.secrets["secret-postgres-exporter"],
+    }
+
+
+def test_a_managed_server_has_no_container_volume_or_role_of_ours() -> None:
+    recording = record_case("managed")
+    assert not recording.containers().keys() & {"postgres", "postgres-roles", "redis"}
+    assert {"postgres-exporter", "redis-exporter"} <= recording.containers().keys(), "it is watched all the same"
+
+
+# PostgreSQL's password verifiers.
+
+
+# The exchange of RFC 7677, section 3: user "user", password "pencil".
+RFC_SALT = "W22ZaJ0SNY7soEsUEjb6gQ=="
+RFC_NONCE = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+RFC_EXCHANGE = f"n=user,r=rOprNGfwEbeRWgbNEkqO,r={RFC_NONCE},s={RFC_SALT},i=4096,c=biws,r={RFC_NONCE}"
+RFC_PROOF = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+RFC_SERVER_SIGNATURE = "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+
+
+def client(password: str, salt: str, exchange: str) -> tuple[str, str]:
+    """A client's side of RFC 5802: the proof that it sends, and the signature that it expects of the server."""
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), b64decode(salt), 4096)
+    key = hmac.digest(salted, b"Client Key", "sha256")
+    signature = hmac.digest(hashlib.sha256(key).digest(), exchange.encode(), "sha256")
+    proof = bytes(ours ^ theirs for ours, theirs in zip(key, signature, strict=True))
+    expected = hmac.digest(hmac.digest(salted, b"Server Key", "sha256"), exchange.encode(), "sha256")
+    return b64encode(proof).decode(), b64encode(expected).decode()
+
+
+def server(verifier: str, proof: str, exchange: str) -> str | None:
+    """A server's side with nothing but the verifier: its signature, or None where the proof is wrong."""
+    stored, key = (b64decode(text) for text in verifier.rpartition("$")[2].split(":"))
+    signature = hmac.digest(stored, exchange.encode(), "sha256")
+    client_key = bytes(ours ^ theirs for ours, theirs in zip(b64decode(proof), signature, strict=True))
+    if hashlib.sha256(client_key).digest() != stored:
+        return None
+    return b64encode(hmac.digest(key, exchange.encode(), "sha256")).decode()
+
+
+def test_this_files_client_is_that_of_rfc_7677() -> None:
+    assert client("pencil", RFC_SALT, RFC_EXCHANGE) == (RFC_PROOF, RFC_SERVER_SIGNATURE)
+
+
+@pytest.mark.parametrize("password", ["pencil", secret_value("password"), "p@ss:w/rd"])
+def test_the_right_password_opens_a_verifier_and_no_other_does(password: str) -> None:
+    verifier = postgres_roles.scram_verifier(password, "salt")
+    salt = verifier.split("$")[1].partition(":")[2]
+    proof, expected = client(password, salt, RFC_EXCHANGE)
+    assert server(verifier, proof, RFC_EXCHANGE) == expected, "PostgreSQL would refuse the right password"
+    wrong, _ = client(password + "x", salt, RFC_EXCHANGE)
+    assert server(verifier, wrong, RFC_EXCHANGE) is None
+
+
+def test_a_verifier_has_postgresqls_form_and_not_the_password() -> None:
+    password = secret_value("password")
+    verifier = postgres_roles.scram_verifier(password, "salt")
+    assert re.fullmatch(r"SCRAM-SHA-256\$4096:[A-Za-z0-9+/]{22}==\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=", verifier)
+    assert password not in verifier
+    assert verifier == postgres_roles.scram_verifier(password, "salt"), "each `up` would apply the roles anew"
+    assert verifier != postgres_roles.scram_verifier(password, "pepper")
+    assert verifier.split("$")[1] != postgres_roles.scram_verifier(password + "x", "salt").split("$")[1], (
+        "one salt for two"
+    )
+
+
+# Redis' users.
+
+
+def test_redis_users_are_known_by_a_hash_and_can_do_no_more_than_they_need() -> None:
+    users = {}
+    for line in redis.users_acl("app-password", "exporter-password").splitlines():
+        keyword, name, *rules = line.split()
+        assert keyword == "user"
+        users[name] = rules
+    assert users.keys() == {"default", redis.APP_USER, redis.EXPORTER_USER}
+    assert users["default"] == ["on", "nopass", "resetkeys", "resetchannels", "-@all", "+ping"], "the health check's"
+    for user, password in ((redis.APP_USER, "app-password"), (redis.EXPORTER_USER, "exporter-password")):
+        assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in users[user]
+        assert password not in " ".join(users[user])
+        assert "nopass" not in users[user]
+    app = users[redis.APP_USER]
+    assert app.index("+@all") < app.index("-@admin") < app.index("-@dangerous"), "the last rule wins"
+    exporter = users[redis.EXPORTER_USER]
+    assert "-@all" in exporter
+    assert not any(rule.startswith("~") for rule in exporter), "the exporter needs no key of anybody"
+
+
+# Health checks and images.
+
+
+def described(case: str) -> dict[str, ServiceSpec]:
+    return {spec.part: spec for spec in specs(case_environment(case))}
+
+
+def test_the_reference_application_is_asked_whether_it_is_ready_and_a_teams_image_whether_it_lives() -> None:
+    paths = {case: described(case)["api"].publish for case in ("staging", "prod")}
+    assert {case: publish.path for case, publish in paths.items() if publish} == {
+        "staging": "/ready",
+        "prod": "/health",
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_part_that_is_scraped_says_where_and_the_others_say_why_not(case: str) -> None:
+    for spec in described(case).values():
+        reason = getattr(spec.scrape, "reason", None)
+        if reason is None:
+            assert spec.scrape.port > 0  # type: ignore[union-attr]
+        else:
+            assert reason.strip(), f"{spec.part} is not scraped, and nobody knows why"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_image_that_is_pulled_is_pinned_and_declared_once(case: str) -> None:
+    recording = record_case(case)
+    images = {resource.inputs["name"]: resource for resource in recording.resources if "remoteImage" in resource.type}
+    for part, container in recording.containers().items():
+        image = container.inputs["image"]
+        assert image in images, f"{part}: an image that nobody pulls is pulled after the old container is gone"
+        assert images[image].urn in container.dependencies
+    for name, image in images.items():
+        assert image.inputs["keepLocally"] is True, "the old image is the way back"
+        assert image.delete_before_replace is False
+        assert image.inputs.get("build") or parse_reference(str(name)).is_pinned
+
+
+def test_a_files_text_is_never_empty() -> None:
+    for case in CASES:
+        for spec in described(case).values():
+            empty = [path for path, content in spec.files.items() if not isinstance(content, Template) and not content]
+            assert not empty, "the provider refuses an empty upload"
+
+
+def test_postgresql_takes_its_memory_from_the_limit() -> None:
+    text = postgres.postgresql_conf(1024, 50)
+    assert "shared_buffers = 256MB" in text
+    assert "effective_cache_size = 512MB" in text
+    assert "max_connections = 50" in text
+
+
+def test_only_named_roles_reach_the_database_and_all_of_them_with_a_password() -> None:
+    rules = [line.split() for line in postgres.pg_hba_conf("db", "owner").splitlines() if not line.startswith("#")]
+    assert rules == [
+        ["local", "all", "all", "peer", "map=owner"],
+        ["host", "db", "samokoder_app", "samenet", "scram-sha-256"],
+        ["host", "db", "samokoder_monitoring", "samenet", "scram-sha-256"],
+        ["host", "all", "owner", "samenet", "scram-sha-256"],
+    ]
+
+
+def test_the_urls_of_this_file_are_as_awkward_as_they_can_be() -> None:
+    assert set("@/:%") <= set(DATABASE_PASSWORD)
+    assert set("@/#") <= set(REDIS_PASSWORD)
+    assert urlsplit(DATABASE_URL).hostname == "db.example.org"
+    assert urlsplit(REDIS_URL).hostname == "cache.example.org"

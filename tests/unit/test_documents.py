@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic.alias_generators import to_camel
+
+from operations import documents
+from stack.platform import specs
+from stack.secret_rules import CONFIGURED_SECRETS
+from stack.settings import PROJECT, Settings, read_environment
+from tests.recording import ROOT, case_environment, wire_config
+
+GENERATED = documents.generated()
+
+
+def schema() -> dict[str, dict[str, Any]]:
+    config = yaml.safe_load((ROOT / "Pulumi.yaml").read_text(encoding="utf-8"))["config"]
+    assert isinstance(config, dict)
+    return config
+
+
+@pytest.mark.parametrize("path", GENERATED, ids=lambda path: Path(path).name)
+def test_the_generated_part_of_a_document_is_current(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == GENERATED[path], f"{path.name} is stale: run `make docs`"
+
+
+def test_pulumis_schema_has_every_setting_and_every_secret() -> None:
+    names = [to_camel(name) for name in Settings.model_fields] + list(CONFIGURED_SECRETS)
+    assert list(schema()) == [f"{PROJECT}:{name}" for name in names]
+    assert all(entry["description"] and entry["type"] for entry in schema().values())
+
+
+def test_pulumis_defaults_give_the_same_settings_as_no_configuration() -> None:
+    defaults = {key: entry["default"] for key, entry in schema().items()}
+    environment = read_environment("staging", wire_config(defaults))
+    assert environment == read_environment("staging", {}), "Pulumi hands its defaults over as if somebody had set them"
+
+
+def test_the_readme_has_a_row_for_every_key_down_to_the_last() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for key in (
+        "api.health.retries",
+        "alertmanager.telegram.chatId",
+        "images.redis",
+        "postgres.adoptVolume",
+        "production",
+    ):
+        assert f"| `{PROJECT}:{key}` |" in readme
+    for secret in CONFIGURED_SECRETS:
+        assert f"| `{PROJECT}:{secret}` |" in readme
+
+
+def test_the_picture_of_the_architecture_has_every_part() -> None:
+    picture = documents.architecture()
+    for spec in specs(case_environment("staging")):
+        assert f"[{spec.part}]" in picture
+
+
+def test_a_document_without_its_marks_is_an_error_and_not_left_stale() -> None:
+    with pytest.raises(ValueError, match="there are no lines"):
+        documents._put("nothing", "settings", "text", "<!-- {} -->")

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from stack.platform import specs
+from stack.service import Scrape
+from tests.recording import CASES, DIGEST, Recording, case_config, merged, record, record_case
+
+
+def warned(recording: Recording) -> list[str]:
+    return [message for level, message in recording.log if level == logging.WARNING]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_outputs_have_every_part_with_its_container_and_address(case: str) -> None:
+    recording = record_case(case)
+    outputs = recording.outputs
+    assert outputs.keys() == {"environment", "dockerHost", "parts", "unavailable", "volumes"}
+    assert outputs["parts"].keys() == recording.containers().keys()
+    for part, container in recording.containers().items():
+        told = outputs["parts"][part]
+        assert told["container"] == container.inputs["name"]
+        ports = container.inputs.get("ports", [])
+        assert ("url" in told) == bool(ports)
+        if ports:
+            assert told["url"] == f"http://127.0.0.1:{ports[0]['external']}"
+            assert told["healthUrl"].startswith(told["url"] + "/")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_outputs_name_every_scraped_part_by_its_job(case: str) -> None:
+    recording = record_case(case)
+    jobs = {part for part, told in recording.outputs["parts"].items() if "job" in told}
+    assert jobs == {spec.part for spec in specs(recording.environment) if isinstance(spec.scrape, Scrape)}
+    assert {"prometheus", "alertmanager", "api", "worker"} <= jobs
+
+
+def test_an_ipv6_address_is_in_brackets() -> None:
+    recording = record("staging", {"api": {"bindAddress": "::1"}})
+    assert recording.outputs["parts"]["api"]["url"] == "http://[::1]:8000"
+
+
+def test_a_part_that_is_not_available_is_said_everywhere_and_never_there() -> None:
+    recording = record_case("without-grafana")
+    assert recording.outputs["unavailable"] == ["grafana"]
+    assert not [
+        resource for resource in recording.resources if "grafana" in resource.name and "secret" not in resource.name
+    ]
+    assert [message for message in warned(recording) if message.startswith("grafana: not available on this host")]
+    assert not any("not available" in message for message in warned(record_case("staging")))
+
+
+def test_a_stack_whose_alerts_reach_nobody_is_warned_of() -> None:
+    said = [message for message in warned(record_case("staging")) if "sent to nobody" in message]
+    assert len(said) == 1
+    for case in ("prod", "email-and-keys"):
+        assert not any("sent to nobody" in message for message in warned(record_case(case)))
+
+
+def test_a_whole_production_is_warned_of_nothing() -> None:
+    assert warned(record_case("prod")) == []
+
+
+def test_a_wrong_configuration_ends_the_program_with_all_mistakes_and_makes_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        record("staging", {"api": {"port": 0}, "nonsense": True, "openaiApiKey": "changeme"})
+    assert ended.value.code == 1
+
+
+def test_every_part_runs_on_the_engine_that_is_configured() -> None:
+    host = "ssh://deploy@host.example.org"
+    _, values = case_config("staging")
+    recording = record("staging", merged(values, {"dockerHost": host}))
+    (engine,) = recording.of_type("pulumi:providers:docker")
+    assert engine.inputs["host"] == host
+    assert recording.outputs["dockerHost"] == host
+    assert all(r.provider.startswith(engine.urn) for r in recording.resources if r.type.startswith("docker:"))
+
+
+def test_a_local_image_id_is_run_as_it_is_and_pulled_from_nowhere() -> None:
+    recording = record("staging", {"images": {"redis": DIGEST, "python": DIGEST}})
+    assert recording.containers()["redis"].inputs["image"] == DIGEST
+    images = {resource.inputs["name"] for resource in recording.resources if "remoteImage" in resource.type}
+    assert DIGEST not in images
+    tag = next(resource for resource in recording.resources if resource.type.endswith(":Tag"))
+    assert tag.inputs["sourceImage"] == DIGEST
+    (application,) = [r for r in recording.resources if r.name == "reference-app"]
+    assert application.inputs["build"]["buildArgs"] == {"BASE": tag.inputs["targetImage"]}
+    assert tag.urn in application.dependencies, "FROM would look for a tag that is not there yet"

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from stack.mistakes import InvalidSettingsError, Mistake
+from stack.secret_rules import (
+    CONFIGURED_SECRETS,
+    KNOWN_DEFAULTS,
+    ConfiguredSecret,
+    SecretInput,
+    check_secrets,
+    entropy_bits,
+    weakness,
+)
+from stack.settings import read_environment
+from tests.recording import DATABASE_URL, REDIS_URL, TELEGRAM_TOKEN, secret_value
+
+GOOD = {
+    name: {"telegramBotToken": TELEGRAM_TOKEN, "managedDatabaseUrl": DATABASE_URL, "managedRedisUrl": REDIS_URL}.get(
+        name, secret_value(name, 86)
+    )
+    for name in CONFIGURED_SECRETS
+}
+# Those whose form leaves any text to choose.
+FREE_FORM = sorted(name for name, secret in CONFIGURED_SECRETS.items() if not secret.pattern)
+
+
+def said(name: str, value: str, *, encrypted: bool = True) -> list[Mistake]:
+    """What is said of one secret; and never is its value in it."""
+    mistakes = list(check_secrets({name: SecretInput(value, encrypted=encrypted)}))
+    text = str(InvalidSettingsError("staging", mistakes))
+    assert value not in text or len(value) < 4, "the value of a secret is printed"
+    for mistake in mistakes:
+        assert mistake.key == f"samokoder:{name}"
+        assert mistake.allowed
+        assert mistake.example == f"pulumi config set --secret samokoder:{name}", "the way to set it without an echo"
+    return mistakes
+
+
+@pytest.mark.parametrize("name", CONFIGURED_SECRETS)
+def test_a_good_secret_is_taken(name: str) -> None:
+    assert said(name, GOOD[name]) == []
+
+
+@pytest.mark.parametrize("name", CONFIGURED_SECRETS)
+def test_a_secret_in_plain_text_is_refused(name: str) -> None:
+    (mistake,) = said(name, GOOD[name], encrypted=False)
+    assert mistake.given == "a value in plain text", "whoever reads the repository reads the secret"
+
+
+@pytest.mark.parametrize("name", FREE_FORM)
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("changeme", "is a known default"),
+        ("Change-Me!", "is a known default"),
+        ("CHANGE_ME_123", "is a known default"),
+        ("admin", "is a known default"),
+        ("postgres2024", "is a known default"),
+        ("your-secret-key", "is a known default"),
+        ("<the token from BotFather>", "is a placeholder"),
+        ("${OPENAI_API_KEY}", "is a placeholder"),
+        ("{{ vault.openai }}", "is a placeholder"),
+        ("your-key-of-openai-goes-in-this-place", "is a placeholder"),
+        ("put-the-real-key-here", "is a placeholder"),
+        ("xxxxxxxxxxxxxxxx", "is a placeholder"),
+        ("****************", "is a placeholder"),
+        ("short", "has 5 characters; at least"),
+        ("a" * 100, "repeats itself"),
+        (" " + "v4lue" * 20, "has white space at its ends"),
+        ("v4lue" * 20 + "\n", "has white space at its ends"),
+        ("first line of it\n" + "v4lue" * 20, "a line break"),
+    ],
+)
+def test_a_weak_secret_is_refused_with_its_reason(name: str, value: str, why: str) -> None:
+    (mistake,) = said(name, value)
+    assert mistake.given.startswith("a value (not shown) that ")
+    assert why in mistake.given
+
+
+@pytest.mark.parametrize("name", FREE_FORM)
+def test_a_secret_one_character_short_is_refused_and_of_the_length_taken(name: str) -> None:
+    minimum = CONFIGURED_SECRETS[name].minimum_length
+    (mistake,) = said(name, secret_value(name, minimum - 1))
+    assert f"has {minimum - 1} characters; at least {minimum}" in mistake.given
+    assert said(name, secret_value(name, minimum)) == []
+
+
+@pytest.mark.parametrize("known", sorted(KNOWN_DEFAULTS))
+@pytest.mark.parametrize("written", ["{}", "{}1", "{}2024", "-{}-", "{}!"])
+def test_no_known_default_is_taken_however_it_is_written(known: str, written: str) -> None:
+    for value in (written.format(known), written.format(known).upper()):
+        assert weakness(value, minimum_length=1, minimum_bits=0) == "is a known default"
+
+
+@pytest.mark.parametrize("name", ["secretKey", "appSecretKey"])
+def test_the_applications_keys_have_64_characters_or_more(name: str) -> None:
+    assert CONFIGURED_SECRETS[name].minimum_length >= 64
+    assert "has 63 characters" in said(name, secret_value(name, 63))[0].given
+    (mistake,) = said(name, "abcd" * 16)
+    assert "repeats itself" in mistake.given, "64 characters out of four are 128 bits at best"
+
+
+def test_the_same_value_for_both_keys_is_refused() -> None:
+    both = SecretInput(secret_value("both", 86), encrypted=True)
+    (mistake,) = check_secrets({"secretKey": both, "appSecretKey": both})
+    assert mistake.key == "samokoder:appSecretKey"
+    assert mistake.given == "the same value as samokoder:secretKey (not shown)"
+    assert both.value not in str(mistake)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "no-token",
+        "123456789",
+        "123456789:short",
+        ":" + "A" * 35,
+        "12345:" + secret_value("a", 35),
+        TELEGRAM_TOKEN + " ",
+        "bot" + TELEGRAM_TOKEN,
+        TELEGRAM_TOKEN.replace(":", "-"),
+    ],
+)
+def test_a_telegram_token_of_another_form_is_refused(value: str) -> None:
+    (mistake,) = said("telegramBotToken", value)
+    assert mistake.given == "a value of another form (not shown)"
+    assert "BotFather" in mistake.allowed
+
+
+@pytest.mark.parametrize("name", ["managedDatabaseUrl", "managedRedisUrl"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "db.example.org",
+        "{scheme}://db.example.org/0",
+        "{scheme}://user@db.example.org/0",
+        "{scheme}://user:@db.example.org/0",
+        "{scheme}://user:{password}@/0",
+        "{scheme}://user:{password}@db.example.org:port/0",
+        "{scheme}://user:{password}@db.example.org:99999/0",
+        "{scheme}://user:{password}@db.example.org:0/0",
+        "{scheme}://user:{password}@[db/0",
+        "{scheme}://user:a@b{password}@db.example.org/0",
+        "{scheme}://user:a/b{password}@db.example.org/0",
+        "{scheme}://user:a?b{password}@db.example.org/0",
+        "{scheme}://user:a#b{password}@db.example.org/0",
+        "https://user:{password}@db.example.org/0",
+        " {scheme}://user:{password}@db.example.org/0",
+    ],
+)
+def test_a_managed_servers_url_of_another_form_is_refused(name: str, url: str) -> None:
+    scheme = "postgresql" if name == "managedDatabaseUrl" else "rediss"
+    (mistake,) = said(name, url.format(scheme=scheme, password=secret_value("url")))
+    assert mistake.given == "a value of another form (not shown)"
+    assert f"{scheme}://user:password@host:port/" in mistake.allowed
+
+
+def test_a_managed_database_needs_the_databases_name() -> None:
+    (mistake,) = said("managedDatabaseUrl", f"postgresql://user:{secret_value('url')}@db.example.org")
+    assert mistake.given == "a value of another form (not shown)"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://user:{password}@db.example.org/samokoder",
+        "postgresql://user:{password}@db:6432/samokoder?sslmode=verify-full",
+        "postgresql://us%40er:p%40ss{password}@10.0.0.1:5432/samokoder",
+    ],
+)
+def test_the_usual_urls_of_a_managed_database_are_taken(url: str) -> None:
+    assert said("managedDatabaseUrl", url.format(password=secret_value("url"))) == []
+
+
+@pytest.mark.parametrize("url", ["redis://:{password}@cache/0", "rediss://user:{password}@cache.example.org:6380"])
+def test_the_usual_urls_of_a_managed_redis_are_taken(url: str) -> None:
+    assert said("managedRedisUrl", url.format(password=secret_value("url"))) == []
+
+
+@pytest.mark.parametrize(("password", "why"), [("changeme", "is a known default"), ("a1B2c3", "has 6 characters")])
+def test_a_weak_password_in_a_managed_servers_url_is_refused(password: str, why: str) -> None:
+    (mistake,) = said("managedDatabaseUrl", f"postgresql://user:{password}@db.example.org/samokoder")
+    assert why in mistake.given
+
+
+@pytest.mark.parametrize("name", CONFIGURED_SECRETS)
+@pytest.mark.parametrize(
+    "value", ["S3cr3t-Of-Somebody\n", "p1aceholder <that> was never replaced", "S" * 70, "x:y@z/" * 9]
+)
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_the_whole_message_never_has_a_secrets_value(name: str, value: str, encrypted: bool) -> None:
+    key = f"samokoder:{name}"
+    with pytest.raises(InvalidSettingsError) as caught:
+        read_environment("staging", {key: value}, frozenset({key} if encrypted else ()))
+    assert value.strip() not in str(caught.value)
+    assert key in str(caught.value)
+    assert value.strip() not in repr(caught.value)
+
+
+def test_a_secret_is_not_in_its_own_repr() -> None:
+    value = secret_value("repr")
+    assert value not in repr(SecretInput(value, encrypted=True)), "a traceback prints the repr of locals"
+
+
+def test_entropy_counts_what_a_guesser_faces() -> None:
+    assert entropy_bits("") == 0
+    assert entropy_bits("aaaaaaaa") == 0
+    assert math.isclose(entropy_bits("ab" * 8), 16)
+    assert math.isclose(entropy_bits("abcdefgh"), 24)
+
+
+@pytest.mark.parametrize("secret", CONFIGURED_SECRETS.values(), ids=CONFIGURED_SECRETS)
+def test_every_configured_secret_says_what_it_is_and_how_to_set_it(secret: ConfiguredSecret) -> None:
+    assert secret.description.endswith(".")
+    assert bool(secret.pattern) == bool(secret.pattern_says), "a form that is not said cannot be met"
