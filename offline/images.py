@@ -20,6 +20,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -503,8 +504,10 @@ class _Builder:
         debs = self._work / "debootstrap-debs"  # kept, so that an interrupted run need not download again
         self._remove_half_made_tree()
         debs.mkdir(parents=True, exist_ok=True)
-        # In a mount namespace of its own: what debootstrap mounts in the tree goes when it goes, even when killed.
-        own: list[str | Path] = ["unshare", "--mount", "--propagation", "private"]
+        # In namespaces of its own, and tied to this process: even when killed, it leaves neither a mount in the
+        # tree nor a debootstrap that goes on writing into it.
+        own: list[str | Path] = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
+        own += ["--pid", "--fork", "--kill-child", "--"]
         bootstrap: list[str | Path] = [
             "debootstrap",
             "--variant=minbase",
@@ -571,7 +574,7 @@ class _Builder:
         machine = platform.machine()
         tags = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 4, -1)]
         command = [
-            *("uv", "tool", "run", "pip", "download", "--quiet", "--disable-pip-version-check"),
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
             *("--require-hashes", "--no-deps", "--only-binary=:all:", f"--python-version={PYTHON_VERSION}"),
             *(
                 "--implementation=cp",

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -195,6 +196,9 @@ def run(
                     waiting(time.monotonic() - started, last[:90])
         except BaseException:
             process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=PROGRESS_SECONDS)
+            process.kill()  # some (unshare) do not heed the polite signal
             raise
         reader.join()
     if process.returncode != 0:
@@ -220,6 +224,11 @@ def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -
     """
     environment = {**os.environ, "DOCKER_HOST": docker_host}
     try:
+        if docker_host.startswith("unix://"):
+            # The SDK forgets to close a socket that nobody answers; a plain question before it costs nothing.
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(timeout)
+                probe.connect(docker_host.removeprefix("unix://"))
         client = docker.from_env(
             environment=environment,
             use_ssh_client=docker_host.startswith("ssh://"),
@@ -360,16 +369,16 @@ def _refuse_unless_startable(host: str, *, private: PrivateEngine | None, reason
     problem = f"No Docker Engine answers at {host}: {reason}."
     if not host.startswith("unix://"):
         raise EngineError(f"{problem}\nStart Docker on that host, or check the address and the key you log in with.")
-    socket = Path(host.removeprefix("unix://"))
-    if private is None and socket not in (Path("/var/run/docker.sock"), Path("/run/docker.sock")):
+    path = Path(host.removeprefix("unix://"))
+    if private is None and path not in (Path("/var/run/docker.sock"), Path("/run/docker.sock")):
         raise EngineError(
             f"{problem}\nAn engine is started only at {DEFAULT_DOCKER_HOST}: start the one behind this socket, "
             "or unset DOCKER_HOST."
         )
     if "permission denied" in reason.lower():
         raise EngineError(f"{problem}\nRun this as root, or add yourself to the group `docker` and log in again.")
-    if len(os.fsencode(socket)) > _MAX_UNIX_SOCKET_PATH:
-        raise EngineError(f"The socket's path {socket} is too long for the kernel: choose a shorter folder.")
+    if len(os.fsencode(path)) > _MAX_UNIX_SOCKET_PATH:
+        raise EngineError(f"The socket's path {path} is too long for the kernel: choose a shorter folder.")
     if os.geteuid() != 0:
         raise EngineError(
             f"{problem}\nStart Docker (`sudo systemctl start docker`), or install it, or run this as root."

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 
 from pydantic.alias_generators import to_camel
 
 from stack.settings import PROJECT, Published, Settings
 
+# Below the range from which Linux takes the ports of outgoing connections (32768 and up): a port from there is free
+# now and somebody's a second later.
+FIRST, LAST = 20000, 32000
+
 
 def free_ports(count: int) -> list[int]:
     """Ports of loopback that nothing listens on. Held open together, so that they differ."""
+    ports: list[int] = []
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        while len(ports) < count:
+            port = random.randint(FIRST, LAST)  # noqa: S311 - no secret
+            one = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                ports.append(port)
+    return ports
 
 
 def own_ports() -> dict[str, dict[str, int]]:

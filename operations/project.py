@@ -436,30 +436,36 @@ class PulumiRun:
 
 @contextmanager
 def _interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Wait for the process whatever happens to us, telling it of what it does not see itself."""
+    """Wait for the process whatever happens to us, and hand on what it does not see itself.
 
-    def terminated(_signal: int, _frame: object) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+    A Ctrl-C at a terminal reaches Pulumi too, and a second one would cut it off in the middle of an operation; a
+    SIGTERM reaches us alone.
+    """
+    terminated = False
+
+    def hand_on(_signal: int, _frame: object) -> None:
+        nonlocal terminated
+        terminated = True
+        process.send_signal(signal.SIGINT)
 
     in_main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, terminated) if in_main_thread else None
+    before = signal.signal(signal.SIGTERM, hand_on) if in_main_thread else None
     try:
         yield
-    except BaseException as error:
-        # A Ctrl-C has reached Pulumi too, and a second one would cut it off in the middle of an operation.
-        if not isinstance(error, KeyboardInterrupt):
-            process.send_signal(signal.SIGINT)
-        process.wait()
-        raise
     finally:
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+    if terminated:
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _follow(process: subprocess.Popen[str], show: Callable[[str], None]) -> tuple[str, str]:
     lines = []
-    with process:
-        for line in process.stdout or ():
-            lines.append(line)
-            show(line.rstrip("\n"))
+    for line in process.stdout or ():
+        lines.append(line)
+        show(line.rstrip("\n"))
+    process.wait()
     return "".join(lines), ""

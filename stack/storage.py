@@ -45,6 +45,8 @@ class DataVolumes(pulumi.ComponentResource):
                     protect=True,
                     retain_on_delete=args.environment.settings.production,
                     import_=volume.adopt or None,
+                    # Compose labels its volumes: no reason to replace one, and a replaced one is empty.
+                    ignore_changes=["labels", "driver", "driverOpts"],
                     depends_on=list(args.opened_by),
                 ),
             )

@@ -286,7 +286,10 @@ def record_case(case: str) -> Recording:
 
 
 def record(stack: str, values: Config) -> Recording:
-    """Run `__main__.py` for a stack that is configured with `values`, in a context and a loop of its own."""
+    """Run `__main__.py` for a stack that is configured with `values`, in a context and a loop of its own.
+
+    Raises SystemExit, with what was logged as its notes, where the program ends itself.
+    """
     config = wire_config(values)
     secret_keys = sorted(encrypted(config))
     engine, log = _Engine(), _Log()
@@ -303,7 +306,12 @@ def record(stack: str, values: Config) -> Recording:
         pulumi.runtime.set_all_config(config, secret_keys)
 
         def run() -> None:
-            runpy.run_path(str(ROOT / "__main__.py"))
+            try:
+                runpy.run_path(str(ROOT / "__main__.py"))
+            except SystemExit as ended:
+                for _, message in log.said:
+                    ended.add_note(message)
+                raise
 
         await run_pulumi_func(run)
         root = get_root_resource()

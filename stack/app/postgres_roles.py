@@ -31,6 +31,11 @@ def spec(environment: Environment) -> ServiceSpec:
         entrypoint=("/etc/samokoder/keep-roles.sh",),
         environment={"SUPERUSER": environment.settings.postgres.superuser},
         files=files(environment),
+        tmpfs={
+            "/tmp": "rw,noexec,nosuid,nodev,size=1m",  # noqa: S108 - a mount of its own
+            # The image declares a volume there: unmounted, the engine would make a nameless one.
+            "/var/lib/postgresql/data": "ro,noexec,nosuid,nodev,size=4k",
+        },
         health_command=("test", "-f", "/tmp/applied"),  # noqa: S108 - the container's own tmpfs
         networks=(NetworkName.DATA,),
         scrape=NotScraped(reason="has nothing to measure: its health says whether the roles are applied"),

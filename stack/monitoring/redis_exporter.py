@@ -32,7 +32,7 @@ def spec(environment: Environment) -> ServiceSpec:
         # It takes an address from nowhere else; there is no password in it.
         secret_environment={
             "REDIS_ADDR": Template(("managedRedisUrl",), managed_address),
-            "REDIS_USER": Template(("managedRedisUrl",), lambda url: unquote(urlsplit(url).username or "default")),
+            "REDIS_USER": Template(("managedRedisUrl",), managed_user),
         }
         if environment.managed_redis
         else {},
@@ -59,7 +59,8 @@ def files(environment: Environment) -> Files:
 def passwords(address: str, user: str, password: str) -> str:
     """Render the password file. The exporter puts REDIS_USER into the address before it looks (redis.go)."""
     scheme, _, host = address.partition("://")
-    return json.dumps({f"{scheme}://{quote(user)}@{host}": password})
+    # As Go's url.User writes it: these stay as they are, a slash does not.
+    return json.dumps({f"{scheme}://{quote(user, safe='$&+,;=')}@{host}": password})
 
 
 def managed_address(url: str) -> str:

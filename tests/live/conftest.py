@@ -11,7 +11,7 @@ import docker
 import pytest
 
 from offline.progress import Reporter
-from operations import lifecycle
+from operations import containers, lifecycle
 from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect, ensure_engine, stop_engine
 from operations.ports import own_ports
 from operations.project import Workspace
@@ -86,3 +86,8 @@ def url(environment: Environment, field: str) -> str:
     part = getattr(environment.settings, field)
     assert isinstance(part, Published)
     return f"http://127.0.0.1:{part.port}"
+
+
+def ids(engine: docker.DockerClient, stack: str) -> dict[str, str]:
+    """Id of each part's container."""
+    return {c.labels["samokoder.part"]: str(c.id) for c in containers.of_environment(engine, stack)}

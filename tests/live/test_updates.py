@@ -17,12 +17,7 @@ import pytest
 
 from operations import containers, lifecycle
 from operations.project import PulumiFailedError, Workspace
-from tests.live.conftest import url
-
-
-def ids(engine: docker.DockerClient, stack: str) -> dict[str, str]:
-    """Id of each part's container."""
-    return {c.labels["samokoder.part"]: str(c.id) for c in containers.of_environment(engine, stack)}
+from tests.live.conftest import ids, url
 
 
 def write_project(workspace: Workspace, name: str) -> None:

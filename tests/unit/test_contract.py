@@ -127,7 +127,9 @@ def test_the_exporters_ask_managed_servers_with_the_decoded_password() -> None:
         "password": DATABASE_PASSWORD,
     }
     address = "rediss://cache.example.org:6380"
-    assert json.loads(files_of(recording, "redis-exporter")["passwords.json"]) == {address: REDIS_PASSWORD}
+    assert json.loads(files_of(recording, "redis-exporter")["passwords.json"]) == {
+        "rediss://default@cache.example.org:6380": REDIS_PASSWORD
+    }
     variables = variables_of(recording, "redis-exporter")
     assert (variables["REDIS_ADDR"], variables["REDIS_USER"]) == (address, "default")
 
@@ -145,15 +147,17 @@ def test_the_exporter_of_a_managed_database_encrypts_unless_told_otherwise(url: 
 
 def test_a_managed_redis_without_a_port_is_asked_at_its_usual_one() -> None:
     assert redis_exporter.managed_address("redis://:p@h/0") == "redis://h:6379"
-    assert json.loads(redis_exporter.managed_passwords("redis://:p%22%5C@h")) == {"redis://h:6379": 'p"\\'}
+    assert json.loads(redis_exporter.managed_passwords("redis://:p%22%5C@h")) == {"redis://default@h:6379": 'p"\\'}
+    made = json.loads(redis_exporter.managed_passwords("redis://a%40b%2Fc$:p@h"))
+    assert made == {"redis://a%40b%2Fc$@h:6379": "p"}, "the exporter looks it up under the address as Go writes it"
 
 
 def test_the_local_exporters_password_file_is_by_the_address_they_ask() -> None:
     recording = record_case("staging")
     passwords = json.loads(files_of(recording, "redis-exporter")["passwords.json"])
-    assert passwords == {
-        variables_of(recording, "redis-exporter")["REDIS_ADDR"]: recording.secrets["secret-redis-exporter"]
-    }
+    variables = variables_of(recording, "redis-exporter")
+    address = variables["REDIS_ADDR"].replace("://", f"://{variables['REDIS_USER']}@")
+    assert passwords == {address: recording.secrets["secret-redis-exporter"]}
     assert files_of(recording, "postgres-exporter") == {
         "uri": "postgres:5432/samokoder?sslmode=disable",
         "user": "samokoder_monitoring",

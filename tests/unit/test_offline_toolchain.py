@@ -9,6 +9,7 @@ import re
 import stat
 import threading
 import tomllib
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -124,6 +125,19 @@ def test_one_failure_ends_the_builds_that_still_run(
             sources=sources,
             programs={"slow": HELLO, "hello": HELLO},
         )
+
+
+def test_programs_that_share_code_are_built_one_after_the_other(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    calls = install_go(tmp_path, monkeypatch, FAKE_GO.replace('echo "$@"', 'sleep 0.2; echo "${PWD%/source}"'))
+    for name in ("first", "second"):
+        (sources / name).mkdir()
+        (sources / name / "go.mod").write_text(f"module example.org/{name}\n\ngo 1.25.0\n")
+    programs = {"first": HELLO, "second": replace(HELLO, after="first")}
+    build(["second", "first"], cache=tmp_path, progress=reporter, sources=sources, programs=programs)
+    order = [Path(line).parent.name for line in calls.read_text().splitlines()]
+    assert order == ["first", "second"], "at the same time, both would compile the same packages"
 
 
 def test_a_download_that_breaks_is_tried_again(
@@ -300,6 +314,13 @@ def test_the_stamped_version_is_the_one_in_go_mod(name: str) -> None:
     # Prometheus 3.13.4 is the Go module v0.313.4.
     names = rf"(v{re.escape(PROGRAMS[name].version)}|v0\.3{minor}\.{patch})\b"
     assert re.search(names, text), "the program would claim a version that it is not"
+
+
+def test_a_program_starts_after_one_that_stands_before_it() -> None:
+    names = list(PROGRAMS)
+    for name, program in PROGRAMS.items():
+        if program.after:
+            assert names.index(program.after) < names.index(name), "with one at a time it would wait for ever"
 
 
 @pytest.mark.parametrize("plugin", pulumi_cli._PLUGINS)

@@ -63,12 +63,15 @@ def test_a_whole_production_is_warned_of_nothing() -> None:
     assert warned(record_case("prod")) == []
 
 
-def test_a_wrong_configuration_ends_the_program_with_all_mistakes_and_makes_nothing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_wrong_configuration_ends_the_program_with_all_mistakes() -> None:
     with pytest.raises(SystemExit) as ended:
         record("staging", {"api": {"port": 0}, "nonsense": True, "openaiApiKey": "changeme"})
-    assert ended.value.code == 1
+    assert ended.value.code == 1, "`pulumi preview` must fail, without a traceback"
+    (said,) = ended.value.__notes__
+    assert said.startswith("3 mistakes in the configuration of 'staging'")
+    for key in ("api.port", "nonsense", "openaiApiKey"):
+        assert f"\n\nsamokoder:{key}\n  given: " in said
+    assert "changeme" not in said
 
 
 def test_every_part_runs_on_the_engine_that_is_configured() -> None:

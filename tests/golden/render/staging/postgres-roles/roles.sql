@@ -1,0 +1,27 @@
+-- Rendered by stack/app/postgres_roles.py.
+SET client_min_messages = warning;
+-- A failing statement must not put a verifier into the log.
+SET log_min_error_statement = panic;
+SELECT format('CREATE ROLE %I', role) FROM unnest(ARRAY['samokoder_app', 'samokoder_monitoring']) AS role
+    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \gexec
+ALTER ROLE samokoder_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD 'SCRAM-SHA-256$4096:o9cHinWVjt7hVlzsbo8HkQ==$9HqC2edNjXpUyllt4q+w/7ZmQ8RiH/qkY0p/lrecPVk=:ZNAZbto8XTcSGHQVRKxjBmNXtdw1V5vJtaqvGNEfFFI=';
+ALTER ROLE samokoder_monitoring LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
+    CONNECTION LIMIT 5 PASSWORD 'SCRAM-SHA-256$4096:o46qzgrLHQAK2Sh9c4W6hg==$0OS99rsRwu2XGVSuUaSLEb5Y9Drds/c7+N4jnMU55sU=:JOZ0YEaFmKATqOBBZi68B/idMywqAKoN9a5U9bKLAzY=';
+GRANT pg_monitor TO samokoder_monitoring;
+SELECT 'CREATE DATABASE "samokoder"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'samokoder') \gexec
+ALTER DATABASE "samokoder" OWNER TO samokoder_app;
+REVOKE ALL ON DATABASE "samokoder" FROM PUBLIC;
+GRANT CONNECT ON DATABASE "samokoder" TO samokoder_monitoring;
+\connect "samokoder"
+SET log_min_error_statement = panic;
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+-- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
+SELECT format('ALTER %s %I.%I OWNER TO samokoder_app',
+              CASE relkind
+                  WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE'
+              END, nspname, relname)
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = 'public' AND relkind IN ('r', 'p', 'v', 'm', 'S')
+      AND relowner <> 'samokoder_app'::regrole
+      -- A sequence that a column owns follows its table; what an extension made stays the extension's.
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \gexec

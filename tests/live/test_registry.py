@@ -1,0 +1,108 @@
+"""The normal path: images pulled by digest from a registry. This one is real and listens on loopback."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import docker
+import httpx
+import pytest
+import yaml
+from pydantic.alias_generators import to_camel
+
+from offline.toolchain import build
+from operations import containers, lifecycle
+from operations.ports import free_ports
+from operations.project import PulumiFailedError, Workspace, third_party_images
+from tests.live.conftest import ids
+
+
+@pytest.fixture(scope="module")
+def registry(stack: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a registry that is empty at first."""
+    program = build(["registry"], cache=stack.cache, progress=stack.reporter)["registry"] / "registry"
+    folder = tmp_path_factory.mktemp("registry")
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    config = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": address},
+    }
+    (folder / "config.yml").write_text(yaml.safe_dump(config))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log)
+        try:
+            while not _answers(address):
+                assert process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.1)
+            yield address
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"http://{address}/v2/", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def pinned(stack: Workspace, engine: docker.DockerClient, registry: str) -> dict[str, str]:
+    """The stack's images as `address/name:tag@sha256:…`, known to the engine by that name no more."""
+    environment = stack.settings()
+    references = {}
+    for name in type(environment.settings.images).model_fields:
+        local = getattr(environment.settings.images, name) or environment.image(name)  # type: ignore[arg-type]
+        if name in environment.absent:
+            continue
+        image = engine.images.get(local)
+        repository = f"{registry}/{name.replace('_', '-')}"
+        image.tag(repository, "tested")
+        for line in engine.images.push(repository, "tested", stream=True, decode=True):
+            assert "error" not in line, line
+        image.reload()
+        digest = next(d for d in image.attrs["RepoDigests"] if d.startswith(f"{repository}@"))
+        references[name] = f"{repository}:tested@{digest.partition('@')[2]}"
+        engine.images.remove(f"{repository}:tested")
+    return references
+
+
+@pytest.fixture(scope="module")
+def pulled(pinned: dict[str, str], new_workspace: Callable[[], Workspace]) -> Workspace:
+    """A stack whose images are all pulled by digest."""
+    workspace = new_workspace()
+    images = {to_camel(name): reference for name, reference in pinned.items()}
+    return replace(workspace, extra_config={**workspace.extra_config, "samokoder:images": images})
+
+
+def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_change(
+    pulled: Workspace, pinned: dict[str, str], engine: docker.DockerClient
+) -> None:
+    rows = lifecycle.up(pulled, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    run = pulled.open()
+    run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
+    run.pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", capture=True)
+    run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
+    prometheus = containers.find(engine, pulled.settings(), "prometheus")
+    assert prometheus.attrs["Config"]["Image"] == pinned["prometheus"], "it runs what was pinned, named so"
+    assert third_party_images(pulled.settings()) in ([], ["grafana"]), "a configured image is not looked for elsewhere"
+
+
+def test_an_image_that_cannot_be_pulled_takes_nothing_down(
+    pulled: Workspace, pinned: dict[str, str], engine: docker.DockerClient
+) -> None:
+    before = ids(engine, pulled.name)
+    missing = f"{pinned['prometheus'].partition('@')[0]}@sha256:{'0' * 64}"
+    images = {**pulled.extra_config["samokoder:images"], "prometheus": missing}
+    broken = replace(pulled, extra_config={**pulled.extra_config, "samokoder:images": images})
+    with pytest.raises(PulumiFailedError):
+        lifecycle.up(broken, interactive=False)
+    assert ids(engine, pulled.name) == before, "the running container went before its successor's image was there"
+    rows = lifecycle.up(pulled, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows

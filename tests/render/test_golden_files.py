@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from operations.render import files
+from stack.secrets import secret_names
+from tests import goldens
+from tests.recording import CASES, case_environment
+
+WHY = (
+    "A rendered configuration file changed. Its volume gets another name and the part that mounts it is restarted. "
+    "Secrets are shown by their names."
+)
+
+
+@pytest.mark.parametrize("case", ["staging", "prod"])
+def test_every_configuration_file_is_as_it_was_reviewed(case: str) -> None:
+    goldens.compare(f"render/{case}", files(case_environment(case)), WHY)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_yaml_and_json_file_is_one(case: str) -> None:
+    for name, text in files(case_environment(case)).items():
+        if name.endswith((".yml", ".yaml")):
+            assert isinstance(yaml.safe_load(text), dict), f"{name} is no mapping"
+        elif name.endswith(".json"):
+            assert isinstance(json.loads(text), dict), f"{name} is no object"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_text_file_ends_with_a_line_and_has_no_trailing_blanks(case: str) -> None:
+    for name, text in files(case_environment(case)).items():
+        if name.endswith((".conf", ".yml", ".sql", ".sh", ".acl")):
+            assert text.endswith("\n"), f"{name}: the last line of a file without its end is ignored by some programs"
+            trailing = [line for line in text.splitlines() if line != line.rstrip()]
+            assert not trailing, f"{name}: {trailing}"
+
+
+@pytest.mark.parametrize("case", ["staging", "prod"])
+def test_a_file_that_is_one_secret_shows_its_name(case: str) -> None:
+    environment = case_environment(case)
+    texts = files(environment)
+    names = {f"<{name}>" for name in secret_names(environment)}
+    for shown in ("postgres/superuser_password", "grafana/admin_password", "api/secret_key", "api/redis_password"):
+        assert texts[shown] in names
+
+
+def test_the_files_of_a_part_that_is_not_available_are_rendered_all_the_same() -> None:
+    with_it, without = files(case_environment("staging")), files(case_environment("without-grafana"))
+    assert with_it.keys() == without.keys()
+    assert [name for name in without if name.startswith("grafana/dashboards/")]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_dashboard_has_a_uid_of_its_own_and_only_panels_with_queries(case: str) -> None:
+    dashboards = {
+        name: json.loads(text)
+        for name, text in files(case_environment(case)).items()
+        if name.startswith("grafana/dashboards/")
+    }
+    assert dashboards, "there is no dashboard"
+    uids = [dashboard["uid"] for dashboard in dashboards.values()]
+    assert len(set(uids)) == len(uids), "of two dashboards with one uid, Grafana shows one"
+    for name, dashboard in dashboards.items():
+        assert name == f"grafana/dashboards/{dashboard['uid']}.json"
+        titles = [panel["title"] for panel in dashboard["panels"] if panel["type"] != "row"]
+        assert len(set(titles)) == len(titles), f"{name} has two panels with one title"
+        for panel in dashboard["panels"]:
+            if panel["type"] == "row":
+                continue
+            assert panel["description"], f"{name}: nobody knows what {panel['title']} means"
+            assert panel["fieldConfig"]["defaults"]["unit"], f"{name}: {panel['title']} has numbers without a unit"
+            assert [target["expr"] for target in panel["targets"]], f"{name}: {panel['title']} asks nothing"
+            assert panel["datasource"]["uid"] == datasource_uid(case), f"{name}: {panel['title']} asks nobody"
+
+
+def datasource_uid(case: str) -> str:
+    document = yaml.safe_load(files(case_environment(case))["grafana/provisioning/datasources/samokoder.yml"])
+    (source,) = document["datasources"]
+    return str(source["uid"])

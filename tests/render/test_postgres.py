@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stack.app import postgres
+from stack.platform import specs
+from stack.service import ServiceSpec
+from stack.settings import Environment
+from tests.recording import secret_value
+from tests.render.conftest import Laboratory, contents, output, wait_until
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+pytestmark = pytest.mark.live
+
+APP = "samokoder_app"
+EXPORTER = "samokoder_monitoring"
+APP_SECRET = secret_value("postgres_app")
+EXPORTER_SECRET = secret_value("postgres_exporter")
+SUPERUSER_SECRET = secret_value("postgres_superuser")
+
+
+def described(environment: Environment) -> dict[str, ServiceSpec]:
+    return {spec.part: spec for spec in specs(environment)}
+
+
+@pytest.fixture
+def server(laboratory: Laboratory, environment: Environment) -> Iterator[Container]:
+    """PostgreSQL with the rendered files and an empty volume."""
+    container = laboratory.healthy_part(described(environment)["postgres"])
+    yield container
+    log = container.logs().decode()
+    for secret in (APP_SECRET, EXPORTER_SECRET, SUPERUSER_SECRET):
+        assert secret not in log, "a password is in the server's log"
+    assert "SCRAM-SHA-256$" not in log, "a verifier is in the server's log: a password can be guessed against it"
+
+
+def keep_roles(laboratory: Laboratory, environment: Environment) -> Container:
+    """Run the keeper until it is healthy."""
+    return laboratory.healthy_part(described(environment)["postgres-roles"])
+
+
+def ask(container: Container, sql: str, *, database: str = "samokoder") -> str:
+    """Ask as the superuser over the socket, as a person at 3 a.m. does."""
+    code, said = output(container, "psql", "--username=postgres", f"--dbname={database}", "-XAtc", sql)
+    assert code == 0, said
+    return said.strip()
+
+
+def ask_as(container: Container, user: str, password: str, sql: str, database: str = "samokoder") -> tuple[int, str]:
+    """Ask over the network, as a part does, with a password."""
+    url = f"postgresql://{user}:{password}@postgres/{database}"
+    code, said = output(container, "psql", url, "-XAtc", sql)
+    return code, said.strip()
+
+
+def test_postgresql_reads_every_line_of_its_files(server: Container, environment: Environment) -> None:
+    assert ask(server, "SELECT * FROM pg_file_settings WHERE error IS NOT NULL OR NOT applied") == ""
+    assert ask(server, "SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL") == ""
+    assert ask(server, "SELECT * FROM pg_ident_file_mappings WHERE error IS NOT NULL") == ""
+    rules = int(ask(server, "SELECT count(*) FROM pg_hba_file_rules"))
+    written = postgres.pg_hba_conf("samokoder", "postgres").splitlines()
+    assert rules == len([line for line in written if not line.startswith("#")])
+    settings = environment.settings.postgres
+    assert ask(server, "SHOW config_file") == "/etc/samokoder/postgresql.conf"
+    assert ask(server, "SHOW shared_buffers") == f"{settings.memory_mib // 4}MB"
+    assert ask(server, "SHOW data_checksums") == "on"
+    assert ask(server, "SHOW password_encryption") == "scram-sha-256"
+    assert ask(server, "SHOW server_version_num").startswith("15"), "PostgreSQL 15 is the original's"
+
+
+@pytest.mark.parametrize(("memory", "connections"), [(256, 20), (1024, 100), (65536, 5000)])
+def test_postgresql_takes_the_file_of_every_size_of_host(
+    laboratory: Laboratory, environment: Environment, memory: int, connections: int
+) -> None:
+    shell = laboratory.shell(
+        environment.image("postgres"), {"/test/postgresql.conf": postgres.postgresql_conf(memory, connections)}
+    )
+    code, path = output(shell, "sh", "-c", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres")
+    assert code == 0, path
+    command = (
+        path.strip(),
+        "-C",
+        "shared_buffers",
+        "-c",
+        "config_file=/test/postgresql.conf",
+        "-c",
+        "data_directory=/test",
+    )
+    code, said = output(shell, *command)
+    pages = [line for line in said.splitlines() if line.isdigit()]
+    assert (code, pages) == (0, [str(memory // 4 * 1024 // 8)]), said
+
+
+def test_a_wrong_line_would_be_found(laboratory: Laboratory, environment: Environment) -> None:
+    spec = described(environment)["postgres"]
+    container = laboratory.part(spec, replaced={"postgresql.conf": "max_conections = 100\n"})
+    container.wait()
+    assert 'unrecognized configuration parameter "max_conections"' in container.logs().decode()
+
+
+def test_the_roles_are_applied_any_number_of_times(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    first = keep_roles(laboratory, environment)
+    roles = "SELECT rolname, rolsuper, rolcreatedb, rolcreaterole, rolcanlogin, rolpassword FROM pg_authid ORDER BY 1"
+    once = ask(server, roles.replace("pg_authid", "pg_authid WHERE rolname LIKE 'samokoder%'"))
+    second = keep_roles(laboratory, environment)
+    assert ask(server, roles.replace("pg_authid", "pg_authid WHERE rolname LIKE 'samokoder%'")) == once
+    assert once.count("|f|f|f|t|SCRAM-SHA-256$4096:") == 2, "a part's role may do more than log in"
+    for keeper in (first, second):
+        said = keeper.logs().decode()
+        assert said.strip().endswith("roles applied"), said
+        assert "ERROR" not in said
+    code, variables = output(first, "cat", "/proc/1/environ")
+    assert code == 0
+    assert SUPERUSER_SECRET not in variables
+
+
+def test_the_application_owns_its_database_and_nothing_else(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    keep_roles(laboratory, environment)
+    made = "CREATE TABLE job (id int); INSERT INTO job VALUES (7); SELECT id FROM job"
+    code, said = ask_as(server, APP, APP_SECRET, made)
+    assert (code, said.splitlines()[-1]) == (0, "7"), said
+    for refused in (
+        "CREATE ROLE other",
+        "CREATE DATABASE other",
+        "ALTER SYSTEM SET port = 1",
+        "SELECT pg_read_file('/etc/passwd')",
+    ):
+        code, said = ask_as(server, APP, APP_SECRET, refused)
+        assert code != 0, f"the application may {refused}"
+        assert "permission denied" in said or "must be" in said, said
+
+
+def test_the_exporter_sees_statistics_and_no_data(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    keep_roles(laboratory, environment)
+    assert ask_as(server, APP, APP_SECRET, "CREATE TABLE private (id int)")[0] == 0
+    for allowed in (
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE query IS NOT NULL",
+        "SELECT count(*) >= 0 FROM pg_stat_statements",
+        "SELECT pg_database_size('samokoder') > 0",
+    ):
+        assert ask_as(server, EXPORTER, EXPORTER_SECRET, allowed) == (0, "t"), allowed
+    for refused in ("SELECT * FROM private", "CREATE TABLE other (id int)", "SET ROLE postgres"):
+        code, said = ask_as(server, EXPORTER, EXPORTER_SECRET, refused)
+        assert code != 0, f"the exporter may {refused}"
+        assert "permission denied" in said, said
+
+
+def test_nobody_else_is_let_in(laboratory: Laboratory, environment: Environment, server: Container) -> None:
+    keep_roles(laboratory, environment)
+    for user, password, database, why in (
+        (APP, EXPORTER_SECRET, "samokoder", "password authentication failed"),
+        (APP, "", "samokoder", "no password supplied"),
+        (APP, APP_SECRET, "postgres", "no pg_hba.conf entry"),
+        (EXPORTER, EXPORTER_SECRET, "template1", "no pg_hba.conf entry"),
+        ("somebody", APP_SECRET, "samokoder", "no pg_hba.conf entry"),
+    ):
+        code, said = ask_as(server, user, password, "SELECT 1", database)
+        assert code != 0, f"{user} came into {database}"
+        assert why in said, said
+    code, said = output(server, "psql", f"--username={APP}", "--dbname=samokoder", "-XAtc", "SELECT 1")
+    assert code != 0, "over the socket, the container's own user is the superuser and nobody else"
+    assert "Peer authentication failed" in said
+
+
+def test_a_rotated_password_is_taken_and_the_old_one_refused(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    keep_roles(laboratory, environment)
+    assert ask_as(server, APP, APP_SECRET, "SELECT 1") == (0, "1")
+    spec = described(environment)["postgres-roles"]
+    rotated = secret_value("rotated")
+    salt, exporter = secret_value("salt"), EXPORTER_SECRET
+    roles = spec.files["roles.sql"]
+    assert not isinstance(roles, str)
+    laboratory.healthy_part(spec, replaced={"roles.sql": roles.render(rotated, exporter, salt)})
+    assert ask_as(server, APP, rotated, "SELECT 1") == (0, "1")
+    assert ask_as(server, APP, APP_SECRET, "SELECT 1")[0] != 0
+
+
+def test_what_an_adopted_database_has_becomes_the_applications(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    ask(
+        server,
+        "CREATE TABLE old (id serial PRIMARY KEY, name text); CREATE VIEW seen AS SELECT * FROM old; "
+        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM old; CREATE SEQUENCE free_one",
+    )
+    keep_roles(laboratory, environment)
+    owners = (
+        "SELECT DISTINCT relowner::regrole FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind IN ('r', 'v', 'm', 'S') AND relname NOT LIKE 'pg_stat%'"
+    )
+    assert ask(server, owners) == APP, "the application's next migration could not change its own table"
+    code, said = ask_as(
+        server, APP, APP_SECRET, "ALTER TABLE old ADD COLUMN age int; INSERT INTO old (name) VALUES ('x') RETURNING id"
+    )
+    assert (code, said.splitlines()[1]) == (0, "1"), said
+
+
+def test_the_keeper_is_not_healthy_while_the_roles_are_not_applied(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    spec = described(environment)["postgres-roles"]
+    keeper = laboratory.part(spec, replaced={"superuser_password": "wrong"})
+    keeper.wait()
+    assert "password authentication failed" in keeper.logs().decode()
+    assert keeper.wait()["StatusCode"] != 0, "an update must fail with it"
+
+
+def test_postgresql_stops_without_a_recovery_at_the_next_start(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    spec = described(environment)["postgres"]
+    ask(server, "CREATE TABLE kept AS SELECT 7 AS id")
+    server.kill(signal=spec.stop_signal)
+    server.wait()
+    server.start()
+    wait_until(server, lambda: output(server, *spec.health_command)[0] == 0)
+    log = server.logs().decode()
+    assert "received fast shutdown request" in log
+    assert "database system was not properly shut down" not in log
+    assert ask(server, "SELECT id FROM kept") == "7"
+
+
+def test_the_files_of_these_tests_are_made_from_these_passwords(environment: Environment) -> None:
+    assert contents(described(environment)["postgres"])["superuser_password"] == SUPERUSER_SECRET
+    assert contents(described(environment)["postgres-exporter"])["password"] == EXPORTER_SECRET
+    assert APP_SECRET in contents(described(environment)["api"])["samokoder_database_url"]
