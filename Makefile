@@ -6,7 +6,7 @@ SAMOKODER := .venv/bin/samokoder
 # Words of a command line reach the shell as they were typed, quotes and all.
 PART ?=
 NAME ?=
-OUT ?= build/$(ENV)
+OUT ?= .samokoder/render/$(ENV)
 ARGS ?=
 FOLLOW ?=
 
@@ -40,7 +40,7 @@ status: bootstrap ## Show how each part is
 logs: bootstrap ## Show the log of PART=…; FOLLOW=1 goes on
 	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) "$(PART)"
 
-render: bootstrap ## Write every configuration file to OUT=… (build/ENV), secrets replaced by their names
+render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
 	@$(SAMOKODER) render --out "$(OUT)"
 
 password: bootstrap ## Show the secret NAME=…; without it the names
@@ -67,3 +67,5 @@ bench: bootstrap ## Measure how long a start takes, beside Docker Compose
 
 docs: bootstrap ## Write the generated parts of the documentation anew
 	@.venv/bin/python -m operations.documents
+	@uv export --quiet --frozen --only-group reference-app --no-emit-project --no-header --no-annotate | \
+		{ echo '# Written by `make docs` from the group "reference-app" of uv.lock.'; cat; } > reference_app/requirements.txt

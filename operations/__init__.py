@@ -1,0 +1,1 @@
+"""The `samokoder` command: bring an environment up, look after it, take it down."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -34,6 +35,7 @@ app = typer.Typer(
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
+_WIDTH_FOR_IMAGES = 120
 
 EnvironmentName = Annotated[
     str, typer.Option("--env", "-e", envvar="ENV", help="Environment: the name in Pulumi.<name>.yaml.")
@@ -210,16 +212,20 @@ def _env(env: str) -> str:
 def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
     from operations.containers import NOT_AVAILABLE  # noqa: PLC0415
 
-    table = Table(title=f"Samokoder, {env}", title_justify="left")
-    for heading in ("part", "state", "health", "url", "up", "restarts", "image"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in {"part", "state", "health", "up"})
+    console = _console()
+    table = Table(title=f"Samokoder, {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("part", "health", "url", "up", "restarts"):
+        table.add_column(heading, no_wrap=True)
+    wide = console.width >= _WIDTH_FOR_IMAGES
+    if wide:
+        table.add_column("image", overflow="fold")
     for row in rows:
         colour = "green" if row.ok else "yellow" if row.state == NOT_AVAILABLE else "red"
-        cells = (row.health, row.url, _duration(row.uptime_seconds), str(row.restarts), _short(row.image))
-        if row.state == NOT_AVAILABLE:
-            cells = ("", "", "", "", "")
-        table.add_row(row.part, f"[{colour}]{row.state}[/]", *(escape(cell) for cell in cells))
-    _console().print(table)
+        health = row.health if row.state == "running" and row.health != "none" else row.state
+        restarts = "" if row.uptime_seconds is None else str(row.restarts)
+        cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(_short(row.image))] if wide else [])]
+        table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
+    console.print(table)
 
 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:

@@ -27,8 +27,7 @@ NOT_AVAILABLE = "not available"
 MISSING = "missing"
 
 _LOG_LINES = 20
-_HEALTH_CHECKS = 2
-_HEALTH_OUTPUT_CHARACTERS = 400
+_HEALTH_LINES = 3
 _DEFAULT_STOP_SECONDS = 30
 _NETWORKS = ("edge", "app", "data", "monitoring")
 
@@ -139,10 +138,11 @@ def failures(client: docker.DockerClient, environment: str, secrets: Mapping[str
             lines.append("the kernel killed it: it needed more memory than its limit")
         if state.get("Error"):
             lines.append(f"engine: {state['Error']}")
-        checks = ((state.get("Health") or {}).get("Log") or [])[-_HEALTH_CHECKS:]
-        for check in checks:
-            said = str(check.get("Output", "")).strip()[-_HEALTH_OUTPUT_CHARACTERS:] or "(no output)"
-            lines.append(f"health check ended with {check.get('ExitCode')}: {said}")
+        for check in ((state.get("Health") or {}).get("Log") or [])[-1:]:
+            # The end of what it said is the error; before it may stand a whole traceback.
+            said = str(check.get("Output", "")).strip().splitlines()[-_HEALTH_LINES:] or ["(no output)"]
+            lines.append(f"health check ended with {check.get('ExitCode')}:")
+            lines += [f"  {line}" for line in said]
         with contextlib.suppress(docker.errors.APIError):
             text = container.logs(tail=_LOG_LINES).decode(errors="replace").rstrip()
             lines.append(f"last {_LOG_LINES} lines of its log:" if text else "its log is empty")

@@ -35,6 +35,11 @@ def up(workspace: Workspace, *, interactive: bool) -> Upped:
     if not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
         words.append("--skip-preview")
+    if _has_lost_containers(run):
+        workspace.reporter.say(
+            "Containers were stopped or removed behind Pulumi's back: comparing with the engine first"
+        )
+        words.append("--refresh")
     try:
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
     except PulumiFailedError:
@@ -45,6 +50,12 @@ def up(workspace: Workspace, *, interactive: bool) -> Upped:
             workspace.reporter.say(f"The containers could not be asked: {error}")
         raise
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def _has_lost_containers(run: PulumiRun) -> bool:
+    """Whether a container in Pulumi's state does not run: Pulumi itself looks only at its state and would not know."""
+    known = recovery.known_ids(run.deployment())
+    return bool(known) and any(row.counts_as_failed and row.state != "running" for row in status(run.workspace))
 
 
 def preview(workspace: Workspace, *, interactive: bool) -> None:
@@ -118,9 +129,9 @@ class LineFilter:
     """Passes on, of Pulumi's plain output, what tells a person something.
 
     Left out: its sign of life ("@ updating...."), components (each one's resources are there), the beginning of what
-    ends at once, messages beside a resource (all of them stand under "Diagnostics" again), and the Python traceback
-    with which the language host ends when any resource has failed: the error itself stands beside it, and the
-    container's log follows.
+    ends at once, what a refresh found unchanged, messages beside a resource (all of them stand under "Diagnostics"
+    again), and the Python traceback with which the language host ends when any resource has failed: the error itself
+    stands beside it, and the container's log follows.
     """
 
     _progress = re.compile(r"\s*[-+~<>]*\s+(?P<type>[\w-]+:[\w/-]+:[\w-]+)\s+(?P<name>\S+)\s(?P<what>.*)")
@@ -152,7 +163,8 @@ class LineFilter:
                 return True
             # The beginning of what takes its time is a sign of life; of the rest the end is enough.
             begins = found["what"].strip() == "creating (0s)" and found["type"] not in _SLOW
-            return begins or re.search(r"\b(warning|error|debug):", found["what"]) is not None
+            unchanged = re.fullmatch(r"(refresh(ing)?( \([\d.]+m?s\))?)?", found["what"].strip())
+            return begins or unchanged is not None or re.search(r"\b(warning|error|debug):", found["what"]) is not None
         if text.startswith("Traceback (most recent call last)"):
             self._in_traceback = True
         if self._in_traceback:

@@ -10,6 +10,7 @@ all write the stack file of their project, write the git-ignored copy and never 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -18,7 +19,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 _SAY_EVERY_SECONDS = 10.0
+_TURN_SECONDS = 0.5
 
 
 class PulumiFailedError(ProjectError):
@@ -333,7 +334,7 @@ class PulumiRun:
             stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
         )
         with _interruptible(process):
-            out, err = _follow(process, show) if show else process.communicate()
+            out, err = _follow(process, show) if show else _communicate(process)
         if check and process.returncode != 0:
             said = f":\n{(err or out).strip()[-2000:]}" if capture else ""
             raise PulumiFailedError(f"`pulumi {' '.join(words[:2])}` failed{said}")
@@ -434,7 +435,7 @@ class PulumiRun:
         return False
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
     """Wait for the process whatever happens to us, and hand on what it does not see itself.
 
@@ -453,7 +454,7 @@ def _interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        process.wait()
+        _wait(process)
         if process.stdout:
             process.stdout.close()
         if before is not None:
@@ -462,10 +463,35 @@ def _interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
         raise SystemExit(128 + signal.SIGTERM)
 
 
+def _communicate(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait for the process, and return what it printed where that is captured.
+
+    In short turns: a signal that comes just before a blocking call is seen only when that call returns.
+    """
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=_TURN_SECONDS)
+
+
+def _wait(process: subprocess.Popen[str]) -> None:
+    """Wait for the process, in short turns as above."""
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_TURN_SECONDS)
+            return
+
+
 def _follow(process: subprocess.Popen[str], show: Callable[[str], None]) -> tuple[str, str]:
-    lines = []
-    for line in process.stdout or ():
-        lines.append(line)
-        show(line.rstrip("\n"))
-    process.wait()
+    """Wait for the process and show its lines as they come; return them all."""
+    lines: list[str] = []
+
+    def read() -> None:
+        for line in process.stdout or ():
+            lines.append(line)
+            show(line.rstrip("\n"))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    _wait(process)
+    reader.join()
     return "".join(lines), ""

@@ -10,6 +10,8 @@ import pytest
 if TYPE_CHECKING:
     import docker
 
+    from stack.settings import Environment
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let one warning pass."""
@@ -43,3 +45,22 @@ def engine() -> Iterator[docker.DockerClient]:
     client.close()
     if not was_there:
         stop_engine(report=reporter.say)
+
+
+@pytest.fixture(scope="session")
+def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Staging, with images that are on the engine: pulled, or made here where no registry can be reached."""
+    import docker  # noqa: PLC0415
+
+    from operations.project import Workspace, third_party_images  # noqa: PLC0415
+
+    workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)
+    workspace.prepare()
+    environment = workspace.settings()
+    for name in third_party_images(environment):
+        reference = environment.image(name)  # type: ignore[arg-type]
+        try:
+            engine.images.get(reference)
+        except docker.errors.ImageNotFound:
+            engine.images.pull(reference)
+    return environment

@@ -10,9 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from offline.progress import Reporter
 from operations import containers, lifecycle
-from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect, ensure_engine, stop_engine
 from operations.ports import own_ports
 from operations.project import Workspace
 from stack.settings import Environment, Published
@@ -23,23 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.live)
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[docker.DockerClient]:
-    """The machine's engine; where there was none, one that is started here is stopped here."""
-    reporter = Reporter()
-    try:
-        connect(DEFAULT_DOCKER_HOST).close()
-        was_there = True
-    except EngineError:
-        was_there = False
-    ensure_engine(DEFAULT_DOCKER_HOST, report=reporter.say)
-    client = docker.DockerClient(base_url=DEFAULT_DOCKER_HOST, timeout=120)
-    yield client
-    client.close()
-    if not was_there:
-        stop_engine(report=reporter.say)
 
 
 @pytest.fixture(scope="session")

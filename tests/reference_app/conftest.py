@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -22,10 +21,15 @@ import asyncpg
 import httpx
 import pytest
 
+from stack.settings import Environment
+
 REPOSITORY = Path(__file__).parents[2]
 APPLICATION = REPOSITORY / "reference_app"
 #: So long that only something that hangs ever meets it: no limit of time decides a test here.
 PATIENCE_SECONDS = 300.0
+
+#: Who the servers run as in their images.
+SERVER_USER = 999
 
 #: All that the service's Redis user may do: what arq 0.28 and this service send, and nothing else.
 REDIS_USER_RULES = (
@@ -57,13 +61,30 @@ def free_port() -> int:
         return port
 
 
-def program(name: str, *folders: Path) -> str:
-    """Find a server's program, or fail: a test that silently skips proves nothing."""
-    path = os.pathsep.join([*(str(folder) for folder in folders), os.environ.get("PATH", os.defpath)])
+def program(name: str) -> str:
+    """Find a program of this clone's environment, or of the system."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     found = shutil.which(name, path=path)
-    if found is None:
-        pytest.fail(f"{name} is not here, and these tests need the real one: apt-get install postgresql redis-server")
+    assert found, f"{name} is not here"
     return found
+
+
+@dataclass(frozen=True)
+class InContainer:
+    """How to run a server's program from the stack's own image: on the host's loopback, as a non-root user.
+
+    `docker run` stays in the foreground and hands signals on, so that it is stopped like any process.
+    """
+
+    image: str
+    folder: Path
+
+    def command(self, *words: str) -> list[str]:
+        return [
+            *(program("docker"), "run", "--rm", "--init", "--network=host", f"--user={SERVER_USER}:{SERVER_USER}"),
+            *("--cap-drop=ALL", "--env=LC_ALL=C.UTF-8", "--env=REDISCLI_AUTH", f"--volume={self.folder}:{self.folder}"),
+            *(f"--entrypoint={words[0]}", self.image, *words[1:]),
+        ]
 
 
 @dataclass
@@ -73,12 +94,10 @@ class Part:
     command: list[str]
     log: Path
     environment: Mapping[str, str]
-    account: pwd.struct_passwd | None = None
     folder: Path | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        account = self.account
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -87,9 +106,6 @@ class Part:
                 stderr=subprocess.STDOUT,
                 env=dict(self.environment),
                 cwd=self.folder,
-                user=account.pw_uid if account else None,
-                group=account.pw_gid if account else None,
-                extra_groups=[] if account else None,
             )
 
     @property
@@ -193,12 +209,13 @@ class Redis(Part):
     port: int
     application_password: str
     administrator_password: str
+    client: InContainer
 
     def cli(self, *words: str, administrator: bool = True) -> str:
         user = "admin" if administrator else "app"
         password = self.administrator_password if administrator else self.application_password
         done = subprocess.run(
-            [program("redis-cli"), "-p", str(self.port), "--user", user, "--no-auth-warning", *words],
+            self.client.command("redis-cli", "-p", str(self.port), "--user", user, "--no-auth-warning", *words),
             env={**os.environ, "REDISCLI_AUTH": password},
             capture_output=True,
             text=True,
@@ -212,49 +229,35 @@ class Redis(Part):
 
 
 @pytest.fixture(scope="session")
-def server_account() -> pwd.struct_passwd | None:
-    """Find the user that servers run as: PostgreSQL refuses root."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    pytest.fail("no user `postgres` or `nobody` here, and PostgreSQL does not run as root")
-
-
-@pytest.fixture(scope="session")
-def server_folder(server_account: pwd.struct_passwd | None) -> Iterator[Path]:
+def server_folder() -> Iterator[Path]:
     """A folder that the servers' user owns: pytest's own is closed to everybody else."""
     folder = Path(tempfile.mkdtemp(prefix="samokoder-test-"))
-    if server_account:
-        os.chown(folder, server_account.pw_uid, server_account.pw_gid)
+    os.chown(folder, SERVER_USER, SERVER_USER)
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def postgres(server_folder: Path, server_account: pwd.struct_passwd | None) -> Iterator[Postgres]:
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    initdb, server = program("initdb", *versions), program("postgres", *versions)
-    data, environment = server_folder / "postgres", {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+def postgres(server_folder: Path, local_images: Environment) -> Iterator[Postgres]:
+    server = InContainer(local_images.image("postgres"), server_folder)
+    data, environment = server_folder / "postgres", {"PATH": os.environ["PATH"]}
     passwords = server_folder / "superuser"
     superuser_password = secrets.token_hex(16)
     passwords.write_text(superuser_password)
     passwords.chmod(0o644)
-    setup = Part(
-        [initdb, f"--pgdata={data}", "--username=postgres", f"--pwfile={passwords}", "--auth=scram-sha-256",
-         "--encoding=UTF8", "--no-sync"],
-        server_folder / "initdb.log", environment, server_account, server_folder,
-    )  # fmt: skip
+    initialise = server.command(
+        *("initdb", f"--pgdata={data}", "--username=postgres", f"--pwfile={passwords}"),
+        *("--auth=scram-sha-256", "--encoding=UTF8", "--no-sync"),
+    )
+    setup = Part(initialise, server_folder / "initdb.log", environment)
     setup.start()
     assert setup.running.wait(PATIENCE_SECONDS) == 0, setup.said()
     port = free_port()
     part = Postgres(
-        [server, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(server_folder), "-F"],
-        server_folder / "postgres.log", environment, server_account, server_folder,
-    )  # fmt: skip
+        server.command("postgres", "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(server_folder), "-F"),
+        server_folder / "postgres.log",
+        environment,
+    )
     part.port, part.superuser_password, part.application_password = (
         port,
         superuser_password,
@@ -272,7 +275,8 @@ def postgres(server_folder: Path, server_account: pwd.struct_passwd | None) -> I
 
 
 @pytest.fixture(scope="session")
-def redis(server_folder: Path, server_account: pwd.struct_passwd | None) -> Iterator[Redis]:
+def redis(server_folder: Path, local_images: Environment) -> Iterator[Redis]:
+    server = InContainer(local_images.image("redis"), server_folder)
     users = server_folder / "users.acl"
     port, password, administrator = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     users.write_text(
@@ -280,11 +284,15 @@ def redis(server_folder: Path, server_account: pwd.struct_passwd | None) -> Iter
     )
     users.chmod(0o644)
     part = Redis(
-        [program("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(server_folder),
-         "--appendonly", "yes", "--save", "", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction",
-         "--aclfile", str(users)],
-        server_folder / "redis.log", {"PATH": os.defpath}, server_account, server_folder,
-    )  # fmt: skip
+        server.command(
+            *("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(server_folder)),
+            *("--appendonly", "yes", "--save", "", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction"),
+            *("--aclfile", str(users)),
+        ),
+        server_folder / "redis.log",
+        {"PATH": os.environ["PATH"]},
+    )
+    part.client = server
     part.port, part.application_password, part.administrator_password = port, password, administrator
     part.start()
     yield part
@@ -318,9 +326,6 @@ class Setup:
             **more,
         }
 
-    def _command(self, name: str) -> str:
-        return program(name, Path(sys.executable).parent)
-
     def _make(self, kind: str, command: list[str], port: int, environment: dict[str, str]) -> Service:
         log = self.folder / f"{kind}-{len(self.started)}.log"
         service = Service(command, log, environment, folder=self.folder, port=port)
@@ -331,13 +336,13 @@ class Setup:
     def api(self, **environment: str) -> Service:
         """Start the API; it may not be ready yet."""
         port = free_port()
-        command = [self._command("uvicorn"), "samokoder.main:app", "--host", "127.0.0.1", "--port", str(port)]
+        command = [program("uvicorn"), "samokoder.main:app", "--host", "127.0.0.1", "--port", str(port)]
         return self._make("api", command, port, self.environment(**environment))
 
     def worker(self, **environment: str) -> Service:
         """Start the worker; it may not be ready yet."""
         port = free_port()
-        command = [self._command("arq"), "samokoder.worker.main.WorkerSettings"]
+        command = [program("arq"), "samokoder.worker.main.WorkerSettings"]
         return self._make("worker", command, port, self.environment(WORKER_PORT=str(port), **environment))
 
 

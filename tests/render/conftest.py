@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stack.config_files import Template
 from stack.service import ServiceSpec
 from stack.settings import Environment
 from tests.recording import environment_of, secret_value
@@ -146,9 +145,9 @@ def wait_until(container: Container, ask: Callable[[], bool]) -> None:
     pytest.fail(f"{container.image} hangs:\n{container.logs().decode()}", pytrace=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def laboratory(engine: docker.DockerClient) -> Iterator[Laboratory]:
-    """A network without a way out, and all containers that a test makes in it; gone afterwards."""
+    """A network without a way out, and all containers that a file's tests make in it; gone afterwards."""
     network = engine.networks.create(f"samokoder-test-{secrets.token_hex(4)}", driver="bridge", internal=True)
     made = Laboratory(engine, network)
     yield made
@@ -163,8 +162,3 @@ def output(container: Container, *command: str) -> tuple[int, str]:
     assert isinstance(result.exit_code, int)
     assert isinstance(result.output, bytes)
     return result.exit_code, result.output.decode()
-
-
-def templates_of(spec: ServiceSpec) -> dict[str, Template]:
-    """Return those files of a part that are made from secrets."""
-    return {path: content for path, content in spec.files.items() if isinstance(content, Template)}

@@ -28,7 +28,7 @@ def described(environment: Environment) -> dict[str, ServiceSpec]:
     return {spec.part: spec for spec in specs(environment)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(laboratory: Laboratory, environment: Environment) -> Iterator[Container]:
     """PostgreSQL with the rendered files and an empty volume."""
     container = laboratory.healthy_part(described(environment)["postgres"])
@@ -186,6 +186,8 @@ def test_a_rotated_password_is_taken_and_the_old_one_refused(
     laboratory.healthy_part(spec, replaced={"roles.sql": roles.render(rotated, exporter, salt)})
     assert ask_as(server, APP, rotated, "SELECT 1") == (0, "1")
     assert ask_as(server, APP, APP_SECRET, "SELECT 1")[0] != 0
+    keep_roles(laboratory, environment)
+    assert ask_as(server, APP, APP_SECRET, "SELECT 1") == (0, "1")
 
 
 def test_what_an_adopted_database_has_becomes_the_applications(
@@ -222,7 +224,7 @@ def test_postgresql_stops_without_a_recovery_at_the_next_start(
     laboratory: Laboratory, environment: Environment, server: Container
 ) -> None:
     spec = described(environment)["postgres"]
-    ask(server, "CREATE TABLE kept AS SELECT 7 AS id")
+    ask(server, "CREATE TABLE survivor AS SELECT 7 AS id")
     server.kill(signal=spec.stop_signal)
     server.wait()
     server.start()
@@ -230,7 +232,7 @@ def test_postgresql_stops_without_a_recovery_at_the_next_start(
     log = server.logs().decode()
     assert "received fast shutdown request" in log
     assert "database system was not properly shut down" not in log
-    assert ask(server, "SELECT id FROM kept") == "7"
+    assert ask(server, "SELECT id FROM survivor") == "7"
 
 
 def test_the_files_of_these_tests_are_made_from_these_passwords(environment: Environment) -> None:

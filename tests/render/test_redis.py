@@ -26,7 +26,7 @@ def described(environment: Environment) -> ServiceSpec:
     return spec
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(laboratory: Laboratory, environment: Environment) -> Iterator[Container]:
     """Redis with the rendered files and an empty volume."""
     container = laboratory.healthy_part(described(environment))

@@ -142,7 +142,7 @@ def test_secrets_are_replaced_by_their_names_in_what_is_shown() -> None:
 def test_pulumis_plain_output_is_cut_to_what_tells_something() -> None:
     shown: list[str] = []
     show = LineFilter(shown.append)
-    for line in """Updating (staging):
+    output = """Updating (staging):
 @ updating....
 
  +  pulumi:pulumi:Stack samokoder-staging creating (0s) warning: something
@@ -152,6 +152,8 @@ def test_pulumis_plain_output_is_cut_to_what_tells_something() -> None:
  +  docker:index:Container api creating (0s)
  +  docker:index:Container api creating (9s) error: 1 error occurred:
  +  docker:index:Container api **creating failed**
+ ~  docker:index:Volume data-redis refresh (0.04s)
+    docker:index:Volume data-redis
 Diagnostics:
   pulumi:pulumi:Stack (samokoder-staging):
     Traceback (most recent call last):
@@ -162,7 +164,8 @@ Diagnostics:
   docker:index:Container (api):
     error: the container never became healthy
 Resources:
-    + 1 created""".splitlines():
+    + 1 created"""
+    for line in output.replace("data-redis\nD", "data-redis \nD").splitlines():
         show(line)
 
     assert [line.strip() for line in shown if line] == [

@@ -1,0 +1,165 @@
+"""Which Pulumi is used: the machine's own, else the official download, else one that is built here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from offline.progress import Reporter
+from offline.pulumi_cli import PulumiInstall
+from operations import tools
+
+ARCHIVES = [
+    f"pulumi-v{tools.PULUMI_VERSION}-{system}-{machine}.tar.gz"
+    for system in ("linux", "darwin")
+    for machine in ("x64", "arm64")
+]
+
+
+class _Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """Pulumi's download site, with a program that says which version it is."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    folder = tmp_path / "site"
+    folder.mkdir()
+    program = f"#!/bin/sh\necho v{tools.PULUMI_VERSION}\n".encode()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo("pulumi/pulumi")
+        member.mode, member.size = 0o755, len(program)
+        archive.addfile(member, io.BytesIO(program))
+    for name in ARCHIVES:
+        (folder / name).write_bytes(buffer.getvalue())
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    sums = folder / f"pulumi-{tools.PULUMI_VERSION}-checksums.txt"
+    sums.write_text("".join(f"{digest}  {name}\n" for name in ARCHIVES), encoding="utf-8")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield lambda: f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def reporter() -> Reporter:
+    return Reporter(Console(file=io.StringIO(), width=200))
+
+
+def _said(reporter: Reporter) -> str:
+    file = reporter.console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def _variables(tmp_path: Path, **more: str) -> dict[str, str]:
+    """A user with both plugins and, on PATH, nothing but the system's programs."""
+    home = tmp_path / "home"
+    for name in ("docker", "random"):
+        (home / f".pulumi/plugins/resource-{name}-v{version(f'pulumi-{name}')}").mkdir(parents=True, exist_ok=True)
+    return {"HOME": str(home), "PATH": "/usr/bin:/bin", **more}
+
+
+def _pulumi_on_path(tmp_path: Path, answer: str) -> str:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "pulumi").write_text(f"#!/bin/sh\necho {answer}\n", encoding="utf-8")
+    (folder / "pulumi").chmod(0o755)
+    return f"{folder}:/usr/bin:/bin"
+
+
+def test_a_recent_pulumi_of_the_machine_is_used(tmp_path: Path, reporter: Reporter) -> None:
+    variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"))
+
+    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads="")
+
+    assert command.program == str(tmp_path / "bin/pulumi"), "who has Pulumi keeps the one that they have"
+    assert not (tmp_path / "cache").exists(), "nothing is fetched for them"
+
+
+@pytest.mark.parametrize(
+    ("answer", "good"), [("v3.259.0", True), ("v3.250.0", True), ("v3.249.9", False), ("v4.0.0", False), ("?", False)]
+)
+def test_another_major_or_an_old_version_does_not_do(answer: str, good: bool) -> None:
+    assert tools.is_recent(answer) is good, "the options that are used here must be there"
+
+
+def test_the_official_archive_is_downloaded_once(tmp_path: Path, reporter: Reporter, site: Callable[[], str]) -> None:
+    variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.1.0"))
+    get = partial(tools.ensure_pulumi, cache=tmp_path / "cache", variables=variables, reporter=reporter)
+
+    first = get(downloads=site())
+    second = get(downloads="http://127.0.0.1:9/nobody-listens")
+
+    assert first.program == str(tmp_path / f"cache/pulumi/{tools.PULUMI_VERSION}/pulumi"), "the old one is passed over"
+    assert second.program == first.program, "a second run needs no network"
+    assert [path.name for path in (tmp_path / "cache/pulumi").iterdir()] == [tools.PULUMI_VERSION], (
+        "nothing is left over"
+    )
+
+
+def _built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PulumiInstall:
+    install = PulumiInstall(bin_dir=tmp_path / "built/bin", home=tmp_path / "built/home")
+    monkeypatch.setattr(tools, "build_pulumi", lambda **_: install)
+    return install
+
+
+def test_an_archive_with_a_wrong_checksum_is_not_used(
+    tmp_path: Path, reporter: Reporter, site: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = _built(tmp_path, monkeypatch)
+    for name in ARCHIVES:
+        with (tmp_path / "site" / name).open("ab") as file:
+            file.write(b"x")
+
+    command = tools.ensure_pulumi(
+        cache=tmp_path / "cache", variables=_variables(tmp_path), reporter=reporter, downloads=site()
+    )
+
+    assert command.program == str(install.bin_dir / "pulumi"), "what is not what it should be must not be run"
+    assert "checksum" in _said(reporter), "and the person is told why it is built instead"
+
+
+def test_without_the_site_pulumi_is_built_and_it_is_said(
+    tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = _built(tmp_path, monkeypatch)
+
+    command = tools.ensure_pulumi(
+        cache=tmp_path / "cache",
+        variables=_variables(tmp_path),
+        reporter=reporter,
+        downloads="http://127.0.0.1:9",
+    )
+
+    assert command.variables["PULUMI_HOME"] == str(install.home), "the plugins that were built are beside it"
+    assert command.variables["PULUMI_CREDENTIALS_PATH"] == str(tmp_path / "home/.pulumi"), "a login is still found"
+    assert "building Pulumi from Go modules" in _said(reporter), "minutes of building must not come as a surprise"
+
+
+def test_OFFLINE_asks_no_network(  # noqa: N802 - the variable's name
+    tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = _built(tmp_path, monkeypatch)
+    monkeypatch.setattr(tools, "_official", lambda *_: pytest.fail("the network was asked"))
+    variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"), OFFLINE="1")
+
+    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter)
+
+    assert command.program == str(install.bin_dir / "pulumi"), "OFFLINE=1 forces what offline/ brings"
