@@ -69,6 +69,13 @@ def program(name: str) -> str:
     return found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that is here needs a real engine: its servers run in containers."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.live)
+
+
 @dataclass(frozen=True)
 class InContainer:
     """How to run a server's program from the stack's own image: on the host's loopback, as a non-root user.

@@ -77,9 +77,7 @@ def test_only_a_digest_or_a_local_id_pins_an_image(text: str, pinned: bool) -> N
         ("0" * 64, "names its algorithm", "sha256:<the 64"),
     ],
 )
-def test_what_is_no_reference_is_refused_with_what_to_write_instead(
-    text: str, problem: str, instead: str
-) -> None:
+def test_what_is_no_reference_is_refused_with_what_to_write_instead(text: str, problem: str, instead: str) -> None:
     with pytest.raises(ImageReferenceError) as caught:
         parse_reference(text)
     assert problem in caught.value.problem, "the person who wrote it must read what is wrong with it"
@@ -102,9 +100,7 @@ def test_a_password_in_a_reference_is_not_repeated_in_the_error(text: str) -> No
 
 
 def test_every_part_has_its_image() -> None:
-    assert set(IMAGES) == set(get_args(PartName)), (
-        "a part without an image would fail in the middle of an update"
-    )
+    assert set(IMAGES) == set(get_args(PartName)), "a part without an image would fail in the middle of an update"
 
 
 @pytest.mark.parametrize("part", get_args(PartName))
@@ -130,11 +126,7 @@ def test_the_catalogue_cannot_be_changed_while_the_program_runs() -> None:
 
 def test_no_other_file_of_the_program_has_a_digest() -> None:
     literal = re.compile(r"@sha256:[0-9a-f]{64}")
-    files = {
-        str(file.relative_to(ROOT))
-        for file in (ROOT / "stack").rglob("*.py")
-        if literal.search(file.read_text())
-    }
+    files = {str(file.relative_to(ROOT)) for file in (ROOT / "stack").rglob("*.py") if literal.search(file.read_text())}
     assert files == {"stack/images.py"}, "an image in a second place is one that Renovate forgets"
 
 
@@ -164,9 +156,7 @@ def test_renovate_finds_each_image_and_writes_it_back_unchanged() -> None:
 def _rows_of_the_document() -> dict[str, list[str]]:
     """The five-column rows of `docs/images.md`, by their first cell, without the outer backticks."""
     lines = (ROOT / "docs" / "images.md").read_text().splitlines()
-    rows = [
-        [cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")
-    ]
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     return {row[0]: row for row in rows if len(row) == 5}
 
 
