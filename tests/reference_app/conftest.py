@@ -86,9 +86,17 @@ class InContainer:
     image: str
     folder: Path
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *words: str, name: str = "") -> list[str]:
         return [
-            *(program("docker"), "run", "--rm", "--init", "--network=host", f"--user={SERVER_USER}:{SERVER_USER}"),
+            *(
+                program("docker"),
+                "run",
+                "--rm",
+                *([f"--name={name}"] if name else []),
+                "--init",
+                "--network=host",
+                f"--user={SERVER_USER}:{SERVER_USER}",
+            ),
             *("--cap-drop=ALL", "--env=LC_ALL=C.UTF-8", "--env=REDISCLI_AUTH", f"--volume={self.folder}:{self.folder}"),
             *(f"--entrypoint={words[0]}", self.image, *words[1:]),
         ]
@@ -217,6 +225,14 @@ class Redis(Part):
     application_password: str
     administrator_password: str
     client: InContainer
+    name: str
+
+    def hang(self) -> None:
+        """From now on connections are accepted and nothing answers."""
+        subprocess.run([program("docker"), "pause", self.name], check=True, capture_output=True)
+
+    def go_on(self) -> None:
+        subprocess.run([program("docker"), "unpause", self.name], check=True, capture_output=True)
 
     def cli(self, *words: str, administrator: bool = True) -> str:
         user = "admin" if administrator else "app"
@@ -290,16 +306,18 @@ def redis(server_folder: Path, local_images: Environment) -> Iterator[Redis]:
         f"user default off\nuser admin on >{administrator} ~* &* +@all\nuser app on >{password} {REDIS_USER_RULES}\n"
     )
     users.chmod(0o644)
+    name = f"samokoder-test-{secrets.token_hex(4)}"
     part = Redis(
         server.command(
             *("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(server_folder)),
             *("--appendonly", "yes", "--save", "", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction"),
             *("--aclfile", str(users)),
+            name=name,
         ),
         server_folder / "redis.log",
         {"PATH": os.environ["PATH"]},
     )
-    part.client = server
+    part.client, part.name = server, name
     part.port, part.application_password, part.administrator_password = port, password, administrator
     part.start()
     yield part

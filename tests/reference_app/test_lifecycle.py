@@ -260,12 +260,12 @@ def test_the_worker_outlives_a_short_absence_of_the_database_and_of_redis(setup:
 def test_the_worker_is_unready_but_alive_when_redis_hangs(setup: Setup, waiting: Waiting) -> None:
     worker = setup.worker()
     worker.wait_until("/ready")
-    setup.redis.running.send_signal(signal.SIGSTOP)
+    setup.redis.hang()
     try:
         waiting("503 from /ready", lambda: worker.get("/ready").status_code == 503)
         assert worker.get("/health").status_code == 200
     finally:
-        setup.redis.running.send_signal(signal.SIGCONT)
+        setup.redis.go_on()
     worker.wait_until("/ready")
 
 

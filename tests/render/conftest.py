@@ -29,29 +29,10 @@ PATIENCE_SECONDS = 180.0
 
 
 @pytest.fixture(scope="session")
-def images_config(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """What this machine adds to a configuration: the ids of its local images, where no registry can be reached."""
-    from operations.engine import DEFAULT_DOCKER_HOST, ensure_engine  # noqa: PLC0415 - unit tests need none of it
-    from operations.project import Workspace  # noqa: PLC0415
-
-    workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)
-    info = ensure_engine(DEFAULT_DOCKER_HOST, report=workspace.reporter.say)
-    return workspace._of_images(workspace.settings(on_this_machine=False), info, build=True)
-
-
-@pytest.fixture(scope="session")
-def environment(engine: docker.DockerClient, images_config: Mapping[str, Any]) -> Environment:
-    """Staging with images that are on the engine."""
-    import docker  # noqa: PLC0415
-
-    made = environment_of("staging", images_config)
-    for name in ("postgres", "redis", "prometheus", "alertmanager"):
-        reference = made.image(name)
-        try:
-            engine.images.get(reference)
-        except docker.errors.ImageNotFound:
-            engine.images.pull(reference)
-    return made
+def environment(local_images: Environment) -> Environment:
+    """Staging with images that are on the engine; Grafana's files among them, whether or not it can run here."""
+    images = local_images.settings.images.model_dump(by_alias=True, exclude_none=True)
+    return environment_of("staging", {"samokoder:images": images})
 
 
 def contents(spec: ServiceSpec) -> dict[str, str]:
