@@ -151,31 +151,11 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"redis_exporter": "github.com/oliver006/redis_exporter"},
         stamps={"main.BuildVersion": "v1.88.0"},
     ),
-    "blackbox_exporter": Program(
-        version="0.28.0",
-        executables={"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
-        stamps=_prometheus_stamps("0.28.0"),
-    ),
-    "caddy": Program(
-        version="2.11.4",
-        executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
-        stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v2.11.4"},
-    ),
-    "versitygw": Program(
-        version="1.8.0",
-        executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
-        stamps={"main.Version": "v1.8.0"},
-    ),
     # A container registry on loopback, for the tests of pulling by digest.
     "registry": Program(
         version="3.1.1",
         executables={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
         stamps={"github.com/distribution/distribution/v3/version.version": "v3.1.1"},
-    ),
-    "actionlint": Program(
-        version="1.7.12",
-        executables={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
-        stamps={"github.com/rhysd/actionlint.version": "1.7.12"},
     ),
 }
 

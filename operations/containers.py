@@ -19,17 +19,15 @@ from docker.models.containers import Container
 
 from offline.progress import Reporter
 from operations.stack_file import ProjectError
+from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.settings import PROJECT, Environment, Published
 
-ENVIRONMENT_LABEL = "samokoder.environment"
-PART_LABEL = "samokoder.part"
 NOT_AVAILABLE = "not available"
 MISSING = "missing"
 
 _LOG_LINES = 20
 _HEALTH_LINES = 3
 _DEFAULT_STOP_SECONDS = 30
-_NETWORKS = ("edge", "app", "data", "monitoring")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +176,7 @@ def remove_orphans(
         container.remove(force=True)
         removed.append(str(container.name))
     for network in client.networks.list(names=[prefix]):
-        if network.name not in {f"{prefix}-{name}" for name in _NETWORKS} or network.id in known:
+        if network.name not in {f"{prefix}-{name}" for name in NetworkName} or network.id in known:
             continue
         network.reload()
         if network.attrs.get("Containers"):

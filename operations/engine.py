@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import docker
 import docker.errors
@@ -29,6 +30,9 @@ Report = Callable[[str], None]
 
 DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
 """Where Docker's package listens, and so where the product looks and where it starts an engine."""
+
+WAITING_SAID_EVERY_SECONDS = 10.0
+"""A run that waits for another one says so this often."""
 
 PROGRESS_SECONDS = 2.0
 """Nothing stays silent for longer than this."""
@@ -143,12 +147,24 @@ def exclusive(path: Path, *, what: str, report: Report) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"{what}: another run is at it, waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        started = time.monotonic()
+        said = -math.inf
+        while not _locked(handle):
+            now = time.monotonic()
+            if now - said >= WAITING_SAID_EVERY_SECONDS:
+                report(f"{what}: another run is at it, waiting for it ({now - started:.0f} s)")
+                said = now
+            time.sleep(0.2)
         yield
+
+
+def _locked(handle: TextIO) -> bool:
+    """Take the lock of an open file unless somebody has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def run(

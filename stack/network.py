@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from stack.service import NetworkName
+from stack.names import NetworkName
 from stack.settings import Environment
 
 TYPE = "samokoder:platform:Networks"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import pulumi
 import pulumi_docker as docker
 
 from stack.config_files import Files, Secrets, Template, files_volume, resolve
+from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.settings import Environment, Health
 from stack.settings import Part as PartSettings
 from stack.settings import Published as PublishedSettings
@@ -22,19 +22,6 @@ from stack.settings import Published as PublishedSettings
 # "#initerror"): a container that failed its wait would be accepted as healthy by the next `up`.
 REPLACE_ON_CHANGES = ("#initerror", "healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "ulimits")
 NON_ROOT_EXCEPTION = "root"
-
-
-class NetworkName(StrEnum):
-    """The segments; a part joins only what it needs."""
-
-    EDGE = "edge"
-    """Ports published on the host, and the way out to the internet."""
-    APP = "app"
-    """Between API, worker and frontend; no way out."""
-    DATA = "data"
-    """PostgreSQL and Redis; no way out, nothing published."""
-    MONITORING = "monitoring"
-    """Prometheus and what it scrapes; no way out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +256,7 @@ class Part(pulumi.ComponentResource):
 
 def labels(environment: Environment, part: str) -> list[docker.ContainerLabelArgs]:
     """Labels by which the `samokoder` command finds a container. Nothing that changes: a change replaces."""
-    values = {"samokoder.environment": environment.name, "samokoder.part": part}
+    values = {ENVIRONMENT_LABEL: environment.name, PART_LABEL: part}
     return [docker.ContainerLabelArgs(label=label, value=value) for label, value in values.items()]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stack import health
 from stack.app import contract, postgres_roles, redis
-from stack.service import NetworkName, Publish, Scrape, ServiceSpec
+from stack.names import NetworkName
+from stack.service import Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "api"

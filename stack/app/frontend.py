@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stack import health
 from stack.app import api
-from stack.service import NetworkName, NotScraped, Publish, ServiceSpec
+from stack.names import NetworkName
+from stack.service import NotScraped, Publish, ServiceSpec
 from stack.settings import Environment
 
 PART = "frontend"

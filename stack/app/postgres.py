@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stack.config_files import Files, secret_file
-from stack.service import DataVolume, NetworkName, NotScraped, ServiceSpec
+from stack.names import NetworkName
+from stack.service import DataVolume, NotScraped, ServiceSpec
 from stack.settings import Environment
 
 PART = "postgres"

@@ -13,7 +13,8 @@ import hmac
 
 from stack.app import postgres
 from stack.config_files import Files, Template, secret_file
-from stack.service import NetworkName, NotScraped, ServiceSpec
+from stack.names import NetworkName
+from stack.service import NotScraped, ServiceSpec
 from stack.settings import Environment
 
 PART = "postgres-roles"

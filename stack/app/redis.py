@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from stack.config_files import Files, Template
-from stack.service import DataVolume, NetworkName, NotScraped, ServiceSpec
+from stack.names import NetworkName
+from stack.service import DataVolume, NotScraped, ServiceSpec
 from stack.settings import Environment
 
 PART = "redis"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stack import health
 from stack.app import contract, postgres_roles, redis
-from stack.service import NetworkName, NotScraped, Scrape, ServiceSpec
+from stack.names import NetworkName
+from stack.service import NotScraped, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "worker"

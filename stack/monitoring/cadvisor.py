@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stack import health
-from stack.service import HostPath, NetworkName, Publish, Reasoned, Scrape, ServiceSpec
+from stack.names import NetworkName
+from stack.service import HostPath, Publish, Reasoned, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "cadvisor"

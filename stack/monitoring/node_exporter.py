@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from stack import health
-from stack.service import HostPath, NetworkName, Publish, Scrape, ServiceSpec
+from stack.names import NetworkName
+from stack.service import HostPath, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "node-exporter"

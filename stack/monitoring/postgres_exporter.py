@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 from stack import health
 from stack.app import postgres, postgres_roles
 from stack.config_files import Files, Template, secret_file
-from stack.service import NetworkName, Publish, Scrape, ServiceSpec
+from stack.names import NetworkName
+from stack.service import Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "postgres-exporter"

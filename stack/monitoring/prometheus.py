@@ -9,7 +9,8 @@ import yaml
 from stack import health
 from stack.config_files import Files
 from stack.monitoring import rules
-from stack.service import DataVolume, NetworkName, Publish, Scrape, ServiceSpec
+from stack.names import NetworkName
+from stack.service import DataVolume, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "prometheus"

@@ -8,7 +8,8 @@ from urllib.parse import quote, unquote, urlsplit
 from stack import health
 from stack.app import redis
 from stack.config_files import Files, Template
-from stack.service import NetworkName, Publish, Scrape, ServiceSpec
+from stack.names import NetworkName
+from stack.service import Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "redis-exporter"

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from stack.names import NetworkName
 from stack.platform import specs
-from stack.service import NetworkName, NotScraped, Publish, Reasoned, Scrape, ServiceSpec, cpus_text, go_duration
+from stack.service import NotScraped, Publish, Reasoned, Scrape, ServiceSpec, cpus_text, go_duration
 from stack.settings import Part
 from tests.recording import CASES, Recorded, Recording, record_case
 

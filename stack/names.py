@@ -1,0 +1,21 @@
+"""Names that the program gives on the engine and the `samokoder` command finds things by. No Pulumi import."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+ENVIRONMENT_LABEL = "samokoder.environment"
+PART_LABEL = "samokoder.part"
+
+
+class NetworkName(StrEnum):
+    """The segments; a part joins only what it needs."""
+
+    EDGE = "edge"
+    """Ports published on the host, and the way out to the internet."""
+    APP = "app"
+    """Between API, worker and frontend; no way out."""
+    DATA = "data"
+    """PostgreSQL and Redis; no way out, nothing published."""
+    MONITORING = "monitoring"
+    """Prometheus and what it scrapes; no way out."""
