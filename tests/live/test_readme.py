@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -22,13 +23,13 @@ from operations.project import ROOT, Workspace
 ENVIRONMENT = "readme"
 
 
-def run(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run one command in the clone; its output is both streams."""
+def run(folder: Path, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run one command in the clone, `given` on its standard input; its output is both streams."""
     return subprocess.run(
         words,
         cwd=folder,
         env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
-        stdin=subprocess.DEVNULL,
+        input=given,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -99,6 +100,21 @@ def test_bad_usage_ends_with_2_and_a_failure_with_1_and_both_say_what_to_do(clon
     prod = run(clone, "make", "preview", ENV="prod")
     assert prod.returncode != 0
     assert prod.stdout.count("allowed:") >= 4, "all that production needs, at once"
+
+
+def test_production_is_set_up_by_the_lines_of_readme(clone: Path) -> None:
+    lines = re.findall(r"^make pulumi ENV=prod .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) == 4, "one line for each thing that production needs"
+    for line in lines:
+        words = shlex.split(line.replace("sha256:…", f"sha256:{'0' * 64}"))
+        answer = run(clone, *words, given=f"123456789:{secrets.token_hex(20)}")
+        assert answer.returncode == 0, f"{line}:\n{answer.stdout[-2000:]}"
+    preview = run(clone, "make", "preview", ENV="prod")
+    assert preview.returncode == 0, preview.stdout[-3000:]
+    assert "samokoder:app:Api" in preview.stdout
+    committed = (clone / "Pulumi.prod.yaml").read_text()
+    assert "secure:" in committed, "the token is encrypted in the file that a team commits"
+    assert run(clone, "git", "checkout", "--", "Pulumi.prod.yaml").returncode == 0
 
 
 @pytest.fixture(scope="module")
