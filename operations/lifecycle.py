@@ -52,10 +52,15 @@ def up(workspace: Workspace, *, interactive: bool) -> Upped:
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
 
 
+# Not "restarting": that one is sick, not lost. A refresh would take away Pulumi's note that it never became healthy,
+# and with it the reason to replace it.
+_LOST = frozenset({containers.MISSING, "exited", "created", "dead"})
+
+
 def _has_lost_containers(run: PulumiRun) -> bool:
     """Whether a container in Pulumi's state does not run: Pulumi itself looks only at its state and would not know."""
     known = recovery.known_ids(run.deployment())
-    return bool(known) and any(row.counts_as_failed and row.state != "running" for row in status(run.workspace))
+    return bool(known) and any(row.state in _LOST for row in status(run.workspace))
 
 
 def preview(workspace: Workspace, *, interactive: bool) -> None:

@@ -105,16 +105,20 @@ def test_bad_usage_ends_with_2_and_a_failure_with_1_and_both_say_what_to_do(clon
 def test_production_is_set_up_by_the_lines_of_readme(clone: Path) -> None:
     lines = re.findall(r"^make pulumi ENV=prod .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(lines) == 4, "one line for each thing that production needs"
-    for line in lines:
-        words = shlex.split(line.replace("sha256:…", f"sha256:{'0' * 64}"))
-        answer = run(clone, *words, given=f"123456789:{secrets.token_hex(20)}")
-        assert answer.returncode == 0, f"{line}:\n{answer.stdout[-2000:]}"
-    preview = run(clone, "make", "preview", ENV="prod")
-    assert preview.returncode == 0, preview.stdout[-3000:]
-    assert "samokoder:app:Api" in preview.stdout
-    committed = (clone / "Pulumi.prod.yaml").read_text()
-    assert "secure:" in committed, "the token is encrypted in the file that a team commits"
-    assert run(clone, "git", "checkout", "--", "Pulumi.prod.yaml").returncode == 0
+    try:
+        for line in lines:
+            words = shlex.split(line.replace("sha256:…", f"sha256:{'0' * 64}"))
+            answer = run(clone, *words, given=f"123456789:{secrets.token_hex(20)}")
+            assert answer.returncode == 0, f"{line}:\n{answer.stdout[-2000:]}"
+        preview = run(clone, "make", "preview", ENV="prod")
+        assert preview.returncode == 0, preview.stdout[-3000:]
+        assert "samokoder-prod-worker" in preview.stdout
+        assert re.search(r"\+ [0-9]+ to create", preview.stdout)
+        committed = (clone / "Pulumi.prod.yaml").read_text()
+        assert "secure:" in committed, "the token is encrypted in the file that a team commits"
+        assert "# Production." in committed, "its comments stay"
+    finally:
+        run(clone, "git", "checkout", "--", "Pulumi.prod.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 
 from operations import containers, lifecycle
 from operations.project import PulumiFailedError, Workspace
+from stack.settings import Environment
 from tests.live.conftest import ids, url
 
 
@@ -62,7 +63,6 @@ def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
 ) -> None:
     write_project(stack, "before the rotation")
     old = stack.open().secrets()["postgres-app"]
-    volume = engine.volumes.get(f"samokoder-{stack.name}-postgres-data").attrs["CreatedAt"]
     postgres = ids(engine, stack.name)["postgres"]
     rotated = replace(
         stack, extra_config={**stack.extra_config, "samokoder:rotation": {"postgresApp": 2, "redisApp": 2}}
@@ -77,7 +77,6 @@ def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
             roles = containers.find(engine, stack.settings(), "postgres-roles")
             assert (roles.exec_run(["sh", "-c", login]).exit_code == 0) is opens, f"opens: {opens}"
         assert ids(engine, stack.name)["postgres"] == postgres, "a rotation restarted the database"
-        assert engine.volumes.get(f"samokoder-{stack.name}-postgres-data").attrs["CreatedAt"] == volume
     finally:
         lifecycle.up(stack, interactive=False)
 
@@ -148,18 +147,28 @@ def test_an_up_killed_in_the_middle_converges_at_the_next_one(
 
 
 def test_a_volume_of_the_compose_stack_is_adopted_with_its_data(
-    new_workspace: Callable[[], Workspace], engine: docker.DockerClient
+    new_workspace: Callable[[], Workspace], engine: docker.DockerClient, local_images: Environment
 ) -> None:
     workspace = new_workspace()
     name = f"compose-{workspace.name}-redis"
-    volume = engine.volumes.create(name, labels={"com.docker.compose.project": "old", "com.docker.compose.volume": "r"})
+    labels = {"com.docker.compose.project": "old", "com.docker.compose.volume": "redis"}
+    engine.volumes.create(name, labels=labels)
+    # As compose left it: a file of the old Redis, owned by its user.
+    engine.containers.run(
+        local_images.image("redis"),
+        ["-c", "echo kept > /data/from-compose && chown -R 999:999 /data"],
+        entrypoint="sh",
+        volumes={name: {"bind": "/data"}},
+        network_mode="none",
+        remove=True,
+    )
     try:
         adopting = replace(workspace, extra_config={**workspace.extra_config, "samokoder:redis": {"adoptVolume": name}})
         lifecycle.up(adopting, interactive=False)
         redis = containers.find(engine, adopting.settings(), "redis")
-        assert [m["Name"] for m in redis.attrs["Mounts"] if m["Destination"] == "/data"] == [name]
+        assert redis.exec_run(["cat", "/data/from-compose"]).output == b"kept\n", "it was made anew: data lost"
         adopting.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
-        assert engine.volumes.get(name).attrs["CreatedAt"] == volume.attrs["CreatedAt"], "it was made anew: data lost"
+        assert engine.volumes.get(name).attrs["Labels"] == labels
     finally:
         lifecycle.destroy_data(workspace, interactive=False)
         for left in engine.volumes.list(filters={"name": name}):
