@@ -119,6 +119,7 @@ def architecture() -> str:
         if isinstance(spec.scrape, Scrape) and spec.part != "prometheus":
             lines.append(f"    prometheus -. scrapes .-> {_node(spec.part)}")
     lines += [
+        "    postgres_roles --> postgres",
         "    grafana --> prometheus",
         "    prometheus -- alerts --> alertmanager",
         "    alertmanager --> people([Telegram, e-mail])",
