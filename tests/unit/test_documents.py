@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -61,3 +62,15 @@ def test_the_picture_of_the_architecture_has_every_part() -> None:
 def test_a_document_without_its_marks_is_an_error_and_not_left_stale() -> None:
     with pytest.raises(ValueError, match="there are no lines"):
         documents._put("nothing", "settings", "text", "<!-- {} -->")
+
+
+def test_every_link_of_the_documents_to_a_file_here_leads_somewhere() -> None:
+    links = [
+        (page, target.partition("#")[0])
+        for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "reference_app" / "README.md"]
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+        if "://" not in target
+    ]
+    assert any(target == "docs/offline.md" for _, target in links), "the expression no longer finds links"
+    broken = [f"{page.name}: {target}" for page, target in links if target and not (page.parent / target).exists()]
+    assert not broken
