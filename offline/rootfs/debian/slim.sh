@@ -1,5 +1,5 @@
 # Makes a debootstrap tree small. $1 is its root. What is removed here stays away from later packages too.
-root=$1
+root=${1:?the root of the tree, never this machine}
 cat >"$root/etc/dpkg/dpkg.cfg.d/slim" <<'CFG'
 path-exclude=/usr/share/doc/*
 path-include=/usr/share/doc/*/copyright
