@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import docker
+from docker.models.containers import Container
 from rich.console import Console
 from rich.table import Table
 
@@ -114,10 +115,14 @@ def restart(client: docker.DockerClient, workspace: Workspace, only: str = "") -
         container.stop()
     for container in chosen:
         container.start()
-    while any(c.attrs["State"]["Health"]["Status"] != "healthy" for c in chosen):
+    while not all(_healthy(container) for container in chosen):
         time.sleep(0.2)
-        for container in chosen:
-            container.reload()
+
+
+def _healthy(container: Container) -> bool:
+    """Whether the engine says so now, and not when it was listed."""
+    container.reload()
+    return bool(container.attrs["State"]["Health"]["Status"] == "healthy")
 
 
 def empty_preview(run: PulumiRun) -> float:
