@@ -60,11 +60,11 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[dict[str, object]]
         reporter.say(f"up {up:.1f} s, engine alone {engine:.1f} s")
         preview = best(lambda: run.pulumi("preview", "--suppress-outputs", "--expect-no-changes", capture=True))
         empty = empty_preview(run)
-        before = identities(client, workspace)
+        before = containers.ids(client, workspace.name)
         own = dict(workspace.extra_config["samokoder:prometheus"])
         changed = {**workspace.extra_config, "samokoder:prometheus": {**own, "scrapeInterval": "20s"}}
         change = seconds(lambda: lifecycle.up(replace(workspace, extra_config=changed), interactive=False))
-        after = identities(client, workspace)
+        after = containers.ids(client, workspace.name)
         touched = sorted(part for part in before if before[part] != after[part])
         alone = seconds(lambda: restart(client, workspace, only="prometheus"))
     finally:
@@ -97,11 +97,6 @@ def seconds(work: Callable[[], object]) -> float:
 def best(work: Callable[[], object]) -> float:
     """Shortest of some runs, in seconds: what disturbs a run only makes it longer."""
     return min(seconds(work) for _ in range(RUNS))
-
-
-def identities(client: docker.DockerClient, workspace: Workspace) -> dict[str, str]:
-    """Id of each part's container."""
-    return {c.labels["samokoder.part"]: str(c.id) for c in containers.of_environment(client, workspace.name)}
 
 
 def restart(client: docker.DockerClient, workspace: Workspace, only: str = "") -> None:

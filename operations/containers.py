@@ -86,6 +86,11 @@ def of_environment(client: docker.DockerClient, name: str) -> list[Container]:
     return list(containers)
 
 
+def ids(client: docker.DockerClient, name: str) -> dict[str, str]:
+    """Return the id of each part's container in an environment: what a change has replaced shows in it."""
+    return {container.labels[PART_LABEL]: str(container.id) for container in of_environment(client, name)}
+
+
 def find(client: docker.DockerClient, environment: Environment, part: str) -> Container:
     """Return the container of a part. Raises ProjectError with the parts that there are."""
     containers = {c.labels.get(PART_LABEL, ""): c for c in of_environment(client, environment.name)}

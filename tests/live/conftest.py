@@ -10,7 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from operations import containers, lifecycle
+from operations import lifecycle
 from operations.ports import own_ports
 from operations.project import Workspace
 from stack.settings import Environment, Published
@@ -67,8 +67,3 @@ def url(environment: Environment, field: str) -> str:
     part = getattr(environment.settings, field)
     assert isinstance(part, Published)
     return f"http://127.0.0.1:{part.port}"
-
-
-def ids(engine: docker.DockerClient, stack: str) -> dict[str, str]:
-    """Id of each part's container."""
-    return {c.labels["samokoder.part"]: str(c.id) for c in containers.of_environment(engine, stack)}

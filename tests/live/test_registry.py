@@ -17,7 +17,6 @@ from offline.toolchain import build
 from operations import containers, lifecycle
 from operations.ports import free_ports
 from operations.project import PulumiFailedError, Workspace, third_party_images
-from tests.live.conftest import ids
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +96,14 @@ def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_chang
 def test_an_image_that_cannot_be_pulled_takes_nothing_down(
     pulled: Workspace, pinned: dict[str, str], engine: docker.DockerClient
 ) -> None:
-    before = ids(engine, pulled.name)
+    before = containers.ids(engine, pulled.name)
     missing = f"{pinned['prometheus'].partition('@')[0]}@sha256:{'0' * 64}"
     images = {**pulled.extra_config["samokoder:images"], "prometheus": missing}
     broken = replace(pulled, extra_config={**pulled.extra_config, "samokoder:images": images})
     with pytest.raises(PulumiFailedError):
         lifecycle.up(broken, interactive=False)
-    assert ids(engine, pulled.name) == before, "the running container went before its successor's image was there"
+    assert containers.ids(engine, pulled.name) == before, (
+        "the running container went before its successor's image was there"
+    )
     rows = lifecycle.up(pulled, interactive=False).parts
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows

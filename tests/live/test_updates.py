@@ -18,7 +18,7 @@ import pytest
 from operations import containers, lifecycle
 from operations.project import PulumiFailedError, Workspace
 from stack.settings import Environment
-from tests.live.conftest import ids, url
+from tests.live.conftest import url
 
 
 def write_project(workspace: Workspace, name: str) -> None:
@@ -33,24 +33,24 @@ def projects(workspace: Workspace) -> list[str]:
 
 
 def test_a_second_up_changes_nothing_also_after_a_refresh(stack: Workspace, engine: docker.DockerClient) -> None:
-    before = ids(engine, stack.name)
+    before = containers.ids(engine, stack.name)
     run = stack.open()
     run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
     run.pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", capture=True)
     run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
     lifecycle.up(stack, interactive=False)
-    assert ids(engine, stack.name) == before, "an `up` without a change restarted something"
+    assert containers.ids(engine, stack.name) == before, "an `up` without a change restarted something"
 
 
 def test_a_changed_prometheus_setting_replaces_prometheus_only(stack: Workspace, engine: docker.DockerClient) -> None:
-    before = ids(engine, stack.name)
+    before = containers.ids(engine, stack.name)
     own = dict(stack.extra_config["samokoder:prometheus"])
     changed = replace(
         stack, extra_config={**stack.extra_config, "samokoder:prometheus": {**own, "scrapeInterval": "20s"}}
     )
     try:
         lifecycle.up(changed, interactive=False)
-        after = ids(engine, stack.name)
+        after = containers.ids(engine, stack.name)
         config = httpx.get(f"{url(stack.settings(), 'prometheus')}/api/v1/status/config", timeout=30).json()
     finally:
         lifecycle.up(stack, interactive=False)
@@ -63,7 +63,7 @@ def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
 ) -> None:
     write_project(stack, "before the rotation")
     old = stack.open().secrets()["postgres-app"]
-    postgres = ids(engine, stack.name)["postgres"]
+    postgres = containers.ids(engine, stack.name)["postgres"]
     rotated = replace(
         stack, extra_config={**stack.extra_config, "samokoder:rotation": {"postgresApp": 2, "redisApp": 2}}
     )
@@ -76,7 +76,7 @@ def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
             login = f"PGPASSWORD={password} psql -h postgres -U samokoder_app -d samokoder -c 'select 1'"
             roles = containers.find(engine, stack.settings(), "postgres-roles")
             assert (roles.exec_run(["sh", "-c", login]).exit_code == 0) is opens, f"opens: {opens}"
-        assert ids(engine, stack.name)["postgres"] == postgres, "a rotation restarted the database"
+        assert containers.ids(engine, stack.name)["postgres"] == postgres, "a rotation restarted the database"
     finally:
         lifecycle.up(stack, interactive=False)
 
