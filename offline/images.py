@@ -185,6 +185,18 @@ RECIPES: dict[str, Recipe] = {
         user="59000:59000",
         ports=(9121,),
     ),
+    "blackbox_exporter": Recipe(
+        base="busybox",
+        programs={"/bin/blackbox_exporter": "blackbox_exporter/blackbox_exporter"},
+        version_command=("/bin/blackbox_exporter", "--version"),
+        # Empty: the official image has a sample configuration there, but the stack mounts its own.
+        folders={"/etc/blackbox_exporter": (0, 0)},
+        entrypoint=("/bin/blackbox_exporter",),
+        command=("--config.file=/etc/blackbox_exporter/config.yml",),
+        # The official image names no user and so is root's; an HTTP probe needs nothing that only root may do.
+        user="nobody",
+        ports=(9115,),
+    ),
     "cadvisor": Recipe(
         base="busybox",
         programs={"/usr/bin/cadvisor": "cadvisor/cadvisor"},

@@ -141,6 +141,11 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"node_exporter": "github.com/prometheus/node_exporter"},
         stamps=_prometheus_stamps("1.12.1"),
     ),
+    "blackbox_exporter": Program(
+        version="0.28.0",
+        executables={"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
+        stamps=_prometheus_stamps("0.28.0"),
+    ),
     "postgres_exporter": Program(
         version="0.19.1",
         executables={"postgres_exporter": "github.com/prometheus-community/postgres_exporter/cmd/postgres_exporter"},

@@ -25,6 +25,7 @@ PartName = Literal[
     "postgres_exporter",
     "redis_exporter",
     "node_exporter",
+    "blackbox_exporter",
     "cadvisor",
     "python",
 ]
@@ -76,6 +77,10 @@ IMAGES: Mapping[PartName, Image] = MappingProxyType(
         "node_exporter": Image(
             name="node_exporter",
             reference="prom/node-exporter:v1.12.1@sha256:1b4e4438faca4dd7e001dd445d161a4a2091b0fededa84093b3a8dfeae1f1be0",
+        ),
+        "blackbox_exporter": Image(
+            name="Blackbox exporter",
+            reference="prom/blackbox-exporter:v0.28.0@sha256:e753ff9f3fc458d02cca5eddab5a77e1c175eee484a8925ac7d524f04366c2fc",
         ),
         # Since 0.53 it is published on ghcr.io only; older guides name gcr.io, which stops there.
         "cadvisor": Image(

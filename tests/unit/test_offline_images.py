@@ -202,6 +202,8 @@ CONTRACT = {
     "node_exporter": (("/bin/node_exporter",), "nobody", "", ""),
     "postgres_exporter": (("/bin/postgres_exporter",), "nobody", "", ""),
     "redis_exporter": (("/redis_exporter",), "59000:59000", "", ""),
+    # Nobody, where the official image says nothing and so is root's: the stack gives a user of its own to both.
+    "blackbox_exporter": (("/bin/blackbox_exporter",), "nobody", "", ""),
     "cadvisor": (("/usr/bin/cadvisor", "-logtostderr"), "", "", ""),
     "python": ((), "", "", ""),
 }
