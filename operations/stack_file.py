@@ -137,6 +137,8 @@ def stand_in(secret: str) -> str:
         "telegramBotToken": f"1234567890:{value}",
         "managedDatabaseUrl": f"postgresql://user:{value}@host/database",
         "managedRedisUrl": f"rediss://user:{value}@host/0",
+        "alertWebhookUrl": f"https://host/{value}",
+        "heartbeatUrl": f"https://host/{value}",
     }
     return forms.get(secret, value)
 

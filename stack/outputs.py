@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stack.service import Scrape, ServiceSpec
+from stack.service import ServiceSpec
 from stack.settings import PROJECT, Environment, key_of
 
 UNAVAILABLE = "not available"
@@ -30,8 +30,8 @@ def _part(environment: Environment, spec: ServiceSpec) -> dict[str, Any]:
         host = f"[{spec.publish.address}]" if ":" in spec.publish.address else spec.publish.address
         part["url"] = f"http://{host}:{spec.publish.host_port}"
         part["healthUrl"] = part["url"] + spec.publish.path
-    if isinstance(spec.scrape, Scrape):
-        part["job"] = spec.part
+    if spec.job:
+        part["job"] = spec.job
     return part
 
 

@@ -14,6 +14,7 @@ from stack.app.reference import BuiltImage, reference_image
 from stack.images import parse_reference
 from stack.monitoring import (
     alertmanager,
+    blackbox_exporter,
     cadvisor,
     grafana,
     node_exporter,
@@ -42,6 +43,7 @@ PARTS = {
     "redis_exporter": redis_exporter.spec,
     "node_exporter": node_exporter.spec,
     "cadvisor": cadvisor.spec,
+    "blackbox_exporter": blackbox_exporter.spec,
 }
 
 

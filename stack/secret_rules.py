@@ -47,6 +47,8 @@ class ConfiguredSecret:
     minimum_bits: float = 48
     pattern: str = ""
     pattern_says: str = ""
+    holds_password: bool = False
+    """Whether it is a URL whose password is what must not be guessed."""
 
     @property
     def how_to_set(self) -> str:
@@ -56,6 +58,7 @@ class ConfiguredSecret:
 
 # Without brackets: an IPv6 address in a URL would need them, and so might a broken one.
 _HOST = r"[^:@/?#\[\]\s]+(:[0-9]{1,5})?"
+_WEB = r"https?://[^\s/?#]+(/\S*)?"
 _URL = "with the password in it: %s://user:password@host:port/%s"
 
 CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
@@ -73,6 +76,20 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
             description="Password of the mail account.",
             minimum_length=8,
             minimum_bits=20,
+        ),
+        ConfiguredSecret(
+            name="alertWebhookUrl",
+            description="Address that gets every alert as AlertManager's JSON; who knows it may post there.",
+            pattern=_WEB,
+            pattern_says="a URL: https://host/path",
+            minimum_bits=0,
+        ),
+        ConfiguredSecret(
+            name="heartbeatUrl",
+            description="Address outside that the Watchdog is sent to; when it stops, that service raises the alarm.",
+            pattern=_WEB,
+            pattern_says="a URL: https://host/path",
+            minimum_bits=0,
         ),
         ConfiguredSecret(
             name="s3AccessKeyId",
@@ -113,14 +130,18 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
             description="A managed PostgreSQL in place of the local container.",
             pattern=rf"postgres(ql)?://[^:@/?#\[\]\s]+:[^:@/?#\[\]\s]+@{_HOST}/[^/\s]+",
             pattern_says="a URL " + _URL % ("postgresql", "database"),
+            minimum_length=12,
             minimum_bits=0,
+            holds_password=True,
         ),
         ConfiguredSecret(
             name="managedRedisUrl",
             description="A managed Redis in place of the local container.",
             pattern=rf"rediss?://[^:@/?#\[\]\s]*:[^:@/?#\[\]\s]+@{_HOST}(/[0-9]+)?",
             pattern_says="a URL " + _URL % ("rediss", "0"),
+            minimum_length=12,
             minimum_bits=0,
+            holds_password=True,
         ),
     )
 }
@@ -166,9 +187,8 @@ def check_secrets(secrets: Mapping[str, SecretInput]) -> Iterator[Mistake]:
         if known.pattern and not (re.fullmatch(known.pattern, given.value) and _port_exists(given.value)):
             yield Mistake(key, "a value of another form (not shown)", known.pattern_says, known.how_to_set)
             continue
-        guessable = urlsplit(given.value).password or "" if known.name.endswith("Url") else given.value
-        minimum = 12 if known.name.endswith("Url") else known.minimum_length
-        reason = weakness(guessable, minimum_length=minimum, minimum_bits=known.minimum_bits)
+        guessable = urlsplit(given.value).password or "" if known.holds_password else given.value
+        reason = weakness(guessable, minimum_length=known.minimum_length, minimum_bits=known.minimum_bits)
         if reason:
             yield Mistake(key, f"a value (not shown) that {reason}", known.description, known.how_to_set)
     first, second = secrets.get("secretKey"), secrets.get("appSecretKey")

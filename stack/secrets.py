@@ -23,6 +23,17 @@ PASSWORD_LENGTH = 40
 KEY_LENGTH = 86
 
 
+# Passwords of web pages: their servers are given the bcrypt hash, those who ask get the password.
+PROMETHEUS_WEB = "prometheus_web"
+ALERTMANAGER_WEB = "alertmanager_web"
+WEB_PASSWORDS = (PROMETHEUS_WEB, ALERTMANAGER_WEB)
+
+
+def bcrypt_of(secret: str) -> str:
+    """Name under which a web page's server gets the hash of its password."""
+    return f"{secret}_bcrypt"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generated:
     """A generated secret. `rotation`: its field in `samokoder:rotation`, or empty for one that is made once.
@@ -49,6 +60,8 @@ GENERATED = {
     "grafana_admin": Generated(),
     # Grafana encrypts what it stores under it; its own default is public.
     "grafana_secret_key": Generated(rotates=False),
+    PROMETHEUS_WEB: Generated(),
+    ALERTMANAGER_WEB: Generated(),
 }
 
 
@@ -56,6 +69,7 @@ def secret_names(environment: Environment) -> list[str]:
     """Names of the secrets that this environment has, generated and configured."""
     absent = {"postgres_superuser", "postgres_app", "postgres_exporter"} if environment.managed_database else set()
     absent |= {"redis_app", "redis_exporter"} if environment.managed_redis else set()
+    absent |= set() if environment.basic_auth else set(WEB_PASSWORDS)
     return sorted((set(GENERATED) - absent) | environment.configured_secrets)
 
 
@@ -95,5 +109,8 @@ class Secrets(pulumi.ComponentResource):
             )
             self.generated.append(password)
             values[secret] = password.result
+            if secret in WEB_PASSWORDS:
+                # By pulumi-random, which keeps it in the state: a salt of our own would be a change at each run.
+                values[bcrypt_of(secret)] = password.bcrypt_hash
         self.values = values
         self.register_outputs({})

@@ -30,6 +30,10 @@ class Scrape:
 
     port: int
     path: str = "/metrics"
+    job: str = ""
+    """Replicas of one service share a job; empty: the part's own name."""
+    sample_limit: int = 5000
+    """A scrape with more samples fails: a label with a value for each user would fill Prometheus' memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,8 @@ class ServiceSpec:
     health_command: tuple[str, ...]
     networks: tuple[NetworkName, ...]
     scrape: Scrape | NotScraped
+    web_password: str = ""
+    """Secret with which its pages and its metrics are asked for, as the user of `stack/monitoring/access.py`."""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -134,6 +140,11 @@ class ServiceSpec:
     def health(self) -> Health:
         """Health check timing."""
         return self.settings.health
+
+    @property
+    def job(self) -> str:
+        """Prometheus' job of this part; empty where it is not scraped."""
+        return (self.scrape.job or self.part) if isinstance(self.scrape, Scrape) else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -296,7 +296,23 @@ class Redis(Part):
     )
 
 
-class Prometheus(Published):
+class WebPages(Published):
+    """A part with pages that messages link to."""
+
+    external_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s]*[^\s/])?$",
+        description="Address in links of messages and pages. Empty: http://localhost:<port>.",
+        examples=["https://monitoring.example.org/prometheus"],
+    )
+
+    @property
+    def address(self) -> str:
+        """Address in links, without a slash at its end."""
+        return self.external_url or f"http://localhost:{self.port}"
+
+
+class Prometheus(WebPages):
     """Prometheus."""
 
     port: Port = Field(9090, description="Port on the host.", examples=[9090])
@@ -341,10 +357,56 @@ class Email(Model):
     require_tls: bool = Field(True, description="Refuse a server without STARTTLS.", examples=[True])
 
 
-class Alertmanager(Published):
-    """AlertManager and where its notifications go."""
+class Timing(Model):
+    """When AlertManager sends for the alerts of one severity."""
+
+    group_wait: Duration = Field(description="A new group waits so long for more alerts of its kind.", examples=["10s"])
+    group_interval: Duration = Field(
+        description="What is new in a group, its end included, is sent at most so often.", examples=["1m"]
+    )
+    repeat_interval: Duration = Field(description="What still fires is sent again after so long.", examples=["1h"])
+
+
+class Timings(Model):
+    """Timing by severity."""
+
+    critical: Timing = Field(
+        default_factory=lambda: Timing(group_wait="10s", group_interval="1m", repeat_interval="1h"),
+        description="Alerts that wake somebody.",
+        examples=[{"groupWait": "10s", "groupInterval": "1m", "repeatInterval": "1h"}],
+    )
+    warning: Timing = Field(
+        default_factory=lambda: Timing(group_wait="30s", group_interval="5m", repeat_interval="12h"),
+        description="Alerts for the working day.",
+        examples=[{"groupWait": "30s", "groupInterval": "5m", "repeatInterval": "12h"}],
+    )
+    info: Timing = Field(
+        default_factory=lambda: Timing(group_wait="5m", group_interval="15m", repeat_interval="3d"),
+        description="What is good to know.",
+        examples=[{"groupWait": "5m", "groupInterval": "15m", "repeatInterval": "3d"}],
+    )
+
+
+class Alertmanager(WebPages):
+    """AlertManager and where its notifications go.
+
+    A generic webhook and the heartbeat for the Watchdog are the secrets `alertWebhookUrl` and `heartbeatUrl`: an
+    address of that kind is a password.
+    """
 
     port: Port = Field(9093, description="Port on the host.", examples=[9093])
+    language: Literal["en", "ru"] = Field("en", description="Language of the messages.", examples=["ru"])
+    timing: Timings = Field(
+        default_factory=Timings,
+        description="When notifications are sent, by severity.",
+        examples=[{"critical": {"groupWait": "10s", "groupInterval": "1m", "repeatInterval": "1h"}}],
+    )
+    heartbeat_interval: Duration = Field(
+        "1m",
+        description="The Watchdog is sent to the secret heartbeatUrl so often; what listens there raises the alarm "
+        "when it stops.",
+        examples=["1m"],
+    )
     telegram: Telegram | None = Field(
         None, description="Alerts to Telegram; required in production.", examples=[{"chatId": -1001234567890}]
     )
@@ -360,7 +422,7 @@ class Alertmanager(Published):
     )
 
 
-class Grafana(Published):
+class Grafana(WebPages):
     """Grafana."""
 
     port: Port = Field(3000, description="Port on the host.", examples=[3000])
@@ -415,6 +477,147 @@ class NodeExporter(Exporter):
     port: Port = Field(9100, description="Port on the host.", examples=[9100])
 
 
+class BlackboxExporter(Exporter):
+    """Probes: every HTTP endpoint of the stack, and the addresses by which users come."""
+
+    port: Port = Field(9115, description="Port on the host.", examples=[9115])
+    urls: list[Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")]] = Field(
+        default_factory=list,
+        description="Public addresses that are probed from the stack as a user would come, TLS expiry included. "
+        "Each must answer 200.",
+        examples=[["https://samokoder.example.org/health"]],
+    )
+
+
+PercentOf = Annotated[float, Field(gt=0, lt=100)]
+PositiveNumber = Annotated[float, Field(gt=0, le=1e9)]
+# Of the API's histogram, in seconds: only at a bucket's border can be counted how many requests were slower.
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+
+def _bucket(value: float) -> float:
+    if value not in LATENCY_BUCKETS:
+        raise ValueError(f"not a bucket of the API's histogram: {', '.join(f'{each:g}' for each in LATENCY_BUCKETS)}")
+    return value
+
+
+LatencySeconds = Annotated[float, AfterValidator(_bucket)]
+
+
+class Alerts(Model):
+    """From where on an alert fires. The unit is in the name; a dashboard draws the same line."""
+
+    runbooks_url: str = Field(
+        "https://github.com/samokoder/samokoder-platform/blob/main/docs/runbooks",
+        pattern=r"^https?://[^\s]*[^\s/]$",
+        description="Where the pages of docs/runbooks are; each alert links to <runbooksUrl>/<alert>.md.",
+        examples=["https://git.example.org/team/samokoder-platform/src/branch/main/docs/runbooks"],
+    )
+    wait_factor: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        description="Every alert's `for` is multiplied by it; below 1 to try alerts out without waiting.",
+        examples=[0.1],
+    )
+    api_availability_percent: PercentOf = Field(
+        99.9, description="Objective: so many of 100 requests do not end with a 5xx, in %.", examples=[99.5]
+    )
+    api_fast_percent: PercentOf = Field(
+        99.0,
+        description="Objective: so many of 100 requests are answered within apiFastSeconds, in %.",
+        examples=[95.0],
+    )
+    api_fast_seconds: LatencySeconds = Field(
+        0.5, description="What counts as a fast answer, in seconds: a bucket of the API's histogram.", examples=[1.0]
+    )
+    api_error_percent: PercentOf = Field(
+        5.0, description="ApiErrorRateHigh: 5xx answers of all in five minutes, in %.", examples=[2.0]
+    )
+    api_p95_seconds: PositiveNumber = Field(
+        2.0, description="ApiLatencyHigh: 95th percentile of the answers, in seconds.", examples=[5.0]
+    )
+    api_requests_in_progress: PositiveNumber = Field(
+        100.0, description="ApiRequestsPilingUp: requests being answered at once.", examples=[200.0]
+    )
+    rate_limit_hits_per_second: PositiveNumber = Field(
+        10.0, description="RateLimitHitsHigh: answers 429 a second.", examples=[5.0]
+    )
+    auth_failures_per_second: PositiveNumber = Field(
+        10.0, description="AuthenticationFailureSpike: failed logins a second.", examples=[1.0]
+    )
+    projects_expected_above_requests_per_second: PositiveNumber = Field(
+        0.1,
+        description="NoProjectsCreated: with more requests than so many a second, projects are expected.",
+        examples=[1.0],
+    )
+    database_errors_per_second: PositiveNumber = Field(
+        1.0, description="DatabaseErrors: errors of API and worker at the database a second.", examples=[0.1]
+    )
+    database_query_p95_seconds: PositiveNumber = Field(
+        1.0, description="SlowDatabaseQueries: 95th percentile of the statements, in seconds.", examples=[0.5]
+    )
+    llm_error_percent: PercentOf = Field(
+        10.0, description="LlmErrorRateHigh: failed calls of a provider in ten minutes, in %.", examples=[5.0]
+    )
+    llm_p95_seconds: PositiveNumber = Field(
+        30.0, description="LlmLatencyHigh: 95th percentile of a provider's answers, in seconds.", examples=[60.0]
+    )
+    llm_cost_usd_per_hour: PositiveNumber = Field(
+        10.0, description="LlmCostSpike: cost of the last hour, in US dollars.", examples=[50.0]
+    )
+    worker_oldest_job_seconds: PositiveNumber = Field(
+        300.0, description="WorkerQueueOldestJobTooOld: age of the oldest waiting job, in seconds.", examples=[600.0]
+    )
+    worker_queue_jobs: PositiveNumber = Field(
+        100.0, description="WorkerQueueBacklogGrowing: waiting jobs.", examples=[500.0]
+    )
+    worker_failed_percent: PercentOf = Field(
+        5.0, description="WorkerJobFailureRatioHigh: failed jobs in fifteen minutes, in %.", examples=[10.0]
+    )
+    postgres_connections_percent: PercentOf = Field(
+        80.0, description="PostgresConnectionsHigh: used connections, in %.", examples=[70.0]
+    )
+    postgres_transaction_seconds: PositiveNumber = Field(
+        600.0, description="PostgresLongTransaction: age of the oldest transaction, in seconds.", examples=[3600.0]
+    )
+    postgres_cache_hit_percent: PercentOf = Field(
+        95.0, description="PostgresCacheHitRatioLow: blocks found in memory, in %.", examples=[90.0]
+    )
+    redis_memory_percent: PercentOf = Field(
+        85.0, description="RedisMemoryHigh: memory used of maxmemory, in %.", examples=[75.0]
+    )
+    redis_snapshot_hours: PositiveNumber = Field(
+        24.0,
+        description="RedisSnapshotOld: age of the last snapshot while there are changes, in hours.",
+        examples=[6.0],
+    )
+    container_memory_percent: PercentOf = Field(
+        90.0, description="ContainerMemoryNearLimit: memory used of the limit, in %.", examples=[95.0]
+    )
+    container_throttled_percent: PercentOf = Field(
+        25.0, description="ContainerCpuThrottled: periods in which the CPU limit held it back, in %.", examples=[50.0]
+    )
+    host_cpu_percent: PercentOf = Field(80.0, description="HostCpuHigh: busy CPU, in %.", examples=[90.0])
+    host_memory_available_percent: PercentOf = Field(
+        10.0, description="HostMemoryLow: memory left, in %.", examples=[5.0]
+    )
+    disk_low_percent: PercentOf = Field(10.0, description="HostDiskLow: space left, in %.", examples=[15.0])
+    disk_almost_full_percent: PercentOf = Field(
+        5.0, description="HostDiskAlmostFull: space left, in %; less than diskLowPercent.", examples=[3.0]
+    )
+    prometheus_series: PositiveNumber = Field(
+        30000.0, description="PrometheusTooManySeries: series in memory.", examples=[100000.0]
+    )
+    probe_seconds: PositiveNumber = Field(
+        2.0, description="ProbeSlow: mean duration of a probe, in seconds.", examples=[5.0]
+    )
+    tls_expires_days: PositiveNumber = Field(21.0, description="TlsCertificateExpiresSoon: days left.", examples=[14.0])
+    tls_expires_very_soon_days: PositiveNumber = Field(
+        3.0, description="TlsCertificateExpiresVerySoon: days left; less than tlsExpiresDays.", examples=[2.0]
+    )
+
+
 class Host(Model):
     """What the host is said to have; limits are checked against it."""
 
@@ -438,6 +641,7 @@ class Images(Model):
     redis_exporter: Image | None = Field(None, description="Redis exporter.", examples=["sha256:" + "0" * 64])
     node_exporter: Image | None = Field(None, description="node_exporter.", examples=["sha256:" + "0" * 64])
     cadvisor: Image | None = Field(None, description="cAdvisor.", examples=["sha256:" + "0" * 64])
+    blackbox_exporter: Image | None = Field(None, description="Blackbox exporter.", examples=["sha256:" + "0" * 64])
     python: Image | None = Field(
         None, description="Base of the reference application.", examples=["sha256:" + "0" * 64]
     )
@@ -458,6 +662,8 @@ class Rotation(Model):
         description="Grafana's admin password; Grafana itself takes it only into an empty volume.",
         examples=[2],
     )
+    prometheus_web: int = Field(1, ge=1, description="Password of Prometheus' web pages and API.", examples=[2])
+    alertmanager_web: int = Field(1, ge=1, description="Password of AlertManager's web pages and API.", examples=[2])
 
 
 class Settings(Model):
@@ -474,6 +680,12 @@ class Settings(Model):
         pattern=r"^(unix:///\S+|ssh://\S+|tcp://\S+)$",
         description="Docker Engine that the stack runs on.",
         examples=["ssh://deploy@host.example.org"],
+    )
+    basic_auth: bool | None = Field(
+        None,
+        description="Whether Prometheus and AlertManager ask for a password (user samokoder). Not set: in production. "
+        "Without it they must stay on loopback.",
+        examples=[True],
     )
     unavailable: list[Literal["grafana"]] = Field(
         default_factory=list,
@@ -523,6 +735,12 @@ class Settings(Model):
         default_factory=NodeExporter, description="node_exporter.", examples=[{"port": 9100}]
     )
     cadvisor: Cadvisor = Field(default_factory=Cadvisor, description="cAdvisor.", examples=[{"port": 8080}])
+    blackbox_exporter: BlackboxExporter = Field(
+        default_factory=BlackboxExporter, description="Blackbox exporter.", examples=[{"port": 9115}]
+    )
+    alerts: Alerts = Field(
+        default_factory=Alerts, description="From where on an alert fires.", examples=[{"llmCostUsdPerHour": 50.0}]
+    )
 
 
 class Environment(Model):
@@ -546,6 +764,12 @@ class Environment(Model):
     def managed_redis(self) -> bool:
         """Whether Redis is somebody else's."""
         return "managedRedisUrl" in self.configured_secrets
+
+    @property
+    def basic_auth(self) -> bool:
+        """Whether Prometheus and AlertManager ask for a password."""
+        chosen = self.settings.basic_auth
+        return self.settings.production if chosen is None else chosen
 
     @property
     def secret_settings(self) -> frozenset[str]:
@@ -729,6 +953,8 @@ def key_of(*names: str) -> str:
 def _rules(environment: Environment) -> Iterator[Mistake]:
     """Rules that need more than one key."""
     yield from _port_rules(environment)
+    yield from _access_rules(environment)
+    yield from _threshold_rules(environment)
     yield from _memory_rules(environment)
     yield from _secret_use_rules(environment)
     if environment.settings.production:
@@ -755,6 +981,37 @@ def _port_rules(environment: Environment) -> Iterator[Mistake]:
                 part.bind_address,
                 "a loopback address, or bindReason beside it saying why this port is reachable from outside",
                 f'{key_of(name, "bind_reason")}: "behind the provider\'s load balancer"',
+            )
+
+
+def _access_rules(environment: Environment) -> Iterator[Mistake]:
+    """What has no password of its own stays on loopback."""
+    for name in ("prometheus", "alertmanager"):
+        part: Published = getattr(environment.settings, name)
+        if not environment.basic_auth and not ipaddress.ip_address(part.bind_address).is_loopback:
+            yield Mistake(
+                key_of(name, "bind_address"),
+                part.bind_address,
+                f"a loopback address, or {key_of('basic_auth')}: true: without a password everybody who reaches "
+                "the port may read all and silence every alert",
+                f"{key_of('basic_auth')}: true",
+            )
+
+
+def _threshold_rules(environment: Environment) -> Iterator[Mistake]:
+    """Of two thresholds for the same thing, the worse one comes later."""
+    alerts = environment.settings.alerts
+    for low, almost in (
+        ("disk_low_percent", "disk_almost_full_percent"),
+        ("tls_expires_days", "tls_expires_very_soon_days"),
+    ):
+        first, second = getattr(alerts, low), getattr(alerts, almost)
+        if second >= first:
+            yield Mistake(
+                key_of("alerts", almost),
+                str(second),
+                f"less than {key_of('alerts', low)} ({first}): the critical alert comes after the warning",
+                f"{key_of('alerts', almost)}: {first / 2}",
             )
 
 

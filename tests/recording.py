@@ -142,7 +142,8 @@ class _Engine(mocks.Mocks):
             value = secret_value(f"{args.name}/{generation}", int(state["length"]))
             self.generated[args.name] = value
             # As it goes over the wire: an Output made here would be a task of this thread's loop, which ends before it.
-            state["result"] = {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
+            for output, text in (("result", value), ("bcryptHash", f"$2b$10${secret_value(value, 53)}")):
+                state[output] = {rpc._special_sig_key: rpc._special_secret_sig, "value": text}
         return f"{args.name}-id", state
 
 

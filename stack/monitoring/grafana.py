@@ -5,8 +5,10 @@ from __future__ import annotations
 import yaml
 
 from stack import health
-from stack.config_files import Files, secret_file
+from stack.config_files import Files, Template, secret_file
+from stack.monitoring import access
 from stack.names import NetworkName
+from stack.secrets import PROMETHEUS_WEB
 from stack.service import DataVolume, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
@@ -29,7 +31,7 @@ def spec(environment: Environment) -> ServiceSpec:
             "GF_SECURITY_ADMIN_PASSWORD__FILE": "/etc/samokoder/admin_password",
             "GF_SECURITY_SECRET_KEY__FILE": "/etc/samokoder/secret_key",
             "GF_PATHS_PROVISIONING": "/etc/samokoder/provisioning",
-            "GF_SERVER_ROOT_URL": f"http://localhost:{settings.port}/",
+            "GF_SERVER_ROOT_URL": f"{settings.address}/",
             "GF_USERS_ALLOW_SIGN_UP": "false",
             "GF_AUTH_ANONYMOUS_ENABLED": "false",
             "GF_ANALYTICS_REPORTING_ENABLED": "false",
@@ -58,14 +60,24 @@ def files(environment: Environment) -> Files:
     return {
         "admin_password": secret_file("grafana_admin"),
         "secret_key": secret_file("grafana_secret_key"),
-        "provisioning/datasources/samokoder.yml": datasources_yml(),
+        "provisioning/datasources/samokoder.yml": Template((PROMETHEUS_WEB,), datasources_yml)
+        if environment.basic_auth
+        else datasources_yml(),
         "provisioning/dashboards/samokoder.yml": providers_yml(),
         **{f"dashboards/{uid}.json": text for uid, text in dashboards.dashboards(environment).items()},
     }
 
 
-def datasources_yml() -> str:
-    """Render the datasource; its uid must never change under its name, or Grafana keeps the old one."""
+def datasources_yml(password: str = "") -> str:
+    """Render the datasource; its uid must never change under its name, or Grafana keeps the old one.
+
+    password: Prometheus' own, where it asks for one. Grafana stores it encrypted under its secret key.
+    """
+    login = {
+        "basicAuth": True,
+        "basicAuthUser": access.USER,
+        "secureJsonData": {"basicAuthPassword": password},
+    }
     document = {
         "apiVersion": 1,
         "prune": True,
@@ -78,6 +90,7 @@ def datasources_yml() -> str:
                 "url": "http://prometheus:9090",
                 "isDefault": True,
                 "editable": False,
+                **(login if password else {}),
             }
         ],
     }

@@ -35,7 +35,7 @@ def spec(environment: Environment) -> ServiceSpec:
             for name, file in (("URI", "uri"), ("USER", "user"), ("PASS", "password"))
         },
         files=files(environment),
-        publish=Publish.of(settings, PORT, "/metrics"),
+        publish=Publish.of(settings, PORT),
         # Not /metrics: a health check must not ask the database.
         health_command=health.wget(PORT, "/"),
         networks=(NetworkName.EDGE, NetworkName.DATA, NetworkName.MONITORING),

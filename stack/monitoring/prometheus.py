@@ -1,15 +1,18 @@
-"""Prometheus: scrapes every part that says where, and evaluates the rules."""
+"""Prometheus: scrapes every part that says where, probes every page, and evaluates the rules."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import yaml
 
 from stack import health
 from stack.config_files import Files
-from stack.monitoring import rules
+from stack.monitoring import access, blackbox_exporter, rules
 from stack.names import NetworkName
+from stack.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB
 from stack.service import DataVolume, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
@@ -20,10 +23,8 @@ PORT = 9090
 def spec(environment: Environment, others: Sequence[ServiceSpec]) -> ServiceSpec:
     """Describe Prometheus. others: every other part, of which it scrapes those that can be scraped."""
     settings = environment.settings.prometheus
-    own = Scrape(port=PORT)
-    targets = {other.part: other.scrape for other in others if isinstance(other.scrape, Scrape)} | {PART: own}
-    parts = [other.part for other in others] + [PART]
-    return ServiceSpec(
+    password = PROMETHEUS_WEB if environment.basic_auth else ""
+    described = ServiceSpec(
         part=PART,
         component="samokoder:monitoring:Prometheus",
         image=environment.image("prometheus"),
@@ -35,32 +36,40 @@ def spec(environment: Environment, others: Sequence[ServiceSpec]) -> ServiceSpec
             "--storage.tsdb.path=/prometheus",
             f"--storage.tsdb.retention.time={settings.retention_time}",
             f"--storage.tsdb.retention.size={settings.retention_size}",
-            f"--web.external-url=http://localhost:{settings.port}/",
+            f"--web.external-url={settings.address}/",
             "--web.route-prefix=/",
+            *((access.FLAG,) if password else ()),
         ),
-        files=files(environment, targets, parts),
         data=DataVolume(name="prometheus", path="/prometheus", adopt=settings.adopt_volume),
         publish=Publish.of(settings, PORT, "/-/healthy"),
-        health_command=health.wget(PORT, "/-/healthy"),
+        health_command=("promtool", "check", "healthy", f"--url=http://127.0.0.1:{PORT}", access.CLIENT_FLAG)
+        if password
+        else health.wget(PORT, "/-/healthy"),
         networks=(NetworkName.EDGE, NetworkName.MONITORING),
-        scrape=own,
+        scrape=Scrape(port=PORT),
+        web_password=password,
         open_files=16384,
         # It writes its head block down before it ends.
         stop_grace_seconds=60,
     )
+    return replace(described, files=files(environment, [*others, described]))
 
 
-def files(environment: Environment, targets: dict[str, Scrape], parts: Sequence[str]) -> Files:
-    """Return the configuration and the rules."""
+def files(environment: Environment, parts: Sequence[ServiceSpec]) -> Files:
+    """Return the configuration, the rules, and the passwords with which it asks. parts: all that run."""
+    password = PROMETHEUS_WEB if environment.basic_auth else ""
     return {
-        "prometheus.yml": prometheus_yml(environment, targets),
-        "rules/samokoder.yml": rules.rules_yml(environment, parts, list(targets)),
+        "prometheus.yml": prometheus_yml(environment, parts),
+        "rules/samokoder.yml": rules.rules_yml(environment, parts),
+        **access.server_files(password),
+        **access.password_files(*access.guarded(parts)),
     }
 
 
-def prometheus_yml(environment: Environment, targets: dict[str, Scrape]) -> str:
-    """Render prometheus.yml with one job for each target. targets: part -> where it is scraped."""
+def prometheus_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> str:
+    """Render prometheus.yml: a job for each service, one for the probes, AlertManager. parts: all that run."""
     settings = environment.settings.prometheus
+    alertmanager = access.basic_auth(ALERTMANAGER_WEB if environment.basic_auth else "")
     document = {
         "global": {
             "scrape_interval": settings.scrape_interval,
@@ -68,15 +77,25 @@ def prometheus_yml(environment: Environment, targets: dict[str, Scrape]) -> str:
             "evaluation_interval": settings.scrape_interval,
             "external_labels": {"environment": environment.name},
         },
-        "alerting": {"alertmanagers": [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]},
+        "alerting": {"alertmanagers": [{**alertmanager, "static_configs": [{"targets": ["alertmanager:9093"]}]}]},
         "rule_files": ["/etc/samokoder/rules/*.yml"],
-        "scrape_configs": [
-            {
-                "job_name": part,
-                "metrics_path": scrape.path,
-                "static_configs": [{"targets": [f"{part}:{scrape.port}"]}],
-            }
-            for part, scrape in sorted(targets.items())
-        ],
+        "scrape_configs": [*_jobs(parts), *blackbox_exporter.probe_jobs(environment, parts)],
     }
     return yaml.safe_dump(document, sort_keys=False)
+
+
+def _jobs(parts: Sequence[ServiceSpec]) -> Iterator[dict[str, Any]]:
+    """Yield a job for each name of a job, replicas together."""
+    jobs: dict[str, list[tuple[ServiceSpec, Scrape]]] = {}
+    for part in parts:
+        if isinstance(part.scrape, Scrape):
+            jobs.setdefault(part.job, []).append((part, part.scrape))
+    for job, replicas in sorted(jobs.items()):
+        part, scrape = replicas[0]
+        yield {
+            "job_name": job,
+            "metrics_path": scrape.path,
+            "sample_limit": scrape.sample_limit,
+            **access.basic_auth(part.web_password),
+            "static_configs": [{"targets": [f"{part.part}:{scrape.port}" for part, scrape in replicas]}],
+        }

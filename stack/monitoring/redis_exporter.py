@@ -38,7 +38,7 @@ def spec(environment: Environment) -> ServiceSpec:
         if environment.managed_redis
         else {},
         files=files(environment),
-        publish=Publish.of(settings, PORT, "/metrics"),
+        publish=Publish.of(settings, PORT, "/health"),
         health_command=health.wget(PORT, "/health"),
         networks=(NetworkName.EDGE, NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),

@@ -21,6 +21,7 @@ JOINS = {
     "redis-exporter": EXPORTER,
     "node-exporter": MONITORED,
     "cadvisor": MONITORED,
+    "blackbox-exporter": MONITORED,
 }
 INSIDE_ONLY = {"postgres", "postgres-roles", "redis", "worker"}
 
@@ -90,6 +91,7 @@ def test_the_host_ports_are_those_of_the_original_installation() -> None:
         "redis-exporter": 9121,
         "node-exporter": 9100,
         "cadvisor": 8080,
+        "blackbox-exporter": 9115,
     }, "people and their bookmarks know these"
 
 

@@ -18,9 +18,13 @@ from stack.settings import read_environment
 from tests.recording import DATABASE_URL, REDIS_URL, TELEGRAM_TOKEN, secret_value
 
 GOOD = {
-    name: {"telegramBotToken": TELEGRAM_TOKEN, "managedDatabaseUrl": DATABASE_URL, "managedRedisUrl": REDIS_URL}.get(
-        name, secret_value(name, 86)
-    )
+    name: {
+        "telegramBotToken": TELEGRAM_TOKEN,
+        "managedDatabaseUrl": DATABASE_URL,
+        "managedRedisUrl": REDIS_URL,
+        "alertWebhookUrl": f"https://chat.example.org/hooks/{secret_value(name)}",
+        "heartbeatUrl": f"https://ping.example.org/{secret_value(name)}",
+    }.get(name, secret_value(name, 86))
     for name in CONFIGURED_SECRETS
 }
 # Those whose form leaves any text to choose.

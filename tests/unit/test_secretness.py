@@ -12,7 +12,7 @@ from stack.config_files import Template
 from stack.platform import specs
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.secrets import GENERATED as GENERATED_SECRETS
-from stack.secrets import secret_names
+from stack.secrets import WEB_PASSWORDS, bcrypt_of, secret_names
 from stack.settings import Rotation
 from tests.recording import (
     CASES,
@@ -152,8 +152,8 @@ def test_the_two_keys_of_the_application_are_different_secrets() -> None:
 
 def test_rotation_changes_what_rotates_and_nothing_else() -> None:
     rotating = {name for name, secret in GENERATED_SECRETS.items() if secret.rotates}
-    before = record_case("staging").secrets
-    after = record("staging", {"rotation": {to_camel(name): 2 for name in rotating}}).secrets
+    before = record("staging", {"basicAuth": True}).secrets
+    after = record("staging", {"basicAuth": True, "rotation": {to_camel(name): 2 for name in rotating}}).secrets
     changed = {key for key in before if before[key] != after[key]}
     # That one rotation changes one secret: the cases of test_volumes.py.
     assert changed == {f"secret-{name.replace('_', '-')}" for name in rotating}
@@ -188,6 +188,8 @@ def test_a_managed_server_leaves_no_local_password_behind() -> None:
         "secret-app-secret-key",
         "secret-grafana-admin",
         "secret-grafana-secret-key",
+        "secret-prometheus-web",
+        "secret-alertmanager-web",
     }, "a password that nothing checks is only there to be stolen"
 
 
@@ -198,6 +200,7 @@ def test_the_secrets_of_an_environment_are_those_that_its_files_need(case: str) 
     for spec in specs(environment):
         templates = [*spec.files.values(), *spec.secret_environment.values()]
         needed |= {need for template in templates if isinstance(template, Template) for need in template.needs}
+    needed -= {bcrypt_of(secret) for secret in WEB_PASSWORDS}  # made with the password
     known = set(secret_names(environment))
     assert needed <= known, "a file needs a secret that there is not"
     unused = known - needed

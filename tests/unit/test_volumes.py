@@ -167,7 +167,10 @@ def test_the_same_configuration_gives_the_same_stack(case: str) -> None:
         ({"prometheus": {"memoryMib": 600}}, {"prometheus"}),
         ({"redis": {"maxmemoryMib": 128}}, {"redis"}),
         ({"postgres": {"maxConnections": 200}}, {"postgres"}),
-        ({"grafana": {"port": 3999}}, {"grafana"}),
+        # The links of the alerts lead to it.
+        ({"grafana": {"port": 3999}}, {"grafana", "prometheus"}),
+        ({"alerts": {"diskLowPercent": 15}}, {"grafana", "prometheus"}),
+        ({"alertmanager": {"language": "ru"}}, {"alertmanager", "prometheus"}),
         ({"cadvisor": {"containerdSocket": "/run/docker/containerd/containerd.sock"}}, {"cadvisor"}),
         ({"api": {"environment": {"LOG_LEVEL": "debug"}}}, {"api"}),
         ({"rotation": {"redisApp": 2}}, {"secret-redis-app", "redis", "api", "worker"}),

@@ -1,0 +1,88 @@
+"""Blackbox exporter: asks every page of the stack as a client would, and the public addresses as a user would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+
+from stack import health
+from stack.config_files import Files
+from stack.monitoring import access
+from stack.names import NetworkName
+from stack.secrets import WEB_PASSWORDS
+from stack.service import Publish, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = "blackbox-exporter"
+PORT = 9115
+JOB = "probe"
+PUBLIC = "public"
+"""Label `service` of a public address, which goes through all of them."""
+OPEN = "http_2xx"
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the exporter."""
+    settings = environment.settings.blackbox_exporter
+    return ServiceSpec(
+        part=PART,
+        component="samokoder:monitoring:BlackboxExporter",
+        image=environment.image("blackbox_exporter"),
+        user="65534:65534",
+        settings=settings,
+        entrypoint=("/bin/blackbox_exporter",),
+        command=("--config.file=/etc/samokoder/blackbox.yml", f"--web.listen-address=:{PORT}"),
+        files=files(environment),
+        publish=Publish.of(settings, PORT, "/-/healthy"),
+        health_command=health.wget(PORT, "/-/healthy"),
+        # Every published page is on `edge`, and so is the way out to the public addresses.
+        networks=(NetworkName.EDGE, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return the modules and the passwords with which guarded pages are asked."""
+    secrets = WEB_PASSWORDS if environment.basic_auth else ()
+    return {"blackbox.yml": blackbox_yml(secrets), **access.password_files(*secrets)}
+
+
+def blackbox_yml(secrets: Sequence[str]) -> str:
+    """Render a module for open pages, and one for each password."""
+    modules = {secret or OPEN: _module(secret) for secret in ("", *secrets)}
+    return yaml.safe_dump({"modules": modules}, sort_keys=False)
+
+
+def _module(secret: str) -> dict[str, Any]:
+    # The engine's networks are IPv4; with the default, IPv6 first, each probe would wait for an answer it cannot get.
+    http = {"preferred_ip_protocol": "ip4", "follow_redirects": True, **access.basic_auth(secret)}
+    return {"prober": "http", "timeout": "8s", "http": http}
+
+
+def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterator[dict[str, Any]]:
+    """Yield Prometheus' job that has every page asked. parts: all that run."""
+    if PART not in {part.part for part in parts}:
+        return
+    pages = [
+        {
+            "targets": [f"http://{part.part}:{part.publish.container_port}{part.publish.path}"],
+            "labels": {"service": part.part, "__param_module": part.web_password or OPEN},
+        }
+        for part in parts
+        if part.publish
+    ]
+    if urls := environment.settings.blackbox_exporter.urls:
+        pages.append({"targets": list(urls), "labels": {"service": PUBLIC, "__param_module": OPEN}})
+    yield {
+        "job_name": JOB,
+        "metrics_path": "/probe",
+        "sample_limit": 100,
+        "static_configs": pages,
+        "relabel_configs": [
+            {"source_labels": ["__address__"], "target_label": "__param_target"},
+            {"source_labels": ["__address__"], "target_label": "instance"},
+            {"target_label": "__address__", "replacement": f"{PART}:{PORT}"},
+        ],
+    }

@@ -1,0 +1,82 @@
+"""What an alert and a recording rule are, and how they look in Prometheus' rule file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stack.settings import Environment, seconds
+
+Severity = Literal["critical", "warning", "info", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """One sentence in each language of the messages. Prometheus' templates are allowed: `{{ $value }}`."""
+
+    en: str
+    ru: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """One alert. Its page is docs/runbooks/<name>.md."""
+
+    name: str
+    expression: str
+    wait: str
+    """Prometheus' `for`; empty: at once."""
+    severity: Severity
+    service: str
+    """The part that a person has to look at. May be a template over the labels."""
+    summary: Text
+    description: Text
+    dashboard: str
+    """Uid of the dashboard that shows it."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Further labels, where one name has several rules."""
+    symptom_of: frozenset[str] = frozenset()
+    """Parts that explain it when they are down themselves: then AlertManager keeps it back."""
+
+    def rule(self, environment: Environment) -> dict[str, Any]:
+        """Return the rule as Prometheus reads it, in the language and with the waiting time of the environment."""
+        settings = environment.settings
+        language = settings.alertmanager.language
+        return {
+            "alert": self.name,
+            "expr": self.expression,
+            **({"for": _scaled(self.wait, settings.alerts.wait_factor)} if self.wait else {}),
+            "labels": {"severity": self.severity, "service": self.service, **self.labels},
+            "annotations": {
+                "summary": getattr(self.summary, language),
+                "description": getattr(self.description, language),
+                "runbook_url": f"{settings.alerts.runbooks_url}/{self.name}.md",
+                "dashboard_url": f"{settings.grafana.address}/d/{self.dashboard}",
+            },
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A series that is computed once for several rules and panels."""
+
+    name: str
+    expression: str
+
+    def rule(self, environment: Environment) -> dict[str, Any]:
+        """Return the rule as Prometheus reads it."""
+        return {"record": self.name, "expr": self.expression}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rules that are evaluated one after the other: those of one part."""
+
+    name: str
+    rules: Sequence[Alert | Recording]
+
+
+def _scaled(wait: str, factor: float) -> str:
+    """Return a waiting time times `factor`, unchanged for 1, else in whole milliseconds."""
+    return wait if factor == 1 else f"{max(1, round(seconds(wait) * factor * 1000))}ms"
