@@ -29,6 +29,9 @@ def spec(environment: Environment) -> ServiceSpec:
             f"--web.listen-address=:{PORT}",
             "--collector.stat_statements",
             "--collector.long_running_transactions",
+            # Off by default: PostgresXidWraparoundRisk and PostgresRestarted ask for them.
+            "--collector.database_wraparound",
+            "--collector.postmaster",
         ),
         environment={
             f"DATA_SOURCE_{name}_FILE": f"/etc/samokoder/{file}"

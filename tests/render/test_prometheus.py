@@ -1,21 +1,29 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import re
+from typing import Any
 
 import pytest
 import yaml
 
+from operations.project import ROOT
+from stack.monitoring import access, blackbox_exporter, grafana
+from stack.monitoring.rules import alerts, groups, rules_yml
+from stack.monitoring.rules.model import Alert, number, share
 from stack.platform import specs
-from stack.service import Scrape
-from stack.settings import Environment
-from tests.recording import CASES, case_environment
+from stack.secrets import ALERTMANAGER_WEB
+from stack.service import Scrape, ServiceSpec
+from stack.settings import Environment, seconds
+from tests.recording import CASES, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output
-from tests.render.rule_cases import cases, rules_test
+from tests.render.rule_cases import cases, rules_tests
 
 RULES = "rules/samokoder.yml"
 # They fire always: there is no state of the world in which they should not.
 ALWAYS = {"Watchdog"}
+CYRILLIC = re.compile("[\u0400-\u04ff]")
+# With and without a local database, a password, a production's name.
+WORLDS = ("staging", "managed")
 
 
 def prometheus_files(case: str) -> dict[str, str]:
@@ -24,19 +32,115 @@ def prometheus_files(case: str) -> dict[str, str]:
     return {f"{spec.files_at}/{path}": text for path, text in contents(spec).items()}
 
 
-def rules(case: str) -> list[dict[str, str]]:
-    groups = yaml.safe_load(prometheus_files(case)[f"/etc/samokoder/{RULES}"])["groups"]
-    return [rule for group in groups for rule in group["rules"]]
+def rules(case: str) -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(rules_text(case))["groups"] for rule in group["rules"]]
+
+
+def rules_text(case: str) -> str:
+    return prometheus_files(case)[f"/etc/samokoder/{RULES}"]
+
+
+def known(environment: Environment) -> list[Alert]:
+    return list(alerts(environment, specs(environment)))
+
+
+def templates(text: str) -> list[str]:
+    return sorted(re.findall(r"{{.*?}}", text))
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
-    alerts = {rule["alert"] for rule in rules("staging")}
+    names = {rule["alert"] for rule in rules("staging") if "alert" in rule}
+    assert len(names) >= 60
     described = list(cases(case_environment("staging")))
     firing = {case.alert for case in described if case.fires}
     silent = {case.alert for case in described if not case.fires}
-    assert alerts - firing == set(), "an alert that never fired in a test may never fire at all"
-    assert alerts - silent - ALWAYS == set(), "an alert that fires always is soon looked at by nobody"
-    assert firing | silent <= alerts, "a case of an alert that there is not tests nothing"
+    assert names - firing == set(), "an alert that never fired in a test may never fire at all"
+    assert names - silent - ALWAYS == set(), "an alert that fires always is soon looked at by nobody"
+    assert firing | silent <= names, "a case of an alert that there is not tests nothing"
+
+
+@pytest.mark.parametrize("case", WORLDS)
+def test_every_rule_of_a_name_fires_in_a_case(case: str) -> None:
+    environment = case_environment(case)
+    fired = [(case.alert, fires.labels) for case in cases(environment) for fires in case.fires]
+    for rule in rules(case):
+        if "alert" in rule:
+            own = {label: value for label, value in rule["labels"].items() if "{{" not in value}
+            assert any(name == rule["alert"] and own.items() <= labels.items() for name, labels in fired), (
+                f"{rule['alert']} with {own} never fired in a test"
+            )
+
+
+def test_every_alert_has_a_page_for_the_person_on_call_and_every_page_an_alert() -> None:
+    pages = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} - {"README"}
+    assert pages == {alert.name for alert in known(case_environment("staging"))}
+
+
+def test_every_alert_says_how_bad_it_is_what_to_look_at_and_where() -> None:
+    environment = case_environment("staging")
+    settings = environment.settings
+    shown = {path.removeprefix("dashboards/").removesuffix(".json") for path in grafana.files(environment)}
+    parts = {spec.part for spec in specs(environment)}
+    for alert in known(environment):
+        annotations = alert.rule(environment)["annotations"]
+        assert alert.severity in {"critical", "warning", "info", "none"}, alert.name
+        assert alert.service, f"{alert.name} names no part"
+        assert alert.dashboard in shown, f"{alert.name}: a link that leads nowhere"
+        assert alert.symptom_of <= parts, f"{alert.name} is explained by a part that there is not"
+        assert annotations["runbook_url"] == f"{settings.alerts.runbooks_url}/{alert.name}.md"
+        assert annotations["dashboard_url"] == f"{settings.grafana.address}/d/{alert.dashboard}"
+        assert (alert.severity == "none") == (alert.name in ALWAYS)
+
+
+def test_both_languages_say_the_same_with_the_same_values() -> None:
+    for alert in known(case_environment("staging")):
+        for text in (alert.summary, alert.description):
+            assert CYRILLIC.search(text.ru), f"{alert.name} is not in Russian: {text.ru}"
+            assert not CYRILLIC.search(text.en), f"{alert.name} is not in English: {text.en}"
+            assert templates(text.en) == templates(text.ru), f"{alert.name} says another value in the other language"
+            assert re.findall(r"\d+(?:\.\d+)?%", text.en) == re.findall(r"\d+(?:\.\d+)?%", text.ru), alert.name
+
+
+def test_the_language_is_the_one_that_is_chosen() -> None:
+    russian = environment_of("staging", {"alertmanager": {"language": "ru"}})
+    for alert in known(russian):
+        assert alert.rule(russian)["annotations"]["summary"] == alert.summary.ru
+
+
+def test_waiting_times_are_scaled_by_their_factor() -> None:
+    usual, quick = case_environment("staging"), environment_of("staging", {"alerts": {"waitFactor": 0.05}})
+    for alert, hasty in zip(known(usual), known(quick), strict=True):
+        wait, short = (each.rule(e).get("for", "") for each, e in ((alert, usual), (hasty, quick)))
+        assert wait == alert.wait
+        assert bool(short) == bool(wait)
+        if wait:
+            assert seconds(short) == pytest.approx(seconds(wait) / 20), alert.name
+
+
+def test_numbers_are_written_as_people_write_them() -> None:
+    assert [number(value) for value in (0.1, 5.0, 30000.0, 1e16, 14.4)] == ["0.1", "5", "30000", "1" + "0" * 16, "14.4"]
+    assert [share(value) for value in (10.0, 0.3, 99.95)] == ["0.1", "0.003", "0.9995"]
+    odd = environment_of(
+        "staging", {"alerts": {"apiAvailabilityPercent": 99.7, "apiErrorPercent": 0.7, "redisMemoryPercent": 81.1}}
+    )
+    text = rules_yml(odd, specs(odd))
+    assert "> 14.4 * 0.003 and" in text
+    assert "> 0.007" in text
+    assert "> 0.811" in text
+    assert not re.findall(r"\d\.\d{7,}", text), "a number that is rounded in binary"
+
+
+def test_thresholds_are_the_settings() -> None:
+    usual = case_environment("staging")
+    defaults = usual.settings.alerts
+    before = rules_yml(usual, specs(usual))
+    for name, field in type(defaults).model_fields.items():
+        value = getattr(defaults, name)
+        if not isinstance(value, float) or name == "wait_factor":
+            continue
+        other = 1.0 if name == "api_fast_seconds" else value * 0.99
+        changed = environment_of("staging", {"alerts": {str(field.alias): other}})
+        assert rules_yml(changed, specs(changed)) != before, f"{name} is in no rule"
 
 
 def test_every_scraped_part_and_every_container_has_its_alert() -> None:
@@ -44,43 +148,95 @@ def test_every_scraped_part_and_every_container_has_its_alert() -> None:
         described = specs(case_environment(case))
         services: dict[str, set[str]] = {}
         for rule in rules(case):
-            services.setdefault(rule["alert"], set()).add(rule["labels"]["service"])  # type: ignore[index]
+            if "alert" in rule:
+                services.setdefault(rule["alert"], set()).add(rule["labels"]["service"])
         assert services["ContainerMissing"] == {spec.part for spec in described}
-        assert services["TargetDown"] == {spec.part for spec in described if isinstance(spec.scrape, Scrape)}
+        own = {"ApiDown": "api", "WorkerDown": "worker"}
+        scraped = {spec.job for spec in described if spec.job}
+        assert services["TargetDown"] == scraped - set(own.values())
+        assert {part for alert, part in own.items() if alert in services} == scraped & set(own.values())
 
 
-def test_every_alert_says_how_bad_it_is_and_what_to_look_at() -> None:
+def test_rules_on_containers_are_on_those_of_this_environment() -> None:
+    environment = case_environment("staging")
+    parts = specs(environment)
+    names = {f"{environment.prefix}-{part.part}" for part in parts}
+    others = {f"{environment.prefix}-2-{part.part}" for part in parts} | {"samokoder-prod-api", "something"}
     for rule in rules("staging"):
-        labels, annotations = rule["labels"], rule["annotations"]
-        assert labels["severity"] in {"critical", "warning", "info", "none"}, rule["alert"]  # type: ignore[index]
-        assert labels["service"], f"{rule['alert']} names no part"  # type: ignore[index]
-        assert annotations.keys() >= {"summary", "description"}, rule["alert"]  # type: ignore[attr-defined]
+        metrics = re.findall(r"\bcontainer_\w+", re.sub(r"\{.*?\}", "", rule["expr"]))
+        selectors = re.findall(r"\bcontainer_\w+\{(.*?)\}", rule["expr"])
+        assert len(metrics) == len(selectors), f"{rule['alert']} asks for the containers of every environment"
+        for selector in selectors:
+            (operator, pattern) = re.fullmatch(r'name(=~?)"(.*)"', selector).groups()  # type: ignore[union-attr]
+            matches = {name for name in names | others if re.fullmatch(pattern, name)}
+            assert matches == (names if operator == "=~" else {pattern} & names), f"{rule['alert']}: {matches}"
+
+
+def test_what_is_somebody_else_s_is_watched_by_its_exporter() -> None:
+    environment = case_environment("managed")
+    names = {alert.name for alert in known(environment)}
+    assert {"PostgresDown", "PostgresConnectionsHigh", "RedisDown", "RedisMemoryHigh"} <= names
+    assert "RedisSnapshotOld" not in names, "whether a managed Redis writes snapshots is not for us to say"
+    assert not {"postgres", "redis"} & {a.service for a in known(environment) if a.name == "ContainerMissing"}
+
+
+def test_a_part_that_is_not_there_has_no_rule() -> None:
+    assert "grafana" not in re.sub("_url: .*", "", rules_text("without-grafana")).replace("dashboard", "")
+    silent = environment_of("staging", {"worker": {"metricsPort": None, "healthCommand": ["true"]}})
+    assert "worker" not in {group.name for group in groups(silent, specs(silent))}
+    assert not [alert for alert in known(silent) if alert.service == "worker" and alert.name != "ContainerMissing"]
+
+
+def scraped(described: list[ServiceSpec]) -> dict[str, list[tuple[ServiceSpec, Scrape]]]:
+    jobs: dict[str, list[tuple[ServiceSpec, Scrape]]] = {}
+    for spec in described:
+        if isinstance(spec.scrape, Scrape):
+            jobs.setdefault(spec.job, []).append((spec, spec.scrape))
+    return jobs
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_prometheus_scrapes_every_part_that_says_where_and_itself(case: str) -> None:
+    files = prometheus_files(case)
+    document = yaml.safe_load(files["/etc/samokoder/prometheus.yml"])
+    jobs = {job["job_name"]: job for job in document["scrape_configs"]}
+    expected = scraped(specs(case_environment(case)))
+    assert jobs.keys() == expected.keys() | {blackbox_exporter.JOB}
+    for name, replicas in expected.items():
+        job = jobs[name]
+        (targets,) = job["static_configs"]
+        assert targets == {"targets": [f"{spec.part}:{scrape.port}" for spec, scrape in replicas]}
+        for spec, scrape in replicas:
+            assert (job["metrics_path"], job["sample_limit"]) == (scrape.path, scrape.sample_limit)
+            assert job.get("basic_auth") == access.basic_auth(spec.web_password).get("basic_auth")
+    for asked in (*document["scrape_configs"], *document["alerting"]["alertmanagers"]):
+        assert asked.get("basic_auth", {}).get("password_file", "/etc/samokoder/prometheus.yml") in files, (
+            "a password that is not mounted"
+        )
+
+
+def test_with_a_password_on_those_who_ask_for_one_are_asked_with_it() -> None:
+    for case, guarded in (("prod", {"prometheus", "alertmanager"}), ("staging", set())):
+        document = yaml.safe_load(prometheus_files(case)["/etc/samokoder/prometheus.yml"])
+        assert {job["job_name"] for job in document["scrape_configs"] if "basic_auth" in job} == guarded
+        (alertmanager,) = document["alerting"]["alertmanagers"]
+        secret = ALERTMANAGER_WEB if guarded else ""
+        assert alertmanager == access.basic_auth(secret) | {"static_configs": [{"targets": ["alertmanager:9093"]}]}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_probe_is_asked_of_the_exporter_and_named_by_what_it_asks(case: str) -> None:
     document = yaml.safe_load(prometheus_files(case)["/etc/samokoder/prometheus.yml"])
-    jobs = {
-        job["job_name"]: (job["static_configs"][0]["targets"], job["metrics_path"])
-        for job in document["scrape_configs"]
+    (job,) = [job for job in document["scrape_configs"] if job["job_name"] == blackbox_exporter.JOB]
+    assert job["metrics_path"] == "/probe"
+    assert job["sample_limit"] > 0
+    target, instance, address = job["relabel_configs"]
+    assert (target["source_labels"], target["target_label"]) == (["__address__"], "__param_target")
+    assert (instance["source_labels"], instance["target_label"]) == (["__address__"], "instance")
+    assert address == {
+        "target_label": "__address__",
+        "replacement": f"{blackbox_exporter.PART}:{blackbox_exporter.PORT}",
     }
-    assert jobs == {
-        spec.part: ([f"{spec.part}:{spec.scrape.port}"], spec.scrape.path)
-        for spec in specs(case_environment(case))
-        if isinstance(spec.scrape, Scrape)
-    }
-
-
-def expressions(value: object) -> Iterator[str]:
-    """All PromQL in a dashboard, with a rate interval in place of Grafana's own variable."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "expr" and isinstance(inner, str):
-                yield inner.replace("$__rate_interval", "5m")
-            yield from expressions(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from expressions(inner)
 
 
 @pytest.mark.live
@@ -99,49 +255,43 @@ def test_promtool_accepts_the_configuration_and_the_rules_of_every_case(
 
 
 @pytest.mark.live
-def test_promtool_sees_every_alert_fire_and_be_silent(laboratory: Laboratory, environment: Environment) -> None:
-    staging = case_environment("staging")
-    files = {
-        "/test/rules.yml": prometheus_files("staging")[f"/etc/samokoder/{RULES}"],
-        "/test/test.yml": rules_test(staging, "rules.yml"),
-    }
-    code, said = output(
-        laboratory.shell(environment.image("prometheus"), files), "promtool", "test", "rules", "/test/test.yml"
-    )
+def test_promtool_accepts_the_rules_in_russian(laboratory: Laboratory, environment: Environment) -> None:
+    russian = environment_of("staging", {"alertmanager": {"language": "ru"}})
+    shell = laboratory.shell(environment.image("prometheus"), {"/test/ru.yml": rules_yml(russian, specs(russian))})
+    code, said = output(shell, "promtool", "check", "rules", "--lint=all", "--lint-fatal", "/test/ru.yml")
     assert code == 0, said
-    assert "SUCCESS" in said
+    assert f"{len(rules('staging'))} rules found" in said
 
 
 @pytest.mark.live
-def test_promtool_refuses_a_case_that_expects_what_does_not_happen(
-    laboratory: Laboratory, environment: Environment
+@pytest.mark.parametrize("case", WORLDS)
+def test_promtool_sees_every_alert_fire_and_be_silent(
+    laboratory: Laboratory, environment: Environment, case: str
 ) -> None:
-    test = rules_test(case_environment("staging"), "rules.yml").replace("4% is left", "40% is left")
-    files = {"/test/rules.yml": prometheus_files("staging")[f"/etc/samokoder/{RULES}"], "/test/test.yml": test}
-    code, said = output(
-        laboratory.shell(environment.image("prometheus"), files), "promtool", "test", "rules", "/test/test.yml"
-    )
-    assert code != 0, "a test that cannot fail"
-    assert "HostDiskAlmostFull" in said
+    files = rules_tests(case_environment(case), rules_text(case))
+    tests = sorted(name for name in files if name.startswith("test-"))
+    shell = laboratory.shell(environment.image("prometheus"), {f"/test/{name}": text for name, text in files.items()})
+    code, said = output(shell, "promtool", "test", "rules", *(f"/test/{name}" for name in tests))
+    assert code == 0, said
+    assert said.count("SUCCESS") == len(tests), said
 
 
 @pytest.mark.live
-def test_promtool_parses_every_question_of_every_dashboard(laboratory: Laboratory, environment: Environment) -> None:
-    (spec,) = [spec for spec in specs(case_environment("staging")) if spec.part == "grafana"]
-    asked = sorted(
-        {
-            expression
-            for path, text in contents(spec).items()
-            if path.startswith("dashboards/")
-            for expression in expressions(json.loads(text))
-        }
-    )
-    assert asked, "no dashboard asks anything"
-    assert not [expression for expression in asked if "$" in expression], "a variable that is not filled in here"
-    record = [{"record": f"asked:number_{number}", "expr": expression} for number, expression in enumerate(asked)]
-    files = {"/test/asked.yml": yaml.safe_dump({"groups": [{"name": "dashboards", "rules": record}]}, width=1000)}
-    code, said = output(
-        laboratory.shell(environment.image("prometheus"), files), "promtool", "check", "rules", "/test/asked.yml"
-    )
-    assert code == 0, said
-    assert f"{len(asked)} rules found" in said
+@pytest.mark.parametrize(
+    ("name", "said_by_the_case", "instead"),
+    [
+        ("test-host-1m.yml", "4% is left", "40% is left"),
+        ("test-api-2m.yml", "burn: 14.4x", "burn: 6x"),
+        ("test-rules-1m.yml", "value: 1\n", "value: 2\n"),
+    ],
+)
+def test_promtool_refuses_a_case_that_expects_what_does_not_happen(
+    laboratory: Laboratory, environment: Environment, name: str, said_by_the_case: str, instead: str
+) -> None:
+    files = rules_tests(case_environment("staging"), rules_text("staging"))
+    assert said_by_the_case in files[name]
+    files[name] = files[name].replace(said_by_the_case, instead)
+    shell = laboratory.shell(environment.image("prometheus"), {f"/test/{path}": text for path, text in files.items()})
+    code, said = output(shell, "promtool", "test", "rules", f"/test/{name}")
+    assert code != 0, "a test that cannot fail"
+    assert "FAILED" in said

@@ -9,7 +9,18 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from stack.monitoring.rules import prometheus
+from stack.monitoring.rules import (
+    alertmanager,
+    api,
+    containers,
+    host,
+    llm,
+    postgres,
+    probes,
+    prometheus,
+    redis,
+    worker,
+)
 from stack.monitoring.rules.model import Alert, Group
 from stack.service import ServiceSpec
 from stack.settings import Environment
@@ -17,7 +28,9 @@ from stack.settings import Environment
 
 def groups(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Group]:
     """Return all rules. parts: every part that runs."""
-    return [prometheus.group(environment, parts)]
+    modules = (api, llm, worker, postgres, redis, containers, host, prometheus, alertmanager, probes)
+    described = (module.group(environment, parts) for module in modules)
+    return [group for group in described if group.rules]
 
 
 def alerts(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterator[Alert]:

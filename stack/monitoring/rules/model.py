@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal
 
 from stack.settings import Environment, seconds
@@ -75,6 +76,16 @@ class Group:
 
     name: str
     rules: Sequence[Alert | Recording]
+
+
+def number(value: float | Decimal) -> str:
+    """Return a number as people write it: no exponent, and 0.1 stays 0.1, in the rules and in the texts."""
+    return f"{Decimal(str(value)).normalize():f}"
+
+
+def share(percent: float | Decimal) -> str:
+    """Return a percentage as the ratio that an expression has: 5.0 is `0.05`."""
+    return number(Decimal(str(percent)) / 100)
 
 
 def _scaled(wait: str, factor: float) -> str:

@@ -1,0 +1,51 @@
+"""AlertManager: whether it has its configuration, and whether people get what it sends."""
+# ruff: noqa: RUF001 - Russian
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from stack.monitoring.rules.model import Alert, Group, Text
+from stack.service import ServiceSpec
+from stack.settings import Environment
+
+alert = partial(Alert, service="alertmanager", dashboard="samokoder-monitoring")
+
+
+def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
+    """Return the rules."""
+    return Group(name="alertmanager", rules=[*_alerts()])
+
+
+def _alerts() -> Iterator[Alert]:
+    yield alert(
+        name="AlertmanagerConfigReloadFailed",
+        expression='max_over_time(alertmanager_config_last_reload_successful{job="alertmanager"}[5m]) == 0',
+        wait="10m",
+        severity="critical",
+        summary=Text(en="AlertManager refuses its configuration", ru="AlertManager не принимает конфигурацию"),
+        description=Text(
+            en="It goes on with the one before, and ends at the next start.",
+            ru="Пока действует прежняя, а следующий запуск завершится ошибкой.",
+        ),
+    )
+    failed, tried = (
+        f'sum by (integration) (rate(alertmanager_notifications_{kind}{{job="alertmanager"}}[15m]))'
+        for kind in ("failed_total", "total")
+    )
+    yield alert(
+        name="AlertmanagerNotificationsFailing",
+        # Over all reasons: their names changed with 0.34. The label `integration` routes it to the other ones.
+        expression=f"{failed} / ({tried} > 0) > 0.01",
+        wait="5m",
+        severity="critical",
+        summary=Text(
+            en="notifications by {{ $labels.integration }} fail",
+            ru="уведомления через {{ $labels.integration }} не доходят",
+        ),
+        description=Text(
+            en="{{ $value | humanizePercentage }} of the last 15 minutes' notifications were not delivered.",
+            ru="Не доставлено {{ $value | humanizePercentage }} уведомлений за последние 15 минут.",
+        ),
+    )

@@ -1,0 +1,127 @@
+"""The environment's containers, as cAdvisor sees them."""
+# ruff: noqa: RUF001 - Russian
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from stack.monitoring.rules.model import Alert, Group, Text, number, share
+from stack.service import ServiceSpec
+from stack.settings import Alerts, Environment
+
+CADVISOR = "cadvisor"
+
+alert = partial(Alert, dashboard="samokoder-containers")
+
+
+def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
+    """Return the rules."""
+    names = sorted(part.part for part in parts)
+    missing = (_missing(part, f"{environment.prefix}-{part}") for part in names)
+    # The parts by name: `staging-.+` would match the containers of an environment called staging-2 as well.
+    ours = f'name=~"{environment.prefix}-({"|".join(names)})"'
+    part = f'{{{{ reReplaceAll "^{environment.prefix}-" "" $labels.name }}}}'
+    return Group(name="containers", rules=[*missing, *_alerts(environment.settings.alerts, ours, part)])
+
+
+def _missing(part: str, name: str) -> Alert:
+    seen = f'container_last_seen{{name="{name}"}}'
+    expression = f"absent({seen}) or time() - max by (name) ({seen}) > 60"
+    if part != CADVISOR:
+        # A cAdvisor that is gone says nothing of anybody. Then TargetDown and its own missing container are enough.
+        expression = f'({expression}) unless on () up{{job="{CADVISOR}"}} == 0'
+    return alert(
+        name="ContainerMissing",
+        expression=expression,
+        wait="2m",
+        severity="critical",
+        service=part,
+        summary=Text(en=f"container of {part} is missing", ru=f"нет контейнера {part}"),
+        description=Text(
+            en=f"cAdvisor does not see {name} on the engine.", ru=f"cAdvisor не видит {name} на Docker-хосте."
+        ),
+    )
+
+
+def _alerts(alerts: Alerts, ours: str, part: str) -> Iterator[Alert]:
+    """Yield the alerts that one rule has for all. ours: selects the containers; part: makes a part of the name."""
+    yield alert(
+        name="ContainerUnhealthy",
+        # 1 is healthy, 0 unhealthy or starting, -1 without a health check.
+        expression=f"max by (name) (container_health_state{{{ours}}}) == 0",
+        wait="5m",
+        severity="critical",
+        service=part,
+        summary=Text(en="{{ $labels.name }} is unhealthy", ru="{{ $labels.name }}: проверка здоровья не проходит"),
+        description=Text(
+            en="Its health check fails, or has not succeeded once since its start.",
+            ru="Проверка завершается ошибкой или с момента запуска ни разу не прошла.",
+        ),
+    )
+    yield alert(
+        name="ContainerRestartLoop",
+        # One that was replaced is another container and another series: a deployment is no restart.
+        expression=f"sum by (name) (changes(container_start_time_seconds{{{ours}}}[15m])) > 2",
+        wait="",
+        severity="critical",
+        service=part,
+        summary=Text(
+            en="{{ $labels.name }} restarts again and again", ru="{{ $labels.name }} постоянно перезапускается"
+        ),
+        description=Text(
+            en='Restarts within 15 minutes: {{ printf "%.0f" $value }}.',
+            ru='Перезапусков за 15 минут: {{ printf "%.0f" $value }}.',
+        ),
+    )
+    yield alert(
+        name="ContainerOomKilled",
+        # Blind where cAdvisor sees the container for the first time after the kill, and when it is replaced: the
+        # series is then born at 1, or gone. HostOomKill sees every kill.
+        expression=f"sum by (name) (increase(container_oom_events_total{{{ours}}}[10m])) > 0",
+        wait="",
+        severity="critical",
+        service=part,
+        summary=Text(
+            en="the kernel killed a process of {{ $labels.name }}", ru="ядро завершило процесс в {{ $labels.name }}"
+        ),
+        description=Text(
+            en='Within ten minutes: {{ printf "%.0f" $value }}; the container reached its memory limit.',
+            ru='За десять минут: {{ printf "%.0f" $value }}; контейнер достиг своего лимита памяти.',
+        ),
+    )
+    yield alert(
+        name="ContainerMemoryNearLimit",
+        expression=f"max by (name) (container_memory_working_set_bytes{{{ours}}} "
+        f"/ (container_spec_memory_limit_bytes{{{ours}}} > 0)) > {share(alerts.container_memory_percent)}",
+        wait="5m",
+        severity="warning",
+        service=part,
+        summary=Text(
+            en="{{ $labels.name }} is near its memory limit", ru="{{ $labels.name }}: память почти достигла лимита"
+        ),
+        description=Text(
+            en="It uses {{ $value | humanizePercentage }} of its limit, at 100% the kernel kills it; "
+            f"the threshold is {number(alerts.container_memory_percent)}%.",
+            ru="Занято {{ $value | humanizePercentage }} от лимита, при 100% ядро завершит процесс; "
+            f"порог — {number(alerts.container_memory_percent)}%.",
+        ),
+    )
+    yield alert(
+        name="ContainerCpuThrottled",
+        expression=f"sum by (name) (rate(container_cpu_cfs_throttled_periods_total{{{ours}}}[5m])) "
+        f"/ (sum by (name) (rate(container_cpu_cfs_periods_total{{{ours}}}[5m])) > 0) "
+        f"> {share(alerts.container_throttled_percent)}",
+        wait="15m",
+        severity="warning",
+        service=part,
+        summary=Text(
+            en="{{ $labels.name }} is held back by its CPU limit", ru="{{ $labels.name }} упирается в лимит процессора"
+        ),
+        description=Text(
+            en="In {{ $value | humanizePercentage }} of the periods it had to wait; "
+            f"the threshold is {number(alerts.container_throttled_percent)}%.",
+            ru="Ждал процессора в {{ $value | humanizePercentage }} периодов; "
+            f"порог — {number(alerts.container_throttled_percent)}%.",
+        ),
+    )

@@ -1,0 +1,92 @@
+"""What the blackbox exporter finds when it asks the pages of the stack and the public addresses."""
+# ruff: noqa: RUF001 - Russian
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from stack.monitoring.rules.model import Alert, Group, Text, number
+from stack.service import ServiceSpec
+from stack.settings import Alerts, Environment
+
+# The probe has the part whose page it asks as its own label.
+alert = partial(Alert, service="{{ $labels.service }}", dashboard="samokoder-monitoring")
+
+# The last one that was seen: a probe that fails has none.
+LEFT = "last_over_time(probe_ssl_earliest_cert_expiry[10m]) - time()"
+
+
+def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
+    """Return the rules."""
+    return Group(name="probes", rules=[*_alerts(environment.settings.alerts)])
+
+
+def _alerts(alerts: Alerts) -> Iterator[Alert]:
+    yield alert(
+        name="ProbeFailed",
+        expression="probe_success == 0",
+        wait="2m",
+        severity="critical",
+        summary=Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает"),
+        description=Text(
+            en="It gives no answer, or another one than 2xx, to a client inside the stack.",
+            ru="Клиент внутри стека не получает ответа или получает не 2xx.",
+        ),
+    )
+    yield alert(
+        name="ProbeSlow",
+        expression=f"avg_over_time(probe_duration_seconds[10m]) > {number(alerts.probe_seconds)}",
+        wait="10m",
+        severity="warning",
+        summary=Text(en="{{ $labels.instance }} answers slowly", ru="{{ $labels.instance }} отвечает медленно"),
+        description=Text(
+            en='A probe takes {{ printf "%.1f" $value }} s on average of ten minutes; '
+            f"the threshold is {number(alerts.probe_seconds)} s.",
+            ru='Проверка в среднем за десять минут длится {{ printf "%.1f" $value }} с; '
+            f"порог — {number(alerts.probe_seconds)} с.",
+        ),
+    )
+    soon, very_soon = number(alerts.tls_expires_days), number(alerts.tls_expires_very_soon_days)
+    yield alert(
+        name="TlsCertificateExpiresSoon",
+        expression=f"{LEFT} < {soon} * 86400 and {LEFT} >= {very_soon} * 86400",
+        wait="1h",
+        severity="warning",
+        summary=Text(
+            en="the certificate of {{ $labels.instance }} expires", ru="истекает сертификат {{ $labels.instance }}"
+        ),
+        description=Text(
+            en=f"{{{{ $value | humanizeDuration }}}} are left; the threshold is {soon} days.",
+            ru=f"Осталось {{{{ $value | humanizeDuration }}}}; порог — {soon} дн.",
+        ),
+    )
+    yield alert(
+        name="TlsCertificateExpiresVerySoon",
+        expression=f"{LEFT} < {very_soon} * 86400",
+        wait="5m",
+        severity="critical",
+        summary=Text(
+            en="the certificate of {{ $labels.instance }} is about to end",
+            ru="сертификат {{ $labels.instance }} вот-вот истечёт",
+        ),
+        description=Text(
+            en="{{ $value | humanizeDuration }} are left, then browsers refuse it; "
+            f"the threshold is {very_soon} days.",
+            ru=f"Осталось {{{{ $value | humanizeDuration }}}}, потом браузеры его отвергнут; порог — {very_soon} дн.",
+        ),
+    )
+    yield alert(
+        name="BlackboxConfigReloadFailed",
+        expression="blackbox_exporter_config_last_reload_successful == 0",
+        wait="10m",
+        severity="warning",
+        service="blackbox-exporter",
+        summary=Text(
+            en="the blackbox exporter refuses its configuration", ru="blackbox exporter не принимает конфигурацию"
+        ),
+        description=Text(
+            en="It goes on with the one before, and ends at the next start.",
+            ru="Пока действует прежняя, а следующий запуск завершится ошибкой.",
+        ),
+    )

@@ -1,0 +1,66 @@
+"""For every alert a state of the world in which it fires, and one in which it does not.
+
+Made for an environment, so that a new part needs no line here. A module for each group of rules, as in
+`stack/monitoring/rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import yaml
+
+from stack.monitoring.rules import groups
+from stack.monitoring.rules.model import Alert
+from stack.platform import specs
+from stack.settings import Environment
+from tests.render.rule_cases import (
+    alertmanager,
+    api,
+    containers,
+    healthy,
+    host,
+    llm,
+    postgres,
+    probes,
+    prometheus,
+    redis,
+    worker,
+)
+from tests.render.rule_cases.model import Case
+
+__all__ = ["Case", "cases", "rules_tests"]
+
+MODULES = (api, llm, worker, postgres, redis, containers, host, prometheus, alertmanager, probes)
+
+
+def cases(environment: Environment) -> Iterator[Case]:
+    """Yield every case of the alerts that this environment has."""
+    names = {alert.name for _, alert in _alerts(environment)}
+    for module in MODULES:
+        yield from (case for case in module.cases(environment) if case.alert in names)
+
+
+def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
+    """Return promtool's test files, `test-….yml`, and the files of rules that they name.
+
+    One for each group and interval: promtool evaluates every rule of a file for every minute of a case.
+    """
+    home = {alert.name: (group, alert.dashboard) for group, alert in _alerts(environment)}
+    files = {"rules.yml": rules_yml}
+    for group in yaml.safe_load(rules_yml)["groups"]:
+        files[f"{group['name']}.yml"] = yaml.safe_dump({"groups": [group]}, sort_keys=False)
+    tests: dict[tuple[str, str], list[object]] = {("rules", "1m"): [healthy.document(environment)]}
+    for case in cases(environment):
+        group_name, dashboard = home[case.alert]
+        tests.setdefault((group_name, case.interval), []).append(case.document(environment, dashboard))
+    for (rules, interval), documents in tests.items():
+        document = {"rule_files": [f"{rules}.yml"], "evaluation_interval": interval, "tests": documents}
+        files[f"test-{rules}-{interval}.yml"] = yaml.safe_dump(document, sort_keys=False)
+    return files
+
+
+def _alerts(environment: Environment) -> Iterator[tuple[str, Alert]]:
+    """Yield every alert with its group's name."""
+    for group in groups(environment, specs(environment)):
+        yield from ((group.name, rule) for rule in group.rules if isinstance(rule, Alert))

@@ -1,0 +1,163 @@
+"""The containers' alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stack.platform import specs
+from stack.settings import Environment
+from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+
+
+def cases(environment: Environment) -> Iterator[Case]:
+    """Yield the cases."""
+    yield from _missing(environment)
+    yield from _health(environment)
+    yield from _limits(environment)
+
+
+def _missing(environment: Environment) -> Iterator[Case]:
+    parts = [spec.part for spec in specs(environment)]
+
+    def series(part: str, container: str = "1") -> str:
+        return f'container_last_seen{{name="{environment.prefix}-{part}",id="/{container}"}}'
+
+    # Its value is the time of the sample, in seconds.
+    seen = {series(part): "0+60x20" for part in parts} | {'up{job="cadvisor",instance="cadvisor:8080"}': stays(1)}
+
+    def missing(part: str) -> Fires:
+        return Fires(
+            labels={"name": f"{environment.prefix}-{part}", "service": part, "severity": "critical"},
+            summary=f"container of {part} is missing",
+            description=f"cAdvisor does not see {environment.prefix}-{part} on the engine.",
+        )
+
+    def case(title: str, world: Series, minute: int, *fires: Fires) -> Case:
+        return Case(alert="ContainerMissing", title=title, series=world, minute=minute, fires=fires)
+
+    yield case("every container is there", seen, 20)
+    for part in parts:
+        never = {name: values for name, values in seen.items() if name != series(part)}
+        yield case(f"{part} was never there", never, 5, missing(part))
+        yield case(f"{part} was last seen at minute 5", seen | {series(part): "0+60x5 300+0x15"}, 10, missing(part))
+    yield case(
+        "api was replaced within a minute",
+        seen | {series("api"): "0+60x5 300 _x14", series("api", "2"): "_x7 420+60x13"},
+        9,
+    )
+    yield case(
+        "what cAdvisor still says of the replaced one",
+        seen | {series("api"): "0+60x5 300+0x14", series("api", "2"): "_x7 420+60x13"},
+        15,
+    )
+    yield case(
+        "another environment's api is not there",
+        seen | {f'container_last_seen{{name="{environment.prefix}-2-api",id="/other"}}': "0+0x20"},
+        20,
+    )
+    yield case(
+        "cAdvisor is gone: one alert says it",
+        {'up{job="cadvisor",instance="cadvisor:8080"}': stays(0)},
+        20,
+        missing("cadvisor"),
+    )
+
+
+def _health(environment: Environment) -> Iterator[Case]:
+    api, other = f'{{name="{environment.prefix}-api",id="/1"}}', f'{{name="{environment.prefix}-2-api",id="/2"}}'
+    name = f"{environment.prefix}-api"
+    labels = {"name": name, "service": "api", "severity": "critical"}
+    # Everything that speaks of one container speaks of none of the environment whose name begins with this one's.
+    for alert, metric, values, minute, summary, description in (
+        (
+            "ContainerUnhealthy",
+            "container_health_state",
+            "1 0+0x59",
+            7,
+            f"{name} is unhealthy",
+            "Its health check fails, or has not succeeded once since its start.",
+        ),
+        (
+            "ContainerRestartLoop",
+            "container_start_time_seconds",
+            "100+0x2 300 _ 420 540 _ 660+0x30",
+            10,
+            f"{name} restarts again and again",
+            "Restarts within 15 minutes: 4.",
+        ),
+        (
+            "ContainerOomKilled",
+            "container_oom_events_total",
+            grows(1),
+            15,
+            f"the kernel killed a process of {name}",
+            "Within ten minutes: 10; the container reached its memory limit.",
+        ),
+    ):
+        yield from pair(
+            alert,
+            titles=("in this environment", "in another environment"),
+            fires={metric + api: values},
+            silent={metric + other: values},
+            minute=minute,
+            labels=labels,
+            summary=summary,
+            description=description,
+        )
+    health, started, killed = (
+        metric + api
+        for metric in ("container_health_state", "container_start_time_seconds", "container_oom_events_total")
+    )
+    yield Case(alert="ContainerUnhealthy", title="it starts", series={health: "0+0x3 1+0x15"}, minute=9)
+    yield Case(alert="ContainerUnhealthy", title="without a health check", series={health: stays(-1)}, minute=9)
+    yield Case(alert="ContainerRestartLoop", title="two restarts", series={started: "1x5 2x5 3x9"}, minute=14)
+    deployed = {f'container_start_time_seconds{{name="{name}",id="/{n}"}}': "_ " * n + f"{n}+0x20" for n in range(1, 5)}
+    yield Case(alert="ContainerRestartLoop", title="four deployments", series=deployed, minute=10)
+    yield Case(alert="ContainerOomKilled", title="long ago", series={killed: stays(3)}, minute=15)
+    yield Case(
+        alert="ContainerOomKilled",
+        title="first seen after the kill: its blind spot, HostOomKill sees it",
+        series={killed: "_x2 1+0x20"},
+        minute=6,
+    )
+
+
+def _limits(environment: Environment) -> Iterator[Case]:
+    name = f"{environment.prefix}-worker"
+    labels = {"name": name, "service": "worker", "severity": "warning"}
+    where = f'{{name="{name}",id="/1"}}'
+
+    def memory(used: int, limit: int) -> Series:
+        return {
+            f"container_memory_working_set_bytes{where}": stays(used),
+            f"container_spec_memory_limit_bytes{where}": stays(limit),
+        }
+
+    yield from pair(
+        "ContainerMemoryNearLimit",
+        fires=memory(95, 100),
+        silent=memory(90, 100),
+        minute=8,
+        labels=labels,
+        summary=f"{name} is near its memory limit",
+        description="It uses 95% of its limit, at 100% the kernel kills it; the threshold is 90%.",
+    )
+    yield Case(alert="ContainerMemoryNearLimit", title="no limit", series=memory(95, 0), minute=8)
+
+    def processor(throttled: int) -> Series:
+        return {
+            f"container_cpu_cfs_throttled_periods_total{where}": grows(throttled),
+            f"container_cpu_cfs_periods_total{where}": grows(100),
+        }
+
+    yield from pair(
+        "ContainerCpuThrottled",
+        fires=processor(50),
+        silent=processor(25),
+        minute=25,
+        labels=labels,
+        summary=f"{name} is held back by its CPU limit",
+        description="In 50% of the periods it had to wait; the threshold is 25%.",
+    )
+    idle = dict.fromkeys(processor(0), stays(5))
+    yield Case(alert="ContainerCpuThrottled", title="it does nothing", series=idle, minute=25)

@@ -1,0 +1,32 @@
+"""A world in which all is well and an image measures nothing of its own: nothing may fire in it but the Watchdog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stack.platform import specs
+from stack.settings import Environment
+
+
+def document(environment: Environment) -> dict[str, Any]:
+    """Return promtool's test: every target is up, every container is there, no other series exists."""
+    parts = specs(environment)
+    series = {f'up{{job="{part.job}",instance="{part.part}:1"}}': "1+0x60" for part in parts if part.job}
+    # Its value is the time of the sample, in seconds.
+    series |= {f'container_last_seen{{name="{environment.prefix}-{part.part}"}}': "0+60x60" for part in parts}
+    series |= {
+        f'{metric}{{job="{job}-exporter"}}': "1+0x60" for metric, job in (("pg_up", "postgres"), ("redis_up", "redis"))
+    }
+    return {
+        "name": "nothing but what is healthy",
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                # Pending ones too: an alert that waits for an hour would fire in such a world all the same.
+                "expr": "count by (alertname) (ALERTS)",
+                "eval_time": "60m",
+                "exp_samples": [{"labels": '{alertname="Watchdog"}', "value": 1}],
+            }
+        ],
+    }
