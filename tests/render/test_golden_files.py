@@ -52,32 +52,3 @@ def test_the_files_of_a_part_that_is_not_available_are_rendered_all_the_same() -
     with_it, without = files(case_environment("staging")), files(case_environment("without-grafana"))
     assert with_it.keys() == without.keys()
     assert [name for name in without if name.startswith("grafana/dashboards/")]
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_every_dashboard_has_a_uid_of_its_own_and_only_panels_with_queries(case: str) -> None:
-    dashboards = {
-        name: json.loads(text)
-        for name, text in files(case_environment(case)).items()
-        if name.startswith("grafana/dashboards/")
-    }
-    assert dashboards, "there is no dashboard"
-    uids = [dashboard["uid"] for dashboard in dashboards.values()]
-    assert len(set(uids)) == len(uids), "of two dashboards with one uid, Grafana shows one"
-    for name, dashboard in dashboards.items():
-        assert name == f"grafana/dashboards/{dashboard['uid']}.json"
-        titles = [panel["title"] for panel in dashboard["panels"] if panel["type"] != "row"]
-        assert len(set(titles)) == len(titles), f"{name} has two panels with one title"
-        for panel in dashboard["panels"]:
-            if panel["type"] == "row":
-                continue
-            assert panel["description"], f"{name}: nobody knows what {panel['title']} means"
-            assert panel["fieldConfig"]["defaults"]["unit"], f"{name}: {panel['title']} has numbers without a unit"
-            assert [target["expr"] for target in panel["targets"]], f"{name}: {panel['title']} asks nothing"
-            assert panel["datasource"]["uid"] == datasource_uid(case), f"{name}: {panel['title']} asks nobody"
-
-
-def datasource_uid(case: str) -> str:
-    document = yaml.safe_load(files(case_environment(case))["grafana/provisioning/datasources/samokoder.yml"])
-    (source,) = document["datasources"]
-    return str(source["uid"])

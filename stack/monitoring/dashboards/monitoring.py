@@ -1,0 +1,440 @@
+"""What watches the rest: Prometheus, AlertManager, and the probes."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from stack.monitoring.dashboards.panels import (
+    UP,
+    Limit,
+    Panel,
+    Query,
+    Row,
+    board,
+    choice,
+    figure,
+    lines,
+    series,
+    states,
+)
+from stack.monitoring.dashboards.promql import grown, quantile, total
+from stack.monitoring.rules import probes
+from stack.settings import Alerts, Environment
+
+UID = "samokoder-monitoring"
+PROMETHEUS = 'job="prometheus"'
+ALERTMANAGER = 'job="alertmanager"'
+PAGE = 'service=~"$service"'
+BOTH = 'job=~"prometheus|alertmanager"'
+RELOADED = {1: ("read", "green"), 0: ("refused", "red")}
+
+
+def describe(environment: Environment) -> dashboard.Dashboard:
+    """Describe the dashboard."""
+    alerts = environment.settings.alerts
+    return board(
+        environment,
+        uid=UID,
+        title="Monitoring",
+        description="Whether the monitoring itself works: what is scraped, stored, evaluated, sent and probed.",
+        choices=[
+            choice("job", "Target", "Jobs of Prometheus.", "label_values(up, job)"),
+            choice("service", "Page", "Parts with a page that is probed.", "label_values(probe_success, service)"),
+        ],
+        since="now-3h",
+        rows=[
+            Row("Now", _now(alerts)),
+            Row("Prometheus: scrapes", _targets(), _scrapes()),
+            Row("Prometheus: storage", _series(alerts), _storage()),
+            Row("Prometheus: rules", _rules(), _process()),
+            Row("From Prometheus to AlertManager", _handover()),
+            Row("AlertManager", _alerts(), _notifications()),
+            Row("Probes", _probes(alerts), _pages(alerts)),
+        ],
+    )
+
+
+def _now(alerts: Alerts) -> list[Panel]:
+    return [
+        figure(
+            "Targets down",
+            "Targets that Prometheus gets no metrics from.",
+            "short",
+            "count(up) - sum(up)",
+            limits=[Limit(alert="TargetDown", value=1)],
+        ),
+        figure(
+            "Series",
+            "Series in memory.",
+            "short",
+            f"sum(prometheus_tsdb_head_series{{{PROMETHEUS}}})",
+            limits=[_series_limit(alerts)],
+        ),
+        figure(
+            "Prometheus' configuration",
+            "Whether Prometheus could read its configuration when it last tried.",
+            "none",
+            f"min(prometheus_config_last_reload_successful{{{PROMETHEUS}}})",
+            limits=[Limit(alert="PrometheusConfigReloadFailed", value=1, severity="critical", below=True)],
+            texts=RELOADED,
+        ),
+        figure(
+            "AlertManager's configuration",
+            "Whether AlertManager could read its configuration when it last tried.",
+            "none",
+            f"min(alertmanager_config_last_reload_successful{{{ALERTMANAGER}}})",
+            limits=[Limit(alert="AlertmanagerConfigReloadFailed", value=1, severity="critical", below=True)],
+            texts=RELOADED,
+        ),
+        figure(
+            "Probes' configuration",
+            "Whether the blackbox exporter could read its configuration when it last tried.",
+            "none",
+            "min(blackbox_exporter_config_last_reload_successful)",
+            limits=[Limit(alert="BlackboxConfigReloadFailed", value=1, below=True)],
+            texts=RELOADED,
+        ),
+        figure(
+            "Notifications that failed",
+            "Attempts to send a notification that failed in the last hour.",
+            "short",
+            grown("1h", "alertmanager_notifications_failed_total", ALERTMANAGER),
+            absent="no receiver",
+            watched_by=["AlertmanagerNotificationsFailing"],
+        ),
+        figure(
+            "Probes that fail",
+            "Pages that do not answer as they should.",
+            "short",
+            "count(probe_success) - sum(probe_success)",
+            limits=[Limit(alert="ProbeFailed", value=1, severity="critical")],
+        ),
+    ]
+
+
+def _targets() -> list[Panel]:
+    return [
+        states(
+            "Targets",
+            "Whether Prometheus gets metrics from each target.",
+            [Query('min by (job, instance) (up{job!="probe",job=~"$job"})', "{{job}} {{instance}}")],
+            UP,
+            watched_by=["TargetDown"],
+        ),
+        series(
+            "Duration of scrapes",
+            "Time until a target has given all of its metrics.",
+            "s",
+            Query('max by (job) (scrape_duration_seconds{job=~"$job"})', "{{job}}"),
+            watched_by=["TargetDown"],
+        ),
+        series(
+            "Samples of a scrape",
+            "Samples that each target gives. Over its limit, all of its samples are thrown away.",
+            "short",
+            Query('max by (job) (scrape_samples_post_metric_relabeling{job=~"$job"})', "{{job}}"),
+            watched_by=["PrometheusSampleLimitHit"],
+        ),
+    ]
+
+
+def _scrapes() -> list[Panel]:
+    return [
+        series(
+            "Samples",
+            "Samples a second that go into the storage.",
+            "cps",
+            Query(total("prometheus_tsdb_head_samples_appended_total", PROMETHEUS), "samples"),
+            watched_by=["PrometheusNotIngesting"],
+        ),
+        series(
+            "New series",
+            "Series that were new in a scrape, in five minutes. Many, without end: a label with ever new values.",
+            "short",
+            Query('sum by (job) (sum_over_time(scrape_series_added{job=~"$job"}[5m]))', "{{job}}"),
+            watched_by=["PrometheusTooManySeries"],
+        ),
+        series(
+            "Scrapes that were thrown away",
+            "Scrapes in five minutes that had too many samples, or samples that came twice, late or from the future.",
+            "short",
+            *(
+                Query(grown("5m", f"prometheus_target_scrapes_{why}_total", PROMETHEUS), name)
+                for why, name in (
+                    ("exceeded_sample_limit", "too many samples"),
+                    ("sample_duplicate_timestamp", "twice"),
+                    ("sample_out_of_order", "out of order"),
+                    ("sample_out_of_bounds", "out of bounds"),
+                )
+            ),
+            watched_by=["PrometheusSampleLimitHit"],
+        ),
+    ]
+
+
+def _series(alerts: Alerts) -> list[Panel]:
+    return [
+        series(
+            "Series in memory",
+            "Series that had a sample lately. Each one costs memory.",
+            "short",
+            Query(f"sum(prometheus_tsdb_head_series{{{PROMETHEUS}}})", "series"),
+            limits=[_series_limit(alerts)],
+            top=alerts.prometheus_series,
+        ),
+        series(
+            "Series by target",
+            "Samples of a scrape are its series: whose they are.",
+            "short",
+            Query('sum by (job) (scrape_samples_post_metric_relabeling{job=~"$job"})', "{{job}}"),
+            stacked=True,
+        ),
+        series(
+            "Series that come and go",
+            "Series a second that were made and removed.",
+            "cps",
+            Query(total("prometheus_tsdb_head_series_created_total", PROMETHEUS), "made"),
+            Query(total("prometheus_tsdb_head_series_removed_total", PROMETHEUS), "removed"),
+        ),
+    ]
+
+
+def _storage() -> list[Panel]:
+    return [
+        series(
+            "Storage",
+            "Bytes on disk: blocks, the write-ahead log, chunks of the last hours, and what blocks may take.",
+            "bytes",
+            Query(f"sum(prometheus_tsdb_storage_blocks_bytes{{{PROMETHEUS}}})", "blocks"),
+            Query(f"sum(prometheus_tsdb_wal_storage_size_bytes{{{PROMETHEUS}}})", "write-ahead log"),
+            Query(f"sum(prometheus_tsdb_head_chunks_storage_size_bytes{{{PROMETHEUS}}})", "chunks"),
+            Query(f"sum(prometheus_tsdb_retention_limit_bytes{{{PROMETHEUS}}})", "limit of blocks"),
+        ),
+        series(
+            "Failures of the storage",
+            "What failed in three hours: compactions, reloads of blocks, reading and writing the write-ahead log.",
+            "short",
+            *(
+                Query(grown("3h", f"prometheus_tsdb_{what}_total", PROMETHEUS), name)
+                for what, name in (
+                    ("compactions_failed", "compactions"),
+                    ("reloads_failures", "reloads"),
+                    ("wal_corruptions", "log corrupted"),
+                    ("wal_writes_failed", "log not written"),
+                )
+            ),
+            watched_by=["PrometheusTsdbFailing"],
+        ),
+        series(
+            "Oldest sample",
+            "How far back the samples go.",
+            "s",
+            Query(f"time() - min(prometheus_tsdb_lowest_timestamp_seconds{{{PROMETHEUS}}})", "oldest sample"),
+            Query(f"max(prometheus_tsdb_retention_limit_seconds{{{PROMETHEUS}}})", "limit"),
+        ),
+    ]
+
+
+def _rules() -> list[Panel]:
+    return [
+        series(
+            "Duration of the rules",
+            "Time that the last evaluation of each group took, and the time between two evaluations.",
+            "s",
+            Query(
+                f"max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{PROMETHEUS}}})", "{{rule_group}}"
+            ),
+            watched_by=["PrometheusRuleGroupSlow"],
+        ),
+        series(
+            "Rules that fail",
+            "Evaluations that failed in five minutes, and rounds that were left out: the one before took too long.",
+            "short",
+            Query(grown("5m", "prometheus_rule_evaluation_failures_total", PROMETHEUS), "failed"),
+            Query(grown("5m", "prometheus_rule_group_iterations_missed_total", PROMETHEUS), "left out"),
+            watched_by=["PrometheusRuleFailures", "PrometheusRuleGroupSlow"],
+        ),
+        series(
+            "Alerts in Prometheus",
+            "Alerts that fire or wait, by severity; Watchdog is `none` and always fires.",
+            "short",
+            Query("count by (severity, alertstate) (ALERTS)", "{{severity}} {{alertstate}}"),
+            watched_by=["Watchdog"],
+        ),
+    ]
+
+
+def _process() -> list[Panel]:
+    return [
+        series(
+            "Memory",
+            "Resident memory of Prometheus and AlertManager.",
+            "bytes",
+            Query(f"max by (job) (process_resident_memory_bytes{{{BOTH}}})", "{{job}}"),
+        ),
+        series(
+            "CPU",
+            "Cores that Prometheus and AlertManager use.",
+            "none",
+            Query(total("process_cpu_seconds_total", BOTH, "job"), "{{job}}"),
+        ),
+        series(
+            "Running for",
+            "Time since Prometheus and AlertManager started.",
+            "s",
+            Query(f"time() - max by (job) (process_start_time_seconds{{{BOTH}}})", "{{job}}"),
+            watched_by=["PrometheusRestarted"],
+        ),
+        series(
+            "Duration of questions",
+            "Time that 90 of 100 questions to Prometheus need inside of it, by step.",
+            "s",
+            Query(
+                f'max by (slice) (prometheus_engine_query_duration_seconds{{{PROMETHEUS},quantile="0.9"}})', "{{slice}}"
+            ),
+        ),
+    ]
+
+
+def _handover() -> list[Panel]:
+    errors, sent = (total(f"prometheus_notifications_{kind}_total", PROMETHEUS) for kind in ("errors", "sent"))
+    return [
+        series(
+            "AlertManagers",
+            "AlertManagers that Prometheus sends to.",
+            "short",
+            Query(f"max(prometheus_notifications_alertmanagers_discovered{{{PROMETHEUS}}})", "found"),
+            limits=[Limit(alert="PrometheusNotConnectedToAlertmanager", value=1, severity="critical", below=True)],
+        ),
+        series(
+            "Alerts that do not arrive",
+            "Share of the alerts that AlertManager did not take.",
+            "percentunit",
+            Query(f"{errors} / (({errors} + {sent}) > 0)", "not taken"),
+            limits=[Limit(alert="PrometheusErrorSendingAlerts", value=0.01)],
+        ),
+        series(
+            "Alerts on their way",
+            "Alerts a second that were sent and dropped, and those that wait.",
+            "short",
+            Query(sent, "sent"),
+            Query(total("prometheus_notifications_dropped_total", PROMETHEUS), "dropped"),
+            Query(f"sum(prometheus_notifications_queue_length{{{PROMETHEUS}}})", "waiting"),
+            watched_by=["PrometheusErrorSendingAlerts"],
+        ),
+    ]
+
+
+def _alerts() -> list[Panel]:
+    return [
+        series(
+            "Alerts in AlertManager",
+            "What AlertManager knows: active alerts are sent, suppressed ones are silenced or explained by another.",
+            "short",
+            Query(f"sum by (state) (alertmanager_alerts{{{ALERTMANAGER}}})", "{{state}}"),
+            stacked=True,
+        ),
+        series(
+            "Alerts received",
+            "Alerts a second from Prometheus, and those that AlertManager did not understand.",
+            "cps",
+            Query(total("alertmanager_alerts_received_total", ALERTMANAGER, "status"), "{{status}}"),
+            Query(total("alertmanager_alerts_invalid_total", ALERTMANAGER), "invalid"),
+        ),
+        series(
+            "Silences",
+            "Silences by state.",
+            "short",
+            Query(f"sum by (state) (alertmanager_silences{{{ALERTMANAGER}}})", "{{state}}"),
+        ),
+    ]
+
+
+def _notifications() -> list[Panel]:
+    failed, tried = (
+        total(f"alertmanager_notifications_{kind}", ALERTMANAGER, "integration", "15m")
+        for kind in ("failed_total", "total")
+    )
+    attempts = grown("15m", "alertmanager_notifications_total", ALERTMANAGER, "integration, receiver_name")
+    return [
+        series(
+            "Notifications",
+            "Attempts to send in 15 minutes, by integration and receiver. Without a receiver there is nothing to see.",
+            "short",
+            Query(attempts, "{{receiver_name}} {{integration}}"),
+        ),
+        series(
+            "Notifications that fail",
+            "Share of the attempts of the last 15 minutes that failed; 0 as well where there was none.",
+            "percentunit",
+            Query(f"{failed} / ({tried} > 0) or 0 * {tried}", "{{integration}}"),
+            limits=[Limit(alert="AlertmanagerNotificationsFailing", value=0.01, severity="critical")],
+        ),
+        series(
+            "Duration of sending",
+            "Time within which 95 of 100 notifications of the last 15 minutes were sent.",
+            "s",
+            Query(
+                quantile(0.95, "alertmanager_notification_latency_seconds", ALERTMANAGER, "integration", "15m"),
+                "{{integration}}",
+            ),
+        ),
+    ]
+
+
+def _probes(alerts: Alerts) -> list[Panel]:
+    return [
+        states(
+            "Probes",
+            "Whether each page answers as it should.",
+            [Query(f"min by (service, instance) (probe_success{{{PAGE}}})", "{{service}} {{instance}}")],
+            UP,
+            watched_by=["ProbeFailed"],
+        ),
+        series(
+            "Duration of probes",
+            "Time until a page has answered, mean of ten minutes.",
+            "s",
+            Query(f"max by (service) (avg_over_time(probe_duration_seconds{{{PAGE}}}[10m]))", "{{service}}"),
+            limits=[Limit(alert="ProbeSlow", value=alerts.probe_seconds)],
+        ),
+        series(
+            "Duration by phase",
+            "Mean time that a probe spends in each of its phases.",
+            "s",
+            Query(f"avg by (phase) (probe_http_duration_seconds{{{PAGE}}})", "{{phase}}"),
+            watched_by=["ProbeSlow"],
+            stacked=True,
+        ),
+    ]
+
+
+def _pages(alerts: Alerts) -> list[Panel]:
+    return [
+        lines(
+            "Answers",
+            "HTTP status of each page at the last probe; 0: no answer.",
+            f"max by (service, instance) (probe_http_status_code{{{PAGE}}})",
+            {"service": "part", "instance": "page", "Value": "status"},
+            watched_by=["ProbeFailed"],
+        ),
+        series(
+            "Certificates",
+            "Days until the first certificate of a page's chain expires. Only pages with TLS have one.",
+            "d",
+            Query(f"min by (service, instance) (({probes.LEFT}) / 86400)", "{{service}} {{instance}}"),
+            limits=[
+                Limit(alert="TlsCertificateExpiresSoon", value=alerts.tls_expires_days, below=True),
+                Limit(
+                    alert="TlsCertificateExpiresVerySoon",
+                    value=alerts.tls_expires_very_soon_days,
+                    severity="critical",
+                    below=True,
+                ),
+            ],
+        ),
+    ]
+
+
+def _series_limit(alerts: Alerts) -> Limit:
+    return Limit(alert="PrometheusTooManySeries", value=alerts.prometheus_series)
