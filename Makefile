@@ -12,8 +12,8 @@ FOLLOW ?=
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status logs render password pulumi lint test test-unit test-live \
-	bench docs
+.PHONY: help bootstrap up preview down destroy-data status logs render test-alert password pulumi lint test test-unit \
+	test-live bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -42,6 +42,9 @@ logs: bootstrap ## Show the log of PART=…; FOLLOW=1 goes on
 
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
 	@$(SAMOKODER) render --out "$(OUT)"
+
+test-alert: bootstrap ## Send a test alert through the real chain and tell whether it was delivered
+	@$(SAMOKODER) test-alert
 
 password: bootstrap ## Show the secret NAME=…; without it the names
 	@$(SAMOKODER) password $(if $(NAME),"$(NAME)")

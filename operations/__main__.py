@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,14 @@ _WIDTH_FOR_IMAGES = 120
 EnvironmentName = Annotated[
     str, typer.Option("--env", "-e", envvar="ENV", help="Environment: the name in Pulumi.<name>.yaml.")
 ]
+
+
+class Severity(StrEnum):
+    """Severity of a test alert."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -144,6 +153,27 @@ def logs(
             sys.stdout.buffer.flush()
     finally:
         client.close()
+
+
+@app.command("test-alert")
+def send_test_alert(
+    env: EnvironmentName = "staging",
+    severity: Annotated[Severity, typer.Option(help="Severity that it says it has.")] = Severity.CRITICAL,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for a delivery.", min=1)] = 60,
+    url: Annotated[str, typer.Option(help="AlertManager, where its port is not reached from here: a tunnel.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Send a test alert the way of a real one. Exit status 0 when every configured integration delivered it."""
+    from operations import alerting  # noqa: PLC0415
+
+    report = alerting.send_test_alert(_workspace(env), severity=severity.value, timeout=timeout, url=url)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+    else:
+        for line in report.lines():
+            typer.echo(line)
+    if not report.ok:
+        raise ProjectError(f"{report.failure} See: make logs{_env(env)} PART=alertmanager")
 
 
 @app.command()

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stack.monitoring.alertmanager import integrations
 from stack.service import ServiceSpec
 from stack.settings import PROJECT, Environment, key_of
 
 UNAVAILABLE = "not available"
+REACH_SOMEBODY = (
+    f"set {key_of('alertmanager', 'telegram')} and the secret {PROJECT}:telegramBotToken, "
+    f"{key_of('alertmanager', 'email')}, or the secret {PROJECT}:alertWebhookUrl"
+)
 
 
 def outputs(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str, Any]:
@@ -50,8 +55,10 @@ def warnings(environment: Environment) -> Iterator[str]:
                 "readable by everybody who may ask the engine. Remove it as soon as the image reads "
                 f"/run/secrets/{secret.lower()} or {secret}_FILE."
             )
-    if settings.alertmanager.telegram is None and settings.alertmanager.email is None:
+    if not integrations(environment):
+        yield f"alerts are shown and sent to nobody: {REACH_SOMEBODY}."
+    if settings.production and "heartbeatUrl" not in environment.configured_secrets:
         yield (
-            f"alerts are shown and sent to nobody: set {key_of('alertmanager', 'telegram')} and the secret "
-            f"{PROJECT}:telegramBotToken, or {key_of('alertmanager', 'email')}."
+            f"nobody notices when the monitoring itself stops: set the secret {PROJECT}:heartbeatUrl, an address "
+            "outside this host that the Watchdog is sent to and that raises the alarm when it stops."
         )

@@ -205,6 +205,9 @@ def merged(first: Config, second: Config) -> dict[str, Any]:
 
 
 TELEGRAM_TOKEN = "123456789:" + secret_value("telegram", 35)
+# Who knows such an address may post there: it is a secret as a whole.
+HEARTBEAT_URL = f"https://beat.example.org/{secret_value('heartbeat')}"
+WEBHOOK_URL = f"https://hooks.example.org/{secret_value('webhook')}"
 # A percent sign, a slash, a colon and an at sign, as a URL has to write them.
 DATABASE_PASSWORD = "p@ss/w:rd%" + secret_value("database", 20)
 DATABASE_URL = (
@@ -219,6 +222,13 @@ _PROD: Config = {
     "worker": {"image": f"{_OWN}/worker:1.4.2@{DIGEST}"},
     "alertmanager": {"telegram": {"chatId": -1001234567890}},
     "telegramBotToken": TELEGRAM_TOKEN,
+    "heartbeatUrl": HEARTBEAT_URL,
+}
+_EMAIL: Config = {
+    "smarthost": "smtp.example.org:587",
+    "sender": "alerts@example.org",
+    "recipient": "oncall@example.org",
+    "username": "alerts@example.org",
 }
 
 # Case -> stack, and what is configured on top of the committed stack file.
@@ -231,14 +241,7 @@ CASES: Mapping[str, tuple[str, Config]] = {
     "email-and-keys": (
         "staging",
         {
-            "alertmanager": {
-                "email": {
-                    "smarthost": "smtp.example.org:587",
-                    "sender": "alerts@example.org",
-                    "recipient": "oncall@example.org",
-                    "username": "alerts@example.org",
-                }
-            },
+            "alertmanager": {"email": _EMAIL},
             "smtpPassword": secret_value("smtp"),
             "openaiApiKey": secret_value("openai"),
             "anthropicApiKey": secret_value("anthropic"),
@@ -246,6 +249,16 @@ CASES: Mapping[str, tuple[str, Config]] = {
             "secretKey": secret_value("secret_key", 86),
             "appSecretKey": secret_value("app_secret_key", 86),
             "postgresSuperuserPassword": secret_value("superuser"),
+        },
+    ),
+    "every-receiver": (
+        "staging",
+        {
+            "alertmanager": {"language": "ru", "telegram": {"chatId": -1001234567890}, "email": _EMAIL},
+            "telegramBotToken": TELEGRAM_TOKEN,
+            "smtpPassword": secret_value("smtp"),
+            "alertWebhookUrl": WEBHOOK_URL,
+            "heartbeatUrl": HEARTBEAT_URL,
         },
     ),
     "opted-in": (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stack.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB, bcrypt_of
 from stack.service import ServiceSpec
 from stack.settings import Environment
 from tests.recording import environment_of, secret_value
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 # So long that only something that hangs ever meets it: no limit of time decides a test here.
 PATIENCE_SECONDS = 180.0
 
+# bcrypt of secret_value(name): a server that asks for a password checks it for real. Made once, by
+# crypt.crypt(secret_value(name), crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)); Python 3.13 has no crypt any more.
+BCRYPT = {
+    bcrypt_of(PROMETHEUS_WEB): "$2b$04$KBXWBDj4A3hEPE5BznddVeWkcj1puIMhGEN/payfDKiB.a.Z7aOzK",
+    bcrypt_of(ALERTMANAGER_WEB): "$2b$04$A/9oAqwaUxfOOyVS6/CTo.NxY0awAj4zEr6tkfc9d.i39UnNXI/3m",
+}
+
 
 @pytest.fixture(scope="session")
 def environment(local_images: Environment) -> Environment:
@@ -38,11 +46,13 @@ def environment(local_images: Environment) -> Environment:
 def contents(spec: ServiceSpec) -> dict[str, str]:
     """Return a part's files as they are mounted, made from secrets of these tests."""
     return {
-        path: content
-        if isinstance(content, str)
-        else content.render(*(secret_value(need, 86 if "key" in need else 40) for need in content.needs))
+        path: content if isinstance(content, str) else content.render(*(_secret(need) for need in content.needs))
         for path, content in spec.files.items()
     }
+
+
+def _secret(name: str) -> str:
+    return BCRYPT.get(name) or secret_value(name, 86 if "key" in name else 40)
 
 
 @dataclass
@@ -53,9 +63,9 @@ class Laboratory:
     network: Network
     made: list[Container] = field(default_factory=list)
 
-    def shell(self, image: str, files: Mapping[str, str]) -> Container:
+    def shell(self, image: str, files: Mapping[str, str], *, alias: str = "") -> Container:
         """Start a container that does nothing but have `files` (absolute paths) and the image's programs."""
-        return self._start(image, files, entrypoint=["sleep"], command=["infinity"], user="65534:65534")
+        return self._start(image, files, entrypoint=["sleep"], command=["infinity"], user="65534:65534", alias=alias)
 
     def part(self, spec: ServiceSpec, *, replaced: Mapping[str, str] | None = None) -> Container:
         """Start a part as the stack does: image, user, command, variables, files, tmpfs, without capabilities.
