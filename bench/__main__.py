@@ -1,11 +1,13 @@
 """Measures one environment of its own and prints a table; writes `bench/results.json`.
 
-Every speed is set beside something measured in the same run, because seconds alone say more of the machine than of
-the program: `up` beside the engine starting the same containers again, a preview beside an empty program's.
+Every figure is set beside something measured in the same run, because seconds alone say more of the machine than of
+the program: `up` beside the engine starting the same containers again, a preview beside an empty program's, cAdvisor
+beside itself with its defaults, the series beside their budget.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import tempfile
@@ -13,19 +15,24 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import docker
+import httpx
 from docker.models.containers import Container
 from rich.console import Console
 from rich.table import Table
 
 from offline.progress import Reporter
 from operations import containers, lifecycle
-from operations.ports import own_ports
+from operations.ports import free_ports, own_ports
 from operations.project import PulumiRun, Workspace
+from stack.settings import seconds as seconds_of
 
 RESULTS = Path(__file__).with_name("results.json")
 RUNS = 5
+CADVISOR_SECONDS = 120.0
+SERIES_BUDGET = 30_000
 
 
 def main() -> None:
@@ -40,10 +47,13 @@ def main() -> None:
         finally:
             lifecycle.destroy_data(workspace, interactive=False)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    table = Table("What", "Seconds", "Beside", "Seconds", "Ratio")
+    table = Table("What", "Measured", "Beside", "Measured", "Ratio")
     for row in results:
-        numbers = [f"{row[key]:.2f}" for key in ("seconds", "baseline_seconds", "ratio")]
-        table.add_row(str(row["what"]), numbers[0], str(row["baseline"]), numbers[1], numbers[2])
+        numbers = [f"{row[key]:.2f}" for key in ("measured", "baseline_measured", "ratio")]
+        unit = row["unit"]
+        table.add_row(
+            str(row["what"]), f"{numbers[0]} {unit}", str(row["baseline"]), f"{numbers[1]} {unit}", numbers[2]
+        )
     Console().print(table)
 
 
@@ -67,24 +77,94 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[dict[str, object]]
         after = containers.ids(client, workspace.name)
         touched = sorted(part for part in before if before[part] != after[part])
         alone = seconds(lambda: restart(client, workspace, only="prometheus"))
+        reporter.say(f"measuring cAdvisor for {CADVISOR_SECONDS:.0f} s")
+        cadvisor, defaults = cadvisor_cores(client, workspace)
+        series = active_series(workspace)
     finally:
         client.close()
     return [
         row("up, images there, to all healthy", up, "the engine starts the same containers at once", engine),
         row("preview without a change", preview, "preview of an empty program", empty),
         row(f"change of one part (touched: {', '.join(touched)})", change, "the engine restarts that part", alone),
+        row("cAdvisor's CPU", 100 * cadvisor, "the same program with its defaults", 100 * defaults, "% of a core"),
+        row("active series, nobody using it", series, "their budget", SERIES_BUDGET, "series"),
     ]
 
 
-def row(what: str, measured: float, baseline: str, baseline_seconds: float) -> dict[str, object]:
+def row(what: str, measured: float, baseline: str, baseline_measured: float, unit: str = "s") -> dict[str, object]:
     """One line of the table."""
     return {
         "what": what,
-        "seconds": measured,
+        "measured": measured,
+        "unit": unit,
         "baseline": baseline,
-        "baseline_seconds": baseline_seconds,
-        "ratio": measured / baseline_seconds,
+        "baseline_measured": baseline_measured,
+        "ratio": measured / baseline_measured,
     }
+
+
+def cadvisor_cores(client: docker.DockerClient, workspace: Workspace) -> tuple[float, float]:
+    """Cores that cAdvisor uses, and those that it uses with its default flags beside it in the same minutes.
+
+    The default one is scraped as often as Prometheus scrapes ours.
+    """
+    environment = workspace.settings()
+    ours = containers.find(client, environment, "cadvisor")
+    host = ours.attrs["HostConfig"]
+    socket = environment.settings.cadvisor.containerd_socket
+    (port,) = free_ports(1)
+    defaults: Container = client.containers.run(
+        str(ours.attrs["Image"]),
+        ["--logtostderr", f"--containerd={socket}"],
+        entrypoint=["/usr/bin/cadvisor"],
+        detach=True,
+        user="0:0",
+        volumes=host["Binds"],
+        cap_drop=["ALL"],
+        read_only=True,
+        init=True,
+        ports={"8080/tcp": ("127.0.0.1", port)},
+    )
+    try:
+        scrape = seconds_of(environment.settings.prometheus.scrape_interval)
+        wait_for(lambda: httpx.get(f"http://127.0.0.1:{port}/healthz").is_success)
+        time.sleep(scrape)  # the first look at every container is no steady state
+        used = [(_cpu_seconds(ours), _cpu_seconds(defaults))]
+        begun = time.monotonic()
+        while time.monotonic() - begun < CADVISOR_SECONDS:
+            httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).raise_for_status()
+            time.sleep(scrape)
+        used.append((_cpu_seconds(ours), _cpu_seconds(defaults)))
+        took = time.monotonic() - begun
+    finally:
+        defaults.remove(force=True)
+    (ours_before, defaults_before), (ours_after, defaults_after) = used
+    return (ours_after - ours_before) / took, (defaults_after - defaults_before) / took
+
+
+def _cpu_seconds(container: Container) -> float:
+    """CPU time of a container since its start, in seconds."""
+    stats: Any = container.stats(stream=False)
+    return float(stats["cpu_stats"]["cpu_usage"]["total_usage"]) / 1e9
+
+
+def active_series(workspace: Workspace) -> float:
+    """Series in Prometheus' memory."""
+    answer = httpx.get(
+        f"http://127.0.0.1:{workspace.settings().settings.prometheus.port}/api/v1/query",
+        params={"query": "prometheus_tsdb_head_series"},
+        timeout=30,
+    )
+    return float(answer.json()["data"]["result"][0]["value"][1])
+
+
+def wait_for(good: Callable[[], bool]) -> None:
+    """Ask until the answer is good; a refused connection is none."""
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if good():
+                return
+        time.sleep(0.2)
 
 
 def seconds(work: Callable[[], object]) -> float:

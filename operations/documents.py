@@ -1,6 +1,7 @@
 """Documents and schema that follow from the code: `make docs` rewrites them, a test fails when they are stale.
 
-Pulumi.yaml's `config:` (types, descriptions, defaults), the table of settings, the picture of the architecture.
+Pulumi.yaml's `config:` (types, descriptions, defaults), the tables of settings, alerts and dashboards, and the picture
+of the architecture.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from stack.monitoring import dashboards, rules
+from stack.monitoring.rules.model import Alert
 from stack.platform import specs
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.service import Scrape
@@ -27,11 +30,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def generated() -> dict[Path, str]:
     """Return every file that has a generated part, with its text as it must be."""
-    schema, readme = ROOT / "Pulumi.yaml", ROOT / "README.md"
+    schema, readme, monitoring = ROOT / "Pulumi.yaml", ROOT / "README.md", ROOT / "docs" / "monitoring.md"
     text = _put(readme.read_text(), "architecture", f"```mermaid\n{architecture()}```\n", "<!-- {} -->")
     text = _put(text, "ports", ports_table(), "<!-- {} -->")
     text = _put(text, "settings", settings_table(), "<!-- {} -->")
-    return {schema: _put(schema.read_text(), "schema", pulumi_schema(), "# {}"), readme: text}
+    watched = _put(monitoring.read_text(), "alerts", alerts_table(), "<!-- {} -->")
+    watched = _put(watched, "dashboards", dashboards_table(), "<!-- {} -->")
+    return {
+        schema: _put(schema.read_text(), "schema", pulumi_schema(), "# {}"),
+        readme: text,
+        monitoring: watched,
+    }
 
 
 def write() -> list[Path]:
@@ -103,6 +112,34 @@ def ports_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def alerts_table() -> str:
+    """Render every alert of staging: one line for a name, whose rules may differ in severity and waiting time."""
+    environment = read_environment("staging", {})
+    lines = ["| Alert | Severity | After | Says |", "|---|---|---|---|"]
+    for group in rules.groups(environment, specs(environment)):
+        named: dict[str, list[Alert]] = {}
+        for rule in group.rules:
+            if isinstance(rule, Alert):
+                named.setdefault(rule.name, []).append(rule)
+        lines += [f"| **{group.name}** | | | |"] if named else []
+        for name, alerts in named.items():
+            severities = ", ".join(dict.fromkeys(alert.severity for alert in alerts))
+            waits = ", ".join(dict.fromkeys(alert.wait or "at once" for alert in alerts))
+            # One rule a part: what the first one says holds for its part.
+            says = _cell(alerts[0].summary.en) if len(alerts) == 1 else f"{_cell(alerts[0].summary.en)}, and so on"
+            lines.append(f"| [{name}](runbooks/{name}.md) | {severities} | {waits} | {says} |")
+    return "\n".join(lines) + "\n"
+
+
+def dashboards_table() -> str:
+    """Render every dashboard: its title, its uid, what it shows."""
+    lines = ["| Dashboard | uid | Shows |", "|---|---|---|"]
+    for uid, text in dashboards.dashboards(read_environment("staging", {})).items():
+        dashboard = json.loads(text)
+        lines.append(f"| {dashboard['title']} | `{uid}` | {_cell(dashboard['description'])} |")
+    return "\n".join(lines) + "\n"
+
+
 def architecture() -> str:
     """Render the parts, what they speak to and their ports as a Mermaid flowchart."""
     all_specs = specs(read_environment("staging", {}))
@@ -119,10 +156,11 @@ def architecture() -> str:
         if isinstance(spec.scrape, Scrape) and spec.part != "prometheus":
             lines.append(f"    prometheus -. scrapes .-> {_node(spec.part)}")
     lines += [
+        "    blackbox_exporter -. probes every page .-> host",
         "    postgres_roles --> postgres",
         "    grafana --> prometheus",
         "    prometheus -- alerts --> alertmanager",
-        "    alertmanager --> people([Telegram, e-mail])",
+        "    alertmanager --> people([Telegram, e-mail, webhook])",
     ]
     return "\n".join(lines) + "\n"
 

@@ -69,7 +69,7 @@ class DataVolume:
 
 @dataclass(frozen=True, kw_only=True)
 class HostPath:
-    """A path of the host that is mounted read-only, and why."""
+    """A path of the host that is mounted read-only, or a device that may be read, and why."""
 
     host: str
     container: str
@@ -113,6 +113,7 @@ class ServiceSpec:
     data: DataVolume | None = None
     tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "rw,noexec,nosuid,nodev,size=16m"})  # noqa: S108
     host_paths: tuple[HostPath, ...] = ()
+    devices: tuple[HostPath, ...] = ()
     capabilities: tuple[Reasoned, ...] = ()
     exceptions: tuple[Reasoned, ...] = ()
     processes: int = 256
@@ -221,6 +222,7 @@ class Part(pulumi.ComponentResource):
             ],
             ports=[_port(spec.publish)] if spec.publish else None,
             volumes=volumes or None,
+            devices=[_device(device) for device in spec.devices] or None,
             tmpfs=dict(spec.tmpfs) or None,
             read_only=True,
             init=True,
@@ -297,3 +299,7 @@ def _port(publish: Publish) -> docker.ContainerPortArgs:
 
 def _host_path(path: HostPath) -> docker.ContainerVolumeArgs:
     return docker.ContainerVolumeArgs(host_path=path.host, container_path=path.container, read_only=True)
+
+
+def _device(device: HostPath) -> docker.ContainerDeviceArgs:
+    return docker.ContainerDeviceArgs(host_path=device.host, container_path=device.container, permissions="r")

@@ -457,6 +457,12 @@ class Cadvisor(Exporter):
         "`/run/docker/containerd/containerd.sock` where dockerd runs its own.",
         examples=["/run/docker/containerd/containerd.sock"],
     )
+    kernel_log: bool = Field(
+        True,
+        description="Whether it reads the kernel's log, from which it knows that memory ran out in a container; "
+        "`false` on a host without /dev/kmsg (LXC), where ContainerOomKilled is then mute.",
+        examples=[False],
+    )
 
 
 class PostgresExporter(Exporter):
@@ -681,11 +687,11 @@ class Settings(Model):
         description="Docker Engine that the stack runs on.",
         examples=["ssh://deploy@host.example.org"],
     )
-    basic_auth: bool | None = Field(
-        None,
-        description="Whether Prometheus and AlertManager ask for a password (user samokoder). Not set: in production. "
-        "Without it they must stay on loopback.",
-        examples=[True],
+    basic_auth: Literal["production", "always", "never"] = Field(
+        "production",
+        description="Where Prometheus and AlertManager ask for a password (user samokoder): in `production` alone, "
+        "`always` or `never`. Without it they must stay on loopback.",
+        examples=["always"],
     )
     unavailable: list[Literal["grafana"]] = Field(
         default_factory=list,
@@ -768,8 +774,8 @@ class Environment(Model):
     @property
     def basic_auth(self) -> bool:
         """Whether Prometheus and AlertManager ask for a password."""
-        chosen = self.settings.basic_auth
-        return self.settings.production if chosen is None else chosen
+        asked = self.settings.basic_auth
+        return asked == "always" or (asked == "production" and self.settings.production)
 
     @property
     def secret_settings(self) -> frozenset[str]:
@@ -992,9 +998,9 @@ def _access_rules(environment: Environment) -> Iterator[Mistake]:
             yield Mistake(
                 key_of(name, "bind_address"),
                 part.bind_address,
-                f"a loopback address, or {key_of('basic_auth')}: true: without a password everybody who reaches "
+                f"a loopback address, or {key_of('basic_auth')}: always: without a password everybody who reaches "
                 "the port may read all and silence every alert",
-                f"{key_of('basic_auth')}: true",
+                f"{key_of('basic_auth')}: always",
             )
 
 

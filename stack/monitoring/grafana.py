@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import yaml
 
 from stack import health
@@ -57,21 +59,23 @@ def files(environment: Environment) -> Files:
     # Rendering needs an import of half a second that no other part needs.
     from stack.monitoring import dashboards  # noqa: PLC0415
 
+    scraped = environment.settings.prometheus.scrape_interval
     return {
         "admin_password": secret_file("grafana_admin"),
         "secret_key": secret_file("grafana_secret_key"),
-        "provisioning/datasources/samokoder.yml": Template((PROMETHEUS_WEB,), datasources_yml)
+        "provisioning/datasources/samokoder.yml": Template((PROMETHEUS_WEB,), partial(datasources_yml, scraped))
         if environment.basic_auth
-        else datasources_yml(),
+        else datasources_yml(scraped),
         "provisioning/dashboards/samokoder.yml": providers_yml(),
         **{f"dashboards/{uid}.json": text for uid, text in dashboards.dashboards(environment).items()},
     }
 
 
-def datasources_yml(password: str = "") -> str:
+def datasources_yml(scrape_interval: str, password: str = "") -> str:
     """Render the datasource; its uid must never change under its name, or Grafana keeps the old one.
 
-    password: Prometheus' own, where it asks for one. Grafana stores it encrypted under its secret key.
+    scrape_interval: Grafana computes $__rate_interval from it. password: Prometheus' own, where it asks for one;
+    Grafana stores it encrypted under its secret key.
     """
     login = {
         "basicAuth": True,
@@ -90,6 +94,7 @@ def datasources_yml(password: str = "") -> str:
                 "url": "http://prometheus:9090",
                 "isDefault": True,
                 "editable": False,
+                "jsonData": {"timeInterval": scrape_interval, "httpMethod": "POST"},
                 **(login if password else {}),
             }
         ],

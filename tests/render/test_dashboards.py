@@ -18,6 +18,7 @@ from stack.monitoring.rules.host import DISKS
 from stack.monitoring.rules.model import Alert
 from stack.platform import specs
 from stack.settings import Alerts, Environment
+from tests import goldens
 from tests.recording import CASES, case_config, case_environment, environment_of, merged
 from tests.render.conftest import Laboratory, output
 
@@ -389,3 +390,12 @@ def marks(environment: Environment) -> Iterator[str]:
     """Yield the PromQL of the annotations."""
     for dashboard in dashboards(environment).values():
         yield from (each["target"]["expr"] for each in dashboard["annotations"]["list"])
+
+
+def test_what_the_dashboards_ask_is_as_it_was_reviewed() -> None:
+    lines = [
+        f"{uid} | {panel['title']} | {panel['fieldConfig']['defaults']['unit']} | {target['expr']}"
+        for uid, panel in panels(case_environment("staging"))
+        for target in panel.get("targets", ())
+    ]
+    goldens.compare("dashboards", {"staging.txt": "\n".join(lines) + "\n"}, "What a panel asks has changed.")

@@ -18,7 +18,9 @@ WHY = (
 
 @pytest.mark.parametrize("case", ["staging", "prod"])
 def test_every_configuration_file_is_as_it_was_reviewed(case: str) -> None:
-    goldens.compare(f"render/{case}", files(case_environment(case)), WHY)
+    # Twenty thousand lines of JSON are reviewed by nobody: what a dashboard asks is in test_dashboards.py.
+    kept = {name: text for name, text in files(case_environment(case)).items() if "/dashboards/samokoder-" not in name}
+    goldens.compare(f"render/{case}", kept, WHY)
 
 
 @pytest.mark.parametrize("case", CASES)

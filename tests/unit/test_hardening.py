@@ -10,16 +10,22 @@ from stack.names import NetworkName
 from stack.platform import specs
 from stack.service import NotScraped, Publish, Reasoned, Scrape, ServiceSpec, cpus_text, go_duration
 from stack.settings import Part
-from tests.recording import CASES, Recorded, Recording, record_case
+from tests.recording import CASES, Recorded, Recording, record, record_case
 
 # The whole list of what is beyond the hardened defaults. A new line here is a decision that somebody reviews.
 RUNS_AS_ROOT = {"cadvisor"}
 HAS_THE_ENGINES_SOCKET = {"cadvisor"}
 HOST_PATHS = {
-    "cadvisor": {"/sys": "/sys", "/var/lib/docker": "/var/lib/docker", "/run": "/var/run"},
+    "cadvisor": {
+        "/sys": "/sys",
+        "/proc": "/rootfs/proc",
+        "/var/lib/docker": "/rootfs/var/lib/docker",
+        "/run": "/var/run",
+    },
     "node-exporter": {"/": "/host"},
 }
-CAPABILITIES: dict[str, set[str]] = {}
+CAPABILITIES: dict[str, set[str]] = {"cadvisor": {"CAP_SYSLOG"}}
+DEVICES: dict[str, set[str]] = {"cadvisor": {"/dev/kmsg"}}
 
 
 def every_container(test: Callable[[str, str], None]) -> Callable[[str], None]:
@@ -51,6 +57,19 @@ def seconds(duration: str) -> int:
 
 
 @every_container
+def test_a_container_has_only_listed_devices_and_only_to_read(case: str, part: str) -> None:
+    devices = container(case, part).inputs.get("devices", [])
+    assert {device["hostPath"] for device in devices} == DEVICES.get(part, set()), "an unlisted device of the host"
+    assert all(device["permissions"] == "r" for device in devices)
+
+
+def test_a_host_without_a_kernel_log_gives_neither_the_device_nor_the_capability() -> None:
+    cadvisor = record("staging", {"cadvisor": {"kernelLog": False}}).containers()["cadvisor"]
+    assert "devices" not in cadvisor.inputs, "the container would not start"
+    assert "adds" not in cadvisor.inputs["capabilities"], "a capability that nothing uses"
+
+
+@every_container
 def test_a_container_drops_every_capability_and_adds_only_listed_ones(case: str, part: str) -> None:
     capabilities = container(case, part).inputs["capabilities"]
     assert capabilities["drops"] == ["ALL"], "a capability that is not dropped is there for whoever breaks in"
@@ -62,7 +81,7 @@ def test_a_container_cannot_gain_privileges(case: str, part: str) -> None:
     inputs = container(case, part).inputs
     assert inputs["securityOpts"] == ["no-new-privileges:true"], "a setuid program would make root out of a user"
     assert not inputs.get("privileged"), "privileged undoes every other line of this file"
-    for shared in ("pidMode", "ipcMode", "usernsMode", "devices"):
+    for shared in ("pidMode", "ipcMode", "usernsMode"):
         assert not inputs.get(shared), f"{shared} shares something of the host"
 
 

@@ -13,7 +13,10 @@ from operations.lifecycle import LineFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 
-COMMANDS = ("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine")
+COMMANDS = (
+    *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
+    "test-alert",
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

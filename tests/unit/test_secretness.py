@@ -152,8 +152,8 @@ def test_the_two_keys_of_the_application_are_different_secrets() -> None:
 
 def test_rotation_changes_what_rotates_and_nothing_else() -> None:
     rotating = {name for name, secret in GENERATED_SECRETS.items() if secret.rotates}
-    before = record("staging", {"basicAuth": True}).secrets
-    after = record("staging", {"basicAuth": True, "rotation": {to_camel(name): 2 for name in rotating}}).secrets
+    before = record("staging", {"basicAuth": "always"}).secrets
+    after = record("staging", {"basicAuth": "always", "rotation": {to_camel(name): 2 for name in rotating}}).secrets
     changed = {key for key in before if before[key] != after[key]}
     # That one rotation changes one secret: the cases of test_volumes.py.
     assert changed == {f"secret-{name.replace('_', '-')}" for name in rotating}

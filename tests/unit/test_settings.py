@@ -617,7 +617,6 @@ def test_the_defaults_run_on_the_smallest_host_of_the_readme() -> None:
         "node_exporter",
         "cadvisor",
         "blackbox_exporter",
-        "blackbox_exporter",
     }
     for part in environment.running().values():
         assert not isinstance(part, Published) or part.bind_address == "127.0.0.1"

@@ -162,7 +162,8 @@ def test_the_same_configuration_gives_the_same_stack(case: str) -> None:
 @pytest.mark.parametrize(
     ("values", "parts"),
     [
-        ({"prometheus": {"scrapeInterval": "30s"}}, {"prometheus"}),
+        # Grafana has to know how far apart two samples are.
+        ({"prometheus": {"scrapeInterval": "30s"}}, {"prometheus", "grafana"}),
         ({"prometheus": {"retentionTime": "30d"}}, {"prometheus"}),
         ({"prometheus": {"memoryMib": 600}}, {"prometheus"}),
         ({"redis": {"maxmemoryMib": 128}}, {"redis"}),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from stack.monitoring.blackbox_exporter import PUBLIC
 from stack.monitoring.rules.model import Alert, Group, Text, number
 from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
@@ -23,17 +24,20 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 
 def _alerts(alerts: Alerts) -> Iterator[Alert]:
-    yield alert(
-        name="ProbeFailed",
-        expression="probe_success == 0",
-        wait="2m",
-        severity="critical",
-        summary=Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает"),
-        description=Text(
-            en="It gives no answer, or another one than 2xx, to a client inside the stack.",
-            ru="Клиент внутри стека не получает ответа или получает не 2xx.",
-        ),
-    )
+    # Users come by a public address, and nothing else tells of it. Of a part of the stack that is down, ApiDown,
+    # ContainerMissing and their likes say more: they come first, and keep this one back.
+    for which, wait in (("=", "2m"), ("!=", "4m")):
+        yield alert(
+            name="ProbeFailed",
+            expression=f'probe_success{{service{which}"{PUBLIC}"}} == 0',
+            wait=wait,
+            severity="critical",
+            summary=Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает"),
+            description=Text(
+                en="It gives no answer, or another one than 2xx, to a client inside the stack.",
+                ru="Клиент внутри стека не получает ответа или получает не 2xx.",
+            ),
+        )
     yield alert(
         name="ProbeSlow",
         expression=f"avg_over_time(probe_duration_seconds[10m]) > {number(alerts.probe_seconds)}",

@@ -27,6 +27,18 @@ def cases(environment: Environment) -> Iterator[Case]:
         summary="https://example.org/health does not answer",
         description="It gives no answer, or another one than 2xx, to a client inside the stack.",
     )
+    inside = AT | {"instance": "http://api:8000/ready", "service": "api"}
+    page = ",".join(f'{name}="{value}"' for name, value in inside.items())
+    yield from pair(
+        "ProbeFailed",
+        titles=("of a part for long", "of a part, which its own alerts tell first"),
+        fires={f"probe_success{{{page}}}": "1 0+0x9"},
+        silent={f"probe_success{{{page}}}": "1 0+0x3 1+0x5"},
+        minute=6,
+        labels=inside | {"severity": "critical"},
+        summary="http://api:8000/ready does not answer",
+        description="It gives no answer, or another one than 2xx, to a client inside the stack.",
+    )
     yield from pair(
         "ProbeSlow",
         fires={duration: stays(3)},

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stack.monitoring import blackbox_exporter
+from stack.platform import specs
+from stack.settings import Environment
+from tests.recording import CASES, case_environment, environment_of
+from tests.render.conftest import Laboratory, output, wait_until
+
+SERVER = """
+import http.server, ssl
+server = http.server.HTTPServer(("", 8443), http.server.SimpleHTTPRequestHandler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/tls/cert.pem", "/tls/key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+DAYS = 10
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_published_page_and_every_public_address_is_probed(case: str) -> None:
+    environment = case_environment(case)
+    parts = specs(environment)
+    (job,) = blackbox_exporter.probe_jobs(environment, parts)
+    probed = {config["labels"]["service"]: config["targets"] for config in job["static_configs"]}
+    assert probed.keys() == {part.part for part in parts if part.publish}, "a page that nobody asks for may be down"
+    for part in parts:
+        if part.publish:
+            assert probed[part.part] == [f"http://{part.part}:{part.publish.container_port}{part.publish.path}"]
+
+
+def test_a_guarded_page_is_asked_with_its_password_and_an_open_one_without() -> None:
+    environment = environment_of("staging", {"basicAuth": "always"})
+    parts = specs(environment)
+    (job,) = blackbox_exporter.probe_jobs(environment, parts)
+    asked = {c["labels"]["service"]: c["labels"]["__param_module"] for c in job["static_configs"]}
+    guarded = {part.part: part.web_password for part in parts if part.web_password}
+    assert guarded.keys() == {"prometheus", "alertmanager"}
+    assert {part: module for part, module in asked.items() if module != blackbox_exporter.OPEN} == guarded
+    (exporter,) = [part for part in parts if part.part == blackbox_exporter.PART]
+    modules = yaml.safe_load(str(exporter.files["blackbox.yml"]))["modules"]
+    assert modules.keys() == set(asked.values()), "a module that is missing fails every probe, one too many asks nobody"
+    for module, config in modules.items():
+        if module != blackbox_exporter.OPEN:
+            named = Path(config["http"]["basic_auth"]["password_file"])
+            assert named.name in exporter.files, "the file that it names is not mounted"
+
+
+def test_a_public_address_is_probed_as_one_service() -> None:
+    urls = ["https://samokoder.example.org/health", "https://www.example.org"]
+    environment = environment_of("staging", {"blackboxExporter": {"urls": urls}})
+    (job,) = blackbox_exporter.probe_jobs(environment, specs(environment))
+    public = [c for c in job["static_configs"] if c["labels"]["service"] == blackbox_exporter.PUBLIC]
+    assert [config["targets"] for config in public] == [urls]
+
+
+@pytest.mark.live
+def test_a_probe_over_tls_tells_how_long_the_certificate_lasts(
+    laboratory: Laboratory, environment: Environment, tmp_path: Path
+) -> None:
+    words = f"openssl req -x509 -newkey rsa:2048 -nodes -days {DAYS} -subj /CN=public -addext subjectAltName=DNS:public"
+    subprocess.run(
+        [*words.split(), "-keyout", "key.pem", "-out", "cert.pem"], cwd=tmp_path, check=True, capture_output=True
+    )
+    certificate, key = (tmp_path / "cert.pem").read_text(), (tmp_path / "key.pem").read_text()
+    (spec,) = [part for part in specs(environment) if part.part == blackbox_exporter.PART]
+    rendered = yaml.safe_load(str(spec.files["blackbox.yml"]))
+    # No authority that the world trusts signs for a laboratory; all else is as it runs.
+    rendered["modules"][blackbox_exporter.OPEN]["http"]["tls_config"] = {"ca_file": "/etc/samokoder/ca.pem"}
+    server = laboratory.shell(
+        environment.image("python"),
+        {"/tls/cert.pem": certificate, "/tls/key.pem": key, "/tls/server.py": SERVER},
+        alias="public",
+    )
+    server.exec_run(["python", "/tls/server.py"], detach=True)
+    exporter = laboratory.healthy_part(spec, replaced={"blackbox.yml": yaml.safe_dump(rendered), "ca.pem": certificate})
+
+    def probe() -> str:
+        address = f"http://127.0.0.1:{blackbox_exporter.PORT}/probe?module={blackbox_exporter.OPEN}"
+        return output(exporter, "wget", "-q", "-O", "-", f"{address}&target=https://public:8443/")[1]
+
+    wait_until(exporter, lambda: "probe_success 1" in probe())
+    values = dict(line.rsplit(" ", 1) for line in probe().splitlines() if line and not line.startswith("#"))
+    days = (float(values["probe_ssl_earliest_cert_expiry"]) - time.time()) / 86400
+    assert DAYS - 1 < days <= DAYS, "the alert on the expiry would speak of another day"
