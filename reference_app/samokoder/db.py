@@ -1,18 +1,21 @@
-"""The two tables, and how to reach them."""
+"""The tables, how to reach them, and how long each statement takes."""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import DateTime, ForeignKey, String, Text, func, select
+import sqlalchemy as sa
+from sqlalchemy import DateTime, ForeignKey, String, Text, event, func, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from samokoder.metrics import DB_ERRORS, DB_OPERATIONS, DB_SECONDS
 from samokoder.settings import Settings
 
 # Any fixed number will do; it is the same in every replica.
@@ -25,6 +28,10 @@ COMMAND_SECONDS: Final = 30
 DATABASE_AWAY: Final = (OperationalError, InterfaceError, PoolTimeoutError, OSError)
 
 
+#: Execution options of a statement that only asks whether the database answers: it would make the others look fast.
+PROBE: Final = {"probe": True}
+
+
 class State(StrEnum):
     """Where a job is on its way."""
 
@@ -34,8 +41,26 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class JobName(StrEnum):
+    """What the worker can do."""
+
+    WRITE_SKELETON = "write_skeleton"
+    GENERATE_CODE = "generate_code"
+
+
 class Base(DeclarativeBase):
     """Parent of the tables."""
+
+
+class User(Base):
+    """Who may log in."""
+
+    __tablename__ = "users"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    email: Mapped[str] = mapped_column(String(254), unique=True)
+    password_hash: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
 class Project(Base):
@@ -63,20 +88,59 @@ class Job(Base):
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), default=None)
 
 
+class _CountedPool(sa.AsyncAdaptedQueuePool):
+    """Counts the connections that could not be had: what fails before there is one is no event of the engine."""
+
+    def connect(self) -> sa.PoolProxiedConnection:
+        try:
+            return super().connect()
+        except (PoolTimeoutError, OSError) as error:
+            DB_ERRORS.labels(type(error).__name__).inc()
+            raise
+
+
 def make_engine(settings: Settings, part: str) -> AsyncEngine:
     """Make the connection pool: at most 10 connections, seen in PostgreSQL as `samokoder-<part>`."""
-    return create_async_engine(
+    engine = create_async_engine(
         settings.samokoder_database_url.get_secret_value(),
+        poolclass=_CountedPool,
         pool_size=5,
         max_overflow=5,
         pool_timeout=CONNECT_SECONDS,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error's text goes to the log, and a parameter may be a password's hash
         connect_args={
             "timeout": CONNECT_SECONDS,
             "command_timeout": COMMAND_SECONDS,
             "server_settings": {"application_name": f"samokoder-{part}"},
         },
     )
+    _measure(engine.sync_engine)
+    return engine
+
+
+def _measure(engine: sa.Engine) -> None:
+    def observe(connection: sa.Connection | None, statement: str | None) -> None:
+        if connection is not None and (began := connection.info.pop("began", None)) is not None:
+            first = (statement or "").split(None, 1)[:1]
+            operation = first[0].lower() if first and first[0].lower() in DB_OPERATIONS else "other"
+            DB_SECONDS.labels(operation).observe(time.perf_counter() - began)
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def begin(connection: sa.Connection, _c: Any, _s: Any, _p: Any, context: sa.ExecutionContext, _many: bool) -> None:
+        if not context.execution_options.get("probe"):
+            connection.info["began"] = time.perf_counter()
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def end(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        observe(connection, statement)
+
+    @event.listens_for(engine, "handle_error")
+    def fail(context: sa.ExceptionContext) -> None:
+        error = context.sqlalchemy_exception or context.original_exception
+        if isinstance(error, Exception):  # a cancelled request is no error of the database
+            DB_ERRORS.labels(type(error).__name__).inc()
+            observe(context.connection, context.statement)
 
 
 async def create_tables(engine: AsyncEngine) -> None:

@@ -43,6 +43,7 @@ def set_up_logs(part: str) -> logging.Handler:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
     logging.getLogger("uvicorn").propagate = True
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each LLM call, which the metrics count
     # Without a handler within reach uvicorn writes no access log: the line with the request id replaces it.
     logging.getLogger("uvicorn.access").propagate = False
     return handler

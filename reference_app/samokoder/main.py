@@ -5,136 +5,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Final, Literal, TypeVar, get_args
+from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
 import structlog
-from arq.connections import ArqRedis
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_fastapi_instrumentator import Instrumentator
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.routing import APIRoute
 from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from samokoder import __version__
-from samokoder.db import DATABASE_AWAY, Job, Project, create_tables, make_engine
-from samokoder.job_queue import make_queue
+from samokoder import __version__, auth, metrics
+from samokoder.backends import Backends, BackendsDep, SessionDep
+from samokoder.db import DATABASE_AWAY, Job, JobName, Project
 from samokoder.logs import set_up_logs
-from samokoder.metrics import JOBS_NOT_QUEUED, JOBS_SUBMITTED, PROJECTS_CREATED, metrics, set_build
+from samokoder.rate_limit import within_limit
 from samokoder.request_log import PROBES, RequestLog
+from samokoder.schemas import JobIn, JobOut, ProjectIn, ProjectOut
 from samokoder.settings import Settings, settings_or_exit
 
 READY_SECONDS: Final = 2.0
-JobName = Literal["write_skeleton"]
+BODY_BYTES: Final = 65_536
 Row = TypeVar("Row", Project, Job)
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class ProjectIn(BaseModel):
-    """What a client sends to create a project."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    name: str = Field(min_length=1, max_length=100, examples=["Recipe book"])
-
-
-class ProjectOut(BaseModel):
-    """A project as it is stored."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    name: str
-    skeleton: str | None = Field(description="what the worker wrote; null before its first job is done")
-    created_at: datetime
-
-
-class JobArgs(BaseModel):
-    """Arguments of `write_skeleton`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    language: Literal["python", "javascript"] = "python"
-
-
-class JobIn(BaseModel):
-    """What a client sends to have work done."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: JobName = "write_skeleton"
-    args: JobArgs = JobArgs()
-
-
-class JobOut(BaseModel):
-    """A job as it is stored."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: UUID
-    project_id: UUID
-    name: str
-    state: str = Field(description="queued, running, done or failed")
-    result: str | None = Field(description="what came of it, or why it failed")
-    created_at: datetime
-    finished_at: datetime | None
-
-
-class Backends:
-    """The database and the queue, for as long as the process lives."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.engine: AsyncEngine = make_engine(settings, "api")
-        self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self.queue: ArqRedis = make_queue(settings)
-        self.has_tables = asyncio.Event()
-
-    async def create_tables_when_possible(self) -> None:
-        """Create the tables, as soon as the database answers: the API may well be up before it."""
-        while not self.has_tables.is_set():
-            try:
-                await create_tables(self.engine)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("tables not created yet", reason=type(error).__name__)
-                await asyncio.sleep(1)
-            else:
-                self.has_tables.set()
-
-    async def ask_database(self) -> None:
-        """Raise unless PostgreSQL answers and the tables are there."""
-        async with self.engine.connect() as connection:
-            await connection.execute(select(1))
-        if not self.has_tables.is_set():
-            raise RuntimeError("tables not created yet")
-
-    async def ask_redis(self) -> None:
-        """Raise unless Redis answers a PING."""
-        await self.queue.ping()
-
-    async def close(self) -> None:
-        """Give every connection back."""
-        await self.queue.aclose(close_connection_pool=True)
-        await self.engine.dispose()
-
-
-def _backends(request: Request) -> Backends:
-    backends: Backends = request.app.state.backends
-    return backends
-
-
-async def _session(backends: Annotated[Backends, Depends(_backends)]) -> AsyncIterator[AsyncSession]:
-    async with backends.sessions() as session:
-        yield session
-
-
-BackendsDep = Annotated[Backends, Depends(_backends)]
-SessionDep = Annotated[AsyncSession, Depends(_session)]
 
 
 async def _verdict(ask: Callable[[], Awaitable[None]]) -> str:
@@ -172,7 +71,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
             HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE,
         )
 
-    app.add_route("/metrics", metrics, include_in_schema=False)
+    app.add_route("/metrics", metrics.exposition(metrics.API, settings.environment), include_in_schema=False)
 
     @app.post("/projects", status_code=HTTPStatus.CREATED)
     async def create_project(body: ProjectIn, session: SessionDep, response: Response) -> ProjectOut:
@@ -180,7 +79,7 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         project = Project(name=body.name)
         session.add(project)
         await session.commit()
-        PROJECTS_CREATED.inc()
+        metrics.PROJECTS_CREATED.inc()
         response.headers["location"] = f"/projects/{project.id}"
         return ProjectOut.model_validate(project)
 
@@ -211,14 +110,14 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         await session.commit()
         try:
             await backends.queue.enqueue_job(
-                body.name, **body.args.model_dump(), request_id=request.state.request_id, _job_id=str(job.id)
+                body.name.value, **body.args.model_dump(), request_id=request.state.request_id, _job_id=str(job.id)
             )
         except RedisError:
-            JOBS_NOT_QUEUED.labels(body.name).inc()
+            metrics.JOBS_NOT_QUEUED.labels(body.name).inc()
             await session.delete(job)  # nobody would ever take it up
             await session.commit()
             raise
-        JOBS_SUBMITTED.labels(body.name).inc()
+        metrics.JOBS_SUBMITTED.labels(body.name).inc()
         response.headers["location"] = f"/jobs/{job.id}"
         return JobOut.model_validate(job)
 
@@ -241,6 +140,13 @@ async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"{part} unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE, headers={"retry-after": "5"})
 
 
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong without what was sent, which may be a password."""
+    problems = error.errors() if isinstance(error, RequestValidationError) else ()
+    shown = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in problems]
+    return JSONResponse({"detail": shown}, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Make the application; nothing is connected before its lifespan begins."""
 
@@ -257,17 +163,38 @@ def create_app(settings: Settings) -> FastAPI:
             await backends.close()
             log.info("stopped")
 
-    app = FastAPI(title="Samokoder reference service", version=__version__, lifespan=lifespan)
-    set_build(settings.environment)
-    for name in get_args(JobName):
-        JOBS_SUBMITTED.labels(name)
-        JOBS_NOT_QUEUED.labels(name)
+    app = FastAPI(
+        title="Samokoder reference service",
+        version=__version__,
+        lifespan=lifespan,
+        dependencies=[Depends(within_limit)],
+        max_body_size=BODY_BYTES,
+    )
     _add_routes(app, settings)
+    app.include_router(auth.router)
     for kind in (*DATABASE_AWAY, RedisError):
         app.add_exception_handler(kind, _unavailable)
-    Instrumentator(excluded_handlers=[f"^{path}$" for path in sorted(PROBES)]).instrument(app)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_middleware(RequestLog)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
+    _make_series(app, settings)
     return app
+
+
+def _make_series(app: FastAPI, settings: Settings) -> None:
+    """Make the series of every endpoint; a status that some mistake brings appears with it."""
+    for route in (*app.routes, *auth.router.routes):
+        if isinstance(route, APIRoute) and route.path not in PROBES:
+            statuses = {str(int(route.status_code or HTTPStatus.OK)), "404", "422", "429", "500", "503"}
+            metrics.make_series(metrics.HTTP_REQUESTS, route.methods or (), [route.path], statuses)
+            metrics.make_series(metrics.HTTP_SECONDS, route.methods or (), [route.path])
+    metrics.make_series(metrics.HTTP_REQUESTS, ["GET"], ["unmatched"], ["404"])
+    for key in settings.rate_limits:
+        metrics.make_series(metrics.RATE_LIMIT_HITS, key.split()[1:], ["client"])
+        metrics.make_series(metrics.RATE_LIMIT_UNAVAILABLE, key.split()[1:])
+    metrics.make_series(metrics.JOBS_SUBMITTED, JobName)
+    metrics.make_series(metrics.JOBS_NOT_QUEUED, JobName)
 
 
 settings = settings_or_exit()

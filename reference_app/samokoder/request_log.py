@@ -1,7 +1,8 @@
-"""One log line and one id for each request."""
+"""One log line, one id and the HTTP metrics for each request."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from http import HTTPStatus
@@ -13,6 +14,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from samokoder.metrics import HTTP_IN_PROGRESS, HTTP_METHODS, HTTP_REQUESTS, HTTP_SECONDS
+
 PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
 # What a client sends goes into our logs and into the answer, so only harmless characters, and few of them.
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -21,9 +24,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class RequestLog:
-    """Give each request an id (the client's `X-Request-ID` when it is a sane one), and log how it ended.
+    """Give each request an id (the client's `X-Request-ID` when it is a sane one), and log and count how it ended.
 
-    The query string stays out, since people put secrets there. Probes are logged only when they fail.
+    The query string stays out, since people put secrets there. Probes are not counted, and logged only when they
+    fail. What `request.state.headers` holds goes into the answer, whoever makes it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -36,34 +40,47 @@ class RequestLog:
             return
         offered = Headers(scope=scope).get("x-request-id", "")
         request_id = offered if _GOOD_ID.fullmatch(offered) else uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state |= {"request_id": request_id, "headers": {}}
+        probe = scope["path"] in PROBES
+        # A client can send any word as its method, and each would be a series.
+        method = scope["method"] if scope["method"] in HTTP_METHODS else "other"
         status: int | None = None
         started = time.perf_counter()
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                MutableHeaders(scope=message).update({"x-request-id": request_id, **state["headers"]})
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id), contextlib.ExitStack() as counted:
+            if not probe:
+                counted.enter_context(HTTP_IN_PROGRESS.labels(method).track_inprogress())
             try:
-                await self.app(scope, receive, send_with_id)
+                await self.app(scope, receive, send_with_headers)
             except Exception:
                 log.exception("request failed", method=scope["method"], path=scope["path"])
                 if status is not None:
                     raise
                 answer = JSONResponse({"detail": "internal error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
-                await answer(scope, receive, send_with_id)
-            if scope["path"] in PROBES and status == HTTPStatus.OK:
+                await answer(scope, receive, send_with_headers)
+            finally:
+                seconds = time.perf_counter() - started
+                route = getattr(scope.get("route"), "path", None)
+                if status is not None and not probe:
+                    endpoint = route or "unmatched"
+                    HTTP_REQUESTS.labels(method, endpoint, str(status)).inc()
+                    HTTP_SECONDS.labels(method, endpoint).observe(seconds)
+            if probe and status == HTTPStatus.OK:
                 return
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
-                route=getattr(scope.get("route"), "path", None),
+                route=route,
                 status=status,
-                milliseconds=round((time.perf_counter() - started) * 1000, 2),
+                milliseconds=round(seconds * 1000, 2),
                 client=scope["client"][0] if scope.get("client") else None,
             )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import ValidationError as InvalidSettings
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 EX_CONFIG: Final = 78
 SECRETS_FOLDER: Final = "/run/secrets"
 SECRET_NAMES: Final = ("SAMOKODER_DATABASE_URL", "REDIS_PASSWORD", "SECRET_KEY", "APP_SECRET_KEY")
+LLM_KEY_NAMES: Final = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY")
 KEY_LENGTH: Final = 64
 PASSWORD_LENGTH: Final = 16
 # Six letters or more each, so that a random value holds one of them less than once in ten million.
@@ -24,7 +29,44 @@ DEFAULT_LOOKING: Final = (
     "postgres", "samokoder", "secret", "your-key", "your_key", "123456", "abcdef", "qwerty",
 )  # fmt: skip
 
+#: Requests a minute that one client may make of each endpoint; the setting has, as JSON, what differs. 0: no limit.
+RATE_LIMITS: Final[Mapping[str, int]] = {
+    "POST /auth/register": 5,
+    "POST /auth/login": 10,
+    "GET /auth/me": 50,
+    "GET /projects": 50,
+    "POST /projects": 30,
+    "GET /projects/{project_id}": 50,
+    "POST /projects/{project_id}/jobs": 30,
+    "GET /jobs/{job_id}": 50,
+}
+
 Port = Annotated[int, Field(ge=1, le=65535)]
+PerMinute = Annotated[int, Field(ge=0, le=1_000_000)]
+Dollars = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
+
+
+class LlmProvider(BaseModel):
+    """One OpenAI-compatible service; it is used when its key is there (OPENAI_API_KEY for `openai`, ...)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: Literal["openai", "anthropic", "openrouter"]
+    base_url: str = Field(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$")
+    model: str = Field(pattern=r"^[A-Za-z0-9._:/-]{1,100}$")
+    prompt_usd: Dollars = Field(description="price of a million prompt tokens")
+    completion_usd: Dollars = Field(description="price of a million completion tokens")
+
+
+# In the order of their turn. Prices change: a team that accounts by them sets its own.
+LLM_PROVIDERS: Final = tuple(
+    LlmProvider.model_validate(dict(zip(LlmProvider.model_fields, row, strict=True)))
+    for row in (
+        ("openai", "https://api.openai.com/v1", "gpt-4o-mini", 0.15, 0.6),
+        ("anthropic", "https://api.anthropic.com/v1", "claude-haiku-4-5", 1, 5),
+        ("openrouter", "https://openrouter.ai/api/v1", "openai/gpt-4o-mini", 0.15, 0.6),
+    )
+)
 
 
 class ConfigurationError(Exception):
@@ -45,56 +87,95 @@ def weakness(value: str, minimum_length: int) -> str | None:
     return None
 
 
+def _strong(minimum_length: int) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        if reason := weakness(value.get_secret_value(), minimum_length):
+            raise ValueError(reason)
+        return value
+
+    return AfterValidator(check)
+
+
+def _usable_url(value: SecretStr) -> SecretStr:
+    try:
+        url = make_url(value.get_secret_value())
+    except ArgumentError:
+        url = None
+    wanted = "must look like postgresql+asyncpg://user:password@host/database"
+    if url is None or url.drivername != "postgresql+asyncpg":
+        raise ValueError(wanted)
+    if not (url.username and url.password and url.host and url.database):
+        raise ValueError(f"{wanted}: user, password, host and database are all needed")
+    if reason := weakness(url.password, PASSWORD_LENGTH):
+        raise ValueError(f"holds a password that {reason}")
+    return value
+
+
+def _sendable(value: SecretStr) -> SecretStr:
+    # The HTTP library would refuse any other character with the key in its message.
+    if not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
+        raise ValueError("must be 16 or more printable ASCII characters without a space")
+    return value
+
+
+def _from_json(value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("is not JSON") from None  # the library's own words hold a piece of the value
+
+
+def _over_the_defaults(value: Mapping[str, int]) -> Mapping[str, int]:
+    if value.keys() - RATE_LIMITS:
+        raise ValueError(f"names an endpoint that has no limit; those that have one: {', '.join(RATE_LIMITS)}")
+    return {**RATE_LIMITS, **value}
+
+
+def _networks(value: str) -> str:
+    try:
+        return ",".join(str(ip_network(network.strip())) for network in value.split(",") if network.strip())
+    except ValueError:
+        raise ValueError("must be networks like 10.0.0.0/8,192.168.7.1/32") from None
+
+
+def _one_of_each(value: tuple[LlmProvider, ...]) -> tuple[LlmProvider, ...]:
+    if len({provider.name for provider in value}) < len(value):
+        raise ValueError("names a provider twice")
+    return value
+
+
+FROM_JSON: Final = BeforeValidator(_from_json)
+Key = Annotated[SecretStr, _strong(KEY_LENGTH)]
+LlmKey = Annotated[SecretStr, AfterValidator(_sendable)]
+RateLimits = Annotated[Mapping[str, PerMinute], NoDecode, FROM_JSON, AfterValidator(_over_the_defaults)]
+LlmProviders = Annotated[tuple[LlmProvider, ...], NoDecode, FROM_JSON, AfterValidator(_one_of_each)]
+
+
 class Settings(BaseSettings):
     """What the service is told; the name of each variable is the field's in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     environment: str = Field("development", pattern=r"^[a-z][a-z0-9-]{0,31}$", description="staging, prod, ...")
-    samokoder_database_url: SecretStr = Field(description="postgresql+asyncpg://user:password@host/database")
+    samokoder_database_url: Annotated[SecretStr, AfterValidator(_usable_url)]
     redis_host: str = Field(min_length=1, description="host name of Redis")
     redis_port: Port = Field(6379, description="port of Redis")
     redis_username: str = Field("default", min_length=1, description="Redis ACL user")
-    redis_password: SecretStr = Field(description=f"its password, {PASSWORD_LENGTH} characters or more")
-    secret_key: SecretStr = Field(description=f"signs tokens, {KEY_LENGTH} characters or more")
-    app_secret_key: SecretStr = Field(description=f"encrypts stored data, {KEY_LENGTH} characters or more")
+    redis_password: Annotated[SecretStr, _strong(PASSWORD_LENGTH)]
+    secret_key: Key = Field(description="signs tokens")
+    app_secret_key: Key = Field(description="encrypts stored data")
+    token_minutes: int = Field(720, ge=1, le=43_200, description="how long a login lasts")
+    rate_limits: RateLimits = RATE_LIMITS
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
     worker_port: Port = Field(9000, description="port of the worker's /health, /ready and /metrics")
-    worker_shutdown_seconds: int = Field(
-        20,
-        ge=1,
-        le=3600,
-        description="seconds that running jobs get after SIGTERM before they are given back",
-    )
-
-    @field_validator("secret_key", "app_secret_key")
-    @classmethod
-    def _strong_key(cls, value: SecretStr) -> SecretStr:
-        if reason := weakness(value.get_secret_value(), KEY_LENGTH):
-            raise ValueError(reason)
-        return value
-
-    @field_validator("redis_password")
-    @classmethod
-    def _strong_password(cls, value: SecretStr) -> SecretStr:
-        if reason := weakness(value.get_secret_value(), PASSWORD_LENGTH):
-            raise ValueError(reason)
-        return value
-
-    @field_validator("samokoder_database_url")
-    @classmethod
-    def _usable_url(cls, value: SecretStr) -> SecretStr:
-        try:
-            url = make_url(value.get_secret_value())
-        except ArgumentError:
-            url = None
-        wanted = "must look like postgresql+asyncpg://user:password@host/database"
-        if url is None or url.drivername != "postgresql+asyncpg":
-            raise ValueError(wanted)
-        if not (url.username and url.password and url.host and url.database):
-            raise ValueError(f"{wanted}: user, password, host and database are all needed")
-        if reason := weakness(url.password, PASSWORD_LENGTH):
-            raise ValueError(f"holds a password that {reason}")
-        return value
+    worker_jobs: int = Field(32, ge=1, le=1000, description="jobs that one worker runs at the same time")
+    worker_shutdown_seconds: int = Field(20, ge=1, le=3600, description="what running jobs get after SIGTERM")
+    openai_api_key: LlmKey | None = None
+    anthropic_api_key: LlmKey | None = None
+    openrouter_api_key: LlmKey | None = None
+    llm_providers: LlmProviders = LLM_PROVIDERS
+    llm_in_flight: int = Field(32, ge=1, le=1000, description="LLM calls that one worker makes at the same time")
+    llm_timeout_seconds: float = Field(60, ge=0.05, le=600, description="an LLM call that takes longer has failed")
 
     @model_validator(mode="after")
     def _different_keys(self) -> Self:
@@ -132,7 +213,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read and check all settings. Raises ConfigurationError, which names every mistake at once."""
     secrets: dict[str, str] = {}
     mistakes: dict[str, str] = {}
-    for name in SECRET_NAMES:
+    for name in (*SECRET_NAMES, *LLM_KEY_NAMES):
         try:
             value = _read_secret(name, environ)
         except ConfigurationError as error:
@@ -142,15 +223,17 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
                 secrets[name.lower()] = value
     try:
         settings = Settings.model_validate(secrets)
-    except ValidationError as error:
+    except InvalidSettings as error:
         for problem in error.errors(include_input=False, include_url=False):
-            name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+            name, *inside = [str(step) for step in problem["loc"]] or [""]
+            name = name.upper()
             text = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "missing":
                 text = "is not set"
                 if name in SECRET_NAMES:
                     text += f": no file {SECRETS_FOLDER}/{name.lower()}, no {name}_FILE, no {name}"
-            mistakes.setdefault(name, f"{name}: {text}" if name else text)
+            place = ".".join([name, *inside])
+            mistakes.setdefault(place, f"{place}: {text}" if place else text)
         raise ConfigurationError("\n".join(mistakes.values())) from None
     if mistakes:
         raise ConfigurationError("\n".join(mistakes.values()))
@@ -162,10 +245,6 @@ def settings_or_exit() -> Settings:
     try:
         return load_settings()
     except ConfigurationError as error:
-        _refuse(str(error))
-
-
-def _refuse(mistakes: str) -> NoReturn:
-    lines = "".join(f"\n  - {line}" for line in mistakes.splitlines())
-    sys.stderr.write(f"samokoder refuses to start, its settings are wrong:{lines}\n")
-    sys.exit(EX_CONFIG)
+        lines = "".join(f"\n  - {line}" for line in str(error).splitlines())
+        sys.stderr.write(f"samokoder refuses to start, its settings are wrong:{lines}\n")
+        sys.exit(EX_CONFIG)

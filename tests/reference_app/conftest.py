@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -25,6 +27,10 @@ from stack.settings import Environment
 
 REPOSITORY = Path(__file__).parents[2]
 APPLICATION = REPOSITORY / "reference_app"
+sys.path.insert(0, str(APPLICATION))  # some tests look at one part of it alone
+
+from samokoder.settings import RATE_LIMITS  # noqa: E402
+
 #: So long that only something that hangs ever meets it: no limit of time decides a test here.
 PATIENCE_SECONDS = 300.0
 
@@ -33,10 +39,14 @@ SERVER_USER = 999
 
 #: All that the service's Redis user may do: what arq 0.28 and this service send, and nothing else.
 REDIS_USER_RULES = (
-    "resetchannels resetkeys ~arq:* -@all +ping "
+    "resetchannels resetkeys ~arq:* ~rate:* -@all +ping "
     "+info +dbsize +watch +unwatch +multi +exec +discard +exists +get +set +psetex +setex +incrby +expire "
-    "+pexpire +del +zadd +zrem +zcard +zscore +zincrby +zrange +zrangebyscore"
+    "+pexpire +del +zadd +zrem +zcard +zscore +zincrby +zrange +zrangebyscore +eval +time +zremrangebyscore"
 )
+#: What the image sets beside its paths: without it a forged header would count when it comes from loopback.
+IMAGE_ENVIRONMENT = dict(re.findall(r"(UVICORN_\w+)=(\S+)", (APPLICATION / "Dockerfile").read_text()))
+#: The tests ask more than a client may; those of the limits set their own.
+NO_LIMITS = json.dumps(dict.fromkeys(RATE_LIMITS, 0))
 
 Value = TypeVar("Value")
 
@@ -164,6 +174,11 @@ class Service(Part):
 
     def post(self, path: str, **more: Any) -> httpx.Response:
         return httpx.post(f"{self.url}{path}", timeout=PATIENCE_SECONDS, **more)
+
+    def client(self, address: str = "127.0.0.1") -> httpx.Client:
+        """Make a client that comes from one address of loopback, of which there are many."""
+        transport = httpx.HTTPTransport(local_address=address)
+        return httpx.Client(base_url=self.url, transport=transport, timeout=PATIENCE_SECONDS)
 
     def ended(self) -> int:
         """Wait for its end; give its exit status."""
@@ -343,7 +358,9 @@ class Setup:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": str(APPLICATION),
+            **IMAGE_ENVIRONMENT,
             "ENVIRONMENT": "test",
+            "RATE_LIMITS": NO_LIMITS,
             "REDIS_HOST": "127.0.0.1",
             "REDIS_PORT": str(self.redis.port),
             "REDIS_USERNAME": "app",
@@ -410,6 +427,14 @@ def api(running: tuple[Service, Service]) -> Service:
 @pytest.fixture(scope="session")
 def worker(running: tuple[Service, Service]) -> Service:
     return running[1]
+
+
+@pytest.fixture
+def alone(worker: Service) -> Iterator[None]:
+    """Holds the shared worker, so that the test's own gets the jobs."""
+    worker.running.send_signal(signal.SIGSTOP)
+    yield
+    worker.running.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture

@@ -199,14 +199,6 @@ def _state(api: Service, job: str) -> str:
     return state
 
 
-@pytest.fixture
-def alone(setup: Setup, running: tuple[Service, Service]) -> object:
-    """Holds the shared worker, so that the test's own gets the jobs."""
-    running[1].running.send_signal(signal.SIGSTOP)
-    yield
-    running[1].running.send_signal(signal.SIGCONT)
-
-
 @pytest.mark.usefixtures("alone")
 def test_the_worker_finishes_its_job_when_it_is_told_to_stop(setup: Setup, waiting: Waiting) -> None:
     api, worker = setup.api(), setup.worker()

@@ -1,0 +1,184 @@
+"""The way to the LLM: OpenAI-compatible HTTP, several providers in the order of their turn.
+
+A call is retried where that may help; a provider that keeps failing is left alone for a while (circuit breaker);
+then it is the next one's turn. Every token is accounted for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+import httpx
+import structlog
+from pydantic import SecretStr
+
+from samokoder import metrics
+from samokoder.settings import LlmProvider, Settings
+
+CONNECT_SECONDS: Final = 5.0
+TRIES: Final = 3
+#: The wait before another try is random, up to this and doubled each time: clients that failed together part.
+BACKOFF_SECONDS: Final = 1.0
+#: Who asks us to wait longer than this is asked no more.
+PATIENCE_SECONDS: Final = 20.0
+#: Less than a job may take, or the job would count as timed out and be tried again.
+ALL_SECONDS: Final = 270.0
+OPEN_AFTER_FAILURES: Final = 5
+OPEN_SECONDS: Final = 30.0
+_WORTH_ANOTHER_TRY: Final = frozenset({"timeout", "connection", "rate_limited", "server_error"})
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class LlmError(Exception):
+    """No provider gave an answer; says of each why not. Holds no key and nothing that a provider sent."""
+
+
+class Answer(NamedTuple):
+    """What a provider wrote, and what it cost."""
+
+    text: str
+    provider: str
+    model: str
+    tokens: int
+    cost_usd: float
+
+
+class _CallFailedError(Exception):
+    def __init__(self, error_type: str, wait_seconds: float = 0) -> None:
+        super().__init__(error_type)
+        self.error_type, self.wait_seconds = error_type, wait_seconds
+
+
+@dataclass
+class Breaker:
+    """Opens after some failures in a row; then lets one call through every `open_seconds` until one is answered."""
+
+    open_seconds: float = OPEN_SECONDS
+    failures: int = 0
+    next_trial: float = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused, but for a trial now and then."""
+        return self.failures >= OPEN_AFTER_FAILURES
+
+    def lets_through(self) -> bool:
+        """Whether a call may be made now."""
+        allowed = not self.is_open or time.monotonic() >= self.next_trial
+        if allowed:
+            self.next_trial = time.monotonic() + self.open_seconds  # of a trial, the others wait how it ends
+        return allowed
+
+    def record(self, *, answered: bool) -> None:
+        """Learn how a call ended."""
+        self.failures = 0 if answered else self.failures + 1
+        self.next_trial = time.monotonic() + self.open_seconds
+
+
+class _Provider:
+    def __init__(self, settings: Settings, provider: LlmProvider, key: SecretStr, slots: asyncio.Semaphore) -> None:
+        self.settings, self.names = provider, (provider.name, provider.model)
+        self._slots, self._timeout = slots, settings.llm_timeout_seconds
+        self.breaker = Breaker()
+        self.http = httpx.AsyncClient(
+            headers={"authorization": f"Bearer {key.get_secret_value()}"},
+            timeout=httpx.Timeout(self._timeout, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.llm_in_flight),
+        )
+        metrics.make_llm_series(*self.names)
+        metrics.LLM_CIRCUIT_OPEN.labels(provider.name).set_function(lambda: self.breaker.is_open)
+
+    async def ask(self, messages: list[dict[str, str]]) -> Answer:
+        """Return the answer, after retries where they help. Raises _CallFailedError."""
+        for number in range(TRIES):
+            if not self.breaker.lets_through():
+                break
+            try:
+                answer = await self._call(messages)
+            except _CallFailedError as failed:
+                # Whoever refuses our words (client_error) is there and works.
+                self.breaker.record(answered=failed.error_type == "client_error")
+                wait = max(failed.wait_seconds, BACKOFF_SECONDS * 2**number * random.random())  # noqa: S311 - jitter
+                patient = number + 1 < TRIES and wait <= PATIENCE_SECONDS
+                again = patient and failed.error_type in _WORTH_ANOTHER_TRY and not self.breaker.is_open
+                log.warning("LLM call failed", provider=self.settings.name, error=failed.error_type, again=again)
+                if not again:
+                    raise
+                await asyncio.sleep(wait)
+            else:
+                self.breaker.record(answered=True)
+                return answer
+        raise _CallFailedError("circuit_open")
+
+    async def _call(self, messages: list[dict[str, str]]) -> Answer:
+        url = f"{self.settings.base_url.rstrip('/')}/chat/completions"
+        in_flight = metrics.LLM_IN_FLIGHT.labels(self.settings.name)
+        try:
+            async with self._slots:
+                with in_flight.track_inprogress(), metrics.LLM_SECONDS.labels(*self.names).time():
+                    async with asyncio.timeout(self._timeout):  # httpx' own is for each piece of an answer
+                        answer = await self.http.post(url, json={"model": self.settings.model, "messages": messages})
+        except (httpx.TimeoutException, TimeoutError):
+            raise _CallFailedError("timeout") from None
+        except httpx.HTTPError:
+            raise _CallFailedError("connection") from None
+        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            told = answer.headers.get("retry-after", "")
+            raise _CallFailedError("rate_limited", float(told) if told.isdecimal() else 0)
+        if answer.status_code != HTTPStatus.OK:
+            raise _CallFailedError("server_error" if answer.is_server_error else "client_error")
+        return self._read(answer)
+
+    def _read(self, answer: httpx.Response) -> Answer:
+        text, used = None, dict.fromkeys(("prompt", "completion"), 0)
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, OverflowError):
+            body = answer.json()
+            used |= {kind: max(0, int(body["usage"][f"{kind}_tokens"])) for kind in used}
+            text = body["choices"][0]["message"]["content"]
+        cost = (used["prompt"] * self.settings.prompt_usd + used["completion"] * self.settings.completion_usd) / 1e6
+        for kind, count in used.items():
+            metrics.LLM_TOKENS.labels(*self.names, kind).inc(count)
+        metrics.LLM_COST.labels(*self.names).inc(cost)
+        if not isinstance(text, str) or not text.strip():
+            raise _CallFailedError("bad_answer")  # it is paid for all the same
+        return Answer(text, *self.names, sum(used.values()), cost)
+
+
+class Gateway:
+    """All providers that there is a key for."""
+
+    def __init__(self, settings: Settings) -> None:
+        slots = asyncio.Semaphore(settings.llm_in_flight)
+        keys = {provider: getattr(settings, f"{provider.name}_api_key") for provider in settings.llm_providers}
+        self.providers = [_Provider(settings, provider, key, slots) for provider, key in keys.items() if key]
+        if not self.providers:
+            metrics.make_llm_series("none", "none")
+
+    async def ask(self, system: str, user: str) -> Answer:
+        """Return the first answer that a provider gives. Raises LlmError."""
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        failures = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ALL_SECONDS):
+                for provider in self.providers:
+                    try:
+                        answer = await provider.ask(messages)
+                    except _CallFailedError as failed:
+                        metrics.LLM_ERRORS.labels(provider.settings.name, failed.error_type).inc()
+                        failures.append(f"{provider.settings.name}: {failed.error_type}")
+                        answer = None
+                    metrics.LLM_REQUESTS.labels(*provider.names).inc()
+                    if answer:
+                        return answer
+        raise LlmError(f"no LLM answered ({', '.join(failures)})")
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await asyncio.gather(*(provider.http.aclose() for provider in self.providers))

@@ -1,0 +1,130 @@
+"""Registration and login."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import jwt
+import pytest
+
+if TYPE_CHECKING:
+    from tests.reference_app.conftest import Postgres, Service, Setup
+
+Waiting = Callable[[str, Callable[[], object]], object]
+PASSWORD = "correct horse battery"  # noqa: S105
+
+
+def _somebody(api: Service) -> str:
+    email = f"{uuid.uuid4().hex}@example.org"
+    answer = api.post("/auth/register", json={"email": email, "password": PASSWORD})
+    assert answer.status_code == 201, answer.text
+    return email
+
+
+def _attempts(api: Service) -> tuple[float, float]:
+    success, failure = (api.metric(f'samokoder_auth_attempts_total{{result="{r}"}}') for r in ("success", "failure"))
+    assert success is not None
+    assert failure is not None
+    return success, failure
+
+
+def test_who_registers_can_log_in_and_is_known_by_the_token(api: Service, postgres: Postgres) -> None:
+    email = _somebody(api)
+    success, failure = _attempts(api)
+    answer = api.post("/auth/login", json={"email": f" {email.upper()} ", "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    token = answer.json()
+    assert (token["token_type"], token["expires_in"]) == ("bearer", 720 * 60)
+    me = api.get("/auth/me", headers={"Authorization": f"Bearer {token['access_token']}"})
+    assert me.json()["email"] == email, "the address is one, however it is written"
+    assert "password" not in me.text
+    assert _attempts(api) == (success + 1, failure)
+    stored = postgres.ask(lambda c: c.fetchval("SELECT password_hash FROM users WHERE email = $1", email))
+    assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$"), "OWASP's least, in what the container has"
+    assert PASSWORD not in stored
+
+
+def test_a_wrong_password_and_an_unknown_user_get_the_same_answer_and_are_counted(api: Service) -> None:
+    email = _somebody(api)
+    success, failure = _attempts(api)
+    wrong = api.post("/auth/login", json={"email": email, "password": "wrong horse battery"})
+    unknown = api.post("/auth/login", json={"email": "nobody@example.org", "password": PASSWORD})
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.json() == unknown.json(), "the answer must not tell who has an account"
+    assert wrong.headers["www-authenticate"] == "Bearer"
+    assert _attempts(api) == (success, failure + 2), "the alert on guessing counts these"
+
+
+def test_the_time_of_the_answer_does_not_tell_who_has_an_account(api: Service) -> None:
+    email = _somebody(api)
+
+    with api.client() as client:
+
+        def seconds(address: str) -> float:
+            begun = time.perf_counter()
+            client.post("/auth/login", json={"email": address, "password": "wrong horse battery"})
+            return time.perf_counter() - begun
+
+        pairs = [(seconds(email), seconds("nobody@example.org")) for _ in range(15)]
+    known, unknown = (min(column) for column in zip(*pairs, strict=True))  # the least: what else runs only adds
+    assert 0.6 < unknown / known < 1.7, f"an unknown user must cost a hash too: {known:.4f} s against {unknown:.4f} s"
+
+
+def test_an_address_is_registered_once(api: Service) -> None:
+    email = _somebody(api)
+    errors = 'samokoder_db_errors_total{error_type="IntegrityError"}'
+    before = api.metric(errors)
+    again = api.post("/auth/register", json={"email": email.upper(), "password": PASSWORD})
+    assert (again.status_code, again.json()["detail"]) == (409, "there is such a user already")
+    assert api.metric(errors) == before, "a client's mistake is no error of the database"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"email": "no address", "password": PASSWORD},
+        {"email": "a@b.c", "password": "hunter2-short"[:11]},
+        {"email": "a@b.c", "password": "x" * 129},
+        {"email": "a\0@b.c", "password": PASSWORD},
+        {"email": "a@b.c", "password": PASSWORD, "admin": "yes"},
+    ],
+)
+def test_wrong_credentials_are_refused_and_not_repeated(api: Service, body: dict[str, str]) -> None:
+    answer = api.post("/auth/register", json=body)
+    assert answer.status_code == 422
+    assert body["password"] not in answer.text, "an answer may end up in somebody's log"
+    assert body["password"] not in api.said()
+
+
+def test_a_token_that_we_did_not_sign_or_that_is_old_is_refused(setup: Setup) -> None:
+    api = setup.api()
+    api.wait_until("/ready")
+    email = _somebody(api)
+    token = api.post("/auth/login", json={"email": email, "password": PASSWORD}).json()["access_token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    key = setup.secrets["secret_key"]
+    good = {
+        "as given": (token, 200),
+        "other key": (jwt.encode(claims, setup.secrets["app_secret_key"], "HS256"), 401),
+        "unsigned": (jwt.encode(claims, None, "none"), 401),
+        "expired": (jwt.encode({**claims, "exp": int(time.time()) - 1}, key, "HS256"), 401),
+        "for ever": (jwt.encode({k: v for k, v in claims.items() if k != "exp"}, key, "HS256"), 401),
+        "other issuer": (jwt.encode({**claims, "iss": "elsewhere"}, key, "HS256"), 401),
+        "deleted user": (jwt.encode({**claims, "sub": str(uuid.uuid4())}, key, "HS256"), 401),
+        "no id": (jwt.encode({**claims, "sub": "admin"}, key, "HS256"), 401),
+        "no token": ("nonsense", 401),
+    }
+    got = {
+        name: api.get("/auth/me", headers={"Authorization": f"Bearer {value}"}).status_code
+        for name, (value, _) in good.items()
+    }
+    assert got == {name: status for name, (_, status) in good.items()}
+    assert api.get("/auth/me").status_code == 401
+    assert token not in api.said()
+
+
+def test_projects_and_jobs_need_no_login(api: Service) -> None:
+    assert api.post("/projects", json={"name": "x"}).status_code == 201
