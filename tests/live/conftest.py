@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
@@ -14,6 +16,7 @@ from operations import lifecycle
 from operations.ports import own_ports
 from operations.project import Workspace
 from stack.settings import Environment, Published
+from tests.live.traffic import Traffic
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,12 +51,32 @@ def new_workspace(
         shutil.rmtree(workspace.folder)
 
 
+def unlimited(workspace: Workspace) -> Workspace:
+    """The same workspace with an API that takes any number of reads.
+
+    To the API all clients of a port that the engine publishes are one: the bridge's address.
+    """
+    reads = ("GET /projects", "GET /projects/{project_id}", "GET /jobs/{job_id}")
+    environment = {"environment": {"RATE_LIMITS": json.dumps(dict.fromkeys(reads, 0))}}
+    api = {**workspace.extra_config["samokoder:api"], **environment}
+    return replace(workspace, extra_config={**workspace.extra_config, "samokoder:api": api})
+
+
 @pytest.fixture(scope="session")
 def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
     """One stack that is up. A test that changes it puts it back."""
-    workspace = new_workspace()
+    workspace = unlimited(new_workspace())
     lifecycle.up(workspace, interactive=False)
     return workspace
+
+
+@pytest.fixture(scope="session")
+def traffic(stack: Workspace) -> Iterator[Traffic]:
+    """Clients of the stack that is up, from the first test that wants them until somebody stops them."""
+    running = Traffic(url(stack.settings(), "api"))
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")

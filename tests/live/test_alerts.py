@@ -1,0 +1,281 @@
+"""Real faults in a running stack, and what arrives at Telegram, by mail, at the webhook and at the heartbeat."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+import pytest
+import yaml
+
+from operations import alerting as command
+from operations import containers, lifecycle
+from operations.project import Workspace
+from stack.monitoring import access
+from stack.settings import Environment
+from tests.live.conftest import unlimited, url
+from tests.live.notifications import NAME, StandIn, stand_in
+
+TOKEN = f"1234567890:{secrets.token_hex(20)}"
+CHAT = -1001234567890
+QUICK = {"groupWait": "1s", "groupInterval": "10s", "repeatInterval": "1h"}
+
+
+def configured() -> dict[str, Any]:
+    """Everything that notifies, all of it at the stand-in; waiting times a twentieth of the usual ones."""
+    return {
+        "samokoder:basicAuth": "always",
+        "samokoder:prometheus": {"scrapeInterval": "5s", "scrapeTimeout": "5s"},
+        "samokoder:alerts": {"waitFactor": 0.05},
+        "samokoder:alertmanager": {
+            "telegram": {"chatId": CHAT, "apiUrl": f"http://{NAME}:8080"},
+            "email": {
+                "smarthost": f"{NAME}:8025",
+                "sender": "alerts@example.org",
+                "recipient": "oncall@example.org",
+                "requireTls": False,
+            },
+            "timing": dict.fromkeys(("critical", "warning", "info"), QUICK),
+            "heartbeatInterval": "5s",
+        },
+    }
+
+
+def with_secrets(workspace: Workspace, values: dict[str, str]) -> Workspace:
+    """The same workspace with secrets in its configuration, encrypted by Pulumi itself."""
+    run = workspace.open()
+    for name, value in values.items():
+        run.pulumi("config", "set", "--secret", f"samokoder:{name}", value, capture=True)
+    written = yaml.safe_load(workspace.stack_file.read_text())["config"]
+    encrypted = {f"samokoder:{name}": written[f"samokoder:{name}"] for name in values}
+    assert all(set(value) == {"secure"} for value in encrypted.values())
+    return replace(workspace, extra_config={**workspace.extra_config, **encrypted})
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small file system of its own, mounted before the stack is up."""
+    folder = tmp_path_factory.mktemp("small-disk")
+    image, mounted = folder / "image", folder / "mounted"
+    mounted.mkdir()
+    with image.open("wb") as file:
+        file.truncate(64 * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True)
+    yield mounted
+    subprocess.run(["umount", str(mounted)], check=True)
+
+
+@pytest.fixture(scope="module")
+def alerting(new_workspace: Callable[[], Workspace], disk: Path) -> Workspace:
+    """A stack that can tell people."""
+    workspace = unlimited(new_workspace())
+    settings = configured()
+    for key, ports in workspace.extra_config.items():
+        settings[key] = {**settings.get(key, {}), **ports}
+    base = replace(workspace, extra_config=dict(workspace.extra_config))
+    whole = with_secrets(
+        base,
+        {
+            "telegramBotToken": TOKEN,
+            "alertWebhookUrl": f"http://{NAME}:8080/webhook/{secrets.token_hex(16)}",
+            "heartbeatUrl": f"http://{NAME}:8080/heartbeat/{secrets.token_hex(16)}",
+        },
+    )
+    whole = replace(whole, extra_config={**whole.extra_config, **settings})
+    lifecycle.up(whole, interactive=False)
+    return whole
+
+
+@pytest.fixture(scope="module")
+def alerted(engine: docker.DockerClient, alerting: Workspace) -> Iterator[StandIn]:
+    """Where its notifications go."""
+    image = str(containers.find(engine, alerting.settings(), "api").attrs["Image"])
+    with stand_in(engine, alerting.settings(), image, TOKEN) as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def settings(alerting: Workspace) -> Environment:
+    return alerting.settings()
+
+
+@pytest.fixture(scope="module")
+def ask(alerting: Workspace, settings: Environment) -> Callable[..., Any]:
+    """Ask Prometheus or AlertManager with its password; returns the JSON."""
+    passwords = alerting.open().secrets()
+
+    def get(part: str, path: str, **query: str) -> Any:
+        auth = (access.USER, passwords[f"{part}-web"])
+        answer = httpx.get(f"{url(settings, part)}{path}", params=query, auth=auth, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    return get
+
+
+def firing(name: str, **words: str) -> Callable[[str], bool]:
+    """A message that this alert fires, with these words in it."""
+    return lambda text: "FIRING" in text and name in text and all(word in text for word in words.values())
+
+
+def over(name: str, **words: str) -> Callable[[str], bool]:
+    """A message that it is over."""
+    return lambda text: "RESOLVED" in text and name in text and all(word in text for word in words.values())
+
+
+@pytest.mark.parametrize("part", ["prometheus", "alertmanager"])
+def test_pages_with_a_password_let_nobody_in_without_it(
+    settings: Environment, ask: Callable[..., Any], part: str
+) -> None:
+    for path in ("/metrics", "/-/healthy", "/api/v1/query?query=up" if part == "prometheus" else "/api/v2/alerts"):
+        for auth in (None, (access.USER, "not the password"), ("admin", "admin")):
+            answer = httpx.get(f"{url(settings, part)}{path}", auth=auth, timeout=30)
+            assert answer.status_code == httpx.codes.UNAUTHORIZED, f"{path} with {auth}"
+    assert ask(part, "/api/v1/status/config" if part == "prometheus" else "/api/v2/status")
+
+
+def test_all_targets_and_probes_are_up_with_passwords_on(ask: Callable[..., Any], settings: Environment) -> None:
+    def down() -> list[str]:
+        targets = ask("prometheus", "/api/v1/targets", state="active")["data"]["activeTargets"]
+        assert targets
+        probes = ask("prometheus", "/api/v1/query", query="probe_success == 0")["data"]["result"]
+        return [f"{t['labels']}: {t['lastError']}" for t in targets if t["health"] != "up"] + [
+            f"probe {p['metric']}" for p in probes
+        ]
+
+    end = time.monotonic() + 120
+    while (wrong := down()) and time.monotonic() < end:
+        time.sleep(1)
+    assert not wrong
+
+
+def test_the_watchdog_beats_at_the_heartbeat_and_nowhere_else(alerted: StandIn) -> None:
+    end = time.monotonic() + 120
+    while len(beats := alerted.received("heartbeat")) < 3 and time.monotonic() < end:
+        time.sleep(1)
+    assert len(beats) >= 3, "an outside service would believe that all is dead"
+    assert all(a["labels"]["alertname"] == "Watchdog" for beat in beats for a in beat["body"]["alerts"])
+    assert not [text for text in alerted.texts("telegram") if "Watchdog" in text], "people would learn to look away"
+
+
+def test_a_test_alert_goes_every_way_and_the_command_tells_so(alerting: Workspace, alerted: StandIn) -> None:
+    report = command.send_test_alert(alerting)
+    assert {each.integration: each.state for each in report.integrations} == dict.fromkeys(
+        ("telegram", "email", "webhook"), "delivered"
+    )
+    for kind in ("telegram", "email"):
+        alerted.wait_for(kind, "the test alert", firing("TestAlert", id=report.test_id))
+        alerted.wait_for(kind, "its end", over("TestAlert"))
+    hooks = [each["body"] for each in alerted.received("webhook")]
+    assert [hook for hook in hooks if report.test_id in json.dumps(hook)], "the webhook gets it as JSON"
+
+
+def kill_worker(engine: docker.DockerClient, environment: Environment) -> None:
+    """End the worker's process as a crash would: the engine starts its container again."""
+    worker = containers.find(engine, environment, "worker")
+    with contextlib.suppress(docker.errors.APIError):  # between two starts there is nothing to kill
+        worker.exec_run(["python", "-c", "import os; os.kill(-1, 9)"])
+
+
+def test_faults_are_told_by_every_way_and_so_is_their_end(
+    alerting: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, disk: Path
+) -> None:
+    api = containers.find(engine, settings, "api")
+    exporter = containers.find(engine, settings, "redis-exporter")
+    # More memory than the limit: the kernel ends this process, not the worker's own.
+    containers.find(engine, settings, "worker").exec_run(["python", "-c", "b'x' * 2**30"])
+    api.kill()
+    exporter.pause()  # stopped, it would be told as a missing container, which is more
+    with (disk / "filler").open("wb") as file:
+        file.write(b"x" * (shutil.disk_usage(disk).free - 2**20))
+    try:
+        faults = {
+            "ApiDown": {"service": "api"},
+            "TargetDown": {"service": "redis-exporter"},
+            "HostDiskAlmostFull": {"place": str(disk)},
+            "ContainerRestartLoop": {"service": "worker"},
+            "ContainerOomKilled": {"service": "worker"},
+        }
+        for _ in range(6):
+            # cAdvisor looks every 15 seconds: a start that it does not see is none.
+            kill_worker(engine, settings)
+            time.sleep(20)
+        for name, words in faults.items():
+            for kind in ("telegram", "email"):
+                text = html.unescape(alerted.wait_for(kind, name, firing(name, **words)))
+                assert re.search(rf"docs/runbooks/{name}\.md", text), "a person at 3 a.m. needs the page"
+                assert settings.name in text, "which environment"
+    finally:
+        api.start()
+        exporter.unpause()
+        (disk / "filler").unlink()
+        # What ends a loop is another container: the old one's starts are its own.
+        containers.find(engine, settings, "worker").remove(force=True)
+        lifecycle.up(alerting, interactive=False)
+    for name, words in faults.items():
+        for kind in ("telegram", "email"):
+            alerted.wait_for(kind, f"the end of {name}", over(name, **words))
+
+
+def test_a_database_that_is_down_is_told_once_and_not_by_all_that_needs_it(
+    alerted: StandIn, engine: docker.DockerClient, settings: Environment, ask: Callable[..., Any]
+) -> None:
+    stopped = [containers.find(engine, settings, part) for part in ("postgres", "redis")]
+    for container in stopped:
+        container.stop()
+    try:
+        with httpx.Client(base_url=url(settings, "api"), timeout=30) as client:
+            for name in ("PostgresDown", "RedisDown"):
+                end = time.monotonic() + 120
+                while not any(firing(name)(text) for text in alerted.texts("telegram")) and time.monotonic() < end:
+                    client.get("/projects")
+                alerted.wait_for("telegram", name, firing(name))
+            for _ in range(200):  # what users do meanwhile
+                client.get("/projects")
+                time.sleep(0.1)
+        alerts = ask("alertmanager", "/api/v2/alerts", active="true", silenced="false", inhibited="true")
+        symptoms = [a for a in alerts if a["labels"]["alertname"].startswith(("ApiError", "ApiLatency", "DatabaseErr"))]
+        assert symptoms, "without a symptom nothing is shown"
+        loud = [a["labels"]["alertname"] for a in symptoms if not a["status"]["inhibitedBy"]]
+        assert not loud, "five messages at 3 a.m. where one says all"
+    finally:
+        for container in stopped:
+            container.start()
+    for name in ("PostgresDown", "RedisDown"):
+        alerted.wait_for("telegram", f"the end of {name}", over(name))
+        alerted.wait_for("email", f"the end of {name}", over(name))
+
+
+def test_when_telegram_fails_the_alert_about_it_comes_by_mail(alerting: Workspace, alerted: StandIn) -> None:
+    before = len(alerted.texts("email"))
+    alerted.refuse_telegram(True)
+    try:
+        report = command.send_test_alert(alerting)
+        states = {each.integration: each.state for each in report.integrations}
+        assert states == {"telegram": "failed", "email": "delivered", "webhook": "delivered"}
+        alerted.wait_for(
+            "email", "the alert about Telegram", firing("AlertmanagerNotificationsFailing", by="telegram"), since=before
+        )
+    finally:
+        alerted.refuse_telegram(False)
+
+
+def test_no_rule_failed_while_the_world_broke(ask: Callable[..., Any]) -> None:
+    query = "sum(prometheus_rule_evaluation_failures_total)"
+    (sample,) = ask("prometheus", "/api/v1/query", query=query)["data"]["result"]
+    assert sample["value"][1] == "0", "a rule that fails when something is away is silent just then"
+    groups = ask("prometheus", "/api/v1/rules")["data"]["groups"]
+    assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}

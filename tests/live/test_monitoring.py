@@ -1,0 +1,123 @@
+"""Rules and dashboards against the metrics of a running stack that people use."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from operations.project import Workspace
+from stack.monitoring import rules
+from stack.monitoring.rules.model import Recording
+from stack.platform import specs
+from stack.settings import Environment
+from tests.live.conftest import url
+from tests.live.test_the_stack import prometheus
+from tests.live.traffic import Traffic
+from tests.render.test_dashboards import questions
+
+FIVE_MINUTES = 300.0
+
+# Metric -> why nothing in a healthy stack of staging exposes it. A name that is not here must be exposed.
+NOT_HERE = {
+    r"backup_.*|wal_archive_lag_seconds": "the part that makes backups comes with its own issue; the names are fixed",
+    r"probe_ssl_.*": "staging has no public address with TLS (samokoder:blackboxExporter.urls is empty)",
+    r"grafana_.*": "Grafana cannot be had on this host",
+    r"alertmanager_notification.*": "no receiver is configured here; test_alerts.py has them all",
+    r"container_fs_.*": "this machine's kernel counts no block input and output of control groups",
+}
+
+pytestmark = pytest.mark.usefixtures("traffic")
+
+
+def names_in(node: Any) -> Iterator[str]:
+    """Every metric's name in a query, from Prometheus' own tree of it."""
+    if isinstance(node, dict):
+        if node.get("type") in {"vectorSelector", "matrixSelector"} and node.get("name"):
+            yield str(node["name"])
+        for inner in node.values():
+            yield from names_in(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            yield from names_in(inner)
+
+
+@pytest.fixture(scope="module")
+def exposed(environment: Environment) -> set[str]:
+    """Names of all metrics that Prometheus has."""
+    return set(prometheus(environment, "label/__name__/values"))
+
+
+def why_not_here(name: str) -> str:
+    """Why a metric is rightly missing; empty where it is not."""
+    return next((why for pattern, why in NOT_HERE.items() if re.fullmatch(pattern, name)), "")
+
+
+def missing(environment: Environment, exposed: set[str], expression: str) -> set[str]:
+    """Metrics of an expression that nothing exposes, those rightly missing left out."""
+    names = set(names_in(prometheus(environment, "parse_query", query=expression)))
+    return {name for name in names - exposed if not why_not_here(name)}
+
+
+def test_every_metric_that_a_rule_names_is_exposed(environment: Environment, exposed: set[str]) -> None:
+    parts = specs(environment)
+    every = [rule for group in rules.groups(environment, parts) for rule in group.rules]
+    known = exposed | {rule.name for rule in every if isinstance(rule, Recording)}
+    wrong = {f"{rule.name}: {name}" for rule in every for name in missing(environment, known, rule.expression)}
+    assert not wrong, "an alert on a metric that nothing exposes never fires"
+
+
+def test_five_minutes_of_use_pass_with_every_rule_evaluated(
+    stack: Workspace, environment: Environment, traffic: Traffic
+) -> None:
+    while traffic.seconds < FIVE_MINUTES:
+        time.sleep(1)
+    failures = prometheus(environment, "query", query="sum(increase(prometheus_rule_evaluation_failures_total[5m]))")
+    assert [sample["value"][1] for sample in failures["result"]] == ["0"], "a rule that fails is an alert that is mute"
+    groups = prometheus(environment, "rules")["groups"]
+    states = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+    assert set(states.values()) == {"ok"}, states
+    targets = prometheus(environment, "targets", state="active")["activeTargets"]
+    assert {target["health"] for target in targets} == {"up"}, [t["labels"] for t in targets if t["health"] != "up"]
+    wrong = {status for status in traffic.answers if status == 0 or status >= httpx.codes.INTERNAL_SERVER_ERROR}
+    assert not wrong, f"what users got meanwhile: {traffic.answers}"
+    alerts = {
+        alert["labels"]["alertname"]
+        for alert in prometheus(environment, "alerts")["alerts"]
+        if alert["state"] == "firing" and alert["labels"]["severity"] in {"critical", "warning"}
+    }
+    # The machine that runs the tests is busy with them; what it says of itself is no fault of the stack.
+    assert not {name for name in alerts if not name.startswith("Host")}, "an alert that cries in a healthy stack"
+
+
+def test_every_question_of_every_dashboard_is_answered(
+    environment: Environment, exposed: set[str], traffic: Traffic
+) -> None:
+    while traffic.seconds < FIVE_MINUTES:
+        time.sleep(1)
+    unanswered = []
+    for uid, panel, expression in questions(environment):
+        if prometheus(environment, "query", query=expression)["result"]:
+            continue
+        names = set(names_in(prometheus(environment, "parse_query", query=expression)))
+        reasons = sorted({why_not_here(name) for name in names if name not in exposed})
+        unanswered.append((uid, panel, "; ".join(reason for reason in reasons if reason), expression))
+    print("\npanels without data, and why that is right:")
+    for uid, panel, reason, _ in unanswered:
+        print(f"  {uid:28} {panel:40} {reason or '?'}")
+    wrong = [f"{uid} / {panel}: {expression}" for uid, panel, reason, expression in unanswered if not reason]
+    assert not wrong, "a panel that shows nothing and nobody knows why"
+
+
+def test_the_series_of_an_idle_stack_stay_within_their_budget(environment: Environment) -> None:
+    (sample,) = prometheus(environment, "query", query="prometheus_tsdb_head_series")["result"]
+    assert float(sample["value"][1]) < environment.settings.alerts.prometheus_series
+
+
+def test_prometheus_and_alertmanager_link_to_the_addresses_of_their_settings(environment: Environment) -> None:
+    flags = prometheus(environment, "status/flags")
+    assert flags["web.external-url"] == f"{url(environment, 'prometheus').replace('127.0.0.1', 'localhost')}/"

@@ -1,0 +1,58 @@
+"""What the pages for the person on call tell to type, typed at a running stack."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from operations.project import ROOT
+from stack.platform import specs
+from stack.settings import Environment, Published, read_environment
+
+PAGES = sorted(path for path in (ROOT / "docs" / "runbooks").glob("*.md") if path.name != "README.md")
+
+
+def commands(page: Path) -> list[str]:
+    """The page's first commands; a line that ends with a backslash goes on."""
+    block = re.search(r"^## First three commands\n+```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert block, f"{page.name} has no commands"
+    lines = block[1].replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def here(command: str, environment: Environment) -> str:
+    """The command for this environment: its names and ports in place of staging's."""
+    command = command.replace("samokoder-staging-", f"{environment.prefix}-")
+    usual = read_environment("staging", {}).running()
+    for name, part in environment.running().items():
+        if isinstance(part, Published):
+            default = usual[name]
+            assert isinstance(default, Published)
+            command = re.sub(rf"(127\.0\.0\.1|localhost):{default.port}\b", rf"\1:{part.port}", command)
+    return command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_first_three_commands_of_a_page_work(environment: Environment, page: Path) -> None:
+    typed = commands(page)
+    assert len(typed) == 3, f"a tired person types three commands, here are {len(typed)}"
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    parts = {spec.part for spec in specs(environment)} | {"grafana"}
+    for command in typed:
+        if made := re.match(r"\s*make (?:-s )?([a-z-]+)", command):
+            assert made[1] in targets, f"there is no `make {made[1]}`"
+            for part in re.findall(r"\bPART=([a-z-]+)", command):
+                assert part in parts, f"there is no part {part}"
+            continue
+        answer = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", here(command, environment)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        assert answer.returncode == 0, f"{command}\n{answer.stdout[-2000:]}"
