@@ -8,7 +8,6 @@ Whether it was delivered is read from AlertManager's own metrics, which count fo
 from __future__ import annotations
 
 import ipaddress
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from offline.progress import Reporter, Task
 from operations.project import Workspace
@@ -35,8 +35,6 @@ _FRESH = timedelta(minutes=3)
 _ATTEMPTS = "alertmanager_notification_requests_total"
 _FAILED_ATTEMPTS = "alertmanager_notification_requests_failed_total"
 _FAILED = "alertmanager_notifications_failed_total"
-_SAMPLE = re.compile(r"(?P<name>\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)")
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 _TEXTS = {
     "en": {
@@ -233,17 +231,16 @@ class _Counts:
         attempts: dict[str, float] = {}
         failed_attempts: dict[str, float] = {}
         failed: dict[str, dict[str, float]] = {}
-        for found in _SAMPLE.finditer(text):
-            labels = dict(_LABEL.findall(found["labels"]))
-            if labels.get("receiver_name") != TEST_RECEIVER:
+        for sample in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
+            if sample.labels.get("receiver_name") != TEST_RECEIVER:
                 continue
-            way, value = labels["integration"], float(found["value"])
-            if found["name"] == _ATTEMPTS:
-                attempts[way] = value
-            elif found["name"] == _FAILED_ATTEMPTS:
-                failed_attempts[way] = value
-            elif found["name"] == _FAILED:
-                failed.setdefault(way, {})[labels["reason"]] = value
+            way = sample.labels["integration"]
+            if sample.name == _ATTEMPTS:
+                attempts[way] = sample.value
+            elif sample.name == _FAILED_ATTEMPTS:
+                failed_attempts[way] = sample.value
+            elif sample.name == _FAILED:
+                failed.setdefault(way, {})[sample.labels["reason"]] = sample.value
         return cls(attempts, failed_attempts, failed)
 
     def successes(self, way: str, before: _Counts) -> int:
