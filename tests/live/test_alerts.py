@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -65,9 +66,10 @@ def with_secrets(workspace: Workspace, values: dict[str, str]) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small file system of its own, mounted before the stack is up."""
-    folder = tmp_path_factory.mktemp("small-disk")
+def disk() -> Iterator[Path]:
+    """A small file system of its own, mounted before the stack is up, where node_exporter (nobody) may go."""
+    folder = Path(tempfile.mkdtemp(prefix="samokoder-test-", dir="/mnt"))
+    folder.chmod(0o755)
     image, mounted = folder / "image", folder / "mounted"
     mounted.mkdir()
     with image.open("wb") as file:
@@ -76,6 +78,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True)
     yield mounted
     subprocess.run(["umount", str(mounted)], check=True)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
