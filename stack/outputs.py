@@ -57,6 +57,11 @@ def warnings(environment: Environment) -> Iterator[str]:
             )
     if not integrations(environment):
         yield f"alerts are shown and sent to nobody: {REACH_SOMEBODY}."
+    if settings.production and "runbooks_url" not in settings.alerts.model_fields_set:
+        yield (
+            f"the alerts link to runbooks at {settings.alerts.runbooks_url}: set {key_of('alerts', 'runbooks_url')} to "
+            "where your own repository shows docs/runbooks."
+        )
     if settings.production and "heartbeatUrl" not in environment.configured_secrets:
         yield (
             f"nobody notices when the monitoring itself stops: set the secret {PROJECT}:heartbeatUrl, an address "

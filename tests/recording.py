@@ -223,6 +223,7 @@ _PROD: Config = {
     "alertmanager": {"telegram": {"chatId": -1001234567890}},
     "telegramBotToken": TELEGRAM_TOKEN,
     "heartbeatUrl": HEARTBEAT_URL,
+    "alerts": {"runbooksUrl": "https://git.example.org/team/samokoder/docs/runbooks"},
 }
 _EMAIL: Config = {
     "smarthost": "smtp.example.org:587",

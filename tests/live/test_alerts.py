@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import json
+import os
 import re
 import secrets
 import shutil
@@ -66,8 +67,11 @@ def with_secrets(workspace: Workspace, values: dict[str, str]) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def disk() -> Iterator[Path]:
+def disk() -> Iterator[Path | None]:
     """A small file system of its own, mounted before the stack is up, where node_exporter (nobody) may go."""
+    if os.geteuid() != 0:
+        yield None  # the test that needs it says so
+        return
     folder = Path(tempfile.mkdtemp(prefix="samokoder-test-", dir="/mnt"))
     folder.chmod(0o755)
     image, mounted = folder / "image", folder / "mounted"
@@ -82,15 +86,14 @@ def disk() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def alerting(new_workspace: Callable[[], Workspace], disk: Path) -> Workspace:
+def alerting(new_workspace: Callable[[], Workspace], disk: Path | None) -> Workspace:
     """A stack that can tell people."""
     workspace = unlimited(new_workspace())
     settings = configured()
     for key, ports in workspace.extra_config.items():
         settings[key] = {**settings.get(key, {}), **ports}
-    base = replace(workspace, extra_config=dict(workspace.extra_config))
     whole = with_secrets(
-        base,
+        workspace,
         {
             "telegramBotToken": TOKEN,
             "alertWebhookUrl": f"http://{NAME}:8080/webhook/{secrets.token_hex(16)}",
@@ -194,7 +197,7 @@ def kill_worker(engine: docker.DockerClient, environment: Environment) -> None:
 
 
 def test_faults_are_told_by_every_way_and_so_is_their_end(
-    alerting: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, disk: Path
+    alerting: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, disk: Path | None
 ) -> None:
     api = containers.find(engine, settings, "api")
     exporter = containers.find(engine, settings, "redis-exporter")
@@ -202,16 +205,18 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
     containers.find(engine, settings, "worker").exec_run(["python", "-c", "b'x' * 2**30"])
     api.kill()
     exporter.pause()  # stopped, it would be told as a missing container, which is more
-    with (disk / "filler").open("wb") as file:
-        file.write(b"x" * (shutil.disk_usage(disk).free - 2**20))
+    if disk:
+        with (disk / "filler").open("wb") as file:
+            file.write(b"x" * (shutil.disk_usage(disk).free - 2**20))
     try:
         faults = {
             "ApiDown": {"service": "api"},
             "TargetDown": {"service": "redis-exporter"},
-            "HostDiskAlmostFull": {"place": str(disk)},
             "ContainerRestartLoop": {"service": "worker"},
             "ContainerOomKilled": {"service": "worker"},
         }
+        if disk:
+            faults["HostDiskAlmostFull"] = {"place": str(disk)}
         for _ in range(6):
             # cAdvisor looks every 15 seconds: a start that it does not see is none.
             kill_worker(engine, settings)
@@ -224,13 +229,16 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
     finally:
         api.start()
         exporter.unpause()
-        (disk / "filler").unlink()
+        if disk:
+            (disk / "filler").unlink()
         # What ends a loop is another container: the old one's starts are its own.
         containers.find(engine, settings, "worker").remove(force=True)
         lifecycle.up(alerting, interactive=False)
     for name, words in faults.items():
         for kind in ("telegram", "email"):
             alerted.wait_for(kind, f"the end of {name}", over(name, **words))
+    if not disk:
+        pytest.skip("all but HostDiskAlmostFull: only root can mount a small disk")
 
 
 def test_a_database_that_is_down_is_told_once_and_not_by_all_that_needs_it(

@@ -63,6 +63,15 @@ def test_a_whole_production_is_warned_of_nothing() -> None:
     assert warned(record_case("prod")) == []
 
 
+@pytest.mark.parametrize(
+    ("missing", "key"), [("heartbeatUrl", "samokoder:heartbeatUrl"), ("alerts", "samokoder:alerts.runbooksUrl")]
+)
+def test_production_is_warned_of_what_helps_nobody_at_night(missing: str, key: str) -> None:
+    stack, values = case_config("prod")
+    (said,) = warned(record(stack, {name: value for name, value in values.items() if name != missing}))
+    assert key in said
+
+
 def test_a_wrong_configuration_ends_the_program_with_all_mistakes() -> None:
     with pytest.raises(SystemExit) as ended:
         record("staging", {"api": {"port": 0}, "nonsense": True, "openaiApiKey": "changeme"})

@@ -230,6 +230,44 @@ def test_every_loopback_address_is_taken_without_a_reason(address: str) -> None:
     assert read(api={"bindAddress": address}).settings.api.bind_address == address
 
 
+@pytest.mark.parametrize("part", ["prometheus", "alertmanager"])
+def test_who_can_silence_alerts_from_outside_must_know_a_password(part: str) -> None:
+    outside = {"bindAddress": "0.0.0.0", "bindReason": "the team's VPN"}  # noqa: S104
+    wrong = the_mistake(**{part: outside})
+    assert wrong.key == f"samokoder:{part}.bindAddress"
+    assert wrong.example == "samokoder:basicAuth: always"
+    read(**{part: outside}, basicAuth="always")
+    (wrong,) = [each for each in mistakes(**{part: outside}, production=True, basicAuth="never") if "bind" in each.key]
+    assert wrong.key == f"samokoder:{part}.bindAddress", "production as well"
+
+
+@pytest.mark.parametrize(
+    ("asked", "staging", "production"),
+    [("production", False, True), ("always", True, True), ("never", False, False)],
+)
+def test_passwords_are_asked_for_where_the_setting_says(asked: str, staging: bool, production: bool) -> None:
+    environment = read(basicAuth=asked)
+    assert environment.basic_auth is staging
+    settings = environment.settings.model_copy(update={"production": True})
+    assert environment.model_copy(update={"settings": settings}).basic_auth is production
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("diskLowPercent", "diskAlmostFullPercent"), ("tlsExpiresDays", "tlsExpiresVerySoonDays")],
+)
+def test_the_critical_threshold_comes_after_the_warning(first: str, second: str) -> None:
+    wrong = the_mistake(alerts={first: 4.0, second: 4.0})
+    assert wrong.key == f"samokoder:alerts.{second}"
+    assert first in wrong.allowed, "which other key it is about"
+    read(alerts={first: 4.0, second: float(wrong.example.rpartition(": ")[2])})
+
+
+def test_what_counts_as_fast_is_a_bucket_of_the_histogram() -> None:
+    wrong = the_mistake(alerts={"apiFastSeconds": 0.3})
+    assert "0.25, 0.5" in wrong.allowed, "the nearest ones are among those that are told"
+
+
 def test_more_memory_than_the_host_has_is_refused_with_the_sum() -> None:
     environment = read()
     total = sum(part.memory_mib for part in environment.running().values())

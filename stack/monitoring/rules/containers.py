@@ -46,6 +46,10 @@ def _missing(part: str, name: str) -> Alert:
 
 def _alerts(alerts: Alerts, ours: str, part: str) -> Iterator[Alert]:
     """Yield the alerts that one rule has for all. ours: selects the containers; part: makes a part of the name."""
+    # cAdvisor's samples have times of their own, so Prometheus never marks a series as ended: for a quarter of an hour
+    # a window would still speak of a container that was replaced, which is how a loop is mended. Longer than the
+    # engine's longest pause between two starts, a minute.
+    there = f"and on (id) time() - container_last_seen{{{ours}}} < 120"
     yield alert(
         name="ContainerUnhealthy",
         # 1 is healthy, 0 unhealthy or starting, -1 without a health check.
@@ -62,7 +66,7 @@ def _alerts(alerts: Alerts, ours: str, part: str) -> Iterator[Alert]:
     yield alert(
         name="ContainerRestartLoop",
         # One that was replaced is another container and another series: a deployment is no restart.
-        expression=f"sum by (name) (changes(container_start_time_seconds{{{ours}}}[15m])) > 2",
+        expression=f"sum by (name) (changes(container_start_time_seconds{{{ours}}}[15m]) {there}) > 2",
         wait="",
         severity="critical",
         service=part,
@@ -78,7 +82,7 @@ def _alerts(alerts: Alerts, ours: str, part: str) -> Iterator[Alert]:
         name="ContainerOomKilled",
         # Blind where cAdvisor sees the container for the first time after the kill, and when it is replaced: the
         # series is then born at 1, or gone. HostOomKill sees every kill.
-        expression=f"sum by (name) (increase(container_oom_events_total{{{ours}}}[10m])) > 0",
+        expression=f"sum by (name) (increase(container_oom_events_total{{{ours}}}[10m]) {there}) > 0",
         wait="",
         severity="critical",
         service=part,

@@ -26,11 +26,12 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 def _alerts(alerts: Alerts) -> Iterator[Alert]:
     # Users come by a public address, and nothing else tells of it. Of a part of the stack that is down, ApiDown,
     # ContainerMissing and their likes say more: they come first, and keep this one back.
-    for which, wait in (("=", "2m"), ("!=", "4m")):
+    for which, wait, service in (("=", "2m", PUBLIC), ("!=", "4m", "{{ $labels.service }}")):
         yield alert(
             name="ProbeFailed",
             expression=f'probe_success{{service{which}"{PUBLIC}"}} == 0',
             wait=wait,
+            service=service,
             severity="critical",
             summary=Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает"),
             description=Text(

@@ -8,6 +8,9 @@ from stack.platform import specs
 from stack.settings import Environment
 from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
 
+# Seen every minute.
+SEEN = "0+60x60"
+
 
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
@@ -67,6 +70,7 @@ def _health(environment: Environment) -> Iterator[Case]:
     api, other = f'{{name="{environment.prefix}-api",id="/1"}}', f'{{name="{environment.prefix}-2-api",id="/2"}}'
     name = f"{environment.prefix}-api"
     labels = {"name": name, "service": "api", "severity": "critical"}
+    seen = "container_last_seen"
     # Everything that speaks of one container speaks of none of the environment whose name begins with this one's.
     for alert, metric, values, minute, summary, description in (
         (
@@ -97,8 +101,8 @@ def _health(environment: Environment) -> Iterator[Case]:
         yield from pair(
             alert,
             titles=("in this environment", "in another environment"),
-            fires={metric + api: values},
-            silent={metric + other: values},
+            fires={metric + api: values, seen + api: SEEN},
+            silent={metric + other: values, seen + other: SEEN},
             minute=minute,
             labels=labels,
             summary=summary,
@@ -110,14 +114,29 @@ def _health(environment: Environment) -> Iterator[Case]:
     )
     yield Case(alert="ContainerUnhealthy", title="it starts", series={health: "0+0x3 1+0x15"}, minute=9)
     yield Case(alert="ContainerUnhealthy", title="without a health check", series={health: stays(-1)}, minute=9)
-    yield Case(alert="ContainerRestartLoop", title="two restarts", series={started: "1x5 2x5 3x9"}, minute=14)
+    there = {seen + api: SEEN}
+    gone = {seen + api: "0+60x10 _x20"}
+    yield Case(alert="ContainerRestartLoop", title="two restarts", series=there | {started: "1x5 2x5 3x9"}, minute=14)
+    yield Case(
+        alert="ContainerRestartLoop",
+        title="another container took its place",
+        series=gone | {started: "1 2 3 4 5x6 _x20"},
+        minute=14,
+    )
+    yield Case(
+        alert="ContainerOomKilled",
+        title="another container took its place",
+        series=gone | {killed: "0 1 2 3x7 _x20"},
+        minute=14,
+    )
     deployed = {f'container_start_time_seconds{{name="{name}",id="/{n}"}}': "_ " * n + f"{n}+0x20" for n in range(1, 5)}
+    deployed |= {f'{seen}{{name="{name}",id="/{n}"}}': "_ " * n + f"{n * 60}+60x20" for n in range(1, 5)}
     yield Case(alert="ContainerRestartLoop", title="four deployments", series=deployed, minute=10)
-    yield Case(alert="ContainerOomKilled", title="long ago", series={killed: stays(3)}, minute=15)
+    yield Case(alert="ContainerOomKilled", title="long ago", series=there | {killed: stays(3)}, minute=15)
     yield Case(
         alert="ContainerOomKilled",
         title="first seen after the kill: its blind spot, HostOomKill sees it",
-        series={killed: "_x2 1+0x20"},
+        series=there | {killed: "_x2 1+0x20"},
         minute=6,
     )
 
