@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import docker
+import httpx
 import pytest
+import yaml
 
-from operations import lifecycle
+from operations import containers, lifecycle
 from operations.ports import own_ports
 from operations.project import Workspace
 from stack.settings import Environment, Published
+from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic
 
 
@@ -51,6 +56,17 @@ def new_workspace(
         shutil.rmtree(workspace.folder)
 
 
+def with_secrets(workspace: Workspace, values: dict[str, str]) -> Workspace:
+    """The same workspace with secrets in its configuration, encrypted by Pulumi itself."""
+    run = workspace.open()
+    for name, value in values.items():
+        run.pulumi("config", "set", "--secret", f"samokoder:{name}", value, capture=True)
+    written = yaml.safe_load(workspace.stack_file.read_text())["config"]
+    encrypted = {f"samokoder:{name}": written[f"samokoder:{name}"] for name in values}
+    assert all(set(value) == {"secure"} for value in encrypted.values())
+    return replace(workspace, extra_config={**workspace.extra_config, **encrypted})
+
+
 def unlimited(workspace: Workspace) -> Workspace:
     """The same workspace with an API that takes any number of reads.
 
@@ -64,19 +80,26 @@ def unlimited(workspace: Workspace) -> Workspace:
 
 @pytest.fixture(scope="session")
 def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
-    """One stack that is up. A test that changes it puts it back."""
-    workspace = unlimited(new_workspace())
+    """One stack that is up, its LLM the stand-in. A test that changes it puts it back."""
+    workspace = with_secrets(unlimited(new_workspace()), {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
+    provider = {"name": "openai", "base_url": f"http://{NAME}:8080/v1", "model": "test", "prompt_usd": 0.15}
+    worker = {"environment": {"LLM_PROVIDERS": json.dumps([{**provider, "completion_usd": 0.6}])}}
+    workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:worker": worker})
     lifecycle.up(workspace, interactive=False)
     return workspace
 
 
 @pytest.fixture(scope="session")
-def traffic(stack: Workspace) -> Iterator[Traffic]:
-    """Clients of the stack that is up, from the first test that wants them until somebody stops them."""
-    running = Traffic(url(stack.settings(), "api"))
-    running.start()
-    yield running
-    running.stop()
+def traffic(stack: Workspace, engine: docker.DockerClient) -> Iterator[Traffic]:
+    """Users of the stack that is up, and its LLM, from the first test that wants them until somebody stops them."""
+    environment = stack.settings()
+    image = str(containers.find(engine, environment, "api").attrs["Image"])
+    with contextlib.ExitStack() as llm:
+        llm.enter_context(stand_in(engine, environment, image, token="no bot here"))  # noqa: S106 - as it says
+        running = Traffic(url(environment, "api"), stopped=llm.close)
+        running.start()
+        yield running
+        running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +113,10 @@ def url(environment: Environment, field: str) -> str:
     part = getattr(environment.settings, field)
     assert isinstance(part, Published)
     return f"http://127.0.0.1:{part.port}"
+
+
+def prometheus(environment: Environment, path: str, **query: str) -> Any:
+    """Data of an answer of Prometheus' API."""
+    answer = httpx.get(f"{url(environment, 'prometheus')}/api/v1/{path}", params=query, timeout=30)
+    answer.raise_for_status()
+    return answer.json()["data"]

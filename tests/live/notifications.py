@@ -1,4 +1,4 @@
-"""The stand-in for Telegram, mail, webhook and heartbeat, as a test sees it."""
+"""The stand-in for what a stack speaks to outside, as a test sees it."""
 
 from __future__ import annotations
 

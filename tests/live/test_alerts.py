@@ -20,15 +20,17 @@ from typing import Any
 import docker
 import httpx
 import pytest
-import yaml
 
 from operations import alerting as command
 from operations import containers, lifecycle
 from operations.project import Workspace
 from stack.monitoring import access
 from stack.settings import Environment
-from tests.live.conftest import unlimited, url
+from tests.live.conftest import unlimited, url, with_secrets
 from tests.live.notifications import NAME, StandIn, stand_in
+
+# Its users come early, so that they have been there for five minutes when test_traffic.py asks.
+pytestmark = pytest.mark.usefixtures("traffic")
 
 TOKEN = f"1234567890:{secrets.token_hex(20)}"
 CHAT = -1001234567890
@@ -53,17 +55,6 @@ def configured() -> dict[str, Any]:
             "heartbeatInterval": "5s",
         },
     }
-
-
-def with_secrets(workspace: Workspace, values: dict[str, str]) -> Workspace:
-    """The same workspace with secrets in its configuration, encrypted by Pulumi itself."""
-    run = workspace.open()
-    for name, value in values.items():
-        run.pulumi("config", "set", "--secret", f"samokoder:{name}", value, capture=True)
-    written = yaml.safe_load(workspace.stack_file.read_text())["config"]
-    encrypted = {f"samokoder:{name}": written[f"samokoder:{name}"] for name in values}
-    assert all(set(value) == {"secure"} for value in encrypted.values())
-    return replace(workspace, extra_config={**workspace.extra_config, **encrypted})
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,9 @@ from operations.project import ROOT
 from stack.platform import specs
 from stack.settings import Environment, Published, read_environment
 
+# Its users come early, so that they have been there for five minutes when test_traffic.py asks.
+pytestmark = pytest.mark.usefixtures("traffic")
+
 PAGES = sorted(path for path in (ROOT / "docs" / "runbooks").glob("*.md") if path.name != "README.md")
 
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import docker
 import httpx
@@ -17,7 +17,10 @@ from operations.project import Workspace
 from stack.platform import specs
 from stack.service import Scrape
 from stack.settings import Environment
-from tests.live.conftest import url
+from tests.live.conftest import prometheus, url
+
+# Its users come early, so that they have been there for five minutes when test_traffic.py asks.
+pytestmark = pytest.mark.usefixtures("traffic")
 
 T = TypeVar("T")
 
@@ -30,13 +33,6 @@ def until(probe: Callable[[], T], good: Callable[[T], bool], seconds: float = 90
         time.sleep(1)
         answer = probe()
     return answer
-
-
-def prometheus(environment: Environment, path: str, **query: str) -> Any:
-    """Data of an answer of Prometheus' API."""
-    answer = httpx.get(f"{url(environment, 'prometheus')}/api/v1/{path}", params=query, timeout=30)
-    answer.raise_for_status()
-    return answer.json()["data"]
 
 
 def test_every_part_is_healthy(stack: Workspace, environment: Environment) -> None:

@@ -19,6 +19,13 @@ from operations import containers, lifecycle
 from operations.project import PulumiFailedError, Workspace
 from stack.settings import Environment
 from tests.live.conftest import url
+from tests.live.traffic import Traffic
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_there(traffic: Traffic) -> None:
+    """No users from here on: their LLM is on the stack's network, which `down` removes."""
+    traffic.stop()
 
 
 def write_project(workspace: Workspace, name: str) -> None:

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import httpx
 
@@ -17,8 +18,9 @@ PAUSE_SECONDS = 0.3
 class Traffic:
     """One thread that asks the API in turn for all that it offers."""
 
-    def __init__(self, api: str) -> None:
+    def __init__(self, api: str, *, stopped: Callable[[], None]) -> None:
         self.api = api
+        self.when_stopped = stopped
         self.answers: Counter[int] = Counter()
         """Status -> how many; 0 is no answer."""
         self.since = time.monotonic()
@@ -40,6 +42,7 @@ class Traffic:
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
+        self.when_stopped()
 
     def _run(self) -> None:
         user = {"email": f"{secrets.token_hex(6)}@example.org", "password": secrets.token_urlsafe(24)}
@@ -52,7 +55,7 @@ class Traffic:
                 if step == 0:
                     project = self._ask(client, "POST", "/projects", {"name": f"traffic {turn}"}) or project
                 elif step == 1 and project:
-                    self._ask(client, "POST", f"/projects/{project}/jobs", {"name": "write_skeleton"})
+                    self._ask(client, "POST", f"/projects/{project}/jobs", {"name": "generate_code"})
                 elif step == 2:
                     self._ask(client, "POST", "/auth/register" if turn < 40 else "/auth/login", user)
                 elif step == 22:

@@ -1,5 +1,4 @@
 """AlertManager: whether it has its configuration, and whether people get what it sends."""
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

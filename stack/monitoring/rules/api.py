@@ -2,7 +2,6 @@
 
 Its metrics are in the contract with the team's image; of one that lacks a metric, the alerts on it are silent.
 """
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

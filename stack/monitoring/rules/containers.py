@@ -1,5 +1,4 @@
 """The environment's containers, as cAdvisor sees them."""
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """The host: CPU, memory, disks and clock."""
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

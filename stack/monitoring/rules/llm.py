@@ -1,5 +1,4 @@
 """The providers of language models: whoever calls them measures, in the reference application the worker."""
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 For postgres_exporter 0.19 and 0.20: the older one has a label `server` on some series, so what is compared is summed.
 """
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """What the blackbox exporter finds when it asks the pages of the stack and the public addresses."""
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Prometheus itself and what it scrapes."""
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

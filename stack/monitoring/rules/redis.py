@@ -1,5 +1,4 @@
 """Redis, local or managed, as its exporter sees it."""
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """The worker and its queue in Redis, as the worker itself measures them."""
-# ruff: noqa: RUF001 - Russian
 
 from __future__ import annotations
 

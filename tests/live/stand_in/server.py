@@ -1,4 +1,4 @@
-"""Where a test stack's notifications go: Telegram's bot API, a mail server, a webhook and a heartbeat, in one process.
+"""What a test stack speaks to outside: Telegram's bot API, a mail server, a webhook, a heartbeat, an LLM. One process.
 
 It runs in a container in the stack's own network and keeps what it gets; the test asks for it over loopback.
 `python server.py TOKEN` with the packages starlette, uvicorn and aiosmtpd.
@@ -70,6 +70,14 @@ async def posted(request: Request) -> Response:
     return Response(status_code=200)
 
 
+async def complete(request: Request) -> Response:
+    """Answer as an OpenAI-compatible provider does."""
+    body = await request.json()
+    message = {"role": "assistant", "content": "print('written')"}
+    usage = {"prompt_tokens": 1000, "completion_tokens": 500}
+    return JSONResponse({"model": body["model"], "choices": [{"message": message}], "usage": usage})
+
+
 async def show(_request: Request) -> Response:
     """Answer with all that has come."""
     return JSONResponse(received)
@@ -95,6 +103,7 @@ app = Starlette(
     routes=[
         Route("/received", show),
         Route("/refused", refuse, methods=["POST"]),
+        Route("/v1/chat/completions", complete, methods=["POST"]),
         Route("/bot{token}/{method}", telegram, methods=["POST"]),
         Route("/{kind}/{secret}", posted, methods=["POST"]),
     ],

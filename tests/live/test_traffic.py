@@ -1,4 +1,7 @@
-"""Rules and dashboards against the metrics of a running stack that people use."""
+"""Rules and dashboards against the metrics of a running stack that people use.
+
+The last file but one: by then the users of the fixture `traffic` have been there for most of the five minutes.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,7 @@ from stack.monitoring import rules
 from stack.monitoring.rules.model import Recording
 from stack.platform import specs
 from stack.settings import Environment
-from tests.live.conftest import url
-from tests.live.test_the_stack import prometheus
+from tests.live.conftest import prometheus, url
 from tests.live.traffic import Traffic
 from tests.render.test_dashboards import questions
 
@@ -47,8 +49,10 @@ def names_in(node: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def exposed(environment: Environment) -> set[str]:
-    """Names of all metrics that Prometheus has."""
+def exposed(environment: Environment, traffic: Traffic) -> set[str]:
+    """Names of all metrics that Prometheus has when the stack was used for five minutes."""
+    while traffic.seconds < FIVE_MINUTES:
+        time.sleep(1)
     return set(prometheus(environment, "label/__name__/values"))
 
 
@@ -94,11 +98,7 @@ def test_five_minutes_of_use_pass_with_every_rule_evaluated(
     assert not {name for name in alerts if not name.startswith("Host")}, "an alert that cries in a healthy stack"
 
 
-def test_every_question_of_every_dashboard_is_answered(
-    environment: Environment, exposed: set[str], traffic: Traffic
-) -> None:
-    while traffic.seconds < FIVE_MINUTES:
-        time.sleep(1)
+def test_every_question_of_every_dashboard_is_answered(environment: Environment, exposed: set[str]) -> None:
     unanswered = []
     for uid, panel, expression in questions(environment):
         if prometheus(environment, "query", query=expression)["result"]:
