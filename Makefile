@@ -9,6 +9,7 @@ NAME ?=
 OUT ?= .samokoder/render/$(ENV)
 ARGS ?=
 FOLLOW ?=
+TAIL ?= 100
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -37,8 +38,8 @@ destroy-data: bootstrap ## Remove the environment with all its data; asks for it
 status: bootstrap ## Show how each part is
 	@$(SAMOKODER) status
 
-logs: bootstrap ## Show the log of PART=…; FOLLOW=1 goes on
-	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) "$(PART)"
+logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1 goes on
+	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) --tail "$(TAIL)" "$(PART)"
 
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
 	@$(SAMOKODER) render --out "$(OUT)"
