@@ -98,7 +98,9 @@ def test_five_minutes_of_use_pass_with_every_rule_evaluated(
     assert not {name for name in alerts if not name.startswith("Host")}, "an alert that cries in a healthy stack"
 
 
-def test_every_question_of_every_dashboard_is_answered(environment: Environment, exposed: set[str]) -> None:
+def test_every_question_of_every_dashboard_is_answered(
+    environment: Environment, exposed: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     unanswered = []
     for uid, panel, expression in questions(environment):
         if prometheus(environment, "query", query=expression)["result"]:
@@ -106,9 +108,10 @@ def test_every_question_of_every_dashboard_is_answered(environment: Environment,
         names = set(names_in(prometheus(environment, "parse_query", query=expression)))
         reasons = sorted({why_not_here(name) for name in names if name not in exposed})
         unanswered.append((uid, panel, "; ".join(reason for reason in reasons if reason), expression))
-    print("\npanels without data, and why that is right:")
-    for uid, panel, reason, _ in unanswered:
-        print(f"  {uid:28} {panel:40} {reason or '?'}")
+    with capsys.disabled():
+        print("\npanels without data, and why that is right:")
+        for uid, panel, reason, _ in unanswered:
+            print(f"  {uid:28} {panel:40} {reason or '?'}")
     wrong = [f"{uid} / {panel}: {expression}" for uid, panel, reason, expression in unanswered if not reason]
     assert not wrong, "a panel that shows nothing and nobody knows why"
 
