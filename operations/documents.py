@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -125,10 +125,20 @@ def alerts_table() -> str:
         for name, alerts in named.items():
             severities = ", ".join(dict.fromkeys(alert.severity for alert in alerts))
             waits = ", ".join(dict.fromkeys(alert.wait or "at once" for alert in alerts))
-            # One rule a part: what the first one says holds for its part.
-            says = _cell(alerts[0].summary.en) if len(alerts) == 1 else f"{_cell(alerts[0].summary.en)}, and so on"
-            lines.append(f"| [{name}](runbooks/{name}.md) | {severities} | {waits} | {says} |")
+            lines.append(f"| [{name}](runbooks/{name}.md) | {severities} | {waits} | {_cell(_says(alerts))} |")
     return "\n".join(lines) + "\n"
+
+
+def _says(alerts: Sequence[Alert]) -> str:
+    """What the rules of one name say, with the name of a label in place of its value."""
+    texts = {
+        re.sub(rf"\b{re.escape(alert.service)}\b", "*part*", alert.summary.en)
+        if len({each.service for each in alerts}) > 1
+        else alert.summary.en
+        for alert in alerts
+    }
+    common = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", min(texts))
+    return common if len(texts) == 1 else re.sub(r" \([^)]*\)$", "", common)
 
 
 def dashboards_table() -> str:
