@@ -23,6 +23,7 @@ from docker.models.containers import Container
 from rich.console import Console
 from rich.table import Table
 
+from bench.llm import IN_FLIGHT, throughput
 from offline.progress import Reporter
 from operations import containers, lifecycle
 from operations.ports import free_ports, own_ports
@@ -82,12 +83,16 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[dict[str, object]]
         series = active_series(workspace)
     finally:
         client.close()
+    reporter.say("measuring the LLM gateway")
+    llm = throughput()
     return [
         row("up, images there, to all healthy", up, "the engine starts the same containers at once", engine),
         row("preview without a change", preview, "preview of an empty program", empty),
         row(f"change of one part (touched: {', '.join(touched)})", change, "the engine restarts that part", alone),
         row("cAdvisor's CPU", 100 * cadvisor, "the same program with its defaults", 100 * defaults, "% of a core"),
         row("active series, nobody using it", series, "their budget", SERIES_BUDGET, "series"),
+        row(f"LLM, {IN_FLIGHT} in flight", llm.asynchronous, "one after the other", llm.sequential, "requests/s"),
+        row("memory of that worker, at its most", llm.memory_most, "before it asks", llm.memory_before, "MiB"),
     ]
 
 

@@ -3,6 +3,4 @@
 This module stays free of imports, since the container health check starts it every few seconds.
 """
 
-from __future__ import annotations
-
 __version__ = "0.1.0"

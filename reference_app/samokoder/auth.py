@@ -1,13 +1,11 @@
 """Registration and login: passwords by argon2, tokens signed by SECRET_KEY. Projects and jobs need no login."""
 
-from __future__ import annotations
-
 import asyncio
+import hashlib
 import secrets
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 from uuid import UUID
 
 import jwt
@@ -22,24 +20,19 @@ from samokoder.backends import BackendsDep, SessionDep
 from samokoder.db import User
 from samokoder.metrics import AUTH_ATTEMPTS
 from samokoder.schemas import Credentials, TokenOut, UserOut
+from samokoder.settings import Settings
 
 _ALGORITHM: Final = "HS256"
 _ISSUER: Final = "samokoder"
-# OWASP's least: 19 MiB for each, and few at a time, since the container has some hundred MiB in all.
+# OWASP's least: 19 MiB for each, and few at a time, since the container has some hundred MiB in all. In threads:
+# it takes tens of milliseconds of a core, and the loop goes on answering others meanwhile.
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 _AT_A_TIME: Final = asyncio.Semaphore(4)
 #: Checked where there is no such user: the answer takes as long, and so does not tell who has an account.
 _NOBODYS_HASH: Final = _HASHER.hash(secrets.token_hex())
 
-Value = TypeVar("Value")
 BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 router = APIRouter(prefix="/auth")
-
-
-async def _off_the_loop(work: Callable[[], Value]) -> Value:
-    """Do what takes tens of milliseconds of a core, while the loop goes on answering others."""
-    async with _AT_A_TIME:
-        return await asyncio.to_thread(work)
 
 
 def _proves(password: str, password_hash: str) -> bool:
@@ -49,6 +42,15 @@ def _proves(password: str, password_hash: str) -> bool:
         return False
 
 
+def _keys(settings: Settings) -> dict[str, str]:
+    """Return the keys whose tokens are accepted, by their ids; the first one signs.
+
+    So nobody is logged out by a rotation: before it, the next key is among them; after it, the previous one.
+    """
+    keys = (key.get_secret_value() for key in (settings.secret_key, settings.secret_key_previous) if key)
+    return {hashlib.sha256(b"id of " + key.encode()).hexdigest()[:16]: key for key in keys}
+
+
 def _refusal(detail: str) -> HTTPException:
     return HTTPException(HTTPStatus.UNAUTHORIZED, detail, {"www-authenticate": "Bearer"})
 
@@ -56,7 +58,8 @@ def _refusal(detail: str) -> HTTPException:
 @router.post("/register", status_code=HTTPStatus.CREATED, responses={409: {"description": "the address is taken"}})
 async def register(body: Credentials, session: SessionDep) -> UserOut:
     """Make an account."""
-    password_hash = await _off_the_loop(lambda: _HASHER.hash(body.password.get_secret_value()))
+    async with _AT_A_TIME:
+        password_hash = await asyncio.to_thread(_HASHER.hash, body.password.get_secret_value())
     new = insert(User).values(email=body.email, password_hash=password_hash)
     user = await session.scalar(new.on_conflict_do_nothing(index_elements=[User.email]).returning(User))
     await session.commit()
@@ -71,25 +74,27 @@ async def login(body: Credentials, session: SessionDep, backends: BackendsDep) -
     user = await session.scalar(select(User).where(User.email == body.email))
     await session.commit()  # gives the connection back: what follows may wait for its turn
     password_hash = user.password_hash if user else _NOBODYS_HASH
-    proven = await _off_the_loop(lambda: _proves(body.password.get_secret_value(), password_hash))
+    async with _AT_A_TIME:
+        proven = await asyncio.to_thread(_proves, body.password.get_secret_value(), password_hash)
     AUTH_ATTEMPTS.labels("success" if user and proven else "failure").inc()
     if user is None or not proven:
         raise _refusal("wrong e-mail address or password")
     lasts, now = timedelta(minutes=backends.settings.token_minutes), datetime.now(UTC)
     claims = {"iss": _ISSUER, "sub": str(user.id), "iat": now, "exp": now + lasts}
-    token = jwt.encode(claims, backends.settings.secret_key.get_secret_value(), _ALGORITHM)
+    key_id, key = next(iter(_keys(backends.settings).items()))
+    token = jwt.encode(claims, key, _ALGORITHM, {"kid": key_id})
     return TokenOut(access_token=token, expires_in=int(lasts.total_seconds()))
 
 
 @router.get("/me", responses={401: {"description": "no token, or not a good one"}})
 async def me(session: SessionDep, backends: BackendsDep, bearer: BearerDep) -> UserOut:
     """Show who the token was given to."""
-    key, must_have = backends.settings.secret_key.get_secret_value(), ["exp", "sub", "iss"]
+    token, must_have = bearer.credentials if bearer else "", ["exp", "sub", "iss"]
     try:
-        token = bearer.credentials if bearer else ""
+        key = _keys(backends.settings)[jwt.get_unverified_header(token)["kid"]]
         claims = jwt.decode(token, key, [_ALGORITHM], options={"require": must_have}, issuer=_ISSUER)
         user = await session.get(User, UUID(claims["sub"]))
-    except (jwt.InvalidTokenError, ValueError):
+    except (jwt.InvalidTokenError, LookupError, ValueError):
         user = None
     if user is None:
         raise _refusal("no good token")

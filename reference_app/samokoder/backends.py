@@ -1,59 +1,99 @@
-"""The API's database and queue, and how a route gets at them."""
-
-from __future__ import annotations
+"""The ways to PostgreSQL, to Redis and to what is stored encrypted, and how a route of the API gets at them."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
-from typing import Annotated
+from http import HTTPStatus
+from typing import Annotated, Final
 
 import structlog
 from arq.connections import ArqRedis
-from fastapi import Depends, Request
+from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from fastapi import Depends, HTTPException, Request
+from pydantic import SecretStr
+from redis import exceptions
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from samokoder.db import PROBE, create_tables, make_engine
-from samokoder.job_queue import make_queue
 from samokoder.settings import Settings
+
+CONNECT_SECONDS: Final = 2
+ANSWER_SECONDS: Final = 4
+#: With waits of 0.1 s, 0.2 s, ... 2 s: some 20 s in all, longer than Redis takes to restart.
+PATIENT_TRIES: Final = 12
+NOT_READABLE: Final = "stored data is not readable with this APP_SECRET_KEY"
 
 log = structlog.stdlib.get_logger(__name__)
 
 
+def make_queue(settings: Settings, *, tries: int = 0) -> ArqRedis:
+    """Make the pool, which connects at first use and repeats what fails at most `tries` times.
+
+    The API fails fast (0). arq ends at its first failed poll, so the worker gets PATIENT_TRIES.
+    """
+    return ArqRedis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        username=settings.redis_username,
+        password=settings.redis_password.get_secret_value(),
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        retry=Retry(ExponentialBackoff(cap=2, base=0.1), tries),
+        # OSError is a refused connection: the client turns it into its own error only after the last try.
+        retry_on_error=[exceptions.ConnectionError, exceptions.TimeoutError, OSError],
+        # No CLIENT SETINFO: Redis 7.0 does not know it, so a user's rules cannot allow it on all of Redis 7.
+        lib_name=None,
+        lib_version=None,
+    )
+
+
+class Vault:
+    """Encrypts what is stored, under a key made from APP_SECRET_KEY."""
+
+    def __init__(self, secret: SecretStr) -> None:
+        key = HKDF(SHA256(), length=32, salt=None, info=b"samokoder notes").derive(secret.get_secret_value().encode())
+        self._fernet = Fernet(base64.urlsafe_b64encode(key))
+
+    def seal(self, text: str | None) -> bytes | None:
+        """Encrypt a text; None stays None."""
+        return None if text is None else self._fernet.encrypt(text.encode())
+
+    def open(self, sealed: bytes | None) -> str | None:
+        """Decrypt a text; the request fails where another key sealed it, or nobody did."""
+        try:
+            return None if sealed is None else self._fernet.decrypt(sealed).decode()
+        except InvalidToken:
+            log.error(NOT_READABLE)  # noqa: TRY400 - a trace adds nothing
+            raise HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, NOT_READABLE) from None
+
+
 class Backends:
-    """The database and the queue, for as long as the process lives."""
+    """All of them, for as long as the process lives; `stopping` is set once it is told to end."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.engine: AsyncEngine = make_engine(settings, "api")
+    def __init__(self, settings: Settings, part: str, queue: ArqRedis) -> None:
+        self.settings, self.queue = settings, queue
+        self.engine = make_engine(settings, part)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self.queue: ArqRedis = make_queue(settings)
-        self.has_tables = asyncio.Event()
-
-    async def create_tables_when_possible(self) -> None:
-        """Create the tables, as soon as the database answers: the API may well be up before it."""
-        while not self.has_tables.is_set():
-            try:
-                await create_tables(self.engine)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("tables not created yet", reason=type(error).__name__)
-                await asyncio.sleep(1)
-            else:
-                self.has_tables.set()
+        self.vault = Vault(settings.app_secret_key)
+        self.tables = asyncio.create_task(create_tables(self.engine))
+        self.stopping = asyncio.Event()
 
     async def ask_database(self) -> None:
         """Raise unless PostgreSQL answers and the tables are there."""
         async with self.engine.connect() as connection:
             await connection.execute(select(1), execution_options=PROBE)
-        if not self.has_tables.is_set():
+        if not self.tables.done():
             raise RuntimeError("tables not created yet")
-
-    async def ask_redis(self) -> None:
-        """Raise unless Redis answers a PING."""
-        await self.queue.ping()
+        self.tables.result()
 
     async def close(self) -> None:
         """Give every connection back."""
+        self.tables.cancel()
         await self.queue.aclose(close_connection_pool=True)
         await self.engine.dispose()
 

@@ -1,7 +1,6 @@
 """The tables, how to reach them, and how long each statement takes."""
 
-from __future__ import annotations
-
+import asyncio
 import time
 from datetime import datetime
 from enum import StrEnum
@@ -9,11 +8,11 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlalchemy import DateTime, ForeignKey, String, Text, event, func, select
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+import structlog
+from sqlalchemy import JSON, DateTime, ForeignKey, LargeBinary, String, Text, event, exc, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.schema import CreateColumn
 
 from samokoder.metrics import DB_ERRORS, DB_OPERATIONS, DB_SECONDS
 from samokoder.settings import Settings
@@ -23,11 +22,11 @@ _SCHEMA_LOCK: Final = 5_160_274_913
 CONNECT_SECONDS: Final = 5
 COMMAND_SECONDS: Final = 30
 
+log = structlog.stdlib.get_logger(__name__)
+
 #: What says that the database is away, not that we asked it something wrong. A refused connection is an
 #: OSError: SQLAlchemy does not wrap what asyncpg raises before there is a connection.
-DATABASE_AWAY: Final = (OperationalError, InterfaceError, PoolTimeoutError, OSError)
-
-
+DATABASE_AWAY: Final = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, OSError)
 #: Execution options of a statement that only asks whether the database answers: it would make the others look fast.
 PROBE: Final = {"probe": True}
 
@@ -71,6 +70,7 @@ class Project(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     name: Mapped[str] = mapped_column(String(100))
     skeleton: Mapped[str | None] = mapped_column(Text, default=None)
+    sealed_notes: Mapped[bytes | None] = mapped_column(LargeBinary, default=None)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now(), index=True)
 
 
@@ -82,6 +82,8 @@ class Job(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     project_id: Mapped[UUID] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(String(50))
+    #: What the queue's entry holds, which may be lost.
+    arguments: Mapped[dict[str, Any]] = mapped_column(JSON, server_default="{}")
     state: Mapped[str] = mapped_column(String(10), default=State.QUEUED)
     result: Mapped[str | None] = mapped_column(Text, default=None)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
@@ -94,7 +96,7 @@ class _CountedPool(sa.AsyncAdaptedQueuePool):
     def connect(self) -> sa.PoolProxiedConnection:
         try:
             return super().connect()
-        except (PoolTimeoutError, OSError) as error:
+        except (exc.TimeoutError, OSError) as error:
             DB_ERRORS.labels(type(error).__name__).inc()
             raise
 
@@ -122,9 +124,8 @@ def make_engine(settings: Settings, part: str) -> AsyncEngine:
 def _measure(engine: sa.Engine) -> None:
     def observe(connection: sa.Connection | None, statement: str | None) -> None:
         if connection is not None and (began := connection.info.pop("began", None)) is not None:
-            first = (statement or "").split(None, 1)[:1]
-            operation = first[0].lower() if first and first[0].lower() in DB_OPERATIONS else "other"
-            DB_SECONDS.labels(operation).observe(time.perf_counter() - began)
+            first = (statement or "").partition(" ")[0].lower()
+            DB_SECONDS.labels(first if first in DB_OPERATIONS else "other").observe(time.perf_counter() - began)
 
     @event.listens_for(engine, "before_cursor_execute")
     def begin(connection: sa.Connection, _c: Any, _s: Any, _p: Any, context: sa.ExecutionContext, _many: bool) -> None:
@@ -143,8 +144,27 @@ def _measure(engine: sa.Engine) -> None:
             observe(context.connection, context.statement)
 
 
+def _create(connection: sa.Connection) -> None:
+    Base.metadata.create_all(connection)
+    for table in Base.metadata.sorted_tables:  # of an earlier version: its columns are all there but the newest
+        have = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in have:
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+
+
 async def create_tables(engine: AsyncEngine) -> None:
-    """Create what is missing, under a lock: replicas that start together would both find it missing."""
-    async with engine.begin() as connection:
-        await connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-        await connection.run_sync(Base.metadata.create_all)
+    """Create what is missing, as soon as the database answers: whoever asks may well be up before it.
+
+    Under a lock: replicas that start together would both find it missing.
+    """
+    while True:
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+                await connection.run_sync(_create)
+                return
+        except (exc.SQLAlchemyError, OSError) as error:
+            log.warning("tables not created yet", reason=type(error).__name__)
+            await asyncio.sleep(1)

@@ -3,8 +3,6 @@
 For container health checks of images without curl. Standard library only: it starts every few seconds.
 """
 
-from __future__ import annotations
-
 import sys
 from http.client import HTTPConnection, HTTPException
 from urllib.parse import urlsplit

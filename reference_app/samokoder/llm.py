@@ -4,8 +4,6 @@ A call is retried where that may help; a provider that keeps failing is left alo
 then it is the next one's turn. Every token is accounted for.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """Structured logs: one JSON object a line on standard output, for our own words and the libraries' alike."""
 
-from __future__ import annotations
-
 import logging
 import sys
 

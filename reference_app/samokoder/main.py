@@ -1,11 +1,11 @@
 """The API: `uvicorn samokoder.main:app --host 0.0.0.0 --port 8000`."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
+from types import FrameType
 from typing import Annotated, Final, TypeVar
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from fastapi.sse import EventSourceResponse
 from redis.exceptions import RedisError
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,22 +22,72 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from samokoder import __version__, auth, metrics
-from samokoder.backends import Backends, BackendsDep, SessionDep
-from samokoder.db import DATABASE_AWAY, Job, JobName, Project
+from samokoder.backends import Backends, BackendsDep, SessionDep, make_queue
+from samokoder.db import DATABASE_AWAY, Job, JobName, Project, State
 from samokoder.logs import set_up_logs
 from samokoder.rate_limit import within_limit
 from samokoder.request_log import PROBES, RequestLog
-from samokoder.schemas import JobIn, JobOut, ProjectIn, ProjectOut
-from samokoder.settings import Settings, settings_or_exit
+from samokoder.schemas import JobIn, JobOut, ProjectIn, ProjectOut, ProjectWithNotes
+from samokoder.settings import settings_or_exit
 
 READY_SECONDS: Final = 2.0
 BODY_BYTES: Final = 65_536
+#: How often a stream looks at its job, and how many times: longer than all tries of a job, but not for ever.
+LOOK_SECONDS: Final = 1.0
+LOOKS: Final = 1800
 Row = TypeVar("Row", Project, Job)
 
 log = structlog.stdlib.get_logger(__name__)
+settings = settings_or_exit()
+set_up_logs("api")
 
 
-async def _verdict(ask: Callable[[], Awaitable[None]]) -> str:
+def _tell_streams_of_the_end(backends: Backends) -> None:
+    """Set `stopping` on SIGTERM: uvicorn ends the lifespan only once every answer has ended, streams too."""
+    before, loop = signal.getsignal(signal.SIGTERM), asyncio.get_running_loop()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(backends.stopping.set)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.backends = backends = Backends(settings, "api", make_queue(settings))
+    _tell_streams_of_the_end(backends)
+    log.info("started", version=__version__, environment=settings.environment)
+    try:
+        yield
+    finally:
+        await backends.close()
+        log.info("stopped")
+
+
+app = FastAPI(
+    title="Samokoder reference service",
+    version=__version__,
+    lifespan=_lifespan,
+    dependencies=[Depends(within_limit)],
+    max_body_size=BODY_BYTES,
+)
+
+
+@app.get("/")
+async def about() -> dict[str, str]:
+    """Say what this is."""
+    return {"name": "samokoder", "version": __version__, "environment": settings.environment}
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """Liveness: asks nobody, so that a database that is away does not get the API restarted."""
+    return {"status": "ok"}
+
+
+async def _verdict(ask: Callable[[], Awaitable[object]]) -> str:
     """Give "ok", or the kind of error (never its text, which may name hosts and users)."""
     try:
         async with asyncio.timeout(READY_SECONDS):
@@ -50,81 +101,35 @@ async def _verdict(ask: Callable[[], Awaitable[None]]) -> str:
     return "ok"
 
 
-def _add_routes(app: FastAPI, settings: Settings) -> None:
-    @app.get("/")
-    async def about() -> dict[str, str]:
-        """Say what this is."""
-        return {"name": "samokoder", "version": __version__, "environment": settings.environment}
+@app.get("/ready", responses={503: {"description": "a part that it needs is away"}})
+async def ready(backends: BackendsDep) -> JSONResponse:
+    """Readiness: really asks PostgreSQL and Redis, each for at most 2 seconds, both at once."""
+    database, redis = await asyncio.gather(_verdict(backends.ask_database), _verdict(backends.queue.ping))
+    good = database == redis == "ok"
+    return JSONResponse(
+        {"status": "ok" if good else "unavailable", "database": database, "redis": redis},
+        HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE,
+    )
 
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        """Liveness: asks nobody, so that a database that is away does not get the API restarted."""
-        return {"status": "ok"}
 
-    @app.get("/ready", responses={503: {"description": "a part that it needs is away"}})
-    async def ready(backends: BackendsDep) -> JSONResponse:
-        """Readiness: really asks PostgreSQL and Redis, each for at most 2 seconds, both at once."""
-        database, redis = await asyncio.gather(_verdict(backends.ask_database), _verdict(backends.ask_redis))
-        good = database == redis == "ok"
-        return JSONResponse(
-            {"status": "ok" if good else "unavailable", "database": database, "redis": redis},
-            HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE,
-        )
+@app.post("/projects", status_code=HTTPStatus.CREATED)
+async def create_project(
+    body: ProjectIn, session: SessionDep, backends: BackendsDep, response: Response
+) -> ProjectWithNotes:
+    """Store a new project, its notes encrypted."""
+    project = Project(name=body.name, sealed_notes=backends.vault.seal(body.notes))
+    session.add(project)
+    await session.commit()
+    metrics.PROJECTS_CREATED.inc()
+    response.headers["location"] = f"/projects/{project.id}"
+    return ProjectWithNotes.model_validate(project).model_copy(update={"notes": body.notes})
 
-    app.add_route("/metrics", metrics.exposition(metrics.API, settings.environment), include_in_schema=False)
 
-    @app.post("/projects", status_code=HTTPStatus.CREATED)
-    async def create_project(body: ProjectIn, session: SessionDep, response: Response) -> ProjectOut:
-        """Store a new project."""
-        project = Project(name=body.name)
-        session.add(project)
-        await session.commit()
-        metrics.PROJECTS_CREATED.inc()
-        response.headers["location"] = f"/projects/{project.id}"
-        return ProjectOut.model_validate(project)
-
-    @app.get("/projects")
-    async def list_projects(session: SessionDep, limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[ProjectOut]:
-        """List the newest projects, newest first."""
-        newest = select(Project).order_by(Project.created_at.desc(), Project.id).limit(limit)
-        return [ProjectOut.model_validate(project) for project in await session.scalars(newest)]
-
-    @app.get("/projects/{project_id}")
-    async def get_project(project_id: UUID, session: SessionDep) -> ProjectOut:
-        """Show one project."""
-        return ProjectOut.model_validate(await _get(session, Project, project_id))
-
-    @app.post("/projects/{project_id}/jobs", status_code=HTTPStatus.ACCEPTED)
-    async def submit_job(
-        project_id: UUID,
-        body: JobIn,
-        session: SessionDep,
-        backends: BackendsDep,
-        request: Request,
-        response: Response,
-    ) -> JobOut:
-        """Have the worker do something for a project."""
-        await _get(session, Project, project_id)
-        job = Job(project_id=project_id, name=body.name)
-        session.add(job)
-        await session.commit()
-        try:
-            await backends.queue.enqueue_job(
-                body.name.value, **body.args.model_dump(), request_id=request.state.request_id, _job_id=str(job.id)
-            )
-        except RedisError:
-            metrics.JOBS_NOT_QUEUED.labels(body.name).inc()
-            await session.delete(job)  # nobody would ever take it up
-            await session.commit()
-            raise
-        metrics.JOBS_SUBMITTED.labels(body.name).inc()
-        response.headers["location"] = f"/jobs/{job.id}"
-        return JobOut.model_validate(job)
-
-    @app.get("/jobs/{job_id}")
-    async def get_job(job_id: UUID, session: SessionDep) -> JobOut:
-        """Show how far a job is, and what came of it."""
-        return JobOut.model_validate(await _get(session, Job, job_id))
+@app.get("/projects")
+async def list_projects(session: SessionDep, limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[ProjectOut]:
+    """List the newest projects, newest first, without their notes."""
+    newest = select(Project).order_by(Project.created_at.desc(), Project.id).limit(limit)
+    return [ProjectOut.model_validate(project) for project in await session.scalars(newest)]
 
 
 async def _get(session: AsyncSession, table: type[Row], key: UUID) -> Row:
@@ -132,6 +137,70 @@ async def _get(session: AsyncSession, table: type[Row], key: UUID) -> Row:
     if row is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"no such {table.__name__.lower()}")
     return row
+
+
+@app.get("/projects/{project_id}")
+async def get_project(project_id: UUID, session: SessionDep, backends: BackendsDep) -> ProjectWithNotes:
+    """Show one project."""
+    project = await _get(session, Project, project_id)
+    notes = backends.vault.open(project.sealed_notes)
+    return ProjectWithNotes.model_validate(project).model_copy(update={"notes": notes})
+
+
+@app.post("/projects/{project_id}/jobs", status_code=HTTPStatus.ACCEPTED)
+async def submit_job(
+    project_id: UUID, body: JobIn, session: SessionDep, backends: BackendsDep, request: Request, response: Response
+) -> JobOut:
+    """Have the worker do something for a project."""
+    await _get(session, Project, project_id)
+    arguments = {**body.args.model_dump(), "request_id": request.state.request_id}
+    job = Job(project_id=project_id, name=body.name, arguments=arguments)
+    session.add(job)
+    await session.commit()
+    try:
+        await backends.queue.enqueue_job(body.name.value, **arguments, _job_id=str(job.id))
+    except RedisError:
+        metrics.JOBS_NOT_QUEUED.labels(body.name).inc()
+        await session.delete(job)  # the client hears that it was not accepted
+        await session.commit()
+        raise
+    metrics.JOBS_SUBMITTED.labels(body.name).inc()
+    response.headers["location"] = f"/jobs/{job.id}"
+    return JobOut.model_validate(job)
+
+
+async def _job(job_id: UUID, backends: BackendsDep) -> JobOut:
+    async with backends.sessions() as session:  # a stream holds no connection between two looks
+        return JobOut.model_validate(await _get(session, Job, job_id))
+
+
+JobDep = Annotated[JobOut, Depends(_job)]
+
+
+@app.get("/jobs/{job_id}")
+async def get_job(job: JobDep) -> JobOut:
+    """Show how far a job is, and what came of it."""
+    return job
+
+
+@app.get("/jobs/{job_id}/events", response_class=EventSourceResponse)
+async def stream_job(job: JobDep, backends: BackendsDep) -> AsyncIterator[JobOut]:
+    """Send the job as it is, and again at each change, until it is done or failed.
+
+    A stream that ends earlier (this replica stops) is to be opened again, as browsers do by themselves.
+    """
+    shown = None
+    for _ in range(LOOKS):
+        if job != shown:
+            yield job
+            shown = job
+        if job.state in {State.DONE, State.FAILED}:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(backends.stopping.wait(), LOOK_SECONDS)
+            return
+        with contextlib.suppress(*DATABASE_AWAY):
+            job = await _job(job.id, backends)
 
 
 async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
@@ -147,42 +216,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": shown}, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Make the application; nothing is connected before its lifespan begins."""
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        backends = Backends(settings)
-        app.state.backends = backends
-        tables = asyncio.create_task(backends.create_tables_when_possible())
-        log.info("started", version=__version__, environment=settings.environment)
-        try:
-            yield
-        finally:
-            tables.cancel()
-            await backends.close()
-            log.info("stopped")
-
-    app = FastAPI(
-        title="Samokoder reference service",
-        version=__version__,
-        lifespan=lifespan,
-        dependencies=[Depends(within_limit)],
-        max_body_size=BODY_BYTES,
-    )
-    _add_routes(app, settings)
-    app.include_router(auth.router)
-    for kind in (*DATABASE_AWAY, RedisError):
-        app.add_exception_handler(kind, _unavailable)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_middleware(RequestLog)
-    if settings.trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
-    _make_series(app, settings)
-    return app
-
-
-def _make_series(app: FastAPI, settings: Settings) -> None:
+def _make_series() -> None:
     """Make the series of every endpoint; a status that some mistake brings appears with it."""
     for route in (*app.routes, *auth.router.routes):
         if isinstance(route, APIRoute) and route.path not in PROBES:
@@ -197,6 +231,12 @@ def _make_series(app: FastAPI, settings: Settings) -> None:
     metrics.make_series(metrics.JOBS_NOT_QUEUED, JobName)
 
 
-settings = settings_or_exit()
-set_up_logs("api")
-app = create_app(settings)
+app.add_route("/metrics", metrics.exposition(metrics.API, settings.environment), include_in_schema=False)
+app.include_router(auth.router)
+for kind in (*DATABASE_AWAY, RedisError):
+    app.add_exception_handler(kind, _unavailable)
+app.add_exception_handler(RequestValidationError, _invalid)
+app.add_middleware(RequestLog)
+if settings.trusted_proxies:
+    app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
+_make_series()

@@ -3,8 +3,6 @@
 A counter that is born at 1 has no increase then, so every series that can be known is made at the start.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
@@ -24,82 +22,80 @@ _API: Final[Any] = {"registry": API}
 _WORKER: Final[Any] = {"registry": WORKER}
 disable_created_metrics()  # type: ignore[no-untyped-call] # they double the series, and nothing reads them
 
-BUILD: Final = Info("samokoder_build", "Version and environment of the running service.")
-DB_SECONDS: Final = Histogram(
+BUILD = Info("samokoder_build", "Version and environment of the running service.")
+DB_SECONDS = Histogram(
     "samokoder_db_query_duration_seconds",
     "Seconds that one statement took in the database, failed ones too.",
     ["operation"],
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
-DB_ERRORS: Final = Counter("samokoder_db_errors", "Failed statements and connections, by exception.", ["error_type"])
+DB_ERRORS = Counter("samokoder_db_errors", "Failed statements and connections, by exception.", ["error_type"])
 
 # The API's. "endpoint" is the route template, or "unmatched"; probes are not counted.
-HTTP_REQUESTS: Final = Counter(
+HTTP_REQUESTS = Counter(
     "samokoder_http_requests", "Requests answered, without probes.", ["method", "endpoint", "status"], **_API
 )
-HTTP_SECONDS: Final = Histogram(
+HTTP_SECONDS = Histogram(
     "samokoder_http_request_duration_seconds",
-    "Seconds from a request's arrival to the end of its answer.",
+    "Seconds from a request's arrival to the end of its answer, of a stream to its beginning.",
     ["method", "endpoint"],
     buckets=(0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
     **_API,
 )
-HTTP_IN_PROGRESS: Final = Gauge("samokoder_http_requests_in_progress", "Requests being answered.", ["method"], **_API)
-RATE_LIMIT_HITS: Final = Counter(
-    "samokoder_rate_limit_hits", "Requests refused with 429.", ["endpoint", "limit_type"], **_API
-)
-RATE_LIMIT_UNAVAILABLE: Final = Counter(
+HTTP_IN_PROGRESS = Gauge("samokoder_http_requests_in_progress", "Requests being answered.", ["method"], **_API)
+RATE_LIMIT_HITS = Counter("samokoder_rate_limit_hits", "Requests refused with 429.", ["endpoint", "limit_type"], **_API)
+RATE_LIMIT_UNAVAILABLE = Counter(
     "samokoder_rate_limit_unavailable",
     "Requests judged without Redis: login and registration refused with 503, others let through.",
     ["endpoint"],
     **_API,
 )
-AUTH_ATTEMPTS: Final = Counter("samokoder_auth_attempts", "Logins that were tried.", ["result"], **_API)
-PROJECTS_CREATED: Final = Counter("samokoder_projects_created", "Projects that this replica created.", **_API)
-JOBS_SUBMITTED: Final = Counter("samokoder_jobs_submitted", "Jobs that this replica queued.", ["name"], **_API)
-JOBS_NOT_QUEUED: Final = Counter(
+AUTH_ATTEMPTS = Counter("samokoder_auth_attempts", "Logins that were tried.", ["result"], **_API)
+PROJECTS_CREATED = Counter("samokoder_projects_created", "Projects that this replica created.", **_API)
+JOBS_SUBMITTED = Counter("samokoder_jobs_submitted", "Jobs that this replica queued.", ["name"], **_API)
+JOBS_NOT_QUEUED = Counter(
     "samokoder_jobs_not_queued", "Jobs that a client asked for while the queue was away.", ["name"], **_API
 )
 
 # The worker's.
-JOB_SECONDS: Final = Histogram(
+JOB_SECONDS = Histogram(
     "samokoder_job_duration_seconds",
     "Seconds that one try of a job ran in this worker.",
     ["name"],
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
     **_WORKER,
 )
-WORKER_HEARTBEAT: Final = Gauge(
+WORKER_HEARTBEAT = Gauge(
     "worker_heartbeat_timestamp_seconds", "Unix time of the queue's last answer to this worker.", **_WORKER
 )
-WORKER_QUEUE_DEPTH: Final = Gauge("worker_queue_depth", "Jobs in the queue, waiting or running.", **_WORKER)
-WORKER_QUEUE_OLDEST: Final = Gauge(
+WORKER_QUEUE_DEPTH = Gauge("worker_queue_depth", "Jobs in the queue, waiting or running.", **_WORKER)
+WORKER_QUEUE_OLDEST = Gauge(
     "worker_queue_oldest_job_age_seconds", "Seconds since the oldest job became due; 0 for no job.", **_WORKER
 )
-WORKER_JOBS: Final = Counter("worker_jobs", "Tries of jobs that ended in this worker.", ["status"], **_WORKER)
+WORKER_JOBS = Counter("worker_jobs", "Tries of jobs that ended in this worker.", ["status"], **_WORKER)
 
 # Of whoever calls the LLM: a request is retried, so it is one or more HTTP calls to one provider.
-LLM_REQUESTS: Final = Counter(
+LLM_REQUESTS = Counter(
     "samokoder_llm_requests", "Requests answered, or failed for good.", ["provider", "model"], **_WORKER
 )
-LLM_ERRORS: Final = Counter(
+LLM_ERRORS = Counter(
     "samokoder_llm_request_errors", "Requests failed for good, by last error.", ["provider", "error_type"], **_WORKER
 )
-LLM_SECONDS: Final = Histogram(
+LLM_SECONDS = Histogram(
     "samokoder_llm_request_duration_seconds",
     "Seconds of one HTTP call, answered or not.",
     ["provider", "model"],
     buckets=(0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120),
     **_WORKER,
 )
-LLM_TOKENS: Final = Counter(
+LLM_TOKENS = Counter(
     "samokoder_llm_tokens_consumed", "Tokens used, says the provider.", ["provider", "model", "token_type"], **_WORKER
 )
-LLM_COST: Final = Counter(
+LLM_COST = Counter(
     "samokoder_llm_cost_usd", "US dollars for the tokens, at the settings' prices.", ["provider", "model"], **_WORKER
 )
-LLM_IN_FLIGHT: Final = Gauge("samokoder_llm_requests_in_flight", "HTTP calls without answer.", ["provider"], **_WORKER)
-LLM_CIRCUIT_OPEN: Final = Gauge(
+LLM_IN_FLIGHT = Gauge("samokoder_llm_requests_in_flight", "HTTP calls without answer.", ["provider"], **_WORKER)
+LLM_CIRCUIT_OPEN = Gauge(
     "samokoder_llm_circuit_open", "1 from the breaker's opening to the next answer.", ["provider"], **_WORKER
 )
 

@@ -1,7 +1,5 @@
 """How many requests a minute a client may make of an endpoint, counted in Redis for all replicas together."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import math

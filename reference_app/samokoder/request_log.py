@@ -1,7 +1,5 @@
 """One log line, one id and the HTTP metrics for each request."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time
@@ -23,11 +21,18 @@ _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 log = structlog.stdlib.get_logger(__name__)
 
 
+def _count(scope: Scope, method: str, status: int | None, seconds: float) -> None:
+    if status is not None:
+        endpoint = getattr(scope.get("route"), "path", "unmatched")
+        HTTP_REQUESTS.labels(method, endpoint, str(status)).inc()
+        HTTP_SECONDS.labels(method, endpoint).observe(seconds)
+
+
 class RequestLog:
     """Give each request an id (the client's `X-Request-ID` when it is a sane one), and log and count how it ended.
 
     The query string stays out, since people put secrets there. Probes are not counted, and logged only when they
-    fail. What `request.state.headers` holds goes into the answer, whoever makes it.
+    fail. A stream is counted when it begins. What `request.state.headers` holds goes into the answer, whoever makes it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -52,12 +57,16 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update({"x-request-id": request_id, **state["headers"]})
+                headers = MutableHeaders(scope=message)
+                headers.update({"x-request-id": request_id, **state["headers"]})
+                if headers.get("content-type", "").startswith("text/event-stream"):
+                    counted.close()  # a stream lasts as long as its job, which says nothing of the API
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id), contextlib.ExitStack() as counted:
             if not probe:
                 counted.enter_context(HTTP_IN_PROGRESS.labels(method).track_inprogress())
+                counted.callback(lambda: _count(scope, method, status, time.perf_counter() - started))
             try:
                 await self.app(scope, receive, send_with_headers)
             except Exception:
@@ -66,21 +75,14 @@ class RequestLog:
                     raise
                 answer = JSONResponse({"detail": "internal error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
                 await answer(scope, receive, send_with_headers)
-            finally:
-                seconds = time.perf_counter() - started
-                route = getattr(scope.get("route"), "path", None)
-                if status is not None and not probe:
-                    endpoint = route or "unmatched"
-                    HTTP_REQUESTS.labels(method, endpoint, str(status)).inc()
-                    HTTP_SECONDS.labels(method, endpoint).observe(seconds)
             if probe and status == HTTPStatus.OK:
                 return
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
-                route=route,
+                route=getattr(scope.get("route"), "path", None),
                 status=status,
-                milliseconds=round(seconds * 1000, 2),
+                milliseconds=round((time.perf_counter() - started) * 1000, 2),
                 client=scope["client"][0] if scope.get("client") else None,
             )

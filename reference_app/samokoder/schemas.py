@@ -1,7 +1,5 @@
 """What clients send and get."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -49,6 +47,7 @@ class ProjectIn(_In):
 
     # PostgreSQL keeps no zero byte in a text.
     name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$", examples=["Recipe book"])
+    notes: str | None = Field(None, max_length=10_000, description="stored encrypted")
 
 
 class ProjectOut(_Out):
@@ -58,6 +57,12 @@ class ProjectOut(_Out):
     name: str
     skeleton: str | None = Field(description="what the worker wrote; null before its first job is done")
     created_at: datetime
+
+
+class ProjectWithNotes(ProjectOut):
+    """A project with its notes, which are not stored as they are shown."""
+
+    notes: str | None = None
 
 
 class JobArgs(_In):

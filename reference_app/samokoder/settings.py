@@ -1,26 +1,22 @@
 """Settings of the API and the worker, read once at start; a bad one stops the process with exit code 78."""
 
-from __future__ import annotations
-
-import json
+import itertools
 import os
 import re
 import sys
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
-from pydantic import ValidationError as InvalidSettings
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 EX_CONFIG: Final = 78
 SECRETS_FOLDER: Final = "/run/secrets"
-SECRET_NAMES: Final = ("SAMOKODER_DATABASE_URL", "REDIS_PASSWORD", "SECRET_KEY", "APP_SECRET_KEY")
-LLM_KEY_NAMES: Final = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY")
 KEY_LENGTH: Final = 64
 PASSWORD_LENGTH: Final = 16
 # Six letters or more each, so that a random value holds one of them less than once in ten million.
@@ -39,6 +35,7 @@ RATE_LIMITS: Final[Mapping[str, int]] = {
     "GET /projects/{project_id}": 50,
     "POST /projects/{project_id}/jobs": 30,
     "GET /jobs/{job_id}": 50,
+    "GET /jobs/{job_id}/events": 50,
 }
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -69,10 +66,6 @@ LLM_PROVIDERS: Final = tuple(
 )
 
 
-class ConfigurationError(Exception):
-    """Every mistake in the settings, one line each; never holds a value, since it is printed to the log."""
-
-
 def weakness(value: str, minimum_length: int) -> str | None:
     """Say why `value` is too weak for a secret of at least `minimum_length` characters, or None."""
     if len(value) < minimum_length:
@@ -87,13 +80,10 @@ def weakness(value: str, minimum_length: int) -> str | None:
     return None
 
 
-def _strong(minimum_length: int) -> AfterValidator:
-    def check(value: SecretStr) -> SecretStr:
-        if reason := weakness(value.get_secret_value(), minimum_length):
-            raise ValueError(reason)
-        return value
-
-    return AfterValidator(check)
+def _strong(minimum_length: int, value: SecretStr) -> SecretStr:
+    if reason := weakness(value.get_secret_value(), minimum_length):
+        raise ValueError(reason)
+    return value
 
 
 def _usable_url(value: SecretStr) -> SecretStr:
@@ -101,12 +91,9 @@ def _usable_url(value: SecretStr) -> SecretStr:
         url = make_url(value.get_secret_value())
     except ArgumentError:
         url = None
-    wanted = "must look like postgresql+asyncpg://user:password@host/database"
-    if url is None or url.drivername != "postgresql+asyncpg":
-        raise ValueError(wanted)
-    if not (url.username and url.password and url.host and url.database):
-        raise ValueError(f"{wanted}: user, password, host and database are all needed")
-    if reason := weakness(url.password, PASSWORD_LENGTH):
+    if not (url and url.drivername == "postgresql+asyncpg" and url.username and url.host and url.database):
+        raise ValueError("must look like postgresql+asyncpg://user:password@host/database")
+    if reason := weakness(url.password or "", PASSWORD_LENGTH):
         raise ValueError(f"holds a password that {reason}")
     return value
 
@@ -116,13 +103,6 @@ def _sendable(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]{16,}", value.get_secret_value()):
         raise ValueError("must be 16 or more printable ASCII characters without a space")
     return value
-
-
-def _from_json(value: object) -> object:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError("is not JSON") from None  # the library's own words hold a piece of the value
 
 
 def _over_the_defaults(value: Mapping[str, int]) -> Mapping[str, int]:
@@ -144,28 +124,29 @@ def _one_of_each(value: tuple[LlmProvider, ...]) -> tuple[LlmProvider, ...]:
     return value
 
 
-FROM_JSON: Final = BeforeValidator(_from_json)
-Key = Annotated[SecretStr, _strong(KEY_LENGTH)]
+Key = Annotated[SecretStr, AfterValidator(partial(_strong, KEY_LENGTH))]
+Password = Annotated[SecretStr, AfterValidator(partial(_strong, PASSWORD_LENGTH))]
 LlmKey = Annotated[SecretStr, AfterValidator(_sendable)]
-RateLimits = Annotated[Mapping[str, PerMinute], NoDecode, FROM_JSON, AfterValidator(_over_the_defaults)]
-LlmProviders = Annotated[tuple[LlmProvider, ...], NoDecode, FROM_JSON, AfterValidator(_one_of_each)]
 
 
 class Settings(BaseSettings):
     """What the service is told; the name of each variable is the field's in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True, validate_default=False
+    )
 
     environment: str = Field("development", pattern=r"^[a-z][a-z0-9-]{0,31}$", description="staging, prod, ...")
     samokoder_database_url: Annotated[SecretStr, AfterValidator(_usable_url)]
     redis_host: str = Field(min_length=1, description="host name of Redis")
     redis_port: Port = Field(6379, description="port of Redis")
     redis_username: str = Field("default", min_length=1, description="Redis ACL user")
-    redis_password: Annotated[SecretStr, _strong(PASSWORD_LENGTH)]
+    redis_password: Password
     secret_key: Key = Field(description="signs tokens")
+    secret_key_previous: Key | None = Field(None, description="tokens that it signed are accepted too")
     app_secret_key: Key = Field(description="encrypts stored data")
     token_minutes: int = Field(720, ge=1, le=43_200, description="how long a login lasts")
-    rate_limits: RateLimits = RATE_LIMITS
+    rate_limits: Annotated[Json[Mapping[str, PerMinute]], AfterValidator(_over_the_defaults)] = RATE_LIMITS
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
     worker_port: Port = Field(9000, description="port of the worker's /health, /ready and /metrics")
     worker_jobs: int = Field(32, ge=1, le=1000, description="jobs that one worker runs at the same time")
@@ -173,78 +154,68 @@ class Settings(BaseSettings):
     openai_api_key: LlmKey | None = None
     anthropic_api_key: LlmKey | None = None
     openrouter_api_key: LlmKey | None = None
-    llm_providers: LlmProviders = LLM_PROVIDERS
+    llm_providers: Annotated[Json[tuple[LlmProvider, ...]], AfterValidator(_one_of_each)] = LLM_PROVIDERS
     llm_in_flight: int = Field(32, ge=1, le=1000, description="LLM calls that one worker makes at the same time")
     llm_timeout_seconds: float = Field(60, ge=0.05, le=600, description="an LLM call that takes longer has failed")
 
     @model_validator(mode="after")
     def _different_keys(self) -> Self:
-        if self.secret_key == self.app_secret_key:
-            raise ValueError("SECRET_KEY and APP_SECRET_KEY must differ")
+        for one, other in itertools.combinations(("secret_key", "app_secret_key", "secret_key_previous"), 2):
+            if getattr(self, one) == getattr(self, other):
+                raise ValueError(f"{one.upper()} and {other.upper()} must differ")
         return self
 
 
-def _read_secret(name: str, environ: Mapping[str, str]) -> str | None:
-    """Find one secret in its file or variable; None when it is nowhere.
+SECRET_NAMES: Final = tuple(
+    name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+)
 
-    Raises ConfigurationError when a file cannot be read, or when two places hold different values: one is
-    stale then, and picking any would hide that. No path in the message: somebody may have put the secret there.
+
+def _read_secret(name: str) -> str:
+    """Find one secret in its file or variable; an empty one is none.
+
+    Raises ValueError when a file cannot be read, or when two places hold different values: one is stale then,
+    and picking any would hide that. No path in the message: somebody may have put the secret there.
     """
-    files: dict[str, Path] = {}
-    if named := environ.get(f"{name}_FILE"):
+    in_folder = Path(os.environ.get("SECRETS_DIR", SECRETS_FOLDER)) / name.lower()
+    files = {f"the secrets folder's {name.lower()}": in_folder} if in_folder.is_file() else {}
+    if named := os.environ.get(f"{name}_FILE"):
         files[f"the file that {name}_FILE names"] = Path(named)
-    in_folder = Path(environ.get("SECRETS_DIR", SECRETS_FOLDER)) / name.lower()
-    if in_folder.is_file():
-        files[f"the secrets folder's {name.lower()}"] = in_folder
-    found: dict[str, str] = {}
+    found = {}
     for place, path in files.items():
         try:
             found[place] = path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{name}: {place} cannot be read: {type(error).__name__}") from None
-    if plain := environ.get(name):
+            raise ValueError(f"{place} cannot be read: {type(error).__name__}") from None
+    if plain := os.environ.get(name):
         found[f"the variable {name}"] = plain
     if len(set(found.values())) > 1:
-        raise ConfigurationError(f"{name}: {' and '.join(found)} hold different values")
-    return next(iter(found.values()), None)
-
-
-def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read and check all settings. Raises ConfigurationError, which names every mistake at once."""
-    secrets: dict[str, str] = {}
-    mistakes: dict[str, str] = {}
-    for name in (*SECRET_NAMES, *LLM_KEY_NAMES):
-        try:
-            value = _read_secret(name, environ)
-        except ConfigurationError as error:
-            mistakes[name] = str(error)
-        else:
-            if value:
-                secrets[name.lower()] = value
-    try:
-        settings = Settings.model_validate(secrets)
-    except InvalidSettings as error:
-        for problem in error.errors(include_input=False, include_url=False):
-            name, *inside = [str(step) for step in problem["loc"]] or [""]
-            name = name.upper()
-            text = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "missing":
-                text = "is not set"
-                if name in SECRET_NAMES:
-                    text += f": no file {SECRETS_FOLDER}/{name.lower()}, no {name}_FILE, no {name}"
-            place = ".".join([name, *inside])
-            mistakes.setdefault(place, f"{place}: {text}" if place else text)
-        raise ConfigurationError("\n".join(mistakes.values())) from None
-    if mistakes:
-        raise ConfigurationError("\n".join(mistakes.values()))
-    return settings
+        raise ValueError(f"{' and '.join(found)} hold different values")
+    return next(iter(found.values()), "")
 
 
 def settings_or_exit() -> Settings:
-    """Read the settings; on a mistake print it to standard error and exit with code 78 (EX_CONFIG)."""
+    """Read the settings; name every mistake at once, but no value, and exit with code 78 (EX_CONFIG)."""
+    secrets: dict[str, Any] = {}
+    mistakes: dict[str, str] = {}
+    for name in SECRET_NAMES:
+        try:
+            if value := _read_secret(name):
+                secrets[name.lower()] = value
+        except ValueError as error:
+            mistakes[name] = str(error)
     try:
-        return load_settings()
-    except ConfigurationError as error:
-        lines = "".join(f"\n  - {line}" for line in str(error).splitlines())
-        sys.stderr.write(f"samokoder refuses to start, its settings are wrong:{lines}\n")
-        sys.exit(EX_CONFIG)
+        settings = Settings(**secrets)
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            name, *inside = [str(step) for step in problem["loc"]] or ["keys"]
+            text = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+            mistakes.setdefault(".".join([name.upper(), *inside]), text)
+    if not mistakes:
+        return settings
+    lines = "".join(f"\n  - {place}: {text}" for place, text in mistakes.items())
+    sys.stderr.write(
+        f"samokoder refuses to start, its settings are wrong:{lines}\n"
+        f"A secret is read from {SECRETS_FOLDER}/<lower-case name>, the file that <NAME>_FILE names, or <NAME>.\n"
+    )
+    sys.exit(EX_CONFIG)

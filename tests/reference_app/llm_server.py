@@ -64,7 +64,7 @@ class LlmServer:
     def running(self) -> Iterator[LlmServer]:
         """Serve in a thread of its own."""
         app = Starlette(routes=[Route("/v1/chat/completions", self._complete, methods=["POST"])])
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=0))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", timeout_graceful_shutdown=0))
         with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts from now on, and answers a little later
             self.port = listening.getsockname()[1]
             thread = threading.Thread(target=server.run, args=([listening],))

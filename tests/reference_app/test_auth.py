@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 import uuid
 from collections.abc import Callable
@@ -105,16 +106,24 @@ def test_a_token_that_we_did_not_sign_or_that_is_old_is_refused(setup: Setup) ->
     email = _somebody(api)
     token = api.post("/auth/login", json={"email": email, "password": PASSWORD}).json()["access_token"]
     claims = jwt.decode(token, options={"verify_signature": False})
-    key = setup.secrets["secret_key"]
+    key, header = setup.secrets["secret_key"], {"kid": jwt.get_unverified_header(token)["kid"]}
+
+    def signed(key: str, algorithm: str = "HS256", **changed: object) -> str:
+        kept = {name: value for name, value in (claims | changed).items() if value is not None}
+        return jwt.encode(kept, key, algorithm, header)
+
     good = {
         "as given": (token, 200),
-        "other key": (jwt.encode(claims, setup.secrets["app_secret_key"], "HS256"), 401),
-        "unsigned": (jwt.encode(claims, None, "none"), 401),
-        "expired": (jwt.encode({**claims, "exp": int(time.time()) - 1}, key, "HS256"), 401),
-        "for ever": (jwt.encode({k: v for k, v in claims.items() if k != "exp"}, key, "HS256"), 401),
-        "other issuer": (jwt.encode({**claims, "iss": "elsewhere"}, key, "HS256"), 401),
-        "deleted user": (jwt.encode({**claims, "sub": str(uuid.uuid4())}, key, "HS256"), 401),
-        "no id": (jwt.encode({**claims, "sub": "admin"}, key, "HS256"), 401),
+        "signed here": (signed(key), 200),
+        "other key": (signed(setup.secrets["app_secret_key"]), 401),
+        "other key's id": (jwt.encode(claims, key, "HS256", {"kid": "0" * 16}), 401),
+        "no key's id": (jwt.encode(claims, key, "HS256"), 401),
+        "unsigned": (signed("", "none"), 401),
+        "expired": (signed(key, exp=int(time.time()) - 1), 401),
+        "for ever": (signed(key, exp=None), 401),
+        "other issuer": (signed(key, iss="elsewhere"), 401),
+        "deleted user": (signed(key, sub=str(uuid.uuid4())), 401),
+        "no id": (signed(key, sub="admin"), 401),
         "no token": ("nonsense", 401),
     }
     got = {
@@ -124,6 +133,62 @@ def test_a_token_that_we_did_not_sign_or_that_is_old_is_refused(setup: Setup) ->
     assert got == {name: status for name, (_, status) in good.items()}
     assert api.get("/auth/me").status_code == 401
     assert token not in api.said()
+
+
+def test_a_user_stays_logged_in_over_a_rotation_and_not_once_the_previous_key_is_gone(setup: Setup) -> None:
+    old, new = setup.secrets["secret_key"], secrets.token_urlsafe(64)
+
+    def replica(**keys: str) -> Service:
+        setup.secrets = {k: v for k, v in setup.secrets.items() if not k.startswith("secret_key")} | keys
+        (setup.folder / "secrets" / "secret_key_previous").unlink(missing_ok=True)
+        api = setup.api()
+        api.wait_until("/ready")
+        return api
+
+    def login(api: Service) -> str:
+        answer = api.post("/auth/login", json={"email": email, "password": PASSWORD})
+        token: str = answer.json()["access_token"]
+        return token
+
+    def status(api: Service, token: str) -> int:
+        return api.get("/auth/me", headers={"Authorization": f"Bearer {token}"}).status_code
+
+    before = replica(secret_key=old)
+    email = _somebody(before)
+    token = login(before)
+    coming = replica(secret_key=old, secret_key_previous=new)
+    during = replica(secret_key=new, secret_key_previous=old)
+    assert status(during, token) == 200, "a rotation must log nobody out"
+    renewed = login(during)
+    kept, changed = (jwt.get_unverified_header(given)["kid"] for given in (token, renewed))
+    assert kept != changed, "new tokens are signed by the new key"
+    assert not any(key in f"{kept} {changed}" for key in (old, new))
+    assert status(before, renewed) == 401, (
+        "a replica that does not know the new key refuses it, so it has to come first"
+    )
+    assert status(coming, renewed) == 200, "as the second one of a replica that still signs by the old one"
+    after = replica(secret_key=new)
+    assert (status(after, token), status(after, renewed)) == (401, 200), "a key that leaked must be of no use at last"
+    for api in (coming, during):
+        assert old not in api.said()
+        assert new not in api.said()
+
+
+@pytest.mark.parametrize("part", ["api", "worker"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("kT7" * 10, "SECRET_KEY_PREVIOUS: is shorter than 64 characters"),
+        ("secret_key", "SECRET_KEY and SECRET_KEY_PREVIOUS must differ"),
+        ("app_secret_key", "APP_SECRET_KEY and SECRET_KEY_PREVIOUS must differ"),
+    ],
+)
+def test_the_previous_key_obeys_the_same_rules(setup: Setup, part: str, value: str, reason: str) -> None:
+    setup.secrets["secret_key_previous"] = setup.secrets.get(value, value)
+    service: Service = getattr(setup, part)()
+    assert service.ended() == 78
+    assert reason in service.said(), service.said()
+    assert setup.secrets["secret_key_previous"] not in service.said()
 
 
 def test_projects_and_jobs_need_no_login(api: Service) -> None:

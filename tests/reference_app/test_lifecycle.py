@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import signal
 import subprocess
@@ -246,6 +247,57 @@ def test_the_worker_outlives_a_short_absence_of_the_database_and_of_redis(setup:
         setup.postgres.start()
     waiting("the job done at a later try", lambda: _state(api, job) == "done")
     assert worker.running.poll() is None
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_job_that_redis_has_lost_is_queued_again_once_it_is_a_minute_old(setup: Setup, waiting: Waiting) -> None:
+    api = setup.api()
+    api.wait_until("/ready")
+    project = api.post("/projects", json={"name": "x"}).json()["id"]
+    asked = [
+        api.post(f"/projects/{project}/jobs", json={"args": {"language": "javascript"}}, headers={"X-Request-ID": name})
+        for name in ("lost", "young", "kept")
+    ]
+    lost, young, kept = (answer.json()["id"] for answer in asked)
+    for job in (lost, young):
+        assert setup.redis.cli("zrem", "arq:queue", job) == "1"
+        assert setup.redis.cli("del", f"arq:job:{job}") == "1"
+    old = [uuid.UUID(lost), uuid.UUID(kept)]
+    setup.postgres.ask(
+        lambda c: c.execute("UPDATE jobs SET created_at = now() - interval '61 s' WHERE id = ANY($1)", old)
+    )
+    workers = [setup.worker() for _ in range(2)]
+    for worker in workers:
+        worker.wait_until("/ready")
+    for job in (lost, kept):
+        waiting("the job's end", lambda job=job: _state(api, job) == "done")  # type: ignore[misc]
+    assert "javascript" in api.get(f"/jobs/{lost}").json()["result"], "it is the job that was asked for"
+    assert _state(api, young) == "queued", "one that is just being queued must not be in the queue twice"
+    said = "".join(worker.said() for worker in workers)
+    assert said.count('"lost job queued again"') == 1, "by one worker of two, and only what the queue did not have"
+    done = [json.loads(line) for line in said.splitlines() if '"job done"' in line]
+    assert sorted(line["request_id"] for line in done) == ["kept", "lost"], "each once"
+    assert sum(worker.metric('worker_jobs_total{status="complete"}') or 0 for worker in workers) == 2
+
+
+@pytest.mark.usefixtures("alone")
+def test_tables_of_an_earlier_version_get_their_new_columns_and_keep_theirarguments(setup: Setup) -> None:
+    first = setup.api()
+    first.wait_until("/ready")
+    project = first.post("/projects", json={"name": "kept"}).json()["id"]
+    job = first.post(f"/projects/{project}/jobs", json={}).json()["id"]
+    setup.redis.cli("zrem", "arq:queue", job)
+    setup.postgres.ask(lambda c: c.execute("ALTER TABLE projects DROP COLUMN sealed_notes"))
+    setup.postgres.ask(lambda c: c.execute("ALTER TABLE jobs DROP COLUMN arguments"))
+    replicas = [setup.api() for _ in range(2)]
+    worker = setup.worker()
+    for service in (*replicas, worker):
+        service.wait_until("/ready")
+    assert replicas[0].get(f"/projects/{project}").json()["name"] == "kept"
+    assert replicas[1].get(f"/jobs/{job}").json()["state"] == "queued"
+    assert replicas[0].post("/projects", json={"name": "x", "notes": "y"}).status_code == 201
+    arguments = setup.postgres.ask(lambda c: c.fetchval("SELECT arguments FROM jobs WHERE id = $1", uuid.UUID(job)))
+    assert arguments == "{}", "a job of the earlier version is done with what arguments are by default"
 
 
 @pytest.mark.usefixtures("alone")

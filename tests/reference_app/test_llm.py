@@ -248,24 +248,6 @@ def test_no_more_calls_are_in_flight_than_allowed_and_the_gauge_says_how_many(
     assert counted("requests_total", "openai", "openai-test") == 12
 
 
-def test_asynchronous_calls_have_several_times_the_throughput_of_sequential_ones(first: LlmServer) -> None:
-    first.latency_seconds = 0.2
-    count = 32
-
-    async def work(gateway: llm.Gateway) -> tuple[float, float]:
-        await gateway.ask("s", "u")
-        begun = time.perf_counter()
-        for _ in range(count // 4):
-            await gateway.ask("s", "u")
-        sequential = (time.perf_counter() - begun) * 4
-        begun = time.perf_counter()
-        await asyncio.gather(*(gateway.ask("s", "u") for _ in range(count)))
-        return sequential, time.perf_counter() - begun
-
-    sequential, together = _with(_settings(first), work)
-    assert sequential / together > 5, f"{sequential:.2f} s one after the other, {together:.2f} s together"
-
-
 def test_no_key_is_in_an_error(first: LlmServer, caplog: pytest.LogCaptureFixture) -> None:
     first.always = "401"
     (error,) = _ask(_settings(first))

@@ -205,7 +205,7 @@ def test_every_limit_is_of_a_route_and_every_route_that_costs_something_has_one(
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("RATE_LIMITS", "{", "RATE_LIMITS: is not JSON"),
+        ("RATE_LIMITS", "{", "RATE_LIMITS: Invalid JSON"),
         ("RATE_LIMITS", '{"GET /projcts": 1}', "RATE_LIMITS: names an endpoint that has no limit"),
         ("RATE_LIMITS", '{"GET /projects": -1}', "RATE_LIMITS.GET /projects: "),
         ("TRUSTED_PROXIES", "10.0.0.1/8", "TRUSTED_PROXIES: must be networks"),

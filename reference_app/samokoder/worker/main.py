@@ -1,46 +1,49 @@
 """The worker: `arq samokoder.worker.main.WorkerSettings`, with a small HTTP side for probes and metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import structlog
 import uvicorn
-from arq import Retry
+from arq import Retry, func
 from arq.connections import ArqRedis
 from arq.constants import default_queue_name
 from redis.exceptions import RedisError
-from sqlalchemy import func, update
+from sqlalchemy import Update, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.sql.functions import now
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from samokoder import metrics
-from samokoder.db import DATABASE_AWAY, Job, JobName, Project, State, make_engine
-from samokoder.job_queue import PATIENT_TRIES, make_queue
+from samokoder.backends import PATIENT_TRIES, Backends, make_queue
+from samokoder.db import DATABASE_AWAY, Job, JobName, Project, State
 from samokoder.llm import Gateway, LlmError
 from samokoder.logs import set_up_logs
 from samokoder.settings import settings_or_exit
 
 BEAT_SECONDS: Final = 5.0
 STALE_SECONDS: Final = 30.0
+SWEEP_SECONDS: Final = 60.0
 JOB_SECONDS_MAX: Final = 300
 MAX_TRIES: Final = 5
 
 log = structlog.stdlib.get_logger(__name__)
+settings = settings_or_exit()
+_handler = set_up_logs("worker")
 
 
 def skeleton(name: str, language: str) -> str:
@@ -51,16 +54,6 @@ def skeleton(name: str, language: str) -> str:
         return f'TITLE = {title}\n\n\ndef {function}() -> str:\n    return f"{{TITLE}} starts here"\n'
     body = "  return `${TITLE} starts here`;\n"
     return f"const TITLE = {title};\n\nexport function {function}() {{\n{body}}}\n"
-
-
-async def write_skeleton(ctx: dict[str, Any], *, language: str, request_id: str) -> None:
-    """Write the skeleton of the job's project into its row."""
-    await _work(ctx, JobName.WRITE_SKELETON, language, request_id)
-
-
-async def generate_code(ctx: dict[str, Any], *, language: str, request_id: str) -> None:
-    """Have the LLM write the code of the job's project into its row; without any key a skeleton, as the result says."""
-    await _work(ctx, JobName.GENERATE_CODE, language, request_id)
 
 
 async def _text(gateway: Gateway, job: JobName, name: str, language: str) -> tuple[str, str]:
@@ -74,79 +67,92 @@ async def _text(gateway: Gateway, job: JobName, name: str, language: str) -> tup
     return code.replace("\0", ""), f"by {answer.model} of {answer.provider} with {answer.tokens} tokens"
 
 
-async def _work(ctx: dict[str, Any], kind: JobName, language: str, request_id: str) -> None:
+async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "python", request_id: str = "") -> None:
     """Put the text into the project's row, and the outcome into the job's.
 
     Running it twice does no harm. A worker that has to go gives the job back; a database that is away is
     asked again, MAX_TRIES times in all; any other error ends the job as failed.
     """
     job_id = UUID(ctx["job_id"])
-    sessions: async_sessionmaker[AsyncSession] = ctx["sessions"]
+    sessions = ctx["backends"].sessions
 
-    async def mark(state: State, **values: object) -> None:
+    async def mark(state: State, *before: Update, **values: object) -> None:
+        job = update(Job).where(Job.id == job_id, Job.state != State.DONE).values(state=state, **values)
         async with sessions.begin() as session:
-            await session.execute(
-                update(Job).where(Job.id == job_id, Job.state != State.DONE).values(state=state, **values)
-            )
+            for statement in (*before, job):
+                await session.execute(statement)
 
     with (
         structlog.contextvars.bound_contextvars(request_id=request_id, job_id=str(job_id)),
-        metrics.JOB_SECONDS.labels(kind).time(),
+        metrics.JOB_SECONDS.labels(job_name).time(),
     ):
         try:
             async with asyncio.timeout(JOB_SECONDS_MAX):
                 await mark(State.RUNNING)
                 async with sessions() as session:
-                    project_id = (await session.get_one(Job, job_id)).project_id
-                    name = (await session.get_one(Project, project_id)).name
-                text, by = await _text(ctx["gateway"], kind, name, language)  # holds no connection meanwhile
-                async with sessions.begin() as session:
-                    project = await session.get_one(Project, project_id, with_for_update={"key_share": True})
-                    project.skeleton = text
-                    digest = hashlib.sha256(text.encode()).hexdigest()
-                    job = await session.get_one(Job, job_id)
-                    job.result = f"{len(text.splitlines())} lines of {language}, sha256 {digest}, {by}"
-                    job.state = State.DONE
-                    job.finished_at = await session.scalar(func.now().select())
-        except asyncio.CancelledError:
-            metrics.WORKER_JOBS.labels("retried").inc()
-            with contextlib.suppress(SQLAlchemyError, OSError):
-                await mark(State.QUEUED)
-            log.info("job given back")
-            raise
-        except DATABASE_AWAY as error:
-            last = ctx["job_try"] >= MAX_TRIES
-            metrics.WORKER_JOBS.labels("failed" if last else "retried").inc()
-            log.warning("job could not reach the database", reason=type(error).__name__, last_try=last)
-            with contextlib.suppress(*DATABASE_AWAY):
-                await mark(State.FAILED if last else State.QUEUED)
-            if last:
-                raise
-            raise Retry(defer=2 ** ctx["job_try"]) from error
-        except Exception as error:
-            metrics.WORKER_JOBS.labels("failed").inc()
+                    whose = select(Project.id, Project.name).join(Job).where(Job.id == job_id)
+                    project_id, name = (await session.execute(whose)).one()
+                text, by = await _text(ctx["gateway"], job_name, name, language)  # holds no connection meanwhile
+                digest = hashlib.sha256(text.encode()).hexdigest()
+                result = f"{len(text.splitlines())} lines of {language}, sha256 {digest}, {by}"
+                written = update(Project).where(Project.id == project_id).values(skeleton=text)
+                await mark(State.DONE, written, result=result, finished_at=now())
+        except BaseException as error:
+            away, told_to_go = isinstance(error, DATABASE_AWAY), isinstance(error, asyncio.CancelledError)
+            again = told_to_go or (away and ctx["job_try"] < MAX_TRIES)
+            metrics.WORKER_JOBS.labels("retried" if again else "failed").inc()
             why = f"failed: {error if isinstance(error, LlmError) else type(error).__name__}"
+            if away:
+                log.warning("job could not reach the database", reason=type(error).__name__, last_try=not again)
             with contextlib.suppress(SQLAlchemyError, OSError):
-                await mark(State.FAILED, result=why, finished_at=func.now())
+                if again:
+                    await mark(State.QUEUED)
+                else:
+                    await mark(State.FAILED, result=why, finished_at=now())
+            if told_to_go:
+                log.info("job given back")
+            elif again:
+                raise Retry(defer=2 ** ctx["job_try"]) from error
             raise
         metrics.WORKER_JOBS.labels("complete").inc()
         log.info("job done")
 
 
-async def _keep_beating(redis: ArqRedis) -> None:
-    """Measure the queue every 5 s. The heartbeat moves only with an answer, so it vouches for Redis too."""
+async def _for_ever(every_seconds: float, work: Callable[[], Awaitable[None]], failed: str) -> None:
+    """Do it again and again; when Redis or the database is away, next time is good enough."""
     while True:
         try:
-            async with asyncio.timeout(BEAT_SECONDS):
-                depth = await redis.zcard(default_queue_name)
-                oldest = await redis.zrange(default_queue_name, 0, 0, withscores=True)
-        except (RedisError, OSError) as error:
-            log.warning("queue does not answer", reason=type(error).__name__)
-        else:
-            metrics.WORKER_QUEUE_DEPTH.set(depth)
-            metrics.WORKER_QUEUE_OLDEST.set(max(0.0, time.time() - oldest[0][1] / 1000) if oldest else 0.0)
-            metrics.WORKER_HEARTBEAT.set_to_current_time()
-        await asyncio.sleep(BEAT_SECONDS)
+            async with asyncio.timeout(every_seconds):
+                await work()
+        except (RedisError, SQLAlchemyError, OSError) as error:
+            log.warning(failed, reason=type(error).__name__)
+        await asyncio.sleep(every_seconds)
+
+
+async def _beat(redis: ArqRedis) -> None:
+    """Measure the queue. The heartbeat moves only with an answer, so it vouches for Redis too."""
+    depth = await redis.zcard(default_queue_name)
+    oldest = await redis.zrange(default_queue_name, 0, 0, withscores=True)
+    metrics.WORKER_QUEUE_DEPTH.set(depth)
+    metrics.WORKER_QUEUE_OLDEST.set(max(0.0, time.time() - oldest[0][1] / 1000) if oldest else 0.0)
+    metrics.WORKER_HEARTBEAT.set_to_current_time()
+
+
+async def _sweep(backends: Backends) -> None:
+    """Put the jobs into the queue again that only the database still knows: Redis has lost its data.
+
+    Redis is asked first: what leaves the queue afterwards is no longer "queued". It takes each id once, so several
+    workers may sweep.
+    """
+    await asyncio.shield(backends.tables)  # a sweep that gives up must not end that work
+    redis = backends.queue
+    have = {entry.decode() for entry in await redis.zrange(default_queue_name, 0, -1)}
+    waiting = select(Job).where(Job.state == State.QUEUED, Job.created_at < now() - timedelta(seconds=SWEEP_SECONDS))
+    async with backends.sessions() as session:
+        jobs = (await session.scalars(waiting)).all()
+    for job in jobs:
+        if str(job.id) not in have and await redis.enqueue_job(job.name, **job.arguments, _job_id=str(job.id)):
+            log.warning("lost job queued again", job_id=str(job.id), request_id=job.arguments.get("request_id"))
 
 
 async def _health(_request: Request) -> JSONResponse:
@@ -172,9 +178,7 @@ class _Listener(uvicorn.Server):
 
 
 async def _start(ctx: dict[str, Any]) -> None:
-    engine = make_engine(settings, "worker")
-    ctx["engine"] = engine
-    ctx["sessions"] = async_sessionmaker(engine, expire_on_commit=False)
+    ctx["backends"] = backends = Backends(settings, "worker", ctx["redis"])
     ctx["gateway"] = Gateway(settings)
     metrics.make_series(metrics.JOB_SECONDS, JobName)
     exposition = metrics.exposition(metrics.WORKER, settings.environment)
@@ -183,22 +187,22 @@ async def _start(ctx: dict[str, Any]) -> None:
     ctx["listener"] = listener = _Listener(
         uvicorn.Config(Starlette(routes=routes), host=every_address, port=settings.worker_port, log_config=None)
     )
-    ctx["tasks"] = [asyncio.create_task(listener.serve()), asyncio.create_task(_keep_beating(ctx["redis"]))]
+
+    beating = _for_ever(BEAT_SECONDS, functools.partial(_beat, backends.queue), "queue does not answer")
+    sweeping = _for_ever(SWEEP_SECONDS, functools.partial(_sweep, backends), "lost jobs not looked for")
+    ctx["tasks"] = [asyncio.create_task(task) for task in (beating, sweeping, listener.serve())]
     log.info("started", environment=settings.environment, port=settings.worker_port)
 
 
 async def _stop(ctx: dict[str, Any]) -> None:
-    serving, beating = ctx["tasks"]
-    beating.cancel()
+    *loops, _serving = ctx["tasks"]
+    for task in loops:
+        task.cancel()
     ctx["listener"].should_exit = True
-    await asyncio.gather(serving, beating, return_exceptions=True)
+    await asyncio.gather(*ctx["tasks"], return_exceptions=True)
     await ctx["gateway"].close()
-    await ctx["engine"].dispose()
+    await ctx["backends"].close()
     log.info("stopped")
-
-
-settings = settings_or_exit()
-_handler = set_up_logs("worker")
 
 
 def _as_json(record: logging.LogRecord) -> bool:
@@ -214,7 +218,7 @@ for _name in ("arq.worker", "arq.connections", "arq.jobs"):
 class WorkerSettings:
     """What the `arq` command reads."""
 
-    functions = (write_skeleton, generate_code)
+    functions = tuple(func(cast("Any", functools.partial(_work, name)), name=name) for name in JobName)
     redis_pool = make_queue(settings, tries=PATIENT_TRIES)
     on_startup = _start
     on_shutdown = _stop
