@@ -77,7 +77,7 @@ def disk() -> Iterator[Path | None]:
 
 
 @pytest.fixture(scope="module")
-def alerting(new_workspace: Callable[[], Workspace], disk: Path | None) -> Workspace:
+def alerting(new_workspace: Callable[[], Workspace], disk: Path | None) -> Iterator[Workspace]:
     """A stack that can tell people."""
     workspace = unlimited(new_workspace())
     settings = configured()
@@ -93,7 +93,8 @@ def alerting(new_workspace: Callable[[], Workspace], disk: Path | None) -> Works
     )
     whole = replace(whole, extra_config={**whole.extra_config, **settings})
     lifecycle.up(whole, interactive=False)
-    return whole
+    yield whole
+    lifecycle.down(whole, interactive=False)  # two cores have enough to do with the tests that follow
 
 
 @pytest.fixture(scope="module")
