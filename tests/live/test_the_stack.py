@@ -14,6 +14,7 @@ import pytest
 
 from operations import containers, lifecycle
 from operations.project import Workspace
+from stack.monitoring.blackbox_exporter import JOB
 from stack.platform import specs
 from stack.service import Scrape
 from stack.settings import Environment
@@ -51,11 +52,14 @@ def test_a_part_without_an_image_is_told_as_not_available_and_never_as_healthy(s
 
 
 def test_every_target_of_prometheus_is_up_by_name(environment: Environment) -> None:
-    expected = {spec.part: "up" for spec in specs(environment) if isinstance(spec.scrape, Scrape)}
+    parts = specs(environment)
+    expected = {spec.part: "up" for spec in parts if isinstance(spec.scrape, Scrape)}
+    expected |= {f"probe of {spec.part}": "up" for spec in parts if spec.publish}
 
     def states() -> dict[str, str]:
         targets = prometheus(environment, "targets", state="active")["activeTargets"]
-        return {target["labels"]["job"]: target["health"] for target in targets}
+        named = [(target["labels"], target["health"]) for target in targets]
+        return {f"probe of {of['service']}" if of["job"] == JOB else of["job"]: health for of, health in named}
 
     assert until(states, lambda found: found == expected) == expected, "all of them, not any of them"
 
