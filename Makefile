@@ -10,11 +10,13 @@ OUT ?= .samokoder/render/$(ENV)
 ARGS ?=
 FOLLOW ?=
 TAIL ?= 100
+IMAGE ?=
+KIND ?=
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status logs render test-alert password pulumi lint test test-unit \
-	test-live bench docs
+.PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password pulumi lint \
+	test test-unit test-live bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -46,6 +48,10 @@ render: bootstrap ## Write every configuration file to OUT=… (.samokoder/rende
 
 test-alert: bootstrap ## Send a test alert through the real chain and tell whether it was delivered
 	@$(SAMOKODER) test-alert
+
+check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the contract for the team's own images
+	@$(if $(and $(IMAGE),$(KIND)),,$(error Which image, as which part? make check-image IMAGE=… KIND=api))$(SAMOKODER) \
+		check-image "$(IMAGE)" --kind "$(KIND)"
 
 password: bootstrap ## Show the secret NAME=…; without it the names
 	@$(SAMOKODER) password $(if $(NAME),"$(NAME)")

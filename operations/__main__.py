@@ -21,10 +21,12 @@ from offline.progress import Reporter
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
+from stack.app.metrics_contract import Kind
 from stack.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
     from operations.containers import PartStatus
+    from operations.image_check import Report
 
 app = typer.Typer(
     name="samokoder",
@@ -176,6 +178,31 @@ def send_test_alert(
         raise ProjectError(f"{report.failure} See: make logs{_env(env)} PART=alertmanager")
 
 
+@app.command("check-image")
+def check_image(
+    image: Annotated[str, typer.Argument(help="Image on the engine, or one that the engine can pull.")],
+    kind: Annotated[Kind, typer.Option(help="Part that it is for.")],
+    env: EnvironmentName = "staging",
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to become ready, or to refuse a secret; 0: as long as `up` waits.", min=0)
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Check an image against the contract of README's "Your own images". Exit status 1 when it breaks it.
+
+    It runs as in the environment, beside a PostgreSQL and a Redis of its own, all of which are removed at the end.
+    """
+    from operations import image_check  # noqa: PLC0415
+
+    report = image_check.check_image(_workspace(env), image, kind, timeout=timeout)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        _show_findings(report)
+    if report.failed:
+        raise ProjectError(f"{image} does not keep the contract: {', '.join(report.failed)}.")
+
+
 @app.command()
 def render(
     out: Annotated[Path, typer.Option(help="Folder to write to: new, empty, or of an earlier call.")],
@@ -256,6 +283,18 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
         cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(_short(row.image))] if wide else [])]
         table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
     console.print(table)
+
+
+def _show_findings(report: Report) -> None:
+    table = Table(title=f"{report.image} as {report.kind}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("check", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    colours = {"passed": "green", "failed": "red"}
+    for finding in report.findings:
+        colour = colours.get(finding.verdict, "yellow")
+        table.add_row(finding.check, f"[{colour}]{finding.verdict}[/]", escape(finding.why))
+    _console().print(table)
 
 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:

@@ -1,7 +1,7 @@
 """Documents and schema that follow from the code: `make docs` rewrites them, a test fails when they are stale.
 
-Pulumi.yaml's `config:` (types, descriptions, defaults), the tables of settings, alerts and dashboards, and the picture
-of the architecture.
+Pulumi.yaml's `config:` (types, descriptions, defaults), the tables of settings, alerts, dashboards and metrics, and the
+picture of the architecture.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from operations.metrics_document import backup_table, contract_tables
 from stack.monitoring import dashboards, rules
 from stack.monitoring.rules.model import Alert
 from stack.platform import specs
@@ -36,10 +37,14 @@ def generated() -> dict[Path, str]:
     text = _put(text, "settings", settings_table(), "<!-- {} -->")
     watched = _put(monitoring.read_text(), "alerts", alerts_table(), "<!-- {} -->")
     watched = _put(watched, "dashboards", dashboards_table(), "<!-- {} -->")
+    metrics = ROOT / "docs" / "metrics.md"
+    measured = _put(metrics.read_text(), "metrics", contract_tables(), "<!-- {} -->")
+    measured = _put(measured, "backup metrics", backup_table(), "<!-- {} -->")
     return {
         schema: _put(schema.read_text(), "schema", pulumi_schema(), "# {}"),
         readme: text,
         monitoring: watched,
+        metrics: measured,
     }
 
 

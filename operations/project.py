@@ -174,7 +174,7 @@ class Workspace:
         Raises InvalidSettingsError before anything is installed or started.
         """
         self.settings(on_this_machine=False)
-        engine = self._engine()
+        engine = self.engine()
         # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
         machine = self._of_engine(engine)
         environment = stack_file.read(
@@ -185,7 +185,8 @@ class Workspace:
         self.settings()
         return self.open()
 
-    def _engine(self) -> EngineInfo:
+    def engine(self) -> EngineInfo:
+        """Return the environment's engine, brought up where there is none and that can be done without asking."""
         host = self._docker_host() or self.settings(on_this_machine=False).settings.docker_host
         return ensure_engine(host, report=self.reporter.say, cache=self.cache)
 

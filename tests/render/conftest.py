@@ -5,16 +5,13 @@ A container here is made by a test, has no network but one of its own, and is re
 
 from __future__ import annotations
 
-import io
-import secrets
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from operations import laboratory
 from stack.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB, bcrypt_of
 from stack.service import ServiceSpec
 from stack.settings import Environment
@@ -23,7 +20,6 @@ from tests.recording import environment_of, secret_value
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
-    from docker.models.networks import Network
 
 # So long that only something that hangs ever meets it: no limit of time decides a test here.
 PATIENCE_SECONDS = 180.0
@@ -55,72 +51,32 @@ def _secret(name: str) -> str:
     return BCRYPT.get(name) or secret_value(name, 86 if "key" in name else 40)
 
 
-@dataclass
-class Laboratory:
+class Laboratory(laboratory.Laboratory):
     """Makes containers in a network of their own."""
-
-    client: docker.DockerClient
-    network: Network
-    made: list[Container] = field(default_factory=list)
 
     def shell(self, image: str, files: Mapping[str, str], *, alias: str = "") -> Container:
         """Start a container that does nothing but have `files` (absolute paths) and the image's programs."""
-        return self._start(image, files, entrypoint=["sleep"], command=["infinity"], user="65534:65534", alias=alias)
+        return self.start(
+            image,
+            files,
+            alias=alias,
+            entrypoint=["sleep"],
+            command=["infinity"],
+            user="65534:65534",
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges:true"],
+            init=True,
+        )
 
     def part(self, spec: ServiceSpec, *, replaced: Mapping[str, str] | None = None) -> Container:
-        """Start a part as the stack does: image, user, command, variables, files, tmpfs, without capabilities.
-
-        replaced: files with another text than the rendered one.
-        """
-        texts = contents(spec) | dict(replaced or {})
-        return self._start(
-            spec.image,
-            {f"{spec.files_at}/{path}": text for path, text in texts.items()},
-            # An empty one keeps the image's; the SDK takes None for that.
-            entrypoint=list(spec.entrypoint) or None,
-            command=list(spec.command) or None,
-            user=spec.user,
-            environment=dict(spec.environment),
-            tmpfs=dict(spec.tmpfs),
-            volumes=[spec.data.path] if spec.data else [],
-            mem_limit=f"{spec.settings.memory_mib}m",
-            shm_size=f"{spec.shm_mib}m",
-            hostname=spec.part,
-            alias=spec.part,
-        )
+        """Start a part as the stack does. replaced: files with another text than the rendered one."""
+        return self.run(spec, contents(spec) | dict(replaced or {}))
 
     def healthy_part(self, spec: ServiceSpec, *, replaced: Mapping[str, str] | None = None) -> Container:
         """Start a part and wait until its own health command succeeds."""
         container = self.part(spec, replaced=replaced)
         wait_until(container, lambda: container.exec_run(list(spec.health_command)).exit_code == 0)
         return container
-
-    def _start(self, image: str, files: Mapping[str, str], *, alias: str = "", **options: Any) -> Container:
-        name = str(self.network.name)
-        container: Container = self.client.containers.create(
-            image,
-            network=name,
-            networking_config={name: self.client.api.create_endpoint_config(aliases=[alias])} if alias else None,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
-            init=True,
-            **options,
-        )
-        self.made.append(container)
-        container.put_archive("/", _tar(files))
-        container.start()
-        return container
-
-
-def _tar(files: Mapping[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path, text in files.items():
-            entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.mode = 0o555 if path.endswith(".sh") else 0o444
-            entry.size = len(text.encode())
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return buffer.getvalue()
 
 
 def wait_until(container: Container, ask: Callable[[], bool]) -> None:
@@ -136,15 +92,11 @@ def wait_until(container: Container, ask: Callable[[], bool]) -> None:
     pytest.fail(f"{container.image} hangs:\n{container.logs().decode()}", pytrace=False)
 
 
-@pytest.fixture(scope="module")
-def laboratory(engine: docker.DockerClient) -> Iterator[Laboratory]:
+@pytest.fixture(scope="module", name="laboratory")
+def a_laboratory(engine: docker.DockerClient) -> Iterator[Laboratory]:
     """A network without a way out, and all containers that a file's tests make in it; gone afterwards."""
-    network = engine.networks.create(f"samokoder-test-{secrets.token_hex(4)}", driver="bridge", internal=True)
-    made = Laboratory(engine, network)
-    yield made
-    for container in made.made:
-        container.remove(force=True, v=True)
-    network.remove()
+    with laboratory.opened(engine) as made:
+        yield Laboratory(made.client, made.token, made.network)
 
 
 def output(container: Container, *command: str) -> tuple[int, str]:

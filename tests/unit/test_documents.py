@@ -22,7 +22,7 @@ def schema() -> dict[str, dict[str, Any]]:
 
 def test_the_generated_parts_of_the_documents_are_current() -> None:
     generated = documents.generated()
-    assert {path.name for path in generated} == {"Pulumi.yaml", "README.md", "monitoring.md"}
+    assert {path.name for path in generated} == {"Pulumi.yaml", "README.md", "monitoring.md", "metrics.md"}
     stale = [path.name for path, text in generated.items() if path.read_text(encoding="utf-8") != text]
     assert not stale, f"run `make docs`: {stale}"
 

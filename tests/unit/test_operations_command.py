@@ -15,7 +15,7 @@ from operations.stack_file import ProjectError
 
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
-    "test-alert",
+    *("test-alert", "check-image"),
 )
 
 
@@ -27,7 +27,17 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "Usage" in result.output, "a person who asks for help gets the usage"
 
 
-@pytest.mark.parametrize("arguments", [["status", "--bogus"], ["logs"], ["render"], ["nothing"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status", "--bogus"],
+        ["logs"],
+        ["render"],
+        ["nothing"],
+        ["check-image", "it"],
+        ["check-image", "it", "--kind", "db"],
+    ],
+)
 def test_wrong_usage_ends_with_status_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(command.app, arguments).exit_code == 2, "a script tells wrong usage from a failure"
 

@@ -1,0 +1,138 @@
+"""What `samokoder check-image` is made of, without an engine. With one: tests/live/test_check_image.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations import image_check, laboratory
+from operations.image_check import Check, Finding, Report, Verdict
+from stack.app import api, redis, worker
+from stack.app.metrics_contract import Kind
+from stack.platform import specs
+from tests.recording import case_environment, record_case
+
+IMAGE = "registry.example.org/samokoder/api:1.4.2"
+
+
+def report(*failed: Check) -> Report:
+    findings = [
+        Finding(check=check, verdict=Verdict.FAILED if check in failed else Verdict.PASSED, why="because [of] it")
+        for check in Check
+    ]
+    return Report(image=IMAGE, kind=Kind.API, findings=findings)
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[Report]:
+    """What the command's check returns: the last one."""
+    reports = [report()]
+    monkeypatch.setattr("operations.image_check.check_image", lambda *_, **__: reports[-1])
+    return reports
+
+
+@pytest.mark.usefixtures("reported")
+def test_a_good_image_ends_with_status_0_and_a_line_for_each_check() -> None:
+    result = CliRunner().invoke(command.app, ["check-image", IMAGE, "--kind", "api"])
+    assert result.exit_code == 0, result.output
+    for check in Check:
+        assert check.value in result.output
+    assert "because [of] it" in result.output, "brackets in a reason are no markup"
+
+
+def test_an_image_that_fails_a_check_ends_with_status_1_and_names_it(
+    reported: list[Report], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reported.append(report(Check.PORT, Check.STOPS))
+    with pytest.raises(SystemExit) as ended:
+        command.main(["check-image", IMAGE, "--kind", "api", "--json"])
+    assert ended.value.code == 1, "a pipeline stops at it"
+    said = capsys.readouterr()
+    assert f"{Check.PORT}, {Check.STOPS}" in said.err
+    found = json.loads(said.out)
+    assert (found["ok"], found["image"], found["kind"]) == (False, IMAGE, "api")
+    assert {each["check"] for each in found["checks"] if each["verdict"] == "failed"} == {Check.PORT, Check.STOPS}
+
+
+def test_what_cannot_be_said_is_no_failure() -> None:
+    finding = Finding(check=Check.PORT, verdict=Verdict.NOT_AVAILABLE, why="it has none")
+    assert Report(image=IMAGE, kind=Kind.WORKER, findings=[finding]).failed == []
+
+
+@pytest.mark.parametrize("case", ["staging", "managed", "opted-in"])
+@pytest.mark.parametrize("kind", list(Kind))
+def test_an_image_is_checked_with_the_environments_settings_but_local_servers(case: str, kind: Kind) -> None:
+    environment = image_check.environment_for(case_environment(case), IMAGE, kind)
+    spec = (api if kind is Kind.API else worker).spec(environment)
+    assert spec.image == IMAGE, "the given one, not the configured one"
+    assert not environment.managed_database, "nothing may be done to a real database"
+    assert not environment.managed_redis, "nor to a real Redis"
+    assert spec.environment["REDIS_HOST"] == redis.PART
+    assert "openai_api_key" in spec.files, "with a key an image shows its metrics of the LLM"
+
+
+def test_every_secret_of_a_check_is_made_for_it() -> None:
+    environment = image_check.environment_for(case_environment("staging"), IMAGE, Kind.API)
+    spec = api.spec(environment)
+    first = image_check._throw_away_secrets(environment, spec)
+    second = image_check._throw_away_secrets(environment, spec)
+    assert set(first.values()).isdisjoint(second.values())
+    assert {"secret_key", "app_secret_key", "postgres_superuser", "redis_app", "openaiApiKey"} <= set(first)
+    assert len(set(first.values())) == len(first), "two that are equal would be refused"
+
+
+def test_the_default_secret_of_a_check_is_only_refused_for_what_it_says() -> None:
+    assert len(image_check._DEFAULT) >= 64, "a shorter one would be refused for its length"
+    assert len(set(image_check._DEFAULT)) > 20, "and this one is no repetition"
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 200, "ok"),
+        (b"HTTP/1.1 503 Away\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n", 503, "no"),
+        (b"", 0, ""),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", 0, ""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\ncut", 0, ""),
+    ],
+)
+def test_an_answer_is_one_only_when_it_is_whole_http(raw: bytes, status: int, body: str) -> None:
+    assert image_check._parsed(raw) == image_check._Answer(status=status, body=body)
+
+
+def sizes(options: dict[str, Any]) -> dict[str, int]:
+    return {name: int(str(options[name]).removesuffix("m")) for name in ("mem_limit", "memswap_limit", "shm_size")}
+
+
+@pytest.mark.parametrize("part", ["api", "worker", "postgres", "postgres-roles", "redis"])
+def test_a_part_in_the_laboratory_has_the_container_that_pulumi_makes(part: str) -> None:
+    made = record_case("staging").containers()[part].inputs
+    spec = next(spec for spec in specs(case_environment("staging")) if spec.part == part)
+    options = laboratory.container_options(spec)
+    pairs = {
+        "user": made["user"],
+        "hostname": made["hostname"],
+        "entrypoint": made.get("entrypoints"),
+        "command": made.get("command"),
+        "tmpfs": made["tmpfs"],
+        "read_only": made["readOnly"],
+        "init": made["init"],
+        "cap_drop": made["capabilities"]["drops"],
+        "cap_add": made["capabilities"].get("adds", []),
+        "security_opt": made["securityOpts"],
+        "stop_signal": made["stopSignal"],
+    }
+    assert {name: options[name] for name in pairs} == pairs, "an image would be judged in another container"
+    assert sizes(options) == {
+        "mem_limit": made["memory"],
+        "memswap_limit": made["memorySwap"],
+        "shm_size": made["shmSize"],
+    }
+    assert options["nano_cpus"] == float(made["cpus"]) * 1e9
+    assert [(each["Name"], each["Soft"], each["Hard"]) for each in options["ulimits"]] == [
+        (each["name"], each["soft"], each["hard"]) for each in made["ulimits"]
+    ]
