@@ -116,7 +116,9 @@ class ServiceSpec:
     devices: tuple[HostPath, ...] = ()
     capabilities: tuple[Reasoned, ...] = ()
     exceptions: tuple[Reasoned, ...] = ()
-    processes: int = 256
+    processes: int = 4096
+    """Threads of its uid on the whole host, not of this container alone: every other container of the uid counts, those
+    of another environment too. At 256 the ninth monitoring part of two environments could not start a thread."""
     open_files: int = 4096
     shm_mib: int = 64
     stop_signal: str = "SIGTERM"
@@ -237,7 +239,7 @@ class Part(pulumi.ComponentResource):
             shm_size=spec.shm_mib,
             ulimits=[
                 docker.ContainerUlimitArgs(name="nofile", soft=spec.open_files, hard=spec.open_files),
-                # The provider has no limit of processes for the container; this one is for its user.
+                # The provider has no limit of processes for the container; this one is for its user on the host.
                 docker.ContainerUlimitArgs(name="nproc", soft=spec.processes, hard=spec.processes),
             ],
             log_driver="json-file",

@@ -48,7 +48,8 @@ def spec(environment: Environment) -> ServiceSpec:
         health_command=("pg_isready", "--quiet", "--host=127.0.0.1", f"--username={settings.superuser}"),
         networks=(NetworkName.DATA,),
         scrape=NotScraped(reason="speaks no HTTP: postgres-exporter measures it"),
-        processes=1024,
+        # One for each connection, beside the servers of other environments.
+        processes=4096 + settings.max_connections,
         open_files=16384,
         shm_mib=128,
         # SIGINT is PostgreSQL's fast shutdown: sessions end, everything is written, no recovery at the next start.

@@ -117,6 +117,7 @@ def test_a_containers_processes_and_files_are_limited(case: str, part: str) -> N
     assert set(limits) == {"nofile", "nproc"}, "a fork bomb or a leak of files must end in this container"
     for limit in limits.values():
         assert 0 < limit["soft"] == limit["hard"], "a soft limit below the hard one can be raised from inside"
+    assert limits["nproc"]["soft"] >= 4096, "all containers of a uid on the host count, of every environment"
 
 
 @every_container
