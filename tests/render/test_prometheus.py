@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import yaml
 
 from operations.project import ROOT
 from stack.monitoring import access, blackbox_exporter, grafana
+from stack.monitoring.prometheus import prometheus_yml
 from stack.monitoring.rules import alerts, groups, rules_yml
 from stack.monitoring.rules.model import Alert, number, share
 from stack.platform import specs
@@ -295,3 +297,15 @@ def test_promtool_refuses_a_case_that_expects_what_does_not_happen(
     code, said = output(shell, "promtool", "test", "rules", f"/test/{name}")
     assert code != 0, "a test that cannot fail"
     assert "FAILED" in said
+
+
+def test_replicas_that_share_a_job_are_targets_of_their_own_in_it() -> None:
+    environment = case_environment("staging")
+    parts = specs(environment)
+    (api,) = [part for part in parts if part.part == "api"]
+    assert isinstance(api.scrape, Scrape)
+    replicas = [replace(api, part=name, scrape=replace(api.scrape, job="api")) for name in ("api-1", "api-2")]
+    document = yaml.safe_load(prometheus_yml(environment, [part for part in parts if part is not api] + replicas))
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in document["scrape_configs"]}
+    assert jobs["api"] == ["api-1:8000", "api-2:8000"], "one that is down must not hide behind the other"
+    assert not {"api-1", "api-2"} & jobs.keys()
