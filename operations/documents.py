@@ -171,7 +171,7 @@ def architecture() -> str:
         if isinstance(spec.scrape, Scrape) and spec.part != "prometheus":
             lines.append(f"    prometheus -. scrapes .-> {_node(spec.part)}")
     lines += [
-        "    blackbox_exporter -. probes every page .-> host",
+        "    blackbox_exporter -. probes every page .-> app",
         "    postgres_roles --> postgres",
         "    grafana --> prometheus",
         "    prometheus -- alerts --> alertmanager",
