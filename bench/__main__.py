@@ -33,7 +33,6 @@ from stack.settings import seconds as seconds_of
 RESULTS = Path(__file__).with_name("results.json")
 RUNS = 5
 CADVISOR_SECONDS = 120.0
-SERIES_BUDGET = 30_000
 
 
 def main() -> None:
@@ -81,6 +80,7 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[dict[str, object]]
         reporter.say(f"measuring cAdvisor for {CADVISOR_SECONDS:.0f} s")
         cadvisor, defaults = cadvisor_cores(client, workspace)
         series = active_series(workspace)
+        budget = workspace.settings().settings.alerts.prometheus_series
     finally:
         client.close()
     reporter.say("measuring the LLM gateway")
@@ -90,7 +90,7 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[dict[str, object]]
         row("preview without a change", preview, "preview of an empty program", empty),
         row(f"change of one part (touched: {', '.join(touched)})", change, "the engine restarts that part", alone),
         row("cAdvisor's CPU", 100 * cadvisor, "the same program with its defaults", 100 * defaults, "% of a core"),
-        row("active series, nobody using it", series, "their budget", SERIES_BUDGET, "series"),
+        row("active series, nobody using it", series, "their budget", budget, "series"),
         row(f"LLM, {IN_FLIGHT} in flight", llm.asynchronous, "one after the other", llm.sequential, "requests/s"),
         row("memory of that worker, at its most", llm.memory_most, "before it asks", llm.memory_before, "MiB"),
     ]

@@ -28,7 +28,7 @@ from stack.monitoring import access
 from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
 from stack.outputs import REACH_SOMEBODY
 from stack.secrets import ALERTMANAGER_WEB
-from stack.settings import Environment
+from stack.settings import Environment, http_url
 
 # Prometheus repeats a firing alert once a minute (`--rules.alert.resend-delay`); two of them may get lost.
 _FRESH = timedelta(minutes=3)
@@ -124,8 +124,7 @@ def address(environment: Environment) -> str:
     bound = ipaddress.ip_address(settings.bind_address)
     if bound.is_unspecified:
         bound = ipaddress.ip_address("127.0.0.1" if bound.version == 4 else "::1")  # noqa: PLR2004 - IPv4
-    host = f"[{bound}]" if bound.version == 6 else str(bound)  # noqa: PLR2004 - IPv6
-    return f"http://{host}:{settings.port}"
+    return http_url(str(bound), settings.port)
 
 
 def send_test_alert(

@@ -20,7 +20,7 @@ from docker.models.containers import Container
 from offline.progress import Reporter
 from operations.stack_file import ProjectError
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.settings import PROJECT, Environment, Published
+from stack.settings import PROJECT, Environment, Published, http_url
 
 NOT_AVAILABLE = "not available"
 MISSING = "missing"
@@ -70,7 +70,7 @@ def status(client: docker.DockerClient, environment: Environment) -> list[PartSt
     rows = []
     for field, settings in environment.running().items():
         part = part_name(field)
-        url = _url(settings) if isinstance(settings, Published) else ""
+        url = http_url(settings.bind_address, settings.port) if isinstance(settings, Published) else ""
         container = found.pop(part, None)
         rows.append(_status(part, container, url, tags) if container else PartStatus(part=part, state=MISSING, url=url))
     for field in environment.settings.unavailable:
@@ -98,11 +98,6 @@ def find(client: docker.DockerClient, environment: Environment, part: str) -> Co
         return containers[part]
     there = ", ".join(sorted(containers)) or "none"
     raise ProjectError(f"{environment.name} has no container of the part {part!r}. There are: {there}.")
-
-
-def _url(settings: Published) -> str:
-    host = f"[{settings.bind_address}]" if ":" in settings.bind_address else settings.bind_address
-    return f"http://{host}:{settings.port}"
 
 
 def _status(part: str, container: Container, url: str, tags: Mapping[str, str]) -> PartStatus:

@@ -7,7 +7,7 @@ from typing import Any
 
 from stack.monitoring.alertmanager import integrations
 from stack.service import ServiceSpec
-from stack.settings import PROJECT, Environment, key_of
+from stack.settings import PROJECT, Environment, http_url, key_of
 
 UNAVAILABLE = "not available"
 REACH_SOMEBODY = (
@@ -32,8 +32,7 @@ def outputs(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str,
 def _part(environment: Environment, spec: ServiceSpec) -> dict[str, Any]:
     part: dict[str, Any] = {"container": f"{environment.prefix}-{spec.part}"}
     if spec.publish:
-        host = f"[{spec.publish.address}]" if ":" in spec.publish.address else spec.publish.address
-        part["url"] = f"http://{host}:{spec.publish.host_port}"
+        part["url"] = http_url(spec.publish.address, spec.publish.host_port)
         part["healthUrl"] = part["url"] + spec.publish.path
     if spec.job:
         part["job"] = spec.job

@@ -72,6 +72,12 @@ def seconds(duration: str) -> float:
     return int(number) * _SECONDS[unit]
 
 
+def http_url(address: str, port: int) -> str:
+    """Address of a page on an IP address: an IPv6 one stands in brackets."""
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}"
+
+
 class Model(BaseModel):
     """Frozen, strict, and without unknown keys: a typing error in the YAML is a mistake, never ignored."""
 

@@ -14,6 +14,7 @@ import yaml
 from stack.config_files import Files, Template, secret_file
 from stack.secrets import bcrypt_of
 from stack.service import ServiceSpec
+from stack.settings import Environment
 
 USER = "samokoder"
 FOLDER = "/etc/samokoder"
@@ -21,6 +22,11 @@ WEB = "web.yml"
 CLIENT = "client.yml"
 FLAG = f"--web.config.file={FOLDER}/{WEB}"
 CLIENT_FLAG = f"--http.config.file={FOLDER}/{CLIENT}"
+
+
+def password_of(environment: Environment, secret: str) -> str:
+    """Return the secret with which a guarded page is asked in this environment; empty where none is asked for."""
+    return secret if environment.basic_auth else ""
 
 
 def server_files(secret: str) -> Files:

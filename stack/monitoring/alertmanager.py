@@ -44,7 +44,7 @@ _NOTICED = frozenset({"ContainerUnhealthy", "ProbeFailed", "TargetDown"})
 def spec(environment: Environment) -> ServiceSpec:
     """Describe AlertManager."""
     settings = environment.settings.alertmanager
-    password = ALERTMANAGER_WEB if environment.basic_auth else ""
+    password = access.password_of(environment, ALERTMANAGER_WEB)
     return ServiceSpec(
         part=PART,
         component="samokoder:monitoring:Alertmanager",
@@ -86,7 +86,7 @@ def files(environment: Environment) -> Files:
         **({"alert_webhook_url": secret_file("alertWebhookUrl")} if "alertWebhookUrl" in configured else {}),
         **({"heartbeat_url": secret_file("heartbeatUrl")} if "heartbeatUrl" in configured else {}),
     }
-    guard = access.server_files(ALERTMANAGER_WEB if environment.basic_auth else "")
+    guard = access.server_files(access.password_of(environment, ALERTMANAGER_WEB))
     return {
         "alertmanager.yml": alertmanager_yml(environment),
         messages.FILE: messages.messages_tmpl(settings.language),

@@ -23,7 +23,7 @@ PORT = 9090
 def spec(environment: Environment, others: Sequence[ServiceSpec]) -> ServiceSpec:
     """Describe Prometheus. others: every other part, of which it scrapes those that can be scraped."""
     settings = environment.settings.prometheus
-    password = PROMETHEUS_WEB if environment.basic_auth else ""
+    password = access.password_of(environment, PROMETHEUS_WEB)
     described = ServiceSpec(
         part=PART,
         component="samokoder:monitoring:Prometheus",
@@ -57,7 +57,7 @@ def spec(environment: Environment, others: Sequence[ServiceSpec]) -> ServiceSpec
 
 def files(environment: Environment, parts: Sequence[ServiceSpec]) -> Files:
     """Return the configuration, the rules, and the passwords with which it asks. parts: all that run."""
-    password = PROMETHEUS_WEB if environment.basic_auth else ""
+    password = access.password_of(environment, PROMETHEUS_WEB)
     return {
         "prometheus.yml": prometheus_yml(environment, parts),
         "rules/samokoder.yml": rules.rules_yml(environment, parts),
@@ -69,7 +69,7 @@ def files(environment: Environment, parts: Sequence[ServiceSpec]) -> Files:
 def prometheus_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> str:
     """Render prometheus.yml: a job for each service, one for the probes, AlertManager. parts: all that run."""
     settings = environment.settings.prometheus
-    alertmanager = access.basic_auth(ALERTMANAGER_WEB if environment.basic_auth else "")
+    alertmanager = access.basic_auth(access.password_of(environment, ALERTMANAGER_WEB))
     document = {
         "global": {
             "scrape_interval": settings.scrape_interval,
