@@ -19,7 +19,7 @@ from redis.backoff import ExponentialBackoff
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from samokoder.db import PROBE, create_tables, make_engine
+from samokoder.db import PROBE, make_engine, require_schema
 from samokoder.settings import Settings
 
 CONNECT_SECONDS: Final = 2
@@ -80,20 +80,20 @@ class Backends:
         self.engine = make_engine(settings, part)
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.vault = Vault(settings.app_secret_key)
-        self.tables = asyncio.create_task(create_tables(self.engine))
+        self.migrated = False
         self.stopping = asyncio.Event()
 
     async def ask_database(self) -> None:
-        """Raise unless PostgreSQL answers and the tables are there."""
+        """Raise unless PostgreSQL answers, and NotMigratedError unless its schema is new enough, as it then stays."""
         async with self.engine.connect() as connection:
-            await connection.execute(select(1), execution_options=PROBE)
-        if not self.tables.done():
-            raise RuntimeError("tables not created yet")
-        self.tables.result()
+            if self.migrated:
+                await connection.execute(select(1), execution_options=PROBE)
+            else:
+                await require_schema(connection)
+                self.migrated = True
 
     async def close(self) -> None:
         """Give every connection back."""
-        self.tables.cancel()
         await self.queue.aclose(close_connection_pool=True)
         await self.engine.dispose()
 

@@ -1,6 +1,5 @@
 """The tables, how to reach them, and how long each statement takes."""
 
-import asyncio
 import time
 from datetime import datetime
 from enum import StrEnum
@@ -8,25 +7,24 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-import structlog
 from sqlalchemy import JSON, DateTime, ForeignKey, LargeBinary, String, Text, event, exc, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.schema import CreateColumn
 
 from samokoder.metrics import DB_ERRORS, DB_OPERATIONS, DB_SECONDS
 from samokoder.settings import Settings
 
-# Any fixed number will do; it is the same in every replica.
-_SCHEMA_LOCK: Final = 5_160_274_913
+#: The newest step in `migrations`. Their numbers are compared as texts.
+REVISION: Final = "0002"
 CONNECT_SECONDS: Final = 5
 COMMAND_SECONDS: Final = 30
-
-log = structlog.stdlib.get_logger(__name__)
 
 #: What says that the database is away, not that we asked it something wrong. A refused connection is an
 #: OSError: SQLAlchemy does not wrap what asyncpg raises before there is a connection.
 DATABASE_AWAY: Final = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, OSError)
+# SQLSTATE classes of the same: connection lost, no connection left, shutting down or starting. SQLAlchemy has them as
+# bare DBAPIError, as it has what asyncpg does not sort.
+_AWAY_CLASSES: Final = ("08", "53", "57")
 #: Execution options of a statement that only asks whether the database answers: it would make the others look fast.
 PROBE: Final = {"probe": True}
 
@@ -87,6 +85,8 @@ class Job(Base):
     state: Mapped[str] = mapped_column(String(10), default=State.QUEUED)
     result: Mapped[str | None] = mapped_column(Text, default=None)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    #: Of the last try; null before the first, and where a version without this column ran it.
+    started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), default=None)
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), default=None)
 
 
@@ -101,8 +101,11 @@ class _CountedPool(sa.AsyncAdaptedQueuePool):
             raise
 
 
-def make_engine(settings: Settings, part: str) -> AsyncEngine:
-    """Make the connection pool: at most 10 connections, seen in PostgreSQL as `samokoder-<part>`."""
+def make_engine(settings: Settings, part: str, *, command_seconds: float | None = COMMAND_SECONDS) -> AsyncEngine:
+    """Make the connection pool: at most 10 connections, seen in PostgreSQL as `samokoder-<part>`.
+
+    command_seconds: how long a statement may take; None: any time.
+    """
     engine = create_async_engine(
         settings.samokoder_database_url.get_secret_value(),
         poolclass=_CountedPool,
@@ -113,12 +116,17 @@ def make_engine(settings: Settings, part: str) -> AsyncEngine:
         hide_parameters=True,  # an error's text goes to the log, and a parameter may be a password's hash
         connect_args={
             "timeout": CONNECT_SECONDS,
-            "command_timeout": COMMAND_SECONDS,
+            "command_timeout": command_seconds,
             "server_settings": {"application_name": f"samokoder-{part}"},
         },
     )
     _measure(engine.sync_engine)
     return engine
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's code of an error of SQLAlchemy, empty where it has none."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def _measure(engine: sa.Engine) -> None:
@@ -136,35 +144,27 @@ def _measure(engine: sa.Engine) -> None:
     def end(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
         observe(connection, statement)
 
-    @event.listens_for(engine, "handle_error")
-    def fail(context: sa.ExceptionContext) -> None:
-        error = context.sqlalchemy_exception or context.original_exception
+    @event.listens_for(engine, "handle_error", retval=True)
+    def fail(context: sa.ExceptionContext) -> Exception | None:
+        """Count the error; return what is raised in its place, if anything is."""
+        away, error = None, context.sqlalchemy_exception or context.original_exception
+        if isinstance(error, exc.DBAPIError) and sqlstate(error).startswith(_AWAY_CLASSES):
+            error = away = exc.OperationalError(error.statement, None, context.original_exception)
         if isinstance(error, Exception):  # a cancelled request is no error of the database
             DB_ERRORS.labels(type(error).__name__).inc()
             observe(context.connection, context.statement)
+        return away
 
 
-def _create(connection: sa.Connection) -> None:
-    Base.metadata.create_all(connection)
-    for table in Base.metadata.sorted_tables:  # of an earlier version: its columns are all there but the newest
-        have = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in have:
-                definition = CreateColumn(column).compile(dialect=connection.dialect)
-                connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+class NotMigratedError(Exception):
+    """The database's schema is older than this version's."""
 
 
-async def create_tables(engine: AsyncEngine) -> None:
-    """Create what is missing, as soon as the database answers: whoever asks may well be up before it.
-
-    Under a lock: replicas that start together would both find it missing.
-    """
-    while True:
-        try:
-            async with engine.begin() as connection:
-                await connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-                await connection.run_sync(_create)
-                return
-        except (exc.SQLAlchemyError, OSError) as error:
-            log.warning("tables not created yet", reason=type(error).__name__)
-            await asyncio.sleep(1)
+async def require_schema(connection: AsyncConnection) -> None:
+    """Raise NotMigratedError unless the schema is this version's or a newer one's, which works for it too."""
+    # Asked for before it is read: a table that is not there would count as an error of the database.
+    if await connection.scalar(select(func.to_regclass("alembic_version").is_not(None)), execution_options=PROBE):
+        found = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"), execution_options=PROBE)
+        if found is not None and found >= REVISION:
+            return
+    raise NotMigratedError("not migrated yet")

@@ -41,7 +41,9 @@ def set_up_logs(part: str) -> logging.Handler:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
     logging.getLogger("uvicorn").propagate = True
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each LLM call, which the metrics count
+    # What we log or count ourselves. The pool's name is that of our class, not SQLAlchemy's.
+    for name in ("httpx", "alembic.runtime.migration", "samokoder.db._CountedPool"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Without a handler within reach uvicorn writes no access log: the line with the request id replaces it.
     logging.getLogger("uvicorn.access").propagate = False
     return handler

@@ -5,8 +5,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
-from types import FrameType
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import structlog
@@ -23,10 +22,10 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from samokoder import __version__, auth, metrics
 from samokoder.backends import Backends, BackendsDep, SessionDep, make_queue
-from samokoder.db import DATABASE_AWAY, Job, JobName, Project, State
+from samokoder.db import DATABASE_AWAY, Job, JobName, NotMigratedError, Project, State
 from samokoder.logs import set_up_logs
 from samokoder.rate_limit import within_limit
-from samokoder.request_log import PROBES, RequestLog
+from samokoder.request_log import PROBES, RequestLog, probe_answer
 from samokoder.schemas import JobIn, JobOut, ProjectIn, ProjectOut, ProjectWithNotes
 from samokoder.settings import settings_or_exit
 
@@ -40,24 +39,36 @@ Row = TypeVar("Row", Project, Job)
 log = structlog.stdlib.get_logger(__name__)
 settings = settings_or_exit()
 set_up_logs("api")
+#: Headers; empty until this replica is told to stop.
+_in_every_answer: Final[dict[str, str]] = {}
 
 
-def _tell_streams_of_the_end(backends: Backends) -> None:
-    """Set `stopping` on SIGTERM: uvicorn ends the lifespan only once every answer has ended, streams too."""
-    before, loop = signal.getsignal(signal.SIGTERM), asyncio.get_running_loop()
+def _drain_on_sigterm(backends: Backends) -> None:
+    """On SIGTERM tell whoever asks that this replica stops, and serve on until nobody sends it requests any more.
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(backends.stopping.set)
-        if callable(before):
-            before(number, frame)
+    Then, or at a second signal, streams end and uvicorn shuts down: it waits for every answer's end, a stream's too.
+    """
+    loop = asyncio.get_running_loop()
+    shut_down: Any = signal.getsignal(signal.SIGTERM)  # uvicorn's, which started this
 
-    signal.signal(signal.SIGTERM, stop)
+    def end(number: signal.Signals) -> None:
+        backends.stopping.set()
+        shut_down(number, None)
+
+    def drain() -> None:
+        seconds = 0 if _in_every_answer else settings.drain_seconds
+        _in_every_answer["connection"] = "close"  # a client's next request finds another replica
+        log.info("draining", seconds=seconds)
+        loop.call_later(seconds, end, signal.SIGTERM)
+
+    loop.add_signal_handler(signal.SIGTERM, drain)
+    loop.add_signal_handler(signal.SIGINT, end, signal.SIGINT)
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.backends = backends = Backends(settings, "api", make_queue(settings))
-    _tell_streams_of_the_end(backends)
+    _drain_on_sigterm(backends)
     log.info("started", version=__version__, environment=settings.environment)
     try:
         yield
@@ -81,10 +92,10 @@ async def about() -> dict[str, str]:
     return {"name": "samokoder", "version": __version__, "environment": settings.environment}
 
 
-@app.get("/health")
-async def health() -> dict[str, str]:
+@app.get("/health", responses={503: {"description": "it is told to stop; it answers all the same for a while"}})
+async def health() -> JSONResponse:
     """Liveness: asks nobody, so that a database that is away does not get the API restarted."""
-    return {"status": "ok"}
+    return probe_answer("stopping" if _in_every_answer else "ok")
 
 
 async def _verdict(ask: Callable[[], Awaitable[object]]) -> str:
@@ -94,7 +105,7 @@ async def _verdict(ask: Callable[[], Awaitable[object]]) -> str:
             await ask()
     except TimeoutError:
         return f"no answer within {READY_SECONDS:g} s"
-    except RuntimeError as error:
+    except NotMigratedError as error:
         return str(error)
     except (SQLAlchemyError, RedisError, OSError) as error:
         return f"failed: {type(error).__name__}"
@@ -104,12 +115,11 @@ async def _verdict(ask: Callable[[], Awaitable[object]]) -> str:
 @app.get("/ready", responses={503: {"description": "a part that it needs is away"}})
 async def ready(backends: BackendsDep) -> JSONResponse:
     """Readiness: really asks PostgreSQL and Redis, each for at most 2 seconds, both at once."""
+    if _in_every_answer:
+        return await health()
     database, redis = await asyncio.gather(_verdict(backends.ask_database), _verdict(backends.queue.ping))
-    good = database == redis == "ok"
-    return JSONResponse(
-        {"status": "ok" if good else "unavailable", "database": database, "redis": redis},
-        HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE,
-    )
+    status = "ok" if database == redis == "ok" else "unavailable"
+    return probe_answer(status, database=database, redis=redis)
 
 
 @app.post("/projects", status_code=HTTPStatus.CREATED)
@@ -236,7 +246,7 @@ app.include_router(auth.router)
 for kind in (*DATABASE_AWAY, RedisError):
     app.add_exception_handler(kind, _unavailable)
 app.add_exception_handler(RequestValidationError, _invalid)
-app.add_middleware(RequestLog)
+app.add_middleware(RequestLog, headers=_in_every_answer)
 if settings.trusted_proxies:
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)
 _make_series()

@@ -3,7 +3,9 @@
 import contextlib
 import re
 import time
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 from uuid import uuid4
 
@@ -28,15 +30,23 @@ def _count(scope: Scope, method: str, status: int | None, seconds: float) -> Non
         HTTP_SECONDS.labels(method, endpoint).observe(seconds)
 
 
+def probe_answer(status: str, **parts: str) -> JSONResponse:
+    """Answer a probe, with 200 when the status is "ok" and 503 otherwise; parts: how each of what it needs is."""
+    code = HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE
+    return JSONResponse({"status": status, **parts}, code)
+
+
 class RequestLog:
     """Give each request an id (the client's `X-Request-ID` when it is a sane one), and log and count how it ended.
 
     The query string stays out, since people put secrets there. Probes are not counted, and logged only when they
-    fail. A stream is counted when it begins. What `request.state.headers` holds goes into the answer, whoever makes it.
+    fail. A stream is counted when it begins. What `request.state.headers` holds goes into the answer, whoever makes it;
+    at first that is `headers`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.app = app
+        self.headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -46,7 +56,7 @@ class RequestLog:
         offered = Headers(scope=scope).get("x-request-id", "")
         request_id = offered if _GOOD_ID.fullmatch(offered) else uuid4().hex
         state = scope.setdefault("state", {})
-        state |= {"request_id": request_id, "headers": {}}
+        state |= {"request_id": request_id, "headers": dict(self.headers)}
         probe = scope["path"] in PROBES
         # A client can send any word as its method, and each would be a series.
         method = scope["method"] if scope["method"] in HTTP_METHODS else "other"

@@ -148,6 +148,7 @@ class Settings(BaseSettings):
     token_minutes: int = Field(720, ge=1, le=43_200, description="how long a login lasts")
     rate_limits: Annotated[Json[Mapping[str, PerMinute]], AfterValidator(_over_the_defaults)] = RATE_LIMITS
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""
+    drain_seconds: int = Field(5, ge=0, le=60, description="how long the API serves on after SIGTERM")
     worker_port: Port = Field(9000, description="port of the worker's /health, /ready and /metrics")
     worker_jobs: int = Field(32, ge=1, le=1000, description="jobs that one worker runs at the same time")
     worker_shutdown_seconds: int = Field(20, ge=1, le=3600, description="what running jobs get after SIGTERM")

@@ -360,6 +360,8 @@ class Setup:
             "PYTHONPATH": str(APPLICATION),
             **IMAGE_ENVIRONMENT,
             "ENVIRONMENT": "test",
+            # Draining has its own tests; in all others nobody comes while the API stops.
+            "DRAIN_SECONDS": "0",
             "RATE_LIMITS": NO_LIMITS,
             "REDIS_HOST": "127.0.0.1",
             "REDIS_PORT": str(self.redis.port),
@@ -381,11 +383,22 @@ class Setup:
         command = [program("uvicorn"), "samokoder.main:app", "--host", "127.0.0.1", "--port", str(port)]
         return self._make("api", command, port, self.environment(**environment))
 
+    def migrate(self) -> Service:
+        """Start the migration of the database; it may take its time."""
+        return self._make("migrate", [sys.executable, "-m", "samokoder.migrate"], 0, self.environment())
+
     def worker(self, **environment: str) -> Service:
         """Start the worker; it may not be ready yet."""
         port = free_port()
         command = [program("arq"), "samokoder.worker.main.WorkerSettings"]
         return self._make("worker", command, port, self.environment(WORKER_PORT=str(port), **environment))
+
+    def frontend(self, api_url: str, **environment: str) -> Service:
+        """Start the page, which gets no secret; it may not answer yet."""
+        port = free_port()
+        command = [program("uvicorn"), "samokoder.frontend:app", "--host", "127.0.0.1", "--port", str(port)]
+        kept = {key: value for key, value in self.environment().items() if key.startswith(("P", "UVICORN"))}
+        return self._make("frontend", command, port, {**kept, "API_URL": api_url, **environment})
 
 
 def _setup(postgres: Postgres, redis: Redis, folder: Path) -> Iterator[Setup]:
@@ -401,18 +414,27 @@ def _setup(postgres: Postgres, redis: Redis, folder: Path) -> Iterator[Setup]:
         service.stop(signal.SIGKILL)
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres: Postgres, redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Postgres:
+    """PostgreSQL with the schema in it, as the stack has it before it starts the others."""
+    for setup in _setup(postgres, redis, tmp_path_factory.mktemp("migrated")):
+        migration = setup.migrate()
+        assert migration.ended() == 0, migration.said()
+    return postgres
+
+
 @pytest.fixture
-def setup(postgres: Postgres, redis: Redis, tmp_path: Path) -> Iterator[Setup]:
+def setup(migrated: Postgres, redis: Redis, tmp_path: Path) -> Iterator[Setup]:
     """Processes for one test, ended after it."""
-    yield from _setup(postgres, redis, tmp_path)
+    yield from _setup(migrated, redis, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def running(
-    postgres: Postgres, redis: Redis, tmp_path_factory: pytest.TempPathFactory
+    migrated: Postgres, redis: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Service, Service]]:
     """An API and a worker that answer, for the tests that leave them as they are."""
-    for setup in _setup(postgres, redis, tmp_path_factory.mktemp("running")):
+    for setup in _setup(migrated, redis, tmp_path_factory.mktemp("running")):
         api, worker = setup.api(), setup.worker()
         api.wait_until("/ready")
         worker.wait_until("/ready")

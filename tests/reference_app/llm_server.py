@@ -65,7 +65,8 @@ class LlmServer:
         """Serve in a thread of its own."""
         app = Starlette(routes=[Route("/v1/chat/completions", self._complete, methods=["POST"])])
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", timeout_graceful_shutdown=0))
-        with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts from now on, and answers a little later
+        # Accepts from now on, and answers a little later. All who call at once find a place.
+        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
             self.port = listening.getsockname()[1]
             thread = threading.Thread(target=server.run, args=([listening],))
             thread.start()

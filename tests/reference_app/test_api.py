@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import asyncpg
+import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -168,6 +171,25 @@ def test_ready_names_the_database_when_only_that_is_away(setup: Setup, waiting: 
     waiting("ready again", lambda: api.get("/ready").status_code == 200)
 
 
+def test_a_statement_that_the_database_breaks_off_is_no_fault_of_ours(setup: Setup, waiting: Waiting) -> None:
+    api = setup.api()
+    api.wait_until("/ready")
+    blocked = "FROM pg_stat_activity WHERE application_name = 'samokoder-api' AND wait_event_type = 'Lock'"
+
+    async def end_it(connection: asyncpg.Connection) -> httpx.Response:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE projects IN ACCESS EXCLUSIVE MODE")
+            request = asyncio.create_task(asyncio.to_thread(api.get, "/projects"))
+            # As a server that shuts down does with every session.
+            while not await connection.fetchval(f"SELECT count(pg_terminate_backend(pid)) {blocked}"):
+                await asyncio.sleep(0.05)
+            return await request
+
+    answer = setup.postgres.ask(end_it)
+    assert (answer.status_code, answer.json()) == (503, {"detail": "database unavailable"}), "a client may come again"
+    waiting("ready", lambda: api.get("/ready").status_code == 200)
+
+
 def test_ready_names_redis_when_only_that_is_away_and_no_job_is_lost_in_between(setup: Setup, waiting: Waiting) -> None:
     api = setup.api()
     api.wait_until("/ready")
@@ -198,7 +220,7 @@ def test_ready_gives_up_on_a_part_that_hangs(setup: Setup) -> None:
     assert (answer.status_code, answer.json()["redis"]) == (503, "no answer within 2 s")
 
 
-def test_the_api_starts_before_its_database_and_makes_the_tables_later(setup: Setup, waiting: Waiting) -> None:
+def test_the_api_starts_before_its_database(setup: Setup, waiting: Waiting) -> None:
     setup.postgres.stop(signal.SIGINT)
     try:
         api = setup.api()
@@ -207,13 +229,6 @@ def test_the_api_starts_before_its_database_and_makes_the_tables_later(setup: Se
     finally:
         setup.postgres.start()
     waiting("ready", lambda: api.get("/ready").status_code == 200)
-
-
-def test_replicas_that_start_together_on_an_empty_database_both_come_up(setup: Setup) -> None:
-    setup.postgres.ask(lambda c: c.execute("DROP TABLE IF EXISTS jobs, projects, users"))
-    for replica in [setup.api() for _ in range(3)]:
-        replica.wait_until("/ready")
-        assert "UniqueViolation" not in replica.said(), "the lock must keep them from creating the same table"
 
 
 def test_the_limited_users_were_enough_and_can_do_no_more(running: object, redis: Redis, postgres: Postgres) -> None:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -21,7 +22,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Postgres, Service, Setup
 
-Waiting = Callable[[str, Callable[[], object]], object]
+Waiting = Callable[..., object]
 PATIENCE_SECONDS = 300.0
 PARTS = pytest.mark.parametrize("part", ["api", "worker"])
 
@@ -224,7 +225,7 @@ def test_a_job_that_outlasts_the_stop_is_given_back_and_done_by_the_next_worker(
     assert _state(api, job) == "queued", "who polls must not see a job as running that nobody runs"
     lock.release()
     setup.worker().wait_until("/ready")
-    waiting("the job done by the second worker", lambda: _state(api, job) == "done")
+    waiting("the job done by the second worker", lambda: _state(api, job) == "done", setup.started[-1].said)
 
 
 @pytest.mark.usefixtures("alone")
@@ -242,10 +243,10 @@ def test_the_worker_outlives_a_short_absence_of_the_database_and_of_redis(setup:
     setup.postgres.stop(signal.SIGINT)
     try:
         worker.running.send_signal(signal.SIGCONT)
-        waiting("a try that failed", lambda: worker.metric('worker_jobs_total{status="retried"}') == 1)
+        waiting("a try that failed", lambda: worker.metric('worker_jobs_total{status="retried"}') == 1, worker.said)
     finally:
         setup.postgres.start()
-    waiting("the job done at a later try", lambda: _state(api, job) == "done")
+    waiting("the job done at a later try", lambda: _state(api, job) == "done", worker.said)
     assert worker.running.poll() is None
 
 
@@ -270,7 +271,7 @@ def test_a_job_that_redis_has_lost_is_queued_again_once_it_is_a_minute_old(setup
     for worker in workers:
         worker.wait_until("/ready")
     for job in (lost, kept):
-        waiting("the job's end", lambda job=job: _state(api, job) == "done")  # type: ignore[misc]
+        waiting("the job's end", lambda job=job: _state(api, job) == "done")
     assert "javascript" in api.get(f"/jobs/{lost}").json()["result"], "it is the job that was asked for"
     assert _state(api, young) == "queued", "one that is just being queued must not be in the queue twice"
     said = "".join(worker.said() for worker in workers)
@@ -281,23 +282,38 @@ def test_a_job_that_redis_has_lost_is_queued_again_once_it_is_a_minute_old(setup
 
 
 @pytest.mark.usefixtures("alone")
-def test_tables_of_an_earlier_version_get_their_new_columns_and_keep_theirarguments(setup: Setup) -> None:
-    first = setup.api()
-    first.wait_until("/ready")
-    project = first.post("/projects", json={"name": "kept"}).json()["id"]
-    job = first.post(f"/projects/{project}/jobs", json={}).json()["id"]
-    setup.redis.cli("zrem", "arq:queue", job)
-    setup.postgres.ask(lambda c: c.execute("ALTER TABLE projects DROP COLUMN sealed_notes"))
-    setup.postgres.ask(lambda c: c.execute("ALTER TABLE jobs DROP COLUMN arguments"))
-    replicas = [setup.api() for _ in range(2)]
+def test_a_job_whose_worker_was_lost_with_it_does_not_run_for_ever(setup: Setup, waiting: Waiting) -> None:
+    api = setup.api()
+    api.wait_until("/ready")
+    project = api.post("/projects", json={"name": "x"}).json()["id"]
+    lost, earlier, kept, young = (api.post(f"/projects/{project}/jobs", json={}).json()["id"] for _ in range(4))
+    assert all(setup.redis.cli("del", f"arq:job:{job}") == "1" for job in (lost, earlier, young))
+    assert all(setup.redis.cli("zrem", "arq:queue", job) == "1" for job in (lost, earlier, young))
+    setup.redis.cli("zadd", "arq:queue", str(round(time.time() + 3600) * 1000), kept)  # not due, so no worker takes it
+    for job, minutes in ((lost, 7), (kept, 7), (young, 4), (earlier, None)):
+        _make_running(setup, job, minutes)
     worker = setup.worker()
-    for service in (*replicas, worker):
-        service.wait_until("/ready")
-    assert replicas[0].get(f"/projects/{project}").json()["name"] == "kept"
-    assert replicas[1].get(f"/jobs/{job}").json()["state"] == "queued"
-    assert replicas[0].post("/projects", json={"name": "x", "notes": "y"}).status_code == 201
-    arguments = setup.postgres.ask(lambda c: c.fetchval("SELECT arguments FROM jobs WHERE id = $1", uuid.UUID(job)))
-    assert arguments == "{}", "a job of the earlier version is done with what arguments are by default"
+    waiting("the sweep", lambda: worker.said().count('"lost job failed"') == 2, worker.said)
+    assert {job: _state(api, job) for job in (lost, earlier, kept, young)} == {
+        lost: "failed",
+        earlier: "failed",  # of a version that did not note the start
+        kept: "running",
+        young: "running",
+    }
+    assert api.get(f"/jobs/{lost}").json()["result"] == "failed: its worker was lost", (
+        "who polls must not poll for ever"
+    )
+    assert worker.metric('worker_jobs_total{status="failed"}') == 2
+    setup.redis.cli("zrem", "arq:queue", kept)
+
+
+def _make_running(setup: Setup, job: str, minutes: int | None) -> None:
+    """Have a job look as if it were running since then; None: begun by a version that did not note when."""
+    started = datetime.now(UTC) - timedelta(minutes=minutes) if minutes else None
+    statement = (
+        "UPDATE jobs SET state = 'running', created_at = now() - interval '7 min', started_at = $1 WHERE id = $2"
+    )
+    setup.postgres.ask(lambda c: c.execute(statement, started, uuid.UUID(job)))
 
 
 @pytest.mark.usefixtures("alone")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from arq.connections import ArqRedis
 
 from samokoder import llm
 from samokoder.metrics import WORKER
@@ -19,7 +21,7 @@ from tests.reference_app.llm_server import COMPLETION_TOKENS, PROMPT_TOKENS, Llm
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Setup
 
-Waiting = Callable[[str, Callable[[], object]], object]
+Waiting = Callable[..., object]
 Value = TypeVar("Value")
 KEYS = {name: f"sk-{secrets.token_urlsafe(24)}" for name in ("openai_api_key", "openrouter_api_key")}
 # Dollars for a million tokens: 1,000 and 500 of them cost 0.003 and 0.004.
@@ -264,7 +266,9 @@ def _job(setup: Setup, waiting: Waiting, **environment: str) -> tuple[Any, Any, 
     answer = api.post(f"/projects/{project['id']}/jobs", json={"name": "generate_code"})
     assert answer.status_code == 202, answer.text
     path = answer.headers["location"]
-    waiting("the job's end", lambda: api.get(path).json()["state"] in {"done", "failed"})
+    waiting(
+        "the job's end", lambda: worker.alive() and api.get(path).json()["state"] in {"done", "failed"}, worker.said
+    )
     return worker, api.get(path).json(), api.get(f"/projects/{project['id']}").json()
 
 
@@ -316,8 +320,45 @@ def test_one_worker_has_many_jobs_at_the_llm_at_the_same_time(setup: Setup, wait
     project = api.post("/projects", json={"name": "x"}).json()["id"]
     for _ in range(24):
         assert api.post(f"/projects/{project}/jobs", json={"name": "generate_code"}).status_code == 202
-    waiting("all jobs done", lambda: worker.metric('worker_jobs_total{status="complete"}') == 24)
+
+    def done() -> bool:
+        return worker.alive() and worker.metric('worker_jobs_total{status="complete"}') == 24
+
+    waiting("all jobs done", done, worker.said)
     assert first.most_at_once > 10, "calls that wait must not wait for one another, nor for a database connection"
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_was_paid_for_is_written_once_the_database_is_back_and_not_paid_for_again(
+    setup: Setup, waiting: Waiting, first: LlmServer
+) -> None:
+    first.latency_seconds = 4
+    setup.secrets["openai_api_key"] = KEYS["openai_api_key"]
+    api, worker = setup.api(), setup.worker(LLM_PROVIDERS=json.dumps(_providers(first)))
+    api.wait_until("/ready")
+    worker.wait_until("/ready")
+    project = api.post("/projects", json={"name": "x"}).json()["id"]
+    job = api.post(f"/projects/{project}/jobs", json={"name": "generate_code"}).json()["id"]
+    waiting("the call", lambda: first.now, worker.said)
+    setup.postgres.stop(signal.SIGINT)
+    try:
+        waiting(
+            "an answer that cannot be written", lambda: "job waits to write its result" in worker.said(), worker.said
+        )
+    finally:
+        setup.postgres.start()
+    waiting("the job's end", lambda: api.get(f"/jobs/{job}").json()["state"] == "done", worker.said)
+    assert len(first.calls) == 1, "the LLM's answer is there already, and asking again costs again"
+    assert worker.metric('worker_jobs_total{status="retried"}') == 0
+
+    async def queue_again() -> None:
+        redis = ArqRedis(port=setup.redis.port, username="app", password=setup.redis.application_password)
+        async with redis:
+            assert await redis.enqueue_job("generate_code", _job_id=job)
+
+    asyncio.run(queue_again())  # as it is where Redis was away when the worker wanted to tell the queue
+    waiting("the second try's end", lambda: '"job was done already"' in worker.said(), worker.said)
+    assert len(first.calls) == 1
 
 
 @pytest.mark.parametrize(

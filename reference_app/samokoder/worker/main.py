@@ -9,18 +9,17 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import timedelta
-from http import HTTPStatus
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 from uuid import UUID
 
+import arq
 import structlog
 import uvicorn
-from arq import Retry, func
 from arq.connections import ArqRedis
 from arq.constants import default_queue_name
 from redis.exceptions import RedisError
-from sqlalchemy import Update, select, update
+from sqlalchemy import Update, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.functions import now
 from starlette.applications import Starlette
@@ -30,15 +29,19 @@ from starlette.routing import Route
 
 from samokoder import metrics
 from samokoder.backends import PATIENT_TRIES, Backends, make_queue
-from samokoder.db import DATABASE_AWAY, Job, JobName, Project, State
+from samokoder.db import DATABASE_AWAY, Job, JobName, NotMigratedError, Project, State
 from samokoder.llm import Gateway, LlmError
 from samokoder.logs import set_up_logs
+from samokoder.request_log import probe_answer
 from samokoder.settings import settings_or_exit
 
 BEAT_SECONDS: Final = 5.0
 STALE_SECONDS: Final = 30.0
 SWEEP_SECONDS: Final = 60.0
+WRITE_AGAIN_SECONDS: Final = 1.0
 JOB_SECONDS_MAX: Final = 300
+#: No try of a job is that old: it has ended, or its worker has.
+LOST_SECONDS: Final = JOB_SECONDS_MAX + 60
 MAX_TRIES: Final = 5
 
 log = structlog.stdlib.get_logger(__name__)
@@ -67,11 +70,22 @@ async def _text(gateway: Gateway, job: JobName, name: str, language: str) -> tup
     return code.replace("\0", ""), f"by {answer.model} of {answer.provider} with {answer.tokens} tokens"
 
 
+async def _patiently(write: Callable[[], Awaitable[None]]) -> None:
+    """Write what has been paid for; again while the database is away."""
+    while True:
+        try:
+            return await write()
+        except DATABASE_AWAY as error:
+            log.warning("job waits to write its result", reason=type(error).__name__)
+        await asyncio.sleep(WRITE_AGAIN_SECONDS)
+
+
 async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "python", request_id: str = "") -> None:
     """Put the text into the project's row, and the outcome into the job's.
 
     Running it twice does no harm. A worker that has to go gives the job back; a database that is away is
-    asked again, MAX_TRIES times in all; any other error ends the job as failed.
+    asked again, MAX_TRIES times in all; any other error ends the job as failed. What an LLM was paid for is not asked
+    for again: its writing alone is repeated.
     """
     job_id = UUID(ctx["job_id"])
     sessions = ctx["backends"].sessions
@@ -88,15 +102,19 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
     ):
         try:
             async with asyncio.timeout(JOB_SECONDS_MAX):
-                await mark(State.RUNNING)
+                await mark(State.RUNNING, started_at=now())
                 async with sessions() as session:
-                    whose = select(Project.id, Project.name).join(Job).where(Job.id == job_id)
-                    project_id, name = (await session.execute(whose)).one()
+                    whose = select(Project.id, Project.name, Job.state).join(Job).where(Job.id == job_id)
+                    project_id, name, state = (await session.execute(whose)).one()
+                if state == State.DONE:  # by a worker that could not tell the queue any more
+                    log.info("job was done already")
+                    return
                 text, by = await _text(ctx["gateway"], job_name, name, language)  # holds no connection meanwhile
                 digest = hashlib.sha256(text.encode()).hexdigest()
                 result = f"{len(text.splitlines())} lines of {language}, sha256 {digest}, {by}"
                 written = update(Project).where(Project.id == project_id).values(skeleton=text)
-                await mark(State.DONE, written, result=result, finished_at=now())
+                done = functools.partial(mark, State.DONE, written, result=result, finished_at=now())
+                await _patiently(done)
         except BaseException as error:
             away, told_to_go = isinstance(error, DATABASE_AWAY), isinstance(error, asyncio.CancelledError)
             again = told_to_go or (away and ctx["job_try"] < MAX_TRIES)
@@ -105,14 +123,11 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
             if away:
                 log.warning("job could not reach the database", reason=type(error).__name__, last_try=not again)
             with contextlib.suppress(SQLAlchemyError, OSError):
-                if again:
-                    await mark(State.QUEUED)
-                else:
-                    await mark(State.FAILED, result=why, finished_at=now())
+                await (mark(State.QUEUED) if again else mark(State.FAILED, result=why, finished_at=now()))
             if told_to_go:
                 log.info("job given back")
             elif again:
-                raise Retry(defer=2 ** ctx["job_try"]) from error
+                raise arq.Retry(defer=2 ** ctx["job_try"]) from error
             raise
         metrics.WORKER_JOBS.labels("complete").inc()
         log.info("job done")
@@ -124,7 +139,7 @@ async def _for_ever(every_seconds: float, work: Callable[[], Awaitable[None]], f
         try:
             async with asyncio.timeout(every_seconds):
                 await work()
-        except (RedisError, SQLAlchemyError, OSError) as error:
+        except (RedisError, SQLAlchemyError, OSError, NotMigratedError) as error:
             log.warning(failed, reason=type(error).__name__)
         await asyncio.sleep(every_seconds)
 
@@ -141,31 +156,36 @@ async def _beat(redis: ArqRedis) -> None:
 async def _sweep(backends: Backends) -> None:
     """Put the jobs into the queue again that only the database still knows: Redis has lost its data.
 
-    Redis is asked first: what leaves the queue afterwards is no longer "queued". It takes each id once, so several
-    workers may sweep.
+    Of one that was running, nobody can say whether it was what ended its worker (out of memory), so it is failed.
+    Redis is asked first: what leaves the queue afterwards is no longer "queued" or "running". It takes each id once,
+    so several workers may sweep.
     """
-    await asyncio.shield(backends.tables)  # a sweep that gives up must not end that work
+    await backends.ask_database()
     redis = backends.queue
     have = {entry.decode() for entry in await redis.zrange(default_queue_name, 0, -1)}
-    waiting = select(Job).where(Job.state == State.QUEUED, Job.created_at < now() - timedelta(seconds=SWEEP_SECONDS))
-    async with backends.sessions() as session:
-        jobs = (await session.scalars(waiting)).all()
-    for job in jobs:
-        if str(job.id) not in have and await redis.enqueue_job(job.name, **job.arguments, _job_id=str(job.id)):
-            log.warning("lost job queued again", job_id=str(job.id), request_id=job.arguments.get("request_id"))
+    waits = (Job.state == State.QUEUED) & (Job.created_at < now() - timedelta(seconds=SWEEP_SECONDS))
+    began = func.coalesce(Job.started_at, Job.created_at)
+    runs = (Job.state == State.RUNNING) & (began < now() - timedelta(seconds=LOST_SECONDS))
+    async with backends.sessions.begin() as session:
+        jobs = await session.scalars(select(Job).where(waits | runs))
+        for job in (job for job in jobs if str(job.id) not in have):
+            words = {"job_id": str(job.id), "request_id": job.arguments.get("request_id")}
+            if job.state == State.RUNNING:
+                job.state, job.result, job.finished_at = State.FAILED, "failed: its worker was lost", datetime.now(UTC)
+                metrics.WORKER_JOBS.labels("failed").inc()
+                log.error("lost job failed", **words)
+            elif await redis.enqueue_job(job.name, **job.arguments, _job_id=str(job.id)):
+                log.warning("lost job queued again", **words)
 
 
 async def _health(_request: Request) -> JSONResponse:
-    return JSONResponse({"status": "ok"})
+    return probe_answer("ok")
 
 
 async def _ready(_request: Request) -> JSONResponse:
     last_beat = metrics.WORKER.get_sample_value("worker_heartbeat_timestamp_seconds") or 0.0
     good = time.time() - last_beat < STALE_SECONDS
-    return JSONResponse(
-        {"status": "ok" if good else "unavailable", "redis": "ok" if good else "no answer"},
-        HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE,
-    )
+    return probe_answer("ok", redis="ok") if good else probe_answer("unavailable", redis="no answer")
 
 
 class _Listener(uvicorn.Server):
@@ -218,7 +238,7 @@ for _name in ("arq.worker", "arq.connections", "arq.jobs"):
 class WorkerSettings:
     """What the `arq` command reads."""
 
-    functions = tuple(func(cast("Any", functools.partial(_work, name)), name=name) for name in JobName)
+    functions = tuple(arq.func(cast("Any", functools.partial(_work, name)), name=name) for name in JobName)
     redis_pool = make_queue(settings, tries=PATIENT_TRIES)
     on_startup = _start
     on_shutdown = _stop
