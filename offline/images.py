@@ -19,6 +19,7 @@ import platform
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -59,6 +60,9 @@ _RECIPE_FORMAT = 1  # part of every recipe's hash: count up when this module bui
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRAFANA_REPOSITORIES = ("grafana/grafana", "grafana/grafana-oss", "grafana/grafana-enterprise")
 _NOBODY = (65534, 65534)
+# struct vfs_cap_data of linux/capability.h, little-endian: revision 2 with the effective flag, permitted (bit 10 is
+# CAP_NET_BIND_SERVICE) and inheritable, each lower half first.
+_CAP_NET_BIND_SERVICE_EP = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,9 @@ class Recipe:
     volumes: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     stop_signal: str = ""
+    # Not in repr, which is in every image's key: a new kind of ingredient must not rebuild the images without it.
+    file_capabilities: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Program of `programs` -> its capabilities, as the kernel keeps them (capabilities(7), vfs_cap_data)."""
 
 
 RECIPES: dict[str, Recipe] = {
@@ -196,6 +203,20 @@ RECIPES: dict[str, Recipe] = {
         # The official image names no user and so is root's; an HTTP probe needs nothing that only root may do.
         user="nobody",
         ports=(9115,),
+    ),
+    "caddy": Recipe(
+        base="busybox",
+        programs={"/usr/bin/caddy": "caddy/caddy"},
+        # The official image's `setcap cap_net_bind_service=+ep`, kept because it is a demand as well: without the
+        # capability in the container's bounding set, the kernel refuses to start such a file (EPERM).
+        file_capabilities={"/usr/bin/caddy": _CAP_NET_BIND_SERVICE_EP},
+        version_command=("caddy", "version"),
+        # Empty: the official image has a sample configuration and a page there, but the stack mounts its own.
+        folders=dict.fromkeys(("/etc/caddy", "/config", "/config/caddy", "/data", "/data/caddy", "/srv"), (0, 0)),
+        command=("caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"),
+        workdir="/srv",
+        env={"XDG_CONFIG_HOME": "/config", "XDG_DATA_HOME": "/data"},
+        ports=(80, 443, 2019),
     ),
     "cadvisor": Recipe(
         base="busybox",
@@ -312,6 +333,8 @@ class _Entry:
     link: str = ""
     mode: int = 0o755
     owner: tuple[int, int] = (0, 0)
+    capabilities: bytes = b""
+    """Of a file, as the kernel keeps them; every byte below 128, which is all that a tar's header can hold."""
 
 
 def _tar(entries: Iterable[_Entry]) -> IO[bytes]:
@@ -322,6 +345,8 @@ def _tar(entries: Iterable[_Entry]) -> IO[bytes]:
             member = tarfile.TarInfo(entry.path.lstrip("/"))
             member.mode = entry.mode
             member.uid, member.gid = entry.owner
+            if entry.capabilities:
+                member.pax_headers = {"SCHILY.xattr.security.capability": entry.capabilities.decode("ascii")}
             if entry.link:
                 member.type, member.linkname = tarfile.SYMTYPE, entry.link
                 archive.addfile(member)
@@ -381,7 +406,10 @@ class _Builder:
         base = self._debian() if recipe.base == "debian" else self._busybox()
         packages = self._packages(recipe) if recipe.packages else []
         entries = [_Entry(path, owner=owner) for path, owner in recipe.folders.items()]
-        entries += [_Entry(path, program) for path, program in files.items()]
+        entries += [
+            _Entry(path, program, capabilities=recipe.file_capabilities.get(path, b""))
+            for path, program in files.items()
+        ]
         entrypoint = _ROOTFS / name / "docker-entrypoint.sh"
         if entrypoint.exists():
             entries.append(_Entry("/usr/local/bin/docker-entrypoint.sh", entrypoint))
@@ -411,6 +439,8 @@ class _Builder:
             "functions": _digest(_ROOTFS / "build-functions.sh") if recipe.base else "",
             "requirements": _digest(_REQUIREMENTS) if recipe.wheels else "",
         }
+        if recipe.file_capabilities:
+            parts["file_capabilities"] = {path: value.hex() for path, value in recipe.file_capabilities.items()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _commit(

@@ -146,6 +146,11 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
         stamps=_prometheus_stamps("0.28.0"),
     ),
+    "caddy": Program(
+        version="2.11.4",
+        executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
+        stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v2.11.4"},
+    ),
     "postgres_exporter": Program(
         version="0.19.1",
         executables={"postgres_exporter": "github.com/prometheus-community/postgres_exporter/cmd/postgres_exporter"},

@@ -204,6 +204,8 @@ CONTRACT = {
     "redis_exporter": (("/redis_exporter",), "59000:59000", "", ""),
     # Nobody, where the official image says nothing and so is root's: the stack gives a user of its own to both.
     "blackbox_exporter": (("/bin/blackbox_exporter",), "nobody", "", ""),
+    # The official image says nothing of a user and so is root's: the stack gives one of its own to both.
+    "caddy": ((), "", "", ""),
     "cadvisor": (("/usr/bin/cadvisor", "-logtostderr"), "", "", ""),
     "python": ((), "", "", ""),
 }
@@ -253,7 +255,7 @@ def test_a_tar_holds_owners_modes_and_links_and_is_the_same_every_time(tmp_path:
     program.write_bytes(b"\x7fELF")
     entries = [
         images._Entry("/data", owner=(65534, 65534)),
-        images._Entry("/bin/program", program),
+        images._Entry("/bin/program", program, capabilities=images._CAP_NET_BIND_SERVICE_EP),
         images._Entry("/bin/alias", link="program"),
         images._Entry("/etc/file", b"text", mode=0o644),
     ]
@@ -262,12 +264,16 @@ def test_a_tar_holds_owners_modes_and_links_and_is_the_same_every_time(tmp_path:
         first.seek(0)
         with tarfile.open(fileobj=first) as archive:
             found = {member.name: (member.uid, member.mode, member.linkname) for member in archive}
+            extended = {member.name: member.pax_headers for member in archive if member.pax_headers}
     assert found == {
         "data": (65534, 0o755, ""),
         "bin/program": (0, 0o755, ""),
         "bin/alias": (0, 0o755, "program"),
         "etc/file": (0, 0o644, ""),
     }
+    # 0x400, little-endian, is CAP_NET_BIND_SERVICE alone; the engine reads it from this header.
+    capability = "\x01\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+    assert extended == {"bin/program": {"SCHILY.xattr.security.capability": capability}}
 
 
 @pytest.fixture
