@@ -6,6 +6,7 @@ SAMOKODER := .venv/bin/samokoder
 # Words of a command line reach the shell as they were typed, quotes and all.
 PART ?=
 NAME ?=
+SECRET ?=
 OUT ?= .samokoder/render/$(ENV)
 ARGS ?=
 FOLLOW ?=
@@ -15,8 +16,8 @@ KIND ?=
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password pulumi lint \
-	test test-unit test-live bench docs
+.PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
+	pulumi lint test test-unit test-live test-deploy bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -56,6 +57,9 @@ check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the
 password: bootstrap ## Show the secret NAME=…; without it the names
 	@$(SAMOKODER) password $(if $(NAME),"$(NAME)")
 
+rotate: bootstrap ## Give SECRET=… a new value while everything runs; without it the list. ARGS='--retire-now'
+	@$(SAMOKODER) rotate $(ARGS) $(if $(SECRET),"$(SECRET)")
+
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)
 
@@ -64,13 +68,16 @@ lint: bootstrap ## Style and types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
 
-test: test-unit test-live ## All tests
+test: test-unit test-live test-deploy ## All tests
 
 test-unit: bootstrap ## Tests without an engine
 	@.venv/bin/pytest -m "not live"
 
 test-live: bootstrap ## Tests on a real engine: a whole stack of their own, beside any other
-	@.venv/bin/pytest -m live
+	@.venv/bin/pytest -m "live and not deploy"
+
+test-deploy: bootstrap ## The long load tests, on a real stack of their own
+	@.venv/bin/pytest -m deploy
 
 bench: bootstrap ## Measure how long a start takes, beside Docker Compose
 	@.venv/bin/python -m bench

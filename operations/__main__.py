@@ -27,6 +27,7 @@ from stack.mistakes import InvalidSettingsError
 if TYPE_CHECKING:
     from operations.containers import PartStatus
     from operations.image_check import Report
+    from operations.rotation import Row
 
 app = typer.Typer(
     name="samokoder",
@@ -134,25 +135,32 @@ def status(
 
 @app.command()
 def logs(
-    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`.")],
+    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`; `api`: all its replicas.")],
     env: EnvironmentName = "staging",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
     tail: Annotated[int, typer.Option(help="So many of the last lines.", min=0)] = 100,
 ) -> None:
-    """Show the log of one part."""
+    """Show the log of one part. A part with replicas, such as `api`, is all of them, each line with its replica."""
     from operations import containers  # noqa: PLC0415
 
     workspace = _workspace(env)
     client = workspace.client()
+
+    def write(text: bytes) -> None:
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+
     try:
-        container = containers.find(client, workspace.settings(), part)
-        if follow:
-            for chunk in container.logs(stream=True, follow=True, tail=tail):
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
+        found = containers.replicas(client, workspace.settings(), part)
+        logs = {name: container.logs(stream=True, follow=follow, tail=tail) for name, container in found.items()}
+        if part in logs:
+            for chunk in logs[part]:
+                write(chunk)
+        elif follow:
+            containers.show_logs(logs, write)
         else:
-            sys.stdout.buffer.write(container.logs(tail=tail))
-            sys.stdout.buffer.flush()
+            for name, chunks in logs.items():
+                containers.show_logs({name: chunks}, write)
     finally:
         client.close()
 
@@ -233,6 +241,33 @@ def password(
         raise ProjectError(f"{env} has no generated secret {name!r}. There are: {', '.join(sorted(secrets))}.")
 
 
+@app.command()
+def rotate(
+    secret: Annotated[str, typer.Argument(help="Name of the secret; without one, they are listed.")] = "",
+    env: EnvironmentName = "staging",
+    retire_now: Annotated[
+        bool, typer.Option("--retire-now", help="Of secret-key: do not wait for the tokens that the old one signed.")
+    ] = False,
+    grafana_url: Annotated[str, typer.Option(help="Grafana, where its port is not reached from here: a tunnel.")] = "",
+) -> None:
+    """Give a secret a new value while everything runs, and make the old one worthless.
+
+    Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on.
+    """
+    from operations import rotation  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    if not secret:
+        _show_rotations(env, rotation.rows(workspace.settings()))
+        return
+    interactive = sys.stdout.isatty()
+    _console().print(
+        rotation.rotate(workspace, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url),
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
@@ -283,6 +318,16 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
         cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(_short(row.image))] if wide else [])]
         table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
     console.print(table)
+
+
+def _show_rotations(env: str, rows: Sequence[Row]) -> None:
+    table = Table(title=f"Secrets of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("secret", "generation", "phase"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("how it is rotated", overflow="fold")
+    for row in rows:
+        table.add_row(row.secret, str(row.generation), row.phase, escape(row.how))
+    _console().print(table)
 
 
 def _show_findings(report: Report) -> None:

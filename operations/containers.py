@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +21,7 @@ from docker.models.containers import Container
 from offline.progress import Reporter
 from operations.stack_file import ProjectError
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.settings import PROJECT, Environment, Published, http_url
+from stack.settings import PROJECT, Environment, Published
 
 NOT_AVAILABLE = "not available"
 MISSING = "missing"
@@ -57,11 +58,6 @@ class PartStatus:
         return {**asdict(self), "ok": self.ok}
 
 
-def part_name(field: str) -> str:
-    """Name of a part from its field in the settings: `postgres_exporter` is `postgres-exporter`."""
-    return field.replace("_", "-")
-
-
 def status(client: docker.DockerClient, environment: Environment) -> list[PartStatus]:
     """Return every part that the environment should run, those not available here, and any other container of it."""
     found = {container.labels.get(PART_LABEL, ""): container for container in of_environment(client, environment.name)}
@@ -69,13 +65,15 @@ def status(client: docker.DockerClient, environment: Environment) -> list[PartSt
     tags = {str(image["Id"]): str(image["RepoTags"][0]) for image in client.api.images() if image.get("RepoTags")}
     rows = []
     for field, settings in environment.running().items():
-        part = part_name(field)
-        url = http_url(settings.bind_address, settings.port) if isinstance(settings, Published) else ""
-        container = found.pop(part, None)
-        rows.append(_status(part, container, url, tags) if container else PartStatus(part=part, state=MISSING, url=url))
+        url = settings.url if isinstance(settings, Published) else ""
+        for part in environment.parts_of(field):
+            container = found.pop(part, None)
+            missing = PartStatus(part=part, state=MISSING, url=url)
+            rows.append(_status(part, container, url, tags) if container else missing)
     for field in environment.settings.unavailable:
-        container = found.pop(part_name(field), None)
-        rows.append(PartStatus(part=part_name(field), state=NOT_AVAILABLE))
+        for part in environment.parts_of(field):
+            found.pop(part, None)
+            rows.append(PartStatus(part=part, state=NOT_AVAILABLE))
     rows += [_status(part, container, "", tags) for part, container in found.items()]
     return sorted(rows, key=lambda row: row.part)
 
@@ -98,6 +96,41 @@ def find(client: docker.DockerClient, environment: Environment, part: str) -> Co
         return containers[part]
     there = ", ".join(sorted(containers)) or "none"
     raise ProjectError(f"{environment.name} has no container of the part {part!r}. There are: {there}.")
+
+
+def replicas(client: docker.DockerClient, environment: Environment, part: str) -> dict[str, Container]:
+    """Return the container of a part, or those of all its replicas, by name. Raises ProjectError as `find` does."""
+    found = {
+        name: container
+        for container in of_environment(client, environment.name)
+        if re.fullmatch(rf"{re.escape(part)}-[0-9]+", name := container.labels.get(PART_LABEL, ""))
+    }
+    in_order = sorted(found, key=lambda name: (len(name), name))  # api-2 before api-10
+    return {name: found[name] for name in in_order} or {part: find(client, environment, part)}
+
+
+def show_logs(logs: Mapping[str, Iterable[bytes]], write: Callable[[bytes], object]) -> None:
+    """Write the lines of several logs as they come, each after its log's name, until all have ended."""
+    width = max(map(len, logs))
+    writing = threading.Lock()
+
+    def read(name: str, chunks: Iterable[bytes]) -> None:
+        rest = b""
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            with writing:
+                for line in lines:
+                    write(f"{name:{width}} | ".encode() + line + b"\n")
+        if rest:
+            with writing:
+                write(f"{name:{width}} | ".encode() + rest + b"\n")
+
+    # A daemon: Ctrl-C ends the command, and a log that is followed has no end.
+    readers = [threading.Thread(target=read, args=log, daemon=True) for log in logs.items()]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
 
 
 def _status(part: str, container: Container, url: str, tags: Mapping[str, str]) -> PartStatus:
@@ -163,11 +196,12 @@ def remove_orphans(
 
     A run that was killed between a creation and the note of it leaves them, and the next one would end in "name
     already in use". Volumes stay: creating one that is there is no error, and they hold the data.
-    known: ids of the containers and networks in Pulumi's state.
+    parts: names of parts; of one with replicas without their numbers. known: ids of the containers and networks in
+    Pulumi's state.
     """
     removed = []
     prefix = f"{PROJECT}-{environment}"
-    carrier = re.compile(rf"{re.escape(prefix)}-({'|'.join(map(re.escape, parts))})-files-[0-9a-f]{{12}}")
+    carrier = re.compile(rf"{re.escape(prefix)}-({'|'.join(map(re.escape, parts))})(-[0-9]+)?-files-[0-9a-f]{{12}}")
     for container in client.containers.list(all=True, filters={"name": f"^/?{prefix}-"}, ignore_removed=True):
         ours = container.labels.get(ENVIRONMENT_LABEL) == environment or carrier.fullmatch(container.name or "")
         if not ours or container.id in known:

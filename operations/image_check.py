@@ -29,12 +29,13 @@ from operations import exposition, laboratory
 from operations.containers import has_images, without
 from operations.laboratory import Laboratory
 from operations.stack_file import ProjectError
-from stack.app import api, postgres, postgres_roles, redis, worker
+from stack.app import api, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.metrics_contract import Kind
+from stack.app.reference import reference_image
 from stack.config_files import Template
 from stack.secrets import KEY_LENGTH, PASSWORD_LENGTH
 from stack.service import Scrape, ServiceSpec
-from stack.settings import LLM_KEYS, Application, Environment
+from stack.settings import LLM_KEYS, Application, Environment, Rotating, Rotation
 
 if TYPE_CHECKING:
     from operations.engine import EngineInfo
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 _TURN_SECONDS = 0.3
 _ASK_SECONDS = 5
+# The ingress asks every second, and sends nothing more after the third answer that is not 200.
+_NOTICED_SECONDS = 2
 _KILLED, _TERMINATED = 137, 143
 _OK, _NOT_FOUND = 200, 404
 _ALPHABET = string.ascii_letters + string.digits
@@ -69,6 +72,7 @@ class Verdict(StrEnum):
 class Check(StrEnum):
     """What is checked, in the order of the table."""
 
+    MIGRATES = "migrates the database"
     HARDENED = "hardened container"
     PORT = "port"
     HEALTH = "/health"
@@ -81,6 +85,7 @@ class Check(StrEnum):
     DEFAULT = "refuses default secrets"
     EQUAL = "refuses equal secrets"
     STOPS = "stops on SIGTERM"
+    DRAINS = "drains on SIGTERM"
     SILENT = "no secret in its log"
 
 
@@ -143,7 +148,12 @@ def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float 
 def environment_for(environment: Environment, image: str, kind: Kind) -> Environment:
     """Return the environment with this image, local servers and every LLM key: an image shows all that it can."""
     part: Application = getattr(environment.settings, kind.value)
-    settings = environment.settings.model_copy(update={kind.value: part.model_copy(update={"image": image})})
+    # Its secrets are made for it: none of them has a generation before.
+    changes = {"rotation": Rotation(), "rotating": Rotating(), kind.value: part.model_copy(update={"image": image})}
+    if image == reference_image(environment).name:  # told by its name, it is nobody's own image
+        command = environment.settings.migrations.command or list(migrations.REFERENCE)
+        changes["migrations"] = environment.settings.migrations.model_copy(update={"command": command})
+    settings = environment.settings.model_copy(update=changes)
     return environment.model_copy(update={"settings": settings, "configured_secrets": frozenset(LLM_KEYS)})
 
 
@@ -157,11 +167,13 @@ def check(
     changed: Callable[[ServiceSpec], ServiceSpec] = lambda spec: spec,
 ) -> Report:
     """Do what `check_image` says with an environment of `environment_for`. changed: another spec than the stack's."""
-    spec = changed((api if kind is Kind.API else worker).spec(environment))
+    spec = changed(next(api.specs(environment)) if kind is Kind.API else worker.spec(environment))
     values = _throw_away_secrets(environment, spec)
     with reporter.task("PostgreSQL and Redis") as task:
         asker = _bring_up_servers(made, environment, values, task)
-    checking = _Checking(made, spec, kind, values, asker, timeout or spec.health.wait_timeout_seconds, reporter)
+    migrating = None if "migrations" in environment.absent else migrations.spec(environment)
+    timeout = timeout or spec.health.wait_timeout_seconds
+    checking = _Checking(made, spec, migrating, kind, values, asker, timeout, reporter)
     checking.run()
     return Report(image=spec.image, kind=kind, findings=[checking.findings[check] for check in Check])
 
@@ -198,11 +210,15 @@ def _ensure(client: docker.DockerClient, reference: str, reporter: Reporter, oth
 
 def _throw_away_secrets(environment: Environment, spec: ServiceSpec) -> dict[str, str]:
     """Make a value for everything that the parts' files need, by its name."""
-    specs = (spec, postgres.spec(environment), postgres_roles.spec(environment), redis.spec(environment))
-    templates = [t for s in specs for t in (*s.files.values(), *s.secret_environment.values())]
+    templates = [t for s in (spec, *_servers(environment)) for t in (*s.files.values(), *s.secret_environment.values())]
     names = {need for template in templates if isinstance(template, Template) for need in template.needs}
     lengths = {name: KEY_LENGTH if name in {"secret_key", "app_secret_key"} else PASSWORD_LENGTH for name in names}
     return {name: _random(length) for name, length in sorted(lengths.items())}
+
+
+def _servers(environment: Environment) -> list[ServiceSpec]:
+    """Describe PostgreSQL, Redis and the keepers of their users."""
+    return [part.spec(environment) for part in (postgres, redis, postgres_roles, redis_users)]
 
 
 def _random(length: int) -> str:
@@ -214,8 +230,8 @@ def _text(content: str | Template, values: Mapping[str, str]) -> str:
 
 
 def _bring_up_servers(made: Laboratory, environment: Environment, values: Mapping[str, str], task: Task) -> Container:
-    """Start PostgreSQL, the keeper of its roles and Redis; return PostgreSQL's container when all are healthy."""
-    specs = [postgres.spec(environment), redis.spec(environment), postgres_roles.spec(environment)]
+    """Start the servers and the keepers of their users; return PostgreSQL's container when all are healthy."""
+    specs = _servers(environment)
     started = [made.run(spec, {name: _text(content, values) for name, content in spec.files.items()}) for spec in specs]
     end = time.monotonic() + max(spec.health.wait_timeout_seconds for spec in specs)
     for spec, container in zip(specs, started, strict=True):
@@ -294,6 +310,8 @@ class _Checking:
 
     made: Laboratory
     spec: ServiceSpec
+    migrations: ServiceSpec | None
+    """What migrates the database in the stack: the API's image."""
     kind: Kind
     values: Mapping[str, str]
     """The throw-away secrets."""
@@ -310,8 +328,11 @@ class _Checking:
 
     def run(self) -> None:
         """Judge everything."""
+        with self.reporter.task("Migrating the database"):
+            migrated = self._migrated()
         with self.reporter.task(f"The image as {self.kind.value}") as task:
             way, life = self._first_life(task)
+        self._judge_migrations(migrated, way)
         self._judge_start(way, life)
         if life.exit_code is None:
             self._judge_metrics(life)
@@ -340,19 +361,47 @@ class _Checking:
         contents |= self.spec.secret_environment
         return {name: _text(content, self.values) for name, content in contents.items()}
 
-    def _start(self, way: _Way, changes: Mapping[str, str | None] | None = None) -> _Life:
+    def _start(
+        self, way: _Way, changes: Mapping[str, str | None] | None = None, *, spec: ServiceSpec | None = None
+    ) -> _Life:
         """Start the image. changes: secret settings with another value than the good one; None: left out."""
+        spec = spec or self.spec
         changed = {**self.settings, **(changes or {})}
         given = {name: value for name, value in changed.items() if value is not None}
-        as_variables = set(given) if way.secrets_in_environment else set(self.spec.secret_environment)
+        as_variables = set(given) if way.secrets_in_environment else set(spec.secret_environment)
         files = {name: value for name, value in given.items() if name not in as_variables}
         pointers = {f"{name}_FILE" for name in self.settings if name not in files}
-        variables = {name: value for name, value in self.spec.environment.items() if name not in pointers}
+        variables = {name: value for name, value in spec.environment.items() if name not in pointers}
         options: dict[str, Any] = {"environment": variables | {name: given[name] for name in as_variables & set(given)}}
         if way.unhardened:
             options |= {"user": "0:0", "read_only": False, "cap_drop": [], "security_opt": []}
         mounted = {name.lower(): value for name, value in files.items()}
-        return _Life(self.made.run(self.spec, mounted, alias=False, **options))
+        return _Life(self.made.run(spec, mounted, alias=False, **options))
+
+    def _migrated(self) -> _Way | str | None:
+        """Migrate the database as the stack does; where that fails, in less strict ways.
+
+        Returns the way that succeeded, or how it went in the strict one; None where there is nothing to run.
+        """
+        spec = self.migrations
+        # The worker's own image need not be able to; without the API's, it is checked on an empty database.
+        if spec is None or not has_images(self.made.client, [spec.image]):
+            return None
+        problem = ""
+        for way in (_STRICT, *_LENIENT):
+            life = self._start(way, spec=spec)
+            end = time.monotonic() + spec.health.wait_timeout_seconds
+            while self._is_running(life) and time.monotonic() < end:
+                if _tried(life.container, spec.health_command)[0]:
+                    self._end(life)
+                    return way
+                time.sleep(_TURN_SECONDS)
+            ended = f"runs for more than {spec.health.wait_timeout_seconds} s"
+            if life.exit_code is not None:
+                ended = f"ended with exit code {life.exit_code}"
+            problem = problem or f"{' '.join(spec.command)[:120]} {ended}{self._last_words(life)}"
+            self._end(life)
+        return problem
 
     def _first_life(self, task: Task) -> tuple[_Way, _Life]:
         """Start the image with good secrets, strictly; where it ends at once, in the first lenient way that works."""
@@ -427,6 +476,22 @@ class _Checking:
 
     # Judging it
 
+    def _judge_migrations(self, migrated: _Way | str | None, way: _Way) -> None:
+        """Judge what `_migrated` returned. way: the one in which the image itself runs."""
+        less = isinstance(migrated, _Way) and migrated != _STRICT
+        if self.kind is Kind.WORKER:
+            self._find(Check.MIGRATES, Verdict.NOT_AVAILABLE, "the API's image does that")
+        elif migrated is None:
+            self._find(Check.MIGRATES, Verdict.NOT_AVAILABLE, "samokoder:migrations.command is not set")
+        elif less and migrated == way:
+            self._find(Check.MIGRATES, Verdict.NOT_AVAILABLE, "does so only in the way in which the image itself runs")
+        elif less:
+            self._find(Check.MIGRATES, Verdict.FAILED, "does so only as root with a writable root, or from variables")
+        elif isinstance(migrated, str):
+            self._find(Check.MIGRATES, Verdict.FAILED, migrated)
+        else:
+            self._find(Check.MIGRATES, Verdict.PASSED, "its command ended with 0, before the image was started")
+
     def _judge_strictness(self, way: _Way, strict: _Life) -> None:
         """Say what the image could not do: it has ended when all was asked of it, and runs in this lenient way."""
         how = f"ended with exit code {strict.exit_code}{self._last_words(strict)}"
@@ -475,10 +540,13 @@ class _Checking:
 
     def _judge_readiness(self, way: _Way, life: _Life) -> None:
         by_health = self.port and life.health != _OK
+        by_migrations = self.findings[Check.MIGRATES].verdict is Verdict.FAILED and not life.is_up(port=bool(self.port))
         where = self.spec.files_at
         if by_health:
             # One cause, one failed check: what /health or the port says is said there.
             self._find(Check.READY, Verdict.NOT_AVAILABLE, "/health does not answer 200")
+        elif by_migrations:
+            self._find(Check.READY, Verdict.NOT_AVAILABLE, "its database is not migrated")
         elif not life.own_check:
             command = " ".join(self.spec.health_command)[:120]
             said = f"; it says: {life.own_check_says[:200]}" if life.own_check_says else ""
@@ -530,11 +598,19 @@ class _Checking:
 
     def _judge_stop(self, life: _Life) -> None:
         grace = self.spec.stop_grace_seconds
-        began = time.monotonic()
-        life.container.stop(timeout=grace)
+        asked = self.kind is Kind.API and life.health == _OK
+        drained, began = 0.0, time.monotonic()
+        with contextlib.suppress(docker.errors.APIError):  # it has just ended by itself
+            life.container.kill(self.spec.stop_signal)
+        while self._is_running(life) and time.monotonic() - began < grace:
+            answer = self._ask(life, "/health") if asked else None
+            if answer and answer.status not in (0, _OK):
+                drained = time.monotonic() - began
+            time.sleep(_TURN_SECONDS)
         seconds = time.monotonic() - began
-        life.container.reload()
-        code = int(life.container.attrs["State"]["ExitCode"])
+        if life.exit_code is None:
+            life.container.kill()
+        code = _KILLED if life.exit_code is None else life.exit_code
         if code == _KILLED:
             why = f"was still there after its {grace} s and had to be killed"
         elif code == _TERMINATED:
@@ -542,6 +618,14 @@ class _Checking:
         else:
             why = f"ended in {seconds:.1f} s with exit code {code}"
         self._passed(Check.STOPS, code in (0, _TERMINATED), why)
+        if not asked:
+            why = "nobody sends it requests" if self.kind is Kind.WORKER else "/health does not answer 200"
+            self._find(Check.DRAINS, Verdict.NOT_AVAILABLE, why)
+        elif drained >= _NOTICED_SECONDS:
+            self._find(Check.DRAINS, Verdict.PASSED, f"answers on for {drained:.0f} s, /health with another than 200")
+        else:
+            why = "does not: let /health answer 503 for 5 s first, or a deploy may cost a request that is on its way"
+            self._find(Check.DRAINS, Verdict.NOT_AVAILABLE, why)
 
     def _judge_refusals(self, way: _Way) -> None:
         keys = ("SECRET_KEY", "APP_SECRET_KEY")

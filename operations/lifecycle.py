@@ -112,7 +112,7 @@ def status(workspace: Workspace) -> list[containers.PartStatus]:
 def tell_failures(run: PulumiRun) -> None:
     """Say of each container that is not healthy what a person needs to find out why, without a secret."""
     workspace = run.workspace
-    secrets = run.secrets()
+    secrets = run.secrets(every=True)
     client = workspace.client()
     try:
         for part, text in containers.failures(client, workspace.name, secrets):

@@ -29,11 +29,15 @@ def free_ports(count: int) -> list[int]:
 
 
 def own_ports() -> dict[str, dict[str, int]]:
-    """Configuration that gives every published part a port that is free now."""
-    published = [
-        name
+    """Configuration that gives every published part ports that are free now."""
+    fields = {
+        (name, port)
         for name, field in Settings.model_fields.items()
-        if isinstance(field.get_default(call_default_factory=True), Published)
-    ]
-    ports = zip(published, free_ports(len(published)), strict=True)
-    return {f"{PROJECT}:{to_camel(name)}": {"port": port} for name, port in ports}
+        if isinstance(part := field.get_default(call_default_factory=True), Published)
+        for port in ("port", "https_port")
+        if port in type(part).model_fields
+    }
+    ports: dict[str, dict[str, int]] = {}
+    for (name, field_name), number in zip(sorted(fields), free_ports(len(fields)), strict=True):
+        ports.setdefault(f"{PROJECT}:{to_camel(name)}", {})[to_camel(field_name)] = number
+    return ports

@@ -72,10 +72,12 @@ class Workspace:
     """The clone."""
     home: Path | None = None
     """Folder of the working state; default `.samokoder` in the clone."""
+    stack_files: Path | None = None
+    """Folder of the committed stack files; default the clone."""
     stack: str = ""
     """Name of the Pulumi stack, and so of everything on the engine; default the environment's."""
     extra_config: Mapping[str, Any] = field(default_factory=dict)
-    """Configuration that wins over the committed file: `{"samokoder:api": {"port": 18000}}`."""
+    """Configuration that wins over the committed file: `{"samokoder:ingress": {"port": 18000}}`."""
     isolated: bool = False
     """Whether the user's own backend, passphrase and DOCKER_HOST are ignored, so that a test cannot reach them."""
     variables: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -99,12 +101,17 @@ class Workspace:
         return self.folder / f"Pulumi.{self.name}.yaml"
 
     @property
+    def committed_file(self) -> Path:
+        """The committed stack file."""
+        return (self.stack_files or self.root) / f"Pulumi.{self.environment}.yaml"
+
+    @property
     def _machine_file(self) -> Path:
         return self.folder / f"machine.{self.name}.yaml"
 
     def committed(self) -> Document:
         """Return the committed stack file. Raises ProjectError when there is none."""
-        return stack_file.committed(self.root, self.environment)
+        return stack_file.committed(self.stack_files or self.root, self.environment)
 
     def document(self) -> Document:
         """Return the stack file that Pulumi works with, from the committed one and what is known of this machine."""
@@ -283,9 +290,11 @@ class Workspace:
 
 def third_party_images(environment: Environment) -> list[str]:
     """Return the names, as in `stack.images`, of the images that an environment takes from a registry."""
-    running = environment.running()
+    # Every part is called like its image, but for the ingress.
+    running = {"caddy" if part == "ingress" else part for part in environment.running()}
     names = [name for name in IMAGES if name in running]
-    if any(getattr(environment.settings, part).image is None for part in ("api", "worker")):
+    reference = ("api", "worker", *(("frontend",) if "frontend" in running else ()))
+    if any(getattr(environment.settings, part).image is None for part in reference):
         names.append("python")
     configured = environment.settings.images
     return [name for name in names if getattr(configured, name) is None]
@@ -377,10 +386,14 @@ class PulumiRun:
         exported = json.loads(self.pulumi("stack", "export", capture=True).stdout)
         return dict(exported.get("deployment") or {})
 
-    def secrets(self) -> dict[str, str]:
-        """Return the generated secrets by name (`grafana-admin`), in plain text."""
+    def secrets(self, *, every: bool = False) -> dict[str, str]:
+        """Return the generated secrets by name (`grafana-admin`), in plain text.
+
+        every: by slot (`grafana-admin-b`), also those that are not in use any more or not yet.
+        """
         exported = json.loads(self.pulumi("stack", "export", "--show-secrets", capture=True).stdout)
-        return recovery.generated_secrets(exported.get("deployment") or {})
+        found = recovery.every_generated_secret if every else recovery.generated_secrets
+        return found(exported.get("deployment") or {})
 
     def settle(self) -> None:
         """Put an interrupted run right, so that the next command can go on.
@@ -400,7 +413,7 @@ class PulumiRun:
         environment = self.workspace.settings()
         client = self.workspace.client()
         try:
-            parts = [containers.part_name(part) for part in type(environment.settings).model_fields]
+            parts = [field.replace("_", "-") for field in type(environment.settings).model_fields]
             removed = containers.remove_orphans(
                 client, self.workspace.name, parts, recovery.known_ids(self.deployment()), reporter
             )

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stack.rotation import IN_USE, SECOND
 from stack.settings import PROJECT
 
 _CONTAINER = "docker:index/container:Container"
 _NETWORK = "docker:index/network:Network"
 _VOLUME = "docker:index/volume:Volume"
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
+_SECRETS = "samokoder:platform:Secrets"
 _SECRET_PREFIX = "secret-"  # noqa: S105 - first part of a resource's name
+_SECOND_SLOT = SECOND.replace("_", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,18 @@ def data_volumes(deployment: dict[str, Any]) -> list[str]:
 
 
 def generated_secrets(deployment: dict[str, Any]) -> dict[str, str]:
-    """Return the generated secrets by name (`grafana-admin`) from a deployment that was exported with its secrets."""
+    """Return the secrets in use by name (`grafana-admin`) from a deployment that was exported with its secrets.
+
+    Of a secret with two slots (`stack/rotation.py`) this is the value in use, whichever slot it is in.
+    """
+    every = every_generated_secret(deployment)
+    in_use = _slots_in_use(deployment)
+    second = {name + _SECOND_SLOT for name in in_use}
+    return {name: every.get(in_use.get(name, name), value) for name, value in every.items() if name not in second}
+
+
+def every_generated_secret(deployment: dict[str, Any]) -> dict[str, str]:
+    """Return the value in every slot (`grafana-admin-b`), also those not in use: what no message may show."""
     return {
         name.removeprefix(_SECRET_PREFIX): json.loads(resource["outputs"]["result"]["plaintext"])
         for resource in _resources(deployment)
@@ -100,9 +114,18 @@ def generated_secrets(deployment: dict[str, Any]) -> dict[str, str]:
 def secret_names(deployment: dict[str, Any]) -> list[str]:
     """Return the names of the generated secrets that somebody may want to see, from any deployment."""
     passwords = (resource for resource in _resources(deployment) if resource["type"] == _PASSWORD)
-    names = {resource["urn"].rpartition("::")[2] for resource in passwords}
+    names = {resource["urn"].rpartition("::")[2].removeprefix(_SECRET_PREFIX) for resource in passwords}
+    second = {name + _SECOND_SLOT for name in _slots_in_use(deployment)}
     # The salt names volumes and opens nothing.
-    return sorted(name.removeprefix(_SECRET_PREFIX) for name in names if name != f"{_SECRET_PREFIX}salt")
+    return sorted(names - second - {"salt"})
+
+
+def _slots_in_use(deployment: dict[str, Any]) -> dict[str, str]:
+    """Return secret -> slot in use; nothing for a state from before there were slots."""
+    for resource in _resources(deployment):
+        if resource["type"] == _SECRETS:
+            return dict((resource.get("outputs") or {}).get(IN_USE) or {})
+    return {}
 
 
 def salt(deployment: dict[str, Any]) -> str | None:

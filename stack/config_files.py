@@ -1,4 +1,4 @@
-"""Files for a container: an immutable volume that is named by its content and filled by a carrier.
+"""Files for a container: an immutable volume that is new for every content and filled by a carrier.
 
 A read-only root and the provider's `uploads` exclude each other on one container ("container rootfs is marked
 read-only"), so the uploads go to a carrier: a container that is created, never started, and mounts the volume
@@ -8,11 +8,12 @@ that the service then mounts read-only. Works over ssh:// as well, for nothing i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_docker as docker
+import pulumi_random as random
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,17 @@ class MountedFiles:
     carrier: docker.Container
 
 
-def content_name(prefix: str, salt: str, image: str, contents: Mapping[str, str]) -> str:
-    """Name a files volume by what is in it: the same content is the same name, and a rollback is exact.
+def content_digest(salt: str, image: str, contents: Mapping[str, str]) -> str:
+    """Return 16 hexadecimal digits that change with what is in a files volume.
 
-    The salt is generated and secret, so that the name tells nothing of the secrets in the content.
+    The salt is generated and secret, so that they tell nothing of the secrets in the content.
     The image is in it because the carrier is made from it, and a carrier is never changed.
     """
     digest = hashlib.sha256()
     for part in (salt, image, *(text for item in sorted(contents.items()) for text in item)):
         # The length before the text: "ab" + "c" must not be "a" + "bc".
         digest.update(f"{len(part)}:{part}".encode())
-    return f"{prefix}-files-{digest.hexdigest()[:12]}"
+    return digest.hexdigest()[:16]
 
 
 def resolve(content: str | Template, secrets: Secrets) -> pulumi.Input[str]:
@@ -77,20 +78,29 @@ def files_volume(
     files: Files,
     secrets: Secrets,
     parent: pulumi.Resource,
-    image_resource: pulumi.Resource | None,
+    after: Sequence[pulumi.Resource],
 ) -> MountedFiles:
-    """Declare the volume and its carrier. Raises ValueError for an empty file, which Docker cannot upload."""
+    """Declare the volume and its carrier. Raises ValueError for an empty file, which Docker cannot upload.
+
+    after: what the service waits for. Its files wait as well: an update that fails before it is this part's turn must
+    leave all of the part as it is, so that going back touches nothing of it.
+    """
     for path, content in files.items():
         if content == "":
             raise ValueError(f"{resource_name}: the file {path} is empty, and the provider refuses empty uploads")
     paths = sorted(files)
     contents = {path: resolve(files[path], secrets) for path in paths}
-    name = pulumi.Output.all(secrets[SALT], *(contents[path] for path in paths)).apply(
-        lambda values: content_name(prefix, values[0], image, dict(zip(paths, values[1:], strict=True)))
+    digest = pulumi.Output.all(secrets[SALT], *(contents[path] for path in paths)).apply(
+        lambda values: content_digest(values[0], image, dict(zip(paths, values[1:], strict=True)))
     )
-    name = pulumi.Output.unsecret(name)
     # Made before the old one goes: the new content has a new name, and the service is down only for its own restart.
-    opts = pulumi.ResourceOptions(parent=parent, delete_before_replace=False)
+    opts = pulumi.ResourceOptions(parent=parent, delete_before_replace=False, depends_on=after)
+    # Random, and not made from the content: after an update that failed, what it would have replaced is still there,
+    # waiting for its removal, and going back to that content would end in "name already in use".
+    version = random.RandomId(
+        f"{resource_name}-files", byte_length=6, keepers={"content": pulumi.Output.unsecret(digest)}, opts=opts
+    )
+    name = pulumi.Output.concat(prefix, "-files-", version.hex)
     volume = docker.Volume(f"{resource_name}-files", name=name, opts=opts)
     carrier = docker.Container(
         f"{resource_name}-files",
@@ -115,8 +125,6 @@ def files_volume(
             )
             for path in paths
         ],
-        opts=pulumi.ResourceOptions.merge(
-            opts, pulumi.ResourceOptions(depends_on=[image_resource] if image_resource else [])
-        ),
+        opts=opts,
     )
     return MountedFiles(volume_name=volume.name, carrier=carrier)

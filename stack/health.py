@@ -8,7 +8,21 @@ def wget(port: int, path: str) -> tuple[str, ...]:
     return ("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{port}{path}")
 
 
-def python(port: int, path: str) -> tuple[str, ...]:
-    """Ask with Python, which an image of the application has: it needs no curl. An error status ends with 1."""
+def python(port: int, path: str, *, stable_seconds: int = 0) -> tuple[str, ...]:
+    """Ask with Python, which an image of the application has: it needs no curl. An error status ends with 1.
+
+    stable_seconds: a container that has run for less is not healthy yet, however well it answers: the next replica is
+    replaced once this one is healthy, and what falls ill soon after its start must not take both.
+    """
     ask = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}{path}', timeout=4)"
-    return ("python", "-c", ask)
+    # No assert: an image may have PYTHONOPTIMIZE set.
+    steady = f"sys.exit(f'up for {{up:.0f}} s, healthy from {stable_seconds} s on' if up < {stable_seconds} else 0)"
+    return ("python", "-c", f"{ask}; {_UPTIME}; {steady}" if stable_seconds else ask)
+
+
+# Seconds since process 1 started: field 22 of its stat, in ticks since the host's start (proc(5)). Its second field,
+# the name, may hold blanks and ends with the last bracket.
+_UPTIME = (
+    "import os, sys; ticks = int(open('/proc/1/stat').read().rpartition(')')[2].split()[19]); "
+    "up = float(open('/proc/uptime').read().split()[0]) - ticks / os.sysconf('SC_CLK_TCK')"
+)

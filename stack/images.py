@@ -27,6 +27,7 @@ PartName = Literal[
     "node_exporter",
     "blackbox_exporter",
     "cadvisor",
+    "caddy",
     "python",
 ]
 
@@ -86,6 +87,10 @@ IMAGES: Mapping[PartName, Image] = MappingProxyType(
         "cadvisor": Image(
             name="cAdvisor",
             reference="ghcr.io/google/cadvisor:v0.60.6@sha256:b8e7d1093144fd088f425ff003d75a4aa405de075db78dae3bc563730b1bd07a",
+        ),
+        "caddy": Image(
+            name="Caddy",
+            reference="caddy:2.11.4-alpine@sha256:5f5c8640aae01df9654968d946d8f1a56c497f1dd5c5cda4cf95ab7c14d58648",
         ),
         "python": Image(
             name="Python, base of the reference application",

@@ -7,7 +7,7 @@ from typing import Any
 
 from stack.monitoring.alertmanager import integrations
 from stack.service import ServiceSpec
-from stack.settings import PROJECT, Environment, http_url, key_of
+from stack.settings import PROJECT, Environment, Published, Rotating, key_of
 
 UNAVAILABLE = "not available"
 REACH_SOMEBODY = (
@@ -31,8 +31,8 @@ def outputs(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str,
 
 def _part(environment: Environment, spec: ServiceSpec) -> dict[str, Any]:
     part: dict[str, Any] = {"container": f"{environment.prefix}-{spec.part}"}
-    if spec.publish:
-        part["url"] = http_url(spec.publish.address, spec.publish.host_port)
+    if spec.publish and isinstance(spec.settings, Published):
+        part["url"] = spec.settings.url
         part["healthUrl"] = part["url"] + spec.publish.path
     if spec.job:
         part["job"] = spec.job
@@ -54,6 +54,18 @@ def warnings(environment: Environment) -> Iterator[str]:
                 "readable by everybody who may ask the engine. Remove it as soon as the image reads "
                 f"/run/secrets/{secret.lower()} or {secret}_FILE."
             )
+    for name in Rotating.model_fields:
+        if phase := getattr(settings.rotating, name):
+            secret = name.replace("_", "-")
+            yield (
+                f"{key_of('rotating', name)} is {phase!r}: two values of {secret} are accepted until "
+                f"`make rotate SECRET={secret}` has come to its end."
+            )
+    if settings.production and not settings.ingress.domain:
+        yield (
+            f"the service is reached on {settings.ingress.bind_address}:{settings.ingress.port} by HTTP alone: set "
+            f"{key_of('ingress', 'domain')}, or let your own proxy with TLS in front of it."
+        )
     if not integrations(environment):
         yield f"alerts are shown and sent to nobody: {REACH_SOMEBODY}."
     if settings.production and "runbooks_url" not in settings.alerts.model_fields_set:

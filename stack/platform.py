@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_docker as docker
 
-from stack.app import api, frontend, postgres, postgres_roles, redis, worker
+from stack.app import api, frontend, ingress, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.reference import BuiltImage, reference_image
 from stack.images import parse_reference
 from stack.monitoring import (
@@ -30,12 +30,15 @@ from stack.storage import DataVolumes, DataVolumesArgs
 
 # Field of the settings -> the part. A new part is one file and one line here; its scrape job, its missing-container
 # rule, its row in the table and its place in the networks follow from its spec.
-PARTS = {
+PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]] = {
     "postgres": postgres.spec,
     "postgres_roles": postgres_roles.spec,
     "redis": redis.spec,
-    "api": api.spec,
+    "redis_users": redis_users.spec,
+    "migrations": migrations.spec,
+    "api": api.specs,
     "worker": worker.spec,
+    "ingress": ingress.spec,
     "frontend": frontend.spec,
     "alertmanager": alertmanager.spec,
     "grafana": grafana.spec,
@@ -49,7 +52,11 @@ PARTS = {
 
 def specs(environment: Environment) -> list[ServiceSpec]:
     """Describe every part that this environment runs; Prometheus last, for it knows the others."""
-    others = [describe(environment) for name, describe in PARTS.items() if name not in environment.absent]
+    others: list[ServiceSpec] = []
+    for name, describe in PARTS.items():
+        if name not in environment.absent:
+            described = describe(environment)
+            others += [described] if isinstance(described, ServiceSpec) else described
     return [*others, prometheus.spec(environment, others)]
 
 

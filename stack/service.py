@@ -107,6 +107,14 @@ class ServiceSpec:
     secret_environment: Mapping[str, Template] = field(default_factory=dict)
     """Variable -> how its secret value is made, for an image that cannot read a file: an opt-in."""
     publish: Publish | None = None
+    also_publish: tuple[Publish, ...] = ()
+    """Further ports, of which no page is asked."""
+    aliases: tuple[str, ...] = ()
+    """Further names inside the networks: one that all replicas share."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Further labels, for a reverse proxy that is configured by them. A change replaces the container."""
+    external_networks: tuple[str, ...] = ()
+    """Networks of somebody else, by their names on the engine."""
     files: Files = field(default_factory=dict)
     """Relative path -> content, mounted read-only at `files_at`."""
     files_at: str = "/etc/samokoder"
@@ -125,6 +133,8 @@ class ServiceSpec:
     stop_grace_seconds: int = 30
     after: tuple[str, ...] = ()
     """Parts that are healthy before this one starts, where they run in this environment."""
+    formerly: str = ""
+    """Name of the part that this one replaces: Pulumi then frees its port first."""
 
     def __post_init__(self) -> None:
         """Refuse what would be an unreasoned exception: ValueError, at preview and in every unit test."""
@@ -174,7 +184,9 @@ class Part(pulumi.ComponentResource):
         after: Sequence[Part] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__(spec.component, spec.part, None, opts)
+        # The children's aliases follow from this one: their names begin with the part's.
+        formerly = pulumi.ResourceOptions(aliases=[pulumi.Alias(name=spec.formerly)] if spec.formerly else None)
+        super().__init__(spec.component, spec.part, None, pulumi.ResourceOptions.merge(opts, formerly))
         name = f"{platform.environment.prefix}-{spec.part}"
         volumes = [_host_path(path) for path in spec.host_paths]
         waits_for: list[pulumi.Resource] = [part.container for part in after]
@@ -188,7 +200,7 @@ class Part(pulumi.ComponentResource):
                 files=spec.files,
                 secrets=platform.secrets,
                 parent=self,
-                image_resource=image,
+                after=tuple(waits_for),
             )
             volumes.append(
                 docker.ContainerVolumeArgs(
@@ -219,10 +231,15 @@ class Part(pulumi.ComponentResource):
             # Named although it is the default: engines from 26 on show a difference for ever without it.
             network_mode="bridge",
             networks_advanced=[
-                docker.ContainerNetworksAdvancedArgs(name=platform.networks[network].name, aliases=[spec.part])
-                for network in sorted(spec.networks)
+                *(
+                    docker.ContainerNetworksAdvancedArgs(
+                        name=platform.networks[network].name, aliases=[spec.part, *spec.aliases]
+                    )
+                    for network in sorted(spec.networks)
+                ),
+                *(docker.ContainerNetworksAdvancedArgs(name=name) for name in spec.external_networks),
             ],
-            ports=[_port(spec.publish)] if spec.publish else None,
+            ports=[_port(publish) for publish in (spec.publish, *spec.also_publish) if publish] or None,
             volumes=volumes or None,
             devices=[_device(device) for device in spec.devices] or None,
             tmpfs=dict(spec.tmpfs) or None,
@@ -258,7 +275,7 @@ class Part(pulumi.ComponentResource):
             ),
             wait=True,
             wait_timeout=spec.health.wait_timeout_seconds,
-            labels=labels(platform.environment, spec.part),
+            labels=labels(platform.environment, spec),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=waits_for,
@@ -269,9 +286,9 @@ class Part(pulumi.ComponentResource):
         self.register_outputs({"container": self.container.name})
 
 
-def labels(environment: Environment, part: str) -> list[docker.ContainerLabelArgs]:
-    """Labels by which the `samokoder` command finds a container. Nothing that changes: a change replaces."""
-    values = {ENVIRONMENT_LABEL: environment.name, PART_LABEL: part}
+def labels(environment: Environment, spec: ServiceSpec) -> list[docker.ContainerLabelArgs]:
+    """Labels by which the `samokoder` command finds a container, and the part's own."""
+    values = {ENVIRONMENT_LABEL: environment.name, PART_LABEL: spec.part, **spec.labels}
     return [docker.ContainerLabelArgs(label=label, value=value) for label, value in values.items()]
 
 

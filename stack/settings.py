@@ -43,6 +43,13 @@ def _address(value: str) -> str:
         raise ValueError("not an IP address") from None
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError("not a network like 10.0.0.0/8") from None
+
+
 Image = Annotated[str, AfterValidator(_image)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -61,6 +68,8 @@ LLM_KEYS = {
 }
 # The application's other secret settings: always, and what is inside the URL of a managed Redis.
 _SECRET_SETTINGS = frozenset({"SECRET_KEY", "APP_SECRET_KEY", "SAMOKODER_DATABASE_URL", "REDIS_PASSWORD"})
+# Only during a rotation, and always where SECRET_KEY is: nobody asks for it by name.
+SECRET_KEY_PREVIOUS = "SECRET_KEY_PREVIOUS"  # noqa: S105 - a setting's name
 _MANAGED_REDIS_SETTINGS = frozenset({"REDIS_HOST", "REDIS_USERNAME", "REDIS_PORT"})
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
@@ -160,6 +169,11 @@ class Published(Part):
         examples=["behind the provider's load balancer"],
     )
 
+    @property
+    def url(self) -> str:
+        """Where a person finds it."""
+        return http_url(self.bind_address, self.port)
+
 
 class Application(Model):
     """What the API, the worker and the frontend share: the team's image and how it takes its secrets."""
@@ -188,10 +202,24 @@ class Application(Model):
     )
 
 
-class Api(Application, Published):
-    """The API: port 8000 in the container, `/health`, `/ready`, `/metrics`."""
+class Api(Application, Part):
+    """The API: port 8000 in the container, `/health`, `/ready`, `/metrics`; reached through the ingress."""
 
-    port: Port = Field(8000, description="Port on the host.", examples=[8000])
+    replicas: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="Containers of the API. From two on, a deploy replaces one after the other and no request is lost.",
+        examples=[2],
+    )
+    stable_seconds: int = Field(
+        15,
+        ge=0,
+        le=600,
+        description="A replica must have run for so long and be ready before the next one is replaced, in seconds; "
+        "what falls ill within that time never takes the second replica.",
+        examples=[30],
+    )
     health_path: str | None = Field(
         None,
         pattern=r"^/",
@@ -199,8 +227,43 @@ class Api(Application, Published):
         "`/ready` for the reference application.",
         examples=["/health"],
     )
-    memory_mib: MemoryMib = Field(384, description="Memory limit in MiB.", examples=[512])
+    memory_mib: MemoryMib = Field(384, description="Memory limit in MiB, of each replica.", examples=[512])
+    cpus: Cpus = Field(1.0, description="CPU limit in cores, of each replica.", examples=[1.0])
+    health: Health = Field(
+        # Its checks fail on purpose until it has been up for stableSeconds.
+        default_factory=lambda: Health(start_period_seconds=60, wait_timeout_seconds=120),
+        description="Health check timing.",
+        examples=[{"waitTimeoutSeconds": 180}],
+    )
+
+    @model_validator(mode="after")
+    def _wait_outlasts_stable_seconds(self) -> Api:
+        least = self.stable_seconds + 2 * self.health.interval_seconds
+        if self.health.wait_timeout_seconds <= least:
+            raise ValueError(
+                f"health.waitTimeoutSeconds is {self.health.wait_timeout_seconds}, but a replica is healthy after "
+                f"stableSeconds + 2 x intervalSeconds = {least} seconds at the earliest; "
+                f"write health.waitTimeoutSeconds: {least + 60}"
+            )
+        return self
+
+
+class Migrations(Part):
+    """The keeper of the database's schema: brings it to the API's version before that one serves."""
+
+    command: list[str] | None = Field(
+        None,
+        description="Command of the API's image that migrates the database; it ends with 0 when the schema is at this "
+        "version's revision or newer. Empty: the reference application's; with the team's own image: no migrations.",
+        examples=[["alembic", "upgrade", "head"]],
+    )
+    memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[512])
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
+    health: Health = Field(
+        default_factory=lambda: Health(interval_seconds=2),
+        description="Health check timing; waitTimeoutSeconds is how long the longest migration may take.",
+        examples=[{"waitTimeoutSeconds": 1800}],
+    )
 
 
 class Worker(Application, Part):
@@ -223,19 +286,27 @@ class Worker(Application, Part):
 
 
 class Frontend(Published):
-    """The optional frontend: there is one when `image` is set."""
+    """The optional frontend: there is one when `image` is set, or `enabled` for the reference application's."""
 
+    enabled: bool = Field(
+        False,
+        description="Run the reference application's page where no image is set.",
+        examples=[True],
+    )
     image: Image | None = Field(
         None,
-        description="The team's frontend image, `name:tag@sha256:…`. Empty: no frontend.",
+        description="The team's frontend image, `name:tag@sha256:…`. Empty: no frontend, or the reference one.",
         examples=["registry.example.org/samokoder/frontend:1.4.2@sha256:" + "0" * 64],
     )
     port: Port = Field(3001, description="Port on the host.", examples=[3001])
     container_port: Port = Field(
         8080, description="Port in the container; above 1024, it runs as a non-root user.", examples=[8080]
     )
-    health_path: str = Field(
-        "/", pattern=r"^/", description="Path that answers 200 when it is healthy.", examples=["/"]
+    health_path: str | None = Field(
+        None,
+        pattern=r"^/",
+        description="Path that answers 200 when it is healthy. Empty: `/`, or the reference page's.",
+        examples=["/"],
     )
     user: str = Field(
         "10001:10001",
@@ -244,6 +315,107 @@ class Frontend(Published):
         examples=["101:101"],
     )
     memory_mib: MemoryMib = Field(128, description="Memory limit in MiB.", examples=[128])
+
+
+class Traefik(Model):
+    """A Traefik of the team's own, which is configured by the labels of the containers."""
+
+    network: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="Docker network on which that Traefik listens; it must exist.",
+        examples=["traefik"],
+    )
+    entrypoint: str = Field("websecure", pattern=r"^[\w-]+$", description="Its entry point.", examples=["websecure"])
+    cert_resolver: str = Field(
+        "letsencrypt",
+        pattern=r"^[\w-]*$",
+        description="Its certificate resolver; empty: no TLS by us.",
+        examples=["letsencrypt"],
+    )
+
+
+ApiPath = Annotated[str, Field(pattern=r"^/[\w./-]*\*?$")]
+Network = Annotated[str, AfterValidator(_network)]
+
+
+class Ingress(Published):
+    """The public entry, and the only part that may be published beyond loopback: Caddy, or labels for a Traefik."""
+
+    kind: Literal["caddy", "traefik"] = Field(
+        "caddy",
+        description="`caddy`: a Caddy of our own. `traefik`: no container, but labels for an existing Traefik.",
+        examples=["traefik"],
+    )
+    domain: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+)?$",
+        description="Public name of the service. With one, certificates are fetched and renewed by itself; port is 80 "
+        "and bindAddress every address of the host unless set otherwise. Without one: HTTP on loopback.",
+        examples=["samokoder.example.org"],
+    )
+    port: Port = Field(8000, description="Port for HTTP on the host; 80 with a domain.", examples=[8000])
+    https_port: Port = Field(443, description="Port for HTTPS on the host; used with a domain.", examples=[443])
+    email: str = Field(
+        "",
+        pattern=r"^(\S+@\S+)?$",
+        description="Address that the certificate authority may write to.",
+        examples=["admin@example.org"],
+    )
+    acme_directory: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="ACME directory of another certificate authority than Caddy's own choice.",
+        examples=["https://ca.example.org/acme/directory"],
+    )
+    acme_root: str = Field(
+        "",
+        description="Root certificate in PEM under which acmeDirectory itself is served, where that is a private one.",
+        examples=["-----BEGIN CERTIFICATE-----\n…"],
+    )
+    trusted_proxies: list[Network] = Field(
+        default_factory=list,
+        description="Networks of the load balancer in front, whose X-Forwarded-For is believed.",
+        examples=[["10.0.0.0/8"]],
+    )
+    api_paths: list[ApiPath] = Field(
+        default_factory=lambda: [
+            "/projects*",
+            "/jobs/*",
+            "/auth/*",
+            "/health",
+            "/ready",
+            "/docs*",
+            "/redoc*",
+            "/openapi.json",
+        ],
+        min_length=1,
+        description="Paths of the API; all else goes to the frontend where there is one. A `*` at the end is any rest.",
+        examples=[["/api/*", "/health"]],
+    )
+    max_body_mib: int = Field(
+        10, ge=1, le=10240, description="A larger request is refused with 413, in MiB.", examples=[100]
+    )
+    traefik: Traefik | None = Field(
+        None, description="The Traefik, where kind is `traefik`.", examples=[{"network": "traefik"}]
+    )
+    memory_mib: MemoryMib = Field(128, description="Memory limit in MiB.", examples=[256])
+    cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[1.0])
+
+    @property
+    def url(self) -> str:
+        """Where a person finds it: with a domain by TLS."""
+        if not self.domain:
+            return super().url
+        port = "" if self.https_port == 443 else f":{self.https_port}"  # noqa: PLR2004 - HTTPS' own
+        return f"https://{self.domain}{port}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_domain_is_public(cls, given: Any) -> Any:
+        if not (isinstance(given, dict) and given.get("domain") and given.get("kind", "caddy") == "caddy"):
+            return given
+        public = {"port": 80, "bindAddress": "0.0.0.0", "bindReason": f"the public entry of {given['domain']}"}  # noqa: S104
+        return {**public, **given}
 
 
 class Postgres(Part):
@@ -282,6 +454,10 @@ class Postgres(Part):
 
 class PostgresRoles(Part):
     """The keeper of the database roles: brings them to what is declared, after a restore or a rotation too."""
+
+
+class RedisUsers(Part):
+    """The keeper of Redis' users: brings them to what is declared, after a rotation or a lost file too."""
 
 
 class Redis(Part):
@@ -654,13 +830,17 @@ class Images(Model):
     node_exporter: Image | None = Field(None, description="node_exporter.", examples=["sha256:" + "0" * 64])
     cadvisor: Image | None = Field(None, description="cAdvisor.", examples=["sha256:" + "0" * 64])
     blackbox_exporter: Image | None = Field(None, description="Blackbox exporter.", examples=["sha256:" + "0" * 64])
+    caddy: Image | None = Field(None, description="Caddy, the ingress.", examples=["sha256:" + "0" * 64])
     python: Image | None = Field(
         None, description="Base of the reference application.", examples=["sha256:" + "0" * 64]
     )
 
 
 class Rotation(Model):
-    """Generation of each generated secret: a number one higher makes a new value at the next `pulumi up`."""
+    """Generation of each generated secret: a number one higher makes a new value at the next `pulumi up`.
+
+    Without a phase in `rotating`, the value before is worthless at once, and whoever still has it fails.
+    """
 
     secret_key: int = Field(1, ge=1, description="SECRET_KEY.", examples=[2])
     app_secret_key: int = Field(1, ge=1, description="APP_SECRET_KEY.", examples=[2])
@@ -676,6 +856,22 @@ class Rotation(Model):
     )
     prometheus_web: int = Field(1, ge=1, description="Password of Prometheus' web pages and API.", examples=[2])
     alertmanager_web: int = Field(1, ge=1, description="Password of AlertManager's web pages and API.", examples=[2])
+
+
+Phase = Literal["", "prepare", "overlap"]
+
+
+class Rotating(Model):
+    """Where a rotation without a lost request is; `make rotate` writes it, phase by phase.
+
+    `prepare`: everybody uses the generation before, and the one of `rotation` is accepted beside it. `overlap`:
+    everybody uses the one of `rotation`, and the one before is still accepted. Empty: it alone is accepted.
+    """
+
+    secret_key: Phase = Field("", description="SECRET_KEY.", examples=["overlap"])
+    postgres_app: Phase = Field("", description="Login of the application to the database.", examples=["prepare"])
+    redis_app: Phase = Field("", description="Password of the application's Redis user.", examples=["prepare"])
+    grafana_admin: Phase = Field("", description="Grafana's admin password.", examples=["prepare"])
 
 
 class Settings(Model):
@@ -716,7 +912,22 @@ class Settings(Model):
         description="Generation of each generated secret.",
         examples=[{"secretKey": 2}],
     )
-    api: Api = Field(default_factory=Api, description="API.", examples=[{"port": 8000}])
+    rotating: Rotating = Field(
+        default_factory=Rotating,
+        description="Phase of each rotation that is not over; written by `make rotate`.",
+        examples=[{"secretKey": "overlap"}],
+    )
+    ingress: Ingress = Field(
+        default_factory=Ingress,
+        description="The public entry.",
+        examples=[{"domain": "samokoder.example.org", "email": "admin@example.org"}],
+    )
+    migrations: Migrations = Field(
+        default_factory=Migrations,
+        description="Keeper of the database's schema.",
+        examples=[{"command": ["alembic", "upgrade", "head"]}],
+    )
+    api: Api = Field(default_factory=Api, description="API.", examples=[{"replicas": 2}])
     worker: Worker = Field(default_factory=Worker, description="Worker.", examples=[{"memoryMib": 512}])
     frontend: Frontend = Field(default_factory=Frontend, description="Frontend.", examples=[{"port": 3001}])
     postgres: Postgres = Field(default_factory=Postgres, description="PostgreSQL.", examples=[{"memoryMib": 1024}])
@@ -726,6 +937,9 @@ class Settings(Model):
         examples=[{"memoryMib": 64}],
     )
     redis: Redis = Field(default_factory=Redis, description="Redis.", examples=[{"maxmemoryMib": 384}])
+    redis_users: RedisUsers = Field(
+        default_factory=RedisUsers, description="Keeper of Redis' users.", examples=[{"memoryMib": 64}]
+    )
     prometheus: Prometheus = Field(
         default_factory=Prometheus, description="Prometheus.", examples=[{"retentionTime": "30d"}]
     )
@@ -793,13 +1007,23 @@ class Environment(Model):
     def absent(self) -> frozenset[str]:
         """Field names of `Settings` of the parts that this environment does not run."""
         names: set[str] = set(self.settings.unavailable)
-        if self.settings.frontend.image is None:
+        if not (self.settings.frontend.enabled or self.settings.frontend.image):
             names.add("frontend")
+        if self.settings.ingress.kind != "caddy":
+            names.add("ingress")
+        if self.settings.api.image and not self.settings.migrations.command:
+            names.add("migrations")
         if self.managed_database:
             names |= {"postgres", "postgres_roles"}
         if self.managed_redis:
-            names.add("redis")
+            names |= {"redis", "redis_users"}
         return frozenset(names)
+
+    def parts_of(self, field: str) -> list[str]:
+        """Names of the parts that a field of `Settings` describes: `postgres_exporter` is one, `api` has replicas."""
+        if field == "api":
+            return [f"api-{number}" for number in range(1, self.settings.api.replicas + 1)]
+        return [field.replace("_", "-")]
 
     def image(self, name: PartName) -> str:
         """Reference of a third-party image: the configured one, else the pinned one."""
@@ -966,26 +1190,29 @@ def _rules(environment: Environment) -> Iterator[Mistake]:
     """Rules that need more than one key."""
     yield from _port_rules(environment)
     yield from _access_rules(environment)
+    yield from _ingress_rules(environment)
     yield from _threshold_rules(environment)
     yield from _memory_rules(environment)
     yield from _secret_use_rules(environment)
+    yield from _rotation_rules(environment)
     if environment.settings.production:
         yield from _production_rules(environment)
 
 
 def _port_rules(environment: Environment) -> Iterator[Mistake]:
-    taken: dict[int, str] = {}
+    taken: dict[int, str] = {}  # port -> the key that has it
     for name, part in environment.running().items():
         if not isinstance(part, Published):
             continue
-        if part.port in taken:
-            yield Mistake(
-                key_of(name, "port"),
-                str(part.port),
-                f"a port that no other part has: {key_of(taken[part.port], 'port')} has it already",
-                f"{key_of(name, 'port')}: {max(taken) + 1}",
-            )
-        taken.setdefault(part.port, name)
+        fields = ["port"]
+        if isinstance(part, Ingress) and part.domain:
+            fields.append("https_port")
+        for field in fields:
+            port, key = getattr(part, field), key_of(name, field)
+            if port in taken:
+                allowed = f"a port that no other part has: {taken[port]} has it already"
+                yield Mistake(key, str(port), allowed, f"{key}: {max(taken) + 1}")
+            taken.setdefault(port, key)
         inside = bool(ipaddress.ip_address(part.bind_address).is_loopback)
         if not (inside or part.bind_reason.strip()):
             yield Mistake(
@@ -1010,6 +1237,19 @@ def _access_rules(environment: Environment) -> Iterator[Mistake]:
             )
 
 
+def _ingress_rules(environment: Environment) -> Iterator[Mistake]:
+    """What labels for a Traefik need."""
+    ingress = environment.settings.ingress
+    if ingress.kind == "traefik" and ingress.traefik is None:
+        key = key_of("ingress", "traefik", "network")
+        yield Mistake(key, "nothing", "the Docker network on which your Traefik listens", f"{key}: traefik")
+    if ingress.kind == "traefik" and not ingress.domain:
+        key = key_of("ingress", "domain")
+        yield Mistake(
+            key, "nothing", "the name by which your Traefik knows the service", f"{key}: samokoder.example.org"
+        )
+
+
 def _threshold_rules(environment: Environment) -> Iterator[Mistake]:
     """Of two thresholds for the same thing, the worse one comes later."""
     alerts = environment.settings.alerts
@@ -1028,7 +1268,7 @@ def _threshold_rules(environment: Environment) -> Iterator[Mistake]:
 
 
 def _memory_rules(environment: Environment) -> Iterator[Mistake]:
-    limits = {name: part.memory_mib for name, part in environment.running().items()}
+    limits = {name: part.memory_mib * len(environment.parts_of(name)) for name, part in environment.running().items()}
     total, host = sum(limits.values()), environment.settings.host.memory_mib
     if total > host:
         largest = ", ".join(f"{n} {m}" for n, m in sorted(limits.items(), key=lambda item: -item[1])[:4])
@@ -1095,12 +1335,37 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
                     "secret settings that this environment has: " + ", ".join(sorted(environment.secret_settings)),
                     f"{key_of(name, 'secrets_in_environment')}: [SECRET_KEY]",
                 )
-        for setting in sorted(application.environment.keys() & (_SECRET_SETTINGS | set(LLM_KEYS.values()))):
+        never_plain = _SECRET_SETTINGS | {SECRET_KEY_PREVIOUS, *LLM_KEYS.values()}
+        for setting in sorted(application.environment.keys() & never_plain):
             yield Mistake(
                 f"{key_of(name, 'environment')}.{setting}",
                 "a value in plain text (not shown)",
                 f"no secret: {setting} reaches the image as a file, or by {key_of(name, 'secrets_in_environment')}",
                 f"pulumi config rm --path '{key_of(name, 'environment')}.{setting}'",
+            )
+
+
+def _rotation_rules(environment: Environment) -> Iterator[Mistake]:
+    """A rotation goes from one generation of a generated secret to the next."""
+    settings = environment.settings
+    elsewhere = {
+        "secret_key": (
+            "secretKey" in environment.configured_secrets,
+            "it is configured, and its owner makes a new one",
+        ),
+        "postgres_app": (environment.managed_database, "the managed database's password is not ours"),
+        "redis_app": (environment.managed_redis, "the managed Redis' password is not ours"),
+    }
+    for name in Rotating.model_fields:
+        phase, generation = getattr(settings.rotating, name), getattr(settings.rotation, name)
+        key = key_of("rotating", name)
+        given_elsewhere, why = elsewhere.get(name, (False, ""))
+        if phase and given_elsewhere:
+            yield Mistake(key, phase, f"nothing: {why}", f"pulumi config rm --path {key}")
+        elif phase and generation == 1:
+            generation_key = key_of("rotation", name)
+            yield Mistake(
+                generation_key, "1", f"2 or more: {key} is {phase!r}, so there is one before", f"{generation_key}: 2"
             )
 
 

@@ -40,6 +40,7 @@ VOLUME = "docker:index/volume:Volume"
 NETWORK = "docker:index/network:Network"
 IMAGE = "docker:index/remoteImage:RemoteImage"
 GENERATED = "random:index/randomPassword:RandomPassword"
+VERSION = "random:index/randomId:RandomId"
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 Config = Mapping[str, Any]
@@ -71,6 +72,8 @@ class Recorded:
     ignore_changes: frozenset[str]
     dependencies: frozenset[str]
     import_id: str
+    aliases: frozenset[str]
+    """Logical names that it had before."""
     provider: str
 
     @property
@@ -144,6 +147,9 @@ class _Engine(mocks.Mocks):
             # As it goes over the wire: an Output made here would be a task of this thread's loop, which ends before it.
             for output, text in (("result", value), ("bcryptHash", f"$2b$10${secret_value(value, 53)}")):
                 state[output] = {rpc._special_sig_key: rpc._special_secret_sig, "value": text}
+        if args.typ == VERSION:
+            digest = hashlib.sha256(f"{args.name}/{json.dumps(state['keepers'])}".encode())
+            state["hex"] = digest.hexdigest()[: 2 * int(state["byteLength"])]
         return f"{args.name}-id", state
 
 
@@ -224,6 +230,8 @@ _PROD: Config = {
     "telegramBotToken": TELEGRAM_TOKEN,
     "heartbeatUrl": HEARTBEAT_URL,
     "alerts": {"runbooksUrl": "https://git.example.org/team/samokoder/docs/runbooks"},
+    "ingress": {"domain": "samokoder.example.org", "port": 80},
+    "migrations": {"command": ["alembic", "upgrade", "head"]},
 }
 _EMAIL: Config = {
     "smarthost": "smtp.example.org:587",
@@ -372,6 +380,7 @@ def _recorded(urn: str, request: Any) -> Recorded:
         ignore_changes=frozenset(request.ignoreChanges),
         dependencies=frozenset(request.dependencies),
         import_id=request.importId,
+        aliases=frozenset(alias.spec.name for alias in request.aliases),
         provider=request.provider,
     )
 

@@ -1,35 +1,48 @@
-"""The API: port 8000, `/health`, `/ready`, `/metrics`."""
+"""The API: replicas behind the ingress, each on port 8000 with `/health`, `/ready`, `/metrics`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from stack import health
-from stack.app import contract, postgres_roles, redis
+from stack.app import contract, ingress, migrations, postgres_roles, redis_users
 from stack.names import NetworkName
-from stack.service import Publish, Scrape, ServiceSpec
+from stack.service import Scrape, ServiceSpec
 from stack.settings import Environment
 
-PART = "api"
-PORT = 8000
+JOB = "api"
+PORT = contract.API_PORT
 
 
-def spec(environment: Environment) -> ServiceSpec:
-    """Describe the API."""
+def specs(environment: Environment) -> Iterator[ServiceSpec]:
+    """Describe the replicas. Each waits for the one before it, so that one at a time is replaced."""
     settings = environment.settings.api
     path = settings.health_path or ("/health" if settings.image else "/ready")
-    return ServiceSpec(
-        part=PART,
-        component="samokoder:app:Api",
-        image=contract.application_image(environment, settings),
-        user=contract.USER,
-        settings=settings,
-        command=tuple(settings.command or ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))),  # noqa: S104 - inside the container
-        environment=contract.environment_variables(environment, settings),
-        secret_environment=contract.secret_variables(environment, settings),
-        files=contract.files(environment, settings),
-        files_at=contract.SECRETS,
-        publish=Publish.of(settings, PORT, path),
-        health_command=health.python(PORT, path),
-        networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
-        scrape=Scrape(port=PORT),
-        after=(postgres_roles.PART, redis.PART),
-    )
+    before: str | None = None
+    for part in environment.parts_of("api"):
+        yield ServiceSpec(
+            part=part,
+            component="samokoder:app:Api",
+            image=contract.application_image(environment, settings),
+            user=contract.USER,
+            settings=settings,
+            command=tuple(
+                settings.command or ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - inside the container
+            ),
+            environment=contract.environment_variables(environment, settings),
+            secret_environment=contract.secret_variables(environment, settings),
+            files=contract.files(environment, settings),
+            files_at=contract.SECRETS,
+            health_command=health.python(PORT, path, stable_seconds=settings.stable_seconds),
+            networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
+            external_networks=ingress.external_networks(environment),
+            aliases=(JOB,),
+            labels=ingress.traefik_labels(environment, JOB, PORT),
+            scrape=Scrape(port=PORT, job=JOB),
+            after=(before,) if before else (postgres_roles.PART, redis_users.PART, migrations.PART),
+            # Draining, then the requests that still run: longer than both in the reference application.
+            stop_grace_seconds=45,
+            # Until replicas came there was one, with the port that the ingress has now.
+            formerly="" if before else JOB,
+        )
+        before = part

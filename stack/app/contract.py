@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import quote, unquote, urlsplit
 
-from stack.app import postgres, redis
+from stack.app import postgres, postgres_roles, redis
 from stack.app.reference import reference_image
 from stack.config_files import Files, Template, secret_file
-from stack.settings import LLM_KEYS, Application, Environment
+from stack.rotation import slots
+from stack.settings import LLM_KEYS, SECRET_KEY_PREVIOUS, Application, Environment
 
 SECRETS = "/run/secrets"
+API_PORT = 8000
 USER = "10001:10001"
 
 
@@ -22,14 +24,18 @@ def application_image(environment: Environment, settings: Application) -> str:
 
 def secret_settings(environment: Environment) -> Mapping[str, Template]:
     """Return setting -> how its value is made from secrets; all that is secret in the contract."""
+    keys = slots(environment, "secret_key")
     made: dict[str, Template] = {
-        "SECRET_KEY": secret_file("secret_key"),
+        "SECRET_KEY": secret_file(keys.in_use),
         "APP_SECRET_KEY": secret_file("app_secret_key"),
         "SAMOKODER_DATABASE_URL": _database_url(environment),
         "REDIS_PASSWORD": Template(("managedRedisUrl",), _redis("password"))
         if environment.managed_redis
-        else secret_file("redis_app"),
+        else secret_file(slots(environment, "redis_app").in_use),
     }
+    if keys.other:
+        # The next key before a rotation and the last one after it: what either has signed is good in both.
+        made[SECRET_KEY_PREVIOUS] = secret_file(keys.other)
     made |= {name: secret_file(key) for key, name in LLM_KEYS.items() if key in environment.configured_secrets}
     if environment.managed_redis:
         # Host and user are in the managed URL, which is a secret as a whole.
@@ -46,7 +52,7 @@ def files(environment: Environment, settings: Application) -> Files:
     return {
         name.lower(): template
         for name, template in secret_settings(environment).items()
-        if name not in settings.secrets_in_environment
+        if name not in _in_environment(settings)
     }
 
 
@@ -61,26 +67,41 @@ def environment_variables(environment: Environment, settings: Application) -> Ma
             "REDIS_PORT": str(redis.PORT),
             "REDIS_USERNAME": redis.APP_USER,
         }
+    variables |= proxy_variables()
     variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
     return variables | settings.environment
+
+
+def proxy_variables() -> Mapping[str, str]:
+    """Return whose X-Forwarded-For the application believes: the ingress', whose address is not known beforehand.
+
+    Nobody but the ingress and the stack's own parts can reach the application, and the ingress replaces the header.
+    """
+    return {"TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"}
 
 
 def secret_variables(environment: Environment, settings: Application) -> Mapping[str, Template]:
     """Return the opted-in variables that hold a secret themselves."""
     known = secret_settings(environment)
-    return {name: known[name] for name in settings.secrets_in_environment}
+    return {name: known[name] for name in known if name in _in_environment(settings)}
+
+
+def _in_environment(settings: Application) -> set[str]:
+    """Return the secret settings that this image reads from its environment."""
+    names = set(settings.secrets_in_environment)
+    return names | {SECRET_KEY_PREVIOUS} if "SECRET_KEY" in names else names
 
 
 def _database_url(environment: Environment) -> Template:
     if environment.managed_database:
         return Template(("managedDatabaseUrl",), asyncpg_url)
-    database = environment.settings.postgres.database
+    database, slot = environment.settings.postgres.database, slots(environment, "postgres_app").in_use
 
     def local(password: str) -> str:
-        user = f"{postgres.APP_ROLE}:{quote(password, safe='')}"
+        user = f"{postgres_roles.role_of(slot)}:{quote(password, safe='')}"
         return f"postgresql+asyncpg://{user}@{postgres.PART}:{postgres.PORT}/{database}"
 
-    return Template(("postgres_app",), local)
+    return Template((slot,), local)
 
 
 def asyncpg_url(url: str) -> str:

@@ -1,9 +1,10 @@
-"""The optional frontend: the team's own image."""
+"""The optional frontend: the team's own image, or the reference application's page."""
 
 from __future__ import annotations
 
 from stack import health
-from stack.app import api
+from stack.app import api, contract, ingress
+from stack.app.reference import reference_image
 from stack.names import NetworkName
 from stack.service import NotScraped, Publish, ServiceSpec
 from stack.settings import Environment
@@ -14,18 +15,25 @@ PART = "frontend"
 def spec(environment: Environment) -> ServiceSpec:
     """Describe the frontend. Only called where one is configured."""
     settings = environment.settings.frontend
-    if settings.image is None:
-        raise ValueError("there is no frontend without samokoder:frontend.image")
+    port = settings.container_port
+    own = settings.image is not None
+    # Through the ingress, which knows which replica can serve; its port for our own parts keeps the user's address.
+    inside = f"{ingress.PART}:{ingress.INTERNAL_PORT}"
+    entry = f"{api.JOB}:{api.PORT}" if ingress.external_networks(environment) else inside
+    path = settings.health_path or ("/" if own else "/health")
     return ServiceSpec(
         part=PART,
         component="samokoder:app:Frontend",
-        image=settings.image,
+        image=settings.image or reference_image(environment).name,
         user=settings.user,
         settings=settings,
-        environment={"API_URL": f"http://{api.PART}:{api.PORT}"},
-        publish=Publish.of(settings, settings.container_port, settings.health_path),
-        health_command=health.wget(settings.container_port, settings.health_path),
+        command=() if own else ("uvicorn", "samokoder.frontend:app", "--host", "0.0.0.0", "--port", str(port)),  # noqa: S104 - inside the container
+        environment={"API_URL": f"http://{entry}", **({} if own else contract.proxy_variables())},
+        publish=Publish.of(settings, port, path),
+        health_command=health.wget(port, path) if own else health.python(port, path),
         networks=(NetworkName.EDGE, NetworkName.APP),
+        external_networks=ingress.external_networks(environment),
+        labels=ingress.traefik_labels(environment, PART, port),
         scrape=NotScraped(reason="a frontend's image has no metrics in the contract"),
-        after=(api.PART,),
+        after=(environment.parts_of("api")[0],),
     )

@@ -10,6 +10,9 @@ from stack.settings import Environment
 PART = "postgres"
 PORT = 5432
 APP_ROLE = "samokoder_app"
+"""Owner of all that is in the database; odd generations of the password log in as it."""
+SECOND_APP_ROLE = f"{APP_ROLE}_b"
+"""Member of the owner, which it becomes at login: even generations log in as it."""
 EXPORTER_ROLE = "samokoder_monitoring"
 
 
@@ -108,6 +111,8 @@ def pg_hba_conf(database: str, superuser: str) -> str:
 # Rendered by stack/app/postgres.py. TYPE DATABASE USER ADDRESS METHOD
 local all all peer map=owner
 host {database} {APP_ROLE} samenet scram-sha-256
+# Always there, so that a rotation does not restart the server. Which of the two may log in says its keeper.
+host {database} {SECOND_APP_ROLE} samenet scram-sha-256
 host {database} {EXPORTER_ROLE} samenet scram-sha-256
 # The keeper of the roles; nothing else has this password.
 host all {superuser} samenet scram-sha-256

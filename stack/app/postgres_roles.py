@@ -10,15 +10,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Mapping
 
 from stack.app import postgres
 from stack.config_files import Files, Template, secret_file
 from stack.names import NetworkName
+from stack.rotation import SECOND, slots
 from stack.service import NotScraped, ServiceSpec
 from stack.settings import Environment
 
 PART = "postgres-roles"
 ITERATIONS = 4096  # PostgreSQL's own number
+_NO_RIGHTS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+_RETIRED = "NOLOGIN PASSWORD NULL;"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -46,17 +50,25 @@ def spec(environment: Environment) -> ServiceSpec:
 
 def files(environment: Environment) -> Files:
     """Return the script, the SQL with password verifiers, and the superuser's password."""
-    settings = environment.settings.postgres
+    database = environment.settings.postgres.database
+    accepted = sorted(slots(environment, "postgres_app").accepted)
+
+    def sql(salt: str, exporter: str, *passwords: str) -> str:
+        app = {
+            role_of(slot): scram_verifier(password, salt) for slot, password in zip(accepted, passwords, strict=True)
+        }
+        return roles_sql(database, app=app, exporter=scram_verifier(exporter, salt))
+
     return {
         "keep-roles.sh": KEEP_ROLES,
-        "roles.sql": Template(
-            ("postgres_app", "postgres_exporter", "salt"),
-            lambda app, exporter, salt: roles_sql(
-                settings.database, app=scram_verifier(app, salt), exporter=scram_verifier(exporter, salt)
-            ),
-        ),
+        "roles.sql": Template(("salt", "postgres_exporter", *accepted), sql),
         "superuser_password": secret_file("postgres_superuser"),
     }
+
+
+def role_of(slot: str) -> str:
+    """Return the role that logs in with the password of a slot of `postgres_app`."""
+    return postgres.SECOND_APP_ROLE if slot.endswith(SECOND) else postgres.APP_ROLE
 
 
 KEEP_ROLES = f"""\
@@ -91,24 +103,41 @@ def scram_verifier(password: str, salt: str) -> str:
     return f"SCRAM-SHA-256${ITERATIONS}:{text[0]}${text[1]}:{text[2]}"
 
 
-def roles_sql(database: str, *, app: str, exporter: str) -> str:
-    """Render the SQL; it can be run any number of times. app, exporter: SCRAM verifiers."""
+def roles_sql(database: str, *, app: Mapping[str, str], exporter: str) -> str:
+    """Render the SQL; it can be run any number of times.
+
+    app: SCRAM verifier by the role that may log in with it; the application's other role may not. exporter: verifier.
+    """
+    roles = (postgres.APP_ROLE, postgres.SECOND_APP_ROLE)
+    logins = "\n".join(
+        f"ALTER ROLE {role} {_NO_RIGHTS} " + (f"LOGIN PASSWORD '{app[role]}';" if role in app else _RETIRED)
+        for role in roles
+    )
+    retired = ", ".join(f"'{role}'" for role in roles if role not in app)
+    # What still runs under a password that is withdrawn ends with it; in the middle of a rotation both are good.
+    end_sessions = (
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ({retired}) \\g /dev/null\n"
+    )
     return f"""\
 -- Rendered by stack/app/postgres_roles.py.
 SET client_min_messages = warning;
 -- A failing statement must not put a verifier into the log.
 SET log_min_error_statement = panic;
-SELECT format('CREATE ROLE %I', role) FROM unnest(ARRAY['{postgres.APP_ROLE}', '{postgres.EXPORTER_ROLE}']) AS role
+SELECT format('CREATE ROLE %I', role)
+    FROM unnest(ARRAY['{roles[0]}', '{roles[1]}', '{postgres.EXPORTER_ROLE}']) AS role
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \\gexec
-ALTER ROLE {postgres.APP_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '{app}';
-ALTER ROLE {postgres.EXPORTER_ROLE} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
-    CONNECTION LIMIT 5 PASSWORD '{exporter}';
+-- Before it may log in: whatever the second role makes is the first one's, so that nobody sees which of them was used.
+GRANT {roles[0]} TO {roles[1]};
+ALTER ROLE {roles[1]} SET role = '{roles[0]}';
+{logins}
+ALTER ROLE {postgres.EXPORTER_ROLE} {_NO_RIGHTS} LOGIN CONNECTION LIMIT 5 PASSWORD '{exporter}';
 GRANT pg_monitor TO {postgres.EXPORTER_ROLE};
 SELECT 'CREATE DATABASE "{database}"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{database}') \\gexec
 ALTER DATABASE "{database}" OWNER TO {postgres.APP_ROLE};
 REVOKE ALL ON DATABASE "{database}" FROM PUBLIC;
 GRANT CONNECT ON DATABASE "{database}" TO {postgres.EXPORTER_ROLE};
 \\connect "{database}"
+SET client_min_messages = warning;
 SET log_min_error_statement = panic;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
 -- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
@@ -121,4 +150,4 @@ SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
       AND relowner <> '{postgres.APP_ROLE}'::regrole
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
-"""
+{end_sessions if retired else ""}"""

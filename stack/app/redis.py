@@ -1,4 +1,8 @@
-"""Redis 7: queue and cache, in the network `data` alone and published nowhere."""
+"""Redis 7: queue and cache, in the network `data` alone and published nowhere.
+
+Its users are kept in its own volume, where it can write them: the keeper (`redis_users.py`) changes them while the
+server runs, so that nothing here changes, and nothing restarts, for a password.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,9 @@ PART = "redis"
 PORT = 6379
 APP_USER = "samokoder_app"
 EXPORTER_USER = "samokoder_monitoring"
+KEEPER_USER = "samokoder_keeper"
+KEEPER_CHANNEL = "samokoder:keeper"
+USERS_FILE = "/data/users.acl"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -24,7 +31,7 @@ def spec(environment: Environment) -> ServiceSpec:
         image=environment.image("redis"),
         user="999:999",
         settings=settings,
-        command=("redis-server", "/etc/samokoder/redis.conf"),
+        entrypoint=("/etc/samokoder/start-redis.sh",),
         files=files(environment),
         data=DataVolume(name="redis", path="/data", adopt=settings.adopt_volume),
         # -e: without it redis-cli ends with 0 although the answer is an error, as while it loads its file.
@@ -36,11 +43,44 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return the configuration and the users."""
+    """Return the configuration, the users that are always there, and what starts the server."""
     return {
         "redis.conf": redis_conf(environment.settings.redis.maxmemory_mib),
-        "users.acl": Template(("redis_app", "redis_exporter"), users_acl),
+        "seed.acl": Template(("redis_keeper",), seed_acl),
+        "start-redis.sh": START_REDIS,
     }
+
+
+# The keeper's user comes from the stack and the application's from the volume: so a volume of another installation
+# does not lock the keeper out, and a restart of the server locks nobody out. A user of any other name does not stay.
+START_REDIS = f"""\
+#!/bin/sh
+# Rendered by stack/app/redis.py.
+set -eu
+umask 077
+users={USERS_FILE}
+compose() {{
+    cat /etc/samokoder/seed.acl
+    if [ -r "$users" ]; then grep -aE '^user ({APP_USER}|{EXPORTER_USER}) ' "$users" || :; fi
+}}
+compose > "$users.new"
+# Redis does not start with a file that it cannot read, so a server without data and network tries it first.
+redis-server --port 0 --unixsocket /tmp/try.sock --dir /tmp --save '' --aclfile "$users.new" > /tmp/try.log 2>&1 &
+until redis-cli -s /tmp/try.sock ping > /tmp/ping 2>&1; do
+    if ! kill -0 $! 2> /dev/null; then
+        echo "the saved users cannot be read; the keeper will make them anew"
+        tail -n 3 /tmp/try.log
+        if [ -e "$users" ]; then cp "$users" "$users.broken"; fi
+        cp /etc/samokoder/seed.acl "$users.new"
+        break
+    fi
+    sleep 0.05
+done
+kill $! 2> /dev/null || :
+wait $! || :
+mv "$users.new" "$users"
+exec redis-server /etc/samokoder/redis.conf
+"""
 
 
 def redis_conf(maxmemory_mib: int) -> str:
@@ -52,7 +92,7 @@ port {PORT}
 # Passwords and the network guard it; protected mode would refuse every other container.
 protected-mode no
 dir /data
-aclfile /etc/samokoder/users.acl
+aclfile {USERS_FILE}
 appendonly yes
 appendfsync everysec
 save 3600 1 300 100 60 10000
@@ -63,12 +103,15 @@ tcp-keepalive 60
 """
 
 
-def users_acl(app: str, exporter: str) -> str:
-    """Render the ACL file. app, exporter: passwords, of which only the SHA-256 is written."""
-    hashes = [hashlib.sha256(password.encode()).hexdigest() for password in (app, exporter)]
+def seed_acl(keeper: str) -> str:
+    """Render the users that the server always starts with. keeper: password, of which only the SHA-256 is written."""
     return f"""\
 user default on nopass resetkeys resetchannels -@all +ping
-user {APP_USER} on #{hashes[0]} ~* &* +@all -@admin -@dangerous +info +keys
-user {EXPORTER_USER} on #{hashes[1]} resetkeys resetchannels -@all +ping +hello +info +config|get +client|setname \
-+slowlog|get +slowlog|len +latency|latest +latency|histogram
+user {KEEPER_USER} on #{password_hash(keeper)} resetkeys resetchannels &{KEEPER_CHANNEL} -@all +ping +acl|setuser \
++acl|save +subscribe
 """
+
+
+def password_hash(password: str) -> str:
+    """Return what Redis keeps of a password: the SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(password.encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stack import health
-from stack.app import contract, postgres_roles, redis
+from stack.app import contract, migrations, postgres_roles, redis_users
 from stack.names import NetworkName
 from stack.service import NotScraped, Scrape, ServiceSpec
 from stack.settings import Environment
@@ -34,7 +34,8 @@ def spec(environment: Environment) -> ServiceSpec:
         scrape=Scrape(port=port)
         if port
         else NotScraped(reason="samokoder:worker.metricsPort is null: this image has no metrics"),
-        after=(postgres_roles.PART, redis.PART),
+        # The API's first replica: a version that cannot serve must not take the worker.
+        after=(postgres_roles.PART, redis_users.PART, migrations.PART, environment.parts_of("api")[0]),
         # A job may take so long; then it is given back to the queue.
         stop_grace_seconds=60,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from stack import health
+from stack.app import api
 from stack.config_files import Files, secret_file
 from stack.monitoring import access, messages, rules
 from stack.monitoring.rules.model import Alert
@@ -39,6 +40,8 @@ _GONE = "ContainerMissing"
 _UNHEALTHY = "ContainerUnhealthy"
 # What else is noticed of a part that is down. None of them says that it is: the network may be, or one replica.
 _NOTICED = frozenset({"ContainerUnhealthy", "ProbeFailed", "TargetDown"})
+# Service of an alert about one replica, which is a part of its own.
+_REPLICA = f"{api.JOB}-[0-9]+"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -171,6 +174,11 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
             "target_matchers": [_is("alertname", _GONE, *noticed)],
             "equal": ["service"],
         }
+    if _down(api.JOB) in down:
+        yield {
+            "source_matchers": [_is("alertname", _down(api.JOB))],
+            "target_matchers": [_is("alertname", _GONE, *noticed), f'service=~"{_REPLICA}"'],
+        }
     yield {
         "source_matchers": [_is("alertname", _GONE)],
         "target_matchers": [_is("alertname", *noticed)],
@@ -187,6 +195,7 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
         others = {alert.service for alert in symptoms} - {part}
         if others and _down(part) in down:
             # What shows such symptoms is not ready without it either, and says so when it is asked.
+            others |= {_REPLICA} if api.JOB in others else set()
             targets = [_is("alertname", _UNHEALTHY, "ProbeFailed"), _is("service", *others)]
             yield {"source_matchers": [*source], "target_matchers": targets}
 

@@ -13,7 +13,7 @@ from stack.monitoring import access
 from stack.names import NetworkName
 from stack.secrets import WEB_PASSWORDS
 from stack.service import Publish, Scrape, ServiceSpec
-from stack.settings import Environment
+from stack.settings import Environment, Ingress
 
 PART = "blackbox-exporter"
 PORT = 9115
@@ -73,8 +73,9 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
         for part in parts
         if part.publish
     ]
-    if urls := environment.settings.blackbox_exporter.urls:
-        pages.append({"targets": list(urls), "labels": {"service": PUBLIC, "__param_module": OPEN}})
+    if urls := [*environment.settings.blackbox_exporter.urls, *_domain(environment.settings.ingress)]:
+        # Once each: a domain may be among the configured addresses.
+        pages.append({"targets": list(dict.fromkeys(urls)), "labels": {"service": PUBLIC, "__param_module": OPEN}})
     yield {
         "job_name": JOB,
         "metrics_path": "/probe",
@@ -86,3 +87,10 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
             {"target_label": "__address__", "replacement": f"{PART}:{PORT}"},
         ],
     }
+
+
+def _domain(ingress: Ingress) -> Iterator[str]:
+    """Yield the service's own public address: the expiry of its certificate is measured there."""
+    if ingress.domain:
+        port = "" if ingress.kind == "traefik" or ingress.https_port == 443 else f":{ingress.https_port}"  # noqa: PLR2004
+        yield f"https://{ingress.domain}{port}/health"

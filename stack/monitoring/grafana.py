@@ -10,6 +10,7 @@ from stack import health
 from stack.config_files import Files, Template, secret_file
 from stack.monitoring import access
 from stack.names import NetworkName
+from stack.rotation import slots
 from stack.secrets import PROMETHEUS_WEB
 from stack.service import DataVolume, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
@@ -61,7 +62,7 @@ def files(environment: Environment) -> Files:
 
     scraped = environment.settings.prometheus.scrape_interval
     return {
-        "admin_password": secret_file("grafana_admin"),
+        "admin_password": secret_file(slots(environment, "grafana_admin").in_use),
         "secret_key": secret_file("grafana_secret_key"),
         "provisioning/datasources/samokoder.yml": Template((PROMETHEUS_WEB,), partial(datasources_yml, scraped))
         if environment.basic_auth

@@ -6,7 +6,7 @@ import json
 from urllib.parse import quote, unquote, urlsplit
 
 from stack import health
-from stack.app import redis
+from stack.app import redis, redis_users
 from stack.config_files import Files, Template
 from stack.names import NetworkName
 from stack.service import Publish, Scrape, ServiceSpec
@@ -42,7 +42,7 @@ def spec(environment: Environment) -> ServiceSpec:
         health_command=health.wget(PORT, "/health"),
         networks=(NetworkName.EDGE, NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
-        after=(redis.PART,),
+        after=(redis_users.PART,),
     )
 
 

@@ -6,7 +6,8 @@ import contextlib
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ import yaml
 
 from operations import containers, lifecycle
 from operations.ports import own_ports
-from operations.project import Workspace
+from operations.project import ROOT, Workspace
 from stack.settings import Environment, Published
 from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic
+
+sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
+
+from samokoder.settings import RATE_LIMITS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +49,8 @@ def new_workspace(
             stack=f"t{secrets.token_hex(3)}",
             home=tmp_path_factory.mktemp("workspace"),
             isolated=True,
-            extra_config=own_ports(),
+            # A good version is waited for no longer than it takes; what steadiness is for, test_deploys.py tries.
+            extra_config={**own_ports(), "samokoder:api": {"stableSeconds": 2}},
         )
         made.append(workspace)
         return workspace
@@ -67,24 +73,47 @@ def with_secrets(workspace: Workspace, values: dict[str, str]) -> Workspace:
     return replace(workspace, extra_config={**workspace.extra_config, **encrypted})
 
 
+def with_config(workspace: Workspace, config: Mapping[str, Mapping[str, Any]]) -> Workspace:
+    """The same workspace with these settings beside and over its own: `{"samokoder:api": {"replicas": 3}}`."""
+    merged = {key: {**workspace.extra_config.get(key, {}), **settings} for key, settings in config.items()}
+    return replace(workspace, extra_config={**workspace.extra_config, **merged})
+
+
+def llm(seconds: float = 0) -> dict[str, str]:
+    """Environment of a worker whose LLM is the stand-in, each answer of which takes so long. It needs an OpenAI key."""
+    base_url = f"http://{NAME}:8080/{f'slow/{seconds}/' if seconds else ''}v1"
+    provider = {"name": "openai", "base_url": base_url, "model": "test", "prompt_usd": 0.15, "completion_usd": 0.6}
+    return {"LLM_PROVIDERS": json.dumps([provider])}
+
+
+def under_load(workspace: Workspace) -> Workspace:
+    """The same workspace for `tests.live.load`: no limits, and jobs of an LLM take longer than a worker's end.
+
+    A replica is steady after 12 s, so that one which falls ill after 10 s never was; the checks come often.
+    """
+    workspace = with_secrets(workspace, {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
+    health = {"intervalSeconds": 2, "startPeriodSeconds": 14, "retries": 2, "waitTimeoutSeconds": 60}
+    no_limits = {"RATE_LIMITS": json.dumps(dict.fromkeys(RATE_LIMITS, 0))}
+    api = {"stableSeconds": 12, "health": health, "environment": no_limits}
+    worker = {"environment": {**llm(6), "WORKER_SHUTDOWN_SECONDS": "3"}}
+    return with_config(workspace, {"samokoder:api": api, "samokoder:worker": worker})
+
+
 def unlimited(workspace: Workspace) -> Workspace:
     """The same workspace with an API that takes any number of reads.
 
     To the API all clients of a port that the engine publishes are one: the bridge's address.
     """
     reads = ("GET /projects", "GET /projects/{project_id}", "GET /jobs/{job_id}")
-    environment = {"environment": {"RATE_LIMITS": json.dumps(dict.fromkeys(reads, 0))}}
-    api = {**workspace.extra_config["samokoder:api"], **environment}
-    return replace(workspace, extra_config={**workspace.extra_config, "samokoder:api": api})
+    environment = {"RATE_LIMITS": json.dumps(dict.fromkeys(reads, 0))}
+    return with_config(workspace, {"samokoder:api": {"environment": environment}})
 
 
 @pytest.fixture(scope="session")
 def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
     """One stack that is up, its LLM the stand-in. A test that changes it puts it back."""
     workspace = with_secrets(unlimited(new_workspace()), {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
-    provider = {"name": "openai", "base_url": f"http://{NAME}:8080/v1", "model": "test", "prompt_usd": 0.15}
-    worker = {"environment": {"LLM_PROVIDERS": json.dumps([{**provider, "completion_usd": 0.6}])}}
-    workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:worker": worker})
+    workspace = with_config(workspace, {"samokoder:worker": {"environment": llm()}})
     lifecycle.up(workspace, interactive=False)
     return workspace
 
@@ -93,10 +122,10 @@ def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
 def traffic(stack: Workspace, engine: docker.DockerClient) -> Iterator[Traffic]:
     """Users of the stack that is up, and its LLM, from the first test that wants them until somebody stops them."""
     environment = stack.settings()
-    image = str(containers.find(engine, environment, "api").attrs["Image"])
+    image = str(containers.find(engine, environment, "api-1").attrs["Image"])
     with contextlib.ExitStack() as llm:
         llm.enter_context(stand_in(engine, environment, image, token="no bot here"))  # noqa: S106 - as it says
-        running = Traffic(url(environment, "api"), stopped=llm.close)
+        running = Traffic(url(environment, "ingress"), stopped=llm.close)
         running.start()
         yield running
         running.stop()

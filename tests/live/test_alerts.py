@@ -20,6 +20,7 @@ from typing import Any
 import docker
 import httpx
 import pytest
+from docker.models.containers import Container
 
 from operations import alerting as command
 from operations import containers, lifecycle
@@ -100,7 +101,7 @@ def alerting(new_workspace: Callable[[], Workspace], disk: Path | None) -> Itera
 @pytest.fixture(scope="module")
 def alerted(engine: docker.DockerClient, alerting: Workspace) -> Iterator[StandIn]:
     """Where its notifications go."""
-    image = str(containers.find(engine, alerting.settings(), "api").attrs["Image"])
+    image = str(containers.find(engine, alerting.settings(), "api-1").attrs["Image"])
     with stand_in(engine, alerting.settings(), image, TOKEN) as receiver:
         yield receiver
 
@@ -188,14 +189,20 @@ def kill_worker(engine: docker.DockerClient, environment: Environment) -> None:
         worker.exec_run(["python", "-c", "import os; os.kill(-1, 9)"])
 
 
+def all_do(replicas: list[Container], what: Callable[[Container], None]) -> None:
+    """Do it to each."""
+    for replica in replicas:
+        what(replica)
+
+
 def test_faults_are_told_by_every_way_and_so_is_their_end(
     alerting: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, disk: Path | None
 ) -> None:
-    api = containers.find(engine, settings, "api")
+    replicas = [containers.find(engine, settings, part) for part in settings.parts_of("api")]
     exporter = containers.find(engine, settings, "redis-exporter")
     # More memory than the limit: the kernel ends this process, not the worker's own.
     containers.find(engine, settings, "worker").exec_run(["python", "-c", "b'x' * 2**30"])
-    api.kill()
+    all_do(replicas, Container.kill)
     exporter.pause()  # stopped, it would be told as a missing container, which is more
     if disk:
         with (disk / "filler").open("wb") as file:
@@ -219,7 +226,7 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
                 assert re.search(rf"docs/runbooks/{name}\.md", text), "a person at 3 a.m. needs the page"
                 assert settings.name in text, "which environment"
     finally:
-        api.start()
+        all_do(replicas, Container.start)
         exporter.unpause()
         if disk:
             (disk / "filler").unlink()
@@ -240,7 +247,7 @@ def test_a_database_that_is_down_is_told_once_and_not_by_all_that_needs_it(
     for container in stopped:
         container.stop()
     try:
-        with httpx.Client(base_url=url(settings, "api"), timeout=30) as client:
+        with httpx.Client(base_url=url(settings, "ingress"), timeout=30) as client:
             for name in ("PostgresDown", "RedisDown"):
                 end = time.monotonic() + 120
                 while not any(firing(name)(text) for text in alerted.texts("telegram")) and time.monotonic() < end:

@@ -44,8 +44,13 @@ def image(engine: docker.DockerClient, local_images: Environment) -> str:
 def checked(engine: docker.DockerClient, local_images: Environment, image: str) -> Callable[..., Report]:
     """Checks the image, changed as a test wants it, in a laboratory of its own."""
 
-    def check(kind: Kind, changed: Spec = lambda spec: spec, *, timeout: float = 120) -> Report:
-        environment = image_check.environment_for(local_images, image, kind)
+    def check(
+        kind: Kind, changed: Spec = lambda spec: spec, *, timeout: float = 120, migrates: list[str] | None = None
+    ) -> Report:
+        migrations = local_images.settings.migrations.model_copy(update={"command": migrates})
+        settings = local_images.settings.model_copy(update={"migrations": migrations})
+        environment = local_images.model_copy(update={"settings": settings})
+        environment = image_check.environment_for(environment, image, kind)
         with laboratory.opened(engine) as made:
             report = image_check.check(made, environment, kind, reporter=Reporter(), timeout=timeout, changed=changed)
         assert left(engine, made.token) == [], "whoever checks an image finds the engine as it was"
@@ -83,7 +88,9 @@ def python(script: str) -> Spec:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_the_reference_applications_image_keeps_the_whole_contract(kind: Kind, checked: Callable[..., Report]) -> None:
     report = checked(kind)
-    assert verdicts(report, Verdict.PASSED) == set(Check), reasons(report)
+    of_the_api = {Check.MIGRATES, Check.DRAINS} if kind is Kind.WORKER else set()
+    assert verdicts(report, Verdict.PASSED) == set(Check) - of_the_api, reasons(report)
+    assert verdicts(report, Verdict.NOT_AVAILABLE) == of_the_api, reasons(report)
 
 
 def test_an_image_that_listens_on_another_port_fails_that_check_and_is_told_which(
@@ -153,6 +160,21 @@ def test_an_image_that_lacks_one_metric_is_told_its_name(checked: Callable[..., 
     assert why(report, Check.OPTIONAL) == "missing: samokoder_jobs_submitted_total", "told, and no failure"
 
 
+def test_an_image_whose_migrations_fail_fails_them_alone_and_is_told_what_they_say(
+    checked: Callable[..., Report],
+) -> None:
+    report = checked(Kind.API, timeout=15, migrates=["sh", "-c", "echo no such revision >&2; exit 3"])
+    assert report.failed == [Check.MIGRATES], f"that it is not ready then is no fault of its own:\n{reasons(report)}"
+    assert "exit code 3; its log ends: no such revision" in why(report, Check.MIGRATES)
+
+
+def test_an_image_that_does_not_drain_is_told_so_and_fails_nothing(checked: Callable[..., Report]) -> None:
+    report = checked(Kind.API, shell(f"DRAIN_SECONDS=0 exec {UVICORN}"))
+    assert report.failed == [], reasons(report)
+    assert verdicts(report, Verdict.NOT_AVAILABLE) == {Check.DRAINS}, reasons(report)
+    assert "503" in why(report, Check.DRAINS), "what to do about it"
+
+
 def test_an_image_that_ignores_sigterm_fails_to_stop_alone(checked: Callable[..., Report]) -> None:
     script = f"trap '' TERM; {UVICORN} & wait $!"
     report = checked(Kind.API, lambda spec: replace(shell(script)(spec), stop_grace_seconds=3))
@@ -211,7 +233,7 @@ def test_an_interruption_leaves_nothing_on_the_engine(
     def interrupted() -> None:
         with laboratory.opened(engine) as made:
             tokens.append(made.token)
-            made.run(spec, {"redis.conf": "port 6379\n", "users.acl": "user default on nopass ~* +@all\n"})
+            made.run(spec, {"start-redis.sh": "#!/bin/sh\nexec sleep 60\n"})
             assert len(left(engine, made.token)) >= 3, "a container, its files and a network are there to be removed"
             os.kill(os.getpid(), sent)
 

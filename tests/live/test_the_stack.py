@@ -53,13 +53,16 @@ def test_a_part_without_an_image_is_told_as_not_available_and_never_as_healthy(s
 
 def test_every_target_of_prometheus_is_up_by_name(environment: Environment) -> None:
     parts = specs(environment)
-    expected = {spec.part: "up" for spec in parts if isinstance(spec.scrape, Scrape)}
+    expected = {f"{spec.job} at {spec.part}": "up" for spec in parts if isinstance(spec.scrape, Scrape)}
     expected |= {f"probe of {spec.part}": "up" for spec in parts if spec.publish}
 
     def states() -> dict[str, str]:
         targets = prometheus(environment, "targets", state="active")["activeTargets"]
-        named = [(target["labels"], target["health"]) for target in targets]
-        return {f"probe of {of['service']}" if of["job"] == JOB else of["job"]: health for of, health in named}
+        return {name(target["labels"]): target["health"] for target in targets}
+
+    def name(of: dict[str, str]) -> str:
+        part = of["instance"].partition(":")[0]
+        return f"probe of {of['service']}" if of["job"] == JOB else f"{of['job']} at {part}"
 
     assert until(states, lambda found: found == expected) == expected, "all of them, not any of them"
 
@@ -110,7 +113,7 @@ def test_cadvisor_names_every_container_of_the_stack(environment: Environment) -
 
 
 def test_a_row_is_written_and_read_back_and_the_worker_does_its_job(environment: Environment) -> None:
-    with httpx.Client(base_url=url(environment, "api"), timeout=30) as api:
+    with httpx.Client(base_url=url(environment, "ingress"), timeout=30) as api:
         ready = api.get("/ready")
         assert ready.status_code == httpx.codes.OK, ready.text
         project = api.post("/projects", json={"name": "live test"}).json()
@@ -155,7 +158,8 @@ def test_every_container_is_hardened_as_the_engine_sees_it(stack: Workspace, eng
     for container in containers.of_environment(engine, stack.name):
         host, name = container.attrs["HostConfig"], str(container.name)
         assert host["CapDrop"] == ["ALL"], name
-        assert host["CapAdd"] == (["CAP_SYSLOG"] if name.endswith("-cadvisor") else None), name
+        added = {"cadvisor": ["CAP_SYSLOG"], "ingress": ["CAP_NET_BIND_SERVICE"]}
+        assert host["CapAdd"] == added.get(container.labels["samokoder.part"]), name
         assert not host["Privileged"], name
         assert host["ReadonlyRootfs"], name
         assert "no-new-privileges:true" in host["SecurityOpt"], name

@@ -156,7 +156,7 @@ ALERTS = [
     alert("PostgresDown", "postgres"),
     alert("PostgresExporterErrors", "postgres", "postgres"),
     alert("ApiDown", "api"),
-    alert("ApiReplicaDown", "api", severity="warning"),
+    alert("ApiReplicaDown", "{{ $labels.instance }}", severity="warning"),
     alert("ApiErrorRateHigh", "api", "postgres", "redis"),
     alert("WorkerQueueStalled", "worker", "postgres"),
     alert("ErrorsSendingAlerts", "prometheus", "alertmanager"),
@@ -178,7 +178,7 @@ def test_symptoms_are_kept_back_by_what_explains_them() -> None:
         (alertmanager, ['alertname="ErrorsSendingAlerts"']),
         (postgres, ['alertname=~"ApiErrorRateHigh|PostgresExporterErrors|WorkerQueueStalled"']),
         # Not by what keeps back symptoms alone: a part that needs it is not ready without it.
-        (postgres, ['alertname=~"ContainerUnhealthy|ProbeFailed"', 'service=~"api|worker"']),
+        (postgres, ['alertname=~"ContainerUnhealthy|ProbeFailed"', 'service=~"api|api-[0-9]+|worker"']),
         (redis, ['alertname="ApiErrorRateHigh"']),
     ]
 
@@ -189,6 +189,11 @@ def test_a_part_that_is_down_is_told_once() -> None:
     assert down["target_matchers"] == [
         'alertname=~"ApiReplicaDown|ContainerMissing|ContainerUnhealthy|ProbeFailed|TargetDown"'
     ], "one replica of several is not the part, and must not keep anything back"
+    every = found['alertname="ApiDown"']
+    assert every["target_matchers"] == [*down["target_matchers"], 'service=~"api-[0-9]+"'], (
+        "that no replica is left says more than each of them"
+    )
+    assert "equal" not in every, "a replica is a part of its own"
     gone = found['alertname="ContainerMissing"']
     assert gone["target_matchers"] == ['alertname=~"ApiReplicaDown|ContainerUnhealthy|ProbeFailed|TargetDown"']
     assert down["equal"] == gone["equal"] == ["service"], "another part's alerts are no concern of it"

@@ -30,10 +30,28 @@ def test_every_published_page_and_every_public_address_is_probed(case: str) -> N
     parts = specs(environment)
     (job,) = blackbox_exporter.probe_jobs(environment, parts)
     probed = {config["labels"]["service"]: config["targets"] for config in job["static_configs"]}
-    assert probed.keys() == {part.part for part in parts if part.publish}, "a page that nobody asks for may be down"
+    public = {blackbox_exporter.PUBLIC} if environment.settings.ingress.domain else set()
+    pages = {part.part for part in parts if part.publish}
+    assert probed.keys() == pages | public, "a page that nobody asks for may be down"
     for part in parts:
         if part.publish:
             assert probed[part.part] == [f"http://{part.part}:{part.publish.container_port}{part.publish.path}"]
+
+
+@pytest.mark.parametrize(
+    ("ingress", "address"),
+    [
+        ({}, "https://samokoder.example.org/health"),
+        ({"httpsPort": 8443}, "https://samokoder.example.org:8443/health"),
+        ({"kind": "traefik", "traefik": {"network": "proxy"}}, "https://samokoder.example.org/health"),
+    ],
+)
+def test_the_domain_is_probed_as_a_user_comes_to_it(ingress: dict[str, object], address: str) -> None:
+    values = {"ingress": {"domain": "samokoder.example.org", **ingress}, "blackboxExporter": {"urls": [address]}}
+    environment = environment_of("staging", values)
+    (job,) = blackbox_exporter.probe_jobs(environment, specs(environment))
+    (public,) = [page for page in job["static_configs"] if page["labels"]["service"] == blackbox_exporter.PUBLIC]
+    assert public["targets"] == [address], "its certificate would expire unseen, or it would be asked twice"
 
 
 def test_a_guarded_page_is_asked_with_its_password_and_an_open_one_without() -> None:

@@ -46,7 +46,7 @@ def test_a_file_that_is_one_secret_shows_its_name(case: str) -> None:
     environment = case_environment(case)
     texts = files(environment)
     names = {f"<{name}>" for name in secret_names(environment)}
-    for shown in ("postgres/superuser_password", "grafana/admin_password", "api/secret_key", "api/redis_password"):
+    for shown in ("postgres/superuser_password", "grafana/admin_password", "api-1/secret_key", "api-1/redis_password"):
         assert texts[shown] in names
 
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from operations import rotation
 from stack.app import postgres
 from stack.platform import specs
 from stack.service import ServiceSpec
-from stack.settings import Environment
+from stack.settings import Environment, Phase, Rotating, Rotation
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, contents, output, wait_until
 
@@ -20,6 +21,8 @@ pytestmark = pytest.mark.live
 APP = "samokoder_app"
 EXPORTER = "samokoder_monitoring"
 APP_SECRET = secret_value("postgres_app")
+SECOND_APP = "samokoder_app_b"
+SECOND_SECRET = secret_value("postgres_app_b")
 EXPORTER_SECRET = secret_value("postgres_exporter")
 SUPERUSER_SECRET = secret_value("postgres_superuser")
 
@@ -42,6 +45,12 @@ def server(laboratory: Laboratory, environment: Environment) -> Iterator[Contain
 def keep_roles(laboratory: Laboratory, environment: Environment) -> Container:
     """Run the keeper until it is healthy."""
     return laboratory.healthy_part(described(environment)["postgres-roles"])
+
+
+def at(environment: Environment, generation: int, phase: Phase) -> Environment:
+    """Return the environment in a phase of a rotation."""
+    changed = {"rotation": Rotation(postgres_app=generation), "rotating": Rotating(postgres_app=phase)}
+    return environment.model_copy(update={"settings": environment.settings.model_copy(update=changed)})
 
 
 def ask(container: Container, sql: str, *, database: str = "samokoder") -> str:
@@ -112,6 +121,7 @@ def test_the_roles_are_applied_any_number_of_times(
     second = keep_roles(laboratory, environment)
     assert ask(server, roles.replace("pg_authid", "pg_authid WHERE rolname LIKE 'samokoder%'")) == once
     assert once.count("|f|f|f|t|SCRAM-SHA-256$4096:") == 2, "a part's role may do more than log in"
+    assert f"{SECOND_APP}|f|f|f|f|\n" in f"{once}\n", "the second login is none until a rotation needs it"
     for keeper in (first, second):
         said = keeper.logs().decode()
         assert said.strip().endswith("roles applied"), said
@@ -173,21 +183,55 @@ def test_nobody_else_is_let_in(laboratory: Laboratory, environment: Environment,
     assert "Peer authentication failed" in said
 
 
-def test_a_rotated_password_is_taken_and_the_old_one_refused(
+def test_both_logins_are_good_in_the_middle_of_a_rotation_and_one_at_its_end(
     laboratory: Laboratory, environment: Environment, server: Container
 ) -> None:
+    phases: dict[tuple[int, Phase], tuple[bool, bool]] = {
+        (1, ""): (True, False),
+        (2, "prepare"): (True, True),
+        (2, "overlap"): (True, True),
+        (2, ""): (False, True),
+        (3, "prepare"): (True, True),
+        (3, ""): (True, False),
+    }
+    for (generation, phase), expected in phases.items():
+        keep_roles(laboratory, at(environment, generation, phase))
+        logins = ((APP, APP_SECRET), (SECOND_APP, SECOND_SECRET))
+        opens = tuple(ask_as(server, user, password, "SELECT 1") == (0, "1") for user, password in logins)
+        assert opens == expected, f"generation {generation}, {phase!r}"
+    # Secrets of these tests are the same in each generation of a slot.
+    assert ask_as(server, APP, SECOND_SECRET, "SELECT 1")[0] != 0, "each password opens its own role"
+
+
+def test_what_the_second_role_makes_is_the_first_ones(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    keep_roles(laboratory, at(environment, 2, ""))
+    made = "CREATE TABLE of_second (id serial PRIMARY KEY); RESET ALL; CREATE TABLE after_reset (id int)"
+    assert ask_as(server, SECOND_APP, SECOND_SECRET, made)[0] == 0
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE tablename IN ('of_second', 'after_reset')"
+    assert ask(server, owners) == APP, "after the next rotation nobody could change it"
     keep_roles(laboratory, environment)
-    assert ask_as(server, APP, APP_SECRET, "SELECT 1") == (0, "1")
-    spec = described(environment)["postgres-roles"]
-    rotated = secret_value("rotated")
-    salt, exporter = secret_value("salt"), EXPORTER_SECRET
-    roles = spec.files["roles.sql"]
-    assert not isinstance(roles, str)
-    laboratory.healthy_part(spec, replaced={"roles.sql": roles.render(rotated, exporter, salt)})
-    assert ask_as(server, APP, rotated, "SELECT 1") == (0, "1")
-    assert ask_as(server, APP, APP_SECRET, "SELECT 1")[0] != 0
+    assert ask_as(server, APP, APP_SECRET, "ALTER TABLE of_second ADD COLUMN x int; DROP TABLE after_reset")[0] == 0
+
+
+def test_a_retired_login_is_ended_where_it_still_runs_and_others_go_on(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    keep_roles(laboratory, at(environment, 2, "overlap"))
+    for user, password in ((APP, APP_SECRET), (SECOND_APP, SECOND_SECRET)):
+        url = f"postgresql://{user}:{password}@postgres/samokoder"
+        server.exec_run(["psql", url, "-XAtc", "SELECT pg_sleep(600)"], detach=True)
+    sleeping = (
+        "SELECT string_agg(usename, ' ' ORDER BY usename) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)'"
+    )
+    wait_until(server, lambda: ask(server, sleeping) == f"{APP} {SECOND_APP}")
+    keep_roles(laboratory, at(environment, 2, "overlap"))
+    assert ask(server, sleeping) == f"{APP} {SECOND_APP}", "a keeper that starts again disturbs nobody"
+    keep_roles(laboratory, at(environment, 2, ""))
+    wait_until(server, lambda: ask(server, sleeping) == SECOND_APP)
     keep_roles(laboratory, environment)
-    assert ask_as(server, APP, APP_SECRET, "SELECT 1") == (0, "1")
+    wait_until(server, lambda: ask(server, sleeping) == "")
 
 
 def test_what_an_adopted_database_has_becomes_the_applications(
@@ -238,4 +282,20 @@ def test_postgresql_stops_without_a_recovery_at_the_next_start(
 def test_the_files_of_these_tests_are_made_from_these_passwords(environment: Environment) -> None:
     assert contents(described(environment)["postgres"])["superuser_password"] == SUPERUSER_SECRET
     assert contents(described(environment)["postgres-exporter"])["password"] == EXPORTER_SECRET
-    assert APP_SECRET in contents(described(environment)["api"])["samokoder_database_url"]
+    assert APP_SECRET in contents(described(environment)["api-1"])["samokoder_database_url"]
+
+
+def test_a_rotation_finds_out_which_password_the_server_takes(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    keeper = keep_roles(laboratory, environment)
+    application, exporter = rotation._SERVERS["postgres_app"], rotation._SERVERS["postgres_exporter"]
+    for check, slot, password, expected in (
+        (application, "postgres-app", APP_SECRET, "in"),
+        (application, "postgres-app", SECOND_SECRET, "refused"),
+        (application, "postgres-app-b", SECOND_SECRET, "refused"),
+        (exporter, "postgres-exporter", EXPORTER_SECRET, "in"),
+        (exporter, "postgres-exporter", APP_SECRET, "refused"),
+    ):
+        assert check.login(keeper, environment, slot, password) == expected, f"{slot}: {expected}"
+    assert APP_SECRET not in output(keeper, "sh", "-c", "cat /tmp/* 2>/dev/null")[1], "it was left behind"

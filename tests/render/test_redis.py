@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stack.app import redis
+from operations import rotation
+from stack.app import redis, redis_users
 from stack.platform import specs
 from stack.service import ServiceSpec
-from stack.settings import Environment
+from stack.settings import Environment, Phase, Rotating, Rotation
 from tests.recording import secret_value
-from tests.render.conftest import Laboratory, output, wait_until
+from tests.render.conftest import Laboratory, contents, output, wait_until
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -21,19 +22,40 @@ APP_SECRET = secret_value("redis_app")
 EXPORTER_SECRET = secret_value("redis_exporter")
 
 
-def described(environment: Environment) -> ServiceSpec:
-    (spec,) = [spec for spec in specs(environment) if spec.part == "redis"]
+SECOND_SECRET = secret_value("redis_app_b")
+KEEPER_SECRET = secret_value("redis_keeper")
+
+
+def described(environment: Environment, part: str = "redis") -> ServiceSpec:
+    (spec,) = [spec for spec in specs(environment) if spec.part == part]
     return spec
 
 
 @pytest.fixture(scope="module")
 def server(laboratory: Laboratory, environment: Environment) -> Iterator[Container]:
-    """Redis with the rendered files and an empty volume."""
+    """Redis with the rendered files and an empty volume, and its users from their keeper."""
     container = laboratory.healthy_part(described(environment))
+    keeper = keep_users(laboratory, environment)
     yield container
-    log = container.logs().decode()
-    for secret in (APP_SECRET, EXPORTER_SECRET):
-        assert secret not in log, "a password is in the server's log"
+    for log in (container.logs().decode(), keeper.logs().decode()):
+        for secret in (APP_SECRET, EXPORTER_SECRET, KEEPER_SECRET):
+            assert secret not in log, "a password is in a log"
+
+
+def keep_users(
+    laboratory: Laboratory, environment: Environment, *, generation: int = 1, phase: Phase = ""
+) -> Container:
+    """Run the keeper of a generation and a phase until it is healthy."""
+    changed = {"rotation": Rotation(redis_app=generation), "rotating": Rotating(redis_app=phase)}
+    environment = environment.model_copy(update={"settings": environment.settings.model_copy(update=changed)})
+    return laboratory.healthy_part(described(environment, redis_users.PART))
+
+
+def opens(server: Container, password: str) -> bool:
+    """Whether the application's user gets in with a password."""
+    said = ask(server, "set", "who", "1", user=redis.APP_USER, password=password)
+    assert said == "OK" or "WRONGPASS" in said, said
+    return said == "OK"
 
 
 def ask(server: Container, *command: str, user: str = "", password: str = "") -> str:
@@ -63,7 +85,7 @@ def test_redis_takes_every_line_of_its_files(server: Container, environment: Env
 def test_a_wrong_line_would_be_found(laboratory: Laboratory, environment: Environment) -> None:
     for name, text, said in (
         ("redis.conf", "maxmemori 1mb\n", "Bad directive"),
-        ("users.acl", "user default on nopass -@all +no-such-command\n", "Unknown command"),
+        ("seed.acl", "user default on nopass -@all +no-such-command\n", "Unknown command"),
     ):
         container = laboratory.part(described(environment), replaced={name: text})
         assert container.wait()["StatusCode"] != 0
@@ -126,7 +148,11 @@ def test_a_wrong_password_is_refused(server: Container, user: str) -> None:
 
 def test_a_full_redis_refuses_a_write_and_keeps_every_job(laboratory: Laboratory, environment: Environment) -> None:
     text = redis.redis_conf(environment.settings.redis.maxmemory_mib).replace("maxmemory 192mb", "maxmemory 3mb")
-    server = laboratory.healthy_part(described(environment), replaced={"redis.conf": text})
+    spec = described(environment)
+    seed = f"user {redis.APP_USER} on #{redis.password_hash(APP_SECRET)} ~* +@all\n"
+    files = contents(spec) | {"redis.conf": text, "seed.acl": redis.seed_acl(KEEPER_SECRET) + seed}
+    server = laboratory.run(spec, files, alias=False, hostname="other")  # not the one that the keeper finds
+    wait_until(server, lambda: output(server, *spec.health_command)[0] == 0)
     assert app(server, "set", "job", "1") == "OK"
     answers = {app(server, "setrange", f"fill:{number}", "500000", "x") for number in range(8)}
     assert any(answer.startswith("OOM") for answer in answers), answers
@@ -140,4 +166,78 @@ def test_what_was_written_is_there_after_a_stop(server: Container, environment: 
     server.wait()
     server.start()
     wait_until(server, lambda: output(server, *spec.health_command)[0] == 0)
-    assert app(server, "get", "kept") == "7"
+    assert app(server, "get", "kept") == "7", "with its users: who asks at once must get in"
+
+
+def test_both_passwords_are_good_in_the_middle_of_a_rotation_and_no_connection_ends(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    login = f"redis-cli --no-auth-warning -u redis://{redis.APP_USER}:{APP_SECRET}@127.0.0.1:6379"
+    later = "echo 'incr connection'; until [ -e /tmp/go ]; do sleep 0.1; done; echo 'incr connection'"
+    server.exec_run(["sh", "-c", f"({later}) | {login}"], detach=True)
+    wait_until(server, lambda: app(server, "get", "connection") == "1")
+    phases: dict[tuple[int, Phase], tuple[bool, bool]] = {
+        (2, "prepare"): (True, True),
+        (2, "overlap"): (True, True),
+        (2, ""): (False, True),
+    }
+    for (generation, phase), expected in phases.items():
+        keeper = keep_users(laboratory, environment, generation=generation, phase=phase)
+        keeper.remove(force=True)  # it would be heard again when the server restarts
+        assert (opens(server, APP_SECRET), opens(server, SECOND_SECRET)) == expected, f"{generation} {phase}"
+    output(server, "touch", "/tmp/go")  # noqa: S108 - in the container
+    second = ("get", "connection")
+    wait_until(server, lambda: ask(server, *second, user=redis.APP_USER, password=SECOND_SECRET) == "2")
+    keep_users(laboratory, environment)
+    assert (opens(server, APP_SECRET), opens(server, SECOND_SECRET)) == (True, False), "the way back"
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "rm /data/users.acl",
+        "echo user samokoder_app on +no-such-command > /data/users.acl",
+        "head -c 4096 /dev/urandom > /data/users.acl",
+        "for user in default samokoder_keeper somebody; do echo user $user on nopass ~* +@all; done > /data/users.acl",
+    ],
+    ids=["lost", "broken", "garbage", "foreign"],
+)
+def test_users_that_are_lost_broken_or_foreign_are_made_anew(server: Container, left: str) -> None:
+    assert output(server, "sh", "-c", left)[0] == 0
+    server.restart()
+    wait_until(server, lambda: output(server, "redis-cli", "-e", "ping")[0] == 0)
+    wait_until(server, lambda: opens(server, APP_SECRET))
+    assert ask(server, "get", "who").startswith("NOPERM"), "the user without a password may say ping alone"
+    assert "WRONGPASS" in ask(server, "auth", "somebody", "x"), "whoever was in that file is not let in"
+
+
+def test_the_keeper_is_not_healthy_while_the_users_are_not_applied(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    spec = described(environment, redis_users.PART)
+    for replaced, said in (
+        ({"users.redis": f"ACL SETUSER {redis.APP_USER} +no-such-command\nACL SAVE\n"}, "Unknown command"),
+        ({"keeper_password": "wrong"}, ""),
+    ):
+        keeper = laboratory.part(spec, replaced=replaced)
+        if said:
+            assert keeper.wait()["StatusCode"] != 0, "an update must fail with it"
+            assert said in keeper.logs().decode()
+        else:
+            assert output(keeper, *spec.health_command)[0] != 0
+            keeper.remove(force=True)
+
+
+def test_a_rotation_finds_out_which_password_the_server_takes(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    keeper = keep_users(laboratory, environment)
+    for secret, right in (("redis_app", APP_SECRET), ("redis_exporter", EXPORTER_SECRET)):
+        check = rotation._SERVERS[secret]
+        assert check.login(keeper, environment, secret, right) == "in"
+        assert check.login(keeper, environment, secret, secret_value("another")) == "refused", (
+            "redis-cli goes on as the user without a password, which may say ping too"
+        )
+    code, said = output(keeper, "sh", "-c", "cat /tmp/* 2>/dev/null")
+    assert APP_SECRET not in said, f"{code}: it was left behind"
+    keeper.remove(force=True)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stack.app import contract, postgres, postgres_roles, redis
+from stack.app import contract, postgres, postgres_roles, redis, redis_users
 from stack.config_files import Template
 from stack.images import parse_reference
 from stack.monitoring import postgres_exporter, redis_exporter
@@ -49,7 +49,7 @@ def settings_of(recording: Recording, part: str) -> dict[str, str]:
     return {name: value for name, value in variables.items() if not name.endswith("_FILE")} | from_files
 
 
-@pytest.mark.parametrize("part", ["api", "worker"])
+@pytest.mark.parametrize("part", ["api-1", "api-2", "migrations", "worker"])
 @pytest.mark.parametrize("case", API_CASES)
 def test_the_application_is_told_all_of_the_originals_contract(case: str, part: str) -> None:
     settings = settings_of(record_case(case), part)
@@ -69,7 +69,7 @@ def test_the_application_is_told_all_of_the_originals_contract(case: str, part: 
 
 def test_a_local_database_and_redis_are_reached_by_the_parts_names() -> None:
     recording = record_case("staging")
-    settings = settings_of(recording, "api")
+    settings = settings_of(recording, "api-1")
     password = recording.secrets["secret-postgres-app"]
     assert (
         settings["SAMOKODER_DATABASE_URL"] == f"postgresql+asyncpg://samokoder_app:{password}@postgres:5432/samokoder"
@@ -85,7 +85,7 @@ def test_a_local_database_and_redis_are_reached_by_the_parts_names() -> None:
 
 
 def test_production_is_called_so() -> None:
-    assert settings_of(record_case("prod"), "api")["ENVIRONMENT"] == "production"
+    assert settings_of(record_case("prod"), "api-1")["ENVIRONMENT"] == "production"
 
 
 def test_managed_servers_are_reached_with_the_decoded_password() -> None:
@@ -233,21 +233,28 @@ def test_a_verifier_has_postgresqls_form_and_not_the_password() -> None:
 
 def test_redis_users_are_known_by_a_hash_and_can_do_no_more_than_they_need() -> None:
     users = {}
-    for line in redis.users_acl("app-password", "exporter-password").splitlines():
+    commands = redis_users.users_commands(app=["app-password"], exporter="exporter-password")
+    for line in (redis.seed_acl("keeper-password") + commands.replace("ACL SETUSER", "user")).splitlines():
+        if line == "ACL SAVE":
+            continue
         keyword, name, *rules = line.split()
         assert keyword == "user"
         users[name] = rules
-    assert users.keys() == {"default", redis.APP_USER, redis.EXPORTER_USER}
+    assert users.keys() == {"default", redis.APP_USER, redis.EXPORTER_USER, redis.KEEPER_USER}
     assert users["default"] == ["on", "nopass", "resetkeys", "resetchannels", "-@all", "+ping"], "the health check's"
-    for user, password in ((redis.APP_USER, "app-password"), (redis.EXPORTER_USER, "exporter-password")):
+    for user, password in (
+        (redis.APP_USER, "app-password"),
+        (redis.EXPORTER_USER, "exporter-password"),
+        (redis.KEEPER_USER, "keeper-password"),
+    ):
         assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in users[user]
         assert password not in " ".join(users[user])
         assert "nopass" not in users[user]
     app = users[redis.APP_USER]
     assert app.index("+@all") < app.index("-@admin") < app.index("-@dangerous"), "the last rule wins"
-    exporter = users[redis.EXPORTER_USER]
-    assert "-@all" in exporter
-    assert not any(rule.startswith("~") for rule in exporter), "the exporter needs no key of anybody"
+    for user in (redis.EXPORTER_USER, redis.KEEPER_USER):
+        assert "-@all" in users[user]
+        assert not any(rule.startswith("~") for rule in users[user]), f"{user} needs no key of anybody"
 
 
 # Health checks and images.
@@ -258,11 +265,9 @@ def described(case: str) -> dict[str, ServiceSpec]:
 
 
 def test_the_reference_application_is_asked_whether_it_is_ready_and_a_teams_image_whether_it_lives() -> None:
-    paths = {case: described(case)["api"].publish for case in ("staging", "prod")}
-    assert {case: publish.path for case, publish in paths.items() if publish} == {
-        "staging": "/ready",
-        "prod": "/health",
-    }
+    for case, path in (("staging", "/ready"), ("prod", "/health")):
+        for part in ("api-1", "api-2"):
+            assert f"http://127.0.0.1:8000{path}'" in described(case)[part].health_command[2], f"{case}, {part}"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -308,6 +313,7 @@ def test_only_named_roles_reach_the_database_and_all_of_them_with_a_password() -
     assert rules == [
         ["local", "all", "all", "peer", "map=owner"],
         ["host", "db", "samokoder_app", "samenet", "scram-sha-256"],
+        ["host", "db", "samokoder_app_b", "samenet", "scram-sha-256"],
         ["host", "db", "samokoder_monitoring", "samenet", "scram-sha-256"],
         ["host", "all", "owner", "samenet", "scram-sha-256"],
     ]

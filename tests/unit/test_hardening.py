@@ -24,7 +24,9 @@ HOST_PATHS = {
     },
     "node-exporter": {"/": "/host"},
 }
-CAPABILITIES: dict[str, set[str]] = {"cadvisor": {"CAP_SYSLOG"}}
+CAPABILITIES: dict[str, set[str]] = {"cadvisor": {"CAP_SYSLOG"}, "ingress": {"CAP_NET_BIND_SERVICE"}}
+# Part -> name of its data volume, where that is not the part's.
+DATA = {"ingress": "caddy"}
 DEVICES: dict[str, set[str]] = {"cadvisor": {"/dev/kmsg"}}
 
 
@@ -168,9 +170,10 @@ def test_a_container_has_the_labels_it_is_found_by_and_no_others(case: str, part
 
 
 @every_container
-def test_a_port_is_published_on_loopback_only(case: str, part: str) -> None:
+def test_a_port_is_published_on_loopback_only_but_for_an_ingress_with_a_domain(case: str, part: str) -> None:
+    public = part == "ingress" and bool(record_case(case).environment.settings.ingress.domain)
     for port in container(case, part).inputs.get("ports", []):
-        assert ipaddress.ip_address(port["ip"]).is_loopback, "Docker's ports go around the host's firewall"
+        assert ipaddress.ip_address(port["ip"]).is_loopback != public, "Docker's ports go around the host's firewall"
         assert port["protocol"] == "tcp"
     assert not container(case, part).inputs.get("publishAllPorts")
 
@@ -227,7 +230,7 @@ def test_a_part_is_mounted_its_own_files_read_only_and_after_the_carrier(case: s
         assert carrier.inputs["image"] == own.inputs["image"]
     for part, own in recording.containers().items():
         mounted = {mount["volumeName"] for mount in own.inputs.get("volumes", []) if "volumeName" in mount}
-        allowed = {f"{recording.environment.prefix}-{part}-data"}
+        allowed = {f"{recording.environment.prefix}-{DATA.get(part, part)}-data"}
         allowed |= {str(recording.carriers()[part].inputs["name"])} if part in recording.carriers() else set()
         assert mounted <= allowed, f"{part} mounts another part's volume: {mounted - allowed}"
 
@@ -241,10 +244,14 @@ def test_a_part_waits_for_what_it_needs() -> None:
     recording = record_case("staging")
     waits = {part: found for part in recording.containers() if (found := _waits_for(recording, part))}
     assert waits == {
-        "api": {"postgres-roles", "redis"},
-        "worker": {"postgres-roles", "redis"},
+        "redis-users": {"redis"},
+        "migrations": {"postgres-roles"},
+        "api-1": {"postgres-roles", "redis-users", "migrations"},
+        "api-2": {"api-1"},
+        "worker": {"postgres-roles", "redis-users", "migrations", "api-1"},
+        "ingress": {"api-1"},
         "postgres-exporter": {"postgres-roles"},
-        "redis-exporter": {"redis"},
+        "redis-exporter": {"redis-users"},
     }, "each level of waiting makes an update longer; a missing one makes a start fail"
 
 

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from operations import __main__ as command
 from operations import image_check, laboratory
 from operations.image_check import Check, Finding, Report, Verdict
-from stack.app import api, redis, worker
+from stack.app import api, migrations, redis, worker
 from stack.app.metrics_contract import Kind
+from stack.app.reference import reference_image
 from stack.platform import specs
 from tests.recording import case_environment, record_case
 
@@ -67,7 +68,7 @@ def test_what_cannot_be_said_is_no_failure() -> None:
 @pytest.mark.parametrize("kind", list(Kind))
 def test_an_image_is_checked_with_the_environments_settings_but_local_servers(case: str, kind: Kind) -> None:
     environment = image_check.environment_for(case_environment(case), IMAGE, kind)
-    spec = (api if kind is Kind.API else worker).spec(environment)
+    spec = next(api.specs(environment)) if kind is Kind.API else worker.spec(environment)
     assert spec.image == IMAGE, "the given one, not the configured one"
     assert not environment.managed_database, "nothing may be done to a real database"
     assert not environment.managed_redis, "nor to a real Redis"
@@ -75,9 +76,21 @@ def test_an_image_is_checked_with_the_environments_settings_but_local_servers(ca
     assert "openai_api_key" in spec.files, "with a key an image shows its metrics of the LLM"
 
 
+def test_the_reference_image_migrates_by_its_own_command_and_another_one_only_by_the_settings_command() -> None:
+    environment = case_environment("staging")
+    reference = image_check.environment_for(environment, reference_image(environment).name, Kind.API)
+    assert reference.settings.migrations.command == list(migrations.REFERENCE)
+    assert "migrations" not in reference.absent, "its API would not become ready"
+    assert "migrations" in image_check.environment_for(environment, IMAGE, Kind.API).absent, "nobody knows how it does"
+    own = environment.settings.migrations.model_copy(update={"command": ["alembic", "upgrade", "head"]})
+    settings = environment.settings.model_copy(update={"migrations": own})
+    told = image_check.environment_for(environment.model_copy(update={"settings": settings}), IMAGE, Kind.API)
+    assert (migrations.spec(told).image, migrations.spec(told).command) == (IMAGE, ("alembic", "upgrade", "head"))
+
+
 def test_every_secret_of_a_check_is_made_for_it() -> None:
     environment = image_check.environment_for(case_environment("staging"), IMAGE, Kind.API)
-    spec = api.spec(environment)
+    spec = next(api.specs(environment))
     first = image_check._throw_away_secrets(environment, spec)
     second = image_check._throw_away_secrets(environment, spec)
     assert set(first.values()).isdisjoint(second.values())
@@ -108,7 +121,7 @@ def sizes(options: dict[str, Any]) -> dict[str, int]:
     return {name: int(str(options[name]).removesuffix("m")) for name in ("mem_limit", "memswap_limit", "shm_size")}
 
 
-@pytest.mark.parametrize("part", ["api", "worker", "postgres", "postgres-roles", "redis"])
+@pytest.mark.parametrize("part", ["api-1", "worker", "migrations", "postgres", "postgres-roles", "redis"])
 def test_a_part_in_the_laboratory_has_the_container_that_pulumi_makes(part: str) -> None:
     made = record_case("staging").containers()[part].inputs
     spec = next(spec for spec in specs(case_environment("staging")) if spec.part == part)

@@ -11,9 +11,14 @@ JOINS = {
     "postgres": {"data"},
     "postgres-roles": {"data"},
     "redis": {"data"},
-    "api": APPLICATION,
+    "redis-users": {"data"},
+    # `edge`: a managed database is outside.
+    "migrations": {"edge", "data"},
+    "api-1": APPLICATION,
+    "api-2": APPLICATION,
     "worker": APPLICATION,
     "frontend": {"edge", "app"},
+    "ingress": {"edge", "app", "monitoring"},
     "prometheus": MONITORED,
     "alertmanager": MONITORED,
     "grafana": MONITORED,
@@ -23,7 +28,7 @@ JOINS = {
     "cadvisor": MONITORED,
     "blackbox-exporter": MONITORED,
 }
-INSIDE_ONLY = {"postgres", "postgres-roles", "redis", "worker"}
+INSIDE_ONLY = {"postgres", "postgres-roles", "redis", "redis-users", "migrations", "api-1", "api-2", "worker"}
 
 
 def joined(recording: Recording, container: Recorded) -> set[str]:
@@ -65,7 +70,8 @@ def test_a_part_is_found_by_its_name_in_each_of_its_networks(case: str) -> None:
         assert container.inputs["networkMode"] == "bridge", "unnamed, engines from 26 on show a difference for ever"
         assert container.inputs["hostname"] == part
         for network in container.inputs["networksAdvanced"]:
-            assert network["aliases"] == [part], f"{part} would be found under its whole name alone"
+            names = [part, "api"] if part in {"api-1", "api-2"} else [part]
+            assert network["aliases"] == names, f"{part} would be found under its whole name alone"
             assert networks[network["name"]] in container.dependencies
 
 
@@ -82,7 +88,7 @@ def test_the_host_ports_are_those_of_the_original_installation() -> None:
     containers = record_case("frontend").containers()
     ports = {part: c.inputs["ports"][0]["external"] for part, c in containers.items() if c.inputs.get("ports")}
     assert ports == {
-        "api": 8000,
+        "ingress": 8000,
         "frontend": 3001,
         "prometheus": 9090,
         "alertmanager": 9093,
@@ -96,6 +102,6 @@ def test_the_host_ports_are_those_of_the_original_installation() -> None:
 
 
 def test_a_port_moves_to_another_number_and_address_where_it_is_configured() -> None:
-    values = {"api": {"port": 18000, "bindAddress": "0.0.0.0", "bindReason": "behind the load balancer"}}  # noqa: S104
-    api = record("staging", values).containers()["api"]
-    assert api.inputs["ports"] == [{"internal": 8000, "external": 18000, "ip": "0.0.0.0", "protocol": "tcp"}]  # noqa: S104
+    values = {"ingress": {"port": 18000, "bindAddress": "0.0.0.0", "bindReason": "behind the load balancer"}}  # noqa: S104
+    ingress = record("staging", values).containers()["ingress"]
+    assert ingress.inputs["ports"] == [{"internal": 8000, "external": 18000, "ip": "0.0.0.0", "protocol": "tcp"}]  # noqa: S104

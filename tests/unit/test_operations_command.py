@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from typer.testing import CliRunner
@@ -12,10 +14,14 @@ from operations import containers, render
 from operations.lifecycle import LineFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
+from stack.names import PART_LABEL
+
+if TYPE_CHECKING:
+    import docker
 
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
-    *("test-alert", "check-image"),
+    *("test-alert", "check-image", "rotate"),
 )
 
 
@@ -194,3 +200,33 @@ Resources:
         "Resources:",
         "+ 1 created",
     ], "no line of a traceback, and every error once"
+
+
+class _Engine:
+    """An engine with these containers of staging."""
+
+    def __init__(self, *parts: str) -> None:
+        self.containers = self
+        self.parts = parts
+
+    def list(self, **_: object) -> list[SimpleNamespace]:
+        return [SimpleNamespace(labels={PART_LABEL: part}) for part in self.parts]
+
+
+def test_a_part_with_replicas_is_all_of_them_in_their_order() -> None:
+    engine = cast("docker.DockerClient", _Engine("api-10", "api-2", "worker", "api-1", "api-2-files"))
+    environment = Workspace().settings(on_this_machine=False)
+    assert list(containers.replicas(engine, environment, "api")) == ["api-1", "api-2", "api-10"]
+    assert list(containers.replicas(engine, environment, "api-2")) == ["api-2"], "one of them can be named as well"
+    assert list(containers.replicas(engine, environment, "worker")) == ["worker"]
+    with pytest.raises(ProjectError, match="There are: api-1, api-10, api-2"):
+        containers.replicas(engine, environment, "ap")
+
+
+def test_each_line_of_several_logs_has_the_name_of_its_own() -> None:
+    written: list[bytes] = []
+    logs = {"api-1": [b"one\ntw", b"o\n"], "api-10": [b"a\n", b"without an end"]}
+    containers.show_logs(logs, written.append)
+    assert sorted(written) == [b"api-1  | one\n", b"api-1  | two\n", b"api-10 | a\n", b"api-10 | without an end\n"], (
+        "a line is whole, and it says whose it is"
+    )

@@ -30,11 +30,11 @@ def test_what_this_machine_adds_never_wins_over_the_committed_file() -> None:
 
 
 def test_extra_configuration_wins_over_the_committed_file_key_by_key() -> None:
-    committed = {"config": {"samokoder:api": {"port": 8000, "memoryMib": 512}}}
+    committed = {"config": {"samokoder:ingress": {"port": 8000, "memoryMib": 512}}}
 
-    result = stack_file.merged(committed, machine={}, extra={"samokoder:api": {"port": 18000}})
+    result = stack_file.merged(committed, machine={}, extra={"samokoder:ingress": {"port": 18000}})
 
-    assert result["config"]["samokoder:api"] == {"port": 18000, "memoryMib": 512}, (
+    assert result["config"]["samokoder:ingress"] == {"port": 18000, "memoryMib": 512}, (
         "a test changes a port and leaves the rest of the part as it is"
     )
 
@@ -99,19 +99,19 @@ def test_a_broken_stack_file_is_a_readable_error(tmp_path: Path, text: str) -> N
 
 def test_plain_values_are_read_as_pulumi_hands_them_over() -> None:
     environment = stack_file.read(
-        "staging", {"config": {"samokoder:production": False, "samokoder:api": {"port": 8100, "cpus": 0.5}}}
+        "staging", {"config": {"samokoder:production": False, "samokoder:ingress": {"port": 8100, "cpus": 0.5}}}
     )
 
-    assert (environment.settings.api.port, environment.settings.api.cpus) == (8100, 0.5), (
+    assert (environment.settings.ingress.port, environment.settings.ingress.cpus) == (8100, 0.5), (
         "numbers and mappings of the YAML must arrive with their types"
     )
 
 
 def test_every_mistake_is_found_without_pulumi() -> None:
     with pytest.raises(InvalidSettingsError) as caught:
-        stack_file.read("staging", {"config": {"samokoder:api": {"port": 0}, "samokoder:redis": {"cpu": 1}}})
+        stack_file.read("staging", {"config": {"samokoder:ingress": {"port": 0}, "samokoder:redis": {"cpu": 1}}})
 
-    assert {mistake.key for mistake in caught.value.mistakes} == {"samokoder:api.port", "samokoder:redis.cpu"}, (
+    assert {mistake.key for mistake in caught.value.mistakes} == {"samokoder:ingress.port", "samokoder:redis.cpu"}, (
         "a person corrects the file once, not once for each mistake"
     )
 

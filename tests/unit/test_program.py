@@ -25,7 +25,8 @@ def test_the_outputs_have_every_part_with_its_container_and_address(case: str) -
         ports = container.inputs.get("ports", [])
         assert ("url" in told) == bool(ports)
         if ports:
-            assert told["url"] == f"http://127.0.0.1:{ports[0]['external']}"
+            public = part == "ingress" and recording.environment.settings.ingress.domain
+            assert told["url"] == (f"https://{public}" if public else f"http://127.0.0.1:{ports[0]['external']}")
             assert told["healthUrl"].startswith(told["url"] + "/")
 
 
@@ -34,12 +35,15 @@ def test_the_outputs_name_every_scraped_part_by_its_job(case: str) -> None:
     recording = record_case(case)
     jobs = {part for part, told in recording.outputs["parts"].items() if "job" in told}
     assert jobs == {spec.part for spec in specs(recording.environment) if isinstance(spec.scrape, Scrape)}
-    assert {"prometheus", "alertmanager", "api", "worker"} <= jobs
+    assert {"prometheus", "alertmanager", "api-1", "api-2", "worker"} <= jobs
+    assert recording.outputs["parts"]["api-1"]["job"] == recording.outputs["parts"]["api-2"]["job"] == "api", (
+        "the replicas are one service"
+    )
 
 
 def test_an_ipv6_address_is_in_brackets() -> None:
-    recording = record("staging", {"api": {"bindAddress": "::1"}})
-    assert recording.outputs["parts"]["api"]["url"] == "http://[::1]:8000"
+    recording = record("staging", {"ingress": {"bindAddress": "::1"}})
+    assert recording.outputs["parts"]["ingress"]["url"] == "http://[::1]:8000"
 
 
 def test_a_part_that_is_not_available_is_said_everywhere_and_never_there() -> None:
@@ -74,11 +78,11 @@ def test_production_is_warned_of_what_helps_nobody_at_night(missing: str, key: s
 
 def test_a_wrong_configuration_ends_the_program_with_all_mistakes() -> None:
     with pytest.raises(SystemExit) as ended:
-        record("staging", {"api": {"port": 0}, "nonsense": True, "openaiApiKey": "changeme"})
+        record("staging", {"ingress": {"port": 0}, "nonsense": True, "openaiApiKey": "changeme"})
     assert ended.value.code == 1, "`pulumi preview` must fail, without a traceback"
     (said,) = ended.value.__notes__
     assert said.startswith("3 mistakes in the configuration of 'staging'")
-    for key in ("api.port", "nonsense", "openaiApiKey"):
+    for key in ("ingress.port", "nonsense", "openaiApiKey"):
         assert f"\n\nsamokoder:{key}\n  given: " in said
     assert "changeme" not in said
 

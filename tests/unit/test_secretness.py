@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from stack.config_files import Template
 from stack.platform import specs
+from stack.rotation import SLOTTED
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.secrets import GENERATED as GENERATED_SECRETS
 from stack.secrets import WEB_PASSWORDS, bcrypt_of, secret_names
@@ -28,7 +29,11 @@ from tests.recording import (
 
 # Part -> the variables that hold a secret themselves, because somebody asked for it or the image reads nothing else.
 OPTED_IN = {
-    "opted-in": {"api": {"SECRET_KEY", "SAMOKODER_DATABASE_URL"}, "worker": {"REDIS_PASSWORD"}},
+    "opted-in": {
+        # The migrations run with all that the API has.
+        **{part: {"SECRET_KEY", "SAMOKODER_DATABASE_URL"} for part in ("migrations", "api-1", "api-2")},
+        "worker": {"REDIS_PASSWORD"},
+    },
     # Address and user alone; the password is in a file.
     "managed": {"redis-exporter": {"REDIS_ADDR", "REDIS_USER"}},
 }
@@ -146,7 +151,7 @@ def test_the_two_keys_of_the_application_are_different_secrets() -> None:
     recording = record_case("staging")
     values = [recording.secrets[f"secret-{name}"] for name in ("secret-key", "app-secret-key")]
     assert values[0] != values[1]
-    files = {u["file"]: u["content"] for u in recording.carriers()["api"].inputs["uploads"]}
+    files = {u["file"]: u["content"] for u in recording.carriers()["api-1"].inputs["uploads"]}
     assert [files["/files/secret_key"], files["/files/app_secret_key"]] == values
 
 
@@ -155,15 +160,17 @@ def test_rotation_changes_what_rotates_and_nothing_else() -> None:
     before = record("staging", {"basicAuth": "always"}).secrets
     after = record("staging", {"basicAuth": "always", "rotation": {to_camel(name): 2 for name in rotating}}).secrets
     changed = {key for key in before if before[key] != after[key]}
-    # That one rotation changes one secret: the cases of test_volumes.py.
-    assert changed == {f"secret-{name.replace('_', '-')}" for name in rotating}
+    # That one rotation changes one secret: the cases of test_volumes.py. Of those with two slots none changes.
+    assert changed == {f"secret-{name.replace('_', '-')}" for name in rotating - set(SLOTTED)}
+    assert after.keys() - before.keys() == {f"secret-{name.replace('_', '-')}-b" for name in SLOTTED}
     assert rotating == Rotation.model_fields.keys(), "a generation that nothing reads"
 
 
 def test_what_opens_a_volume_never_rotates() -> None:
     fixed = {name for name, secret in GENERATED_SECRETS.items() if not secret.rotates}
-    assert fixed == {"salt", "postgres_superuser", "grafana_secret_key"}, (
-        "the superuser's password and Grafana's key are in a volume already: a new value would open nothing"
+    assert fixed == {"salt", "postgres_superuser", "grafana_secret_key", "redis_keeper"}, (
+        "the superuser's password and Grafana's key are in a volume already: a new value would open nothing; and a "
+        "new one of the keeper would restart Redis"
     )
 
 
@@ -173,7 +180,7 @@ def test_a_configured_key_takes_the_place_of_the_generated_one() -> None:
     assert not generated & {"secret-secret-key", "secret-app-secret-key", "secret-postgres-superuser"}, (
         "two values for one secret: the data is encrypted under the configured one"
     )
-    files = {u["file"]: u["content"] for u in recording.carriers()["api"].inputs["uploads"]}
+    files = {u["file"]: u["content"] for u in recording.carriers()["api-1"].inputs["uploads"]}
     assert files["/files/secret_key"] == recording.secrets["secretKey"]
     assert files["/files/openai_api_key"] == recording.secrets["openaiApiKey"]
     database = {u["file"]: u["content"] for u in recording.carriers()["postgres"].inputs["uploads"]}
@@ -219,8 +226,9 @@ def test_a_secret_is_in_the_environment_only_where_asked_for_and_the_preview_war
         for _, message in recording.log
         if (match := re.match(r"samokoder:(\w+)\.secretsInEnvironment: (\w+) is in the environment", message))
     }
+    settings = {"api-1": "api", "worker": "worker"}
     asked = {
-        (part, name) for part, names in OPTED_IN.get(case, {}).items() for name in names if part != "redis-exporter"
+        (settings[part], name) for part, names in OPTED_IN.get(case, {}).items() for name in names if part in settings
     }
     assert warned == asked, "what is readable by everybody who may ask the engine must be said, and nothing else"
     for part, container in recording.containers().items():
@@ -232,9 +240,9 @@ def test_a_secret_is_in_the_environment_only_where_asked_for_and_the_preview_war
 
 def test_an_opted_in_secret_is_no_file_any_more_and_the_others_stay() -> None:
     recording = record_case("opted-in")
-    files = {u["file"].removeprefix("/files/") for u in recording.carriers()["api"].inputs["uploads"]}
+    files = {u["file"].removeprefix("/files/") for u in recording.carriers()["api-1"].inputs["uploads"]}
     assert files == {"app_secret_key", "redis_password"}, "the same secret in two places is found in two places"
-    variables = dict(line.split("=", 1) for line in recording.containers()["api"].inputs["envs"])
+    variables = dict(line.split("=", 1) for line in recording.containers()["api-1"].inputs["envs"])
     assert variables["SECRET_KEY"] == recording.secrets["secret-secret-key"]
     assert "SECRET_KEY_FILE" not in variables
     assert "APP_SECRET_KEY_FILE" in variables

@@ -43,14 +43,25 @@ def read(stack: str = "staging", /, **values: Any) -> Environment:
 @pytest.mark.parametrize(
     ("values", "key", "given"),
     [
-        ({"api": {"port": 0}}, "api.port", "0"),
-        ({"api": {"port": 65536}}, "api.port", "65536"),
-        ({"api": {"port": "8000"}}, "api.port", '"8000"'),
-        ({"api": {"port": 8000.5}}, "api.port", "8000.5"),
-        ({"api": {"port": True}}, "api.port", "true"),
-        ({"api": {"port": None}}, "api.port", "null"),
-        ({"api": {"bindAddress": "localhost"}}, "api.bindAddress", '"localhost"'),
-        ({"api": {"bindAddress": "127.0.0.1:8000"}}, "api.bindAddress", '"127.0.0.1:8000"'),
+        ({"ingress": {"port": 0}}, "ingress.port", "0"),
+        ({"ingress": {"port": 65536}}, "ingress.port", "65536"),
+        ({"ingress": {"port": "8000"}}, "ingress.port", '"8000"'),
+        ({"ingress": {"port": 8000.5}}, "ingress.port", "8000.5"),
+        ({"ingress": {"port": True}}, "ingress.port", "true"),
+        ({"ingress": {"port": None}}, "ingress.port", "null"),
+        ({"ingress": {"bindAddress": "localhost"}}, "ingress.bindAddress", '"localhost"'),
+        ({"ingress": {"bindAddress": "127.0.0.1:8000"}}, "ingress.bindAddress", '"127.0.0.1:8000"'),
+        ({"ingress": {"kind": "nginx"}}, "ingress.kind", '"nginx"'),
+        ({"ingress": {"domain": "Example.org"}}, "ingress.domain", '"Example.org"'),
+        ({"ingress": {"domain": "https://example.org"}}, "ingress.domain", '"https://example.org"'),
+        ({"ingress": {"domain": "localhost"}}, "ingress.domain", '"localhost"'),
+        ({"ingress": {"httpsPort": 0}}, "ingress.httpsPort", "0"),
+        ({"ingress": {"maxBodyMib": 0}}, "ingress.maxBodyMib", "0"),
+        ({"ingress": {"apiPaths": ["projects"]}}, "ingress.apiPaths.0", '"projects"'),
+        ({"ingress": {"trustedProxies": ["10.0.0.1/8"]}}, "ingress.trustedProxies.0", '"10.0.0.1/8"'),
+        ({"api": {"replicas": 0}}, "api.replicas", "0"),
+        ({"api": {"replicas": 17}}, "api.replicas", "17"),
+        ({"api": {"stableSeconds": -1}}, "api.stableSeconds", "-1"),
         ({"api": {"memoryMib": 15}}, "api.memoryMib", "15"),
         ({"api": {"memoryMib": "512m"}}, "api.memoryMib", '"512m"'),
         ({"api": {"cpus": 0}}, "api.cpus", "0"),
@@ -163,7 +174,8 @@ def test_a_duration_has_its_length_in_seconds(text: str, length: float) -> None:
         ({"prometeus": {}}, "prometeus", "prometheus"),
         ({"productoin": True}, "productoin", "production"),
         ({"telegramToken": "x"}, "telegramToken", "telegramBotToken"),
-        ({"api": {"prot": 8000}}, "api.prot", "port"),
+        ({"ingress": {"prot": 8000}}, "ingress.prot", "port"),
+        ({"api": {"port": 8000}}, "api.port", ""),
         ({"api": {"memoryMiB": 8000}}, "api.memoryMiB", "memoryMib"),
         ({"redis": {"health": {"interval": 5}}}, "redis.health.interval", "intervalSeconds"),
         ({"alertmanager": {"telegram": {"chatId": 1, "chat": 1}}}, "alertmanager.telegram.chat", "chatId"),
@@ -174,11 +186,11 @@ def test_an_unknown_key_is_a_mistake_with_a_suggestion(values: dict[str, Any], k
     (wrong,) = [mistake for mistake in mistakes(**values) if mistake.key == f"samokoder:{key}"]
     assert wrong.given == "a key that does not exist", "a misspelled key that is ignored is found in production"
     assert meant in wrong.allowed
-    assert wrong.example == f"did you mean samokoder:…{meant}?"
+    assert wrong.example == (f"did you mean samokoder:…{meant}?" if meant else "")
 
 
 def test_a_key_that_is_like_no_other_is_told_without_a_guess() -> None:
-    wrong = the_mistake(api={"zzzz": 1})
+    wrong = the_mistake(ingress={"zzzz": 1})
     assert wrong.example == ""
     assert "port" in wrong.allowed
 
@@ -213,21 +225,84 @@ def test_a_part_that_does_not_run_takes_no_port() -> None:
     mistakes(frontend={"port": 8000, "image": f"{TAGGED}@{DIGEST}"})
 
 
+def test_an_ingress_with_a_domain_is_public_and_takes_the_ports_of_the_web() -> None:
+    ingress = read(ingress={"domain": "samokoder.example.org"}).settings.ingress
+    assert (ingress.port, ingress.https_port, ingress.bind_address) == (80, 443, "0.0.0.0")  # noqa: S104
+    assert ingress.bind_reason, "why it is public must be said"
+    inside = {"domain": "samokoder.example.org", "port": 8081, "bindAddress": "127.0.0.1", "httpsPort": 8443}
+    ingress = read(ingress=inside).settings.ingress
+    assert (ingress.port, ingress.https_port, ingress.bind_address) == (8081, 8443, "127.0.0.1"), (
+        "one's own choice wins"
+    )
+
+
+def test_the_address_of_an_ingress_with_a_domain_is_the_domains() -> None:
+    assert read().settings.ingress.url == "http://127.0.0.1:8000"
+    assert read(ingress={"domain": "a.example.org"}).settings.ingress.url == "https://a.example.org"
+    assert read(ingress={"domain": "a.example.org", "httpsPort": 8443}).settings.ingress.url == (
+        "https://a.example.org:8443"
+    )
+
+
+def test_the_port_for_https_is_taken_only_with_a_domain() -> None:
+    read(grafana={"port": 443})
+    wrong = the_mistake(grafana={"port": 443}, ingress={"domain": "samokoder.example.org"})
+    assert (wrong.key, wrong.given) == ("samokoder:grafana.port", "443")
+    assert "samokoder:ingress.httpsPort has it already" in wrong.allowed, "who has it must be said"
+    (wrong,) = mistakes(ingress={"domain": "samokoder.example.org", "port": 443})
+    assert wrong.key == "samokoder:ingress.httpsPort", "its own two ports may clash as well"
+
+
+def test_an_existing_traefik_needs_its_network_and_a_domain_and_no_port_of_ours() -> None:
+    wrong = mistakes(ingress={"kind": "traefik"})
+    assert [mistake.key for mistake in wrong] == ["samokoder:ingress.domain", "samokoder:ingress.traefik.network"]
+    labels = {"kind": "traefik", "domain": "samokoder.example.org", "traefik": {"network": "web"}}
+    environment = read(ingress=labels, grafana={"port": 8000})
+    assert "ingress" in environment.absent, "there is no Caddy, so its port is free"
+    assert environment.settings.ingress.bind_address == "127.0.0.1", "nothing of ours is public then"
+
+
+def test_a_replica_that_could_never_be_healthy_in_time_is_refused() -> None:
+    wrong = the_mistake(api={"stableSeconds": 110})
+    assert wrong.key == "samokoder:api"
+    assert "stableSeconds + 2 x intervalSeconds = 120 seconds" in wrong.allowed, "each update would fail"
+    read(api={"stableSeconds": 110, "health": {"waitTimeoutSeconds": 180}})
+
+
+def test_the_teams_own_image_has_migrations_only_with_a_command() -> None:
+    own = {"image": f"{TAGGED}@{DIGEST}"}
+    assert "migrations" in read().running(), "the reference application has its own"
+    assert "migrations" not in read(api=own).running(), "nobody knows how the team's image migrates"
+    assert "migrations" in read(api=own, migrations={"command": ["alembic", "upgrade", "head"]}).running()
+
+
+def test_there_is_a_frontend_where_one_is_enabled_or_configured() -> None:
+    assert "frontend" not in read().running()
+    assert "frontend" in read(frontend={"enabled": True}).running()
+    assert "frontend" in read(frontend={"image": f"{TAGGED}@{DIGEST}"}).running()
+
+
+def test_the_parts_of_a_setting_are_named_and_the_apis_counted() -> None:
+    environment = read(api={"replicas": 3}, host={"memoryMib": 8192})
+    assert environment.parts_of("api") == ["api-1", "api-2", "api-3"]
+    assert environment.parts_of("postgres_exporter") == ["postgres-exporter"]
+
+
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::"])  # noqa: S104
 @pytest.mark.parametrize("reason", [None, "", "   "])
 def test_a_port_beyond_loopback_needs_a_reason(address: str, reason: str | None) -> None:
     part = {"bindAddress": address} | ({} if reason is None else {"bindReason": reason})
-    wrong = the_mistake(api=part)
-    assert wrong.key == "samokoder:api.bindAddress"
+    wrong = the_mistake(ingress=part)
+    assert wrong.key == "samokoder:ingress.bindAddress"
     assert wrong.given == address
     assert "loopback" in wrong.allowed
-    assert wrong.example.startswith("samokoder:api.bindReason")
-    read(api=part | {"bindReason": "behind the load balancer"})
+    assert wrong.example.startswith("samokoder:ingress.bindReason")
+    read(ingress=part | {"bindReason": "behind the load balancer"})
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.53", "::1"])
 def test_every_loopback_address_is_taken_without_a_reason(address: str) -> None:
-    assert read(api={"bindAddress": address}).settings.api.bind_address == address
+    assert read(ingress={"bindAddress": address}).settings.ingress.bind_address == address
 
 
 @pytest.mark.parametrize("part", ["prometheus", "alertmanager"])
@@ -268,9 +343,13 @@ def test_what_counts_as_fast_is_a_bucket_of_the_histogram() -> None:
     assert "0.25, 0.5" in wrong.allowed, "the nearest ones are among those that are told"
 
 
+def memory(environment: Environment) -> int:
+    """The sum of the limits, in MiB."""
+    return sum(part.memory_mib * len(environment.parts_of(name)) for name, part in environment.running().items())
+
+
 def test_more_memory_than_the_host_has_is_refused_with_the_sum() -> None:
-    environment = read()
-    total = sum(part.memory_mib for part in environment.running().values())
+    total = memory(read())
     wrong = the_mistake(host={"memoryMib": total - 1})
     assert wrong.key == "samokoder:host.memoryMib"
     assert wrong.given == str(total - 1)
@@ -280,8 +359,17 @@ def test_more_memory_than_the_host_has_is_refused_with_the_sum() -> None:
 
 
 def test_a_part_that_does_not_run_takes_no_memory() -> None:
-    total = sum(part.memory_mib for part in read().running().values())
-    read(host={"memoryMib": total - Settings().grafana.memory_mib}, unavailable=["grafana"])
+    read(host={"memoryMib": memory(read()) - Settings().grafana.memory_mib}, unavailable=["grafana"])
+
+
+def test_each_replica_takes_its_memory() -> None:
+    total, one = memory(read()), Settings().api.memory_mib
+    wrong = the_mistake(host={"memoryMib": total}, api={"replicas": 3})
+    assert f"at least {total + one} MiB" in wrong.allowed, (
+        "a third replica on a full host would be killed by the kernel"
+    )
+    assert f"api {3 * one}" in wrong.allowed, "what takes the most is named with all its replicas"
+    read(host={"memoryMib": total - one}, api={"replicas": 1})
 
 
 def test_more_cores_than_the_host_has_are_refused() -> None:
@@ -437,7 +525,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_keys() -> None:
     found = mistakes(
         "Prod",
         production=True,
-        api={"port": 0, "bindAddress": "0.0.0.0", "zzz": 1},  # noqa: S104
+        api={"replicas": 0},
+        ingress={"port": 0, "bindAddress": "0.0.0.0", "zzz": 1},  # noqa: S104
         worker={"health": {"waitTimeoutSeconds": 1}},
         prometheus={"retentionTime": "long", "retentionSize": "big"},
         redis={"maxmemoryMib": 4000},
@@ -448,11 +537,12 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_keys() -> None:
     keys = [mistake.key.removeprefix("samokoder:") for mistake in found]
     assert keys == [
         "alertmanager.telegram.chatId",
-        "api.bindAddress",
         "api.image",
-        "api.port",
-        "api.zzz",
+        "api.replicas",
         "host.memoryMib",
+        "ingress.bindAddress",
+        "ingress.port",
+        "ingress.zzz",
         "nonsense",
         "prometheus.retentionSize",
         "prometheus.retentionTime",
@@ -463,12 +553,14 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_keys() -> None:
         "the stack's name",
     ], "whoever corrects one mistake at a time starts an update for each"
     text = str(InvalidSettingsError("Prod", found))
-    assert text.startswith("14 mistakes in the configuration of 'Prod'\n\n")
+    assert text.startswith("15 mistakes in the configuration of 'Prod'\n\n")
     assert text.count("\n\n") == len(found), "one block for each"
 
 
 def test_one_mistake_is_called_one() -> None:
-    assert str(InvalidSettingsError("staging", mistakes(api={"port": 0}))).startswith("1 mistake in the configuration")
+    assert str(InvalidSettingsError("staging", mistakes(ingress={"port": 0}))).startswith(
+        "1 mistake in the configuration"
+    )
 
 
 @pytest.mark.parametrize(
@@ -476,16 +568,16 @@ def test_one_mistake_is_called_one() -> None:
     [
         {"alertmanager": {"port": 9999, "email": {}}},
         {"alertmanager": {"port": 9999, "email": {"smarthost": 1, "sender": 1, "recipient": 1, "other": 1}}},
-        {"api": {"secretsInEnvironment": ["not", "one", "right"], "port": 9999}},
-        {"api": {"environment": {"a": 1, "b": 2}, "port": 9999}},
-        {"unavailable": ["a", "b", "c"], "api": {"port": 9999}},
+        {"ingress": {"apiPaths": ["not", "one", "right"], "port": 9999}},
+        {"ingress": {"traefik": {"network": 1, "entrypoint": 2}, "port": 9999}},
+        {"unavailable": ["a", "b", "c"], "ingress": {"port": 9999}},
     ],
 )
 def test_two_mistakes_in_one_place_do_not_hide_the_others(wrong: dict[str, Any]) -> None:
     found = mistakes("prod", **wrong, production=True, prometheus={"port": 9999})
     keys = {mistake.key for mistake in found}
     assert {"samokoder:api.image", "samokoder:worker.image"} <= keys, "that this is production was forgotten"
-    assert keys & {"samokoder:prometheus.port", "samokoder:alertmanager.port", "samokoder:api.port"}, (
+    assert keys & {"samokoder:prometheus.port", "samokoder:alertmanager.port", "samokoder:ingress.port"}, (
         "the port of the same section was forgotten"
     )
 
@@ -498,13 +590,13 @@ def test_a_mistake_hides_no_rule_of_a_key_that_only_begins_alike() -> None:
 
 
 def test_a_rule_says_nothing_of_a_key_that_is_wrong_already() -> None:
-    wrong = the_mistake(api={"bindAddress": "everywhere"})
+    wrong = the_mistake(ingress={"bindAddress": "everywhere"})
     assert wrong.given == '"everywhere"'
 
 
 def test_an_encrypted_setting_that_is_no_secret_is_refused_and_not_shown() -> None:
     value = secret_value("nested")
-    config = wire_config({"api": {"environment": {"MY_KEY": value}, "port": value}})
+    config = wire_config({"api": {"environment": {"MY_KEY": value}, "healthPath": value}})
     with pytest.raises(InvalidSettingsError) as caught:
         read_environment("staging", config, frozenset(config))
     (wrong,) = caught.value.mistakes
@@ -634,7 +726,7 @@ def test_every_setting_says_what_it_is_and_has_an_example_that_it_takes(model: t
 
 def test_settings_cannot_be_changed_after_they_were_read() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        read().settings.api.port = 1  # type: ignore[misc]
+        read().settings.ingress.port = 1  # type: ignore[misc]
 
 
 def test_the_defaults_run_on_the_smallest_host_of_the_readme() -> None:
@@ -642,11 +734,14 @@ def test_the_defaults_run_on_the_smallest_host_of_the_readme() -> None:
     assert environment.settings == Settings()
     assert not environment.settings.production
     assert environment.running().keys() == {
+        "ingress",
+        "migrations",
         "api",
         "worker",
         "postgres",
         "postgres_roles",
         "redis",
+        "redis_users",
         "prometheus",
         "alertmanager",
         "grafana",

@@ -4,22 +4,36 @@ import re
 
 import pytest
 
-from stack.config_files import content_name
-from tests.recording import CASES, GENERATED, VOLUME, Recording, case_config, merged, record, record_case, secret_value
+from stack.config_files import content_digest
+from tests.recording import (
+    CASES,
+    GENERATED,
+    VERSION,
+    VOLUME,
+    Recording,
+    case_config,
+    merged,
+    record,
+    record_case,
+    secret_value,
+)
 
 MOUNTED_AT = {
+    "caddy": "/var/tmp",  # noqa: S108 - in the container, where the image lets a non-root user write
     "postgres": "/var/lib/postgresql/data",
     "redis": "/data",
     "prometheus": "/prometheus",
     "grafana": "/var/lib/grafana",
     "alertmanager": "/alertmanager",
 }
+# Name of a volume -> its part, where that is another one.
+PART = {"caddy": "ingress"}
 # Setting of the part -> the volume that its compose file had.
-COMPOSE = {part: f"compose_{part}_data" for part in MOUNTED_AT}
+COMPOSE = {part: f"compose_{part}_data" for part in MOUNTED_AT if part != "caddy"}
 
 
 def data_volumes(recording: Recording) -> dict[str, str]:
-    """Name of the part -> name of its data volume on the engine."""
+    """Name of the data volume in the program -> its name on the engine."""
     return {v.name.removeprefix("data-"): v.inputs["name"] for v in recording.of_type(VOLUME) if v.parent == "data"}
 
 
@@ -55,12 +69,13 @@ def test_a_data_volume_has_a_name_of_its_own_and_nothing_that_may_change(case: s
 def test_each_part_with_data_mounts_its_volume_where_its_image_keeps_data(case: str) -> None:
     recording = record_case(case)
     volumes = data_volumes(recording)
-    present = MOUNTED_AT.keys() & recording.containers().keys()
+    containers = recording.containers()
+    present = {name for name in MOUNTED_AT if PART.get(name, name) in containers}
     assert volumes.keys() == present, "a data volume without its part, or a part that loses its data"
-    for part in present:
-        mounts = {m.get("volumeName"): m for m in recording.containers()[part].inputs["volumes"]}
-        assert mounts[volumes[part]]["containerPath"] == MOUNTED_AT[part], f"{part} writes somewhere else"
-        assert not mounts[volumes[part]].get("readOnly")
+    for name in present:
+        mounts = {m.get("volumeName"): m for m in containers[PART.get(name, name)].inputs["volumes"]}
+        assert mounts[volumes[name]]["containerPath"] == MOUNTED_AT[name], f"{name} is written somewhere else"
+        assert not mounts[volumes[name]].get("readOnly")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -97,48 +112,66 @@ def test_the_outputs_name_every_data_volume(case: str) -> None:
     assert recording.outputs["volumes"] == sorted(data_volumes(recording).values()), "destroy-data asks by this list"
 
 
-# Volumes of files: named by what is in them.
+# Volumes of files: a new one for every content.
 
 CONTENTS = {"a.conf": "one", "b.conf": "two"}
 
 
-def name(**changed: object) -> str:
-    arguments = {"prefix": "samokoder-staging-part", "salt": "salt", "image": "image:1", "contents": CONTENTS} | changed
-    return content_name(**arguments)  # type: ignore[arg-type]
+def digest(**changed: object) -> str:
+    arguments = {"salt": "salt", "image": "image:1", "contents": CONTENTS} | changed
+    return content_digest(**arguments)  # type: ignore[arg-type]
 
 
-def test_the_name_of_a_files_volume_changes_with_all_that_makes_the_files() -> None:
-    names = {
-        "as it is": name(),
-        "another content": name(contents={"a.conf": "one", "b.conf": "2"}),
-        "another path": name(contents={"a.conf": "one", "c.conf": "two"}),
-        "contents exchanged": name(contents={"a.conf": "two", "b.conf": "one"}),
-        "one file less": name(contents={"a.conf": "one"}),
-        "one file more": name(contents=CONTENTS | {"c.conf": "three"}),
-        "another image": name(image="image:2"),
-        "another salt": name(salt="pepper"),
-        "a border moved": name(contents={"a.conf": "onet", "b.conf": "wo"}),
-        "path and content exchanged": name(contents={"one": "a.conf", "b.conf": "two"}),
-        "salt and image moved": name(salt="salti", image="mage:1"),
+def test_a_files_volume_is_a_new_one_when_anything_changes_that_makes_the_files() -> None:
+    digests = {
+        "as it is": digest(),
+        "another content": digest(contents={"a.conf": "one", "b.conf": "2"}),
+        "another path": digest(contents={"a.conf": "one", "c.conf": "two"}),
+        "contents exchanged": digest(contents={"a.conf": "two", "b.conf": "one"}),
+        "one file less": digest(contents={"a.conf": "one"}),
+        "one file more": digest(contents=CONTENTS | {"c.conf": "three"}),
+        "another image": digest(image="image:2"),
+        "another salt": digest(salt="pepper"),
+        "a border moved": digest(contents={"a.conf": "onet", "b.conf": "wo"}),
+        "path and content exchanged": digest(contents={"one": "a.conf", "b.conf": "two"}),
+        "salt and image moved": digest(salt="salti", image="mage:1"),
     }
-    assert len(set(names.values())) == len(names), f"two different volumes would have one name: {names}"
-    assert all(re.fullmatch(r"samokoder-staging-part-files-[0-9a-f]{12}", text) for text in names.values())
+    assert len(set(digests.values())) == len(digests), f"two different contents would be one volume: {digests}"
+    assert all(re.fullmatch(r"[0-9a-f]{16}", text) for text in digests.values())
 
 
-def test_the_name_of_a_files_volume_does_not_depend_on_the_order_of_the_files() -> None:
-    assert name(contents=dict(reversed(CONTENTS.items()))) == name(), (
+def test_a_files_volume_does_not_depend_on_the_order_of_the_files() -> None:
+    assert digest(contents=dict(reversed(CONTENTS.items()))) == digest(), (
         "a sorted list in the code would replace a container"
     )
 
 
-def test_two_secrets_of_the_same_length_are_two_names() -> None:
-    first, second = (name(contents={"password": secret_value(which)}) for which in ("one", "other"))
+def test_two_secrets_of_the_same_length_are_two_volumes() -> None:
+    first, second = (digest(contents={"password": secret_value(which)}) for which in ("one", "other"))
     assert first != second, "a rotated password would never reach its container"
 
 
-def test_the_name_tells_nothing_of_a_secret_without_the_salt() -> None:
-    guesses = {name(salt="", contents={"password": guess}) for guess in ("hunter2", "letmein")}
-    assert name(contents={"password": "hunter2"}) not in guesses, "whoever sees the name could try passwords on it"
+def test_nothing_in_the_state_tells_of_a_secret_without_the_salt() -> None:
+    guesses = {digest(salt="", contents={"password": guess}) for guess in ("hunter2", "letmein")}
+    assert digest(contents={"password": "hunter2"}) not in guesses, "whoever sees the digest could try passwords on it"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_files_volume_has_a_random_name_that_changes_with_its_content(case: str) -> None:
+    recording = record_case(case)
+    versions = {version.name: version for version in recording.of_type(VERSION)}
+    prefix = recording.environment.prefix
+    for part, carrier in recording.carriers().items():
+        version = versions.pop(f"{part}-files")
+        assert set(version.inputs["keepers"]) == {"content"}, "another content is another name"
+        assert re.fullmatch(rf"{prefix}-{part}-files-[0-9a-f]{{12}}", carrier.inputs["name"]), (
+            "what an interrupted run left is found by its name"
+        )
+        for resource in (version, carrier, recording.one(VOLUME, f"{part}-files")):
+            assert not resource.delete_before_replace, f"{resource.name}: the service would be down meanwhile"
+            assert version.urn == resource.urn or version.urn in resource.dependencies
+        assert not [leaf for leaf in version.leaves if leaf.secret], "a secret keeper would hide every diff"
+    assert not versions
 
 
 def named(recording: Recording) -> dict[str, object]:
@@ -173,9 +206,12 @@ def test_the_same_configuration_gives_the_same_stack(case: str) -> None:
         ({"alerts": {"diskLowPercent": 15}}, {"grafana", "prometheus"}),
         ({"alertmanager": {"language": "ru"}}, {"alertmanager", "prometheus"}),
         ({"cadvisor": {"containerdSocket": "/run/docker/containerd/containerd.sock"}}, {"cadvisor"}),
-        ({"api": {"environment": {"LOG_LEVEL": "debug"}}}, {"api"}),
-        ({"rotation": {"redisApp": 2}}, {"secret-redis-app", "redis", "api", "worker"}),
-        ({"rotation": {"grafanaAdmin": 2}}, {"secret-grafana-admin", "grafana"}),
+        # The migrations run as the API will.
+        ({"api": {"environment": {"LOG_LEVEL": "debug"}}}, {"migrations", "api-1", "api-2"}),
+        ({"api": {"memoryMib": 400}}, {"api-1", "api-2"}),
+        ({"ingress": {"maxBodyMib": 20}}, {"ingress"}),
+        # An even generation is in the second slot, beside the first.
+        ({"rotation": {"grafanaAdmin": 2}}, {"secret-grafana-admin-b", "grafana"}),
         ({"rotation": {"postgresExporter": 2}}, {"secret-postgres-exporter", "postgres-roles", "postgres-exporter"}),
     ],
 )

@@ -18,7 +18,7 @@ from stack.monitoring.dashboards.promql import (
     ratio,
     total,
 )
-from stack.monitoring.rules import api
+from stack.monitoring.rules import api, ingress
 from stack.monitoring.rules.model import number, share
 from stack.settings import Alerts, Environment
 
@@ -45,6 +45,7 @@ def describe(environment: Environment) -> dashboard.Dashboard:
             Row("Traffic", _traffic()),
             Row("Errors", _objectives(alerts), _errors(alerts)),
             Row("Saturation", _load(environment), _database(alerts)),
+            *([Row("Entry", _entry(alerts))] if "ingress" not in environment.absent else []),
         ],
     )
 
@@ -253,6 +254,42 @@ def _database(alerts: Alerts) -> list[Panel]:
             "ops",
             Query(total(f"{STATEMENTS}_count", by="job, operation"), "{{job}} {{operation}}"),
             stacked=True,
+        ),
+    ]
+
+
+def _entry(alerts: Alerts) -> list[Panel]:
+    """What users get, API and frontend together, and what the ingress itself answers when nobody else does."""
+    count = f"{ingress.DURATION}_count"
+    failed = total(count, f'{ingress.ANSWERS},code=~"5.."')
+    return [
+        figure(
+            "Replicas with traffic",
+            "Replicas of the API whose last probe by the ingress was good.",
+            "short",
+            f"sum(max by (upstream) ({ingress.REPLICAS}))",
+            limits=[Limit(alert="IngressNoReplica", value=1, severity="critical", below=True)],
+            watched_by=["IngressDown"],
+        ),
+        series(
+            "Answers to users",
+            "Answers of the ingress a second, by their status.",
+            "reqps",
+            Query(total(count, ingress.ANSWERS, by="code"), "{{code}}"),
+            stacked=True,
+        ),
+        series(
+            "Errors that users get",
+            "Share of the answers that are 5xx, those of the ingress itself (no replica, no answer) among them.",
+            "percentunit",
+            Query(f"{failed} / {total(count, ingress.ANSWERS)}", "5xx"),
+            limits=[Limit(alert="IngressErrorRateHigh", value=ratio(alerts.api_error_percent))],
+        ),
+        series(
+            "95th percentile at the entry",
+            "Time within which 95 of 100 answers begin and end, as the ingress sees them; streams among them.",
+            "s",
+            Query(quantile(0.95, ingress.DURATION, ingress.ANSWERS), "p95"),
         ),
     ]
 

@@ -14,6 +14,7 @@ from stack.monitoring.rules import (
     api,
     containers,
     host,
+    ingress,
     llm,
     postgres,
     probes,
@@ -28,7 +29,7 @@ from stack.settings import Environment
 
 def groups(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Group]:
     """Return all rules. parts: every part that runs."""
-    modules = (api, llm, worker, postgres, redis, containers, host, prometheus, alertmanager, probes)
+    modules = (api, ingress, llm, worker, postgres, redis, containers, host, prometheus, alertmanager, probes)
     described = (module.group(environment, parts) for module in modules)
     return [group for group in described if group.rules]
 

@@ -168,6 +168,8 @@ def _availability() -> Iterator[Alert]:
     )
     yield alert(
         name="ApiReplicaDown",
+        # The replica's part, as in what is said of its container.
+        service='{{ reReplaceAll ":.*" "" $labels.instance }}',
         expression='up{job="api"} == 0 and on (job) sum by (job) (up{job="api"}) > 0',
         wait="5m",
         severity="warning",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.rules.model import Alert, Group, Text, number, share
+from stack.monitoring.rules.model import Alert, Group, Severity, Text, number, share
 from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
 
@@ -16,15 +17,29 @@ alert = partial(Alert, dashboard="samokoder-containers")
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
-    names = sorted(part.part for part in parts)
-    missing = (_missing(part, f"{environment.prefix}-{part}") for part in names)
+    jobs = Counter(part.job for part in parts if part.job)
+    # One of several wakes nobody: the others carry its share. That none is left says the alert of their job.
+    severities: dict[str, Severity] = {
+        part.part: "warning" if jobs[part.job] > 1 else "critical" for part in sorted(parts, key=lambda part: part.part)
+    }
+    missing = (_missing(part, f"{environment.prefix}-{part}", severity) for part, severity in severities.items())
     # The parts by name: `staging-.+` would match the containers of an environment called staging-2 as well.
-    ours = f'name=~"{environment.prefix}-({"|".join(names)})"'
+    ours = _containers(environment, severities)
     part = f'{{{{ reReplaceAll "^{environment.prefix}-" "" $labels.name }}}}'
-    return Group(name="containers", rules=[*missing, *_alerts(environment.settings.alerts, ours, part)])
+    unhealthy = (
+        _unhealthy(_containers(environment, names), part, severity)
+        for severity in sorted(set(severities.values()))
+        if (names := [name for name, has in severities.items() if has == severity])
+    )
+    return Group(name="containers", rules=[*missing, *unhealthy, *_alerts(environment.settings.alerts, ours, part)])
 
 
-def _missing(part: str, name: str) -> Alert:
+def _containers(environment: Environment, parts: Iterable[str]) -> str:
+    """Return the selector of some parts' containers."""
+    return f'name=~"{environment.prefix}-({"|".join(parts)})"'
+
+
+def _missing(part: str, name: str, severity: Severity) -> Alert:
     seen = f'container_last_seen{{name="{name}"}}'
     expression = f"absent({seen}) or time() - max by (name) ({seen}) > 60"
     if part != CADVISOR:
@@ -34,11 +49,27 @@ def _missing(part: str, name: str) -> Alert:
         name="ContainerMissing",
         expression=expression,
         wait="2m",
-        severity="critical",
+        severity=severity,
         service=part,
         summary=Text(en=f"container of {part} is missing", ru=f"нет контейнера {part}"),
         description=Text(
             en=f"cAdvisor does not see {name} on the engine.", ru=f"cAdvisor не видит {name} на Docker-хосте."
+        ),
+    )
+
+
+def _unhealthy(ours: str, part: str, severity: Severity) -> Alert:
+    return alert(
+        name="ContainerUnhealthy",
+        # 1 is healthy, 0 unhealthy or starting, -1 without a health check.
+        expression=f"max by (name) (container_health_state{{{ours}}}) == 0",
+        wait="5m",
+        severity=severity,
+        service=part,
+        summary=Text(en="{{ $labels.name }} is unhealthy", ru="{{ $labels.name }}: проверка здоровья не проходит"),
+        description=Text(
+            en="Its health check fails, or has not succeeded once since its start.",
+            ru="Проверка завершается ошибкой или с момента запуска ни разу не прошла.",
         ),
     )
 
@@ -49,19 +80,6 @@ def _alerts(alerts: Alerts, ours: str, part: str) -> Iterator[Alert]:
     # a window would still speak of a container that was replaced, which is how a loop is mended. Longer than the
     # engine's longest pause between two starts, a minute.
     there = f"and on (id) time() - container_last_seen{{{ours}}} < 120"
-    yield alert(
-        name="ContainerUnhealthy",
-        # 1 is healthy, 0 unhealthy or starting, -1 without a health check.
-        expression=f"max by (name) (container_health_state{{{ours}}}) == 0",
-        wait="5m",
-        severity="critical",
-        service=part,
-        summary=Text(en="{{ $labels.name }} is unhealthy", ru="{{ $labels.name }}: проверка здоровья не проходит"),
-        description=Text(
-            en="Its health check fails, or has not succeeded once since its start.",
-            ru="Проверка завершается ошибкой или с момента запуска ни разу не прошла.",
-        ),
-    )
     yield alert(
         name="ContainerRestartLoop",
         # One that was replaced is another container and another series: a deployment is no restart.

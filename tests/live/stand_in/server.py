@@ -6,9 +6,11 @@ It runs in a container in the stack's own network and keeps what it gets; the te
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import email
 import email.policy
+import itertools
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -28,6 +30,7 @@ LONGEST_MESSAGE = 4096
 
 received: list[dict[str, Any]] = []
 refused: dict[str, bool] = {"telegram": False}
+answers = itertools.count(1)
 
 
 class Mailbox:
@@ -71,9 +74,10 @@ async def posted(request: Request) -> Response:
 
 
 async def complete(request: Request) -> Response:
-    """Answer as an OpenAI-compatible provider does."""
+    """Answer as an OpenAI-compatible provider does: no two answers are alike, and some providers are slow."""
     body = await request.json()
-    message = {"role": "assistant", "content": "print('written')"}
+    await asyncio.sleep(request.path_params.get("seconds", 0))
+    message = {"role": "assistant", "content": f"print('written {next(answers)}')"}
     usage = {"prompt_tokens": 1000, "completion_tokens": 500}
     return JSONResponse({"model": body["model"], "choices": [{"message": message}], "usage": usage})
 
@@ -104,6 +108,7 @@ app = Starlette(
         Route("/received", show),
         Route("/refused", refuse, methods=["POST"]),
         Route("/v1/chat/completions", complete, methods=["POST"]),
+        Route("/slow/{seconds:float}/v1/chat/completions", complete, methods=["POST"]),
         Route("/bot{token}/{method}", telegram, methods=["POST"]),
         Route("/{kind}/{secret}", posted, methods=["POST"]),
     ],

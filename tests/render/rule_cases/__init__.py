@@ -20,6 +20,7 @@ from tests.render.rule_cases import (
     containers,
     healthy,
     host,
+    ingress,
     llm,
     postgres,
     probes,
@@ -31,7 +32,7 @@ from tests.render.rule_cases.model import Case
 
 __all__ = ["Case", "cases", "rules_tests"]
 
-MODULES = (api, llm, worker, postgres, redis, containers, host, prometheus, alertmanager, probes)
+MODULES = (api, ingress, llm, worker, postgres, redis, containers, host, prometheus, alertmanager, probes)
 
 
 def cases(environment: Environment) -> Iterator[Case]:

@@ -48,7 +48,7 @@ def _availability() -> Iterator[Case]:
         fires=_up(stays(0), stays(1)),
         silent=_up(stays(0), stays(0)),
         minute=8,
-        labels=SERVICE | {"severity": "warning", "job": "api", "instance": "api-1:8000"},
+        labels={"service": "api-1", "severity": "warning", "job": "api", "instance": "api-1:8000"},
         summary="a replica of the API is down",
         description="api-1:8000 cannot be scraped, and others can: they carry its share.",
     )

@@ -21,6 +21,7 @@ def cases(environment: Environment) -> Iterator[Case]:
 
 def _missing(environment: Environment) -> Iterator[Case]:
     parts = [spec.part for spec in specs(environment)]
+    replicas = set(environment.parts_of("api"))
 
     def series(part: str, container: str = "1") -> str:
         return f'container_last_seen{{name="{environment.prefix}-{part}",id="/{container}"}}'
@@ -30,7 +31,11 @@ def _missing(environment: Environment) -> Iterator[Case]:
 
     def missing(part: str) -> Fires:
         return Fires(
-            labels={"name": f"{environment.prefix}-{part}", "service": part, "severity": "critical"},
+            labels={
+                "name": f"{environment.prefix}-{part}",
+                "service": part,
+                "severity": "warning" if part in replicas else "critical",
+            },
             summary=f"container of {part} is missing",
             description=f"cAdvisor does not see {environment.prefix}-{part} on the engine.",
         )
@@ -44,18 +49,18 @@ def _missing(environment: Environment) -> Iterator[Case]:
         yield case(f"{part} was never there", never, 5, missing(part))
         yield case(f"{part} was last seen at minute 5", seen | {series(part): "0+60x5 300+0x15"}, 10, missing(part))
     yield case(
-        "api was replaced within a minute",
-        seen | {series("api"): "0+60x5 300 _x14", series("api", "2"): "_x7 420+60x13"},
+        "api-1 was replaced within a minute",
+        seen | {series("api-1"): "0+60x5 300 _x14", series("api-1", "2"): "_x7 420+60x13"},
         9,
     )
     yield case(
         "what cAdvisor still says of the replaced one",
-        seen | {series("api"): "0+60x5 300+0x14", series("api", "2"): "_x7 420+60x13"},
+        seen | {series("api-1"): "0+60x5 300+0x14", series("api-1", "2"): "_x7 420+60x13"},
         15,
     )
     yield case(
-        "another environment's api is not there",
-        seen | {f'container_last_seen{{name="{environment.prefix}-2-api",id="/other"}}': "0+0x20"},
+        "another environment's api-1 is not there",
+        seen | {f'container_last_seen{{name="{environment.prefix}-2-api-1",id="/other"}}': "0+0x20"},
         20,
     )
     yield case(
@@ -67,9 +72,9 @@ def _missing(environment: Environment) -> Iterator[Case]:
 
 
 def _health(environment: Environment) -> Iterator[Case]:
-    api, other = f'{{name="{environment.prefix}-api",id="/1"}}', f'{{name="{environment.prefix}-2-api",id="/2"}}'
-    name = f"{environment.prefix}-api"
-    labels = {"name": name, "service": "api", "severity": "critical"}
+    api, other = f'{{name="{environment.prefix}-api-1",id="/1"}}', f'{{name="{environment.prefix}-2-api-1",id="/2"}}'
+    name = f"{environment.prefix}-api-1"
+    labels = {"name": name, "service": "api-1", "severity": "critical"}
     seen = "container_last_seen"
     # Everything that speaks of one container speaks of none of the environment whose name begins with this one's.
     for alert, metric, values, minute, summary, description in (
@@ -104,13 +109,28 @@ def _health(environment: Environment) -> Iterator[Case]:
             fires={metric + api: values, seen + api: SEEN},
             silent={metric + other: values, seen + other: SEEN},
             minute=minute,
-            labels=labels,
+            # A sick replica of several wakes nobody; one that ends again and again may take the others with it.
+            labels=labels | ({"severity": "warning"} if alert == "ContainerUnhealthy" else {}),
             summary=summary,
             description=description,
         )
     health, started, killed = (
         metric + api
         for metric in ("container_health_state", "container_start_time_seconds", "container_oom_events_total")
+    )
+    worker = f"{environment.prefix}-worker"
+    yield Case(
+        alert="ContainerUnhealthy",
+        title="what there is only one of",
+        series={f'container_health_state{{name="{worker}",id="/1"}}': "1 0+0x59"},
+        minute=7,
+        fires=(
+            Fires(
+                labels={"name": worker, "service": "worker", "severity": "critical"},
+                summary=f"{worker} is unhealthy",
+                description="Its health check fails, or has not succeeded once since its start.",
+            ),
+        ),
     )
     yield Case(alert="ContainerUnhealthy", title="it starts", series={health: "0+0x3 1+0x15"}, minute=9)
     yield Case(alert="ContainerUnhealthy", title="without a health check", series={health: stays(-1)}, minute=9)

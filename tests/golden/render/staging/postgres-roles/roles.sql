@@ -2,17 +2,22 @@
 SET client_min_messages = warning;
 -- A failing statement must not put a verifier into the log.
 SET log_min_error_statement = panic;
-SELECT format('CREATE ROLE %I', role) FROM unnest(ARRAY['samokoder_app', 'samokoder_monitoring']) AS role
+SELECT format('CREATE ROLE %I', role)
+    FROM unnest(ARRAY['samokoder_app', 'samokoder_app_b', 'samokoder_monitoring']) AS role
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \gexec
-ALTER ROLE samokoder_app LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD 'SCRAM-SHA-256$4096:o9cHinWVjt7hVlzsbo8HkQ==$9HqC2edNjXpUyllt4q+w/7ZmQ8RiH/qkY0p/lrecPVk=:ZNAZbto8XTcSGHQVRKxjBmNXtdw1V5vJtaqvGNEfFFI=';
-ALTER ROLE samokoder_monitoring LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS
-    CONNECTION LIMIT 5 PASSWORD 'SCRAM-SHA-256$4096:o46qzgrLHQAK2Sh9c4W6hg==$0OS99rsRwu2XGVSuUaSLEb5Y9Drds/c7+N4jnMU55sU=:JOZ0YEaFmKATqOBBZi68B/idMywqAKoN9a5U9bKLAzY=';
+-- Before it may log in: whatever the second role makes is the first one's, so that nobody sees which of them was used.
+GRANT samokoder_app TO samokoder_app_b;
+ALTER ROLE samokoder_app_b SET role = 'samokoder_app';
+ALTER ROLE samokoder_app NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS LOGIN PASSWORD 'SCRAM-SHA-256$4096:o9cHinWVjt7hVlzsbo8HkQ==$9HqC2edNjXpUyllt4q+w/7ZmQ8RiH/qkY0p/lrecPVk=:ZNAZbto8XTcSGHQVRKxjBmNXtdw1V5vJtaqvGNEfFFI=';
+ALTER ROLE samokoder_app_b NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOLOGIN PASSWORD NULL;
+ALTER ROLE samokoder_monitoring NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS LOGIN CONNECTION LIMIT 5 PASSWORD 'SCRAM-SHA-256$4096:o46qzgrLHQAK2Sh9c4W6hg==$0OS99rsRwu2XGVSuUaSLEb5Y9Drds/c7+N4jnMU55sU=:JOZ0YEaFmKATqOBBZi68B/idMywqAKoN9a5U9bKLAzY=';
 GRANT pg_monitor TO samokoder_monitoring;
 SELECT 'CREATE DATABASE "samokoder"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'samokoder') \gexec
 ALTER DATABASE "samokoder" OWNER TO samokoder_app;
 REVOKE ALL ON DATABASE "samokoder" FROM PUBLIC;
 GRANT CONNECT ON DATABASE "samokoder" TO samokoder_monitoring;
 \connect "samokoder"
+SET client_min_messages = warning;
 SET log_min_error_statement = panic;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
 -- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
@@ -25,3 +30,4 @@ SELECT format('ALTER %s %I.%I OWNER TO samokoder_app',
       AND relowner <> 'samokoder_app'::regrole
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \gexec
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('samokoder_app_b') \g /dev/null

@@ -1,0 +1,363 @@
+"""The public entry: Caddy in front of the API's replicas and the frontend, or labels for an existing Traefik."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from stack import health
+from stack.app import contract
+from stack.config_files import Files
+from stack.names import NetworkName
+from stack.service import DataVolume, Publish, Reasoned, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = "ingress"
+HTTP_PORT = 8000
+HTTPS_PORT = 8443
+INTERNAL_PORT = 8001
+"""For the stack's own parts, whose X-Forwarded-For is believed: the frontend asks the API for its users."""
+METRICS_PORT = 9180
+PROBES_PORT = 9181
+"""On the container's own loopback."""
+
+FAILED_PROBES = 3
+"""A replica with so many failed probes within the last seconds gets no request."""
+COUNTED_HANDLER = "log_append"
+"""Label `handler` of Caddy's metrics: every handler counts what comes through it, this one each request once."""
+
+_DATA = "/var/tmp"  # noqa: S108 - a path in the container; see spec()
+_ACME_ROOT = "acme-root.pem"
+_METRICS_PATHS = ("/metrics", "/metrics/*")
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_HSTS_SECONDS = 31536000
+# Never text/event-stream: a compressor holds back what a client waits for.
+_COMPRESSED = (
+    "application/javascript*",
+    "application/json*",
+    "application/problem+json*",
+    "image/svg+xml*",
+    "text/css*",
+    "text/html*",
+    "text/javascript*",
+    "text/plain*",
+)
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe Caddy."""
+    settings = environment.settings.ingress
+    https = Publish(container_port=HTTPS_PORT, host_port=settings.https_port, address=settings.bind_address)
+    return ServiceSpec(
+        part=PART,
+        component="samokoder:app:Ingress",
+        image=environment.image("caddy"),
+        user="10002:10002",
+        settings=settings,
+        command=("caddy", "run", "--config", "/etc/samokoder/Caddyfile", "--adapter", "caddyfile"),
+        files=files(environment),
+        # A new volume takes over owner and mode of the folder that it is mounted on. The image's /data is root's; its
+        # /var/tmp is anybody's (1777, by Alpine's alpine-baselayout), and Caddy makes a folder with mode 0700 in it.
+        data=DataVolume(name="caddy", path=_DATA),
+        publish=Publish.of(settings, HTTP_PORT, "/health"),
+        also_publish=(https,) if settings.domain else (),
+        health_command=health.wget(METRICS_PORT, "/health"),
+        networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.MONITORING),
+        scrape=Scrape(port=METRICS_PORT),
+        capabilities=(
+            Reasoned(
+                name="CAP_NET_BIND_SERVICE",
+                reason="the image's program has it as a file capability, and the kernel does not start such a program "
+                "(EPERM) in a container that can never have it; the process itself gets none, for its user is not root",
+            ),
+        ),
+        # The first replica: where there was one API, it had the port until it was replaced.
+        after=(environment.parts_of("api")[0],),
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return the Caddyfile, and the root certificate of a private certificate authority."""
+    root = environment.settings.ingress.acme_root
+    return {"Caddyfile": caddyfile(environment), **({_ACME_ROOT: root} if root else {})}
+
+
+def caddyfile(environment: Environment) -> str:
+    """Render Caddy's configuration."""
+    return "\n\n".join([_options(environment), *_snippets(environment), *_sites(environment)]) + "\n"
+
+
+def _options(environment: Environment) -> str:
+    settings = environment.settings.ingress
+    certificates = (
+        f"email {settings.email}" if settings.email else "",
+        f"acme_ca {settings.acme_directory}" if settings.acme_directory else "",
+        f"acme_ca_root /etc/samokoder/{_ACME_ROOT}" if settings.acme_root else "",
+    )
+    return _block(
+        "",
+        "admin off",
+        "persist_config off",
+        "grace_period 10s",
+        "metrics",
+        f"storage file_system {_DATA}/caddy",
+        f"http_port {HTTP_PORT}",
+        f"https_port {HTTPS_PORT}",
+        # Not Caddy's own redirect: it does not know the port of the host.
+        f"auto_https {'disable_redirects' if settings.domain else 'off'}",
+        *filter(None, certificates),
+        # Errors are logged with the request, too.
+        _log("log"),
+        *(_server(*server) for server in _servers(environment)),
+    )
+
+
+def _servers(environment: Environment) -> Iterator[tuple[int, str, Sequence[str]]]:
+    """Yield port, name in the metrics, and the proxies whose X-Forwarded-For is believed."""
+    settings = environment.settings.ingress
+    yield HTTP_PORT, "http", settings.trusted_proxies
+    if settings.domain:
+        yield HTTPS_PORT, "https", settings.trusted_proxies
+    if _has_frontend(environment):
+        yield INTERNAL_PORT, "internal", ("private_ranges",)
+
+
+def _server(port: int, name: str, trusted: Sequence[str]) -> str:
+    return _block(
+        f"servers :{port}",
+        f"name {name}",
+        # No HTTP/3: it needs a UDP port, and clients would be told Caddy's own instead of the host's.
+        f"protocols {'h1 h2' if port == HTTPS_PORT else 'h1'}",
+        "max_header_size 64KiB",
+        # None for the body: Go's covers the whole exchange, and would cut a stream that lasts longer.
+        _block("timeouts", "read_header 10s", "idle 2m"),
+        *((f"trusted_proxies static {' '.join(trusted)}", "trusted_proxies_strict") if trusted else ()),
+    )
+
+
+def _log(head: str) -> str:
+    """Log as JSON, without any header and without the query: a secret in there may have any name."""
+    fields = _block("fields", "request>headers delete", r"request>uri regexp \?.* ?REDACTED", "resp_headers delete")
+    return _block(head, "output stdout", _block("format filter", "wrap json", fields))
+
+
+def _snippets(environment: Environment) -> Iterator[str]:
+    settings = environment.settings.ingress
+    defaults = {**_SECURITY_HEADERS, "X-Request-Id": "{http.request.header.X-Request-Id}"}
+    yield _block(
+        "(headers)",
+        # `?`: what the application sets itself stays. One directive for all would set none where there is one of them.
+        *(f'header ?{name} "{value}"' for name, value in defaults.items()),
+        "header -Server",
+        "header -Via",
+    )
+    yield _block(
+        "(app)",
+        _log("log"),
+        "log_skip /health",
+        "log_append request_id {http.request.header.X-Request-Id}",
+        "log_append user_agent {http.request.header.User-Agent}",
+        r"@unnamed not header_regexp X-Request-Id ^[\w.-]{1,64}$",
+        "request_header @unnamed X-Request-Id {http.request.uuid}",
+        "import headers",
+        _block("request_body", f"max_size {settings.max_body_mib}MiB"),
+        _block(
+            "encode zstd gzip",
+            _block("match", *(f"header Content-Type {content_type}" for content_type in _COMPRESSED)),
+        ),
+        # Caddy compares the path decoded and cleaned: //metrics, /./metrics and /%6detrics are this one.
+        f"@metrics path {' '.join(_METRICS_PATHS)}",
+        _block("handle @metrics", "error 404"),
+        _block(
+            "handle_errors",
+            "import headers",
+            "header Content-Type application/json",
+            'respond `{"detail":"{http.error.status_text}"}` {http.error.status_code}',
+        ),
+    )
+
+
+def _routes(environment: Environment) -> Iterator[str]:
+    settings = environment.settings
+    if _has_frontend(environment):
+        yield f"@api path {' '.join(settings.ingress.api_paths)}"
+        yield _block("handle @api", _api(environment))
+        yield _block("handle", _proxy(f"frontend:{settings.frontend.container_port}"))
+    else:
+        yield _block("handle", _api(environment))
+
+
+def _api(environment: Environment) -> str:
+    replicas = " ".join(_dial(part) for part in environment.parts_of("api"))
+    return _proxy(replicas, "lb_policy round_robin", f"max_fails {FAILED_PROBES}")
+
+
+def _proxy(upstreams: str, *lines: str) -> str:
+    # Nothing is said of flushing: Caddy flushes an event stream at once, and ends it when its client is gone. With
+    # flush_interval -1 it would not end it.
+    return _block(
+        f"reverse_proxy {upstreams}",
+        *lines,
+        # Tried again: what could not be sent, and a GET that got no answer. Longer than the roll of a lone replica.
+        "lb_try_duration 30s",
+        "lb_try_interval 100ms",
+        # One address and no list: the application need not know the proxies before this one.
+        "header_up X-Forwarded-For {client_ip}",
+        _block(
+            "transport http",
+            "dial_timeout 2s",
+            # Less than the servers of the application wait (uvicorn: 5 s), or a POST may meet a closing connection.
+            "keepalive 1s",
+            "keepalive_idle_conns_per_host 256",
+        ),
+    )
+
+
+def _sites(environment: Environment) -> Iterator[str]:
+    settings = environment.settings.ingress
+    if settings.domain:
+        port = "" if settings.https_port == 443 else f":{settings.https_port}"  # noqa: PLR2004 - HTTPS' own
+        yield _block(
+            f"http://:{HTTP_PORT}",
+            _log("log"),
+            "log_skip /health",
+            "import headers",
+            _block("handle /health", "respond 200"),
+            _block("handle", f"redir https://{settings.domain}{port}{{uri}} 308"),
+        )
+        hsts = f'header ?Strict-Transport-Security "max-age={_HSTS_SECONDS}"'
+        yield _block(f"https://{settings.domain}", hsts, "import app", *_routes(environment))
+    else:
+        yield _block(f"http://:{HTTP_PORT}", "import app", *_routes(environment))
+    if _has_frontend(environment):
+        # Every path is the API's: the frontend's own pages are nothing that it would ask for.
+        yield _block(f"http://:{INTERNAL_PORT}", "import app", _block("handle", _api(environment)))
+    yield _block(f"http://:{METRICS_PORT}", "metrics /metrics", "respond /health 200")
+    yield _probes(environment)
+
+
+def _probes(environment: Environment) -> str:
+    """Ask each replica every second, and remember its failures for a while.
+
+    Caddy's thresholds for active checks count over all time and not in a row (caddyserver/caddy#7625): a replica that
+    comes up for some seconds again and again would be let in at last. So here the active check is only the clock. It
+    asks through a proxy for this one replica, whose passive check counts the failures of the last seconds. Caddy keeps
+    that count by the replica's address for all proxies, and those that the requests take want few of them. A request
+    itself counts for nothing: no client can talk a replica ill.
+    """
+    parts = environment.parts_of("api")
+    # Let in after so long without a failure, but for the last two: before the next replica is replaced, and later than
+    # what falls ill soon after its start. A lone replica has nobody who serves in its place meanwhile.
+    least = FAILED_PROBES + 2
+    seconds = max(environment.settings.api.stable_seconds - 1, least) if len(parts) > 1 else least
+    asked = [
+        line
+        for part in parts
+        for line in (
+            f"@{part} header Upstream {_address(part)}",
+            _block(
+                f"reverse_proxy @{part} {_dial(part)}",
+                f"fail_duration {seconds}s",
+                "max_fails 1000000",
+                "unhealthy_status 3xx 4xx 5xx",
+                _block("transport http", "dial_timeout 2s", "response_header_timeout 2s"),
+            ),
+        )
+    ]
+    clock = _block(
+        f"reverse_proxy {' '.join(_address(part) for part in parts)}",
+        f"health_upstream 127.0.0.1:{PROBES_PORT}",
+        "health_uri /health",
+        "health_interval 1s",
+        "health_timeout 5s",
+        _block("health_headers", "Upstream {http.reverse_proxy.active.target_upstream}"),
+    )
+    return _block(f"http://:{PROBES_PORT}", "bind 127.0.0.1", *asked, clock)
+
+
+def _address(part: str) -> str:
+    """Return a replica's address, as it is in the metrics: their value is what the last probe found."""
+    return f"{part}:{contract.API_PORT}"
+
+
+def _dial(part: str) -> str:
+    """Return the same address, spelt as a root name: a proxy in the metrics that knows of no probe is another one."""
+    return f"{part}.:{contract.API_PORT}"
+
+
+def _has_frontend(environment: Environment) -> bool:
+    return "frontend" not in environment.absent
+
+
+def _block(head: str, *lines: str) -> str:
+    """Return a block of a Caddyfile; a line may be a block."""
+    body = "\n".join(lines).replace("\n", "\n\t")
+    return f"{head} {{\n\t{body}\n}}".lstrip()
+
+
+def external_networks(environment: Environment) -> tuple[str, ...]:
+    """Return the network of the team's Traefik, where there is one."""
+    traefik = environment.settings.ingress.traefik
+    return (traefik.network,) if traefik and environment.settings.ingress.kind == "traefik" else ()
+
+
+def traefik_labels(environment: Environment, service: str, port: int) -> Mapping[str, str]:
+    """Return the labels by which the team's Traefik (3.4 or newer) finds a service; none where the ingress is our own.
+
+    service: `api` or `frontend`; all replicas of one have the same labels, and Traefik takes them as one service.
+    """
+    settings = environment.settings.ingress
+    traefik = settings.traefik
+    if traefik is None or settings.kind != "traefik":
+        return {}
+    name = f"{environment.prefix}-{service}"
+    api = service != "frontend"
+    rule = [f"Host(`{settings.domain}`)", *(f"!{_path_rule(path)}" for path in _METRICS_PATHS)]
+    if api and _has_frontend(environment):
+        rule.append(f"({' || '.join(_path_rule(path) for path in settings.api_paths)})")
+    # Its limit of a request's size holds back every answer until it is whole (traefik/traefik#12869), and so an event
+    # stream, too: only requests that have a body get it, by a router of their own.
+    uploads = [*rule, "(Method(`POST`) || Method(`PUT`) || Method(`PATCH`))"]
+    middlewares = {
+        "retry": {"retry.attempts": "5", "retry.initialinterval": "100ms"},
+        "headers": {
+            "headers.contenttypenosniff": "true",
+            "headers.framedeny": "true",
+            "headers.referrerpolicy": _SECURITY_HEADERS["Referrer-Policy"],
+            "headers.permissionspolicy": _SECURITY_HEADERS["Permissions-Policy"],
+            "headers.stsseconds": str(_HSTS_SECONDS),
+            # Empty: removed.
+            "headers.customresponseheaders.Server": "",
+        },
+        "limit": {"buffering.maxrequestbodybytes": str(settings.max_body_mib * 2**20)},
+    }
+    labels = {"traefik.enable": "true", "traefik.docker.network": traefik.network}
+    for router, rules, used, priority in (
+        (name, rule, ("headers", "retry"), 10),
+        (f"{name}-uploads", uploads, ("limit", "headers", "retry"), 20),
+    ):
+        values = {
+            "rule": " && ".join(rules),
+            "entrypoints": traefik.entrypoint,
+            "service": name,
+            "middlewares": ",".join(f"{name}-{middleware}" for middleware in used),
+            # The API's before the frontend's, whose rule has every path.
+            "priority": str(priority + api),
+            **({"tls": "true", "tls.certresolver": traefik.cert_resolver} if traefik.cert_resolver else {}),
+        }
+        labels |= {f"traefik.http.routers.{router}.{key}": value for key, value in values.items()}
+    for middleware, options in middlewares.items():
+        labels |= {f"traefik.http.middlewares.{name}-{middleware}.{key}": value for key, value in options.items()}
+    balancer = {"server.port": str(port)}
+    if api:
+        balancer |= {"healthcheck.path": "/health", "healthcheck.interval": "1s", "healthcheck.timeout": "2s"}
+    return labels | {f"traefik.http.services.{name}.loadbalancer.{key}": value for key, value in balancer.items()}
+
+
+def _path_rule(path: str) -> str:
+    """Return Traefik's rule for a path of ours, where a `*` at the end is any rest."""
+    return f"PathPrefix(`{path[:-1]}`)" if path.endswith("*") else f"Path(`{path}`)"

@@ -1,0 +1,49 @@
+"""The keeper of the schema: migrates the database to the API's version before a replica of that one serves.
+
+A keeper and not a job that ends, for the reason in `postgres_roles.py`. While it fails, the replicas of the version
+before stay as they are and go on serving.
+"""
+
+from __future__ import annotations
+
+from stack.app import contract, postgres_roles
+from stack.names import NetworkName
+from stack.service import NotScraped, ServiceSpec
+from stack.settings import Environment
+
+PART = "migrations"
+REFERENCE = ("python", "-m", "samokoder.migrate")
+
+# The shell is process 1's child and must hand SIGTERM on: a migration that is told to end rolls back.
+_KEEP = """\
+rm -f /tmp/applied
+"$@" &
+trap "kill -TERM $!" TERM
+wait $! || exit
+trap - TERM
+touch /tmp/applied
+exec sleep infinity
+"""
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the keeper."""
+    settings, application = environment.settings.migrations, environment.settings.api
+    return ServiceSpec(
+        part=PART,
+        component="samokoder:app:Migrations",
+        image=contract.application_image(environment, application),
+        user=contract.USER,
+        settings=settings,
+        entrypoint=("sh", "-euc", _KEEP, PART),
+        command=tuple(settings.command or REFERENCE),
+        environment=contract.environment_variables(environment, application),
+        secret_environment=contract.secret_variables(environment, application),
+        files=contract.files(environment, application),
+        files_at=contract.SECRETS,
+        health_command=("test", "-f", "/tmp/applied"),  # noqa: S108 - the container's own tmpfs
+        # `edge`: a managed database is outside.
+        networks=(NetworkName.EDGE, NetworkName.DATA),
+        scrape=NotScraped(reason="has nothing to measure: its health says whether the schema is migrated"),
+        after=(postgres_roles.PART,),
+    )

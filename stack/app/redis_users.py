@@ -1,0 +1,89 @@
+"""The keeper of Redis' users: brings them to what is declared whenever the server starts, then stays.
+
+A keeper and not a job that ends, for the reason in `postgres_roles.py`. It changes the users of the running server,
+one command for each: Redis applies one whole or not at all, and a connection that is there stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stack.app import redis
+from stack.config_files import Files, Template, secret_file
+from stack.names import NetworkName
+from stack.rotation import slots
+from stack.service import NotScraped, ServiceSpec
+from stack.settings import Environment
+
+PART = "redis-users"
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the keeper."""
+    return ServiceSpec(
+        part=PART,
+        component="samokoder:app:RedisUsers",
+        image=environment.image("redis"),
+        user="999:999",
+        settings=environment.settings.redis_users,
+        entrypoint=("/etc/samokoder/keep-users.sh",),
+        files=files(environment),
+        tmpfs={
+            "/tmp": "rw,noexec,nosuid,nodev,size=1m",  # noqa: S108 - a mount of its own
+            # The image declares a volume there: unmounted, the engine would make a nameless one.
+            "/data": "ro,noexec,nosuid,nodev,size=4k",
+        },
+        health_command=("test", "-f", "/tmp/applied"),  # noqa: S108 - the container's own tmpfs
+        networks=(NetworkName.DATA,),
+        scrape=NotScraped(reason="has nothing to measure: its health says whether the users are applied"),
+        stop_grace_seconds=5,
+        after=(redis.PART,),
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return the script, the commands with the hashes of the passwords, and the keeper's own password."""
+    accepted = sorted(slots(environment, "redis_app").accepted)
+    return {
+        "keep-users.sh": KEEP_USERS,
+        "users.redis": Template(
+            ("redis_exporter", *accepted), lambda exporter, *app: users_commands(app=app, exporter=exporter)
+        ),
+        "keeper_password": secret_file("redis_keeper"),
+    }
+
+
+# redis-cli ends with 0 whatever the server answers to commands that it reads from a file, so the answers are looked
+# at. Its subscription to a channel that nobody writes to ends when the server does.
+KEEP_USERS = f"""\
+#!/bin/sh
+# Rendered by stack/app/redis_users.py.
+set -eu
+umask 077
+REDISCLI_AUTH=$(cat /etc/samokoder/keeper_password)
+export REDISCLI_AUTH
+ask() {{ redis-cli -h {redis.PART} -p {redis.PORT} --user {redis.KEEPER_USER} "$@"; }}
+while :; do
+    rm -f /tmp/applied
+    until ask ping > /tmp/ping 2>&1 && grep -qx PONG /tmp/ping; do sleep 0.5; done
+    ask < /etc/samokoder/users.redis > /tmp/answers 2>&1 || :
+    if grep -vx OK /tmp/answers || [ "$(grep -cx OK /tmp/answers)" -ne "$(wc -l < /etc/samokoder/users.redis)" ]; then
+        echo "the users are not applied"
+        exit 1
+    fi
+    touch /tmp/applied
+    echo "users applied"
+    ask subscribe {redis.KEEPER_CHANNEL} > /tmp/subscription 2>&1 || :
+done
+"""
+
+
+def users_commands(*, app: Sequence[str], exporter: str) -> str:
+    """Render the commands, one a line. app: every accepted password of the application. exporter: its password."""
+    hashes = " ".join(f"#{redis.password_hash(password)}" for password in app)
+    return f"""\
+ACL SETUSER {redis.APP_USER} reset on {hashes} ~* &* +@all -@admin -@dangerous +info +keys
+ACL SETUSER {redis.EXPORTER_USER} reset on #{redis.password_hash(exporter)} -@all +ping +hello +info +config|get \
++client|setname +slowlog|get +slowlog|len +latency|latest +latency|histogram
+ACL SAVE
+"""

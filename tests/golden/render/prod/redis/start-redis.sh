@@ -1,0 +1,26 @@
+#!/bin/sh
+# Rendered by stack/app/redis.py.
+set -eu
+umask 077
+users=/data/users.acl
+compose() {
+    cat /etc/samokoder/seed.acl
+    if [ -r "$users" ]; then grep -aE '^user (samokoder_app|samokoder_monitoring) ' "$users" || :; fi
+}
+compose > "$users.new"
+# Redis does not start with a file that it cannot read, so a server without data and network tries it first.
+redis-server --port 0 --unixsocket /tmp/try.sock --dir /tmp --save '' --aclfile "$users.new" > /tmp/try.log 2>&1 &
+until redis-cli -s /tmp/try.sock ping > /tmp/ping 2>&1; do
+    if ! kill -0 $! 2> /dev/null; then
+        echo "the saved users cannot be read; the keeper will make them anew"
+        tail -n 3 /tmp/try.log
+        if [ -e "$users" ]; then cp "$users" "$users.broken"; fi
+        cp /etc/samokoder/seed.acl "$users.new"
+        break
+    fi
+    sleep 0.05
+done
+kill $! 2> /dev/null || :
+wait $! || :
+mv "$users.new" "$users"
+exec redis-server /etc/samokoder/redis.conf

@@ -1,0 +1,265 @@
+"""Rolling deploys: under load from many users, no request is lost, whether the new version is a good one or not."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from textwrap import dedent
+
+import docker
+import pytest
+
+from operations import __main__ as command
+from operations import containers, lifecycle
+from operations.project import PulumiFailedError, Workspace
+from stack.app.reference import reference_image
+from tests.live.conftest import under_load, url, with_config
+from tests.live.load import Load, Report
+from tests.live.notifications import stand_in
+
+REQUESTS_A_SECOND = 50
+# The stack starts the API by this name, found on the image's PATH, so a script in its place is another version.
+UVICORN = "/opt/venv/bin/uvicorn"
+MIGRATE = "/opt/venv/bin/migrate"
+GOOD_MIGRATION = "#!/bin/sh\nexec python -m samokoder.migrate\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bad:
+    """A version that is bad, by the scripts that it has in place of good ones."""
+
+    scripts: Mapping[str, str]
+    replaced: frozenset[str]
+    """Parts that are replaced before it is known; no other may be."""
+    said: str
+    """Pattern that must be on the screen: the container's last lines, or what the engine says of it."""
+
+
+BAD = {
+    "does not start": Bad(
+        scripts={UVICORN: "#!/bin/sh\necho 'ModuleNotFoundError: no module named tomorrow' >&2\nexit 1\n"},
+        replaced=frozenset({"migrations", "api-1"}),
+        said=r"no module named tomorrow",
+    ),
+    "listens on the wrong port": Bad(
+        scripts={UVICORN: "#!/bin/sh\nexec python -m uvicorn samokoder.main:app --host 0.0.0.0 --port 8001\n"},
+        replaced=frozenset({"migrations", "api-1"}),
+        said=r"(?s)Connection refused.*samokoder",
+    ),
+    "fails its migration": Bad(
+        scripts={MIGRATE: "#!/bin/sh\necho 'migration failed: the column is there already' >&2\nexit 1\n"},
+        replaced=frozenset({"migrations"}),
+        said=r"the column is there already",
+    ),
+    "falls ill after ten seconds": Bad(
+        scripts={
+            UVICORN: dedent("""\
+                #!/opt/venv/bin/python
+                import time
+                begun = time.monotonic()
+                import uvicorn
+                from samokoder.main import app
+                async def sick(scope, receive, send):
+                    if scope["type"] != "http" or time.monotonic() < begun + 10:
+                        return await app(scope, receive, send)
+                    print("ill:", scope["path"], flush=True)
+                    await send({"type": "http.response.start", "status": 503, "headers": []})
+                    await send({"type": "http.response.body", "body": b"ill"})
+                uvicorn.run(sick, host="0.0.0.0", port=8000)
+                """)
+        },
+        replaced=frozenset({"migrations", "api-1"}),
+        said=r"(?s)HTTP Error 503.*ill: /health",
+    ),
+    "runs out of memory": Bad(
+        scripts={
+            UVICORN: "#!/opt/venv/bin/python\nprint('all that I can get', flush=True)\n"
+            "held = [b'x' * 2**20 for _ in range(2**20)]\n"
+        },
+        replaced=frozenset({"migrations", "api-1"}),
+        said=r"(?s)(exit code: 137|killed it).*all that I can get",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def images(engine: docker.DockerClient) -> Iterator[list[str]]:
+    """Ids of the images that were made; they go once no container is made from them."""
+    made: list[str] = []
+    yield made
+    for image in made:
+        engine.images.remove(image)
+
+
+@pytest.fixture(scope="module")
+def first(
+    new_workspace: Callable[[], Workspace], engine: docker.DockerClient, images: list[str]
+) -> Iterator[Workspace]:
+    """The stack as it is first brought up, and its LLM; gone when these tests are over."""
+    del images  # that fixture ends after this one
+    workspace = under_load(new_workspace())
+    lifecycle.up(workspace, interactive=False)
+    environment = workspace.settings()
+    image = str(containers.find(engine, environment, "api-1").attrs["Image"])
+    with stand_in(engine, environment, image, token="no bot here"):  # noqa: S106 - as it says
+        yield workspace
+    lifecycle.destroy_data(workspace, interactive=False)
+
+
+@pytest.fixture(scope="module")
+def made(first: Workspace, engine: docker.DockerClient, images: list[str]) -> Callable[[Mapping[str, str]], str]:
+    """Makes images from the reference application's and other files; returns their ids."""
+    base = reference_image(first.settings()).name
+
+    def make(files: Mapping[str, str]) -> str:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for path, text in {MIGRATE: GOOD_MIGRATION, **files}.items():
+                entry = tarfile.TarInfo(path.lstrip("/"))
+                entry.mode, entry.size = 0o755, len(text.encode())
+                tar.addfile(entry, io.BytesIO(text.encode()))
+        container = engine.containers.create(base)
+        try:
+            container.put_archive("/", buffer.getvalue())
+            images.append(str(container.commit().id))
+        finally:
+            container.remove()
+        return images[-1]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def good(first: Workspace, made: Callable[[Mapping[str, str]], str]) -> Workspace:
+    """The version that is there after the first change of images: the team's own, so to speak."""
+    return of_image(first, made({"/app/release": "2"}))
+
+
+def of_image(workspace: Workspace, image: str) -> Workspace:
+    """The same workspace with this image for the API, its migrations and the worker."""
+    application = {"image": image}
+    config = {"samokoder:api": application, "samokoder:worker": application}
+    return with_config(workspace, {**config, "samokoder:migrations": {"command": ["migrate"]}})
+
+
+def replaced(engine: docker.DockerClient, workspace: Workspace, before: Mapping[str, str]) -> set[str]:
+    """Parts that have another container than before."""
+    after = containers.ids(engine, workspace.name)
+    assert after.keys() == before.keys(), "parts came or went"
+    return {part for part, container in after.items() if before[part] != container}
+
+
+def nothing_lost(report: Report) -> None:
+    """Every request was answered well, and there were enough of them."""
+    print(report)
+    assert not report.failed, f"lost requests: {report}"
+    assert not report.limited, "the limits are off in this stack"
+    assert report.rate >= REQUESTS_A_SECOND, f"too few to prove anything: {report}"
+    assert not report.not_done, f"a job was accepted and never done: {report}"
+    assert not report.changed, f"a job was done twice: {report}"
+
+
+@pytest.fixture
+def load(first: Workspace) -> Load:
+    """Users of the stack; a test says from when until when."""
+    return Load(url(first.settings(), "ingress"))
+
+
+def test_another_image_replaces_one_container_after_the_other_and_every_job_is_done_once(
+    first: Workspace, good: Workspace, load: Load, engine: docker.DockerClient
+) -> None:
+    before = containers.ids(engine, first.name)
+    with load:
+        lifecycle.up(good, interactive=False)
+    assert replaced(engine, first, before) == {"migrations", "api-1", "api-2", "worker"}
+    nothing_lost(load.report)
+    assert load.report.reopened, "no stream was there when its replica ended: nothing was tried"
+    started = [
+        containers.find(engine, good.settings(), part).attrs["State"]["StartedAt"]
+        for part in ("migrations", "api-1", "api-2")
+    ]
+    assert started == sorted(started), "migrations first, then one replica, then the other"
+
+
+def test_another_setting_replaces_only_what_has_it(good: Workspace, load: Load, engine: docker.DockerClient) -> None:
+    before = containers.ids(engine, good.name)
+    environment = {**good.extra_config["samokoder:api"]["environment"], "LOG_LEVEL": "warning"}
+    with load:
+        lifecycle.up(with_config(good, {"samokoder:api": {"environment": environment}}), interactive=False)
+    assert replaced(engine, good, before) == {"migrations", "api-1", "api-2"}, "the worker has not this setting"
+    nothing_lost(load.report)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
+    what: str,
+    good: Workspace,
+    made: Callable[[Mapping[str, str]], str],
+    load: Load,
+    engine: docker.DockerClient,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bad = BAD[what]
+    lifecycle.up(good, interactive=False)
+    health = {"intervalSeconds": 2, "startPeriodSeconds": 13, "retries": 2, "waitTimeoutSeconds": 20}
+    worse = with_config(
+        of_image(good, made(bad.scripts)),
+        {
+            "samokoder:api": {"health": health},
+            "samokoder:migrations": {"health": {**health, "startPeriodSeconds": 1}},
+        },
+    )
+    before = containers.ids(engine, good.name)
+    capfd.readouterr()
+    with load:
+        if what == "does not start":  # once as a person types it
+            monkeypatch.setattr(command, "_workspace", lambda _: worse)
+            with pytest.raises(SystemExit) as ended:
+                command.main(["up"])
+            assert ended.value.code == 1
+        else:
+            with pytest.raises(PulumiFailedError):
+                lifecycle.up(worse, interactive=False)
+        said = "".join(capfd.readouterr())
+        broken = replaced(engine, good, before)
+        rows = lifecycle.up(good, interactive=False).parts
+    assert broken == bad.replaced, "a bad version went further than it may"
+    assert re.search(bad.said, said), f"a person must see why:\n{said}"
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert replaced(engine, good, before) == bad.replaced, "a repair replaces what was broken"
+    nothing_lost(load.report)
+
+
+def test_an_up_that_is_killed_in_the_middle_of_a_roll_leaves_a_service_and_the_next_one_ends_it(
+    first: Workspace, good: Workspace, load: Load, engine: docker.DockerClient
+) -> None:
+    before = containers.ids(engine, good.name)
+    with load:
+        run = first.prepare()
+        # A process group of its own, killed whole and at once, as a machine that loses its power would.
+        process = subprocess.Popen(
+            [run.program, "up", "--yes", "--skip-preview", "--non-interactive"],
+            cwd=run.folder,
+            env=dict(run.variables),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while containers.ids(engine, good.name).get("api-1", before["api-1"]) == before["api-1"]:
+            assert process.poll() is None, "it was over before the first replica was replaced"
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert containers.ids(engine, good.name)["api-2"] == before["api-2"], "the other one serves"
+        rows = lifecycle.up(first, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert {"api-1", "api-2"} <= replaced(engine, good, before)
+    nothing_lost(load.report)

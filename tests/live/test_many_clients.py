@@ -1,0 +1,91 @@
+"""Ten times the clients of normal use for a minute: slower perhaps, or limited by rate, but never an error."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from operations import lifecycle
+from operations.project import Workspace
+from tests.live.conftest import url
+
+pytestmark = pytest.mark.deploy
+
+# Twenty people at work, each of whom asks for something every 1.5 s: within the limits of every endpoint.
+NORMAL_CLIENTS, TIMES = 20, 10
+PAUSE_SECONDS = 1.5
+SECONDS = 60.0
+# More than the ingress holds a request back for a replica (30 s): no limit of ours ends one.
+PATIENCE_SECONDS = 90.0
+
+
+@pytest.fixture(scope="module")
+def entry(new_workspace: Callable[[], Workspace]) -> Iterator[str]:
+    """Address of a stack as it is by default, but that a load balancer in front is believed: here, the test itself."""
+    workspace = new_workspace()
+    ingress = {**workspace.extra_config["samokoder:ingress"], "trustedProxies": ["172.16.0.0/12", "192.168.0.0/16"]}
+    workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:ingress": ingress})
+    lifecycle.up(workspace, interactive=False)
+    yield url(workspace.settings(), "ingress")
+    lifecycle.down(workspace, interactive=False)
+
+
+async def client(http: httpx.AsyncClient, address: str, until: float, answers: Counter[str]) -> None:
+    """One person with an address of their own, who looks, writes and looks again."""
+    headers = {"X-Forwarded-For": address}
+    await asyncio.sleep(random.uniform(0, PAUSE_SECONDS))  # noqa: S311 - no secret
+    project = ""
+    for turn in itertools.count():
+        if time.monotonic() >= until:
+            return
+        method, path, body = "GET", f"/projects/{project}" if project and turn % 2 else "/projects", None
+        if turn % 10 == 0:
+            method, path, body = "POST", "/projects", {"name": f"project {turn}"}
+        elif turn % 10 == 5:
+            method, path, body = "POST", f"/projects/{project}/jobs", {"name": "write_skeleton"}
+        try:
+            answer = await http.request(method, path, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            answers[f"{method} {type(error).__name__}"] += 1
+        else:
+            answers[f"{answer.status_code}"] += 1
+            if path == "/projects" and method == "POST" and answer.is_success:
+                project = answer.json()["id"]
+        await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+
+async def crowd(entry: str, clients: int, seconds: float) -> Counter[str]:
+    """Let so many clients work for so long; return how often each answer came."""
+    answers: Counter[str] = Counter()
+    until = time.monotonic() + seconds
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(base_url=entry, timeout=PATIENCE_SECONDS, limits=limits, trust_env=False) as http:
+        addresses = [f"203.0.113.{number}" for number in range(1, clients + 1)]
+        await asyncio.gather(*(client(http, address, until, answers) for address in addresses))
+    return answers
+
+
+def test_ten_times_the_clients_of_normal_use_meet_no_error_but_429(entry: str) -> None:
+    answers = asyncio.run(crowd(entry, NORMAL_CLIENTS * TIMES, SECONDS))
+    good = answers["200"] + answers["201"] + answers["202"]
+    others = {answer: count for answer, count in answers.items() if answer not in {"200", "201", "202", "429"}}
+    assert not others, f"{others} beside {good} good answers: whoever is many must be served slower or told to wait"
+    assert good > NORMAL_CLIENTS * TIMES, f"each client was served at least once: {answers}"
+
+
+def test_one_client_that_asks_without_a_pause_is_limited_and_the_others_are_not(entry: str) -> None:
+    with httpx.Client(base_url=entry, timeout=PATIENCE_SECONDS, trust_env=False) as http:
+        asked = [http.get("/projects", headers={"X-Forwarded-For": "198.51.100.1"}).status_code for _ in range(80)]
+        other = http.get("/projects", headers={"X-Forwarded-For": "198.51.100.2"}).status_code
+    assert asked.count(200) >= 50, "the limit of this endpoint is 50 a minute"
+    assert asked.count(429) > 0, "one client takes no more than its share"
+    assert set(asked) == {200, 429}
+    assert other == 200, "behind a load balancer, clients are still told apart"

@@ -1,0 +1,142 @@
+"""The ingress as plain values: what is published, and the labels for a Traefik of the team's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from stack.app import ingress
+from stack.names import NetworkName
+from stack.platform import specs
+from stack.service import ServiceSpec
+from stack.settings import Environment
+from tests.recording import environment_of, merged
+
+DOMAIN = "samokoder.example.org"
+TRAEFIK: Mapping[str, Any] = {"ingress": {"kind": "traefik", "domain": DOMAIN, "traefik": {"network": "proxy"}}}
+ROUTER = "traefik.http.routers.samokoder-staging-api"
+
+
+def environment(values: Mapping[str, Any]) -> Environment:
+    return environment_of("staging", values)
+
+
+def by_part(values: Mapping[str, Any]) -> dict[str, ServiceSpec]:
+    return {spec.part: spec for spec in specs(environment(values))}
+
+
+def test_without_a_domain_one_port_is_published_on_loopback() -> None:
+    spec = by_part({})["ingress"]
+    assert spec.publish
+    assert (spec.publish.host_port, spec.publish.address, spec.also_publish) == (8000, "127.0.0.1", ())
+
+
+def test_with_a_domain_the_two_ports_of_the_web_are_published_on_every_address() -> None:
+    spec = by_part({"ingress": {"domain": DOMAIN}})["ingress"]
+    published = [
+        (each.host_port, each.container_port, each.address) for each in (spec.publish, *spec.also_publish) if each
+    ]
+    assert published == [
+        (80, ingress.HTTP_PORT, "0.0.0.0"),  # noqa: S104 - the public entry
+        (443, ingress.HTTPS_PORT, "0.0.0.0"),  # noqa: S104 - the public entry
+    ]
+    assert spec.data, "the certificates outlive the container"
+
+
+def test_the_api_is_reached_through_the_ingress_alone() -> None:
+    parts = by_part({"frontend": {"enabled": True}})
+    assert not any(parts[name].publish for name in ("api-1", "api-2")), "a way round its limits for each client"
+    assert parts["frontend"].environment["API_URL"] == f"http://ingress:{ingress.INTERNAL_PORT}"
+
+
+def test_the_root_of_a_private_authority_reaches_caddy_as_a_file() -> None:
+    values = {"domain": DOMAIN, "acmeDirectory": "https://ca.example.org/dir", "acmeRoot": "-----BEGIN…"}
+    files = ingress.files(environment({"ingress": values}))
+    assert files["acme-root.pem"] == "-----BEGIN…"
+    assert "\tacme_ca_root /etc/samokoder/acme-root.pem\n" in str(files["Caddyfile"])
+
+
+def test_a_redirect_names_the_hosts_own_port_for_https() -> None:
+    text = ingress.caddyfile(environment({"ingress": {"domain": DOMAIN, "httpsPort": 9443}}))
+    assert f"redir https://{DOMAIN}:9443{{uri}} 308" in text
+
+
+@pytest.mark.parametrize(
+    ("stable", "replicas", "memory"), [(15, 2, "14s"), (60, 3, "59s"), (0, 2, "5s"), (60, 1, "5s")]
+)
+def test_failures_are_remembered_for_as_long_as_a_replica_has_to_be_steady(
+    stable: int, replicas: int, memory: str
+) -> None:
+    api = {"stableSeconds": stable, "replicas": replicas, "health": {"waitTimeoutSeconds": 300}}
+    text = ingress.caddyfile(environment({"api": api, "host": {"memoryMib": 8192}}))
+    remembered = re.findall(r"fail_duration (\w+)", text)
+    assert remembered == [memory] * replicas, "a lone replica has nobody who serves while it is not let in"
+
+
+def test_with_a_traefik_there_is_no_ingress_and_nothing_of_the_application_is_published() -> None:
+    parts = by_part(TRAEFIK)
+    assert "ingress" not in parts
+    assert not any(parts[name].publish for name in ("api-1", "api-2"))
+
+
+def test_replicas_join_traefiks_network_with_equal_labels() -> None:
+    parts = by_part(TRAEFIK)
+    for name in ("api-1", "api-2"):
+        assert parts[name].external_networks == ("proxy",)
+        assert NetworkName.EDGE in parts[name].networks
+    labels = dict(parts["api-1"].labels)
+    assert labels == parts["api-2"].labels, "Traefik takes them as one service only when they say the same"
+    assert labels["traefik.enable"] == "true"
+    assert labels["traefik.docker.network"] == "proxy", "it would try an address on a network that it is not on"
+    assert labels["traefik.http.services.samokoder-staging-api.loadbalancer.server.port"] == "8000"
+    assert labels["traefik.http.services.samokoder-staging-api.loadbalancer.healthcheck.path"] == "/health"
+    assert labels[f"{ROUTER}.entrypoints"] == "websecure"
+    assert labels[f"{ROUTER}.tls.certresolver"] == "letsencrypt"
+
+
+def test_traefik_gets_no_rule_for_the_metrics() -> None:
+    for values in (TRAEFIK, merged(TRAEFIK, {"frontend": {"enabled": True}})):
+        for spec in by_part(values).values():
+            rules = [value for label, value in spec.labels.items() if label.endswith(".rule")]
+            assert all("!Path(`/metrics`) && !PathPrefix(`/metrics/`)" in rule for rule in rules)
+
+
+def test_traefik_limits_what_is_sent_and_never_holds_back_an_answer_to_a_get() -> None:
+    labels = by_part(TRAEFIK)["api-1"].labels
+    used = {name: labels[f"{ROUTER}{name}.middlewares"].split(",") for name in ("", "-uploads")}
+    assert not any(name.endswith("-limit") for name in used[""]), "an event stream would come in one piece"
+    assert used["-uploads"][0] == "samokoder-staging-api-limit"
+    assert "(Method(`POST`) || Method(`PUT`) || Method(`PATCH`))" in labels[f"{ROUTER}-uploads.rule"]
+    limit = "traefik.http.middlewares.samokoder-staging-api-limit.buffering.maxrequestbodybytes"
+    assert labels[limit] == str(10 * 2**20)
+    declared = {found[1] for label in labels if (found := re.match(r"traefik\.http\.middlewares\.([\w-]+)\.", label))}
+    assert {name for names in used.values() for name in names} == declared
+
+
+def test_traefik_sends_the_apis_paths_to_the_api_and_all_else_to_the_frontend() -> None:
+    parts = by_part(merged(TRAEFIK, {"frontend": {"enabled": True}}))
+    api, frontend = parts["api-1"].labels, parts["frontend"].labels
+    page = "traefik.http.routers.samokoder-staging-frontend"
+    assert "PathPrefix(`/projects`) || PathPrefix(`/jobs/`)" in api[f"{ROUTER}.rule"]
+    assert "|| Path(`/health`)" in api[f"{ROUTER}.rule"]
+    assert "PathPrefix(`/projects`)" not in frontend[f"{page}.rule"]
+    ranks = [api[f"{ROUTER}-uploads.priority"], frontend[f"{page}-uploads.priority"]]
+    ranks += [api[f"{ROUTER}.priority"], frontend[f"{page}.priority"]]
+    assert ranks == sorted(ranks, key=int, reverse=True), "the frontend's rule has every path: the API's comes first"
+    assert len(set(ranks)) == 4
+
+
+def test_without_a_certificate_resolver_traefik_is_told_nothing_of_tls() -> None:
+    values = merged(TRAEFIK, {"ingress": {"traefik": {"certResolver": "", "entrypoint": "web"}}})
+    labels = by_part(values)["api-1"].labels
+    assert not [label for label in labels if ".tls" in label]
+    assert labels[f"{ROUTER}.entrypoints"] == "web"
+
+
+def test_with_a_caddy_of_our_own_no_container_has_a_label_or_a_network_of_a_traefik() -> None:
+    for spec in specs(environment({"frontend": {"enabled": True}})):
+        assert not spec.labels
+        assert not spec.external_networks

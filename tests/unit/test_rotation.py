@@ -1,0 +1,668 @@
+"""Rotations: two slots for a value, phases, the steps of the command, and what a stack file says of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from pydantic.alias_generators import to_camel
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations import containers, lifecycle, recovery, rotation
+from operations.project import PulumiFailedError, Workspace
+from operations.rotation import Step
+from operations.stack_file import ProjectError
+from stack.app import contract, postgres_roles, redis, redis_users
+from stack.config_files import SALT, Template
+from stack.mistakes import InvalidSettingsError
+from stack.rotation import IN_USE, SLOTTED, slots_of
+from stack.secrets import GENERATED as GENERATED_SECRETS
+from stack.settings import Environment, Phase
+from tests.recording import (
+    DATABASE_URL,
+    GENERATED,
+    REDIS_URL,
+    ROOT,
+    Recording,
+    environment_of,
+    record,
+    record_case,
+    secret_value,
+)
+
+sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
+
+from samokoder.settings import Settings as ApplicationSettings
+
+PHASES: tuple[Phase, ...] = ("prepare", "overlap", "")
+
+
+def walk(generations: int = 6) -> list[Step]:
+    """Every state of a secret that is rotated again and again, from the first one on."""
+    states = [Step(generation=1, phase="")]
+    while states[-1].generation < generations:
+        states += rotation.steps("postgres_app", states[-1].generation, states[-1].phase)
+    return states
+
+
+def values_of(step: Step) -> tuple[tuple[str, int], set[tuple[str, int]]]:
+    """The value in use and the accepted ones, each as its slot with the generation in it."""
+    slots = slots_of("it", step.generation, step.phase)
+    return (slots.in_use, slots.generations[slots.in_use]), {(s, slots.generations[s]) for s in slots.accepted}
+
+
+# Slots and phases.
+
+
+def test_whoever_uses_the_value_of_either_side_of_a_step_is_accepted_on_both() -> None:
+    states = walk()
+    assert len(states) > 15
+    for before, after in pairwise(states):
+        for used in (values_of(before)[0], values_of(after)[0]):
+            for step in (before, after):
+                assert used in values_of(step)[1], (
+                    f"{before} -> {after}: an `up` that stops in the middle, or is taken back, would lock somebody out"
+                )
+
+
+def test_no_value_that_is_in_use_is_ever_replaced_in_its_slot() -> None:
+    for before, after in pairwise(walk()):
+        slot, generation = values_of(before)[0]
+        kept = slots_of("it", after.generation, after.phase).generations
+        assert kept[slot] == generation, f"{before} -> {after} makes a new value where the one in use is"
+
+
+@pytest.mark.parametrize("generation", range(1, 8))
+def test_at_the_end_of_a_rotation_its_own_generation_alone_is_accepted(generation: int) -> None:
+    slots = slots_of("it", generation, "")
+    assert slots.accepted == {slots.in_use}, "what is retired opens nothing"
+    assert slots.generations[slots.in_use] == generation
+    assert slots.in_use == ("it" if generation % 2 else "it_b")
+
+
+def test_the_first_generation_is_what_there_was_before_there_were_slots() -> None:
+    slots = slots_of("postgres_app", 1, "")
+    assert (slots.in_use, dict(slots.generations)) == ("postgres_app", {"postgres_app": 1}), (
+        "an existing stack would get new passwords by an update of this program"
+    )
+    for password in record_case("staging").of_type(GENERATED):
+        assert not password.name.endswith("-b"), "a second slot is there from the second generation on"
+        assert password.inputs["keepers"] == {"generation": "1"}
+
+
+def at(secret: str, generation: int, phase: Phase, **more: Any) -> Recording:
+    field = to_camel(secret)
+    return record("staging", {"rotation": {field: generation}, "rotating": {field: phase}, **more})
+
+
+@pytest.mark.parametrize("secret", SLOTTED)
+def test_both_values_stay_in_the_state_between_rotations(secret: str) -> None:
+    name = f"secret-{secret.replace('_', '-')}"
+    seen = {}
+    for step in walk(3):
+        recording = at(secret, step.generation, step.phase)
+        made = {p.name: p.inputs["keepers"]["generation"] for p in recording.of_type(GENERATED)}
+        seen[step.generation, step.phase] = (made[name], made.get(f"{name}-b"))
+    assert seen == {
+        (1, ""): ("1", None),
+        **dict.fromkeys([(2, "prepare"), (2, "overlap"), (2, "")], ("1", "2")),
+        **dict.fromkeys([(3, "prepare"), (3, "overlap"), (3, "")], ("3", "2")),
+    }, "a crash must never lose the value in use"
+
+
+def test_the_state_says_which_slot_is_in_use() -> None:
+    leaves = {leaf.path: leaf for leaf in at("postgres_app", 2, "prepare").component_outputs}
+    assert leaves[f"secret.{IN_USE}.postgres-app"].value == "postgres-app", "nobody uses the new one yet"
+    leaves = {leaf.path: leaf for leaf in at("postgres_app", 2, "overlap").component_outputs}
+    assert leaves[f"secret.{IN_USE}.postgres-app"].value == "postgres-app-b"
+
+
+# What the parts are given.
+
+
+def uploads(recording: Recording, part: str) -> dict[str, str]:
+    return {u["file"].removeprefix("/files/"): u["content"] for u in recording.carriers()[part].inputs["uploads"]}
+
+
+def test_the_api_logs_in_with_the_role_of_the_slot_that_is_in_use() -> None:
+    for generation, phase, role in (
+        (1, "", "samokoder_app:"),
+        (2, "prepare", "samokoder_app:"),
+        (2, "overlap", "samokoder_app_b:"),
+        (2, "", "samokoder_app_b:"),
+        (3, "prepare", "samokoder_app_b:"),
+        (3, "overlap", "samokoder_app:"),
+    ):
+        recording = at("postgres_app", generation, phase)  # type: ignore[arg-type]
+        slot = "secret-postgres-app" + ("-b" if role == "samokoder_app_b:" else "")
+        assert f"//{role}{recording.secrets[slot]}@" in uploads(recording, "api-1")["samokoder_database_url"]
+
+
+def test_a_key_that_is_not_in_use_but_accepted_is_the_previous_one_to_the_application() -> None:
+    for generation, phase, signs, accepted in (
+        (1, "", "secret-secret-key", None),
+        (2, "prepare", "secret-secret-key", "secret-secret-key-b"),
+        (2, "overlap", "secret-secret-key-b", "secret-secret-key"),
+        (2, "", "secret-secret-key-b", None),
+    ):
+        recording = at("secret_key", generation, phase)  # type: ignore[arg-type]
+        for part in ("api-1", "api-2", "worker"):
+            files = uploads(recording, part)
+            assert files["secret_key"] == recording.secrets[signs], f"{generation} {phase}"
+            assert files.get("secret_key_previous") == (recording.secrets[accepted] if accepted else None)
+
+
+def test_an_image_that_reads_its_key_from_the_environment_finds_the_previous_one_there_too() -> None:
+    recording = at("secret_key", 2, "overlap", api={"secretsInEnvironment": ["SECRET_KEY"]})
+    variables = dict(line.split("=", 1) for line in recording.containers()["api-1"].inputs["envs"])
+    assert variables["SECRET_KEY_PREVIOUS"] == recording.secrets["secret-secret-key"]
+    assert "secret_key_previous" not in uploads(recording, "api-1")
+    settled = at("secret_key", 2, "", api={"secretsInEnvironment": ["SECRET_KEY"]})
+    assert not any("SECRET_KEY_PREVIOUS" in line for line in settled.containers()["api-1"].inputs["envs"])
+
+
+def replaced(before: Recording, after: Recording) -> set[str]:
+    """Parts whose container another one takes the place of."""
+    old, new = before.containers(), after.containers()
+    return {part for part in old if old[part].inputs != new[part].inputs}
+
+
+APPLICATION = {"migrations", "api-1", "api-2", "worker"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "keeper", "users"),
+    [
+        ("postgres_app", {"postgres-roles"}, APPLICATION),
+        ("redis_app", {"redis-users"}, APPLICATION),
+        ("secret_key", APPLICATION, APPLICATION),
+        ("grafana_admin", set(), {"grafana"}),
+    ],
+)
+def test_each_phase_replaces_only_those_whose_turn_it_is(secret: str, keeper: set[str], users: set[str]) -> None:
+    states = [at(secret, 1, ""), *(at(secret, 2, phase) for phase in PHASES)]
+    steps = [replaced(before, after) for before, after in pairwise(states)]
+    assert steps == [keeper, users, keeper], "no database, no Redis and nothing else restarts for a password"
+
+
+def test_an_update_of_this_program_moves_redis_users_and_leaves_the_roles_alone() -> None:
+    sql = uploads(record_case("staging"), "postgres-roles")["roles.sql"]
+    assert re.search(r"^ALTER ROLE samokoder_app \w.* LOGIN PASSWORD 'SCRAM-SHA-256\$", sql, re.MULTILINE)
+    assert re.search(r"^ALTER ROLE samokoder_app_b \w.* NOLOGIN PASSWORD NULL;$", sql, re.MULTILINE)
+
+
+def sql_of(generation: int, phase: Phase) -> str:
+    environment = environment_of(
+        "staging", {"rotation": {"postgresApp": generation}, "rotating": {"postgresApp": phase}}
+    )
+    template = postgres_roles.files(environment)["roles.sql"]
+    assert isinstance(template, Template)
+    return template.render(*(secret_value(need) for need in template.needs))
+
+
+def test_sessions_are_ended_only_when_their_login_is_retired() -> None:
+    for generation, phase, retired in (
+        (1, "", "samokoder_app_b"),
+        (2, "prepare", None),
+        (2, "overlap", None),
+        (2, "", "samokoder_app"),
+        (3, "", "samokoder_app_b"),
+    ):
+        sql = sql_of(generation, phase)  # type: ignore[arg-type]
+        ended = re.findall(r"pg_terminate_backend.*usename IN \('(\w+)'\)", sql)
+        assert ended == ([retired] if retired else []), f"{generation} {phase}"
+        assert sql.count("NOLOGIN") == len(ended), "who may not log in has no session, and the other way round"
+        assert 'ALTER DATABASE "samokoder" OWNER TO samokoder_app;' in sql, "the owner stays, whoever logs in"
+
+
+def test_the_keepers_change_nothing_between_prepare_and_overlap() -> None:
+    assert sql_of(2, "prepare") == sql_of(2, "overlap"), "both are accepted in both"
+
+
+def test_redis_gets_all_accepted_passwords_in_one_command() -> None:
+    text = redis_users.users_commands(app=["one", "two"], exporter="three")
+    application, exporter, save = text.splitlines()
+    assert application.startswith(f"ACL SETUSER {redis.APP_USER} reset on ")
+    assert f"#{redis.password_hash('one')} #{redis.password_hash('two')} " in application, (
+        "in two commands there is a moment in which one of them is refused"
+    )
+    assert exporter.startswith(f"ACL SETUSER {redis.EXPORTER_USER} reset on #{redis.password_hash('three')} ")
+    assert save == "ACL SAVE"
+    for password in ("one", "two", "three"):
+        assert f" {password}" not in text
+        assert f">{password}" not in text, "a password in plain text is in the server's slow log"
+
+
+# Mistakes.
+
+
+def mistakes(values: dict[str, Any]) -> str:
+    with pytest.raises(InvalidSettingsError) as raised:
+        environment_of("staging", values)
+    return str(raised.value)
+
+
+def test_a_phase_without_a_generation_before_is_a_mistake() -> None:
+    said = mistakes({"rotating": {"postgresApp": "prepare"}})
+    assert "samokoder:rotation.postgresApp" in said
+    assert "2 or more" in said
+
+
+def test_an_unknown_phase_is_a_mistake_that_names_the_phases() -> None:
+    said = mistakes({"rotation": {"redisApp": 2}, "rotating": {"redisApp": "over"}})
+    assert "'prepare'" in said
+    assert "'overlap'" in said
+
+
+@pytest.mark.parametrize(
+    ("field", "configured"),
+    [
+        ("secretKey", {"secretKey": secret_value("secret_key", 86)}),
+        ("postgresApp", {"managedDatabaseUrl": DATABASE_URL}),
+        ("redisApp", {"managedRedisUrl": REDIS_URL}),
+    ],
+)
+def test_what_somebody_else_issues_has_no_phase(field: str, configured: dict[str, str]) -> None:
+    said = mistakes({"rotation": {field: 2}, "rotating": {field: "prepare"}, **configured})
+    assert f"samokoder:rotating.{field}" in said
+
+
+def test_the_previous_key_is_never_a_plain_setting() -> None:
+    said = mistakes({"api": {"environment": {"SECRET_KEY_PREVIOUS": "x" * 64}}})
+    assert "samokoder:api.environment.SECRET_KEY_PREVIOUS" in said
+    assert "x" * 64 not in said
+
+
+def test_a_configured_key_is_used_whatever_generation_there_is() -> None:
+    environment = environment_of("staging", {"secretKey": secret_value("secret_key", 86), "rotation": {"secretKey": 2}})
+    settings = contract.secret_settings(environment)
+    assert settings["SECRET_KEY"].needs == ("secret_key",)
+    assert "SECRET_KEY_PREVIOUS" not in settings
+
+
+# The state.
+
+
+def deployment(in_use: dict[str, str] | None, *names: str) -> dict[str, Any]:
+    secrets = {"type": "samokoder:platform:Secrets", "urn": "u::secret", "outputs": {IN_USE: in_use} if in_use else {}}
+    passwords = [
+        {
+            "type": "random:index/randomPassword:RandomPassword",
+            "urn": f"u::secret-{name}",
+            "outputs": {"result": {"plaintext": json.dumps(f"value of {name}")}},
+        }
+        for name in names
+    ]
+    return {"resources": [secrets, *passwords]}
+
+
+def test_a_person_is_shown_the_value_in_use_by_the_secrets_own_name() -> None:
+    state = deployment({"postgres-app": "postgres-app-b"}, "postgres-app", "postgres-app-b", "redis-exporter", SALT)
+    shown = recovery.generated_secrets(state)
+    assert shown["postgres-app"] == "value of postgres-app-b"
+    assert "postgres-app-b" not in shown, "which slot it is in is nobody's business"
+    assert recovery.secret_names(state) == ["postgres-app", "redis-exporter"]
+
+
+def test_a_state_from_before_there_were_slots_is_read_as_it_is() -> None:
+    state = deployment(None, "postgres-app", "grafana-admin")
+    assert recovery.generated_secrets(state)["postgres-app"] == "value of postgres-app"
+    assert recovery.secret_names(state) == ["grafana-admin", "postgres-app"]
+
+
+def test_no_message_may_show_a_value_that_is_not_in_use() -> None:
+    state = deployment({"postgres-app": "postgres-app"}, "postgres-app", "postgres-app-b")
+    assert set(recovery.every_generated_secret(state).values()) == {
+        "value of postgres-app",
+        "value of postgres-app-b",
+    }, "the one before and the one after open something too, or did"
+
+
+# Steps.
+
+
+def test_a_rotation_goes_on_from_the_phase_that_is_written() -> None:
+    def phases(secret: str, generation: int, phase: Phase) -> list[tuple[int, Phase]]:
+        return [(step.generation, step.phase) for step in rotation.steps(secret, generation, phase)]
+
+    assert phases("redis_app", 1, "") == [(2, "prepare"), (2, "overlap"), (2, "")]
+    assert phases("redis_app", 2, "prepare") == [(2, "overlap"), (2, "")], "not a second rotation"
+    assert phases("redis_app", 2, "overlap") == [(2, "")]
+    assert phases("redis_app", 2, "") == [(3, "prepare"), (3, "overlap"), (3, "")]
+    assert phases("grafana_admin", 4, "") == [(5, "prepare"), (5, "")]
+    assert phases("grafana_admin", 5, "prepare") == [(5, "")]
+    assert phases("redis_exporter", 7, "") == [(8, "")]
+
+
+def test_every_generated_secret_is_rotated_or_refused_with_a_reason() -> None:
+    environment = environment_of("staging", {"basicAuth": "always"})
+    rotates = {row.secret for row in rotation.rows(environment) if row.rotates}
+    assert rotates == {
+        *("secret-key", "postgres-app", "redis-app", "grafana-admin"),
+        *("postgres-exporter", "redis-exporter", "prometheus-web", "alertmanager-web"),
+    }
+    assert rotation.NEVER.keys() == {n for n, s in GENERATED_SECRETS.items() if not s.rotates} | {"app_secret_key"}
+    for secret, why in rotation.NEVER.items():
+        with pytest.raises(ProjectError, match=re.escape(why)):
+            rotation._known(environment, secret)
+
+
+@pytest.mark.parametrize(
+    ("secret", "values", "why"),
+    [
+        ("postgres-app", {"managedDatabaseUrl": DATABASE_URL}, "managed one"),
+        ("redis-app", {"managedRedisUrl": REDIS_URL}, "managed one"),
+        ("secret-key", {"secretKey": secret_value("secret_key", 86)}, "samokoder:secretKey"),
+        ("prometheus-web", {}, "samokoder:basicAuth"),
+        ("no-such", {}, "These can be rotated: grafana-admin, postgres-app"),
+    ],
+)
+def test_what_this_environment_does_not_have_is_refused(secret: str, values: dict[str, Any], why: str) -> None:
+    with pytest.raises(ProjectError, match=why):
+        rotation._known(environment_of("staging", values), secret)
+
+
+def test_a_secret_may_be_named_as_its_setting_is() -> None:
+    environment = environment_of("staging", {})
+    assert {rotation._known(environment, name) for name in ("SECRET_KEY", "secret-key", "secret_key")} == {"secret_key"}
+
+
+def test_the_lifetime_of_a_token_is_the_applications_own() -> None:
+    assert ApplicationSettings.model_fields["token_minutes"].default == rotation.DEFAULT_TOKEN_MINUTES, (
+        "the old key would be retired while its tokens are good"
+    )
+
+
+def test_a_preview_says_that_a_rotation_is_not_over() -> None:
+    said = [message for _, message in at("secret_key", 2, "overlap").log]
+    assert any("make rotate SECRET=secret-key" in message for message in said), (
+        "a forgotten old key stays good for ever"
+    )
+    assert not any("make rotate" in message for _, message in at("secret_key", 2, "").log)
+
+
+def test_the_command_lists_what_can_be_rotated() -> None:
+    result = CliRunner().invoke(command.app, ["rotate"])
+    assert result.exit_code == 0
+    for said in ("postgres-app", "secret-key", "app-secret-key", "never: "):
+        assert said in result.output
+
+
+# The stack file.
+
+
+COMMITTED = """\
+# Staging, as we like it.
+config:
+  samokoder:production: true  # really
+  # Why this port.
+  samokoder:api:
+    memoryMib: 512
+    command: [uvicorn, "samokoder.main:app"]
+  samokoder:telegramBotToken:
+    secure: v1:abc:def
+encryptionsalt: v1:salt
+"""
+
+
+def test_a_committed_file_keeps_everything_that_a_rotation_does_not_change() -> None:
+    text = COMMITTED
+    for step in rotation.steps("postgres_app", 1, ""):
+        text = rotation.write(text, "postgres_app", step)
+        document = yaml.safe_load(text)
+        said = document["config"].pop("samokoder:rotation"), document["config"].pop("samokoder:rotating", {})
+        assert said == ({"postgresApp": 2}, {"postgresApp": step.phase} if step.phase else {})
+        assert document == yaml.safe_load(COMMITTED)
+        missing = [line for line in COMMITTED.splitlines() if line not in text.splitlines()]
+        assert not missing, "a person's comments, quotes and order are theirs"
+
+
+@pytest.mark.parametrize("empty", ["config: {}\n", "config:\n", "", "# nothing\nconfig: {}\n"])
+def test_a_file_without_configuration_gets_it_line_by_line(empty: str) -> None:
+    text = rotation.write(empty, "secret_key", Step(generation=2, phase="prepare"))
+    assert yaml.safe_load(text)["config"] == {
+        "samokoder:rotation": {"secretKey": 2},
+        "samokoder:rotating": {"secretKey": "prepare"},
+    }
+    assert "{" not in text, "a diff shows lines"
+
+
+def test_rotations_of_several_secrets_are_written_beside_one_another() -> None:
+    text = "config:\n  rotation:\n    redisApp: 4\n  rotating:\n    redisApp: overlap\n"
+    text = rotation.write(text, "secret_key", Step(generation=2, phase="prepare"))
+    assert yaml.safe_load(text)["config"] == {
+        "rotation": {"redisApp": 4, "secretKey": 2},
+        "rotating": {"redisApp": "overlap", "secretKey": "prepare"},
+    }, "a key may be written without its namespace, and must not be there twice"
+    text = rotation.write(text, "redis_app", Step(generation=4, phase=""))
+    assert yaml.safe_load(text)["config"]["rotating"] == {"secretKey": "prepare"}
+
+
+# The command, cut off at every point.
+
+
+class Killed(BaseException):
+    """A process that ends at once."""
+
+
+class Stack:
+    """Stands for the engine: what each `up` was given, and when the process is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "Pulumi.staging.yaml").write_text("# ours\nconfig: {}\n", encoding="utf-8")
+        self.workspace = Workspace(environment="staging", stack_files=folder, home=folder / "home", isolated=True)
+        self.ups: list[tuple[int, Phase]] = []
+        self.generation = 1
+        self.dies_at = 0
+        """Number of the `up` in which the process is killed."""
+        self.fails = False
+
+    def up(self, workspace: Workspace, *, interactive: bool) -> None:
+        environment = workspace.settings()
+        self.ups.append((environment.settings.rotation.redis_app, environment.settings.rotating.redis_app))
+        self.generation = self.ups[-1][0]
+        if self.fails:
+            raise PulumiFailedError("`pulumi up` failed")
+        if len(self.ups) == self.dies_at:
+            raise Killed
+
+    def said(self) -> dict[str, Any]:
+        config: dict[str, Any] = yaml.safe_load(self.workspace.committed_file.read_text(encoding="utf-8"))["config"]
+        return config
+
+    def rotate(self) -> str:
+        return rotation.rotate(self.workspace, "redis-app", interactive=False)
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    made = Stack(tmp_path)
+
+    class Run:
+        def secrets(self, *, every: bool) -> dict[str, str]:
+            names = ("redis-app", "redis-app-b", "secret-key", "secret-key-b")
+            return {name: f"value of {name}" for name in names}
+
+    class Engine:
+        def close(self) -> None:
+            pass
+
+    def login(server: Any, container: Any, environment: Environment, slot: str, password: str) -> str:
+        return "in" if slot == slots_of("redis_app", made.generation, "").in_use.replace("_", "-") else "refused"
+
+    monkeypatch.setattr(lifecycle, "up", made.up)
+    monkeypatch.setattr(Workspace, "open", lambda _: Run())
+    monkeypatch.setattr(Workspace, "client", lambda _: Engine())
+    monkeypatch.setattr(containers, "find", lambda *_: None)
+    monkeypatch.setattr(rotation._Server, "login", login)
+    return made
+
+
+def test_a_rotation_walks_its_phases_and_says_what_to_commit(stack: Stack) -> None:
+    said = stack.rotate()
+    assert stack.ups == [(2, "prepare"), (2, "overlap"), (2, "")]
+    assert stack.said() == {"samokoder:rotation": {"redisApp": 2}}
+    assert "generation 2" in said
+    assert "refuses the old one" in said
+    assert "Commit Pulumi.staging.yaml" in said
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_rotation_that_is_killed_goes_on_and_does_not_begin_again(stack: Stack, number: int) -> None:
+    stack.dies_at = number
+    with pytest.raises(Killed):
+        stack.rotate()
+    again = len(stack.ups)
+    stack.rotate()
+    assert stack.ups[again] == stack.ups[again - 1], "the step that was under way is done again"
+    assert stack.ups[-1] == (2, "")
+    assert stack.said() == {"samokoder:rotation": {"redisApp": 2}}, "one rotation, however often it was cut off"
+
+
+def test_an_up_that_fails_leaves_the_file_at_what_is_complete(stack: Stack) -> None:
+    stack.workspace.committed_file.write_text(
+        rotation.write("config: {}\n", "redis_app", Step(generation=2, phase="prepare")), encoding="utf-8"
+    )
+    stack.fails = True
+    with pytest.raises(PulumiFailedError):
+        stack.rotate()
+    assert stack.said()["samokoder:rotating"] == {"redisApp": "prepare"}, "both passwords are accepted in it"
+
+
+@pytest.mark.parametrize(
+    ("minutes_left", "retire_now", "retires"), [(5, False, False), (5, True, True), (-1, False, True)]
+)
+def test_the_old_key_is_retired_when_its_tokens_have_expired(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, minutes_left: int, retire_now: bool, retires: bool
+) -> None:
+    until = datetime.now(UTC) + timedelta(minutes=minutes_left)
+    monkeypatch.setattr(rotation, "tokens_last_until", lambda _: until)
+    said = rotation.rotate(stack.workspace, "secret-key", interactive=False, retire_now=retire_now)
+    phase = stack.said().get("samokoder:rotating", {}).get("secretKey", "")
+    assert phase == ("" if retires else "overlap"), "logged-in users stay logged in"
+    assert ("run this again" in said) is not retires
+    if not retires:
+        count = len(stack.ups)
+        rotation.rotate(stack.workspace, "secret-key", interactive=False)
+        assert len(stack.ups) == count, "before its time there is nothing to do"
+        monkeypatch.setattr(rotation, "tokens_last_until", lambda _: datetime.now(UTC))
+        rotation.rotate(stack.workspace, "secret-key", interactive=False)
+    assert stack.said() == {"samokoder:rotation": {"secretKey": 2}}
+
+
+def test_a_stack_that_was_never_up_has_nothing_to_rotate(stack: Stack) -> None:
+    with pytest.raises(ProjectError, match="has no secrets yet"):
+        rotation.rotate(stack.workspace, "postgres-app", interactive=False)
+    assert stack.ups == []
+
+
+def test_the_rest_of_a_workspaces_own_configuration_stays(stack: Stack) -> None:
+    own = replace(
+        stack.workspace, extra_config={"samokoder:rotation": {"secretKey": 3}, "samokoder:api": {"cpus": 2.0}}
+    )
+    stepped = rotation.at(own, "redis_app", Step(generation=2, phase="overlap"))
+    settings = stepped.settings().settings
+    assert (settings.rotation.secret_key, settings.rotation.redis_app, settings.api.cpus) == (3, 2, 2.0)
+
+
+# Grafana: a stand-in of two paths of its API. No real Grafana can be had where this project is built.
+
+
+class Grafana(BaseHTTPRequestHandler):
+    """`GET /api/user` and `PUT /api/user/password`, as Grafana's HTTP API documents them."""
+
+    password = ""
+    refused = 0
+
+    def _answer(self, status: int, body: dict[str, str]) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def _logged_in(self) -> bool:
+        given = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
+        if given == f"admin:{type(self).password}":
+            return True
+        type(self).refused += 1
+        self._answer(401, {"message": "Invalid username or password"})
+        return False
+
+    def do_GET(self) -> None:
+        if self._logged_in():
+            self._answer(200 if self.path == "/api/user" else 404, {"login": "admin"})
+
+    def do_PUT(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self._logged_in():
+            right = self.path == "/api/user/password" and body["oldPassword"] == type(self).password
+            if right:
+                type(self).password = body["newPassword"]
+            self._answer(200 if right else 400, {"message": "User password changed"})
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def grafana() -> Iterator[tuple[httpx.Client, type[Grafana]]]:
+    handler = type("Handler", (Grafana,), {"password": "old", "refused": 0})
+    server = HTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", trust_env=False) as client:
+        yield client, handler
+    server.shutdown()
+    server.server_close()
+
+
+def test_grafana_is_handed_its_new_password(grafana: tuple[httpx.Client, type[Grafana]]) -> None:
+    client, server = grafana
+    rotation.change_grafana_password(client, old="old", new="new")
+    assert server.password == "new"  # noqa: S105 - a stand-in's
+    rotation.change_grafana_password(client, old="old", new="new")
+    assert server.password == "new", "a second run finds it done"  # noqa: S105
+    assert server.refused <= 2, "Grafana locks a user out after five logins that fail"
+
+
+def test_a_grafana_that_knows_neither_password_is_told_how_to_get_one(
+    grafana: tuple[httpx.Client, type[Grafana]],
+) -> None:
+    client, server = grafana
+    server.password = "by hand"  # noqa: S105
+    with pytest.raises(ProjectError, match="grafana cli admin reset-admin-password") as raised:
+        rotation.change_grafana_password(client, old="old-one", new="new-one")
+    assert "old-one" not in str(raised.value)
+    assert "new-one" not in str(raised.value)
+    assert server.password == "by hand", "nothing was changed"  # noqa: S105
+
+
+def test_a_grafana_that_is_not_reached_is_named_with_the_way_round(
+    grafana: tuple[httpx.Client, type[Grafana]],
+) -> None:
+    with (
+        httpx.Client(base_url="http://127.0.0.1:9", trust_env=False) as nobody,
+        pytest.raises(ProjectError, match="--grafana-url"),
+    ):
+        rotation.change_grafana_password(nobody, old="old", new="new")
+
+
+def test_a_new_value_that_is_refused_and_an_old_one_that_is_taken_are_errors() -> None:
+    rotation.expect("redis_app", new="in", old="refused")
+    with pytest.raises(ProjectError, match="refuses the new"):
+        rotation.expect("redis_app", new="refused", old="refused")
+    with pytest.raises(ProjectError, match="still takes the old"):
+        rotation.expect("redis_app", new="in", old="in")
