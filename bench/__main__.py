@@ -23,6 +23,7 @@ from docker.models.containers import Container
 from rich.console import Console
 from rich.table import Table
 
+from bench import ingress
 from bench.llm import IN_FLIGHT, throughput
 from offline.progress import Reporter
 from operations import containers, lifecycle
@@ -40,7 +41,11 @@ def main() -> None:
     reporter = Reporter()
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(
-            stack=f"b{secrets.token_hex(3)}", home=Path(folder), isolated=True, extra_config=own_ports()
+            stack=f"b{secrets.token_hex(3)}",
+            home=Path(folder),
+            isolated=True,
+            # A replica waits on purpose before the next one; that is no measure of the program.
+            extra_config={**own_ports(), "samokoder:api": {"stableSeconds": 0}},
         )
         try:
             results = measure(workspace, reporter)
@@ -81,6 +86,8 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[dict[str, object]]
         cadvisor, defaults = cadvisor_cores(client, workspace)
         series = active_series(workspace)
         budget = workspace.settings().settings.alerts.prometheus_series
+        reporter.say("measuring the ingress")
+        through, direct = ingress.measure(client, workspace, reporter)
     finally:
         client.close()
     reporter.say("measuring the LLM gateway")
@@ -91,6 +98,8 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[dict[str, object]]
         row(f"change of one part (touched: {', '.join(touched)})", change, "the engine restarts that part", alone),
         row("cAdvisor's CPU", 100 * cadvisor, "the same program with its defaults", 100 * defaults, "% of a core"),
         row("active series, nobody using it", series, "their budget", budget, "series"),
+        row("requests through the ingress", through.per_second, "the API directly", direct.per_second, "requests/s"),
+        row("99 of 100 of them within", 1000 * through.p99, "the API directly", 1000 * direct.p99, "ms"),
         row(f"LLM, {IN_FLIGHT} in flight", llm.asynchronous, "one after the other", llm.sequential, "requests/s"),
         row("memory of that worker, at its most", llm.memory_most, "before it asks", llm.memory_before, "MiB"),
     ]
