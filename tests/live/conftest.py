@@ -111,9 +111,11 @@ def unlimited(workspace: Workspace) -> Workspace:
 
 @pytest.fixture(scope="session")
 def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
-    """One stack that is up, its LLM the stand-in. A test that changes it puts it back."""
+    """One stack that is up with every part, its LLM the stand-in. A test that changes it puts it back."""
     workspace = with_secrets(unlimited(new_workspace()), {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
-    workspace = with_config(workspace, {"samokoder:worker": {"environment": llm()}})
+    workspace = with_config(
+        workspace, {"samokoder:worker": {"environment": llm()}, "samokoder:frontend": {"enabled": True}}
+    )
     lifecycle.up(workspace, interactive=False)
     return workspace
 

@@ -53,6 +53,16 @@ def test_the_api_answers_through_it_and_its_metrics_do_not(user: httpx.Client) -
         assert user.get(path).status_code == httpx.codes.NOT_FOUND
 
 
+def test_the_page_is_what_a_browser_gets_and_asks_the_api_for_its_user(user: httpx.Client) -> None:
+    page = user.get("/", follow_redirects=True)
+    assert (page.url.path, page.status_code) == ("/app/", httpx.codes.OK)
+    name = f"from the page {secrets.token_hex(4)}"
+    sent = user.post("/app/projects", data={"name": name, "kind": "write_skeleton"})
+    assert sent.status_code == httpx.codes.SEE_OTHER, sent.text
+    assert name in user.get("/app/").text
+    assert user.get(sent.headers["Location"]).status_code == httpx.codes.OK
+
+
 def test_an_invented_address_does_not_help_against_the_limit_of_requests(user: httpx.Client) -> None:
     statuses = [
         user.get("/auth/me", headers={"X-Forwarded-For": f"203.0.113.{number}"}).status_code
