@@ -268,14 +268,14 @@ class _Users:
         assert self.tokens, self.failed
         async with asyncio.TaskGroup() as group:
             for per_second, once, kind in (
-                (26, self.read, "keep-alive"),
-                (6, self.create, "keep-alive"),
-                (2, self.submit, "keep-alive"),
-                (16, self.read, "fresh"),
-                (5, self.create, "fresh"),
+                (25, self.read, "keep-alive"),
+                (5, self.create, "keep-alive"),
+                (1, self.submit, "keep-alive"),
+                (17, self.read, "fresh"),
+                (4, self.create, "fresh"),
                 (1, self.submit, "fresh"),
                 (4, self.who, "login"),
-                (0.5, self.log_in, "login"),
+                (0.2, self.log_in, "login"),
             ):
                 group.create_task(self.steady(per_second, once, kind))
             streams = [group.create_task(self.watch()) for _ in range(STREAMS)]
