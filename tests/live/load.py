@@ -29,6 +29,7 @@ import httpx
 from operations.project import ROOT
 
 STREAMS = 6
+STREAM_APART_SECONDS = 1.5
 # Longer than the ingress keeps a request for which there is no replica (30 s): giving up sooner would be our failure.
 PATIENCE_SECONDS = 45.0
 JOBS_SECONDS = 90.0
@@ -223,8 +224,12 @@ class _Users:
         token = random.choice(self.tokens)  # noqa: S311
         await self.ask(kind, "GET", "/auth/me", headers={"authorization": f"Bearer {token}"})
 
-    async def watch(self) -> None:
-        """Submit a slow job and watch its stream until it is done, then the next."""
+    async def watch(self, seconds: float) -> None:
+        """Submit a slow job and watch its stream until it is done, then the next. The first one after so many seconds.
+
+        They all take as long, so those who begin together would end together, and be gone when their replica goes.
+        """
+        await asyncio.sleep(seconds)
         while not self.ending.is_set():
             job, state = await self.submit("stream", "generate_code"), ""
             while job and state not in FINAL and not self.ending.is_set():
@@ -278,7 +283,7 @@ class _Users:
                 (0.2, self.log_in, "login"),
             ):
                 group.create_task(self.steady(per_second, once, kind))
-            streams = [group.create_task(self.watch()) for _ in range(STREAMS)]
+            streams = [group.create_task(self.watch(STREAM_APART_SECONDS * number)) for number in range(STREAMS)]
             await asyncio.sleep(1)
             print("ready", flush=True)
             await asyncio.to_thread(sys.stdin.read)
