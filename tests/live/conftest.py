@@ -87,7 +87,7 @@ def llm(seconds: float = 0) -> dict[str, str]:
 
 
 def under_load(workspace: Workspace) -> Workspace:
-    """The same workspace for `tests.live.load`: no limits, and jobs of an LLM take longer than a worker's end and a drain.
+    """The same workspace for `tests.live.load`: no limits, and jobs of an LLM outlast a worker's end and a drain.
 
     A replica is steady after 12 s, so that one which falls ill after 10 s never was; the checks come often.
     """
