@@ -211,7 +211,7 @@ def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
         of_image(serving, made(bad.scripts)),
         {
             "samokoder:api": {"health": health},
-            "samokoder:migrations": {"health": {**health, "startPeriodSeconds": 1}},
+            "samokoder:migrations": {"health": {**health, "startPeriodSeconds": 1, "waitTimeoutSeconds": 30}},
         },
     )
     before = containers.ids(engine, serving.name)
