@@ -28,12 +28,15 @@ sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package
 
 from samokoder.settings import RATE_LIMITS
 
+UNDER_LOAD = frozenset({"test_deploys.py", "test_rotation.py"})
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All that is here needs a real engine."""
+    """All that is here needs a real engine; what is under load comes first, while no other stack runs beside it."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.live)
+    items.sort(key=lambda item: item.path.name not in UNDER_LOAD)
 
 
 @pytest.fixture(scope="session")
