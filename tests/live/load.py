@@ -29,6 +29,9 @@ import httpx
 from operations.project import ROOT
 
 STREAMS = 6
+# Four seconds of all requests. With thousands at once the HTTP client looks through all of its connections at each
+# event and needs a whole core for that: a pause of the service would then never end, and it would be ours.
+IN_FLIGHT = 240
 STREAM_APART_SECONDS = 1.5
 # Longer than the ingress keeps a request for which there is no replica (30 s): giving up sooner would be our failure.
 PATIENCE_SECONDS = 45.0
@@ -139,6 +142,7 @@ class _Users:
     changed: set[str] = field(default_factory=set)
     tokens: list[str] = field(default_factory=list)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(IN_FLIGHT))
 
     def __post_init__(self) -> None:
         # No proxy of the environment is for a port of this machine.
@@ -175,7 +179,8 @@ class _Users:
         """Send one request; return the JSON of a good answer, else None."""
         client, since = self.fresh if kind == "fresh" else self.kept, time.monotonic()
         with self._counted(kind, f"{method} {path}"):
-            answer = await client.request(method, path, **more)
+            async with self.slots:
+                answer = await client.request(method, path, **more)
             if self._good(kind, f"{method} {path}", answer, answer.text, since):
                 return answer.json()
         return None
