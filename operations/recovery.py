@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stack.rotation import IN_USE, SECOND
+from stack.rotation import IN_USE, SECOND, label
 from stack.settings import PROJECT
 
 _CONTAINER = "docker:index/container:Container"
@@ -18,7 +18,7 @@ _VOLUME = "docker:index/volume:Volume"
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
 _SECRETS = "samokoder:platform:Secrets"
 _SECRET_PREFIX = "secret-"  # noqa: S105 - first part of a resource's name
-_SECOND_SLOT = SECOND.replace("_", "-")
+_SECOND_SLOT = label(SECOND)
 
 
 @dataclass(frozen=True, kw_only=True)

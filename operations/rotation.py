@@ -21,9 +21,9 @@ from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.config_files import SALT
-from stack.rotation import SLOTTED, slots_of
+from stack.rotation import SLOTTED, label, slots_of
 from stack.secrets import GENERATED, WEB_PASSWORDS, secret_names
-from stack.settings import Environment, Phase, Rotation, http_url, key_of
+from stack.settings import Environment, Phase, http_url, key_of
 
 if TYPE_CHECKING:
     import httpx
@@ -63,11 +63,6 @@ class Row:
     rotates: bool
 
 
-def label(secret: str) -> str:
-    """Return a secret's name as people write it: `postgres-app`."""
-    return secret.replace("_", "-")
-
-
 def rows(environment: Environment) -> list[Row]:
     """Return every generated secret of an environment."""
     found = []
@@ -98,14 +93,12 @@ def steps(secret: str, generation: int, phase: Phase) -> list[Step]:
     """Return what is left to do: of the rotation that is under way, else of a new one."""
     if secret not in SLOTTED:
         return [Step(generation=generation + 1, phase="")]
-    phases: tuple[Phase, ...] = ("prepare", "overlap", "")
-    if secret == _ADMIN:
-        phases = ("prepare", "")  # in between is a call of its API, and nobody else has this password
-    if not phase:
-        return [Step(generation=generation + 1, phase=each) for each in phases]
-    # The phase that is written was completed; the one after it may have begun.
     order: tuple[Phase, ...] = ("prepare", "overlap", "")
-    return [Step(generation=generation, phase=each) for each in phases if order.index(each) > order.index(phase)]
+    # The phase that is written was completed; the one after it may have begun.
+    left = order[order.index(phase) + 1 :] if phase else order
+    target = generation if phase else generation + 1
+    # Of Grafana's password there is no overlap: after "prepare" comes a call of its API, and nobody else has it.
+    return [Step(generation=target, phase=each) for each in left if not (secret == _ADMIN and each == "overlap")]
 
 
 def rotate(
@@ -203,11 +196,12 @@ def tokens_last_until(workspace: Workspace) -> datetime:
         ]
     finally:
         client.close()
-    key, minutes = "TOKEN_MINUTES", environment.settings.api.environment.get("TOKEN_MINUTES", DEFAULT_TOKEN_MINUTES)
+    minutes = environment.settings.api.environment.get("TOKEN_MINUTES", DEFAULT_TOKEN_MINUTES)
     try:
         return max(made) + timedelta(minutes=int(minutes))
     except ValueError:
-        raise ProjectError(f"{key_of('api', 'environment')}.{key} is no number of minutes: {minutes!r}") from None
+        key = f"{key_of('api', 'environment')}.TOKEN_MINUTES"
+        raise ProjectError(f"{key} is no number of minutes: {minutes!r}") from None
 
 
 def _known(environment: Environment, name: str) -> str:
@@ -224,8 +218,8 @@ def _known(environment: Environment, name: str) -> str:
 def _where(environment: Environment, secret: str) -> tuple[int, Phase]:
     """Return a secret's generation and phase in the settings."""
     settings = environment.settings
-    generation: int = getattr(settings.rotation, secret, 1) if secret in Rotation.model_fields else 1
-    phase: Phase = getattr(settings.rotating, secret) if secret in SLOTTED else ""
+    generation: int = getattr(settings.rotation, secret, 1)  # one that is never rotated is made once
+    phase: Phase = getattr(settings.rotating, secret, "")
     return generation, phase
 
 

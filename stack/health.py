@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+APPLIED = ("test", "-f", "/tmp/applied")  # noqa: S108 - the container's own tmpfs
+"""Of a keeper: it makes this file once what it keeps is as declared."""
+
 
 def wget(port: int, path: str) -> tuple[str, ...]:
     """Ask with BusyBox' wget, which every monitoring image has."""

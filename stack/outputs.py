@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stack.monitoring.alertmanager import integrations
+from stack.rotation import label
 from stack.service import ServiceSpec
 from stack.settings import PROJECT, Environment, Published, Rotating, key_of
 
@@ -56,10 +57,9 @@ def warnings(environment: Environment) -> Iterator[str]:
             )
     for name in Rotating.model_fields:
         if phase := getattr(settings.rotating, name):
-            secret = name.replace("_", "-")
             yield (
-                f"{key_of('rotating', name)} is {phase!r}: two values of {secret} are accepted until "
-                f"`make rotate SECRET={secret}` has come to its end."
+                f"{key_of('rotating', name)} is {phase!r}: two values of {label(name)} are accepted until "
+                f"`make rotate SECRET={label(name)}` has come to its end."
             )
     if settings.production and not settings.ingress.domain:
         yield (

@@ -21,6 +21,11 @@ IN_USE = "inUse"
 """Output of the component of the secrets: secret -> its slot in use, both as the resources are named."""
 
 
+def label(secret: str) -> str:
+    """Return the name of a secret or a slot as resources have it and people write it: `postgres-app`."""
+    return secret.replace("_", "-")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Slots:
     """The slots of one secret. A slot's name is the name of the secret value in it."""

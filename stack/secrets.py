@@ -14,7 +14,7 @@ import pulumi
 import pulumi_random as random
 
 from stack.config_files import SALT
-from stack.rotation import IN_USE, SLOTTED, slots
+from stack.rotation import IN_USE, SLOTTED, label, slots
 from stack.settings import PROJECT, Environment
 
 TYPE = "samokoder:platform:Secrets"
@@ -108,10 +108,10 @@ class Secrets(pulumi.ComponentResource):
             if secret in SLOTTED:
                 both = slots(environment, secret)
                 generations = dict(both.generations)
-                in_use[_label(secret)] = _label(both.in_use)
+                in_use[label(secret)] = label(both.in_use)
             for slot, generation in sorted(generations.items()):
                 password = random.RandomPassword(
-                    f"{name}-{_label(slot)}",
+                    f"{name}-{label(slot)}",
                     length=generated.length,
                     special=False,
                     keepers={"generation": str(generation)},
@@ -125,8 +125,3 @@ class Secrets(pulumi.ComponentResource):
         self.values = values
         # For `make password`, which reads the state alone.
         self.register_outputs({IN_USE: in_use})
-
-
-def _label(secret: str) -> str:
-    """Return a secret's name as resources and people have it."""
-    return secret.replace("_", "-")

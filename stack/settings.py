@@ -407,7 +407,8 @@ class Ingress(Published):
         """Where a person finds it: with a domain by TLS."""
         if not self.domain:
             return super().url
-        port = "" if self.https_port == 443 else f":{self.https_port}"  # noqa: PLR2004 - HTTPS' own
+        # A Traefik of the team's own has ports of its own.
+        port = "" if self.kind == "traefik" or self.https_port == 443 else f":{self.https_port}"  # noqa: PLR2004 - HTTPS'
         return f"https://{self.domain}{port}"
 
     @model_validator(mode="before")

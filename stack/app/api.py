@@ -23,16 +23,11 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
         yield ServiceSpec(
             part=part,
             component="samokoder:app:Api",
-            image=contract.application_image(environment, settings),
-            user=contract.USER,
+            **contract.given(environment, settings),
             settings=settings,
             command=tuple(
                 settings.command or ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - inside the container
             ),
-            environment=contract.environment_variables(environment, settings),
-            secret_environment=contract.secret_variables(environment, settings),
-            files=contract.files(environment, settings),
-            files_at=contract.SECRETS,
             health_command=health.python(PORT, path, stable_seconds=settings.stable_seconds),
             networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
             external_networks=ingress.external_networks(environment),

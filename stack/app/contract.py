@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import TypedDict
 from urllib.parse import quote, unquote, urlsplit
 
 from stack.app import postgres, postgres_roles, redis
@@ -15,6 +16,29 @@ from stack.settings import LLM_KEYS, SECRET_KEY_PREVIOUS, Application, Environme
 SECRETS = "/run/secrets"
 API_PORT = 8000
 USER = "10001:10001"
+
+
+class Given(TypedDict):
+    """What a part that runs the application's image has of its `ServiceSpec` by the contract."""
+
+    image: str
+    user: str
+    environment: Mapping[str, str]
+    secret_environment: Mapping[str, Template]
+    files: Files
+    files_at: str
+
+
+def given(environment: Environment, settings: Application) -> Given:
+    """Return what a part that runs the application's image is given."""
+    return Given(
+        image=application_image(environment, settings),
+        user=USER,
+        environment=environment_variables(environment, settings),
+        secret_environment=secret_variables(environment, settings),
+        files=files(environment, settings),
+        files_at=SECRETS,
+    )
 
 
 def application_image(environment: Environment, settings: Application) -> str:

@@ -220,14 +220,13 @@ def _proxy(upstreams: str, *lines: str) -> str:
 def _sites(environment: Environment) -> Iterator[str]:
     settings = environment.settings.ingress
     if settings.domain:
-        port = "" if settings.https_port == 443 else f":{settings.https_port}"  # noqa: PLR2004 - HTTPS' own
         yield _block(
             f"http://:{HTTP_PORT}",
             _log("log"),
             "log_skip /health",
             "import headers",
             _block("handle /health", "respond 200"),
-            _block("handle", f"redir https://{settings.domain}{port}{{uri}} 308"),
+            _block("handle", f"redir {settings.url}{{uri}} 308"),
         )
         hsts = f'header ?Strict-Transport-Security "max-age={_HSTS_SECONDS}"'
         yield _block(f"https://{settings.domain}", hsts, "import app", *_routes(environment))

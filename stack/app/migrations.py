@@ -6,6 +6,7 @@ before stay as they are and go on serving.
 
 from __future__ import annotations
 
+from stack import health
 from stack.app import contract, postgres_roles
 from stack.names import NetworkName
 from stack.service import NotScraped, ServiceSpec
@@ -32,16 +33,11 @@ def spec(environment: Environment) -> ServiceSpec:
     return ServiceSpec(
         part=PART,
         component="samokoder:app:Migrations",
-        image=contract.application_image(environment, application),
-        user=contract.USER,
+        **contract.given(environment, application),
         settings=settings,
         entrypoint=("sh", "-euc", _KEEP, PART),
         command=tuple(settings.command or REFERENCE),
-        environment=contract.environment_variables(environment, application),
-        secret_environment=contract.secret_variables(environment, application),
-        files=contract.files(environment, application),
-        files_at=contract.SECRETS,
-        health_command=("test", "-f", "/tmp/applied"),  # noqa: S108 - the container's own tmpfs
+        health_command=health.APPLIED,
         # `edge`: a managed database is outside.
         networks=(NetworkName.EDGE, NetworkName.DATA),
         scrape=NotScraped(reason="has nothing to measure: its health says whether the schema is migrated"),

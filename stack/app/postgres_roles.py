@@ -12,6 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
+from stack import health
 from stack.app import postgres
 from stack.config_files import Files, Template, secret_file
 from stack.names import NetworkName
@@ -41,7 +42,7 @@ def spec(environment: Environment) -> ServiceSpec:
             # The image declares a volume there: unmounted, the engine would make a nameless one.
             "/var/lib/postgresql/data": "ro,noexec,nosuid,nodev,size=4k",
         },
-        health_command=("test", "-f", "/tmp/applied"),  # noqa: S108 - the container's own tmpfs
+        health_command=health.APPLIED,
         networks=(NetworkName.DATA,),
         scrape=NotScraped(reason="has nothing to measure: its health says whether the roles are applied"),
         stop_grace_seconds=5,

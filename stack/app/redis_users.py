@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stack import health
 from stack.app import redis
 from stack.config_files import Files, Template, secret_file
 from stack.names import NetworkName
@@ -33,7 +34,7 @@ def spec(environment: Environment) -> ServiceSpec:
             # The image declares a volume there: unmounted, the engine would make a nameless one.
             "/data": "ro,noexec,nosuid,nodev,size=4k",
         },
-        health_command=("test", "-f", "/tmp/applied"),  # noqa: S108 - the container's own tmpfs
+        health_command=health.APPLIED,
         networks=(NetworkName.DATA,),
         scrape=NotScraped(reason="has nothing to measure: its health says whether the users are applied"),
         stop_grace_seconds=5,

@@ -18,14 +18,9 @@ def spec(environment: Environment) -> ServiceSpec:
     return ServiceSpec(
         part=PART,
         component="samokoder:app:Worker",
-        image=contract.application_image(environment, settings),
-        user=contract.USER,
+        **contract.given(environment, settings),
         settings=settings,
         command=tuple(settings.command or ("arq", "samokoder.worker.main.WorkerSettings")),
-        environment=contract.environment_variables(environment, settings),
-        secret_environment=contract.secret_variables(environment, settings),
-        files=contract.files(environment, settings),
-        files_at=contract.SECRETS,
         health_command=tuple(
             settings.health_command
             or (health.python(port, "/health") if port else ("arq", "--check", "samokoder.worker.main.WorkerSettings"))

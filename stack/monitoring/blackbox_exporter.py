@@ -92,5 +92,4 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
 def _domain(ingress: Ingress) -> Iterator[str]:
     """Yield the service's own public address: the expiry of its certificate is measured there."""
     if ingress.domain:
-        port = "" if ingress.kind == "traefik" or ingress.https_port == 443 else f":{ingress.https_port}"  # noqa: PLR2004
-        yield f"https://{ingress.domain}{port}/health"
+        yield f"{ingress.url}/health"
