@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -104,8 +105,11 @@ def test_the_first_generation_is_what_there_was_before_there_were_slots() -> Non
         assert password.inputs["keepers"] == {"generation": "1"}
 
 
-def at(secret: str, generation: int, phase: Phase, **more: Any) -> Recording:
+@cache
+def at(secret: str, generation: int, phase: Phase, *, in_environment: bool = False) -> Recording:
+    """Run the program once for each of them. in_environment: of an image that reads SECRET_KEY there."""
     field = to_camel(secret)
+    more = {"api": {"secretsInEnvironment": ["SECRET_KEY"]}} if in_environment else {}
     return record("staging", {"rotation": {field: generation}, "rotating": {field: phase}, **more})
 
 
@@ -147,7 +151,7 @@ def test_the_api_logs_in_with_the_role_of_the_slot_that_is_in_use() -> None:
         (3, "prepare", "samokoder_app_b:"),
         (3, "overlap", "samokoder_app:"),
     ):
-        recording = at("postgres_app", generation, phase)  # type: ignore[arg-type]
+        recording = at("postgres_app", generation, phase)
         slot = "secret-postgres-app" + ("-b" if role == "samokoder_app_b:" else "")
         assert f"//{role}{recording.secrets[slot]}@" in uploads(recording, "api-1")["samokoder_database_url"]
 
@@ -159,7 +163,7 @@ def test_a_key_that_is_not_in_use_but_accepted_is_the_previous_one_to_the_applic
         (2, "overlap", "secret-secret-key-b", "secret-secret-key"),
         (2, "", "secret-secret-key-b", None),
     ):
-        recording = at("secret_key", generation, phase)  # type: ignore[arg-type]
+        recording = at("secret_key", generation, phase)
         for part in ("api-1", "api-2", "worker"):
             files = uploads(recording, part)
             assert files["secret_key"] == recording.secrets[signs], f"{generation} {phase}"
@@ -167,11 +171,11 @@ def test_a_key_that_is_not_in_use_but_accepted_is_the_previous_one_to_the_applic
 
 
 def test_an_image_that_reads_its_key_from_the_environment_finds_the_previous_one_there_too() -> None:
-    recording = at("secret_key", 2, "overlap", api={"secretsInEnvironment": ["SECRET_KEY"]})
+    recording = at("secret_key", 2, "overlap", in_environment=True)
     variables = dict(line.split("=", 1) for line in recording.containers()["api-1"].inputs["envs"])
     assert variables["SECRET_KEY_PREVIOUS"] == recording.secrets["secret-secret-key"]
     assert "secret_key_previous" not in uploads(recording, "api-1")
-    settled = at("secret_key", 2, "", api={"secretsInEnvironment": ["SECRET_KEY"]})
+    settled = at("secret_key", 2, "", in_environment=True)
     assert not any("SECRET_KEY_PREVIOUS" in line for line in settled.containers()["api-1"].inputs["envs"])
 
 
@@ -222,7 +226,7 @@ def test_sessions_are_ended_only_when_their_login_is_retired() -> None:
         (2, "", "samokoder_app"),
         (3, "", "samokoder_app_b"),
     ):
-        sql = sql_of(generation, phase)  # type: ignore[arg-type]
+        sql = sql_of(generation, phase)
         ended = re.findall(r"pg_terminate_backend.*usename IN \('(\w+)'\)", sql)
         assert ended == ([retired] if retired else []), f"{generation} {phase}"
         assert sql.count("NOLOGIN") == len(ended), "who may not log in has no session, and the other way round"
