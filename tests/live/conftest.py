@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,9 +20,9 @@ import httpx
 import pytest
 import yaml
 
-from operations import containers, lifecycle
+from operations import lifecycle
 from operations.ports import own_ports
-from operations.project import ROOT, Workspace
+from operations.project import ROOT, PulumiRun, Workspace
 from stack.settings import Environment, Published
 from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic
@@ -82,6 +85,33 @@ def with_config(workspace: Workspace, config: Mapping[str, Mapping[str, Any]]) -
     return replace(workspace, extra_config={**workspace.extra_config, **merged})
 
 
+@contextlib.contextmanager
+def up_with_llm(workspace: Workspace, engine: docker.DockerClient) -> Iterator[None]:
+    """Bring a workspace up, the stand-in its LLM; it is gone afterwards."""
+    lifecycle.up(workspace, interactive=False)
+    with stand_in(engine, workspace.settings()):
+        yield
+    lifecycle.destroy_data(workspace, interactive=False)
+
+
+def begin_up(run: PulumiRun) -> subprocess.Popen[bytes]:
+    """Begin an `up`, for `cut_off`."""
+    return subprocess.Popen(
+        [run.program, "up", "--yes", "--skip-preview", "--non-interactive"],
+        cwd=run.folder,
+        env=dict(run.variables),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def cut_off(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process group of its own whole and at once, as a machine that loses its power would."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def llm(seconds: float = 0) -> dict[str, str]:
     """Environment of a worker whose LLM is the stand-in, each answer of which takes so long. It needs an OpenAI key."""
     base_url = f"http://{NAME}:8080/{f'slow/{seconds}/' if seconds else ''}v1"
@@ -127,9 +157,8 @@ def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
 def traffic(stack: Workspace, engine: docker.DockerClient) -> Iterator[Traffic]:
     """Users of the stack that is up, and its LLM, from the first test that wants them until somebody stops them."""
     environment = stack.settings()
-    image = str(containers.find(engine, environment, "api-1").attrs["Image"])
     with contextlib.ExitStack() as llm:
-        llm.enter_context(stand_in(engine, environment, image, token="no bot here"))  # noqa: S106 - as it says
+        llm.enter_context(stand_in(engine, environment))
         running = Traffic(url(environment, "ingress"), stopped=llm.close)
         running.start()
         yield running

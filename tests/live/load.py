@@ -28,6 +28,8 @@ import httpx
 
 from operations.project import ROOT
 
+REQUESTS_A_SECOND = 50
+"""With fewer good answers, a test proves nothing."""
 STREAMS = 6
 # Four seconds of all requests. With thousands at once the HTTP client looks through all of its connections at each
 # event and needs a whole core for that: a pause of the service would then never end, and it would be ours.
@@ -79,6 +81,16 @@ class Report:
     def rate(self) -> float:
         """Good answers a second."""
         return self.ok / self.seconds
+
+    def assert_nothing_lost(self) -> None:
+        """Every request was answered well, every accepted job was done once, and there were enough of them."""
+        print(self)
+        assert not self.failed, f"lost requests: {self}"
+        assert not self.limited, f"the limits are off in this stack: {self}"
+        assert self.rate >= REQUESTS_A_SECOND, f"too few to prove anything: {self}"
+        assert self.by_kind["stream"] > 0, f"nobody watched: {self}"
+        assert not self.not_done, f"a job was accepted and never done: {self}"
+        assert not self.changed, f"a job was done twice: {self}"
 
     def __str__(self) -> str:
         """Say it in a few lines, for a failed assertion."""

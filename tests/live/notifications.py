@@ -13,6 +13,7 @@ from typing import Any
 import docker
 import httpx
 
+from operations import containers
 from operations.ports import free_ports
 from stack.names import NetworkName
 from stack.settings import Environment
@@ -56,8 +57,13 @@ class StandIn:
 
 
 @contextmanager
-def stand_in(engine: docker.DockerClient, environment: Environment, image: str, token: str) -> Iterator[StandIn]:
-    """Run the stand-in in the network `edge` of an environment, by the name that its settings have."""
+def stand_in(engine: docker.DockerClient, environment: Environment, token: str = "") -> Iterator[StandIn]:
+    """Run the stand-in in the network `edge` of an environment, by the name that its settings have.
+
+    It is made from the API's image, which has Python. token: that of the Telegram bot; empty: it is no bot.
+    """
+    image = str(containers.find(engine, environment, "api-1").attrs["Image"])
+    token = token or "no bot here"
     packages = {}
     for package in PACKAGES:
         found = find_spec(package)

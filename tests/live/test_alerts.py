@@ -101,8 +101,7 @@ def alerting(new_workspace: Callable[[], Workspace], disk: Path | None) -> Itera
 @pytest.fixture(scope="module")
 def alerted(engine: docker.DockerClient, alerting: Workspace) -> Iterator[StandIn]:
     """Where its notifications go."""
-    image = str(containers.find(engine, alerting.settings(), "api-1").attrs["Image"])
-    with stand_in(engine, alerting.settings(), image, TOKEN) as receiver:
+    with stand_in(engine, alerting.settings(), TOKEN) as receiver:
         yield receiver
 
 

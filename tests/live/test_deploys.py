@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import signal
-import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +17,9 @@ from operations import __main__ as command
 from operations import containers, lifecycle
 from operations.project import PulumiFailedError, Workspace
 from stack.app.reference import reference_image
-from tests.live.conftest import under_load, url, with_config
-from tests.live.load import Load, Report
-from tests.live.notifications import stand_in
+from tests.live.conftest import begin_up, cut_off, under_load, up_with_llm, url, with_config
+from tests.live.load import Load
 
-REQUESTS_A_SECOND = 50
 # The stack starts the API by this name, found on the image's PATH, so a script in its place is another version.
 UVICORN = "/opt/venv/bin/uvicorn"
 MIGRATE = "/opt/venv/bin/migrate"
@@ -105,12 +100,8 @@ def first(
     """The stack as it is first brought up, and its LLM; gone when these tests are over."""
     del images  # that fixture ends after this one
     workspace = under_load(new_workspace())
-    lifecycle.up(workspace, interactive=False)
-    environment = workspace.settings()
-    image = str(containers.find(engine, environment, "api-1").attrs["Image"])
-    with stand_in(engine, environment, image, token="no bot here"):  # noqa: S106 - as it says
+    with up_with_llm(workspace, engine):
         yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
 
 
 @pytest.fixture(scope="module")
@@ -156,16 +147,6 @@ def replaced(engine: docker.DockerClient, workspace: Workspace, before: Mapping[
     return {part for part, container in after.items() if before[part] != container}
 
 
-def nothing_lost(report: Report) -> None:
-    """Every request was answered well, and there were enough of them."""
-    print(report)
-    assert not report.failed, f"lost requests: {report}"
-    assert not report.limited, "the limits are off in this stack"
-    assert report.rate >= REQUESTS_A_SECOND, f"too few to prove anything: {report}"
-    assert not report.not_done, f"a job was accepted and never done: {report}"
-    assert not report.changed, f"a job was done twice: {report}"
-
-
 @pytest.fixture
 def load(first: Workspace) -> Load:
     """Users of the stack; a test says from when until when."""
@@ -179,7 +160,7 @@ def test_another_image_replaces_one_container_after_the_other_and_every_job_is_d
     with load:
         lifecycle.up(good, interactive=False)
     assert replaced(engine, first, before) == {"migrations", "api-1", "api-2", "worker"}
-    nothing_lost(load.report)
+    load.report.assert_nothing_lost()
     assert load.report.reopened, "no stream was there when its replica ended: nothing was tried"
     started = [
         containers.find(engine, good.settings(), part).attrs["State"]["StartedAt"]
@@ -232,7 +213,7 @@ def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
     assert re.search(bad.said, said), f"a person must see why:\n{said}"
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     assert replaced(engine, serving, before) == bad.replaced, "a repair replaces what was broken"
-    nothing_lost(load.report)
+    load.report.assert_nothing_lost()
 
 
 def test_another_setting_replaces_only_what_has_it(serving: Workspace, load: Load, engine: docker.DockerClient) -> None:
@@ -241,7 +222,7 @@ def test_another_setting_replaces_only_what_has_it(serving: Workspace, load: Loa
     with load:
         lifecycle.up(with_config(serving, {"samokoder:api": {"environment": environment}}), interactive=False)
     assert replaced(engine, serving, before) == {"migrations", "api-1", "api-2"}, "the worker has not this setting"
-    nothing_lost(load.report)
+    load.report.assert_nothing_lost()
 
 
 def test_an_up_that_is_killed_in_the_middle_of_a_roll_leaves_a_service_and_the_next_one_ends_it(
@@ -250,22 +231,13 @@ def test_an_up_that_is_killed_in_the_middle_of_a_roll_leaves_a_service_and_the_n
     before = containers.ids(engine, serving.name)
     with load:
         run = first.prepare()
-        # A process group of its own, killed whole and at once, as a machine that loses its power would.
-        process = subprocess.Popen(
-            [run.program, "up", "--yes", "--skip-preview", "--non-interactive"],
-            cwd=run.folder,
-            env=dict(run.variables),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = begin_up(run)
         while containers.ids(engine, serving.name).get("api-1", before["api-1"]) == before["api-1"]:
             assert process.poll() is None, "it was over before the first replica was replaced"
             time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        cut_off(process)
         assert containers.ids(engine, serving.name)["api-2"] == before["api-2"], "the other one serves"
         rows = lifecycle.up(first, interactive=False).parts
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     assert {"api-1", "api-2"} <= replaced(engine, serving, before)
-    nothing_lost(load.report)
+    load.report.assert_nothing_lost()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,13 +16,11 @@ import httpx
 import pytest
 import yaml
 
-from operations import containers, lifecycle, rotation
+from operations import containers, rotation
 from operations.project import ROOT, Workspace
-from tests.live.conftest import under_load, url, with_config
-from tests.live.load import Load, Report
-from tests.live.notifications import stand_in
+from tests.live.conftest import cut_off, under_load, up_with_llm, url, with_config
+from tests.live.load import Load
 
-REQUESTS_A_SECOND = 50
 # The command of a person, but for the workspace that it works in.
 ROTATE = """\
 import json, sys
@@ -46,12 +43,8 @@ def rotating(
     (files / "Pulumi.staging.yaml").write_text("# ours\nconfig: {}\n", encoding="utf-8")
     workspace = with_config(under_load(new_workspace()), {"samokoder:api": {"stableSeconds": 6}})
     workspace = replace(workspace, stack_files=files)
-    lifecycle.up(workspace, interactive=False)
-    environment = workspace.settings()
-    image = str(containers.find(engine, environment, "api-1").attrs["Image"])
-    with stand_in(engine, environment, image, token="no bot here"):  # noqa: S106 - as it says
+    with up_with_llm(workspace, engine):
         yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
 
 
 def committed(workspace: Workspace) -> dict[str, dict[str, object]]:
@@ -95,14 +88,6 @@ def me(workspace: Workspace, token: str) -> int:
     return httpx.get(f"{api}/auth/me", headers=headers, timeout=60, trust_env=False).status_code
 
 
-def assert_nothing_lost(report: Report) -> None:
-    """No request failed, and there were many."""
-    assert not report.failed, str(report)
-    assert report.rate >= REQUESTS_A_SECOND, str(report)
-    assert report.by_kind["stream"] > 0, f"nobody watched: {report}"
-    assert not report.not_done, f"accepted jobs are lost: {report}"
-
-
 def test_logins_are_rotated_under_load_and_the_old_ones_open_nothing(
     rotating: Workspace, engine: docker.DockerClient
 ) -> None:
@@ -111,7 +96,7 @@ def test_logins_are_rotated_under_load_and_the_old_ones_open_nothing(
     with Load(url(rotating.settings(), "ingress")) as load:
         for secret in ("postgres-app", "redis-app"):
             rotation.rotate(rotating, secret, interactive=False)
-    assert_nothing_lost(load.report)
+    load.report.assert_nothing_lost()
     after = rotating.open().secrets()
     assert committed(rotating) == {"rotation": {"postgresApp": 2, "redisApp": 2}}, "all phases are over"
     assert psql(engine, rotating, "samokoder_app_b", after["postgres-app"]) == "in"
@@ -128,7 +113,7 @@ def test_users_stay_logged_in_while_the_signing_key_changes_until_it_is_retired(
     old = log_in(rotating, new=True)
     with Load(url(rotating.settings(), "ingress")) as load:
         told = rotation.rotate(rotating, "secret-key", interactive=False)
-    assert_nothing_lost(load.report)
+    load.report.assert_nothing_lost()
     assert load.report.by_kind["login"] > 0, "nobody asked who they are"
     assert "run this again" in told, "tokens of the old key are good for hours"
     assert committed(rotating)["rotating"] == {"secretKey": "overlap"}
@@ -155,7 +140,6 @@ def test_a_rotation_that_is_killed_in_an_up_is_finished_by_running_it_again(
     role = "samokoder_app" if generation % 2 else "samokoder_app_b"
     with Load(url(rotating.settings(), "ingress")) as load:
         first = containers.ids(engine, rotating.name)["api-1"]
-        # A process group of its own, killed whole and at once, as a machine that loses its power would.
         process = subprocess.Popen(
             [sys.executable, "-c", ROTATE, json.dumps(given), "postgres-app"],
             cwd=ROOT,
@@ -167,11 +151,10 @@ def test_a_rotation_that_is_killed_in_an_up_is_finished_by_running_it_again(
             assert process.poll() is None, "it was over before it could be killed"
             assert time.monotonic() < end, "the first replica was never replaced"
             time.sleep(0.5)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        cut_off(process)
         assert committed(rotating)["rotating"]["postgresApp"] == "prepare", "where it was says the file"
         rotation.rotate(rotating, "postgres-app", interactive=False)
-    assert_nothing_lost(load.report)
+    load.report.assert_nothing_lost()
     assert committed(rotating)["rotation"]["postgresApp"] == generation, "one rotation, and not a second one"
     assert "postgresApp" not in committed(rotating).get("rotating", {})
     after = rotating.open().secrets()["postgres-app"]

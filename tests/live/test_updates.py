@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import pytest
 from operations import containers, lifecycle
 from operations.project import PulumiFailedError, Workspace
 from stack.settings import Environment
-from tests.live.conftest import url
+from tests.live.conftest import begin_up, cut_off, url
 from tests.live.traffic import Traffic
 
 
@@ -134,19 +133,10 @@ def test_an_up_killed_in_the_middle_converges_at_the_next_one(
 ) -> None:
     workspace = new_workspace()
     run = workspace.prepare()
-    # A process group of its own, killed whole and at once, as a machine that loses its power would.
-    process = subprocess.Popen(
-        [run.program, "up", "--yes", "--skip-preview", "--non-interactive"],
-        cwd=run.folder,
-        env=dict(run.variables),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = begin_up(run)
     time.sleep(seconds)
     assert process.poll() is None, "it was over before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    cut_off(process)
     rows = lifecycle.up(workspace, interactive=False).parts
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     workspace.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
