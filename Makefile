@@ -71,10 +71,10 @@ lint: bootstrap ## Style and types
 test: test-unit test-live test-deploy ## All tests
 
 test-unit: bootstrap ## Tests without an engine
-	@.venv/bin/pytest -m "not live"
+	@.venv/bin/pytest -m "not live" -n 2 --dist loadfile
 
 test-live: bootstrap ## Tests on a real engine: a whole stack of their own, beside any other
-	@.venv/bin/pytest -m "live and not deploy"
+	@.venv/bin/pytest -m "live and not deploy" -n 2 --dist loadgroup
 
 test-deploy: bootstrap ## The long load tests, on a real stack of their own
 	@.venv/bin/pytest -m deploy

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from operations import ports
 
 if TYPE_CHECKING:
     import docker
@@ -14,14 +17,19 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let one warning pass."""
+    """Let one warning pass; give each process that runs tests beside another ports of its own."""
     # The pinned Grafana SDK says so of its own class, at import; Grafana 13 reads the classic format all the same.
     config.addinivalue_line("filterwarnings", "ignore:Prefer using dashboardv2:DeprecationWarning")
+    if worker := getattr(config, "workerinput", None):
+        # What is free now is taken when a stack comes up, much later: meanwhile another process would take it too.
+        share = (ports.LAST - ports.FIRST) // int(worker["workercount"])
+        ports.FIRST += share * int(worker["workerid"].removeprefix("gw"))
+        ports.LAST = ports.FIRST + share - 1
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[docker.DockerClient]:
-    """The machine's engine; where there was none, one that is started here is stopped here."""
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerClient]:
+    """The machine's engine; where there was none, one that is started here is stopped here, by who is last to go."""
     import docker  # noqa: PLC0415 - half a second that the unit tests do not need
 
     from offline.progress import Reporter  # noqa: PLC0415
@@ -30,21 +38,31 @@ def engine() -> Iterator[docker.DockerClient]:
         EngineError,
         connect,
         ensure_engine,
+        exclusive,
         stop_engine,
     )
 
     reporter = Reporter()
-    try:
-        connect(DEFAULT_DOCKER_HOST).close()
-        was_there = True
-    except EngineError:
-        was_there = False
-    ensure_engine(DEFAULT_DOCKER_HOST, report=reporter.say)
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent  # what the processes of one run share
+    users, started = folder / "engine-users", folder / "engine-started"
+    users.mkdir(exist_ok=True)
+    user = users / str(os.getpid())
+    with exclusive(folder / "engine-lock", what="the tests' engine", report=reporter.say):
+        try:
+            connect(DEFAULT_DOCKER_HOST).close()
+        except EngineError:
+            ensure_engine(DEFAULT_DOCKER_HOST, report=reporter.say)
+            started.touch()
+        user.touch()
     client = docker.DockerClient(base_url=DEFAULT_DOCKER_HOST, timeout=120)
     yield client
     client.close()
-    if not was_there:
-        stop_engine(report=reporter.say)
+    with exclusive(folder / "engine-lock", what="the tests' engine", report=reporter.say):
+        user.unlink()
+        if started.exists() and not any(users.iterdir()):
+            stop_engine(report=reporter.say)
 
 
 @pytest.fixture(scope="session")

@@ -31,15 +31,29 @@ sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package
 
 from samokoder.settings import RATE_LIMITS
 
-UNDER_LOAD = frozenset({"test_deploys.py", "test_rotation.py"})
+# `make test-live` runs two groups of files at once. These use the one stack that is up, so they are one group.
+ON_ONE_STACK = frozenset(
+    {"test_ingress", "test_registry", "test_runbooks", "test_the_stack", "test_traffic", "test_updates"}
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All that is here needs a real engine; what is under load comes first, while no other stack runs beside it."""
+    """All that is here needs a real engine."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.live)
-    items.sort(key=lambda item: item.path.name not in UNDER_LOAD)
+            group = "stack" if item.path.stem in ON_ONE_STACK else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded to be read: what a process beside others prints itself is lost."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for title, text in getattr(report, "user_properties", ()):
+                if getattr(report, "when", "") == "call":
+                    terminalreporter.section(title)
+                    terminalreporter.line(text)
 
 
 @pytest.fixture(scope="session")
@@ -120,14 +134,11 @@ def llm(seconds: float = 0) -> dict[str, str]:
 
 
 def under_load(workspace: Workspace) -> Workspace:
-    """The same workspace for `tests.live.load`: no limits, and jobs of an LLM outlast a worker's end and a drain.
-
-    A replica is steady after 12 s, so that one which falls ill after 10 s never was; the checks come often.
-    """
+    """The same workspace for `tests.live.load`: no limits, and jobs of an LLM outlast a worker's end and a drain."""
     workspace = with_secrets(workspace, {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
     health = {"intervalSeconds": 2, "startPeriodSeconds": 14, "retries": 2, "waitTimeoutSeconds": 60}
     no_limits = {"RATE_LIMITS": json.dumps(dict.fromkeys(RATE_LIMITS, 0))}
-    api = {"stableSeconds": 12, "health": health, "environment": no_limits}
+    api = {"health": health, "environment": no_limits}
     worker = {"environment": {**llm(9), "WORKER_SHUTDOWN_SECONDS": "5"}}
     return with_config(workspace, {"samokoder:api": api, "samokoder:worker": worker})
 

@@ -30,9 +30,6 @@ from stack.settings import Environment
 from tests.live.conftest import unlimited, url, with_secrets
 from tests.live.notifications import NAME, StandIn, stand_in
 
-# Its users come early, so that they have been there for five minutes when test_traffic.py asks.
-pytestmark = pytest.mark.usefixtures("traffic")
-
 TOKEN = f"1234567890:{secrets.token_hex(20)}"
 CHAT = -1001234567890
 QUICK = {"groupWait": "1s", "groupInterval": "10s", "repeatInterval": "1h"}

@@ -20,6 +20,8 @@ from stack.app.reference import reference_image
 from tests.live.conftest import begin_up, cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load
 
+pytestmark = pytest.mark.deploy
+
 # The stack starts the API by this name, found on the image's PATH, so a script in its place is another version.
 UVICORN = "/opt/venv/bin/uvicorn"
 MIGRATE = "/opt/venv/bin/migrate"
@@ -191,7 +193,8 @@ def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
     worse = with_config(
         of_image(serving, made(bad.scripts)),
         {
-            "samokoder:api": {"health": health},
+            # What falls ill after 10 s was never steady.
+            "samokoder:api": {"stableSeconds": 12, "health": health},
             "samokoder:migrations": {"health": {**health, "startPeriodSeconds": 1, "waitTimeoutSeconds": 30}},
         },
     )
