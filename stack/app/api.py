@@ -18,6 +18,8 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
     """Describe the replicas. Each waits for the one before it, so that one at a time is replaced."""
     settings = environment.settings.api
     path = settings.health_path or ("/health" if settings.image else "/ready")
+    # The next replica is replaced when this one is healthy: not before the ingress knows that it is.
+    stable = max(settings.stable_seconds, ingress.SETTLED_SECONDS) if settings.replicas > 1 else settings.stable_seconds
     before: str | None = None
     for part in environment.parts_of("api"):
         yield ServiceSpec(
@@ -28,7 +30,7 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
             command=tuple(
                 settings.command or ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - inside the container
             ),
-            health_command=health.python(PORT, path, stable_seconds=settings.stable_seconds),
+            health_command=health.python(PORT, path, stable_seconds=stable),
             networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
             external_networks=ingress.external_networks(environment),
             aliases=(JOB,),

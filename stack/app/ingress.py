@@ -22,6 +22,8 @@ PROBES_PORT = 9181
 
 FAILED_PROBES = 3
 """A replica with so many failed probes within the last seconds gets no request."""
+SETTLED_SECONDS = FAILED_PROBES + 3
+"""A replica that has been well for so long, or for `stableSeconds` where that is longer, is known to be."""
 COUNTED_HANDLER = "log_append"
 """Label `handler` of Caddy's metrics: every handler counts what comes through it, this one each request once."""
 
@@ -251,8 +253,7 @@ def _probes(environment: Environment) -> str:
     parts = environment.parts_of("api")
     # Let in after so long without a failure, but for the last two: before the next replica is replaced, and later than
     # what falls ill soon after its start. A lone replica has nobody who serves in its place meanwhile.
-    least = FAILED_PROBES + 2
-    seconds = max(environment.settings.api.stable_seconds - 1, least) if len(parts) > 1 else least
+    seconds = (max(environment.settings.api.stable_seconds, SETTLED_SECONDS) if len(parts) > 1 else SETTLED_SECONDS) - 1
     asked = [
         line
         for part in parts

@@ -134,11 +134,14 @@ def llm(seconds: float = 0) -> dict[str, str]:
 
 
 def under_load(workspace: Workspace) -> Workspace:
-    """The same workspace for `tests.live.load`: no limits, and jobs of an LLM outlast a worker's end and a drain."""
+    """The same workspace for `tests.live.load`: no limits, and jobs of an LLM outlast a worker's end and a drain.
+
+    A replica is steady after 12 s, so that one which falls ill after 10 s never was; the checks come often.
+    """
     workspace = with_secrets(workspace, {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
     health = {"intervalSeconds": 2, "startPeriodSeconds": 14, "retries": 2, "waitTimeoutSeconds": 60}
     no_limits = {"RATE_LIMITS": json.dumps(dict.fromkeys(RATE_LIMITS, 0))}
-    api = {"health": health, "environment": no_limits}
+    api = {"stableSeconds": 12, "health": health, "environment": no_limits}
     worker = {"environment": {**llm(9), "WORKER_SHUTDOWN_SECONDS": "5"}}
     return with_config(workspace, {"samokoder:api": api, "samokoder:worker": worker})
 

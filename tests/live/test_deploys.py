@@ -193,8 +193,7 @@ def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
     worse = with_config(
         of_image(serving, made(bad.scripts)),
         {
-            # What falls ill after 10 s was never steady.
-            "samokoder:api": {"stableSeconds": 12, "health": health},
+            "samokoder:api": {"health": health},
             "samokoder:migrations": {"health": {**health, "startPeriodSeconds": 1, "waitTimeoutSeconds": 30}},
         },
     )

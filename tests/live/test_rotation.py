@@ -18,7 +18,7 @@ import yaml
 
 from operations import containers, rotation
 from operations.project import ROOT, Workspace
-from tests.live.conftest import cut_off, under_load, up_with_llm, url
+from tests.live.conftest import cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load
 
 pytestmark = pytest.mark.deploy
@@ -43,7 +43,8 @@ def rotating(
     """A stack with a stack file of its own, and its LLM; gone when these tests are over."""
     files = tmp_path_factory.mktemp("committed")
     (files / "Pulumi.staging.yaml").write_text("# ours\nconfig: {}\n", encoding="utf-8")
-    workspace = replace(under_load(new_workspace()), stack_files=files)
+    workspace = with_config(under_load(new_workspace()), {"samokoder:api": {"stableSeconds": 6}})
+    workspace = replace(workspace, stack_files=files)
     with up_with_llm(workspace, engine):
         yield workspace
 

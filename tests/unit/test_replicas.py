@@ -188,3 +188,11 @@ def test_the_seconds_of_the_settings_are_in_the_health_check() -> None:
     found = described({"api": {"stableSeconds": 37, "health": {"waitTimeoutSeconds": 90}}})
     assert "up < 37" in found["api-1"].health_command[2]
     assert found["api-1"].health_command == found["api-2"].health_command
+
+
+@pytest.mark.parametrize(("replicas", "healthy_from"), [(2, "up < 6 "), (1, "up < 2 ")])
+def test_the_next_replica_is_not_replaced_before_the_ingress_knows_that_this_one_is_well(
+    replicas: int, healthy_from: str
+) -> None:
+    found = described({"api": {"stableSeconds": 2, "replicas": replicas}})
+    assert healthy_from in found["api-1"].health_command[2], "for some seconds no replica would be let in"
