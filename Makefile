@@ -71,7 +71,7 @@ lint: bootstrap ## Style and types
 test: test-unit test-live test-deploy ## All tests
 
 test-unit: bootstrap ## Tests without an engine
-	@.venv/bin/pytest -m "not live" -n 2 --dist loadfile
+	@.venv/bin/pytest -m "not live" -n 2 --dist loadgroup
 
 test-live: bootstrap ## Tests on a real engine: a whole stack of their own, beside any other
 	@.venv/bin/pytest -m "live and not deploy" -n 2 --dist loadgroup

@@ -27,6 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
         ports.LAST = ports.FIRST + share - 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests in one process, where they share what they set up; a file may join others by this mark."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerClient]:
     """The machine's engine; where there was none, one that is started here is stopped here, by who is last to go."""

@@ -31,19 +31,12 @@ sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package
 
 from samokoder.settings import RATE_LIMITS
 
-# `make test-live` runs two groups of files at once. These use the one stack that is up, so they are one group.
-ON_ONE_STACK = frozenset(
-    {"test_ingress", "test_registry", "test_runbooks", "test_the_stack", "test_traffic", "test_updates"}
-)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All that is here needs a real engine."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.live)
-            group = "stack" if item.path.stem in ON_ONE_STACK else item.path.stem
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -158,7 +151,10 @@ def unlimited(workspace: Workspace) -> Workspace:
 
 @pytest.fixture(scope="session")
 def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
-    """One stack that is up with every part, its LLM the stand-in. A test that changes it puts it back."""
+    """One stack that is up with every part, its LLM the stand-in. A test that changes it puts it back.
+
+    The files that use it are one group ("stack"), or each process of `make test-live` would bring one up.
+    """
     workspace = with_secrets(unlimited(new_workspace()), {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
     workspace = with_config(
         workspace, {"samokoder:worker": {"environment": llm()}, "samokoder:frontend": {"enabled": True}}

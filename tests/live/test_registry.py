@@ -18,6 +18,8 @@ from operations import containers, lifecycle
 from operations.ports import free_ports
 from operations.project import PulumiFailedError, Workspace, third_party_images
 
+pytestmark = pytest.mark.xdist_group("stack")
+
 
 @pytest.fixture(scope="module")
 def registry(stack: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:

@@ -13,7 +13,7 @@ from stack.platform import specs
 from stack.settings import Environment, Published, read_environment
 
 # Its users come early, so that they have been there for five minutes when test_traffic.py asks.
-pytestmark = pytest.mark.usefixtures("traffic")
+pytestmark = [pytest.mark.usefixtures("traffic"), pytest.mark.xdist_group("stack")]
 
 PAGES = sorted(path for path in (ROOT / "docs" / "runbooks").glob("*.md") if path.name != "README.md")
 

@@ -35,7 +35,7 @@ NOT_HERE = {
     r"container_fs_.*": "this machine's kernel counts no block input and output of control groups",
 }
 
-pytestmark = pytest.mark.usefixtures("traffic")
+pytestmark = [pytest.mark.usefixtures("traffic"), pytest.mark.xdist_group("stack")]
 
 
 def names_in(node: Any) -> Iterator[str]:

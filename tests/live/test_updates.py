@@ -20,6 +20,8 @@ from stack.settings import Environment
 from tests.live.conftest import begin_up, cut_off, url
 from tests.live.traffic import Traffic
 
+pytestmark = pytest.mark.xdist_group("stack")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def nobody_there(traffic: Traffic) -> None:
