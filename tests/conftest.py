@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from operations import ports
 
@@ -27,11 +29,28 @@ def pytest_configure(config: pytest.Config) -> None:
         ports.LAST = ports.FIRST + share - 1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, where they share what they set up; a file may join others by this mark."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+# They use the one stack that is up: each process of `make test-live` would bring one up of its own.
+ON_ONE_STACK = frozenset(
+    {"test_ingress", "test_registry", "test_runbooks", "test_the_stack", "test_traffic", "test_updates"}
+)
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """A file's tests stay in one process, where they share what they set up; those on one stack are one file here.
+
+    xdist's own way to say so, the mark `xdist_group`, does nothing with pytest 9.2: it writes an attribute that is no
+    longer read (pytest-xdist 3.8.0, `remote.py`).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        live, stem = file.startswith("tests/live/"), Path(file).stem
+        return "stack" if live and stem in ON_ONE_STACK else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Say how tests are handed out when there are several processes."""
+    return _ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

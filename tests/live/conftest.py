@@ -126,15 +126,20 @@ def llm(seconds: float = 0) -> dict[str, str]:
     return {"LLM_PROVIDERS": json.dumps([provider])}
 
 
+def no_limits() -> dict[str, str]:
+    """Environment of an API that takes any number of requests."""
+    return {"RATE_LIMITS": json.dumps(dict.fromkeys(RATE_LIMITS, 0))}
+
+
 def under_load(workspace: Workspace) -> Workspace:
     """The same workspace for `tests.live.load`: no limits, and jobs of an LLM outlast a worker's end and a drain.
 
-    A replica is steady after 12 s, so that one which falls ill after 10 s never was; the checks come often.
+    A replica is steady after 15 s, so that one which falls ill after 10 s never was: the ingress lets one in up to
+    three seconds sooner. The checks come often.
     """
     workspace = with_secrets(workspace, {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
-    health = {"intervalSeconds": 2, "startPeriodSeconds": 14, "retries": 2, "waitTimeoutSeconds": 60}
-    no_limits = {"RATE_LIMITS": json.dumps(dict.fromkeys(RATE_LIMITS, 0))}
-    api = {"stableSeconds": 12, "health": health, "environment": no_limits}
+    health = {"intervalSeconds": 2, "startPeriodSeconds": 17, "retries": 2, "waitTimeoutSeconds": 60}
+    api = {"stableSeconds": 15, "health": health, "environment": no_limits()}
     worker = {"environment": {**llm(9), "WORKER_SHUTDOWN_SECONDS": "5"}}
     return with_config(workspace, {"samokoder:api": api, "samokoder:worker": worker})
 
@@ -153,7 +158,7 @@ def unlimited(workspace: Workspace) -> Workspace:
 def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
     """One stack that is up with every part, its LLM the stand-in. A test that changes it puts it back.
 
-    The files that use it are one group ("stack"), or each process of `make test-live` would bring one up.
+    Files that use it are named in tests/conftest.py, or each process of `make test-live` would bring one up.
     """
     workspace = with_secrets(unlimited(new_workspace()), {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
     workspace = with_config(

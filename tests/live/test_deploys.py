@@ -189,7 +189,7 @@ def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bad = BAD[what]
-    health = {"intervalSeconds": 2, "startPeriodSeconds": 12, "retries": 2, "waitTimeoutSeconds": 18}
+    health = {"intervalSeconds": 2, "startPeriodSeconds": 15, "retries": 2, "waitTimeoutSeconds": 22}
     worse = with_config(
         of_image(serving, made(bad.scripts)),
         {

@@ -19,7 +19,7 @@ from tests.live.conftest import prometheus, url
 from tests.live.test_the_stack import until
 
 # Its users come early, so that they have been there for five minutes when test_traffic.py asks.
-pytestmark = [pytest.mark.usefixtures("traffic"), pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.usefixtures("traffic")
 
 LIMIT_OF_AUTH_ME = 50
 

@@ -18,8 +18,6 @@ from operations import containers, lifecycle
 from operations.ports import free_ports
 from operations.project import PulumiFailedError, Workspace, third_party_images
 
-pytestmark = pytest.mark.xdist_group("stack")
-
 
 @pytest.fixture(scope="module")
 def registry(stack: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -74,11 +72,13 @@ def pinned(stack: Workspace, engine: docker.DockerClient, registry: str) -> dict
 
 
 @pytest.fixture(scope="module")
-def pulled(pinned: dict[str, str], new_workspace: Callable[[], Workspace]) -> Workspace:
-    """A stack whose images are all pulled by digest."""
+def pulled(pinned: dict[str, str], new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
+    """A stack whose images are all pulled by digest; gone when these tests are over."""
     workspace = new_workspace()
     images = {to_camel(name): reference for name, reference in pinned.items()}
-    return replace(workspace, extra_config={**workspace.extra_config, "samokoder:images": images})
+    workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:images": images})
+    yield workspace
+    lifecycle.destroy_data(workspace, interactive=False)
 
 
 def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_change(

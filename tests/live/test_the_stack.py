@@ -21,7 +21,7 @@ from stack.settings import Environment
 from tests.live.conftest import prometheus, url
 
 # Its users come early, so that they have been there for five minutes when test_traffic.py asks.
-pytestmark = [pytest.mark.usefixtures("traffic"), pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.usefixtures("traffic")
 
 T = TypeVar("T")
 

@@ -429,11 +429,14 @@ def setup(migrated: Postgres, redis: Redis, tmp_path: Path) -> Iterator[Setup]:
     yield from _setup(migrated, redis, tmp_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running(
     migrated: Postgres, redis: Redis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Service, Service]]:
-    """An API and a worker that answer, for the tests that leave them as they are."""
+    """An API and a worker that answer, for the tests of a file that leave them as they are.
+
+    Not of the session: other files stop the servers, and in which order files come is not fixed.
+    """
     for setup in _setup(migrated, redis, tmp_path_factory.mktemp("running")):
         api, worker = setup.api(), setup.worker()
         api.wait_until("/ready")
@@ -441,12 +444,12 @@ def running(
         yield api, worker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(running: tuple[Service, Service]) -> Service:
     return running[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def worker(running: tuple[Service, Service]) -> Service:
     return running[1]
 
