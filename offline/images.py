@@ -53,6 +53,7 @@ REGISTRY_TIMEOUT_SECONDS = 5.0
 
 _ROOTFS = Path(__file__).parent / "rootfs"
 _REQUIREMENTS = Path(__file__).parent.parent / "reference_app" / "requirements.txt"
+_BACKUP_REQUIREMENTS = Path(__file__).parent.parent / "backup_image" / "requirements.txt"
 _LABEL_RECIPE = "samokoder.offline.recipe"
 _LABEL_VERSION = "org.opencontainers.image.version"
 _VERSION_FOLLOWS = "--- version"
@@ -80,7 +81,7 @@ class Recipe:
     """One image: what goes in, and the official image's contract."""
 
     base: str
-    """`debian`, `busybox`, or empty for the two bases themselves."""
+    """`debian`, `busybox`, another recipe's name, or empty for the two bases themselves."""
     version_command: tuple[str, ...] = ()
     """Prints the software's version; run in the image while it is made."""
     packages: tuple[str, ...] = ()
@@ -90,7 +91,7 @@ class Recipe:
     folders: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Folders to make -> their user and group id."""
     wheels: bool = False
-    """Lay the reference application's locked wheels into /wheels."""
+    """Lay locked wheels into /wheels: the reference application's, unless `requirements` names others."""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     user: str = ""
@@ -102,6 +103,8 @@ class Recipe:
     # Not in repr, which is in every image's key: a new kind of ingredient must not rebuild the images without it.
     file_capabilities: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Program of `programs` -> its capabilities, as the kernel keeps them (capabilities(7), vfs_cap_data)."""
+    requirements: Path | None = field(default=None, repr=False)
+    """The file that locks the wheels."""
 
 
 RECIPES: dict[str, Recipe] = {
@@ -143,6 +146,20 @@ RECIPES: dict[str, Recipe] = {
             "PIP_FIND_LINKS": "/wheels",
             "PIP_ROOT_USER_ACTION": "ignore",
         },
+    ),
+    # What `backup_image/` stands on: PostgreSQL's own image with what its Dockerfile would get from Debian and PyPI.
+    "backup": Recipe(
+        base="postgres",
+        packages=("python3", "python3-venv", "redis-server", "restic", "ca-certificates", "file"),
+        wheels=True,
+        requirements=_BACKUP_REQUIREMENTS,
+        version_command=("postgres", "--version"),
+        entrypoint=("docker-entrypoint.sh",),
+        command=("postgres",),
+        env={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"},
+        volumes=("/var/lib/postgresql/data",),
+        ports=(5432,),
+        stop_signal="SIGINT",
     ),
     "prometheus": Recipe(
         base="busybox",
@@ -389,6 +406,8 @@ class _Builder:
         `programs` are the folders of executables that `offline.toolchain` gave.
         """
         recipe = RECIPES[name]
+        if recipe.base in RECIPES:
+            self.image(recipe.base, programs=programs)
         files = {
             path: programs[source.partition("/")[0]] / source.partition("/")[2]
             for path, source in recipe.programs.items()
@@ -403,7 +422,10 @@ class _Builder:
             return self._have[key]
 
     def _build(self, name: str, recipe: Recipe, key: str, files: Mapping[str, Path]) -> str:
-        base = self._debian() if recipe.base == "debian" else self._busybox()
+        if recipe.base in RECIPES:
+            base = self._have[self._key(recipe.base, RECIPES[recipe.base], {})]  # `image` has seen to it
+        else:
+            base = self._debian() if recipe.base == "debian" else self._busybox()
         packages = self._packages(recipe) if recipe.packages else []
         entries = [_Entry(path, owner=owner) for path, owner in recipe.folders.items()]
         entries += [
@@ -415,7 +437,7 @@ class _Builder:
             entries.append(_Entry("/usr/local/bin/docker-entrypoint.sh", entrypoint))
         if recipe.wheels:
             entries.append(_Entry("/wheels"))
-            entries += [_Entry(f"/wheels/{wheel.name}", wheel, mode=0o644) for wheel in self._wheels(packages)]
+            entries += [_Entry(f"/wheels/{wheel.name}", wheel, mode=0o644) for wheel in self._wheels(recipe, packages)]
         with self._progress.task(f"offline image {name}"):
             image, version = self._commit(name, recipe, key=key, base=base, entries=entries, packages=packages)
         size = self._client.images.get(image).attrs["Size"] / 1e6
@@ -437,8 +459,10 @@ class _Builder:
             },
             "programs": {path: _digest(program) for path, program in files.items()},
             "functions": _digest(_ROOTFS / "build-functions.sh") if recipe.base else "",
-            "requirements": _digest(_REQUIREMENTS) if recipe.wheels else "",
+            "requirements": _digest(recipe.requirements or _REQUIREMENTS) if recipe.wheels else "",
         }
+        if recipe.base in RECIPES:
+            parts["base"] = self._key(recipe.base, RECIPES[recipe.base], {})
         if recipe.file_capabilities:
             parts["file_capabilities"] = {path: value.hex() for path, value in recipe.file_capabilities.items()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -604,13 +628,13 @@ class _Builder:
                 self._have[key] = self._import("busybox", key, archive)
         return self._have[key]
 
-    def _wheels(self, packages: Sequence[Path]) -> list[Path]:
-        """Download the wheels of the reference application's locked requirements, hashes checked."""
+    def _wheels(self, recipe: Recipe, packages: Sequence[Path]) -> list[Path]:
+        """Download the wheels of locked requirements, hashes checked."""
         versions = [match[1] for deb in packages if (match := re.match(r"python3\.\d+_([\d.]+)-", deb.name))]
         if not versions:
             raise OfflineError(f"python: the suite {SUITE} gave no Python to choose the wheels for.")
         locked = self._work / "requirements.txt"
-        text = requirements_for(_REQUIREMENTS.read_text(encoding="utf-8"), python=versions[0])
+        text = requirements_for((recipe.requirements or _REQUIREMENTS).read_text(encoding="utf-8"), python=versions[0])
         locked.write_text(text, encoding="utf-8")
         folder = self._work / "wheels" / hashlib.sha256(text.encode()).hexdigest()[:12]
         machine = platform.machine()
@@ -627,7 +651,7 @@ class _Builder:
             *(f"--platform={tag}" for tag in (*tags, f"manylinux2014_{machine}")),
             *(f"--dest={folder}", f"--requirement={locked}"),
         ]
-        _run(command, "wheels of the reference application", self._progress)
+        _run(command, "Python wheels", self._progress)
         return sorted(folder.glob("*.whl"))
 
 

@@ -167,6 +167,12 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
         stamps={"github.com/distribution/distribution/v3/version.version": "v3.1.1"},
     ),
+    # An S3 server on loopback, for the tests of the off-site copies.
+    "versitygw": Program(
+        version="1.8.0",
+        executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
+        stamps={"main.Version": "v1.8.0"},
+    ),
 }
 
 

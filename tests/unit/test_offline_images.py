@@ -6,6 +6,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -197,6 +198,8 @@ def test_a_host_that_cannot_give_debian_packages_is_told_so(release: dict[str, s
 CONTRACT = {
     "postgres": (("docker-entrypoint.sh",), "", "/var/lib/postgresql/data", "SIGINT"),
     "redis": (("docker-entrypoint.sh",), "", "/data", ""),
+    # What PostgreSQL's image is, with more in it.
+    "backup": (("docker-entrypoint.sh",), "", "/var/lib/postgresql/data", "SIGINT"),
     "prometheus": (("/bin/prometheus",), "nobody", "/prometheus", ""),
     "alertmanager": (("/bin/alertmanager",), "nobody", "/alertmanager", ""),
     "node_exporter": (("/bin/node_exporter",), "nobody", "", ""),
@@ -299,6 +302,15 @@ def test_an_image_is_made_again_exactly_when_its_ingredients_change(
     one = key(RECIPES["python"], {})
     requirements.write_text("a==2")
     assert key(RECIPES["python"], {}) != one, "the wheels must be those of the lock file"
+
+
+def test_an_image_on_another_one_changes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = images._Builder(client=fake_engine(), cache=tmp_path, progress=Reporter())
+    before = builder._key("backup", RECIPES["backup"], {})
+    assert builder._key("backup", RECIPES["backup"], {}) == before
+    changed = replace(RECIPES["postgres"], packages=("postgresql-16",))
+    monkeypatch.setitem(images.RECIPES, "postgres", changed)
+    assert builder._key("backup", RECIPES["backup"], {}) != before
 
 
 @pytest.fixture

@@ -1,0 +1,305 @@
+"""Barman: its configuration, its catalogue, base backups, what is kept.
+
+One Barman server for each history of a cluster, named `main-<system identifier>-<timeline>`: a new cluster counts its
+WAL from 1 again, and after a restore the same names hold other things. So what was backed up before a restore, or
+before somebody began with an empty volume, stays restorable beside what is backed up since.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
+
+from samokoder_backup import database, wal
+from samokoder_backup import settings as at
+from samokoder_backup.process import BackupError, run, say, sha256, sync, write
+from samokoder_backup.settings import Settings
+
+_SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
+_ARCHIVE_SECONDS = 300
+_MARGIN = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Base:
+    """One base backup of the catalogue."""
+
+    id: str
+    server: Path
+    status: str
+    """Barman's word: DONE is the one that counts."""
+    begin_wal: str
+    end: datetime
+    segment_size: int
+    major: int
+    """PostgreSQL's version: no other can read it."""
+
+    @property
+    def database(self) -> str:
+        """The cluster's system identifier: a restore keeps it, and an empty volume gets another one."""
+        return self.server.name.split("-")[1]
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the archives."""
+        return self.server / "base" / self.id
+
+    @property
+    def noted(self) -> Path:
+        """The checksums; it is there once the whole backup has been verified."""
+        return self.folder / "samokoder.json"
+
+    @property
+    def bytes(self) -> int:
+        """How much it takes."""
+        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+
+    @property
+    def restored_bytes(self) -> int:
+        """How much it takes when it is restored."""
+        manifest = json.loads((self.folder / "data" / "backup_manifest").read_text(encoding="utf-8"))
+        return sum(int(file["Size"]) for file in manifest["Files"])
+
+
+def servers() -> list[Path]:
+    """Return the folder of each history."""
+    if not at.BARMAN_HOME.is_dir():
+        return []
+    return sorted(path for path in at.BARMAN_HOME.iterdir() if _SERVER.fullmatch(path.name) and path.is_dir())
+
+
+def bases(*among: Path) -> list[Base]:
+    """Return the base backups that are complete, the oldest first."""
+    found = [_base(info) for server in among or servers() for info in (server / "meta").glob("*-backup.info")]
+    return sorted((base for base in found if base and base.status == "DONE"), key=lambda base: base.end)
+
+
+def _base(info: Path) -> Base | None:
+    """Read Barman's file; None where it cannot be read."""
+    try:
+        lines = (line.partition("=") for line in info.read_text(encoding="utf-8").splitlines())
+        said = {key: value for key, _, value in lines}
+        return Base(
+            id=info.name.removesuffix("-backup.info"),
+            server=info.parent.parent,
+            status=said["status"],
+            begin_wal=said["begin_wal"],
+            end=datetime.fromisoformat(said["end_time"]).astimezone(UTC),
+            segment_size=int(said["xlog_segment_size"]),
+            major=int(said["version"]) // 10_000,
+        )
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def barman(settings: Settings, *words: str, what: str) -> str:
+    """Run Barman."""
+    return run(command(settings, "--quiet", *words), what=what, environment={"LC_ALL": "C.UTF-8"})
+
+
+def command(settings: Settings, *words: str) -> list[str]:
+    """Return the command line of a Barman that knows every server."""
+    postgres = settings.streamed
+    if postgres is None:
+        raise BackupError("there is no PostgreSQL here whose WAL is streamed")
+    (at.RUN / "locks").mkdir(mode=0o700, parents=True, exist_ok=True)
+    lines = f"""\
+[barman]
+barman_home = {at.BARMAN_HOME}
+barman_user = {pwd.getpwuid(os.getuid()).pw_name}
+barman_lock_directory = {at.RUN / "locks"}
+log_level = WARNING
+backup_method = postgres
+backup_compression = gzip
+backup_compression_level = 1
+immediate_checkpoint = true
+compression = gzip
+compression_level = low
+streaming_archiver = on
+slot_name = {settings.slot}
+create_slot = auto
+check_timeout = 60
+"""
+    conninfo = at.conninfo(postgres, at.DATABASE)
+    for server in servers():
+        lines += f"\n[{server.name}]\ndescription = {server.name}\nconninfo = {conninfo}\n"
+    config = at.RUN / "barman.conf"
+    if not config.exists() or config.read_text(encoding="utf-8") != lines:
+        write(config, lines)
+    return ["barman", "--config", str(config), *words]
+
+
+def attach(settings: Settings) -> Path:
+    """Return the server of the history that PostgreSQL is in now, made where it is new, ready to receive its WAL.
+
+    Only for the one process that receives: a session that still holds the slot is ended.
+    """
+    assert settings.streamed is not None  # noqa: S101 - asked before
+    with database.connected(settings.streamed) as connection:
+        identity, slot = database.identity(connection), database.slot(connection, settings.slot)
+        server = at.BARMAN_HOME / f"main-{identity.system}-{identity.timeline}"
+        if slot and slot.active_pid:
+            database.end_session(connection, slot.active_pid)
+        if slot and slot.lost:
+            say(f"PostgreSQL has given up the slot {settings.slot}: more WAL was waiting than it may keep")
+            database.drop_slot(connection, settings.slot)
+            set_aside(server)
+        elif any(path.name[:24] > identity.segment for path in (server / "streaming").glob("[0-9A-F]" * 24 + "*")):
+            say(f"PostgreSQL is behind what was received from it: another copy of the cluster {identity.system}")
+            set_aside(server)
+    server.mkdir(parents=True, exist_ok=True)
+    return server
+
+
+def set_aside(server: Path) -> None:
+    """Begin a new server for the same history: what comes does not join on to what is there."""
+    if server.exists():
+        server.rename(server.with_name(f"{server.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"))
+
+
+def current(settings: Settings) -> Path | None:
+    """Return the server that is received now; None before the first time."""
+    if settings.streamed is None:
+        return None
+    with database.connected(settings.streamed) as connection:
+        identity = database.identity(connection)
+    server = at.BARMAN_HOME / f"main-{identity.system}-{identity.timeline}"
+    return server if server.is_dir() else None
+
+
+def archive(settings: Settings, server: Path) -> None:
+    """Compress what was received whole into the archive, and note its checksums."""
+    if wal.waiting(server):
+        barman(settings, "archive-wal", server.name, what="archiving WAL")
+    wal.note(server)
+
+
+def take(settings: Settings) -> Base:
+    """Make a base backup; raises BackupError, and then nothing that counts is left."""
+    server = current(settings)
+    if settings.streamed is None or server is None:
+        raise BackupError("no WAL is received yet, and a base backup is worth nothing without it")
+    with database.connected(settings.streamed) as connection:
+        database.end_backups(connection)
+        remove_leftovers()
+        before = {base.id for base in bases(server)}
+        needed = _needed(server, database.size(connection))
+        # Without it the disk would fill up, and WAL, which is worth more, would find no place.
+        if (free := shutil.disk_usage(at.ROOT).free) < needed:
+            raise BackupError(f"{needed // 2**20} MiB are needed for a base backup, {free // 2**20} MiB are free")
+        _first_wal(settings, server, connection)
+    try:
+        words = ("backup", "--wait", "--wait-timeout", str(_ARCHIVE_SECONDS), server.name)
+        barman(settings, *words, what="base backup")
+    finally:
+        remove_leftovers()
+    made = [base for base in bases(server) if base.id not in before]
+    if not made:
+        raise BackupError("base backup: Barman says that it is incomplete")
+    verify(made[-1])
+    return made[-1]
+
+
+def _needed(server: Path, databases: int) -> int:
+    """Estimate a base backup's size: like the last one, else like the databases before they are compressed."""
+    last = bases(server)[-1:]
+    return (last[0].bytes * 5 // 4 if last else databases) + _MARGIN
+
+
+def _first_wal(settings: Settings, server: Path, connection: Connection) -> None:
+    """Wait until something is in the archive: before that, Barman refuses."""
+    end = time.monotonic() + _ARCHIVE_SECONDS
+    if not wal.archived(server):
+        database.finish_segment(connection)
+    while not wal.archived(server):
+        if time.monotonic() > end:
+            raise BackupError("base backup: no WAL comes; see the log of the service")
+        time.sleep(0.5)
+        archive(settings, server)
+
+
+def verify(base: Base) -> None:
+    """Check a base backup; raises BackupError that says what is wrong.
+
+    The first time all of it is unpacked and PostgreSQL's own manifest is checked, then the archives' checksums are
+    noted; from then on these are compared, which costs a tenth.
+    """
+    files = {path.relative_to(base.folder).as_posix(): path for path in base.folder.rglob("*") if path.is_file()}
+    files["backup.info"] = base.server / "meta" / f"{base.id}-backup.info"
+    files.pop(base.noted.name, None)
+    if base.noted.exists():
+        known = json.loads(base.noted.read_text(encoding="utf-8"))
+        for name in sorted(known.keys() | files.keys()):
+            if name not in files:
+                raise BackupError(f"{name} is missing")
+            if name not in known or sha256(files[name]) != known[name]:
+                raise BackupError(f"{name} is not what it was when it was made")
+        return
+    target = fresh_scratch("verify")
+    try:
+        unpack(base, target)
+        check: list[str | Path] = [
+            "pg_verifybackup",
+            "--no-parse-wal",
+            "--quiet",
+            "-m",
+            base.folder / "data/backup_manifest",
+            target,
+        ]
+        run(check, what="pg_verifybackup")
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+    for path in files.values():
+        sync(path)
+    write(base.noted, json.dumps({name: sha256(path) for name, path in files.items()}, indent=1))
+
+
+def unpack(base: Base, into: Path) -> None:
+    """Unpack a base backup into a folder that is there."""
+    archives = sorted((base.folder / "data").glob("*.tar.gz"))
+    if [path.name for path in archives] != ["base.tar.gz"]:
+        raise BackupError(f"{base.id} has tablespaces of its own, which this stack has no place for")
+    run(["tar", "--extract", "--gzip", f"--file={archives[0]}", f"--directory={into}"], what="unpacking")
+    into.chmod(0o700)
+
+
+def fresh_scratch(name: str) -> Path:
+    """Make an empty folder for something that is thrown away; what a killed run has left goes."""
+    path = at.SCRATCH / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(mode=0o700, parents=True)
+    return path
+
+
+def remove_leftovers() -> None:
+    """Remove what base backups that ended in the middle have left; call it under the lock."""
+    for server in servers():
+        whole = {base.id for base in bases(server)}
+        for path in (*(server / "meta").glob("*-backup.info"), *(server / "base").glob("*")):
+            if (name := path.name.removesuffix("-backup.info")) not in whole:
+                say(f"removing what is left of the base backup {name}, which did not come to its end")
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def retire(settings: Settings, bad: Iterable[str]) -> None:
+    """Remove what is older than the recovery window needs: never one that no newer good one takes the place of."""
+    start = datetime.now(UTC) - timedelta(days=settings.recovery_window_days)
+    known = bases()
+    reaching = [base for base in known if base.end < start and base.id not in set(bad) and base.noted.exists()]
+    if not reaching:
+        return
+    for base in known[: known.index(reaching[-1])]:
+        barman(settings, "delete", base.server.name, base.id, what=f"removing {base.id}")
+    for server in servers():
+        if not bases(server) and wal.newest(server) < start.timestamp() and server != current(settings):
+            shutil.rmtree(server)

@@ -1,0 +1,92 @@
+"""Programs that are run, files that are written whole, and the lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+
+class BackupError(Exception):
+    """Something did not work; the message is for a person."""
+
+
+class CannotError(BackupError):
+    """What was asked for cannot be done, found out before anything was touched."""
+
+
+def say(text: str) -> None:
+    """Tell a person; standard output is for what was asked for."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(command: Sequence[str | Path], *, what: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program and return what it printed; raises BackupError with its last lines."""
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
+    if done.returncode != 0:
+        said = [*done.stdout.strip().splitlines(), *done.stderr.strip().splitlines()][-5:]
+        raise BackupError(f"{what}: {' | '.join(said) or f'ended with {done.returncode}'}")
+    return done.stdout
+
+
+def sha256(path: Path) -> str:
+    """Return a file's checksum."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a folder's names onto the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all, and for good; for its owner alone. Threads may write the same one at once."""
+    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock; it goes with the process, however that ends. A volume that is read-only can be locked too."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    except OSError:
+        if not path.exists():  # nobody has ever written there, and nobody can
+            yield
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting: another backup, verification or restore is running")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,256 @@
+"""The service: receives WAL without a break, does each job when it is due, says how it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from apscheduler.triggers.cron import CronTrigger
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from samokoder_backup import barman, copies, database, jobs, metrics, offsite, restore, state, wal
+from samokoder_backup import settings as at
+from samokoder_backup.process import BackupError, exclusive, say
+from samokoder_backup.settings import Kind, Settings
+
+_BEAT_SECONDS = 5.0
+_ARCHIVE_SECONDS = 5.0
+_LOOK_SECONDS = 5.0
+_AGAIN_SECONDS = 30.0
+"""After a job that failed; twice as long after each further time, up to an hour."""
+_GONE = "has already been removed"
+"""PostgreSQL's words, when WAL that is asked for is no longer there."""
+
+
+class Service:
+    """All that runs; `stop` ends it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stop = threading.Event()
+        self._offsite_wake = threading.Event()
+        self._server: Path | None = None
+        self._receiver: subprocess.Popen[str] | None = None
+        self._started = time.time()
+        self._tried: dict[str, tuple[float, int]] = {}
+        self.retained = 0
+
+    @property
+    def receiving(self) -> bool:
+        """Whether WAL is being received: the receiver runs, and something came lately."""
+        return self._receiver is not None and self._receiver.poll() is None and self.lag < 12 * _BEAT_SECONDS
+
+    @property
+    def lag(self) -> float:
+        """Seconds since WAL last came; there is some for every heartbeat."""
+        newest = wal.newest(self._server) if self._server else 0.0
+        return metrics.since(newest or self._started)
+
+    def run(self) -> int:
+        """Run until SIGTERM."""
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda _number, _frame: self._stop.set())
+        at.ROOT.mkdir(parents=True, exist_ok=True)
+        at.RUN.mkdir(mode=0o700, exist_ok=True)
+        with exclusive(at.ROOT / ".service.lock"):  # never two receivers on one volume
+            loops: list[Callable[[], None]] = [self._jobs]
+            if self._settings.streamed:
+                loops += [self._receive, self._archive, self._beat]
+            if self._settings.offsite:
+                loops.append(self._copy_offsite)
+            threads = [threading.Thread(target=_for_good, args=(loop,), daemon=True) for loop in loops]
+            web = self._web()
+            threads.append(threading.Thread(target=web.serve_forever, daemon=True))
+            for thread in threads:
+                thread.start()
+            self._stop.wait()
+            if self._receiver:
+                _end(self._receiver)
+            web.shutdown()
+        return 0
+
+    def _receive(self) -> None:
+        """Receive WAL; where that ends, begin again."""
+        assert self._settings.streamed is not None  # noqa: S101 - else this is not run
+        pause, said = 1.0, ""
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                database.prepare(self._settings.streamed)
+                self._server = barman.attach(self._settings)
+                say(f"receiving the WAL of {self._server.name}")
+                if self._follow(self._server):
+                    # Nothing that comes joins on to it: a new beginning, and a new base backup with it.
+                    barman.set_aside(self._server)
+                said = ""
+            except (BackupError, OSError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    say(f"WAL is not received: {said}")
+            # At once after a long time, slower and slower while nothing works.
+            pause = 1.0 if time.monotonic() - began > 60 else min(10.0, pause * 1.5)  # noqa: PLR2004
+            self._stop.wait(pause)
+
+    def _follow(self, server: Path) -> bool:
+        """Run the receiver to its end; tell whether PostgreSQL no longer has what it asked for."""
+        gone = False
+        process = subprocess.Popen(
+            barman.command(self._settings, "receive-wal", server.name),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+        )
+        self._receiver = process
+        if self._stop.is_set():
+            _end(process)
+        for line in process.stdout or ():
+            gone = gone or _GONE in line
+            if "finished segment" not in line:
+                say(f"receiver: {line.strip()}")
+        process.wait()
+        _end(process)  # whatever it has left
+        return gone
+
+    def _archive(self) -> None:
+        said = ""
+        while not self._stop.wait(_ARCHIVE_SECONDS):
+            if (server := self._server) and server.exists():
+                try:
+                    barman.archive(self._settings, server)
+                    said = ""
+                except (BackupError, OSError) as error:
+                    if str(error) != said:
+                        said = str(error)
+                        say(said)
+
+    def _beat(self) -> None:
+        """Write the marker, and see how much waits for us."""
+        assert self._settings.streamed is not None  # noqa: S101 - else this is not run
+        while not self._stop.is_set():
+            try:
+                with database.connected(self._settings.streamed) as connection:
+                    while True:
+                        database.beat(connection)
+                        slot = database.slot(connection, self._settings.slot)
+                        self.retained = slot.retained if slot else 0
+                        if self._stop.wait(_BEAT_SECONDS):
+                            return
+            except BackupError:
+                self._stop.wait(_BEAT_SECONDS)  # the receiver says it
+
+    def _jobs(self) -> None:
+        """Do what is due, one after the other."""
+        with exclusive(at.ROOT / "lock"):
+            shutil.rmtree(at.SCRATCH, ignore_errors=True)  # of a drill that was killed
+        schedules = self._settings.schedules
+        while not self._stop.wait(_LOOK_SECONDS):
+            done = state.read()
+            for kind in self._settings.kinds():
+                if self._due(kind, getattr(schedules, kind), self._newest(kind)) and jobs.backup(self._settings, kind):
+                    self._tried.pop(kind)
+                    self._offsite_wake.set()
+            if self._due("verify", schedules.verify, done.get("verify", {}).get("finished", self._started)):
+                jobs.verify()
+            ready = self._newest("base" if self._settings.physical else "dump") is not None
+            if ready and self._due("drill", schedules.drill, done.get("drill", {}).get("success", self._started)):
+                jobs.drill(self._settings)
+
+    def _newest(self, kind: Kind) -> float | None:
+        """Say when the newest backup that counts now was finished; None where one is missing."""
+        bad = state.bad()
+        if kind != "base":
+            good = [copy for copy in copies.copies(kind) if copy.id not in bad]
+            return good[-1].finished.timestamp() if good else None
+        if self._server is None or not wal.newest(self._server):
+            return time.time()  # nothing can be done yet, and the receiver says why
+        bases = [base for base in barman.bases(self._server) if base.id not in bad]
+        # One that WAL no longer leads on from is no use for tomorrow.
+        return bases[-1].end.timestamp() if bases and restore.joined(bases[-1]) else None
+
+    def _due(self, name: str, schedule: str, last: float | None) -> bool:
+        """Tell whether a time of the schedule has passed since the last time; a run that failed is tried again."""
+        now = time.time()
+        tried, failures = self._tried.get(name, (0.0, 0))
+        failures = 0 if (last or 0.0) >= tried else failures
+        if failures and now - tried < min(3600.0, _AGAIN_SECONDS * 2 ** (failures - 1)):
+            return False
+        trigger = CronTrigger.from_crontab(schedule, timezone=UTC)
+        due = last is None or trigger.get_next_fire_time(None, datetime.fromtimestamp(last, UTC)).timestamp() <= now
+        if due:
+            self._tried[name] = (now, failures + 1)
+        return due
+
+    def _copy_offsite(self) -> None:
+        assert self._settings.offsite is not None  # noqa: S101 - else this is not run
+
+        def report(status: int, said: str) -> None:
+            now = time.time()
+            state.record(
+                "offsite", {"exit": status, "finished": now, "error": said, **({} if status else {"success": now})}
+            )
+            if said:
+                say(f"off-site: {said}")
+
+        offsite.serve(self._settings.offsite, wake=self._offsite_wake, stop=self._stop, report=report)
+
+    def _web(self) -> ThreadingHTTPServer:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(metrics.Metrics(self._settings, self))
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                """Answer; whether backups work is for the metrics to say, not for a restart to mend."""
+                status, body = HTTPStatus.OK, b"ok\n"
+                if self.path == "/metrics":
+                    body = generate_latest(registry)
+                elif self.path != "/health":
+                    status, body = HTTPStatus.NOT_FOUND, b"not here\n"
+                self.send_response(status)
+                self.send_header("Content-Type", CONTENT_TYPE_LATEST if self.path == "/metrics" else "text/plain")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_words: object) -> None:
+                """Say nothing of each request."""
+
+        server = ThreadingHTTPServer(("", at.METRICS_PORT), Handler)
+        server.daemon_threads = True
+        return server
+
+
+def _for_good(loop: Callable[[], None]) -> None:
+    """Run a loop; one that ends by a fault ends all, and the engine starts it anew: never a service that half works."""
+    try:
+        loop()
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the receiver with all that it started; what it has received stays."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(10)
+    except ProcessLookupError:
+        return
+    except subprocess.TimeoutExpired:
+        pass
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,69 @@
+"""What runs came to: kept beside the backups, so that a restart of the service forgets nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from samokoder_backup import settings as at
+from samokoder_backup.process import BackupError, exclusive, say, write
+
+_FILE = "state.json"
+_memory: dict[str, dict[str, Any]] = {}
+_guard = threading.Lock()
+
+
+def read() -> dict[str, dict[str, Any]]:
+    """Return what each job came to the last time, by its name."""
+    try:
+        found: dict[str, dict[str, Any]] = json.loads((at.ROOT / _FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = {}
+    for name, values in list(_memory.items()):
+        if values.get("finished", 0) > found.get(name, {}).get("finished", 0):
+            found[name] = values
+    return found
+
+
+def bad() -> dict[str, str]:
+    """Return what verification found bad, and why; a WAL file is called SERVER/FILE."""
+    found: dict[str, str] = read().get("verify", {}).get("bad", {})
+    return found
+
+
+def record(name: str, values: Mapping[str, Any]) -> None:
+    """Add to what is known of a job. On a full disk this process still knows it, and so do its metrics."""
+    with _guard:
+        known = read().get(name, {})
+        _memory[name] = {**known, **values}
+        try:
+            with exclusive(at.ROOT / ".state.lock"):
+                write(at.ROOT / _FILE, json.dumps({**read(), name: _memory[name]}, indent=1))
+        except OSError as error:
+            say(f"{_FILE} cannot be written: {error}")
+
+
+def attempt(name: str, work: Callable[[], Mapping[str, Any]]) -> bool:
+    """Do a job under the lock and record what it came to; tell whether it went well."""
+    started = time.time()
+    values: dict[str, Any] = {"exit": 0}
+    try:
+        at.ROOT.mkdir(parents=True, exist_ok=True)
+        with exclusive(at.ROOT / "lock"):
+            started = time.time()
+            values |= work()
+    except Exception as error:  # whatever it is, it is one job's failure, and the next one is still to be done
+        if not isinstance(error, (BackupError, OSError)):
+            traceback.print_exc()
+        say(f"{name}: {error}")
+        values |= {"exit": 1, "error": str(error)}
+    now = time.time()
+    values |= {"finished": now, "seconds": now - started}
+    if values["exit"] == 0:
+        values |= {"success": now, "error": ""}
+    record(name, values)
+    return bool(values["exit"] == 0)

@@ -1,0 +1,186 @@
+"""The WAL that Barman has: finding a file, what is there without a gap, checksums.
+
+`python -m samokoder_backup.wal SERVER FILE DESTINATION` is PostgreSQL's restore_command. It is not `barman get-wal`
+for two reasons: a damaged file must stop the recovery, where PostgreSQL takes any status up to 125 for "this is the
+end" and would promote what it has; and the files of timelines that are in another folder (see `barman.py`) must be
+seen, so that a promotion never takes a number that was used. It starts four times as fast, too.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+SEGMENT = re.compile(r"[0-9A-F]{24}")
+_HISTORY = re.compile(r"[0-9A-F]{8}\.history")
+_GZIP = b"\x1f\x8b"
+_LEDGER = "samokoder-wal.sha256"
+_MISSING, _DAMAGED = 1, 200
+_DAMAGE = (OSError, EOFError, zlib.error)
+
+
+def locate(server: Path, name: str) -> Path | None:
+    """Find a WAL file: archived, received whole, or the one that is being received."""
+    archived = server / "wals" / (name[:16] if SEGMENT.fullmatch(name) else "") / name
+    received = server / "streaming" / name
+    # The archiver moves a file from the second place to the first: so the first is looked at again.
+    for path in (archived, received, received.with_name(f"{name}.partial"), received, archived):
+        # A receiver makes its file empty and then fills it up to its full size.
+        if path.exists() and path.stat().st_size > 0:
+            return path
+    return None
+
+
+def content(path: Path) -> bytes:
+    """Return a WAL file's bytes; raises one of _DAMAGE."""
+    data = path.read_bytes()
+    return gzip.decompress(data) if data.startswith(_GZIP) else data
+
+
+def fetch(server: Path, name: str, destination: Path, last: str = "") -> int:
+    """Put a WAL file where PostgreSQL wants it; the status tells it what that means. last: what comes after is bad."""
+    path = None if last and SEGMENT.fullmatch(name) and name > last else locate(server, name)
+    if path is None and _HISTORY.fullmatch(name):
+        # Any cluster's timeline that is known here: another folder of the same system identifier.
+        cluster = "-".join(server.name.split("-")[:2])
+        sisters = (locate(other, name) for other in sorted(server.parent.glob(f"{cluster}-*")))
+        path = next((found for found in sisters if found), None)
+    if path is None:
+        return _MISSING
+    try:
+        data = content(path)
+        known = _ledger(server).get(name) if path.is_relative_to(server / "wals") else None
+        if known and hashlib.sha256(path.read_bytes()).hexdigest() != known:
+            raise OSError("its checksum is another one than when it was archived")
+        destination.write_bytes(data)
+    except _DAMAGE as error:
+        print(f"WAL file {name} is damaged: {error}", file=sys.stderr)
+        return _DAMAGED
+    if fetched := os.environ.get("SAMOKODER_FETCHED"):
+        Path(fetched).touch()
+    return 0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What is there from a segment on without a gap."""
+
+    last: str
+    end: datetime
+    """When something was last written to it."""
+    missing: str
+    """The segment after the last, where later ones are there: a gap. Else empty."""
+
+
+def chain(server: Path, first: str, segment_size: int, bad: frozenset[str]) -> Chain | None:
+    """Follow the segments from `first`; None where not even that one is there."""
+    timeline, last, end = first[:8], "", 0.0
+    number = int(first[8:16], 16) * (2**32 // segment_size) + int(first[16:], 16)
+    while True:
+        high, low = divmod(number, 2**32 // segment_size)
+        name = f"{timeline}{high:08X}{low:08X}"
+        path = None if name in bad else locate(server, name)
+        if path is None:
+            break
+        try:
+            end = path.stat().st_mtime
+        except FileNotFoundError:  # it was archived at this moment, under its own time
+            continue
+        last, number = name, number + 1
+    later = any(each.name[:24] > name for each in _all(server) if each.name.startswith(timeline))
+    return Chain(last, datetime.fromtimestamp(end, UTC), name if later else "") if last else None
+
+
+def _all(server: Path) -> Iterator[Path]:
+    for folder in (server / "wals", *sorted((server / "wals").glob("[0-9A-F]*/")), server / "streaming"):
+        if folder.is_dir():
+            yield from (
+                each for each in sorted(folder.iterdir()) if re.match(r"[0-9A-F]{24}|[0-9A-F]{8}\.h", each.name)
+            )
+
+
+def archived(server: Path) -> list[Path]:
+    """Return the archive's files; those that were being received when the timeline ended are among them."""
+    return [path for path in _all(server) if path.is_relative_to(server / "wals") and not path.name.endswith(".tmp")]
+
+
+def newest(server: Path) -> float:
+    """Say when WAL was last received, as a time stamp; 0 for never."""
+    stamps = []
+    for path in (*(server / "streaming").glob("[0-9A-F]*"), *archived(server)[-1:]):
+        try:
+            stamps.append(path.stat().st_mtime)
+        except FileNotFoundError:
+            continue
+    return max(stamps, default=0.0)
+
+
+def waiting(server: Path) -> bool:
+    """Tell whether a whole segment waits for the archiver."""
+    return any(SEGMENT.fullmatch(path.name) for path in (server / "streaming").glob("[0-9A-F]*"))
+
+
+def _ledger(server: Path) -> dict[str, str]:
+    path = server / _LEDGER
+    lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+    # A line that was cut off by a crash is none; its file is noted again.
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if len(digest) == 64 and name}  # noqa: PLR2004
+
+
+def note(server: Path) -> None:
+    """Note the checksums of what was archived since the last time, and forget what retention removed."""
+    files = {path.name: path for path in archived(server)}
+    known = _ledger(server)
+    new = []
+    for name in files.keys() - known.keys():
+        try:
+            data = files[name].read_bytes()
+            if data.startswith(_GZIP):
+                gzip.decompress(data)
+        except FileNotFoundError:
+            continue
+        except _DAMAGE as error:
+            print(f"WAL file {name} was damaged as it was archived: {error}", file=sys.stderr)
+            continue
+        new.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+    path = server / _LEDGER
+    if known.keys() - files.keys():
+        kept = "".join(f"{digest}  {name}\n" for name, digest in known.items() if name in files)
+        whole = path.with_suffix(".new")
+        whole.write_text(kept + "".join(new), encoding="ascii")
+        whole.replace(path)
+    elif new:
+        with path.open("a", encoding="ascii") as file:
+            if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+                file.write("\n")
+            file.writelines(new)
+
+
+def damaged(server: Path) -> dict[str, str]:
+    """Check every archived file against its checksum; return name -> what is wrong."""
+    known, found = _ledger(server), {}
+    for path in archived(server):
+        try:
+            data = path.read_bytes()
+            if path.name in known and hashlib.sha256(data).hexdigest() != known[path.name]:
+                found[path.name] = "its checksum is another one than when it was archived"
+            elif path.name not in known:
+                # Noted within seconds: if it is not, it could not be read then either.
+                gzip.decompress(data) if data.startswith(_GZIP) else None
+        except FileNotFoundError:
+            continue  # retention
+        except _DAMAGE as error:
+            found[path.name] = f"it cannot be read: {error}"
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(fetch(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:]))

@@ -1,0 +1,233 @@
+"""What needs no server: the WAL that is there, what is kept, what is told."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from samokoder_backup import barman, copies, process, restore, settings, wal
+from samokoder_backup.__main__ import moment
+from samokoder_backup.copies import Copy
+from samokoder_backup.process import BackupError, CannotError
+from samokoder_backup.restore import Target
+
+MIB = 2**20
+SEGMENT_SIZE = 16 * MIB
+FIRST = "0000000100000000000000FE"
+SEGMENTS = (FIRST, "0000000100000000000000FF", "000000010000000100000000", "000000010000000100000001")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Path:
+    """Four segments over the border of a log file: three archived, one that is being received."""
+    server = tmp_path / "main-7000-1"
+    (server / "streaming").mkdir(parents=True)
+    for number, name in enumerate(SEGMENTS[:3]):
+        path = server / "wals" / name[:16] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(name.encode()))
+        os.utime(path, (1000 + number, 1000 + number))
+    partial = server / "streaming" / f"{SEGMENTS[3]}.partial"
+    partial.write_bytes(b"newest")
+    os.utime(partial, (2000, 2000))
+    wal.note(server)
+    return server
+
+
+def archived(server: Path, name: str) -> Path:
+    return server / "wals" / name[:16] / name
+
+
+def test_wal_is_followed_over_the_border_of_a_log_file_into_what_is_being_received(server: Path) -> None:
+    found = wal.chain(server, FIRST, SEGMENT_SIZE, frozenset())
+    assert found == wal.Chain(SEGMENTS[3], datetime.fromtimestamp(2000, UTC), "")
+
+
+@pytest.mark.parametrize("how", ["missing", "bad"])
+def test_a_gap_ends_the_range_and_is_named(server: Path, how: str) -> None:
+    if how == "missing":
+        archived(server, SEGMENTS[1]).unlink()
+    bad = frozenset({SEGMENTS[1]} if how == "bad" else ())
+    assert wal.chain(server, FIRST, SEGMENT_SIZE, bad) == wal.Chain(
+        FIRST, datetime.fromtimestamp(1000, UTC), SEGMENTS[1]
+    )
+    assert wal.chain(server, SEGMENTS[1], SEGMENT_SIZE, bad) is None
+
+
+def test_postgresql_gets_archived_and_unfinished_segments(server: Path, tmp_path: Path) -> None:
+    for name, content in ((FIRST, FIRST.encode()), (SEGMENTS[3], b"newest")):
+        assert wal.fetch(server, name, tmp_path / "out") == 0
+        assert (tmp_path / "out").read_bytes() == content
+
+
+def test_the_end_of_wal_and_damage_are_told_apart(server: Path, tmp_path: Path) -> None:
+    assert wal.fetch(server, "000000010000000100000002", tmp_path / "out") == 1, "PostgreSQL promotes then"
+    data = bytearray(archived(server, FIRST).read_bytes())
+    data[4] ^= 1  # a byte that gzip itself does not check
+    archived(server, FIRST).write_bytes(data)
+    assert wal.fetch(server, FIRST, tmp_path / "out") > 125, "PostgreSQL stops then"
+    assert list(wal.damaged(server)) == [FIRST]
+
+
+def test_a_promotion_never_takes_a_number_that_another_history_has(server: Path, tmp_path: Path) -> None:
+    sister = server.with_name("main-7000-2") / "wals"
+    sister.mkdir(parents=True)
+    (sister / "00000002.history").write_text("1\t0/1\twhy\n")
+    other = server.with_name("main-8000-3") / "wals"
+    other.mkdir(parents=True)
+    (other / "00000003.history").write_text("of another cluster")
+    assert wal.fetch(server, "00000002.history", tmp_path / "out") == 0
+    assert wal.fetch(server, "00000003.history", tmp_path / "out") == 1
+
+
+def test_checksums_are_noted_once_and_forgotten_with_their_file(server: Path) -> None:
+    ledger = server / "samokoder-wal.sha256"
+    before = ledger.read_text()
+    wal.note(server)
+    assert ledger.read_text() == before
+    ledger.write_text(before + "0123456")  # cut off
+    archived(server, FIRST).unlink()
+    wal.note(server)
+    assert sorted(line[66:] for line in ledger.read_text().splitlines()) == sorted(SEGMENTS[1:3])
+    assert wal.damaged(server) == {}
+
+
+def made(day: datetime, kind: settings.Kind = "dump") -> Copy:
+    name = f"{kind}-{day:%Y%m%dT%H%M%SZ}"
+    path = (settings.DUMPS if kind == "dump" else settings.REDIS_COPIES) / f"{name}.dump"
+    return Copy(name, kind, path, day, 1, "", (), 0)
+
+
+def test_of_each_day_week_and_month_the_newest_dump_is_kept() -> None:
+    start = datetime(2026, 1, 1, 3, tzinfo=UTC)
+    all_of_them = [made(start + timedelta(hours=12 * number)) for number in range(400)]
+    days = copies.newest_of_each(all_of_them, "%Y-%m-%d", 7)
+    assert len(days) == 7
+    assert all(name.endswith("T150000Z") for name in days), "the later one of each day"
+    assert len(copies.newest_of_each(all_of_them, "%Y-%m", 6)) == 6
+    assert copies.newest_of_each(all_of_them, "%G-%V", 0) == []
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    process.write(path, "old")
+
+    def no_space(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", no_space)
+        with pytest.raises(OSError, match="No space"):
+            process.write(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_may_write_the_same_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "pgpass"
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(process.write, path, "the same") for _ in range(200)]:
+            done.result()
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("the same", 0o600)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_moment_without_its_offset_is_refused() -> None:
+    assert moment("2026-11-23 10:05:00+03").utcoffset() == timedelta(hours=3)
+    with pytest.raises(argparse.ArgumentTypeError, match="no offset"):
+        moment("2026-11-23 10:05:00")
+
+
+def test_a_mistake_in_the_settings_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "CONFIG", tmp_path)
+    (tmp_path / "backup.json").write_text(json.dumps({"slot": "Bad Slot", "unknown": 1}))
+    with pytest.raises(BackupError, match=r"slot: .*unknown: "):
+        settings.load()
+
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two base backups of one history and one of the history that a restore has begun, an hour apart; WAL of each."""
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    monkeypatch.setattr(settings, "BARMAN_HOME", tmp_path / "barman")
+    monkeypatch.setattr(settings, "DUMPS", tmp_path / "dumps")
+    monkeypatch.setattr(settings, "REDIS_COPIES", tmp_path / "redis")
+    monkeypatch.setattr(restore, "_installed", lambda: 15)
+    for history, identifier, hour in (("7000-1", "old", 0), ("7000-1", "new", 1), ("7000-2", "other", 2)):
+        server, timeline = tmp_path / "barman" / f"main-{history}", int(history[-1])
+        (server / "meta").mkdir(parents=True, exist_ok=True)
+        end = NOON + timedelta(hours=hour)
+        first = f"{timeline:08X}00000000{hour:08X}"
+        info = f"status=DONE\nbegin_wal={first}\nend_time={end.isoformat(sep=' ')}\n"
+        (server / "meta" / f"{identifier}-backup.info").write_text(
+            f"{info}xlog_segment_size={SEGMENT_SIZE}\nversion=150020\n"
+        )
+        (server / "base" / identifier).mkdir(parents=True)
+        path = server / "wals" / first[:16] / first
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"wal")
+        last = (end + timedelta(minutes=50)).timestamp()
+        os.utime(path, (last, last))
+    return tmp_path
+
+
+def test_a_moment_is_reached_from_the_newest_base_backup_before_it(catalogue: Path) -> None:
+    for minutes, expected in ((5, "old"), (65, "new"), (105, "new"), (125, "other")):
+        planned = restore.plan(Target(moment=NOON + timedelta(minutes=minutes)))
+        assert isinstance(planned.source, barman.Base)
+        assert planned.source.id == expected
+    assert restore.plan(Target(latest=True)).source.id == "other"
+    assert restore.plan(Target(backup="old")).recovery == {"recovery_target": "immediate"}
+
+
+def test_of_two_databases_the_newest_moment_is_nobodys_and_a_drill_takes_the_one_that_is_there(catalogue: Path) -> None:
+    (catalogue / "barman" / "main-7000-2").rename(catalogue / "barman" / "main-8000-1")
+    with pytest.raises(CannotError, match=r"2 databases.* empty one.*2026-11-23 13:50.*2026-11-23 14:50"):
+        restore.plan(Target(latest=True))
+    assert restore.plan(Target(present=True)).source.id == "other"
+    assert restore.plan(Target(moment=NOON + timedelta(minutes=65))).source.id == "new"
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (Target(moment=NOON - timedelta(minutes=1)), "the first moment that can be restored is 2026-11-23T12:00"),
+        (Target(moment=NOON + timedelta(minutes=115)), "the last moment that can be restored before it is .*T13:50"),
+        (Target(backup="none"), "there is no backup none"),
+    ],
+)
+def test_what_was_never_there_is_refused(catalogue: Path, target: Target, why: str) -> None:
+    with pytest.raises(CannotError, match=why):
+        restore.plan(target)
+
+
+def test_a_bad_backup_and_a_bad_wal_file_are_gone_around_or_refused(catalogue: Path) -> None:
+    state = {"verify": {"finished": 1, "bad": {"new": "one byte", "main-7000-2/000000020000000000000002": "one byte"}}}
+    (catalogue / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CannotError, match="new is bad: one byte"):
+        restore.plan(Target(backup="new"))
+    # The older base backup leads there too: its WAL goes on without a gap.
+    assert restore.plan(Target(moment=NOON + timedelta(minutes=65))).source.id == "old"
+    with pytest.raises(CannotError, match=r"other cannot .* its WAL file 000000020000000000000002 is missing"):
+        restore.plan(Target(latest=True))
+    assert [(entry.id, entry.status) for entry in restore.entries()] == [
+        ("old", "unverified"),
+        ("new", "bad"),
+        ("other", "bad"),
+    ]
+
+
+def test_a_backup_of_another_version_is_refused(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "_installed", lambda: 16)
+    with pytest.raises(CannotError, match="other is of PostgreSQL 15, and this image has 16"):
+        restore.plan(Target(latest=True))
