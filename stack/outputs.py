@@ -43,6 +43,7 @@ def _part(environment: Environment, spec: ServiceSpec) -> dict[str, Any]:
 def warnings(environment: Environment) -> Iterator[str]:
     """Yield what a person must know before it happens."""
     settings = environment.settings
+    yield from _of_backups(environment)
     for part in settings.unavailable:
         yield (
             f"{part}: {UNAVAILABLE} on this host ({key_of('unavailable')}). The stack comes up without it; "
@@ -77,4 +78,32 @@ def warnings(environment: Environment) -> Iterator[str]:
         yield (
             f"nobody notices when the monitoring itself stops: set the secret {PROJECT}:heartbeatUrl, an address "
             "outside this host that the Watchdog is sent to and that raises the alarm when it stops."
+        )
+
+
+def _of_backups(environment: Environment) -> Iterator[str]:
+    """Yield what the backups of this environment do not save."""
+    settings = environment.settings.backup
+    if not settings.enabled:
+        yield f"no backups are made: {key_of('backup', 'enabled')} is false, and what is lost is lost."
+        return
+    if not environment.physical_backups:
+        whose = "the managed database" if environment.managed_database else "PostgreSQL"
+        yield (
+            f"of {whose} there are dumps alone ({settings.dump_schedule}, UTC): what was written since the last one "
+            f"can be lost, and one cannot go back to a moment between two. {key_of('backup', 'physical')}: true makes "
+            "base backups and keeps the write-ahead log; the server must allow replication connections."
+        )
+    if environment.managed_redis:
+        yield "of the managed Redis no copies are made: backups of it are its provider's."
+    if environment.offsite is None:
+        yield (
+            "the backups are on this machine alone, and lost with it: set "
+            f"{key_of('backup', 'offsite')} with the secrets {PROJECT}:s3AccessKeyId and {PROJECT}:s3SecretAccessKey."
+        )
+    elif "backupEncryptionKey" not in environment.configured_secrets:
+        yield (
+            "the key of the off-site copies is in this stack's state alone: lost with it, nobody can read them any "
+            f"more. Keep it elsewhere (`make password NAME=backup-encryption-key`), and set the secret "
+            f"{PROJECT}:backupEncryptionKey to it: nothing else changes."
         )

@@ -10,7 +10,9 @@ import pulumi
 import pulumi_docker as docker
 
 from stack.app import api, frontend, ingress, migrations, postgres, postgres_roles, redis, redis_users, worker
-from stack.app.reference import BuiltImage, reference_image
+from stack.app.reference import reference_image
+from stack.backup import backup
+from stack.built_image import BuiltImage
 from stack.images import parse_reference
 from stack.monitoring import (
     alertmanager,
@@ -40,6 +42,7 @@ PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
     "worker": worker.spec,
     "ingress": ingress.spec,
     "frontend": frontend.spec,
+    "backup": backup.spec,
     "alertmanager": alertmanager.spec,
     "grafana": grafana.spec,
     "postgres_exporter": postgres_exporter.spec,
@@ -91,7 +94,7 @@ class Stack(pulumi.ComponentResource):
         platform = Platform(
             environment=environment,
             networks=Networks("network", NetworksArgs(environment=environment), opts=child).by_name,
-            images=_images(self.specs, reference_image(environment), parent=self),
+            images=_images(self.specs, [reference_image(environment), backup.image(environment)], parent=self),
             volumes=volumes.by_name,
             secrets=secrets.values,
         )
@@ -104,31 +107,35 @@ class Stack(pulumi.ComponentResource):
 
 
 def _images(
-    specs: Sequence[ServiceSpec], reference: BuiltImage, parent: pulumi.Resource
+    specs: Sequence[ServiceSpec], ours: Iterable[BuiltImage], parent: pulumi.Resource
 ) -> dict[str, docker.RemoteImage]:
     """Pull or build each image before a container goes: an image that cannot be had takes nothing down."""
+    built = {image.name: image for image in ours}
     images: dict[str, docker.RemoteImage] = {}
     for image in sorted({spec.image for spec in specs}):
+        own = built.get(image)
         build, after = None, []
-        if image == reference.name:
-            if reference.local_base:
-                tag = docker.Tag(
-                    "reference-base",
-                    source_image=reference.local_base,
-                    target_image=reference.base,
+        if own:
+            after = [
+                docker.Tag(
+                    base.title,
+                    source_image=base.local,
+                    target_image=base.reference,
                     opts=pulumi.ResourceOptions(parent=parent),
                 )
-                after = [tag]
+                for base in own.bases
+                if base.local
+            ]
             build = docker.RemoteImageBuildArgs(
-                context=str(reference.context),
-                build_args={"BASE": reference.base},
+                context=str(own.context),
+                build_args=own.arguments,
                 # The classic builder is in every engine; BuildKit is a plugin that Debian's has not.
                 use_legacy_builder=True,
             )
         elif not parse_reference(image).repository:
             continue  # a local image's id: there is nowhere to pull it from
         images[image] = docker.RemoteImage(
-            "reference-app" if build else _resource_name(image),
+            own.title if own else _resource_name(image),
             name=image,
             build=build,
             # The old image stays for a rollback, and because another environment may run it.

@@ -99,6 +99,13 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
         ),
         ConfiguredSecret(name="s3SecretAccessKey", description="Secret key of the off-site backup bucket."),
         ConfiguredSecret(
+            name="backupEncryptionKey",
+            description="Key under which the off-site copies are encrypted, in place of a generated one: kept outside "
+            "of the machine, it opens them on another one.",
+            minimum_length=32,
+            minimum_bits=100,
+        ),
+        ConfiguredSecret(
             name="openaiApiKey", description="LLM key, reaches API and worker as the file openai_api_key."
         ),
         ConfiguredSecret(

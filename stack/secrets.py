@@ -57,8 +57,12 @@ GENERATED = {
     "postgres_superuser": Generated(rotates=False, configured="postgresSuperuserPassword"),
     "postgres_app": Generated(),
     "postgres_exporter": Generated(),
+    "postgres_backup": Generated(),
     "redis_app": Generated(),
     "redis_exporter": Generated(),
+    "redis_backup": Generated(),
+    # What is off-site is encrypted under it: made once.
+    "backup_encryption_key": Generated(rotates=False, configured="backupEncryptionKey"),
     # It opens Redis to the keeper of its users, which nobody else can reach: made once.
     "redis_keeper": Generated(rotates=False),
     "grafana_admin": Generated(),
@@ -71,8 +75,10 @@ GENERATED = {
 
 def secret_names(environment: Environment) -> list[str]:
     """Names of the secrets that this environment has, generated and configured."""
-    absent = {"postgres_superuser", "postgres_app", "postgres_exporter"} if environment.managed_database else set()
-    absent |= {"redis_app", "redis_exporter", "redis_keeper"} if environment.managed_redis else set()
+    absent = {name for name in GENERATED if name.startswith("postgres_")} if environment.managed_database else set()
+    absent |= {name for name in GENERATED if name.startswith("redis_")} if environment.managed_redis else set()
+    absent |= set() if environment.settings.backup.enabled else {"postgres_backup", "redis_backup"}
+    absent |= set() if environment.offsite else {"backup_encryption_key"}
     absent |= set() if environment.basic_auth else set(WEB_PASSWORDS)
     return sorted((set(GENERATED) - absent) | environment.configured_secrets)
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from stack import cron
 from stack.images import IMAGES, ImageReferenceError, PartName, parse_reference
 from stack.mistakes import InvalidSettingsError, Mistake
 from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
@@ -50,11 +51,17 @@ def _network(value: str) -> str:
         raise ValueError("not a network like 10.0.0.0/8") from None
 
 
+def _schedule(value: str) -> str:
+    return cron.parse(value).text
+
+
 Image = Annotated[str, AfterValidator(_image)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 MemoryMib = Annotated[int, Field(ge=16)]
 Cpus = Annotated[float, Field(gt=0, le=128)]
+# minute hour day month weekday, in UTC; the days of the week become names.
+CronSchedule = Annotated[str, AfterValidator(_schedule)]
 # Prometheus' own syntax for a duration, without the compound forms that nobody writes by hand.
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h|d|w|y)$")]
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
@@ -481,6 +488,106 @@ class Redis(Part):
     )
 
 
+class Dumps(Model):
+    """How many logical dumps stay."""
+
+    daily: int = Field(7, ge=1, le=366, description="Newest dumps of so many days.", examples=[14])
+    weekly: int = Field(4, ge=0, le=520, description="Newest dumps of so many weeks.", examples=[8])
+    monthly: int = Field(6, ge=0, le=120, description="Newest dumps of so many months.", examples=[12])
+
+
+class Offsite(Model):
+    """A bucket elsewhere that gets a copy. Its keys are the secrets `s3AccessKeyId` and `s3SecretAccessKey`.
+
+    What goes there is encrypted before it leaves, under the generated secret `backup-encryption-key`, or under
+    `backupEncryptionKey` where that is set.
+    """
+
+    endpoint: str = Field(
+        pattern=r"^https?://[^\s/@]+$",
+        description="Address of the S3-compatible service.",
+        examples=["https://s3.example.org"],
+    )
+    bucket: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="The bucket; it exists.", examples=["backups"]
+    )
+    prefix: str = Field(
+        "",
+        pattern=r"^([\w.-]+(/[\w.-]+)*)?$",
+        description="Folder in the bucket. Empty: the environment's name with `samokoder-` before it.",
+        examples=["samokoder/prod"],
+    )
+    region: str = Field(
+        "us-east-1", pattern=r"^[a-z0-9-]+$", description="The bucket's region.", examples=["eu-central-1"]
+    )
+    sync_minutes: int = Field(
+        5, ge=1, le=1440, description="Time between two copies, in minutes; after each backup as well.", examples=[15]
+    )
+    keep_days: int = Field(
+        0,
+        ge=0,
+        le=3650,
+        description="Copies older than so many days are removed there. 0: nothing is ever removed, so keys without the "
+        "right to delete are enough; the bucket's own rules may do it.",
+        examples=[90],
+    )
+
+
+class Backup(Part):
+    """The backup server: Barman with the write-ahead log as it is written, dumps, copies of Redis."""
+
+    enabled: bool = Field(True, description="Make backups.", examples=[False])
+    memory_mib: MemoryMib = Field(512, description="Memory limit in MiB.", examples=[1024])
+    cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[0.5])
+    base_schedule: CronSchedule = Field(
+        "15 2 * * *",
+        description="When a base backup is made: minute hour day month weekday, in UTC.",
+        examples=["15 2 * * *"],
+    )
+    dump_schedule: CronSchedule = Field(
+        "15 3 * * *", description="When a logical dump is made, in UTC.", examples=["15 3 * * *"]
+    )
+    redis_schedule: CronSchedule = Field(
+        "0 * * * *", description="When Redis is copied, in UTC.", examples=["*/30 * * * *"]
+    )
+    verify_schedule: CronSchedule = Field(
+        "45 3 * * *", description="When all that is kept is verified, in UTC.", examples=["45 3 * * *"]
+    )
+    drill_schedule: CronSchedule = Field(
+        "30 4 * * sun", description="When the newest backup is restored as a drill, in UTC.", examples=["30 4 * * 0"]
+    )
+    recovery_window_days: int = Field(
+        7, ge=1, le=365, description="One can go back to any moment of so many days.", examples=[14]
+    )
+    dumps: Dumps = Field(default_factory=Dumps, description="How many logical dumps stay.", examples=[{"monthly": 12}])
+    redis_copies: int = Field(48, ge=1, le=10000, description="So many copies of Redis stay.", examples=[168])
+    max_slot_wal_mib: int = Field(
+        4096,
+        ge=256,
+        le=1048576,
+        description="PostgreSQL keeps so much of its write-ahead log for a backup server that is away, in MiB. Beyond "
+        "it the log has a gap, which a new base backup ends, and PostgreSQL's disk is safe.",
+        examples=[16384],
+    )
+    physical: bool | None = Field(
+        None,
+        description="Whether there are base backups and the write-ahead log, so that one can go back to any moment. "
+        "Empty: yes for the local PostgreSQL, no for a managed one, of which there are dumps alone; `true` where its "
+        "provider allows replication connections.",
+        examples=[True],
+    )
+    offsite: Offsite | None = Field(
+        None,
+        description="A copy in an S3-compatible bucket, encrypted on this side; required in production.",
+        examples=[{"endpoint": "https://s3.example.org", "bucket": "backups"}],
+    )
+    health: Health = Field(
+        default_factory=lambda: Health(start_period_seconds=30, wait_timeout_seconds=120),
+        description="Health check timing.",
+        examples=[{"waitTimeoutSeconds": 180}],
+    )
+
+
 class WebPages(Published):
     """A part with pages that messages link to."""
 
@@ -797,6 +904,42 @@ class Alerts(Model):
     disk_almost_full_percent: PercentOf = Field(
         5.0, description="HostDiskAlmostFull: space left, in %; less than diskLowPercent.", examples=[3.0]
     )
+    backup_late_hours: PositiveNumber = Field(
+        2.0,
+        description="BackupTooOld, BackupVerificationTooOld: so many hours beyond the longest pause of the schedule; "
+        "critical one missed backup later.",
+        examples=[4.0],
+    )
+    backup_shrank_percent: PercentOf = Field(
+        50.0,
+        description="BackupShrank: so much smaller than the median of seven days, in %.",
+        examples=[30.0],
+    )
+    backup_slot_percent: float = Field(
+        50.0,
+        gt=0,
+        lt=80,
+        description="BackupSlotGrowing: write-ahead log that waits for the backup server, of what PostgreSQL keeps, "
+        "in %; critical from 80 on.",
+        examples=[40.0],
+    )
+    wal_lag_seconds: float = Field(
+        60.0,
+        gt=0,
+        lt=900,
+        description="WalArchiveLagging: age of the oldest change that the backup server has not, in seconds; critical "
+        "from 900 on.",
+        examples=[120.0],
+    )
+    restore_drill_days: PositiveNumber = Field(
+        8.0, description="RestoreDrillTooOld: since a backup was last restored and looked at, in days.", examples=[15.0]
+    )
+    backup_offsite_hours: PositiveNumber = Field(
+        6.0, description="BackupOffsiteStale: since the last copy reached the bucket, in hours.", examples=[12.0]
+    )
+    backup_volume_free_percent: PercentOf = Field(
+        15.0, description="BackupVolumeAlmostFull: space left where the backups are, in %.", examples=[20.0]
+    )
     prometheus_series: PositiveNumber = Field(
         30000.0, description="PrometheusTooManySeries: series in memory.", examples=[100000.0]
     )
@@ -812,7 +955,7 @@ class Alerts(Model):
 class Host(Model):
     """What the host is said to have; limits are checked against it."""
 
-    memory_mib: int = Field(4096, ge=512, description="Memory of the host in MiB.", examples=[8192])
+    memory_mib: int = Field(4608, ge=512, description="Memory of the host in MiB.", examples=[8192])
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
 
 
@@ -837,6 +980,12 @@ class Images(Model):
     python: Image | None = Field(
         None, description="Base of the reference application.", examples=["sha256:" + "0" * 64]
     )
+    backup: Image | None = Field(
+        None,
+        description="Base of the backup server's own image, with the programs of PostgreSQL and Redis. Empty: made of "
+        "the images of both.",
+        examples=["sha256:" + "0" * 64],
+    )
 
 
 class Rotation(Model):
@@ -849,8 +998,10 @@ class Rotation(Model):
     app_secret_key: int = Field(1, ge=1, description="APP_SECRET_KEY.", examples=[2])
     postgres_app: int = Field(1, ge=1, description="Password of the application's database role.", examples=[2])
     postgres_exporter: int = Field(1, ge=1, description="Password of the exporter's database role.", examples=[2])
+    postgres_backup: int = Field(1, ge=1, description="Password of the backup server's database role.", examples=[2])
     redis_app: int = Field(1, ge=1, description="Password of the application's Redis user.", examples=[2])
     redis_exporter: int = Field(1, ge=1, description="Password of the exporter's Redis user.", examples=[2])
+    redis_backup: int = Field(1, ge=1, description="Password of the backup server's Redis user.", examples=[2])
     grafana_admin: int = Field(
         1,
         ge=1,
@@ -943,6 +1094,11 @@ class Settings(Model):
     redis_users: RedisUsers = Field(
         default_factory=RedisUsers, description="Keeper of Redis' users.", examples=[{"memoryMib": 64}]
     )
+    backup: Backup = Field(
+        default_factory=Backup,
+        description="The backup server.",
+        examples=[{"offsite": {"endpoint": "https://s3.example.org", "bucket": "backups"}}],
+    )
     prometheus: Prometheus = Field(
         default_factory=Prometheus, description="Prometheus.", examples=[{"retentionTime": "30d"}]
     )
@@ -995,6 +1151,17 @@ class Environment(Model):
         return "managedRedisUrl" in self.configured_secrets
 
     @property
+    def physical_backups(self) -> bool:
+        """Whether there are base backups and the write-ahead log of PostgreSQL, beside its dumps."""
+        asked = self.settings.backup.physical
+        return self.settings.backup.enabled and (not self.managed_database if asked is None else asked)
+
+    @property
+    def offsite(self) -> Offsite | None:
+        """The bucket that gets a copy of the backups; None where there is none."""
+        return self.settings.backup.offsite if self.settings.backup.enabled else None
+
+    @property
     def basic_auth(self) -> bool:
         """Whether Prometheus and AlertManager ask for a password."""
         asked = self.settings.basic_auth
@@ -1016,6 +1183,8 @@ class Environment(Model):
             names.add("ingress")
         if self.settings.api.image and not self.settings.migrations.command:
             names.add("migrations")
+        if not self.settings.backup.enabled:
+            names.add("backup")
         if self.managed_database:
             names |= {"postgres", "postgres_roles"}
         if self.managed_redis:
@@ -1028,9 +1197,12 @@ class Environment(Model):
             return [f"api-{number}" for number in range(1, self.settings.api.replicas + 1)]
         return [field.replace("_", "-")]
 
-    def image(self, name: PartName) -> str:
-        """Reference of a third-party image: the configured one, else the pinned one."""
+    def image(self, name: PartName | Literal["backup"]) -> str:
+        """Reference of a third-party image: the configured one, else the pinned one. `backup`: the base of our own."""
         configured: str | None = getattr(self.settings.images, name)
+        if name == "backup":
+            # Base backups are read by programs of the very version that wrote them.
+            return configured or self.image("postgres")
         return configured or IMAGES[name].reference
 
     def running(self) -> dict[str, Part]:
@@ -1195,6 +1367,7 @@ def _rules(environment: Environment) -> Iterator[Mistake]:
     yield from _access_rules(environment)
     yield from _ingress_rules(environment)
     yield from _threshold_rules(environment)
+    yield from _backup_rules(environment)
     yield from _memory_rules(environment)
     yield from _secret_use_rules(environment)
     yield from _rotation_rules(environment)
@@ -1270,6 +1443,21 @@ def _threshold_rules(environment: Environment) -> Iterator[Mistake]:
             )
 
 
+def _backup_rules(environment: Environment) -> Iterator[Mistake]:
+    """What is said to be too old is made more often than that."""
+    if not environment.settings.backup.enabled:
+        return
+    pause = cron.parse(environment.settings.backup.drill_schedule).longest_pause_hours / 24
+    if environment.settings.alerts.restore_drill_days <= pause:
+        key = key_of("alerts", "restore_drill_days")
+        yield Mistake(
+            key,
+            str(environment.settings.alerts.restore_drill_days),
+            f"more than {pause:g}, the days between two restores by {key_of('backup', 'drill_schedule')}",
+            f"{key}: {pause + 1:.1f}",
+        )
+
+
 def _memory_rules(environment: Environment) -> Iterator[Mistake]:
     limits = {name: part.memory_mib * len(environment.parts_of(name)) for name, part in environment.running().items()}
     total, host = sum(limits.values()), environment.settings.host.memory_mib
@@ -1319,6 +1507,8 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
             bool(alertmanager.email and alertmanager.email.username),
             key_of("alertmanager", "email", "username"),
         ),
+        ("s3AccessKeyId", environment.offsite is not None, key_of("backup", "offsite")),
+        ("s3SecretAccessKey", environment.offsite is not None, key_of("backup", "offsite")),
     )
     for secret, needed, because in needs:
         if needed and secret not in environment.configured_secrets:
@@ -1388,6 +1578,16 @@ def _production_rules(environment: Environment) -> Iterator[Mistake]:
                 "the token that BotFather gave the bot",
                 CONFIGURED_SECRETS["telegramBotToken"].how_to_set,
             )
+    if settings.backup.enabled and settings.backup.offsite is None:
+        key = key_of("backup", "offsite")
+        yield Mistake(
+            key,
+            "nothing",
+            "production must survive the loss of this machine: the S3-compatible bucket elsewhere that gets a copy of "
+            "every backup, encrypted before it leaves",
+            f"{key}: {{endpoint: https://s3.example.org, bucket: backups}}, and the secrets {PROJECT}:s3AccessKeyId "
+            f"and {PROJECT}:s3SecretAccessKey",
+        )
     for name in ("api", "worker"):
         if getattr(settings, name).image is None:
             yield Mistake(

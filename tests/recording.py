@@ -232,6 +232,10 @@ _PROD: Config = {
     "alerts": {"runbooksUrl": "https://git.example.org/team/samokoder/docs/runbooks"},
     "ingress": {"domain": "samokoder.example.org", "port": 80},
     "migrations": {"command": ["alembic", "upgrade", "head"]},
+    "backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket": "samokoder-backups"}},
+    "s3AccessKeyId": secret_value("s3_id", 20),
+    "s3SecretAccessKey": secret_value("s3_secret"),
+    "backupEncryptionKey": secret_value("backup_encryption_key"),
 }
 _EMAIL: Config = {
     "smarthost": "smtp.example.org:587",
@@ -269,6 +273,14 @@ CASES: Mapping[str, tuple[str, Config]] = {
             "alertWebhookUrl": WEBHOOK_URL,
             "heartbeatUrl": HEARTBEAT_URL,
         },
+    ),
+    # A provider that allows replication; the key of the off-site copies is generated.
+    "physical": (
+        "prod",
+        merged(
+            _PROD,
+            {"managedDatabaseUrl": DATABASE_URL, "backup": {"physical": True}, "backupEncryptionKey": ""},
+        ),
     ),
     "opted-in": (
         "staging",

@@ -14,6 +14,8 @@ APP_ROLE = "samokoder_app"
 SECOND_APP_ROLE = f"{APP_ROLE}_b"
 """Member of the owner, which it becomes at login: even generations log in as it."""
 EXPORTER_ROLE = "samokoder_monitoring"
+BACKUP_ROLE = "samokoder_backup"
+"""Reads everything, by replication too. Its own database has its name, and its replication slot."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -64,8 +66,9 @@ def spec(environment: Environment) -> ServiceSpec:
 def files(environment: Environment) -> Files:
     """Return the configuration; settings that need the host's size follow from the memory limit."""
     settings = environment.settings.postgres
+    kept_for_backups = environment.settings.backup.max_slot_wal_mib
     return {
-        "postgresql.conf": postgresql_conf(settings.memory_mib, settings.max_connections),
+        "postgresql.conf": postgresql_conf(settings.memory_mib, settings.max_connections, kept_for_backups),
         "pg_hba.conf": pg_hba_conf(settings.database, settings.superuser),
         # The container's own user may be the superuser over the socket: for backups and for a person at 3 a.m.
         "pg_ident.conf": f"owner postgres {settings.superuser}\n",
@@ -73,8 +76,8 @@ def files(environment: Environment) -> Files:
     }
 
 
-def postgresql_conf(memory_mib: int, max_connections: int) -> str:
-    """Render postgresql.conf for a server with `memory_mib` MiB."""
+def postgresql_conf(memory_mib: int, max_connections: int, max_slot_wal_mib: int) -> str:
+    """Render postgresql.conf for a server with `memory_mib` MiB. max_slot_wal_mib: kept for a backup server, in MiB."""
     return f"""\
 # Rendered by stack/app/postgres.py; an edit in the container is lost.
 listen_addresses = '*'
@@ -89,6 +92,8 @@ shared_preload_libraries = 'pg_stat_statements'
 password_encryption = scram-sha-256
 wal_level = replica
 max_wal_size = 1GB
+# A backup server that is away must not fill the disk: beyond this its slot is given up, before which an alert fires.
+max_slot_wal_keep_size = {max_slot_wal_mib}MB
 # A client that went away without a word must not keep its locks for hours.
 tcp_keepalives_idle = 60
 idle_in_transaction_session_timeout = 10min
@@ -114,6 +119,10 @@ host {database} {APP_ROLE} samenet scram-sha-256
 # Always there, so that a rotation does not restart the server. Which of the two may log in says its keeper.
 host {database} {SECOND_APP_ROLE} samenet scram-sha-256
 host {database} {EXPORTER_ROLE} samenet scram-sha-256
+# The backup server: dumps, its own heartbeat, and the log as it is written. Without backups it may not log in.
+host {database} {BACKUP_ROLE} samenet scram-sha-256
+host {BACKUP_ROLE} {BACKUP_ROLE} samenet scram-sha-256
+host replication {BACKUP_ROLE} samenet scram-sha-256
 # The keeper of the roles; nothing else has this password.
 host all {superuser} samenet scram-sha-256
 """

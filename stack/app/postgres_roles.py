@@ -53,16 +53,21 @@ def files(environment: Environment) -> Files:
     """Return the script, the SQL with password verifiers, and the superuser's password."""
     database = environment.settings.postgres.database
     accepted = sorted(slots(environment, "postgres_app").accepted)
+    backup = ("postgres_backup",) if environment.settings.backup.enabled else ()
 
     def sql(salt: str, exporter: str, *passwords: str) -> str:
-        app = {
-            role_of(slot): scram_verifier(password, salt) for slot, password in zip(accepted, passwords, strict=True)
-        }
-        return roles_sql(database, app=app, exporter=scram_verifier(exporter, salt))
+        verifiers = [scram_verifier(password, salt) for password in passwords]
+        return roles_sql(
+            database,
+            app=dict(zip(map(role_of, accepted), verifiers, strict=False)),
+            exporter=scram_verifier(exporter, salt),
+            backup=verifiers[-1] if backup else "",
+            replication=environment.physical_backups,
+        )
 
     return {
         "keep-roles.sh": KEEP_ROLES,
-        "roles.sql": Template(("salt", "postgres_exporter", *accepted), sql),
+        "roles.sql": Template(("salt", "postgres_exporter", *accepted, *backup), sql),
         "superuser_password": secret_file("postgres_superuser"),
     }
 
@@ -104,10 +109,11 @@ def scram_verifier(password: str, salt: str) -> str:
     return f"SCRAM-SHA-256${ITERATIONS}:{text[0]}${text[1]}:{text[2]}"
 
 
-def roles_sql(database: str, *, app: Mapping[str, str], exporter: str) -> str:
+def roles_sql(database: str, *, app: Mapping[str, str], exporter: str, backup: str, replication: bool) -> str:
     """Render the SQL; it can be run any number of times.
 
     app: SCRAM verifier by the role that may log in with it; the application's other role may not. exporter: verifier.
+    backup: verifier, empty where no backups are made. replication: whether they are base backups with the log as well.
     """
     roles = (postgres.APP_ROLE, postgres.SECOND_APP_ROLE)
     logins = "\n".join(
@@ -125,7 +131,7 @@ SET client_min_messages = warning;
 -- A failing statement must not put a verifier into the log.
 SET log_min_error_statement = panic;
 SELECT format('CREATE ROLE %I', role)
-    FROM unnest(ARRAY['{roles[0]}', '{roles[1]}', '{postgres.EXPORTER_ROLE}']) AS role
+    FROM unnest(ARRAY['{roles[0]}', '{roles[1]}', '{postgres.EXPORTER_ROLE}', '{postgres.BACKUP_ROLE}']) AS role
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \\gexec
 -- Before it may log in: whatever the second role makes is the first one's, so that nobody sees which of them was used.
 GRANT {roles[0]} TO {roles[1]};
@@ -141,6 +147,7 @@ GRANT CONNECT ON DATABASE "{database}" TO {postgres.EXPORTER_ROLE};
 SET client_min_messages = warning;
 SET log_min_error_statement = panic;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+{_backup_functions()}\
 -- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
 SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
               CASE relkind
@@ -151,4 +158,37 @@ SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
       AND relowner <> '{postgres.APP_ROLE}'::regrole
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
-{end_sessions if retired else ""}"""
+{end_sessions if retired else ""}{_backup_role(database, backup, replication=replication)}"""
+
+
+def _backup_functions() -> str:
+    """Render what makes base backups possible without a superuser. Such rights are in each database by itself."""
+    functions = (
+        "pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(), pg_create_restore_point(text)"
+    )
+    return f"GRANT EXECUTE ON FUNCTION {functions} TO {postgres.BACKUP_ROLE};\n"
+
+
+def _backup_role(database: str, verifier: str, *, replication: bool) -> str:
+    """Render the backup server's role, its own database, and the end of its slot where that has no use any more."""
+    role = postgres.BACKUP_ROLE
+    # Whose rows a policy hides would be missing in a dump; by replication it can read them all anyhow.
+    rights = f"NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS {'' if replication else 'NO'}REPLICATION"
+    login = f"LOGIN CONNECTION LIMIT 10 PASSWORD '{verifier}'" if verifier else "NOLOGIN PASSWORD NULL"
+    # A slot without anybody at it keeps the log until its bound is reached.
+    end_slot = f"""\
+SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
+    WHERE slot_name = '{role}' AND active \\g /dev/null
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+    WHERE slot_name = '{role}' AND NOT active \\g /dev/null
+"""
+    return f"""\
+ALTER ROLE {role} {rights} {login};
+GRANT pg_read_all_data, pg_read_all_settings, pg_read_all_stats, pg_checkpoint TO {role};
+GRANT CONNECT ON DATABASE "{database}" TO {role};
+{"" if replication else end_slot}\
+SELECT 'CREATE DATABASE {role} OWNER {role}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{role}') \\gexec
+REVOKE ALL ON DATABASE {role} FROM PUBLIC;
+\\connect {role}
+SET client_min_messages = warning;
+{_backup_functions()}"""

@@ -17,6 +17,7 @@ PART = "redis"
 PORT = 6379
 APP_USER = "samokoder_app"
 EXPORTER_USER = "samokoder_monitoring"
+BACKUP_USER = "samokoder_backup"
 KEEPER_USER = "samokoder_keeper"
 KEEPER_CHANNEL = "samokoder:keeper"
 USERS_FILE = "/data/users.acl"
@@ -61,7 +62,7 @@ umask 077
 users={USERS_FILE}
 compose() {{
     cat /etc/samokoder/seed.acl
-    if [ -r "$users" ]; then grep -aE '^user ({APP_USER}|{EXPORTER_USER}) ' "$users" || :; fi
+    if [ -r "$users" ]; then grep -aE '^user ({APP_USER}|{EXPORTER_USER}|{BACKUP_USER}) ' "$users" || :; fi
 }}
 compose > "$users.new"
 # Redis does not start with a file that it cannot read, so a server without data and network tries it first.

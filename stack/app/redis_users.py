@@ -45,11 +45,15 @@ def spec(environment: Environment) -> ServiceSpec:
 def files(environment: Environment) -> Files:
     """Return the script, the commands with the hashes of the passwords, and the keeper's own password."""
     accepted = sorted(slots(environment, "redis_app").accepted)
+    backup = ("redis_backup",) if environment.settings.backup.enabled else ()
+
+    def commands(exporter: str, *passwords: str) -> str:
+        app, rest = passwords[: len(accepted)], passwords[len(accepted) :]
+        return users_commands(app=app, exporter=exporter, backup="".join(rest))
+
     return {
         "keep-users.sh": KEEP_USERS,
-        "users.redis": Template(
-            ("redis_exporter", *accepted), lambda exporter, *app: users_commands(app=app, exporter=exporter)
-        ),
+        "users.redis": Template(("redis_exporter", *accepted, *backup), commands),
         "keeper_password": secret_file("redis_keeper"),
     }
 
@@ -79,12 +83,18 @@ done
 """
 
 
-def users_commands(*, app: Sequence[str], exporter: str) -> str:
-    """Render the commands, one a line. app: every accepted password of the application. exporter: its password."""
+def users_commands(*, app: Sequence[str], exporter: str, backup: str) -> str:
+    """Render the commands, one a line.
+
+    app: every accepted password of the application. exporter: its password. backup: the backup server's password, which
+    gets a copy of everything as a replica does and may read or write no key; empty where no backups are made.
+    """
     hashes = " ".join(f"#{redis.password_hash(password)}" for password in app)
+    copies = f"on #{redis.password_hash(backup)} -@all +ping +info +psync +sync +replconf" if backup else "off"
     return f"""\
 ACL SETUSER {redis.APP_USER} reset on {hashes} ~* &* +@all -@admin -@dangerous +info +keys
 ACL SETUSER {redis.EXPORTER_USER} reset on #{redis.password_hash(exporter)} -@all +ping +hello +info +config|get \
 +client|setname +slowlog|get +slowlog|len +latency|latest +latency|histogram
+ACL SETUSER {redis.BACKUP_USER} reset {copies}
 ACL SAVE
 """

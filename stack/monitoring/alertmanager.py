@@ -154,11 +154,11 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
     down = {alert.name for alert in known if alert.name == _down(alert.service)}
     noticed = _NOTICED | {alert.name for alert in known if alert.name.endswith("Down")} - down
     # `equal` takes a label that both lack for equal. Every alert has a service, and of one name all have the same
-    # labels, so that is what is wanted here: the same alert, about the same thing.
+    # labels, so that is what is wanted here: the same alert, about the same thing. The kind is a backup's.
     yield {
         "source_matchers": [_is("severity", "critical")],
         "target_matchers": ['severity=~"info|warning"', f'alertname!="{TEST_ALERT}"'],
-        "equal": ["alertname", "service", "instance"],
+        "equal": ["alertname", "service", "instance", "kind"],
     }
     for more, less, same in _SAYS_MORE:
         yield {

@@ -19,7 +19,8 @@ from operations.image_check import Check, Report, Verdict
 from operations.laboratory import LABEL
 from stack.app import redis
 from stack.app.metrics_contract import Kind
-from stack.app.reference import BuiltImage, reference_image
+from stack.app.reference import reference_image
+from stack.built_image import BuiltImage
 from stack.service import ServiceSpec
 from stack.settings import Environment
 
@@ -34,9 +35,10 @@ def image(engine: docker.DockerClient, local_images: Environment) -> str:
     try:
         engine.images.get(built.name)
     except docker.errors.ImageNotFound:
-        if built.local_base:
-            engine.images.get(built.local_base).tag(built.base)
-        engine.images.build(path=str(built.context), tag=built.name, buildargs={"BASE": built.base}, rm=True)
+        for base in built.bases:
+            if base.local:
+                engine.images.get(base.local).tag(base.reference)
+        engine.images.build(path=str(built.context), tag=built.name, buildargs=built.arguments, rm=True)
     return built.name
 
 

@@ -36,12 +36,13 @@ SEVERITIES = {"red": "critical", "orange": "warning", "blue": "info"}
 FINE = {"green", "transparent"}
 # What an alert's threshold is multiplied by to be in the unit of its panel: `percentunit` and `s`.
 SCALES = {"percent": 1 / 100, "hours": 3600}
-# Settings of the alerts that are no line: an address, a factor of time, a condition beside the threshold, and the two
-# objectives with what counts as fast, which are in the questions.
+# Settings of the alerts that are no line: an address, a factor of time, a condition beside the threshold, what is added
+# to a schedule, and the two objectives with what counts as fast, which are in the questions.
 NO_LINES = {
     "runbooks_url",
     "wait_factor",
     "projects_expected_above_requests_per_second",
+    "backup_late_hours",
     "api_availability_percent",
     "api_fast_percent",
     "api_fast_seconds",
@@ -297,6 +298,25 @@ def test_a_threshold_that_is_set_otherwise_is_drawn_otherwise(name: str) -> None
     drawn = {round(line[0], 9) for _, _, line in other - usual}
     assert drawn == {round(value * scale, 9)}, f"no panel draws samokoder:alerts.{alias(name)}"
     assert len(other) == len(usual)
+
+
+def test_what_is_too_old_for_a_schedule_is_drawn_where_its_alert_fires() -> None:
+    weekly = environment_of("staging", {"backup": {"baseSchedule": "0 1 * * 6"}, "alerts": {"backupLateHours": 3}})
+    drawn = {panel["title"]: [value / 3600 for value, _, _ in lines(panel)] for _, panel in panels(weekly)}
+    assert drawn["Base backup: age"] == drawn["Base backup: time since"] == [7 * 24 + 3, 14 * 24 + 3]
+    assert drawn["Dump: age"] == [24 + 3, 48 + 3]
+    assert drawn["Copy of Redis: age"] == [1 + 3, 24], "an hour of missed copies wakes nobody at night"
+    fires = {threshold for alert in alerts(weekly) for threshold in thresholds(alert.expression, below=False)}
+    assert {171 * 3600, 339 * 3600, 27 * 3600, 51 * 3600, 4 * 3600, 24 * 3600} <= fires
+
+
+def test_without_backups_nothing_is_watched_and_the_dashboard_says_so() -> None:
+    environment = environment_of("staging", {"backup": {"enabled": False}})
+    assert not [alert.name for alert in alerts(environment) if alert.dashboard == "samokoder-backups"]
+    (panel,) = [panel for uid, panel in panels(environment) if uid == "samokoder-backups"]
+    assert panel["fieldConfig"]["defaults"]["noValue"] == "none are made"
+    assert not panel["links"]
+    assert not variables(dashboards(environment)["samokoder-backups"]), "a choice that changes nothing"
 
 
 def test_the_objectives_are_in_the_questions_of_the_burn_rates() -> None:

@@ -24,6 +24,8 @@ APP_SECRET = secret_value("postgres_app")
 SECOND_APP = "samokoder_app_b"
 SECOND_SECRET = secret_value("postgres_app_b")
 EXPORTER_SECRET = secret_value("postgres_exporter")
+BACKUP = "samokoder_backup"
+BACKUP_SECRET = secret_value("postgres_backup")
 SUPERUSER_SECRET = secret_value("postgres_superuser")
 
 
@@ -37,7 +39,7 @@ def server(laboratory: Laboratory, environment: Environment) -> Iterator[Contain
     container = laboratory.healthy_part(described(environment)["postgres"])
     yield container
     log = container.logs().decode()
-    for secret in (APP_SECRET, EXPORTER_SECRET, SUPERUSER_SECRET):
+    for secret in (APP_SECRET, EXPORTER_SECRET, BACKUP_SECRET, SUPERUSER_SECRET):
         assert secret not in log, "a password is in the server's log"
     assert "SCRAM-SHA-256$" not in log, "a verifier is in the server's log: a password can be guessed against it"
 
@@ -87,7 +89,7 @@ def test_postgresql_takes_the_file_of_every_size_of_host(
     laboratory: Laboratory, environment: Environment, memory: int, connections: int
 ) -> None:
     shell = laboratory.shell(
-        environment.image("postgres"), {"/test/postgresql.conf": postgres.postgresql_conf(memory, connections)}
+        environment.image("postgres"), {"/test/postgresql.conf": postgres.postgresql_conf(memory, connections, 4096)}
     )
     code, path = output(shell, "sh", "-c", "command -v postgres || ls /usr/lib/postgresql/*/bin/postgres")
     assert code == 0, path
@@ -120,7 +122,7 @@ def test_the_roles_are_applied_any_number_of_times(
     once = ask(server, roles.replace("pg_authid", "pg_authid WHERE rolname LIKE 'samokoder%'"))
     second = keep_roles(laboratory, environment)
     assert ask(server, roles.replace("pg_authid", "pg_authid WHERE rolname LIKE 'samokoder%'")) == once
-    assert once.count("|f|f|f|t|SCRAM-SHA-256$4096:") == 2, "a part's role may do more than log in"
+    assert once.count("|f|f|f|t|SCRAM-SHA-256$4096:") == 3, "a part's role may do more than log in"
     assert f"{SECOND_APP}|f|f|f|f|\n" in f"{once}\n", "the second login is none until a rotation needs it"
     for keeper in (first, second):
         said = keeper.logs().decode()
@@ -166,6 +168,68 @@ def test_the_exporter_sees_statistics_and_no_data(
         assert "permission denied" in said, said
 
 
+def test_the_backup_server_reads_everything_and_writes_to_its_own_database_alone(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    keep_roles(laboratory, environment)
+    hidden = (
+        "CREATE TABLE hidden (id int); INSERT INTO hidden VALUES (7); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; "
+        "ALTER TABLE hidden FORCE ROW LEVEL SECURITY"
+    )
+    assert ask_as(server, APP, APP_SECRET, hidden)[0] == 0
+    for allowed, answer in (
+        ("SELECT id FROM hidden", "7"),
+        ("CHECKPOINT", "CHECKPOINT"),
+        ("SELECT count(*) > 0 FROM pg_settings WHERE name = 'data_directory'", "t"),
+        ("SELECT pg_switch_wal() IS NOT NULL", "t"),
+        ("SELECT pg_backup_start('a test', true) IS NOT NULL", "t"),
+    ):
+        assert ask_as(server, BACKUP, BACKUP_SECRET, allowed) == (0, answer), allowed
+    own = "CREATE TABLE IF NOT EXISTS mark (one int); INSERT INTO mark VALUES (1) RETURNING one"
+    code, said = ask_as(server, BACKUP, BACKUP_SECRET, own, database=BACKUP)
+    assert (code, said.splitlines()[1]) == (0, "1"), said
+    for refused in ("INSERT INTO hidden VALUES (8)", "CREATE TABLE other (id int)", f"SET ROLE {APP}", "CREATE ROLE x"):
+        code, said = ask_as(server, BACKUP, BACKUP_SECRET, refused)
+        assert code != 0, f"the backup server may {refused}"
+        assert "permission denied" in said, said
+
+
+def replicates(server: Container, command: str) -> tuple[int, str]:
+    """Say a command of the replication protocol as the backup server."""
+    url = f"postgresql://{BACKUP}:{BACKUP_SECRET}@postgres/?replication=true"
+    code, said = output(server, "psql", url, "-XAtc", command)
+    return code, said.strip()
+
+
+def test_the_backup_server_replicates_until_base_backups_are_turned_off_and_its_slot_goes_with_them(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    slots = f"SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{BACKUP}'"
+    keep_roles(laboratory, environment)
+    assert replicates(server, "IDENTIFY_SYSTEM")[0] == 0
+    assert replicates(server, f"CREATE_REPLICATION_SLOT {BACKUP} PHYSICAL RESERVE_WAL")[0] == 0
+    assert ask(server, slots) == "reserved"
+    keep_roles(laboratory, environment)
+    assert ask(server, slots) == "reserved", "the log since the last base backup would have a gap"
+    receiving = f"PGPASSWORD={BACKUP_SECRET} pg_receivewal --host=postgres --username={BACKUP} --slot={BACKUP} -D /tmp"
+    server.exec_run(["sh", "-c", receiving], detach=True)
+    active = f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{BACKUP}' AND active"
+    wait_until(server, lambda: ask(server, active) == "1")
+    for enabled, said_at_login in (
+        (True, "must be superuser or replication role"),
+        (False, "password authentication failed"),
+    ):
+        backup = environment.settings.backup.model_copy(update={"physical": False, "enabled": enabled})
+        settings = environment.settings.model_copy(update={"backup": backup})
+        keep_roles(laboratory, environment.model_copy(update={"settings": settings}))
+        assert ask(server, slots) == "", "a slot that nobody reads keeps the log"
+        code, said = replicates(server, "IDENTIFY_SYSTEM")
+        assert code != 0
+        assert said_at_login in said
+    keep_roles(laboratory, environment)
+    assert replicates(server, "IDENTIFY_SYSTEM")[0] == 0, "and back again"
+
+
 def test_nobody_else_is_let_in(laboratory: Laboratory, environment: Environment, server: Container) -> None:
     keep_roles(laboratory, environment)
     for user, password, database, why in (
@@ -173,6 +237,9 @@ def test_nobody_else_is_let_in(laboratory: Laboratory, environment: Environment,
         (APP, "", "samokoder", "no password supplied"),
         (APP, APP_SECRET, "postgres", "no pg_hba.conf entry"),
         (EXPORTER, EXPORTER_SECRET, "template1", "no pg_hba.conf entry"),
+        (BACKUP, BACKUP_SECRET, "template1", "no pg_hba.conf entry"),
+        (BACKUP, APP_SECRET, "samokoder", "password authentication failed"),
+        (APP, APP_SECRET, BACKUP, "no pg_hba.conf entry"),
         ("somebody", APP_SECRET, "samokoder", "no pg_hba.conf entry"),
     ):
         code, said = ask_as(server, user, password, "SELECT 1", database)
@@ -296,6 +363,8 @@ def test_a_rotation_finds_out_which_password_the_server_takes(
         (application, "postgres-app-b", SECOND_SECRET, "refused"),
         (exporter, "postgres-exporter", EXPORTER_SECRET, "in"),
         (exporter, "postgres-exporter", APP_SECRET, "refused"),
+        (rotation._SERVERS["postgres_backup"], "postgres-backup", BACKUP_SECRET, "in"),
+        (rotation._SERVERS["postgres_backup"], "postgres-backup", APP_SECRET, "refused"),
     ):
         assert check.login(keeper, environment, slot, password) == expected, f"{slot}: {expected}"
     assert APP_SECRET not in output(keeper, "sh", "-c", "cat /tmp/* 2>/dev/null")[1], "it was left behind"

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.live
 
 APP_SECRET = secret_value("redis_app")
 EXPORTER_SECRET = secret_value("redis_exporter")
+BACKUP_SECRET = secret_value("redis_backup")
 
 
 SECOND_SECRET = secret_value("redis_app_b")
@@ -38,7 +39,7 @@ def server(laboratory: Laboratory, environment: Environment) -> Iterator[Contain
     keeper = keep_users(laboratory, environment)
     yield container
     for log in (container.logs().decode(), keeper.logs().decode()):
-        for secret in (APP_SECRET, EXPORTER_SECRET, KEEPER_SECRET):
+        for secret in (APP_SECRET, EXPORTER_SECRET, BACKUP_SECRET, KEEPER_SECRET):
             assert secret not in log, "a password is in a log"
 
 
@@ -139,7 +140,28 @@ def test_the_exporter_sees_numbers_and_no_data(server: Container) -> None:
         assert exporter(server, *command).startswith("NOPERM"), f"the exporter may {' '.join(command)}"
 
 
-@pytest.mark.parametrize("user", [redis.APP_USER, redis.EXPORTER_USER])
+def test_the_backup_server_gets_a_copy_and_reads_no_key(server: Container) -> None:
+    assert app(server, "set", "copied", "1") == "OK"
+    login = ("--no-auth-warning", "-u", f"redis://{redis.BACKUP_USER}:{BACKUP_SECRET}@127.0.0.1:6379")
+    code, said = output(server, "redis-cli", *login, "--rdb", "/tmp/copy.rdb")  # noqa: S108 - in the container
+    assert code == 0, said
+    code, said = output(server, "sh", "-c", "redis-check-rdb /tmp/copy.rdb && grep -c copied /tmp/copy.rdb")
+    assert code == 0, said
+    for command in (("get", "copied"), ("keys", "*"), ("set", "x", "1"), ("config", "get", "*"), ("acl", "list")):
+        answer = ask(server, *command, user=redis.BACKUP_USER, password=BACKUP_SECRET)
+        assert answer.startswith("NOPERM"), f"the backup server may {' '.join(command)}"
+
+
+def test_without_backups_nobody_copies(laboratory: Laboratory, environment: Environment, server: Container) -> None:
+    backup = environment.settings.backup.model_copy(update={"enabled": False})
+    without = environment.model_copy(update={"settings": environment.settings.model_copy(update={"backup": backup})})
+    laboratory.healthy_part(described(without, redis_users.PART)).remove(force=True)
+    assert "WRONGPASS" in ask(server, "auth", redis.BACKUP_USER, BACKUP_SECRET)
+    keep_users(laboratory, environment).remove(force=True)
+    assert ask(server, "auth", redis.BACKUP_USER, BACKUP_SECRET) == "OK", "and back again"
+
+
+@pytest.mark.parametrize("user", [redis.APP_USER, redis.EXPORTER_USER, redis.BACKUP_USER])
 def test_a_wrong_password_is_refused(server: Container, user: str) -> None:
     wrong = secret_value("another")
     assert "WRONGPASS" in ask(server, "auth", user, wrong)
@@ -232,7 +254,11 @@ def test_a_rotation_finds_out_which_password_the_server_takes(
     laboratory: Laboratory, environment: Environment, server: Container
 ) -> None:
     keeper = keep_users(laboratory, environment)
-    for secret, right in (("redis_app", APP_SECRET), ("redis_exporter", EXPORTER_SECRET)):
+    for secret, right in (
+        ("redis_app", APP_SECRET),
+        ("redis_exporter", EXPORTER_SECRET),
+        ("redis_backup", BACKUP_SECRET),
+    ):
         check = rotation._SERVERS[secret]
         assert check.login(keeper, environment, secret, right) == "in"
         assert check.login(keeper, environment, secret, secret_value("another")) == "refused", (

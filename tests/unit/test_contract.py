@@ -233,18 +233,19 @@ def test_a_verifier_has_postgresqls_form_and_not_the_password() -> None:
 
 def test_redis_users_are_known_by_a_hash_and_can_do_no_more_than_they_need() -> None:
     users = {}
-    commands = redis_users.users_commands(app=["app-password"], exporter="exporter-password")
+    commands = redis_users.users_commands(app=["app-password"], exporter="exporter-password", backup="backup-password")
     for line in (redis.seed_acl("keeper-password") + commands.replace("ACL SETUSER", "user")).splitlines():
         if line == "ACL SAVE":
             continue
         keyword, name, *rules = line.split()
         assert keyword == "user"
         users[name] = rules
-    assert users.keys() == {"default", redis.APP_USER, redis.EXPORTER_USER, redis.KEEPER_USER}
+    assert users.keys() == {"default", redis.APP_USER, redis.EXPORTER_USER, redis.BACKUP_USER, redis.KEEPER_USER}
     assert users["default"] == ["on", "nopass", "resetkeys", "resetchannels", "-@all", "+ping"], "the health check's"
     for user, password in (
         (redis.APP_USER, "app-password"),
         (redis.EXPORTER_USER, "exporter-password"),
+        (redis.BACKUP_USER, "backup-password"),
         (redis.KEEPER_USER, "keeper-password"),
     ):
         assert f"#{hashlib.sha256(password.encode()).hexdigest()}" in users[user]
@@ -252,7 +253,7 @@ def test_redis_users_are_known_by_a_hash_and_can_do_no_more_than_they_need() -> 
         assert "nopass" not in users[user]
     app = users[redis.APP_USER]
     assert app.index("+@all") < app.index("-@admin") < app.index("-@dangerous"), "the last rule wins"
-    for user in (redis.EXPORTER_USER, redis.KEEPER_USER):
+    for user in (redis.EXPORTER_USER, redis.BACKUP_USER, redis.KEEPER_USER):
         assert "-@all" in users[user]
         assert not any(rule.startswith("~") for rule in users[user]), f"{user} needs no key of anybody"
 
@@ -302,10 +303,11 @@ def test_a_files_text_is_never_empty() -> None:
 
 
 def test_postgresql_takes_its_memory_from_the_limit() -> None:
-    text = postgres.postgresql_conf(1024, 50)
+    text = postgres.postgresql_conf(1024, 50, 2048)
     assert "shared_buffers = 256MB" in text
     assert "effective_cache_size = 512MB" in text
     assert "max_connections = 50" in text
+    assert "max_slot_wal_keep_size = 2048MB" in text, "a backup server that is away would fill the disk"
 
 
 def test_only_named_roles_reach_the_database_and_all_of_them_with_a_password() -> None:
@@ -315,6 +317,9 @@ def test_only_named_roles_reach_the_database_and_all_of_them_with_a_password() -
         ["host", "db", "samokoder_app", "samenet", "scram-sha-256"],
         ["host", "db", "samokoder_app_b", "samenet", "scram-sha-256"],
         ["host", "db", "samokoder_monitoring", "samenet", "scram-sha-256"],
+        ["host", "db", "samokoder_backup", "samenet", "scram-sha-256"],
+        ["host", "samokoder_backup", "samokoder_backup", "samenet", "scram-sha-256"],
+        ["host", "replication", "samokoder_backup", "samenet", "scram-sha-256"],
         ["host", "all", "owner", "samenet", "scram-sha-256"],
     ]
 

@@ -252,6 +252,7 @@ def test_a_part_waits_for_what_it_needs() -> None:
         "ingress": {"api-1"},
         "postgres-exporter": {"postgres-roles"},
         "redis-exporter": {"redis-users"},
+        "backup": {"postgres-roles", "redis-users"},
     }, "each level of waiting makes an update longer; a missing one makes a start fail"
 
 

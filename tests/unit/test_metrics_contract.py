@@ -104,8 +104,9 @@ def test_alerts_and_dashboards_ask_for_no_metric_of_the_application_that_the_con
 
 
 def test_a_metric_is_required_when_an_alert_is_mute_without_it_and_only_then() -> None:
-    used = uses(case_environment("staging"), METRICS)
-    for metric in METRICS:
+    every = [*METRICS, *BACKUP_METRICS]
+    used = uses(case_environment("staging"), every)
+    for metric in every:
         assert metric.required == bool(used[metric.name].alerts), f"{metric.name}: {used[metric.name].alerts}"
 
 

@@ -102,7 +102,7 @@ def test_a_local_image_id_is_run_as_it_is_and_pulled_from_nowhere() -> None:
     assert recording.containers()["redis"].inputs["image"] == DIGEST
     images = {resource.inputs["name"] for resource in recording.resources if "remoteImage" in resource.type}
     assert DIGEST not in images
-    tag = next(resource for resource in recording.resources if resource.type.endswith(":Tag"))
+    tag = recording.one("docker:index/tag:Tag", "reference-base")
     assert tag.inputs["sourceImage"] == DIGEST
     (application,) = [r for r in recording.resources if r.name == "reference-app"]
     assert application.inputs["build"]["buildArgs"] == {"BASE": tag.inputs["targetImage"]}

@@ -238,15 +238,16 @@ def test_the_keepers_change_nothing_between_prepare_and_overlap() -> None:
 
 
 def test_redis_gets_all_accepted_passwords_in_one_command() -> None:
-    text = redis_users.users_commands(app=["one", "two"], exporter="three")
-    application, exporter, save = text.splitlines()
+    text = redis_users.users_commands(app=["one", "two"], exporter="three", backup="four")
+    application, exporter, backup, save = text.splitlines()
     assert application.startswith(f"ACL SETUSER {redis.APP_USER} reset on ")
     assert f"#{redis.password_hash('one')} #{redis.password_hash('two')} " in application, (
         "in two commands there is a moment in which one of them is refused"
     )
     assert exporter.startswith(f"ACL SETUSER {redis.EXPORTER_USER} reset on #{redis.password_hash('three')} ")
+    assert backup.startswith(f"ACL SETUSER {redis.BACKUP_USER} reset on #{redis.password_hash('four')} ")
     assert save == "ACL SAVE"
-    for password in ("one", "two", "three"):
+    for password in ("one", "two", "three", "four"):
         assert f" {password}" not in text
         assert f">{password}" not in text, "a password in plain text is in the server's slow log"
 
@@ -353,11 +354,14 @@ def test_a_rotation_goes_on_from_the_phase_that_is_written() -> None:
 
 
 def test_every_generated_secret_is_rotated_or_refused_with_a_reason() -> None:
-    environment = environment_of("staging", {"basicAuth": "always"})
+    offsite = {"endpoint": "https://s3.example.org", "bucket": "backups"}
+    keys = {name: secret_value(name) for name in ("s3AccessKeyId", "s3SecretAccessKey")}
+    environment = environment_of("staging", {"basicAuth": "always", "backup": {"offsite": offsite}, **keys})
     rotates = {row.secret for row in rotation.rows(environment) if row.rotates}
     assert rotates == {
         *("secret-key", "postgres-app", "redis-app", "grafana-admin"),
         *("postgres-exporter", "redis-exporter", "prometheus-web", "alertmanager-web"),
+        *("postgres-backup", "redis-backup"),
     }
     assert rotation.NEVER.keys() == {n for n, s in GENERATED_SECRETS.items() if not s.rotates} | {"app_secret_key"}
     for secret, why in rotation.NEVER.items():
@@ -371,6 +375,10 @@ def test_every_generated_secret_is_rotated_or_refused_with_a_reason() -> None:
         ("postgres-app", {"managedDatabaseUrl": DATABASE_URL}, "managed one"),
         ("redis-app", {"managedRedisUrl": REDIS_URL}, "managed one"),
         ("secret-key", {"secretKey": secret_value("secret_key", 86)}, "samokoder:secretKey"),
+        ("postgres-backup", {"managedDatabaseUrl": DATABASE_URL}, "managed one"),
+        ("postgres-backup", {"backup": {"enabled": False}}, "samokoder:backup"),
+        ("redis-backup", {"managedRedisUrl": REDIS_URL}, "managed one"),
+        ("backup-encryption-key", {}, "samokoder:backup"),
         ("prometheus-web", {}, "samokoder:basicAuth"),
         ("no-such", {}, "These can be rotated: grafana-admin, postgres-app"),
     ],

@@ -168,7 +168,13 @@ def test_rotation_changes_what_rotates_and_nothing_else() -> None:
 
 def test_what_opens_a_volume_never_rotates() -> None:
     fixed = {name for name, secret in GENERATED_SECRETS.items() if not secret.rotates}
-    assert fixed == {"salt", "postgres_superuser", "grafana_secret_key", "redis_keeper"}, (
+    assert fixed == {
+        "salt",
+        "postgres_superuser",
+        "grafana_secret_key",
+        "redis_keeper",
+        "backup_encryption_key",
+    }, (
         "the superuser's password and Grafana's key are in a volume already: a new value would open nothing; and a "
         "new one of the keeper would restart Redis"
     )
@@ -211,10 +217,9 @@ def test_the_secrets_of_an_environment_are_those_that_its_files_need(case: str) 
     known = set(secret_names(environment))
     assert needed <= known, "a file needs a secret that there is not"
     unused = known - needed
-    later = {"s3AccessKeyId", "s3SecretAccessKey"}
     gone = {"grafana_admin", "grafana_secret_key"} if "grafana" in environment.absent else set()
     in_place_of_generated = {secret.configured for secret in GENERATED_SECRETS.values()}
-    assert unused <= later | gone | in_place_of_generated, f"secrets that reach nobody: {unused}"
+    assert unused <= gone | in_place_of_generated, f"secrets that reach nobody: {unused}"
     assert known <= GENERATED_SECRETS.keys() | CONFIGURED_SECRETS.keys()
 
 

@@ -513,7 +513,7 @@ def test_production_takes_no_image_without_its_digest(setting: str) -> None:
 
 def test_every_image_setting_is_asked_for_its_digest() -> None:
     applications = {f"{name}.image" for name in ("api", "worker", "frontend")}
-    assert set(IMAGE_SETTINGS) == applications | {f"images.{to_camel(name)}" for name in IMAGES}, (
+    assert set(IMAGE_SETTINGS) == applications | {f"images.{to_camel(name)}" for name in [*IMAGES, "backup"]}, (
         "an image that nobody pins would run in production as whatever its tag is today"
     )
 
@@ -539,6 +539,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_keys() -> None:
         "alertmanager.telegram.chatId",
         "api.image",
         "api.replicas",
+        "backup.offsite",
         "host.memoryMib",
         "ingress.bindAddress",
         "ingress.port",
@@ -553,7 +554,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_keys() -> None:
         "the stack's name",
     ], "whoever corrects one mistake at a time starts an update for each"
     text = str(InvalidSettingsError("Prod", found))
-    assert text.startswith("15 mistakes in the configuration of 'Prod'\n\n")
+    assert text.startswith("16 mistakes in the configuration of 'Prod'\n\n")
     assert text.count("\n\n") == len(found), "one block for each"
 
 
@@ -750,6 +751,7 @@ def test_the_defaults_run_on_the_smallest_host_of_the_readme() -> None:
         "node_exporter",
         "cadvisor",
         "blackbox_exporter",
+        "backup",
     }
     for part in environment.running().values():
         assert not isinstance(part, Published) or part.bind_address == "127.0.0.1"

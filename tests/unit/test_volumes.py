@@ -25,11 +25,12 @@ MOUNTED_AT = {
     "prometheus": "/prometheus",
     "grafana": "/var/lib/grafana",
     "alertmanager": "/alertmanager",
+    "backup": "/backups",
 }
 # Name of a volume -> its part, where that is another one.
 PART = {"caddy": "ingress"}
 # Setting of the part -> the volume that its compose file had.
-COMPOSE = {part: f"compose_{part}_data" for part in MOUNTED_AT if part != "caddy"}
+COMPOSE = {part: f"compose_{part}_data" for part in MOUNTED_AT.keys() - {"caddy", "backup"}}
 
 
 def data_volumes(recording: Recording) -> dict[str, str]:
@@ -200,6 +201,13 @@ def test_the_same_configuration_gives_the_same_stack(case: str) -> None:
         ({"prometheus": {"retentionTime": "30d"}}, {"prometheus"}),
         ({"prometheus": {"memoryMib": 600}}, {"prometheus"}),
         ({"redis": {"maxmemoryMib": 128}}, {"redis"}),
+        ({"backup": {"redisCopies": 24}}, {"backup"}),
+        # PostgreSQL keeps so much for it.
+        ({"backup": {"maxSlotWalMib": 2048}}, {"backup", "postgres"}),
+        # From where on a backup is too old follows from it.
+        ({"backup": {"dumpSchedule": "0 */6 * * *"}}, {"backup", "grafana", "prometheus"}),
+        ({"rotation": {"postgresBackup": 2}}, {"secret-postgres-backup", "postgres-roles", "backup"}),
+        ({"rotation": {"redisBackup": 2}}, {"secret-redis-backup", "redis-users", "backup"}),
         ({"postgres": {"maxConnections": 200}}, {"postgres"}),
         # The links of the alerts lead to it.
         ({"grafana": {"port": 3999}}, {"grafana", "prometheus"}),

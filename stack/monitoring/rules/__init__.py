@@ -12,6 +12,7 @@ import yaml
 from stack.monitoring.rules import (
     alertmanager,
     api,
+    backups,
     containers,
     host,
     ingress,
@@ -29,7 +30,7 @@ from stack.settings import Environment
 
 def groups(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Group]:
     """Return all rules. parts: every part that runs."""
-    modules = (api, ingress, llm, worker, postgres, redis, containers, host, prometheus, alertmanager, probes)
+    modules = (api, ingress, llm, worker, postgres, redis, backups, containers, host, prometheus, alertmanager, probes)
     described = (module.group(environment, parts) for module in modules)
     return [group for group in described if group.rules]
 

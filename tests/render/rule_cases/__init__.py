@@ -17,6 +17,7 @@ from stack.settings import Environment
 from tests.render.rule_cases import (
     alertmanager,
     api,
+    backups,
     containers,
     healthy,
     host,
@@ -32,7 +33,7 @@ from tests.render.rule_cases.model import Case
 
 __all__ = ["Case", "cases", "rules_tests"]
 
-MODULES = (api, ingress, llm, worker, postgres, redis, containers, host, prometheus, alertmanager, probes)
+MODULES = (api, ingress, llm, worker, postgres, redis, backups, containers, host, prometheus, alertmanager, probes)
 
 
 def cases(environment: Environment) -> Iterator[Case]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stack.backup import backup
 from stack.platform import specs
 from stack.settings import Environment
 
@@ -17,6 +18,10 @@ def document(environment: Environment) -> dict[str, Any]:
     series |= {
         f'{metric}{{job="{job}-exporter"}}': "1+0x60" for metric, job in (("pg_up", "postgres"), ("redis_up", "redis"))
     }
+    # The same: made at this very moment. Or never, and silence must not look like health.
+    done = {f'backup_last_success_timestamp_seconds{{kind="{kind}"}}' for kind in backup.kinds(environment)}
+    done |= {f"backup_{what}_last_success_timestamp_seconds" for what in ("verify", "restore_test")}
+    series |= dict.fromkeys(done, "0+60x60")
     return {
         "name": "nothing but what is healthy",
         "interval": "1m",

@@ -3,7 +3,7 @@ SET client_min_messages = warning;
 -- A failing statement must not put a verifier into the log.
 SET log_min_error_statement = panic;
 SELECT format('CREATE ROLE %I', role)
-    FROM unnest(ARRAY['samokoder_app', 'samokoder_app_b', 'samokoder_monitoring']) AS role
+    FROM unnest(ARRAY['samokoder_app', 'samokoder_app_b', 'samokoder_monitoring', 'samokoder_backup']) AS role
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \gexec
 -- Before it may log in: whatever the second role makes is the first one's, so that nobody sees which of them was used.
 GRANT samokoder_app TO samokoder_app_b;
@@ -20,6 +20,7 @@ GRANT CONNECT ON DATABASE "samokoder" TO samokoder_monitoring;
 SET client_min_messages = warning;
 SET log_min_error_statement = panic;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(), pg_create_restore_point(text) TO samokoder_backup;
 -- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
 SELECT format('ALTER %s %I.%I OWNER TO samokoder_app',
               CASE relkind
@@ -31,3 +32,11 @@ SELECT format('ALTER %s %I.%I OWNER TO samokoder_app',
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \gexec
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('samokoder_app_b') \g /dev/null
+ALTER ROLE samokoder_backup NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS REPLICATION LOGIN CONNECTION LIMIT 10 PASSWORD 'SCRAM-SHA-256$4096:h+l6S+hYU50lo4tP7Mb/CQ==$bPD+fsUVMZ4G4pnX320Q4AvytagC7/QUM/gPlgfGXuE=:kE6YPWRg1z79+8Z4ZegncHG8+yzXHkZ9G84tD3QragQ=';
+GRANT pg_read_all_data, pg_read_all_settings, pg_read_all_stats, pg_checkpoint TO samokoder_backup;
+GRANT CONNECT ON DATABASE "samokoder" TO samokoder_backup;
+SELECT 'CREATE DATABASE samokoder_backup OWNER samokoder_backup' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'samokoder_backup') \gexec
+REVOKE ALL ON DATABASE samokoder_backup FROM PUBLIC;
+\connect samokoder_backup
+SET client_min_messages = warning;
+GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(), pg_create_restore_point(text) TO samokoder_backup;

@@ -5,7 +5,7 @@ umask 077
 users=/data/users.acl
 compose() {
     cat /etc/samokoder/seed.acl
-    if [ -r "$users" ]; then grep -aE '^user (samokoder_app|samokoder_monitoring) ' "$users" || :; fi
+    if [ -r "$users" ]; then grep -aE '^user (samokoder_app|samokoder_monitoring|samokoder_backup) ' "$users" || :; fi
 }
 compose > "$users.new"
 # Redis does not start with a file that it cannot read, so a server without data and network tries it first.

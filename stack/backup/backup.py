@@ -1,0 +1,149 @@
+"""The backup server: Barman, dumps and copies of Redis in one container, from an image of our own (`backup_image/`).
+
+It gets its data over the network alone, as a replica does: no volume of another part, no engine's socket, and so it
+works for a managed PostgreSQL too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from stack import health
+from stack.app import postgres, postgres_roles, redis, redis_users
+from stack.built_image import BuiltImage, base_of, built_image
+from stack.config_files import Files, Template, secret_file
+from stack.names import NetworkName
+from stack.service import DataVolume, Scrape, ServiceSpec
+from stack.settings import PROJECT, Environment
+
+PART = "backup"
+PORT = 9188
+FOLDER = "/backups"
+
+
+def image(environment: Environment) -> BuiltImage:
+    """Describe the backup server's image for this environment."""
+    bases = [base_of(environment.image("backup"), title="backup-base")]
+    if environment.settings.images.backup is None:
+        # An older Redis cannot read what a newer one writes. A base that is configured has its programs.
+        bases.append(base_of(environment.image("redis"), title="backup-redis", argument="REDIS"))
+    return built_image("backup-server", folder="backup_image", bases=bases)
+
+
+def kinds(environment: Environment) -> dict[str, str]:
+    """Return the kinds of backups that this environment has, each with its schedule."""
+    settings = environment.settings.backup
+    if not settings.enabled:
+        return {}
+    base = {"base": settings.base_schedule} if environment.physical_backups else {}
+    copies = {} if environment.managed_redis else {"redis": settings.redis_schedule}
+    return {**base, "dump": settings.dump_schedule, **copies}
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the backup server."""
+    outside = environment.managed_database or environment.offsite is not None
+    return ServiceSpec(
+        part=PART,
+        component="samokoder:backup:Backup",
+        image=image(environment).name,
+        user="999:999",
+        settings=environment.settings.backup,
+        entrypoint=("samokoder-backup",),
+        command=("run",),
+        files=files(environment),
+        data=DataVolume(name="backup", path=FOLDER),
+        tmpfs={
+            "/tmp": "rw,noexec,nosuid,nodev,size=64m",  # noqa: S108 - a mount of its own
+            # The image that it is built on declares a volume there: unmounted, the engine would make a nameless one.
+            "/var/lib/postgresql/data": "ro,noexec,nosuid,nodev,size=4k",
+        },
+        health_command=health.python(PORT, "/health"),
+        # `edge`: the bucket, or a managed database, is outside.
+        networks=(*((NetworkName.EDGE,) if outside else ()), NetworkName.DATA, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+        # A drill starts a PostgreSQL of its own in here.
+        open_files=16384,
+        after=(postgres_roles.PART, redis_users.PART),
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return what there is to back up, when, and how long it stays; and the passwords, each in a file."""
+    database: Files = {
+        "backup.json": backup_json(environment, _local(environment)),
+        "postgres_password": secret_file("postgres_backup"),
+    }
+    if environment.managed_database:
+        needs = ("managedDatabaseUrl",)
+        database = {
+            "backup.json": Template(needs, lambda url: backup_json(environment, _managed(url))),
+            "postgres_password": Template(needs, lambda url: unquote(urlsplit(url).password or "")),
+        }
+    offsite = {
+        "offsite_access_key_id": secret_file("s3AccessKeyId"),
+        "offsite_secret_access_key": secret_file("s3SecretAccessKey"),
+        "encryption_key": secret_file("backup_encryption_key"),
+    }
+    return {
+        **database,
+        **({} if environment.managed_redis else {"redis_password": secret_file("redis_backup")}),
+        **(offsite if environment.offsite else {}),
+    }
+
+
+def backup_json(environment: Environment, database: dict[str, Any]) -> str:
+    """Render the server's configuration. database: how PostgreSQL is reached."""
+    settings, offsite = environment.settings.backup, environment.offsite
+    document = {
+        "postgres": {key: value for key, value in database.items() if key != "superuser"},
+        "superuser": database["superuser"],
+        "physical": environment.physical_backups,
+        "slot": postgres.BACKUP_ROLE,
+        "redis": None
+        if environment.managed_redis
+        else {"host": redis.PART, "port": redis.PORT, "user": redis.BACKUP_USER, "tls": False},
+        "schedules": {
+            "base": settings.base_schedule,
+            "dump": settings.dump_schedule,
+            "redis": settings.redis_schedule,
+            "verify": settings.verify_schedule,
+            "drill": settings.drill_schedule,
+        },
+        "recovery_window_days": settings.recovery_window_days,
+        "dumps": settings.dumps.model_dump(),
+        "redis_copies": settings.redis_copies,
+        "max_slot_wal_mib": settings.max_slot_wal_mib,
+        "offsite": offsite.model_dump() | {"prefix": offsite.prefix or f"{PROJECT}-{environment.name}"}
+        if offsite
+        else None,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _local(environment: Environment) -> dict[str, Any]:
+    settings = environment.settings.postgres
+    return {
+        "host": postgres.PART,
+        "port": postgres.PORT,
+        "database": settings.database,
+        "user": postgres.BACKUP_ROLE,
+        "sslmode": "disable",
+        "superuser": settings.superuser,
+    }
+
+
+def _managed(url: str) -> dict[str, Any]:
+    """Return how a managed database is reached: encrypted unless its URL says otherwise, as its one user."""
+    parts = urlsplit(url)
+    user = unquote(parts.username or "")
+    return {
+        "host": parts.hostname or "",
+        "port": parts.port or postgres.PORT,
+        "database": unquote(parts.path.removeprefix("/")),
+        "user": user,
+        "sslmode": parse_qs(parts.query).get("sslmode", ["require"])[-1],
+        "superuser": user,
+    }

@@ -1,0 +1,597 @@
+"""Backups and restores as the `samokoder` command does them, without an engine: each step cut off, and run again."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from typer.testing import CliRunner
+
+from offline.progress import Reporter, Task
+from operations import __main__ as command
+from operations import backups, restore
+from operations.backups import Backup
+from operations.restore import COPY, Engine, Journal, Restore, Server, Wanted, moment, wanted
+from operations.stack_file import ProjectError, stand_in
+from stack.names import PART_LABEL
+from stack.settings import Environment, read_environment
+from tests.recording import ROOT, wire_config
+
+if TYPE_CHECKING:
+    import docker
+
+STAMP = "20261123T100500Z"
+OFFSITE = {"samokoder:backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket": "backups"}}}
+SECRETS = ("samokoder:s3AccessKeyId", "samokoder:s3SecretAccessKey")
+USERS = {
+    "postgres": {"postgres_roles", "migrations", "api", "worker", "postgres_exporter", "backup"},
+    "redis": {"redis_users", "api", "worker", "redis_exporter"},
+    "backup": set[str](),
+}
+
+
+@cache
+def environment() -> Environment:
+    return read_environment("staging", {})
+
+
+class CutOffError(BaseException):
+    """What ends us at any moment, as a Ctrl-C or a machine without power does."""
+
+
+@dataclass
+class FakeEngine:
+    """Volumes as texts, and which parts run. `cut`: the call, or the middle of one, at which we end."""
+
+    volumes: dict[str, str] = field(
+        default_factory=lambda: {
+            "samokoder-staging-postgres-data": "old rows",
+            "samokoder-staging-redis-data": "old keys",
+            "samokoder-staging-backup-data": "backups",
+        }
+    )
+    running: set[str] = field(default_factory=lambda: {"postgres", "redis", *USERS["postgres"], *USERS["redis"]})
+    done: list[str] = field(default_factory=list)
+    cut: int = -1
+    free: int = 10**9
+    refuses: str = ""
+    key: str = "of before"
+
+    def _now(self) -> None:
+        self.cut -= 1
+        if self.cut == 0:
+            raise CutOffError
+
+    def data_of(self, server: Server) -> str:
+        return f"samokoder-staging-{server}-data"
+
+    def make(self, volume: str) -> None:
+        self._now()
+        self.volumes.setdefault(volume, "")
+
+    def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
+        self._now()
+        self.done.append(" ".join(words))
+        if self.refuses and self.refuses in words:
+            raise ProjectError("refused")
+        if words[:2] == ("offsite", "pull"):
+            assert online, "a bucket is outside"
+            self.volumes[store] = "backups of elsewhere"
+        elif words[0] == "restore":
+            assert not online, "a restore is alone"
+            assert self.volumes[into] == "", "a folder with something in it is refused"
+            self.volumes[into] = "half"
+            self._now()
+            self.volumes[into] = f"{' '.join(words[1:-2])} out of {self.volumes[store]}"
+
+    def sizes(self, volume: str) -> tuple[int, int]:
+        self._now()
+        return len(self.volumes[volume]), self.free
+
+    def copy(self, source: str, target: str, *, whole: bool) -> None:
+        self._now()
+        if "-data" in target or "-before-" in target:
+            server = target.split("-")[2]
+            assert not self.running & {server, *USERS[server]}, "somebody writes while the data is copied"
+        assert not whole or self.volumes[source] != "half", "what is incomplete never comes into the data volume"
+        self.volumes[target] = "half"
+        self._now()
+        self.volumes[target] = self.volumes[source]
+
+    def stop(self, fields: Sequence[str]) -> None:
+        self._now()
+        self.done += [f"stop {name}" for name in fields if name in self.running]
+        self.running -= set(fields)
+
+    def start(self, fields: Sequence[str]) -> None:
+        self._now()
+        for name in fields:
+            if name in ("postgres", "redis", "backup"):
+                assert self.volumes[self.data_of(cast("Server", name))] != "half", "it would serve half of its data"
+            if name == "postgres_roles":
+                assert self.key == "of this stack", "the keeper would not get in"
+            self.done.append(f"start {name}")
+            self.running.add(name)
+
+    def own_password(self) -> None:
+        self._now()
+        assert "postgres" in self.running
+        self.key = "of this stack"
+
+    def new_backup(self) -> None:
+        self._now()
+        assert "backup" in self.running
+        self.done.append("a new backup")
+
+    def remove(self, volume: str) -> None:
+        self._now()
+        assert "-restored-" in volume, "nothing but what was made on the way is ever removed"
+        self.volumes.pop(volume, None)
+
+
+def restoring(engine: FakeEngine, path: Path, asked: Wanted) -> Restore:
+    """The restore that a command would go on with, or begin."""
+    journal = Journal.read(path) or Journal(wanted=asked, stamp=STAMP)
+    journal.write(path)
+    return Restore(environment(), engine, journal, path, lambda _: None)
+
+
+ASKED = {
+    "a moment": Wanted(to="2026-11-23T07:05:00+00:00"),
+    "the latest": Wanted(backup="latest"),
+    "a dump": Wanted(backup="dump-20261123T031500Z"),
+    "redis": Wanted(backup="redis-20261123T030000Z"),
+    "off-site": Wanted(backup="latest", source="offsite"),
+    "redis off-site": Wanted(backup="redis-20261123T030000Z", source="offsite"),
+    "what was set aside": Wanted(source="samokoder-staging-postgres-before-restore-20261122T000000Z"),
+    "backups that were set aside": Wanted(source="samokoder-staging-backup-before-restore-20261122T000000Z"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_a_restore_that_is_cut_off_anywhere_is_finished_by_running_it_again(asked: Wanted, tmp_path: Path) -> None:
+    path, cuts = tmp_path / "restore.json", 0
+    for cut in range(1, 200):
+        engine = FakeEngine(cut=cut)
+        everything = set(engine.running)
+        if "-before-" in asked.source:
+            engine.volumes[asked.source] = "rows of last week"
+        before = dict(engine.volumes)
+        try:
+            restoring(engine, path, asked).run()
+        except CutOffError:
+            cuts += 1
+            if cut % 2:
+                engine.running |= everything - {"postgres", "redis"}  # somebody has brought the stack up meanwhile
+            restoring(engine, path, asked).run()
+        server = asked.server
+        assert engine.volumes[f"samokoder-staging-{server}-data"] not in (before[engine.data_of(server)], "half", "")
+        assert engine.volumes[f"samokoder-staging-{server}-before-restore-{STAMP}"] == before[engine.data_of(server)]
+        others = {name for name in before if name not in {engine.data_of(server), engine.data_of("backup")}}
+        assert all(engine.volumes[name] == before[name] for name in others), "a volume that nobody spoke of"
+        assert not [name for name in engine.volumes if "-restored-" in name], "what was made on the way is gone"
+        assert engine.running == everything, "all that was stopped runs again"
+        assert not path.exists(), "a finished restore is not begun again"
+        if engine.cut > 0:
+            break
+    assert cuts > 10, "it was hardly ever cut off"
+    assert cuts < 199, "the last round ran through"
+
+
+def test_a_moment_is_restored_while_the_application_serves_and_the_latest_state_after_it_has_stopped(
+    tmp_path: Path,
+) -> None:
+    for asked, stopped_first in ((ASKED["a moment"], False), (ASKED["the latest"], True), (ASKED["off-site"], False)):
+        engine = FakeEngine()
+        restoring(engine, tmp_path / "restore.json", asked).run()
+        restored = next(n for n, what in enumerate(engine.done) if what.startswith("restore"))
+        assert ("stop postgres" in engine.done[:restored]) is stopped_first, engine.done
+        assert "stop backup" not in engine.done[:restored], "it takes the last of the WAL"
+        order = ["postgres", "postgres_roles", "migrations", "api", "backup"]
+        started = [what.removeprefix("start ") for what in engine.done if what.startswith("start ")]
+        assert [name for name in started if name in order] == order, "each needs those before it"
+        assert engine.done[-1] == "a new backup"
+
+
+def test_a_fresh_machine_gets_the_backups_of_the_bucket_and_the_database_out_of_them(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    said = restoring(engine, tmp_path / "restore.json", ASKED["off-site"]).run()
+    assert engine.volumes["samokoder-staging-backup-data"] == "backups of elsewhere"
+    assert engine.volumes["samokoder-staging-postgres-data"] == "--latest out of backups of elsewhere"
+    assert engine.volumes[f"samokoder-staging-backup-before-restore-{STAMP}"] == "backups"
+    assert f"make restore FROM=samokoder-staging-postgres-before-restore-{STAMP}" in said
+
+
+def test_what_was_set_aside_can_be_put_back_and_sets_aside_what_was_there(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    restoring(engine, tmp_path / "restore.json", ASKED["a moment"]).run()
+    kept = f"samokoder-staging-postgres-before-restore-{STAMP}"
+    journal = Journal(wanted=Wanted(source=kept), stamp="20261123T110000Z")
+    journal.write(tmp_path / "restore.json")
+    Restore(environment(), engine, journal, tmp_path / "restore.json", lambda _: None).run()
+    assert engine.volumes["samokoder-staging-postgres-data"] == "old rows"
+    assert engine.volumes[kept] == "old rows", "it stays where it is"
+    aside = engine.volumes["samokoder-staging-postgres-before-restore-20261123T110000Z"]
+    assert aside.startswith("--to 2026-11-23"), "what was written since the restore is kept too"
+
+
+@pytest.mark.parametrize("refused", ["check-restore", "restore", "room"])
+def test_what_cannot_be_restored_is_refused_before_anything_is_stopped(refused: str, tmp_path: Path) -> None:
+    engine = FakeEngine(refuses=refused, free=10 if refused == "room" else 10**9)
+    before, running = dict(engine.volumes), set(engine.running)
+    it = restoring(engine, tmp_path / "restore.json", ASKED["a moment"])
+    with pytest.raises(ProjectError):
+        it.run()
+    it.forget()
+    assert (engine.volumes, engine.running) == (before, running), "it touched something"
+
+
+# The command.
+
+
+@dataclass
+class Given:
+    """A workspace in a folder of its own, with a fake engine."""
+
+    engine: FakeEngine
+    folder: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    name: str = "staging"
+    reporter: Any = field(default_factory=lambda: SimpleNamespace(say=lambda _: None))
+
+    def settings(self) -> Environment:
+        secret = {key: stand_in(key) for key in SECRETS if self.config}
+        return read_environment("staging", wire_config({**self.config, **secret}), frozenset(secret))
+
+    def restore(self, **asked: str) -> str:
+        return restore.restore(cast("Any", self), **asked)
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
+    """A workspace whose engine is the fake one."""
+    made = Given(FakeEngine(), tmp_path)
+    client = SimpleNamespace(
+        volumes=SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in made.engine.volumes]),
+        containers=SimpleNamespace(list=lambda **_: []),
+        close=lambda: None,
+    )
+
+    def fake(given_client: object, *_: object) -> FakeEngine:
+        made.engine.client = given_client  # type: ignore[attr-defined]
+        return made.engine
+
+    monkeypatch.setattr(FakeEngine, "remove_left", lambda _: None, raising=False)
+    monkeypatch.setattr(restore, "connect", lambda *_, **__: client)
+    monkeypatch.setattr(restore, "Engine", fake)
+    return made
+
+
+def test_without_anything_to_go_on_with_it_says_what_to_type(given: Given) -> None:
+    with pytest.raises(ProjectError, match=r"No restore was cut off.*make restore TO="):
+        given.restore()
+
+
+def test_the_same_command_without_a_word_goes_on(given: Given) -> None:
+    given.engine.cut = 20
+    with pytest.raises(CutOffError):
+        given.restore(backup="latest")
+    assert "Restored: BACKUP='latest'" in given.restore()
+    assert not list(given.folder.glob("*.json"))
+
+
+def test_a_refused_restore_leaves_nothing_and_says_so(given: Given) -> None:
+    given.engine.refuses = "check-restore"
+    before = dict(given.engine.volumes)
+    with pytest.raises(ProjectError, match="refused\nNothing was stopped or changed"):
+        given.restore(to="2026-11-23 10:05:00+03")
+    assert given.engine.volumes == before
+    assert not list(given.folder.glob("*.json"))
+
+
+def test_another_wish_takes_the_place_of_a_restore_that_has_changed_nothing(given: Given) -> None:
+    given.engine.refuses = "restore"
+    with pytest.raises(ProjectError, match="No data was changed"):
+        given.restore(backup="latest")
+    given.engine.refuses = ""
+    given.restore(to="2026-11-23 10:05:00+03")
+    assert given.engine.volumes["samokoder-staging-postgres-data"].startswith("--to 2026-11-23T07:05:00+00:00")
+
+
+def test_a_restore_that_has_begun_to_replace_the_data_is_finished_first(given: Given) -> None:
+    path = given.folder / "restore.staging.json"
+    for cut in range(1, 200):
+        path.unlink(missing_ok=True)
+        given.engine = FakeEngine(cut=cut)
+        with pytest.raises(CutOffError):
+            given.restore(backup="latest")
+        journal = Journal.read(path)
+        if journal and journal.touched:
+            break
+    assert "make restore" in restore.half_replaced(cast("Any", given)), "`up` would start half a database"
+    with pytest.raises(ProjectError, match=r"BACKUP='latest'.* was cut off while it replaced the data"):
+        given.restore(backup="dump-20261123T031500Z")
+    given.restore()
+    assert not restore.half_replaced(cast("Any", given))
+    given.restore(backup="dump-20261123T031500Z")
+    assert given.engine.volumes["samokoder-staging-postgres-data"].startswith("--backup dump-20261123T031500Z")
+
+
+def test_what_does_not_start_after_a_restore_can_be_put_back(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sick(_: FakeEngine, fields: Sequence[str]) -> None:
+        if "postgres" in fields:
+            raise ProjectError("postgres is not healthy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeEngine, "start", sick)
+        with pytest.raises(ProjectError, match=r"The data is replaced.*FROM=") as failed:
+            given.restore(to="2026-11-23 10:05:00+03")
+    given.restore(source=str(failed.value).rpartition("FROM=")[2])
+    assert given.engine.volumes["samokoder-staging-postgres-data"] == "old rows"
+
+
+def test_another_moment_of_the_off_site_copy_is_not_fetched_again(given: Given) -> None:
+    given.config = OFFSITE
+    given.engine.refuses = "check-restore"
+    with pytest.raises(ProjectError, match="No data was changed"):
+        given.restore(source="offsite", to="2026-11-23 10:05:00+03")
+    given.engine.refuses = ""
+    given.restore(source="offsite", to="2026-11-23 10:04:00+03")
+    assert given.engine.done.count("offsite pull") == 1
+    assert "07:04:00" in given.engine.volumes["samokoder-staging-postgres-data"]
+
+
+def test_an_off_site_copy_that_is_not_configured_is_not_asked_for(given: Given) -> None:
+    with pytest.raises(ProjectError, match=r"samokoder:backup.offsite.*samokoder:backupEncryptionKey"):
+        given.restore(source="offsite")
+
+
+def test_a_volume_that_is_not_there_is_never_put_in_the_place_of_the_data(given: Given) -> None:
+    with pytest.raises(ProjectError, match="There are: none"):
+        given.restore(source="samokoder-staging-postgres-before-restore-20261101T000000Z")
+
+
+def test_two_restores_of_one_environment_never_run_at_once(given: Given) -> None:
+    with restore._alone(given.folder / "restore.staging.json"), pytest.raises(ProjectError, match="Another restore"):
+        given.restore(backup="latest")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("2026-11-23 10:05:00+03", "2026-11-23T07:05:00+00:00"),
+        ("2026-11-23T07:05:00Z", "2026-11-23T07:05:00+00:00"),
+        (" 2026-11-23 07:05:00.25+00:00", "2026-11-23T07:05:00.250000+00:00"),
+    ],
+)
+def test_a_moment_is_read_with_its_zone(typed: str, meant: str) -> None:
+    assert moment(typed) == meant
+
+
+def test_a_moment_without_a_zone_could_mean_two_and_is_refused_with_what_to_write() -> None:
+    with pytest.raises(ProjectError, match=r"TO='2026-11-23 10:05:00\+00' if it is UTC"):
+        moment("2026-11-23 10:05:00")
+    with pytest.raises(ProjectError, match="Write it like this"):
+        moment("yesterday")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"to": "2026-11-23 10:05:00+03", "backup": "latest"}, "not both"),
+        ({"source": "elsewhere"}, "'offsite' or the name of a volume"),
+        ({"source": "samokoder-prod-postgres-before-restore-1"}, "'offsite' or the name of a volume"),
+        ({"source": "samokoder-staging-postgres-before-restore-1", "backup": "latest"}, "as it is"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(asked: dict[str, str], said: str) -> None:
+    with pytest.raises(ProjectError, match=said):
+        wanted(environment(), **asked)
+
+
+# The copy of a volume: the script that runs on the engine, here on two folders.
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """A database that is to come, and the one that is there."""
+    source, target = tmp_path / "from", tmp_path / "to"
+    for folder, text in ((source, "new"), (target, "old")):
+        (folder / "base" / "1").mkdir(parents=True)
+        for name in ("PG_VERSION", "base/1/1259", ".hidden", f"only in {text}"):
+            (folder / name).write_text(text)
+    source.chmod(0o700)
+    return source, target
+
+
+def copy(source: Path, target: Path, how: str = "whole", **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", COPY, "sh", str(source), str(target), how],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", **more},
+    )
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_copy_has_all_that_the_source_has_and_nothing_else(folders: tuple[Path, Path]) -> None:
+    source, target = folders
+    for _ in range(2):
+        done = copy(source, target)
+        assert done.returncode == 0, done.stderr
+        assert tree(target) == tree(source)
+        assert target.stat().st_mode & 0o777 == 0o700, "PostgreSQL does not start in a folder that others may read"
+
+
+def test_a_copy_that_is_cut_off_is_never_taken_for_a_database(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    source, target = folders
+    fake = tmp_path / "bin" / "cp"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    assert copy(source, target, PATH=f"{fake.parent}:/usr/bin:/bin").returncode != 0
+    assert not (target / "PG_VERSION").exists(), "PostgreSQL would start in it"
+    assert list(target.iterdir()), "in an empty folder it would make a new database"
+    again = copy(target, tmp_path / "from", "whole")
+    assert again.returncode == 2, "what is incomplete is never put in the place of data"
+    assert "incomplete" in again.stderr
+    assert copy(source, target).returncode == 0
+    assert tree(target) == tree(source)
+
+
+def test_what_is_set_aside_of_an_incomplete_volume_stays_known_as_incomplete(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source, aside = folders[1], tmp_path / "aside"
+    aside.mkdir()
+    (source / ".samokoder-copying").write_text("cut off")
+    assert copy(source, aside, "").returncode == 0, "it must not hinder the restore that puts it right"
+    assert copy(aside, folders[0]).returncode == 2
+
+
+def test_the_sizes_of_a_volume_are_two_numbers(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100_000)
+    said = subprocess.run(["sh", "-c", restore._SIZES, "sh", str(tmp_path)], capture_output=True, text=True, check=True)
+    size, free = map(int, said.stdout.split())
+    assert 100_000 <= size < 200_000
+    assert free > 0
+
+
+# What the engine is asked for.
+
+
+def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    attrs = {
+        "Image": "sha256:1",
+        "Config": {"User": "999:999", "Env": ["PATH=/bin"]},
+        "HostConfig": {
+            "Tmpfs": {"/tmp": "size=64m", restore.INTO: "ro"},  # noqa: S108
+            "Memory": 1,
+            "NanoCpus": 2,
+            "ShmSize": 3,
+        },
+        "Mounts": [
+            {"Type": "volume", "Name": "samokoder-staging-backup-data", "Destination": "/backups"},
+            {"Type": "volume", "Name": "files", "Destination": "/etc/samokoder"},
+        ],
+    }
+    container = SimpleNamespace(
+        labels={PART_LABEL: "backup"},
+        attrs=attrs,
+        attach=lambda **_: iter([(None, b"half ")]),
+        start=lambda: None,
+        wait=lambda: {"StatusCode": 0},
+        remove=lambda **_: None,
+    )
+
+    def create(image: str, words: list[str], **options: Any) -> SimpleNamespace:
+        made.append({"image": image, "words": words, **options})
+        return container
+
+    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [container], create=create))
+    engine = Engine(cast("docker.DockerClient", client), environment(), Reporter())
+    engine.program("restore", "--latest", store="samokoder-staging-backup-data", into="new")
+    engine.program("offsite", "pull", store="fresh", online=True)
+    mounts = [{each["Target"]: (each["Source"], each.get("ReadOnly", False)) for each in one["mounts"]} for one in made]
+    assert mounts[0] == {
+        "/backups": ("samokoder-staging-backup-data", True),
+        restore.INTO: ("new", False),
+        "/etc/samokoder": ("files", True),
+    }
+    assert mounts[1] == {"/backups": ("fresh", False), "/etc/samokoder": ("files", True)}
+    assert [one["network_mode"] for one in made] == ["none", "samokoder-staging-edge"]
+    assert made[0]["entrypoint"] == ["samokoder-backup"]
+    assert restore.INTO not in made[0]["tmpfs"], "the volume must not be hidden by the image's own tmpfs"
+    assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in made)
+
+
+def test_progress_is_shown_line_by_line_and_the_answer_is_kept() -> None:
+    task = Task("")
+    chunks = [(b'{"a"', b"fetch 1\nfet"), (b": 1}", None), (None, b"ch 2\n"), (None, b"end")]
+    out, told = backups.read(chunks, task)
+    assert (json.loads(out), told) == ({"a": 1}, ["fetch 1", "fetch 2", "end"])
+    assert task.detail == "fetch 2"
+
+
+def test_a_refusal_is_its_one_line_and_a_failure_its_last_ones() -> None:
+    backups.check(["now"], 0, ["noise"])
+    with pytest.raises(ProjectError, match=r"^no WAL after 10:04$"):
+        backups.check(["check-restore"], 2, ["looking", "no WAL after 10:04"])
+    with pytest.raises(ProjectError, match=r"(?s)`samokoder-backup now` failed \(1\).*disk full"):
+        backups.check(["now"], 1, ["disk full"])
+
+
+ROW = {
+    "id": "20261123T021500",
+    "kind": "base",
+    "finished": "2026-11-23T02:15:09+00:00",
+    "bytes": 5 * 2**20,
+    "status": "good",
+    "from": "2026-11-23T02:15:09+00:00",
+    "to": None,
+}
+
+
+def test_the_list_shows_age_size_and_the_moments_that_one_can_go_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Backup.of(ROW), Backup.of({**ROW, "id": "dump-20261123T031500Z", "kind": "dump", "from": None})]
+    monkeypatch.setattr(backups, "backups", lambda _: (found, ["samokoder-staging-postgres-before-restore-1"]))
+    shown = CliRunner().invoke(command.app, ["backups"]).output
+    assert "20261123T021500" in shown
+    assert "5.0 MiB" in shown
+    assert "2026-11-23 02:15:09+00:00 to now" in shown
+    assert "Set aside by a restore: samokoder-staging-postgres-before-restore-1" in shown
+    listed = json.loads(CliRunner().invoke(command.app, ["backups", "--json"]).output)
+    assert listed["backups"][0] == ROW
+
+
+def test_a_drill_says_what_would_have_been_lost_and_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = {"backup": "20261123T021500", "rpo": 1.25, "rto": 41.0, "rows": {"public.jobs": 7}, "exit": 0}
+    monkeypatch.setattr(backups, "drill", lambda _: report)
+    shown = CliRunner().invoke(command.app, ["drill"]).output
+    assert "(RPO): 1.2 s" in shown
+    assert "(RTO): 41.0 s" in shown
+    assert "public.jobs: 7 rows" in shown
+    assert json.loads(CliRunner().invoke(command.app, ["drill", "--json"]).output) == report
+
+
+def test_the_newest_volume_that_was_set_aside_is_the_last() -> None:
+    names = [
+        "samokoder-staging-redis-before-restore-20261124T000000Z",
+        "samokoder-staging-postgres-before-restore-20261123T000000Z",
+        "samokoder-staging-postgres-data",
+    ]
+    listed = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in names])
+    found = backups.set_aside(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
+    assert found == [names[1], names[0]]
+
+
+def test_every_kind_of_the_command_is_one_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    now: Callable[..., None] = lambda _, kind: asked.append(kind)  # noqa: E731
+    monkeypatch.setattr(backups, "now", now)
+    for kind in command.BackupKind:
+        assert CliRunner().invoke(command.app, ["backup", "--kind", kind]).exit_code == 0
+    assert asked == ["all", "base", "dump", "redis"]
+
+
+def test_every_command_that_the_page_for_3_am_names_is_a_target_with_these_variables() -> None:
+    page = (ROOT / "docs" / "backup-and-restore.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    typed = re.findall(r"(?<![\w-])make ([a-z-]+)((?: [A-Z]+=)?)", page)
+    assert {"restore", "backups", "drill", "up"} <= {target for target, _ in typed}, "the expression finds no commands"
+    for target, variable in typed:
+        assert f"\n{target}: bootstrap ##" in makefile, target
+        assert not variable or re.search(rf"^{variable.strip(' =')} \??=", makefile, re.MULTILINE), variable
