@@ -13,11 +13,15 @@ FOLLOW ?=
 TAIL ?= 100
 IMAGE ?=
 KIND ?=
+# Not from the environment: what is restored is what was typed.
+TO =
+BACKUP =
+FROM =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
-	pulumi lint test test-unit test-live test-deploy bench docs
+	backup backups restore drill pulumi lint test test-unit test-live test-deploy test-backup bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -60,6 +64,18 @@ password: bootstrap ## Show the secret NAME=…; without it the names
 rotate: bootstrap ## Give SECRET=… a new value while everything runs; without it the list. ARGS='--retire-now'
 	@$(SAMOKODER) rotate $(ARGS) $(if $(SECRET),"$(SECRET)")
 
+backup: bootstrap ## Make a backup now: KIND=base, dump or redis; without it all
+	@$(SAMOKODER) backup $(if $(KIND),--kind "$(KIND)")
+
+backups: bootstrap ## List the backups: age, size, state, the moments that one can go back to
+	@$(SAMOKODER) backups
+
+restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one go on with one cut off
+	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)")
+
+drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
+	@$(SAMOKODER) drill
+
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)
 
@@ -68,16 +84,20 @@ lint: bootstrap ## Style and types
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
 
-test: test-unit test-live test-deploy ## All tests
+# Without test-backup until it has run as a whole within CI's time (issue 6).
+test: test-unit test-live test-deploy ## All tests but test-backup
 
 test-unit: bootstrap ## Tests without an engine
-	@.venv/bin/pytest -m "not live" -n 2 --dist loadgroup
+	@.venv/bin/pytest -m "not live and not backup" -n 2
 
 test-live: bootstrap ## Tests on a real engine: a whole stack of their own, beside any other
-	@.venv/bin/pytest -m "live and not deploy" -n 2 --dist loadgroup
+	@.venv/bin/pytest -m "live and not deploy and not backup" -n 2
 
 test-deploy: bootstrap ## The long load tests, on a real stack of their own
 	@.venv/bin/pytest -m deploy
+
+test-backup: bootstrap ## Backups and restores under faults, on real servers and a real stack of their own
+	@.venv/bin/pytest -m backup -n 2
 
 bench: bootstrap ## Measure how long a start takes, beside Docker Compose
 	@.venv/bin/python -m bench
@@ -86,3 +106,5 @@ docs: bootstrap ## Write the generated parts of the documentation anew
 	@.venv/bin/python -m operations.documents
 	@uv export --quiet --frozen --only-group reference-app --no-emit-project --no-header --no-annotate | \
 		{ echo '# Written by `make docs` from the group "reference-app" of uv.lock.'; cat; } > reference_app/requirements.txt
+	@uv export --quiet --frozen --only-group backup-image --no-emit-project --no-header --no-annotate | \
+		{ echo '# Written by `make docs` from the group "backup-image" of uv.lock.'; cat; } > backup_image/requirements.txt

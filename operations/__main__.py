@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,7 @@ from stack.app.metrics_contract import Kind
 from stack.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
+    from operations.backups import Backup
     from operations.containers import PartStatus
     from operations.image_check import Report
     from operations.rotation import Row
@@ -44,6 +46,15 @@ _WIDTH_FOR_IMAGES = 120
 EnvironmentName = Annotated[
     str, typer.Option("--env", "-e", envvar="ENV", help="Environment: the name in Pulumi.<name>.yaml.")
 ]
+
+
+class BackupKind(StrEnum):
+    """What is backed up: the database with its log, a dump of it, Redis."""
+
+    ALL = "all"
+    BASE = "base"
+    DUMP = "dump"
+    REDIS = "redis"
 
 
 class Severity(StrEnum):
@@ -268,6 +279,71 @@ def rotate(
     )
 
 
+@app.command()
+def backup(
+    env: EnvironmentName = "staging",
+    kind: Annotated[BackupKind, typer.Option(help="Kind of backup.")] = BackupKind.ALL,
+) -> None:
+    """Make a backup now, beside those of the schedule. Exit status 0 when it is whole."""
+    from operations import backups as backing_up  # noqa: PLC0415
+
+    backing_up.now(_workspace(env), kind.value)
+    _console().print(f"What there is: make backups{_env(env)}")
+
+
+@app.command()
+def backups(
+    env: EnvironmentName = "staging",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """List the backups, newest first: age, size, state, and the moments that one can go back to."""
+    from operations import backups as backing_up  # noqa: PLC0415
+
+    found, set_aside = backing_up.backups(_workspace(env))
+    if as_json:
+        typer.echo(json.dumps({"backups": [each.as_json() for each in found], "set_aside": set_aside}, indent=2))
+        return
+    _show_backups(env, found)
+    for volume in set_aside:
+        typer.echo(f"Set aside by a restore: {volume}")
+
+
+@app.command()
+def restore(
+    env: EnvironmentName = "staging",
+    to: Annotated[str, typer.Option(help="Moment, with its zone: '2026-11-23 10:05:00+03'.")] = "",
+    backup: Annotated[str, typer.Option(help="Id, as `backups` lists it, or `latest`.")] = "",
+    source: Annotated[str, typer.Option("--from", help="`offsite`, or a volume that a restore has set aside.")] = "",
+) -> None:
+    """Restore into the running environment; what was there is set aside. Without options: go on with one cut off.
+
+    Refuses what it cannot do before anything is stopped. Cut off at any point, the same command goes on.
+    """
+    from operations import restore as restoring  # noqa: PLC0415
+
+    told = restoring.restore(_workspace(env), to=to, backup=backup, source=source)
+    _console().print(told, markup=False, soft_wrap=True)
+
+
+@app.command()
+def drill(
+    env: EnvironmentName = "staging",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Restore the newest backup beside everything, look at it and measure. Exit status 0 when it is good."""
+    from operations import backups as backing_up  # noqa: PLC0415
+
+    report = backing_up.drill(_workspace(env))
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        typer.echo(f"Restored {report['backup']}, looked at it and threw it away.")
+        typer.echo(f"  would have been lost (RPO): {report['rpo']:.1f} s")
+        typer.echo(f"  time until it answered (RTO): {report['rto']:.1f} s")
+        for table, rows in report["rows"].items():
+            typer.echo(f"  {table}: {rows} rows")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
@@ -318,6 +394,21 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
         cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(_short(row.image))] if wide else [])]
         table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
     console.print(table)
+
+
+def _show_backups(env: str, rows: Sequence[Backup]) -> None:
+    table = Table(title=f"Backups of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("backup", "kind", "age", "size", "state"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("any moment from … to …: TO", overflow="fold")
+    for row in rows:
+        age = _duration(max(0, round((datetime.now(UTC) - row.finished).total_seconds())))
+        colour = {"good": "green", "bad": "red"}.get(row.status, "yellow")
+        # Whole, so that what is copied from here into TO is neither too early nor too late.
+        moments = f"{row.since} to {row.until or 'now'}" if row.since else ""
+        size = f"{row.bytes / 2**20:,.1f} MiB"
+        table.add_row(row.id, row.kind, age, size, f"[{colour}]{row.status}[/]", moments)
+    _console().print(table)
 
 
 def _show_rotations(env: str, rows: Sequence[Row]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from operations import containers, recovery
+from operations import containers, recovery, restore
 from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -26,8 +26,11 @@ def up(workspace: Workspace, *, interactive: bool) -> Upped:
     """Bring an environment up.
 
     interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
-    Raises PulumiFailedError after telling of each container that is not healthy.
+    Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
+    would be started.
     """
+    if cut_off := restore.half_replaced(workspace):
+        raise ProjectError(cut_off)
     run = workspace.prepare()
     workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
     run.settle()

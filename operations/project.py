@@ -289,13 +289,15 @@ class Workspace:
 
 
 def third_party_images(environment: Environment) -> list[str]:
-    """Return the names, as in `stack.images`, of the images that an environment takes from a registry."""
+    """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
     # Every part is called like its image, but for the ingress.
     running = {"caddy" if part == "ingress" else part for part in environment.running()}
-    names = [name for name in IMAGES if name in running]
+    names: list[str] = [name for name in IMAGES if name in running]
     reference = ("api", "worker", *(("frontend",) if "frontend" in running else ()))
     if any(getattr(environment.settings, part).image is None for part in reference):
         names.append("python")
+    if "backup" in running:
+        names.append("backup")
     configured = environment.settings.images
     return [name for name in names if getattr(configured, name) is None]
 

@@ -33,10 +33,12 @@ NEVER: Mapping[str, str] = {
     "app_secret_key": "the application's stored data is encrypted under it, and a new one could read none of it",
     "postgres_superuser": "only the keeper of the roles has it, and the database's volume since it was made",
     "redis_keeper": "only the keeper of Redis' users has it",
+    "backup_encryption_key": "the off-site copies are encrypted under it, and a new one could read none of them",
     "grafana_secret_key": "Grafana's stored data is encrypted under it",
     SALT: "it opens nothing: it makes the names of volumes",
 }
 """Generated secrets that are not rotated, and why."""
+_OF_BACKUPS = frozenset({"postgres_backup", "redis_backup", "backup_encryption_key"})
 DEFAULT_TOKEN_MINUTES = 720
 """The reference application's own TOKEN_MINUTES."""
 GRAFANA_USER = "admin"
@@ -85,6 +87,8 @@ def refusal(environment: Environment, secret: str) -> str:
     if secret not in secret_names(environment):
         if secret in WEB_PASSWORDS:
             return f"no password is asked for here ({key_of('basic_auth')})"
+        if (secret in _OF_BACKUPS and not environment.settings.backup.enabled) or secret == "backup_encryption_key":  # noqa: S105 - a name
+            return f"there are no such backups here ({key_of('backup')})"
         return "the server is a managed one, and its passwords are not ours"
     return NEVER.get(secret, "")
 
@@ -336,8 +340,10 @@ def _redis(user: str) -> _Server:
 _SERVERS: Mapping[str, _Server] = {
     "postgres_app": _postgres(""),
     "postgres_exporter": _postgres(postgres.EXPORTER_ROLE),
+    "postgres_backup": _postgres(postgres.BACKUP_ROLE),
     "redis_app": _redis(redis.APP_USER),
     "redis_exporter": _redis(redis.EXPORTER_USER),
+    "redis_backup": _redis(redis.BACKUP_USER),
 }
 
 

@@ -1,0 +1,153 @@
+"""Backups on demand, the list of what there is, and the drill: the backup container's own program, run in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from offline.progress import Task
+from operations import containers
+from operations.engine import connect
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+from stack.settings import Environment
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+PART = "backup"
+PROGRAM = "samokoder-backup"
+ANSWER_SECONDS = 120
+"""For one answer of the engine: it removes a volume of some GiB while it is asked."""
+Kind = Literal["all", "base", "dump", "redis"]
+Chunks = Iterable[tuple[bytes | None, bytes | None]]
+
+_REFUSED = 2
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backup:
+    """One backup as the backup container lists it."""
+
+    id: str
+    kind: str
+    finished: datetime
+    bytes: int
+    status: str
+    since: datetime | None
+    """Of a base: the first moment that can be restored to."""
+    until: datetime | None
+    """The last one; empty: up to now."""
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Backup:
+        """Read one row of `samokoder-backup list --json`."""
+        return cls(
+            id=str(row["id"]),
+            kind=str(row["kind"]),
+            finished=datetime.fromisoformat(row["finished"]),
+            bytes=int(row["bytes"]),
+            status=str(row["status"]),
+            since=datetime.fromisoformat(row["from"]) if row.get("from") else None,
+            until=datetime.fromisoformat(row["to"]) if row.get("to") else None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it with the keys of `samokoder backups --json`."""
+        moments = {name: at.isoformat() if at else None for name, at in (("from", self.since), ("to", self.until))}
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "finished": self.finished.isoformat(),
+            "bytes": self.bytes,
+            "status": self.status,
+            **moments,
+        }
+
+
+def now(workspace: Workspace, kind: Kind) -> None:
+    """Make a backup. Raises ProjectError when it fails; what was there before is there still."""
+    with _container(workspace) as container, workspace.reporter.task(f"Backup ({kind})") as task:
+        run(container, ["now", "--kind", kind], task)
+
+
+def backups(workspace: Workspace) -> tuple[list[Backup], list[str]]:
+    """Return the backups, newest first, and the volumes with the data from before a restore."""
+    with _container(workspace) as container:
+        rows = json.loads(run(container, ["list", "--json"], Task("list")))
+        kept = set_aside(cast("docker.DockerClient", container.client), workspace.settings())
+    return sorted(map(Backup.of, rows), key=lambda each: each.finished, reverse=True), kept
+
+
+def drill(workspace: Workspace) -> dict[str, Any]:
+    """Restore the newest backup beside everything and return what was measured. Raises ProjectError when it fails."""
+    with _container(workspace) as container, workspace.reporter.task("Restore drill") as task:
+        return dict(json.loads(run(container, ["drill", "--json"], task)))
+
+
+def set_aside(client: docker.DockerClient, environment: Environment) -> list[str]:
+    """Return the volumes that restores have set aside, the newest last."""
+    found = client.volumes.list(filters={"name": f"{environment.prefix}-"})
+    marked = {name for name in (str(volume.name) for volume in found) if BEFORE in name}
+    return sorted(marked, key=lambda name: name.rpartition("-")[2])
+
+
+BEFORE = "-before-restore-"
+"""In the name of a volume that was set aside: `samokoder-staging-postgres-before-restore-20261123T100500Z`."""
+
+
+def run(container: Container, words: Sequence[str], task: Task) -> str:
+    """Run the backup program in its container; return its standard output. `task` shows its progress.
+
+    Raises ProjectError with what it said last. It goes on when we are interrupted: a backup is better finished.
+    """
+    api = cast("docker.DockerClient", container.client).api
+    container.reload()
+    if container.status != "running":
+        raise ProjectError(
+            f"The part {PART!r} does not run ({container.status}). After a restore that was cut off: make restore. "
+            "Else: make up"
+        )
+    made = api.exec_create(container.id, [PROGRAM, *words])
+    out, err = read(api.exec_start(made["Id"], stream=True, demux=True), task)
+    check(words, api.exec_inspect(made["Id"])["ExitCode"], err)
+    return out
+
+
+def read(chunks: Chunks, task: Task) -> tuple[str, list[str]]:
+    """Read both streams to their end; each whole line of standard error is what the task does just now."""
+    out, rest, lines = b"", b"", list[str]()
+    for said, told in chunks:
+        out += said or b""
+        *whole, rest = (rest + (told or b"")).split(b"\n")
+        lines += [text for line in whole if (text := line.decode(errors="replace").strip())]
+        if lines:
+            task.detail = lines[-1]
+    if rest.strip():
+        lines.append(rest.decode(errors="replace").strip())
+    return out.decode(errors="replace"), lines
+
+
+def check(words: Sequence[str], status: int, told: Sequence[str]) -> None:
+    """Raise ProjectError unless a run of the backup program has ended well."""
+    if status == _REFUSED:
+        raise ProjectError(told[-1] if told else f"`{PROGRAM} {' '.join(words)}` refuses.")
+    if status:
+        said = "\n".join(told[-_LAST_LINES:]) or "(it said nothing)"
+        raise ProjectError(f"`{PROGRAM} {' '.join(words)}` failed ({status}):\n{said}")
+
+
+@contextmanager
+def _container(workspace: Workspace) -> Iterator[Container]:
+    environment = workspace.settings()
+    client = connect(environment.settings.docker_host, timeout=ANSWER_SECONDS)
+    try:
+        yield containers.find(client, environment, PART)
+    finally:
+        client.close()
