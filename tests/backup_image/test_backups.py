@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg2
 import pytest
 
 from tests.backup_image.conftest import DATA, Lab, docker, moment, wait_for
+from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.live, pytest.mark.backup, pytest.mark.timeout(1200)]
 
@@ -290,27 +288,18 @@ def test_wal_goes_on_without_a_gap_after_postgresql_was_away(lab: Lab, target: s
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[str]:
+def disk() -> Iterator[str]:
     """A folder on a file system of its own, of 600 MiB."""
-    image, folder = tmp_path / "image", tmp_path / "mounted"
-    folder.mkdir()
-    subprocess.run(["truncate", "--size=600M", image], check=True)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
-    (folder / "lost+found").rmdir()
-    os.chown(folder, 999, 999)
-    yield str(folder)
-    subprocess.run(["umount", folder], check=True)
+    with small_disk(600, owner=999) as mounted:
+        yield str(mounted)
 
 
-def test_a_full_disk_costs_no_older_backup_and_wal_goes_on_afterwards(
-    new_lab: Callable[[], Lab], small_disk: str
-) -> None:
+def test_a_full_disk_costs_no_older_backup_and_wal_goes_on_afterwards(new_lab: Callable[[], Lab], disk: str) -> None:
     lab = new_lab()
     lab.start_postgres(lab.volume("postgres"))
     lab.start_redis(lab.volume("redis"))
     lab.sql("CREATE TABLE marks (name text)")
-    lab.start_backup(small_disk)
+    lab.start_backup(disk)
     lab.first_backups()
     before = lab.list()
     lab.inside(FILL)
@@ -329,7 +318,7 @@ def test_a_full_disk_costs_no_older_backup_and_wal_goes_on_afterwards(
     assert lab.backup("verify").returncode == 0
     # Nothing is missing in the middle: from the base backup before it one gets past the time when the disk was full.
     target = lab.volume("target")
-    lab.restore(small_disk, target, "--to", after)
+    lab.restore(disk, target, "--to", after)
     assert ask(lab, target, "SELECT string_agg(name, ', ') FROM marks") == "while full, after"
     lab.close()
 

@@ -113,6 +113,36 @@ def begin_up(run: PulumiRun) -> subprocess.Popen[bytes]:
     )
 
 
+# What a command of a person does, but for the workspace that it works in.
+_COMMAND = """\
+import json, sys
+from pathlib import Path
+from operations import restore, rotation
+from operations.project import Workspace
+given = json.loads(sys.argv[1])
+for name in ("home", "stack_files"):
+    given[name] = Path(given[name]) if given[name] else None
+workspace = Workspace(**given, isolated=True)
+"""
+
+
+def begin(workspace: Workspace, call: str) -> subprocess.Popen[bytes]:
+    """Begin a call of `restore` or `rotation` on the `workspace`, for `cut_off`; what it returns is printed."""
+    given = {
+        "environment": workspace.environment,
+        "stack": workspace.stack,
+        "home": str(workspace.home or ""),
+        "stack_files": str(workspace.stack_files or ""),
+        "extra_config": dict(workspace.extra_config),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{_COMMAND}print({call})", json.dumps(given)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+
+
 def cut_off(process: subprocess.Popen[bytes]) -> None:
     """Kill a process group of its own whole and at once, as a machine that loses its power would."""
     os.killpg(process.pid, signal.SIGKILL)

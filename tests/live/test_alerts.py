@@ -9,8 +9,6 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,6 +27,7 @@ from stack.monitoring import access
 from stack.settings import Environment
 from tests.live.conftest import unlimited, url, with_secrets
 from tests.live.notifications import NAME, StandIn, stand_in
+from tests.small_disk import small_disk
 
 TOKEN = f"1234567890:{secrets.token_hex(20)}"
 CHAT = -1001234567890
@@ -61,17 +60,8 @@ def disk() -> Iterator[Path | None]:
     if os.geteuid() != 0:
         yield None  # the test that needs it says so
         return
-    folder = Path(tempfile.mkdtemp(prefix="samokoder-test-", dir="/mnt"))
-    folder.chmod(0o755)
-    image, mounted = folder / "image", folder / "mounted"
-    mounted.mkdir()
-    with image.open("wb") as file:
-        file.truncate(64 * 2**20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True)
-    yield mounted
-    subprocess.run(["umount", str(mounted)], check=True)
-    shutil.rmtree(folder)
+    with small_disk(64) as mounted:
+        yield mounted
 
 
 @pytest.fixture(scope="module")

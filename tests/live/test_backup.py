@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import secrets
 import shutil
 import subprocess
-import sys
 import tarfile
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,28 +30,19 @@ from docker.models.containers import Container
 from offline.toolchain import build
 from operations import backups, containers, lifecycle, restore
 from operations.backups import Backup
-from operations.project import ROOT, Workspace
+from operations.project import Workspace
 from operations.restore import Journal
 from operations.stack_file import ProjectError
 from stack.backup import backup as part
 from stack.settings import Environment
-from tests.live.conftest import cut_off, no_limits, url, with_config, with_secrets
+from tests.live.conftest import begin, cut_off, no_limits, url, with_config, with_secrets
+from tests.small_disk import small_disk
 
 pytestmark = pytest.mark.backup
 
 DISK_MIB = 2048
 PATIENCE_SECONDS = 300.0
 RPO_SECONDS = 10.0
-# The command of a person, but for the workspace that it works in.
-RESTORE = """\
-import json, sys
-from pathlib import Path
-from operations import restore
-from operations.project import Workspace
-given = json.loads(sys.argv[1])
-given["home"] = Path(given["home"])
-print(restore.restore(Workspace(**given), **json.loads(sys.argv[2])))
-"""
 ACCESS, SECRET = f"TEST{secrets.token_hex(8).upper()}", secrets.token_hex(20)
 BUCKET_MACHINE = "bucket"
 
@@ -65,19 +53,8 @@ def disk() -> Iterator[Path | None]:
     if os.geteuid() != 0:
         yield None  # a test that needs it says so
         return
-    folder = Path(tempfile.mkdtemp(prefix="samokoder-test-", dir="/mnt"))
-    folder.chmod(0o755)
-    image, mounted = folder / "image", folder / "mounted"
-    mounted.mkdir()
-    with image.open("wb") as file:
-        file.truncate(DISK_MIB * 2**20)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True)
-    (mounted / "lost+found").rmdir()
-    os.chown(mounted, 999, 999)
-    yield mounted
-    subprocess.run(["umount", str(mounted)], check=True)
-    shutil.rmtree(folder)
+    with small_disk(DISK_MIB, owner=999) as mounted:
+        yield mounted
 
 
 @pytest.fixture(scope="module")
@@ -491,25 +468,13 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     write(backed, "to be there")
     wait_until_received(engine, backed)
     time.sleep(1)
-    given = {
-        "environment": backed.environment,
-        "stack": backed.stack,
-        "home": str(backed.home),
-        "isolated": True,
-        "extra_config": dict(backed.extra_config),
-    }
     path = backed.folder / f"restore.{backed.name}.json"
     wish: dict[str, str] = {"to": str(datetime.now(UTC))}
     time.sleep(1)
     write(backed, "not to be there")
     wait_until_received(engine, backed)
     for last in ("check", "restore", "room", "keep-postgres", "put-postgres", "start"):
-        process = subprocess.Popen(
-            [sys.executable, "-c", RESTORE, json.dumps(given), json.dumps(wish)],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            start_new_session=True,
-        )
+        process = begin(backed, f"restore.restore(workspace, **{wish!r})")
         end = time.monotonic() + PATIENCE_SECONDS
         while (journal := Journal.read(path)) is None or last not in journal.done:
             assert process.poll() is None, f"it was over before it could be killed after {last}"

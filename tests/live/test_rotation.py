@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,23 +13,11 @@ import pytest
 import yaml
 
 from operations import containers, rotation
-from operations.project import ROOT, Workspace
-from tests.live.conftest import cut_off, under_load, up_with_llm, url, with_config
+from operations.project import Workspace
+from tests.live.conftest import begin, cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load
 
 pytestmark = pytest.mark.deploy
-
-# The command of a person, but for the workspace that it works in.
-ROTATE = """\
-import json, sys
-from pathlib import Path
-from operations import rotation
-from operations.project import Workspace
-given = json.loads(sys.argv[1])
-for name in ("home", "stack_files"):
-    given[name] = Path(given[name])
-print(rotation.rotate(Workspace(**given), sys.argv[2], interactive=False))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -130,24 +114,11 @@ def test_a_rotation_that_is_killed_in_an_up_is_finished_by_running_it_again(
     rotating: Workspace, engine: docker.DockerClient
 ) -> None:
     before = rotating.open().secrets()["postgres-app"]
-    given = {
-        "environment": rotating.environment,
-        "stack": rotating.stack,
-        "home": str(rotating.home),
-        "stack_files": str(rotating.stack_files),
-        "isolated": True,
-        "extra_config": dict(rotating.extra_config),
-    }
     generation = int(str(committed(rotating).get("rotation", {}).get("postgresApp", 1))) + 1
     role = "samokoder_app" if generation % 2 else "samokoder_app_b"
     with Load(url(rotating.settings(), "ingress")) as load:
         first = containers.ids(engine, rotating.name)["api-1"]
-        process = subprocess.Popen(
-            [sys.executable, "-c", ROTATE, json.dumps(given), "postgres-app"],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            start_new_session=True,
-        )
+        process = begin(rotating, "rotation.rotate(workspace, 'postgres-app', interactive=False)")
         end = time.monotonic() + 240
         while containers.ids(engine, rotating.name).get("api-1") in (None, first):
             assert process.poll() is None, "it was over before it could be killed"
