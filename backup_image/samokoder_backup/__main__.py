@@ -15,20 +15,15 @@ from samokoder_backup.process import BackupError, CannotError, exclusive, say
 from samokoder_backup.restore import Target
 from samokoder_backup.settings import Settings
 
-_FAILED, _CANNOT = 1, 2
-
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit code says how it went."""
     try:
         given = _parser().parse_args(words)
         return _do(given, at.load())
-    except CannotError as error:
-        say(str(error))
-        return _CANNOT
     except (BackupError, OSError) as error:
         say(str(error))
-        return _FAILED
+        return error.status if isinstance(error, BackupError) else BackupError.status
 
 
 def _do(given: argparse.Namespace, settings: Settings) -> int:  # noqa: PLR0911 - one for each command
@@ -39,7 +34,7 @@ def _do(given: argparse.Namespace, settings: Settings) -> int:  # noqa: PLR0911 
             return Service(settings).run()
         case "now":
             kinds = settings.kinds() if given.kind == "all" else (given.kind,)
-            return _FAILED if [kind for kind in kinds if not jobs.backup(settings, kind)] else 0
+            return BackupError.status if [kind for kind in kinds if not jobs.backup(settings, kind)] else 0
         case "list":
             found = [entry.public() for entry in restore.entries()]
             print(json.dumps(found, indent=1)) if given.json else _table(found)
@@ -47,11 +42,11 @@ def _do(given: argparse.Namespace, settings: Settings) -> int:  # noqa: PLR0911 
         case "verify":
             good = jobs.verify(given.id)
             print(json.dumps(state.bad(), indent=1)) if given.json else say("all is good" if good else "see above")
-            return 0 if good else _FAILED
+            return 0 if good else BackupError.status
         case "drill":
             good = jobs.drill(settings)
             print(json.dumps(state.read()["drill"], indent=1))
-            return 0 if good else _FAILED
+            return 0 if good else BackupError.status
         case "check-restore" | "restore":
             return _restore(given, settings)
         case _:

@@ -22,7 +22,8 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 from samokoder_backup import database, wal
 from samokoder_backup import settings as at
-from samokoder_backup.process import BackupError, run, say, sha256, sync, write
+from samokoder_backup.database import Identity
+from samokoder_backup.process import BackupError, keep, run, say, sha256, sync, write
 from samokoder_backup.settings import Settings
 
 _SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
@@ -47,7 +48,7 @@ class Base:
     @property
     def database(self) -> str:
         """The cluster's system identifier: a restore keeps it, and an empty volume gets another one."""
-        return self.server.name.split("-")[1]
+        return wal.system(self.server)
 
     @property
     def folder(self) -> Path:
@@ -134,8 +135,7 @@ check_timeout = 60
     for server in servers():
         lines += f"\n[{server.name}]\ndescription = {server.name}\nconninfo = {conninfo}\n"
     config = at.RUN / "barman.conf"
-    if not config.exists() or config.read_text(encoding="utf-8") != lines:
-        write(config, lines)
+    keep(config, lines)
     return ["barman", "--config", str(config), *words]
 
 
@@ -147,7 +147,7 @@ def attach(settings: Settings) -> Path:
     assert settings.streamed is not None  # noqa: S101 - asked before
     with database.connected(settings.streamed) as connection:
         identity, slot = database.identity(connection), database.slot(connection, settings.slot)
-        server = at.BARMAN_HOME / f"main-{identity.system}-{identity.timeline}"
+        server = _server_of(identity)
         if slot and slot.active_pid:
             database.end_session(connection, slot.active_pid)
         if slot and slot.lost:
@@ -161,6 +161,10 @@ def attach(settings: Settings) -> Path:
     return server
 
 
+def _server_of(identity: Identity) -> Path:
+    return at.BARMAN_HOME / f"main-{identity.system}-{identity.timeline}"
+
+
 def set_aside(server: Path) -> None:
     """Begin a new server for the same history: what comes does not join on to what is there."""
     if server.exists():
@@ -172,8 +176,7 @@ def current(settings: Settings) -> Path | None:
     if settings.streamed is None:
         return None
     with database.connected(settings.streamed) as connection:
-        identity = database.identity(connection)
-    server = at.BARMAN_HOME / f"main-{identity.system}-{identity.timeline}"
+        server = _server_of(database.identity(connection))
     return server if server.is_dir() else None
 
 

@@ -45,7 +45,7 @@ class Copy:
 
 def copies(kind: Kind) -> list[Copy]:
     """Return the copies of a kind, the oldest first."""
-    folder = at.DUMPS if kind == "dump" else at.REDIS_COPIES
+    folder, suffix = _place(kind)
     found = []
     for note in sorted(folder.glob(f"{kind}-*.json")) if folder.is_dir() else []:
         try:
@@ -54,7 +54,7 @@ def copies(kind: Kind) -> list[Copy]:
                 Copy(
                     id=note.stem,
                     kind=kind,
-                    path=note.with_suffix(".dump" if kind == "dump" else ".rdb"),
+                    path=note.with_suffix(suffix),
                     finished=datetime.fromisoformat(said["finished"]),
                     bytes=int(said["bytes"]),
                     sha256=str(said["sha256"]),
@@ -67,9 +67,19 @@ def copies(kind: Kind) -> list[Copy]:
     return found
 
 
+def of_every_kind() -> list[Copy]:
+    """Return all copies."""
+    return [*copies("dump"), *copies("redis")]
+
+
+def _place(kind: Kind) -> tuple[Path, str]:
+    """Return the folder of a kind and how its files' names end."""
+    return (at.DUMPS, ".dump") if kind == "dump" else (at.REDIS_COPIES, ".rdb")
+
+
 def _make(kind: Kind, fill: Callable[[Path], dict[str, object]]) -> Copy:
     """Make a copy: `fill` writes and checks the file, and says what is to be noted of it."""
-    folder = at.DUMPS if kind == "dump" else at.REDIS_COPIES
+    folder, suffix = _place(kind)
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(kind, folder)
     now = datetime.now(UTC)
@@ -79,7 +89,7 @@ def _make(kind: Kind, fill: Callable[[Path], dict[str, object]]) -> Copy:
         said = fill(part)
         digest, size = sha256(part), part.stat().st_size
         sync(part)
-        part.replace(folder / f"{name}{'.dump' if kind == 'dump' else '.rdb'}")
+        part.replace(folder / f"{name}{suffix}")
         sync(folder)
         said |= {"finished": now.isoformat(), "bytes": size, "sha256": digest}
         write(folder / f"{name}.json", json.dumps(said, indent=1))

@@ -37,7 +37,7 @@ def verify(only: str | None = None) -> bool:
             bad = {f"{each.name}/{name}": why for each in servers for name, why in wal.damaged(each).items()}
         else:
             bad = {name: why for name, why in state.bad().items() if name != only}
-        things: list[barman.Base | copies.Copy] = [*barman.bases(), *copies.copies("dump"), *copies.copies("redis")]
+        things: list[barman.Base | copies.Copy] = [*barman.bases(), *copies.of_every_kind()]
         chosen = [thing for thing in things if only in {None, thing.id}]
         if only and not chosen:
             raise BackupError(f"there is no backup {only}")

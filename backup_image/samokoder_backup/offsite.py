@@ -29,10 +29,6 @@ from samokoder_backup.settings import CONFIG, ROOT, Offsite
 #: What is copied, below the folder of all backups. In this order of names restic reads them: Barman's `streaming`
 #: before its `wals`, so that a segment that is archived meanwhile is met at one of the two places.
 FOLDERS: Final = ("barman", "dumps", "redis")
-#: Exit codes of the copy; with 2, a next try is as good as hopeless.
-EXIT_FAILED: Final = 1
-EXIT_CANNOT: Final = 2
-
 #: Restic's own: it made a snapshot, but could not read something.
 _EXIT_UNREADABLE: Final = 3
 
@@ -86,7 +82,7 @@ def serve(
             if stop.is_set():
                 return
             failures += 1
-            report(EXIT_CANNOT if isinstance(error, CannotError) else EXIT_FAILED, str(error))
+            report(error.status, str(error))
         else:
             failures = 0
             report(0, "")

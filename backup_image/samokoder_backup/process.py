@@ -16,9 +16,14 @@ from pathlib import Path
 class BackupError(Exception):
     """Something did not work; the message is for a person."""
 
+    status = 1
+    """Exit code, and what the metrics say of the run."""
+
 
 class CannotError(BackupError):
     """What was asked for cannot be done, found out before anything was touched."""
+
+    status = 2
 
 
 def say(text: str) -> None:
@@ -69,6 +74,12 @@ def write(path: Path, text: str) -> None:
     finally:
         new.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def keep(path: Path, text: str) -> None:
+    """Write a file where it is not this already."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write(path, text)
 
 
 @contextlib.contextmanager

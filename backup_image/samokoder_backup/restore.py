@@ -92,7 +92,7 @@ def entries() -> list[Entry]:
     """Return all backups, the oldest first."""
     bad = state.bad()
     found = [_entry(base, bad) for base in barman.bases()]
-    for copy in _copies():
+    for copy in copies.of_every_kind():
         status = "bad" if copy.id in bad else "good"
         found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
     return sorted(found, key=lambda entry: entry.finished)
@@ -140,14 +140,13 @@ def plan(target: Target) -> Plan:
     bad = state.bad()
     if target.backup in bad:
         raise CannotError(f"{target.backup} is bad: {bad[target.backup]}")
-    if copy := next((each for each in _copies() if each.id == target.backup), None):
+    if copy := next((each for each in copies.of_every_kind() if each.id == target.backup), None):
         return Plan(source=copy, recovery={})
     bases = [base for base in barman.bases() if base.id not in bad and target.backup in {None, base.id}]
     if not bases:
         raise CannotError(f"there is no backup {target.backup}" if target.backup else "there is no good base backup")
     if target.moment:
-        base = _reaching(bases, target.moment, bad)
-        found = chain(base, bad)
+        base, found = _reaching(bases, target.moment, bad)
         recovery = {"recovery_target_time": target.moment.astimezone(UTC).isoformat(sep=" ")}
     else:
         if target.latest:
@@ -166,6 +165,8 @@ def plan(target: Target) -> Plan:
 
 def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
     """Refuse to guess: a volume that was lost becomes an empty database, and the newest moment is that one's."""
+    if len({base.database for base in bases}) == 1:
+        return  # and no WAL is looked through
     last: dict[str, str] = {}
     for base in bases:
         with contextlib.suppress(CannotError):
@@ -178,12 +179,8 @@ def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
         )
 
 
-def _copies() -> list[Copy]:
-    return [*copies.copies("dump"), *copies.copies("redis")]
-
-
-def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> Base:
-    """Return the newest base backup from which a moment can be reached."""
+def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tuple[Base, wal.Chain]:
+    """Return the newest base backup from which a moment can be reached, and its WAL."""
     before = [base for base in bases if base.end <= moment]
     if not before:
         raise CannotError(f"the first moment that can be restored is {bases[0].end.isoformat()}")
@@ -195,7 +192,7 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> Ba
             why = why or str(error)
             continue
         if found.end >= moment:
-            return base
+            return base, found
         gap = f", since WAL file {found.missing} is missing or bad" if found.missing else ""
         why = why or f"the last moment that can be restored before it is {found.end.isoformat()}{gap}"
     raise CannotError(f"{moment.isoformat()} cannot be reached: {why}")

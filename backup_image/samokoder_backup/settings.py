@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from samokoder_backup.process import BackupError, write
+from samokoder_backup.process import BackupError, keep
 
 CONFIG = Path("/etc/samokoder")
 """Settings and secrets, read-only."""
@@ -144,8 +144,7 @@ def passfile(postgres: Postgres) -> Path:
     path = RUN / "pgpass"
     escaped = secret("postgres_password").replace("\\", "\\\\").replace(":", "\\:")
     line = f"{postgres.host}:{postgres.port}:*:{postgres.user}:{escaped}\n"
-    if not path.exists() or path.read_text(encoding="utf-8") != line:
-        write(path, line)
+    keep(path, line)
     return path
 
 

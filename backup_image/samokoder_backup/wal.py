@@ -27,6 +27,11 @@ _MISSING, _DAMAGED = 1, 200
 _DAMAGE = (OSError, EOFError, zlib.error)
 
 
+def system(server: Path) -> str:
+    """Return the system identifier of the cluster whose history is in this folder (`barman.py` names it)."""
+    return server.name.split("-")[1]
+
+
 def locate(server: Path, name: str) -> Path | None:
     """Find a WAL file: archived, received whole, or the one that is being received."""
     archived = server / "wals" / (name[:16] if SEGMENT.fullmatch(name) else "") / name
@@ -50,8 +55,7 @@ def fetch(server: Path, name: str, destination: Path, last: str = "") -> int:
     path = None if last and SEGMENT.fullmatch(name) and name > last else locate(server, name)
     if path is None and _HISTORY.fullmatch(name):
         # Any cluster's timeline that is known here: another folder of the same system identifier.
-        cluster = "-".join(server.name.split("-")[:2])
-        sisters = (locate(other, name) for other in sorted(server.parent.glob(f"{cluster}-*")))
+        sisters = (locate(other, name) for other in sorted(server.parent.glob(f"main-{system(server)}-*")))
         path = next((found for found in sisters if found), None)
     if path is None:
         return _MISSING

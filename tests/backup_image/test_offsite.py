@@ -370,7 +370,7 @@ def test_while_the_server_is_down_nothing_is_lost_and_the_service_tries_again_so
     service, wake, stop = _service(machine, lambda code, text: told.append((code, text)))
     try:
         wait_for("two failures", lambda: len(told) >= 2)
-        assert {code for code, _ in told} == {offsite.EXIT_FAILED}
+        assert {code for code, _ in told} == {BackupError.status}
         assert "connection refused" in told[0][1]
         server.start()
         wait_for("a success", lambda: told[-1][0] == 0)
