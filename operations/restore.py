@@ -38,8 +38,8 @@ Server = Literal["postgres", "redis", "backup"]
 LABEL = "samokoder.restore"
 _DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data", "backup": "/backups"}
 """Where each server's container mounts its data volume."""
-_OWNED = _DATA["postgres"]
-"""A folder of the image that belongs to uid 999: a new volume that is mounted over it belongs to the same."""
+INTO = _DATA["postgres"]
+"""Where what is restored is made. It is the image's folder and uid 999's: so is a new volume mounted over it."""
 _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
     # Group by group they are started, each once the one before is healthy. The keeper gives the roles this machine's
     # passwords; the migrations bring the schema of an older moment to the code that runs. The backup comes last, and
@@ -127,6 +127,11 @@ class Journal:
         return self.touched and not self.replaced
 
     @property
+    def unfinished(self) -> str:
+        """What a person must know of one that is half done."""
+        return f"A restore ({self.wanted}) was cut off while it replaced the data. Finish it first: make restore"
+
+    @property
     def replaced(self) -> bool:
         """Whether every data volume has its new content, whole."""
         return f"put-{self.wanted.server}" in self.done
@@ -184,7 +189,6 @@ class Hands(Protocol):
         """Remove a volume, where it is there."""
 
 
-INTO = _OWNED
 _RECEIVES_SECONDS = 60
 _ENDED = frozenset({"created", "exited", "dead"})
 _FETCH = "fetch"
@@ -387,9 +391,7 @@ def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str
 def half_replaced(workspace: Workspace) -> str:
     """Say what to do where a restore was cut off while a data volume's content was replaced; empty: there is none."""
     journal = Journal.read(_path(workspace))
-    if journal is None or not journal.half:
-        return ""
-    return f"A restore ({journal.wanted}) was cut off while it replaced the data. Finish it first: make restore"
+    return journal.unfinished if journal and journal.half else ""
 
 
 def _path(workspace: Workspace) -> Path:
@@ -401,10 +403,7 @@ def _begun(journal: Journal | None, asked: Wanted, forget: Callable[[Journal], N
     if journal is None or asked in (Wanted(), journal.wanted):
         return journal
     if journal.half:
-        raise ProjectError(
-            f"A restore ({journal.wanted}) was cut off while it replaced the data. Finish it first: make restore. "
-            "Then this one."
-        )
+        raise ProjectError(f"{journal.unfinished}. Then this one.")
     if (
         not journal.replaced
         and asked.source == journal.wanted.source == OFFSITE

@@ -19,7 +19,7 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
     settings = environment.settings.api
     path = settings.health_path or ("/health" if settings.image else "/ready")
     # The next replica is replaced when this one is healthy: not before the ingress knows that it is.
-    stable = max(settings.stable_seconds, ingress.SETTLED_SECONDS) if settings.replicas > 1 else settings.stable_seconds
+    stable = ingress.settled_seconds(environment) if settings.replicas > 1 else settings.stable_seconds
     before: str | None = None
     for part in environment.parts_of("api"):
         yield ServiceSpec(

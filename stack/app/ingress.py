@@ -22,8 +22,7 @@ PROBES_PORT = 9181
 
 FAILED_PROBES = 3
 """A replica with so many failed probes within the last seconds gets no request."""
-SETTLED_SECONDS = FAILED_PROBES + 3
-"""A replica that has been well for so long, or for `stableSeconds` where that is longer, is known to be."""
+_LEAST_SETTLED_SECONDS = FAILED_PROBES + 3
 COUNTED_HANDLER = "log_append"
 """Label `handler` of Caddy's metrics: every handler counts what comes through it, this one each request once."""
 
@@ -241,6 +240,15 @@ def _sites(environment: Environment) -> Iterator[str]:
     yield _probes(environment)
 
 
+def settled_seconds(environment: Environment) -> int:
+    """Return after how long a replica that is well is known to be.
+
+    A lone replica has nobody who serves in its place meanwhile.
+    """
+    api = environment.settings.api
+    return max(api.stable_seconds, _LEAST_SETTLED_SECONDS) if api.replicas > 1 else _LEAST_SETTLED_SECONDS
+
+
 def _probes(environment: Environment) -> str:
     """Ask each replica every second, and remember its failures for a while.
 
@@ -252,8 +260,8 @@ def _probes(environment: Environment) -> str:
     """
     parts = environment.parts_of("api")
     # Let in after so long without a failure, but for the last two: before the next replica is replaced, and later than
-    # what falls ill soon after its start. A lone replica has nobody who serves in its place meanwhile.
-    seconds = (max(environment.settings.api.stable_seconds, SETTLED_SECONDS) if len(parts) > 1 else SETTLED_SECONDS) - 1
+    # what falls ill soon after its start.
+    seconds = settled_seconds(environment) - 1
     asked = [
         line
         for part in parts

@@ -24,6 +24,11 @@ PART = "postgres-roles"
 ITERATIONS = 4096  # PostgreSQL's own number
 _NO_RIGHTS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 _RETIRED = "NOLOGIN PASSWORD NULL;"
+# What makes base backups possible without a superuser. Such rights are in each database by itself.
+_BACKUP_FUNCTIONS = f"""\
+GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(), \
+pg_create_restore_point(text) TO {postgres.BACKUP_ROLE};
+"""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -56,12 +61,14 @@ def files(environment: Environment) -> Files:
     backup = ("postgres_backup",) if environment.settings.backup.enabled else ()
 
     def sql(salt: str, exporter: str, *passwords: str) -> str:
-        verifiers = [scram_verifier(password, salt) for password in passwords]
+        verifiers = {
+            name: scram_verifier(password, salt) for name, password in zip((*accepted, *backup), passwords, strict=True)
+        }
         return roles_sql(
             database,
-            app=dict(zip(map(role_of, accepted), verifiers, strict=False)),
+            app={role_of(slot): verifiers[slot] for slot in accepted},
             exporter=scram_verifier(exporter, salt),
-            backup=verifiers[-1] if backup else "",
+            backup=verifiers.get("postgres_backup", ""),
             replication=environment.physical_backups,
         )
 
@@ -147,7 +154,7 @@ GRANT CONNECT ON DATABASE "{database}" TO {postgres.EXPORTER_ROLE};
 SET client_min_messages = warning;
 SET log_min_error_statement = panic;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
-{_backup_functions()}\
+{_BACKUP_FUNCTIONS}\
 -- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
 SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
               CASE relkind
@@ -159,14 +166,6 @@ SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
 {end_sessions if retired else ""}{_backup_role(database, backup, replication=replication)}"""
-
-
-def _backup_functions() -> str:
-    """Render what makes base backups possible without a superuser. Such rights are in each database by itself."""
-    functions = (
-        "pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(), pg_create_restore_point(text)"
-    )
-    return f"GRANT EXECUTE ON FUNCTION {functions} TO {postgres.BACKUP_ROLE};\n"
 
 
 def _backup_role(database: str, verifier: str, *, replication: bool) -> str:
@@ -191,4 +190,4 @@ SELECT 'CREATE DATABASE {role} OWNER {role}' WHERE NOT EXISTS (SELECT FROM pg_da
 REVOKE ALL ON DATABASE {role} FROM PUBLIC;
 \\connect {role}
 SET client_min_messages = warning;
-{_backup_functions()}"""
+{_BACKUP_FUNCTIONS}"""

@@ -48,8 +48,10 @@ def files(environment: Environment) -> Files:
     backup = ("redis_backup",) if environment.settings.backup.enabled else ()
 
     def commands(exporter: str, *passwords: str) -> str:
-        app, rest = passwords[: len(accepted)], passwords[len(accepted) :]
-        return users_commands(app=app, exporter=exporter, backup="".join(rest))
+        given = dict(zip((*accepted, *backup), passwords, strict=True))
+        return users_commands(
+            app=[given[slot] for slot in accepted], exporter=exporter, backup=given.get("redis_backup", "")
+        )
 
     return {
         "keep-users.sh": KEEP_USERS,
