@@ -41,13 +41,19 @@ class StandIn:
         """Return the texts of one kind: a mail's with its subject."""
         return [f"{each.get('subject', '')}\n{each['text']}" for each in self.received(kind)]
 
-    def wait_for(self, kind: str, what: str, good: Callable[[str], bool], *, since: int = 0) -> str:
-        """Return the first text of a kind that is good; AssertionError with all texts where none comes."""
+    def wait_for(
+        self, kind: str, what: str, good: Callable[[str], bool], *, meanwhile: Callable[[], object] = lambda: None
+    ) -> str:
+        """Return the first text of a kind that is good; AssertionError with all texts where none comes.
+
+        meanwhile: done between two looks.
+        """
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
-            for text in self.texts(kind)[since:]:
+            for text in self.texts(kind):
                 if good(text):
                     return text
+            meanwhile()
             time.sleep(1)
         raise AssertionError(f"{what} never came by {kind}; what came:\n" + "\n---\n".join(self.texts(kind)))
 

@@ -212,7 +212,10 @@ def test_a_worker_whose_settings_say_that_it_has_no_port_is_checked_without_one(
     environment = environment.model_copy(update={"settings": settings})
     with laboratory.opened(engine) as made:
         report = image_check.check(made, environment, Kind.WORKER, reporter=Reporter())
-    without = {Check.PORT, Check.HEALTH, Check.METRICS, Check.OPTIONAL}
+    without = {Check.PORT, Check.HEALTH, Check.METRICS, Check.OPTIONAL} | {
+        Check.MIGRATES,
+        Check.DRAINS,
+    }  # of the API alone
     assert verdicts(report, Verdict.NOT_AVAILABLE) == without, reasons(report)
     assert report.failed == [], reasons(report)
 

@@ -261,7 +261,8 @@ def _database(alerts: Alerts) -> list[Panel]:
 def _entry(alerts: Alerts) -> list[Panel]:
     """What users get, API and frontend together, and what the ingress itself answers when nobody else does."""
     count = f"{ingress.DURATION}_count"
-    failed = total(count, f'{ingress.ANSWERS},code=~"5.."')
+    # The ingress counts a status from its first answer on: without one the share is none, not "no data".
+    failed = f"""({total(count, f'{ingress.ANSWERS},code=~"5.."')} or 0 * {total(count, ingress.ANSWERS)})"""
     return [
         figure(
             "Replicas with traffic",
