@@ -173,6 +173,12 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
         stamps={"main.Version": "v1.8.0"},
     ),
+    # Reads the workflows, for `make lint`.
+    "actionlint": Program(
+        version="1.7.12",
+        executables={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
+        stamps={"github.com/rhysd/actionlint.version": "1.7.12"},
+    ),
 }
 
 
