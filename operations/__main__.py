@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from offline.progress import Reporter
+from operations import ci
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ci.app, name="ci")
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
