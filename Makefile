@@ -79,10 +79,12 @@ drill: bootstrap ## Restore the newest backup beside everything, look at it and 
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)
 
-lint: bootstrap ## Style and types
+lint: bootstrap ## Style, types, workflows
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
+	@.venv/bin/python -m offline actionlint
+	@.venv/bin/zizmor --quiet --offline --no-progress --persona pedantic .github
 
 # Without test-backup until it has run as a whole within CI's time (issue 6).
 test: test-unit test-live test-deploy ## All tests but test-backup
