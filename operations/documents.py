@@ -31,21 +31,25 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def generated() -> dict[Path, str]:
     """Return every file that has a generated part, with its text as it must be."""
-    schema, readme, monitoring = ROOT / "Pulumi.yaml", ROOT / "README.md", ROOT / "docs" / "monitoring.md"
-    text = _put(readme.read_text(), "architecture", f"```mermaid\n{architecture()}```\n", "<!-- {} -->")
-    text = _put(text, "ports", ports_table(), "<!-- {} -->")
-    text = _put(text, "settings", settings_table(), "<!-- {} -->")
-    watched = _put(monitoring.read_text(), "alerts", alerts_table(), "<!-- {} -->")
-    watched = _put(watched, "dashboards", dashboards_table(), "<!-- {} -->")
-    metrics = ROOT / "docs" / "metrics.md"
-    measured = _put(metrics.read_text(), "metrics", contract_tables(), "<!-- {} -->")
-    measured = _put(measured, "backup metrics", backup_table(), "<!-- {} -->")
-    return {
-        schema: _put(schema.read_text(), "schema", pulumi_schema(), "# {}"),
-        readme: text,
-        monitoring: watched,
-        metrics: measured,
-    }
+    picture = f"```mermaid\n{architecture()}```\n"
+    blocks = (
+        ("Pulumi.yaml", "schema", pulumi_schema()),
+        ("README.md", "architecture", picture),
+        ("README.md", "ports", ports_table()),
+        ("README.ru.md", "architecture", picture),
+        ("README.ru.md", "ports", ports_table()),
+        ("docs/settings.md", "settings", settings_table()),
+        ("docs/monitoring.md", "alerts", alerts_table()),
+        ("docs/monitoring.md", "dashboards", dashboards_table()),
+        ("docs/metrics.md", "metrics", contract_tables()),
+        ("docs/metrics.md", "backup metrics", backup_table()),
+    )
+    texts: dict[Path, str] = {}
+    for name, block, text in blocks:
+        path = ROOT / name
+        comment = "<!-- {} -->" if path.suffix == ".md" else "# {}"
+        texts[path] = _put(texts.get(path) or path.read_text(), block, text, comment)
+    return texts
 
 
 def write() -> list[Path]:

@@ -10,10 +10,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
+import yaml
+
+# In C where the wheel has it, four times as fast: the rules alone are 2,000 lines, in every preview.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def yaml_text(document: Mapping[str, Any]) -> str:
+    """Render a configuration file in YAML, its keys in the order given."""
+    return str(yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from stack.config_files import Files, Template, secret_file
+from stack.config_files import Files, Template, secret_file, yaml_text
 from stack.secrets import bcrypt_of
 from stack.service import ServiceSpec
 from stack.settings import Environment
@@ -35,14 +33,14 @@ def server_files(secret: str) -> Files:
         return {}
     return {
         WEB: Template((bcrypt_of(secret),), web_yml),
-        CLIENT: yaml.safe_dump({"basic_auth": login(secret)}, sort_keys=False),
+        CLIENT: yaml_text({"basic_auth": login(secret)}),
         **password_files(secret),
     }
 
 
 def web_yml(bcrypt: str) -> str:
     """Render the server's side. bcrypt: the hash of the password."""
-    return yaml.safe_dump({"basic_auth_users": {USER: bcrypt}}, sort_keys=False)
+    return yaml_text({"basic_auth_users": {USER: bcrypt}})
 
 
 def password_files(*secrets: str) -> Files:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from stack import health
 from stack.app import api
-from stack.config_files import Files, secret_file
+from stack.config_files import Files, secret_file, yaml_text
 from stack.monitoring import access, messages, rules
 from stack.monitoring.rules.model import Alert
 from stack.names import NetworkName
@@ -108,7 +106,7 @@ def alertmanager_yml(environment: Environment) -> str:
         "receivers": list(_receivers(environment)),
         "inhibit_rules": list(inhibitions(rules.alerts(environment, []))),
     }
-    return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+    return yaml_text(document)
 
 
 def integrations(environment: Environment) -> Mapping[str, Mapping[str, Any]]:

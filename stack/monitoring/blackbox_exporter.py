@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import yaml
-
 from stack import health
-from stack.config_files import Files
+from stack.config_files import Files, yaml_text
 from stack.monitoring import access
 from stack.names import NetworkName
 from stack.secrets import WEB_PASSWORDS
@@ -52,7 +50,7 @@ def files(environment: Environment) -> Files:
 def blackbox_yml(secrets: Sequence[str]) -> str:
     """Render a module for open pages, and one for each password."""
     modules = {secret or OPEN: _module(secret) for secret in ("", *secrets)}
-    return yaml.safe_dump({"modules": modules}, sort_keys=False)
+    return yaml_text({"modules": modules})
 
 
 def _module(secret: str) -> dict[str, Any]:

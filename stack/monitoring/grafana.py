@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-import yaml
-
 from stack import health
-from stack.config_files import Files, Template, secret_file
+from stack.config_files import Files, Template, secret_file, yaml_text
 from stack.monitoring import access
 from stack.names import NetworkName
 from stack.rotation import slots
@@ -100,7 +98,7 @@ def datasources_yml(scrape_interval: str, password: str = "") -> str:
             }
         ],
     }
-    return yaml.safe_dump(document, sort_keys=False)
+    return yaml_text(document)
 
 
 def providers_yml() -> str:
@@ -118,4 +116,4 @@ def providers_yml() -> str:
             }
         ],
     }
-    return yaml.safe_dump(document, sort_keys=False)
+    return yaml_text(document)

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import yaml
-
 from stack import health
-from stack.config_files import Files
+from stack.config_files import Files, yaml_text
 from stack.monitoring import access, blackbox_exporter, rules
 from stack.names import NetworkName
 from stack.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB
@@ -81,7 +79,7 @@ def prometheus_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> st
         "rule_files": ["/etc/samokoder/rules/*.yml"],
         "scrape_configs": [*_jobs(parts), *blackbox_exporter.probe_jobs(environment, parts)],
     }
-    return yaml.safe_dump(document, sort_keys=False)
+    return yaml_text(document)
 
 
 def _jobs(parts: Sequence[ServiceSpec]) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,14 @@ def schema() -> dict[str, dict[str, Any]]:
 
 def test_the_generated_parts_of_the_documents_are_current() -> None:
     generated = documents.generated()
-    assert {path.name for path in generated} == {"Pulumi.yaml", "README.md", "monitoring.md", "metrics.md"}
+    assert {path.name for path in generated} == {
+        "Pulumi.yaml",
+        "README.md",
+        "README.ru.md",
+        "settings.md",
+        "monitoring.md",
+        "metrics.md",
+    }
     stale = [path.name for path, text in generated.items() if path.read_text(encoding="utf-8") != text]
     assert not stale, f"run `make docs`: {stale}"
 
@@ -39,8 +46,8 @@ def test_pulumis_defaults_give_the_same_settings_as_no_configuration() -> None:
     assert environment == read_environment("staging", {}), "Pulumi hands its defaults over as if somebody had set them"
 
 
-def test_the_readme_has_a_row_for_every_key_down_to_the_last() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_settings_have_a_row_for_every_key_down_to_the_last() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     for key in (
         "api.health.retries",
         "alertmanager.telegram.chatId",
@@ -48,9 +55,9 @@ def test_the_readme_has_a_row_for_every_key_down_to_the_last() -> None:
         "postgres.adoptVolume",
         "production",
     ):
-        assert f"| `{PROJECT}:{key}` |" in readme
+        assert f"| `{PROJECT}:{key}` |" in page
     for secret in CONFIGURED_SECRETS:
-        assert f"| `{PROJECT}:{secret}` |" in readme
+        assert f"| `{PROJECT}:{secret}` |" in page
 
 
 def test_the_picture_of_the_architecture_has_every_part() -> None:
@@ -67,10 +74,42 @@ def test_a_document_without_its_marks_is_an_error_and_not_left_stale() -> None:
 def test_every_link_of_the_documents_to_a_file_here_leads_somewhere() -> None:
     links = [
         (page, target.partition("#")[0])
-        for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "reference_app" / "README.md"]
+        for page in [
+            ROOT / "README.md",
+            ROOT / "README.ru.md",
+            *sorted((ROOT / "docs").rglob("*.md")),
+            ROOT / "reference_app" / "README.md",
+        ]
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
         if "://" not in target
     ]
     assert any(target == "docs/offline.md" for _, target in links), "the expression no longer finds links"
     broken = [f"{page.name}: {target}" for page, target in links if target and not (page.parent / target).exists()]
     assert not broken
+
+
+def shape(page: str) -> dict[str, list[str]]:
+    """What a translation must share with its original, in order: what can be typed, links, headings, rows of tables."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return {
+        "blocks of code": re.findall(r"^```.*?^```$", text, re.DOTALL | re.MULTILINE),
+        "what can be typed": re.findall(r"`[^`\n]+`", prose),
+        "links": [target for target in re.findall(r"\]\(([^)\s]+)\)", prose) if not target.startswith(("#", "README"))],
+        "headings": [heading.group() for heading in re.finditer(r"^#+ ", prose, re.MULTILINE)],
+        "paragraphs, items and rows": [re.match(r"[-|]?", each).group() for each in _pieces(prose)],  # type: ignore[union-attr]
+    }
+
+
+def _pieces(prose: str) -> list[str]:
+    """Paragraphs, items of lists and rows of tables."""
+    return re.split(r"\n\n+|\n(?=[-|])", prose.strip())
+
+
+def test_the_russian_readme_says_what_the_english_one_says() -> None:
+    english, russian = shape("README.md"), shape("README.ru.md")
+    for what, original in english.items():
+        if what == "what can be typed":  # a sentence's order is its language's
+            assert sorted(original) == sorted(russian[what]), "a command or a key that only one of the two has"
+        else:
+            assert original == russian[what], f"{what} differ: change both pages"

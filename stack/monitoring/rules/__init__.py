@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import yaml
-
+from stack.config_files import yaml_text
 from stack.monitoring.rules import (
     alertmanager,
     api,
@@ -49,4 +48,4 @@ def rules_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> str:
             for group in groups(environment, parts)
         ]
     }
-    return yaml.safe_dump(document, sort_keys=False, width=120, allow_unicode=True)
+    return yaml_text(document)
