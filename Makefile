@@ -21,7 +21,7 @@ FROM =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
-	backup backups restore drill pulumi lint test test-unit test-live test-deploy test-backup bench docs
+	backup backups restore drill sbom pulumi lint test test-unit test-live test-deploy test-backup bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -75,6 +75,9 @@ restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FRO
 
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill
+
+sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
+	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))"
 
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)

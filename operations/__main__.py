@@ -346,6 +346,27 @@ def drill(
             typer.echo(f"  {table}: {rows} rows")
 
 
+@app.command()
+def sbom(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    env: EnvironmentName = "staging",
+    docker_host: Annotated[
+        str, typer.Option(envvar="DOCKER_HOST", help="Engine to read the images from; default the environment's.")
+    ] = "",
+) -> None:
+    """Write what is in our own images as CycloneDX JSON, one file for each. Builds an image that is not there."""
+    from operations import sbom as listing  # noqa: PLC0415
+    from operations.engine import connect  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    client = connect(docker_host) if docker_host else workspace.client()
+    try:
+        for path in listing.write(workspace.settings(), client, out, workspace.reporter):
+            typer.echo(str(path))
+    finally:
+        client.close()
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.

@@ -122,15 +122,14 @@ def images() -> Iterator[Licensed]:
 
 def licence_of(metadata: Message | importlib.metadata.PackageMetadata) -> str:
     """Return the SPDX expression of a Python package from its METADATA. Raises UnknownLicenceError."""
-    expression = metadata.get("License-Expression")
-    if expression:
-        return _spdx(expression)
+    for expression in metadata.get_all("License-Expression") or []:
+        return _spdx(str(expression))
     every = [str(each) for each in metadata.get_all("Classifier") or []]
     classifiers = [each.rpartition(" :: ")[2] for each in every if _is_licence(each)]
     said = [_NAMES[each] for each in classifiers if each in _NAMES]
     if said and len(said) == len(classifiers):
         return _spdx(" OR ".join(sorted(set(said))))
-    text = (metadata.get("License") or "").strip()
+    text = "".join(str(each) for each in metadata.get_all("License") or []).strip()
     try:
         return _spdx(_NAMES.get(text, text))
     except UnknownLicenceError:
