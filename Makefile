@@ -21,7 +21,7 @@ FROM =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
-	backup backups restore drill pulumi lint test test-unit test-live test-deploy test-backup bench docs
+	backup backups restore drill sbom pulumi lint test test-unit test-live test-deploy test-backup bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -76,13 +76,18 @@ restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FRO
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill
 
+sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
+	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))"
+
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)
 
-lint: bootstrap ## Style and types
+lint: bootstrap ## Style, types, workflows
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
+	@.venv/bin/python -m offline actionlint
+	@.venv/bin/zizmor --quiet --offline --no-progress --persona pedantic .github
 
 # Without test-backup until it has run as a whole within CI's time (issue 6).
 test: test-unit test-live test-deploy ## All tests but test-backup

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from offline.progress import Reporter
+from operations import ci
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ci.app, name="ci")
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
@@ -342,6 +344,27 @@ def drill(
         typer.echo(f"  time until it answered (RTO): {report['rto']:.1f} s")
         for table, rows in report["rows"].items():
             typer.echo(f"  {table}: {rows} rows")
+
+
+@app.command()
+def sbom(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    env: EnvironmentName = "staging",
+    docker_host: Annotated[
+        str, typer.Option(envvar="DOCKER_HOST", help="Engine to read the images from; default the environment's.")
+    ] = "",
+) -> None:
+    """Write what is in our own images as CycloneDX JSON, one file for each. Builds an image that is not there."""
+    from operations import sbom as listing  # noqa: PLC0415
+    from operations.engine import connect  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    client = connect(docker_host) if docker_host else workspace.client()
+    try:
+        for path in listing.write(workspace.settings(), client, out, workspace.reporter):
+            typer.echo(str(path))
+    finally:
+        client.close()
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
