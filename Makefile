@@ -13,10 +13,11 @@ FOLLOW ?=
 TAIL ?= 100
 IMAGE ?=
 KIND ?=
-# Not from the environment: what is restored is what was typed.
+# Not from the environment: what is restored, or begins empty, is what was typed.
 TO =
 BACKUP =
 FROM =
+EMPTY =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -31,7 +32,7 @@ bootstrap: # Python packages; nothing to say and nothing to do when they are the
 	@./bootstrap
 
 up: bootstrap ## Bring the environment up, getting whatever is missing; then a table of parts, addresses and health
-	@$(SAMOKODER) up
+	@$(SAMOKODER) up $(foreach name,$(EMPTY),--empty "$(name)")
 
 preview: bootstrap ## Show what `up` would change
 	@$(SAMOKODER) preview

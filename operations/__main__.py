@@ -22,6 +22,7 @@ from offline.progress import Reporter
 from operations import ci
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace
+from operations.project import env_word as _env
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.mistakes import InvalidSettingsError
@@ -77,11 +78,16 @@ def _workspace(environment: str) -> Workspace:
 
 
 @app.command()
-def up(env: EnvironmentName = "staging") -> None:
+def up(
+    env: EnvironmentName = "staging",
+    empty: Annotated[
+        list[str] | None, typer.Option(help="What may begin with nothing in it, where its data volume was lost.")
+    ] = None,
+) -> None:
     """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so."""
     from operations import lifecycle  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
 
-    upped = lifecycle.up(_workspace(env), interactive=sys.stdout.isatty())
+    upped = lifecycle.up(_workspace(env), interactive=sys.stdout.isatty(), empty=empty or ())
     _show_table(env, upped.parts)
     console = _console()
     console.print("Passwords:")
@@ -393,11 +399,6 @@ def engine(
     client = connect(DEFAULT_DOCKER_HOST)
     typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
     client.close()
-
-
-def _env(env: str) -> str:
-    """Return what a `make` command line needs to mean this environment."""
-    return "" if env == "staging" else f" ENV={env}"
 
 
 def _show_table(env: str, rows: Sequence[PartStatus]) -> None:

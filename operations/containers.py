@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,7 @@ MISSING = "missing"
 _LOG_LINES = 20
 _HEALTH_LINES = 3
 _DEFAULT_STOP_SECONDS = 30
+_ENDED = frozenset({"created", "exited", "dead"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +152,24 @@ def _status(part: str, container: Container, url: str, tags: Mapping[str, str]) 
         uptime_seconds=uptime,
         restarts=int(container.attrs.get("RestartCount", 0)),
     )
+
+
+def of_fields(client: docker.DockerClient, environment: Environment, fields: Collection[str]) -> list[Container]:
+    """Return the containers of the parts that these fields of the settings describe; those that are not there, not."""
+    parts = {part for name in fields for part in environment.parts_of(name)}
+    return [each for each in of_environment(client, environment.name) if each.labels[PART_LABEL] in parts]
+
+
+def stop(client: docker.DockerClient, environment: Environment, fields: Collection[str], reporter: Reporter) -> None:
+    """Stop all containers of these parts at once, each within its own time, and wait until they have ended."""
+    # Also one that restarts again and again, because its data is what is to be replaced.
+    found = [each for each in of_fields(client, environment, fields) if each.status not in _ENDED]
+    if not found:
+        return
+    names = ", ".join(each.labels[PART_LABEL] for each in found)
+    with reporter.task(f"Stop {names}"), ThreadPoolExecutor() as pool:
+        seconds = [each.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS for each in found]
+        list(pool.map(lambda each, limit: each.stop(timeout=limit), found, seconds))
 
 
 def failures(client: docker.DockerClient, environment: str, secrets: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -130,6 +130,10 @@ class Workspace:
         machine = stack_file.load(self._machine_file) if on_this_machine else {}
         return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
 
+    def typed(self, words: str) -> str:
+        """Return a command of `make` as a person types it for this environment."""
+        return f"make {words}{env_word(self.environment)}"
+
     def client(self) -> docker.DockerClient:
         """Connect to the environment's engine. Raises EngineError when none answers."""
         return connect(self.settings().settings.docker_host)
@@ -286,6 +290,11 @@ class Workspace:
         project["runtime"] = {"name": "python"}
         project.pop("backend", None)
         stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
+
+
+def env_word(environment: str) -> str:
+    """Return what a `make` command line needs at its end to mean this environment."""
+    return "" if environment == "staging" else f" ENV={environment}"
 
 
 def third_party_images(environment: Environment) -> list[str]:

@@ -18,6 +18,7 @@ _VOLUME = "docker:index/volume:Volume"
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
 _SECRETS = "samokoder:platform:Secrets"
 _SECRET_PREFIX = "secret-"  # noqa: S105 - first part of a resource's name
+_DATA_PREFIX = "data-"
 _SECOND_SLOT = label(SECOND)
 
 
@@ -82,13 +83,14 @@ def known_ids(deployment: dict[str, Any]) -> set[str]:
     }
 
 
-def data_volumes(deployment: dict[str, Any]) -> list[str]:
-    """Return the names of the protected volumes in the state."""
-    return sorted(
-        str(resource["outputs"]["name"])
+def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:
+    """Return the protected volumes in the state: what each is for (`postgres`) -> its name on the engine, by name."""
+    found = {
+        resource["urn"].rpartition("::")[2].removeprefix(_DATA_PREFIX): str(resource["outputs"]["name"])
         for resource in _resources(deployment)
         if resource["type"] == _VOLUME and resource.get("protect")
-    )
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def generated_secrets(deployment: dict[str, Any]) -> dict[str, str]:

@@ -11,7 +11,6 @@ import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from offline.progress import Reporter, Task
-from operations import backups, containers, stack_file
+from operations import backups, containers, recovery, stack_file
 from operations.backups import BEFORE
 from operations.engine import connect
 from operations.project import Workspace
@@ -49,6 +48,11 @@ _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
     "backup": (),
 }
 """Who uses a server, by the fields of the settings."""
+
+
+def users_of(data: str) -> list[str]:
+    """Return who uses the server with this data (`postgres`), by the fields of the settings; nobody for other data."""
+    return [name for server, groups in _USERS.items() if server == data for group in groups for name in group]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +160,10 @@ class Hands(Protocol):
     """What a restore does on the engine. Every call can be cut off and made again."""
 
     def data_of(self, server: Server) -> str:
-        """Return the name of a server's data volume. Raises ProjectError where the part is not there."""
+        """Return the name of a server's data volume."""
+
+    def bring_up(self, server: Server) -> None:
+        """Make the server, its data volume empty, where it is not there: its volume was lost."""
 
     def make(self, volume: str) -> None:
         """Make a volume where it is not there."""
@@ -168,7 +175,7 @@ class Hands(Protocol):
         """
 
     def sizes(self, volume: str) -> tuple[int, int]:
-        """Return the bytes in a volume, and those that are free on its disk."""
+        """Return the bytes in a volume, 0 for one that is not there, and those that are free on its disk."""
 
     def copy(self, source: str, target: str, *, whole: bool) -> None:
         """Make a volume's content the same as another's. whole: raise ProjectError for a source that is not."""
@@ -190,7 +197,6 @@ class Hands(Protocol):
 
 
 _RECEIVES_SECONDS = 60
-_ENDED = frozenset({"created", "exited", "dead"})
 _FETCH = "fetch"
 _STAMP = "%Y%m%dT%H%M%SZ"
 
@@ -225,6 +231,7 @@ class Restore:
         if BEFORE not in asked.source:
             found.append(("check", "Can it be restored?", self._check))
             found.append(("restore", "Restore, beside what is there", self._restore))
+        found.append(("server", "Is there a server to restore into?", self._server))
         found.append(("room", "Is there room to keep what is there?", self._room))
         for server in self.servers:
             found.append((f"keep-{server}", f"Set aside what is in {server}", partial(self._keep, server)))
@@ -312,6 +319,11 @@ class Restore:
         self.hands.make(volume)
         return volume
 
+    def _server(self) -> None:
+        """Only now, so that `latest` is not the moment of the empty database that comes in the place of a lost one."""
+        for server in self.servers:
+            self.hands.bring_up(server)
+
     def _room(self) -> None:
         needed = 0
         for server in self.servers:
@@ -367,7 +379,7 @@ def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str
     asked = wanted(environment, to=to, backup=backup, source=source)
     path = _path(workspace)
     say = workspace.reporter.say
-    with _alone(path), _engine(environment, workspace.reporter) as hands:
+    with _alone(path), _engine(environment, workspace) as hands:
         journal = _begun(Journal.read(path), asked, lambda old: Restore(environment, hands, old, path, say).forget())
         if journal is None:
             there = backups.set_aside(hands.client, environment)
@@ -457,10 +469,17 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _engine(environment: Environment, reporter: Reporter) -> Iterator[Engine]:
+def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
+    def up() -> None:
+        from operations import lifecycle  # noqa: PLC0415 - it asks this module whether a restore is half done
+
+        # Whatever else was lost is told, and can be restored next.
+        lost = recovery.data_volumes(workspace.open().deployment())
+        lifecycle.up(workspace, interactive=False, empty=lost)
+
     client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
     try:
-        engine = Engine(client, environment, reporter)
+        engine = Engine(client, environment, workspace.reporter, up)
         engine.remove_left()
         yield engine
     finally:
@@ -511,14 +530,22 @@ class Engine:
     client: docker.DockerClient
     environment: Environment
     reporter: Reporter
+    up: Callable[[], None]
+    """Bring the environment up, its data volumes empty where they were lost."""
 
     def data_of(self, server: Server) -> str:
-        """Return the name of the volume that the server's container mounts."""
-        container = containers.find(self.client, self.environment, server)
-        for mount in container.attrs["Mounts"]:
-            if mount["Destination"] == _DATA[server]:
-                return str(mount["Name"])
-        raise ProjectError(f"{container.name} has no volume at {_DATA[server]}.")
+        """Return the name of the volume that the server's container mounts, or the next one will."""
+        for container in containers.of_fields(self.client, self.environment, [server]):
+            for mount in container.attrs["Mounts"]:
+                if mount["Destination"] == _DATA[server]:
+                    return str(mount["Name"])
+        adopted = getattr(getattr(self.environment.settings, server), "adopt_volume", "")
+        return self.environment.data_volume(server, adopted)
+
+    def bring_up(self, server: Server) -> None:
+        """Have `up` do it."""
+        if not containers.of_fields(self.client, self.environment, [server]):
+            self.up()
 
     def make(self, volume: str) -> None:
         """Make a volume; the engine gives back one that is there."""
@@ -534,9 +561,11 @@ class Engine:
 
     def sizes(self, volume: str) -> tuple[int, int]:
         """Ask du and df."""
-        said = self._shell(_SIZES, {"/volume": (volume, True)}, "/volume")
+        # Mounted, one that was lost would be made. All are on one disk.
+        there = volume in {str(each.name) for each in self.client.volumes.list()}
+        said = self._shell(_SIZES, {"/volume": (volume if there else self.data_of("backup"), True)}, "/volume")
         size, free = said.split()
-        return int(size), int(free)
+        return int(size) if there else 0, int(free)
 
     def copy(self, source: str, target: str, *, whole: bool) -> None:
         """Copy within the engine."""
@@ -546,17 +575,13 @@ class Engine:
 
     def stop(self, fields: Sequence[str]) -> None:
         """Stop them at once; each has its own time for it."""
-        # Also one that restarts again and again, because its data is what is to be replaced.
-        found = [each for name in fields for each in self._containers(name) if each.status not in _ENDED]
-        if not found:
-            return
-        names = ", ".join(each.labels[PART_LABEL] for each in found)
-        with self.reporter.task(f"Stop {names}"), ThreadPoolExecutor() as pool:
-            list(pool.map(lambda each: each.stop(timeout=each.attrs["Config"].get("StopTimeout") or 30), found))
+        containers.stop(self.client, self.environment, fields, self.reporter)
 
     def start(self, fields: Sequence[str]) -> None:
         """Start them at once; ProjectError for one that is not healthy in its time."""
-        found = [(name, each) for name in fields for each in self._containers(name)]
+        found = [
+            (name, each) for name in fields for each in containers.of_fields(self.client, self.environment, [name])
+        ]
         for _, each in found:
             each.start()
         for name, each in found:
@@ -602,12 +627,6 @@ class Engine:
         mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={self.environment.name}"}
         for container in self.client.containers.list(all=True, filters=mine, ignore_removed=True):
             container.remove(force=True, v=True)
-
-    def _containers(self, name: str) -> list[Container]:
-        """All containers of a part, as they are now; none where this environment does not run it."""
-        parts = self.environment.parts_of(name)
-        found = containers.of_environment(self.client, self.environment.name)
-        return [each for each in found if each.labels[PART_LABEL] in parts]
 
     def _shell(self, script: str, volumes: Mapping[str, tuple[str, bool]], *words: str) -> str:
         return self._once(["sh", "-c", script, "sh", *words], volumes)

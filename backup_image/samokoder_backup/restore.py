@@ -165,8 +165,8 @@ def plan(target: Target) -> Plan:
 
 def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
     """Refuse to guess: a volume that was lost becomes an empty database, and the newest moment is that one's."""
-    if len({base.database for base in bases}) == 1:
-        return  # and no WAL is looked through
+    if bases[0].database == bases[-1].database:
+        return  # the only one, or one that a restore has brought back since; and no WAL is looked through
     last: dict[str, str] = {}
     for base in bases:
         with contextlib.suppress(CannotError):

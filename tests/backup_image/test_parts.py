@@ -198,6 +198,16 @@ def test_of_two_databases_the_newest_moment_is_nobodys_and_a_drill_takes_the_one
     assert restore.plan(Target(moment=NOON + timedelta(minutes=65))).source.id == "new"
 
 
+def test_a_database_that_a_restore_has_brought_back_is_not_taken_for_an_empty_one(catalogue: Path) -> None:
+    # The one in the middle came in the place of a lost volume.
+    meta = catalogue / "barman" / "main-8000-1" / "meta"
+    meta.mkdir(parents=True)
+    info = (catalogue / "barman" / "main-7000-1" / "meta" / "new-backup.info").read_text()
+    (meta / "empty-backup.info").write_text(info.replace("13:00:00", "13:30:00"))
+    assert [base.id for base in barman.bases()] == ["old", "new", "empty", "other"]
+    assert restore.plan(Target(latest=True)).source.id == "other", "whoever restored once could do so never again"
+
+
 @pytest.mark.parametrize(
     ("target", "why"),
     [

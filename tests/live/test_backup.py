@@ -302,11 +302,34 @@ def test_a_volume_that_is_gone_is_restored_to_the_last_moment_of_what_was_in_it(
     last = max(each.until for each in backups.backups(backed)[0] if each.until)
     server.remove(force=True, v=True)
     engine.volumes.get(f"samokoder-{backed.name}-postgres-data").remove()
-    lifecycle.up(backed, interactive=False)
-    tables = database(engine, backed, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
-    assert tables == ["0"], "an empty database, as anybody would get it who types `make up` first"
+    volumes = own_volumes(engine, backed)
+    with pytest.raises(ProjectError, match=r"postgres-data.*(?s:.)*make restore BACKUP=latest"):
+        lifecycle.up(backed, interactive=False)
+    assert own_volumes(engine, backed) == volumes, "a refusal makes no empty database"
+    rows = lifecycle.up(backed, interactive=False, empty=("postgres",)).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert not names(engine, backed), "an empty database, with its tables"
+    write(backed, "into the empty one")
     restore.restore(backed, to=str(last))
-    assert "before it was gone" in names(engine, backed)
+    assert {"before it was gone", "into the empty one"} & names(engine, backed) == {"before it was gone"}
+    write(backed, "it serves")
+
+
+def test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_database_between(
+    backed: Workspace, engine: docker.DockerClient
+) -> None:
+    write(backed, "before it was gone again")
+    wait_until_received(engine, backed)
+    server = containers.find(engine, backed.settings(), "postgres")
+    server.kill("SIGKILL")
+    server.remove(force=True, v=True)
+    engine.volumes.get(f"samokoder-{backed.name}-postgres-data").remove()
+    restore.restore(backed, backup="latest")
+    assert "before it was gone again" in names(engine, backed)
+    write(backed, "it serves again")
+    rows = lifecycle.status(backed)
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
 
 
 def test_a_dump_and_a_copy_of_redis_are_restored(backed: Workspace, engine: docker.DockerClient) -> None:

@@ -73,6 +73,15 @@ class FakeEngine:
     def data_of(self, server: Server) -> str:
         return f"samokoder-staging-{server}-data"
 
+    def bring_up(self, server: Server) -> None:
+        self._now()
+        if self.data_of(server) in self.volumes:
+            return
+        self.done.append(f"up with an empty {server}")
+        self.volumes[self.data_of(server)] = "empty"
+        self._now()
+        self.running |= {server, *USERS[server]}
+
     def make(self, volume: str) -> None:
         self._now()
         self.volumes.setdefault(volume, "")
@@ -94,7 +103,7 @@ class FakeEngine:
 
     def sizes(self, volume: str) -> tuple[int, int]:
         self._now()
-        return len(self.volumes[volume]), self.free
+        return len(self.volumes.get(volume, "")), self.free
 
     def copy(self, source: str, target: str, *, whole: bool) -> None:
         self._now()
@@ -221,6 +230,21 @@ def test_what_was_set_aside_can_be_put_back_and_sets_aside_what_was_there(tmp_pa
     assert engine.volumes[kept] == "old rows", "it stays where it is"
     aside = engine.volumes["samokoder-staging-postgres-before-restore-20261123T110000Z"]
     assert aside.startswith("--to 2026-11-23"), "what was written since the restore is kept too"
+
+
+@pytest.mark.parametrize("asked", ["a moment", "the latest", "what was set aside"])
+def test_a_server_whose_volume_was_lost_is_made_only_once_its_data_is_ready(asked: str, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.volumes[ASKED["what was set aside"].source] = "rows of last week"
+    del engine.volumes["samokoder-staging-postgres-data"]
+    engine.running.remove("postgres")
+    everything = {"postgres", *engine.running}
+    restoring(engine, tmp_path / "restore.json", ASKED[asked]).run()
+    made = engine.done.index("up with an empty postgres")
+    restored = [number for number, what in enumerate(engine.done) if what.startswith("restore")]
+    assert all(number < made for number in restored), "`latest` would be the empty database's"
+    assert engine.volumes["samokoder-staging-postgres-data"] not in ("empty", "half"), "nothing was restored"
+    assert engine.running == everything, "all that was stopped runs again"
 
 
 @pytest.mark.parametrize("refused", ["check-restore", "restore", "room"])
@@ -502,7 +526,7 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
         return container
 
     client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [container], create=create))
-    engine = Engine(cast("docker.DockerClient", client), environment(), Reporter())
+    engine = Engine(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail)
     engine.program("restore", "--latest", store="samokoder-staging-backup-data", into="new")
     engine.program("offsite", "pull", store="fresh", online=True)
     mounts = [{each["Target"]: (each["Source"], each.get("ReadOnly", False)) for each in one["mounts"]} for one in made]

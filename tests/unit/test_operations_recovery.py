@@ -142,7 +142,7 @@ def test_the_ids_of_containers_and_networks_are_what_pulumi_knows() -> None:
 
 
 def test_only_protected_volumes_hold_data() -> None:
-    assert recovery.data_volumes(RESOURCES) == ["samokoder-staging-redis-data"], (
+    assert recovery.data_volumes(RESOURCES) == {"redis": "samokoder-staging-redis-data"}, (
         "files volumes are made anew at each change and are nobody's data"
     )
 
