@@ -165,6 +165,15 @@ SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
       AND relowner <> '{postgres.APP_ROLE}'::regrole
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
+-- Its types (a migration adds a value to an enumeration) and its functions as well.
+SELECT format('ALTER TYPE %s OWNER TO {postgres.APP_ROLE}', pg_type.oid::regtype)
+    FROM pg_type LEFT JOIN pg_class ON pg_class.oid = typrelid
+    WHERE typnamespace = 'public'::regnamespace AND typowner <> '{postgres.APP_ROLE}'::regrole
+      AND (typtype IN ('e', 'd', 'r') OR relkind = 'c')
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_type.oid AND deptype = 'e') \\gexec
+SELECT format('ALTER ROUTINE %s OWNER TO {postgres.APP_ROLE}', oid::regprocedure)
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proowner <> '{postgres.APP_ROLE}'::regrole
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype IN ('i', 'e')) \\gexec
 {end_sessions if retired else ""}{_backup_role(database, backup, replication=replication)}"""
 
 

@@ -80,6 +80,22 @@ done
 kill $! 2> /dev/null || :
 wait $! || :
 mv "$users.new" "$users"
+# With an append-only file Redis looks at no snapshot: a volume that has one alone, as one of another installation may,
+# would be served empty, and its snapshot then overwritten.
+if [ -e /data/dump.rdb ] && [ ! -e /data/appendonly.aof ] && [ ! -e /data/appendonlydir/appendonly.aof.manifest ]; then
+    echo "a snapshot alone: an append-only file is made of it"
+    ask() {{ redis-cli -s /tmp/read.sock "$@"; }}
+    redis-server --port 0 --unixsocket /tmp/read.sock --dir /data --save '' > /tmp/read.log 2>&1 &
+    until ask ping 2>&1 | grep -qx PONG; do
+        kill -0 $! 2> /dev/null || {{ cat /tmp/read.log; exit 1; }}
+        sleep 0.05
+    done
+    [ "$(ask config set appendonly yes)" = OK ]
+    until [ "$(ask info persistence | grep -cE '^aof_rewrite_(in_progress|scheduled):0')" = 2 ]; do sleep 0.05; done
+    ask info persistence | grep -q '^aof_last_bgrewrite_status:ok'
+    ask shutdown nosave || :
+    wait $! || :
+fi
 exec redis-server /etc/samokoder/redis.conf
 """
 

@@ -307,7 +307,9 @@ def test_what_an_adopted_database_has_becomes_the_applications(
     ask(
         server,
         "CREATE TABLE old (id serial PRIMARY KEY, name text); CREATE VIEW seen AS SELECT * FROM old; "
-        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM old; CREATE SEQUENCE free_one",
+        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM old; CREATE SEQUENCE free_one; "
+        "CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN email AS text; CREATE TYPE pair AS (a int, b mood); "
+        "CREATE TYPE span AS RANGE (subtype = date); CREATE FUNCTION twice(int, mood) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'",
     )
     keep_roles(laboratory, environment)
     owners = (
@@ -319,6 +321,9 @@ def test_what_an_adopted_database_has_becomes_the_applications(
         server, APP, APP_SECRET, "ALTER TABLE old ADD COLUMN age int; INSERT INTO old (name) VALUES ('x') RETURNING id"
     )
     assert (code, said.splitlines()[1]) == (0, "1"), said
+    for change in ("TYPE mood ADD VALUE 'glad'", "DOMAIN email SET NOT NULL", "TYPE pair ADD ATTRIBUTE c int"):
+        assert ask_as(server, APP, APP_SECRET, f"ALTER {change}")[0] == 0, change
+    assert ask_as(server, APP, APP_SECRET, "DROP FUNCTION twice; DROP TYPE span")[0] == 0
 
 
 def test_the_keeper_is_not_healthy_while_the_roles_are_not_applied(

@@ -191,6 +191,20 @@ def test_what_was_written_is_there_after_a_stop(server: Container, environment: 
     assert app(server, "get", "kept") == "7", "with its users: who asks at once must get in"
 
 
+def test_what_a_volume_has_in_a_snapshot_alone_is_served(server: Container, environment: Environment) -> None:
+    assert app(server, "set", "snapshot", "7") == "OK"
+    login = ("--no-auth-warning", "-u", f"redis://{redis.BACKUP_USER}:{BACKUP_SECRET}@127.0.0.1:6379")
+    assert output(server, "redis-cli", *login, "--rdb", "/data/dump.rdb")[0] == 0
+    assert output(server, "rm", "-r", "/data/appendonlydir")[0] == 0
+    for _ in range(2):
+        server.kill()
+        server.wait()
+        server.start()
+        wait_until(server, lambda: output(server, *described(environment).health_command)[0] == 0)
+        assert app(server, "get", "snapshot") == "7", "an installation that had no append-only file would be empty"
+    assert "a snapshot alone" in server.logs().decode()
+
+
 def test_both_passwords_are_good_in_the_middle_of_a_rotation_and_no_connection_ends(
     laboratory: Laboratory, environment: Environment, server: Container
 ) -> None:

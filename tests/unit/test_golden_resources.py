@@ -50,14 +50,3 @@ def test_every_name_on_the_engine_is_taken_once(case: str) -> None:
 def test_every_resource_has_a_parent_but_the_stack_itself(case: str) -> None:
     orphans = [r.name for r in record_case(case).resources if not r.parent and r.type != "pulumi:pulumi:Stack"]
     assert not orphans, f"a resource without a parent is in no component and loses its provider: {orphans}"
-
-
-def test_staging_and_prod_share_no_name_and_no_port_on_one_engine() -> None:
-    names, ports = [], []
-    for case in ("staging", "prod"):
-        recording = record_case(case)
-        names.append({(r.type, r.inputs["name"]) for r in recording.resources if r.type.startswith("docker:")})
-        ports.append({port["external"] for c in recording.containers().values() for port in c.inputs.get("ports", [])})
-    shared = {name for type_, name in names[0] & names[1] if "remoteImage" not in type_}
-    assert not shared, f"staging and prod would fight for {shared}"
-    assert not ports[0] & ports[1], f"staging and prod would fight for the ports {ports[0] & ports[1]}"

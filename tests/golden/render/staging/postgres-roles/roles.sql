@@ -31,6 +31,15 @@ SELECT format('ALTER %s %I.%I OWNER TO samokoder_app',
       AND relowner <> 'samokoder_app'::regrole
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
       AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \gexec
+-- Its types (a migration adds a value to an enumeration) and its functions as well.
+SELECT format('ALTER TYPE %s OWNER TO samokoder_app', pg_type.oid::regtype)
+    FROM pg_type LEFT JOIN pg_class ON pg_class.oid = typrelid
+    WHERE typnamespace = 'public'::regnamespace AND typowner <> 'samokoder_app'::regrole
+      AND (typtype IN ('e', 'd', 'r') OR relkind = 'c')
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_type.oid AND deptype = 'e') \gexec
+SELECT format('ALTER ROUTINE %s OWNER TO samokoder_app', oid::regprocedure)
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proowner <> 'samokoder_app'::regrole
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype IN ('i', 'e')) \gexec
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('samokoder_app_b') \g /dev/null
 ALTER ROLE samokoder_backup NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS REPLICATION LOGIN CONNECTION LIMIT 10 PASSWORD 'SCRAM-SHA-256$4096:h+l6S+hYU50lo4tP7Mb/CQ==$bPD+fsUVMZ4G4pnX320Q4AvytagC7/QUM/gPlgfGXuE=:kE6YPWRg1z79+8Z4ZegncHG8+yzXHkZ9G84tD3QragQ=';
 GRANT pg_read_all_data, pg_read_all_settings, pg_read_all_stats, pg_checkpoint TO samokoder_backup;
