@@ -87,7 +87,7 @@ def preview_comment(environment: str, *, output: str, succeeded: bool, commit: s
     fence = _fence(text)
     of = f" of {commit[:12]}" if commit else ""
     head = (
-        f"{mark(environment)}\n### {environment}: `pulumi preview`{f' of {commit[:12]}' if commit else ''}\n\n{total}\n\n"
+        f"{mark(environment)}\n### {environment}: `pulumi preview`{of}\n\n{total}\n\n"
         f"<details><summary>Differences</summary>\n\n{fence}diff\n"
     )
     foot = f"\n{fence}\n</details>\n"
