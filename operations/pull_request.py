@@ -34,8 +34,8 @@ _SECRET_VARIABLES = (
 _SHORTEST_SECRET = 6
 """Characters: replacing a shorter text would hit ordinary words, and no secret here is that short."""
 
-# What a reviewer does not read: three lines of identity for each resource.
-_IDENTITY = re.compile(r"\s*\[(?:urn|provider|id)=.*\]")
+# Three lines of identity for each resource, of which a reviewer reads the name.
+_IDENTITY = re.compile(r"\s*\[(?P<kind>urn|provider|id)=.*?(?P<name>[^:]*)\]")
 _SIGN = re.compile(r"(?P<indent>\s*)(?P<sign>\+-|-\+|\+\+|--|[-+~])(?P<rest>.*)")
 
 
@@ -83,10 +83,11 @@ def preview_comment(environment: str, *, output: str, succeeded: bool, commit: s
     """
     text = output.replace("\r", "")
     total = _total(text) if succeeded else "The preview failed; nothing can be deployed like this."
-    lines = list(_diff(text))
+    lines = _diff(text)
     fence = _fence(text)
+    of = f" of {commit[:12]}" if commit else ""
     head = (
-        f"{mark(environment)}\n### {environment}: `pulumi preview` of {commit[:12]}\n\n{total}\n\n"
+        f"{mark(environment)}\n### {environment}: `pulumi preview`{of}\n\n{total}\n\n"
         f"<details><summary>Differences</summary>\n\n{fence}diff\n"
     )
     foot = f"\n{fence}\n</details>\n"
@@ -133,19 +134,23 @@ def _total(text: str) -> str:
     return f"**{', '.join(changes)}**" if changes else "No changes."
 
 
-def _diff(text: str) -> Iterator[str]:
-    """Yield the lines with their sign in the first column, where GitHub's colours look for it."""
+def _diff(text: str) -> list[str]:
+    """Return the lines with their sign in the first column, where GitHub's colours look for it."""
+    lines: list[str] = []
     for line in text.splitlines():
-        if _IDENTITY.fullmatch(line):
+        if identity := _IDENTITY.fullmatch(line):
+            if identity["kind"] == "urn" and lines:
+                lines[-1] += f" {identity['name']}"
             continue
         found = _SIGN.fullmatch(line)
         if found is None:
-            yield line if not line or line[0] == " " else f" {line}"
+            lines.append(line if not line or line[0] == " " else f" {line}")
             continue
         # "!" is the only colour for "changed" there; a replacement is one too.
         column = found["sign"] if found["sign"] in {"+", "-"} else "!"
         sign = "  " if found["sign"] in {"+", "-", "~"} else f"{found['sign']} "
-        yield f"{column}{found['indent']}{sign}{found['rest'].lstrip()}".rstrip()
+        lines.append(f"{column}{found['indent']}{sign}{found['rest'].lstrip()}".rstrip())
+    return lines
 
 
 def _fitting(lines: list[str], room: int) -> str:

@@ -67,7 +67,9 @@ def test_the_totals_stand_above_the_folded_differences() -> None:
 
 def test_signs_stand_in_the_first_column_where_github_colours_them() -> None:
     lines = rendered().splitlines()
-    assert any(line.startswith("+") and "RandomPet: (create)" in line for line in lines), "green"
+    assert any(line.startswith("+") and "RandomPet: (create) pet" in line for line in lines), (
+        "green, and with the resource's name: the type alone does not tell which one"
+    )
     assert any(line.startswith("-") and "RandomId: (delete)" in line for line in lines), "red: data may be lost"
     assert any(line.startswith("!") and "RandomPassword: (replace)" in line for line in lines)
     assert any(line.startswith("!") and 'a: "1" => "2"' in line for line in lines)
