@@ -105,12 +105,15 @@ def sshd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
     log = folder / "log"
+    root = os.geteuid() == 0
     with log.open("wb") as said:
         process = subprocess.Popen(
             [SSHD, "-D", "-e", "-f", folder / "sshd_config"],
             stdout=said,
             stderr=said,
-            **({"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}),
+            user=account.pw_uid if root else None,
+            group=account.pw_gid if root else None,
+            extra_groups=[] if root else None,
         )
         try:
             until_listening(port, log)
