@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import jwt
@@ -100,16 +100,15 @@ async def _user(session: SessionDep, backends: BackendsDep, bearer: BearerDep) -
 
 
 UserDep = Annotated[User, Depends(_user)]
-_REFUSALS: Final[dict[int | str, dict[str, Any]]] = {401: {"description": "no token, or not a good one"}}
 
 
-@router.get("/me", responses=_REFUSALS)
+@router.get("/me", responses={401: {"description": "no token, or not a good one"}})
 async def me(user: UserDep) -> UserOut:
     """Show who the token was given to."""
     return UserOut.model_validate(user)
 
 
-@router.delete("/me", status_code=HTTPStatus.NO_CONTENT, responses=_REFUSALS)
+@router.delete("/me", status_code=HTTPStatus.NO_CONTENT)
 async def delete_me(user: UserDep, session: SessionDep) -> None:
     """Remove the account that the token was given for; the token is worth nothing afterwards."""
     await session.delete(user)

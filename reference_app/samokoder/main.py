@@ -157,21 +157,6 @@ async def get_project(project_id: UUID, session: SessionDep, backends: BackendsD
     return ProjectWithNotes.model_validate(project).model_copy(update={"notes": notes})
 
 
-@app.delete(
-    "/projects/{project_id}",
-    status_code=HTTPStatus.NO_CONTENT,
-    responses={409: {"description": "a job of it is not over yet"}},
-)
-async def delete_project(project_id: UUID, session: SessionDep) -> None:
-    """Remove a project with its jobs."""
-    project = await _get(session, Project, project_id)
-    at_work = select(Job.id).where(Job.project_id == project_id, Job.state.in_([State.QUEUED, State.RUNNING])).limit(1)
-    if await session.scalar(at_work):
-        raise HTTPException(HTTPStatus.CONFLICT, "a job of it is not over yet")
-    await session.delete(project)
-    await session.commit()
-
-
 @app.post("/projects/{project_id}/jobs", status_code=HTTPStatus.ACCEPTED)
 async def submit_job(
     project_id: UUID, body: JobIn, session: SessionDep, backends: BackendsDep, request: Request, response: Response

@@ -51,18 +51,6 @@ def test_a_project_is_a_row_in_postgresql(api: Service, postgres: Postgres) -> N
     assert api.metric("samokoder_projects_created_total") == before + 1, "an alert counts on this metric"
 
 
-def test_a_project_goes_with_its_jobs_once_they_are_over(api: Service, postgres: Postgres, waiting: Waiting) -> None:
-    path = f"/projects/{api.post('/projects', json={'name': 'short'}).json()['id']}"
-    job = api.post(f"{path}/jobs", json={"name": "write_skeleton"}).json()["id"]
-    waiting("done", lambda: api.get(f"/jobs/{job}").json()["state"] == "done")
-    postgres.ask(lambda c: c.execute("UPDATE jobs SET state = 'running' WHERE id = $1", uuid.UUID(job)))
-    assert api.delete(path).status_code == 409, "the worker would write into nothing"
-    postgres.ask(lambda c: c.execute("UPDATE jobs SET state = 'done' WHERE id = $1", uuid.UUID(job)))
-    assert api.delete(path).status_code == 204
-    assert [api.get(each).status_code for each in (path, f"/jobs/{job}")] == [404, 404]
-    assert api.delete(path).status_code == 404, "what is not there is not removed"
-
-
 @pytest.mark.parametrize(
     "body", [{}, {"name": " "}, {"name": "x" * 101}, {"name": "x", "owner": "y"}, {"name": "a\0b"}]
 )
