@@ -30,6 +30,7 @@ from stack.mistakes import InvalidSettingsError
 if TYPE_CHECKING:
     from operations.backups import Backup
     from operations.containers import PartStatus
+    from operations.lifecycle import DataVolume
     from operations.rotation import Row
 
 app = typer.Typer(
@@ -124,7 +125,7 @@ def destroy_data(
 
     workspace = _workspace(env)
     volumes = lifecycle.data_volumes(workspace)
-    _console().print(f"This removes {env} with all its data: {', '.join(volumes) or 'no volume is left'}.")
+    _show_data(env, volumes)
     if not confirm:
         if not sys.stdin.isatty():
             raise typer.BadParameter(f"no terminal to ask at: pass --confirm {env}", param_hint="--confirm")
@@ -417,6 +418,16 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
         cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(_short(row.image))] if wide else [])]
         table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
     console.print(table)
+
+
+def _show_data(env: str, volumes: Sequence[DataVolume]) -> None:
+    table = Table(title=f"This removes {env} with all its data", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("volume", "size", "what it is"):
+        table.add_column(heading, overflow="fold")
+    for each in volumes:
+        size = "" if each.bytes is None else f"{each.bytes / 2**20:,.1f} MiB"
+        table.add_row(each.name, size, each.origin or "in use")
+    _console().print(table if volumes else f"This removes {env}; no volume with data is left.")
 
 
 def _show_backups(env: str, rows: Sequence[Backup]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import docker
 import docker.errors
 from docker.models.containers import Container
+from requests.exceptions import RequestException
 
 from offline.progress import Reporter
 from operations.stack_file import ProjectError
@@ -270,6 +271,15 @@ def remove_volumes(client: docker.DockerClient, names: Sequence[str]) -> list[st
             client.volumes.get(name).remove()
             removed.append(name)
     return removed
+
+
+def volume_sizes(client: docker.DockerClient) -> dict[str, int]:
+    """Return the bytes in each volume; nothing where the engine cannot say it in its time."""
+    with contextlib.suppress(docker.errors.APIError, RequestException):
+        volumes: list[dict[str, Any]] = client.df().get("Volumes") or []
+        sizes = {str(each["Name"]): int((each.get("UsageData") or {}).get("Size", -1)) for each in volumes}
+        return {name: size for name, size in sizes.items() if size >= 0}
+    return {}
 
 
 def has_images(client: docker.DockerClient, references: Collection[str]) -> bool:

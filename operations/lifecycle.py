@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from operations import containers, recovery, restore
-from operations.backups import ANSWER_SECONDS, PART
+from operations import backups, containers, recovery, restore
 from operations.engine import EngineError, connect, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -65,16 +64,16 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
     Pulumi would make each of them without a word, and its state says of the keepers that they have done their work.
     """
     workspace, environment = run.workspace, run.workspace.settings()
-    client = connect(environment.settings.docker_host, timeout=ANSWER_SECONDS)
+    client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
     try:
         there = {str(volume.name) for volume in client.volumes.list()}
         lost = {name: each for name, each in recovery.data_volumes(run.deployment()).items() if each not in there}
         if not lost.keys() <= set(wanted):
-            backed_up = bool(containers.of_fields(client, environment, [PART]))
+            backed_up = bool(containers.of_fields(client, environment, [backups.PART]))
             raise ProjectError(_lost(workspace, lost, backed_up=backed_up))
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
-            users = [each for each in restore.users_of(name) if each != PART]
+            users = [each for each in restore.users_of(name) if each != backups.PART]
             containers.stop(client, environment, users, workspace.reporter)
             client.volumes.create(volume)
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")
@@ -92,7 +91,7 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
         "A new one would be empty, so nothing was started.",
     ]
     if "postgres" in lost and environment.settings.backup.enabled:
-        if PART in lost:
+        if backups.PART in lost:
             offsite = f"The database from the off-site copy: {empty}, then {typed('restore FROM=offsite')}"
             lines.append(offsite if environment.offsite else "The database's backups are gone with it.")
         elif not backed_up:
@@ -135,26 +134,52 @@ def down(workspace: Workspace, *, interactive: bool) -> list[str]:
     return list(recovery.data_volumes(run.deployment()).values())
 
 
-def data_volumes(workspace: Workspace) -> list[str]:
-    """Return the names of the environment's data volumes."""
-    return list(recovery.data_volumes(workspace.open().deployment()).values())
+@dataclass(frozen=True, kw_only=True)
+class DataVolume:
+    """A volume with data of an environment: one that is in use, or one that a restore has made."""
+
+    name: str
+    bytes: int | None
+    """None where the engine does not say."""
+    origin: str = ""
+    """Of a restore: what it is, and since when."""
+
+
+def data_volumes(workspace: Workspace) -> list[DataVolume]:
+    """Return every volume with data of the environment, also those that restores have set aside, the newest last."""
+    run = _with_engine(workspace)
+    environment = workspace.settings()
+    client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    try:
+        with workspace.reporter.task("Look at the data volumes"):
+            origins = dict.fromkeys(recovery.data_volumes(run.deployment()).values(), "")
+            for name in backups.made_by_restores(client, environment):
+                what = "set aside by a restore" if backups.BEFORE in name else "left by a restore that was cut off"
+                origins[name] = f"{what}, {backups.begun(name):%Y-%m-%d %H:%M} UTC"
+            sizes = containers.volume_sizes(client)
+    finally:
+        client.close()
+    return [DataVolume(name=name, bytes=sizes.get(name), origin=origin) for name, origin in origins.items()]
 
 
 def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
-    """Remove everything, the data too, and return the removed volumes. There is no way back."""
+    """Remove everything, the data too, and return the removed volumes. There is no way back.
+
+    The data is also what restores have set aside.
+    """
     run = _with_engine(workspace)
     run.settle()
     volumes = list(recovery.data_volumes(run.deployment()).values())
     run.pulumi("state", "unprotect", "--all", "--yes", capture=True)
     words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
     run.pulumi(*words, show=_shown(workspace, interactive=interactive))
-    client = workspace.client()
+    client = connect(workspace.settings().settings.docker_host, timeout=backups.ANSWER_SECONDS)
     try:
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
         containers.remove_volumes(client, volumes)
+        return [*volumes, *restore.forget_all(workspace, client)]
     finally:
         client.close()
-    return volumes
 
 
 def status(workspace: Workspace) -> list[containers.PartStatus]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from offline.progress import Reporter, Task
 from operations import backups, containers, recovery, stack_file
-from operations.backups import BEFORE
+from operations.backups import BEFORE, RESTORED, STAMP
 from operations.engine import connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -198,7 +198,6 @@ class Hands(Protocol):
 
 _RECEIVES_SECONDS = 60
 _FETCH = "fetch"
-_STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass
@@ -279,7 +278,7 @@ class Restore:
         journal.write(self.path)
 
     def _new(self, server: Server) -> str:
-        return f"{self.environment.prefix}-{server}-restored-{self.journal.stamp}"
+        return f"{self.environment.prefix}-{server}{RESTORED}{self.journal.stamp}"
 
     def _before(self, server: Server) -> str:
         return f"{self.environment.prefix}-{server}{BEFORE}{self.journal.stamp}"
@@ -430,9 +429,9 @@ def _begun(journal: Journal | None, asked: Wanted, forget: Callable[[Journal], N
 def _stamp(there: Sequence[str]) -> str:
     """Return a stamp that no volume has: what was set aside is never written to again."""
     now = datetime.now(UTC)
-    while any(volume.endswith(f"{now:{_STAMP}}") for volume in there):
+    while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
         now += timedelta(seconds=1)
-    return f"{now:{_STAMP}}"
+    return f"{now:{STAMP}}"
 
 
 def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> None:
@@ -468,6 +467,23 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
+def _remove_left(client: docker.DockerClient, environment: Environment) -> None:
+    """Remove containers of a run that was killed; what they were at is done again."""
+    mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={environment.name}"}
+    for container in client.containers.list(all=True, filters=mine, ignore_removed=True):
+        container.remove(force=True, v=True)
+
+
+def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
+    """Remove all that restores of an environment have left, also what they have set aside; return the volumes."""
+    environment, path = workspace.settings(), _path(workspace)
+    with _alone(path):
+        _remove_left(client, environment)
+        removed = containers.remove_volumes(client, backups.made_by_restores(client, environment))
+        path.unlink(missing_ok=True)
+    return removed
+
+
 @contextmanager
 def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
     def up() -> None:
@@ -480,7 +496,7 @@ def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
     client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
     try:
         engine = Engine(client, environment, workspace.reporter, up)
-        engine.remove_left()
+        _remove_left(client, environment)
         yield engine
     finally:
         client.close()
@@ -621,12 +637,6 @@ class Engine:
     def remove(self, volume: str) -> None:
         """Remove it by its name."""
         containers.remove_volumes(self.client, [volume])
-
-    def remove_left(self) -> None:
-        """Remove containers of a run that was killed; what they were at is done again."""
-        mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={self.environment.name}"}
-        for container in self.client.containers.list(all=True, filters=mine, ignore_removed=True):
-            container.remove(force=True, v=True)
 
     def _shell(self, script: str, volumes: Mapping[str, tuple[str, bool]], *words: str) -> str:
         return self._once(["sh", "-c", script, "sh", *words], volumes)

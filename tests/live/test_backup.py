@@ -113,8 +113,6 @@ def backed(engine: docker.DockerClient, bucket: tuple[Workspace, Container], dis
     with contextlib.suppress(docker.errors.APIError):
         edge(engine, workspace).disconnect(machine, force=True)
     lifecycle.destroy_data(workspace, interactive=False)
-    for volume in backups.set_aside(engine, workspace.settings()):
-        engine.volumes.get(volume).remove()
 
 
 def wait_for_backups(workspace: Workspace) -> None:
@@ -571,7 +569,13 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
     assert code == 0, said
     old, machine = backed.open().secrets(), bucket[1]
     edge(engine, backed).disconnect(machine, force=True)
-    lifecycle.destroy_data(backed, interactive=False)
+    aside = backups.set_aside(engine, backed.settings())
+    assert aside, "the tests before this one have restored"
+    shown = {each.name: each for each in lifecycle.data_volumes(backed)}
+    assert all("set aside by a restore" in shown[name].origin for name in aside), "it is told what goes"
+    assert (shown[aside[-1]].bytes or 0) > 2**20, "and how large it is"
+    assert own_volumes(engine, backed) >= set(lifecycle.destroy_data(backed, interactive=False)) >= set(aside)
+    assert not {name for name in own_volumes(engine, backed) if "-data" in name or "restore" in name}
     if disk:
         for path in disk.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -293,7 +293,6 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
         made.engine.client = given_client  # type: ignore[attr-defined]
         return made.engine
 
-    monkeypatch.setattr(FakeEngine, "remove_left", lambda _: None, raising=False)
     monkeypatch.setattr(restore, "connect", lambda *_, **__: client)
     monkeypatch.setattr(restore, "Engine", fake)
     return made
@@ -600,6 +599,18 @@ def test_the_newest_volume_that_was_set_aside_is_the_last() -> None:
     listed = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in names])
     found = backups.set_aside(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
     assert found == [names[1], names[0]]
+
+
+def test_what_restores_of_another_environment_have_made_is_not_ours() -> None:
+    ours = ["samokoder-staging-redis-restored-20261123T000000Z", f"samokoder-staging-backup-before-restore-{STAMP}"]
+    theirs = [
+        f"samokoder-staging-2-postgres-before-restore-{STAMP}",
+        f"my-samokoder-staging-postgres-before-restore-{STAMP}",
+        "samokoder-staging-postgres-before-restore-of-mine",
+    ]
+    listed = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in (*theirs, *ours)])
+    found = backups.made_by_restores(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
+    assert found == ours, "`destroy-data` removes what is in this list"
 
 
 def test_every_kind_of_the_command_is_one_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:

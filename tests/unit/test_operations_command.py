@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, render
-from operations.lifecycle import LineFilter
+from operations.lifecycle import DataVolume, LineFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
@@ -87,14 +87,19 @@ def test_an_incomplete_production_fails_before_anything_is_started(
 
 
 def test_nothing_is_destroyed_without_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operations.lifecycle.data_volumes", lambda _workspace: ["a-volume"])
+    there = [
+        DataVolume(name="a-volume", bytes=5 * 2**20),
+        DataVolume(name="an-old-one", bytes=None, origin="set aside by a restore, 2026-11-23 10:05 UTC"),
+    ]
+    monkeypatch.setattr("operations.lifecycle.data_volumes", lambda _workspace: there)
     monkeypatch.setattr("operations.lifecycle.destroy_data", lambda *_, **__: pytest.fail("it was destroyed"))
 
     without = CliRunner().invoke(command.app, ["destroy-data"])
     wrong = CliRunner().invoke(command.app, ["destroy-data", "--confirm", "prod"])
 
     assert (without.exit_code, wrong.exit_code) == (2, 2), "data is removed only for its own name"
-    assert "a-volume" in without.output, "what would go is shown before the name is asked for"
+    for shown in ("a-volume", "5.0 MiB", "an-old-one", "set aside by a restore, 2026-11-23 10:05 UTC"):
+        assert shown in without.output, "what would go is shown before the name is asked for"
 
 
 def test_every_file_of_every_part_is_rendered_without_a_secret(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from docker.errors import NotFound
 
-from operations import lifecycle
+from operations import lifecycle, restore
 from operations.project import PulumiRun, Workspace
 from operations.restore import Engine
 from operations.stack_file import ProjectError
@@ -36,13 +38,19 @@ class FakeEngine:
     @property
     def client(self) -> Any:
         return SimpleNamespace(
-            volumes=SimpleNamespace(list=self._volumes, create=self._create),
+            volumes=SimpleNamespace(list=self._volumes, create=self._create, get=self._volume),
+            df=lambda: {"Volumes": [{"Name": volume("postgres"), "UsageData": {"Size": 4096}}, {"Name": "other"}]},
             containers=SimpleNamespace(list=lambda **_: [self._container(part) for part in self.parts]),
             close=lambda: None,
         )
 
     def _volumes(self, **_: object) -> list[SimpleNamespace]:
         return [SimpleNamespace(name=name) for name in self.volumes_there]
+
+    def _volume(self, name: str) -> SimpleNamespace:
+        if name not in self.volumes_there:
+            raise NotFound(name)
+        return SimpleNamespace(remove=lambda: self.volumes_there.remove(name))
 
     def _create(self, name: str) -> None:
         self.done.append(f"make {name}")
@@ -59,6 +67,7 @@ class Given:
     """A stack that once was up with every volume, and its engine."""
 
     engine: FakeEngine
+    folder: Path
     said: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -73,9 +82,15 @@ class Given:
             }
             for name in EVERY
         ]
-        workspace = Workspace(extra_config=self.config)
+        workspace = Workspace(extra_config=self.config, home=self.folder)
         object.__setattr__(workspace.reporter, "say", self.said.append)
-        return cast("PulumiRun", SimpleNamespace(workspace=workspace, deployment=lambda: {"resources": resources}))
+        run = SimpleNamespace(
+            workspace=workspace,
+            deployment=lambda: {"resources": resources},
+            settle=lambda: None,
+            pulumi=lambda *words, **_: self.engine.done.append(f"pulumi {words[0]}"),
+        )
+        return cast("PulumiRun", run)
 
     def refusal(self, *lost: str, empty: tuple[str, ...] = ()) -> str:
         """What is said when these volumes were lost; nothing may be done then."""
@@ -87,10 +102,11 @@ class Given:
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> Given:
-    engine = FakeEngine()
-    monkeypatch.setattr(lifecycle, "connect", lambda *_, **__: engine.client)
-    return Given(engine)
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
+    made = Given(FakeEngine(), tmp_path)
+    monkeypatch.setattr(lifecycle, "connect", lambda *_, **__: made.engine.client)
+    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: made.run)
+    return made
 
 
 def test_nothing_is_said_or_done_while_every_volume_is_there(given: Given) -> None:
@@ -171,3 +187,29 @@ def test_a_restore_knows_the_volume_of_a_server_that_is_gone_and_looks_at_it_wit
     assert not upped, "a server that is there needs no `up`"
     engine.bring_up("postgres")
     assert upped, "nothing can be restored into a server that is not there"
+
+
+ASIDE = "samokoder-staging-postgres-before-restore-20261123T100500Z"
+HALF = "samokoder-staging-postgres-restored-20261124T100500Z"
+OF_OTHERS = "samokoder-staging-2-postgres-before-restore-20261123T100500Z"
+
+
+def test_what_restores_have_left_is_told_with_what_it_is_before_all_data_goes(given: Given) -> None:
+    given.engine.volumes_there += [HALF, ASIDE, OF_OTHERS]
+    told = {each.name: each for each in lifecycle.data_volumes(given.run.workspace)}
+    assert list(told) == [*sorted(map(volume, EVERY)), ASIDE, HALF], "each of them, and nobody else's"
+    assert told[ASIDE].origin == "set aside by a restore, 2026-11-23 10:05 UTC"
+    assert told[HALF].origin == "left by a restore that was cut off, 2026-11-24 10:05 UTC"
+    assert told[volume("postgres")] == lifecycle.DataVolume(name=volume("postgres"), bytes=4096)
+
+
+def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that_was_cut_off(given: Given) -> None:
+    given.engine.volumes_there += [HALF, ASIDE, OF_OTHERS]
+    given.engine.parts = []
+    half = restore.Journal(wanted=restore.Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
+    half.write(given.folder / "restore.staging.json")
+    assert restore.half_replaced(given.run.workspace), "an `up` would refuse"
+    removed = lifecycle.destroy_data(given.run.workspace, interactive=False)
+    assert given.engine.volumes_there == [OF_OTHERS], "nothing of it is left, and nothing else is gone"
+    assert set(removed) == {*map(volume, EVERY), ASIDE, HALF}
+    assert not restore.half_replaced(given.run.workspace), "the next `up` would ask for a restore of nothing"
