@@ -21,7 +21,7 @@ EMPTY =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
+.PHONY: help bootstrap up preview down destroy-data status logs render smoke test-alert check-image password rotate \
 	backup backups restore drill sbom pulumi lint test test-unit test-live test-deploy test-backup bench docs
 
 help: ## List these targets
@@ -51,6 +51,9 @@ logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1
 
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
 	@$(SAMOKODER) render --out "$(OUT)"
+
+smoke: bootstrap ## Check that what is up does all that it is for: ARGS='--verbose --wait 120'
+	@$(SAMOKODER) smoke $(ARGS)
 
 test-alert: bootstrap ## Send a test alert through the real chain and tell whether it was delivered
 	@$(SAMOKODER) test-alert

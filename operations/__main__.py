@@ -29,6 +29,7 @@ from stack.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
     from operations.backups import Backup
+    from operations.checks import Report
     from operations.containers import PartStatus
     from operations.lifecycle import DataVolume
     from operations.rotation import Row
@@ -219,15 +220,28 @@ def check_image(
 
     It runs as in the environment, beside a PostgreSQL and a Redis of its own, all of which are removed at the end.
     """
-    from operations import checks, image_check  # noqa: PLC0415
+    from operations import image_check  # noqa: PLC0415
 
-    report = image_check.check_image(_workspace(env), image, kind, timeout=timeout)
-    if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
-    else:
-        checks.show(_console(), report)
-    if report.failed:
-        raise ProjectError(f"{image} does not keep the contract: {', '.join(report.failed)}.")
+    _tell(image_check.check_image(_workspace(env), image, kind, timeout=timeout), verbose=True, as_json=as_json)
+
+
+@app.command()
+def smoke(
+    env: EnvironmentName = "staging",
+    timeout: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 10,
+    wait: Annotated[float, typer.Option(help="Seconds to go on asking while a check fails: after an `up`.", min=0)] = 0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="With what passed, and why.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="File to write JUnit's XML to, for a CI system.")] = None,
+) -> None:
+    """Check that a stack which is up does all that it is for. Exit status 1 when a check fails.
+
+    What it writes through the public entry it removes again.
+    """
+    from operations import smoke as smoking  # noqa: PLC0415
+
+    report = smoking.smoke(_workspace(env), seconds=timeout, wait=wait)
+    _tell(report, verbose=verbose, as_json=as_json, junit=junit)
 
 
 @app.command()
@@ -453,6 +467,20 @@ def _show_rotations(env: str, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(row.secret, str(row.generation), row.phase, escape(row.how))
     _console().print(table)
+
+
+def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = None) -> None:
+    """Show a report, and end in an error when a check has failed."""
+    from operations import checks  # noqa: PLC0415
+
+    if junit:
+        junit.write_text(report.junit(), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        checks.show(_console(), report, verbose=verbose)
+    if report.failed:
+        raise ProjectError(f"{report.title}: {', '.join(report.failed)} failed.")
 
 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
