@@ -175,6 +175,7 @@ class Workspace:
             backend=backend,
             folder=self.folder,
         )
+        run.mend()
         run.ensure_stack(document)
         return run
 
@@ -433,6 +434,12 @@ class PulumiRun:
         for name in removed:
             reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
 
+    def mend(self) -> None:
+        """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""
+        folder, name = self.backend.folder, self.workspace.name
+        if folder and all(lock.is_stale() for lock in recovery.locks(folder, name)) and recovery.mend(folder, name):
+            self.workspace.reporter.say("An earlier run was killed while it wrote its state: mended")
+
     def _released(self) -> bool:
         """Wait for live locks and release stale ones; return whether there was a stale one."""
         if self.backend.folder is None:
@@ -441,6 +448,7 @@ class PulumiRun:
         while found := recovery.locks(self.backend.folder, self.workspace.name):
             if all(lock.is_stale() for lock in found):
                 self.workspace.reporter.say("Releasing the lock of a run that is gone (`pulumi cancel`)")
+                self.mend()  # the run may have ended while we waited for it
                 self.pulumi("cancel", "--yes", capture=True)
                 return True
             other = next((lock for lock in found if not lock.is_here), None)
