@@ -410,7 +410,12 @@ def engine(
         stopped = stop_engine(report=_console(stderr=True).print)
         typer.echo("Stopped." if stopped else "No engine here was started by this product.")
         return
-    client = connect(DEFAULT_DOCKER_HOST)
+    try:
+        client = connect(DEFAULT_DOCKER_HOST)
+    except EngineError as error:
+        raise EngineError(
+            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up` brings one up."
+        ) from error
     typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
     client.close()
 
