@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from operations.backups import Backup
     from operations.checks import Report
     from operations.containers import PartStatus
+    from operations.hardening import Verdict
     from operations.lifecycle import DataVolume
     from operations.rotation import Row
 
@@ -387,6 +388,28 @@ def sbom(
         client.close()
 
 
+@app.command("hardening")
+def show_hardening(
+    env: EnvironmentName = "staging",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Hold what runs against the rules of the CIS Docker Benchmark, sections 4 and 5. Exit status 1 for any finding.
+
+    What may break a rule stands in hardening.yaml, with a reason and an expiry date.
+    """
+    from operations import hardening  # noqa: PLC0415
+
+    verdict = hardening.gate(_workspace(env))
+    if as_json:
+        typer.echo(json.dumps({"environment": env, **verdict.as_json()}, indent=2))
+    else:
+        _show_broken(env, verdict)
+    if verdict.findings:
+        raise ProjectError(
+            f"{len(verdict.findings)} not listed in {hardening.LIST.name}: change the part, or list it with a reason."
+        )
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
@@ -462,6 +485,23 @@ def _show_backups(env: str, rows: Sequence[Backup]) -> None:
         size = f"{row.bytes / 2**20:,.1f} MiB"
         table.add_row(row.id, row.kind, age, size, f"[{colour}]{row.status}[/]", moments)
     _console().print(table)
+
+
+def _show_broken(env: str, verdict: Verdict) -> None:
+    from operations.hardening import RULES  # noqa: PLC0415
+
+    console = _console()
+    if verdict.findings:
+        table = Table(title=f"Hardening of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("part", "rule"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("says", "found"):
+            table.add_column(heading, overflow="fold")
+        for each in verdict.findings:
+            table.add_row(escape(each.part), each.rule, escape(RULES[each.rule].title), escape(each.says))
+        console.print(table)
+    told = f"{verdict.parts} parts, {len(RULES)} rules: {len(verdict.findings)} findings, {len(verdict.listed)} listed"
+    console.print(f"{told} as exceptions in hardening.yaml", soft_wrap=True)
 
 
 def _show_rotations(env: str, rows: Sequence[Row]) -> None:

@@ -1,7 +1,7 @@
 """Documents and schema that follow from the code: `make docs` rewrites them, a test fails when they are stale.
 
-Pulumi.yaml's `config:` (types, descriptions, defaults), the tables of settings, alerts, dashboards, metrics and
-licences, and the picture of the architecture.
+Pulumi.yaml's `config:` (types, descriptions, defaults), the tables of settings, alerts, dashboards, metrics,
+licences, hardening rules with their exceptions, and the picture of the architecture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from operations import licences
+from operations import hardening, licences
 from operations.metrics_document import backup_table, contract_tables
 from stack.monitoring import dashboards, rules
 from stack.monitoring.rules.model import Alert
@@ -45,6 +45,8 @@ def generated() -> dict[Path, str]:
         ("docs/metrics.md", "metrics", contract_tables()),
         ("docs/metrics.md", "backup metrics", backup_table()),
         ("docs/licences.md", "licences", licences_table()),
+        ("docs/security.md", "rules", hardening_rules()),
+        ("docs/security.md", "exceptions", hardening_exceptions()),
     )
     texts: dict[Path, str] = {}
     for name, block, text in blocks:
@@ -167,6 +169,23 @@ def licences_table() -> str:
     for each in [*licences.images(), *licences.python_packages()]:
         why = f". Exception: {licences.EXCEPTIONS[each.name][1]}" if each.name in licences.EXCEPTIONS else ""
         lines.append(f"| {each.name} | {each.licence} | {', '.join(each.used_by)}{why} |")
+    return "\n".join(lines) + "\n"
+
+
+def hardening_rules() -> str:
+    """Render every rule of the hardening gate."""
+    lines = ["| CIS | Rule |", "|---|---|"]
+    lines += [f"| {rule.number} | {_cell(rule.title)} |" for rule in hardening.RULES.values()]
+    return "\n".join(lines) + "\n"
+
+
+def hardening_exceptions() -> str:
+    """Render every exception from them."""
+    lines = ["| Part | CIS | What | Why | Until |", "|---|---|---|---|---|"]
+    for each in hardening.exceptions():
+        part = "every part" if each.part == "*" else each.part
+        why = _cell(each.reason) + (f" Only with {each.only}." if each.only else "")
+        lines.append(f"| {part} | {each.rule} | `{each.what}` | {why} | {each.expires} |")
     return "\n".join(lines) + "\n"
 
 
