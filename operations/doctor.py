@@ -133,6 +133,7 @@ class Asked:
     """The engine's address."""
     seconds: float
     open: contextlib.ExitStack
+    parts: Once[Sequence[ServiceSpec]] = field(init=False)
     engine: Once[Engine] = field(init=False)
     facts: Once[Facts] = field(init=False)
     secrets: Once[Mapping[str, SecretInput]] = field(init=False)
@@ -141,6 +142,7 @@ class Asked:
     def __post_init__(self) -> None:
         """Prepare the questions that several checks ask."""
         for name, ask in {
+            "parts": lambda: specs(self.environment),
             "engine": self._engine,
             "facts": self._facts,
             "secrets": lambda: configured_secrets(self.workspace),
@@ -209,7 +211,7 @@ def _last(said: str) -> str:
 def every(asked: Asked) -> Iterator[Check]:
     """Yield all that there is to ask, in the order of the report."""
     questions: dict[str, Callable[[Asked], str]] = {
-        "settings": lambda asked: f"valid, {len(specs(asked.environment))} parts",
+        "settings": lambda asked: f"valid, {len(asked.parts())} parts",
         "secrets": _secrets,
         "engine": _engine,
         "memory and cores": _memory,
@@ -287,7 +289,7 @@ def _engine(asked: Asked) -> str:
 
 
 def _memory(asked: Asked) -> str:
-    parts = specs(asked.environment)
+    parts = asked.parts()
     info = asked.engine().info
     needed, there = sum(spec.settings.memory_mib for spec in parts), info.memory_bytes // _MIB
     if needed > there:
@@ -300,7 +302,7 @@ def _memory(asked: Asked) -> str:
 def _disk(asked: Asked) -> str:
     settings, root = asked.environment.settings, asked.engine().info.data_root
     free = int(asked.fact("disk")) // 1024
-    needs = {"images": _IMAGES_MIB, "logs": _LOG_MIB * len(specs(asked.environment))}
+    needs = {"images": _IMAGES_MIB, "logs": _LOG_MIB * len(asked.parts())}
     needs["metrics"] = _mib(settings.prometheus.retention_size)
     if asked.environment.physical_backups and not asked.environment.managed_database:
         needs["write-ahead log, when the backups fail"] = settings.backup.max_slot_wal_mib
@@ -324,7 +326,7 @@ def _own_containers(asked: Asked) -> list[Mapping[str, Any]]:
 
 
 def _ports(asked: Asked) -> str:
-    wanted = [(spec, each) for spec in specs(asked.environment) for each in _published(spec)]
+    wanted = [(spec, each) for spec in asked.parts() for each in _published(spec)]
     own = {str(each["Id"]) for each in _own_containers(asked)}
     containers = asked.engine().client.api.containers()
     held = [
