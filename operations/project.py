@@ -199,10 +199,13 @@ class Workspace:
 
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""
-        host = self._docker_host() or self.settings(on_this_machine=False).settings.docker_host
-        return ensure_engine(host, report=self.reporter.say, cache=self.cache)
+        return ensure_engine(self.docker_host(), report=self.reporter.say, cache=self.cache)
 
-    def _docker_host(self) -> str:
+    def docker_host(self) -> str:
+        """Return where `up` looks for the engine. Raises InvalidSettingsError."""
+        return self._users_docker_host() or self.settings(on_this_machine=False).settings.docker_host
+
+    def _users_docker_host(self) -> str:
         """The user's DOCKER_HOST, unless the configuration names an engine."""
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if self.isolated or key_of("docker_host") in configured:
