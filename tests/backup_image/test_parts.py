@@ -380,6 +380,15 @@ def test_a_bad_backup_and_a_bad_wal_file_are_gone_around_or_refused(catalogue: P
     ]
 
 
+def test_wal_that_ends_long_before_the_moment_is_not_taken_for_a_quiet_time() -> None:
+    log = "LOG:  last completed transaction was at log time 2026-11-23 12:00:00.25+00\nFATAL:  recovery ended before"
+    restore._was_quiet(log, NOON + timedelta(seconds=20))
+    with pytest.raises(CannotError, match=r"12:05:00\+00:00 cannot .* is of 2026-11-23 12:00:00.250000\+00:00"):
+        restore._was_quiet(log, NOON + timedelta(minutes=5))
+    with pytest.raises(CannotError, match="in the base backup"):
+        restore._was_quiet("FATAL:  recovery ended before", NOON)
+
+
 def test_a_backup_of_another_version_is_refused(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore, "_installed", lambda: 16)
     with pytest.raises(CannotError, match="other is of PostgreSQL 15, and this image has 16"):
