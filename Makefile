@@ -13,6 +13,7 @@ FOLLOW ?=
 TAIL ?= 100
 IMAGE ?=
 KIND ?=
+PROJECT ?=
 # Not from the environment: what is restored is what was typed.
 TO =
 BACKUP =
@@ -21,7 +22,7 @@ FROM =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
-	backup backups restore drill pulumi lint test test-unit test-live test-deploy test-backup bench docs
+	backup backups restore drill import-compose pulumi lint test test-unit test-live test-deploy test-backup bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -75,6 +76,9 @@ restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FRO
 
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill
+
+import-compose: bootstrap ## Copy the data of the stopped compose stack PROJECT=… into the environment; asks for its name
+	@$(if $(PROJECT),,$(error Which project? make import-compose PROJECT=samokoder))$(SAMOKODER) import-compose $(ARGS) "$(PROJECT)"
 
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)

@@ -118,12 +118,7 @@ def destroy_data(
     workspace = _workspace(env)
     volumes = lifecycle.data_volumes(workspace)
     _console().print(f"This removes {env} with all its data: {', '.join(volumes) or 'no volume is left'}.")
-    if not confirm:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter(f"no terminal to ask at: pass --confirm {env}", param_hint="--confirm")
-        confirm = typer.prompt(f"Type the environment's name to do it ({env})")
-    if confirm != workspace.name:
-        raise typer.BadParameter(f"{confirm!r} is not {env!r}; nothing was removed", param_hint="--confirm")
+    _confirm(env, confirm, "nothing was removed")
     removed = lifecycle.destroy_data(workspace, interactive=sys.stdout.isatty())
     _console().print(f"Removed: {env} and {', '.join(removed) or 'no volume'}.")
 
@@ -325,6 +320,32 @@ def restore(
     _console().print(told, markup=False, soft_wrap=True)
 
 
+@app.command("import-compose")
+def import_compose(
+    project: Annotated[str, typer.Argument(help="Project of Docker Compose: the first part of its volumes' names.")],
+    env: EnvironmentName = "staging",
+    postgres_volume: Annotated[str, typer.Option(help="Volume with PostgreSQL's data, not the one found.")] = "",
+    redis_volume: Annotated[str, typer.Option(help="Volume with Redis' data, not the one found.")] = "",
+    preview: Annotated[bool, typer.Option("--preview", help="Say what would be done, and do nothing.")] = False,
+    confirm: Annotated[str, typer.Option(help="The environment's name, in place of being asked for it.")] = "",
+) -> None:
+    """Copy the data of a stopped compose stack into the running environment; its volumes are never written to.
+
+    Refuses what it cannot import before anything is stopped. Cut off at any point, the same command goes on.
+    """
+    from operations import compose  # noqa: PLC0415
+
+    named: dict[compose.Server, str] = {"postgres": postgres_volume, "redis": redis_volume}
+    given = {server: volume for server, volume in named.items() if volume}
+    with compose.opened(_workspace(env), project, given) as importing:
+        for source in importing.plan.sources:
+            typer.echo(f"From {source.volume}: {source}. What is in {env} now is set aside; {source.volume} stays.")
+        if preview:
+            return
+        _confirm(env, confirm, "nothing was imported")
+        _console().print(compose.run(importing), markup=False, soft_wrap=True)
+
+
 @app.command()
 def drill(
     env: EnvironmentName = "staging",
@@ -370,6 +391,16 @@ def engine(
     client = connect(DEFAULT_DOCKER_HOST)
     typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
     client.close()
+
+
+def _confirm(env: str, confirm: str, otherwise: str) -> None:
+    """Ask for the environment's name where it was not given. Raises BadParameter for another one."""
+    if not confirm:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(f"no terminal to ask at: pass --confirm {env}", param_hint="--confirm")
+        confirm = typer.prompt(f"Type the environment's name to do it ({env})")
+    if confirm != env:
+        raise typer.BadParameter(f"{confirm!r} is not {env!r}; {otherwise}", param_hint="--confirm")
 
 
 def _env(env: str) -> str:

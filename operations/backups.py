@@ -100,6 +100,8 @@ def set_aside(client: docker.DockerClient, environment: Environment) -> list[str
 
 BEFORE = "-before-restore-"
 """In the name of a volume that was set aside: `samokoder-staging-postgres-before-restore-20261123T100500Z`."""
+IMPORTED = "-from-compose-"
+"""In the name of a volume that an import has made ready to be put in the place of the data."""
 
 
 def run(container: Container, words: Sequence[str], task: Task) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from offline.progress import Reporter, Task
 from operations import backups, containers, stack_file
-from operations.backups import BEFORE
+from operations.backups import BEFORE, IMPORTED
 from operations.engine import connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -65,9 +65,15 @@ class Wanted:
     @property
     def server(self) -> Server:
         """Whose data is replaced at the end."""
-        if BEFORE in self.source:
-            return cast("Server", self.source.partition(BEFORE)[0].rpartition("-")[2])
+        if self.whole:
+            mark = BEFORE if BEFORE in self.source else IMPORTED
+            return cast("Server", self.source.partition(mark)[0].rpartition("-")[2])
         return "redis" if self.backup.startswith("redis-") else "postgres"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a volume that is put into its place as it is."""
+        return BEFORE in self.source or IMPORTED in self.source
 
     @property
     def words(self) -> list[str]:
@@ -87,7 +93,9 @@ def wanted(environment: Environment, *, to: str = "", backup: str = "", source: 
     if to and backup:
         raise ProjectError("Either a moment (TO=…) or a backup (BACKUP=…), not both.")
     if source and source != OFFSITE:
-        if not any(source.startswith(f"{environment.prefix}-{server}{BEFORE}") for server in _DATA):
+        if not any(
+            source.startswith(f"{environment.prefix}-{server}{mark}") for server in _DATA for mark in (BEFORE, IMPORTED)
+        ):
             raise ProjectError(
                 f"FROM is {OFFSITE!r} or the name of a volume that a restore has set aside, not {source!r}. "
                 "`make backups` lists them."
@@ -222,7 +230,7 @@ class Restore:
         asked, found = self.journal.wanted, list[tuple[str, str, Callable[[], None]]]()
         if asked.source == OFFSITE:
             found.append((_FETCH, "Fetch the off-site copy", self._fetch))
-        if BEFORE not in asked.source:
+        if not asked.whole:
             found.append(("check", "Can it be restored?", self._check))
             found.append(("restore", "Restore, beside what is there", self._restore))
         found.append(("room", "Is there room to keep what is there?", self._room))
@@ -278,8 +286,8 @@ class Restore:
         return f"{self.environment.prefix}-{server}{BEFORE}{self.journal.stamp}"
 
     def _replacement(self, server: Server) -> str:
-        source = self.journal.wanted.source
-        return source if BEFORE in source else self._new(server)
+        asked = self.journal.wanted
+        return asked.source if asked.whole else self._new(server)
 
     def _store(self) -> str:
         """Volume with the backups that are restored from."""

@@ -309,7 +309,8 @@ def test_what_an_adopted_database_has_becomes_the_applications(
         "CREATE TABLE old (id serial PRIMARY KEY, name text); CREATE VIEW seen AS SELECT * FROM old; "
         "CREATE MATERIALIZED VIEW kept AS SELECT * FROM old; CREATE SEQUENCE free_one; "
         "CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN email AS text; CREATE TYPE pair AS (a int, b mood); "
-        "CREATE TYPE span AS RANGE (subtype = date); CREATE FUNCTION twice(int, mood) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'",
+        "CREATE TYPE span AS RANGE (subtype = date); "
+        "CREATE FUNCTION twice(int, mood) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'",
     )
     keep_roles(laboratory, environment)
     owners = (
