@@ -28,7 +28,6 @@ from stack.mistakes import InvalidSettingsError
 if TYPE_CHECKING:
     from operations.backups import Backup
     from operations.containers import PartStatus
-    from operations.image_check import Report
     from operations.rotation import Row
 
 app = typer.Typer(
@@ -206,13 +205,13 @@ def check_image(
 
     It runs as in the environment, beside a PostgreSQL and a Redis of its own, all of which are removed at the end.
     """
-    from operations import image_check  # noqa: PLC0415
+    from operations import checks, image_check  # noqa: PLC0415
 
     report = image_check.check_image(_workspace(env), image, kind, timeout=timeout)
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
-        _show_findings(report)
+        checks.show(_console(), report)
     if report.failed:
         raise ProjectError(f"{image} does not keep the contract: {', '.join(report.failed)}.")
 
@@ -449,18 +448,6 @@ def _show_rotations(env: str, rows: Sequence[Row]) -> None:
     table.add_column("how it is rotated", overflow="fold")
     for row in rows:
         table.add_row(row.secret, str(row.generation), row.phase, escape(row.how))
-    _console().print(table)
-
-
-def _show_findings(report: Report) -> None:
-    table = Table(title=f"{report.image} as {report.kind}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("check", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    colours = {"passed": "green", "failed": "red"}
-    for finding in report.findings:
-        colour = colours.get(finding.verdict, "yellow")
-        table.add_row(finding.check, f"[{colour}]{finding.verdict}[/]", escape(finding.why))
     _console().print(table)
 
 

@@ -7,7 +7,6 @@ Whether it was delivered is read from AlertManager's own metrics, which count fo
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +21,14 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from offline.progress import Reporter, Task
+from operations import reach
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.monitoring import access
 from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
 from stack.outputs import REACH_SOMEBODY
 from stack.secrets import ALERTMANAGER_WEB
-from stack.settings import Environment, http_url
+from stack.settings import Environment
 
 # Prometheus repeats a firing alert once a minute (`--rules.alert.resend-delay`); two of them may get lost.
 _FRESH = timedelta(minutes=3)
@@ -118,15 +118,6 @@ class Report:
         }
 
 
-def address(environment: Environment) -> str:
-    """Return where AlertManager is reached from this machine: its published port."""
-    settings = environment.settings.alertmanager
-    bound = ipaddress.ip_address(settings.bind_address)
-    if bound.is_unspecified:
-        bound = ipaddress.ip_address("127.0.0.1" if bound.version == 4 else "::1")  # noqa: PLR2004 - IPv4
-    return http_url(str(bound), settings.port)
-
-
 def send_test_alert(
     workspace: Workspace, *, severity: str = "critical", timeout: float = 60.0, url: str = ""
 ) -> Report:
@@ -143,9 +134,18 @@ def send_test_alert(
     if environment.basic_auth:
         password = workspace.open().secrets().get(ALERTMANAGER_WEB.replace("_", "-"), "")
     auth = (access.USER, password) if password else None
+    address = url or reach.url(environment.settings.alertmanager)
     # No proxy of this machine's environment: it would answer for its own loopback.
-    with httpx.Client(base_url=url or address(environment), auth=auth, timeout=10, trust_env=False) as client:
+    with httpx.Client(base_url=address, auth=auth, timeout=10, trust_env=False) as client:
         return run(environment, client, severity=severity, timeout=timeout, reporter=workspace.reporter)
+
+
+def broken_before(environment: Environment, client: httpx.Client) -> str:
+    """Return why the AlertManager that `client` speaks to would not get a real alert; empty: Prometheus reaches it.
+
+    Raises ProjectError where it is none, or another environment's.
+    """
+    return _Alertmanager(client, environment, every=0).without_watchdog(0, Task("watchdog"))
 
 
 def run(

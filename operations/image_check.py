@@ -26,6 +26,7 @@ from docker.models.containers import Container
 
 from offline.progress import Reporter, Task
 from operations import exposition, laboratory
+from operations.checks import Finding, Report, Verdict
 from operations.containers import has_images, without
 from operations.laboratory import Laboratory
 from operations.stack_file import ProjectError
@@ -61,14 +62,6 @@ _ASK = (
 )
 
 
-class Verdict(StrEnum):
-    """How a check ended; not available: nothing can be said, and the sentence tells why."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    NOT_AVAILABLE = "not available"
-
-
 class Check(StrEnum):
     """What is checked, in the order of the table."""
 
@@ -87,42 +80,6 @@ class Check(StrEnum):
     STOPS = "stops on SIGTERM"
     DRAINS = "drains on SIGTERM"
     SILENT = "no secret in its log"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What came of one check."""
-
-    check: Check
-    verdict: Verdict
-    why: str
-
-    def as_json(self) -> dict[str, str]:
-        """Return it for programs."""
-        return {"check": self.check.value, "verdict": self.verdict.value, "why": self.why}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What came of all of them."""
-
-    image: str
-    kind: Kind
-    findings: Sequence[Finding]
-
-    @property
-    def failed(self) -> list[Check]:
-        """The checks that failed."""
-        return [each.check for each in self.findings if each.verdict is Verdict.FAILED]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
-        return {
-            "image": self.image,
-            "kind": self.kind.value,
-            "ok": not self.failed,
-            "checks": [each.as_json() for each in self.findings],
-        }
 
 
 def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float = 0) -> Report:
@@ -175,7 +132,11 @@ def check(
     timeout = timeout or spec.health.wait_timeout_seconds
     checking = _Checking(made, spec, migrating, kind, values, asker, timeout, reporter)
     checking.run()
-    return Report(image=spec.image, kind=kind, findings=[checking.findings[check] for check in Check])
+    return Report(
+        title=f"{spec.image} as {kind.value}",
+        about={"image": spec.image, "kind": kind.value},
+        findings=[checking.findings[check] for check in Check],
+    )
 
 
 def _with_images(

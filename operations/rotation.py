@@ -8,7 +8,6 @@ again, to the same generation, and goes on from there.
 from __future__ import annotations
 
 import io
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from operations import containers, lifecycle, stack_file
+from operations import containers, lifecycle, reach, stack_file
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.config_files import SALT
 from stack.rotation import SLOTTED, label, slots_of
 from stack.secrets import GENERATED, WEB_PASSWORDS, secret_names
-from stack.settings import Environment, Phase, http_url, key_of
+from stack.settings import Environment, Phase, key_of
 
 if TYPE_CHECKING:
     import httpx
@@ -422,9 +421,5 @@ def _ask(client: httpx.Client, method: str, path: str, **options: Any) -> httpx.
 def _grafana(environment: Environment, url: str) -> httpx.Client:
     import httpx  # noqa: PLC0415 - only for Grafana
 
-    settings = environment.settings.grafana
-    bound = ipaddress.ip_address(settings.bind_address)
-    if bound.is_unspecified:
-        bound = ipaddress.ip_address("127.0.0.1" if bound.version == 4 else "::1")  # noqa: PLR2004 - IPv4
     # No proxy of this machine's environment: it would answer for its own loopback.
-    return httpx.Client(base_url=url or http_url(str(bound), settings.port), timeout=10, trust_env=False)
+    return httpx.Client(base_url=url or reach.url(environment.settings.grafana), timeout=10, trust_env=False)

@@ -15,7 +15,8 @@ import pytest
 
 from offline.progress import Reporter
 from operations import image_check, laboratory
-from operations.image_check import Check, Report, Verdict
+from operations.checks import Report, Verdict
+from operations.image_check import Check
 from operations.laboratory import LABEL
 from stack.app import redis
 from stack.app.metrics_contract import Kind
@@ -72,10 +73,10 @@ def reasons(report: Report) -> str:
 
 
 def why(report: Report, check: Check) -> str:
-    return next(each.why for each in report.findings if each.check is check)
+    return next(each.why for each in report.findings if each.check == check)
 
 
-def verdicts(report: Report, verdict: Verdict) -> set[Check]:
+def verdicts(report: Report, verdict: Verdict) -> set[str]:
     return {each.check for each in report.findings if each.verdict is verdict}
 
 

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import image_check, laboratory
-from operations.image_check import Check, Finding, Report, Verdict
+from operations.checks import Finding, Report, Verdict
+from operations.image_check import Check
 from stack.app import api, migrations, redis, worker
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
@@ -25,7 +26,7 @@ def report(*failed: Check) -> Report:
         Finding(check=check, verdict=Verdict.FAILED if check in failed else Verdict.PASSED, why="because [of] it")
         for check in Check
     ]
-    return Report(image=IMAGE, kind=Kind.API, findings=findings)
+    return Report(title=f"{IMAGE} as api", about={"image": IMAGE, "kind": "api"}, findings=findings)
 
 
 @pytest.fixture
@@ -57,11 +58,6 @@ def test_an_image_that_fails_a_check_ends_with_status_1_and_names_it(
     found = json.loads(said.out)
     assert (found["ok"], found["image"], found["kind"]) == (False, IMAGE, "api")
     assert {each["check"] for each in found["checks"] if each["verdict"] == "failed"} == {Check.PORT, Check.STOPS}
-
-
-def test_what_cannot_be_said_is_no_failure() -> None:
-    finding = Finding(check=Check.PORT, verdict=Verdict.NOT_AVAILABLE, why="it has none")
-    assert Report(image=IMAGE, kind=Kind.WORKER, findings=[finding]).failed == []
 
 
 @pytest.mark.parametrize("case", ["staging", "managed", "opted-in"])

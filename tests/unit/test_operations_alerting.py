@@ -295,21 +295,6 @@ def test_an_alert_does_not_stay_where_the_command_is_interrupted() -> None:
     assert datetime.fromisoformat(first["endsAt"]) < server.now() + timedelta(minutes=2), "even a killed one ends"
 
 
-@pytest.mark.parametrize(
-    ("bound", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:19093"),
-        ("0.0.0.0", "http://127.0.0.1:19093"),  # noqa: S104 - nothing is bound here
-        ("10.0.0.5", "http://10.0.0.5:19093"),
-        ("::1", "http://[::1]:19093"),
-        ("::", "http://[::1]:19093"),
-    ],
-)
-def test_alertmanager_is_asked_at_its_published_port(bound: str, url: str) -> None:
-    settings = {"port": 19093, "bindAddress": bound, "bindReason": "a test"}
-    assert alerting.address(environment_of("staging", {"basicAuth": "always", "alertmanager": settings})) == url
-
-
 def test_where_alerts_go_to_nobody_the_test_says_what_to_set(tmp_path: Path) -> None:
     workspace = Workspace(root=ROOT, home=tmp_path)
     with pytest.raises(

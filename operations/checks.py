@@ -1,0 +1,199 @@
+"""Checks and what came of them: one report and one way to show it, for `smoke`, `doctor` and `check-image`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+from xml.etree import ElementTree as ET
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from offline.progress import Task
+
+T = TypeVar("T")
+
+
+class Verdict(StrEnum):
+    """How a check ended; not available: nothing can be said, and the sentence tells why."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    NOT_AVAILABLE = "not available"
+
+
+_COLOURS = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.NOT_AVAILABLE: "yellow"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What came of one check."""
+
+    check: str
+    verdict: Verdict
+    why: str
+    seconds: float = 0.0
+    """How long it took; 0 where nobody measured."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        took = {"seconds": round(self.seconds, 3)} if self.seconds else {}
+        return {"check": str(self.check), "verdict": self.verdict.value, "why": self.why, **took}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What came of all of them."""
+
+    title: str
+    about: Mapping[str, str]
+    """What was checked, for programs: `{"environment": "staging"}`."""
+    findings: Sequence[Finding]
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the checks that failed."""
+        return [each.check for each in self.findings if each.verdict is Verdict.FAILED]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are, and how many of each verdict."""
+        each = {verdict: sum(f.verdict is verdict for f in self.findings) for verdict in Verdict}
+        return {"total": len(self.findings), **{verdict.value: number for verdict, number in each.items()}}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        checks = [each.as_json() for each in self.findings]
+        return {**self.about, "ok": not self.failed, "counts": self.counts, "checks": checks}
+
+    def junit(self) -> str:
+        """Return it as JUnit's XML, as CI systems read it: what is not available is skipped."""
+        counts = self.counts
+        suite = ET.Element(
+            "testsuite",
+            name=self.title,
+            tests=str(counts["total"]),
+            failures=str(counts[Verdict.FAILED]),
+            skipped=str(counts[Verdict.NOT_AVAILABLE]),
+            errors="0",
+            time=f"{sum(each.seconds for each in self.findings):.3f}",
+        )
+        elements = {Verdict.FAILED: "failure", Verdict.NOT_AVAILABLE: "skipped"}
+        for each in self.findings:
+            case = ET.SubElement(
+                suite, "testcase", classname=self.title, name=str(each.check), time=f"{each.seconds:.3f}"
+            )
+            if element := elements.get(each.verdict):
+                ET.SubElement(case, element, message=each.why)
+        ET.indent(suite)
+        return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def show(console: Console, report: Report, *, verbose: bool = True) -> None:
+    """Print a table, and a line with the numbers. verbose: with what passed, and why."""
+    rows = [each for each in report.findings if verbose or each.verdict is not Verdict.PASSED]
+    if rows:
+        table = Table(title=escape(report.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("check", overflow="fold")
+        table.add_column("verdict", no_wrap=True)
+        table.add_column("why", overflow="fold")
+        for each in rows:
+            colour = _COLOURS[each.verdict]
+            table.add_row(escape(each.check), f"[{colour}]{each.verdict.value}[/]", escape(each.why))
+        console.print(table)
+    counts = report.counts
+    told = [
+        f"{counts['total']} check" + "s" * (counts["total"] != 1),
+        *(_counted(verdict, counts[verdict]) for verdict in Verdict),
+    ]
+    console.print(f"{escape(report.title)}: " + ", ".join(told), soft_wrap=True)
+
+
+def _counted(verdict: Verdict, number: int) -> str:
+    text = f"{number} {verdict.value}"
+    return f"[{_COLOURS[verdict]}]{text}[/]" if number else text
+
+
+class FailedError(Exception):
+    """A check has failed; the text says why, and what to do."""
+
+
+class UnavailableError(Exception):
+    """A check can say nothing; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One question. `ask` returns what it found to be well, or raises FailedError or UnavailableError."""
+
+    name: str
+    ask: Callable[[], str]
+
+
+@dataclass
+class Once(Generic[T]):
+    """An answer that several checks need: the first one asks, and the others wait for it."""
+
+    ask: Callable[[], T]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _answer: list[T] = field(default_factory=list)
+    _error: Exception | None = None
+
+    def __call__(self) -> T:
+        """Return the answer. Raises what the asking raised, each time."""
+        with self._lock:
+            if self._error:
+                raise self._error
+            if not self._answer:
+                try:
+                    self._answer.append(self.ask())
+                except Exception as error:
+                    self._error = error
+                    raise
+            return self._answer[0]
+
+
+def run(checks: Sequence[Check], *, seconds: float, task: Task | None = None) -> list[Finding]:
+    """Ask all at once, and return the findings in the order of the checks. seconds: that each of them may take.
+
+    task: shows what is waited for.
+    """
+    found: dict[int, Finding] = {}
+    began = time.monotonic()
+
+    def ask(number: int, check: Check) -> None:
+        found[number] = _judged(check, began)
+
+    # Daemons: what hangs is told after its time, and must not hold the program back at its end.
+    threads = [threading.Thread(target=ask, args=each, daemon=True) for each in enumerate(checks)]
+    for thread in threads:
+        thread.start()
+    for check, thread in zip(checks, threads, strict=True):
+        if task:
+            task.detail = check.name
+        thread.join(max(0.0, began + seconds - time.monotonic()))
+    answered = dict(found)  # what comes later than its time is not taken any more
+    late = f"no answer within {seconds:g} s"
+    return [
+        answered.get(number, Finding(check=check.name, verdict=Verdict.FAILED, why=late, seconds=seconds))
+        for number, check in enumerate(checks)
+    ]
+
+
+def _judged(check: Check, began: float) -> Finding:
+    try:
+        verdict, why = Verdict.PASSED, check.ask()
+    except UnavailableError as error:
+        verdict, why = Verdict.NOT_AVAILABLE, str(error)
+    except FailedError as error:
+        verdict, why = Verdict.FAILED, str(error)
+    except Exception as error:  # whatever it met, it has not found to be well what it asked for
+        text = " ".join(str(error).split())
+        verdict, why = Verdict.FAILED, f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return Finding(check=check.name, verdict=verdict, why=why, seconds=time.monotonic() - began)

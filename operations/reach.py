@@ -1,0 +1,95 @@
+"""How the ports that the stack publishes on the engine's host are reached from this machine.
+
+On this machine's own engine by their addresses. They are on loopback, so on another host by a tunnel: one `ssh -L`
+for all of them, with the same address and keys by which the engine itself is reached.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from operations.ports import free_ports
+from operations.stack_file import ProjectError
+from stack.settings import Environment, Published, http_url, key_of
+
+Url = Callable[[Published], str]
+
+_TURN_SECONDS = 0.05
+
+
+def host_address(settings: Published) -> str:
+    """Return the address at which a part's port is reached on the engine's host."""
+    bound = ipaddress.ip_address(settings.bind_address)
+    if bound.is_unspecified:
+        return "127.0.0.1" if bound.version == 4 else "::1"  # noqa: PLR2004 - IPv4
+    return str(bound)
+
+
+def url(settings: Published) -> str:
+    """Return the address of a part's page on the engine's host."""
+    return http_url(host_address(settings), settings.port)
+
+
+def ssh(docker_host: str, *options: str) -> list[str]:
+    """Return the words that run ssh to an engine's host (`ssh://user@host:22`), which never asks for a password."""
+    parts = urlsplit(docker_host)
+    return ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", *options, "--", f"ssh://{parts.netloc}"]
+
+
+@contextmanager
+def opened(environment: Environment, *, seconds: float = 20) -> Iterator[Url]:
+    """Give what returns a part's address on this machine. seconds: that a tunnel may take to come up.
+
+    Raises ProjectError where the ports of the engine's host cannot be reached.
+    """
+    host = environment.settings.docker_host
+    published = [part for part in environment.running().values() if isinstance(part, Published)]
+    if host.startswith("unix://"):
+        yield url
+    elif host.startswith("ssh://"):
+        with _tunnel(host, published, seconds) as through:
+            yield through
+    else:
+        raise ProjectError(
+            f"The ports of the stack are on loopback of {urlsplit(host).hostname}, and {host} leads to its engine "
+            f"alone. Run this there, or reach it by ssh: {key_of('docker_host')}: ssh://you@{urlsplit(host).hostname}"
+        )
+
+
+@contextmanager
+def _tunnel(host: str, published: Sequence[Published], seconds: float) -> Iterator[Url]:
+    targets = list(dict.fromkeys((host_address(part), part.port) for part in published))
+    local = dict(zip(targets, free_ports(len(targets)), strict=True))
+    forwards = [word for (to, port), here in local.items() for word in ("-L", f"127.0.0.1:{here}:{_in_url(to)}:{port}")]
+    command = ssh(host, "-N", "-o", "ExitOnForwardFailure=yes", *forwards)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
+        try:
+            end = time.monotonic() + seconds
+            while not all(_listens(port) for port in local.values()):
+                if process.poll() is not None or time.monotonic() > end:
+                    said.seek(0)
+                    text = said.read().decode(errors="replace").strip() or f"no answer within {seconds:g} s"
+                    raise ProjectError(f"There is no tunnel to {host}: {text[-500:]}")
+                time.sleep(_TURN_SECONDS)
+            yield lambda part: http_url("127.0.0.1", local[host_address(part), part.port])
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        one.settimeout(1)
+        return one.connect_ex(("127.0.0.1", port)) == 0

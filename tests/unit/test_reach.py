@@ -1,0 +1,181 @@
+"""How the published ports are reached: here, and on another host by a tunnel through a real sshd."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from operations import reach
+from operations.ports import free_ports
+from operations.stack_file import ProjectError
+from stack.settings import Environment
+from tests.recording import environment_of
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def environment(host: str, **grafana: object) -> Environment:
+    settings = {"port": 13000, "bindReason": "a test", **grafana}
+    return environment_of("staging", {"dockerHost": host, "basicAuth": "always", "grafana": settings})
+
+
+@pytest.mark.parametrize(
+    ("bound", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:13000"),
+        ("0.0.0.0", "http://127.0.0.1:13000"),  # noqa: S104 - nothing is bound here
+        ("10.0.0.5", "http://10.0.0.5:13000"),
+        ("::1", "http://[::1]:13000"),
+        ("::", "http://[::1]:13000"),
+    ],
+)
+def test_on_this_machine_a_page_is_asked_at_its_published_port(bound: str, url: str) -> None:
+    here = environment("unix:///var/run/docker.sock", bindAddress=bound)
+    with reach.opened(here) as address:
+        assert address(here.settings.grafana) == url
+
+
+def test_an_engine_by_tcp_gives_no_way_to_loopback_and_the_message_says_which_does() -> None:
+    with pytest.raises(ProjectError, match=r"samokoder:dockerHost: ssh://you@host\.example\.org"):
+        reach.opened(environment("tcp://host.example.org:2376")).__enter__()
+
+
+@dataclass
+class Sshd:
+    host: str
+    log: Path
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the server's user may enter, as it may not those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="sshd-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def sshd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    """A real server with a key of its own, and an `ssh` on PATH that knows both."""
+    if SSHD is None:
+        pytest.skip("there is no sshd here (package openssh-server)")
+    # Without root it needs neither a user for its separation of privileges nor a folder in /run.
+    user = "nobody" if os.geteuid() == 0 else getpass.getuser()
+    account = pwd.getpwnam(user)
+    for key in ("host_key", "user_key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+    os.chown(folder / "host_key", account.pw_uid, account.pw_gid)
+    shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
+    (port,) = free_ports(1)
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": folder / "host_key",
+        "AuthorizedKeysFile": folder / "authorized_keys",
+        "PidFile": "none",
+        "UsePAM": "yes",  # without it, a server that may not read the shadow file takes every account for locked
+        "StrictModes": "no",
+        "PasswordAuthentication": "no",
+        "KbdInteractiveAuthentication": "no",
+    }
+    (folder / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    known = f"[127.0.0.1]:{port} {(folder / 'host_key.pub').read_text()}"
+    (folder / "known_hosts").write_text(known)
+    (folder / "config").write_text(
+        f"Host *\n  IdentityFile {folder / 'user_key'}\n  IdentitiesOnly yes\n"
+        f"  UserKnownHostsFile {folder / 'known_hosts'}\n"
+    )
+    (folder / "bin").mkdir()
+    wrapper = folder / "bin" / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder / "config"} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    log = folder / "log"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [SSHD, "-D", "-e", "-f", folder / "sshd_config"],
+            stdout=said,
+            stderr=said,
+            **({"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}),
+        )
+        try:
+            until_listening(port, log)
+            yield Sshd(host=f"ssh://{user}@127.0.0.1:{port}", log=log)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def until_listening(port: int, log: Path) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        with socket.socket() as one:
+            if one.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture
+def page() -> Iterator[int]:
+    """A page on loopback; its port."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"Grafana")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_on_another_host_every_port_is_reached_through_a_tunnel_that_ends_with_the_command(
+    sshd: Sshd, page: int
+) -> None:
+    there = environment(sshd.host, port=page)
+    with reach.opened(there) as address:
+        url = address(there.settings.grafana)
+        assert url != f"http://127.0.0.1:{page}", "the port is one of the other host"
+        assert httpx.get(url, trust_env=False).text == "Grafana", sshd.log.read_text()
+        others = {address(part) for part in (there.settings.prometheus, there.settings.alertmanager)}
+        assert len(others | {url}) == 3, "each page has a port of its own"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url, trust_env=False)
+
+
+def test_a_key_that_is_refused_is_told_and_no_password_is_asked_for(sshd: Sshd, folder: Path) -> None:
+    (folder / "authorized_keys").write_text("")
+    with (
+        pytest.raises(ProjectError, match=r"no tunnel to ssh://.*Permission denied"),
+        reach.opened(environment(sshd.host)),
+    ):
+        pass
+
+
+def test_a_host_that_does_not_answer_is_told() -> None:
+    (port,) = free_ports(1)
+    with (
+        pytest.raises(ProjectError, match=r"no tunnel to ssh://you@127.0.0.1.*refused"),
+        reach.opened(environment(f"ssh://you@127.0.0.1:{port}")),
+    ):
+        pass
