@@ -21,7 +21,7 @@ FROM =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
+.PHONY: help bootstrap up preview down destroy-data status tunnel logs render test-alert check-image password rotate \
 	backup backups restore drill import-compose pulumi lint test test-unit test-live test-deploy test-backup bench docs
 
 help: ## List these targets
@@ -45,6 +45,9 @@ destroy-data: bootstrap ## Remove the environment with all its data; asks for it
 
 status: bootstrap ## Show how each part is
 	@$(SAMOKODER) status
+
+tunnel: bootstrap ## Lead the ports of an engine's host (ssh://…) to the same ports here, until Ctrl-C
+	@$(SAMOKODER) tunnel
 
 logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1 goes on
 	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) --tail "$(TAIL)" "$(PART)"

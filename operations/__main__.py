@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -78,8 +79,10 @@ def up(env: EnvironmentName = "staging") -> None:
     """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so."""
     from operations import lifecycle  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
 
-    upped = lifecycle.up(_workspace(env), interactive=sys.stdout.isatty())
+    workspace = _workspace(env)
+    upped = lifecycle.up(workspace, interactive=sys.stdout.isatty())
     _show_table(env, upped.parts)
+    _show_elsewhere(workspace)
     console = _console()
     console.print("Passwords:")
     for name in upped.secrets:
@@ -130,12 +133,29 @@ def status(
     """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
     from operations import lifecycle  # noqa: PLC0415
 
-    rows = lifecycle.status(_workspace(env))
+    workspace = _workspace(env)
+    rows = lifecycle.status(workspace)
     if as_json:
         typer.echo(json.dumps({"environment": env, "parts": [row.as_json() for row in rows]}, indent=2))
     else:
         _show_table(env, rows)
+        _show_elsewhere(workspace)
     _exit_if_failed(env, rows)
+
+
+@app.command()
+def tunnel(env: EnvironmentName = "staging") -> None:
+    """Lead the published ports of an engine's host (ssh://…) to the same ports of this machine, until Ctrl-C."""
+    from operations import reach  # noqa: PLC0415
+
+    environment = _workspace(env).settings()
+    command = reach.tunnel(environment)
+    typer.echo(f"The addresses of {env} are reached from here while this runs. Ctrl-C ends it.")
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        raise ProjectError(
+            f"ssh ended with status {status}. A port that is in use here is another program's: see above"
+        )
 
 
 @app.command()
@@ -424,6 +444,13 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
         cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(_short(row.image))] if wide else [])]
         table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
     console.print(table)
+
+
+def _show_elsewhere(workspace: Workspace) -> None:
+    from operations import reach  # noqa: PLC0415
+
+    if said := reach.elsewhere(workspace.settings(), f"make tunnel{_env(workspace.environment)}"):
+        typer.echo(said)
 
 
 def _show_backups(env: str, rows: Sequence[Backup]) -> None:

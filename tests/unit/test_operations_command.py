@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
-    *("test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "import-compose"),
+    *("test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "import-compose", "tunnel"),
 )
 
 
