@@ -44,8 +44,12 @@ def address(docker_host: str) -> str:
 def bridge(docker_host: str) -> Bridge:
     """Return the way to an engine; it is there until this process ends. Raises ConnectionError where nobody gets in."""
     made = Bridge(docker_host)
+    try:
+        made.log_in()
+    except BaseException:
+        made.close()
+        raise
     atexit.register(made.close)
-    made.log_in()
     return made
 
 
