@@ -258,8 +258,13 @@ class Workspace:
         client = connect(engine.docker_host)
         try:
             pinned = [environment.image(name) for name in names]  # type: ignore[arg-type]
-            if not forced and (has_images(client, pinned) or registry_reachable(engine)):
-                return {}
+            if not forced:
+                if has_images(client, pinned):
+                    return {}
+                if not engine.docker_host.startswith("unix://"):
+                    self.reporter.say("Asking that host whether it reaches a container registry")
+                if registry_reachable(engine):
+                    return {}
         finally:
             client.close()
         self.reporter.say(
