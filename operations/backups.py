@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from docker.utils.socket import demux_adaptor, frames_iter
+
 from offline.progress import Task
 from operations import containers
 from operations.engine import connect
@@ -120,6 +122,17 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
     out, err = read(api.exec_start(made["Id"], stream=True, demux=True), task)
     check(words, api.exec_inspect(made["Id"])["ExitCode"], err)
     return out
+
+
+@contextmanager
+def attached(container: Container) -> Iterator[Chunks]:
+    """Give both streams of a container that is about to start, so that no line is missed."""
+    stream: Any = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
+    try:
+        yield (demux_adaptor(*frame) for frame in frames_iter(stream, tty=False))  # type: ignore[no-untyped-call]
+    finally:
+        # The SDK's own `attach` leaves the open socket in a circle with its answer, to the garbage collector.
+        stream._response.close()  # noqa: SLF001 - there is no other way to it
 
 
 def read(chunks: Chunks, task: Task) -> tuple[str, list[str]]:

@@ -446,9 +446,8 @@ class Engine:
             labels={LABEL: self.environment.name},
         )
         try:
-            chunks = container.attach(stream=True, demux=True)
-            container.start()
-            with self.workspace.reporter.task(title) as task:
+            with backups.attached(container) as chunks, self.workspace.reporter.task(title) as task:
+                container.start()
                 out, err = backups.read(chunks, task)
                 _check(title, container.wait()["StatusCode"], err)
         finally:

@@ -664,10 +664,9 @@ class Engine:
             labels={LABEL: self.environment.name},
         )
         try:
-            # Before the start, so that no line is missed.
-            chunks = container.attach(stream=True, demux=True)
-            container.start()
-            out, err = backups.read(chunks, task or Task(""))
+            with backups.attached(container) as chunks:
+                container.start()
+                out, err = backups.read(chunks, task or Task(""))
             backups.check(command[1:], container.wait()["StatusCode"], err)
         finally:
             container.remove(force=True, v=True)
