@@ -14,15 +14,17 @@ TAIL ?= 100
 IMAGE ?=
 KIND ?=
 PROJECT ?=
-# Not from the environment: what is restored is what was typed.
+# Not from the environment: what is restored, or begins empty, is what was typed.
 TO =
 BACKUP =
 FROM =
+EMPTY =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status tunnel logs render test-alert check-image password rotate \
-	backup backups restore drill import-compose pulumi lint test test-unit test-live test-deploy test-backup bench docs
+.PHONY: help bootstrap up preview down destroy-data status tunnel logs render smoke test-alert check-image password \
+	rotate backup backups restore drill import-compose sbom hardening pulumi lint test test-unit test-live test-deploy \
+	test-backup bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -32,7 +34,7 @@ bootstrap: # Python packages; nothing to say and nothing to do when they are the
 	@./bootstrap
 
 up: bootstrap ## Bring the environment up, getting whatever is missing; then a table of parts, addresses and health
-	@$(SAMOKODER) up
+	@$(SAMOKODER) up $(foreach name,$(EMPTY),--empty "$(name)")
 
 preview: bootstrap ## Show what `up` would change
 	@$(SAMOKODER) preview
@@ -54,6 +56,9 @@ logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1
 
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
 	@$(SAMOKODER) render --out "$(OUT)"
+
+smoke: bootstrap ## Check that what is up does all that it is for: ARGS='--verbose --wait 120'
+	@$(SAMOKODER) smoke $(ARGS)
 
 test-alert: bootstrap ## Send a test alert through the real chain and tell whether it was delivered
 	@$(SAMOKODER) test-alert
@@ -83,13 +88,21 @@ drill: bootstrap ## Restore the newest backup beside everything, look at it and 
 import-compose: bootstrap ## Copy the data of the stopped compose stack PROJECT=… into the environment; asks for its name
 	@$(if $(PROJECT),,$(error Which project? make import-compose PROJECT=samokoder))$(SAMOKODER) import-compose $(ARGS) "$(PROJECT)"
 
+sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
+	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))"
+
+hardening: bootstrap ## Hold what runs against the CIS Docker Benchmark; exceptions are in hardening.yaml
+	@$(SAMOKODER) hardening
+
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)
 
-lint: bootstrap ## Style and types
+lint: bootstrap ## Style, types, workflows
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
+	@.venv/bin/python -m offline actionlint
+	@.venv/bin/zizmor --quiet --offline --no-progress --persona pedantic .github
 
 # Without test-backup until it has run as a whole within CI's time (issue 6).
 test: test-unit test-live test-deploy ## All tests but test-backup

@@ -26,6 +26,7 @@ from offline.progress import Reporter, Task
 SOURCES = Path(__file__).parent / "go"
 
 #: What is fetched when the host has no Go that is new enough. At least as new as any go.mod here asks for.
+# renovate: datasource=golang-version depName=go
 GO_VERSION = "1.26.8"
 
 #: Where Debian's packages put a Go that is not on PATH.
@@ -59,10 +60,11 @@ class Program:
     """How one folder of `offline/go` becomes executables.
 
     `version` is the released version that is built, without a "v"; `executables` maps a file name to the Go package it
-    is built from; `stamps` are string variables set at link time; `generate` is a `go run` before the build (its words
-    may hold {source}, the folder of the sources); `files` are further files from a module: name -> (module, path);
-    `tags` are Go build tags; `completes` is a module that lacks files which the folder `added` supplies; `after` is the
-    program whose compiled packages this one shares: built at the same time, both would compile them.
+    is built from; `stamps` are string variables set at link time, {version} in them being the version; `generate` is a
+    `go run` before the build (its words may hold {source}, the folder of the sources); `files` are further files from a
+    module: name -> (module, path); `tags` are Go build tags; `completes` is a module that lacks files which the folder
+    `added` supplies; `after` is the program whose compiled packages this one shares: built at the same time, both would
+    compile them.
     """
 
     version: str
@@ -74,13 +76,17 @@ class Program:
     completes: str = ""
     after: str = ""
 
+    def __post_init__(self) -> None:
+        """Put the version into the stamps, so that it is written in one place."""
+        stamped = {variable: value.format(version=self.version) for variable, value in self.stamps.items()}
+        object.__setattr__(self, "stamps", stamped)
 
-def _prometheus_stamps(version: str) -> dict[str, str]:
-    """What `--version` and the `*_build_info` metric of every Prometheus program read."""
-    return {
-        f"{_PROMETHEUS_VERSION}.{name}": value
-        for name, value in (("Version", version), ("Branch", "module-proxy"), ("BuildUser", "samokoder-offline"))
-    }
+
+#: What `--version` and the `*_build_info` metric of every Prometheus program read.
+_PROMETHEUS_STAMPS = {
+    f"{_PROMETHEUS_VERSION}.{name}": value
+    for name, value in (("Version", "{version}"), ("Branch", "module-proxy"), ("BuildUser", "samokoder-offline"))
+}
 
 
 _SCHEMA = ("./schema", "schema", "--skip-docs", "--skip-examples", "--out", "{source}")
@@ -88,34 +94,37 @@ _SCHEMA = ("./schema", "schema", "--skip-docs", "--skip-examples", "--out", "{so
 #: Folder of `offline/go` -> how it is built, in the order in which they start: the long ones first.
 PROGRAMS: Mapping[str, Program] = {
     "pulumi": Program(
+        # renovate: datasource=github-releases depName=pulumi/pulumi
         version="3.259.0",
         executables={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
-        stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v3.259.0"},
+        stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v{version}"},
     ),
     "prometheus": Program(
+        # renovate: datasource=github-releases depName=prometheus/prometheus
         version="3.13.4",
         executables={
             "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
             "promtool": "github.com/prometheus/prometheus/cmd/promtool",
         },
-        stamps=_prometheus_stamps("3.13.4"),
+        stamps=_PROMETHEUS_STAMPS,
         # The clouds' service discoveries are two thirds of the build; file, static and http need no tag.
         tags=("remove_all_sd", "enable_dns_sd", "enable_moby_sd"),
     ),
     "alertmanager": Program(
+        # renovate: datasource=github-releases depName=prometheus/alertmanager
         version="0.34.1",
         executables={
             "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager",
             "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
         },
-        stamps=_prometheus_stamps("0.34.1"),
+        stamps=_PROMETHEUS_STAMPS,
         completes="github.com/prometheus/alertmanager",
     ),
     # The newest module version that still holds the Python language host.
     "pulumi-language-python": Program(
         version="3.75.0",
         executables={"pulumi-language-python": "github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python"},
-        stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v3.75.0"},
+        stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v{version}"},
         files={
             "pulumi-language-python-exec": (
                 "github.com/pulumi/pulumi/sdk/v3",
@@ -126,52 +135,75 @@ PROGRAMS: Mapping[str, Program] = {
     # Both bridges have their dependencies at the versions of the Pulumi command, or newer, so that half of the first
     # and nearly all of the second lie compiled in Go's cache.
     "pulumi-resource-docker": Program(
-        version="5.2.0", executables={"pulumi-resource-docker": "."}, generate=_SCHEMA, after="pulumi"
+        # renovate: datasource=pypi depName=pulumi-docker
+        version="5.2.0",
+        executables={"pulumi-resource-docker": "."},
+        generate=_SCHEMA,
+        after="pulumi",
     ),
     "pulumi-resource-random": Program(
-        version="4.21.4", executables={"pulumi-resource-random": "."}, generate=_SCHEMA, after="pulumi-resource-docker"
+        # renovate: datasource=pypi depName=pulumi-random
+        version="4.21.4",
+        executables={"pulumi-resource-random": "."},
+        generate=_SCHEMA,
+        after="pulumi-resource-docker",
     ),
     "cadvisor": Program(
+        # renovate: datasource=github-releases depName=google/cadvisor
         version="0.60.6",
         executables={"cadvisor": "."},
-        stamps={"github.com/google/cadvisor/lib/version.Version": "v0.60.6"},
+        stamps={"github.com/google/cadvisor/lib/version.Version": "v{version}"},
     ),
     "node_exporter": Program(
+        # renovate: datasource=github-releases depName=prometheus/node_exporter
         version="1.12.1",
         executables={"node_exporter": "github.com/prometheus/node_exporter"},
-        stamps=_prometheus_stamps("1.12.1"),
+        stamps=_PROMETHEUS_STAMPS,
     ),
     "blackbox_exporter": Program(
+        # renovate: datasource=github-releases depName=prometheus/blackbox_exporter
         version="0.28.0",
         executables={"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
-        stamps=_prometheus_stamps("0.28.0"),
+        stamps=_PROMETHEUS_STAMPS,
     ),
     "caddy": Program(
+        # renovate: datasource=github-releases depName=caddyserver/caddy
         version="2.11.4",
         executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
-        stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v2.11.4"},
+        stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"},
     ),
     "postgres_exporter": Program(
+        # renovate: datasource=github-releases depName=prometheus-community/postgres_exporter
         version="0.19.1",
         executables={"postgres_exporter": "github.com/prometheus-community/postgres_exporter/cmd/postgres_exporter"},
-        stamps=_prometheus_stamps("0.19.1"),
+        stamps=_PROMETHEUS_STAMPS,
     ),
     "redis_exporter": Program(
+        # renovate: datasource=github-releases depName=oliver006/redis_exporter
         version="1.88.0",
         executables={"redis_exporter": "github.com/oliver006/redis_exporter"},
-        stamps={"main.BuildVersion": "v1.88.0"},
+        stamps={"main.BuildVersion": "v{version}"},
     ),
     # A container registry on loopback, for the tests of pulling by digest.
     "registry": Program(
+        # renovate: datasource=github-releases depName=distribution/distribution
         version="3.1.1",
         executables={"registry": "github.com/distribution/distribution/v3/cmd/registry"},
-        stamps={"github.com/distribution/distribution/v3/version.version": "v3.1.1"},
+        stamps={"github.com/distribution/distribution/v3/version.version": "v{version}"},
     ),
     # An S3 server on loopback, for the tests of the off-site copies.
     "versitygw": Program(
+        # renovate: datasource=github-releases depName=versity/versitygw
         version="1.8.0",
         executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
-        stamps={"main.Version": "v1.8.0"},
+        stamps={"main.Version": "v{version}"},
+    ),
+    # Reads the workflows, for `make lint`.
+    "actionlint": Program(
+        # renovate: datasource=github-releases depName=rhysd/actionlint
+        version="1.7.12",
+        executables={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"},
+        stamps={"github.com/rhysd/actionlint.version": "{version}"},
     ),
 }
 

@@ -20,15 +20,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from offline.progress import Reporter
+from operations import ci
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace
+from operations.project import env_word as _env
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
     from operations.backups import Backup
+    from operations.checks import Report
     from operations.containers import PartStatus
+    from operations.hardening import Verdict
+    from operations.lifecycle import DataVolume
     from operations.rotation import Row
 
 app = typer.Typer(
@@ -38,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ci.app, name="ci")
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
@@ -75,12 +81,17 @@ def _workspace(environment: str) -> Workspace:
 
 
 @app.command()
-def up(env: EnvironmentName = "staging") -> None:
+def up(
+    env: EnvironmentName = "staging",
+    empty: Annotated[
+        list[str] | None, typer.Option(help="What may begin with nothing in it, where its data volume was lost.")
+    ] = None,
+) -> None:
     """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so."""
     from operations import lifecycle  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
 
     workspace = _workspace(env)
-    upped = lifecycle.up(workspace, interactive=sys.stdout.isatty())
+    upped = lifecycle.up(workspace, interactive=sys.stdout.isatty(), empty=empty or ())
     _show_table(env, upped.parts)
     _show_elsewhere(workspace)
     console = _console()
@@ -119,7 +130,7 @@ def destroy_data(
 
     workspace = _workspace(env)
     volumes = lifecycle.data_volumes(workspace)
-    _console().print(f"This removes {env} with all its data: {', '.join(volumes) or 'no volume is left'}.")
+    _show_data(env, volumes)
     _confirm(env, confirm, "nothing was removed")
     removed = lifecycle.destroy_data(workspace, interactive=sys.stdout.isatty())
     _console().print(f"Removed: {env} and {', '.join(removed) or 'no volume'}.")
@@ -225,15 +236,28 @@ def check_image(
 
     It runs as in the environment, beside a PostgreSQL and a Redis of its own, all of which are removed at the end.
     """
-    from operations import checks, image_check  # noqa: PLC0415
+    from operations import image_check  # noqa: PLC0415
 
-    report = image_check.check_image(_workspace(env), image, kind, timeout=timeout)
-    if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
-    else:
-        checks.show(_console(), report)
-    if report.failed:
-        raise ProjectError(f"{image} does not keep the contract: {', '.join(report.failed)}.")
+    _tell(image_check.check_image(_workspace(env), image, kind, timeout=timeout), verbose=True, as_json=as_json)
+
+
+@app.command()
+def smoke(
+    env: EnvironmentName = "staging",
+    timeout: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 10,
+    wait: Annotated[float, typer.Option(help="Seconds to go on asking while a check fails: after an `up`.", min=0)] = 0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="With what passed, and why.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="File to write JUnit's XML to, for a CI system.")] = None,
+) -> None:
+    """Check that a stack which is up does all that it is for. Exit status 1 when a check fails.
+
+    What it writes through the public entry it removes again.
+    """
+    from operations import smoke as smoking  # noqa: PLC0415
+
+    report = smoking.smoke(_workspace(env), seconds=timeout, wait=wait)
+    _tell(report, verbose=verbose, as_json=as_json, junit=junit)
 
 
 @app.command()
@@ -384,6 +408,49 @@ def drill(
             typer.echo(f"  {table}: {rows} rows")
 
 
+@app.command()
+def sbom(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    env: EnvironmentName = "staging",
+    docker_host: Annotated[
+        str, typer.Option(envvar="DOCKER_HOST", help="Engine to read the images from; default the environment's.")
+    ] = "",
+) -> None:
+    """Write what is in our own images as CycloneDX JSON, one file for each. Builds an image that is not there."""
+    from operations import sbom as listing  # noqa: PLC0415
+    from operations.engine import connect  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    client = connect(docker_host) if docker_host else workspace.client()
+    try:
+        for path in listing.write(workspace.settings(), client, out, workspace.reporter):
+            typer.echo(str(path))
+    finally:
+        client.close()
+
+
+@app.command("hardening")
+def show_hardening(
+    env: EnvironmentName = "staging",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+) -> None:
+    """Hold what runs against the rules of the CIS Docker Benchmark, sections 4 and 5. Exit status 1 for any finding.
+
+    What may break a rule stands in hardening.yaml, with a reason and an expiry date.
+    """
+    from operations import hardening  # noqa: PLC0415
+
+    verdict = hardening.gate(_workspace(env))
+    if as_json:
+        typer.echo(json.dumps({"environment": env, **verdict.as_json()}, indent=2))
+    else:
+        _show_broken(env, verdict)
+    if verdict.findings:
+        raise ProjectError(
+            f"{len(verdict.findings)} not listed in {hardening.LIST.name}: change the part, or list it with a reason."
+        )
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
@@ -407,7 +474,12 @@ def engine(
         stopped = stop_engine(report=_console(stderr=True).print)
         typer.echo("Stopped." if stopped else "No engine here was started by this product.")
         return
-    client = connect(DEFAULT_DOCKER_HOST)
+    try:
+        client = connect(DEFAULT_DOCKER_HOST)
+    except EngineError as error:
+        raise EngineError(
+            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up` brings one up."
+        ) from error
     typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
     client.close()
 
@@ -420,11 +492,6 @@ def _confirm(env: str, confirm: str, otherwise: str) -> None:
         confirm = typer.prompt(f"Type the environment's name to do it ({env})")
     if confirm != env:
         raise typer.BadParameter(f"{confirm!r} is not {env!r}; {otherwise}", param_hint="--confirm")
-
-
-def _env(env: str) -> str:
-    """Return what a `make` command line needs to mean this environment."""
-    return "" if env == "staging" else f" ENV={env}"
 
 
 def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
@@ -453,6 +520,16 @@ def _show_elsewhere(workspace: Workspace) -> None:
         typer.echo(said)
 
 
+def _show_data(env: str, volumes: Sequence[DataVolume]) -> None:
+    table = Table(title=f"This removes {env} with all its data", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("volume", "size", "what it is"):
+        table.add_column(heading, overflow="fold")
+    for each in volumes:
+        size = "" if each.bytes is None else f"{each.bytes / 2**20:,.1f} MiB"
+        table.add_row(each.name, size, each.origin or "in use")
+    _console().print(table if volumes else f"This removes {env}; no volume with data is left.")
+
+
 def _show_backups(env: str, rows: Sequence[Backup]) -> None:
     table = Table(title=f"Backups of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("backup", "kind", "age", "size", "state"):
@@ -468,6 +545,23 @@ def _show_backups(env: str, rows: Sequence[Backup]) -> None:
     _console().print(table)
 
 
+def _show_broken(env: str, verdict: Verdict) -> None:
+    from operations.hardening import RULES  # noqa: PLC0415
+
+    console = _console()
+    if verdict.findings:
+        table = Table(title=f"Hardening of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("part", "rule"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("says", "found"):
+            table.add_column(heading, overflow="fold")
+        for each in verdict.findings:
+            table.add_row(escape(each.part), each.rule, escape(RULES[each.rule].title), escape(each.says))
+        console.print(table)
+    told = f"{verdict.parts} parts, {len(RULES)} rules: {len(verdict.findings)} findings, {len(verdict.listed)} listed"
+    console.print(f"{told} as exceptions in hardening.yaml", soft_wrap=True)
+
+
 def _show_rotations(env: str, rows: Sequence[Row]) -> None:
     table = Table(title=f"Secrets of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("secret", "generation", "phase"):
@@ -476,6 +570,20 @@ def _show_rotations(env: str, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(row.secret, str(row.generation), row.phase, escape(row.how))
     _console().print(table)
+
+
+def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = None) -> None:
+    """Show a report, and end in an error when a check has failed."""
+    from operations import checks  # noqa: PLC0415
+
+    if junit:
+        junit.write_text(report.junit(), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        checks.show(_console(), report, verbose=verbose)
+    if report.failed:
+        raise ProjectError(f"{report.title}: {', '.join(report.failed)} failed.")
 
 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:

@@ -40,6 +40,7 @@ _READS = ("DAC_OVERRIDE",)
 _GIVES_AWAY = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
 _DOCUMENT = "docs/migrating-from-compose.md"
 _REFUSES = 3
+_OVER = "over"
 _LAST_LINES = 8
 
 
@@ -109,6 +110,9 @@ class Hands(Protocol):
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """Return what is in each volume, as `compose_volumes.look` says it."""
 
+    def there(self, volume: str) -> bool:
+        """Tell whether there is such a volume."""
+
     def users(self, volume: str) -> list[str]:
         """Return the running containers that mount a volume."""
 
@@ -147,20 +151,27 @@ class Import:
 
     def run(self) -> str:
         """Do what is left to do; return what the person must know now. Up to the first `put` nothing here changes."""
+        made = [self.copy_of(each) for each in self.plan.sources if f"copy-{each.server}" in self.plan.done]
+        if _OVER not in self.plan.done and not all(map(self.hands.there, made)):
+            # The copies go at the end alone, or with all that was here (`destroy-data`).
+            self.plan = replace(self.plan, done=(), told=())
         steps = [(name, source) for name in ("copy", "open", "put") for source in self.plan.sources]
         for number, (name, source) in enumerate(steps, 1):
             key = f"{name}-{source.server}"
             if key not in self.plan.done:
                 self.say(f"[{number}/{len(steps)}] {_TITLES[name].format(_NAMES[source.server], source.volume)}")
                 told = self._do(name, source)
-                self.plan = replace(
-                    self.plan, done=(*self.plan.done, key), told=(*self.plan.told, *([told] if told else []))
-                )
-                self.plan.write(self.path)
+                self._note(key, told)
+        self._note(_OVER)
         self.forget()
         return "\n".join(
             [*self.plan.told, f"The volumes of {self.plan.project} are as they were: keep them until you are sure."]
         )
+
+    def _note(self, key: str, told: str = "") -> None:
+        said = (*self.plan.told, *([told] if told else []))
+        self.plan = replace(self.plan, done=(*self.plan.done, key), told=said)
+        self.plan.write(self.path)
 
     def forget(self) -> None:
         """Remove the copies and the notes."""
@@ -363,6 +374,10 @@ class Engine:
         command = ["python3", "-c", program, "/volumes"]
         said = self._once("Look into the old volumes", backups.PART, command, mounts, capabilities=_READS)
         return cast("dict[str, dict[str, Any]]", json.loads(said))
+
+    def there(self, volume: str) -> bool:
+        """Ask for all."""
+        return volume in {str(each.name) for each in self.client.volumes.list()}
 
     def users(self, volume: str) -> list[str]:
         """Ask for running ones."""

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import docker
 import docker.errors
 from docker.models.containers import Container
+from requests.exceptions import RequestException
 
 from offline.progress import Reporter
 from operations.stack_file import ProjectError
@@ -29,6 +31,7 @@ MISSING = "missing"
 _LOG_LINES = 20
 _HEALTH_LINES = 3
 _DEFAULT_STOP_SECONDS = 30
+_ENDED = frozenset({"created", "exited", "dead"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +155,24 @@ def _status(part: str, container: Container, url: str, tags: Mapping[str, str]) 
     )
 
 
+def of_fields(client: docker.DockerClient, environment: Environment, fields: Collection[str]) -> list[Container]:
+    """Return the containers of the parts that these fields of the settings describe; those that are not there, not."""
+    parts = {part for name in fields for part in environment.parts_of(name)}
+    return [each for each in of_environment(client, environment.name) if each.labels[PART_LABEL] in parts]
+
+
+def stop(client: docker.DockerClient, environment: Environment, fields: Collection[str], reporter: Reporter) -> None:
+    """Stop all containers of these parts at once, each within its own time, and wait until they have ended."""
+    # Also one that restarts again and again, because its data is what is to be replaced.
+    found = [each for each in of_fields(client, environment, fields) if each.status not in _ENDED]
+    if not found:
+        return
+    names = ", ".join(each.labels[PART_LABEL] for each in found)
+    with reporter.task(f"Stop {names}"), ThreadPoolExecutor() as pool:
+        seconds = [each.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS for each in found]
+        list(pool.map(lambda each, limit: each.stop(timeout=limit), found, seconds))
+
+
 def failures(client: docker.DockerClient, environment: str, secrets: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield, for each container that is not healthy, its part and what a person needs to find out why.
 
@@ -250,6 +271,15 @@ def remove_volumes(client: docker.DockerClient, names: Sequence[str]) -> list[st
             client.volumes.get(name).remove()
             removed.append(name)
     return removed
+
+
+def volume_sizes(client: docker.DockerClient) -> dict[str, int]:
+    """Return the bytes in each volume; nothing where the engine cannot say it in its time."""
+    with contextlib.suppress(docker.errors.APIError, RequestException):
+        volumes: list[dict[str, Any]] = client.df().get("Volumes") or []
+        sizes = {str(each["Name"]): int((each.get("UsageData") or {}).get("Size", -1)) for each in volumes}
+        return {name: size for name, size in sizes.items() if size >= 0}
+    return {}
 
 
 def has_images(client: docker.DockerClient, references: Collection[str]) -> bool:

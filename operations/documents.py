@@ -1,7 +1,7 @@
 """Documents and schema that follow from the code: `make docs` rewrites them, a test fails when they are stale.
 
-Pulumi.yaml's `config:` (types, descriptions, defaults), the tables of settings, alerts, dashboards and metrics, and the
-picture of the architecture.
+Pulumi.yaml's `config:` (types, descriptions, defaults), the tables of settings, alerts, dashboards, metrics,
+licences, hardening rules with their exceptions, and the picture of the architecture.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from operations import hardening, licences
 from operations.metrics_document import backup_table, contract_tables
 from stack.monitoring import dashboards, rules
 from stack.monitoring.rules.model import Alert
@@ -43,6 +44,9 @@ def generated() -> dict[Path, str]:
         ("docs/monitoring.md", "dashboards", dashboards_table()),
         ("docs/metrics.md", "metrics", contract_tables()),
         ("docs/metrics.md", "backup metrics", backup_table()),
+        ("docs/licences.md", "licences", licences_table()),
+        ("docs/security.md", "rules", hardening_rules()),
+        ("docs/security.md", "exceptions", hardening_exceptions()),
     )
     texts: dict[Path, str] = {}
     for name, block, text in blocks:
@@ -156,6 +160,32 @@ def dashboards_table() -> str:
     for uid, text in dashboards.dashboards(read_environment("staging", {})).items():
         dashboard = json.loads(text)
         lines.append(f"| {dashboard['title']} | `{uid}` | {_cell(dashboard['description'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def licences_table() -> str:
+    """Render what this product is made of: each thing's licence, and why it is here where that is an exception."""
+    lines = ["| What | Licence | Used by |", "|---|---|---|"]
+    for each in [*licences.images(), *licences.python_packages()]:
+        why = f". Exception: {licences.EXCEPTIONS[each.name][1]}" if each.name in licences.EXCEPTIONS else ""
+        lines.append(f"| {each.name} | {each.licence} | {', '.join(each.used_by)}{why} |")
+    return "\n".join(lines) + "\n"
+
+
+def hardening_rules() -> str:
+    """Render every rule of the hardening gate."""
+    lines = ["| CIS | Rule |", "|---|---|"]
+    lines += [f"| {rule.number} | {_cell(rule.title)} |" for rule in hardening.RULES.values()]
+    return "\n".join(lines) + "\n"
+
+
+def hardening_exceptions() -> str:
+    """Render every exception from them."""
+    lines = ["| Part | CIS | What | Why | Until |", "|---|---|---|---|---|"]
+    for each in hardening.exceptions():
+        part = "every part" if each.part == "*" else each.part
+        why = _cell(each.reason) + (f" Only with {each.only}." if each.only else "")
+        lines.append(f"| {part} | {each.rule} | `{each.what}` | {why} | {each.expires} |")
     return "\n".join(lines) + "\n"
 
 

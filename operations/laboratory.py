@@ -129,7 +129,7 @@ def container_options(spec: ServiceSpec) -> dict[str, Any]:
         "read_only": True,
         "init": True,
         "cap_drop": ["ALL"],
-        "cap_add": [capability.name for capability in spec.capabilities],
+        "cap_add": list(spec.capabilities),
         "security_opt": ["no-new-privileges:true"],
         "mem_limit": memory,
         "memswap_limit": memory,

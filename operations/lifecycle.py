@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from operations import containers, recovery, restore
-from operations.engine import EngineError, ensure_engine
+from operations import backups, containers, recovery, restore
+from operations.engine import EngineError, connect, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
 
@@ -22,17 +23,19 @@ class Upped:
     secrets: list[str]
 
 
-def up(workspace: Workspace, *, interactive: bool) -> Upped:
+def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) -> Upped:
     """Bring an environment up.
 
     interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
+    empty: what may begin with nothing in it where its data volume was lost (`postgres`).
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
-    would be started.
+    would be started, or an empty one in the place of one that was lost.
     """
     if cut_off := restore.half_replaced(workspace):
         raise ProjectError(cut_off)
     run = workspace.prepare()
     workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
+    _begin_empty(run, empty)
     run.settle()
     words = ["up", "--yes", "--suppress-outputs"]
     if not workspace.settings().settings.production:
@@ -53,6 +56,56 @@ def up(workspace: Workspace, *, interactive: bool) -> Upped:
             workspace.reporter.say(f"The containers could not be asked: {error}")
         raise
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
+    """Make the data volumes that were lost and may be empty. Raises ProjectError where another one was lost.
+
+    Pulumi would make each of them without a word, and its state says of the keepers that they have done their work.
+    """
+    workspace, environment = run.workspace, run.workspace.settings()
+    client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    try:
+        there = {str(volume.name) for volume in client.volumes.list()}
+        lost = {name: each for name, each in recovery.data_volumes(run.deployment()).items() if each not in there}
+        if not lost.keys() <= set(wanted):
+            backed_up = bool(containers.of_fields(client, environment, [backups.PART]))
+            raise ProjectError(_lost(workspace, lost, backed_up=backed_up))
+        for name, volume in lost.items():
+            # What does not run is made anew below, in its order: the keepers have all to do again.
+            users = [each for each in restore.users_of(name) if each != backups.PART]
+            containers.stop(client, environment, users, workspace.reporter)
+            client.volumes.create(volume)
+            workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")
+    finally:
+        client.close()
+
+
+def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> str:
+    """Say what was lost, and what to type. backed_up: whether the backup server is there."""
+    environment, typed = workspace.settings(), workspace.typed
+    empty = typed(f"up EMPTY={shlex.quote(' '.join(lost))}")
+    gone = ", ".join(lost.values())
+    lines = [
+        f"Data that was here is gone: {', '.join(lost)}. {environment.settings.docker_host} has no volume {gone}.",
+        "A new one would be empty, so nothing was started.",
+    ]
+    if "postgres" in lost and environment.settings.backup.enabled:
+        if backups.PART in lost:
+            offsite = f"The database from the off-site copy: {empty}, then {typed('restore FROM=offsite')}"
+            lines.append(offsite if environment.offsite else "The database's backups are gone with it.")
+        elif not backed_up:
+            moment = f"{typed('backups')} for its last moment, then {typed('restore TO=…')}"
+            lines.append(f"The database from its backups: {empty}, then {moment}")
+        elif environment.physical_backups:
+            lines.append(f"The database, up to its last moment: {typed('restore BACKUP=latest')}")
+        else:
+            lines.append(f"The database from a dump: {typed('backups')}, then {typed('restore BACKUP=dump-…')}")
+    if "redis" in lost and backed_up:
+        lines.append(f"Redis from a copy: {typed('backups')}, then {typed('restore BACKUP=redis-…')}")
+    lines.append(f"To begin with nothing in it: {empty}")
+    lines.append("If it was on another engine than this one, name that one: DOCKER_HOST")
+    return "\n".join(lines)
 
 
 # Not "restarting": that one is sick, not lost. A refresh would take away Pulumi's note that it never became healthy,
@@ -78,29 +131,56 @@ def down(workspace: Workspace, *, interactive: bool) -> list[str]:
     run.settle()
     words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
     run.pulumi(*words, show=_shown(workspace, interactive=interactive))
-    return recovery.data_volumes(run.deployment())
+    return list(recovery.data_volumes(run.deployment()).values())
 
 
-def data_volumes(workspace: Workspace) -> list[str]:
-    """Return the names of the environment's data volumes."""
-    return recovery.data_volumes(workspace.open().deployment())
+@dataclass(frozen=True, kw_only=True)
+class DataVolume:
+    """A volume with data of an environment: one that is in use, or one that a restore has made."""
+
+    name: str
+    bytes: int | None
+    """None where the engine does not say."""
+    origin: str = ""
+    """Of a restore: what it is, and since when."""
+
+
+def data_volumes(workspace: Workspace) -> list[DataVolume]:
+    """Return every volume with data of the environment, also those that restores have set aside, the newest last."""
+    run = _with_engine(workspace)
+    environment = workspace.settings()
+    client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    try:
+        with workspace.reporter.task("Look at the data volumes"):
+            origins = dict.fromkeys(recovery.data_volumes(run.deployment()).values(), "")
+            for name in backups.made_by_restores(client, environment):
+                doing = "an import" if backups.IMPORTED in name else "a restore"
+                what = "set aside by a restore" if backups.BEFORE in name else f"left by {doing} that was cut off"
+                origins[name] = f"{what}, {backups.begun(name):%Y-%m-%d %H:%M} UTC"
+            sizes = containers.volume_sizes(client)
+    finally:
+        client.close()
+    return [DataVolume(name=name, bytes=sizes.get(name), origin=origin) for name, origin in origins.items()]
 
 
 def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
-    """Remove everything, the data too, and return the removed volumes. There is no way back."""
+    """Remove everything, the data too, and return the removed volumes. There is no way back.
+
+    The data is also what restores have set aside.
+    """
     run = _with_engine(workspace)
     run.settle()
-    volumes = recovery.data_volumes(run.deployment())
+    volumes = list(recovery.data_volumes(run.deployment()).values())
     run.pulumi("state", "unprotect", "--all", "--yes", capture=True)
     words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
     run.pulumi(*words, show=_shown(workspace, interactive=interactive))
-    client = workspace.client()
+    client = connect(workspace.settings().settings.docker_host, timeout=backups.ANSWER_SECONDS)
     try:
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
         containers.remove_volumes(client, volumes)
+        return [*volumes, *restore.forget_all(workspace, client)]
     finally:
         client.close()
-    return volumes
 
 
 def status(workspace: Workspace) -> list[containers.PartStatus]:

@@ -140,6 +140,10 @@ class Workspace:
         machine = stack_file.load(self._machine_file) if on_this_machine else {}
         return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
 
+    def typed(self, words: str) -> str:
+        """Return a command of `make` as a person types it for this environment."""
+        return f"make {words}{env_word(self.environment)}"
+
     def client(self) -> docker.DockerClient:
         """Connect to the environment's engine. Raises EngineError when none answers."""
         return connect(self.settings().settings.docker_host)
@@ -185,6 +189,7 @@ class Workspace:
             backend=backend,
             folder=self.folder,
         )
+        run.mend()
         run.ensure_stack(document)
         return run
 
@@ -324,6 +329,11 @@ class Workspace:
         stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
 
 
+def env_word(environment: str) -> str:
+    """Return what a `make` command line needs at its end to mean this environment."""
+    return "" if environment == "staging" else f" ENV={environment}"
+
+
 def third_party_images(environment: Environment) -> list[str]:
     """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
     # Every part is called like its image, but for the ingress.
@@ -460,6 +470,12 @@ class PulumiRun:
         for name in removed:
             reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
 
+    def mend(self) -> None:
+        """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""
+        folder, name = self.backend.folder, self.workspace.name
+        if folder and all(lock.is_stale() for lock in recovery.locks(folder, name)) and recovery.mend(folder, name):
+            self.workspace.reporter.say("An earlier run was killed while it wrote its state: mended")
+
     def _released(self) -> bool:
         """Wait for live locks and release stale ones; return whether there was a stale one."""
         if self.backend.folder is None:
@@ -468,6 +484,7 @@ class PulumiRun:
         while found := recovery.locks(self.backend.folder, self.workspace.name):
             if all(lock.is_stale() for lock in found):
                 self.workspace.reporter.say("Releasing the lock of a run that is gone (`pulumi cancel`)")
+                self.mend()  # the run may have ended while we waited for it
                 self.pulumi("cancel", "--yes", capture=True)
                 return True
             other = next((lock for lock in found if not lock.is_here), None)

@@ -11,7 +11,6 @@ import fcntl
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from offline.progress import Reporter, Task
-from operations import backups, containers, stack_file
-from operations.backups import BEFORE, IMPORTED
+from operations import backups, containers, recovery, stack_file
+from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.engine import connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -49,6 +48,11 @@ _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
     "backup": (),
 }
 """Who uses a server, by the fields of the settings."""
+
+
+def users_of(data: str) -> list[str]:
+    """Return who uses the server with this data (`postgres`), by the fields of the settings; nobody for other data."""
+    return [name for server, groups in _USERS.items() if server == data for group in groups for name in group]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +168,10 @@ class Hands(Protocol):
     """What a restore does on the engine. Every call can be cut off and made again."""
 
     def data_of(self, server: Server) -> str:
-        """Return the name of a server's data volume. Raises ProjectError where the part is not there."""
+        """Return the name of a server's data volume."""
+
+    def bring_up(self, server: Server) -> None:
+        """Make the server, its data volume empty, where it is not there: its volume was lost."""
 
     def make(self, volume: str) -> None:
         """Make a volume where it is not there."""
@@ -176,7 +183,7 @@ class Hands(Protocol):
         """
 
     def sizes(self, volume: str) -> tuple[int, int]:
-        """Return the bytes in a volume, and those that are free on its disk."""
+        """Return the bytes in a volume, 0 for one that is not there, and those that are free on its disk."""
 
     def copy(self, source: str, target: str, *, whole: bool) -> None:
         """Make a volume's content the same as another's. whole: raise ProjectError for a source that is not."""
@@ -198,9 +205,7 @@ class Hands(Protocol):
 
 
 _RECEIVES_SECONDS = 60
-_ENDED = frozenset({"created", "exited", "dead"})
 _FETCH = "fetch"
-_STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass
@@ -233,6 +238,7 @@ class Restore:
         if not asked.whole:
             found.append(("check", "Can it be restored?", self._check))
             found.append(("restore", "Restore, beside what is there", self._restore))
+        found.append(("server", "Is there a server to restore into?", self._server))
         found.append(("room", "Is there room to keep what is there?", self._room))
         for server in self.servers:
             found.append((f"keep-{server}", f"Set aside what is in {server}", partial(self._keep, server)))
@@ -280,7 +286,7 @@ class Restore:
         journal.write(self.path)
 
     def _new(self, server: Server) -> str:
-        return f"{self.environment.prefix}-{server}-restored-{self.journal.stamp}"
+        return f"{self.environment.prefix}-{server}{RESTORED}{self.journal.stamp}"
 
     def _before(self, server: Server) -> str:
         return f"{self.environment.prefix}-{server}{BEFORE}{self.journal.stamp}"
@@ -319,6 +325,11 @@ class Restore:
         self.hands.remove(volume)
         self.hands.make(volume)
         return volume
+
+    def _server(self) -> None:
+        """Only now, so that `latest` is not the moment of the empty database that comes in the place of a lost one."""
+        for server in self.servers:
+            self.hands.bring_up(server)
 
     def _room(self) -> None:
         needed = 0
@@ -375,10 +386,10 @@ def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str
     asked = wanted(environment, to=to, backup=backup, source=source)
     path = _path(workspace)
     say = workspace.reporter.say
-    with _alone(path), _engine(environment, workspace.reporter) as hands:
+    with _alone(path), _engine(environment, workspace) as hands:
         journal = _begun(Journal.read(path), asked, lambda old: Restore(environment, hands, old, path, say).forget())
         if journal is None:
-            there = backups.set_aside(hands.client, environment)
+            there = [name for name in backups.made_by_restores(hands.client, environment) if RESTORED not in name]
             _refuse(environment, asked, there)
             journal = Journal(wanted=asked, stamp=_stamp(there))
         else:
@@ -426,13 +437,13 @@ def _begun(journal: Journal | None, asked: Wanted, forget: Callable[[Journal], N
 def _stamp(there: Sequence[str]) -> str:
     """Return a stamp that no volume has: what was set aside is never written to again."""
     now = datetime.now(UTC)
-    while any(volume.endswith(f"{now:{_STAMP}}") for volume in there):
+    while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
         now += timedelta(seconds=1)
-    return f"{now:{_STAMP}}"
+    return f"{now:{STAMP}}"
 
 
 def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> None:
-    """Raise ProjectError for what is known at once not to work. there: the volumes that were set aside."""
+    """Raise ProjectError for what is known at once not to work. there: the volumes that can be put into place."""
     if asked == Wanted():
         raise ProjectError(
             "No restore was cut off. Which moment, or which backup? make restore TO='2026-11-23 10:05:00+03', or "
@@ -448,7 +459,7 @@ def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> No
             f"No off-site copy is configured. Set {key_of('backup', 'offsite')} and its secrets as they were on the "
             f"machine that made it, {PROJECT}:backupEncryptionKey too; then `make up`, then this."
         )
-    if BEFORE in asked.source and asked.source not in there:
+    if asked.whole and asked.source not in there:
         raise ProjectError(f"There is no volume {asked.source}. There are: {', '.join(there) or 'none'}.")
 
 
@@ -464,12 +475,36 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
+def _remove_left(client: docker.DockerClient, environment: Environment) -> None:
+    """Remove containers of a run that was killed; what they were at is done again."""
+    mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={environment.name}"}
+    for container in client.containers.list(all=True, filters=mine, ignore_removed=True):
+        container.remove(force=True, v=True)
+
+
+def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
+    """Remove all that restores of an environment have left, also what they have set aside; return the volumes."""
+    environment, path = workspace.settings(), _path(workspace)
+    with _alone(path):
+        _remove_left(client, environment)
+        removed = containers.remove_volumes(client, backups.made_by_restores(client, environment))
+        path.unlink(missing_ok=True)
+    return removed
+
+
 @contextmanager
-def _engine(environment: Environment, reporter: Reporter) -> Iterator[Engine]:
+def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
+    def up() -> None:
+        from operations import lifecycle  # noqa: PLC0415 - it asks this module whether a restore is half done
+
+        # Whatever else was lost is told, and can be restored next.
+        lost = recovery.data_volumes(workspace.open().deployment())
+        lifecycle.up(workspace, interactive=False, empty=lost)
+
     client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
     try:
-        engine = Engine(client, environment, reporter)
-        engine.remove_left()
+        engine = Engine(client, environment, workspace.reporter, up)
+        _remove_left(client, environment)
         yield engine
     finally:
         client.close()
@@ -519,14 +554,22 @@ class Engine:
     client: docker.DockerClient
     environment: Environment
     reporter: Reporter
+    up: Callable[[], None]
+    """Bring the environment up, its data volumes empty where they were lost."""
 
     def data_of(self, server: Server) -> str:
-        """Return the name of the volume that the server's container mounts."""
-        container = containers.find(self.client, self.environment, server)
-        for mount in container.attrs["Mounts"]:
-            if mount["Destination"] == _DATA[server]:
-                return str(mount["Name"])
-        raise ProjectError(f"{container.name} has no volume at {_DATA[server]}.")
+        """Return the name of the volume that the server's container mounts, or the next one will."""
+        for container in containers.of_fields(self.client, self.environment, [server]):
+            for mount in container.attrs["Mounts"]:
+                if mount["Destination"] == _DATA[server]:
+                    return str(mount["Name"])
+        adopted = getattr(getattr(self.environment.settings, server), "adopt_volume", "")
+        return self.environment.data_volume(server, adopted)
+
+    def bring_up(self, server: Server) -> None:
+        """Have `up` do it."""
+        if not containers.of_fields(self.client, self.environment, [server]):
+            self.up()
 
     def make(self, volume: str) -> None:
         """Make a volume; the engine gives back one that is there."""
@@ -542,9 +585,11 @@ class Engine:
 
     def sizes(self, volume: str) -> tuple[int, int]:
         """Ask du and df."""
-        said = self._shell(_SIZES, {"/volume": (volume, True)}, "/volume")
+        # Mounted, one that was lost would be made. All are on one disk.
+        there = volume in {str(each.name) for each in self.client.volumes.list()}
+        said = self._shell(_SIZES, {"/volume": (volume if there else self.data_of("backup"), True)}, "/volume")
         size, free = said.split()
-        return int(size), int(free)
+        return int(size) if there else 0, int(free)
 
     def copy(self, source: str, target: str, *, whole: bool) -> None:
         """Copy within the engine."""
@@ -554,17 +599,13 @@ class Engine:
 
     def stop(self, fields: Sequence[str]) -> None:
         """Stop them at once; each has its own time for it."""
-        # Also one that restarts again and again, because its data is what is to be replaced.
-        found = [each for name in fields for each in self._containers(name) if each.status not in _ENDED]
-        if not found:
-            return
-        names = ", ".join(each.labels[PART_LABEL] for each in found)
-        with self.reporter.task(f"Stop {names}"), ThreadPoolExecutor() as pool:
-            list(pool.map(lambda each: each.stop(timeout=each.attrs["Config"].get("StopTimeout") or 30), found))
+        containers.stop(self.client, self.environment, fields, self.reporter)
 
     def start(self, fields: Sequence[str]) -> None:
         """Start them at once; ProjectError for one that is not healthy in its time."""
-        found = [(name, each) for name in fields for each in self._containers(name)]
+        found = [
+            (name, each) for name in fields for each in containers.of_fields(self.client, self.environment, [name])
+        ]
         for _, each in found:
             each.start()
         for name, each in found:
@@ -604,18 +645,6 @@ class Engine:
     def remove(self, volume: str) -> None:
         """Remove it by its name."""
         containers.remove_volumes(self.client, [volume])
-
-    def remove_left(self) -> None:
-        """Remove containers of a run that was killed; what they were at is done again."""
-        mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={self.environment.name}"}
-        for container in self.client.containers.list(all=True, filters=mine, ignore_removed=True):
-            container.remove(force=True, v=True)
-
-    def _containers(self, name: str) -> list[Container]:
-        """All containers of a part, as they are now; none where this environment does not run it."""
-        parts = self.environment.parts_of(name)
-        found = containers.of_environment(self.client, self.environment.name)
-        return [each for each in found if each.labels[PART_LABEL] in parts]
 
     def _shell(self, script: str, volumes: Mapping[str, tuple[str, bool]], *words: str) -> str:
         return self._once(["sh", "-c", script, "sh", *words], volumes)

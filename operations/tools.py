@@ -24,6 +24,7 @@ from offline.progress import Reporter, Task
 from offline.pulumi_cli import ensure_pulumi as build_pulumi
 
 #: Fetched or built when the machine has none.
+# renovate: datasource=github-releases depName=pulumi/pulumi
 PULUMI_VERSION = "3.259.0"
 #: What an installed one must have at least: same major version, and the options that are used here.
 PULUMI_MINIMUM = (3, 250)

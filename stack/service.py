@@ -1,7 +1,8 @@
 """From a plain description of a service to a hardened container: the one place where a container is made.
 
 `ServiceSpec` says what a part is, in plain values and free of the engine. `Part` renders it for Docker Engine.
-The defaults are the hardening: what a spec does not ask for, with a reason, its container does not get.
+The defaults are the hardening: what a spec does not ask for, its container does not get. What one asks for beyond them
+breaks a rule of the hardening gate until `hardening.yaml` says why.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from stack.settings import Published as PublishedSettings
 # Edits of these are silently not applied by the provider's in-place update (reference: provider pitfalls, 7 and
 # "#initerror"): a container that failed its wait would be accepted as healthy by the next `up`.
 REPLACE_ON_CHANGES = ("#initerror", "healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "ulimits")
-NON_ROOT_EXCEPTION = "root"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +69,10 @@ class DataVolume:
 
 @dataclass(frozen=True, kw_only=True)
 class HostPath:
-    """A path of the host that is mounted read-only, or a device that may be read, and why."""
+    """A path of the host that is mounted read-only, or a device that may be read."""
 
     host: str
     container: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reasoned:
-    """Something beyond the hardened defaults, and why: a capability, or root."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +113,8 @@ class ServiceSpec:
     tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "rw,noexec,nosuid,nodev,size=16m"})  # noqa: S108
     host_paths: tuple[HostPath, ...] = ()
     devices: tuple[HostPath, ...] = ()
-    capabilities: tuple[Reasoned, ...] = ()
-    exceptions: tuple[Reasoned, ...] = ()
+    capabilities: tuple[str, ...] = ()
+    """As the engine writes them back: without `CAP_` one would be a difference for ever."""
     processes: int = 4096
     """Threads of its uid on the whole host, not of this container alone: every other container of the uid counts, those
     of another environment too. At 256 the ninth monitoring part of two environments could not start a thread."""
@@ -137,13 +128,7 @@ class ServiceSpec:
     """Name of the part that this one replaces: Pulumi then frees its port first."""
 
     def __post_init__(self) -> None:
-        """Refuse what would be an unreasoned exception: ValueError, at preview and in every unit test."""
-        excepted = {exception.name for exception in self.exceptions}
-        if self.user.partition(":")[0] in ("", "0", "root") and NON_ROOT_EXCEPTION not in excepted:
-            raise ValueError(f"{self.part} runs as root without an exception that says why")
-        for reasoned in (*self.exceptions, *self.capabilities):
-            if not reasoned.reason.strip():
-                raise ValueError(f"{self.part}: {reasoned.name} has no reason")
+        """Refuse what cannot be reached as it says: ValueError, at preview and in every unit test."""
         if isinstance(self.scrape, Scrape) and NetworkName.MONITORING not in self.networks:
             raise ValueError(f"{self.part} is scraped but does not join the network 'monitoring'")
         if self.publish and NetworkName.EDGE not in self.networks:
@@ -245,9 +230,7 @@ class Part(pulumi.ComponentResource):
             tmpfs=dict(spec.tmpfs) or None,
             read_only=True,
             init=True,
-            capabilities=docker.ContainerCapabilitiesArgs(
-                drops=["ALL"], adds=[capability.name for capability in spec.capabilities] or None
-            ),
+            capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(spec.capabilities) or None),
             security_opts=["no-new-privileges:true"],
             memory=spec.settings.memory_mib,
             # Equal to memory: no swap. Unset, the engine reports twice the memory, a difference for ever.

@@ -1141,6 +1141,10 @@ class Environment(Model):
         """First part of every name on the engine: two environments share an engine without a clash."""
         return f"{PROJECT}-{self.name}"
 
+    def data_volume(self, name: str, adopt: str = "") -> str:
+        """Name on the engine of the data volume of that name. adopt: of an existing one that is taken over."""
+        return adopt or f"{self.prefix}-{name}-data"
+
     @property
     def managed_database(self) -> bool:
         """Whether PostgreSQL is somebody else's: then there is no container, volume or role of ours."""

@@ -39,7 +39,7 @@ class DataVolumes(pulumi.ComponentResource):
             volume.name: docker.Volume(
                 f"{name}-{volume.name}",
                 # No label, no driver option: the provider replaces a volume for any change of them.
-                name=volume.adopt or f"{args.environment.prefix}-{volume.name}-data",
+                name=args.environment.data_volume(volume.name, volume.adopt),
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     protect=True,

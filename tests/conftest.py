@@ -31,7 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # They use the one stack that is up: each process of `make test-live` would bring one up of its own.
 ON_ONE_STACK = frozenset(
-    {"test_ingress", "test_registry", "test_runbooks", "test_the_stack", "test_traffic", "test_updates"}
+    {
+        "test_hardening",
+        "test_ingress",
+        "test_registry",
+        "test_runbooks",
+        "test_the_stack",
+        "test_traffic",
+        "test_updates",
+    }
 )
 
 

@@ -180,11 +180,16 @@ def current(settings: Settings) -> Path | None:
     return server if server.is_dir() else None
 
 
-def archive(settings: Settings, server: Path) -> None:
-    """Compress what was received whole into the archive, and note its checksums."""
-    if wal.waiting(server):
+def archive(settings: Settings, server: Path, *, first: bool = False) -> None:
+    """Compress what was received whole into the archive, and note its checksums.
+
+    first: note also what an earlier run was killed before it noted; that is a look at the whole archive.
+    """
+    waiting = wal.waiting(server)
+    if waiting:
         barman(settings, "archive-wal", server.name, what="archiving WAL")
-    wal.note(server)
+    if waiting or first:
+        wal.note(server)
 
 
 def take(settings: Settings) -> Base:

@@ -91,18 +91,19 @@ class Plan:
 def entries() -> list[Entry]:
     """Return all backups, the oldest first."""
     bad = state.bad()
-    found = [_entry(base, bad) for base in barman.bases()]
+    looked = {server: wal.look(server) for server in barman.servers()}
+    found = [_entry(base, bad, looked.get(base.server)) for base in barman.bases()]
     for copy in copies.of_every_kind():
         status = "bad" if copy.id in bad else "good"
         found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
     return sorted(found, key=lambda entry: entry.finished)
 
 
-def chain(base: Base, bad: Mapping[str, str]) -> wal.Chain:
+def chain(base: Base, bad: Mapping[str, str], looked: wal.Look | None = None) -> wal.Chain:
     """Follow the WAL of a base backup; raises CannotError where it does not reach the backup's own end."""
     prefix = f"{base.server.name}/"
     damaged = frozenset(name.removeprefix(prefix) for name in bad if name.startswith(prefix))
-    found = wal.chain(base.server, base.begin_wal, base.segment_size, damaged)
+    found = wal.chain(base.server, base.begin_wal, base.segment_size, damaged, looked)
     if found is None or found.end < base.end:
         needed = (found.missing or f"after {found.last}") if found else base.begin_wal
         raise CannotError(f"{base.id} cannot be restored: its WAL file {needed} is missing or bad")
@@ -118,9 +119,9 @@ def verify(thing: Base | Copy, bad: Mapping[str, str]) -> None:
         chain(thing, bad)
 
 
-def _entry(base: Base, bad: Mapping[str, str]) -> Entry:
+def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry:
     try:
-        start, to = base.end, chain(base, bad).end
+        start, to = base.end, chain(base, bad, looked).end
     except CannotError:
         return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
     status = "bad" if base.id in bad else "good" if base.noted.exists() else "unverified"
@@ -165,8 +166,8 @@ def plan(target: Target) -> Plan:
 
 def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
     """Refuse to guess: a volume that was lost becomes an empty database, and the newest moment is that one's."""
-    if len({base.database for base in bases}) == 1:
-        return  # and no WAL is looked through
+    if bases[0].database == bases[-1].database:
+        return  # the only one, or one that a restore has brought back since; and no WAL is looked through
     last: dict[str, str] = {}
     for base in bases:
         with contextlib.suppress(CannotError):

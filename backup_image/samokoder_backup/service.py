@@ -127,12 +127,12 @@ class Service:
         return gone
 
     def _archive(self) -> None:
-        said = ""
+        said, noted = "", None
         while not self._stop.wait(_ARCHIVE_SECONDS):
             if (server := self._server) and server.exists():
                 try:
-                    barman.archive(self._settings, server)
-                    said = ""
+                    barman.archive(self._settings, server, first=server != noted)
+                    said, noted = "", server
                 except (BackupError, OSError) as error:
                     if str(error) != said:
                         said = str(error)

@@ -86,9 +86,7 @@ async def login(body: Credentials, session: SessionDep, backends: BackendsDep) -
     return TokenOut(access_token=token, expires_in=int(lasts.total_seconds()))
 
 
-@router.get("/me", responses={401: {"description": "no token, or not a good one"}})
-async def me(session: SessionDep, backends: BackendsDep, bearer: BearerDep) -> UserOut:
-    """Show who the token was given to."""
+async def _user(session: SessionDep, backends: BackendsDep, bearer: BearerDep) -> User:
     token, must_have = bearer.credentials if bearer else "", ["exp", "sub", "iss"]
     try:
         key = _keys(backends.settings)[jwt.get_unverified_header(token)["kid"]]
@@ -98,4 +96,20 @@ async def me(session: SessionDep, backends: BackendsDep, bearer: BearerDep) -> U
         user = None
     if user is None:
         raise _refusal("no good token")
+    return user
+
+
+UserDep = Annotated[User, Depends(_user)]
+
+
+@router.get("/me", responses={401: {"description": "no token, or not a good one"}})
+async def me(user: UserDep) -> UserOut:
+    """Show who the token was given to."""
     return UserOut.model_validate(user)
+
+
+@router.delete("/me", status_code=HTTPStatus.NO_CONTENT)
+async def delete_me(user: UserDep, session: SessionDep) -> None:
+    """Remove the account that the token was given for; the token is worth nothing afterwards."""
+    await session.delete(user)
+    await session.commit()

@@ -8,7 +8,7 @@ from stack import health
 from stack.app import contract
 from stack.config_files import Files
 from stack.names import NetworkName
-from stack.service import DataVolume, Publish, Reasoned, Scrape, ServiceSpec
+from stack.service import DataVolume, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "ingress"
@@ -69,13 +69,7 @@ def spec(environment: Environment) -> ServiceSpec:
         health_command=health.wget(METRICS_PORT, "/health"),
         networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.MONITORING),
         scrape=Scrape(port=METRICS_PORT),
-        capabilities=(
-            Reasoned(
-                name="CAP_NET_BIND_SERVICE",
-                reason="the image's program has it as a file capability, and the kernel does not start such a program "
-                "(EPERM) in a container that can never have it; the process itself gets none, for its user is not root",
-            ),
-        ),
+        capabilities=("CAP_NET_BIND_SERVICE",),
         # The first replica: where there was one API, it had the port until it was replaced.
         after=(environment.parts_of("api")[0],),
     )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from stack import health
 from stack.names import NetworkName
-from stack.service import HostPath, Publish, Reasoned, Scrape, ServiceSpec
+from stack.service import HostPath, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
 
 PART = "cadvisor"
 PORT = 8080
-# Without it container_oom_events_total stays 0 for ever and ContainerOomKilled is mute.
-KERNEL_LOG = "that the kernel killed in a container stands in its log alone, which dmesg_restrict keeps from others"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -37,25 +35,17 @@ def spec(environment: Environment) -> ServiceSpec:
             "--enable_metrics=cpu,memory,network,diskIO,oom_event",
         ),
         host_paths=(
-            HostPath(host="/sys", container="/sys", reason="control groups: the measured values"),
+            HostPath(host="/sys", container="/sys"),
             # Below /rootfs: where it finds a host's /proc it looks for the engine's folder there too.
-            HostPath(host="/proc", container="/rootfs/proc", reason="network of each container: /proc/<pid>/net/dev"),
-            HostPath(host="/var/lib/docker", container="/rootfs/var/lib/docker", reason="which layers are whose"),
+            HostPath(host="/proc", container="/rootfs/proc"),
+            HostPath(host="/var/lib/docker", container="/rootfs/var/lib/docker"),
             # A read-only mount of docker.sock is still root on the host for whoever breaks in: cAdvisor is the one
             # part that has it, on no network with the application's data, and it speaks to nobody but Prometheus.
-            HostPath(
-                host="/run",
-                container="/var/run",
-                reason="the engine's and containerd's sockets: names and health of containers",
-            ),
+            HostPath(host="/run", container="/var/run"),
         ),
-        devices=(HostPath(host="/dev/kmsg", container="/dev/kmsg", reason=KERNEL_LOG),) if settings.kernel_log else (),
-        # As the engine writes it back: without `CAP_` it would be a difference for ever.
-        capabilities=(Reasoned(name="CAP_SYSLOG", reason=KERNEL_LOG),) if settings.kernel_log else (),
-        exceptions=(
-            Reasoned(name="root", reason="the engine's socket and other users' control groups are root's"),
-            Reasoned(name="docker.sock", reason="without the engine there are ids and no names; read-only mount"),
-        ),
+        # Without the kernel's log container_oom_events_total stays 0 for ever and ContainerOomKilled is mute.
+        devices=(HostPath(host="/dev/kmsg", container="/dev/kmsg"),) if settings.kernel_log else (),
+        capabilities=("CAP_SYSLOG",) if settings.kernel_log else (),
         publish=Publish.of(settings, PORT, "/healthz"),
         health_command=health.wget(PORT, "/healthz"),
         networks=(NetworkName.EDGE, NetworkName.MONITORING),

@@ -38,11 +38,7 @@ def spec(environment: Environment) -> ServiceSpec:
         host_paths=(
             # Without a word on propagation the engine mounts a path that holds its own root as `rslave`, so that disks
             # which are mounted later are measured too, and as a copy of now where the host's root is not shared.
-            HostPath(
-                host="/",
-                container="/host",
-                reason="file systems, /proc and /sys of the host are what it measures",
-            ),
+            HostPath(host="/", container="/host"),
         ),
         publish=Publish.of(settings, PORT),
         health_command=health.wget(PORT, "/"),

@@ -114,6 +114,16 @@ def test_a_dump_is_restored_with_its_owners(lab: Lab, target: str) -> None:
     assert ask(lab, target, query) == "200000|samokoder_app"
 
 
+def test_a_dump_has_large_objects_though_they_are_the_applications_alone(lab: Lab, target: str) -> None:
+    lab.sql("SET ROLE samokoder_app; SELECT lo_from_bytea(4711, 'large')")
+    assert lab.backup("now", "--kind", "dump").returncode == 0
+    lab.restore(f"{lab.name}-backup", target, "--backup", lab.list("dump")[-1]["id"])
+    owner = "SELECT rolname FROM pg_largeobject_metadata m JOIN pg_roles r ON r.oid = lomowner WHERE m.oid = 4711"
+    query = f"SELECT convert_from(lo_get(4711), 'UTF8'), ({owner})"
+    assert ask(lab, target, query) == "large|samokoder_app"
+    lab.sql("SELECT lo_unlink(4711)")
+
+
 def test_a_copy_of_redis_is_restored_to_an_append_only_file(lab: Lab, target: str) -> None:
     copy = lab.list("redis")[-1]["id"]
     lab.restore(f"{lab.name}-backup", target, "--backup", copy, where="/data")

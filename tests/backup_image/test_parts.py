@@ -6,6 +6,9 @@ import argparse
 import gzip
 import json
 import os
+import time
+from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,6 +53,48 @@ def test_wal_is_followed_over_the_border_of_a_log_file_into_what_is_being_receiv
     assert found == wal.Chain(SEGMENTS[3], datetime.fromtimestamp(2000, UTC), "")
 
 
+def test_the_archive_of_a_busy_week_is_listed_once_however_many_base_backups_lead_into_it(
+    catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = catalogue / "barman" / "main-7000-1"
+    (server / "streaming").mkdir()
+    for number in range(2, 20_000):
+        name = f"00000001{number >> 8:08X}{number & 255:08X}"
+        if number % 256 in {0, 2}:
+            (server / "wals" / name[:16]).mkdir(exist_ok=True)
+        # One file under all names: what lies in them is not looked at.
+        os.link(server / "wals" / "0000000100000000" / "000000010000000000000001", server / "wals" / name[:16] / name)
+    listed: Counter[str] = Counter()
+    located: list[str] = []
+    scandir, locate = os.scandir, wal.locate
+
+    def counting(path: Path) -> Iterator[os.DirEntry[str]]:
+        listed[os.path.relpath(path, catalogue / "barman")] += 1
+        return scandir(path)
+
+    def finding(server: Path, name: str) -> Path | None:
+        located.append(name)
+        return locate(server, name)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    monkeypatch.setattr(wal, "locate", finding)
+    times = []
+    for _ in range(2):
+        began = time.process_time()
+        found = restore.entries()
+        times.append(time.process_time() - began)
+        meta = server / "meta" / "old-backup.info"
+        for copy in range(8):
+            meta.with_name(f"more{copy}-backup.info").write_text(meta.read_text())
+    assert len(found) == 3 + 8
+    assert {entry.to for entry in found if entry.id != "other"} == {found[0].to}, "all lead to the newest moment"
+    folders = {each: count for each, count in listed.items() if "/wals/" in each or each.endswith("streaming")}
+    assert len(folders) >= 80
+    assert set(folders.values()) == {2}, "each folder once for each look"
+    assert len(located) <= 2 * 3 + 8, "no look at each segment: that took seconds, every five seconds"
+    assert times[1] < 8 * times[0], "eight more base backups are no reason for eight more looks"
+
+
 @pytest.mark.parametrize("how", ["missing", "bad"])
 def test_a_gap_ends_the_range_and_is_named(server: Path, how: str) -> None:
     if how == "missing":
@@ -59,6 +104,34 @@ def test_a_gap_ends_the_range_and_is_named(server: Path, how: str) -> None:
         FIRST, datetime.fromtimestamp(1000, UTC), SEGMENTS[1]
     )
     assert wal.chain(server, SEGMENTS[1], SEGMENT_SIZE, bad) is None
+
+
+def test_what_comes_while_the_folders_are_looked_at_is_no_gap(server: Path) -> None:
+    looked = wal.look(server)
+    partial = server / "streaming" / f"{SEGMENTS[3]}.partial"
+    partial.rename(partial.with_suffix(""))  # the receiver has ended it, and begun the next one
+    following = "000000010000000100000002"
+    (server / "streaming" / f"{following}.partial").write_bytes(b"newer")
+    os.utime(server / "streaming" / f"{following}.partial", (3000, 3000))
+    found = wal.chain(server, FIRST, SEGMENT_SIZE, frozenset(), looked)
+    assert found == wal.Chain(following, datetime.fromtimestamp(3000, UTC), "")
+
+
+def test_a_segment_that_is_empty_is_none(server: Path) -> None:
+    (server / "streaming" / "000000010000000100000002.partial").touch()  # as a receiver makes it
+    archived(server, SEGMENTS[1]).write_bytes(b"")  # as a crash may leave it
+    found = wal.chain(server, FIRST, SEGMENT_SIZE, frozenset())
+    assert found == wal.Chain(FIRST, datetime.fromtimestamp(1000, UTC), SEGMENTS[1])
+    found = wal.chain(server, SEGMENTS[2], SEGMENT_SIZE, frozenset())
+    assert found is not None
+    assert found.last == SEGMENTS[3]
+
+
+def test_the_newest_moment_is_that_of_what_is_received_else_of_the_last_of_the_archive(server: Path) -> None:
+    assert wal.newest(server) == 2000
+    (server / "streaming" / f"{SEGMENTS[3]}.partial").unlink()
+    assert wal.newest(server) == 1002, "of the last log file"
+    assert wal.newest(server.with_name("main-1-1")) == 0
 
 
 def test_postgresql_gets_archived_and_unfinished_segments(server: Path, tmp_path: Path) -> None:
@@ -196,6 +269,16 @@ def test_of_two_databases_the_newest_moment_is_nobodys_and_a_drill_takes_the_one
         restore.plan(Target(latest=True))
     assert restore.plan(Target(present=True)).source.id == "other"
     assert restore.plan(Target(moment=NOON + timedelta(minutes=65))).source.id == "new"
+
+
+def test_a_database_that_a_restore_has_brought_back_is_not_taken_for_an_empty_one(catalogue: Path) -> None:
+    # The one in the middle came in the place of a lost volume.
+    meta = catalogue / "barman" / "main-8000-1" / "meta"
+    meta.mkdir(parents=True)
+    info = (catalogue / "barman" / "main-7000-1" / "meta" / "new-backup.info").read_text()
+    (meta / "empty-backup.info").write_text(info.replace("13:00:00", "13:30:00"))
+    assert [base.id for base in barman.bases()] == ["old", "new", "empty", "other"]
+    assert restore.plan(Target(latest=True)).source.id == "other", "whoever restored once could do so never again"
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,6 @@ def backed(engine: docker.DockerClient, bucket: tuple[Workspace, Container], dis
     with contextlib.suppress(docker.errors.APIError):
         edge(engine, workspace).disconnect(machine, force=True)
     lifecycle.destroy_data(workspace, interactive=False)
-    for volume in backups.set_aside(engine, workspace.settings()):
-        engine.volumes.get(volume).remove()
 
 
 def wait_for_backups(workspace: Workspace) -> None:
@@ -302,11 +300,34 @@ def test_a_volume_that_is_gone_is_restored_to_the_last_moment_of_what_was_in_it(
     last = max(each.until for each in backups.backups(backed)[0] if each.until)
     server.remove(force=True, v=True)
     engine.volumes.get(f"samokoder-{backed.name}-postgres-data").remove()
-    lifecycle.up(backed, interactive=False)
-    tables = database(engine, backed, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
-    assert tables == ["0"], "an empty database, as anybody would get it who types `make up` first"
+    volumes = own_volumes(engine, backed)
+    with pytest.raises(ProjectError, match=r"postgres-data.*(?s:.)*make restore BACKUP=latest"):
+        lifecycle.up(backed, interactive=False)
+    assert own_volumes(engine, backed) == volumes, "a refusal makes no empty database"
+    rows = lifecycle.up(backed, interactive=False, empty=("postgres",)).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert not names(engine, backed), "an empty database, with its tables"
+    write(backed, "into the empty one")
     restore.restore(backed, to=str(last))
-    assert "before it was gone" in names(engine, backed)
+    assert {"before it was gone", "into the empty one"} & names(engine, backed) == {"before it was gone"}
+    write(backed, "it serves")
+
+
+def test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_database_between(
+    backed: Workspace, engine: docker.DockerClient
+) -> None:
+    write(backed, "before it was gone again")
+    wait_until_received(engine, backed)
+    server = containers.find(engine, backed.settings(), "postgres")
+    server.kill("SIGKILL")
+    server.remove(force=True, v=True)
+    engine.volumes.get(f"samokoder-{backed.name}-postgres-data").remove()
+    restore.restore(backed, backup="latest")
+    assert "before it was gone again" in names(engine, backed)
+    write(backed, "it serves again")
+    rows = lifecycle.status(backed)
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
 
 
 def test_a_dump_and_a_copy_of_redis_are_restored(backed: Workspace, engine: docker.DockerClient) -> None:
@@ -548,7 +569,13 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
     assert code == 0, said
     old, machine = backed.open().secrets(), bucket[1]
     edge(engine, backed).disconnect(machine, force=True)
-    lifecycle.destroy_data(backed, interactive=False)
+    aside = backups.set_aside(engine, backed.settings())
+    assert aside, "the tests before this one have restored"
+    shown = {each.name: each for each in lifecycle.data_volumes(backed)}
+    assert all("set aside by a restore" in shown[name].origin for name in aside), "it is told what goes"
+    assert (shown[aside[-1]].bytes or 0) > 2**20, "and how large it is"
+    assert own_volumes(engine, backed) >= set(lifecycle.destroy_data(backed, interactive=False)) >= set(aside)
+    assert not {name for name in own_volumes(engine, backed) if "-data" in name or "restore" in name}
     if disk:
         for path in disk.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -175,6 +175,9 @@ class Service(Part):
     def post(self, path: str, **more: Any) -> httpx.Response:
         return httpx.post(f"{self.url}{path}", timeout=PATIENCE_SECONDS, **more)
 
+    def delete(self, path: str, **more: Any) -> httpx.Response:
+        return httpx.delete(f"{self.url}{path}", timeout=PATIENCE_SECONDS, **more)
+
     def client(self, address: str = "127.0.0.1") -> httpx.Client:
         """Make a client that comes from one address of loopback, of which there are many."""
         transport = httpx.HTTPTransport(local_address=address)

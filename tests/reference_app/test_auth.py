@@ -48,6 +48,17 @@ def test_who_registers_can_log_in_and_is_known_by_the_token(api: Service, postgr
     assert PASSWORD not in stored
 
 
+def test_who_leaves_is_gone_and_the_token_with_them(api: Service, postgres: Postgres) -> None:
+    email = _somebody(api)
+    token = api.post("/auth/login", json={"email": email, "password": PASSWORD}).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    assert api.delete("/auth/me").status_code == 401, "nobody is removed without a token"
+    assert api.delete("/auth/me", headers=headers).status_code == 204
+    assert postgres.ask(lambda c: c.fetchval("SELECT count(*) FROM users WHERE email = $1", email)) == 0
+    assert api.get("/auth/me", headers=headers).status_code == 401, "a token of nobody is worth nothing"
+    assert api.post("/auth/register", json={"email": email, "password": PASSWORD}).status_code == 201
+
+
 def test_a_wrong_password_and_an_unknown_user_get_the_same_answer_and_are_counted(api: Service) -> None:
     email = _somebody(api)
     success, failure = _attempts(api)

@@ -221,7 +221,7 @@ def shell(laboratory: Laboratory, environment: Environment) -> Container:
         command=["infinity"],
         user=spec.user,
         cap_drop=["ALL"],
-        cap_add=[capability.name for capability in spec.capabilities],
+        cap_add=list(spec.capabilities),
         security_opt=["no-new-privileges:true"],
         init=True,
     )

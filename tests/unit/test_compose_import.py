@@ -69,6 +69,9 @@ class FakeEngine:
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         return {name: {"bytes": 100, "free": self.free, **self.found[name]} for name in volumes}
 
+    def there(self, volume: str) -> bool:
+        return volume in self.volumes_
+
     def users(self, volume: str) -> list[str]:
         return self.running
 
@@ -157,6 +160,16 @@ def test_a_volume_that_came_into_use_meanwhile_is_not_copied(tmp_path: Path) -> 
     with pytest.raises(ProjectError, match="In use by old_api_1"):
         run(engine, tmp_path / "import.json")
     assert not [name for name in engine.volumes_ if "from-compose" in name]
+
+
+def test_a_copy_that_is_gone_is_made_anew(tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(cut=8)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    for name in [name for name in engine.volumes_ if "from-compose" in name]:
+        del engine.volumes_[name]
+    run(engine, path)
+    assert engine.volumes_["samokoder-staging-redis-data"] == "content of old_redis_data", "nothing was put into place"
 
 
 def test_another_import_takes_the_place_of_one_that_was_cut_off(tmp_path: Path) -> None:

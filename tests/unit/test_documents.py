@@ -26,6 +26,8 @@ def test_the_generated_parts_of_the_documents_are_current() -> None:
         "Pulumi.yaml",
         "README.md",
         "README.ru.md",
+        "licences.md",
+        "security.md",
         "settings.md",
         "monitoring.md",
         "metrics.md",

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import FrozenInstanceError
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -128,29 +127,6 @@ def test_no_other_file_of_the_program_has_a_digest() -> None:
     literal = re.compile(r"@sha256:[0-9a-f]{64}")
     files = {str(file.relative_to(ROOT)) for file in (ROOT / "stack").rglob("*.py") if literal.search(file.read_text())}
     assert files == {"stack/images.py"}, "an image in a second place is one that Renovate forgets"
-
-
-def _renovate_manager() -> dict[str, Any]:
-    """The custom manager that `docs/images.md` tells to use, as JSON there."""
-    document = (ROOT / "docs" / "images.md").read_text()
-    block = re.search(r"```json\n(.*?)```", document, re.DOTALL)
-    assert block, "docs/images.md has no JSON block for Renovate"
-    manager: dict[str, Any] = json.loads(block[1])["customManagers"][0]
-    return manager
-
-
-def test_renovate_finds_each_image_and_writes_it_back_unchanged() -> None:
-    manager = _renovate_manager()
-    (pattern,) = manager["matchStrings"]
-    # JavaScript writes (?<name>, Python (?P<name>; the rest of the expression is common to both.
-    found = list(re.finditer(pattern.replace("(?<", "(?P<"), (ROOT / "stack" / "images.py").read_text()))
-    references = [f"{match['depName']}:{match['currentValue']}@{match['currentDigest']}" for match in found]
-    assert references == [image.reference for image in IMAGES.values()], "Renovate leaves an image behind"
-    for match in found:
-        written = manager["autoReplaceStringTemplate"].replace("{{{depName}}}", match["depName"])
-        written = written.replace("{{{newValue}}}", match["currentValue"])
-        written = written.replace("{{{newDigest}}}", match["currentDigest"])
-        assert written == match[0], "an update would change more than the version and the digest"
 
 
 def _rows_of_the_document() -> dict[str, list[str]]:

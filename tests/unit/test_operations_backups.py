@@ -74,6 +74,15 @@ class FakeEngine:
     def data_of(self, server: Server) -> str:
         return f"samokoder-staging-{server}-data"
 
+    def bring_up(self, server: Server) -> None:
+        self._now()
+        if self.data_of(server) in self.volumes:
+            return
+        self.done.append(f"up with an empty {server}")
+        self.volumes[self.data_of(server)] = "empty"
+        self._now()
+        self.running |= {server, *USERS[server]}
+
     def make(self, volume: str) -> None:
         self._now()
         self.volumes.setdefault(volume, "")
@@ -95,7 +104,7 @@ class FakeEngine:
 
     def sizes(self, volume: str) -> tuple[int, int]:
         self._now()
-        return len(self.volumes[volume]), self.free
+        return len(self.volumes.get(volume, "")), self.free
 
     def copy(self, source: str, target: str, *, whole: bool) -> None:
         self._now()
@@ -224,6 +233,21 @@ def test_what_was_set_aside_can_be_put_back_and_sets_aside_what_was_there(tmp_pa
     assert aside.startswith("--to 2026-11-23"), "what was written since the restore is kept too"
 
 
+@pytest.mark.parametrize("asked", ["a moment", "the latest", "what was set aside"])
+def test_a_server_whose_volume_was_lost_is_made_only_once_its_data_is_ready(asked: str, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    engine.volumes[ASKED["what was set aside"].source] = "rows of last week"
+    del engine.volumes["samokoder-staging-postgres-data"]
+    engine.running.remove("postgres")
+    everything = {"postgres", *engine.running}
+    restoring(engine, tmp_path / "restore.json", ASKED[asked]).run()
+    made = engine.done.index("up with an empty postgres")
+    restored = [number for number, what in enumerate(engine.done) if what.startswith("restore")]
+    assert all(number < made for number in restored), "`latest` would be the empty database's"
+    assert engine.volumes["samokoder-staging-postgres-data"] not in ("empty", "half"), "nothing was restored"
+    assert engine.running == everything, "all that was stopped runs again"
+
+
 @pytest.mark.parametrize("refused", ["check-restore", "restore", "room"])
 def test_what_cannot_be_restored_is_refused_before_anything_is_stopped(refused: str, tmp_path: Path) -> None:
     engine = FakeEngine(refuses=refused, free=10 if refused == "room" else 10**9)
@@ -270,7 +294,6 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
         made.engine.client = given_client  # type: ignore[attr-defined]
         return made.engine
 
-    monkeypatch.setattr(FakeEngine, "remove_left", lambda _: None, raising=False)
     monkeypatch.setattr(restore, "connect", lambda *_, **__: client)
     monkeypatch.setattr(restore, "Engine", fake)
     return made
@@ -503,7 +526,7 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
 
     client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [container], create=create))
     monkeypatch.setattr(backups, "attached", lambda _: nullcontext(iter([(None, b"half ")])))
-    engine = Engine(cast("docker.DockerClient", client), environment(), Reporter())
+    engine = Engine(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail)
     engine.program("restore", "--latest", store="samokoder-staging-backup-data", into="new")
     engine.program("offsite", "pull", store="fresh", online=True)
     mounts = [{each["Target"]: (each["Source"], each.get("ReadOnly", False)) for each in one["mounts"]} for one in made]
@@ -577,6 +600,18 @@ def test_the_newest_volume_that_was_set_aside_is_the_last() -> None:
     listed = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in names])
     found = backups.set_aside(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
     assert found == [names[1], names[0]]
+
+
+def test_what_restores_of_another_environment_have_made_is_not_ours() -> None:
+    ours = ["samokoder-staging-redis-restored-20261123T000000Z", f"samokoder-staging-backup-before-restore-{STAMP}"]
+    theirs = [
+        f"samokoder-staging-2-postgres-before-restore-{STAMP}",
+        f"my-samokoder-staging-postgres-before-restore-{STAMP}",
+        "samokoder-staging-postgres-before-restore-of-mine",
+    ]
+    listed = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in (*theirs, *ours)])
+    found = backups.made_by_restores(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
+    assert found == ours, "`destroy-data` removes what is in this list"
 
 
 def test_every_kind_of_the_command_is_one_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, render
-from operations.lifecycle import LineFilter
+from operations.lifecycle import DataVolume, LineFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
-    *("test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "import-compose", "tunnel"),
+    *("smoke", "test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "ci", "sbom"),
+    *("hardening", "import-compose", "tunnel"),
 )
 
 
@@ -87,14 +88,19 @@ def test_an_incomplete_production_fails_before_anything_is_started(
 
 
 def test_nothing_is_destroyed_without_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operations.lifecycle.data_volumes", lambda _workspace: ["a-volume"])
+    there = [
+        DataVolume(name="a-volume", bytes=5 * 2**20),
+        DataVolume(name="an-old-one", bytes=None, origin="set aside by a restore, 2026-11-23 10:05 UTC"),
+    ]
+    monkeypatch.setattr("operations.lifecycle.data_volumes", lambda _workspace: there)
     monkeypatch.setattr("operations.lifecycle.destroy_data", lambda *_, **__: pytest.fail("it was destroyed"))
 
     without = CliRunner().invoke(command.app, ["destroy-data"])
     wrong = CliRunner().invoke(command.app, ["destroy-data", "--confirm", "prod"])
 
     assert (without.exit_code, wrong.exit_code) == (2, 2), "data is removed only for its own name"
-    assert "a-volume" in without.output, "what would go is shown before the name is asked for"
+    for shown in ("a-volume", "5.0 MiB", "an-old-one", "set aside by a restore, 2026-11-23 10:05 UTC"):
+        assert shown in without.output, "what would go is shown before the name is asked for"
 
 
 def test_every_file_of_every_part_is_rendered_without_a_secret(tmp_path: Path) -> None:
@@ -230,3 +236,17 @@ def test_each_line_of_several_logs_has_the_name_of_its_own() -> None:
     assert sorted(written) == [b"api-1  | one\n", b"api-1  | two\n", b"api-10 | a\n", b"api-10 | without an end\n"], (
         "a line is whole, and it says whose it is"
     )
+
+
+def test_where_no_engine_answers_that_is_said_and_what_brings_one_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("operations.engine.DEFAULT_DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(SystemExit) as ended:
+        command.main(["engine"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert f"No Docker Engine answers at unix://{tmp_path}/none.sock" in said, (
+        '"No such file or directory" helps nobody'
+    )
+    assert "make up" in said

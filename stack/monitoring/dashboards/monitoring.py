@@ -297,7 +297,11 @@ def _process() -> list[Panel]:
 
 
 def _handover() -> list[Panel]:
-    errors, sent = (total(f"prometheus_notifications_{kind}_total", PROMETHEUS) for kind in ("errors", "sent"))
+    errors, sent = (
+        # What fires is sent again about once a minute: a shorter window may have nothing in it.
+        total(f"prometheus_notifications_{kind}_total", PROMETHEUS, window="5m")
+        for kind in ("errors", "sent")
+    )
     return [
         series(
             "AlertManagers",

@@ -1,0 +1,139 @@
+"""`samokoder ci …`: the steps of the workflows in `.github/workflows`, where tests can run them.
+
+What a step finds out for later ones goes into the file that GITHUB_OUTPUT names, and to the screen anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from offline.progress import Reporter
+from offline.toolchain import OfflineError
+from operations import stack_file
+from operations.engine import EngineError
+from operations.project import ROOT, Workspace
+from operations.stack_file import ProjectError
+from stack.images import IMAGES
+from stack.mistakes import InvalidSettingsError
+from stack.settings import key_of
+
+app = typer.Typer(help="Steps of the workflows in .github/workflows.", no_args_is_help=True)
+
+EnvironmentName = Annotated[
+    str, typer.Option("--env", "-e", envvar="ENV", help="Environment: the name in Pulumi.<name>.yaml.")
+]
+
+
+@app.command()
+def environments() -> None:
+    """List the environments: all, before production, production. Those that Pulumi.<name>.yaml files are there for."""
+    names = stack_file.environments(ROOT)
+    production = [name for name in names if _is_production(name)]
+    _put_out({"all": names, "trial": [name for name in names if name not in production], "production": production})
+
+
+@app.command()
+def images() -> None:
+    """List the third-party images that are pinned."""
+    _put_out({"images": [image.reference for image in IMAGES.values()]})
+
+
+@app.command()
+def prepare(env: EnvironmentName = "staging") -> None:
+    """Check that this machine can work with an environment, and write the ssh key that it was given."""
+    _prepare(_workspace(env))
+
+
+@app.command()
+def preview(
+    out: Annotated[Path, typer.Option(help="File to write the comment to, as Markdown.")],
+    env: EnvironmentName = "staging",
+    commit: Annotated[str, typer.Option(envvar="COMMIT", help="Commit that is looked at.")] = "",
+) -> None:
+    """Run `pulumi preview --diff` and write a pull request's comment. Exit status 1 when the preview fails."""
+    from operations import pull_request  # noqa: PLC0415 - each command imports what it needs
+
+    workspace, error = _workspace(env), ""
+    try:
+        _prepare(workspace)
+        text, succeeded = pull_request.preview(workspace, commit=commit)
+    except (ProjectError, EngineError, OfflineError, InvalidSettingsError) as failure:
+        # The author of the pull request reads the comment, not the job's log.
+        succeeded, error = False, str(failure)
+        text = pull_request.not_previewed(env, why=error)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    if not succeeded:
+        raise ProjectError(error or f"The preview of {env} failed; {out} has all of it.")
+
+
+@app.command()
+def comment(
+    files: Annotated[list[Path], typer.Argument(help="Comments, as `ci preview` has written them.", exists=True)],
+    pull_request: Annotated[int, typer.Option(envvar="PULL_REQUEST", help="Number of the pull request.", min=1)],
+) -> None:
+    """Write comments to a pull request, each in place of its earlier version. Needs GITHUB_TOKEN."""
+    from operations.pull_request import PullRequest  # noqa: PLC0415 - as above
+
+    target = PullRequest(
+        api=os.environ.get("GITHUB_API_URL") or "https://api.github.com",
+        repository=_needed("GITHUB_REPOSITORY", "owner/name"),
+        number=pull_request,
+        token=_needed("GITHUB_TOKEN", "the job's token, ${{ github.token }}"),
+    )
+    for file in files:
+        typer.echo(f"{file.name}: {target.publish(file.read_text(encoding='utf-8'))}")
+
+
+@app.command()
+def deploy(
+    junit: Annotated[Path, typer.Option(help="File to write the smoke test's report to.")],
+    env: EnvironmentName = "staging",
+) -> None:
+    """Deploy the checked-out commit and smoke-test it; go back to the last good one when it is not good.
+
+    Exit status 0 only when the commit is good. Production gets only images that another environment has too.
+    """
+    from operations import delivery  # noqa: PLC0415 - as above
+
+    workspace = _workspace(env)
+    typer.echo(delivery.Deploy(workspace=workspace, run=workspace.open(), say=workspace.reporter.say)(junit=junit))
+
+
+def _workspace(env: str) -> Workspace:
+    return Workspace(environment=env, root=ROOT, reporter=Reporter())
+
+
+def _prepare(workspace: Workspace) -> None:
+    from operations import delivery  # noqa: PLC0415 - as above
+
+    delivery.check_machine(workspace, hosted=os.environ.get("RUNNER_ENVIRONMENT") == "github-hosted")
+    if delivery.write_ssh_key(os.environ, Path.home()):
+        workspace.reporter.say("Wrote the ssh key.")
+
+
+def _is_production(name: str) -> bool:
+    """Read the one setting alone: the others may be incomplete, and a deploy says so."""
+    config = stack_file.merged(stack_file.committed(ROOT, name), machine={})["config"]
+    return str(config.get(key_of("production"), False)).lower() == "true"
+
+
+def _put_out(values: dict[str, list[str]]) -> None:
+    lines = "".join(f"{name}={json.dumps(value)}\n" for name, value in values.items())
+    if file := os.environ.get("GITHUB_OUTPUT"):
+        with Path(file).open("a", encoding="utf-8") as output:
+            output.write(lines)
+    sys.stdout.write(lines)
+
+
+def _needed(name: str, meaning: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ProjectError(f"{name} is not set: {meaning}.")
+    return value

@@ -1,0 +1,269 @@
+"""A deploy as a machine runs it: bring up, look whether it is good, go back to the last good commit when it is not.
+
+Which commit was good is a tag of the Pulumi stack: it lies where the state lies, so it is true for whoever deploys, and
+no right to write into the repository is needed for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from operations import stack_file
+from operations.project import PulumiRun, Workspace
+from operations.stack_file import ProjectError
+from stack.images import ImageReferenceError, parse_reference
+from stack.settings import Environment, key_of
+
+GOOD_COMMIT = "samokoder:good-commit"
+"""Tag of a Pulumi stack: the last commit that was deployed from CI and passed its smoke test."""
+MIGRATIONS = "reference_app/samokoder/migrations/versions"
+_KEEPS_DATA = ("postgres", "redis")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WayBack:
+    """The commit to go back to; empty where there is none, and then `why` says so. Else `why` is what to know of it."""
+
+    commit: str
+    why: str = ""
+
+
+def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBack:
+    """Decide which commit a bad deploy of `current` goes back to.
+
+    root: the clone, with its whole history. good: the last good commit, empty for none. There is no way back over a
+    rotation of a secret (the old value would come back, and nothing else knows it any more), nor over a new major
+    version of what keeps data (the older one cannot read it). Migrations are no obstacle, as they only add.
+    """
+    if not good:
+        return WayBack(commit="", why=f"no commit has passed its smoke test in {environment} yet")
+    if good == current:
+        return WayBack(commit="", why="this very commit was good before: the fault is not in the program")
+    if _git(root, "cat-file", "-e", f"{good}^{{commit}}").returncode != 0:
+        return WayBack(
+            commit="", why=f"the last good commit {good[:12]} is not in this clone: check out the whole history"
+        )
+    before, now = (_stack_config(root, commit, environment) for commit in (good, current))
+    for field in ("rotation", "rotating"):
+        if before.get(key_of(field)) != now.get(key_of(field)):
+            return WayBack(
+                commit="",
+                why=f"a secret was rotated since {good[:12]} ({key_of(field)}): its old value would come back",
+            )
+    for part in _KEEPS_DATA:
+        old, new = (_major(root, commit, config, part) for commit, config in ((good, before), (current, now)))
+        if old != new:
+            return WayBack(commit="", why=f"{part} went from {old} to {new} since {good[:12]}: its data stays {new}'s")
+    added = _git(root, "diff", "--name-only", "--diff-filter=A", good, current, "--", MIGRATIONS).stdout.split()
+    names = ", ".join(Path(path).name for path in added if path.endswith(".py"))
+    return WayBack(
+        commit=good,
+        why=f"stays migrated by {names}: the older version must work on it (docs/deploying.md)" if names else "",
+    )
+
+
+def untried_images(root: Path, environment: str) -> list[str]:
+    """Return a line for each image that a production environment configures and no other environment has the same of.
+
+    What is not configured comes from stack/images.py and from this clone, and so is the same everywhere.
+    """
+    if not _settings(root, environment).settings.production:
+        return []
+    others = [other for other in stack_file.environments(root) if other != environment]
+    tried = [_images(_settings(root, other)) for other in others if not _settings(root, other).settings.production]
+    return [
+        f"{key}: {image} runs in no environment before production; deploy it there first, under the same key"
+        for key, image in _images(_settings(root, environment)).items()
+        if not any(images.get(key) == image for images in tried)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deploy:
+    """One deploy of the commit that is checked out."""
+
+    workspace: Workspace
+    run: PulumiRun
+    say: Callable[[str], None]
+
+    @property
+    def _root(self) -> Path:
+        return self.workspace.root
+
+    def __call__(self, *, junit: Path) -> str:
+        """Deploy, smoke-test, note the commit as good, and return what was done.
+
+        junit: where the smoke test writes its report. Raises ProjectError when the deploy was not good, with what came
+        of going back: the environment is then as it was, or the text says why not.
+        """
+        environment = self.workspace.environment
+        current = commit_of(self._root)
+        if untried := untried_images(self._root, environment):
+            raise ProjectError("Production gets the images that were tried before:\n  " + "\n  ".join(untried))
+        back = way_back(self._root, environment, good=self.good(), current=current)
+        if back.commit:
+            self.say(
+                f"If {current[:12]} is not good, {environment} goes back to {back.commit[:12]}. {back.why}".rstrip()
+            )
+        else:
+            self.say(f"There is no way back: {back.why}.")
+        if not (fault := self._bring_up(self._root, junit)):
+            self.run.pulumi("stack", "tag", "set", GOOD_COMMIT, current, capture=True)
+            return f"{environment} is at {current[:12]}, and good."
+        if not back.commit:
+            raise ProjectError(f"{current[:12]} is not good in {environment}: {fault}. It stays: {back.why}.")
+        self.say(f"{current[:12]} is not good ({fault}): going back to {back.commit[:12]}")
+        with _worktree(self._root, back.commit) as folder:
+            if again := self._bring_up(folder, junit.with_stem(f"{junit.stem}-after-going-back")):
+                raise ProjectError(
+                    f"{current[:12]} is not good in {environment}: {fault}. "
+                    f"Neither is {back.commit[:12]} after going back to it: {again}. Look at once."
+                )
+        raise ProjectError(
+            f"{current[:12]} is not good in {environment}: {fault}. It runs {back.commit[:12]} again, which is good. "
+            f"{back.why}".rstrip()
+        )
+
+    def good(self) -> str:
+        """Return the last good commit, empty for none."""
+        answer = self.run.pulumi("stack", "tag", "get", GOOD_COMMIT, check=False, capture=True)
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+    def _bring_up(self, clone: Path, junit: Path) -> str:
+        """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""
+        samokoder = str(clone / ".venv" / "bin" / "samokoder")
+        smoke = [samokoder, "smoke", "--junit", str(junit.absolute())]
+        for words in ([str(clone / "bootstrap")], [samokoder, "up"], smoke):
+            name = " ".join([Path(words[0]).name, *words[1:2]])
+            self.say(f"{name} of {clone}")
+            variables = {**self.workspace.variables, "ENV": self.workspace.environment}
+            status = subprocess.run(words, cwd=clone, env=variables, check=False).returncode
+            if status != 0:
+                return f"`{name}` ended with {status}"
+        return ""
+
+
+def commit_of(root: Path) -> str:
+    """Return the commit that is checked out. Raises ProjectError where that is not all that would be deployed."""
+    head = _git(root, "rev-parse", "--verify", "HEAD^{commit}")
+    if head.returncode != 0:
+        raise ProjectError(f"{root} is no clone of a Git repository; a deploy is a commit.")
+    if changed := _git(root, "status", "--porcelain").stdout.splitlines():
+        raise ProjectError(f"A deploy is a commit, and these files are not committed: {', '.join(changed)}")
+    return head.stdout.strip()
+
+
+def check_machine(workspace: Workspace, *, hosted: bool) -> None:
+    """Refuse what would be lost with this machine or reach the wrong engine. Raises ProjectError with all of it.
+
+    hosted: the machine is one of GitHub's, thrown away after the job.
+    """
+    variables = workspace.variables
+    missing: list[str] = []
+    backend = workspace.backend()
+    if backend.folder and backend.folder.is_relative_to(workspace.folder.absolute()):
+        missing.append(
+            "PULUMI_BACKEND_URL or PULUMI_ACCESS_TOKEN: without one the state would lie in a folder of this clone, "
+            "and the next job would not find it; write s3://bucket?endpoint=…&s3ForcePathStyle=true, or a token"
+        )
+    passphrases = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+    if "secretsprovider" not in workspace.committed() and not any(variables.get(name) for name in passphrases):
+        missing.append(
+            "PULUMI_CONFIG_PASSPHRASE: what the secrets of the state are encrypted with; write the team's passphrase"
+        )
+    engine = variables.get("DOCKER_HOST") or workspace.settings(on_this_machine=False).settings.docker_host
+    if hosted and engine.startswith("unix:"):
+        missing.append(
+            f"{key_of('docker_host')} in Pulumi.{workspace.environment}.yaml: the engine would be the one of GitHub's "
+            "own machine, which is thrown away; write ssh://user@host"
+        )
+    if variables.get("SSH_PRIVATE_KEY") and not variables.get("SSH_KNOWN_HOSTS"):
+        missing.append("SSH_KNOWN_HOSTS: how the engine's host proves itself; write the output of `ssh-keyscan host`")
+    if missing:
+        raise ProjectError(
+            f"{workspace.environment} cannot be worked with from here. Missing:\n  " + "\n  ".join(missing)
+        )
+
+
+def write_ssh_key(variables: Mapping[str, str], home: Path) -> bool:
+    """Write SSH_PRIVATE_KEY and SSH_KNOWN_HOSTS to where OpenSSH looks for them; return whether there were any.
+
+    Raises ProjectError where another key is there: this may be somebody's own machine.
+    """
+    key, hosts = variables.get("SSH_PRIVATE_KEY", ""), variables.get("SSH_KNOWN_HOSTS", "")
+    if not key:
+        return False
+    folder = home / ".ssh"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # OpenSSH tries this name whatever kind of key it holds, and refuses one without a line's end.
+    file, text = folder / "id_ed25519", key.replace("\r", "").rstrip("\n") + "\n"
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        raise ProjectError(f"{file} holds another key: leave SSH_PRIVATE_KEY empty on a machine with a key of its own.")
+    stack_file.write(file, text)
+    known = folder / "known_hosts"
+    lines = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
+    new = [line for line in hosts.replace("\r", "").splitlines() if line.strip() and line not in lines]
+    stack_file.write(known, "".join(f"{line}\n" for line in [*lines, *new]))
+    return True
+
+
+@contextlib.contextmanager
+def _worktree(root: Path, commit: str) -> Iterator[Path]:
+    """Check a commit out beside this one, with a virtual environment and a working state of its own."""
+    outer = Path(tempfile.mkdtemp(prefix="samokoder-"))
+    folder = outer / commit[:12]
+    made = _git(root, "worktree", "add", "--detach", str(folder), commit)
+    try:
+        if made.returncode != 0:
+            raise ProjectError(f"{commit[:12]} cannot be checked out: {made.stderr.strip()[-500:]}")
+        yield folder
+    finally:
+        _git(root, "worktree", "remove", "--force", str(folder))
+        shutil.rmtree(outer, ignore_errors=True)
+
+
+def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+
+
+def _stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
+    """Return the configuration that a commit has for an environment; empty when it has no such file."""
+    text = _git(root, "show", f"{commit}:Pulumi.{environment}.yaml").stdout
+    return dict(stack_file.merged(yaml.safe_load(text) or {}, machine={})["config"])
+
+
+def _major(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
+    """Return the major version of a part's image in a commit; the whole reference where no tag tells it."""
+    reference = (config.get(key_of("images")) or {}).get(part)
+    if not reference:
+        text = _git(root, "show", f"{commit}:stack/images.py").stdout
+        found = re.search(rf'"({part}:[^"]+)"', text)
+        reference = found[1] if found else ""
+    try:
+        tag = parse_reference(str(reference)).tag or ""
+    except ImageReferenceError:
+        tag = ""
+    version = re.match(r"v?(\d+)", tag)
+    return version[1] if version else str(reference)
+
+
+def _settings(root: Path, environment: str) -> Environment:
+    return stack_file.read(environment, stack_file.merged(stack_file.committed(root, environment), machine={}))
+
+
+def _images(environment: Environment) -> dict[str, str]:
+    """Return the configured images by key."""
+    settings = environment.settings
+    parts = {f"{key_of(part)}.image": getattr(settings, part).image for part in ("api", "worker", "frontend")}
+    parts |= {f"{key_of('images')}.{name}": image for name, image in settings.images.model_dump(by_alias=True).items()}
+    return {key: image for key, image in parts.items() if image}

@@ -1,0 +1,271 @@
+"""Deploys as CI runs them: real Git clones and worktrees; `samokoder` is a stand-in that fails where it is told to."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from operations import delivery
+from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back, write_ssh_key
+from operations.project import PulumiRun, Workspace
+from operations.stack_file import ProjectError
+
+DIGEST = "sha256:" + "ab" * 32
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----"
+
+#: What a commit of the clone is made of: `bootstrap` makes a `samokoder` that notes its calls and its version, and
+#: whose smoke test fails where the version says so.
+BOOTSTRAP = """#!/bin/sh
+mkdir -p .venv/bin
+cat >.venv/bin/samokoder <<END
+#!/bin/sh
+echo "$(cat version) $ENV \\$*" >>"\\$CALLS"
+case "$(cat version) \\$1" in *bad-\\$1*) exit 1 ;; esac
+END
+chmod +x .venv/bin/samokoder
+"""
+
+
+class Clone:
+    """A repository with a history, each commit a version of the product."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+        (folder / "bootstrap").write_text(BOOTSTRAP)
+        (folder / "bootstrap").chmod(0o755)
+        (folder / ".gitignore").write_text("/.venv/\n/build/\n/calls\n")
+        (folder / "stack").mkdir()
+
+    def git(self, *words: str) -> str:
+        author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+        done = subprocess.run(["git", *author, *words], cwd=self.folder, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(
+        self, version: str, *, config: str = "config: {}\n", postgres: str = "15.19", migration: str = ""
+    ) -> str:
+        (self.folder / "version").write_text(version)
+        (self.folder / "Pulumi.staging.yaml").write_text(config)
+        (self.folder / "stack" / "images.py").write_text(f'reference="postgres:{postgres}@{DIGEST}"\n"redis:7.4"\n')
+        if migration:
+            (self.folder / delivery.MIGRATIONS).mkdir(parents=True, exist_ok=True)
+            (self.folder / delivery.MIGRATIONS / migration).write_text("")
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", version)
+        return self.git("rev-parse", "HEAD")
+
+    def calls(self) -> list[str]:
+        """What was run: version, environment, command."""
+        file = self.folder / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [" ".join(line.split()[:3]) for line in lines]
+
+
+class Pulumi:
+    """The one thing that a deploy asks Pulumi for: a tag of the stack."""
+
+    def __init__(self, good: str = "") -> None:
+        self.good = good
+
+    def pulumi(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
+        if words[:3] == ("stack", "tag", "set"):
+            self.good = words[4]
+        return subprocess.CompletedProcess(words, 0 if self.good else 1, f"{self.good}\n", "")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    return Clone(tmp_path / "a clone")
+
+
+def deploy(clone: Clone, pulumi: Pulumi) -> str:
+    variables = {**os.environ, "CALLS": str(clone.folder / "calls")}
+    workspace = Workspace(environment="staging", root=clone.folder, variables=variables)
+    said: list[str] = []
+    run = Deploy(workspace=workspace, run=cast("PulumiRun", pulumi), say=said.append)
+    return run(junit=clone.folder / "build" / "smoke.xml")
+
+
+def test_a_good_commit_is_deployed_and_noted(clone: Clone) -> None:
+    commit, pulumi = clone.commit("one"), Pulumi()
+    assert "good" in deploy(clone, pulumi)
+    assert clone.calls() == ["one staging up", "one staging smoke"], "what is up is looked at before it is called good"
+    assert pulumi.good == commit, "the next deploy goes back to this one"
+
+
+@pytest.mark.parametrize("fault", ["bad-smoke", "bad-up"])
+def test_a_bad_commit_goes_back_to_the_last_good_one_with_that_ones_program(clone: Clone, fault: str) -> None:
+    good = clone.commit("one")
+    clone.commit("never-deployed")
+    clone.commit(fault)
+    pulumi = Pulumi(good)
+    with pytest.raises(ProjectError, match=r"runs .* again, which is good"):
+        deploy(clone, pulumi)
+    assert clone.calls()[-2:] == ["one staging up", "one staging smoke"], (
+        "back to what was good here, not to the commit before, and looked at as well"
+    )
+    assert pulumi.good == good, "a bad commit is never noted as good"
+    assert clone.git("worktree", "list").count("\n") == 0, "what was checked out for it is removed again"
+    assert clone.git("status", "--porcelain") == "", "the clone is as it was"
+
+
+def test_the_report_of_the_bad_commit_is_kept_beside_that_of_going_back(clone: Clone) -> None:
+    good = clone.commit("one")
+    clone.commit("bad-smoke")
+    with pytest.raises(ProjectError):
+        deploy(clone, Pulumi(good))
+    reports = [line.rpartition("/")[2] for line in (clone.folder / "calls").read_text().splitlines() if "junit" in line]
+    assert reports == ["smoke.xml", "smoke-after-going-back.xml"], "why it was bad must still be there afterwards"
+
+
+def test_a_good_commit_that_is_no_longer_good_is_said_to_be_so(clone: Clone) -> None:
+    good = clone.commit("bad-smoke of a dependency")
+    clone.commit("bad-smoke")
+    with pytest.raises(ProjectError, match=r"Neither is .* Look at once"):
+        deploy(clone, Pulumi(good))
+
+
+def test_without_a_good_commit_the_bad_one_stays_and_the_failure_says_why(clone: Clone) -> None:
+    clone.commit("bad-smoke")
+    with pytest.raises(ProjectError, match="no commit has passed"):
+        deploy(clone, Pulumi())
+    assert clone.calls() == ["bad-smoke staging up", "bad-smoke staging smoke"], "nothing else is tried"
+
+
+def test_the_same_commit_is_not_gone_back_to(clone: Clone) -> None:
+    commit = clone.commit("one")
+    back = way_back(clone.folder, "staging", good=commit, current=commit)
+    assert not back.commit, "deploying it again would change nothing"
+    assert "not in the program" in back.why
+
+
+def test_there_is_no_way_back_over_a_rotated_secret(clone: Clone) -> None:
+    good = clone.commit("one")
+    current = clone.commit("two", config="config:\n  samokoder:rotation:\n    postgresApp: 2\n")
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "the old password would come back, and the servers no longer know it"
+    assert "rotated" in back.why
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        {"postgres": "16.4"},
+        {"config": f"config:\n  samokoder:images:\n    postgres: example.org:5000/db/postgres:16@{DIGEST}\n"},
+    ],
+)
+def test_there_is_no_way_back_over_a_new_major_version_of_the_database(clone: Clone, newer: dict[str, str]) -> None:
+    good, current = clone.commit("one"), clone.commit("two", **newer)
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "PostgreSQL 15 does not start on a data folder of 16"
+    assert "postgres went from 15 to 16" in back.why
+
+
+def test_a_minor_version_and_a_config_without_namespace_are_no_obstacle(clone: Clone) -> None:
+    good = clone.commit("one", config="config:\n  rotation:\n    postgresApp: 2\n")
+    current = clone.commit("two", config="config:\n  samokoder:rotation:\n    postgresApp: 2\n", postgres="15.20")
+    assert way_back(clone.folder, "staging", good=good, current=current).commit == good
+
+
+def test_migrations_in_between_are_told_and_no_obstacle(clone: Clone) -> None:
+    good, current = clone.commit("one"), clone.commit("two", migration="0007_adds_a_column.py")
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert back.commit == good, "a migration only adds; that is the contract"
+    assert "0007_adds_a_column.py" in back.why, "who reads the failure must know that the schema stays the newer one"
+
+
+def test_a_commit_that_the_clone_lacks_is_no_way_back(clone: Clone) -> None:
+    back = way_back(clone.folder, "staging", good="f" * 40, current=clone.commit("one"))
+    assert "check out the whole history" in back.why, "a shallow clone is the usual reason"
+
+
+def test_what_is_not_committed_is_not_deployed(clone: Clone) -> None:
+    clone.commit("one")
+    (clone.folder / "version").write_text("edited")
+    with pytest.raises(ProjectError, match="version"):
+        commit_of(clone.folder)
+    with pytest.raises(ProjectError, match="no clone"):
+        commit_of(clone.folder.parent)
+
+
+PRODUCTION = f"""config:
+  samokoder:production: true
+  samokoder:telegramBotToken: {{secure: v1:x}}
+  samokoder:s3AccessKeyId: {{secure: v1:x}}
+  samokoder:s3SecretAccessKey: {{secure: v1:x}}
+  samokoder:alertmanager: {{telegram: {{chatId: -1001}}}}
+  samokoder:backup: {{offsite: {{endpoint: 'https://s3.example.org', bucket: backups}}}}
+  samokoder:api: {{image: 'example.org/api:2@{DIGEST}'}}
+  samokoder:worker: {{image: 'example.org/worker:2@{DIGEST}'}}
+"""
+
+
+def test_production_gets_only_images_that_another_environment_has(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.prod.yaml").write_text(PRODUCTION)
+    staging = tmp_path / "Pulumi.staging.yaml"
+    staging.write_text(
+        f"config:\n  api: {{image: 'example.org/api:2@{DIGEST}'}}\n"
+        f"  worker: {{image: 'example.org/worker:1@sha256:{'0' * 64}'}}\n"
+    )
+    (untried,) = untried_images(tmp_path, "prod")
+    assert untried.startswith("samokoder:worker.image: example.org/worker:2"), "another digest is another image"
+    staging.write_text(f"config:\n  api: {{image: 'example.org/api:2@{DIGEST}'}}\n")
+    assert len(untried_images(tmp_path, "prod")) == 1, "the reference application is not the team's image"
+    staging.write_text(
+        f"config:\n  api: {{image: 'example.org/api:2@{DIGEST}'}}\n"
+        f"  worker: {{image: 'example.org/worker:2@{DIGEST}'}}\n"
+    )
+    assert untried_images(tmp_path, "prod") == []
+    assert untried_images(tmp_path, "staging") == [], "an environment before production is where they are tried"
+
+
+def machine(tmp_path: Path, config: str = "config: {}\n", **variables: str) -> Workspace:
+    (tmp_path / "Pulumi.yaml").write_text("name: samokoder\n")
+    (tmp_path / "Pulumi.staging.yaml").write_text(config)
+    return Workspace(root=tmp_path, variables={"HOME": str(tmp_path), **variables})
+
+
+def test_a_machine_without_settings_is_told_all_that_it_lacks(tmp_path: Path) -> None:
+    # GitHub gives a secret that nobody has set as an empty text.
+    workspace = machine(tmp_path, PULUMI_BACKEND_URL="", PULUMI_CONFIG_PASSPHRASE="", SSH_PRIVATE_KEY=KEY)
+    with pytest.raises(ProjectError) as caught:
+        check_machine(workspace, hosted=True)
+    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "samokoder:dockerHost", "SSH_KNOWN_HOSTS"):
+        assert f"\n  {name}" in str(caught.value), "one run tells everything that has to be set"
+    assert KEY.splitlines()[1] not in str(caught.value)
+
+
+def test_a_machine_with_all_of_it_is_accepted(tmp_path: Path) -> None:
+    given = {"PULUMI_BACKEND_URL": "s3://state", "PULUMI_CONFIG_PASSPHRASE": "x" * 20}
+    remote = "config:\n  samokoder:dockerHost: ssh://deploy@example.org\n"
+    check_machine(machine(tmp_path, remote, **given), hosted=True)
+    check_machine(machine(tmp_path, **given, DOCKER_HOST="ssh://deploy@example.org"), hosted=True)
+    check_machine(machine(tmp_path, **given), hosted=False)
+    cloud = "secretsprovider: awskms://alias/samokoder\nconfig: {}\n"
+    check_machine(machine(tmp_path, cloud, PULUMI_ACCESS_TOKEN="pul-x"), hosted=False)  # noqa: S106 - a test's
+
+
+def test_the_ssh_key_is_written_for_its_owner_alone_and_only_once(tmp_path: Path) -> None:
+    given = {"SSH_PRIVATE_KEY": KEY.replace("\n", "\r\n"), "SSH_KNOWN_HOSTS": "example.org ssh-ed25519 AAAA"}
+    for _ in range(2):
+        assert write_ssh_key(given, tmp_path)
+    file = tmp_path / ".ssh" / "id_ed25519"
+    assert file.read_text() == KEY + "\n", "OpenSSH takes no key without a line's end, nor one with Windows' ends"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600, "OpenSSH refuses a key that others can read"
+    assert (tmp_path / ".ssh" / "known_hosts").read_text().count("example.org") == 1
+
+
+def test_somebodys_own_ssh_key_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519").write_text("mine\n")
+    with pytest.raises(ProjectError, match="another key"):
+        write_ssh_key({"SSH_PRIVATE_KEY": KEY}, tmp_path)
+    assert (tmp_path / ".ssh" / "id_ed25519").read_text() == "mine\n"
+    assert not write_ssh_key({"SSH_PRIVATE_KEY": ""}, tmp_path), "a self-hosted runner may have its own way in"

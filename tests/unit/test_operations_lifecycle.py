@@ -1,0 +1,215 @@
+"""What `up` and `destroy-data` do with data volumes, on an engine of plain lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from docker.errors import NotFound
+
+from operations import lifecycle, restore
+from operations.project import PulumiRun, Workspace
+from operations.restore import Engine
+from operations.stack_file import ProjectError
+from stack.names import PART_LABEL
+
+if TYPE_CHECKING:
+    import docker
+
+EVERY = ("postgres", "redis", "backup", "prometheus")
+
+
+def volume(name: str) -> str:
+    return f"samokoder-staging-{name}-data"
+
+
+@dataclass
+class FakeEngine:
+    """An engine with these volumes, and a container that runs of each of these parts."""
+
+    volumes_there: list[str] = field(default_factory=lambda: [volume(name) for name in EVERY])
+    parts: list[str] = field(default_factory=lambda: ["postgres-roles", "migrations", "api-1", "redis-users", "backup"])
+    done: list[str] = field(default_factory=list)
+
+    @property
+    def client(self) -> Any:
+        return SimpleNamespace(
+            volumes=SimpleNamespace(list=self._volumes, create=self._create, get=self._volume),
+            df=lambda: {"Volumes": [{"Name": volume("postgres"), "UsageData": {"Size": 4096}}, {"Name": "other"}]},
+            containers=SimpleNamespace(list=lambda **_: [self._container(part) for part in self.parts]),
+            close=lambda: None,
+        )
+
+    def _volumes(self, **_: object) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=name) for name in self.volumes_there]
+
+    def _volume(self, name: str) -> SimpleNamespace:
+        if name not in self.volumes_there:
+            raise NotFound(name)
+        return SimpleNamespace(remove=lambda: self.volumes_there.remove(name))
+
+    def _create(self, name: str) -> None:
+        self.done.append(f"make {name}")
+        self.volumes_there.append(name)
+
+    def _container(self, part: str) -> SimpleNamespace:
+        attrs: dict[str, Any] = {"Config": {}, "Mounts": []}
+        stop = lambda **_: self.done.append(f"stop {part}")  # noqa: E731
+        return SimpleNamespace(labels={PART_LABEL: part}, status="running", attrs=attrs, stop=stop)
+
+
+@dataclass
+class Given:
+    """A stack that once was up with every volume, and its engine."""
+
+    engine: FakeEngine
+    folder: Path
+    said: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def run(self) -> PulumiRun:
+        resources = [
+            {
+                "type": "docker:index/volume:Volume",
+                "urn": f"urn:pulumi:staging::samokoder::Volume::data-{name}",
+                "protect": True,
+                "outputs": {"name": volume(name)},
+            }
+            for name in EVERY
+        ]
+        workspace = Workspace(extra_config=self.config, home=self.folder)
+        object.__setattr__(workspace.reporter, "say", self.said.append)
+        run = SimpleNamespace(
+            workspace=workspace,
+            deployment=lambda: {"resources": resources},
+            settle=lambda: None,
+            pulumi=lambda *words, **_: self.engine.done.append(f"pulumi {words[0]}"),
+        )
+        return cast("PulumiRun", run)
+
+    def refusal(self, *lost: str, empty: tuple[str, ...] = ()) -> str:
+        """What is said when these volumes were lost; nothing may be done then."""
+        self.engine.volumes_there = [volume(name) for name in EVERY if name not in lost]
+        with pytest.raises(ProjectError) as refused:
+            lifecycle._begin_empty(self.run, empty)
+        assert not self.engine.done, "it touched something"
+        return str(refused.value)
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
+    made = Given(FakeEngine(), tmp_path)
+    monkeypatch.setattr(lifecycle, "connect", lambda *_, **__: made.engine.client)
+    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: made.run)
+    return made
+
+
+def test_nothing_is_said_or_done_while_every_volume_is_there(given: Given) -> None:
+    lifecycle._begin_empty(given.run, ())
+    assert (given.engine.done, given.said) == ([], []), "an ordinary `up`"
+
+
+def test_a_lost_database_is_no_reason_to_begin_with_an_empty_one_and_the_way_back_is_told(given: Given) -> None:
+    said = given.refusal("postgres")
+    assert volume("postgres") in said, "which one"
+    assert "make restore BACKUP=latest" in said, "at 3 a.m. this is what somebody wants to type"
+    assert "make up EMPTY=postgres" in said, "and how to say that nothing is missed"
+
+
+def test_what_may_begin_empty_is_said_by_name_and_no_other_lost_volume_with_it(given: Given) -> None:
+    said = given.refusal("postgres", "prometheus", empty=("prometheus",))
+    assert "make up EMPTY='postgres prometheus'" in said, "the whole line, to be copied"
+
+
+def test_a_volume_that_may_be_empty_is_made_once_what_was_prepared_in_it_has_stopped(given: Given) -> None:
+    given.engine.volumes_there.remove(volume("postgres"))
+    lifecycle._begin_empty(given.run, ("postgres",))
+    *stopped, made = given.engine.done
+    assert made == f"make {volume('postgres')}"
+    assert sorted(stopped) == ["stop api-1", "stop migrations", "stop postgres-roles"], (
+        "Pulumi makes anew what does not run: else nobody would make roles and tables in the new database"
+    )
+    assert volume("postgres") in given.said[-1], "a person reads that data was lost"
+    given.engine.done.clear()
+    lifecycle._begin_empty(given.run, ())
+    assert not given.engine.done, "an `up` that was cut off is gone on with by a plain one"
+
+
+def test_nothing_that_is_there_is_ever_emptied(given: Given) -> None:
+    before = list(given.engine.volumes_there)
+    lifecycle._begin_empty(given.run, EVERY)
+    assert (given.engine.volumes_there, given.engine.done) == (before, []), "it is a permission, no order"
+
+
+@pytest.mark.parametrize(
+    ("lost", "parts", "config", "said"),
+    [
+        (("postgres", "backup"), [], {}, "backups are gone with it"),
+        (("postgres",), [], {}, "make up EMPTY=postgres, then make backups"),
+        (("postgres",), ["backup"], {"samokoder:backup": {"physical": False}}, "make restore BACKUP=dump-…"),
+        (("redis",), ["backup"], {}, "make restore BACKUP=redis-…"),
+    ],
+)
+def test_what_is_told_fits_what_is_left(
+    given: Given, lost: tuple[str, ...], parts: list[str], config: dict[str, Any], said: str
+) -> None:
+    given.engine.parts, given.config = parts, config
+    assert said in given.refusal(*lost)
+    assert ("BACKUP=latest" in given.refusal(*lost)) is False, "it would be refused there"
+
+
+def test_a_restore_knows_the_volume_of_a_server_that_is_gone_and_looks_at_it_without_making_it(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given.engine.parts = ["backup"]
+    given.engine.volumes_there.remove(volume("postgres"))
+    upped: list[None] = []
+    settings = Workspace(extra_config={"samokoder:redis": {"adoptVolume": "compose_redis"}}).settings()
+    up: Callable[[], None] = lambda: upped.append(None)  # noqa: E731
+    engine = Engine(cast("docker.DockerClient", given.engine.client), settings, Workspace().reporter, up)
+    looked: list[str] = []
+
+    def shell(_: Engine, __: str, volumes: dict[str, tuple[str, bool]], ___: str) -> str:
+        looked.append(volumes["/volume"][0])
+        return "4096\n1000000\n"
+
+    monkeypatch.setattr(Engine, "_shell", shell)
+    assert engine.data_of("postgres") == volume("postgres")
+    assert engine.data_of("redis") == "compose_redis", "an adopted one keeps its name"
+    assert engine.sizes(volume("postgres")) == (0, 1_000_000)
+    assert looked == [volume("backup")], "an engine makes what is mounted and not there"
+    engine.bring_up("backup")
+    assert not upped, "a server that is there needs no `up`"
+    engine.bring_up("postgres")
+    assert upped, "nothing can be restored into a server that is not there"
+
+
+ASIDE = "samokoder-staging-postgres-before-restore-20261123T100500Z"
+HALF = "samokoder-staging-postgres-restored-20261124T100500Z"
+OF_OTHERS = "samokoder-staging-2-postgres-before-restore-20261123T100500Z"
+
+
+def test_what_restores_have_left_is_told_with_what_it_is_before_all_data_goes(given: Given) -> None:
+    given.engine.volumes_there += [HALF, ASIDE, OF_OTHERS]
+    told = {each.name: each for each in lifecycle.data_volumes(given.run.workspace)}
+    assert list(told) == [*sorted(map(volume, EVERY)), ASIDE, HALF], "each of them, and nobody else's"
+    assert told[ASIDE].origin == "set aside by a restore, 2026-11-23 10:05 UTC"
+    assert told[HALF].origin == "left by a restore that was cut off, 2026-11-24 10:05 UTC"
+    assert told[volume("postgres")] == lifecycle.DataVolume(name=volume("postgres"), bytes=4096)
+
+
+def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that_was_cut_off(given: Given) -> None:
+    given.engine.volumes_there += [HALF, ASIDE, OF_OTHERS]
+    given.engine.parts = []
+    half = restore.Journal(wanted=restore.Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
+    half.write(given.folder / "restore.staging.json")
+    assert restore.half_replaced(given.run.workspace), "an `up` would refuse"
+    removed = lifecycle.destroy_data(given.run.workspace, interactive=False)
+    assert given.engine.volumes_there == [OF_OTHERS], "nothing of it is left, and nothing else is gone"
+    assert set(removed) == {*map(volume, EVERY), ASIDE, HALF}
+    assert not restore.half_replaced(given.run.workspace), "the next `up` would ask for a restore of nothing"
