@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -138,6 +138,41 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
     made = api.exec_create(container.id, [PROGRAM, *words])
     out, err = read(api.exec_start(made["Id"], stream=True, demux=True), task)
     check(words, api.exec_inspect(made["Id"])["ExitCode"], err)
+    return out
+
+
+def run_once(
+    client: docker.DockerClient,
+    image: str,
+    command: Sequence[str],
+    *,
+    task: Task,
+    check: Callable[[int, Sequence[str]], None],
+    **options: Any,
+) -> str:
+    """Run a command in a container of its own, which is removed, and return its standard output.
+
+    It has no network, unless an option says otherwise, and can change nothing but what is mounted in it. `task` shows
+    its progress. check: gets its exit status and what it said, and raises. options: of the SDK's `containers.create`.
+    """
+    container: Container = client.containers.create(
+        image,
+        list(command[1:]),
+        entrypoint=[command[0]],
+        read_only=True,
+        init=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges:true"],
+        healthcheck={"test": ["NONE"]},
+        **{"network_mode": "none", **options},
+    )
+    try:
+        with attached(container) as chunks:
+            container.start()
+            out, err = read(chunks, task)
+        check(container.wait()["StatusCode"], err)
+    finally:
+        container.remove(force=True, v=True)
     return out
 
 

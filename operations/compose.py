@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from operations import backups, compose_volumes, containers, restore, stack_file
-from operations.backups import IMPORTED
+from operations.backups import IMPORTED, STAMP
 from operations.engine import connect, exclusive
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -33,7 +34,6 @@ SERVERS: tuple[Server, ...] = ("postgres", "redis")
 PROJECT_LABEL = "com.docker.compose.project"
 LABEL = "samokoder.import"
 
-_DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data"}
 _NAMES: Mapping[Server, str] = {"postgres": "PostgreSQL", "redis": "Redis"}
 _OWNER = "999:999"  # of both servers in this stack; Alpine's PostgreSQL is 70
 _READS = ("DAC_OVERRIDE",)
@@ -238,7 +238,7 @@ def planned(
             f"The engine's disk has {free / 2**20:.0f} MiB free, and this needs {needed / 2**20:.0f}: the old volumes "
             "stay as they are."
         )
-    return Plan(project=project, sources=tuple(sources), stamp=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    return Plan(project=project, sources=tuple(sources), stamp=f"{datetime.now(UTC):{STAMP}}")
 
 
 def _volume_of(server: Server, found: Mapping[str, Mapping[str, Any]], given: Mapping[Server, str]) -> str:
@@ -365,8 +365,7 @@ class Engine:
 
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """Look with the backup server's Python."""
-        there = {str(volume.name) for volume in self.client.volumes.list()}
-        if missing := sorted(set(volumes) - there):
+        if missing := sorted(set(volumes) - containers.volume_names(self.client)):
             # The engine would make it, empty.
             raise ProjectError(f"There is no volume {', '.join(missing)} on {self.environment.settings.docker_host}.")
         program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
@@ -377,7 +376,7 @@ class Engine:
 
     def there(self, volume: str) -> bool:
         """Ask for all."""
-        return volume in {str(each.name) for each in self.client.volumes.list()}
+        return volume in containers.volume_names(self.client)
 
     def users(self, volume: str) -> list[str]:
         """Ask for running ones."""
@@ -404,7 +403,7 @@ class Engine:
 
     def open(self, source: Source, target: str) -> str:
         """Open it with the server's own image."""
-        path, settings = _DATA[source.server], self.environment.settings
+        path, settings = restore.DATA[source.server], self.environment.settings
         if source.server == "postgres":
             words = [settings.postgres.superuser, settings.postgres.database]
         else:
@@ -423,9 +422,7 @@ class Engine:
 
     def remove_left(self) -> None:
         """Remove containers of a run that was killed; what they were at is done again."""
-        mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={self.environment.name}"}
-        for container in self.client.containers.list(all=True, filters=mine, ignore_removed=True):
-            container.remove(force=True, v=True)
+        containers.remove_labelled(self.client, f"{LABEL}={self.environment.name}")
 
     def _once(
         self,
@@ -443,31 +440,20 @@ class Engine:
         """
         from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 
-        container = self.client.containers.create(
-            containers.find(self.client, self.environment, part).attrs["Image"],
-            list(command[1:]),
-            entrypoint=[command[0]],
-            user=user,
-            mounts=[Mount(path, name, read_only=fixed) for path, (name, fixed) in volumes.items()],
-            tmpfs={"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m"},  # noqa: S108 - in the container
-            network_mode="none",
-            read_only=True,
-            init=True,
-            cap_drop=["ALL"],
-            cap_add=list(capabilities) or None,
-            security_opt=["no-new-privileges:true"],
-            shm_size="128m",
-            healthcheck={"test": ["NONE"]},
-            labels={LABEL: self.environment.name},
-        )
-        try:
-            with backups.attached(container) as chunks, self.workspace.reporter.task(title) as task:
-                container.start()
-                out, err = backups.read(chunks, task)
-                _check(title, container.wait()["StatusCode"], err)
-        finally:
-            container.remove(force=True, v=True)
-        return out
+        with self.workspace.reporter.task(title) as task:
+            return backups.run_once(
+                self.client,
+                containers.find(self.client, self.environment, part).attrs["Image"],
+                command,
+                task=task,
+                check=partial(_check, title),
+                user=user,
+                mounts=[Mount(path, name, read_only=fixed) for path, (name, fixed) in volumes.items()],
+                tmpfs={"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m"},  # noqa: S108 - in the container
+                cap_add=list(capabilities) or None,
+                shm_size="128m",
+                labels={LABEL: self.environment.name},
+            )
 
 
 def _check(title: str, status: int, told: Sequence[str]) -> None:

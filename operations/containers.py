@@ -263,6 +263,17 @@ def _is_starting(container: Container) -> bool:
     return bool(state["Running"]) and health == "starting" and not container.attrs.get("RestartCount")
 
 
+def remove_labelled(client: docker.DockerClient, label: str) -> None:
+    """Remove every container with a label (`name=value`), what runs too, and its nameless volumes."""
+    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        container.remove(force=True, v=True)
+
+
+def volume_names(client: docker.DockerClient) -> set[str]:
+    """Return the names of all volumes on the engine: one that is only mounted would be made."""
+    return {str(volume.name) for volume in client.volumes.list()}
+
+
 def remove_volumes(client: docker.DockerClient, names: Sequence[str]) -> list[str]:
     """Remove those of the named volumes that are still there, and return them."""
     removed = []

@@ -66,7 +66,7 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
     workspace, environment = run.workspace, run.workspace.settings()
     client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
     try:
-        there = {str(volume.name) for volume in client.volumes.list()}
+        there = containers.volume_names(client)
         lost = {name: each for name, each in recovery.data_volumes(run.deployment()).items() if each not in there}
         if not lost.keys() <= set(wanted):
             backed_up = bool(containers.of_fields(client, environment, [backups.PART]))

@@ -35,9 +35,9 @@ LATEST, OFFSITE = "latest", "offsite"
 Server = Literal["postgres", "redis", "backup"]
 
 LABEL = "samokoder.restore"
-_DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data", "backup": "/backups"}
+DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data", "backup": "/backups"}
 """Where each server's container mounts its data volume."""
-INTO = _DATA["postgres"]
+INTO = DATA["postgres"]
 """Where what is restored is made. It is the image's folder and uid 999's: so is a new volume mounted over it."""
 _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
     # Group by group they are started, each once the one before is healthy. The keeper gives the roles this machine's
@@ -98,7 +98,7 @@ def wanted(environment: Environment, *, to: str = "", backup: str = "", source: 
         raise ProjectError("Either a moment (TO=…) or a backup (BACKUP=…), not both.")
     if source and source != OFFSITE:
         if not any(
-            source.startswith(f"{environment.prefix}-{server}{mark}") for server in _DATA for mark in (BEFORE, IMPORTED)
+            source.startswith(f"{environment.prefix}-{server}{mark}") for server in DATA for mark in (BEFORE, IMPORTED)
         ):
             raise ProjectError(
                 f"FROM is {OFFSITE!r} or the name of a volume that a restore has set aside, not {source!r}. "
@@ -277,7 +277,7 @@ class Restore:
 
     def forget(self) -> None:
         """Remove what was made on the way, and the journal. What was set aside stays."""
-        for server in _DATA:
+        for server in DATA:
             self.hands.remove(self._new(server))
         self.path.unlink(missing_ok=True)
 
@@ -477,9 +477,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _remove_left(client: docker.DockerClient, environment: Environment) -> None:
     """Remove containers of a run that was killed; what they were at is done again."""
-    mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={environment.name}"}
-    for container in client.containers.list(all=True, filters=mine, ignore_removed=True):
-        container.remove(force=True, v=True)
+    containers.remove_labelled(client, f"{LABEL}={environment.name}")
 
 
 def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
@@ -561,7 +559,7 @@ class Engine:
         """Return the name of the volume that the server's container mounts, or the next one will."""
         for container in containers.of_fields(self.client, self.environment, [server]):
             for mount in container.attrs["Mounts"]:
-                if mount["Destination"] == _DATA[server]:
+                if mount["Destination"] == DATA[server]:
                     return str(mount["Name"])
         adopted = getattr(getattr(self.environment.settings, server), "adopt_volume", "")
         return self.environment.data_volume(server, adopted)
@@ -579,14 +577,14 @@ class Engine:
         """Run the backup program in a container like its own."""
         # Whoever restores can do this machine's backups no harm.
         fixed = store == self.data_of("backup")
-        volumes = {_DATA["backup"]: (store, fixed)} | ({INTO: (into, False)} if into else {})
+        volumes = {DATA["backup"]: (store, fixed)} | ({INTO: (into, False)} if into else {})
         with self.reporter.task(f"{backups.PROGRAM} {' '.join(words[:2])}") as task:
             self._once([backups.PROGRAM, *words], volumes, online=online, task=task)
 
     def sizes(self, volume: str) -> tuple[int, int]:
         """Ask du and df."""
         # Mounted, one that was lost would be made. All are on one disk.
-        there = volume in {str(each.name) for each in self.client.volumes.list()}
+        there = volume in containers.volume_names(self.client)
         said = self._shell(_SIZES, {"/volume": (volume if there else self.data_of("backup"), True)}, "/volume")
         size, free = said.split()
         return int(size) if there else 0, int(free)
@@ -669,37 +667,25 @@ class Engine:
         mounts += [  # its files
             Mount(each["Destination"], each["Name"], read_only=True)
             for each in like["Mounts"]
-            if each["Type"] == "volume" and each["Destination"] not in {*volumes, _DATA["backup"]}
+            if each["Type"] == "volume" and each["Destination"] not in {*volumes, DATA["backup"]}
         ]
-        network = f"{self.environment.prefix}-{NetworkName.EDGE}" if online else "none"
-        container: Container = self.client.containers.create(
+        return backups.run_once(
+            self.client,
             like["Image"],
-            list(command[1:]),
-            entrypoint=[command[0]],
+            command,
+            task=task or Task(""),
+            check=partial(backups.check, command[1:]),
             user=like["Config"]["User"],
             environment=like["Config"]["Env"],
             mounts=mounts,
             tmpfs={path: how for path, how in (host["Tmpfs"] or {}).items() if path not in volumes},
-            network_mode=network,
-            read_only=True,
-            init=True,
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
+            network_mode=f"{self.environment.prefix}-{NetworkName.EDGE}" if online else "none",
             mem_limit=host["Memory"],
             memswap_limit=host["Memory"],
             nano_cpus=host["NanoCpus"],
             shm_size=host["ShmSize"],
-            healthcheck={"test": ["NONE"]},
             labels={LABEL: self.environment.name},
         )
-        try:
-            with backups.attached(container) as chunks:
-                container.start()
-                out, err = backups.read(chunks, task or Task(""))
-            backups.check(command[1:], container.wait()["StatusCode"], err)
-        finally:
-            container.remove(force=True, v=True)
-        return out
 
 
 def _health(container: Container) -> str:
