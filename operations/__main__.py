@@ -21,6 +21,7 @@ from rich.table import Table
 
 from offline.progress import Reporter
 from operations import ci
+from operations.ci import EnvironmentName
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace
 from operations.project import env_word as _env
@@ -48,10 +49,6 @@ app.add_typer(ci.app, name="ci")
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
 _WIDTH_FOR_IMAGES = 120
-
-EnvironmentName = Annotated[
-    str, typer.Option("--env", "-e", envvar="ENV", help="Environment: the name in Pulumi.<name>.yaml.")
-]
 
 
 class BackupKind(StrEnum):
@@ -545,7 +542,7 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
 def _show_elsewhere(workspace: Workspace) -> None:
     from operations import reach  # noqa: PLC0415
 
-    if said := reach.elsewhere(workspace.settings(), f"make tunnel{_env(workspace.environment)}"):
+    if said := reach.elsewhere(workspace.settings(), workspace.typed("tunnel")):
         typer.echo(said)
 
 

@@ -27,6 +27,7 @@ from operations.stack_file import ProjectError
 from stack.monitoring import access
 from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
 from stack.outputs import REACH_SOMEBODY
+from stack.rotation import label
 from stack.secrets import ALERTMANAGER_WEB
 from stack.settings import Environment
 
@@ -132,7 +133,7 @@ def send_test_alert(
         raise ProjectError(f"alerts of {environment.name} go to nobody: {REACH_SOMEBODY}")
     password = ""
     if environment.basic_auth:
-        password = workspace.open().secrets().get(ALERTMANAGER_WEB.replace("_", "-"), "")
+        password = workspace.open().secrets().get(label(ALERTMANAGER_WEB), "")
     auth = (access.USER, password) if password else None
     with (
         reach.part(environment, environment.settings.alertmanager, url) as address,

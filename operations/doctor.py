@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
-import json
 import shlex
 import smtplib
 import ssl
@@ -238,12 +237,11 @@ def every(asked: Asked) -> Iterator[Check]:
 
 def configured_secrets(workspace: Workspace) -> Mapping[str, SecretInput]:
     """Return the configured secrets in plain text, as Pulumi decrypts them."""
-    shown = workspace.open().pulumi("config", "--show-secrets", "--json", capture=True).stdout
-    return secrets_of(json.loads(shown))
+    return secrets_of(workspace.open().configuration())
 
 
 def secrets_of(config: Mapping[str, Mapping[str, Any]]) -> Mapping[str, SecretInput]:
-    """Return the secrets among what `pulumi config --show-secrets --json` says."""
+    """Return the secrets among what is configured, as `PulumiRun.configuration` says it."""
     own = {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
     return {
         name: SecretInput(str(given.get("value", "")), encrypted=bool(given.get("secret")))

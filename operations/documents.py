@@ -32,13 +32,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def generated() -> dict[Path, str]:
     """Return every file that has a generated part, with its text as it must be."""
-    picture = f"```mermaid\n{architecture()}```\n"
+    picture, ports = f"```mermaid\n{architecture()}```\n", ports_table()
     blocks = (
         ("Pulumi.yaml", "schema", pulumi_schema()),
         ("README.md", "architecture", picture),
-        ("README.md", "ports", ports_table()),
+        ("README.md", "ports", ports),
         ("README.ru.md", "architecture", picture),
-        ("README.ru.md", "ports", ports_table()),
+        ("README.ru.md", "ports", ports),
         ("docs/settings.md", "settings", settings_table()),
         ("docs/monitoring.md", "alerts", alerts_table()),
         ("docs/monitoring.md", "dashboards", dashboards_table()),

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stack.names import PART_LABEL
-
-CARRIER_ENTRYPOINT = ("/never-started",)
+from stack.names import CARRIER_ENTRYPOINT, PART_LABEL
 
 _MIB = 2**20
 _NANO = 1_000_000_000
@@ -102,7 +100,7 @@ class Facts:
     @property
     def is_carrier(self) -> bool:
         """Whether it only holds a part's files and is never started (`stack.config_files`)."""
-        return self.entrypoint == CARRIER_ENTRYPOINT
+        return self.entrypoint == (CARRIER_ENTRYPOINT,)
 
 
 def declared(inputs: Mapping[str, Any], image: Mapping[str, Any], image_id: str = "") -> Facts:

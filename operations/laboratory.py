@@ -26,6 +26,7 @@ from docker.types import Mount, Ulimit
 
 from offline.progress import Reporter
 from stack.config_files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
+from stack.names import CARRIER_ENTRYPOINT
 from stack.service import ServiceSpec
 
 LABEL = "samokoder.laboratory"
@@ -87,7 +88,7 @@ class Laboratory:
         self.client.volumes.create(name, labels=self.labels)
         carrier = self.client.containers.create(
             image,
-            entrypoint=["/never-started"],
+            entrypoint=[CARRIER_ENTRYPOINT],
             network_mode="none",
             labels=self.labels,
             mounts=[Mount(CARRIER_MOUNT, name)],

@@ -24,9 +24,8 @@ from pulumi_policy import (
 from pulumi_policy.proxy import UnknownValueError
 
 from operations.facts import declared
-from operations.hardening import RULES, Rule, Seen, exceptions, of_rule
-
-_CONTAINER = "docker:index/container:Container"
+from operations.hardening import RULES, Allowed, Rule, Seen, exceptions, of_rule
+from operations.recovery import CONTAINER
 
 
 def _plain(node: Any) -> Any:
@@ -43,12 +42,12 @@ def _known(node: Any, key: Any) -> Iterator[Any]:
         yield _plain(node[key])
 
 
-def validation(rule: Rule) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
+def validation(rule: Rule, allowed: Sequence[Allowed]) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
     """Return what reports in which ways a container breaks one rule, unless that is listed."""
-    allowed, today = exceptions(), datetime.now(UTC).date()
+    today = datetime.now(UTC).date()
 
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-        if args.resource_type != _CONTAINER:
+        if args.resource_type != CONTAINER:
             return
         facts = declared(_plain(args.props), {})
         if facts.is_carrier:
@@ -62,11 +61,14 @@ def validation(rule: Rule) -> Callable[[ResourceValidationArgs, ReportViolation]
 
 def main() -> None:
     """Serve the policies to the Pulumi that started this, until it ends it."""
+    allowed = exceptions()
     PolicyPack(
         name="samokoder-hardening",
         enforcement_level=EnforcementLevel.MANDATORY,
         policies=[
-            ResourceValidationPolicy(name=f"cis-{rule.number}", description=rule.title, validate=validation(rule))
+            ResourceValidationPolicy(
+                name=f"cis-{rule.number}", description=rule.title, validate=validation(rule, allowed)
+            )
             for rule in RULES.values()
         ],
     )

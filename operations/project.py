@@ -446,6 +446,11 @@ class PulumiRun:
         found = recovery.every_generated_secret if every else recovery.generated_secrets
         return found(exported.get("deployment") or {})
 
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Return what is configured by key, each with its `value` in plain text and whether it is a `secret`."""
+        shown = self.pulumi("config", "--show-secrets", "--json", capture=True).stdout
+        return dict(json.loads(shown))
+
     def settle(self) -> None:
         """Put an interrupted run right, so that the next command can go on.
 

@@ -68,9 +68,8 @@ def preview(workspace: Workspace, *, commit: str) -> tuple[str, bool]:
 
 def every_secret(run: PulumiRun) -> dict[str, str]:
     """Return what no comment may show by name: generated, configured, and what the job itself was given."""
-    configured = json.loads(run.pulumi("config", "--show-secrets", "--json", capture=True).stdout)
     found = run.secrets(every=True)
-    found |= {key: str(entry["value"]) for key, entry in configured.items() if entry.get("secret")}
+    found |= {key: str(entry["value"]) for key, entry in run.configuration().items() if entry.get("secret")}
     found |= {name: run.variables[name] for name in _SECRET_VARIABLES if run.variables.get(name)}
     return _in_every_form(found)
 

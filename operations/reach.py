@@ -45,11 +45,10 @@ def opened(environment: Environment, *, seconds: float = 20) -> Iterator[Url]:
     Raises ProjectError where the ports of the engine's host cannot be reached.
     """
     host = environment.settings.docker_host
-    published = [part for part in environment.running().values() if isinstance(part, Published)]
     if host.startswith("unix://"):
         yield url
     elif host.startswith("ssh://"):
-        with _tunnel(host, published, seconds) as through:
+        with _tunnel(host, _published(environment), seconds) as through:
             yield through
     else:
         raise ProjectError(
@@ -79,8 +78,7 @@ def tunnel(environment: Environment) -> list[str]:
     host = environment.settings.docker_host
     if not host.startswith("ssh://"):
         raise ProjectError(f"{environment.name} is not reached by ssh ({host}): its addresses are in `make status`.")
-    parts = (part for part in environment.running().values() if isinstance(part, Published))
-    hidden = (part for part in parts if ipaddress.ip_address(part.bind_address).is_loopback)
+    hidden = (part for part in _published(environment) if ipaddress.ip_address(part.bind_address).is_loopback)
     return _command(host, {(host_address(part), part.port): part.port for part in hidden})
 
 
@@ -92,6 +90,10 @@ def part(environment: Environment, settings: Published, named: str = "") -> Iter
         return
     with opened(environment) as address:
         yield address(settings)
+
+
+def _published(environment: Environment) -> list[Published]:
+    return [part for part in environment.running().values() if isinstance(part, Published)]
 
 
 @contextmanager

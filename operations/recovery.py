@@ -12,7 +12,7 @@ from typing import Any
 from stack.rotation import IN_USE, SECOND, label
 from stack.settings import PROJECT
 
-_CONTAINER = "docker:index/container:Container"
+CONTAINER = "docker:index/container:Container"
 _NETWORK = "docker:index/network:Network"
 _VOLUME = "docker:index/volume:Volume"
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
@@ -102,9 +102,7 @@ def was_interrupted(deployment: dict[str, Any]) -> bool:
 
 def known_ids(deployment: dict[str, Any]) -> set[str]:
     """Return the engine's ids of all containers and networks in the state."""
-    return {
-        str(resource.get("id")) for resource in _resources(deployment) if resource["type"] in {_CONTAINER, _NETWORK}
-    }
+    return {str(resource.get("id")) for resource in _resources(deployment) if resource["type"] in {CONTAINER, _NETWORK}}
 
 
 def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:

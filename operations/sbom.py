@@ -31,6 +31,7 @@ from stack.app.reference import reference_image
 from stack.backup import backup
 from stack.built_image import BuiltImage
 from stack.images import parse_reference
+from stack.names import CARRIER_ENTRYPOINT
 from stack.settings import Environment
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def write(environment: Environment, client: docker.DockerClient, folder: Path, r
 
 def read(client: docker.DockerClient, image: Image) -> Contents:
     """Read the package lists of an image, from a container that is made for it, never started, and removed."""
-    container = client.containers.create(image, entrypoint=["/never-started"], network_disabled=True)
+    container = client.containers.create(image, entrypoint=[CARRIER_ENTRYPOINT], network_disabled=True)
     try:
         metadata = [text for name, text in _files(container, _VENV) if name.endswith(".dist-info/METADATA")]
         dpkg = next((text for _, text in _files(container, _DPKG)), "")

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from operations import alerting, checks, containers, lifecycle, reach
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.containers import PartStatus
-from operations.project import Workspace, env_word
+from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import ingress, postgres, redis
 from stack.app.metrics_contract import Job, Kind, of_jobs
@@ -41,6 +41,7 @@ from stack.monitoring import (
 )
 from stack.monitoring.rules import backups
 from stack.platform import specs
+from stack.rotation import label
 from stack.service import Scrape, ServiceSpec
 from stack.settings import Environment, Ingress, Published, key_of
 from stack.settings import seconds as seconds_of
@@ -49,8 +50,6 @@ _OK, _CREATED, _NO_CONTENT, _TOO_MANY = 200, 201, 204, 429
 _PAUSE_SECONDS = 2.0
 _DAY_SECONDS = 86400
 _HTTPS = 443
-# Before the first of its kind there is none, and BackupAbsent says so after this time.
-_FIRST_BACKUP_SECONDS = 2 * 3600
 _LEAST_DATABASE_BYTES = 2**20
 _GRAFANA_USER = "admin"
 _ADDRESS_OF_NOBODY = "smoke.invalid"  # RFC 2606: no mail can ever be sent there
@@ -63,15 +62,15 @@ def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Repo
     Raises ProjectError where nothing of the stack runs, or its ports cannot be reached.
     """
     environment = workspace.settings()
-    end = time.monotonic() + wait
+    parts, end = specs(environment), time.monotonic() + wait
     with reach.opened(environment) as url, workspace.reporter.task(f"Smoke test of {environment.name}") as task:
         client = httpx.Client(timeout=seconds, trust_env=False, verify=_certificates(environment.settings.ingress))
         with client:
             while True:
                 rows = {row.part: row for row in lifecycle.status(workspace)}
                 if not any(row.ok for row in rows.values()):
-                    raise ProjectError(f"{environment.name} is not up: make up{env_word(workspace.environment)}")
-                asked = Asked(environment, specs(environment), rows, client, url, Once(_passwords(workspace)))
+                    raise ProjectError(f"{environment.name} is not up: {workspace.typed('up')}")
+                asked = Asked(environment, parts, rows, client, url, Once(_passwords(workspace)))
                 findings = checks.run(list(every(asked)), seconds=seconds, task=task)
                 if time.monotonic() >= end or not any(each.verdict is Verdict.FAILED for each in findings):
                     return report(environment, findings)
@@ -144,7 +143,7 @@ class Asked:
     def login(self, part: str) -> tuple[str, str] | None:
         """Return with what a part's pages are asked; None where they are open."""
         secret = self.spec(part).web_password
-        return (access.USER, self.passwords()[secret.replace("_", "-")]) if secret else None
+        return (access.USER, self.passwords()[label(secret)]) if secret else None
 
     def prometheus(self, path: str, **query: str) -> Any:
         """Return the data of an answer of Prometheus' API."""
@@ -528,7 +527,7 @@ def _grafana(asked: Asked) -> Iterator[Check]:
         found = {each["uid"] for each in ask("/api/search", type="dash-db", limit="5000")}
         wanted = {
             name.removeprefix("dashboards/").removesuffix(".json")
-            for name in grafana.files(asked.environment)
+            for name in asked.spec(grafana.PART).files
             if name.startswith("dashboards/")
         }
         if missing := sorted(wanted - found):
@@ -560,7 +559,7 @@ def _backups(asked: Asked) -> Iterator[Check]:
             ages = [value for _, value in asked.samples(backups.age(kind))]
             if not ages:
                 up = asked.rows[backup.PART].uptime_seconds or 0
-                if up < _FIRST_BACKUP_SECONDS:
+                if up < seconds_of(backups.FIRST):
                     raise UnavailableError(f"none yet, {up} s after its start; the schedule is {schedule}")
                 raise FailedError(f"there is none, after {up / 3600:.1f} h")
             hours = ages[0] / 3600

@@ -17,6 +17,8 @@ import pulumi_docker as docker
 import pulumi_random as random
 import yaml
 
+from stack.names import CARRIER_ENTRYPOINT
+
 # In C where the wheel has it, four times as fast: the rules alone are 2,000 lines, in every preview.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -116,7 +118,7 @@ def files_volume(
         f"{resource_name}-files",
         name=name,
         image=image,
-        entrypoints=["/never-started"],
+        entrypoints=[CARRIER_ENTRYPOINT],
         start=False,
         must_run=False,
         network_mode="none",

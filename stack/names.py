@@ -6,6 +6,8 @@ from enum import StrEnum
 
 ENVIRONMENT_LABEL = "samokoder.environment"
 PART_LABEL = "samokoder.part"
+CARRIER_ENTRYPOINT = "/never-started"
+"""Of a container that only holds files and is never started."""
 
 
 class NetworkName(StrEnum):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import docker
@@ -228,12 +228,19 @@ def test_an_image_whose_health_check_fails_is_told_what_that_says(checked: Calla
     assert "it says: the queue is away" in why(report, Check.READY)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Have Ctrl-C interrupt: whoever started pytest in the background may have it ignored."""
+    of_the_run = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, of_the_run)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("sent", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_an_interruption_leaves_nothing_on_the_engine(
     engine: docker.DockerClient, local_images: Environment, sent: signal.Signals, ends: type[BaseException]
 ) -> None:
-    # Whoever started pytest in the background may have it ignore Ctrl-C.
-    of_the_run = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     spec = redis.spec(local_images)
     tokens = []
@@ -249,4 +256,3 @@ def test_an_interruption_leaves_nothing_on_the_engine(
         interrupted()
     assert left(engine, tokens[0]) == [], "who presses Ctrl-C wants it gone"
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-    signal.signal(signal.SIGINT, of_the_run)

@@ -288,8 +288,9 @@ def reported(inputs: dict[str, Any], type_: str = CONTAINER) -> list[str]:
         said.append(message)
 
     args: Any = SimpleNamespace(resource_type=type_, props=unknown_checking_proxy(inputs))
+    allowed = exceptions()
     for rule in RULES.values():
-        validation(rule)(args, report)
+        validation(rule, allowed)(args, report)
     return said
 
 

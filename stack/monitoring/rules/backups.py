@@ -18,6 +18,8 @@ alert = partial(Alert, service=backup.PART, dashboard="samokoder-backups")
 _CRITICAL_HOURS = 24.0
 WAL_LAG_CRITICAL_SECONDS = 900.0
 SLOT_CRITICAL = 0.8
+FIRST = "2h"
+"""Of each kind: within this time of a new stack's start there is a first one."""
 
 MEDIAN = Recording(
     name="backup:size_bytes:median7d",
@@ -79,7 +81,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 def _kind(alerts: Alerts, kind: str, schedule: str) -> Iterator[Alert]:
     name = _NAMES[kind]
-    yield _absent(kind, name, f'absent(backup_last_success_timestamp_seconds{{kind="{kind}"}} > 0)', "2h", "critical")
+    yield _absent(kind, name, f'absent(backup_last_success_timestamp_seconds{{kind="{kind}"}} > 0)', FIRST, "critical")
     warning, critical = late_hours(alerts, schedule)
     limits: tuple[tuple[float, Severity], ...] = ((warning, "warning"), (critical, "critical"))
     for hours, severity in limits:
