@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -136,7 +136,8 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
             "Else: make up"
         )
     made = api.exec_create(container.id, [PROGRAM, *words])
-    out, err = read(api.exec_start(made["Id"], stream=True, demux=True), task)
+    with _streams(api.exec_start(made["Id"], socket=True)) as chunks:
+        out, err = read(chunks, task)
     check(words, api.exec_inspect(made["Id"])["ExitCode"], err)
     return out
 
@@ -176,15 +177,19 @@ def run_once(
     return out
 
 
-@contextmanager
-def attached(container: Container) -> Iterator[Chunks]:
+def attached(container: Container) -> AbstractContextManager[Chunks]:
     """Give both streams of a container that is about to start, so that no line is missed."""
-    stream: Any = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
+    return _streams(container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1}))
+
+
+@contextmanager
+def _streams(socket: Any) -> Iterator[Chunks]:
     try:
-        yield (demux_adaptor(*frame) for frame in frames_iter(stream, tty=False))  # type: ignore[no-untyped-call]
+        yield (demux_adaptor(*frame) for frame in frames_iter(socket, tty=False))  # type: ignore[no-untyped-call]
     finally:
-        # The SDK's own `attach` leaves the open socket in a circle with its answer, to the garbage collector.
-        stream._response.close()  # noqa: SLF001 - there is no other way to it
+        # Where the SDK reads the streams itself it leaves the open socket in a circle with its answer, to the garbage
+        # collector.
+        socket._response.close()  # noqa: SLF001 - there is no other way to it
 
 
 def read(chunks: Chunks, task: Task) -> tuple[str, list[str]]:
