@@ -30,6 +30,7 @@ RATE_LIMITS: Final[Mapping[str, int]] = {
     "POST /auth/register": 5,
     "POST /auth/login": 10,
     "GET /auth/me": 50,
+    "DELETE /auth/me": 10,
     "GET /projects": 50,
     "POST /projects": 30,
     "GET /projects/{project_id}": 50,
