@@ -261,6 +261,35 @@ def smoke(
 
 
 @app.command()
+def doctor(
+    env: EnvironmentName = "staging",
+    after: Annotated[
+        bool, typer.Option("--after", help="What follows an `up`: the smoke test, a test alert, what to watch.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="File to write JUnit's XML to, for a CI system.")] = None,
+) -> None:
+    """Check whether the environment can be brought up: before `up`. Exit status 1 when a check fails.
+
+    Starts nothing and changes nothing, but for one small object in the bucket of the backups.
+    """
+    from operations import doctor as examination  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    if not after:
+        _tell(examination.doctor(workspace, seconds=timeout), verbose=True, as_json=as_json, junit=junit)
+        return
+    report = examination.after(workspace, seconds=timeout)
+    if not as_json:
+        console = _console()
+        console.print("In the first 24 hours:")
+        for line in examination.first_day(workspace.settings()):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+    _tell(report, verbose=False, as_json=as_json, junit=junit)
+
+
+@app.command()
 def render(
     out: Annotated[Path, typer.Option(help="Folder to write to: new, empty, or of an earlier call.")],
     env: EnvironmentName = "staging",

@@ -213,8 +213,7 @@ class Workspace:
 
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""
-        host = self._docker_host() or self.settings(on_this_machine=False).settings.docker_host
-        engine = ensure_engine(host, report=self.reporter.say, cache=self.cache)
+        engine = ensure_engine(self.docker_host(), report=self.reporter.say, cache=self.cache)
         if abs(engine.clock_ahead_seconds) > _CLOCKS_DIFFER_SECONDS:
             self.reporter.say(
                 f"The clocks differ: that of {engine.docker_host} is {engine.clock_ahead_seconds:+.0f} s against this "
@@ -222,7 +221,11 @@ class Workspace:
             )
         return engine
 
-    def _docker_host(self) -> str:
+    def docker_host(self) -> str:
+        """Return where `up` looks for the engine. Raises InvalidSettingsError."""
+        return self._users_docker_host() or self.settings(on_this_machine=False).settings.docker_host
+
+    def _users_docker_host(self) -> str:
         """The user's DOCKER_HOST, unless the configuration names an engine."""
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if self.isolated or key_of("docker_host") in configured:

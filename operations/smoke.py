@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from operations import alerting, checks, containers, lifecycle, reach
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.containers import PartStatus
-from operations.project import Workspace
+from operations.project import Workspace, env_word
 from operations.stack_file import ProjectError
 from stack.app import ingress, postgres, redis
 from stack.app.metrics_contract import Job, Kind, of_jobs
@@ -70,7 +70,7 @@ def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Repo
             while True:
                 rows = {row.part: row for row in lifecycle.status(workspace)}
                 if not any(row.ok for row in rows.values()):
-                    raise ProjectError(f"{environment.name} is not up: make up ENV={workspace.environment}")
+                    raise ProjectError(f"{environment.name} is not up: make up{env_word(workspace.environment)}")
                 asked = Asked(environment, specs(environment), rows, client, url, Once(_passwords(workspace)))
                 findings = checks.run(list(every(asked)), seconds=seconds, task=task)
                 if time.monotonic() >= end or not any(each.verdict is Verdict.FAILED for each in findings):
@@ -121,6 +121,16 @@ class Asked:
     def spec(self, part: str) -> ServiceSpec:
         """Return the description of a part that runs."""
         return next(spec for spec in self.parts if spec.part == part)
+
+    def need_target(self, spec: ServiceSpec) -> str:
+        """Return the instance of a scraped part. Raises UnavailableError where Prometheus does not get its metrics."""
+        assert isinstance(spec.scrape, Scrape), spec.part  # noqa: S101 - asked of scraped parts alone
+        self.need(prometheus.PART, spec.part)
+        instance = f"{spec.part}:{spec.scrape.port}"
+        target = self.targets().get((spec.job, instance))
+        if target is None or target["health"] != "up":
+            raise UnavailableError("Prometheus does not get its metrics: its target is not up")
+        return instance
 
     def get(self, part: str, path: str, **query: str) -> httpx.Response:
         """Ask a part's page, with its password where it has one. Raises FailedError unless it answers 200."""
@@ -298,11 +308,7 @@ def _metrics(asked: Asked) -> Iterator[Check]:
 
 def _application(asked: Asked, spec: ServiceSpec, kind: Kind) -> str:
     """Judge the contract's required metrics as Prometheus has them: the ports of these parts are published nowhere."""
-    asked.need(spec.part)
-    instance = _instance(spec)
-    target = asked.targets().get((spec.job, instance))
-    if target is None or target["health"] != "up":
-        raise UnavailableError("Prometheus does not get them: its target is not up")
+    instance = asked.need_target(spec)
     required = [metric for metric in of_jobs([Job(kind.value)]) if metric.required]
     series = {f"{each.name}_count" if each.type == "histogram" else each.name: each.name for each in required}
     found = asked.samples(f'{{job="{spec.job}",instance="{instance}",__name__=~"{"|".join(sorted(series))}"}}')
@@ -312,11 +318,6 @@ def _application(asked: Asked, spec: ServiceSpec, kind: Kind) -> str:
     if wrong := sorted({labels["__name__"] for labels, value in found if not (math.isfinite(value) and value >= 0)}):
         raise FailedError(f"not a number of at least 0: {', '.join(wrong)}")
     return f"all {len(required)} that alerts need, {len(found)} series, none below 0"
-
-
-def _instance(spec: ServiceSpec) -> str:
-    assert isinstance(spec.scrape, Scrape), spec.part  # noqa: S101 - asked of scraped parts alone
-    return f"{spec.part}:{spec.scrape.port}"
 
 
 Values = Callable[..., list[float]]
@@ -502,7 +503,7 @@ def _alertmanager(asked: Asked) -> Iterator[Check]:
 def _receivers(config: str) -> dict[str, list[str]]:
     """Return the ways of each receiver in a configuration of AlertManager."""
     return {
-        each["name"]: sorted(key for key, value in each.items() if key != "name" and value)
+        each["name"]: sorted(key for key in each if key.endswith("_configs"))
         for each in yaml.safe_load(config)["receivers"]
     }
 
@@ -552,7 +553,9 @@ def _backups(asked: Asked) -> Iterator[Check]:
     for kind, schedule in schedules.items():
 
         def ask(kind: str = kind, schedule: str = schedule) -> str:
-            asked.need(prometheus.PART, backup.PART)
+            asked.need_target(asked.spec(backup.PART))
+            if [value for _, value in asked.samples(f'backup_last_exit_code{{kind="{kind}"}}') if value]:
+                raise FailedError("the last run failed (make logs PART=backup); what was made before is kept")
             oldest, _ = backups.late_hours(asked.environment.settings.alerts, schedule)
             ages = [value for _, value in asked.samples(backups.age(kind))]
             if not ages:

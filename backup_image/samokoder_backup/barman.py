@@ -157,6 +157,8 @@ def attach(settings: Settings) -> Path:
         elif any(path.name[:24] > identity.segment for path in (server / "streaming").glob("[0-9A-F]" * 24 + "*")):
             say(f"PostgreSQL is behind what was received from it: another copy of the cluster {identity.system}")
             set_aside(server)
+        elif slot is None and wal.newest(server):
+            say(f"the slot {settings.slot} is gone and is made anew: WAL that PostgreSQL has no longer will be a gap")
     server.mkdir(parents=True, exist_ok=True)
     return server
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from samokoder_backup.settings import Kind, Settings
 MARKER = ".samokoder-restore"
 """Lies in a folder that a restore has begun and not ended."""
 _TOO_SHORT = "recovery ended before configured recovery target was reached"
+_LAST_CHANGE = re.compile(r"last completed transaction was at log time (\S+ \S+)")
+_QUIET = timedelta(seconds=30)
+"""There is a change at every heartbeat, so where none is for so long, what was written then is missing."""
 _MARGIN = 256 * 2**20
 _PLACEHOLDERS = ("lost+found", MARKER)
 
@@ -306,6 +310,7 @@ def _running(settings: Settings, folder: Path, recovery: Mapping[str, str]) -> I
                 said = log.read_text(encoding="utf-8", errors="replace")
                 if _TOO_SHORT in said and "recovery_target_time" in recovery:
                     # All that was ever received is earlier: nobody wrote between that and the moment.
+                    _was_quiet(said, datetime.fromisoformat(recovery["recovery_target_time"]))
                     recovery = {key: value for key, value in recovery.items() if key != "recovery_target_time"}
                     process = _start(folder, sockets, recovery)
                     continue
@@ -322,6 +327,17 @@ def _running(settings: Settings, folder: Path, recovery: Mapping[str, str]) -> I
             process.send_signal(signal.SIGQUIT)
             process.wait()
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _was_quiet(log: str, moment: datetime) -> None:
+    """Raise CannotError where WAL ends long before a moment.
+
+    When a file was last written says up to when it reaches, but not while old WAL is received belatedly.
+    """
+    changes = [datetime.fromisoformat(found) for found in _LAST_CHANGE.findall(log)]
+    if not changes or moment - changes[-1] > _QUIET:
+        last = f"of {changes[-1].isoformat(sep=' ')}" if changes else "in the base backup"
+        raise CannotError(f"{moment.isoformat(sep=' ')} cannot be reached: the last change that was received is {last}")
 
 
 def _start(folder: Path, sockets: Path, recovery: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -6,16 +6,18 @@ import argparse
 import gzip
 import json
 import os
+import shutil
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from samokoder_backup import barman, copies, process, restore, settings, wal
+from samokoder_backup import barman, copies, jobs, process, restore, service, settings, state, wal
 from samokoder_backup.__main__ import moment
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, CannotError
@@ -281,6 +283,74 @@ def test_a_database_that_a_restore_has_brought_back_is_not_taken_for_an_empty_on
     assert restore.plan(Target(latest=True)).source.id == "other", "whoever restored once could do so never again"
 
 
+class Rounds(threading.Event):
+    """Ends the service's loop after so many looks."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout, "it would never look again"
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture
+def drilled(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Lets the service look six times; gives the looks at which it did a drill, which fails."""
+
+    def run(server: Path | None, known: dict[str, float] | None = None) -> list[int]:
+        never = "0 0 1 1 *"
+        postgres = {"host": "postgres", "port": 5432, "database": "samokoder", "user": "backup", "sslmode": "disable"}
+        document = {
+            "postgres": postgres,
+            "physical": True,
+            "slot": "backup",
+            "redis": None,
+            "schedules": dict.fromkeys(("base", "dump", "redis", "verify", "drill"), never),
+            "recovery_window_days": 7,
+            "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
+            "redis_copies": 48,
+            "max_slot_wal_mib": 256,
+            "superuser": "postgres",
+            "offsite": None,
+        }
+        if known:
+            (catalogue / "state.json").write_text(json.dumps({"drill": {"finished": time.time(), **known}}))
+        it, rounds, found = service.Service(settings.Settings.model_validate(document)), Rounds(6), list[int]()
+        monkeypatch.setattr(settings, "SCRATCH", catalogue / "scratch")
+        monkeypatch.setattr(state, "_memory", {})
+        monkeypatch.setattr(jobs, "backup", lambda *_: False)
+        monkeypatch.setattr(jobs, "verify", lambda: True)
+        monkeypatch.setattr(jobs, "drill", lambda _: found.append(rounds.left))
+        it._stop, it._server = rounds, server
+        it._jobs()
+        return found
+
+    return run
+
+
+def test_the_first_drill_comes_with_the_first_base_backup_and_the_next_by_its_schedule(
+    catalogue: Path, drilled: Callable[..., list[int]]
+) -> None:
+    server = catalogue / "barman" / "main-7000-2"
+    assert drilled(server) == [5], "at once; and one that fails is not tried again at each look"
+    assert drilled(server, {"exit": 0, "success": time.time()}) == [], "what was proved needs no second proof"
+    assert drilled(server, {"exit": 1, "success": time.time() - 400 * 86400}) == [5], "its schedule has come"
+
+
+def test_no_drill_is_tried_before_there_is_anything_to_restore(
+    catalogue: Path, drilled: Callable[..., list[int]]
+) -> None:
+    shutil.rmtree(catalogue / "barman")
+    assert drilled(None) == [], "it would fail, and wake somebody up"
+    new = catalogue / "barman" / "main-7000-1"
+    (new / "streaming").mkdir(parents=True)
+    (new / "streaming" / "000000010000000000000001.partial").write_bytes(b"wal")
+    assert drilled(new) == [], "WAL alone is no backup"
+
+
 @pytest.mark.parametrize(
     ("target", "why"),
     [
@@ -308,6 +378,15 @@ def test_a_bad_backup_and_a_bad_wal_file_are_gone_around_or_refused(catalogue: P
         ("new", "bad"),
         ("other", "bad"),
     ]
+
+
+def test_wal_that_ends_long_before_the_moment_is_not_taken_for_a_quiet_time() -> None:
+    log = "LOG:  last completed transaction was at log time 2026-11-23 12:00:00.25+00\nFATAL:  recovery ended before"
+    restore._was_quiet(log, NOON + timedelta(seconds=20))
+    with pytest.raises(CannotError, match=r"12:05:00\+00:00 cannot .* is of 2026-11-23 12:00:00.250000\+00:00"):
+        restore._was_quiet(log, NOON + timedelta(minutes=5))
+    with pytest.raises(CannotError, match="in the base backup"):
+        restore._was_quiet("FATAL:  recovery ended before", NOON)
 
 
 def test_a_backup_of_another_version_is_refused(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
