@@ -119,7 +119,7 @@ test-live: bootstrap ## Tests on a real engine: a whole stack of their own, besi
 test-deploy: bootstrap ## The long load tests, on a real stack of their own
 	@.venv/bin/pytest -m deploy
 
-test-backup: bootstrap ## Backups and restores under faults, on real servers and a real stack of their own
+test-backup: bootstrap ## Backups and restores under faults, data brought from compose, an engine on another host
 	@.venv/bin/pytest -m backup -n 2
 
 bench: bootstrap ## Measure how long a start takes, beside Docker Compose

@@ -28,6 +28,9 @@ from operations.project import Workspace, third_party_images
 from stack.settings import Environment
 from tests.live.conftest import with_config
 
+# Not in `make test` until it has been seen to pass as a whole on a quiet machine (issue 7).
+pytestmark = pytest.mark.backup
+
 PATIENCE_SECONDS = 60.0
 
 # Mounts in a namespace of its own: nothing of it is seen out here. The engine's containers end with the namespace.
