@@ -247,11 +247,11 @@ def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -
     `timeout` is seconds for one answer; None waits for ever, for calls that last as long as a build.
     Raises EngineError when nothing answers there.
     """
-    remote: ssh.Bridge | None = None
+    remote: ssh.Login | None = None
     environment = {**os.environ, "DOCKER_HOST": docker_host}
     try:
         if docker_host.startswith("ssh://"):
-            remote = ssh.bridge(docker_host)
+            remote = ssh.login(docker_host)
             environment["DOCKER_HOST"] = f"unix://{remote.path}"
         if docker_host.startswith("unix://"):
             # The SDK forgets to close a socket that nobody answers; a plain question before it costs nothing.

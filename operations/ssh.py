@@ -1,19 +1,16 @@
 """An engine on another host, by the `ssh` program: with the keys, the agent and the ~/.ssh/config that a person has.
 
-The Docker SDK has two ways of its own. One starts an ssh for every single request, and a command that asks twenty
-things would log in twenty times; the other reads half of ~/.ssh/config. So there is one login, and the SDK speaks to a
-socket here, each connection to which is one `docker system dial-stdio` over there, through that login.
+The Docker SDK has two ways of its own. One starts an ssh, and `docker` over there, for every single request, so that
+`status` would log in twenty times; the other reads half of ~/.ssh/config. So there is one login for all that a command
+asks, which leads a socket here to the engine's.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
-import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -22,6 +19,10 @@ from urllib.parse import urlsplit
 # Nobody can be asked for a password: Pulumi's provider logs in many times, in the background. A host that went away is
 # noticed, for a stream of the engine may be silent for ever.
 _OPTIONS = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15", "ServerAliveCountMax=4")
+_SOCKET = "/var/run/docker.sock"
+# Pulumi's provider needs the program over there. `cat` ends, and the login with it, when our end of its input does:
+# however we end.
+_REMAIN = "docker --version && exec cat"
 _LOGIN_SECONDS = 30.0
 _SAID_SECONDS = 2.0
 _TURN_SECONDS = 0.02
@@ -41,11 +42,11 @@ def address(docker_host: str) -> str:
 
 
 @cache
-def bridge(docker_host: str) -> Bridge:
-    """Return the way to an engine; it is there until this process ends. Raises ConnectionError where nobody gets in."""
-    made = Bridge(docker_host)
+def login(docker_host: str) -> Login:
+    """Return the login on an engine's host, there until this process ends. Raises ConnectionError with ssh's words."""
+    made = Login(docker_host)
     try:
-        made.log_in()
+        made.wait()
     except BaseException:
         made.close()
         raise
@@ -53,79 +54,58 @@ def bridge(docker_host: str) -> Bridge:
     return made
 
 
-class Bridge:
-    """A socket that leads to the engine of another host."""
+class Login:
+    """One ssh, and the socket here that it leads to the engine over there."""
 
     def __init__(self, docker_host: str) -> None:
-        # Only its owner may enter: who reaches the sockets reaches the engine.
+        # Only its owner may enter: who reaches the socket reaches the engine.
         self._folder = Path(tempfile.mkdtemp(prefix="samokoder-"))
-        self._host = docker_host
-        self._through = ("-o", f"ControlPath={self._folder / 'login'}")
         self._said = (self._folder / "said").open("a+b")
-        self._running: list[subprocess.Popen[bytes]] = []
-        self._listener = socket.socket(socket.AF_UNIX)
+        path = urlsplit(docker_host).path
+        self._socket = path if path.strip("/") else _SOCKET
+        # Not in our session: a Ctrl-C reaches us, and we may have something to tell the engine yet.
+        self._process = subprocess.Popen(
+            [*command(docker_host, "-o", "ExitOnForwardFailure=yes", "-L", f"{self.path}:{self._socket}"), _REMAIN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            start_new_session=True,
+        )
 
     @property
     def path(self) -> str:
         """Of the socket."""
         return str(self._folder / "docker.sock")
 
-    def log_in(self) -> None:
-        """Log in, then listen. Raises ConnectionError with what ssh says."""
-        # `cat` ends, and the login with it, when our end of its input does: however we end.
-        words = [*command(self._host, "-o", "ControlMaster=yes", *self._through), "cat"]
-        login = self._start(*words, reads=subprocess.PIPE)
+    def wait(self) -> None:
+        """Wait until the socket is there. Raises ConnectionError with what ssh says."""
         end = time.monotonic() + _LOGIN_SECONDS
-        while not (self._folder / "login").exists():
-            if login.poll() is not None:
-                raise ConnectionError(self._last_words() or f"ssh ended with status {login.returncode}")
+        while not Path(self.path).exists():
+            if self._process.poll() is not None:
+                raise ConnectionError(self._last_words() or f"ssh ended with status {self._process.returncode}")
             if time.monotonic() > end:
                 raise ConnectionError(f"no login within {_LOGIN_SECONDS:.0f} s")
             time.sleep(_TURN_SECONDS)
-        self._listener.bind(self.path)
-        self._listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
 
     def why(self) -> str:
-        """Return what the last connection said before it ended, empty where it goes on or said nothing."""
+        """Return what ssh says of a connection that failed; empty: nothing."""
         end = time.monotonic() + _SAID_SECONDS
-        while time.monotonic() < end and self._running[-1].poll() is None:
+        while not (said := self._last_words()) and time.monotonic() < end:
             time.sleep(_TURN_SECONDS)
-        return self._last_words()
+        if "open failed" in said:  # of a channel, which is all that ssh says
+            return f"nothing answers at {self._socket} there, or who logs in may not use it"
+        return said
 
     def close(self) -> None:
-        """End every connection, and the login last."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for process in reversed(self._running):
-            process.terminate()
-            process.wait()
-            if process.stdin:
-                process.stdin.close()
+        """Log out."""
+        self._process.terminate()
+        self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
         self._said.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _serve(self) -> None:
-        path = urlsplit(self._host).path
-        host = [f"--host=unix://{path}"] if path.strip("/") else []
-        words = [*command(self._host, *self._through), "docker", *host, "system", "dial-stdio"]
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return  # it was closed
-            with connection:
-                self._running = [process for process in self._running if process.poll() is None]
-                self._start(*words, reads=connection.fileno(), writes=connection.fileno())
-
-    def _start(self, *words: str, reads: int, writes: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-        # Not in our session: a Ctrl-C reaches us, and we may have something to tell the engine yet.
-        process = subprocess.Popen(words, stdin=reads, stdout=writes, stderr=self._said, start_new_session=True)
-        self._running.append(process)
-        return process
 
     def _last_words(self) -> str:
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return " ".join(line.strip() for line in lines[-3:])
+        return " ".join(line.strip() for line in lines[-3:]).rstrip(".")

@@ -49,6 +49,7 @@ exec /usr/sbin/sshd -D -e 2> "$home/sshd.log"
 """
 SSHD = """\
 PermitRootLogin prohibit-password
+AllowUsers root
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
@@ -230,9 +231,7 @@ def test_all_that_this_process_asks_goes_through_one_login(there: Workspace, hos
     with far_engine(host) as far:
         far.ping()
     ran = logins.read_text().splitlines()
-    assert ran, "no ssh was run: the test looks at the wrong one"
-    assert not [words for words in ran if "ControlMaster=yes" in words], "each question is a login"
-    assert all("ControlPath=" in words for words in ran)
+    assert not ran, f"what is there already is logged in, and each question was another login: {ran}"
 
 
 @pytest.mark.parametrize(
@@ -252,7 +251,7 @@ def test_a_host_that_lets_nobody_in_is_told_in_ssh_s_own_words(
 
 
 def test_a_host_without_an_engine_says_so(host: Host, tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"Cannot connect to the Docker daemon|no such file"):
+    with pytest.raises(EngineError, match=r"nothing answers at /run/nothing.sock there"):
         ensure_engine(f"{host.docker_host}/run/nothing.sock", report=lambda _: None, cache=tmp_path)
 
 
