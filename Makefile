@@ -22,7 +22,7 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
-	backup backups restore drill sbom hardening pulumi lint test test-unit test-live test-deploy test-backup bench docs
+	backup backups restore drill sbom drift hardening pulumi lint test test-unit test-live test-deploy test-backup bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -79,6 +79,9 @@ drill: bootstrap ## Restore the newest backup beside everything, look at it and 
 
 sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
 	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))"
+
+drift: bootstrap ## Compare what runs with what is declared; each difference says what to type
+	@$(SAMOKODER) drift
 
 hardening: bootstrap ## Hold what runs against the CIS Docker Benchmark; exceptions are in hardening.yaml
 	@$(SAMOKODER) hardening

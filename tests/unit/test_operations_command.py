@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
-    *("test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "ci", "sbom", "hardening"),
+    *(
+        "test-alert",
+        "check-image",
+        "rotate",
+        "backup",
+        "backups",
+        "restore",
+        "drill",
+        "ci",
+        "sbom",
+        "hardening",
+        "drift",
+    ),
 )
 
 
