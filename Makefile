@@ -21,8 +21,9 @@ EMPTY =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status logs render test-alert check-image password rotate \
-	backup backups restore drill sbom drift hardening pulumi lint test test-unit test-live test-deploy test-backup bench docs
+.PHONY: help bootstrap up preview down destroy-data status logs render doctor smoke test-alert check-image password \
+	rotate backup backups restore drill sbom drift hardening pulumi lint test test-unit test-live test-deploy \
+	test-backup bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -51,6 +52,12 @@ logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1
 
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
 	@$(SAMOKODER) render --out "$(OUT)"
+
+doctor: bootstrap ## Check, before `up`, whether the environment can be brought up; after it: ARGS=--after
+	@$(SAMOKODER) doctor $(ARGS)
+
+smoke: bootstrap ## Check that what is up does all that it is for: ARGS='--verbose --wait 120'
+	@$(SAMOKODER) smoke $(ARGS)
 
 test-alert: bootstrap ## Send a test alert through the real chain and tell whether it was delivered
 	@$(SAMOKODER) test-alert

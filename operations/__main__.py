@@ -29,6 +29,7 @@ from stack.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
     from operations.backups import Backup
+    from operations.checks import Report
     from operations.containers import PartStatus
     from operations.drift import Finding as Drifted
     from operations.hardening import Verdict
@@ -221,15 +222,57 @@ def check_image(
 
     It runs as in the environment, beside a PostgreSQL and a Redis of its own, all of which are removed at the end.
     """
-    from operations import checks, image_check  # noqa: PLC0415
+    from operations import image_check  # noqa: PLC0415
 
-    report = image_check.check_image(_workspace(env), image, kind, timeout=timeout)
-    if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
-    else:
-        checks.show(_console(), report)
-    if report.failed:
-        raise ProjectError(f"{image} does not keep the contract: {', '.join(report.failed)}.")
+    _tell(image_check.check_image(_workspace(env), image, kind, timeout=timeout), verbose=True, as_json=as_json)
+
+
+@app.command()
+def smoke(
+    env: EnvironmentName = "staging",
+    timeout: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 10,
+    wait: Annotated[float, typer.Option(help="Seconds to go on asking while a check fails: after an `up`.", min=0)] = 0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="With what passed, and why.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="File to write JUnit's XML to, for a CI system.")] = None,
+) -> None:
+    """Check that a stack which is up does all that it is for. Exit status 1 when a check fails.
+
+    What it writes through the public entry it removes again.
+    """
+    from operations import smoke as smoking  # noqa: PLC0415
+
+    report = smoking.smoke(_workspace(env), seconds=timeout, wait=wait)
+    _tell(report, verbose=verbose, as_json=as_json, junit=junit)
+
+
+@app.command()
+def doctor(
+    env: EnvironmentName = "staging",
+    after: Annotated[
+        bool, typer.Option("--after", help="What follows an `up`: the smoke test, a test alert, what to watch.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds that each check may take.", min=0.1)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="File to write JUnit's XML to, for a CI system.")] = None,
+) -> None:
+    """Check whether the environment can be brought up: before `up`. Exit status 1 when a check fails.
+
+    Starts nothing and changes nothing, but for one small object in the bucket of the backups.
+    """
+    from operations import doctor as examination  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    if not after:
+        _tell(examination.doctor(workspace, seconds=timeout), verbose=True, as_json=as_json, junit=junit)
+        return
+    report = examination.after(workspace, seconds=timeout)
+    if not as_json:
+        console = _console()
+        console.print("In the first 24 hours:")
+        for line in examination.first_day(workspace.settings()):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+    _tell(report, verbose=False, as_json=as_json, junit=junit)
 
 
 @app.command()
@@ -454,7 +497,12 @@ def engine(
         stopped = stop_engine(report=_console(stderr=True).print)
         typer.echo("Stopped." if stopped else "No engine here was started by this product.")
         return
-    client = connect(DEFAULT_DOCKER_HOST)
+    try:
+        client = connect(DEFAULT_DOCKER_HOST)
+    except EngineError as error:
+        raise EngineError(
+            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up` brings one up."
+        ) from error
     typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
     client.close()
 
@@ -541,6 +589,20 @@ def _show_rotations(env: str, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(row.secret, str(row.generation), row.phase, escape(row.how))
     _console().print(table)
+
+
+def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = None) -> None:
+    """Show a report, and end in an error when a check has failed."""
+    from operations import checks  # noqa: PLC0415
+
+    if junit:
+        junit.write_text(report.junit(), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        checks.show(_console(), report, verbose=verbose)
+    if report.failed:
+        raise ProjectError(f"{report.title}: {', '.join(report.failed)} failed.")
 
 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:

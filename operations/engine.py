@@ -255,6 +255,11 @@ def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -
     return client
 
 
+def look(docker_host: str, *, cache: Path | None = None) -> EngineInfo:
+    """Return the engine that answers at `docker_host`. Raises EngineError when none does; nothing is started."""
+    return _ask(docker_host, state=_state_directory(cache), private=None)
+
+
 def ensure_engine(
     docker_host: str = DEFAULT_DOCKER_HOST,
     *,
@@ -273,7 +278,7 @@ def ensure_engine(
         return _ask(host, state=state, private=private)
     except EngineError as error:
         reason = str(error)
-    _refuse_unless_startable(host, private=private, reason=reason)
+    refuse_unless_startable(host, private=private, reason=reason)
 
     with exclusive(state / "lock", what="Docker Engine", report=report):
         with contextlib.suppress(EngineError):
@@ -380,7 +385,7 @@ def _containerd_socket(host: str, info: Mapping[str, Any], private: PrivateEngin
     return None
 
 
-def _refuse_unless_startable(host: str, *, private: PrivateEngine | None, reason: str) -> None:
+def refuse_unless_startable(host: str, *, private: PrivateEngine | None = None, reason: str) -> None:
     """Raise EngineError with what to do, unless this host may get an engine started on that socket."""
     problem = f"No Docker Engine answers at {host}: {reason}."
     if not host.startswith("unix://"):

@@ -175,6 +175,7 @@ class Workspace:
             backend=backend,
             folder=self.folder,
         )
+        run.mend()
         run.ensure_stack(document)
         return run
 
@@ -198,10 +199,13 @@ class Workspace:
 
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""
-        host = self._docker_host() or self.settings(on_this_machine=False).settings.docker_host
-        return ensure_engine(host, report=self.reporter.say, cache=self.cache)
+        return ensure_engine(self.docker_host(), report=self.reporter.say, cache=self.cache)
 
-    def _docker_host(self) -> str:
+    def docker_host(self) -> str:
+        """Return where `up` looks for the engine. Raises InvalidSettingsError."""
+        return self._users_docker_host() or self.settings(on_this_machine=False).settings.docker_host
+
+    def _users_docker_host(self) -> str:
         """The user's DOCKER_HOST, unless the configuration names an engine."""
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if self.isolated or key_of("docker_host") in configured:
@@ -437,6 +441,12 @@ class PulumiRun:
         for name in removed:
             reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
 
+    def mend(self) -> None:
+        """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""
+        folder, name = self.backend.folder, self.workspace.name
+        if folder and all(lock.is_stale() for lock in recovery.locks(folder, name)) and recovery.mend(folder, name):
+            self.workspace.reporter.say("An earlier run was killed while it wrote its state: mended")
+
     def _released(self) -> bool:
         """Wait for live locks and release stale ones; return whether there was a stale one."""
         if self.backend.folder is None:
@@ -445,6 +455,7 @@ class PulumiRun:
         while found := recovery.locks(self.backend.folder, self.workspace.name):
             if all(lock.is_stale() for lock in found):
                 self.workspace.reporter.say("Releasing the lock of a run that is gone (`pulumi cancel`)")
+                self.mend()  # the run may have ended while we waited for it
                 self.pulumi("cancel", "--yes", capture=True)
                 return True
             other = next((lock for lock in found if not lock.is_here), None)

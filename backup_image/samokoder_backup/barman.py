@@ -157,6 +157,8 @@ def attach(settings: Settings) -> Path:
         elif any(path.name[:24] > identity.segment for path in (server / "streaming").glob("[0-9A-F]" * 24 + "*")):
             say(f"PostgreSQL is behind what was received from it: another copy of the cluster {identity.system}")
             set_aside(server)
+        elif slot is None and wal.newest(server):
+            say(f"the slot {settings.slot} is gone and is made anew: WAL that PostgreSQL has no longer will be a gap")
     server.mkdir(parents=True, exist_ok=True)
     return server
 
@@ -180,11 +182,16 @@ def current(settings: Settings) -> Path | None:
     return server if server.is_dir() else None
 
 
-def archive(settings: Settings, server: Path) -> None:
-    """Compress what was received whole into the archive, and note its checksums."""
-    if wal.waiting(server):
+def archive(settings: Settings, server: Path, *, first: bool = False) -> None:
+    """Compress what was received whole into the archive, and note its checksums.
+
+    first: note also what an earlier run was killed before it noted; that is a look at the whole archive.
+    """
+    waiting = wal.waiting(server)
+    if waiting:
         barman(settings, "archive-wal", server.name, what="archiving WAL")
-    wal.note(server)
+    if waiting or first:
+        wal.note(server)
 
 
 def take(settings: Settings) -> Base:

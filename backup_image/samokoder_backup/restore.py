@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ from samokoder_backup.settings import Kind, Settings
 MARKER = ".samokoder-restore"
 """Lies in a folder that a restore has begun and not ended."""
 _TOO_SHORT = "recovery ended before configured recovery target was reached"
+_LAST_CHANGE = re.compile(r"last completed transaction was at log time (\S+ \S+)")
+_QUIET = timedelta(seconds=30)
+"""There is a change at every heartbeat, so where none is for so long, what was written then is missing."""
 _MARGIN = 256 * 2**20
 _PLACEHOLDERS = ("lost+found", MARKER)
 
@@ -91,18 +95,19 @@ class Plan:
 def entries() -> list[Entry]:
     """Return all backups, the oldest first."""
     bad = state.bad()
-    found = [_entry(base, bad) for base in barman.bases()]
+    looked = {server: wal.look(server) for server in barman.servers()}
+    found = [_entry(base, bad, looked.get(base.server)) for base in barman.bases()]
     for copy in copies.of_every_kind():
         status = "bad" if copy.id in bad else "good"
         found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
     return sorted(found, key=lambda entry: entry.finished)
 
 
-def chain(base: Base, bad: Mapping[str, str]) -> wal.Chain:
+def chain(base: Base, bad: Mapping[str, str], looked: wal.Look | None = None) -> wal.Chain:
     """Follow the WAL of a base backup; raises CannotError where it does not reach the backup's own end."""
     prefix = f"{base.server.name}/"
     damaged = frozenset(name.removeprefix(prefix) for name in bad if name.startswith(prefix))
-    found = wal.chain(base.server, base.begin_wal, base.segment_size, damaged)
+    found = wal.chain(base.server, base.begin_wal, base.segment_size, damaged, looked)
     if found is None or found.end < base.end:
         needed = (found.missing or f"after {found.last}") if found else base.begin_wal
         raise CannotError(f"{base.id} cannot be restored: its WAL file {needed} is missing or bad")
@@ -118,9 +123,9 @@ def verify(thing: Base | Copy, bad: Mapping[str, str]) -> None:
         chain(thing, bad)
 
 
-def _entry(base: Base, bad: Mapping[str, str]) -> Entry:
+def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry:
     try:
-        start, to = base.end, chain(base, bad).end
+        start, to = base.end, chain(base, bad, looked).end
     except CannotError:
         return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
     status = "bad" if base.id in bad else "good" if base.noted.exists() else "unverified"
@@ -305,6 +310,7 @@ def _running(settings: Settings, folder: Path, recovery: Mapping[str, str]) -> I
                 said = log.read_text(encoding="utf-8", errors="replace")
                 if _TOO_SHORT in said and "recovery_target_time" in recovery:
                     # All that was ever received is earlier: nobody wrote between that and the moment.
+                    _was_quiet(said, datetime.fromisoformat(recovery["recovery_target_time"]))
                     recovery = {key: value for key, value in recovery.items() if key != "recovery_target_time"}
                     process = _start(folder, sockets, recovery)
                     continue
@@ -321,6 +327,17 @@ def _running(settings: Settings, folder: Path, recovery: Mapping[str, str]) -> I
             process.send_signal(signal.SIGQUIT)
             process.wait()
         shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _was_quiet(log: str, moment: datetime) -> None:
+    """Raise CannotError where WAL ends long before a moment.
+
+    When a file was last written says up to when it reaches, but not while old WAL is received belatedly.
+    """
+    changes = [datetime.fromisoformat(found) for found in _LAST_CHANGE.findall(log)]
+    if not changes or moment - changes[-1] > _QUIET:
+        last = f"of {changes[-1].isoformat(sep=' ')}" if changes else "in the base backup"
+        raise CannotError(f"{moment.isoformat(sep=' ')} cannot be reached: the last change that was received is {last}")
 
 
 def _start(folder: Path, sockets: Path, recovery: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -93,6 +93,7 @@ class Service:
                 say(f"receiving the WAL of {self._server.name}")
                 if self._follow(self._server):
                     # Nothing that comes joins on to it: a new beginning, and a new base backup with it.
+                    say("WAL has a gap: PostgreSQL no longer has what comes next, so a new base backup follows")
                     barman.set_aside(self._server)
                 said = ""
             except (BackupError, OSError) as error:
@@ -127,12 +128,12 @@ class Service:
         return gone
 
     def _archive(self) -> None:
-        said = ""
+        said, noted = "", None
         while not self._stop.wait(_ARCHIVE_SECONDS):
             if (server := self._server) and server.exists():
                 try:
-                    barman.archive(self._settings, server)
-                    said = ""
+                    barman.archive(self._settings, server, first=server != noted)
+                    said, noted = "", server
                 except (BackupError, OSError) as error:
                     if str(error) != said:
                         said = str(error)
@@ -166,9 +167,15 @@ class Service:
                     self._offsite_wake.set()
             if self._due("verify", schedules.verify, done.get("verify", {}).get("finished", self._started)):
                 jobs.verify()
-            ready = self._newest("base" if self._settings.physical else "dump") is not None
-            if ready and self._due("drill", schedules.drill, done.get("drill", {}).get("success", self._started)):
+            # The first one comes with the first backup: what was never restored is a hope.
+            if self._due("drill", schedules.drill, done.get("drill", {}).get("success"), ready=self._restorable):
                 jobs.drill(self._settings)
+
+    def _restorable(self) -> bool:
+        """Tell whether there is something for a drill to restore."""
+        kind: Kind = "base" if self._settings.physical else "dump"
+        there = barman.bases() if self._settings.physical else copies.copies("dump")
+        return bool(there) and self._newest(kind) is not None
 
     def _newest(self, kind: Kind) -> float | None:
         """Say when the newest backup that counts now was finished; None where one is missing."""
@@ -182,8 +189,11 @@ class Service:
         # One that WAL no longer leads on from is no use for tomorrow.
         return bases[-1].end.timestamp() if bases and restore.joined(bases[-1]) else None
 
-    def _due(self, name: str, schedule: str, last: float | None) -> bool:
-        """Tell whether a time of the schedule has passed since the last time; a run that failed is tried again."""
+    def _due(self, name: str, schedule: str, last: float | None, *, ready: Callable[[], bool] = lambda: True) -> bool:
+        """Tell whether a time of the schedule has passed since the last time; a run that failed is tried again.
+
+        ready: asked at that time; until it is, nothing is tried.
+        """
         now = time.time()
         tried, failures = self._tried.get(name, (0.0, 0))
         failures = 0 if (last or 0.0) >= tried else failures
@@ -191,7 +201,7 @@ class Service:
             return False
         trigger = CronTrigger.from_crontab(schedule, timezone=UTC)
         due = last is None or trigger.get_next_fire_time(None, datetime.fromtimestamp(last, UTC)).timestamp() <= now
-        if due:
+        if due := due and ready():
             self._tried[name] = (now, failures + 1)
         return due
 

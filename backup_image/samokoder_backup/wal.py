@@ -8,13 +8,14 @@ seen, so that a promotion never takes a number that was used. It starts four tim
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,23 +85,60 @@ class Chain:
     """The segment after the last, where later ones are there: a gap. Else empty."""
 
 
-def chain(server: Path, first: str, segment_size: int, bad: frozenset[str]) -> Chain | None:
-    """Follow the segments from `first`; None where not even that one is there."""
+@dataclass(frozen=True)
+class Look:
+    """What one look at the folders of a history has found."""
+
+    written: Mapping[str, float]
+    """Segment -> when something was last written to it."""
+    highest: Mapping[str, str]
+    """Timeline -> the last segment of which there is anything."""
+
+
+def look(server: Path) -> Look:
+    """List the folders of a history, each once: a week of a busy server is tens of thousands of segments."""
+    written: dict[str, float] = {}
+    highest: dict[str, str] = {}
+    # The archiver moves a file from the first to one of the others: so it is not missed on its way.
+    for folder in (server / "streaming", server / "wals", *(server / "wals").glob("[0-9A-F]*/")):
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name[:24]
+                if not SEGMENT.fullmatch(name):
+                    continue
+                highest[name[:8]] = max(name, highest.get(name[:8], ""))
+                with contextlib.suppress(FileNotFoundError):
+                    # As in `locate`: one that is empty is none yet.
+                    if entry.name in {name, f"{name}.partial"} and (stat := entry.stat()).st_size:
+                        written[name] = stat.st_mtime
+    return Look(written, highest)
+
+
+def chain(server: Path, first: str, segment_size: int, bad: frozenset[str], looked: Look | None = None) -> Chain | None:
+    """Follow the segments from `first`; None where not even that one is there.
+
+    looked: at this history a moment ago, by who follows it from several segments.
+    """
+    looked = looked or look(server)
     timeline, last, end = first[:8], "", 0.0
     number = int(first[8:16], 16) * (2**32 // segment_size) + int(first[16:], 16)
     while True:
         high, low = divmod(number, 2**32 // segment_size)
         name = f"{timeline}{high:08X}{low:08X}"
-        path = None if name in bad else locate(server, name)
-        if path is None:
+        # The end is looked for in its place: it may have come, or got another name, since the look.
+        when = None if name in bad else looked.written.get(name) or _written(server, name)
+        if when is None:
             break
-        try:
-            end = path.stat().st_mtime
-        except FileNotFoundError:  # it was archived at this moment, under its own time
-            continue
-        last, number = name, number + 1
-    later = any(each.name[:24] > name for each in _all(server) if each.name.startswith(timeline))
+        last, end, number = name, when, number + 1
+    later = looked.highest.get(timeline, "") > name
     return Chain(last, datetime.fromtimestamp(end, UTC), name if later else "") if last else None
+
+
+def _written(server: Path, name: str) -> float | None:
+    while path := locate(server, name):
+        with contextlib.suppress(FileNotFoundError):  # it was archived at this moment, under its own time
+            return path.stat().st_mtime
+    return None
 
 
 def _all(server: Path) -> Iterator[Path]:
@@ -119,7 +157,8 @@ def archived(server: Path) -> list[Path]:
 def newest(server: Path) -> float:
     """Say when WAL was last received, as a time stamp; 0 for never."""
     stamps = []
-    for path in (*(server / "streaming").glob("[0-9A-F]*"), *archived(server)[-1:]):
+    last = max((server / "wals").glob("[0-9A-F]*/"), default=server / "wals")
+    for path in (*(server / "streaming").glob("[0-9A-F]*"), *last.glob("[0-9A-F]*")):
         try:
             stamps.append(path.stat().st_mtime)
         except FileNotFoundError:

@@ -29,6 +29,10 @@ _BACKUP_FUNCTIONS = f"""\
 GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(), \
 pg_create_restore_point(text) TO {postgres.BACKUP_ROLE};
 """
+_CHANGE_LARGE_OBJECTS = (
+    "lo_unlink(oid), lo_put(oid, bigint, bytea), lowrite(integer, bytea), lo_truncate(integer, integer), "
+    "lo_truncate64(integer, bigint)"
+)
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -194,6 +198,11 @@ SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
 ALTER ROLE {role} {rights} {login};
 GRANT pg_read_all_data, pg_read_all_settings, pg_read_all_stats, pg_checkpoint TO {role};
 GRANT CONNECT ON DATABASE "{database}" TO {role};
+-- Before PostgreSQL 19 pg_read_all_data does not reach large objects, and a dump would end at the first one. This opens
+-- them to the role for writing too, so nobody but the application may run what writes them.
+ALTER ROLE {role} IN DATABASE "{database}" SET lo_compat_privileges = on;
+REVOKE EXECUTE ON FUNCTION {_CHANGE_LARGE_OBJECTS} FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION {_CHANGE_LARGE_OBJECTS} TO {postgres.APP_ROLE};
 {"" if replication else end_slot}\
 SELECT 'CREATE DATABASE {role} OWNER {role}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{role}') \\gexec
 REVOKE ALL ON DATABASE {role} FROM PUBLIC;

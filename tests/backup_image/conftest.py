@@ -218,12 +218,14 @@ class Lab:
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
     def first_backups(self) -> None:
-        """Wait for the backups that the service makes by itself when there are none."""
+        """Wait for the backups that the service makes by itself when there are none, and the drill that follows."""
         wait_for(
             "the first backups",
             lambda: {entry["kind"] for entry in self.list() if entry["status"] == "good"} == {"base", "dump", "redis"},
             lambda: self.logs("backup"),
         )
+        drilled = "backup_restore_test_last_success_timestamp_seconds"
+        wait_for("the first drill", lambda: self.metrics().get(drilled), lambda: self.logs("backup"))
 
     def restore(
         self, volume: str, into: str, *words: str, where: str = DATA, check: bool = True

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
@@ -68,6 +68,7 @@ def test_the_service_makes_the_first_backups_by_itself_and_its_figures_say_so(la
         assert values[f'backup_size_bytes{{kind="{kind}"}}'] > 0
         assert values[f'backup_retained{{kind="{kind}"}}'] >= 1
         assert f'backup_last_duration_seconds{{kind="{kind}"}}' in values
+    assert values["backup_restore_test_last_exit_code"] == 0, "a new stack is told at once whether it can be restored"
     assert values["backup_wal_receiver_up"] == 1
     assert values["wal_archive_lag_seconds"] < 30
     assert values["backup_slot_limit_bytes"] == 256 * 2**20
@@ -112,6 +113,16 @@ def test_a_dump_is_restored_with_its_owners(lab: Lab, target: str) -> None:
     lab.restore(f"{lab.name}-backup", target, "--backup", lab.list("dump")[-1]["id"])
     query = "SELECT count(*), (SELECT tableowner FROM pg_tables WHERE tablename = 'bulk') FROM bulk"
     assert ask(lab, target, query) == "200000|samokoder_app"
+
+
+def test_a_dump_has_large_objects_though_they_are_the_applications_alone(lab: Lab, target: str) -> None:
+    lab.sql("SET ROLE samokoder_app; SELECT lo_from_bytea(4711, 'large')")
+    assert lab.backup("now", "--kind", "dump").returncode == 0
+    lab.restore(f"{lab.name}-backup", target, "--backup", lab.list("dump")[-1]["id"])
+    owner = "SELECT rolname FROM pg_largeobject_metadata m JOIN pg_roles r ON r.oid = lomowner WHERE m.oid = 4711"
+    query = f"SELECT convert_from(lo_get(4711), 'UTF8'), ({owner})"
+    assert ask(lab, target, query) == "large|samokoder_app"
+    lab.sql("SELECT lo_unlink(4711)")
 
 
 def test_a_copy_of_redis_is_restored_to_an_append_only_file(lab: Lab, target: str) -> None:
@@ -285,6 +296,178 @@ def test_wal_goes_on_without_a_gap_after_postgresql_was_away(lab: Lab, target: s
     assert len(lab.list("base")) == bases, "no new base backup was needed"
     lab.restore(f"{lab.name}-backup", target, "--latest")
     assert ask(lab, target, "SELECT count(*) FROM marks WHERE name = 'back'") == "1"
+
+
+def test_a_slot_that_somebody_drops_is_made_anew_and_nothing_is_missing(lab: Lab, target: str) -> None:
+    servers = "import pathlib; print(sorted(p.name for p in pathlib.Path('/backups/barman').glob('main-*')))"
+    before, bases = lab.inside(servers), len(lab.list("base"))
+    lab.sql("SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots")
+    lab.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+    mark(lab, "without a slot")
+    wait_for(
+        "a new slot", lambda: lab.sql("SELECT active FROM pg_replication_slots") == "t", lambda: lab.logs("backup")
+    )
+    assert "the slot samokoder_backup is gone" in lab.logs("backup"), "it is told"
+    mark(lab, "with a new slot")
+    received(lab)
+    assert (lab.inside(servers), len(lab.list("base"))) == (before, bases), "PostgreSQL had all of it still"
+    lab.restore(f"{lab.name}-backup", target, "--latest")
+    query = "SELECT count(*) FROM marks WHERE name IN ('without a slot', 'with a new slot')"
+    assert ask(lab, target, query) == "2"
+
+
+AGE = """
+import datetime, hashlib, json, os, pathlib, re
+for info in pathlib.Path('/backups/barman').glob('main-*/meta/{id}-backup.info'):
+    def older(found):
+        at = datetime.datetime.fromisoformat(found[2]) - datetime.timedelta(days={days})
+        return found[1] + at.isoformat(sep=' ')
+    info.write_text(re.sub(r'(?m)^((?:begin|end)_time=)(.*)$', older, info.read_text()))
+    noted = info.parents[1] / 'base' / '{id}' / 'samokoder.json'
+    known = json.loads(noted.read_text())
+    known['backup.info'] = hashlib.sha256(info.read_bytes()).hexdigest()
+    noted.write_text(json.dumps(known))
+    if {wal_too}:
+        for path in info.parents[1].rglob('0*'):
+            at = path.stat().st_mtime - {days} * 86400
+            os.utime(path, (at, at))
+"""
+
+
+def age(lab: Lab, base: str, days: int, *, wal_too: bool = False) -> None:
+    """Let a base backup be so old; wal_too: with all of its history."""
+    lab.inside(AGE.format(id=base, days=days, wal_too=wal_too))
+
+
+def archived(lab: Lab) -> list[str]:
+    program = "import pathlib; print(*sorted(p.name for p in pathlib.Path('/backups/barman').glob('main-*/wals/*/0*')))"
+    return [name for name in lab.inside(program).split() if len(name) == len("000000010000000000000001")]
+
+
+def begun_at(lab: Lab, base: str) -> str:
+    """Return the first WAL file that a base backup needs."""
+    program = f"from samokoder_backup import barman; print(*(b.begin_wal for b in barman.bases() if b.id == '{base}'))"
+    return lab.inside(program)
+
+
+def take(lab: Lab) -> str:
+    """Make a base backup, some WAL before it."""
+    lab.sql("INSERT INTO marks VALUES (gen_random_uuid()::text); SELECT pg_switch_wal()")
+    assert lab.backup("now", "--kind", "base").returncode == 0
+    return str(lab.list("base")[-1]["id"])
+
+
+@pytest.fixture
+def own_lab(new_lab: Callable[[], Lab]) -> Iterator[Lab]:
+    """An environment of the test's own, with its first backups."""
+    lab = new_lab()
+    lab.start_postgres(lab.volume("postgres"))
+    lab.start_redis(lab.volume("redis"))
+    lab.sql("CREATE TABLE marks (name text PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())")
+    lab.start_backup(lab.volume("backup"))
+    lab.first_backups()
+    yield lab
+    lab.close()
+
+
+def test_an_old_base_backup_goes_with_its_wal_only_when_a_newer_good_one_takes_its_place(own_lab: Lab) -> None:
+    lab = own_lab
+    oldest, old = lab.list("base")[0]["id"], take(lab)
+    take(lab)
+    age(lab, oldest, 9)
+    age(lab, old, 8)
+    first, second = begun_at(lab, oldest), begun_at(lab, old)
+    with one_wrong_byte(lab, f"barman/main-*/base/{old}/data/base.tar.gz"):
+        assert lab.backup("verify", check=False).returncode == 1
+        take(lab)
+        assert oldest in {entry["id"] for entry in lab.list()}, "the only good one that reaches back a week"
+        assert first in archived(lab), "and it is worth nothing without its WAL"
+    assert lab.backup("verify").returncode == 0
+    take(lab)
+    left = lab.list("base")
+    assert next(entry["id"] for entry in left) == old, "the older one is needed no longer, this one is"
+    assert len(left) == 4
+    assert min(archived(lab)) == second, "WAL goes with the base backup that it belongs to, and no more of it"
+    program = "import pathlib; print(*(p.read_text() for p in pathlib.Path('/backups/barman').glob('main-*/*.sha256')))"
+    take(lab)
+    assert first not in lab.inside(program), "the checksums of what is gone are forgotten"
+    assert lab.backup("verify").returncode == 0
+    assert all(entry["status"] == "good" for entry in lab.list("base"))
+    target = lab.volume("target")
+    lab.restore(f"{lab.name}-backup", target, "--backup", old)
+    again = lab.volume("again")
+    lab.restore(f"{lab.name}-backup", again, "--to", lab.list("base")[-1]["to"])
+    assert ask(lab, again, "SELECT count(*) FROM marks") == "5"
+
+
+BURN = "SELECT txid_current(); SELECT pg_switch_wal();"
+NO_HALF = "import pathlib; [p.unlink() for p in pathlib.Path('/backups/barman').glob('main-*/streaming/*')]"
+
+
+@pytest.mark.parametrize("how", ["given up", "dropped", "dropped, with nothing half received"])
+def test_wal_that_is_gone_with_its_slot_is_a_gap_that_is_told_and_ended_by_a_new_base_backup(
+    own_lab: Lab, how: str
+) -> None:
+    lab = own_lab
+    old = lab.list("base")
+    lab.sql("ALTER SYSTEM SET max_slot_wal_keep_size = '32MB'")
+    lab.sql("SELECT pg_reload_conf()")
+    before = mark(lab, "before")
+    segment = lab.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    lab.sql("SELECT pg_switch_wal()")
+    wait_for("the archive", lambda: segment in archived(lab), lambda: lab.logs("backup"))
+    docker("stop", f"{lab.name}-backup")
+    if "half" in how:
+        mounted = f"--volume={lab.name}-backup:/backups"
+        docker("run", "--rm", "--user=999:999", mounted, "--entrypoint=python", lab.image, "-c", NO_HALF)
+    if "dropped" in how:
+        lab.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+    gap = mark(lab, "in the gap")
+    for _ in range(8):
+        lab.sql(BURN)
+    lab.sql("CHECKPOINT")
+    if how == "given up":
+        assert lab.sql("SELECT wal_status FROM pg_replication_slots") == "lost", "PostgreSQL keeps it still"
+    time.sleep(35)  # longer than nobody writes anything
+    docker("start", f"{lab.name}-backup")
+    wait_for(
+        "a new base backup",
+        lambda: [entry for entry in lab.list("base")[len(old) :] if entry["status"] == "good"],
+        lambda: lab.logs("backup"),
+    )
+    log = docker("logs", f"{lab.name}-backup")
+    told = "given up the slot" if how == "given up" else "the slot samokoder_backup is gone"
+    assert told in log.stderr, "a person finds out why there is a gap"
+    assert ("WAL has a gap" in log.stderr) is (how == "dropped"), "where the receiver is the one that meets it"
+    after = mark(lab, "after")
+    received(lab)
+    assert lab.sql("SELECT active, wal_status FROM pg_replication_slots") == "t|reserved"
+    assert lab.metrics()["backup_wal_receiver_up"] == 1
+    # Never is a gap taken for a quiet time: each of these moments is there, or is refused.
+    refused = lab.backup("check-restore", "--to", gap, check=False)
+    assert (refused.returncode, "the last moment that can be restored before it is" in refused.stderr) == (2, True)
+    for to, expected in ((before, "before"), (after, "after, before, in the gap")):
+        target = lab.volume(f"target-{len(expected)}")
+        lab.restore(f"{lab.name}-backup", target, "--to", to)
+        assert ask(lab, target, "SELECT string_agg(name, ', ' ORDER BY name) FROM marks") == expected
+    assert lab.backup("verify").returncode == 0, "what is there is whole"
+    assert lab.backup("drill").returncode == 0
+    if how == "given up":
+        # As it is left where old WAL comes belatedly, and then no more: the files are younger than what is in them.
+        lab.inside("import pathlib; [p.touch() for p in pathlib.Path('/backups/barman').glob('main-*Z/*/**/0*')]")
+        late = (datetime.fromisoformat(lab.list("base")[len(old)]["from"]) - timedelta(seconds=1)).isoformat()
+        assert lab.backup("check-restore", "--to", late).returncode == 0, "nobody could know"
+        short = lab.restore(f"{lab.name}-backup", lab.volume("short"), "--to", late, check=False)
+        assert (short.returncode, "the last change that was received is of" in short.stderr) == (2, True), short.stderr
+        # What was set aside goes as a whole once nothing of it is needed.
+        for entry in old:
+            age(lab, entry["id"], 20, wal_too=True)
+        age(lab, lab.list("base")[-1]["id"], 8)
+        take(lab)
+        assert not {entry["id"] for entry in old} & {entry["id"] for entry in lab.list()}
+        servers = "import pathlib; print(len(list(pathlib.Path('/backups/barman').glob('main-*'))))"
+        assert lab.inside(servers) == "1", "the folder of the history before the gap"
+        assert lab.backup("verify").returncode == 0
 
 
 @pytest.fixture

@@ -6,13 +6,18 @@ import argparse
 import gzip
 import json
 import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from samokoder_backup import barman, copies, process, restore, settings, wal
+from samokoder_backup import barman, copies, jobs, process, restore, service, settings, state, wal
 from samokoder_backup.__main__ import moment
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, CannotError
@@ -50,6 +55,48 @@ def test_wal_is_followed_over_the_border_of_a_log_file_into_what_is_being_receiv
     assert found == wal.Chain(SEGMENTS[3], datetime.fromtimestamp(2000, UTC), "")
 
 
+def test_the_archive_of_a_busy_week_is_listed_once_however_many_base_backups_lead_into_it(
+    catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = catalogue / "barman" / "main-7000-1"
+    (server / "streaming").mkdir()
+    for number in range(2, 20_000):
+        name = f"00000001{number >> 8:08X}{number & 255:08X}"
+        if number % 256 in {0, 2}:
+            (server / "wals" / name[:16]).mkdir(exist_ok=True)
+        # One file under all names: what lies in them is not looked at.
+        os.link(server / "wals" / "0000000100000000" / "000000010000000000000001", server / "wals" / name[:16] / name)
+    listed: Counter[str] = Counter()
+    located: list[str] = []
+    scandir, locate = os.scandir, wal.locate
+
+    def counting(path: Path) -> Iterator[os.DirEntry[str]]:
+        listed[os.path.relpath(path, catalogue / "barman")] += 1
+        return scandir(path)
+
+    def finding(server: Path, name: str) -> Path | None:
+        located.append(name)
+        return locate(server, name)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    monkeypatch.setattr(wal, "locate", finding)
+    times = []
+    for _ in range(2):
+        began = time.process_time()
+        found = restore.entries()
+        times.append(time.process_time() - began)
+        meta = server / "meta" / "old-backup.info"
+        for copy in range(8):
+            meta.with_name(f"more{copy}-backup.info").write_text(meta.read_text())
+    assert len(found) == 3 + 8
+    assert {entry.to for entry in found if entry.id != "other"} == {found[0].to}, "all lead to the newest moment"
+    folders = {each: count for each, count in listed.items() if "/wals/" in each or each.endswith("streaming")}
+    assert len(folders) >= 80
+    assert set(folders.values()) == {2}, "each folder once for each look"
+    assert len(located) <= 2 * 3 + 8, "no look at each segment: that took seconds, every five seconds"
+    assert times[1] < 8 * times[0], "eight more base backups are no reason for eight more looks"
+
+
 @pytest.mark.parametrize("how", ["missing", "bad"])
 def test_a_gap_ends_the_range_and_is_named(server: Path, how: str) -> None:
     if how == "missing":
@@ -59,6 +106,34 @@ def test_a_gap_ends_the_range_and_is_named(server: Path, how: str) -> None:
         FIRST, datetime.fromtimestamp(1000, UTC), SEGMENTS[1]
     )
     assert wal.chain(server, SEGMENTS[1], SEGMENT_SIZE, bad) is None
+
+
+def test_what_comes_while_the_folders_are_looked_at_is_no_gap(server: Path) -> None:
+    looked = wal.look(server)
+    partial = server / "streaming" / f"{SEGMENTS[3]}.partial"
+    partial.rename(partial.with_suffix(""))  # the receiver has ended it, and begun the next one
+    following = "000000010000000100000002"
+    (server / "streaming" / f"{following}.partial").write_bytes(b"newer")
+    os.utime(server / "streaming" / f"{following}.partial", (3000, 3000))
+    found = wal.chain(server, FIRST, SEGMENT_SIZE, frozenset(), looked)
+    assert found == wal.Chain(following, datetime.fromtimestamp(3000, UTC), "")
+
+
+def test_a_segment_that_is_empty_is_none(server: Path) -> None:
+    (server / "streaming" / "000000010000000100000002.partial").touch()  # as a receiver makes it
+    archived(server, SEGMENTS[1]).write_bytes(b"")  # as a crash may leave it
+    found = wal.chain(server, FIRST, SEGMENT_SIZE, frozenset())
+    assert found == wal.Chain(FIRST, datetime.fromtimestamp(1000, UTC), SEGMENTS[1])
+    found = wal.chain(server, SEGMENTS[2], SEGMENT_SIZE, frozenset())
+    assert found is not None
+    assert found.last == SEGMENTS[3]
+
+
+def test_the_newest_moment_is_that_of_what_is_received_else_of_the_last_of_the_archive(server: Path) -> None:
+    assert wal.newest(server) == 2000
+    (server / "streaming" / f"{SEGMENTS[3]}.partial").unlink()
+    assert wal.newest(server) == 1002, "of the last log file"
+    assert wal.newest(server.with_name("main-1-1")) == 0
 
 
 def test_postgresql_gets_archived_and_unfinished_segments(server: Path, tmp_path: Path) -> None:
@@ -208,6 +283,74 @@ def test_a_database_that_a_restore_has_brought_back_is_not_taken_for_an_empty_on
     assert restore.plan(Target(latest=True)).source.id == "other", "whoever restored once could do so never again"
 
 
+class Rounds(threading.Event):
+    """Ends the service's loop after so many looks."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout, "it would never look again"
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture
+def drilled(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Lets the service look six times; gives the looks at which it did a drill, which fails."""
+
+    def run(server: Path | None, known: dict[str, float] | None = None) -> list[int]:
+        never = "0 0 1 1 *"
+        postgres = {"host": "postgres", "port": 5432, "database": "samokoder", "user": "backup", "sslmode": "disable"}
+        document = {
+            "postgres": postgres,
+            "physical": True,
+            "slot": "backup",
+            "redis": None,
+            "schedules": dict.fromkeys(("base", "dump", "redis", "verify", "drill"), never),
+            "recovery_window_days": 7,
+            "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
+            "redis_copies": 48,
+            "max_slot_wal_mib": 256,
+            "superuser": "postgres",
+            "offsite": None,
+        }
+        if known:
+            (catalogue / "state.json").write_text(json.dumps({"drill": {"finished": time.time(), **known}}))
+        it, rounds, found = service.Service(settings.Settings.model_validate(document)), Rounds(6), list[int]()
+        monkeypatch.setattr(settings, "SCRATCH", catalogue / "scratch")
+        monkeypatch.setattr(state, "_memory", {})
+        monkeypatch.setattr(jobs, "backup", lambda *_: False)
+        monkeypatch.setattr(jobs, "verify", lambda: True)
+        monkeypatch.setattr(jobs, "drill", lambda _: found.append(rounds.left))
+        it._stop, it._server = rounds, server
+        it._jobs()
+        return found
+
+    return run
+
+
+def test_the_first_drill_comes_with_the_first_base_backup_and_the_next_by_its_schedule(
+    catalogue: Path, drilled: Callable[..., list[int]]
+) -> None:
+    server = catalogue / "barman" / "main-7000-2"
+    assert drilled(server) == [5], "at once; and one that fails is not tried again at each look"
+    assert drilled(server, {"exit": 0, "success": time.time()}) == [], "what was proved needs no second proof"
+    assert drilled(server, {"exit": 1, "success": time.time() - 400 * 86400}) == [5], "its schedule has come"
+
+
+def test_no_drill_is_tried_before_there_is_anything_to_restore(
+    catalogue: Path, drilled: Callable[..., list[int]]
+) -> None:
+    shutil.rmtree(catalogue / "barman")
+    assert drilled(None) == [], "it would fail, and wake somebody up"
+    new = catalogue / "barman" / "main-7000-1"
+    (new / "streaming").mkdir(parents=True)
+    (new / "streaming" / "000000010000000000000001.partial").write_bytes(b"wal")
+    assert drilled(new) == [], "WAL alone is no backup"
+
+
 @pytest.mark.parametrize(
     ("target", "why"),
     [
@@ -235,6 +378,15 @@ def test_a_bad_backup_and_a_bad_wal_file_are_gone_around_or_refused(catalogue: P
         ("new", "bad"),
         ("other", "bad"),
     ]
+
+
+def test_wal_that_ends_long_before_the_moment_is_not_taken_for_a_quiet_time() -> None:
+    log = "LOG:  last completed transaction was at log time 2026-11-23 12:00:00.25+00\nFATAL:  recovery ended before"
+    restore._was_quiet(log, NOON + timedelta(seconds=20))
+    with pytest.raises(CannotError, match=r"12:05:00\+00:00 cannot .* is of 2026-11-23 12:00:00.250000\+00:00"):
+        restore._was_quiet(log, NOON + timedelta(minutes=5))
+    with pytest.raises(CannotError, match="in the base backup"):
+        restore._was_quiet("FATAL:  recovery ended before", NOON)
 
 
 def test_a_backup_of_another_version_is_refused(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:

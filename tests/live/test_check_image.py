@@ -223,7 +223,7 @@ def test_a_worker_whose_settings_say_that_it_has_no_port_is_checked_without_one(
 
 def test_an_image_whose_health_check_fails_is_told_what_that_says(checked: Callable[..., Report]) -> None:
     command = ("python", "-c", "raise SystemExit('the queue is away')")
-    report = checked(Kind.WORKER, lambda spec: replace(spec, health_command=command), timeout=15)
+    report = checked(Kind.WORKER, lambda spec: replace(spec, health_command=command), timeout=30)
     assert report.failed == [Check.READY], reasons(report)
     assert "it says: the queue is away" in why(report, Check.READY)
 
@@ -232,6 +232,8 @@ def test_an_image_whose_health_check_fails_is_told_what_that_says(checked: Calla
 def test_an_interruption_leaves_nothing_on_the_engine(
     engine: docker.DockerClient, local_images: Environment, sent: signal.Signals, ends: type[BaseException]
 ) -> None:
+    # Whoever started pytest in the background may have it ignore Ctrl-C.
+    of_the_run = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     spec = redis.spec(local_images)
     tokens = []
@@ -247,3 +249,4 @@ def test_an_interruption_leaves_nothing_on_the_engine(
         interrupted()
     assert left(engine, tokens[0]) == [], "who presses Ctrl-C wants it gone"
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    signal.signal(signal.SIGINT, of_the_run)

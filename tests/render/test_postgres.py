@@ -174,11 +174,12 @@ def test_the_backup_server_reads_everything_and_writes_to_its_own_database_alone
     keep_roles(laboratory, environment)
     hidden = (
         "CREATE TABLE hidden (id int); INSERT INTO hidden VALUES (7); ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; "
-        "ALTER TABLE hidden FORCE ROW LEVEL SECURITY"
+        "ALTER TABLE hidden FORCE ROW LEVEL SECURITY; SELECT lo_from_bytea(4711, 'large')"
     )
     assert ask_as(server, APP, APP_SECRET, hidden)[0] == 0
     for allowed, answer in (
         ("SELECT id FROM hidden", "7"),
+        ("SELECT convert_from(lo_get(4711), 'UTF8')", "large"),
         ("CHECKPOINT", "CHECKPOINT"),
         ("SELECT count(*) > 0 FROM pg_settings WHERE name = 'data_directory'", "t"),
         ("SELECT pg_switch_wal() IS NOT NULL", "t"),
@@ -188,10 +189,17 @@ def test_the_backup_server_reads_everything_and_writes_to_its_own_database_alone
     own = "CREATE TABLE IF NOT EXISTS mark (one int); INSERT INTO mark VALUES (1) RETURNING one"
     code, said = ask_as(server, BACKUP, BACKUP_SECRET, own, database=BACKUP)
     assert (code, said.splitlines()[1]) == (0, "1"), said
-    for refused in ("INSERT INTO hidden VALUES (8)", "CREATE TABLE other (id int)", f"SET ROLE {APP}", "CREATE ROLE x"):
+    large = ("lo_unlink(4711)", "lo_put(4711, 0, 'x')", "lowrite(lo_open(4711, 131072), 'x')")
+    for refused in (
+        *("INSERT INTO hidden VALUES (8)", "CREATE TABLE other (id int)", f"SET ROLE {APP}", "CREATE ROLE x"),
+        *(f"SELECT {call}" for call in (*large, "lo_truncate(0, 0)", "lo_truncate64(0, 0)")),
+    ):
         code, said = ask_as(server, BACKUP, BACKUP_SECRET, refused)
         assert code != 0, f"the backup server may {refused}"
         assert "permission denied" in said, said
+    written = "SELECT lo_put(4711, 0, 'L'); SELECT convert_from(lo_get(4711), 'UTF8'); SELECT lo_unlink(4711)"
+    code, said = ask_as(server, APP, APP_SECRET, written)
+    assert (code, said.split()) == (0, ["Large", "1"]), "the application's own are its own"
 
 
 def replicates(server: Container, command: str) -> tuple[int, str]:

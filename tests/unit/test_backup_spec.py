@@ -169,7 +169,7 @@ def test_an_image_is_another_one_when_a_base_or_a_file_of_it_changes() -> None:
 
 def test_its_role_reads_all_and_owns_nothing_but_its_own_database() -> None:
     sql = roles_of(case_environment("staging"))
-    (role,) = [line for line in sql.splitlines() if line.startswith("ALTER ROLE samokoder_backup ")]
+    (role,) = [line for line in sql.splitlines() if line.startswith("ALTER ROLE samokoder_backup NOSUPERUSER")]
     assert " NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS REPLICATION LOGIN " in role
     assert "GRANT pg_read_all_data, pg_read_all_settings, pg_read_all_stats, pg_checkpoint TO samokoder_backup;" in sql
     assert "CREATE DATABASE samokoder_backup OWNER samokoder_backup" in sql
@@ -187,7 +187,7 @@ def test_its_role_reads_all_and_owns_nothing_but_its_own_database() -> None:
 )
 def test_without_base_backups_nobody_replicates_and_no_slot_keeps_the_log(values: dict[str, Any], login: str) -> None:
     sql = roles_of(environment_of("staging", values))
-    (role,) = [line for line in sql.splitlines() if line.startswith("ALTER ROLE samokoder_backup ")]
+    (role,) = [line for line in sql.splitlines() if line.startswith("ALTER ROLE samokoder_backup NOSUPERUSER")]
     assert login in role
     assert sql.index("NOREPLICATION NOBYPASSRLS") < sql.index("pg_drop_replication_slot"), "it would make it anew"
     assert sql.index("pg_terminate_backend(active_pid") < sql.index("pg_drop_replication_slot")

@@ -104,13 +104,13 @@ def test_no_engine_is_started_behind_a_foreign_socket(tmp_path: Path) -> None:
 
 def test_a_user_who_may_not_ask_the_engine_is_told_of_the_group() -> None:
     with pytest.raises(EngineError, match="group `docker`"):
-        engine._refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, private=None, reason="Permission denied")
+        engine.refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, private=None, reason="Permission denied")
 
 
 def test_without_root_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(EngineError, match="run this as root"):
-        engine._refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, private=None, reason="no such file")
+        engine.refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, private=None, reason="no such file")
 
 
 def test_a_socket_path_that_the_kernel_refuses_is_said_before_anything_starts(tmp_path: Path) -> None:

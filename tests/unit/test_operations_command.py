@@ -21,19 +21,8 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
-    *(
-        "test-alert",
-        "check-image",
-        "rotate",
-        "backup",
-        "backups",
-        "restore",
-        "drill",
-        "ci",
-        "sbom",
-        "hardening",
-        "drift",
-    ),
+    *("smoke", "test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "ci", "sbom"),
+    *("hardening", "doctor", "drift"),
 )
 
 
@@ -247,3 +236,17 @@ def test_each_line_of_several_logs_has_the_name_of_its_own() -> None:
     assert sorted(written) == [b"api-1  | one\n", b"api-1  | two\n", b"api-10 | a\n", b"api-10 | without an end\n"], (
         "a line is whole, and it says whose it is"
     )
+
+
+def test_where_no_engine_answers_that_is_said_and_what_brings_one_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("operations.engine.DEFAULT_DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(SystemExit) as ended:
+        command.main(["engine"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert f"No Docker Engine answers at unix://{tmp_path}/none.sock" in said, (
+        '"No such file or directory" helps nobody'
+    )
+    assert "make up" in said

@@ -153,5 +153,21 @@ def test_generated_secrets_are_found_by_their_names() -> None:
     )
 
 
+def test_attributes_that_a_killed_pulumi_left_empty_are_removed_and_no_others(tmp_path: Path) -> None:
+    stacks = tmp_path / ".pulumi/stacks/samokoder"
+    stacks.mkdir(parents=True)
+    history = tmp_path / ".pulumi/history/samokoder/staging"
+    history.mkdir(parents=True)
+    broken = [stacks / "staging.json.attrs", stacks / "staging.json.bak.attrs", history / "1.history.json.attrs"]
+    others = [stacks / "staging.json", stacks / "prod.json.attrs", stacks / "staging-2.json.attrs"]
+    whole = history / "2.history.json.attrs"
+    for file in (*broken, *others):
+        file.touch()
+    whole.write_text('{"user.content_type": "text/plain"}', encoding="utf-8")
+    assert sorted(recovery.mend(tmp_path, "staging")) == sorted(broken)
+    assert not any(file.exists() for file in broken), "Pulumi would end with EOF at each command"
+    assert all(file.exists() for file in (*others, whole)), "another stack may be at work"
+
+
 def test_the_salt_can_be_had_from_the_state_itself() -> None:
     assert recovery.salt(RESOURCES) == "v1:salt", "a lost copy of the stack file must not cost the secrets"

@@ -74,7 +74,8 @@ def sshd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     if SSHD is None:
         pytest.skip("there is no sshd here (package openssh-server)")
     # Without root it needs neither a user for its separation of privileges nor a folder in /run.
-    user = "nobody" if os.geteuid() == 0 else getpass.getuser()
+    root = os.geteuid() == 0
+    user = "nobody" if root else getpass.getuser()
     account = pwd.getpwnam(user)
     for key in ("host_key", "user_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
@@ -108,7 +109,7 @@ def sshd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     root = os.geteuid() == 0
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", folder / "sshd_config"],
+            [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")],
             stdout=said,
             stderr=said,
             user=account.pw_uid if root else None,

@@ -6,6 +6,7 @@ Each module has the rules of one part. Expressions are tested by promtool (`test
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from stack.config_files import yaml_text
 from stack.monitoring.rules import (
@@ -42,12 +43,16 @@ def alerts(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterator[A
         yield from (rule for rule in group.rules if isinstance(rule, Alert))
 
 
-def rules_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> str:
-    """Render the rule file."""
-    document = {
+def document(environment: Environment, parts: Sequence[ServiceSpec]) -> dict[str, Any]:
+    """Return what the rule file says."""
+    return {
         "groups": [
             {"name": group.name, "rules": [rule.rule(environment) for rule in group.rules]}
             for group in groups(environment, parts)
         ]
     }
-    return yaml_text(document)
+
+
+def rules_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> str:
+    """Render the rule file."""
+    return yaml_text(document(environment, parts))

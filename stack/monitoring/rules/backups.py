@@ -264,15 +264,10 @@ def _proof(environment: Environment) -> Iterator[Alert]:
             ru=f"Последней удачной пробе {{{{ $value | humanizeDuration }}}}; порог — {days} д.",
         ),
     )
-    # Their first time is when their schedule says so.
+    # The first verification comes when its schedule says so, the first drill with the first backup.
     for kind, metric, name, wait in (
         ("verification", "verify", Text(en="a verification of the backups", ru="проверка копий"), f"{ceil(hours)}h"),
-        (
-            "drill",
-            "restore_test",
-            Text(en="a restore for a trial", ru="учебное восстановление"),
-            f"{ceil(alerts.restore_drill_days)}d",
-        ),
+        ("drill", "restore_test", Text(en="a restore for a trial", ru="учебное восстановление"), "2h"),
     ):
         yield _absent(kind, name, f"absent(backup_{metric}_last_success_timestamp_seconds > 0)", wait, "warning")
 

@@ -53,7 +53,7 @@ def _absent(kinds: Collection[str]) -> Iterator[Case]:
     for kind, (stamp, name) in stamps.items():
         wait, minute, severity = {
             "verification": ("26h", 26 * 60 + 20, WARNING),
-            "drill": ("8d", 8 * 24 * 60 + 20, WARNING),
+            "drill": ("2h", 140, WARNING),
         }.get(kind, ("2h", 140, CRITICAL))
         expected = Fires(
             labels=severity | {"kind": kind},

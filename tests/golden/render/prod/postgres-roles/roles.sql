@@ -44,6 +44,11 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('samoko
 ALTER ROLE samokoder_backup NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS REPLICATION LOGIN CONNECTION LIMIT 10 PASSWORD 'SCRAM-SHA-256$4096:h+l6S+hYU50lo4tP7Mb/CQ==$bPD+fsUVMZ4G4pnX320Q4AvytagC7/QUM/gPlgfGXuE=:kE6YPWRg1z79+8Z4ZegncHG8+yzXHkZ9G84tD3QragQ=';
 GRANT pg_read_all_data, pg_read_all_settings, pg_read_all_stats, pg_checkpoint TO samokoder_backup;
 GRANT CONNECT ON DATABASE "samokoder" TO samokoder_backup;
+-- Before PostgreSQL 19 pg_read_all_data does not reach large objects, and a dump would end at the first one. This opens
+-- them to the role for writing too, so nobody but the application may run what writes them.
+ALTER ROLE samokoder_backup IN DATABASE "samokoder" SET lo_compat_privileges = on;
+REVOKE EXECUTE ON FUNCTION lo_unlink(oid), lo_put(oid, bigint, bytea), lowrite(integer, bytea), lo_truncate(integer, integer), lo_truncate64(integer, bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION lo_unlink(oid), lo_put(oid, bigint, bytea), lowrite(integer, bytea), lo_truncate(integer, integer), lo_truncate64(integer, bigint) TO samokoder_app;
 SELECT 'CREATE DATABASE samokoder_backup OWNER samokoder_backup' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'samokoder_backup') \gexec
 REVOKE ALL ON DATABASE samokoder_backup FROM PUBLIC;
 \connect samokoder_backup

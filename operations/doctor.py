@@ -1,0 +1,616 @@
+"""`samokoder doctor`: whether an environment can be brought up, and after that whether it was.
+
+Before `up` nothing is changed and nothing started: settings, secrets, the engine and its host, images, and what is
+outside: Telegram, the mail server, the bucket. After it: the smoke test, a test alert, and what to look at in the first
+day. A host is asked by a small shell script, here or through ssh, which reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import json
+import shlex
+import smtplib
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import docker
+import docker.errors
+import httpx
+
+from offline.images import NAMES, registry_reachable
+from operations import alerting, checks, lifecycle, reach, smoke
+from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
+from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
+from operations.project import Workspace, env_word, third_party_images
+from operations.stack_file import ProjectError
+from stack.mistakes import InvalidSettingsError
+from stack.monitoring import grafana
+from stack.monitoring.alertmanager import integrations
+from stack.names import ENVIRONMENT_LABEL
+from stack.outputs import REACH_SOMEBODY
+from stack.platform import specs
+from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+from stack.secrets import GENERATED, secret_names
+from stack.service import Publish, ServiceSpec
+from stack.settings import PROJECT, Environment, key_of
+
+_OLDEST_ENGINE = (20, 10)
+_MIB = 2**20
+_IMAGES_MIB = 4096
+"""All images of a stack, the team's own among them, with room for a second version."""
+_LOG_MIB = 30
+"""Of each container: three files of 10 MiB."""
+_CLOCK_SECONDS = 5
+_OVERCOMMIT_NEVER = "2"
+_SMTPS = 465
+_NO_PROGRAM, _SSH_FAILED = 127, 255  # exit codes of a shell and of ssh
+_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
+
+
+def doctor(workspace: Workspace, *, seconds: float = 20) -> Report:
+    """Check an environment before `up`, and change nothing but one object in the bucket.
+
+    seconds: that each check may take.
+    """
+    title = f"Before `make up` of {workspace.name}"
+    about = {"environment": workspace.name}
+    try:
+        environment = workspace.settings()
+    except InvalidSettingsError as error:
+        wrong = Finding(check="settings", verdict=Verdict.FAILED, why=str(error))
+        rest = Finding(check="everything else", verdict=Verdict.NOT_AVAILABLE, why="it follows from the settings")
+        return Report(title=title, about=about, findings=[wrong, rest])
+    with contextlib.ExitStack() as open_:
+        asked = Asked(workspace, environment, workspace.docker_host(), seconds, open_)
+        with workspace.reporter.task(title) as task:
+            return Report(title=title, about=about, findings=checks.run(list(every(asked)), seconds=seconds, task=task))
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the engine says of itself."""
+
+    client: docker.DockerClient
+    info: EngineInfo
+    limits: Mapping[str, Any]
+    """Its answer to `docker info`."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the engine's host says of itself; empty values where it does not know."""
+
+    values: Mapping[str, str]
+    listening: Sequence[tuple[str, int]]
+    """Address and port of each TCP socket that somebody listens on."""
+
+    @classmethod
+    def parse(cls, text: str) -> Facts:
+        """Read what `_FACTS` prints."""
+        lines = [line.split() for line in text.splitlines()]
+        values = {words[0]: words[1] for words in lines if len(words) == 2 and words[0] != "listens"}  # noqa: PLR2004
+        return cls(values, [_socket(words[1]) for words in lines if words[:1] == ["listens"]])
+
+
+# `{root}`: the engine's own folder. The kernel's tables of sockets need no right and no program.
+_FACTS = """\
+df -Pk {root} 2>/dev/null | awk 'NR == 2 {{ print "disk", $4 }}'
+for name in vm/overcommit_memory net/ipv4/ip_forward; do
+    test -r /proc/sys/$name && echo "$name $(cat /proc/sys/$name)"
+done
+test -e /dev/kmsg && echo "kmsg yes"
+test -r /proc/net/tcp && echo "sockets yes"
+echo "synchronised $(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
+echo "now $(date +%s)"
+awk '$4 == "0A" {{ print "listens", $2 }}' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+true
+"""
+
+
+def _socket(text: str) -> tuple[str, int]:
+    """Read an address of /proc/net/tcp: `0100007F:1F90` is 127.0.0.1 and 8080."""
+    digits, _, port = text.partition(":")
+    # Words of four bytes, each in the order of the machine, which is little-endian wherever Docker runs.
+    words = [bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8)]
+    return str(ipaddress.ip_address(b"".join(words))), int(port, 16)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An environment, and how what it needs is asked."""
+
+    workspace: Workspace
+    environment: Environment
+    host: str
+    """The engine's address."""
+    seconds: float
+    open: contextlib.ExitStack
+    parts: Once[Sequence[ServiceSpec]] = field(init=False)
+    engine: Once[Engine] = field(init=False)
+    facts: Once[Facts] = field(init=False)
+    secrets: Once[Mapping[str, SecretInput]] = field(init=False)
+    registry: Once[bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare the questions that several checks ask."""
+        for name, ask in {
+            "parts": lambda: specs(self.environment),
+            "engine": self._engine,
+            "facts": self._facts,
+            "secrets": lambda: configured_secrets(self.workspace),
+            "registry": lambda: registry_reachable(self.engine().info),
+        }.items():
+            object.__setattr__(self, name, Once(ask))
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the engine is not on this machine."""
+        return not self.host.startswith("unix://")
+
+    def _engine(self) -> Engine:
+        try:
+            info = look(self.host, cache=self.workspace.cache)
+            client = connect(self.host, timeout=self.seconds)
+        except EngineError as error:
+            raise UnavailableError(f"no engine answers at {self.host}: {error}") from None
+        self.open.callback(client.close)
+        return Engine(client, info, client.info())
+
+    def _facts(self) -> Facts:
+        root = "/var/lib"
+        with contextlib.suppress(UnavailableError):
+            root = self.engine().info.data_root or root
+        return Facts.parse(self.shell(_FACTS.format(root=shlex.quote(root))))
+
+    def shell(self, script: str) -> str:
+        """Run a script on the engine's host, and return what it prints."""
+        done = self.run("sh", given=script)
+        if done.returncode:
+            raise UnavailableError(f"the host does not answer: {_last(done.stderr)}")
+        return done.stdout
+
+    def run(self, *words: str, given: str) -> subprocess.CompletedProcess[str]:
+        """Run a program on the engine's host. given: its standard input. Raises UnavailableError where it cannot."""
+        if self.host.startswith("tcp://"):
+            raise UnavailableError(f"{self.host} leads to its engine alone, not to its host")
+        command = [*reach.ssh(self.host), shlex.join(words)] if self.elsewhere else list(words)
+        try:
+            done = subprocess.run(
+                command, input=given, capture_output=True, text=True, timeout=self.seconds, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise UnavailableError(f"{words[0]} does not run on that host: {error}") from None
+        if done.returncode in (_NO_PROGRAM, *((_SSH_FAILED,) if self.elsewhere else ())):
+            raise UnavailableError(f"{words[0]} does not run on that host: {_last(done.stderr)}")
+        return done
+
+    def secret(self, name: str) -> str:
+        """Return the value of a configured secret."""
+        return self.secrets()[name].value
+
+    def fact(self, name: str) -> str:
+        """Return what the host says. Raises UnavailableError where it does not."""
+        value = self.facts().values.get(name, "")
+        if not value:
+            raise UnavailableError("the host does not say")
+        return value
+
+
+def _last(said: str) -> str:
+    return " ".join(said.split())[-300:]
+
+
+def every(asked: Asked) -> Iterator[Check]:
+    """Yield all that there is to ask, in the order of the report."""
+    questions: dict[str, Callable[[Asked], str]] = {
+        "settings": lambda asked: f"valid, {len(asked.parts())} parts",
+        "secrets": _secrets,
+        "engine": _engine,
+        "memory and cores": _memory,
+        "disk": _disk,
+        "ports": _ports,
+        "clock": _clock,
+        "kernel": _kernel,
+    }
+    outside: dict[str, Callable[[Asked], str]] = {
+        "telegram": _telegram,
+        "e-mail": _email,
+        "grafana password": _grafana_password,
+        "backup destination": _destination,
+    }
+    for name, ask in questions.items():
+        yield Check(name=name, ask=partial(ask, asked))
+    yield from _images(asked)
+    for name, ask in outside.items():
+        yield Check(name=name, ask=partial(ask, asked))
+
+
+# Secrets
+
+
+def configured_secrets(workspace: Workspace) -> Mapping[str, SecretInput]:
+    """Return the configured secrets in plain text, as Pulumi decrypts them."""
+    shown = workspace.open().pulumi("config", "--show-secrets", "--json", capture=True).stdout
+    return secrets_of(json.loads(shown))
+
+
+def secrets_of(config: Mapping[str, Mapping[str, Any]]) -> Mapping[str, SecretInput]:
+    """Return the secrets among what `pulumi config --show-secrets --json` says."""
+    own = {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
+    return {
+        name: SecretInput(str(given.get("value", "")), encrypted=bool(given.get("secret")))
+        for name, given in own.items()
+        if name in CONFIGURED_SECRETS and given.get("value")
+    }
+
+
+def _secrets(asked: Asked) -> str:
+    """Judge the values themselves: the stack file alone shows that there are some, and not what they are."""
+    generated = [name for name in secret_names(asked.environment) if name in GENERATED]
+    told = f"{len(generated)} are generated, of {min(GENERATED[name].length for name in generated)} characters or more"
+    if not asked.environment.configured_secrets:
+        return f"{told}; none is configured"
+    if wrong := list(check_secrets(asked.secrets())):
+        raise FailedError("\n".join(map(str, wrong)))
+    return f"{told}; strong: {', '.join(sorted(asked.environment.configured_secrets))}"
+
+
+# The engine and its host
+
+
+def _engine(asked: Asked) -> str:
+    try:
+        engine = asked.engine()
+    except UnavailableError as error:
+        if asked.elsewhere:
+            raise FailedError(str(error)) from None
+        try:
+            refuse_unless_startable(asked.host, reason=str(error))
+        except EngineError as refused:
+            raise FailedError(str(refused)) from None
+        raise UnavailableError(f"{error}; `make up` installs and starts one") from None
+    version = engine.info.version
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < _OLDEST_ENGINE:
+        raise FailedError(f"Docker Engine {version} is too old: {_OLDEST_ENGINE[0]}.{_OLDEST_ENGINE[1]} is the oldest")
+    # Without them the kernel holds no container to its limits.
+    lacking = [name for name, key in (("memory", "MemoryLimit"), ("CPU", "CpuCfsQuota")) if not engine.limits.get(key)]
+    if lacking:
+        raise FailedError(f"its kernel cannot limit {' and '.join(lacking)} of a container: enable these cgroups")
+    return f"Docker Engine {version} at {asked.host}, cgroup v{engine.info.cgroup_version}"
+
+
+def _memory(asked: Asked) -> str:
+    parts = asked.parts()
+    info = asked.engine().info
+    needed, there = sum(spec.settings.memory_mib for spec in parts), info.memory_bytes // _MIB
+    if needed > there:
+        raise FailedError(f"the limits of all parts are {needed} MiB, and the host has {there} MiB")
+    if greedy := [spec.part for spec in parts if spec.settings.cpus > info.cpus]:
+        raise FailedError(f"the host has {info.cpus} cores, and these want more: {', '.join(greedy)}")
+    return f"{needed} of {there} MiB by the limits of all parts, {info.cpus} cores"
+
+
+def _disk(asked: Asked) -> str:
+    settings, root = asked.environment.settings, asked.engine().info.data_root
+    free = int(asked.fact("disk")) // 1024
+    needs = {"images": _IMAGES_MIB, "logs": _LOG_MIB * len(asked.parts())}
+    needs["metrics"] = _mib(settings.prometheus.retention_size)
+    if asked.environment.physical_backups and not asked.environment.managed_database:
+        needs["write-ahead log, when the backups fail"] = settings.backup.max_slot_wal_mib
+    if _own_containers(asked):
+        del needs["images"]  # they are there
+    told = ", ".join(f"{name} {mib}" for name, mib in needs.items())
+    why = f"{free} MiB left in {root}; up to {sum(needs.values())} may be needed ({told}), and your data beside them"
+    if free < sum(needs.values()):
+        raise FailedError(why)
+    return why
+
+
+def _mib(size: str) -> int:
+    return int(size[:-2]) * {"MB": 1, "GB": 1024, "TB": 1024 * 1024}[size[-2:]]
+
+
+def _own_containers(asked: Asked) -> list[Mapping[str, Any]]:
+    name = asked.environment.name
+    found = asked.engine().client.api.containers(filters={"label": f"{ENVIRONMENT_LABEL}={name}"})
+    return list(found)
+
+
+def _ports(asked: Asked) -> str:
+    wanted = [(spec, each) for spec in asked.parts() for each in _published(spec)]
+    own = {str(each["Id"]) for each in _own_containers(asked)}
+    containers = asked.engine().client.api.containers()
+    held = [
+        (str(port.get("IP") or "0.0.0.0"), int(port["PublicPort"]), each)  # noqa: S104 - how the engine says it
+        for each in containers
+        for port in each.get("Ports") or ()
+        if port.get("PublicPort")
+    ]
+    problems, ours = [], 0
+    for spec, publish in wanted:
+        holders = [each for address, port, each in held if _clashes(publish, address, port)]
+        others = [str(each["Names"][0]).lstrip("/") for each in holders if str(each["Id"]) not in own]
+        where = f"{publish.address}:{publish.host_port} ({spec.part})"
+        if others:
+            problems.append(f"{where} is held by the container {others[0]}")
+        elif holders:
+            ours += 1
+        elif any(_clashes(publish, address, port) for address, port in asked.facts().listening):
+            problems.append(f"{where} is held by another program of the host: ss -ltnp 'sport = :{publish.host_port}'")
+    if problems:
+        raise FailedError("; ".join(problems))
+    if not asked.facts().values.get("sockets"):
+        raise UnavailableError("no container has them; which other programs listen cannot be seen on this host")
+    return f"{len(wanted)} ports are free" + (f", {ours} of them held by this environment itself" if ours else "")
+
+
+def _published(spec: ServiceSpec) -> list[Publish]:
+    return [each for each in (spec.publish, *spec.also_publish) if each]
+
+
+def _clashes(publish: Publish, address: str, port: int) -> bool:
+    """Whether a socket keeps the engine from binding a port."""
+    mine, other = ipaddress.ip_address(publish.address), ipaddress.ip_address(address)
+    return port == publish.host_port and (mine == other or mine.is_unspecified or other.is_unspecified)
+
+
+def _clock(asked: Asked) -> str:
+    ahead = int(asked.fact("now")) - time.time()
+    if abs(ahead) > _CLOCK_SECONDS:
+        raise FailedError(f"its clock and the one here differ by {abs(ahead):.0f} s")
+    synchronised = asked.facts().values.get("synchronised")
+    if synchronised == "no":
+        raise FailedError(
+            "it is not synchronised, and alerts, certificates and moments to restore go by it: timedatectl set-ntp true"
+        )
+    if synchronised != "yes":
+        raise UnavailableError("no systemd there that says whether it is synchronised")
+    return "synchronised"
+
+
+def _kernel(asked: Asked) -> str:
+    return judge_kernel(asked.environment, asked.facts())
+
+
+def judge_kernel(environment: Environment, facts: Facts) -> str:
+    """Say whether the settings of a kernel let the parts run; only those that keep one from it. Raises FailedError."""
+    if not facts.values.get("vm/overcommit_memory"):
+        raise UnavailableError("the host does not say")
+    problems = []
+    if facts.values["vm/overcommit_memory"] == _OVERCOMMIT_NEVER:
+        problems.append(
+            "vm.overcommit_memory is 2: Redis cannot fork to write its data, and Go programs do not start; "
+            "sysctl -w vm.overcommit_memory=1"
+        )
+    if facts.values.get("net/ipv4/ip_forward") == "0":
+        problems.append(
+            "net.ipv4.ip_forward is 0: no container has a way out, nor is a published port reached from outside; "
+            "sysctl -w net.ipv4.ip_forward=1"
+        )
+    if environment.settings.cadvisor.kernel_log and "kmsg" not in facts.values:
+        problems.append(f"there is no /dev/kmsg: set {key_of('cadvisor', 'kernel_log')}: false")
+    if problems:
+        raise FailedError("; ".join(problems))
+    overcommit = facts.values["vm/overcommit_memory"]
+    return f"vm.overcommit_memory {overcommit} (Redis can fork), packets are forwarded, the kernel's log is there"
+
+
+# Images
+
+
+def _images(asked: Asked) -> Iterator[Check]:
+    """Every image that `up` takes from somewhere; what an earlier run made in its place counts while it is there."""
+    declared = asked.workspace.settings(on_this_machine=False)
+    wanted = {name: declared.image(name) for name in third_party_images(declared)}  # type: ignore[arg-type] # known ones
+    configured = declared.settings.images
+    wanted |= {name: image for name in type(configured).model_fields if (image := getattr(configured, name))}
+    for name in ("api", "worker", "frontend"):
+        if name in declared.running() and (image := getattr(declared.settings, name).image):
+            wanted[name] = image
+    for name, image in wanted.items():
+        made = getattr(asked.environment.settings.images, name, None)
+        yield Check(name=f"image {name}", ask=partial(_image, asked, name, image, made))
+
+
+def _image(asked: Asked, name: str, image: str, made: str | None) -> str:
+    client = asked.engine().client
+    for each in filter(None, (made, image)):
+        with contextlib.suppress(docker.errors.ImageNotFound):
+            client.images.get(each)
+            return f"{_short(each)} is on the engine"
+    why = "it is an id, and not on the engine"
+    if not image.startswith("sha256:"):
+        try:
+            client.images.get_registry_data(image)
+        except docker.errors.APIError as error:
+            why = str(error.explanation or error)
+        else:
+            return f"{_short(image)} is in its registry"
+    if name in NAMES and not asked.registry():
+        if name == grafana.PART:
+            raise UnavailableError("no registry can be reached: the stack comes up without it, or `docker load` one")
+        return "no registry can be reached: `make up` builds it from package registries"
+    raise FailedError(f"{_short(image)} cannot be had: {why}")
+
+
+def _short(image: str) -> str:
+    return image.partition("@")[0] if "@" in image else image[:19]
+
+
+# What is outside
+
+
+def _telegram(asked: Asked) -> str:
+    telegram = asked.environment.settings.alertmanager.telegram
+    if telegram is None:
+        raise UnavailableError(f"{key_of('alertmanager', 'telegram')} is not set")
+    bot = f"{telegram.api_url}/bot{asked.secret('telegramBotToken')}"
+    # By no proxy of this machine: AlertManager has none either.
+    with httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
+        try:
+            me = client.get(f"{bot}/getMe")
+            chat = client.get(f"{bot}/getChat", params={"chat_id": telegram.chat_id})
+        except httpx.TransportError as error:  # its text may have the address, and the token is in that
+            raise UnavailableError(f"{telegram.api_url} cannot be reached from here ({type(error).__name__})") from None
+    if me.status_code in (_UNAUTHORIZED, _NOT_FOUND):
+        raise FailedError(f"Telegram does not know the token: set {PROJECT}:telegramBotToken as BotFather gives it")
+    if me.status_code != _OK:
+        raise FailedError(f"{telegram.api_url} answers {me.status_code}")
+    name = me.json()["result"]["username"]
+    if chat.status_code != _OK:
+        raise FailedError(f"@{name} may not write to the chat {telegram.chat_id}: add it there, or say /start to it")
+    return f"@{name} is let in, and knows the chat {telegram.chat_id}"
+
+
+def _email(asked: Asked) -> str:
+    email = asked.environment.settings.alertmanager.email
+    if email is None:
+        raise UnavailableError(f"{key_of('alertmanager', 'email')} is not set")
+    host, _, port = email.smarthost.partition(":")
+    tls = int(port) == _SMTPS
+    try:
+        with (smtplib.SMTP_SSL if tls else smtplib.SMTP)(host, int(port), timeout=asked.seconds / 2) as server:
+            server.ehlo()
+            if email.require_tls and not tls:
+                server.starttls(context=ssl.create_default_context())
+                server.ehlo()
+            if email.username:
+                server.login(email.username, asked.secret("smtpPassword"))
+    except smtplib.SMTPAuthenticationError as error:
+        raise FailedError(f"{email.smarthost} refuses the login of {email.username} ({error.smtp_code})") from None
+    except smtplib.SMTPNotSupportedError as error:
+        raise FailedError(f"{email.smarthost}: {error}") from None
+    except (OSError, smtplib.SMTPException) as error:
+        text = f"{email.smarthost} cannot be spoken to from here: {error}"
+        raise (UnavailableError if asked.elsewhere else FailedError)(text) from None
+    return f"{email.smarthost} answers" + (f" and lets {email.username} in" if email.username else "")
+
+
+def _grafana_password(asked: Asked) -> str:
+    settings = asked.environment.settings.grafana
+    if "grafana" in asked.environment.absent:
+        raise UnavailableError(f"there is no Grafana on this host ({key_of('unavailable')})")
+    rows = {row.part: row for row in lifecycle.status(asked.workspace)} if _has_engine(asked) else {}
+    if (row := rows.get(grafana.PART)) is None or not row.ok:
+        if settings.adopt_volume:
+            raise UnavailableError("an adopted volume keeps the password that it has: ask again after `make up`")
+        return f"generated at the first `make up`, {GENERATED['grafana_admin'].length} characters"
+    with reach.opened(asked.environment) as url, httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
+        answer = client.get(f"{url(settings)}/api/user", auth=("admin", "admin"))
+    if answer.status_code == _OK:
+        raise FailedError(
+            "it lets admin in with the password admin; in its container: grafana cli admin reset-admin-password "
+            "--password-from-stdin, with what `make password NAME=grafana-admin` shows"
+        )
+    if answer.status_code != _UNAUTHORIZED:
+        raise FailedError(f"Grafana does not say whether it lets admin in: it answers {answer.status_code}")
+    return "the default is refused"
+
+
+def _has_engine(asked: Asked) -> bool:
+    with contextlib.suppress(UnavailableError):
+        return bool(asked.engine())
+    return False
+
+
+def _destination(asked: Asked) -> str:
+    """Write one small object beside the copies, always the same: a key that may not delete is the better one."""
+    offsite = asked.environment.offsite
+    if offsite is None:
+        raise UnavailableError(f"{key_of('backup', 'offsite')} is not set: the backups stay on that machine")
+    prefix = offsite.prefix or f"{PROJECT}-{asked.environment.name}"
+    url = f"{offsite.endpoint.rstrip('/')}/{offsite.bucket}/{prefix}/doctor"
+    keys = f"{asked.secret('s3AccessKeyId')}:{asked.secret('s3SecretAccessKey')}"
+    body = "written by samokoder doctor"
+    options = {
+        "url": url,
+        "user": keys,
+        "aws-sigv4": f"aws:amz:{offsite.region}:s3",
+        "request": "PUT",
+        "data-binary": body,
+        "header": f"x-amz-content-sha256: {hashlib.sha256(body.encode()).hexdigest()}",
+        "write-out": "\n%{http_code}",
+        "max-time": f"{asked.seconds / 2:g}",
+    }
+    # By standard input: on a command line everybody on the host could read the keys.
+    config = "silent\nshow-error\n" + "".join(f"{name} = {_quoted(text)}\n" for name, text in options.items())
+    done = asked.run("curl", "--config", "-", given=config)
+    if done.returncode:
+        raise FailedError(f"{offsite.endpoint} cannot be spoken to from the engine's host: {_last(done.stderr)}")
+    answer, _, status = done.stdout.rpartition("\n")
+    if int(status) == _FORBIDDEN:
+        raise FailedError(f"{offsite.endpoint} refuses the keys, or their right to write to {offsite.bucket}/{prefix}")
+    if int(status) == _NOT_FOUND:
+        raise FailedError(f"{offsite.endpoint} has no bucket {offsite.bucket}")
+    if int(status) != _OK:
+        raise FailedError(f"{offsite.endpoint} answers {status}: {' '.join(answer.split())[:200]}")
+    return f"{url} was written"
+
+
+def _quoted(text: str) -> str:
+    """Return a value as curl's configuration file has it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+# After `up`
+
+
+def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> Report:
+    """Check what was brought up: the smoke test, a test alert by every way, what fires and what has restarted.
+
+    timeout: seconds that the test alert may take. Raises ProjectError as `smoke.smoke` does.
+    """
+    smoked = smoke.smoke(workspace, seconds=seconds, wait=timeout)
+    environment = workspace.settings()
+    with reach.opened(environment) as url:
+        found = [*smoked.findings, *_delivered(workspace, url(environment.settings.alertmanager), timeout)]
+    rest = [Check(name="restarts", ask=lambda: _restarts(workspace))]
+    found += checks.run(rest, seconds=seconds)
+    return Report(title=f"After `make up` of {environment.name}", about=smoked.about, findings=found)
+
+
+def _delivered(workspace: Workspace, url: str, timeout: float) -> Iterator[Finding]:
+    ways = integrations(workspace.settings())
+    if not ways:
+        yield Finding(check="test alert", verdict=Verdict.NOT_AVAILABLE, why=f"goes to nobody: {REACH_SOMEBODY}")
+        return
+    try:
+        report = alerting.send_test_alert(workspace, timeout=timeout, url=url)
+    except ProjectError as error:
+        yield Finding(check="test alert", verdict=Verdict.FAILED, why=str(error))
+        return
+    for each in report.integrations:
+        good = each.state is alerting.State.DELIVERED
+        verdict = Verdict.PASSED if good else Verdict.FAILED
+        yield Finding(check=f"test alert by {each.integration}", verdict=verdict, why=each.text)
+
+
+def _restarts(workspace: Workspace) -> str:
+    restarted = [f"{row.part} {row.restarts} times" for row in lifecycle.status(workspace) if row.restarts]
+    if restarted:
+        raise FailedError(f"containers ended and were started again: {', '.join(restarted)}")
+    return "no container has ended since it was made"
+
+
+def first_day(environment: Environment) -> list[str]:
+    """Return what a person looks at in the first 24 hours after an `up`."""
+    settings = environment.settings
+    backup = settings.backup
+    env = env_word(environment.name)
+    smoke_test = f"make smoke{env}, and {settings.prometheus.address}/alerts, where Watchdog alone fires"
+    restarts = f"make status{env}: no restart; {settings.grafana.address}/d/samokoder-containers: no memory that grows"
+    signals = f"{settings.grafana.address}/d/samokoder-golden-signals: errors and latency as before"
+    watch = [f"after 10 minutes: {smoke_test}", f"after an hour: {restarts}", f"after a few hours: {signals}"]
+    if backup.enabled:
+        schedules = f"of {backup.base_schedule} and the dump of {backup.dump_schedule} (UTC)"
+        watch.append(f"next morning: make backups{env}: the base backup {schedules} are there and good")
+    return [*watch, "next morning: the disk has not lost more than you expected (HostDiskFillsSoon would say so)"]

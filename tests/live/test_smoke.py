@@ -1,0 +1,236 @@
+"""The smoke test on a real stack of its own: whole it passes, and each fault fails exactly the check that is about it.
+
+What no fault of a running stack brings (a rule that fails, a certificate) is tried in tests/unit/test_smoke.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any, cast
+
+import docker
+import pytest
+from docker.models.containers import Container
+
+from operations import containers, lifecycle, smoke
+from operations.checks import Report, Verdict
+from operations.ports import free_ports
+from operations.project import Workspace
+from stack.app import postgres, redis
+from stack.names import NetworkName
+from stack.settings import Environment
+from tests.live.conftest import no_limits, with_config
+
+PATIENCE_SECONDS = 90.0
+Break = Callable[[docker.DockerClient, Workspace], AbstractContextManager[Workspace]]
+
+
+@pytest.fixture(scope="module")
+def smoked(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
+    """A stack with a page, with passwords on, and with an API that takes any number of requests."""
+    config: dict[str, dict[str, Any]] = {
+        "samokoder:frontend": {"enabled": True},
+        "samokoder:api": {"environment": no_limits()},
+    }
+    workspace = with_config(new_workspace(), config)
+    workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:basicAuth": "always"})
+    lifecycle.up(workspace, interactive=False)
+    whole = smoke.smoke(workspace, wait=PATIENCE_SECONDS * 2)
+    assert not whole.failed, reasons(whole)
+    yield workspace
+    lifecycle.down(workspace, interactive=False)  # two cores have enough to do with the tests that follow
+
+
+def reasons(report: Report) -> str:
+    return "\n".join(f"{each.check}: {each.verdict}: {each.why}" for each in report.findings)
+
+
+def run(container: Container, *words: str, **variables: str) -> str:
+    """Run a program in a container and return what it says."""
+    answer = container.exec_run(list(words), environment=variables)
+    said = cast("bytes", answer.output).decode().strip()
+    assert answer.exit_code == 0, said
+    return said
+
+
+def psql(engine: docker.DockerClient, environment: Environment, *statements: str) -> str:
+    server = containers.find(engine, environment, "postgres")
+    words = [word for statement in statements for word in ("-c", statement)]
+    return run(server, "psql", "-U", "postgres", "-d", "samokoder", "-XAt", "-v", "ON_ERROR_STOP=1", *words)
+
+
+def test_a_whole_stack_passes_at_once_and_is_left_as_it_was(
+    smoked: Workspace, engine: docker.DockerClient, record_property: Callable[[str, object], None]
+) -> None:
+    environment = smoked.settings()
+    count = "SELECT count(*) FROM users"
+    before = psql(engine, environment, count)
+    began = time.monotonic()
+    report = smoke.smoke(smoked)
+    seconds = time.monotonic() - began
+    assert not report.failed, reasons(report)
+    assert psql(engine, environment, count) == before == "0", "each run would add to what is stored"
+    skipped = {each.check for each in report.findings if each.verdict is Verdict.NOT_AVAILABLE}
+    named = {"grafana login", "grafana datasource", "grafana dashboards", "container grafana"}
+    assert skipped == {"certificate"} | (named if "grafana" in environment.absent else set()), reasons(report)
+    slowest = sorted(report.findings, key=lambda each: -each.seconds)[:3]
+    told = ", ".join(f"{each.check} {each.seconds:.2f} s" for each in slowest)
+    record_property("Smoke test", f"{len(report.findings)} checks in {seconds:.1f} s; the slowest: {told}")
+
+
+@contextmanager
+def stopped(engine: docker.DockerClient, workspace: Workspace) -> Iterator[Workspace]:
+    container = containers.find(engine, workspace.settings(), "worker")
+    container.stop()
+    try:
+        yield workspace
+    finally:
+        container.start()
+
+
+@contextmanager
+def paused(engine: docker.DockerClient, workspace: Workspace) -> Iterator[Workspace]:
+    container = containers.find(engine, workspace.settings(), "node-exporter")
+    container.pause()
+    try:
+        yield workspace
+    finally:
+        container.unpause()
+
+
+def off_network(part: str, network: NetworkName) -> Break:
+    """Take a part from a network: its container stays well, and others do not reach it there."""
+
+    @contextmanager
+    def broken(engine: docker.DockerClient, workspace: Workspace) -> Iterator[Workspace]:
+        environment = workspace.settings()
+        container = containers.find(engine, environment, part)
+        (its,) = engine.networks.list(names=[f"^{environment.prefix}-{network}$"])
+        its.disconnect(container)
+        try:
+            yield workspace
+        finally:
+            its.connect(container, aliases=[part])
+
+    return broken
+
+
+def statement(broken: str, mended: str, *more: str) -> Break:
+    """Break something in the database."""
+
+    @contextmanager
+    def do(engine: docker.DockerClient, workspace: Workspace) -> Iterator[Workspace]:
+        psql(engine, workspace.settings(), broken, *more)
+        try:
+            yield workspace
+        finally:
+            psql(engine, workspace.settings(), mended)
+
+    return do
+
+
+@contextmanager
+def smaller_redis(engine: docker.DockerClient, workspace: Workspace) -> Iterator[Workspace]:
+    server = containers.find(engine, workspace.settings(), "redis")
+    password = workspace.open().secrets()["redis-keeper"]
+
+    def command(user: str, login: str, *words: str) -> None:
+        assert run(server, "redis-cli", "--user", user, *words, REDISCLI_AUTH=login) == "OK"
+
+    def resize(mib: int) -> None:
+        # The keeper may do nothing but make users: so it makes one for a moment.
+        command(redis.KEEPER_USER, password, "ACL", "SETUSER", "fault", "on", f">{password}", "+config|set")
+        command("fault", password, "CONFIG", "SET", "maxmemory", f"{mib}mb")
+        command(redis.KEEPER_USER, password, "ACL", "SETUSER", "fault", "reset")
+
+    resize(64)
+    try:
+        yield workspace
+    finally:
+        resize(workspace.settings().settings.redis.maxmemory_mib)
+
+
+@contextmanager
+def failed_dump(engine: docker.DockerClient, workspace: Workspace) -> Iterator[Workspace]:
+    """Let the backup server believe that its last dump failed."""
+    server = containers.find(engine, workspace.settings(), "backup")
+    change = (
+        "import json, pathlib; file = pathlib.Path('/backups/state.json'); state = json.loads(file.read_text()); "
+        "state['dump']['exit'] = {}; file.write_text(json.dumps(state))"
+    )
+    run(server, "python", "-c", change.format(1))
+    try:
+        yield workspace
+    finally:
+        run(server, "python", "-c", change.format(0))
+
+
+def declared(**settings: Any) -> Break:
+    """Declare something that was not brought up."""
+
+    @contextmanager
+    def do(_engine: docker.DockerClient, workspace: Workspace) -> Iterator[Workspace]:
+        yield with_config(workspace, {f"samokoder:{name}": values for name, values in settings.items()})
+
+    return do
+
+
+EMAIL = {"smarthost": "mail.example.org:25", "sender": "a@example.org", "recipient": "b@example.org"}
+EXPORTER = postgres.EXPORTER_ROLE
+KICKED = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{EXPORTER}'"
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        (stopped, "container worker"),
+        (paused, "container node-exporter"),
+        (declared(frontend={"port": free_ports(1)[0]}), "page frontend"),
+        (off_network("backup", NetworkName.MONITORING), "target backup:9188"),
+        (
+            statement(f"ALTER ROLE {EXPORTER} NOLOGIN", f"ALTER ROLE {EXPORTER} LOGIN", KICKED),
+            "metrics postgres",
+        ),
+        (smaller_redis, "metrics redis"),
+        (
+            statement("ALTER TABLE users RENAME TO nobodies", "ALTER TABLE nobodies RENAME TO users"),
+            "public entry: write, read",
+        ),
+        (failed_dump, "backup dump"),
+        (declared(alerts={"waitFactor": 0.5}), "rules loaded"),
+        (declared(alertmanager={"email": EMAIL}), "alertmanager receivers"),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_a_fault_fails_exactly_the_check_that_is_about_it(
+    smoked: Workspace, engine: docker.DockerClient, fault: Break, check: str
+) -> None:
+    with fault(engine, smoked) as workspace:
+        # Prometheus looks every 15 seconds.
+        end = time.monotonic() + PATIENCE_SECONDS
+        while check not in (report := smoke.smoke(workspace)).failed and time.monotonic() < end:
+            time.sleep(2)
+        assert report.failed == [check], reasons(report)
+    mended = smoke.smoke(smoked, wait=PATIENCE_SECONDS)
+    assert not mended.failed, f"the fault is over:\n{reasons(mended)}"
+
+
+def test_a_server_that_takes_much_with_it_is_told_once_and_its_victims_by_what_they_say(
+    smoked: Workspace, engine: docker.DockerClient
+) -> None:
+    server = containers.find(engine, smoked.settings(), "prometheus")
+    server.stop()
+    try:
+        report = smoke.smoke(smoked)
+        assert report.failed == ["container prometheus"], reasons(report)
+        unknown = [each.check for each in report.findings if each.verdict is Verdict.NOT_AVAILABLE]
+        assert "rules loaded" in unknown, "nobody can say"
+        assert json.loads(json.dumps(report.as_json()))["ok"] is False
+    finally:
+        server.start()
+    mended = smoke.smoke(smoked, wait=PATIENCE_SECONDS * 2)
+    assert not mended.failed, reasons(mended)

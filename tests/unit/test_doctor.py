@@ -1,0 +1,620 @@
+"""The examination before `up`: each check's good and bad side, against small real servers and a stand-in for an engine.
+
+The stand-in speaks the engine's HTTP API on a socket; a shell, curl, SMTP and S3 are real.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socketserver
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+
+from operations import __main__ as command
+from operations import alerting, checks, doctor, smoke
+from operations.alerting import Delivery, State
+from operations.checks import Check, FailedError, Finding, Report, UnavailableError, Verdict
+from operations.doctor import Asked, Facts
+from operations.engine import cache_directory
+from operations.ports import free_ports, own_ports
+from operations.project import Workspace
+from stack.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.secret_rules import SecretInput
+from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server
+from tests.fake_engine import FakeEngine, engine_at
+from tests.recording import TELEGRAM_TOKEN, case_config, case_environment, environment_of, secret_value
+
+OWN = "registry.example.org/samokoder/api:1.4.2"
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Workspace]:
+    """Makes a workspace of staging with ports of its own and these settings."""
+
+    def workspace(**settings: Any) -> Workspace:
+        config = {**own_ports(), **{f"samokoder:{name}": values for name, values in settings.items()}}
+        return Workspace(home=tmp_path / "home", isolated=True, extra_config=config, cache=tmp_path)
+
+    return workspace
+
+
+@contextmanager
+def examined(
+    workspace: Workspace, host: str = "unix:///nowhere.sock", secrets: Mapping[str, str] | None = None
+) -> Iterator[Asked]:
+    """What the checks of one environment ask; its secrets given in place of what Pulumi decrypts."""
+    with ExitStack() as open_:
+        asked = Asked(workspace, workspace.settings(), host, 10, open_)
+        if secrets is not None:
+            given = {name: SecretInput(value, encrypted=True) for name, value in secrets.items()}
+            object.__setattr__(asked, "secrets", checks.Once(lambda: given))
+        yield asked
+
+
+def verdict(ask: Callable[[], str]) -> tuple[Verdict, str]:
+    (found,) = checks.run([Check(name="one", ask=ask)], seconds=30)
+    return found.verdict, found.why
+
+
+def test_a_host_that_is_fit_passes_and_what_is_not_configured_is_said(make: Callable[..., Workspace]) -> None:
+    fake = FakeEngine(registry=set())
+    with engine_at(fake) as host:
+        workspace = make(dockerHost=host)
+        declared = workspace.settings()
+        fake.images |= {declared.image(name) for name in ("postgres", "redis", "caddy")}
+        found = {each.check: each for each in doctor.doctor(workspace).findings}
+    failed = [name for name, each in found.items() if each.verdict is Verdict.FAILED]
+    # What a test's machine is like is not this test's business.
+    assert not set(failed) - {"clock", "kernel", "disk"}, {name: found[name].why for name in failed}
+    for name in ("settings", "secrets", "engine", "memory and cores", "ports", "grafana password"):
+        assert found[name].verdict is Verdict.PASSED, found[name].why
+    for name in ("telegram", "e-mail", "backup destination"):
+        assert found[name].verdict is Verdict.NOT_AVAILABLE
+        assert "samokoder:" in found[name].why, "the key that would make it so"
+    assert "on the engine" in found["image postgres"].why
+    assert "package registries" in found["image prometheus"].why, "no registry answers here"
+    assert found["image grafana"].verdict is Verdict.NOT_AVAILABLE
+
+
+def test_wrong_settings_are_told_whole_and_nothing_else_is_guessed(make: Callable[..., Workspace]) -> None:
+    report = doctor.doctor(make(api={"replicas": 99}, redis={"memoryMib": 16}))
+    assert report.failed == ["settings"]
+    assert "samokoder:api.replicas" in report.findings[0].why
+    assert "samokoder:redis.maxmemoryMib" in report.findings[0].why, "every mistake at once"
+    assert {each.verdict for each in report.findings[1:]} == {Verdict.NOT_AVAILABLE}
+
+
+# Secrets
+
+
+def test_configured_secrets_are_judged_by_their_values(make: Callable[..., Workspace]) -> None:
+    good = secret_value("openai")
+    workspace = make(openaiApiKey={"secure": "v1:x"})
+    with examined(workspace, secrets={"openaiApiKey": good}) as asked:
+        assert "openaiApiKey" in doctor._secrets(asked)
+    with (
+        examined(workspace, secrets={"openaiApiKey": "changeme"}) as asked,
+        pytest.raises(FailedError, match="known default") as error,
+    ):
+        doctor._secrets(asked)
+    assert "changeme" not in str(error.value), "an error is read by many"
+
+
+def test_pulumis_own_words_about_secrets_are_understood() -> None:
+    config = {
+        "samokoder:openaiApiKey": {"value": "a", "secret": True},
+        "samokoder:smtpPassword": {"value": "b", "secret": False},
+        "samokoder:api": {"value": "{}", "secret": False},
+        "samokoder:heartbeatUrl": {"value": "", "secret": False},
+    }
+    found = doctor.secrets_of(config)
+    assert {name: (each.value, each.encrypted) for name, each in found.items()} == {
+        "openaiApiKey": ("a", True),
+        "smtpPassword": ("b", False),
+    }
+
+
+# The engine and its host
+
+
+@pytest.mark.parametrize(
+    ("fake", "why"),
+    [
+        (FakeEngine(version="19.03.15"), "too old: 20.10"),
+        (FakeEngine(info={"MemoryLimit": False}), "cannot limit memory"),
+        (FakeEngine(info={"CpuCfsQuota": False}), "cannot limit CPU"),
+    ],
+)
+def test_an_engine_that_is_too_old_or_cannot_limit_fails(
+    make: Callable[..., Workspace], fake: FakeEngine, why: str
+) -> None:
+    with engine_at(fake) as host, examined(make(), host) as asked, pytest.raises(FailedError, match=why):
+        doctor._engine(asked)
+
+
+def test_where_no_engine_answers_that_is_told_once(make: Callable[..., Workspace]) -> None:
+    with examined(make(), "unix:///nowhere/docker.sock") as asked:
+        with pytest.raises(FailedError, match="started only at"):
+            doctor._engine(asked)
+        for ask in (doctor._memory, doctor._disk, doctor._ports):
+            with pytest.raises(UnavailableError, match="no engine answers"):
+                ask(asked)
+
+
+def test_a_host_that_is_too_small_fails(make: Callable[..., Workspace]) -> None:
+    for info, why in (
+        ({"MemTotal": 2 * 2**30}, r"limits of all parts are \d+ MiB, and the host has 2048 MiB"),
+        ({"NCPU": 1}, "has 1 cores, and these want more: backup"),
+    ):
+        with engine_at(FakeEngine(info=info)) as host, examined(make(backup={"cpus": 2.0}), host) as asked:
+            found, said = verdict(partial(doctor._memory, asked))
+        assert found is Verdict.FAILED
+        assert re.search(why, said), said
+
+
+def told(text: str, asked: Asked) -> None:
+    """Let the host say this."""
+    object.__setattr__(asked, "facts", checks.Once(lambda: Facts.parse(text)))
+
+
+def test_a_disk_without_room_for_what_may_come_fails(make: Callable[..., Workspace]) -> None:
+    with engine_at(FakeEngine()) as host, examined(make(), host) as asked:
+        told(f"disk {20 * 2**20}\n", asked)
+        assert "20480 MiB left" in doctor._disk(asked)
+        told(f"disk {8 * 2**20}\n", asked)
+        with pytest.raises(FailedError, match="metrics 5120"):
+            doctor._disk(asked)
+        told("", asked)
+        with pytest.raises(UnavailableError):
+            doctor._disk(asked)
+
+
+def bound(name: str, port: int, *, own: bool = False, ip: str = "127.0.0.1") -> dict[str, Any]:
+    labels = {ENVIRONMENT_LABEL: "staging", PART_LABEL: "prometheus"} if own else {}
+    return {"Id": name, "Names": [f"/{name}"], "Labels": labels, "Ports": [{"IP": ip, "PublicPort": port}]}
+
+
+def test_a_port_that_somebody_else_holds_fails_and_the_environments_own_does_not(
+    make: Callable[..., Workspace],
+) -> None:
+    fake = FakeEngine()
+    with engine_at(fake) as host, examined(make(), host) as asked:
+        port = asked.environment.settings.prometheus.port
+        own = [bound("samokoder-staging-prometheus", port, own=True)]
+        told(f"sockets yes\nlistens 0100007F:{port:04X}\n", asked)
+        fake.containers = own
+        assert "1 of them held by this environment itself" in doctor._ports(asked)
+        fake.containers = [bound("somebody-else", port, ip="0.0.0.0")]  # noqa: S104 - what the engine says
+        with pytest.raises(FailedError, match=rf"{port} \(prometheus\) is held by the container somebody-else"):
+            doctor._ports(asked)
+        fake.containers = []
+        with pytest.raises(FailedError, match=r"another program of the host: ss -ltnp"):
+            doctor._ports(asked)
+        told("sockets yes\nlistens 0200007F:0050\n", asked)
+        assert "ports are free" in doctor._ports(asked)
+        told("", asked)
+        with pytest.raises(UnavailableError, match="cannot be seen"):
+            doctor._ports(asked)
+
+
+def test_a_port_that_a_program_really_holds_is_seen(make: Callable[..., Workspace]) -> None:
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("the sockets of this host cannot be seen")
+    with engine_at(FakeEngine()) as host, examined(make(), host) as asked:
+        with socketserver.TCPServer(
+            ("127.0.0.1", asked.environment.settings.grafana.port), socketserver.BaseRequestHandler
+        ):
+            found = verdict(lambda: doctor._ports(asked))
+        assert found[0] is Verdict.FAILED
+        assert "(grafana) is held by another program" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0100007F:1F90", ("127.0.0.1", 8080)),
+        ("00000000:0050", ("0.0.0.0", 80)),  # noqa: S104 - what a kernel says
+        ("00000000000000000000000000000000:0050", ("::", 80)),
+        ("00000000000000000000000001000000:0051", ("::1", 81)),
+    ],
+)
+def test_the_kernels_table_of_sockets_is_understood(text: str, address: tuple[str, int]) -> None:
+    assert Facts.parse(f"listens {text}").listening == [address]
+
+
+def test_a_clock_that_is_wrong_or_not_kept_right_fails(make: Callable[..., Workspace]) -> None:
+    now = int(subprocess.run(["date", "+%s"], capture_output=True, text=True, check=True).stdout)
+    with examined(make()) as asked:
+        told(f"now {now}\nsynchronised yes\n", asked)
+        assert doctor._clock(asked) == "synchronised"
+        told(f"now {now}\nsynchronised no\n", asked)
+        with pytest.raises(FailedError, match="set-ntp"):
+            doctor._clock(asked)
+        told(f"now {now - 3600}\nsynchronised yes\n", asked)
+        with pytest.raises(FailedError, match=r"differ by 3[56]\d\d s"):
+            doctor._clock(asked)
+        told(f"now {now}\nsynchronised \n", asked)
+        with pytest.raises(UnavailableError, match="systemd"):
+            doctor._clock(asked)
+
+
+WELL = "vm/overcommit_memory 0\nnet/ipv4/ip_forward 1\nkmsg yes\n"
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "why"),
+    [
+        ("memory 0", "memory 2", "Redis cannot fork"),
+        ("forward 1", "forward 0", "ip_forward=1"),
+        ("kmsg yes\n", "", "samokoder:cadvisor.kernelLog: false"),
+    ],
+)
+def test_a_kernel_that_keeps_a_part_from_running_fails(was: str, is_now: str, why: str) -> None:
+    environment = case_environment("staging")
+    assert "Redis can fork" in doctor.judge_kernel(environment, Facts.parse(WELL))
+    with pytest.raises(FailedError, match=why):
+        doctor.judge_kernel(environment, Facts.parse(WELL.replace(was, is_now)))
+    with pytest.raises(UnavailableError):
+        doctor.judge_kernel(environment, Facts.parse(""))
+
+
+def test_the_script_really_tells_what_this_host_is_like(make: Callable[..., Workspace]) -> None:
+    with engine_at(FakeEngine()) as host, examined(make(), host) as asked:
+        facts = asked.facts()
+    assert int(facts.values["disk"]) == pytest.approx(shutil.disk_usage("/").free / 1024, rel=0.05)
+    overcommit = Path("/proc/sys/vm/overcommit_memory")
+    assert facts.values["vm/overcommit_memory"] == overcommit.read_text().strip()
+
+
+def test_a_host_behind_tcp_or_one_that_fails_says_nothing(make: Callable[..., Workspace]) -> None:
+    with examined(make(), "tcp://host.example.org:2376") as asked, pytest.raises(UnavailableError, match="alone"):
+        asked.shell("true")
+    (port,) = free_ports(1)
+    with examined(make(), f"ssh://you@127.0.0.1:{port}") as asked, pytest.raises(UnavailableError, match="refused"):
+        asked.shell("true")
+
+
+# Images
+
+
+def test_an_image_that_can_be_had_nowhere_fails(make: Callable[..., Workspace]) -> None:
+    fake = FakeEngine()
+    config = case_config("staging")[1]
+    assert "samokoder:api" not in config, "the reference application runs in staging"
+    with engine_at(fake) as host, examined(make(api={"image": OWN}), host) as asked:
+        by_name = {each.name: each for each in doctor._images(asked)}
+        assert "python" in "".join(by_name), "the worker is still the reference application's"
+        found, why = verdict(by_name["image api"].ask)
+        assert found is Verdict.FAILED, "nobody but its team can build it"
+        assert "no such host" in why
+        fake.registry.add(OWN)
+        assert verdict(by_name["image api"].ask)[0] is Verdict.PASSED
+        fake.registry.clear()
+        fake.images.add(OWN)
+        assert verdict(by_name["image api"].ask)[0] is Verdict.PASSED
+
+
+def test_a_third_partys_image_fails_only_where_a_registry_answers_and_has_it_not(
+    make: Callable[..., Workspace],
+) -> None:
+    class Registry(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        fake = FakeEngine(info={"IndexServerAddress": f"http://127.0.0.1:{server.server_port}/"})
+        with engine_at(fake) as host, examined(make(), host) as asked:
+            ask = next(each.ask for each in doctor._images(asked) if each.name == "image redis")
+            assert verdict(ask)[0] is Verdict.FAILED
+            fake.registry.add(asked.environment.image("redis"))
+            assert verdict(ask)[0] is Verdict.PASSED
+        server.shutdown()
+
+
+# What is outside
+
+
+@contextmanager
+def page(answer: Callable[[str, str, Mapping[str, str]], tuple[int, Any]]) -> Iterator[str]:
+    """A page that answers a method, a path and headers with a status and JSON; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            status, body = answer(self.command, self.path, dict(self.headers))
+            text = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_PUT = handle_one  # noqa: N815 - names of the library
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def telegram(make: Callable[..., Workspace], url: str) -> Workspace:
+    return make(
+        alertmanager={"port": free_ports(1)[0], "telegram": {"chatId": -100, "apiUrl": url}},
+        telegramBotToken={"secure": "v1:x"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("me", "chat", "expected", "why"),
+    [
+        (200, 200, Verdict.PASSED, "@samokoder_bot is let in"),
+        (401, 401, Verdict.FAILED, "does not know the token"),
+        (200, 400, Verdict.FAILED, "may not write to the chat -100"),
+        (502, 502, Verdict.FAILED, "answers 502"),
+    ],
+)
+def test_the_bot_is_asked_who_it_is_and_whether_it_knows_the_chat(
+    make: Callable[..., Workspace], me: int, chat: int, expected: Verdict, why: str
+) -> None:
+    def answer(_method: str, path: str, _headers: object) -> tuple[int, Any]:
+        assert path.startswith(f"/bot{TELEGRAM_TOKEN}/")
+        return (me if "getMe" in path else chat), {"ok": True, "result": {"username": "samokoder_bot"}}
+
+    with page(answer) as url, examined(telegram(make, url), secrets={"telegramBotToken": TELEGRAM_TOKEN}) as asked:
+        found, said = verdict(lambda: doctor._telegram(asked))
+    assert found is expected, said
+    assert why in said
+    assert TELEGRAM_TOKEN not in said
+
+
+def test_a_telegram_that_is_out_of_reach_is_no_failure_and_shows_no_token(make: Callable[..., Workspace]) -> None:
+    workspace = telegram(make, "http://127.0.0.1:9")
+    with examined(workspace, secrets={"telegramBotToken": TELEGRAM_TOKEN}) as asked:
+        found, said = verdict(lambda: doctor._telegram(asked))
+    assert (found, TELEGRAM_TOKEN in said) == (Verdict.NOT_AVAILABLE, False)
+    assert "cannot be reached from here" in said
+
+
+class _Sink:
+    async def handle_DATA(self, *_: object) -> str:  # noqa: N802 - the library's name
+        return "250 OK"
+
+
+@contextmanager
+def mail_server(**options: Any) -> Iterator[str]:
+    (port,) = free_ports(1)
+    controller = Controller(_Sink(), hostname="127.0.0.1", port=port, **options)
+    controller.start()
+    yield f"127.0.0.1:{port}"
+    controller.stop()
+
+
+def email(make: Callable[..., Workspace], smarthost: str, **more: Any) -> Workspace:
+    settings = {"smarthost": smarthost, "sender": "a@example.org", "recipient": "b@example.org", **more}
+    alertmanager = {"port": free_ports(1)[0], "email": settings}
+    secrets = {"smtpPassword": {"secure": "v1:x"}} if "username" in more else {}
+    return make(alertmanager=alertmanager, **secrets)
+
+
+def lets_in(_server: object, _session: object, _envelope: object, _mechanism: str, data: Any) -> AuthResult:
+    return AuthResult(success=data.password == secret_value("smtp").encode(), handled=False)
+
+
+def test_the_mail_server_is_spoken_to_and_logged_in_at(make: Callable[..., Workspace]) -> None:
+    with mail_server(authenticator=lets_in, auth_require_tls=False) as host:
+        workspace = email(make, host, username="a@example.org", requireTls=False)
+        with examined(workspace, secrets={"smtpPassword": secret_value("smtp")}) as asked:
+            assert "lets a@example.org in" in doctor._email(asked)
+        with (
+            examined(workspace, secrets={"smtpPassword": "wrong password"}) as asked,
+            pytest.raises(FailedError, match=r"refuses the login of a@example.org \(535\)") as error,
+        ):
+            doctor._email(asked)
+        assert "wrong password" not in str(error.value)
+        with examined(email(make, host)) as asked, pytest.raises(FailedError, match="STARTTLS"):
+            doctor._email(asked)
+
+
+def test_a_mail_server_that_is_not_there_fails_here_and_is_unknown_of_another_host(
+    make: Callable[..., Workspace],
+) -> None:
+    workspace = email(make, "127.0.0.1:9")
+    with examined(workspace) as asked, pytest.raises(FailedError, match="cannot be spoken to"):
+        doctor._email(asked)
+    with examined(workspace, "ssh://you@host") as asked, pytest.raises(UnavailableError, match="from here"):
+        doctor._email(asked)
+
+
+def grafana_engine(make: Callable[..., Workspace], url: str) -> tuple[FakeEngine, dict[str, Any]]:
+    state = {"Status": "running", "Running": True, "StartedAt": "2026-01-01T00:00:00Z", "Health": {"Status": "healthy"}}
+    labels = {ENVIRONMENT_LABEL: "staging", PART_LABEL: "grafana"}
+    whole = {"Id": "g", "Name": "/g", "State": state, "Config": {"Image": "grafana", "Labels": labels}}
+    container = {"Id": "g", "Names": ["/g"], "Labels": labels, "Ports": [], "Whole": whole}
+    return FakeEngine(containers=[container]), {"port": urlsplit(url).port}
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, Verdict.FAILED), (401, Verdict.PASSED), (503, Verdict.FAILED)])
+def test_a_grafana_that_lets_admin_in_with_admin_fails(
+    make: Callable[..., Workspace], status: int, expected: Verdict
+) -> None:
+    asked_with = []
+
+    def answer(_method: str, _path: str, headers: Mapping[str, str]) -> tuple[int, Any]:
+        asked_with.append(headers["Authorization"])
+        return status, {}
+
+    with page(answer) as url:
+        fake, settings = grafana_engine(make, url)
+        with engine_at(fake) as host:
+            workspace = make(dockerHost=host, grafana=settings)
+            with examined(workspace, host) as asked:
+                found, why = verdict(lambda: doctor._grafana_password(asked))
+    assert asked_with == ["Basic YWRtaW46YWRtaW4="], "admin:admin"
+    assert found is expected, why
+
+
+def test_before_grafana_is_there_its_password_is_the_generated_one_unless_a_volume_is_adopted(
+    make: Callable[..., Workspace],
+) -> None:
+    with engine_at(FakeEngine()) as host:
+        with examined(make(dockerHost=host), host) as asked:
+            assert "generated" in doctor._grafana_password(asked)
+        adopted = make(dockerHost=host, grafana={"port": free_ports(1)[0], "adoptVolume": "grafana_data"})
+        with examined(adopted, host) as asked, pytest.raises(UnavailableError, match="adopted"):
+            doctor._grafana_password(asked)
+
+
+KEYS = {"s3AccessKeyId": "USER0123456789AB", "s3SecretAccessKey": '/+=#;"\\0123456789abcdef'}
+
+
+def offsite(make: Callable[..., Workspace], endpoint: str, **more: str) -> Workspace:
+    settings = {"endpoint": endpoint, "bucket": BUCKET, "region": REGION, **more}
+    return make(backup={"offsite": settings}, **{name: {"secure": "v1:x"} for name in KEYS})
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "why"),
+    [
+        (200, Verdict.PASSED, f"/{BUCKET}/samokoder-staging/doctor was written"),
+        (403, Verdict.FAILED, "refuses the keys"),
+        (404, Verdict.FAILED, f"has no bucket {BUCKET}"),
+        (500, Verdict.FAILED, "answers 500"),
+    ],
+)
+def test_the_bucket_is_written_to(make: Callable[..., Workspace], status: int, expected: Verdict, why: str) -> None:
+    asked_with = []
+
+    def answer(method: str, path: str, headers: Mapping[str, str]) -> tuple[int, Any]:
+        asked_with.append((method, path, headers["Authorization"].partition(" ")[0]))
+        return status, {}
+
+    with page(answer) as url, examined(offsite(make, url), secrets=KEYS) as asked:
+        found, said = verdict(lambda: doctor._destination(asked))
+    assert asked_with == [("PUT", f"/{BUCKET}/samokoder-staging/doctor", "AWS4-HMAC-SHA256")], "the one object"
+    assert found is expected, said
+    assert why in said
+    assert KEYS["s3SecretAccessKey"] not in said
+
+
+def test_a_bucket_that_is_out_of_reach_fails_or_says_so(make: Callable[..., Workspace]) -> None:
+    with examined(offsite(make, "http://127.0.0.1:9"), secrets=KEYS) as asked:
+        found, said = verdict(lambda: doctor._destination(asked))
+    assert found is Verdict.FAILED, said
+    assert "cannot be spoken to" in said
+
+
+def test_a_real_s3_server_takes_the_signature_and_refuses_a_wrong_key(
+    make: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    programs = sorted((cache_directory() / "offline" / "versitygw").glob("*/bin/versitygw"))
+    if not programs:
+        pytest.skip("there is no S3 server here: `make test-backup` builds one")
+    server = S3Server(program=programs[0], folder=tmp_path / "s3", metadata=tmp_path / "s3-metadata")
+    (tmp_path / "s3-metadata").mkdir()
+    server.start()
+    try:
+        server.make_bucket()
+        server.allow(all=ADDING)
+        keys = {"s3AccessKeyId": server.access_key, "s3SecretAccessKey": server.secret_key}
+        with examined(offsite(make, server.endpoint), secrets=keys) as asked:
+            for _ in range(2):  # the same object again: nothing grows
+                assert "was written" in doctor._destination(asked)
+        assert len([path for path in server.objects.rglob("*") if path.is_file()]) == 1
+        wrong = {**keys, "s3SecretAccessKey": "0123456789abcdef0123456789abcdef"}
+        with (
+            examined(offsite(make, server.endpoint), secrets=wrong) as asked,
+            pytest.raises(FailedError, match="refuses the keys"),
+        ):
+            doctor._destination(asked)
+    finally:
+        server.stop()
+
+
+# After `up`
+
+
+def test_after_up_come_the_smoke_test_the_test_alert_and_the_restarts(
+    make: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = case_environment("every-receiver")
+    smoked = smoke.report(environment, [Finding(check="container api-1", verdict=Verdict.PASSED, why="well")])
+    states = {"telegram": State.DELIVERED, "email": State.FAILED}
+    sent = alerting.Report(
+        environment="staging",
+        test_id="0123",
+        severity="critical",
+        broken_before="",
+        integrations=[Delivery(integration=way, state=state) for way, state in states.items()],
+    )
+    monkeypatch.setattr(smoke, "smoke", lambda *_, **__: smoked)
+    monkeypatch.setattr(alerting, "send_test_alert", lambda *_, **__: sent)
+    with engine_at(FakeEngine()) as host:
+        workspace = make(
+            dockerHost=host,
+            alertmanager={"port": free_ports(1)[0], "telegram": {"chatId": -100}},
+            telegramBotToken={"secure": "v1:x"},
+        )
+        found = {each.check: each.verdict for each in doctor.after(workspace).findings}
+        nobody = make(dockerHost=host)
+        silent = {each.check: each.why for each in doctor.after(nobody).findings}
+    assert found == {
+        "container api-1": Verdict.PASSED,
+        "test alert by telegram": Verdict.PASSED,
+        "test alert by email": Verdict.FAILED,
+        "restarts": Verdict.PASSED,
+    }
+    assert "goes to nobody" in silent["test alert"]
+
+
+def test_a_container_that_was_started_again_is_told(make: Callable[..., Workspace]) -> None:
+    fake, _ = grafana_engine(make, "http://127.0.0.1:1")
+    fake.containers[0]["Whole"]["RestartCount"] = 3
+    with engine_at(fake) as host, pytest.raises(FailedError, match="grafana 3 times"):
+        doctor._restarts(make(dockerHost=host))
+
+
+def test_the_first_day_names_commands_pages_and_the_schedules() -> None:
+    told = "\n".join(doctor.first_day(environment_of("prod", case_config("prod")[1])))
+    assert "make backups ENV=prod" in told
+    assert "15 2 * * *" in told
+    assert "samokoder-containers" in told
+
+
+def test_the_command_ends_with_1_when_the_host_is_not_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = Report(
+        title="Before", about={"environment": "prod"}, findings=[Finding(check="disk", verdict=Verdict.FAILED, why="x")]
+    )
+    monkeypatch.setattr(doctor, "doctor", lambda *_, **__: bad)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["doctor", "-e", "prod", "--json"])
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert json.loads(said.out)["environment"] == "prod"
+    assert "disk failed" in said.err
+
+    good = Report(title="After", about={}, findings=[Finding(check="disk", verdict=Verdict.PASSED, why="x")])
+    monkeypatch.setattr(doctor, "after", lambda *_, **__: good)
+    command.app(["doctor", "--after"], standalone_mode=False)
+    assert "In the first 24 hours" in capsys.readouterr().out

@@ -1,0 +1,603 @@
+"""The smoke test, asked of a small server in this process that answers for every part: each fault fails its own check.
+
+On a real stack: tests/live/test_smoke.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import subprocess
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import BaseRequestHandler, TCPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+import yaml
+
+from operations import __main__ as command
+from operations import checks, smoke
+from operations.checks import FailedError, Finding, Report, Verdict
+from operations.containers import NOT_AVAILABLE, PartStatus
+from operations.project import Workspace
+from operations.smoke import Asked
+from operations.stack_file import ProjectError
+from stack.app.metrics_contract import Job, of_jobs
+from stack.backup import backup
+from stack.monitoring import alertmanager, grafana, prometheus, rules
+from stack.platform import specs
+from stack.settings import Environment, Published, seconds
+from tests.fake_engine import FakeEngine, engine_at
+from tests.recording import case_config, environment_of, merged
+
+PASSWORDS = {"prometheus-web": "p" * 40, "alertmanager-web": "a" * 40, "grafana-admin": "g" * 40}
+LOGINS = {
+    "prometheus": ("samokoder", PASSWORDS["prometheus-web"]),
+    "alertmanager": ("samokoder", PASSWORDS["alertmanager-web"]),
+    "grafana": ("admin", PASSWORDS["grafana-admin"]),
+}
+
+
+def environment(case: str = "every-receiver", **values: Any) -> Environment:
+    stack, config = case_config(case)
+    return environment_of(stack, merged(config, {"basicAuth": "always", **values}))
+
+
+@dataclass
+class World:
+    """What every part answers: all is well until a test changes something."""
+
+    environment: Environment
+    rows: dict[str, PartStatus] = field(default_factory=dict)
+    status: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Part and path -> another status than 200."""
+    targets: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    series: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=dict)
+    """Words of an expression -> what Prometheus has."""
+    metrics: dict[str, str] = field(default_factory=dict)
+    config: str = ""
+    watchdog_age: timedelta = timedelta(seconds=20)
+    datasource: dict[str, str] = field(default_factory=lambda: {"status": "OK", "message": "Successfully queried"})
+    dashboards: list[str] = field(default_factory=list)
+    users: set[str] = field(default_factory=set)
+    mistakes: bool = False
+    keeps: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    @cached_property
+    def parts(self) -> list[Any]:
+        return specs(self.environment)
+
+    @classmethod
+    def whole(cls, environment: Environment) -> World:
+        world = cls(environment)
+        for spec in world.parts:
+            world.rows[spec.part] = row(spec.part)
+        for part in environment.settings.unavailable:
+            world.rows[part] = PartStatus(part=part, state=NOT_AVAILABLE)
+        for job in yaml.safe_load(prometheus.prometheus_yml(environment, world.parts))["scrape_configs"]:
+            for group in job["static_configs"]:
+                for instance in group["targets"]:
+                    labels = {"job": job["job_name"], "instance": instance}
+                    up = {"health": "up", "lastError": "", "lastScrapeDuration": 0.004}
+                    world.targets.append({"labels": labels, **up})
+        for each in rules.document(environment, world.parts)["groups"]:
+            loaded = [
+                {
+                    "name": rule.get("alert") or rule["record"],
+                    "labels": rule.get("labels"),
+                    "duration": seconds(rule["for"]) if "for" in rule else 0,
+                    "health": "ok",
+                }
+                for rule in each["rules"]
+            ]
+            world.groups.append({"name": each["name"], "rules": loaded})
+        world.series["backup_last_exit_code"] = [({}, 0.0)]
+        for kind in backup.kinds(environment):
+            world.series[f'kind="{kind}"'] = [({}, 1800.0)]
+        world.expose()
+        world.series["probe_success"] = [({}, 1.0)]
+        settings = environment.settings
+        world.metrics = {
+            "postgres-exporter": f"pg_up 1\npg_settings_max_connections {settings.postgres.max_connections}\n"
+            'pg_database_size_bytes{datname="samokoder"} 9000000\n'
+            'pg_stat_database_numbackends{datname="samokoder"} 4\n',
+            "redis-exporter": f"redis_up 1\nredis_memory_max_bytes {settings.redis.maxmemory_mib * 2**20}\n"
+            "redis_memory_used_bytes 2000000\nredis_connected_clients 5\n",
+        }
+        loaded = yaml.safe_load(alertmanager.alertmanager_yml(environment))
+        for receiver in loaded["receivers"]:
+            receiver["labels"] = {"name": receiver["name"]}  # AlertManager 0.34 shows its own beside what it was given
+        world.config = yaml.safe_dump(loaded)
+        if "grafana" not in environment.absent:
+            named = (re.fullmatch(r"dashboards/(.*)\.json", name) for name in grafana.files(environment))
+            world.dashboards = [found[1] for found in named if found]
+        return world
+
+    def expose(self) -> None:
+        for spec in self.parts:
+            if spec.job in ("api", "worker"):
+                names = [
+                    f"{each.name}_count" if each.type == "histogram" else each.name
+                    for each in of_jobs([Job(spec.job)])
+                    if each.required
+                ]
+                self.series[f'instance="{spec.part}:'] = [({"__name__": name}, 3.0) for name in names]
+
+    def target(self, instance: str) -> dict[str, Any]:
+        return next(each for each in self.targets if each["labels"]["instance"] == instance)
+
+    def answer(self, method: str, part: str, path: str, query: dict[str, str], body: Any, login: Any) -> Any:
+        self.asked.append(f"{method} {part} {path}")
+        if part in LOGINS and login != LOGINS[part] and path != "/api/health":
+            return 401, "Unauthorized"
+        if (status := self.status.get((part, path), 200)) != 200:
+            return status, "it is broken"
+        if part == "ingress" and path != "/health":
+            return self.api(method, path, body, login)
+        if path == "/metrics":
+            return 200, self.metrics[part]
+        its = {"prometheus": lambda: self.prometheus(path, query), "alertmanager": lambda: self.alertmanager(path)}
+        return its.get(part, lambda: self.grafana(path))()
+
+    def prometheus(self, path: str, query: dict[str, str]) -> Any:
+        if path == "/api/v1/targets":
+            return 200, {"data": {"activeTargets": self.targets}}
+        if path == "/api/v1/rules":
+            return 200, {"data": {"groups": self.groups}}
+        if path == "/api/v1/query":
+            found = next(values for words, values in self.series.items() if words in query["query"])
+            return 200, {"data": {"result": [{"metric": labels, "value": [0, str(v)]} for labels, v in found]}}
+        return 200, "well"
+
+    def alertmanager(self, path: str) -> Any:
+        if path == "/api/v2/status":
+            return 200, {"config": {"original": self.config}}
+        if path == "/api/v2/alerts":
+            labels = {"alertname": "Watchdog", "environment": self.environment.name}
+            return 200, [{"labels": labels, "updatedAt": (datetime.now(UTC) - self.watchdog_age).isoformat()}]
+        return 200, "well"
+
+    def grafana(self, path: str) -> Any:
+        answers: dict[str, Any] = {
+            "/api/user": {"login": "admin"},
+            "/api/datasources/uid/prometheus/health": self.datasource,
+            "/api/search": [{"uid": uid} for uid in self.dashboards],
+        }
+        return 200, answers.get(path, "well")
+
+    def api(self, method: str, path: str, body: Any, login: Any) -> Any:
+        match method, path.split("/")[1:]:
+            case "POST", ["auth", "register"]:
+                self.users.add(body["email"])
+                return 201, {}
+            case "POST", ["auth", "login"]:
+                return 200, {"access_token": body["email"]}
+            case "GET", ["auth", "me"]:
+                known = {"email": "somebody@example.org" if self.mistakes else login}
+                return (200, known) if login in self.users else (401, "no good token")
+            case "DELETE", ["auth", "me"]:
+                self.users.discard("" if self.keeps else login)
+                return (405, "not allowed") if self.keeps else (204, "")
+        raise AssertionError((method, path))
+
+
+def row(part: str, state: str = "running", health: str = "healthy", **more: Any) -> PartStatus:
+    return PartStatus(part=part, state=state, health=health, uptime_seconds=9000, **more)
+
+
+@contextmanager
+def served(world: World) -> Iterator[Asked]:
+    """The world on a port; each part below its name."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def handle_one(self) -> None:
+            url = urlsplit(self.path)
+            _, part, path = url.path.split("/", 2)
+            kind, _, given = (self.headers["Authorization"] or "").partition(" ")
+            login: Any = given
+            if kind == "Basic":
+                user, _, password = b64decode(given).decode().partition(":")
+                login = (user, password)
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            status, answer = world.answer(
+                self.command, part, f"/{path}", query, json.loads(body) if body else None, login
+            )
+            text = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        do_GET = do_POST = do_DELETE = handle_one  # noqa: N815 - names of the library
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    names = {
+        id(getattr(world.environment.settings, name)): name.replace("_", "-")
+        for name, part in world.environment.settings
+        if isinstance(part, Published)
+    }
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with httpx.Client(timeout=5, trust_env=False) as client:
+            yield Asked(
+                world.environment,
+                world.parts,
+                world.rows,
+                client,
+                lambda part: f"http://127.0.0.1:{server.server_port}/{names[id(part)]}",
+                lambda: PASSWORDS,
+            )
+        server.shutdown()
+
+
+def findings(world: World) -> dict[str, Finding]:
+    with served(world) as asked:
+        return {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=20)}
+
+
+def of(found: dict[str, Finding], verdict: Verdict) -> dict[str, str]:
+    return {name: each.why for name, each in found.items() if each.verdict is verdict}
+
+
+def fails(change: Callable[[World], object], *names: str, **values: Any) -> dict[str, Finding]:
+    """Assert that exactly these checks fail after the change; return all."""
+    world = World.whole(environment(**values))
+    change(world)
+    found = findings(world)
+    assert set(of(found, Verdict.FAILED)) == set(names), of(found, Verdict.FAILED)
+    return found
+
+
+def test_a_whole_stack_passes_every_check_and_leaves_nothing_behind() -> None:
+    world = World.whole(environment())
+    found = findings(world)
+    assert of(found, Verdict.FAILED) == {}
+    assert set(of(found, Verdict.NOT_AVAILABLE)) == {"certificate"}, "staging has no domain"
+    assert world.users == set(), "each run would add to what is stored"
+    assert world.asked.count("GET prometheus /api/v1/targets") == 1, "one question for all targets"
+
+
+def test_the_checks_follow_from_the_parts() -> None:
+    world = World.whole(environment())
+    found = findings(world)
+    for spec in world.parts:
+        assert f"container {spec.part}" in found
+        assert (f"page {spec.part}" in found) == bool(spec.publish)
+        if spec.job:
+            assert f"target {spec.part}:{spec.scrape.port}" in found, "all of them, not any of them"
+    assert {"probe http://ingress:8000/health", "backup base", "backup dump", "backup redis"} <= set(found)
+    assert len(found) >= 18, "what the original promised"
+
+
+def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_passed() -> None:
+    world = World.whole(environment("without-grafana", backup={"enabled": False}))
+    unavailable = of(findings(world), Verdict.NOT_AVAILABLE)
+    names = ("container grafana", "grafana login", "grafana datasource", "grafana dashboards")
+    assert {unavailable[name] for name in names} == {
+        "no image of grafana can be had on this host (samokoder:unavailable)"
+    }
+    assert "samokoder:backup.enabled" in unavailable["backup"]
+    own = World.whole(environment("prod", unavailable=["grafana"]))
+    with served(own) as asked:
+        (entry,) = checks.run(list(smoke._entry(asked)), seconds=5)
+    assert (entry.verdict, own.asked) == (Verdict.NOT_AVAILABLE, []), "nothing is written where nobody knows how"
+    assert "/health" in entry.why
+
+
+def stopped(part: str) -> Callable[[World], None]:
+    def stop(world: World) -> None:
+        world.rows[part] = row(part, state="exited")
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("part", "unavailable"),
+    [
+        ("worker", {"metrics worker", "target worker:9000"}),
+        ("postgres", {"metrics postgres", "public entry: write, read"}),
+        ("redis-exporter", {"page redis-exporter", "metrics redis", "target redis-exporter:9121"}),
+        ("alertmanager", {"page alertmanager", "alertmanager receivers", "alertmanager gets alerts"}),
+        ("backup", {"backup base", "backup dump", "backup redis", "target backup:9188"}),
+        ("grafana", {"page grafana", "grafana login", "grafana datasource", "grafana dashboards"}),
+        ("prometheus", {"rules loaded", "rules evaluated", "target api-1:8000", "metrics api-1", "backup dump"}),
+    ],
+)
+def test_a_container_that_is_down_is_one_failure_and_what_needs_it_is_not_available(
+    part: str, unavailable: set[str]
+) -> None:
+    found = fails(stopped(part), f"container {part}")
+    assert found[f"container {part}"].why == "it is exited"
+    assert unavailable <= set(of(found, Verdict.NOT_AVAILABLE)), "nobody can say, and the cause is told once"
+
+
+def test_a_container_that_is_sick_or_missing_fails() -> None:
+    def sick(world: World) -> None:
+        world.rows["redis"] = row("redis", health="unhealthy")
+        del world.rows["node-exporter"]
+
+    found = fails(sick, "container redis", "container node-exporter")
+    assert found["container redis"].why == "it is running and unhealthy"
+    assert found["container node-exporter"].why == "it is missing"
+
+
+def test_a_page_that_does_not_answer_200_fails_alone() -> None:
+    found = fails(lambda world: world.status.update({("ingress", "/health"): 502}), "page ingress")
+    assert "/health answers 502: it is broken" in found["page ingress"].why
+
+
+def test_a_target_that_is_down_fails_by_its_name() -> None:
+    def down(world: World) -> None:
+        world.target("api-2:8000").update(health="down", lastError="connection refused")
+
+    found = fails(down, "target api-2:8000")
+    assert found["target api-2:8000"].why == "down: connection refused"
+    assert found["metrics api-2"].verdict is Verdict.NOT_AVAILABLE
+    assert found["metrics api-1"].verdict is Verdict.PASSED
+
+
+def test_a_target_that_prometheus_does_not_have_or_has_not_asked_yet_fails() -> None:
+    def gone(world: World) -> None:
+        world.targets.remove(world.target("redis-exporter:9121"))
+        world.target("cadvisor:8080")["health"] = "unknown"
+
+    found = fails(gone, "target redis-exporter:9121", "target cadvisor:8080")
+    assert "older configuration" in found["target redis-exporter:9121"].why, "any one that is up is not enough"
+
+
+def test_a_public_address_that_does_not_answer_fails_though_its_probe_runs() -> None:
+    address = "https://samokoder.example.org/health"
+    found = fails(
+        lambda world: world.series.update(probe_success=[({}, 0.0)]),
+        f"probe {address}",
+        blackboxExporter={"urls": [address]},
+    )
+    assert "200" in found[f"probe {address}"].why
+
+
+def test_a_rule_that_is_missing_changed_or_added_fails() -> None:
+    def change(world: World) -> None:
+        first, second = world.groups[0]["rules"], world.groups[1]["rules"]
+        second[-1] = {**second[-1], "duration": 7}
+        first.append({"name": "SomebodysOwn", "health": "ok"})
+        del world.groups[-1]["rules"][0]
+
+    world = World.whole(environment())
+    lost, waits = world.groups[-1]["rules"][0]["name"], world.groups[1]["rules"][-1]["name"]
+    why = fails(change, "rules loaded")["rules loaded"].why
+    assert all(name in why for name in (lost, waits, "SomebodysOwn"))
+
+
+def test_a_rule_that_fails_or_was_not_evaluated_fails() -> None:
+    def broken(world: World) -> None:
+        world.groups[0]["rules"][0].update(health="err", lastError="many-to-many matching")
+
+    assert "many-to-many" in fails(broken, "rules evaluated")["rules evaluated"].why
+
+    def waiting(world: World) -> None:
+        world.groups[0]["rules"][0]["health"] = "unknown"
+
+    assert "not evaluated yet" in fails(waiting, "rules evaluated")["rules evaluated"].why
+
+
+@pytest.mark.parametrize(
+    ("exporter", "was", "is_now", "check", "why"),
+    [
+        ("postgres-exporter", "pg_up 1", "pg_up 0", "metrics postgres", "cannot log in"),
+        ("postgres-exporter", "connections 100", "connections 20", "metrics postgres", "is 20, not 100 as declared"),
+        ("postgres-exporter", "} 9000000", "} 0", "metrics postgres", "pg_database_size_bytes is 0"),
+        ("postgres-exporter", "numbackends", "others", "metrics postgres", "numbackends is missing"),
+        ("redis-exporter", "redis_up 1", "redis_up 0", "metrics redis", "cannot log in"),
+        ("redis-exporter", "bytes 2000000", "bytes 0", "metrics redis", "redis_memory_used_bytes is 0"),
+        ("redis-exporter", "max_bytes 2", "max_bytes 1", "metrics redis", "as declared"),
+    ],
+)
+def test_a_metric_with_an_implausible_value_fails_though_its_name_is_there(
+    exporter: str, was: str, is_now: str, check: str, why: str
+) -> None:
+    def change(world: World) -> None:
+        assert was in world.metrics[exporter]
+        world.metrics[exporter] = world.metrics[exporter].replace(was, is_now)
+
+    assert why in fails(change, check)[check].why
+
+
+def test_a_metric_of_the_api_that_is_missing_or_below_0_fails() -> None:
+    def missing(world: World) -> None:
+        del world.series['instance="api-1:'][0]
+
+    assert "missing: samokoder_http_requests_total" in fails(missing, "metrics api-1")["metrics api-1"].why
+
+    def negative(world: World) -> None:
+        series = world.series['instance="api-2:']
+        series[0] = (series[0][0], -1.0)
+
+    assert "samokoder_http_requests_total" in fails(negative, "metrics api-2")["metrics api-2"].why
+
+
+def test_a_managed_database_and_redis_are_judged_by_what_is_known_of_them() -> None:
+    world = World.whole(environment("managed", unavailable=["grafana"]))
+    names = ("metrics postgres", "metrics redis")
+    assert "postgres" not in world.rows, "there is no container of ours to need"
+    with served(world) as asked:
+        judged = [check for check in smoke._metrics(asked) if check.name in names]
+        well = {each.check: each.verdict for each in checks.run(judged, seconds=20)}
+        world.metrics = {name: text.replace("_up 1", "_up 0") for name, text in world.metrics.items()}
+        away = {each.check: each.verdict for each in checks.run(judged, seconds=20)}
+    assert (well, away) == (dict.fromkeys(names, Verdict.PASSED), dict.fromkeys(names, Verdict.FAILED))
+
+
+def test_receivers_that_are_not_the_declared_ones_fail() -> None:
+    def change(world: World) -> None:
+        document = yaml.safe_load(world.config)
+        del next(each for each in document["receivers"] if each["name"] == "on-call")["email_configs"]
+        world.config = yaml.safe_dump(document)
+
+    assert "on-call" in fails(change, "alertmanager receivers")["alertmanager receivers"].why, "a name is not enough"
+
+
+def test_an_alertmanager_that_prometheus_does_not_reach_fails() -> None:
+    found = fails(lambda world: setattr(world, "watchdog_age", timedelta(minutes=9)), "alertmanager gets alerts")
+    said = re.search(r"(\d+) s ago", found["alertmanager gets alerts"].why)
+    assert said
+    assert int(said[1]) in range(530, 600), "how long nobody has been told"
+
+
+def test_each_fault_of_grafana_fails_its_own_check() -> None:
+    fails(lambda world: world.status.update({("grafana", "/api/user"): 401}), "grafana login")
+    found = fails(lambda world: world.datasource.update(status="ERROR", message="refused"), "grafana datasource")
+    assert "refused" in found["grafana datasource"].why
+    found = fails(lambda world: world.dashboards.remove("samokoder-backups"), "grafana dashboards")
+    assert found["grafana dashboards"].why == "missing: samokoder-backups"
+
+
+def test_a_backup_that_is_too_old_or_was_never_made_fails() -> None:
+    def old(world: World) -> None:
+        world.series['kind="dump"'] = [({}, 27 * 3600.0)]
+
+    assert "27.0 h old" in fails(old, "backup dump")["backup dump"].why
+
+    def never(world: World) -> None:
+        world.series['kind="base"'] = []
+
+    fails(never, "backup base")
+    failed = fails(
+        lambda world: world.series.update(backup_last_exit_code=[({}, 1.0)]),
+        *("backup base", "backup dump", "backup redis"),
+    )
+    assert "last run failed" in failed["backup dump"].why, "a good one from yesterday hides what fails today"
+
+
+def test_before_the_first_backup_nothing_can_be_said() -> None:
+    def fresh(world: World) -> None:
+        world.series['kind="base"'] = []
+        world.rows["backup"] = replace(world.rows["backup"], uptime_seconds=60)
+
+    found = fails(fresh)
+    assert found["backup base"].verdict is Verdict.NOT_AVAILABLE
+
+
+def test_what_is_read_back_otherwise_fails_and_is_removed_all_the_same() -> None:
+    world = World.whole(environment())
+    world.mistakes = True
+    found = findings(world)
+    assert set(of(found, Verdict.FAILED)) == {"public entry: write, read"}
+    assert world.users == set(), "a failed check leaves no litter either"
+
+
+def test_an_application_that_keeps_the_account_fails() -> None:
+    fails(lambda world: setattr(world, "keeps", True), "public entry: write, read")
+
+
+def test_a_limit_of_requests_that_is_used_up_is_no_failure() -> None:
+    def limited(world: World) -> None:
+        world.status["ingress", "/auth/register"] = 429
+
+    found = fails(limited)
+    assert found["public entry: write, read"].verdict is Verdict.NOT_AVAILABLE
+
+
+def test_a_password_that_is_not_the_generated_one_fails() -> None:
+    world = World.whole(environment())
+    with served(world) as asked:
+        others = replace(asked, passwords=lambda: dict.fromkeys(PASSWORDS, "another"))
+        found = {each.check: each for each in checks.run(list(smoke.every(others)), seconds=20)}
+    assert {"page prometheus", "page alertmanager", "grafana login"} <= set(of(found, Verdict.FAILED))
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 30 days, and its key."""
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    name = "samokoder.example.org"
+    subprocess.run(
+        f"openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN={name} -addext subjectAltName=DNS:{name} "
+        f"-keyout {file}.key -out {file}.crt".split(),
+        check=True,
+        capture_output=True,
+    )
+    file.write_text(Path(f"{file}.key").read_text() + Path(f"{file}.crt").read_text())
+    return file
+
+
+def test_the_days_of_a_certificate_are_those_of_the_one_that_the_server_shows(authority: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority)
+    with TCPServer(("127.0.0.1", 0), BaseRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that does not trust it goes away
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        trusting = ssl.create_default_context(cafile=f"{authority}.crt")
+        days = smoke.certificate_days("127.0.0.1", port, "samokoder.example.org", trusting, 5)
+        assert 29 < days <= 30
+        with pytest.raises(FailedError, match="nobody trusts"):
+            smoke.certificate_days("127.0.0.1", port, "samokoder.example.org", ssl.create_default_context(), 5)
+        with pytest.raises(FailedError, match="nobody trusts"):
+            smoke.certificate_days("127.0.0.1", port, "another.example.org", trusting, 5)
+        server.shutdown()
+    with pytest.raises(FailedError, match="does not answer by TLS"):
+        smoke.certificate_days("127.0.0.1", port, "samokoder.example.org", trusting, 5)
+
+
+@pytest.mark.parametrize(("days", "verdict"), [(60.0, Verdict.PASSED), (20.0, Verdict.FAILED)])
+def test_a_certificate_that_is_not_renewed_in_time_fails(
+    days: float, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoke, "certificate_days", lambda *_: days)
+    world = World.whole(environment(ingress={"domain": "samokoder.example.org"}))
+    with served(world) as asked:
+        (found,) = checks.run(list(smoke._certificate(asked)), seconds=5)
+    assert found.verdict is verdict, found.why
+
+
+def test_a_stack_that_is_not_up_is_one_message_and_no_list_of_failures(tmp_path: Path) -> None:
+    with engine_at(FakeEngine()) as host:
+        workspace = Workspace(home=tmp_path, isolated=True, extra_config={"samokoder:dockerHost": host})
+        with pytest.raises(ProjectError, match="staging is not up: make up"):
+            smoke.smoke(workspace)
+
+
+def report(verdict: Verdict) -> Report:
+    return smoke.report(environment(), [Finding(check="container api-1", verdict=verdict, why="because", seconds=0.2)])
+
+
+def test_the_command_ends_with_1_when_a_check_fails_and_writes_what_programs_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {}
+
+    def tested(_workspace: object, **options: Any) -> Report:
+        given.update(options)
+        return report(Verdict.FAILED)
+
+    monkeypatch.setattr(smoke, "smoke", tested)
+    file = tmp_path / "smoke.xml"
+    with pytest.raises(SystemExit) as ended:
+        command.main(["smoke", "--json", "--junit", str(file), "--timeout", "3", "--wait", "60"])
+    said = capsys.readouterr()
+    assert ended.value.code == 1, "a deploy goes back on it"
+    assert given == {"seconds": 3, "wait": 60}
+    assert json.loads(said.out)["checks"][0]["verdict"] == "failed"
+    assert "container api-1 failed" in said.err
+    assert '<failure message="because"' in file.read_text()
+
+    monkeypatch.setattr(smoke, "smoke", lambda *_, **__: report(Verdict.NOT_AVAILABLE))
+    command.app(["smoke"], standalone_mode=False)
+    assert "1 not available" in capsys.readouterr().out
