@@ -11,8 +11,8 @@ PART = "node-exporter"
 PORT = 9100
 TEXTFILES = "/textfiles"
 """In memory: what programs beside it measure, gone with the container. `samokoder drift` writes here."""
-DRIFT_FINDINGS = "samokoder_drift_findings"
-DRIFT_CHECKED = "samokoder_drift_checked_timestamp_seconds"
+DRIFT_FINDINGS = "stack_drift_findings"
+DRIFT_CHECKED = "stack_drift_checked_timestamp_seconds"
 
 
 def spec(environment: Environment) -> ServiceSpec:

@@ -145,7 +145,7 @@ def test_each_change_by_hand_is_found_told_to_prometheus_and_gone_after_what_it_
     def value(metric: str) -> list[str]:
         return [sample["value"][1] for sample in prometheus(environment, "query", query=metric)["result"]]
 
-    assert until(lambda: value("samokoder_drift_findings"), bool) == [str(len(findings))]
+    assert until(lambda: value("stack_drift_findings"), bool) == [str(len(findings))]
     firing = 'ALERTS{alertname="StackDrifted",alertstate="firing"}'
     assert until(lambda: value(firing), bool), "somebody must be told"
 

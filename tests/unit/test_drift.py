@@ -437,6 +437,6 @@ def test_prometheus_gets_how_many_there_are_and_when_it_was() -> None:
     families = text_string_to_metric_families(drift.exposition(3, 1_800_000_000.4))
     values = {family.name: (family.type, family.samples[0].value) for family in families}
     assert values == {
-        "samokoder_drift_findings": ("gauge", 3.0),
-        "samokoder_drift_checked_timestamp_seconds": ("gauge", 1_800_000_000.0),
+        "stack_drift_findings": ("gauge", 3.0),
+        "stack_drift_checked_timestamp_seconds": ("gauge", 1_800_000_000.0),
     }

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from stack.settings import Environment
 from tests.render.rule_cases.model import Case, Fires, pair, stays
 
-FINDINGS = 'samokoder_drift_findings{job="node-exporter"}'
-CHECKED = 'samokoder_drift_checked_timestamp_seconds{job="node-exporter"}'
+FINDINGS = 'stack_drift_findings{job="node-exporter"}'
+CHECKED = 'stack_drift_checked_timestamp_seconds{job="node-exporter"}'
 INFO = {"service": "stack", "severity": "info"}
 
 
