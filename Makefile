@@ -13,6 +13,7 @@ FOLLOW ?=
 TAIL ?= 100
 IMAGE ?=
 KIND ?=
+PROJECT ?=
 # Not from the environment: what is restored, or begins empty, is what was typed.
 TO =
 BACKUP =
@@ -21,9 +22,9 @@ EMPTY =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status logs render doctor smoke test-alert check-image password \
-	rotate backup backups restore drill sbom drift hardening pulumi lint test test-unit test-live test-deploy \
-	test-backup bench docs
+.PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
+	password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-unit test-live \
+	test-deploy test-backup bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -46,6 +47,9 @@ destroy-data: bootstrap ## Remove the environment with all its data; asks for it
 
 status: bootstrap ## Show how each part is
 	@$(SAMOKODER) status
+
+tunnel: bootstrap ## Lead the ports of an engine's host (ssh://…) to the same ports here, until Ctrl-C
+	@$(SAMOKODER) tunnel
 
 logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1 goes on
 	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) --tail "$(TAIL)" "$(PART)"
@@ -84,6 +88,9 @@ restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FRO
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill
 
+import-compose: bootstrap ## Copy the data of the stopped compose stack PROJECT=… into the environment; asks for its name
+	@$(if $(PROJECT),,$(error Which project? make import-compose PROJECT=samokoder))$(SAMOKODER) import-compose $(ARGS) "$(PROJECT)"
+
 sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
 	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))"
 
@@ -115,7 +122,7 @@ test-live: bootstrap ## Tests on a real engine: a whole stack of their own, besi
 test-deploy: bootstrap ## The long load tests, on a real stack of their own
 	@.venv/bin/pytest -m deploy
 
-test-backup: bootstrap ## Backups and restores under faults, on real servers and a real stack of their own
+test-backup: bootstrap ## Backups and restores under faults, data brought from compose, an engine on another host
 	@.venv/bin/pytest -m backup -n 2
 
 bench: bootstrap ## Measure how long a start takes, beside Docker Compose

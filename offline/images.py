@@ -32,6 +32,7 @@ from typing import IO, Any
 import docker
 import docker.types
 import httpx
+import requests.exceptions
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
@@ -39,6 +40,7 @@ from offline import toolchain
 from offline.progress import Reporter
 from offline.toolchain import OfflineError
 from operations.engine import EngineError, EngineInfo, connect, exclusive, install_packages, run
+from stack.images import IMAGES
 
 SUITE = "bookworm"
 """The Debian release that the images are made of (PostgreSQL 15, Redis 7.0, Python 3.11)."""
@@ -50,6 +52,7 @@ GLIBC_MINOR = 36
 """glibc 2.36 is the suite's: wheels for a newer one do not load."""
 
 REGISTRY_TIMEOUT_SECONDS = 5.0
+REMOTE_REGISTRY_TIMEOUT_SECONDS = 15.0
 
 _ROOTFS = Path(__file__).parent / "rootfs"
 _REQUIREMENTS = Path(__file__).parent.parent / "reference_app" / "requirements.txt"
@@ -252,10 +255,13 @@ def registry_reachable(info: EngineInfo) -> bool:
     """Tell whether the registry that the engine itself would ask answers over HTTPS; False when OFFLINE=1.
 
     A mirror that the engine is configured with counts too. An answer that refuses by place of origin (403,
-    451) counts as none: that is how a filtered registry looks.
+    451) counts as none: that is how a filtered registry looks. Of another host that host is asked: what is reached from
+    here says nothing of it.
     """
     if os.environ.get("OFFLINE") == "1":
         return False
+    if not info.docker_host.startswith("unix://"):
+        return _answers_over_there(info.docker_host)
     return any(_answers(address) for address in (*info.registry_mirrors, info.index_address) if address)
 
 
@@ -265,6 +271,15 @@ def _answers(address: str) -> bool:
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
     return response.status_code not in {403, 451} and response.status_code < 500  # noqa: PLR2004
+
+
+def _answers_over_there(docker_host: str) -> bool:
+    try:
+        with contextlib.closing(connect(docker_host, timeout=REMOTE_REGISTRY_TIMEOUT_SECONDS)) as client:
+            client.images.get_registry_data(IMAGES["redis"].reference)
+    except (EngineError, docker.errors.DockerException, requests.exceptions.RequestException):
+        return False
+    return True
 
 
 def ensure_images(
@@ -422,6 +437,11 @@ class _Builder:
             return self._have[key]
 
     def _build(self, name: str, recipe: Recipe, key: str, files: Mapping[str, Path]) -> str:
+        if (other := str(self._client.info().get("Architecture") or "")) != platform.machine():
+            raise OfflineError(
+                f"{name}: the engine's host is {other}, this machine {platform.machine()}, and what is built here "
+                "would not run there. Run this on that host, or on one of its kind, or let it reach a registry."
+            )
         if recipe.base in RECIPES:
             base = self._have[self._key(recipe.base, RECIPES[recipe.base], {})]  # `image` has seen to it
         else:

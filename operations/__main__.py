@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -90,8 +91,10 @@ def up(
     """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so."""
     from operations import lifecycle  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
 
-    upped = lifecycle.up(_workspace(env), interactive=sys.stdout.isatty(), empty=empty or ())
+    workspace = _workspace(env)
+    upped = lifecycle.up(workspace, interactive=sys.stdout.isatty(), empty=empty or ())
     _show_table(env, upped.parts)
+    _show_elsewhere(workspace)
     console = _console()
     console.print("Passwords:")
     for name in upped.secrets:
@@ -129,12 +132,7 @@ def destroy_data(
     workspace = _workspace(env)
     volumes = lifecycle.data_volumes(workspace)
     _show_data(env, volumes)
-    if not confirm:
-        if not sys.stdin.isatty():
-            raise typer.BadParameter(f"no terminal to ask at: pass --confirm {env}", param_hint="--confirm")
-        confirm = typer.prompt(f"Type the environment's name to do it ({env})")
-    if confirm != workspace.name:
-        raise typer.BadParameter(f"{confirm!r} is not {env!r}; nothing was removed", param_hint="--confirm")
+    _confirm(env, confirm, "nothing was removed")
     removed = lifecycle.destroy_data(workspace, interactive=sys.stdout.isatty())
     _console().print(f"Removed: {env} and {', '.join(removed) or 'no volume'}.")
 
@@ -147,12 +145,29 @@ def status(
     """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
     from operations import lifecycle  # noqa: PLC0415
 
-    rows = lifecycle.status(_workspace(env))
+    workspace = _workspace(env)
+    rows = lifecycle.status(workspace)
     if as_json:
         typer.echo(json.dumps({"environment": env, "parts": [row.as_json() for row in rows]}, indent=2))
     else:
         _show_table(env, rows)
+        _show_elsewhere(workspace)
     _exit_if_failed(env, rows)
+
+
+@app.command()
+def tunnel(env: EnvironmentName = "staging") -> None:
+    """Lead the published ports of an engine's host (ssh://…) to the same ports of this machine, until Ctrl-C."""
+    from operations import reach  # noqa: PLC0415
+
+    environment = _workspace(env).settings()
+    command = reach.tunnel(environment)
+    typer.echo(f"The addresses of {env} are reached from here while this runs. Ctrl-C ends it.")
+    status = subprocess.run(command, check=False).returncode
+    if status:
+        raise ProjectError(
+            f"ssh ended with status {status}. A port that is in use here is another program's: see above"
+        )
 
 
 @app.command()
@@ -378,6 +393,32 @@ def restore(
     _console().print(told, markup=False, soft_wrap=True)
 
 
+@app.command("import-compose")
+def import_compose(
+    project: Annotated[str, typer.Argument(help="Project of Docker Compose: the first part of its volumes' names.")],
+    env: EnvironmentName = "staging",
+    postgres_volume: Annotated[str, typer.Option(help="Volume with PostgreSQL's data, not the one found.")] = "",
+    redis_volume: Annotated[str, typer.Option(help="Volume with Redis' data, not the one found.")] = "",
+    preview: Annotated[bool, typer.Option("--preview", help="Say what would be done, and do nothing.")] = False,
+    confirm: Annotated[str, typer.Option(help="The environment's name, in place of being asked for it.")] = "",
+) -> None:
+    """Copy the data of a stopped compose stack into the running environment; its volumes are never written to.
+
+    Refuses what it cannot import before anything is stopped. Cut off at any point, the same command goes on.
+    """
+    from operations import compose  # noqa: PLC0415
+
+    named: dict[compose.Server, str] = {"postgres": postgres_volume, "redis": redis_volume}
+    given = {server: volume for server, volume in named.items() if volume}
+    with compose.opened(_workspace(env), project, given) as importing:
+        for source in importing.plan.sources:
+            typer.echo(f"From {source.volume}: {source}. What is in {env} now is set aside; {source.volume} stays.")
+        if preview:
+            return
+        _confirm(env, confirm, "nothing was imported")
+        _console().print(compose.run(importing), markup=False, soft_wrap=True)
+
+
 @app.command()
 def drill(
     env: EnvironmentName = "staging",
@@ -507,6 +548,16 @@ def engine(
     client.close()
 
 
+def _confirm(env: str, confirm: str, otherwise: str) -> None:
+    """Ask for the environment's name where it was not given. Raises BadParameter for another one."""
+    if not confirm:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter(f"no terminal to ask at: pass --confirm {env}", param_hint="--confirm")
+        confirm = typer.prompt(f"Type the environment's name to do it ({env})")
+    if confirm != env:
+        raise typer.BadParameter(f"{confirm!r} is not {env!r}; {otherwise}", param_hint="--confirm")
+
+
 def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
     from operations.containers import NOT_AVAILABLE  # noqa: PLC0415
 
@@ -524,6 +575,13 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
         cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(_short(row.image))] if wide else [])]
         table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
     console.print(table)
+
+
+def _show_elsewhere(workspace: Workspace) -> None:
+    from operations import reach  # noqa: PLC0415
+
+    if said := reach.elsewhere(workspace.settings(), f"make tunnel{_env(workspace.environment)}"):
+        typer.echo(said)
 
 
 def _show_data(env: str, volumes: Sequence[DataVolume]) -> None:

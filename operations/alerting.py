@@ -134,9 +134,11 @@ def send_test_alert(
     if environment.basic_auth:
         password = workspace.open().secrets().get(ALERTMANAGER_WEB.replace("_", "-"), "")
     auth = (access.USER, password) if password else None
-    address = url or reach.url(environment.settings.alertmanager)
-    # No proxy of this machine's environment: it would answer for its own loopback.
-    with httpx.Client(base_url=address, auth=auth, timeout=10, trust_env=False) as client:
+    with (
+        reach.part(environment, environment.settings.alertmanager, url) as address,
+        # No proxy of this machine's environment: it would answer for its own loopback.
+        httpx.Client(base_url=address, auth=auth, timeout=10, trust_env=False) as client,
+    ):
         return run(environment, client, severity=severity, timeout=timeout, reporter=workspace.reporter)
 
 
@@ -416,7 +418,7 @@ class _Alertmanager:
         except httpx.HTTPError as error:
             raise ProjectError(
                 f"AlertManager of {self.environment.name} does not answer at {url} ({error or type(error).__name__}): "
-                f"is it up? (make status){self._elsewhere()}"
+                f"is it up? (make status)"
             ) from None
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ProjectError(
@@ -438,12 +440,6 @@ class _Alertmanager:
 
     def _somebody_else(self) -> ProjectError:
         return ProjectError(f"What answers at {self.client.base_url} is not AlertManager")
-
-    def _elsewhere(self) -> str:
-        host = self.environment.settings.docker_host
-        if not host.startswith(("ssh://", "tcp://")):
-            return ""
-        return f". Its port is on the host of {host}; reach it there, or by a tunnel and --url"
 
 
 def _failed(attempts: int) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from docker.utils.socket import demux_adaptor, frames_iter
+
 from offline.progress import Task
 from operations import containers
 from operations.engine import connect
@@ -94,6 +96,9 @@ def drill(workspace: Workspace) -> dict[str, Any]:
 
 BEFORE = "-before-restore-"
 """In the name of a volume that was set aside: `samokoder-staging-postgres-before-restore-20261123T100500Z`."""
+IMPORTED = "-from-compose-"
+"""In the name of a volume that an import has made ready to be put in the place of the data."""
+
 RESTORED = "-restored-"
 """In the name of one that a restore fills, and that is gone once that has come to its end."""
 STAMP = "%Y%m%dT%H%M%SZ"
@@ -101,9 +106,9 @@ STAMP = "%Y%m%dT%H%M%SZ"
 
 
 def made_by_restores(client: docker.DockerClient, environment: Environment) -> list[str]:
-    """Return the volumes that restores have made and not removed, the newest last."""
+    """Return the volumes that restores and imports have made and not removed, the newest last."""
     # The whole name, and a server is one word: `staging` must not be given what belongs to `staging-2`.
-    ours = re.compile(rf"{re.escape(environment.prefix)}-[a-z]+({BEFORE}|{RESTORED})\d{{8}}T\d{{6}}Z")
+    ours = re.compile(rf"{re.escape(environment.prefix)}-[a-z]+({BEFORE}|{RESTORED}|{IMPORTED})\d{{8}}T\d{{6}}Z")
     found = (str(volume.name) for volume in client.volumes.list(filters={"name": f"{environment.prefix}-"}))
     return sorted(filter(ours.fullmatch, found), key=begun)
 
@@ -134,6 +139,17 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
     out, err = read(api.exec_start(made["Id"], stream=True, demux=True), task)
     check(words, api.exec_inspect(made["Id"])["ExitCode"], err)
     return out
+
+
+@contextmanager
+def attached(container: Container) -> Iterator[Chunks]:
+    """Give both streams of a container that is about to start, so that no line is missed."""
+    stream: Any = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
+    try:
+        yield (demux_adaptor(*frame) for frame in frames_iter(stream, tty=False))  # type: ignore[no-untyped-call]
+    finally:
+        # The SDK's own `attach` leaves the open socket in a circle with its answer, to the garbage collector.
+        stream._response.close()  # noqa: SLF001 - there is no other way to it
 
 
 def read(chunks: Chunks, task: Task) -> tuple[str, list[str]]:

@@ -26,7 +26,7 @@ import docker.errors
 import httpx
 
 from offline.images import NAMES, registry_reachable
-from operations import alerting, checks, lifecycle, reach, smoke
+from operations import alerting, checks, lifecycle, reach, smoke, ssh
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
 from operations.project import Workspace, env_word, third_party_images
@@ -181,7 +181,7 @@ class Asked:
         """Run a program on the engine's host. given: its standard input. Raises UnavailableError where it cannot."""
         if self.host.startswith("tcp://"):
             raise UnavailableError(f"{self.host} leads to its engine alone, not to its host")
-        command = [*reach.ssh(self.host), shlex.join(words)] if self.elsewhere else list(words)
+        command = [*ssh.command(self.host), shlex.join(words)] if self.elsewhere else list(words)
         try:
             done = subprocess.run(
                 command, input=given, capture_output=True, text=True, timeout=self.seconds, check=False

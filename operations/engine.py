@@ -19,12 +19,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import docker
 import docker.errors
+import docker.types
 import requests.exceptions
+
+from operations import ssh
 
 Report = Callable[[str], None]
 
@@ -33,6 +37,9 @@ DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
 
 WAITING_SAID_EVERY_SECONDS = 10.0
 """A run that waits for another one says so this often."""
+
+CONTAINERD_SOCKETS = ("/run/docker/containerd/containerd.sock", "/run/containerd/containerd.sock")
+"""Of an engine that runs its own containerd, and of one that uses the system's."""
 
 PROGRESS_SECONDS = 2.0
 """Nothing stays silent for longer than this."""
@@ -86,7 +93,9 @@ class EngineInfo:
     data_root: str
     """The engine's own folder, on the engine's host."""
     containerd_socket: str | None
-    """containerd's socket on this host (cAdvisor reads it); None for a remote engine or where none is."""
+    """containerd's socket on the engine's host (cAdvisor reads it); None where it is not known."""
+    clock_ahead_seconds: float
+    """How far the clock of the engine's host is ahead of this machine's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,8 +247,12 @@ def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -
     `timeout` is seconds for one answer; None waits for ever, for calls that last as long as a build.
     Raises EngineError when nothing answers there.
     """
+    remote: ssh.Bridge | None = None
     environment = {**os.environ, "DOCKER_HOST": docker_host}
     try:
+        if docker_host.startswith("ssh://"):
+            remote = ssh.bridge(docker_host)
+            environment["DOCKER_HOST"] = f"unix://{remote.path}"
         if docker_host.startswith("unix://"):
             # The SDK forgets to close a socket that nobody answers; a plain question before it costs nothing.
             with socket.socket(socket.AF_UNIX) as probe:
@@ -247,11 +260,10 @@ def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -
                 probe.connect(docker_host.removeprefix("unix://"))
         client = docker.from_env(
             environment=environment,
-            use_ssh_client=docker_host.startswith("ssh://"),
             timeout=timeout,  # type: ignore[arg-type]  # None is what requests takes for "no limit"
         )
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as error:
-        raise EngineError(_readable(error)) from error
+        raise EngineError((remote and remote.why()) or _readable(error)) from error
     return client
 
 
@@ -274,6 +286,8 @@ def ensure_engine(
     """
     host = private.docker_host if private else docker_host
     state = _state_directory(cache)
+    if not host.startswith("unix://"):
+        report(f"Docker Engine: {host}")  # a host that is away is silent for as long as a connection may take
     try:
         return _ask(host, state=state, private=private)
     except EngineError as error:
@@ -370,26 +384,55 @@ def _ask(host: str, *, state: Path, private: PrivateEngine | None) -> EngineInfo
         storage_driver=str(info.get("Driver") or ""),
         data_root=str(info.get("DockerRootDir") or ""),
         containerd_socket=_containerd_socket(host, info, private),
+        clock_ahead_seconds=_ahead(str(info.get("SystemTime") or "")),
     )
 
 
+def _ahead(system_time: str) -> float:
+    """Return how far a clock is ahead of ours, in seconds; 0 for one that says nothing."""
+    return (datetime.fromisoformat(system_time) - datetime.now(UTC)).total_seconds() if system_time else 0.0
+
+
 def _containerd_socket(host: str, info: Mapping[str, Any], private: PrivateEngine | None) -> str | None:
-    if not host.startswith("unix://"):
-        return None
     stated = (info.get("Containerd") or {}).get("Address")  # Docker 28 and newer say it
+    if not host.startswith("unix://"):
+        return str(stated) if stated else None
     # An engine uses the system's containerd where that runs before it, else its own below its exec-root.
     own = (private.exec_root if private else Path("/run/docker")) / "containerd/containerd.sock"
-    for candidate in (stated, str(own), "/run/containerd/containerd.sock"):
+    for candidate in (stated, str(own), *CONTAINERD_SOCKETS):
         if candidate and Path(candidate).exists():
             return str(candidate)
+    return None
+
+
+def containerd_of_remote(client: docker.DockerClient) -> str | None:
+    """Find containerd's socket on a host whose files cannot be seen: the engine refuses to mount what is not there.
+
+    An empty image and a container that is never started are made for it, and removed.
+    """
+    answer = client.api.import_image_from_data(bytes(1024), changes=['CMD ["never-started"]'])
+    image = str(json.loads(answer.strip().splitlines()[-1])["status"])
+    try:
+        for path in CONTAINERD_SOCKETS:
+            mounts = [docker.types.Mount(path, path, type="bind", read_only=True)]
+            with contextlib.suppress(docker.errors.APIError):
+                client.containers.create(image, mounts=mounts, network_mode="none").remove()
+                return path
+    finally:
+        client.images.remove(image)
     return None
 
 
 def refuse_unless_startable(host: str, *, private: PrivateEngine | None = None, reason: str) -> None:
     """Raise EngineError with what to do, unless this host may get an engine started on that socket."""
     problem = f"No Docker Engine answers at {host}: {reason}."
+    if host.startswith("ssh://"):
+        raise EngineError(
+            f"{problem}\nThis must work without a question (a key that the agent has, a host that ssh knows, a user "
+            f"who may use Docker there): ssh {ssh.address(host)} docker version"
+        )
     if not host.startswith("unix://"):
-        raise EngineError(f"{problem}\nStart Docker on that host, or check the address and the key you log in with.")
+        raise EngineError(f"{problem}\nStart Docker on that host, or check the address and the certificates.")
     path = Path(host.removeprefix("unix://"))
     if private is None and path not in (Path("/var/run/docker.sock"), Path("/run/docker.sock")):
         raise EngineError(

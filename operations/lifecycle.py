@@ -161,7 +161,8 @@ def data_volumes(workspace: Workspace) -> list[DataVolume]:
         with workspace.reporter.task("Look at the data volumes"):
             origins = dict.fromkeys(recovery.data_volumes(run.deployment()).values(), "")
             for name in backups.made_by_restores(client, environment):
-                what = "set aside by a restore" if backups.BEFORE in name else "left by a restore that was cut off"
+                doing = "an import" if backups.IMPORTED in name else "a restore"
+                what = "set aside by a restore" if backups.BEFORE in name else f"left by {doing} that was cut off"
                 origins[name] = f"{what}, {backups.begun(name):%Y-%m-%d %H:%M} UTC"
             sizes = containers.volume_sizes(client)
     finally:

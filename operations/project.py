@@ -28,7 +28,14 @@ from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
 from operations import recovery, stack_file
-from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, cache_directory, connect, ensure_engine
+from operations.engine import (
+    DEFAULT_DOCKER_HOST,
+    EngineInfo,
+    cache_directory,
+    connect,
+    containerd_of_remote,
+    ensure_engine,
+)
 from operations.stack_file import Document, ProjectError
 from stack.images import IMAGES
 from stack.settings import Environment, Settings, key_of
@@ -40,6 +47,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 _SAY_EVERY_SECONDS = 10.0
+_CLOCKS_DIFFER_SECONDS = 30.0
+_LOGINS_AT_ONCE = "8"
+"""An sshd refuses at random from ten logins on that are not through yet (MaxStartups), and each request may be one."""
 _TURN_SECONDS = 0.5
 
 
@@ -164,6 +174,10 @@ class Workspace:
         if backend.url:
             variables["PULUMI_BACKEND_URL"] = backend.url
         variables["PULUMI_STACK"] = self.name
+        # The provider would take it before the engine that the program names.
+        variables.pop("DOCKER_CONTEXT", None)
+        if str(document["config"].get(key_of("docker_host"))).startswith("ssh://"):
+            variables.setdefault("PULUMI_PARALLEL", _LOGINS_AT_ONCE)
         if backend.folder:
             backend.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = ensure_pulumi(cache=self.cache, variables=variables, reporter=self.reporter)
@@ -188,7 +202,7 @@ class Workspace:
         self.settings(on_this_machine=False)
         engine = self.engine()
         # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
-        machine = self._of_engine(engine)
+        machine = self._of_engine(engine, ask=images)
         environment = stack_file.read(
             self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
         )
@@ -199,7 +213,13 @@ class Workspace:
 
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""
-        return ensure_engine(self.docker_host(), report=self.reporter.say, cache=self.cache)
+        engine = ensure_engine(self.docker_host(), report=self.reporter.say, cache=self.cache)
+        if abs(engine.clock_ahead_seconds) > _CLOCKS_DIFFER_SECONDS:
+            self.reporter.say(
+                f"The clocks differ: that of {engine.docker_host} is {engine.clock_ahead_seconds:+.0f} s against this "
+                "machine's. Ages here, codes and certificates are off by that"
+            )
+        return engine
 
     def docker_host(self) -> str:
         """Return where `up` looks for the engine. Raises InvalidSettingsError."""
@@ -212,14 +232,25 @@ class Workspace:
             return ""
         return self.variables.get("DOCKER_HOST", "")
 
-    def _of_engine(self, engine: EngineInfo) -> Document:
-        """What this machine adds to the configuration: facts about its engine."""
+    def _of_engine(self, engine: EngineInfo, *, ask: bool) -> Document:
+        """What this machine adds to the configuration: facts about its engine.
+
+        ask: find out what takes a container of its own; without it an earlier run's answer is taken.
+        """
         machine: Document = {}
         if engine.docker_host != DEFAULT_DOCKER_HOST:
             machine[key_of("docker_host")] = engine.docker_host
         default_socket = Settings.model_fields["cadvisor"].get_default(call_default_factory=True).containerd_socket
-        if engine.containerd_socket and engine.containerd_socket != default_socket:
-            machine[key_of("cadvisor")] = {"containerdSocket": engine.containerd_socket}
+        containerd = engine.containerd_socket
+        if containerd is None and not engine.docker_host.startswith("unix://"):
+            if ask:
+                with contextlib.closing(connect(engine.docker_host)) as client:
+                    containerd = containerd_of_remote(client)
+            else:
+                known = stack_file.load(self._machine_file).get(key_of("cadvisor")) or {}
+                containerd = known.get("containerdSocket")
+        if containerd and containerd != default_socket:
+            machine[key_of("cadvisor")] = {"containerdSocket": containerd}
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
             machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
@@ -235,8 +266,13 @@ class Workspace:
         client = connect(engine.docker_host)
         try:
             pinned = [environment.image(name) for name in names]  # type: ignore[arg-type]
-            if not forced and (has_images(client, pinned) or registry_reachable(engine)):
-                return {}
+            if not forced:
+                if has_images(client, pinned):
+                    return {}
+                if not engine.docker_host.startswith("unix://"):
+                    self.reporter.say("Asking that host whether it reaches a container registry")
+                if registry_reachable(engine):
+                    return {}
         finally:
             client.close()
         self.reporter.say(

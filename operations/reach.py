@@ -11,10 +11,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from operations import ssh
 from operations.ports import free_ports
 from operations.stack_file import ProjectError
 from stack.settings import Environment, Published, http_url, key_of
@@ -37,12 +38,6 @@ def url(settings: Published) -> str:
     return http_url(host_address(settings), settings.port)
 
 
-def ssh(docker_host: str, *options: str) -> list[str]:
-    """Return the words that run ssh to an engine's host (`ssh://user@host:22`), which never asks for a password."""
-    parts = urlsplit(docker_host)
-    return ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", *options, "--", f"ssh://{parts.netloc}"]
-
-
 @contextmanager
 def opened(environment: Environment, *, seconds: float = 20) -> Iterator[Url]:
     """Give what returns a part's address on this machine. seconds: that a tunnel may take to come up.
@@ -63,12 +58,47 @@ def opened(environment: Environment, *, seconds: float = 20) -> Iterator[Url]:
         )
 
 
+def elsewhere(environment: Environment, typed: str) -> str:
+    """Say how the addresses of the table are reached where they are another host's; empty: they are this machine's.
+
+    typed: the command that holds a tunnel.
+    """
+    host = environment.settings.docker_host
+    if host.startswith("unix://"):
+        return ""
+    if host.startswith("ssh://"):
+        return f"The addresses are those of {ssh.address(host)}. From here: {typed}"
+    return f"The addresses are those of {urlsplit(host).hostname}."
+
+
+def tunnel(environment: Environment) -> list[str]:
+    """Return the words of an ssh that leads the ports on loopback of the engine's host to the same ones here.
+
+    Raises ProjectError where there is nothing to lead.
+    """
+    host = environment.settings.docker_host
+    if not host.startswith("ssh://"):
+        raise ProjectError(f"{environment.name} is not reached by ssh ({host}): its addresses are in `make status`.")
+    parts = (part for part in environment.running().values() if isinstance(part, Published))
+    hidden = (part for part in parts if ipaddress.ip_address(part.bind_address).is_loopback)
+    return _command(host, {(host_address(part), part.port): part.port for part in hidden})
+
+
+@contextmanager
+def part(environment: Environment, settings: Published, named: str = "") -> Iterator[str]:
+    """Give the address of one part's page on this machine. named: one that somebody has named. Raises as `opened`."""
+    if named:
+        yield named
+        return
+    with opened(environment) as address:
+        yield address(settings)
+
+
 @contextmanager
 def _tunnel(host: str, published: Sequence[Published], seconds: float) -> Iterator[Url]:
     targets = list(dict.fromkeys((host_address(part), part.port) for part in published))
     local = dict(zip(targets, free_ports(len(targets)), strict=True))
-    forwards = [word for (to, port), here in local.items() for word in ("-L", f"127.0.0.1:{here}:{_in_url(to)}:{port}")]
-    command = ssh(host, "-N", "-o", "ExitOnForwardFailure=yes", *forwards)
+    command = _command(host, local)
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
         try:
@@ -83,6 +113,12 @@ def _tunnel(host: str, published: Sequence[Published], seconds: float) -> Iterat
         finally:
             process.terminate()
             process.wait()
+
+
+def _command(host: str, local: Mapping[tuple[str, int], int]) -> list[str]:
+    """Return the words that lead ports of this machine to addresses of another host, for as long as they run."""
+    forwards = [word for (to, port), here in local.items() for word in ("-L", f"127.0.0.1:{here}:{_in_url(to)}:{port}")]
+    return ssh.command(host, "-N", "-o", "ExitOnForwardFailure=yes", *forwards)
 
 
 def _in_url(address: str) -> str:

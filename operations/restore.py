@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from offline.progress import Reporter, Task
 from operations import backups, containers, recovery, stack_file
-from operations.backups import BEFORE, RESTORED, STAMP
+from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.engine import connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -69,9 +69,15 @@ class Wanted:
     @property
     def server(self) -> Server:
         """Whose data is replaced at the end."""
-        if BEFORE in self.source:
-            return cast("Server", self.source.partition(BEFORE)[0].rpartition("-")[2])
+        if self.whole:
+            mark = BEFORE if BEFORE in self.source else IMPORTED
+            return cast("Server", self.source.partition(mark)[0].rpartition("-")[2])
         return "redis" if self.backup.startswith("redis-") else "postgres"
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a volume that is put into its place as it is."""
+        return BEFORE in self.source or IMPORTED in self.source
 
     @property
     def words(self) -> list[str]:
@@ -91,7 +97,9 @@ def wanted(environment: Environment, *, to: str = "", backup: str = "", source: 
     if to and backup:
         raise ProjectError("Either a moment (TO=…) or a backup (BACKUP=…), not both.")
     if source and source != OFFSITE:
-        if not any(source.startswith(f"{environment.prefix}-{server}{BEFORE}") for server in _DATA):
+        if not any(
+            source.startswith(f"{environment.prefix}-{server}{mark}") for server in _DATA for mark in (BEFORE, IMPORTED)
+        ):
             raise ProjectError(
                 f"FROM is {OFFSITE!r} or the name of a volume that a restore has set aside, not {source!r}. "
                 "`make backups` lists them."
@@ -227,7 +235,7 @@ class Restore:
         asked, found = self.journal.wanted, list[tuple[str, str, Callable[[], None]]]()
         if asked.source == OFFSITE:
             found.append((_FETCH, "Fetch the off-site copy", self._fetch))
-        if BEFORE not in asked.source:
+        if not asked.whole:
             found.append(("check", "Can it be restored?", self._check))
             found.append(("restore", "Restore, beside what is there", self._restore))
         found.append(("server", "Is there a server to restore into?", self._server))
@@ -284,8 +292,8 @@ class Restore:
         return f"{self.environment.prefix}-{server}{BEFORE}{self.journal.stamp}"
 
     def _replacement(self, server: Server) -> str:
-        source = self.journal.wanted.source
-        return source if BEFORE in source else self._new(server)
+        asked = self.journal.wanted
+        return asked.source if asked.whole else self._new(server)
 
     def _store(self) -> str:
         """Volume with the backups that are restored from."""
@@ -381,7 +389,7 @@ def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str
     with _alone(path), _engine(environment, workspace) as hands:
         journal = _begun(Journal.read(path), asked, lambda old: Restore(environment, hands, old, path, say).forget())
         if journal is None:
-            there = backups.set_aside(hands.client, environment)
+            there = [name for name in backups.made_by_restores(hands.client, environment) if RESTORED not in name]
             _refuse(environment, asked, there)
             journal = Journal(wanted=asked, stamp=_stamp(there))
         else:
@@ -435,7 +443,7 @@ def _stamp(there: Sequence[str]) -> str:
 
 
 def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> None:
-    """Raise ProjectError for what is known at once not to work. there: the volumes that were set aside."""
+    """Raise ProjectError for what is known at once not to work. there: the volumes that can be put into place."""
     if asked == Wanted():
         raise ProjectError(
             "No restore was cut off. Which moment, or which backup? make restore TO='2026-11-23 10:05:00+03', or "
@@ -451,7 +459,7 @@ def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> No
             f"No off-site copy is configured. Set {key_of('backup', 'offsite')} and its secrets as they were on the "
             f"machine that made it, {PROJECT}:backupEncryptionKey too; then `make up`, then this."
         )
-    if BEFORE in asked.source and asked.source not in there:
+    if asked.whole and asked.source not in there:
         raise ProjectError(f"There is no volume {asked.source}. There are: {', '.join(there) or 'none'}.")
 
 
@@ -685,10 +693,9 @@ class Engine:
             labels={LABEL: self.environment.name},
         )
         try:
-            # Before the start, so that no line is missed.
-            chunks = container.attach(stream=True, demux=True)
-            container.start()
-            out, err = backups.read(chunks, task or Task(""))
+            with backups.attached(container) as chunks:
+                container.start()
+                out, err = backups.read(chunks, task or Task(""))
             backups.check(command[1:], container.wait()["StatusCode"], err)
         finally:
             container.remove(force=True, v=True)

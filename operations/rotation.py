@@ -8,7 +8,8 @@ again, to the same generation, and goes on from there.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -418,8 +419,13 @@ def _ask(client: httpx.Client, method: str, path: str, **options: Any) -> httpx.
         ) from None
 
 
-def _grafana(environment: Environment, url: str) -> httpx.Client:
+@contextmanager
+def _grafana(environment: Environment, url: str) -> Iterator[httpx.Client]:
     import httpx  # noqa: PLC0415 - only for Grafana
 
-    # No proxy of this machine's environment: it would answer for its own loopback.
-    return httpx.Client(base_url=url or reach.url(environment.settings.grafana), timeout=10, trust_env=False)
+    with (
+        reach.part(environment, environment.settings.grafana, url) as address,
+        # No proxy of this machine's environment: it would answer for its own loopback.
+        httpx.Client(base_url=address, timeout=10, trust_env=False) as client,
+    ):
+        yield client

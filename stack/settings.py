@@ -1039,8 +1039,9 @@ class Settings(Model):
     )
     docker_host: str = Field(
         "unix:///var/run/docker.sock",
-        pattern=r"^(unix:///\S+|ssh://\S+|tcp://\S+)$",
-        description="Docker Engine that the stack runs on.",
+        pattern=r"^(unix:///\S+|ssh://([^\s:/@]+@)?([^\s:/@\[\]]+|\[[0-9a-fA-F:]+\])(:\d+)?(/\S*)?|tcp://\S+)$",
+        description="Docker Engine that the stack runs on: a socket here, or `ssh://user@host` with a key, without a "
+        "password (docs/remote-engine.md).",
         examples=["ssh://deploy@host.example.org"],
     )
     basic_auth: Literal["production", "always", "never"] = Field(

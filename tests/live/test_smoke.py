@@ -25,6 +25,9 @@ from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live.conftest import no_limits, with_config
 
+# Not in `make test` until it has been seen to pass as a whole on a quiet machine (issue 7).
+pytestmark = pytest.mark.backup
+
 PATIENCE_SECONDS = 90.0
 Break = Callable[[docker.DockerClient, Workspace], AbstractContextManager[Workspace]]
 

@@ -6,6 +6,7 @@ import signal
 import socketserver
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -40,7 +41,9 @@ INFO = {
 
 
 class _Engine(BaseHTTPRequestHandler):
-    """Answers the three questions that the product asks any engine."""
+    """Answers the three questions that the product asks any engine, on one connection as it does."""
+
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:  # the name is http.server's
         answers: dict[str, Any] = {"info": INFO, "version": {"Version": "28.5.1", "ApiVersion": "1.44"}}
@@ -71,6 +74,10 @@ def unheard(_seconds: float, _last: str) -> None:
     """Hear of progress that does not matter here."""
 
 
+def unheard_line(_line: str) -> None:
+    """Hear of nothing."""
+
+
 def program(folder: Path, name: str, text: str) -> Path:
     """Put an executable shell script called `name` into `folder`."""
     folder.mkdir(exist_ok=True)
@@ -93,8 +100,86 @@ def test_an_engine_that_answers_is_used_as_it_is(answering: str, tmp_path: Path)
 
 def test_a_remote_host_without_an_engine_is_named_and_never_touched(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"No Docker Engine answers at tcp://127\.0\.0\.1:1: .*refused") as error:
-        ensure_engine("tcp://127.0.0.1:1", report=pytest.fail, cache=tmp_path)
+        ensure_engine("tcp://127.0.0.1:1", report=unheard_line, cache=tmp_path)
     assert "Start Docker on that host" in str(error.value), "the message must say what to do"
+
+
+# The master of a login makes a socket at ControlPath, through which others go.
+LOGGED_IN = """\
+for word; do case $word in ControlPath=*) login=${word#ControlPath=};; esac; done
+case "$*" in *" ControlMaster=yes "*) touch "$login"; exec cat;; esac
+[ -e "$login" ] || exit 255
+"""
+
+
+@pytest.fixture
+def over_there(answering: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An `ssh` that leads to the answering engine; the file has a line for each of its runs, with its words."""
+    logins = tmp_path / "logins"
+    connect = (
+        "import socket, sys, threading, os\n"
+        "far = socket.socket(socket.AF_UNIX)\n"
+        "far.connect(sys.argv[1])\n"
+        "def up():\n"
+        "    while chunk := os.read(0, 65536):\n"
+        "        far.sendall(chunk)\n"
+        "    far.shutdown(socket.SHUT_WR)\n"
+        "threading.Thread(target=up, daemon=True).start()\n"
+        "while chunk := far.recv(65536):\n"
+        "    os.write(1, chunk)\n"
+    )
+    script = (
+        f"echo \"$@\" >> {logins}\n{LOGGED_IN}exec {sys.executable} -c '{connect}' {answering.removeprefix('unix://')}"
+    )
+    program(tmp_path / "bin", "ssh", script)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    return logins
+
+
+def test_an_engine_on_another_host_is_asked_through_one_login(over_there: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    host = f"ssh://deploy@host-{os.getpid()}.example.org:2222"
+    info = ensure_engine(host, report=said.append, cache=tmp_path)
+    assert (info.docker_host, info.version, info.cpus) == (host, "28.5.1", 4), "the socket between is nobody's business"
+    assert info.containerd_socket is None, "a file of this host says nothing of that one"
+    assert said == [f"Docker Engine: {host}"], "a host that is away would be silent for as long as a login may take"
+    login, *asked = over_there.read_text().splitlines()
+    assert login.endswith(f"-- ssh://deploy@host-{os.getpid()}.example.org:2222 cat")
+    assert "BatchMode=yes" in login, "nobody can be asked in the background"
+    assert asked, "the engine was not asked through it"
+    for words in asked:
+        assert words.endswith(":2222 docker system dial-stdio")
+        assert "ControlMaster" not in words, "twenty questions would be twenty logins"
+
+
+def test_a_socket_of_that_host_can_be_named(over_there: Path) -> None:
+    engine.connect(f"ssh://me@{os.getpid()}.example.org/run/user/1000/docker.sock").close()
+    assert over_there.read_text().strip().endswith(" docker --host=unix:///run/user/1000/docker.sock system dial-stdio")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'me@host: Permission denied (publickey).' >&2; exit 255", r"Permission denied \(publickey\)"),
+        ("echo 'Host key verification failed.' >&2; exit 255", "Host key verification failed"),
+        (f"{LOGGED_IN}echo 'sh: 1: docker: not found' >&2; exit 127", "docker: not found"),
+    ],
+)
+def test_a_login_that_fails_says_why_and_what_must_work(
+    script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", "ssh", script)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    host = f"ssh://me@{tmp_path.name.replace('_', '-')}.example.org:2222"
+    with pytest.raises(EngineError, match=said) as error:
+        ensure_engine(host, report=unheard_line, cache=tmp_path)
+    assert f"ssh -p 2222 me@{tmp_path.name.replace('_', '-')}.example.org docker version" in str(error.value)
+
+
+def test_how_far_another_clock_is_ahead_is_known() -> None:
+    assert engine._ahead("2999-01-01T00:00:00.123456789Z") > 10**9
+    assert engine._ahead("2000-01-01T03:00:00.1+03:00") < -(10**8)
+    assert engine._ahead("") == 0, "an engine that does not say it is not out of step"
 
 
 def test_no_engine_is_started_behind_a_foreign_socket(tmp_path: Path) -> None:

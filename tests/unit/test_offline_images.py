@@ -48,6 +48,7 @@ def engine_info(index: str, mirrors: tuple[str, ...] = ()) -> EngineInfo:
         storage_driver="overlay2",
         data_root="/",
         containerd_socket=None,
+        clock_ahead_seconds=0,
     )
 
 

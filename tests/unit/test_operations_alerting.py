@@ -270,16 +270,6 @@ def test_whatever_answers_otherwise_is_one_clear_line(
     assert "\n" not in str(error.value)
 
 
-def test_an_alertmanager_on_another_host_is_reached_by_a_tunnel_and_the_message_says_so() -> None:
-    environment = ENVIRONMENT.model_copy(
-        update={"settings": ENVIRONMENT.settings.model_copy(update={"docker_host": "ssh://deploy@host.example.org"})}
-    )
-    with pytest.raises(
-        ProjectError, match=r"ssh://deploy@host\.example\.org; reach it there, or by a tunnel and --url"
-    ):
-        run(refused, environment)
-
-
 def test_an_alert_does_not_stay_where_the_command_is_interrupted() -> None:
     server = FakeAlertmanager(ways=dict.fromkeys(WAYS, SILENT))
 

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -514,7 +515,6 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
     container = SimpleNamespace(
         labels={PART_LABEL: "backup"},
         attrs=attrs,
-        attach=lambda **_: iter([(None, b"half ")]),
         start=lambda: None,
         wait=lambda: {"StatusCode": 0},
         remove=lambda **_: None,
@@ -525,6 +525,7 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
         return container
 
     client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [container], create=create))
+    monkeypatch.setattr(backups, "attached", lambda _: nullcontext(iter([(None, b"half ")])))
     engine = Engine(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail)
     engine.program("restore", "--latest", store="samokoder-staging-backup-data", into="new")
     engine.program("offsite", "pull", store="fresh", online=True)

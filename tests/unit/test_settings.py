@@ -91,6 +91,7 @@ def read(stack: str = "staging", /, **values: Any) -> Environment:
         ({"alertmanager": {"telegram": {"chatId": "-100"}}}, "alertmanager.telegram.chatId", '"-100"'),
         ({"dockerHost": "localhost:2375"}, "dockerHost", '"localhost:2375"'),
         ({"dockerHost": "http://localhost"}, "dockerHost", '"http://localhost"'),
+        ({"dockerHost": "ssh://me:word@host"}, "dockerHost", '"ssh://me:word@host"'),
         ({"unavailable": ["postgres"]}, "unavailable.0", '"postgres"'),
         ({"production": "yes"}, "production", '"yes"'),
         ({"production": 1}, "production", "1"),

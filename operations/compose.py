@@ -1,0 +1,476 @@
+"""Import of the data of a stack that Docker Compose made: its volumes are read and never written to.
+
+Each is copied into a volume of its own, in which a server of this stack's version opens it, alone and without a
+network: what it cannot open is refused while everything still runs. Then it takes the way of a restore (`restore.py`):
+what is there now is set aside, replaced, given this stack's passwords and backed up. Each step that is done is noted in
+a file beside the state; cut off at any point, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from operations import backups, compose_volumes, containers, restore, stack_file
+from operations.backups import IMPORTED
+from operations.engine import connect, exclusive
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+from stack.settings import Environment, key_of
+
+if TYPE_CHECKING:
+    import docker
+
+Server = Literal["postgres", "redis"]
+SERVERS: tuple[Server, ...] = ("postgres", "redis")
+"""In the order in which they are imported: a queue that is there before its database would lose its jobs."""
+PROJECT_LABEL = "com.docker.compose.project"
+LABEL = "samokoder.import"
+
+_DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data"}
+_NAMES: Mapping[Server, str] = {"postgres": "PostgreSQL", "redis": "Redis"}
+_OWNER = "999:999"  # of both servers in this stack; Alpine's PostgreSQL is 70
+_READS = ("DAC_OVERRIDE",)
+_GIVES_AWAY = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
+_DOCUMENT = "docs/migrating-from-compose.md"
+_REFUSES = 3
+_OVER = "over"
+_LAST_LINES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One volume of the compose stack."""
+
+    server: Server
+    volume: str
+    folder: str
+    """Of the data in the volume; `.` is the volume itself."""
+    bytes: int
+    free: int
+    """Of the disk that it is on."""
+    appendonly: bool = False
+    """Of Redis: whether its append-only file is read; else its snapshot."""
+
+    def __str__(self) -> str:
+        """Say what is read, for people."""
+        if self.server == "postgres":
+            return f"PostgreSQL's data, {self.bytes / 2**20:.0f} MiB"
+        return (
+            f"Redis' {'append-only file' if self.appendonly else 'snapshot (dump.rdb)'}, {self.bytes / 2**20:.0f} MiB"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an import would do, or how far one has come."""
+
+    project: str
+    sources: tuple[Source, ...]
+    stamp: str
+    """In the names of the volumes that it makes."""
+    done: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    """What the person must know at the end."""
+
+    @classmethod
+    def read(cls, path: Path) -> Plan | None:
+        """Return the plan of an import that has not come to its end."""
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        sources = tuple(Source(**source) for source in raw["sources"])
+        return cls(**raw | {"sources": sources, "done": tuple(raw["done"]), "told": tuple(raw["told"])})
+
+    def write(self, path: Path) -> None:
+        """Note it."""
+        stack_file.write(path, json.dumps(asdict(self), indent=2))
+
+    def same(self, other: Plan) -> bool:
+        """Whether another import is of the same volumes."""
+        return {source.volume for source in self.sources} == {source.volume for source in other.sources}
+
+
+class Hands(Protocol):
+    """What an import does on the engine. Every call can be cut off and made again."""
+
+    def volumes(self, project: str) -> list[str]:
+        """Return the volumes that Compose has made for a project."""
+
+    def projects(self) -> list[str]:
+        """Return the projects that Compose has made volumes for."""
+
+    def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return what is in each volume, as `compose_volumes.look` says it."""
+
+    def there(self, volume: str) -> bool:
+        """Tell whether there is such a volume."""
+
+    def users(self, volume: str) -> list[str]:
+        """Return the running containers that mount a volume."""
+
+    def major(self) -> str:
+        """Return the major version of this environment's PostgreSQL. Raises ProjectError where it does not run."""
+
+    def copy(self, source: Source, target: str) -> None:
+        """Make `target` a copy of a source, owned by this stack's server."""
+
+    def open(self, source: Source, target: str) -> str:
+        """Let a server open the copy and bring it to what this stack expects; return what it found.
+
+        Raises ProjectError for what it cannot open.
+        """
+
+    def put(self, target: str) -> str:
+        """Put the copy in the place of what is there, which is set aside; return what the person must know."""
+
+    def remove(self, volume: str) -> None:
+        """Remove a volume, where it is there."""
+
+
+@dataclass
+class Import:
+    """One import, from the last step that was done to its end."""
+
+    environment: Environment
+    hands: Hands
+    plan: Plan
+    path: Path
+    say: Callable[[str], None]
+
+    def copy_of(self, source: Source) -> str:
+        """Name the volume that a source is copied into."""
+        return f"{self.environment.prefix}-{source.server}{IMPORTED}{self.plan.stamp}"
+
+    def run(self) -> str:
+        """Do what is left to do; return what the person must know now. Up to the first `put` nothing here changes."""
+        made = [self.copy_of(each) for each in self.plan.sources if f"copy-{each.server}" in self.plan.done]
+        if _OVER not in self.plan.done and not all(map(self.hands.there, made)):
+            # The copies go at the end alone, or with all that was here (`destroy-data`).
+            self.plan = replace(self.plan, done=(), told=())
+        steps = [(name, source) for name in ("copy", "open", "put") for source in self.plan.sources]
+        for number, (name, source) in enumerate(steps, 1):
+            key = f"{name}-{source.server}"
+            if key not in self.plan.done:
+                self.say(f"[{number}/{len(steps)}] {_TITLES[name].format(_NAMES[source.server], source.volume)}")
+                told = self._do(name, source)
+                self._note(key, told)
+        self._note(_OVER)
+        self.forget()
+        return "\n".join(
+            [*self.plan.told, f"The volumes of {self.plan.project} are as they were: keep them until you are sure."]
+        )
+
+    def _note(self, key: str, told: str = "") -> None:
+        said = (*self.plan.told, *([told] if told else []))
+        self.plan = replace(self.plan, done=(*self.plan.done, key), told=said)
+        self.plan.write(self.path)
+
+    def forget(self) -> None:
+        """Remove the copies and the notes."""
+        for source in self.plan.sources:
+            self.hands.remove(self.copy_of(source))
+        self.path.unlink(missing_ok=True)
+
+    def after_failure(self) -> str:
+        """Say how things are."""
+        if all(f"open-{source.server}" in self.plan.done for source in self.plan.sources):
+            return "Then this again: it goes on."
+        return "Nothing was changed, neither here nor in the old volumes."
+
+    def _do(self, name: str, source: Source) -> str:
+        if name == "copy":
+            refuse_while_used(self.hands, self.plan.project, [source])
+            self.hands.copy(source, self.copy_of(source))
+            return ""
+        return self.hands.open(source, self.copy_of(source)) if name == "open" else self.hands.put(self.copy_of(source))
+
+
+_TITLES = {
+    "copy": "Copy {}'s data out of {}",
+    "open": "Can {} of this stack open the copy of {}?",
+    "put": "Put {}'s copy in the place of what is here",
+}
+
+
+def planned(
+    environment: Environment, hands: Hands, project: str, given: Mapping[Server, str], say: Callable[[str], None]
+) -> Plan:
+    """Find out what an import would do, reading alone. given: a volume in place of the one that is found.
+
+    Raises ProjectError for what would not work.
+    """
+    if "backup" in environment.absent:
+        raise ProjectError(
+            f"What is imported is put into its place by the backup server, which {environment.name} does not have: "
+            f"set {key_of('backup', 'enabled')}: true and `make up`, then this."
+        )
+    volumes = list(dict.fromkeys([*hands.volumes(project), *given.values()]))
+    if not volumes:
+        raise ProjectError(
+            f"Docker Compose has made no volume here for a project {project!r}. There are: "
+            f"{', '.join(hands.projects()) or 'none'}. A volume that is not Compose's is named by itself: "
+            "--postgres-volume, --redis-volume."
+        )
+    found = hands.look(volumes)
+    sources = []
+    for server in SERVERS:
+        volume = _volume_of(server, found, given)
+        if not volume:
+            say(f"{_NAMES[server]}: no volume of {project} has its data")
+        elif server in environment.absent:
+            say(f"{_NAMES[server]} is a managed one here: bring {volume} there by a dump ({_DOCUMENT})")
+        else:
+            sources.append(_source(server, volume, found[volume], hands))
+    if not sources:
+        raise ProjectError(f"Nothing in the volumes of {project} can be imported: {', '.join(volumes)}.")
+    refuse_while_used(hands, project, sources)
+    needed, free = 2 * sum(source.bytes for source in sources), min(source.free for source in sources)
+    if free < needed:
+        raise ProjectError(
+            f"The engine's disk has {free / 2**20:.0f} MiB free, and this needs {needed / 2**20:.0f}: the old volumes "
+            "stay as they are."
+        )
+    return Plan(project=project, sources=tuple(sources), stamp=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+
+
+def _volume_of(server: Server, found: Mapping[str, Mapping[str, Any]], given: Mapping[Server, str]) -> str:
+    if server in given:
+        if found[given[server]]["kind"] != server:
+            raise ProjectError(f"There is no data of {_NAMES[server]} in the volume {given[server]}.")
+        return given[server]
+    fitting = [volume for volume, each in sorted(found.items()) if each["kind"] == server]
+    if len(fitting) > 1:
+        raise ProjectError(
+            f"More than one volume has {_NAMES[server]}'s data: {', '.join(fitting)}. Name the one: "
+            f"--{server}-volume {fitting[0]}"
+        )
+    return fitting[0] if fitting else ""
+
+
+def _source(server: Server, volume: str, found: Mapping[str, Any], hands: Hands) -> Source:
+    if server == "postgres":
+        _refuse_cluster(volume, found, hands.major())
+    return Source(
+        server=server,
+        volume=volume,
+        folder=str(found["folder"]),
+        bytes=int(found["bytes"]),
+        free=int(found["free"]),
+        appendonly=bool(found.get("appendonly")),
+    )
+
+
+def _refuse_cluster(volume: str, found: Mapping[str, Any], major: str) -> None:
+    """Raise ProjectError for a data folder that this stack's PostgreSQL would not start on."""
+    if found["others"]:
+        folders = ", ".join([found["folder"], *found["others"]])
+        raise ProjectError(f"{volume} has more than one PostgreSQL in it ({folders}): bring the right one by a dump.")
+    if found["version"] != major:
+        raise ProjectError(
+            f"{volume} was written by PostgreSQL {found['version']}, and this stack's is {major}: another major "
+            f"version cannot read its files. Bring it by a dump ({_DOCUMENT})."
+        )
+    if found["elsewhere"]:
+        raise ProjectError(
+            f"Parts of this PostgreSQL are outside of {volume}: {', '.join(found['elsewhere'])}. Bring it by a dump "
+            f"({_DOCUMENT})."
+        )
+    if found["standby"]:
+        raise ProjectError(f"{volume} is a standby's: import the volume of the primary, or promote it first.")
+
+
+def refuse_while_used(hands: Hands, project: str, sources: Sequence[Source]) -> None:
+    """Raise ProjectError while somebody may write to a volume: a copy of it would be of no moment at all."""
+    users = {name for source in sources for name in hands.users(source.volume)}
+    if users:
+        raise ProjectError(
+            f"In use by {', '.join(sorted(users))}: stop the old stack first, so that nothing is written that would be "
+            f"left behind: docker compose --project-name {project} stop"
+        )
+
+
+@contextmanager
+def opened(workspace: Workspace, project: str, given: Mapping[Server, str]) -> Iterator[Import]:
+    """Give an import that is planned, or the one that was cut off; `run` does it. Nothing is changed by this.
+
+    Raises ProjectError for what would not work.
+    """
+    environment, say = workspace.settings(), workspace.reporter.say
+    path = workspace.folder / f"import.{workspace.name}.json"
+    with exclusive(path.with_suffix(".lock"), what="Import", report=say):
+        client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
+        try:
+            hands = Engine(client, environment, workspace)
+            hands.remove_left()
+            plan, begun = planned(environment, hands, project, given, say), Plan.read(path)
+            if begun and begun.same(plan):
+                say(f"Going on with the import of {begun.project}: {', '.join(begun.done) or 'nothing'} is done")
+                plan = begun
+            yield Import(environment, hands, plan, path, say)
+        finally:
+            client.close()
+
+
+def run(importing: Import) -> str:
+    """Do it; return what the person must know now. Raises ProjectError that says how things are."""
+    begun = Plan.read(importing.path)
+    if begun and not begun.same(importing.plan):
+        replace(importing, plan=begun).forget()
+    importing.plan.write(importing.path)
+    try:
+        return importing.run()
+    except ProjectError as error:
+        raise ProjectError(f"{error}\n{importing.after_failure()}") from error
+    except KeyboardInterrupt:
+        importing.say("Cut off. The same command goes on")
+        raise
+
+
+_COPY = f"""\
+set -eu
+find "$2" -mindepth 1 -delete
+cp -a --reflink=auto "$1/." "$2"
+rm -f "$2/postmaster.pid" "$2/postmaster.opts"
+chown -R {_OWNER} "$2"
+chmod 0700 "$2"
+sync -f "$2"
+"""
+
+
+@dataclass
+class Engine:
+    """`Hands` on a Docker engine."""
+
+    client: docker.DockerClient
+    environment: Environment
+    workspace: Workspace
+
+    def volumes(self, project: str) -> list[str]:
+        """Ask by Compose's label."""
+        found = self.client.volumes.list(filters={"label": f"{PROJECT_LABEL}={project}"})
+        return sorted(str(volume.name) for volume in found)
+
+    def projects(self) -> list[str]:
+        """Ask by Compose's label."""
+        found = self.client.volumes.list(filters={"label": PROJECT_LABEL})
+        return sorted({volume.attrs["Labels"][PROJECT_LABEL] for volume in found})
+
+    def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Look with the backup server's Python."""
+        there = {str(volume.name) for volume in self.client.volumes.list()}
+        if missing := sorted(set(volumes) - there):
+            # The engine would make it, empty.
+            raise ProjectError(f"There is no volume {', '.join(missing)} on {self.environment.settings.docker_host}.")
+        program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
+        mounts = {f"/volumes/{volume}": (volume, True) for volume in volumes}
+        command = ["python3", "-c", program, "/volumes"]
+        said = self._once("Look into the old volumes", backups.PART, command, mounts, capabilities=_READS)
+        return cast("dict[str, dict[str, Any]]", json.loads(said))
+
+    def there(self, volume: str) -> bool:
+        """Ask for all."""
+        return volume in {str(each.name) for each in self.client.volumes.list()}
+
+    def users(self, volume: str) -> list[str]:
+        """Ask for running ones."""
+        return [str(each.name) for each in self.client.containers.list(filters={"volume": volume}, ignore_removed=True)]
+
+    def major(self) -> str:
+        """Ask the program in its container."""
+        container = containers.find(self.client, self.environment, "postgres")
+        if container.status != "running":
+            raise ProjectError(f"PostgreSQL of {self.environment.name} does not run. First: make up")
+        said = cast("bytes", container.exec_run(["postgres", "--version"]).output).decode()
+        match = re.search(r"\) (\d+)", said)
+        if match is None:
+            raise ProjectError(f"PostgreSQL does not say its version but: {said.strip()}")
+        return match[1]
+
+    def copy(self, source: Source, target: str) -> None:
+        """Copy as root: the old server's files are another user's."""
+        self.client.volumes.create(target)
+        mounts = {"/from": (source.volume, True), "/to": (target, False)}
+        command = ["sh", "-c", _COPY, "sh", f"/from/{source.folder}", "/to"]
+        title = f"Copy {source.volume} to {target}"
+        self._once(title, backups.PART, command, mounts, capabilities=_GIVES_AWAY)
+
+    def open(self, source: Source, target: str) -> str:
+        """Open it with the server's own image."""
+        path, settings = _DATA[source.server], self.environment.settings
+        if source.server == "postgres":
+            words = [settings.postgres.superuser, settings.postgres.database]
+        else:
+            words = ["yes" if source.appendonly else "no", str(settings.redis.maxmemory_mib * 2**20)]
+        script = Path(__file__).with_name(f"import_{source.server}.sh").read_text(encoding="utf-8")
+        command = ["sh", "-c", script, "sh", path, *words]
+        return self._once(f"Open {target}", source.server, command, {path: (target, False)}, user=_OWNER).strip()
+
+    def put(self, target: str) -> str:
+        """Let a restore do it."""
+        return restore.restore(self.workspace, source=target)
+
+    def remove(self, volume: str) -> None:
+        """Remove it by its name."""
+        containers.remove_volumes(self.client, [volume])
+
+    def remove_left(self) -> None:
+        """Remove containers of a run that was killed; what they were at is done again."""
+        mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={self.environment.name}"}
+        for container in self.client.containers.list(all=True, filters=mine, ignore_removed=True):
+            container.remove(force=True, v=True)
+
+    def _once(
+        self,
+        title: str,
+        part: str,
+        command: Sequence[str],
+        volumes: Mapping[str, tuple[str, bool]],
+        *,
+        user: str = "0:0",
+        capabilities: Sequence[str] = (),
+    ) -> str:
+        """Run a command in the image of a part, without a network; return its standard output.
+
+        volumes: path -> volume, and whether it is read-only.
+        """
+        from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
+
+        container = self.client.containers.create(
+            containers.find(self.client, self.environment, part).attrs["Image"],
+            list(command[1:]),
+            entrypoint=[command[0]],
+            user=user,
+            mounts=[Mount(path, name, read_only=fixed) for path, (name, fixed) in volumes.items()],
+            tmpfs={"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m"},  # noqa: S108 - in the container
+            network_mode="none",
+            read_only=True,
+            init=True,
+            cap_drop=["ALL"],
+            cap_add=list(capabilities) or None,
+            security_opt=["no-new-privileges:true"],
+            shm_size="128m",
+            healthcheck={"test": ["NONE"]},
+            labels={LABEL: self.environment.name},
+        )
+        try:
+            with backups.attached(container) as chunks, self.workspace.reporter.task(title) as task:
+                container.start()
+                out, err = backups.read(chunks, task)
+                _check(title, container.wait()["StatusCode"], err)
+        finally:
+            container.remove(force=True, v=True)
+        return out
+
+
+def _check(title: str, status: int, told: Sequence[str]) -> None:
+    if status:
+        said = "\n".join(told[-_LAST_LINES:]) or "(it said nothing)"
+        raise ProjectError(told[-1] if status == _REFUSES and told else f"{title}: status {status}\n{said}")

@@ -1,0 +1,71 @@
+#!/bin/sh
+# Opens the copy of a PostgreSQL data folder as this stack's PostgreSQL will: $1 the folder, $2 the superuser's role,
+# $3 the application's database. What it found is its output; status 3 is a refusal, its reason on standard error.
+# Alone on a socket, with nothing of the old configuration: that is this stack's from now on.
+set -eu
+superuser=$2 database=$3
+export PGDATA=$1 PGUSER=$2 PGHOST=/tmp PGOPTIONS='-c client_min_messages=warning'
+refuse() { echo "$*" >&2; exit 3; }
+rm -f "$PGDATA/postmaster.pid"  # of a try that was cut off: nobody else has this copy
+if [ -e "$PGDATA/postgresql.auto.conf" ]; then mv "$PGDATA/postgresql.auto.conf" "$PGDATA/postgresql.auto.conf.old"; fi
+echo 'local all all trust' > /tmp/pg_hba.conf
+: > /tmp/pg_ident.conf
+cat > /tmp/postgresql.conf <<END
+data_directory = '$PGDATA'
+hba_file = '/tmp/pg_hba.conf'
+ident_file = '/tmp/pg_ident.conf'
+listen_addresses = ''
+unix_socket_directories = '/tmp'
+END
+echo 'recover, and name the superuser' >&2
+# In single-user mode one is the superuser whatever it is called, and a command is a line.
+postgres --single -c config_file=/tmp/postgresql.conf template1 > /tmp/single 2>&1 <<END || { tail -n 5 /tmp/single >&2; exit 1; }
+DO \$do\$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$superuser') THEN CREATE ROLE $superuser; END IF; END \$do\$
+ALTER ROLE $superuser SUPERUSER LOGIN
+END
+pg_ctl start --silent --wait --timeout=86400 -D "$PGDATA" -o '-c config_file=/tmp/postgresql.conf' -l /tmp/log \
+    || { tail -n 5 /tmp/log >&2; exit 1; }
+ask() { psql -XAtq --set=ON_ERROR_STOP=1 "$@" < /dev/null; }
+databases=$(ask -d template1 -c 'SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1')
+if ! printf '%s\n' "$databases" | grep -qxF "$database"; then
+    refuse "There is no database $database in it but: $(echo $databases). Say which one it is: samokoder:postgres.database"
+fi
+missing=$(ask -d "$database" -c 'SELECT extname FROM pg_extension
+    WHERE extname NOT IN (SELECT name FROM pg_available_extensions) ORDER BY 1')
+if [ -n "$missing" ]; then
+    refuse "Its extensions are not in this stack's PostgreSQL: $(echo $missing). Set samokoder:images.postgres to an" \
+        "image that has them"
+fi
+# Whether something is in an order that this C library may not have, as with a folder of Alpine's.
+cat > /tmp/ordered.sql <<'END'
+SELECT EXISTS (
+    SELECT FROM pg_database WHERE datname = current_database() AND datcollate NOT IN ('C', 'POSIX')
+        AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)
+) OR EXISTS (
+    SELECT FROM pg_index, unnest(indcollation) AS used JOIN pg_collation ON pg_collation.oid = used
+    WHERE collprovider <> 'd' AND coalesce(collcollate, '') NOT IN ('C', 'POSIX')
+        AND collversion IS DISTINCT FROM pg_collation_actual_version(pg_collation.oid)
+);
+END
+# The versions by hand: where there was none, as with Alpine, `REFRESH COLLATION VERSION` is an error.
+cat > /tmp/reindex.sql <<'END'
+REINDEX DATABASE :"name";
+UPDATE pg_collation SET collversion = pg_collation_actual_version(oid) WHERE collprovider <> 'd';
+UPDATE pg_database SET datcollversion = pg_database_collation_actual_version(oid) WHERE datname = current_database();
+END
+ask -d template1 -c 'SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1' > /tmp/databases
+while read -r name; do
+    if [ "$(ask -d "$name" -f /tmp/ordered.sql)" = t ]; then
+        echo "build the indexes of $name anew: they have another C library's order" >&2
+        ask -d "$name" -v name="$name" -f /tmp/reindex.sql
+    fi
+done < /tmp/databases
+ask -d "$database" -c "SELECT 'PostgreSQL: ' || count(*) || ' tables in the database $database, '
+    || pg_size_pretty(pg_database_size(current_database())) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+    WHERE relkind IN ('r', 'p') AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\_%'" > /tmp/told
+pg_ctl stop --silent --wait --timeout=86400 --mode=fast
+if pg_controldata | grep -q '^Data page checksum version: *0$'; then
+    echo 'give every page its checksum' >&2
+    pg_checksums --enable > /dev/null
+fi
+cat /tmp/told

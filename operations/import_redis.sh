@@ -1,0 +1,30 @@
+#!/bin/sh
+# Opens the copy of a Redis data folder as this stack's Redis will: $1 the folder, $2 whether its append-only file is read
+# (yes) or its snapshot (no), $3 how many bytes this stack's Redis may hold. What it found is its output; status 3 is a
+# refusal, its reason on standard error. What is not read is removed, for this stack's Redis would read it.
+set -eu
+refuse() { echo "$*" >&2; exit 3; }
+if [ "$2" = no ]; then rm -rf "$1/appendonlydir" "$1/appendonly.aof"; fi
+cat > /tmp/redis.conf <<END
+port 0
+unixsocket /tmp/redis.sock
+dir $1
+save ""
+appendonly $2
+END
+redis-server /tmp/redis.conf > /tmp/log 2>&1 &
+ask() { redis-cli -s /tmp/redis.sock "$@"; }
+until ask ping 2> /dev/null | grep -qx PONG; do
+    kill -0 $! 2> /dev/null || { grep -E '#|rror' /tmp/log | tail -n 5 >&2; exit 1; }
+    sleep 0.2
+done
+used=$(ask info memory | tr -d '\r' | sed -n 's/^used_memory_dataset://p')
+if [ "$used" -gt "$3" ]; then
+    refuse "It holds $((used / 1048576)) MiB, and this stack's Redis may hold $(($3 / 1048576)): raise" \
+        "samokoder:redis.maxmemoryMib"
+fi
+keys=$(ask dbsize)
+databases=$(ask info keyspace | grep -c '^db' || :)
+ask shutdown nosave || :
+wait $! || :
+echo "Redis: $keys keys in database 0, $databases databases with keys"

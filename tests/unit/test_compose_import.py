@@ -1,0 +1,284 @@
+"""The import of a compose stack's data without an engine: what is found, what is refused, and each step cut off."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations import compose
+from operations.compose import Import, Plan, Server, Source, planned
+from operations.compose_volumes import look
+from operations.stack_file import ProjectError
+from stack.settings import Environment
+from tests.recording import environment_of
+
+OLD: dict[str, dict[str, Any]] = {
+    "old_postgres_data": {
+        "kind": "postgres",
+        "folder": ".",
+        "others": [],
+        "version": "15",
+        "elsewhere": [],
+        "standby": False,
+    },
+    "old_redis_data": {"kind": "redis", "folder": ".", "appendonly": True},
+    "old_grafana_data": {"kind": ""},
+}
+HERE = {"samokoder-staging-postgres-data": "new rows", "samokoder-staging-redis-data": "new keys"}
+
+
+@cache
+def environment(**values: Any) -> Environment:
+    return environment_of("staging", values)
+
+
+class CutOffError(BaseException):
+    """What ends us at any moment."""
+
+
+@dataclass
+class FakeEngine:
+    """Volumes as texts. `cut`: the call at which we end, before it or in its middle."""
+
+    found: dict[str, dict[str, Any]] = field(default_factory=lambda: {name: dict(each) for name, each in OLD.items()})
+    volumes_: dict[str, str] = field(default_factory=lambda: {name: f"content of {name}" for name in OLD} | HERE)
+    running: list[str] = field(default_factory=list)
+    refuses: str = ""
+    free: int = 10**9
+    cut: int = -1
+    put_: list[str] = field(default_factory=list)
+
+    def _now(self) -> None:
+        self.cut -= 1
+        if self.cut == 0:
+            raise CutOffError
+
+    def volumes(self, project: str) -> list[str]:
+        return [name for name in self.found if name.startswith(f"{project}_")]
+
+    def projects(self) -> list[str]:
+        return ["old"]
+
+    def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        return {name: {"bytes": 100, "free": self.free, **self.found[name]} for name in volumes}
+
+    def there(self, volume: str) -> bool:
+        return volume in self.volumes_
+
+    def users(self, volume: str) -> list[str]:
+        return self.running
+
+    def major(self) -> str:
+        return "15"
+
+    def copy(self, source: Source, target: str) -> None:
+        self._now()
+        self.volumes_[target] = "half"
+        self._now()
+        self.volumes_[target] = self.volumes_[source.volume]
+
+    def open(self, source: Source, target: str) -> str:
+        self._now()
+        assert self.volumes_[target] != "half", "half a copy was opened"
+        if self.refuses == source.server:
+            raise ProjectError("it cannot be opened")
+        return f"{source.server}: opened"
+
+    def put(self, target: str) -> str:
+        self._now()
+        server = target.split("-")[2]
+        self.put_.append(server)
+        self.volumes_[f"samokoder-staging-{server}-data"] = self.volumes_[target]
+        self._now()
+        return f"{server}: put"
+
+    def remove(self, volume: str) -> None:
+        self._now()
+        assert "-from-compose-" in volume, "nothing but its own copies is ever removed"
+        self.volumes_.pop(volume, None)
+
+
+def plan(engine: FakeEngine, given: Mapping[Server, str] | None = None, project: str = "old", **values: Any) -> Plan:
+    return planned(environment_of("staging", values), engine, project, given or {}, lambda _: None)
+
+
+def run(engine: FakeEngine, path: Path) -> str:
+    """What a command does: go on with what was begun."""
+    begun = Plan.read(path) or replace(plan(FakeEngine()), stamp="20261123T100500Z")
+    return compose.run(Import(environment(), engine, begun, path, lambda _: None))
+
+
+def test_the_data_comes_into_its_place_and_the_old_volumes_stay(tmp_path: Path) -> None:
+    engine = FakeEngine()
+    said = run(engine, tmp_path / "import.json")
+    assert engine.volumes_ == {
+        **{name: f"content of {name}" for name in OLD},
+        "samokoder-staging-postgres-data": "content of old_postgres_data",
+        "samokoder-staging-redis-data": "content of old_redis_data",
+    }, "the old ones changed, or a copy was left behind"
+    assert engine.put_ == ["postgres", "redis"], "a queue that is there before its database loses its jobs"
+    for words in ("postgres: opened", "redis: put", "The volumes of old are as they were"):
+        assert words in said
+    assert not list(tmp_path.iterdir()), "a finished import is not gone on with"
+
+
+def test_an_import_that_is_cut_off_anywhere_is_finished_by_running_it_again(tmp_path: Path) -> None:
+    whole = FakeEngine()
+    run(whole, tmp_path / "whole.json")
+    path, cuts = tmp_path / "import.json", 0
+    for cut in range(1, 100):
+        engine = FakeEngine(cut=cut)
+        try:
+            run(engine, path)
+        except CutOffError:
+            cuts += 1
+            run(engine, path)
+        assert engine.volumes_ == whole.volumes_
+        if engine.cut > 0:
+            break
+    assert 8 < cuts < 99, "it was hardly ever cut off, or never ran through"
+
+
+def test_what_cannot_be_opened_is_refused_before_anything_here_changes(tmp_path: Path) -> None:
+    for server in ("postgres", "redis"):
+        engine = FakeEngine(refuses=server)
+        with pytest.raises(ProjectError, match="it cannot be opened\nNothing was changed"):
+            run(engine, tmp_path / f"{server}.json")
+        assert not engine.put_, "the database was replaced although Redis would be refused"
+        assert {name: engine.volumes_[name] for name in HERE} == HERE
+
+
+def test_a_volume_that_came_into_use_meanwhile_is_not_copied(tmp_path: Path) -> None:
+    engine = FakeEngine(running=["old_api_1"])
+    with pytest.raises(ProjectError, match="In use by old_api_1"):
+        run(engine, tmp_path / "import.json")
+    assert not [name for name in engine.volumes_ if "from-compose" in name]
+
+
+def test_a_copy_that_is_gone_is_made_anew(tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(cut=8)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    for name in [name for name in engine.volumes_ if "from-compose" in name]:
+        del engine.volumes_[name]
+    run(engine, path)
+    assert engine.volumes_["samokoder-staging-redis-data"] == "content of old_redis_data", "nothing was put into place"
+
+
+def test_another_import_takes_the_place_of_one_that_was_cut_off(tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(cut=6)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    left = [name for name in engine.volumes_ if "from-compose" in name]
+    assert left, "it was cut off before there was anything"
+    other = plan(FakeEngine(), {"redis": "old_redis_data"}, project="none")
+    compose.run(Import(environment(), engine, replace(other, stamp="20261124T000000Z"), path, lambda _: None))
+    assert not [name for name in engine.volumes_ if "from-compose" in name], "the copies of the first one stayed"
+
+
+# What an import would do, and what it refuses.
+
+
+def test_the_plan_finds_the_data_by_what_is_in_the_volumes() -> None:
+    engine = FakeEngine()
+    engine.found = {"old_a": OLD["old_redis_data"], "old_b": OLD["old_postgres_data"], "old_c": OLD["old_grafana_data"]}
+    assert [(s.server, s.volume) for s in plan(engine).sources] == [("postgres", "old_b"), ("redis", "old_a")]
+
+
+def test_a_volume_can_be_named_by_itself() -> None:
+    engine = FakeEngine()
+    engine.found["other"] = OLD["old_redis_data"]
+    found = plan(engine, {"redis": "other"})
+    assert [source.volume for source in found.sources] == ["old_postgres_data", "other"]
+    with pytest.raises(ProjectError, match="no data of PostgreSQL in the volume other"):
+        plan(engine, {"postgres": "other"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"version": "13"}, r"written by PostgreSQL 13, and this stack's is 15.*migrating-from-compose"),
+        ({"others": ["14"]}, "more than one PostgreSQL"),
+        ({"elsewhere": ["pg_tblspc/16385"]}, "outside of old_postgres_data: pg_tblspc/16385"),
+        ({"standby": True}, "a standby's"),
+    ],
+)
+def test_a_database_that_would_not_start_here_is_refused_with_the_way_out(changed: dict[str, Any], said: str) -> None:
+    engine = FakeEngine()
+    engine.found["old_postgres_data"] |= changed
+    with pytest.raises(ProjectError, match=said):
+        plan(engine)
+
+
+def test_what_else_cannot_be_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ProjectError, match=r"no volume here for a project 'odl'. There are: old"):
+        plan(FakeEngine(), project="odl")
+    with pytest.raises(ProjectError, match=r"In use by old_db_1: .*docker compose --project-name old stop"):
+        plan(FakeEngine(running=["old_db_1"]))
+    with pytest.raises(ProjectError, match="needs 0"):
+        plan(FakeEngine(free=10))
+    with pytest.raises(ProjectError, match=r"samokoder:backup.enabled: true"):
+        plan(FakeEngine(), backup={"enabled": False})
+    two = FakeEngine()
+    two.found["old_more"] = OLD["old_redis_data"]
+    with pytest.raises(ProjectError, match=r"More than one volume.*--redis-volume old_more"):
+        plan(two)
+    empty = FakeEngine(found={"old_grafana_data": OLD["old_grafana_data"]})
+    with pytest.raises(ProjectError, match="Nothing in the volumes of old can be imported"):
+        plan(empty)
+
+
+# Looking into volumes.
+
+
+def file(path: Path, text: str = "", *, hours_ago: float = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    at = time.time() - 3600 * hours_ago
+    os.utime(path, (at, at))
+
+
+def test_a_database_is_found_at_the_top_or_in_a_folder(tmp_path: Path) -> None:
+    file(tmp_path / "one" / "PG_VERSION", "15\n")
+    file(tmp_path / "one" / "base" / "1" / "PG_VERSION", "15\n")
+    found = look(tmp_path / "one")
+    assert (found["kind"], found["folder"], found["version"], found["others"]) == ("postgres", ".", "15", [])
+    assert found["bytes"] > 0
+    file(tmp_path / "two" / "pgdata" / "PG_VERSION", "13\n")
+    file(tmp_path / "two" / "pgdata" / "standby.signal")
+    (tmp_path / "two" / "pgdata" / "pg_tblspc").mkdir()
+    (tmp_path / "two" / "pgdata" / "pg_tblspc" / "16385").symlink_to("/mnt/fast")
+    (tmp_path / "two" / "pgdata" / "pg_wal").symlink_to("/mnt/wal")
+    found = look(tmp_path / "two")
+    assert (found["folder"], found["version"], found["standby"]) == ("pgdata", "13", True)
+    assert found["elsewhere"] == ["pg_wal", "pg_tblspc/16385"]
+
+
+@pytest.mark.parametrize(
+    ("files", "appendonly"),
+    [
+        ({"dump.rdb": 0}, False),
+        ({"appendonly.aof": 0}, True),
+        ({"appendonlydir/appendonly.aof.1.incr.aof": 5, "dump.rdb": 4.5}, True),
+        ({"appendonlydir/appendonly.aof.1.incr.aof": 50, "dump.rdb": 1}, False),
+        ({"appendonlydir/appendonly.aof.1.incr.aof": 1, "dump.rdb": 50}, True),
+    ],
+    ids=["a snapshot", "of Redis 6", "both", "given up long ago", "a snapshot of long ago"],
+)
+def test_redis_is_read_from_what_has_everything(files: dict[str, float], appendonly: bool, tmp_path: Path) -> None:
+    for name, hours in files.items():
+        file(tmp_path / name, "x", hours_ago=hours)
+    found = look(tmp_path)
+    assert (found["kind"], found["appendonly"]) == ("redis", appendonly), "the other one lacks what was written last"
+
+
+def test_what_is_neither_is_left_alone(tmp_path: Path) -> None:
+    file(tmp_path / "grafana.db")
+    assert look(tmp_path)["kind"] == ""
