@@ -23,7 +23,7 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	password rotate backup backups restore drill import-compose sbom hardening pulumi lint test test-unit test-live \
+	password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-unit test-live \
 	test-deploy test-backup bench docs
 
 help: ## List these targets
@@ -93,6 +93,9 @@ import-compose: bootstrap ## Copy the data of the stopped compose stack PROJECT=
 
 sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
 	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))"
+
+drift: bootstrap ## Compare what runs with what is declared; each difference says what to type
+	@$(SAMOKODER) drift
 
 hardening: bootstrap ## Hold what runs against the CIS Docker Benchmark; exceptions are in hardening.yaml
 	@$(SAMOKODER) hardening

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from operations.backups import Backup
     from operations.checks import Report
     from operations.containers import PartStatus
+    from operations.drift import Finding as Drifted
     from operations.hardening import Verdict
     from operations.lifecycle import DataVolume
     from operations.rotation import Row
@@ -455,6 +456,40 @@ def sbom(
         client.close()
 
 
+@app.command("drift")
+def show_drift(
+    env: EnvironmentName = "staging",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON, for programs; `result` tells drift from a failure.")
+    ] = False,
+) -> None:
+    """Compare what runs with what is declared. Exit status 1 for any difference; each says what to type.
+
+    What came of it is a metric, of which Prometheus alerts.
+    """
+    from operations import drift  # noqa: PLC0415
+
+    try:
+        findings = drift.drift(_workspace(env))
+    except (ProjectError, EngineError) as error:
+        if as_json:
+            typer.echo(
+                json.dumps({"environment": env, "result": "failed", "error": str(error), "findings": []}, indent=2)
+            )
+        raise
+    result = "drift" if findings else "none"
+    if as_json:
+        rows = [each.as_json() for each in findings]
+        typer.echo(json.dumps({"environment": env, "result": result, "error": "", "findings": rows}, indent=2))
+    elif findings:
+        _show_drift(env, findings)
+    else:
+        typer.echo(f"{env}: what runs is what is declared.")
+    if findings:
+        places = "1 place" if len(findings) == 1 else f"{len(findings)} places"
+        raise ProjectError(f"{env} differs from what is declared in {places}.")
+
+
 @app.command("hardening")
 def show_hardening(
     env: EnvironmentName = "staging",
@@ -569,6 +604,19 @@ def _show_backups(env: str, rows: Sequence[Backup]) -> None:
         size = f"{row.bytes / 2**20:,.1f} MiB"
         table.add_row(row.id, row.kind, age, size, f"[{colour}]{row.status}[/]", moments)
     _console().print(table)
+
+
+def _show_drift(env: str, findings: Sequence[Drifted]) -> None:
+    console = _console()
+    table = Table(title=f"Drift of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("where", "what", "declared", "found"):
+        table.add_column(heading, overflow="fold")
+    for each in findings:
+        table.add_row(*map(escape, (each.name, each.field, each.declared, each.found)))
+    console.print(table)
+    console.print("What to type:")
+    for repair in dict.fromkeys(each.repair for each in findings):
+        console.print(f"  {escape(repair)}", soft_wrap=True)
 
 
 def _show_broken(env: str, verdict: Verdict) -> None:

@@ -87,6 +87,13 @@ def of_environment(client: docker.DockerClient, name: str) -> list[Container]:
     return list(containers)
 
 
+def names(client: docker.DockerClient) -> set[str]:
+    """Return the names of all containers and networks on the engine."""
+    listed = client.api.containers(all=True)  # without a question for each of them
+    found = {str(name).lstrip("/") for container in listed for name in container.get("Names") or ()}
+    return found | {str(network["Name"]) for network in client.api.networks()}
+
+
 def ids(client: docker.DockerClient, name: str) -> dict[str, str]:
     """Return the id of each part's container in an environment: what a change has replaced shows in it."""
     return {container.labels[PART_LABEL]: str(container.id) for container in of_environment(client, name)}

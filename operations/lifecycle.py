@@ -41,9 +41,9 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     if not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
         words.append("--skip-preview")
-    if _has_lost_containers(run):
+    if _has_lost(run):
         workspace.reporter.say(
-            "Containers were stopped or removed behind Pulumi's back: comparing with the engine first"
+            "Containers or networks were stopped or removed behind Pulumi's back: comparing with the engine first"
         )
         words.append("--refresh")
     try:
@@ -113,10 +113,17 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
 _LOST = frozenset({containers.MISSING, "exited", "created", "dead"})
 
 
-def _has_lost_containers(run: PulumiRun) -> bool:
-    """Whether a container in Pulumi's state does not run: Pulumi itself looks only at its state and would not know."""
-    known = recovery.known_ids(run.deployment())
-    return bool(known) and any(row.state in _LOST for row in status(run.workspace))
+def _has_lost(run: PulumiRun) -> bool:
+    """Whether something in Pulumi's state is gone or does not run: Pulumi itself would not know, it has its state."""
+    known = recovery.known_names(run.deployment())
+    if not known:
+        return False
+    client = run.workspace.client()
+    try:
+        gone = known - containers.names(client)
+    finally:
+        client.close()
+    return bool(gone) or any(row.state in _LOST for row in status(run.workspace))
 
 
 def preview(workspace: Workspace, *, interactive: bool) -> None:

@@ -442,9 +442,13 @@ class PulumiRun:
 
         every: by slot (`grafana-admin-b`), also those that are not in use any more or not yet.
         """
-        exported = json.loads(self.pulumi("stack", "export", "--show-secrets", capture=True).stdout)
         found = recovery.every_generated_secret if every else recovery.generated_secrets
-        return found(exported.get("deployment") or {})
+        return found(self.in_plain())
+
+    def in_plain(self) -> dict[str, Any]:
+        """Return the stack's state with its secrets in plain text: not to be written or shown."""
+        exported = json.loads(self.pulumi("stack", "export", "--show-secrets", capture=True).stdout)
+        return dict(exported.get("deployment") or {})
 
     def configuration(self) -> dict[str, dict[str, Any]]:
         """Return what is configured by key, each with its `value` in plain text and whether it is a `secret`."""

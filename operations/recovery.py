@@ -105,6 +105,15 @@ def known_ids(deployment: dict[str, Any]) -> set[str]:
     return {str(resource.get("id")) for resource in _resources(deployment) if resource["type"] in {CONTAINER, _NETWORK}}
 
 
+def known_names(deployment: dict[str, Any]) -> set[str]:
+    """Return the names on the engine of all containers and networks in the state."""
+    return {
+        str(resource["inputs"]["name"])
+        for resource in _resources(deployment)
+        if resource["type"] in {_CONTAINER, _NETWORK} and not resource.get("delete")
+    }
+
+
 def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:
     """Return the protected volumes in the state: what each is for (`postgres`) -> its name on the engine, by name."""
     found = {

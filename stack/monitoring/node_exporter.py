@@ -9,6 +9,10 @@ from stack.settings import Environment
 
 PART = "node-exporter"
 PORT = 9100
+TEXTFILES = "/textfiles"
+"""In memory: what programs beside it measure, gone with the container. `samokoder drift` writes here."""
+DRIFT_FINDINGS = "stack_drift_findings"
+DRIFT_CHECKED = "stack_drift_checked_timestamp_seconds"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -26,6 +30,7 @@ def spec(environment: Environment) -> ServiceSpec:
             "--path.rootfs=/host",
             "--path.procfs=/host/proc",
             "--path.sysfs=/host/sys",
+            f"--collector.textfile.directory={TEXTFILES}",
             # Layers and volumes of Docker are the same disk again, once for each container.
             "--collector.filesystem.mount-points-exclude=^/(dev|proc|run|sys|var/lib/docker|var/lib/containerd)($|/)",
             # Outside the host's network namespace these would measure the exporter's own.
@@ -40,6 +45,7 @@ def spec(environment: Environment) -> ServiceSpec:
             # which are mounted later are measured too, and as a copy of now where the host's root is not shared.
             HostPath(host="/", container="/host"),
         ),
+        tmpfs={TEXTFILES: "rw,noexec,nosuid,nodev,size=1m"},
         publish=Publish.of(settings, PORT),
         health_command=health.wget(PORT, "/"),
         networks=(NetworkName.EDGE, NetworkName.MONITORING),

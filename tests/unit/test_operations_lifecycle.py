@@ -16,10 +16,12 @@ from operations.project import PulumiRun, Workspace
 from operations.restore import Engine
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
+from tests import recorded
 
 if TYPE_CHECKING:
     import docker
 
+PREFIX = f"samokoder-{recorded.ENVIRONMENT}"
 EVERY = ("postgres", "redis", "backup", "prometheus")
 
 
@@ -213,3 +215,26 @@ def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that
     assert given.engine.volumes_there == [OF_OTHERS], "nothing of it is left, and nothing else is gone"
     assert set(removed) == {*map(volume, EVERY), ASIDE, HALF}
     assert not restore.half_replaced(given.run.workspace), "the next `up` would ask for a restore of nothing"
+
+
+@pytest.mark.parametrize(
+    ("gone", "lost"),
+    [
+        ("", False),
+        (f"{PREFIX}-api-1", True),
+        (f"{PREFIX}-ingress-files-d82f9a078002", True),
+        (f"{PREFIX}-monitoring", True),
+        ("another-projects", False),
+    ],
+)
+def test_up_asks_the_engine_first_where_a_container_a_carrier_or_a_network_is_gone(
+    monkeypatch: pytest.MonkeyPatch, gone: str, lost: bool
+) -> None:
+    world = recorded.recorded()
+    there = [{"Names": [each["Name"]]} for each in world["containers"] if each["Name"] != f"/{gone}"]
+    networks = [{"Name": each["Name"]} for each in world["networks"] if each["Name"] != gone]
+    api = SimpleNamespace(containers=lambda **_: there, networks=lambda: networks)
+    client = SimpleNamespace(api=api, close=lambda: None)
+    monkeypatch.setattr(lifecycle, "status", lambda _: [])
+    run: Any = SimpleNamespace(deployment=lambda: world["deployment"], workspace=SimpleNamespace(client=lambda: client))
+    assert lifecycle._has_lost(run) == lost, "Pulumi's state still has it, so Pulumi itself would make nothing anew"

@@ -14,6 +14,7 @@ from stack.monitoring.dashboards.promql import (
     ratio,
     total,
 )
+from stack.monitoring.node_exporter import DRIFT_CHECKED, DRIFT_FINDINGS
 from stack.monitoring.rules import host
 from stack.settings import Alerts, Environment
 
@@ -99,6 +100,22 @@ def _now(environment: Environment, alerts: Alerts) -> list[Panel]:
             "s",
             "min(time() - node_boot_time_seconds)",
             watched_by=["HostRebooted"],
+        ),
+        figure(
+            "Differences",
+            "Differences between what runs and what is declared that the last comparison found.",
+            "short",
+            f"max({DRIFT_FINDINGS})",
+            limits=[Limit(alert="StackDrifted", value=1, severity="warning")],
+            absent="never compared",
+        ),
+        figure(
+            "Compared",
+            "Time since the last comparison of what runs with what is declared.",
+            "s",
+            f"time() - max({DRIFT_CHECKED})",
+            watched_by=["DriftNotCompared"],
+            absent="never compared",
         ),
     ]
 

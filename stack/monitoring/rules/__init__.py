@@ -14,6 +14,7 @@ from stack.monitoring.rules import (
     api,
     backups,
     containers,
+    drift,
     host,
     ingress,
     llm,
@@ -30,7 +31,8 @@ from stack.settings import Environment
 
 def groups(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Group]:
     """Return all rules. parts: every part that runs."""
-    modules = (api, ingress, llm, worker, postgres, redis, backups, containers, host, prometheus, alertmanager, probes)
+    application = (api, ingress, llm, worker, postgres, redis, backups)
+    modules = (*application, containers, drift, host, prometheus, alertmanager, probes)
     described = (module.group(environment, parts) for module in modules)
     return [group for group in described if group.rules]
 

@@ -19,6 +19,7 @@ from tests.render.rule_cases import (
     api,
     backups,
     containers,
+    drift,
     healthy,
     host,
     ingress,
@@ -33,7 +34,8 @@ from tests.render.rule_cases.model import Case
 
 __all__ = ["Case", "cases", "rules_tests"]
 
-MODULES = (api, ingress, llm, worker, postgres, redis, backups, containers, host, prometheus, alertmanager, probes)
+APPLICATION = (api, ingress, llm, worker, postgres, redis, backups)
+MODULES = (*APPLICATION, containers, drift, host, prometheus, alertmanager, probes)
 
 
 def cases(environment: Environment) -> Iterator[Case]:

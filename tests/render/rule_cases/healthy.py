@@ -20,6 +20,7 @@ def document(environment: Environment) -> dict[str, Any]:
     }
     # The same: made at this very moment. Or never, and silence must not look like health.
     done = {f'backup_last_success_timestamp_seconds{{kind="{kind}"}}' for kind in backup.kinds(environment)}
+    done |= {"stack_drift_checked_timestamp_seconds"}
     done |= {f"backup_{what}_last_success_timestamp_seconds" for what in ("verify", "restore_test")}
     series |= dict.fromkeys(done, "0+60x60")
     return {

@@ -1,0 +1,442 @@
+"""Drift, over what a real engine and a real state have said. With a real engine: tests/live/test_drift.py."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import docker
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from operations import __main__ as command
+from operations import drift
+from operations.drift import Finding, Typed, compare, look, of_preview, read
+from operations.project import PulumiFailedError
+from stack.settings import Environment, read_environment
+from tests import recorded
+
+TYPED = Typed(docker="docker", up="make up")
+PREFIX = f"samokoder-{recorded.ENVIRONMENT}"
+API = f"{PREFIX}-api-1"
+World = dict[str, Any]
+Change = Callable[[World], object]
+
+
+def environment() -> Environment:
+    return read_environment(recorded.ENVIRONMENT, {})
+
+
+def of_engine(world: World) -> docker.DockerClient:
+    """An engine that says what was recorded; a carrier's files are what was uploaded, unless the world has `files`."""
+    wanted = read(world["deployment"])
+    contents: dict[str, dict[str, tuple[bytes, int]]] = world.get("files") or uploaded(world)
+
+    def archive(container: dict[str, Any]) -> Callable[[str], tuple[list[bytes], dict[str, Any]]]:
+        def get(path: str) -> tuple[list[bytes], dict[str, Any]]:
+            volume = next(mount["Name"] for mount in container["Mounts"] if mount["Destination"] == path)
+            return [tar(path.rpartition("/")[2], contents[volume])], {}
+
+        return get
+
+    def named(rows: list[dict[str, Any]]) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=row["Name"], attrs=row) for row in rows]
+
+    containers = [
+        SimpleNamespace(
+            name=each["Name"].lstrip("/"), attrs=each, labels=each["Config"]["Labels"] or {}, get_archive=archive(each)
+        )
+        for each in world["containers"]
+    ]
+    assert wanted.containers, "the recording has no container"
+    return cast(
+        "docker.DockerClient",
+        SimpleNamespace(
+            containers=SimpleNamespace(list=lambda **_: containers),
+            networks=SimpleNamespace(list=lambda **_: named(world["networks"])),
+            volumes=SimpleNamespace(list=lambda **_: named(world["volumes"])),
+            images=SimpleNamespace(get=lambda image: SimpleNamespace(attrs=world["images"][image])),
+        ),
+    )
+
+
+def uploaded(world: World) -> dict[str, dict[str, tuple[bytes, int]]]:
+    """Volume -> path -> content and mode, as the carriers were told."""
+    files = {}
+    for inputs in read(world["deployment"]).containers.values():
+        if inputs.get("uploads"):
+            files[inputs["volumes"][0]["volumeName"]] = {
+                upload["file"].removeprefix("/files/"): (upload["content"].encode(), int(upload["permissions"], 8))
+                for upload in inputs["uploads"]
+            }
+    return files
+
+
+def tar(folder: str, files: dict[str, tuple[bytes, int]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(folder) if not folder else _folder(folder))
+        for path, (content, mode) in files.items():
+            member = tarfile.TarInfo(f"{folder}/{path}")
+            member.size, member.mode = len(content), mode
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _folder(name: str) -> tarfile.TarInfo:
+    folder = tarfile.TarInfo(name)
+    folder.type = tarfile.DIRTYPE
+    return folder
+
+
+def findings(world: World) -> list[Finding]:
+    wanted = read(world["deployment"])
+    return compare(wanted, look(of_engine(world), wanted, environment(), lambda _: None), environment(), TYPED)
+
+
+def found(change: Change) -> list[tuple[str, str, str, str]]:
+    """What is found after a change: container, field, declared, found."""
+    world = recorded.recorded()
+    change(world)
+    return [(each.name, each.field, each.declared, each.found) for each in findings(world)]
+
+
+def api(world: World) -> dict[str, Any]:
+    return recorded.container(world, "api-1")
+
+
+def test_what_pulumi_made_has_no_drift() -> None:
+    assert found(lambda _: None) == [], "a comparison that cries is switched off"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field", "declared", "now"),
+    [
+        ("Memory", 512 * 2**20, "memory", "384 MiB", "512 MiB"),
+        ("MemorySwap", -1, "memory swap", "384 MiB", "-1"),
+        ("MemoryReservation", 2**27, "memory reservation", "0", "128 MiB"),
+        ("NanoCpus", 2 * 10**9, "cpus", "1", "2"),
+        ("CpuShares", 512, "cpu shares", "0", "512"),
+        ("CpusetCpus", "0", "cpuset", "none", "0"),
+        ("PidsLimit", 100, "pids limit", "0", "100"),
+        ("ShmSize", 2**20, "shm size", "64 MiB", "1 MiB"),
+        ("RestartPolicy", {"Name": "no", "MaximumRetryCount": 0}, "restart", "unless-stopped", "no"),
+        ("RestartPolicy", {"Name": "on-failure", "MaximumRetryCount": 3}, "restart", "unless-stopped", "on-failure:3"),
+        ("Privileged", True, "privileged", "no", "yes"),
+        ("ReadonlyRootfs", False, "read only", "yes", "no"),
+        ("Init", False, "init", "yes", "no"),
+        ("CapAdd", ["NET_ADMIN"], "capabilities added", "none", "CAP_NET_ADMIN"),
+        ("CapDrop", None, "capabilities dropped", "ALL", "none"),
+        ("SecurityOpt", None, "security options", "no-new-privileges:true", "none"),
+        ("GroupAdd", ["docker"], "groups", "none", "docker"),
+        ("PidMode", "host", "pid mode", "none", "host"),
+        ("IpcMode", "host", "ipc mode", "private", "host"),
+        ("UTSMode", "host", "uts mode", "none", "host"),
+        ("UsernsMode", "host", "userns mode", "none", "host"),
+        ("CgroupParent", "/x", "cgroup parent", "none", "/x"),
+        ("ExtraHosts", ["db:192.0.2.7"], "extra hosts", "none", "db:192.0.2.7"),
+        ("Dns", ["192.0.2.7"], "dns", "none", "192.0.2.7"),
+        ("Sysctls", {"net.core.somaxconn": "1"}, "sysctl net.core.somaxconn", "nothing", "1"),
+        ("Tmpfs", {"/tmp": "rw"}, "tmpfs /tmp", "rw,noexec,nosuid,nodev,size=16m", "rw"),  # noqa: S108
+        (
+            "Ulimits",
+            [{"Name": "nofile", "Soft": 4096, "Hard": 4096}],
+            "ulimit nproc",
+            "4096:4096",
+            "nothing",
+        ),
+        ("PortBindings", {"8000/tcp": [{"HostIp": "", "HostPort": "80"}]}, "port 8000/tcp", "nothing", ":80"),
+        (
+            "Devices",
+            [{"PathOnHost": "/dev/sda", "PathInContainer": "/dev/sda", "CgroupPermissions": "rwm"}],
+            "device /dev/sda",
+            "nothing",
+            "/dev/sda rwm",
+        ),
+        ("LogConfig", {"Type": "none", "Config": {}}, "log driver", "json-file", "none"),
+    ],
+)
+def test_an_option_that_somebody_has_changed_is_found(
+    key: str, value: Any, field: str, declared: str, now: str
+) -> None:
+    rows = found(lambda world: api(world)["HostConfig"].update({key: value}))
+    if key == "LogConfig":
+        rows = [row for row in rows if row[1] == field]  # its options are gone with the driver
+    assert rows == [(API, field, declared, now)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field", "declared", "now"),
+    [
+        ("User", "0:0", "user", "10001:10001", "0:0"),
+        ("Hostname", "other", "hostname", "api-1", "other"),
+        ("WorkingDir", "/", "working dir", "/app", "/"),
+        ("Cmd", ["sh"], "command", "uvicorn samokoder.main:app --host 0.0.0.0 --port 8000", "sh"),
+        ("Entrypoint", ["sh", "-c"], "entrypoint", "none", "sh -c"),
+        ("StopSignal", "SIGKILL", "stop signal", "SIGTERM", "SIGKILL"),
+        ("StopTimeout", 1, "stop timeout", "45", "1"),
+    ],
+)
+def test_what_it_runs_and_as_whom_is_compared(key: str, value: Any, field: str, declared: str, now: str) -> None:
+    assert found(lambda world: api(world)["Config"].update({key: value})) == [(API, field, declared, now)]
+
+
+def test_a_health_check_that_was_switched_off_is_found() -> None:
+    rows = found(lambda world: api(world)["Config"].update(Healthcheck={"Test": ["NONE"]}))
+    assert {row[1] for row in rows} == {
+        f"health check {each}" for each in ("test", "interval", "timeout", "start period", "retries")
+    }
+
+
+def test_a_variable_is_found_and_a_value_that_nobody_declared_is_not_shown() -> None:
+    def change(world: World) -> None:
+        lines: list[str] = api(world)["Config"]["Env"]
+        lines[lines.index("REDIS_PORT=6379")] = "REDIS_PORT=6380"
+        lines.remove("REDIS_HOST=redis")
+        lines.append("AWS_SECRET_ACCESS_KEY=hunter2hunter2")
+
+    assert found(change) == [
+        (API, "variable AWS_SECRET_ACCESS_KEY", "nothing", "a secret"),
+        (API, "variable REDIS_HOST", "redis", "nothing"),
+        (API, "variable REDIS_PORT", "6379", "6380"),
+    ]
+
+
+def test_no_value_is_shown_of_a_container_that_has_a_secret_in_a_variable() -> None:
+    def change(world: World) -> None:
+        resource = next(each for each in world["deployment"]["resources"] if each["inputs"].get("name") == API)
+        lines = [*resource["inputs"]["envs"], "SECRET_KEY=declared-secret"]
+        resource["inputs"]["envs"] = {drift._SECRET_MARK: "…", "plaintext": json.dumps(lines)}
+        api(world)["Config"]["Env"].append("SECRET_KEY=found-secret")
+
+    assert found(change) == [(API, "variable SECRET_KEY", "a secret", "a secret")]
+
+
+def test_a_label_is_found() -> None:
+    rows = found(lambda world: api(world)["Config"]["Labels"].update({"traefik.enable": "true"}))
+    assert rows == [(API, "label traefik.enable", "nothing", "true")]
+
+
+def test_another_image_under_the_same_name_is_found() -> None:
+    def change(world: World) -> None:
+        other = "sha256:" + "1" * 64
+        world["images"][other] = world["images"][api(world)["Image"]]
+        api(world)["Image"] = other
+
+    assert [row[:2] for row in found(change)] == [(API, "image id")], "a tag may have been moved"
+
+
+def test_a_network_more_and_one_less_is_found_and_how_to_leave_it() -> None:
+    world = recorded.recorded()
+    networks = api(world)["NetworkSettings"]["Networks"]
+    del networks[f"{PREFIX}-monitoring"]
+    networks["bridge"] = {"Aliases": None}
+    rows = {each.field: each for each in findings(world)}
+    assert rows.keys() == {"network bridge", f"network {PREFIX}-monitoring"}
+    assert rows["network bridge"].repair == f"docker network disconnect bridge {API}"
+    assert rows[f"network {PREFIX}-monitoring"].repair == f"docker stop {API} && docker rm {API} && make up"
+
+
+def test_an_alias_that_is_gone_is_found() -> None:
+    network = f"{PREFIX}-app"
+    rows = found(lambda world: api(world)["NetworkSettings"]["Networks"][network].update(Aliases=["api-1"]))
+    assert rows == [(API, f"network {network}", "api api-1", "api-1")], "who asks for `api` no longer finds it"
+
+
+def test_a_mount_more_and_one_that_may_be_written_is_found() -> None:
+    def change(world: World) -> None:
+        mounts = api(world)["Mounts"]
+        mounts[0]["RW"] = True
+        mounts.append({"Type": "bind", "Source": "/etc", "Destination": "/host", "RW": True})
+
+    files = f"{API}-files-ac385fb1f3b0"
+    assert found(change) == [
+        (API, "mount /host", "nothing", "/etc (writable)"),
+        (API, "mount /run/secrets", f"{files} (read-only)", f"{files} (writable)"),
+    ]
+
+
+def test_a_file_with_another_content_or_mode_one_more_and_one_less_is_found_and_not_shown() -> None:
+    world = recorded.recorded()
+    files = uploaded(world)
+    volume = f"{API}-files-ac385fb1f3b0"
+    files[volume]["secret_key"] = (b"hunter2hunter2", 0o444)
+    files[volume]["redis_password"] = (files[volume]["redis_password"][0], 0o666)
+    files[volume]["backdoor"] = (b"#!/bin/sh", 0o755)
+    del files[volume]["openai_api_key"]
+    world["files"] = files
+    rows = findings(world)
+    assert {(each.name, each.field, each.declared.split()[0], each.found.split()[0]) for each in rows} == {
+        (API, "file backdoor", "nothing", "SHA-256"),
+        (API, "file openai_api_key", "SHA-256", "nothing"),
+        (API, "file redis_password", "mode", "mode"),
+        (API, "file secret_key", "SHA-256", "SHA-256"),
+    }
+    assert {each.repair for each in rows} == {
+        f"docker stop {API} {volume} && docker rm {API} {volume} && docker volume rm {volume} && make up"
+    }, "its carrier and its volume go with it, or the changed file stays"
+    assert "hunter2" not in str(rows), "it may be a secret"
+
+
+def test_a_container_that_is_gone_or_stopped_is_found() -> None:
+    assert found(lambda world: world["containers"].remove(api(world))) == [(API, "", "a container", "nothing")]
+    rows = found(lambda world: api(world)["State"].update(Running=False, Status="exited"))
+    assert rows == [(API, "state", "running", "stopped")]
+
+
+def test_a_network_and_a_volume_that_are_gone_are_found() -> None:
+    network, volume = f"{PREFIX}-monitoring", f"{PREFIX}-caddy-data"
+
+    def change(world: World) -> None:
+        for key, name in (("networks", network), ("volumes", volume)):
+            world[key] = [each for each in world[key] if each["Name"] != name]
+
+    assert found(change) == [(volume, "", "a volume", "nothing"), (network, "", "a network", "nothing")]
+
+
+def test_a_network_with_a_way_out_that_has_none_declared_is_found() -> None:
+    def change(world: World) -> None:
+        next(each for each in world["networks"] if each["Name"] == f"{PREFIX}-data")["Internal"] = False
+
+    assert found(change) == [(f"{PREFIX}-data", "internal", "yes", "no")]
+
+
+def stranger(world: World, name: str, *, labels: dict[str, str] | None = None, network: str = "bridge") -> None:
+    other = json.loads(json.dumps(recorded.container(world, "cadvisor")))
+    other["Name"], other["Config"]["Labels"] = f"/{name}", labels or {}
+    other["NetworkSettings"]["Networks"] = {network: {"Aliases": None}}
+    world["containers"].append(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "network", "repair"),
+    [
+        (f"{PREFIX}-debug", {}, "bridge", f"docker rm --force {PREFIX}-debug"),
+        ("debug", {"samokoder.environment": recorded.ENVIRONMENT}, "bridge", "docker rm --force debug"),
+        ("debug", {}, f"{PREFIX}-data", f"docker network disconnect {PREFIX}-data debug"),
+        (
+            "samokoder-other-api",
+            {"samokoder.environment": "other"},
+            f"{PREFIX}-data",
+            f"docker network disconnect {PREFIX}-data samokoder-other-api",
+        ),
+    ],
+)
+def test_a_container_that_nobody_declared_is_found(
+    name: str, labels: dict[str, str], network: str, repair: str
+) -> None:
+    world = recorded.recorded()
+    stranger(world, name, labels=labels, network=network)
+    rows = findings(world)
+    assert [(each.name, each.field, each.declared, each.repair) for each in rows] == [(name, "", "nothing", repair)]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("somebody-elses", {}),
+        ("samokoder-other-api-1", {"samokoder.environment": "other"}),
+        (f"{PREFIX}-2-api-1", {"samokoder.environment": f"{recorded.ENVIRONMENT}-2"}),
+    ],
+)
+def test_what_belongs_to_others_is_no_finding(name: str, labels: dict[str, str]) -> None:
+    assert found(lambda world: stranger(world, name, labels=labels)) == []
+
+
+def test_another_environment_with_a_longer_name_keeps_its_volumes_and_networks() -> None:
+    def change(world: World) -> None:
+        stranger(world, f"{PREFIX}-2-api-1", labels={"samokoder.environment": f"{recorded.ENVIRONMENT}-2"})
+        for key in ("networks", "volumes"):
+            world[key].append({"Name": f"{PREFIX}-2-data"})
+
+    assert found(change) == []
+
+
+def test_a_volume_and_a_network_that_nobody_declared_are_found_but_not_what_a_restore_has_set_aside() -> None:
+    def change(world: World) -> None:
+        world["volumes"].append({"Name": f"{PREFIX}-postgres-before-restore-20261123T100500Z"})
+        world["volumes"].append({"Name": f"{PREFIX}-loot"})
+        world["networks"].append({"Name": f"{PREFIX}-tunnel"})
+
+    assert found(change) == [
+        (f"{PREFIX}-loot", "", "nothing", "a volume"),
+        (f"{PREFIX}-tunnel", "", "nothing", "a network"),
+    ]
+
+
+def test_what_waits_for_its_removal_is_not_what_is_declared() -> None:
+    world = recorded.recorded()
+    old = json.loads(json.dumps(next(r for r in world["deployment"]["resources"] if r["inputs"].get("name") == API)))
+    old["delete"], old["inputs"]["memory"] = True, 1
+    world["deployment"]["resources"].append(old)
+    assert findings(world) == [], "the state of an update that failed keeps both"
+
+
+def step(op: str, name: str, kind: str = "docker:index/container:Container", **more: Any) -> dict[str, Any]:
+    urn = f"urn:pulumi:staging::samokoder::samokoder:platform:Stack${kind}::{name}"
+    return {"op": op, "urn": urn, "newState": {"inputs": {"name": f"samokoder-staging-{name}"}}, **more}
+
+
+def test_what_pulumi_would_change_is_a_finding_unless_more_is_known() -> None:
+    steps = [
+        step("same", "redis"),
+        step("refresh", "postgres"),
+        step("replace", "api-1", diffReasons=["image"], replaceReasons=["image", "envs"]),
+        step("create-replacement", "api-1", diffReasons=["image"], replaceReasons=["image", "envs"]),
+        step("update", "worker", diffReasons=["memory"]),
+        step("create", "stack", "pulumi:pulumi:Stack"),
+        step("update", "api-1", "samokoder:app:Api"),
+    ]
+    rows = of_preview(steps, {"samokoder-staging-worker"}, TYPED)
+    assert [(each.name, each.field, each.declared, each.repair) for each in rows] == [
+        ("samokoder-staging-api-1", "Container", "the program has it otherwise: envs, image", "make up")
+    ], "each once, and of the worker more is said already"
+
+
+def test_the_command_tells_drift_from_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finding = Finding(name=API, field="memory", declared="1", found="2", repair="docker rm it && make up")
+
+    def ended(result: Callable[[], list[Finding]], *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(drift, "drift", lambda _: result())
+        code = 0
+        try:
+            command.main(["drift", *words])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    def fails() -> list[Finding]:
+        raise PulumiFailedError("`pulumi preview` failed")
+
+    code, out, _ = ended(list, "--json")
+    assert (code, json.loads(out)["result"]) == (0, "none")
+    code, out, _ = ended(lambda: [finding], "--json")
+    assert (code, json.loads(out)["result"]) == (1, "drift")
+    assert json.loads(out)["findings"][0]["field"] == "memory"
+    code, out, err = ended(fails, "--json")
+    assert (code, json.loads(out)["result"]) == (1, "failed")
+    assert "`pulumi preview` failed" in json.loads(out)["error"]
+    assert "`pulumi preview` failed" in err
+    code, out, err = ended(lambda: [finding])
+    assert code == 1
+    assert "docker rm it && make up" in out, "what to type, in one line to copy"
+    assert "in 1 place." in err
+    code, out, _ = ended(list)
+    assert code == 0
+    assert "what runs is what is declared" in out
+
+
+def test_prometheus_gets_how_many_there_are_and_when_it_was() -> None:
+    families = text_string_to_metric_families(drift.exposition(3, 1_800_000_000.4))
+    values = {family.name: (family.type, family.samples[0].value) for family in families}
+    assert values == {
+        "stack_drift_findings": ("gauge", 3.0),
+        "stack_drift_checked_timestamp_seconds": ("gauge", 1_800_000_000.0),
+    }
