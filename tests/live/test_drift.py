@@ -20,11 +20,13 @@ from tests.live.test_the_stack import until
 
 
 @pytest.fixture(scope="module")
-def changed(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
+def changed(engine: docker.DockerClient, new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
     """A stack of its own: the shared one has a stranger on its networks, the LLM's stand-in."""
     workspace = new_workspace()
     lifecycle.up(workspace, interactive=False)
     yield workspace
+    for stranger in engine.containers.list(all=True, filters={"name": f"^/{workspace.settings().prefix}-debug$"}):
+        stranger.remove(force=True)  # of a test that failed: its network could not be removed
     lifecycle.destroy_data(workspace, interactive=False)
 
 
@@ -145,7 +147,8 @@ def test_each_change_by_hand_is_found_told_to_prometheus_and_gone_after_what_it_
     def value(metric: str) -> list[str]:
         return [sample["value"][1] for sample in prometheus(environment, "query", query=metric)["result"]]
 
-    assert until(lambda: value("stack_drift_findings"), bool) == [str(len(findings))]
+    told_to_prometheus = [str(len(findings))]
+    assert until(lambda: value("stack_drift_findings"), lambda found: found == told_to_prometheus) == told_to_prometheus
     firing = 'ALERTS{alertname="StackDrifted",alertstate="firing"}'
     assert until(lambda: value(firing), bool), "somebody must be told"
 
