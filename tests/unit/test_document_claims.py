@@ -280,3 +280,27 @@ def test_a_link_to_a_heading_finds_it(page: Path) -> None:
         there = (page.parent / path if path else page).read_text(encoding="utf-8")
         headings = {anchor(line) for line in re.findall(r"^#+ (.*)$", prose(there), re.MULTILINE)}
         assert wanted in headings, f"{page.name}: {target} leads to the top of that page and not to what is meant"
+
+
+def test_every_step_of_the_first_deployment_says_which_test_goes_it_or_why_none_can() -> None:
+    text = (ROOT / "docs/first-deployment.md").read_text(encoding="utf-8")
+    steps = re.split(r"^## (?=\d)", text, flags=re.MULTILINE)[1:]
+    assert [step.partition(".")[0] for step in steps] == [str(number) for number in range(1, len(steps) + 1)]
+    for step in steps:
+        title = step.partition("\n")[0]
+        tried = re.search(r"^\*\*Tried by\*\* (.*?)(?=\*\*Not tried|\Z)", step, re.DOTALL | re.MULTILINE)
+        said = re.search(r"\*\*Not tried here:\*\* \S", step)
+        assert tried or said, f"{title}: nobody knows whether it works"
+        assert not tried or re.search(r"`tests/[\w./]+::test_\w+`", tried[1]), f"{title}: by which test?"
+
+
+def test_every_block_of_readme_is_typed_by_a_test() -> None:
+    """The tests of tests/live/test_readme.py find them by these marks."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        lines = block.splitlines()
+        assert (
+            language in {"sh", "mermaid"}
+            or all(line.startswith("make pulumi ENV=prod ") for line in lines)
+            or all(line.startswith("pulumi ") for line in lines)
+        ), f"no test types this:\n{block}"
