@@ -304,3 +304,11 @@ def test_every_block_of_readme_is_typed_by_a_test() -> None:
             or all(line.startswith("make pulumi ENV=prod ") for line in lines)
             or all(line.startswith("pulumi ") for line in lines)
         ), f"no test types this:\n{block}"
+
+
+def test_every_line_of_what_is_exposed_names_a_test_that_proves_it() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    table = text.partition("| Who | Reaches | Proof |\n|---|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    assert len(table) > 8, "the table is not found"
+    bare = [row for row in table if not re.search(r"`tests/[\w./]+::test_\w+`", row.rstrip("| ").rpartition("|")[2])]
+    assert not bare, "a promise that nobody has tried"
