@@ -25,7 +25,7 @@ from operations.backups import made_by_restores
 from operations.containers import without
 from operations.engine import DEFAULT_DOCKER_HOST
 from operations.facts import Facts, Mount, declared, found
-from operations.recovery import every_generated_secret
+from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
 from operations.stack_file import ProjectError
 from stack.config_files import CARRIER_MOUNT
 from stack.monitoring import node_exporter
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
     from operations.project import Workspace
 
-_CONTAINER = "docker:index/container:Container"
-_NETWORK = "docker:index/network:Network"
-_VOLUME = "docker:index/volume:Volume"
 _IMAGE = "docker:index/remoteImage:RemoteImage"
 _SECRET_MARK = "4dabf18193072939515e22adb298388d"  # noqa: S105 - the key by which Pulumi's state marks a secret
 # Steps of a preview that change something; one that is replaced has others beside `replace`.
@@ -148,14 +145,14 @@ def read(deployment: Mapping[str, Any]) -> Declared:
     def inputs_of(kind: str) -> Iterator[dict[str, Any]]:
         yield from (each.get("inputs") or {} for each in resources if each["type"] == kind)
 
-    containers = {str(inputs["name"]): plain(inputs) for inputs in inputs_of(_CONTAINER)}
+    containers = {str(inputs["name"]): plain(inputs) for inputs in inputs_of(CONTAINER)}
     return Declared(
         containers=containers,
         secret_environment=frozenset(
-            str(inputs["name"]) for inputs in inputs_of(_CONTAINER) if _has_secret(inputs.get("envs"))
+            str(inputs["name"]) for inputs in inputs_of(CONTAINER) if _has_secret(inputs.get("envs"))
         ),
-        networks={str(inputs["name"]): plain(inputs) for inputs in inputs_of(_NETWORK)},
-        volumes=frozenset(str(inputs["name"]) for inputs in inputs_of(_VOLUME)),
+        networks={str(inputs["name"]): plain(inputs) for inputs in inputs_of(NETWORK)},
+        volumes=frozenset(str(inputs["name"]) for inputs in inputs_of(VOLUME)),
         image_ids={
             str(each["inputs"]["name"]): str((each.get("outputs") or {}).get("imageId") or "")
             for each in resources

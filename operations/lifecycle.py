@@ -41,10 +41,8 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     if not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
         words.append("--skip-preview")
-    if _has_lost(run):
-        workspace.reporter.say(
-            "Containers or networks were stopped or removed behind Pulumi's back: comparing with the engine first"
-        )
+    if gone := _gone(run):
+        workspace.reporter.say(f"Stopped or removed behind Pulumi's back, so made anew: {', '.join(gone)}")
         words.append("--refresh")
     try:
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
@@ -108,22 +106,22 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
     return "\n".join(lines)
 
 
-# Not "restarting": that one is sick, not lost. A refresh would take away Pulumi's note that it never became healthy,
-# and with it the reason to replace it.
-_LOST = frozenset({containers.MISSING, "exited", "created", "dead"})
+def _gone(run: PulumiRun) -> list[str]:
+    """Return the names of containers and networks in Pulumi's state that are not on the engine, or not any more.
 
-
-def _has_lost(run: PulumiRun) -> bool:
-    """Whether something in Pulumi's state is gone or does not run: Pulumi itself would not know, it has its state."""
-    known = recovery.known_names(run.deployment())
+    Pulumi itself would not know: it has its state. What was stopped is removed here, because the provider would start
+    it, all at once and without waiting for any; what it makes anew comes in its order, and is waited for.
+    """
+    deployment = run.deployment()
+    known = recovery.known_names(deployment)
     if not known:
-        return False
+        return []
     client = run.workspace.client()
     try:
-        gone = known - containers.names(client)
+        containers.remove_stopped(client, run.workspace.name, recovery.known_ids(deployment))
+        return sorted(known - containers.names(client))
     finally:
         client.close()
-    return bool(gone) or any(row.state in _LOST for row in status(run.workspace))
 
 
 def preview(workspace: Workspace, *, interactive: bool) -> None:

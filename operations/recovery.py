@@ -13,8 +13,8 @@ from stack.rotation import IN_USE, SECOND, label
 from stack.settings import PROJECT
 
 CONTAINER = "docker:index/container:Container"
-_NETWORK = "docker:index/network:Network"
-_VOLUME = "docker:index/volume:Volume"
+NETWORK = "docker:index/network:Network"
+VOLUME = "docker:index/volume:Volume"
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
 _SECRETS = "samokoder:platform:Secrets"
 _SECRET_PREFIX = "secret-"  # noqa: S105 - first part of a resource's name
@@ -102,7 +102,7 @@ def was_interrupted(deployment: dict[str, Any]) -> bool:
 
 def known_ids(deployment: dict[str, Any]) -> set[str]:
     """Return the engine's ids of all containers and networks in the state."""
-    return {str(resource.get("id")) for resource in _resources(deployment) if resource["type"] in {CONTAINER, _NETWORK}}
+    return {str(resource.get("id")) for resource in _resources(deployment) if resource["type"] in {CONTAINER, NETWORK}}
 
 
 def known_names(deployment: dict[str, Any]) -> set[str]:
@@ -110,7 +110,7 @@ def known_names(deployment: dict[str, Any]) -> set[str]:
     return {
         str(resource["inputs"]["name"])
         for resource in _resources(deployment)
-        if resource["type"] in {_CONTAINER, _NETWORK} and not resource.get("delete")
+        if resource["type"] in {CONTAINER, NETWORK} and not resource.get("delete")
     }
 
 
@@ -119,7 +119,7 @@ def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:
     found = {
         resource["urn"].rpartition("::")[2].removeprefix(_DATA_PREFIX): str(resource["outputs"]["name"])
         for resource in _resources(deployment)
-        if resource["type"] == _VOLUME and resource.get("protect")
+        if resource["type"] == VOLUME and resource.get("protect")
     }
     return dict(sorted(found.items(), key=lambda item: item[1]))
 

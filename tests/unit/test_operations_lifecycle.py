@@ -217,24 +217,56 @@ def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that
     assert not restore.half_replaced(given.run.workspace), "the next `up` would ask for a restore of nothing"
 
 
+class Recorded:
+    """An engine with what a real one had on it, but for what somebody took away or stopped."""
+
+    def __init__(self, world: dict[str, Any], *, gone: str = "", stopped: str = "") -> None:
+        self.there = {each["Name"].lstrip("/"): each for each in world["containers"] if each["Name"] != f"/{gone}"}
+        self.stopped = stopped
+        networks = [{"Name": each["Name"]} for each in world["networks"] if each["Name"] != gone]
+        self.api = SimpleNamespace(
+            containers=lambda **_: [{"Names": [f"/{name}"]} for name in self.there], networks=lambda: networks
+        )
+        self.containers = SimpleNamespace(list=lambda **_: [*map(self.container, self.there)])
+
+    def container(self, name: str) -> Any:
+        return SimpleNamespace(
+            name=name,
+            id=self.there[name]["Id"],
+            status="exited" if name == self.stopped else "running",
+            remove=lambda: self.there.pop(name),
+        )
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def gone(world: dict[str, Any], engine: Recorded) -> list[str]:
+    workspace = SimpleNamespace(client=lambda: engine, name="staging")
+    run: Any = SimpleNamespace(deployment=lambda: world["deployment"], workspace=workspace)
+    return lifecycle._gone(run)
+
+
 @pytest.mark.parametrize(
-    ("gone", "lost"),
-    [
-        ("", False),
-        (f"{PREFIX}-api-1", True),
-        (f"{PREFIX}-ingress-files-d82f9a078002", True),
-        (f"{PREFIX}-monitoring", True),
-        ("another-projects", False),
-    ],
+    "name", ["", f"{PREFIX}-api-1", f"{PREFIX}-ingress-files-d82f9a078002", f"{PREFIX}-monitoring", "another-projects"]
 )
-def test_up_asks_the_engine_first_where_a_container_a_carrier_or_a_network_is_gone(
-    monkeypatch: pytest.MonkeyPatch, gone: str, lost: bool
-) -> None:
+def test_up_asks_the_engine_first_where_a_container_a_carrier_or_a_network_is_gone(name: str) -> None:
     world = recorded.recorded()
-    there = [{"Names": [each["Name"]]} for each in world["containers"] if each["Name"] != f"/{gone}"]
-    networks = [{"Name": each["Name"]} for each in world["networks"] if each["Name"] != gone]
-    api = SimpleNamespace(containers=lambda **_: there, networks=lambda: networks)
-    client = SimpleNamespace(api=api, close=lambda: None)
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
-    run: Any = SimpleNamespace(deployment=lambda: world["deployment"], workspace=SimpleNamespace(client=lambda: client))
-    assert lifecycle._has_lost(run) == lost, "Pulumi's state still has it, so Pulumi itself would make nothing anew"
+    expected = [name] if name.startswith(PREFIX) else []
+    assert gone(world, Recorded(world, gone=name)) == expected, "by its state alone it would make nothing anew"
+
+
+def test_what_was_stopped_is_made_anew_because_the_provider_would_start_it_and_wait_for_nothing() -> None:
+    world = recorded.recorded()
+    engine = Recorded(world, stopped=f"{PREFIX}-api-1")
+    before = set(engine.there)
+    assert gone(world, engine) == [f"{PREFIX}-api-1"]
+    assert before - set(engine.there) == {f"{PREFIX}-api-1"}, "nothing that runs is touched"
+
+
+def test_a_stopped_container_that_pulumi_has_not_made_is_left_alone() -> None:
+    world = recorded.recorded()
+    engine = Recorded(world, stopped=f"{PREFIX}-api-1")
+    engine.there[f"{PREFIX}-api-1"] = {**engine.there[f"{PREFIX}-api-1"], "Id": "somebody else's"}
+    assert gone(world, engine) == [], "it is for `make drift` to tell"
+    assert f"{PREFIX}-api-1" in engine.there
