@@ -6,7 +6,7 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,30 @@ from operations.__main__ import app
 from operations.backups import BEFORE
 from operations.rotation import rows
 from operations.stack_file import environments
+from stack.mistakes import InvalidSettingsError
 from stack.names import NetworkName
 from stack.platform import specs
 from stack.rotation import label
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.secrets import GENERATED
-from stack.settings import PROJECT, InvalidSettingsError, Model, Settings, key_of, read_environment
+from stack.service import ServiceSpec
+from stack.settings import PROJECT, Model, Settings, key_of, read_environment
 from tests.recording import ROOT, case_config, case_environment, wire_config
 
 PAGES = [ROOT / "README.md", ROOT / "README.ru.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ENVIRONMENT_WORDS = {"OFFLINE", "DOCKER_HOST"}
 """Variables of the command itself, typed before `make` or after it."""
 PULUMI_WORDS = {"cancel", "config", "preview", "refresh", "stack", "state"}
-IN_PART = {
+
+
+@cache
+def everything() -> tuple[ServiceSpec, ...]:
+    """Every part that some environment of the two committed files runs, a frontend among them."""
+    frontend = wire_config({f"{PROJECT}:frontend": {"enabled": True}})
+    return tuple(specs(read_environment("staging", frontend)))
+
+
+IN_PART: dict[str, Callable[[], set[str]]] = {
     "PART": lambda: {spec.part for spec in everything()} | {"api"},
     "NAME": lambda: {label(name) for name in GENERATED},
     "SECRET": lambda: {row.secret for row in rows(case_environment("prod")) if row.rotates},
@@ -39,13 +50,6 @@ IN_PART = {
     "KIND": lambda: {"api", "worker", "base", "dump", "redis"},
 }
 """Variable of a target -> what it may be."""
-
-
-@cache
-def everything() -> tuple[Any, ...]:
-    """Every part that some environment of the two committed files runs, a frontend among them."""
-    frontend = wire_config({f"{PROJECT}:frontend": {"enabled": True}})
-    return tuple(specs(read_environment("staging", frontend)))
 
 
 def blocks(text: str) -> Iterator[str]:
