@@ -7,9 +7,7 @@ from typing import Any
 
 from stack import health
 from stack.config_files import Files, yaml_text
-from stack.monitoring import access
 from stack.names import NetworkName
-from stack.secrets import WEB_PASSWORDS
 from stack.service import Publish, Scrape, ServiceSpec
 from stack.settings import Environment, Ingress
 
@@ -19,6 +17,10 @@ JOB = "probe"
 PUBLIC = "public"
 """Label `service` of a public address, which goes through all of them."""
 OPEN = "http_2xx"
+GUARDED = "http_401"
+"""Of a page that asks for a password: it answers, and asks. The exporter probes whatever address it is told, for
+everybody who reaches it, so a password that it had would be sent to whoever wants it.
+"""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -42,20 +44,19 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return the modules and the passwords with which guarded pages are asked."""
-    secrets = WEB_PASSWORDS if environment.basic_auth else ()
-    return {"blackbox.yml": blackbox_yml(secrets), **access.password_files(*secrets)}
+    """Return the modules."""
+    return {"blackbox.yml": blackbox_yml(guarded=environment.basic_auth)}
 
 
-def blackbox_yml(secrets: Sequence[str]) -> str:
-    """Render a module for open pages, and one for each password."""
-    modules = {secret or OPEN: _module(secret) for secret in ("", *secrets)}
+def blackbox_yml(*, guarded: bool) -> str:
+    """Render a module for open pages, and where there are pages with a password one for those."""
+    modules = {OPEN: _module()} | ({GUARDED: _module(valid_status_codes=[401])} if guarded else {})
     return yaml_text({"modules": modules})
 
 
-def _module(secret: str) -> dict[str, Any]:
+def _module(**expected: Any) -> dict[str, Any]:
     # The engine's networks are IPv4; with the default, IPv6 first, each probe would wait for an answer it cannot get.
-    http = {"preferred_ip_protocol": "ip4", "follow_redirects": True, **access.basic_auth(secret)}
+    http = {"preferred_ip_protocol": "ip4", "follow_redirects": True, **expected}
     return {"prober": "http", "timeout": "8s", "http": http}
 
 
@@ -66,7 +67,7 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
     pages = [
         {
             "targets": [f"http://{part.part}:{part.publish.container_port}{part.publish.path}"],
-            "labels": {"service": part.part, "__param_module": part.web_password or OPEN},
+            "labels": {"service": part.part, "__param_module": GUARDED if part.web_password else OPEN},
         }
         for part in parts
         if part.publish

@@ -40,7 +40,7 @@ def spec(environment: Environment) -> ServiceSpec:
             HostPath(host="/proc", container="/rootfs/proc"),
             HostPath(host="/var/lib/docker", container="/rootfs/var/lib/docker"),
             # A read-only mount of docker.sock is still root on the host for whoever breaks in: cAdvisor is the one
-            # part that has it, on no network with the application's data, and it speaks to nobody but Prometheus.
+            # part that has it, on no network with the application's data, and it serves pages and metrics alone.
             HostPath(host="/run", container="/var/run"),
         ),
         # Without the kernel's log container_oom_events_total stays 0 for ever and ContainerOomKilled is mute.

@@ -54,21 +54,27 @@ def test_the_domain_is_probed_as_a_user_comes_to_it(ingress: dict[str, object], 
     assert public["targets"] == [address], "its certificate would expire unseen, or it would be asked twice"
 
 
-def test_a_guarded_page_is_asked_with_its_password_and_an_open_one_without() -> None:
+def test_a_guarded_page_must_ask_for_its_password_and_an_open_one_answer() -> None:
     environment = environment_of("staging", {"basicAuth": "always"})
     parts = specs(environment)
     (job,) = blackbox_exporter.probe_jobs(environment, parts)
     asked = {c["labels"]["service"]: c["labels"]["__param_module"] for c in job["static_configs"]}
-    guarded = {part.part: part.web_password for part in parts if part.web_password}
-    assert guarded.keys() == {"prometheus", "alertmanager"}
-    assert {part: module for part, module in asked.items() if module != blackbox_exporter.OPEN} == guarded
+    guarded = {part.part for part in parts if part.web_password}
+    assert guarded == {"prometheus", "alertmanager"}
+    assert {part for part, module in asked.items() if module == blackbox_exporter.GUARDED} == guarded
     (exporter,) = [part for part in parts if part.part == blackbox_exporter.PART]
     modules = yaml.safe_load(str(exporter.files["blackbox.yml"]))["modules"]
     assert modules.keys() == set(asked.values()), "a module that is missing fails every probe, one too many asks nobody"
-    for module, config in modules.items():
-        if module != blackbox_exporter.OPEN:
-            named = Path(config["http"]["basic_auth"]["password_file"])
-            assert named.name in exporter.files, "the file that it names is not mounted"
+    assert modules[blackbox_exporter.GUARDED]["http"]["valid_status_codes"] == [401], "200 is a page that lost its lock"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_exporter_which_asks_whatever_it_is_told_has_no_secret(case: str) -> None:
+    (spec,) = [part for part in specs(case_environment(case)) if part.part == blackbox_exporter.PART]
+    made = [content for content in spec.files.values() if not isinstance(content, str)]
+    assert not made, "who reaches its port would have that secret sent to an address of his own"
+    assert not spec.secret_environment
+    assert "password" not in str(spec.files["blackbox.yml"])
 
 
 def test_a_public_address_is_probed_as_one_service() -> None:

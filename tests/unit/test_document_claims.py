@@ -1,0 +1,318 @@
+"""What a page tells to type exists and takes those words; what it names as code, setting or test is there."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from operations.__main__ import app
+from operations.backups import BEFORE
+from operations.rotation import rows
+from operations.stack_file import environments
+from stack.mistakes import InvalidSettingsError
+from stack.names import NetworkName
+from stack.platform import specs
+from stack.rotation import label
+from stack.secret_rules import CONFIGURED_SECRETS
+from stack.secrets import GENERATED
+from stack.service import ServiceSpec
+from stack.settings import PROJECT, Model, Settings, key_of, read_environment
+from tests.recording import ROOT, case_config, case_environment, wire_config
+
+PAGES = [ROOT / "README.md", ROOT / "README.ru.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ENVIRONMENT_WORDS = {"OFFLINE", "DOCKER_HOST"}
+"""Variables of the command itself, typed before `make` or after it."""
+PULUMI_WORDS = {"cancel", "config", "preview", "refresh", "stack", "state"}
+
+
+@cache
+def everything() -> tuple[ServiceSpec, ...]:
+    """Every part that some environment of the two committed files runs, a frontend among them."""
+    frontend = wire_config({f"{PROJECT}:frontend": {"enabled": True}})
+    return tuple(specs(read_environment("staging", frontend)))
+
+
+IN_PART: dict[str, Callable[[], set[str]]] = {
+    "PART": lambda: {spec.part for spec in everything()} | {"api"},
+    "NAME": lambda: {label(name) for name in GENERATED},
+    "SECRET": lambda: {row.secret for row in rows(case_environment("prod")) if row.rotates},
+    "EMPTY": lambda: {spec.data.name for spec in everything() if spec.data},
+    "ENV": lambda: set(environments(ROOT)),
+    "KIND": lambda: {"api", "worker", "base", "dump", "redis"},
+}
+"""Variable of a target -> what it may be."""
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Yield the blocks of code that are no picture and no data."""
+    for language, block in re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
+        if language in {"", "sh"}:
+            yield block
+
+
+def prose(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def typed(page: Path) -> list[str]:
+    """Return every `make` and `samokoder` command of a page, of its blocks and of its sentences."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line.strip() for block in blocks(text) for line in block.replace("\\\n", " ").splitlines()]
+    inline = re.findall(r"`([^`\n]+)`", prose(text))
+    return [each for each in (*lines, *inline) if re.match(r"([A-Z_]+=\S* )*(make|(\.venv/bin/)?samokoder) \S", each)]
+
+
+ALL_TYPED = [(page, command) for page in PAGES for command in dict.fromkeys(typed(page))]
+
+
+def makefile() -> tuple[set[str], set[str]]:
+    """Return the Makefile's targets and the variables that a person may set."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return (
+        set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE)),
+        set(re.findall(r"^([A-Z]+) \??=", text, re.MULTILINE)),
+    )
+
+
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """Return the subcommand that the words name, and the words after it."""
+    found: Any = typer.main.get_command(app)
+    while (commands := getattr(found, "commands", None)) and words and not words[0].startswith("-"):
+        assert words[0] in commands, f"there is no `samokoder {words[0]}`"
+        found, words = commands[words[0]], words[1:]
+    return found, words
+
+
+def check_options(words: list[str]) -> None:
+    """Every option is one of the command's."""
+    command, rest = command_of(words)
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    known |= {"--help"}
+    wrong = [word for word in rest if word.startswith("-") and word.partition("=")[0] not in known]
+    assert not wrong, f"`samokoder {words[0]}` has no option {', '.join(wrong)}"
+
+
+def is_open(value: str) -> bool:
+    """Whether a value is left to the reader: `…`, `<part>`, `NAME`."""
+    return not value or any(mark in value for mark in "…<") or re.fullmatch(r"[A-Z]+", value) is not None
+
+
+def mistakes(key: str, value: Any) -> list[str]:
+    """What is wrong with a setting of production when it has this value, and nothing else of it."""
+    name, *path = key.removeprefix(f"{PROJECT}:").split(".")
+    _, config = case_config("prod")
+    config = json.loads(json.dumps(config))
+    node: Any = config
+    for step, after in zip([name, *path], [*path, None], strict=True):
+        step, _, index = step.partition("[")  # noqa: PLW2901 - `command[0]` is the list's own key
+        if after is None:
+            node[step] = [value] if index else value
+        else:
+            node = node.setdefault(step, {})
+    try:
+        read_environment("prod", wire_config({f"{PROJECT}:{each}": v for each, v in config.items()}))
+    except InvalidSettingsError as error:
+        mine = re.sub(r"\[\d+\]", "", key)
+        return [m.key + ": " + m.allowed for m in error.mistakes if m.key == mine or m.key.startswith(f"{mine}.")]
+    return []
+
+
+def check_pulumi(words: list[str]) -> None:
+    """A setting that is set is one, and takes that value."""
+    assert words[0] in PULUMI_WORDS, f"`pulumi {words[0]}` is no command that a page needs"
+    if words[:2] not in (["config", "set"], ["config", "rm"]):
+        return
+    names = [word for word in words[2:] if word not in {"--secret", "--path", "--"}]
+    if is_open(names[0].partition(":")[2]):
+        return
+    key = names[0]
+    assert known_setting(key), f"there is no setting {key}"
+    if "--secret" in words:
+        assert key.removeprefix(f"{PROJECT}:") in CONFIGURED_SECRETS, f"{key} is no secret"
+        assert len(names) == 1, "a secret's value is asked for, and never typed where a history keeps it"
+    elif words[1] == "set":
+        assert len(names) == 2, f"{key} is set to nothing"
+        if not is_open(re.sub(r"@sha256:…$", "", names[1])):
+            value = names[1].replace("sha256:…", "sha256:" + "0" * 64)
+            parsed = json.loads(value) if re.fullmatch(r"-?\d+|true|false", value) else value
+            assert not mistakes(key, parsed)
+
+
+@pytest.mark.parametrize(
+    ("page", "command"), ALL_TYPED, ids=[f"{page.relative_to(ROOT)}: {command}" for page, command in ALL_TYPED]
+)
+def test_a_command_that_a_page_tells_exists_and_takes_its_words(page: Path, command: str) -> None:
+    words = shlex.split(re.sub(r"<[^>]*>", "…", command), comments=True)
+    words = words[: words.index("|")] if "|" in words else words
+    given = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
+    program, *rest = [word for word in words if not re.match(r"[A-Z_]+=", word)]
+    if program != "make":
+        if rest[:1] == ["pulumi"]:
+            check_pulumi(rest[rest.index("--") + 1 :])
+        else:
+            check_options([word for word in rest if not is_open(word)])
+        return
+    targets, variables = makefile()
+    rest = [word for word in rest if word != "-s"]
+    assert len(rest) == 1, f"{command}: one target, and what is meant for it behind a name"
+    assert rest[0] in targets, f"there is no `make {rest[0]}`"
+    assert given.keys() <= variables | ENVIRONMENT_WORDS, f"nobody reads {sorted(given.keys() - variables)}"
+    for name, value in given.items():
+        if name in IN_PART and not is_open(value):
+            assert value in IN_PART[name](), f"{name} is never {value}"
+    arguments = shlex.split(given.get("ARGS", ""))
+    if rest[0] == "pulumi" and arguments and not is_open(arguments[0]):
+        check_pulumi(arguments)
+    elif arguments and rest[0] != "pulumi":
+        check_options([rest[0], *arguments])
+
+
+def test_the_commands_are_found_and_a_wrong_one_is_seen() -> None:
+    assert len(ALL_TYPED) > 150, "the expression no longer finds the commands"
+    wrong = (
+        "make nothing",
+        "make logs PART=mysql",
+        "make logs PARTS=api",
+        "make smoke ARGS='--quick'",
+        "make rotate SECRET=app-secret-key",
+        "make pulumi ARGS='config set --path samokoder:api.replicas many'",
+        "make pulumi ARGS='config set samokoder:telegram 5'",
+        "make pulumi ARGS='config set --secret samokoder:smtpPassword typed-into-a-history'",
+        "samokoder nothing",
+    )
+    for command in wrong:
+        with pytest.raises(AssertionError):
+            test_a_command_that_a_page_tells_exists_and_takes_its_words(ROOT / "README.md", command)
+
+
+def test_the_memory_that_the_questions_name_is_what_the_limits_come_to() -> None:
+    section = re.search(r"### How much memory.*?(?=^#)", (ROOT / "docs/faq.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert section
+
+    def limits(**values: Any) -> int:
+        environment = read_environment("staging", wire_config({f"{PROJECT}:{name}": v for name, v in values.items()}))
+        return sum(spec.settings.memory_mib for spec in specs(environment))
+
+    small: dict[str, dict[str, int]] = {}
+    for part, name, number in re.findall(r"config set --path samokoder:(\w+)\.(\w+) (\d+)", section[0]):
+        small.setdefault(part, {})[name] = int(number)
+    assert f"add up to {limits()} MiB" in section[0], "who rents a server by this number rents the wrong one"
+    assert f"come to {limits(**small)}," in section[0]
+    assert limits(**small) < 3800, "it would be refused on the server that it is meant for"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_calls_by_its_name_on_the_engine_is_called_so(page: Path) -> None:
+    named = re.findall(rf"\b{PROJECT}-(?:staging|prod)-([a-z][a-z0-9-]*)", page.read_text(encoding="utf-8"))
+    known = {spec.part for spec in everything()} | set(NetworkName)
+    known |= {f"{spec.data.name}{end}" for spec in everything() if spec.data for end in ("-data", BEFORE)}
+    # `…-api-*`: whatever begins so.
+    wrong = [name for name in named if name not in known and not any(each.startswith(name) for each in known)]
+    assert not wrong, "a container, a network or a volume that nobody finds at 3 a.m."
+
+
+@cache
+def functions_of(file: Path) -> frozenset[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+FOLDERS = "backup_image|bench|docs|offline|operations|policy|reference_app|stack|tests"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_file_and_a_test_that_a_page_names_are_there(page: Path) -> None:
+    text = re.sub(r"[\w.-]+/[\w.-]+: `[^`]*`", "", page.read_text(encoding="utf-8"))  # of another repository
+    for word in re.findall(rf"`((?:{FOLDERS})/[\w./-]*(?:::\w+)?)`", text):
+        path, _, name = word.partition("::")
+        assert (ROOT / path).exists(), f"{page.name} names {path}, which is not there"
+        assert not name or name in functions_of(ROOT / path), f"{path} has no test {name}"
+
+
+def known_setting(key: str) -> bool:
+    """Whether a key is one of the settings or of the secrets; `.*` at its end is any of a section."""
+    model: type[Model] | None = Settings
+    steps = re.sub(r"\[\d+\]", "", key).removeprefix(f"{PROJECT}:").removesuffix(".*").split(".")
+    if len(steps) == 1 and steps[0] in CONFIGURED_SECRETS:
+        return True
+    for step in steps:
+        if model is None:
+            return False
+        field = next((f for n, f in model.model_fields.items() if key_of(n) == f"{PROJECT}:{step}"), None)
+        if field is None:
+            return False
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((each for each in inner if isinstance(each, type) and issubclass(each, Model)), None)
+        if model is None and field.annotation is not None and "dict" in str(field.annotation):
+            return True
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_setting_that_a_page_names_is_one(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    keys = re.findall(rf"(?<![\w-]){PROJECT}:([a-zA-Z](?:[\w.\[\]]*[\w\]*])?)(?!\w*:)", text)
+    wrong = {key for key in keys if not known_setting(f"{PROJECT}:{key.rstrip('.')}")} - OTHERS
+    assert not wrong, "a key that `make preview` would refuse"
+
+
+OTHERS = {"good"}
+"""What begins like a setting and is none: the tag `samokoder:good-commit` of a stack."""
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_to_a_heading_finds_it(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, wanted = target.partition("#")
+        if "://" in target or not wanted:
+            continue
+        there = (page.parent / path if path else page).read_text(encoding="utf-8")
+        headings = {anchor(line) for line in re.findall(r"^#+ (.*)$", prose(there), re.MULTILINE)}
+        assert wanted in headings, f"{page.name}: {target} leads to the top of that page and not to what is meant"
+
+
+def test_every_step_of_the_first_deployment_says_which_test_goes_it_or_why_none_can() -> None:
+    text = (ROOT / "docs/first-deployment.md").read_text(encoding="utf-8")
+    steps = re.split(r"^## (?=\d)", text, flags=re.MULTILINE)[1:]
+    assert [step.partition(".")[0] for step in steps] == [str(number) for number in range(1, len(steps) + 1)]
+    for step in steps:
+        title = step.partition("\n")[0]
+        tried = re.search(r"^\*\*Tried by\*\* (.*?)(?=\*\*Not tried|\Z)", step, re.DOTALL | re.MULTILINE)
+        said = re.search(r"\*\*Not tried here:\*\* \S", step)
+        assert tried or said, f"{title}: nobody knows whether it works"
+        assert not tried or re.search(r"`tests/[\w./]+::test_\w+`", tried[1]), f"{title}: by which test?"
+
+
+def test_every_block_of_readme_is_typed_by_a_test() -> None:
+    """The tests of tests/live/test_readme.py find them by these marks."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        lines = block.splitlines()
+        assert (
+            language in {"sh", "mermaid"}
+            or all(line.startswith("make pulumi ENV=prod ") for line in lines)
+            or all(line.startswith("pulumi ") for line in lines)
+        ), f"no test types this:\n{block}"
+
+
+def test_every_line_of_what_is_exposed_names_a_test_that_proves_it() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    table = text.partition("| Who | Reaches | Proof |\n|---|---|---|\n")[2].partition("\n\n")[0].splitlines()
+    assert len(table) > 8, "the table is not found"
+    bare = [row for row in table if not re.search(r"`tests/[\w./]+::test_\w+`", row.rstrip("| ").rpartition("|")[2])]
+    assert not bare, "a promise that nobody has tried"
