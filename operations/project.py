@@ -459,15 +459,18 @@ class PulumiRun:
         """Put an interrupted run right, so that the next command can go on.
 
         Waits for a process that is still at it, releases the lock of one that is gone, and after an interruption asks
-        the engine what there really is. Raises ProjectError for a lock from another host.
+        the engine what there really is; a data volume that is lost stays in the state, for `up` to tell. Raises
+        ProjectError for a lock from another host.
         """
         stale = self._released()
         if not stale and not recovery.was_interrupted(self.deployment()):
             return
         reporter = self.workspace.reporter
         reporter.say("An earlier run was cut off: asking the engine what there really is")
+        # But for the data volumes: the state would forget one that is lost, and with it that there ever was one.
+        kept = [word for urn in recovery.data_urns(self.deployment()) for word in ("--exclude", urn)]
         with reporter.task("pulumi refresh"):
-            self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", capture=True)
+            self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *kept, capture=True)
         from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
 
         environment = self.workspace.settings()

@@ -113,7 +113,7 @@ def test_a_finished_run_is_no_interruption(tmp_path: Path) -> None:
     )
 
 
-RESOURCES = {
+RESOURCES: dict[str, Any] = {
     "secrets_providers": {"type": "passphrase", "state": {"salt": "v1:salt"}},
     "resources": [
         {"type": "docker:index/container:Container", "urn": "u::api", "id": "c1", "outputs": {"name": "api"}},
@@ -141,9 +141,18 @@ def test_the_ids_of_containers_and_networks_are_what_pulumi_knows() -> None:
     assert recovery.known_ids(RESOURCES) == {"c1", "n1"}, "what is not among them was left by an interrupted run"
 
 
-def test_only_protected_volumes_hold_data() -> None:
+def test_the_volumes_with_data_are_known_by_their_resources_names() -> None:
     assert recovery.data_volumes(RESOURCES) == {"redis": "samokoder-staging-redis-data"}, (
         "files volumes are made anew at each change and are nobody's data"
+    )
+    assert recovery.data_urns(RESOURCES) == ["u::data-redis"], "by these Pulumi is told to leave them alone"
+
+
+def test_a_volume_whose_protection_was_taken_away_still_holds_data() -> None:
+    unprotected = {"resources": [{**each, "protect": False} for each in RESOURCES["resources"]]}
+
+    assert recovery.data_volumes(unprotected) == recovery.data_volumes(RESOURCES), (
+        "a `destroy-data` that was cut off would not remove the rest of the data when it is typed again"
     )
 
 
