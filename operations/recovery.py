@@ -74,25 +74,18 @@ def checkpoint(backend: Path, stack: str) -> dict[str, Any] | None:
 def mend(backend: Path, stack: str) -> list[Path]:
     """Remove what a killed Pulumi has begun and not finished of the files of attributes; return those.
 
-    Its file backend lays one beside each file, and not in one step as the file itself: between two steps it is empty,
-    and then every command ends with "failed to load checkpoint: EOF". What it says (a content type, a checksum) nobody
-    needs. Only for a stack that nobody is at.
+    Its file backend lays one beside each file, and not in one step as the file itself: it is made, then written at
+    once. In between it is empty, and then every command ends with "failed to load checkpoint: EOF". What it says (a
+    content type, a checksum) nobody needs. Only their sizes are looked at: after years of updates there are thousands.
+    Only for a stack that nobody is at.
     """
     folder = backend / ".pulumi"
     places = [(folder / "stacks" / PROJECT, f"{stack}.*"), (folder / "locks" / "organization" / PROJECT / stack, "*.")]
     places += [(folder / kind / PROJECT / stack, "*.") for kind in ("history", "backups")]
-    broken = [file for place, name in places for file in place.glob(f"{name}attrs") if not _is_json(file)]
+    broken = [file for place, name in places for file in place.glob(f"{name}attrs") if not file.stat().st_size]
     for file in broken:
         file.unlink(missing_ok=True)
     return broken
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_bytes())
-    except ValueError:
-        return False
-    return True
 
 
 def was_interrupted(deployment: dict[str, Any]) -> bool:

@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from operations import recovery
 
 PROC_NAME = "comm"
@@ -176,6 +178,17 @@ def test_attributes_that_a_killed_pulumi_left_empty_are_removed_and_no_others(tm
     assert sorted(recovery.mend(tmp_path, "staging")) == sorted(broken)
     assert not any(file.exists() for file in broken), "Pulumi would end with EOF at each command"
     assert all(file.exists() for file in (*others, whole)), "another stack may be at work"
+
+
+def test_attributes_of_a_long_history_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / ".pulumi" / kind / "samokoder/staging" for kind in ("history", "backups")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for number in range(3):
+            (folder / f"{number}.json.attrs").write_text("{}", encoding="utf-8")
+    (folders[1] / "3.json.attrs").touch()
+    monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("after years there are thousands of them"))
+    assert recovery.mend(tmp_path, "staging") == [folders[1] / "3.json.attrs"]
 
 
 def test_the_salt_can_be_had_from_the_state_itself() -> None:
