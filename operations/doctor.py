@@ -14,7 +14,6 @@ import shlex
 import smtplib
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,7 +46,6 @@ _IMAGES_MIB = 4096
 """All images of a stack, the team's own among them, with room for a second version."""
 _LOG_MIB = 30
 """Of each container: three files of 10 MiB."""
-_CLOCK_SECONDS = 5
 _OVERCOMMIT_NEVER = "2"
 _SMTPS = 465
 _NO_PROGRAM, _SSH_FAILED = 127, 255  # exit codes of a shell and of ssh
@@ -108,7 +106,6 @@ done
 test -e /dev/kmsg && echo "kmsg yes"
 test -r /proc/net/tcp && echo "sockets yes"
 echo "synchronised $(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
-echo "now $(date +%s)"
 awk '$4 == "0A" {{ print "listens", $2 }}' /proc/net/tcp /proc/net/tcp6 2>/dev/null
 true
 """
@@ -362,9 +359,10 @@ def _clashes(publish: Publish, address: str, port: int) -> bool:
 
 
 def _clock(asked: Asked) -> str:
-    ahead = int(asked.fact("now")) - time.time()
-    if abs(ahead) > _CLOCK_SECONDS:
-        raise FailedError(f"its clock and the one here differ by {abs(ahead):.0f} s")
+    # That no engine answers is told by the check of the engine; the host's clock may be kept right all the same.
+    with contextlib.suppress(UnavailableError):
+        if said := asked.engine().info.clocks_differ:
+            raise FailedError(said)
     synchronised = asked.facts().values.get("synchronised")
     if synchronised == "no":
         raise FailedError(
