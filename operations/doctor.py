@@ -29,6 +29,7 @@ from operations.checks import Check, FailedError, Finding, Once, Report, Unavail
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
 from operations.project import Workspace, env_word, third_party_images
 from operations.stack_file import ProjectError
+from stack.images import short_name
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import grafana
 from stack.monitoring.alertmanager import integrations
@@ -422,7 +423,7 @@ def _image(asked: Asked, name: str, image: str, made: str | None) -> str:
     for each in filter(None, (made, image)):
         with contextlib.suppress(docker.errors.ImageNotFound):
             client.images.get(each)
-            return f"{_short(each)} is on the engine"
+            return f"{short_name(each)} is on the engine"
     why = "it is an id, and not on the engine"
     if not image.startswith("sha256:"):
         try:
@@ -430,16 +431,12 @@ def _image(asked: Asked, name: str, image: str, made: str | None) -> str:
         except docker.errors.APIError as error:
             why = str(error.explanation or error)
         else:
-            return f"{_short(image)} is in its registry"
+            return f"{short_name(image)} is in its registry"
     if name in NAMES and not asked.registry():
         if name == grafana.PART:
             raise UnavailableError("no registry can be reached: the stack comes up without it, or `docker load` one")
         return "no registry can be reached: `make up` builds it from package registries"
-    raise FailedError(f"{_short(image)} cannot be had: {why}")
-
-
-def _short(image: str) -> str:
-    return image.partition("@")[0] if "@" in image else image[:19]
+    raise FailedError(f"{short_name(image)} cannot be had: {why}")
 
 
 # What is outside
