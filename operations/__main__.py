@@ -284,6 +284,7 @@ def doctor(
         console.print("In the first 24 hours:")
         for line in examination.first_day(workspace.settings()):
             console.print(f"  {line}", markup=False, soft_wrap=True)
+        _show_elsewhere(workspace)
     _tell(report, verbose=False, as_json=as_json, junit=junit)
 
 

@@ -563,21 +563,18 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
     timeout: seconds that the test alert may take. Raises ProjectError as `smoke.smoke` does.
     """
     smoked = smoke.smoke(workspace, seconds=seconds, wait=timeout)
-    environment = workspace.settings()
-    with reach.opened(environment) as url:
-        found = [*smoked.findings, *_delivered(workspace, url(environment.settings.alertmanager), timeout)]
     rest = [Check(name="restarts", ask=lambda: _restarts(workspace))]
-    found += checks.run(rest, seconds=seconds)
-    return Report(title=f"After `make up` of {environment.name}", about=smoked.about, findings=found)
+    found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]
+    return Report(title=f"After `make up` of {workspace.name}", about=smoked.about, findings=found)
 
 
-def _delivered(workspace: Workspace, url: str, timeout: float) -> Iterator[Finding]:
+def _delivered(workspace: Workspace, timeout: float) -> Iterator[Finding]:
     ways = integrations(workspace.settings())
     if not ways:
         yield Finding(check="test alert", verdict=Verdict.NOT_AVAILABLE, why=f"goes to nobody: {REACH_SOMEBODY}")
         return
     try:
-        report = alerting.send_test_alert(workspace, timeout=timeout, url=url)
+        report = alerting.send_test_alert(workspace, timeout=timeout)
     except ProjectError as error:
         yield Finding(check="test alert", verdict=Verdict.FAILED, why=str(error))
         return
