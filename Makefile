@@ -108,7 +108,7 @@ lint: bootstrap ## Style, types, workflows
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
 	@.venv/bin/python -m offline actionlint
-	@.venv/bin/zizmor --quiet --offline --no-progress --persona pedantic .github
+	@.venv/bin/zizmor -qqq --offline --no-progress --persona pedantic .github
 
 # Without test-backup until it has run as a whole within CI's time (issue 6).
 test: test-unit test-live test-deploy ## All tests but test-backup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from operations.project import ROOT, PulumiFailedError, Workspace
 from operations.project import env_word as _env
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
+from stack.images import short_name
 from stack.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
@@ -284,6 +284,7 @@ def doctor(
         console.print("In the first 24 hours:")
         for line in examination.first_day(workspace.settings()):
             console.print(f"  {line}", markup=False, soft_wrap=True)
+        _show_elsewhere(workspace)
     _tell(report, verbose=False, as_json=as_json, junit=junit)
 
 
@@ -569,7 +570,7 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
         colour = "green" if row.ok else "yellow" if row.state == NOT_AVAILABLE else "red"
         health = row.health if row.state == "running" and row.health != "none" else row.state
         restarts = "" if row.uptime_seconds is None else str(row.restarts)
-        cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(_short(row.image))] if wide else [])]
+        cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(short_name(row.image))] if wide else [])]
         table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
     console.print(table)
 
@@ -675,12 +676,6 @@ def _duration(seconds: int | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
-
-
-def _short(image: str) -> str:
-    """Return an image without its registry's digest, and an id without the digits that nobody reads."""
-    name, at, _ = image.partition("@sha256:")
-    return name if at else re.sub(r"^sha256:([0-9a-f]{12}).*", r"\1", image)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -49,6 +49,7 @@ PING_TIMEOUT_SECONDS = 20
 
 _ERROR_TAIL_LINES = 15
 _MAX_UNIX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes, and the engine adds nothing to ours
+_CLOCKS_DIFFER_SECONDS = 30.0
 _STAT_START_TIME = 19  # field 22 of /proc/PID/stat, counted from the state that follows the name
 
 # What dockerd sees of the caller's environment: never a passphrase or a token that happens to be set there.
@@ -96,6 +97,16 @@ class EngineInfo:
     """containerd's socket on the engine's host (cAdvisor reads it); None where it is not known."""
     clock_ahead_seconds: float
     """How far the clock of the engine's host is ahead of this machine's."""
+
+    @property
+    def clocks_differ(self) -> str:
+        """What to say where the two clocks differ by more than an answer over a slow line takes; else empty."""
+        if abs(self.clock_ahead_seconds) <= _CLOCKS_DIFFER_SECONDS:
+            return ""
+        return (
+            f"The clocks differ: that of {self.docker_host} is {self.clock_ahead_seconds:+.0f} s against this "
+            "machine's. Ages here, codes and certificates are off by that"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,15 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from operations import backups, containers, recovery, restore
 from operations.engine import EngineError, connect, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
+
+if TYPE_CHECKING:
+    import docker
 
 _SLOW = ("docker:index:Container", "docker:index:RemoteImage")
 
@@ -64,8 +68,7 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
     workspace, environment = run.workspace, run.workspace.settings()
     client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
     try:
-        there = containers.volume_names(client)
-        lost = {name: each for name, each in recovery.data_volumes(run.deployment()).items() if each not in there}
+        lost = _lost_volumes(run, client)
         if not lost.keys() <= set(wanted):
             backed_up = bool(containers.of_fields(client, environment, [backups.PART]))
             raise ProjectError(_lost(workspace, lost, backed_up=backed_up))
@@ -77,6 +80,12 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")
     finally:
         client.close()
+
+
+def _lost_volumes(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
+    """Return the data volumes that the state has and the engine has not, as `recovery.data_volumes` does."""
+    there = containers.volume_names(client)
+    return {name: each for name, each in recovery.data_volumes(run.deployment()).items() if each not in there}
 
 
 def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> str:
@@ -131,12 +140,23 @@ def preview(workspace: Workspace, *, interactive: bool) -> None:
 
 
 def down(workspace: Workspace, *, interactive: bool) -> list[str]:
-    """Remove everything but the data volumes and the secrets that open them; return the volumes."""
+    """Remove everything but the data volumes and the secrets that open them; return the volumes.
+
+    One that was lost is told, and stays in the state.
+    """
     run = _with_engine(workspace)
     run.settle()
     words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
     run.pulumi(*words, show=_shown(workspace, interactive=interactive))
-    return list(recovery.data_volumes(run.deployment()).values())
+    client = connect(workspace.settings().settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    try:
+        lost = _lost_volumes(run, client)
+    finally:
+        client.close()
+    if lost:
+        gone = ", ".join(lost.values())
+        workspace.reporter.say(f"Lost before: {gone}. {workspace.typed('up')} says how to get back what was in there")
+    return [volume for name, volume in recovery.data_volumes(run.deployment()).items() if name not in lost]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 _SAY_EVERY_SECONDS = 10.0
-_CLOCKS_DIFFER_SECONDS = 30.0
 _LOGINS_AT_ONCE = "8"
 """An sshd refuses at random from ten logins on that are not through yet (MaxStartups), and each request may be one."""
 _TURN_SECONDS = 0.5
@@ -214,11 +213,8 @@ class Workspace:
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""
         engine = ensure_engine(self.docker_host(), report=self.reporter.say, cache=self.cache)
-        if abs(engine.clock_ahead_seconds) > _CLOCKS_DIFFER_SECONDS:
-            self.reporter.say(
-                f"The clocks differ: that of {engine.docker_host} is {engine.clock_ahead_seconds:+.0f} s against this "
-                "machine's. Ages here, codes and certificates are off by that"
-            )
+        if engine.clocks_differ:
+            self.reporter.say(engine.clocks_differ)
         return engine
 
     def docker_host(self) -> str:
@@ -459,15 +455,18 @@ class PulumiRun:
         """Put an interrupted run right, so that the next command can go on.
 
         Waits for a process that is still at it, releases the lock of one that is gone, and after an interruption asks
-        the engine what there really is. Raises ProjectError for a lock from another host.
+        the engine what there really is; a data volume that is lost stays in the state, for `up` to tell. Raises
+        ProjectError for a lock from another host.
         """
         stale = self._released()
         if not stale and not recovery.was_interrupted(self.deployment()):
             return
         reporter = self.workspace.reporter
         reporter.say("An earlier run was cut off: asking the engine what there really is")
+        # But for the data volumes: the state would forget one that is lost, and with it that there ever was one.
+        kept = [word for urn in recovery.data_urns(self.deployment()) for word in ("--exclude", urn)]
         with reporter.task("pulumi refresh"):
-            self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", capture=True)
+            self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *kept, capture=True)
         from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
 
         environment = self.workspace.settings()

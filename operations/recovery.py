@@ -74,25 +74,18 @@ def checkpoint(backend: Path, stack: str) -> dict[str, Any] | None:
 def mend(backend: Path, stack: str) -> list[Path]:
     """Remove what a killed Pulumi has begun and not finished of the files of attributes; return those.
 
-    Its file backend lays one beside each file, and not in one step as the file itself: between two steps it is empty,
-    and then every command ends with "failed to load checkpoint: EOF". What it says (a content type, a checksum) nobody
-    needs. Only for a stack that nobody is at.
+    Its file backend lays one beside each file, and not in one step as the file itself: it is made, then written at
+    once. In between it is empty, and then every command ends with "failed to load checkpoint: EOF". What it says (a
+    content type, a checksum) nobody needs. Only their sizes are looked at: after years of updates there are thousands.
+    Only for a stack that nobody is at.
     """
     folder = backend / ".pulumi"
     places = [(folder / "stacks" / PROJECT, f"{stack}.*"), (folder / "locks" / "organization" / PROJECT / stack, "*.")]
     places += [(folder / kind / PROJECT / stack, "*.") for kind in ("history", "backups")]
-    broken = [file for place, name in places for file in place.glob(f"{name}attrs") if not _is_json(file)]
+    broken = [file for place, name in places for file in place.glob(f"{name}attrs") if not file.stat().st_size]
     for file in broken:
         file.unlink(missing_ok=True)
     return broken
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        json.loads(file.read_bytes())
-    except ValueError:
-        return False
-    return True
 
 
 def was_interrupted(deployment: dict[str, Any]) -> bool:
@@ -115,13 +108,27 @@ def known_names(deployment: dict[str, Any]) -> set[str]:
 
 
 def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:
-    """Return the protected volumes in the state: what each is for (`postgres`) -> its name on the engine, by name."""
+    """Return the data volumes in the state: what each is for (`postgres`) -> its name on the engine, by name."""
     found = {
-        resource["urn"].rpartition("::")[2].removeprefix(_DATA_PREFIX): str(resource["outputs"]["name"])
-        for resource in _resources(deployment)
-        if resource["type"] == VOLUME and resource.get("protect")
+        _name(resource).removeprefix(_DATA_PREFIX): str(resource["outputs"]["name"]) for resource in _data(deployment)
     }
     return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def data_urns(deployment: dict[str, Any]) -> list[str]:
+    """Return by what Pulumi knows the data volumes in the state."""
+    return [str(resource["urn"]) for resource in _data(deployment)]
+
+
+def _data(deployment: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    # By name: a `destroy-data` that was cut off has taken their protection away already.
+    for resource in _resources(deployment):
+        if resource["type"] == VOLUME and _name(resource).startswith(_DATA_PREFIX):
+            yield resource
+
+
+def _name(resource: dict[str, Any]) -> str:
+    return str(resource["urn"]).rpartition("::")[2]
 
 
 def generated_secrets(deployment: dict[str, Any]) -> dict[str, str]:
@@ -140,14 +147,14 @@ def every_generated_secret(deployment: dict[str, Any]) -> dict[str, str]:
     return {
         name.removeprefix(_SECRET_PREFIX): json.loads(resource["outputs"]["result"]["plaintext"])
         for resource in _resources(deployment)
-        if resource["type"] == _PASSWORD and (name := resource["urn"].rpartition("::")[2]).startswith(_SECRET_PREFIX)
+        if resource["type"] == _PASSWORD and (name := _name(resource)).startswith(_SECRET_PREFIX)
     }
 
 
 def secret_names(deployment: dict[str, Any]) -> list[str]:
     """Return the names of the generated secrets that somebody may want to see, from any deployment."""
     passwords = (resource for resource in _resources(deployment) if resource["type"] == _PASSWORD)
-    names = {resource["urn"].rpartition("::")[2].removeprefix(_SECRET_PREFIX) for resource in passwords}
+    names = {_name(resource).removeprefix(_SECRET_PREFIX) for resource in passwords}
     second = {name + _SECOND_SLOT for name in _slots_in_use(deployment)}
     # The salt names volumes and opens nothing.
     return sorted(names - second - {"salt"})

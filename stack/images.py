@@ -173,6 +173,11 @@ def parse_reference(text: str) -> ImageReference:
     return ImageReference(repository=repository, tag=tag if colon else None, digest=_digest(digest) if at else None)
 
 
+def short_name(image: str) -> str:
+    """Return an image as a table shows it: a name without its digest, an id by its first twelve digits."""
+    return image.removeprefix("sha256:")[:12] if image.startswith("sha256:") else image.partition("@")[0]
+
+
 def _digest(digest: str) -> str:
     """Check `sha256:<64 hex digits>` and return it; raises ImageReferenceError."""
     algorithm, _, digits = digest.partition(":")

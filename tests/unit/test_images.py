@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from stack.images import IMAGES, Image, ImageReferenceError, PartName, parse_reference
+from stack.images import IMAGES, Image, ImageReferenceError, PartName, parse_reference, short_name
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -96,6 +96,18 @@ def test_a_password_in_a_reference_is_not_repeated_in_the_error(text: str) -> No
     with pytest.raises(ImageReferenceError) as caught:
         parse_reference(text)
     assert "hunter2" not in str(caught.value), "the error ends up in logs of CI"
+
+
+@pytest.mark.parametrize(
+    ("image", "shown"),
+    [
+        ("redis:7.4.2@sha256:" + "a" * 64, "redis:7.4.2"),
+        ("registry.example.org:5000/api:1.4", "registry.example.org:5000/api:1.4"),
+        ("sha256:0123456789abcdef" + "0" * 48, "0123456789ab"),
+    ],
+)
+def test_a_table_shows_of_an_image_what_people_read(image: str, shown: str) -> None:
+    assert short_name(image) == shown, "64 digits would fold every row"
 
 
 def test_every_part_has_its_image() -> None:

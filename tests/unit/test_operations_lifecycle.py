@@ -191,6 +191,14 @@ def test_a_restore_knows_the_volume_of_a_server_that_is_gone_and_looks_at_it_wit
     assert upped, "nothing can be restored into a server that is not there"
 
 
+def test_down_tells_a_volume_that_was_lost_and_does_not_say_that_it_was_kept(given: Given) -> None:
+    given.engine.volumes_there.remove(volume("postgres"))
+    kept = lifecycle.down(given.run.workspace, interactive=False)
+    assert sorted(kept) == sorted(volume(name) for name in EVERY if name != "postgres")
+    assert volume("postgres") in given.said[-1], "who reads that it was kept looks for it no further"
+    assert "make up says" in given.said[-1], "and the next `up` is where it is told what to type"
+
+
 ASIDE = "samokoder-staging-postgres-before-restore-20261123T100500Z"
 HALF = "samokoder-staging-postgres-restored-20261124T100500Z"
 OF_OTHERS = "samokoder-staging-2-postgres-before-restore-20261123T100500Z"

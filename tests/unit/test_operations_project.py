@@ -9,6 +9,7 @@ import stat
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -207,6 +208,44 @@ for lock in pathlib.Path(".samokoder/state").rglob("*.json"):
     assert run._released(), "the lock of a killed run would stop every run after it"
     assert run.backend.folder is not None
     assert recovery.locks(run.backend.folder, "staging") == [], "and it is Pulumi that removes it"
+
+
+REFRESH = """
+import json, pathlib, sys
+given = sys.argv[1:]
+assert given[0] == "refresh", given
+excluded = {urn for option, urn in zip(given, given[1:]) if option == "--exclude"}
+file = pathlib.Path(".samokoder/state/.pulumi/stacks/samokoder/staging.json")
+state = json.loads(file.read_text())
+latest = state["checkpoint"]["latest"]
+latest["resources"] = [each for each in latest["resources"] if each["urn"] in excluded]  # the engine has nothing
+del latest["pending_operations"]
+file.write_text(json.dumps(state))
+"""
+
+
+def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lost(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run(clone, REFRESH)
+    volume = {"type": recovery.VOLUME, "urn": "u$v::data-postgres", "protect": True, "outputs": {"name": "its-data"}}
+    container = {"type": recovery.CONTAINER, "urn": "u$c::postgres", "id": "c1", "outputs": {}}
+    latest = {"resources": [volume, container], "pending_operations": [{"type": "creating"}]}
+    assert run.backend.folder is not None
+    stacks = run.backend.folder / ".pulumi/stacks/samokoder"
+    stacks.mkdir(parents=True)
+    (stacks / "staging.json").write_text(json.dumps({"checkpoint": {"latest": latest}}), encoding="utf-8")
+    monkeypatch.setattr(Workspace, "client", lambda _: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.containers.remove_orphans", lambda *_: [])
+
+    run.settle()
+
+    left = run.deployment()
+    assert recovery.data_volumes(left) == {"postgres": "its-data"}, (
+        "an `up` after this `down` would begin with an empty database and say nothing"
+    )
+    assert not recovery.known_ids(left), "everything else is what the engine says"
+    assert not recovery.was_interrupted(left), "or every run would ask again"
 
 
 def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:

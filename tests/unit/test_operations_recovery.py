@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from operations import recovery
 
 PROC_NAME = "comm"
@@ -113,7 +115,7 @@ def test_a_finished_run_is_no_interruption(tmp_path: Path) -> None:
     )
 
 
-RESOURCES = {
+RESOURCES: dict[str, Any] = {
     "secrets_providers": {"type": "passphrase", "state": {"salt": "v1:salt"}},
     "resources": [
         {"type": "docker:index/container:Container", "urn": "u::api", "id": "c1", "outputs": {"name": "api"}},
@@ -141,9 +143,18 @@ def test_the_ids_of_containers_and_networks_are_what_pulumi_knows() -> None:
     assert recovery.known_ids(RESOURCES) == {"c1", "n1"}, "what is not among them was left by an interrupted run"
 
 
-def test_only_protected_volumes_hold_data() -> None:
+def test_the_volumes_with_data_are_known_by_their_resources_names() -> None:
     assert recovery.data_volumes(RESOURCES) == {"redis": "samokoder-staging-redis-data"}, (
         "files volumes are made anew at each change and are nobody's data"
+    )
+    assert recovery.data_urns(RESOURCES) == ["u::data-redis"], "by these Pulumi is told to leave them alone"
+
+
+def test_a_volume_whose_protection_was_taken_away_still_holds_data() -> None:
+    unprotected = {"resources": [{**each, "protect": False} for each in RESOURCES["resources"]]}
+
+    assert recovery.data_volumes(unprotected) == recovery.data_volumes(RESOURCES), (
+        "a `destroy-data` that was cut off would not remove the rest of the data when it is typed again"
     )
 
 
@@ -167,6 +178,17 @@ def test_attributes_that_a_killed_pulumi_left_empty_are_removed_and_no_others(tm
     assert sorted(recovery.mend(tmp_path, "staging")) == sorted(broken)
     assert not any(file.exists() for file in broken), "Pulumi would end with EOF at each command"
     assert all(file.exists() for file in (*others, whole)), "another stack may be at work"
+
+
+def test_attributes_of_a_long_history_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / ".pulumi" / kind / "samokoder/staging" for kind in ("history", "backups")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for number in range(3):
+            (folder / f"{number}.json.attrs").write_text("{}", encoding="utf-8")
+    (folders[1] / "3.json.attrs").touch()
+    monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("after years there are thousands of them"))
+    assert recovery.mend(tmp_path, "staging") == [folders[1] / "3.json.attrs"]
 
 
 def test_the_salt_can_be_had_from_the_state_itself() -> None:

@@ -184,8 +184,12 @@ def test_production_comes_after_staging_and_in_its_own_guarded_environment() -> 
     assert deploy["production"]["environment"]["name"] == "${{ matrix.environment }}", (
         "the approval is this GitHub environment's; the one for checks has none"
     )
+    assert deploy["production"]["steps"] == deploy["staging"]["steps"], "staging has tried what production does"
     for job in ("staging", "production"):
-        assert deploy[job]["concurrency"]["cancel-in-progress"] is False, "a deploy that is cut off is half a deploy"
+        assert deploy[job]["concurrency"] == {
+            "group": "deploy-${{ matrix.environment }}",
+            "cancel-in-progress": False,
+        }, "a deploy that is cut off is half a deploy, and two at once are none"
         checkout = deploy[job]["steps"][0]["with"]
         assert checkout["fetch-depth"] == 0, "the commit to go back to must be there"
 
