@@ -52,6 +52,8 @@ def ensure_pulumi(
     downloaded nor built.
     """
     base = {**variables, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    # Set in many container images. The program would compile the same packages again in every preview.
+    base.pop("PYTHONDONTWRITEBYTECODE", None)
     if variables.get("OFFLINE") != "1":
         program, origin = _installed(base.get("PATH", os.defpath)), "PATH"
         if program is None and not _was_built(cache):

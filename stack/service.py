@@ -199,9 +199,9 @@ class Part(pulumi.ComponentResource):
                     volume_name=platform.volumes[spec.data.name].name, container_path=spec.data.path
                 )
             )
-        environment = {key: pulumi.Output.from_input(value) for key, value in spec.environment.items()}
+        environment: dict[str, pulumi.Input[str]] = {key: f"{key}={value}" for key, value in spec.environment.items()}
         environment |= {
-            key: pulumi.Output.from_input(resolve(template, platform.secrets))
+            key: pulumi.Output.concat(key, "=", resolve(template, platform.secrets))
             for key, template in spec.secret_environment.items()
         }
         self.container = docker.Container(
@@ -210,7 +210,7 @@ class Part(pulumi.ComponentResource):
             image=spec.image,
             entrypoints=list(spec.entrypoint) or None,
             command=list(spec.command) or None,
-            envs=[pulumi.Output.concat(key, "=", value) for key, value in sorted(environment.items())] or None,
+            envs=[line for _, line in sorted(environment.items())] or None,
             user=spec.user,
             hostname=spec.part,
             # Named although it is the default: engines from 26 on show a difference for ever without it.

@@ -93,6 +93,14 @@ def test_a_recent_pulumi_of_the_machine_is_used(tmp_path: Path, reporter: Report
     assert not (tmp_path / "cache").exists(), "nothing is fetched for them"
 
 
+def test_the_program_is_compiled_once_and_not_at_each_run(tmp_path: Path, reporter: Reporter) -> None:
+    variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"), PYTHONDONTWRITEBYTECODE="1")
+
+    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads="")
+
+    assert "PYTHONDONTWRITEBYTECODE" not in command.variables, "a preview would compile all that it imports again"
+
+
 @pytest.mark.parametrize(
     ("answer", "good"), [("v3.259.0", True), ("v3.250.0", True), ("v3.249.9", False), ("v4.0.0", False), ("?", False)]
 )
