@@ -78,8 +78,7 @@ async def within_limit(request: Request, backends: BackendsDep) -> None:
         RATE_LIMIT_UNAVAILABLE.labels(endpoint).inc()
         log.warning("rate limit not asked", reason=type(error).__name__)
         if key in CLOSED:
-            detail = "rate limit unavailable"
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"retry-after": "5"}) from error
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "rate limiter is away", {"retry-after": "5"}) from error
         return
     request.state.headers.update(
         {"ratelimit-limit": str(most), "ratelimit-remaining": str(remaining), "ratelimit-reset": str(reset)}

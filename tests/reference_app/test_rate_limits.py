@@ -134,7 +134,7 @@ def test_without_redis_reads_pass_and_logins_do_not(setup: Setup, waiting: Waiti
         assert api.post("/projects", json={"name": "x"}).status_code == 201
         for path in ("/auth/login", "/auth/register"):
             refused = api.post(path, json=person)
-            assert (refused.status_code, refused.json()) == (503, {"detail": "rate limit unavailable"}), (
+            assert (refused.status_code, refused.json()) == (503, {"detail": "rate limiter is away"}), (
                 "guessing must not become free while Redis is away"
             )
             assert int(refused.headers["retry-after"]) > 0
