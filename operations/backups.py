@@ -14,7 +14,6 @@ from docker.utils.socket import demux_adaptor, frames_iter
 
 from offline.progress import Task
 from operations import containers
-from operations.engine import connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.settings import Environment
@@ -218,7 +217,7 @@ def check(words: Sequence[str], status: int, told: Sequence[str]) -> None:
 @contextmanager
 def _container(workspace: Workspace) -> Iterator[Container]:
     environment = workspace.settings()
-    client = connect(environment.settings.docker_host, timeout=ANSWER_SECONDS)
+    client = workspace.client(timeout=ANSWER_SECONDS)
     try:
         yield containers.find(client, environment, PART)
     finally:

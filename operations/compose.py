@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from operations import backups, compose_volumes, containers, restore, stack_file
 from operations.backups import IMPORTED, STAMP
-from operations.engine import connect, exclusive
+from operations.engine import exclusive
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.settings import Environment, key_of
@@ -306,7 +306,7 @@ def opened(workspace: Workspace, project: str, given: Mapping[Server, str]) -> I
     environment, say = workspace.settings(), workspace.reporter.say
     path = workspace.folder / f"import.{workspace.name}.json"
     with exclusive(path.with_suffix(".lock"), what="Import", report=say):
-        client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
+        client = workspace.client(timeout=backups.ANSWER_SECONDS)
         try:
             hands = Engine(client, environment, workspace)
             hands.remove_left()

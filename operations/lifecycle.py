@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from operations import backups, containers, recovery, restore
-from operations.engine import EngineError, connect, ensure_engine
+from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
 
@@ -66,7 +66,7 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
     Pulumi would make each of them without a word, and its state says of the keepers that they have done their work.
     """
     workspace, environment = run.workspace, run.workspace.settings()
-    client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         lost = _lost_volumes(run, client)
         if not lost.keys() <= set(wanted):
@@ -148,7 +148,7 @@ def down(workspace: Workspace, *, interactive: bool) -> list[str]:
     run.settle()
     words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
     run.pulumi(*words, show=_shown(workspace, interactive=interactive))
-    client = connect(workspace.settings().settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         lost = _lost_volumes(run, client)
     finally:
@@ -174,7 +174,7 @@ def data_volumes(workspace: Workspace) -> list[DataVolume]:
     """Return every volume with data of the environment, also those that restores have set aside, the newest last."""
     run = _with_engine(workspace)
     environment = workspace.settings()
-    client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         with workspace.reporter.task("Look at the data volumes"):
             origins = dict.fromkeys(recovery.data_volumes(run.deployment()).values(), "")
@@ -199,7 +199,7 @@ def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
     run.pulumi("state", "unprotect", "--all", "--yes", capture=True)
     words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
     run.pulumi(*words, show=_shown(workspace, interactive=interactive))
-    client = connect(workspace.settings().settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
         containers.remove_volumes(client, volumes)

@@ -30,6 +30,7 @@ from offline.progress import Reporter
 from operations import recovery, stack_file
 from operations.engine import (
     DEFAULT_DOCKER_HOST,
+    PING_TIMEOUT_SECONDS,
     EngineInfo,
     cache_directory,
     connect,
@@ -143,9 +144,9 @@ class Workspace:
         """Return a command of `make` as a person types it for this environment."""
         return f"make {words}{env_word(self.environment)}"
 
-    def client(self) -> docker.DockerClient:
-        """Connect to the environment's engine. Raises EngineError when none answers."""
-        return connect(self.settings().settings.docker_host)
+    def client(self, *, timeout: float = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
+        """Connect to the environment's engine. timeout: seconds for one answer. Raises EngineError when none comes."""
+        return connect(self.settings().settings.docker_host, timeout=timeout)
 
     def backend(self) -> Backend:
         """Return where the state is: the user's own choice where there is one, else a folder of this clone."""

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Literal, Protocol, cast
 from offline.progress import Reporter, Task
 from operations import backups, containers, recovery, stack_file
 from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
-from operations.engine import connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL, NetworkName
@@ -499,7 +498,7 @@ def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
         lost = recovery.data_volumes(workspace.open().deployment())
         lifecycle.up(workspace, interactive=False, empty=lost)
 
-    client = connect(environment.settings.docker_host, timeout=backups.ANSWER_SECONDS)
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         engine = Engine(client, environment, workspace.reporter, up)
         _remove_left(client, environment)

@@ -271,6 +271,7 @@ class Given:
     config: dict[str, Any] = field(default_factory=dict)
     name: str = "staging"
     reporter: Any = field(default_factory=lambda: SimpleNamespace(say=lambda _: None))
+    client: Any = None
 
     def settings(self) -> Environment:
         secret = {key: stand_in(key) for key in SECRETS if self.config}
@@ -294,7 +295,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
         made.engine.client = given_client  # type: ignore[attr-defined]
         return made.engine
 
-    monkeypatch.setattr(restore, "connect", lambda *_, **__: client)
+    made.client = lambda **_: client
     monkeypatch.setattr(restore, "Engine", fake)
     return made
 

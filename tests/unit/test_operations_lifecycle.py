@@ -106,7 +106,7 @@ class Given:
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
     made = Given(FakeEngine(), tmp_path)
-    monkeypatch.setattr(lifecycle, "connect", lambda *_, **__: made.engine.client)
+    monkeypatch.setattr(Workspace, "client", lambda *_, **__: made.engine.client)
     monkeypatch.setattr(lifecycle, "_with_engine", lambda _: made.run)
     return made
 

@@ -131,6 +131,22 @@ def test_only_images_that_nobody_configured_are_looked_for(clone: Path) -> None:
     assert others <= set(names), "the others come from a registry or from here"
 
 
+def test_the_engine_is_asked_with_the_patience_that_the_question_needs(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, float]] = []
+    monkeypatch.setattr("operations.project.connect", lambda host, *, timeout: asked.append((host, timeout)))
+    workspace = _workspace(clone, extra_config={"samokoder:dockerHost": "unix:///own.sock"})
+
+    workspace.client(timeout=120)
+    workspace.client()
+
+    (_, patient), (host, usual) = asked
+    assert host == "unix:///own.sock", "another engine's volumes would be looked at"
+    assert patient == 120, "an engine removes a volume of some GiB while it is asked"
+    assert usual < patient, "but `status` of one that hangs must not take minutes"
+
+
 def _run(clone: Path, code: str) -> PulumiRun:
     """Return a run whose "pulumi" is a Python program: how a process is treated is what is tested."""
     program = clone / "pulumi"
