@@ -470,18 +470,18 @@ def show_drift(
     """
     from operations import drift  # noqa: PLC0415
 
+    def as_text(result: str, error: str, found: Sequence[Drifted]) -> str:
+        rows = [each.as_json() for each in found]
+        return json.dumps({"environment": env, "result": result, "error": error, "findings": rows}, indent=2)
+
     try:
         findings = drift.drift(_workspace(env))
     except (ProjectError, EngineError) as error:
         if as_json:
-            typer.echo(
-                json.dumps({"environment": env, "result": "failed", "error": str(error), "findings": []}, indent=2)
-            )
+            typer.echo(as_text("failed", str(error), []))
         raise
-    result = "drift" if findings else "none"
     if as_json:
-        rows = [each.as_json() for each in findings]
-        typer.echo(json.dumps({"environment": env, "result": result, "error": "", "findings": rows}, indent=2))
+        typer.echo(as_text("drift" if findings else "none", "", findings))
     elif findings:
         _show_drift(env, findings)
     else:

@@ -249,15 +249,14 @@ def remove_orphans(
     return removed
 
 
-def remove_stopped(client: docker.DockerClient, environment: str, known: Collection[str]) -> list[str]:
-    """Remove containers of parts that do not run, and return their names. known: ids in Pulumi's state.
+def remove_stopped(client: docker.DockerClient, environment: str, known: Collection[str]) -> None:
+    """Remove containers of parts that do not run. known: ids in Pulumi's state.
 
     Not one that restarts again and again: that one is sick, and `up` has to say so. Volumes stay.
     """
-    stopped = [each for each in of_environment(client, environment) if each.status in _ENDED and each.id in known]
-    for each in stopped:
-        each.remove()
-    return sorted(str(each.name) for each in stopped)
+    for each in of_environment(client, environment):
+        if each.status in _ENDED and each.id in known:
+            each.remove()
 
 
 def _stop_gently(container: Container, reporter: Reporter) -> None:

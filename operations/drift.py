@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from operations.backups import made_by_restores
-from operations.containers import without
+from operations.containers import volume_names, without
 from operations.engine import DEFAULT_DOCKER_HOST
 from operations.facts import Facts, Mount, declared, found
 from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
@@ -416,7 +416,6 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
             if name in names and mount.source in wanted.files and (service or mount.source not in files):
                 files[mount.source] = _contents(container.get_archive(path)[0])
     aside = made_by_restores(client, environment)
-    volumes = (str(each.name) for each in client.volumes.list())
     return There(
         containers=containers,
         running=frozenset(running),
@@ -426,7 +425,9 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
             for each in client.networks.list()
             if each.name in wanted.networks or ours(str(each.name))
         },
-        volumes=frozenset(each for each in volumes if each in wanted.volumes or (ours(each) and each not in aside)),
+        volumes=frozenset(
+            each for each in volume_names(client) if each in wanted.volumes or (ours(each) and each not in aside)
+        ),
         files=files,
     )
 

@@ -156,6 +156,12 @@ def program(engine: docker.DockerClient, workspace: Workspace, *words: str) -> t
     return answer.exit_code or 0, cast("bytes", answer.output).decode()
 
 
+def lose(engine: docker.DockerClient, workspace: Workspace) -> None:
+    """Take the database's container away, and its volume with it."""
+    containers.find(engine, workspace.settings(), "postgres").remove(force=True, v=True)
+    engine.volumes.get(f"samokoder-{workspace.name}-postgres-data").remove()
+
+
 def wait_until_received(engine: docker.DockerClient, workspace: Workspace) -> None:
     """Wait until the backup server has all that is written now, for a test that asks for something else."""
     [now] = database(engine, workspace, "SELECT pg_current_wal_flush_lsn()")
@@ -294,12 +300,10 @@ def test_a_volume_that_is_gone_is_restored_to_the_last_moment_of_what_was_in_it(
 ) -> None:
     write(backed, "before it was gone")
     wait_until_received(engine, backed)
-    server = containers.find(engine, backed.settings(), "postgres")
-    server.kill("SIGKILL")
+    containers.find(engine, backed.settings(), "postgres").kill("SIGKILL")
     time.sleep(1)
     last = max(each.until for each in backups.backups(backed)[0] if each.until)
-    server.remove(force=True, v=True)
-    engine.volumes.get(f"samokoder-{backed.name}-postgres-data").remove()
+    lose(engine, backed)
     volumes = own_volumes(engine, backed)
     with pytest.raises(ProjectError, match=r"postgres-data.*(?s:.)*make restore BACKUP=latest"):
         lifecycle.up(backed, interactive=False)
@@ -318,10 +322,8 @@ def test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_d
 ) -> None:
     write(backed, "before it was gone again")
     wait_until_received(engine, backed)
-    server = containers.find(engine, backed.settings(), "postgres")
-    server.kill("SIGKILL")
-    server.remove(force=True, v=True)
-    engine.volumes.get(f"samokoder-{backed.name}-postgres-data").remove()
+    containers.find(engine, backed.settings(), "postgres").kill("SIGKILL")
+    lose(engine, backed)
     restore.restore(backed, backup="latest")
     assert "before it was gone again" in names(engine, backed)
     write(backed, "it serves again")
