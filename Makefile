@@ -125,7 +125,7 @@ test-deploy: bootstrap ## The long load tests, on a real stack of their own
 test-backup: bootstrap ## Backups and restores under faults, data brought from compose, an engine on another host
 	@.venv/bin/pytest -m backup -n 2
 
-bench: bootstrap ## Measure how long a start takes, beside Docker Compose
+bench: bootstrap ## Measure times and costs beside Docker Compose, an empty program and their goals
 	@.venv/bin/python -m bench
 
 docs: bootstrap ## Write the generated parts of the documentation anew

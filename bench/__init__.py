@@ -1,1 +1,1 @@
-"""`make bench`: speeds as ratios within one run, on the machine that it runs on."""
+"""`make bench`: speeds and costs within one run, on the machine that it runs on."""
