@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from operations.drift import Finding as Drifted
     from operations.hardening import Verdict
     from operations.lifecycle import DataVolume
-    from operations.rotation import Row
+    from operations.restore import Restored
+    from operations.rotation import Rotated, Row
 
 app = typer.Typer(
     name="samokoder",
@@ -326,6 +328,7 @@ def rotate(
         bool, typer.Option("--retire-now", help="Of secret-key: do not wait for the tokens that the old one signed.")
     ] = False,
     grafana_url: Annotated[str, typer.Option(help="Grafana, where its port is not reached from here: a tunnel.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Give a secret a new value while everything runs, and make the old one worthless.
 
@@ -335,13 +338,17 @@ def rotate(
 
     workspace = _workspace(env)
     if not secret:
-        _show_rotations(env, rotation.rows(workspace.settings()))
+        rows = rotation.rows(workspace.settings())
+        if as_json:
+            typer.echo(json.dumps({"environment": env, "secrets": [asdict(row) for row in rows]}, indent=2))
+        else:
+            _show_rotations(env, rows)
         return
-    interactive = sys.stdout.isatty()
-    _console().print(
+    interactive = sys.stdout.isatty() and not as_json
+    _say(
+        env,
         rotation.rotate(workspace, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url),
-        markup=False,
-        soft_wrap=True,
+        as_json=as_json,
     )
 
 
@@ -380,6 +387,7 @@ def restore(
     to: Annotated[str, typer.Option(help="Moment, with its zone: '2026-11-23 10:05:00+03'.")] = "",
     backup: Annotated[str, typer.Option(help="Id, as `backups` lists it, or `latest`.")] = "",
     source: Annotated[str, typer.Option("--from", help="`offsite`, or a volume that a restore has set aside.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Restore into the running environment; what was there is set aside. Without options: go on with one cut off.
 
@@ -387,8 +395,7 @@ def restore(
     """
     from operations import restore as restoring  # noqa: PLC0415
 
-    told = restoring.restore(_workspace(env), to=to, backup=backup, source=source)
-    _console().print(told, markup=False, soft_wrap=True)
+    _say(env, restoring.restore(_workspace(env), to=to, backup=backup, source=source), as_json=as_json)
 
 
 @app.command("import-compose")
@@ -645,6 +652,14 @@ def _show_rotations(env: str, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(row.secret, str(row.generation), row.phase, escape(row.how))
     _console().print(table)
+
+
+def _say(env: str, outcome: Restored | Rotated, *, as_json: bool) -> None:
+    """Say what has been done."""
+    if as_json:
+        typer.echo(json.dumps({"environment": env, **outcome.as_json()}, indent=2))
+    else:
+        _console().print(str(outcome), markup=False, soft_wrap=True)
 
 
 def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = None) -> None:

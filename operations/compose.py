@@ -414,7 +414,7 @@ class Engine:
 
     def put(self, target: str) -> str:
         """Let a restore do it."""
-        return restore.restore(self.workspace, source=target)
+        return str(restore.restore(self.workspace, source=target))
 
     def remove(self, volume: str) -> None:
         """Remove it by its name."""

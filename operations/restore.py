@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from offline.progress import Reporter, Task
 from operations import backups, containers, recovery, stack_file
@@ -119,6 +119,32 @@ def moment(text: str) -> str:
     if at.tzinfo is None:
         raise ProjectError(f"{text!r} has no time zone. Write TO='{at}+00' if it is UTC, TO='{at}+03' in Moscow.")
     return at.astimezone(UTC).isoformat()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What a restore has done; as text, what the person must know now."""
+
+    wanted: Wanted
+    set_aside: tuple[str, ...]
+    """Volumes with what was there before; the last one is that of the server that was asked for."""
+
+    @property
+    def undo(self) -> str:
+        """What to type to put it back."""
+        return f"make restore FROM={self.set_aside[-1]}"
+
+    def __str__(self) -> str:
+        """Say it."""
+        return (
+            f"Restored: {self.wanted}. What was there before is in {' and '.join(self.set_aside)}, until you remove "
+            f"it. To put it back: {self.undo}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it with the keys of `samokoder restore --json`."""
+        asked = {"to": self.wanted.to, "backup": self.wanted.backup, "from": self.wanted.source}
+        return {"restored": asked, "set_aside": list(self.set_aside), "undo": self.undo}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +274,8 @@ class Restore:
             found.append(("backup", "Back up what was restored", self.hands.new_backup))
         return found
 
-    def run(self) -> str:
-        """Do what is left to do; return what the person must know now."""
+    def run(self) -> Restored:
+        """Do what is left to do."""
         steps = self.steps()
         for number, (key, title, do) in enumerate(steps, 1):
             if key not in self.journal.done:
@@ -257,11 +283,7 @@ class Restore:
                 do()
                 self._note(replace(self.journal, done=(*self.journal.done, key)))
         self.forget()
-        kept = [self._before(server) for server in self.servers]
-        return (
-            f"Restored: {self.journal.wanted}. What was there before is in {' and '.join(kept)}, until you remove it. "
-            f"To put it back: make restore FROM={kept[-1]}"
-        )
+        return Restored(wanted=self.journal.wanted, set_aside=tuple(map(self._before, self.servers)))
 
     def after_failure(self) -> str:
         """Say how things are, and what can be done now."""
@@ -375,8 +397,8 @@ def _enough(free: int, needed: int) -> None:
         )
 
 
-def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> str:
-    """Restore, or go on with a restore that was cut off; return what the person must know now.
+def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> Restored:
+    """Restore, or go on with a restore that was cut off.
 
     to, backup, source: as in `Wanted`. All empty: go on. Raises ProjectError for what cannot be done, before anything
     is stopped or changed.

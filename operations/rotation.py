@@ -65,6 +65,28 @@ class Row:
     rotates: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rotated:
+    """How far a rotation has come; as text, what the person must know now."""
+
+    secret: str
+    generation: int
+    phase: Phase
+    """Empty: it is over."""
+    told: str
+    until: datetime | None = None
+    """When it can go on: the last token that the old key signed has expired then."""
+
+    def __str__(self) -> str:
+        """Say it."""
+        return self.told
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it with the keys of `samokoder rotate --json`; no value of a secret is in it."""
+        until = self.until.isoformat() if self.until else None
+        return {"secret": self.secret, "generation": self.generation, "phase": self.phase, "goes_on_after": until}
+
+
 def rows(environment: Environment) -> list[Row]:
     """Return every generated secret of an environment."""
     found = []
@@ -107,8 +129,8 @@ def steps(secret: str, generation: int, phase: Phase) -> list[Step]:
 
 def rotate(
     workspace: Workspace, name: str, *, interactive: bool, retire_now: bool = False, grafana_url: str = ""
-) -> str:
-    """Rotate a secret, or go on with a rotation that was cut off; return what the person must know now.
+) -> Rotated:
+    """Rotate a secret, or go on with a rotation that was cut off.
 
     name: as `rows` has it. interactive: as for `lifecycle.up`. retire_now: do not wait until the tokens that the last
     SECRET_KEY signed have expired. grafana_url: Grafana, where its published port is not reached from this machine.
@@ -127,7 +149,13 @@ def rotate(
     for number, step in enumerate(planned, 1):
         retires = secret == _SIGNS and not step.phase
         if retires and not retire_now and (until := tokens_last_until(workspace)) > datetime.now(UTC):
-            return _wait_text(workspace, until)
+            return Rotated(
+                secret=label(secret),
+                generation=step.generation,
+                phase="overlap",
+                told=_wait_text(workspace, until),
+                until=until,
+            )
         say(f"[{number}/{len(planned)}] {_says(secret, step)}")
         try:
             lifecycle.up(at(workspace, secret, step), interactive=interactive)
@@ -245,8 +273,8 @@ def _wait_text(workspace: Workspace, until: datetime) -> str:
     )
 
 
-def _done(workspace: Workspace, secret: str, before: Mapping[str, str], grafana_url: str) -> str:
-    """Prove that the new value opens and the one before does not; return what is left to do."""
+def _done(workspace: Workspace, secret: str, before: Mapping[str, str], grafana_url: str) -> Rotated:
+    """Prove that the new value opens and the one before does not."""
     environment = workspace.settings()
     generation, _ = _where(environment, secret)
     after = workspace.open().secrets(every=True)
@@ -273,7 +301,8 @@ def _done(workspace: Workspace, secret: str, before: Mapping[str, str], grafana_
         if new != old:  # the same where an earlier run was cut off after its `up`
             expect(secret, new=answers[0], old=answers[1])
             proof = " The server takes the new one and refuses the old one."
-    return f"{label(secret)} is at generation {generation}.{proof} Commit {workspace.committed_file.name}."
+    told = f"{label(secret)} is at generation {generation}.{proof} Commit {workspace.committed_file.name}."
+    return Rotated(secret=label(secret), generation=generation, phase="", told=told)
 
 
 Answer = Literal["in", "refused"]

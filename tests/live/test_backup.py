@@ -270,7 +270,7 @@ def test_a_moment_between_two_writes_has_the_first_alone_and_the_way_back_has_bo
     told(capsys, f"a moment took {time.monotonic() - began:.0f} s")
     assert {"the first", "the second"} & names(engine, backed) == {"the first"}
     write(backed, "since then")
-    restore.restore(backed, source=said.rpartition("FROM=")[2])
+    restore.restore(backed, source=said.set_aside[-1])
     assert {"the first", "the second", "since then"} & names(engine, backed) == {"the first", "the second"}
     write(backed, "it serves")
 

@@ -101,7 +101,7 @@ def test_users_stay_logged_in_while_the_signing_key_changes_until_it_is_retired(
         told = rotation.rotate(rotating, "secret-key", interactive=False)
     load.report.assert_nothing_lost()
     assert load.report.by_kind["login"] > 0, "nobody asked who they are"
-    assert "run this again" in told, "tokens of the old key are good for hours"
+    assert "run this again" in str(told), "tokens of the old key are good for hours"
     assert committed(rotating)["rotating"] == {"secretKey": "overlap"}
     assert (me(rotating, old), me(rotating, new := log_in(rotating, new=False))) == (200, 200)
     rotation.rotate(rotating, "secret-key", interactive=False, retire_now=True)

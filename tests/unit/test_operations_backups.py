@@ -20,7 +20,7 @@ from offline.progress import Reporter, Task
 from operations import __main__ as command
 from operations import backups, restore
 from operations.backups import Backup
-from operations.restore import COPY, Engine, Journal, Restore, Server, Wanted, moment, wanted
+from operations.restore import COPY, Engine, Journal, Restore, Restored, Server, Wanted, moment, wanted
 from operations.stack_file import ProjectError, stand_in
 from stack.names import PART_LABEL
 from stack.settings import Environment, read_environment
@@ -217,7 +217,12 @@ def test_a_fresh_machine_gets_the_backups_of_the_bucket_and_the_database_out_of_
     assert engine.volumes["samokoder-staging-backup-data"] == "backups of elsewhere"
     assert engine.volumes["samokoder-staging-postgres-data"] == "--latest out of backups of elsewhere"
     assert engine.volumes[f"samokoder-staging-backup-before-restore-{STAMP}"] == "backups"
-    assert f"make restore FROM=samokoder-staging-postgres-before-restore-{STAMP}" in said
+    assert str(said).endswith(f"make restore FROM=samokoder-staging-postgres-before-restore-{STAMP}")
+    assert said.as_json() == {
+        "restored": {"to": "", "backup": "latest", "from": "offsite"},
+        "set_aside": [f"samokoder-staging-{server}-before-restore-{STAMP}" for server in ("backup", "postgres")],
+        "undo": said.undo,
+    }
 
 
 def test_what_was_set_aside_can_be_put_back_and_sets_aside_what_was_there(tmp_path: Path) -> None:
@@ -277,7 +282,7 @@ class Given:
         secret = {key: stand_in(key) for key in SECRETS if self.config}
         return read_environment("staging", wire_config({**self.config, **secret}), frozenset(secret))
 
-    def restore(self, **asked: str) -> str:
+    def restore(self, **asked: str) -> Restored:
         return restore.restore(cast("Any", self), **asked)
 
 
@@ -309,7 +314,7 @@ def test_the_same_command_without_a_word_goes_on(given: Given) -> None:
     given.engine.cut = 20
     with pytest.raises(CutOffError):
         given.restore(backup="latest")
-    assert "Restored: BACKUP='latest'" in given.restore()
+    assert "Restored: BACKUP='latest'" in str(given.restore())
     assert not list(given.folder.glob("*.json"))
 
 
@@ -580,6 +585,15 @@ def test_the_list_shows_age_size_and_the_moments_that_one_can_go_back_to(monkeyp
     assert "Set aside by a restore: samokoder-staging-postgres-before-restore-1" in shown
     listed = json.loads(CliRunner().invoke(command.app, ["backups", "--json"]).output)
     assert listed["backups"][0] == ROW
+
+
+def test_a_restore_says_to_a_program_too_what_it_has_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = "samokoder-staging-postgres-before-restore-20261123T100500Z"
+    done = Restored(wanted=Wanted(backup="latest"), set_aside=(kept,))
+    monkeypatch.setattr(restore, "restore", lambda *_, **__: done)
+    said = json.loads(CliRunner().invoke(command.app, ["restore", "--backup", "latest", "--json"]).output)
+    assert (said["environment"], said["set_aside"]) == ("staging", [kept])
+    assert said["undo"] == f"make restore FROM={kept}"
 
 
 def test_a_drill_says_what_would_have_been_lost_and_how_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

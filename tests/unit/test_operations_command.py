@@ -35,6 +35,14 @@ def test_every_command_explains_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["smoke", "doctor", "status", "drift", "test-alert", "rotate", "restore", "drill", "check-image"]
+)
+def test_what_a_program_would_ask_for_comes_as_json_too(name: str) -> None:
+    said = CliRunner().invoke(command.app, [name, "--help"], env={"COLUMNS": "200"}).output
+    assert "--json" in said, "a script of the team would have to read a table"
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         ["status", "--bogus"],

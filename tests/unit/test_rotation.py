@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from operations import __main__ as command
 from operations import containers, lifecycle, recovery, rotation
 from operations.project import PulumiFailedError, Workspace
-from operations.rotation import Step
+from operations.rotation import Rotated, Step
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres_roles, redis, redis_users
 from stack.config_files import SALT, Template
@@ -412,6 +412,9 @@ def test_the_command_lists_what_can_be_rotated() -> None:
     assert result.exit_code == 0
     for said in ("postgres-app", "secret-key", "app-secret-key", "never: "):
         assert said in result.output
+    listed = json.loads(CliRunner().invoke(command.app, ["rotate", "--json"]).output)["secrets"]
+    rotates = {row["secret"]: row["rotates"] for row in listed}
+    assert (rotates["redis-app"], rotates["app-secret-key"]) == (True, False)
 
 
 # The stack file.
@@ -496,7 +499,7 @@ class Stack:
         config: dict[str, Any] = yaml.safe_load(self.workspace.committed_file.read_text(encoding="utf-8"))["config"]
         return config
 
-    def rotate(self) -> str:
+    def rotate(self) -> Rotated:
         return rotation.rotate(self.workspace, "redis-app", interactive=False)
 
 
@@ -525,7 +528,9 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
 
 def test_a_rotation_walks_its_phases_and_says_what_to_commit(stack: Stack) -> None:
-    said = stack.rotate()
+    rotated = stack.rotate()
+    said = str(rotated)
+    assert rotated.as_json() == {"secret": "redis-app", "generation": 2, "phase": "", "goes_on_after": None}
     assert stack.ups == [(2, "prepare"), (2, "overlap"), (2, "")]
     assert stack.said() == {"samokoder:rotation": {"redisApp": 2}}
     assert "generation 2" in said
@@ -565,8 +570,10 @@ def test_the_old_key_is_retired_when_its_tokens_have_expired(
     monkeypatch.setattr(rotation, "tokens_last_until", lambda _: until)
     said = rotation.rotate(stack.workspace, "secret-key", interactive=False, retire_now=retire_now)
     phase = stack.said().get("samokoder:rotating", {}).get("secretKey", "")
+    assert said.as_json()["phase"] == phase, "a program is told where it stands"
+    assert said.as_json()["goes_on_after"] == (None if retires else until.isoformat())
     assert phase == ("" if retires else "overlap"), "logged-in users stay logged in"
-    assert ("run this again" in said) is not retires
+    assert ("run this again" in str(said)) is not retires
     if not retires:
         count = len(stack.ups)
         rotation.rotate(stack.workspace, "secret-key", interactive=False)
