@@ -137,7 +137,7 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
     made = api.exec_create(container.id, [PROGRAM, *words])
     with _streams(api.exec_start(made["Id"], socket=True)) as chunks:
         out, err = read(chunks, task)
-    check(words, api.exec_inspect(made["Id"])["ExitCode"], err)
+    check(words, containers.exec_status(api, made["Id"]), err)
     return out
 
 

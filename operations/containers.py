@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import docker
 import docker.errors
@@ -31,6 +31,7 @@ MISSING = "missing"
 _LOG_LINES = 20
 _HEALTH_LINES = 3
 _DEFAULT_STOP_SECONDS = 30
+_ENDS_SECONDS = 60
 _ENDED = frozenset({"created", "exited", "dead"})
 
 
@@ -278,6 +279,31 @@ def _is_starting(container: Container) -> bool:
     health = (state.get("Health") or {}).get("Status")
     # One that restarts again and again stays `starting` for ever.
     return bool(state["Running"]) and health == "starting" and not container.attrs.get("RestartCount")
+
+
+def execute(container: Container, command: Sequence[str], **options: Any) -> tuple[int, bytes]:
+    """Run a command in a container to its end; return its exit status and all that it says.
+
+    options: of the SDK's `exec_create`. Its `exec_run` may have no status: see `exec_status`.
+    """
+    api = cast("docker.DockerClient", container.client).api
+    session = api.exec_create(container.id, list(command), **options)["Id"]
+    said = api.exec_start(session)
+    return exec_status(api, session), said
+
+
+def exec_status(api: docker.APIClient, session: str) -> int:
+    """Return the exit status of a command in a container whose output has ended.
+
+    The engine ends the output when the command closes it, and knows the status a moment later: until then it says null,
+    which would be taken for a success or a failure. Raises ProjectError where the command does not end at all.
+    """
+    end = time.monotonic() + _ENDS_SECONDS
+    while (status := api.exec_inspect(session)["ExitCode"]) is None:
+        if time.monotonic() > end:
+            raise ProjectError(f"a command in a container has closed its output and still runs after {_ENDS_SECONDS} s")
+        time.sleep(0.05)
+    return int(status)
 
 
 def remove_labelled(client: docker.DockerClient, label: str) -> None:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from operations.backups import made_by_restores
-from operations.containers import volume_names, without
+from operations.containers import execute, volume_names, without
 from operations.engine import DEFAULT_DOCKER_HOST
 from operations.facts import Facts, Mount, declared, found
 from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
@@ -502,5 +502,5 @@ def _note(client: docker.DockerClient, environment: Environment, findings: int) 
     script = 'printf %s "$1" > "$2.new" && mv "$2.new" "$2"'
     words = ["sh", "-c", script, "sh", exposition(findings, time.time()), f"{node_exporter.TEXTFILES}/drift.prom"]
     with contextlib.suppress(docker.errors.APIError):
-        return client.containers.get(name).exec_run(words).exit_code == 0
+        return execute(client.containers.get(name), words)[0] == 0
     return False

@@ -27,7 +27,7 @@ from docker.models.containers import Container
 from offline.progress import Reporter, Task
 from operations import exposition, laboratory
 from operations.checks import Finding, Report, Verdict
-from operations.containers import has_images, without
+from operations.containers import execute, has_images, without
 from operations.laboratory import Laboratory
 from operations.stack_file import ProjectError
 from stack.app import api, migrations, postgres, postgres_roles, redis, redis_users, worker
@@ -209,11 +209,11 @@ def _bring_up_servers(made: Laboratory, environment: Environment, values: Mappin
 def _tried(container: Container, command: Sequence[str]) -> tuple[bool, str]:
     """Run a health command in a container; return whether it succeeds, and the last line that it says."""
     try:
-        result = container.exec_run(list(command))
+        status, said = execute(container, command)
     except docker.errors.APIError as error:  # there is no such program, or the container has ended
         return False, str(error.explanation or error)
-    lines = cast("bytes", result.output).decode(errors="replace").split("\n")
-    return result.exit_code == 0, next((line.strip() for line in reversed(lines) if line.strip()), "")
+    lines = said.decode(errors="replace").split("\n")
+    return status == 0, next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _log(container: Container) -> str:

@@ -640,10 +640,9 @@ class Engine:
     def own_password(self) -> None:
         """Set it over the socket."""
         container = containers.find(self.client, self.environment, "postgres")
-        answer = container.exec_run(["sh", "-c", _SET_OWN])
-        if answer.exit_code != 0:
-            said = cast("bytes", answer.output).decode(errors="replace")
-            raise ProjectError(f"PostgreSQL does not take its superuser's password: {said}")
+        status, said = containers.execute(container, ["sh", "-c", _SET_OWN])
+        if status != 0:
+            raise ProjectError(f"PostgreSQL does not take its superuser's password: {said.decode(errors='replace')}")
 
     def new_backup(self) -> None:
         """Have the service do it."""

@@ -401,6 +401,7 @@ def test_an_old_base_backup_goes_with_its_wal_only_when_a_newer_good_one_takes_i
 
 
 BURN = "SELECT txid_current(); SELECT pg_switch_wal();"
+SLOT = "SELECT active, wal_status FROM pg_replication_slots"
 NO_HALF = "import pathlib; [p.unlink() for p in pathlib.Path('/backups/barman').glob('main-*/streaming/*')]"
 
 
@@ -441,7 +442,8 @@ def test_wal_that_is_gone_with_its_slot_is_a_gap_that_is_told_and_ended_by_a_new
     assert ("WAL has a gap" in log.stderr) is (how == "dropped"), "where the receiver is the one that meets it"
     after = mark(lab, "after")
     received(lab)
-    assert lab.sql("SELECT active, wal_status FROM pg_replication_slots") == "t|reserved"
+    # The receiver tells PostgreSQL how far it has come every ten seconds: so long the slot is behind its bound.
+    wait_for("a slot that follows", lambda: lab.sql(SLOT) == "t|reserved", lambda: lab.sql(SLOT))
     assert lab.metrics()["backup_wal_receiver_up"] == 1
     # Never is a gap taken for a quiet time: each of these moments is there, or is refused.
     refused = lab.backup("check-restore", "--to", gap, check=False)

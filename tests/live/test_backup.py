@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import docker
 import httpx
@@ -134,9 +134,9 @@ def newest(workspace: Workspace, kind: str) -> Backup:
 def database(engine: docker.DockerClient, workspace: Workspace, statement: str) -> list[str]:
     """The rows of a statement, as the superuser over the socket."""
     container = containers.find(engine, workspace.settings(), "postgres")
-    answer = container.exec_run(["psql", "-U", "postgres", "-d", "samokoder", "-XAtc", statement])
-    assert answer.exit_code == 0, answer.output
-    return cast("bytes", answer.output).decode().splitlines()
+    status, said = containers.execute(container, ["psql", "-U", "postgres", "-d", "samokoder", "-XAtc", statement])
+    assert status == 0, said
+    return said.decode().splitlines()
 
 
 def names(engine: docker.DockerClient, workspace: Workspace) -> set[str]:
@@ -152,8 +152,8 @@ def write(workspace: Workspace, name: str) -> None:
 def program(engine: docker.DockerClient, workspace: Workspace, *words: str) -> tuple[int, str]:
     """Run the backup program in its container."""
     container = containers.find(engine, workspace.settings(), "backup")
-    answer = container.exec_run([backups.PROGRAM, *words])
-    return answer.exit_code or 0, cast("bytes", answer.output).decode()
+    status, said = containers.execute(container, [backups.PROGRAM, *words])
+    return status, said.decode()
 
 
 def lose(engine: docker.DockerClient, workspace: Workspace) -> None:
@@ -452,7 +452,7 @@ def test_one_changed_byte_is_found_by_verification_before_it_is_needed(
     assert program(engine, backed, "verify")[0] == 0, "all is good before"
     with one_byte_changed(path):
         code, said = program(engine, backed, "verify")
-        assert code == 1
+        assert code == 1, f"{path}: {said}"
         assert (name or path.name) in said, "which one it is"
         if name:
             assert next(each for each in backups.backups(backed)[0] if each.id == name).status == "bad"

@@ -221,7 +221,7 @@ def test_what_came_over_belongs_to_this_stack(old: Old, here: Workspace, engine:
         assert sql(engine, here, what) == expected, what
     login = "PGPASSWORD=old-password-of-compose psql -h postgres -U samokoder -d samokoder -c 'select 1'"
     keeper = containers.find(engine, here.settings(), "postgres-roles")
-    assert keeper.exec_run(["sh", "-c", login]).exit_code != 0, "the old password opens the new database"
+    assert containers.execute(keeper, ["sh", "-c", login])[0] != 0, "the old password opens the new database"
 
 
 def test_an_up_after_it_changes_nothing_and_the_data_is_there(

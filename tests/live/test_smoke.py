@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import docker
 import pytest
@@ -54,10 +54,9 @@ def reasons(report: Report) -> str:
 
 def run(container: Container, *words: str, **variables: str) -> str:
     """Run a program in a container and return what it says."""
-    answer = container.exec_run(list(words), environment=variables)
-    said = cast("bytes", answer.output).decode().strip()
-    assert answer.exit_code == 0, said
-    return said
+    status, said = containers.execute(container, words, environment=variables)
+    assert status == 0, said
+    return said.decode().strip()
 
 
 def psql(engine: docker.DockerClient, environment: Environment, *statements: str) -> str:

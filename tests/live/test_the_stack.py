@@ -153,6 +153,14 @@ def test_no_generated_secret_can_be_read_from_the_engine_the_logs_or_the_state(
     assert not found, f"in plain text: {found}"
 
 
+def test_a_command_in_a_container_has_a_status_although_its_output_ends_before_it(
+    stack: Workspace, engine: docker.DockerClient
+) -> None:
+    container = containers.find(engine, stack.settings(), "postgres")
+    early = ["sh", "-c", "echo said; exec >&- 2>&-; sleep 1; exit 3"]
+    assert containers.execute(container, early) == (3, b"said\n"), "a backup that failed would count as a good one"
+
+
 def test_postgres_and_redis_are_reachable_from_nowhere_but_the_network_data(
     stack: Workspace, engine: docker.DockerClient
 ) -> None:

@@ -82,7 +82,7 @@ def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
         for role, password, opens in (("samokoder_app", old, False), ("samokoder_app_b", new, True)):
             login = f"PGPASSWORD={password} psql -h postgres -U {role} -d samokoder -c 'select 1'"
             roles = containers.find(engine, stack.settings(), "postgres-roles")
-            assert (roles.exec_run(["sh", "-c", login]).exit_code == 0) is opens, f"opens: {opens}"
+            assert (containers.execute(roles, ["sh", "-c", login])[0] == 0) is opens, f"opens: {opens}"
         assert containers.ids(engine, stack.name)["postgres"] == postgres, "a rotation restarted the database"
     finally:
         lifecycle.up(stack, interactive=False)

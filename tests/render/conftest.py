@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from operations import laboratory
+from operations.containers import execute
 from stack.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB, bcrypt_of
 from stack.service import ServiceSpec
 from stack.settings import Environment
@@ -101,7 +102,5 @@ def a_laboratory(engine: docker.DockerClient) -> Iterator[Laboratory]:
 
 def output(container: Container, *command: str) -> tuple[int, str]:
     """Run a program in a container; return how it ended and all that it said."""
-    result = container.exec_run(list(command))
-    assert isinstance(result.exit_code, int)
-    assert isinstance(result.output, bytes)
-    return result.exit_code, result.output.decode()
+    status, said = execute(container, command)
+    return status, said.decode()
