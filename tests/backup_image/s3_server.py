@@ -21,6 +21,9 @@ from typing import Self
 
 import httpx
 
+from offline.progress import Reporter
+from offline.toolchain import build
+from operations.engine import cache_directory
 from operations.ports import free_ports
 
 BUCKET = "copies"
@@ -29,6 +32,11 @@ PATIENCE_SECONDS = 60.0
 
 #: What restic needs to add something, besides reading the bucket's list.
 ADDING = ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+
+
+def built() -> Path:
+    """Give the program, built from its Go module where nobody here has done that yet."""
+    return build(["versitygw"], cache=cache_directory(), progress=Reporter())["versitygw"] / "versitygw"
 
 
 @dataclass

@@ -18,12 +18,11 @@ from pathlib import Path
 import pytest
 
 from offline.progress import Reporter
-from offline.toolchain import build
-from operations.engine import cache_directory, install_packages
+from operations.engine import install_packages
 from samokoder_backup import offsite
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.settings import Offsite
-from tests.backup_image.s3_server import ADDING, BUCKET, REGION, Fault, FaultyProxy, S3Server, faulty_proxy
+from tests.backup_image.s3_server import ADDING, BUCKET, REGION, Fault, FaultyProxy, S3Server, built, faulty_proxy
 
 pytestmark = pytest.mark.backup
 
@@ -39,7 +38,7 @@ def server_program() -> Path:
     if shutil.which("restic") is None:
         install_packages(["restic"], report=Reporter().say)
     assert shutil.which("restic"), "the package `restic` brought no restic"
-    return build(["versitygw"], cache=cache_directory(), progress=Reporter())["versitygw"] / "versitygw"
+    return built()
 
 
 @dataclass(frozen=True)

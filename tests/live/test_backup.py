@@ -27,7 +27,6 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from offline.toolchain import build
 from operations import backups, containers, lifecycle, restore
 from operations.backups import Backup
 from operations.project import Workspace
@@ -35,6 +34,7 @@ from operations.restore import Journal
 from operations.stack_file import ProjectError
 from stack.backup import backup as part
 from stack.settings import Environment
+from tests.backup_image.s3_server import built
 from tests.live.conftest import begin, cut_off, no_limits, url, with_config, with_secrets
 from tests.small_disk import small_disk
 
@@ -74,7 +74,7 @@ def bucket(
     workspace = with_config(
         workspace, {"samokoder:backup": {"offsite": offsite}, "samokoder:api": {"environment": no_limits()}}
     )
-    program = build(["versitygw"], cache=workspace.cache, progress=workspace.reporter)["versitygw"] / "versitygw"
+    program = built()
     machine = engine.containers.create(
         local_images.image("postgres"),
         ["-c", "mkdir -p /data/copies /meta && exec /versitygw --port=:7070 posix --sidecar=/meta /data"],

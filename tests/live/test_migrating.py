@@ -24,7 +24,6 @@ from stack.settings import Environment
 from tests.live.conftest import begin, cut_off
 from tests.render.conftest import output
 
-# Not in `make test` until it has been seen to pass as a whole on a quiet machine (issue 7).
 pytestmark = pytest.mark.backup
 
 # As the original's, but for the images, which are those of this engine. Its Redis writes snapshots alone.

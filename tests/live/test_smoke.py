@@ -25,9 +25,6 @@ from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live.conftest import no_limits, with_config
 
-# Not in `make test`: it would not fit into CI's time (issue 7).
-pytestmark = pytest.mark.backup
-
 PATIENCE_SECONDS = 90.0
 Break = Callable[[docker.DockerClient, Workspace], AbstractContextManager[Workspace]]
 

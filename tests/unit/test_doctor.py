@@ -30,12 +30,11 @@ from operations import alerting, checks, doctor, lifecycle, smoke
 from operations.alerting import Delivery, State
 from operations.checks import Check, FailedError, Finding, Report, UnavailableError, Verdict
 from operations.doctor import Asked, Facts
-from operations.engine import cache_directory
 from operations.ports import free_ports, own_ports
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.secret_rules import SecretInput
-from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server
+from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server, built
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import TELEGRAM_TOKEN, case_config, case_environment, environment_of, secret_value
 
@@ -533,13 +532,11 @@ def test_a_bucket_that_is_out_of_reach_fails_or_says_so(make: Callable[..., Work
     assert "cannot be spoken to" in said
 
 
+@pytest.mark.backup  # the server is built for those tests
 def test_a_real_s3_server_takes_the_signature_and_refuses_a_wrong_key(
     make: Callable[..., Workspace], tmp_path: Path
 ) -> None:
-    programs = sorted((cache_directory() / "offline" / "versitygw").glob("*/bin/versitygw"))
-    if not programs:
-        pytest.skip("there is no S3 server here: `make test-backup` builds one")
-    server = S3Server(program=programs[0], folder=tmp_path / "s3", metadata=tmp_path / "s3-metadata")
+    server = S3Server(program=built(), folder=tmp_path / "s3", metadata=tmp_path / "s3-metadata")
     (tmp_path / "s3-metadata").mkdir()
     server.start()
     try:

@@ -158,6 +158,17 @@ def _run(clone: Path, code: str) -> PulumiRun:
     )
 
 
+def test_pulumi_sees_sigint_although_the_shell_has_us_ignore_it(clone: Path) -> None:
+    run = _run(clone, "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in `nohup make up &`
+    try:
+        said = run.pulumi("preview", capture=True).stdout.strip()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN, "we go on ignoring it"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert said == "False", "its plugins would be waited for five seconds and then killed"
+
+
 def test_a_failed_command_says_which_and_what_it_printed(clone: Path) -> None:
     run = _run(clone, "import sys; print('why', file=sys.stderr); sys.exit(3)")
 

@@ -24,8 +24,7 @@ from operations.ports import free_ports
 from operations.stack_file import ProjectError
 from stack.settings import Environment
 from tests.recording import environment_of
-
-SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+from tests.sshd import sshd_program
 
 
 def environment(host: str, **grafana: object) -> Environment:
@@ -88,8 +87,9 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def sshd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     """A real server with a key of its own, and an `ssh` on PATH that knows both."""
-    if SSHD is None:
-        pytest.skip("there is no sshd here (package openssh-server)")
+    program = sshd_program()
+    if program is None:
+        pytest.skip("there is no sshd here, and only root can install one: openssh-server")
     # Without root it needs neither a user for its separation of privileges nor a folder in /run.
     root = os.geteuid() == 0
     user = "nobody" if root else getpass.getuser()
@@ -126,7 +126,7 @@ def sshd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     root = os.geteuid() == 0
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")],
+            [program, "-D", "-e", "-f", str(folder / "sshd_config")],
             stdout=said,
             stderr=said,
             user=account.pw_uid if root else None,
