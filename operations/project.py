@@ -382,15 +382,16 @@ class PulumiRun:
         it notes what it has begun.
         """
         piped = capture or show is not None
-        process = subprocess.Popen(
-            [self.program, *words],
-            cwd=self.folder,
-            env=dict(self.variables),
-            text=True,
-            stdin=subprocess.DEVNULL if piped else None,
-            stdout=subprocess.PIPE if piped else None,
-            stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
-        )
+        with _sigint_not_ignored():
+            process = subprocess.Popen(
+                [self.program, *words],
+                cwd=self.folder,
+                env=dict(self.variables),
+                text=True,
+                stdin=subprocess.DEVNULL if piped else None,
+                stdout=subprocess.PIPE if piped else None,
+                stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
+            )
         with _interruptible(process):
             out, err = _follow(process, show) if show else _communicate(process)
         if check and process.returncode != 0:
@@ -514,6 +515,24 @@ class PulumiRun:
                 )
             time.sleep(0.5)
         return False
+
+
+@contextlib.contextmanager
+def _sigint_not_ignored() -> Iterator[None]:
+    """Let a process that is started see SIGINT where we were told to ignore it, as `nohup make up &` is by the shell.
+
+    Pulumi asks its plugins to end by a SIGINT and kills them five seconds later: each command would take those longer.
+    """
+    ignored = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    )
+    if ignored:
+        signal.signal(signal.SIGINT, lambda *_: None)  # a handler is no longer one after exec; to ignore is inherited
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
