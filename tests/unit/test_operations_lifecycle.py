@@ -225,6 +225,17 @@ def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that
     assert not restore.half_replaced(given.run.workspace), "the next `up` would ask for a restore of nothing"
 
 
+def test_all_data_is_also_what_an_earlier_run_that_failed_has_left_and_pulumi_forgot(given: Given) -> None:
+    forgotten, of_others = volume("grafana"), "samokoder-staging-2-grafana-data"
+    given.engine.volumes_there += [forgotten, of_others]
+    told = {each.name: each.origin for each in lifecycle.data_volumes(given.run.workspace)}
+    assert told[forgotten] == "Pulumi does not know it", "who is asked for the name sees all that goes"
+    assert of_others not in told
+    given.engine.parts = []
+    assert forgotten in lifecycle.destroy_data(given.run.workspace, interactive=False)
+    assert given.engine.volumes_there == [of_others]
+
+
 class Recorded:
     """An engine with what a real one had on it, but for what somebody took away or stopped."""
 
