@@ -110,19 +110,19 @@ lint: bootstrap ## Style, types, workflows
 	@.venv/bin/python -m offline actionlint
 	@.venv/bin/zizmor -qqq --offline --no-progress --persona pedantic .github
 
-test: test-unit test-live test-deploy ## All tests
+# Without test-backup, for CI's time: ci.yml runs it on a machine of its own.
+test: test-unit test-live test-deploy ## All tests but test-backup
 
 test-unit: bootstrap ## Tests without an engine
 	@.venv/bin/pytest -m "not live and not backup" -n 2
 
-# Three processes: each waits much of its time, and one is at test_backup alone for most of it.
-test-live: bootstrap ## Tests on a real engine: whole stacks of their own, beside any other; test-backup is among them
-	@.venv/bin/pytest -m "(live or backup) and not deploy" -n 3
+test-live: bootstrap ## Tests on a real engine: whole stacks of their own, beside any other
+	@.venv/bin/pytest -m "live and not deploy and not backup" -n 2
 
 test-deploy: bootstrap ## The long load tests, on a real stack of their own
 	@.venv/bin/pytest -m deploy
 
-test-backup: bootstrap ## Backups and restores under faults, data brought from compose, an engine on another host
+test-backup: bootstrap ## The backup container under faults, data brought from compose, an engine on another host
 	@.venv/bin/pytest -m backup -n 2
 
 bench: bootstrap ## Measure times and costs beside Docker Compose, an empty program and their goals

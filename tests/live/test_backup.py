@@ -38,8 +38,6 @@ from tests.backup_image.s3_server import built
 from tests.live.conftest import begin, cut_off, no_limits, url, with_config, with_secrets
 from tests.small_disk import small_disk
 
-pytestmark = pytest.mark.backup
-
 DISK_MIB = 2048
 PATIENCE_SECONDS = 300.0
 RPO_SECONDS = 10.0
