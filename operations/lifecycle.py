@@ -177,8 +177,7 @@ def data_volumes(workspace: Workspace) -> list[DataVolume]:
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         with workspace.reporter.task("Look at the data volumes"):
-            known = recovery.data_volumes(run.deployment()).values()
-            origins = {name: "" if name in known else "Pulumi does not know it" for name in _data_there(run, client)}
+            origins = _data_there(run, client)
             for name in backups.made_by_restores(client, environment):
                 doing = "an import" if backups.IMPORTED in name else "a restore"
                 what = "set aside by a restore" if backups.BEFORE in name else f"left by {doing} that was cut off"
@@ -198,7 +197,7 @@ def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
     run.settle()
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        volumes = _data_there(run, client)
+        volumes = list(_data_there(run, client))
         run.pulumi("state", "unprotect", "--all", "--yes", capture=True)
         words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
@@ -209,16 +208,16 @@ def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
         client.close()
 
 
-def _data_there(run: PulumiRun, client: docker.DockerClient) -> list[str]:
-    """Return the data volumes: those in the state, then those that only their names tell.
+def _data_there(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
+    """Return the data volumes: those in the state, then those that only their names tell, each of which says so.
 
     In production Pulumi forgets a volume without removing it: an earlier `destroy-data` that failed has left it there.
     """
-    known = list(recovery.data_volumes(run.deployment()).values())
+    known = recovery.data_volumes(run.deployment()).values()
     # One word between, so that `staging` is not given what belongs to `staging-2`.
     ours = re.compile(rf"{re.escape(run.workspace.settings().prefix)}-[a-z]+-data")
     named = filter(ours.fullmatch, containers.volume_names(client))
-    return [*known, *sorted(set(named) - set(known))]
+    return dict.fromkeys(known, "") | dict.fromkeys(sorted(set(named) - set(known)), "Pulumi does not know it")
 
 
 def status(workspace: Workspace) -> list[containers.PartStatus]:
