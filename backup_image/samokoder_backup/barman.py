@@ -23,7 +23,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 from samokoder_backup import database, wal
 from samokoder_backup import settings as at
 from samokoder_backup.database import Identity
-from samokoder_backup.process import BackupError, keep, run, say, sha256, sync, write
+from samokoder_backup.process import BackupError, exclusive, keep, run, say, sha256, sync, write
 from samokoder_backup.settings import Settings
 
 _SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
@@ -191,6 +191,12 @@ def archive(settings: Settings, server: Path, *, first: bool = False) -> None:
     if waiting:
         barman(settings, "archive-wal", server.name, what="archiving WAL")
     if waiting or first:
+        _note(server)
+
+
+def _note(server: Path) -> None:
+    """Note checksums, one process at a time: the service and `now` do it, and who writes anew drops the other's."""
+    with exclusive(at.ROOT / "note.lock", brief=True):
         wal.note(server)
 
 
@@ -213,6 +219,9 @@ def take(settings: Settings) -> Base:
         barman(settings, *words, what="base backup")
     finally:
         remove_leftovers()
+        # Barman archived what it waited for by itself: the service finds nothing that waits, and would note it with
+        # the next segment. Until then only gzip checks it, which takes many a wrong bit in a run of zeros for right.
+        _note(server)
     made = [base for base in bases(server) if base.id not in before]
     if not made:
         raise BackupError("base backup: Barman says that it is incomplete")

@@ -83,8 +83,11 @@ def keep(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock; it goes with the process, however that ends. A volume that is read-only can be locked too."""
+def exclusive(path: Path, *, brief: bool = False) -> Iterator[None]:
+    """Hold a lock; it goes with the process, however that ends. A volume that is read-only can be locked too.
+
+    brief: it is held for a moment only, and nothing is said of a wait.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     except OSError:
@@ -96,7 +99,8 @@ def exclusive(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting: another backup, verification or restore is running")
+            if not brief:
+                say("waiting: another backup, verification or restore is running")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
