@@ -50,6 +50,9 @@ _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 _SAY_EVERY_SECONDS = 10.0
 _LOGINS_AT_ONCE = "8"
 """An sshd refuses at random from ten logins on that are not through yet (MaxStartups), and each request may be one."""
+_STEPS_AT_ONCE = "64"
+"""Most of an `up` waits for health, which needs no processor. Pulumi's default, four for each core, lets eight
+containers that wait on two cores keep all others back."""
 _TURN_SECONDS = 0.5
 
 
@@ -176,8 +179,8 @@ class Workspace:
         variables["PULUMI_STACK"] = self.name
         # The provider would take it before the engine that the program names.
         variables.pop("DOCKER_CONTEXT", None)
-        if str(document["config"].get(key_of("docker_host"))).startswith("ssh://"):
-            variables.setdefault("PULUMI_PARALLEL", _LOGINS_AT_ONCE)
+        by_ssh = str(document["config"].get(key_of("docker_host"))).startswith("ssh://")
+        variables.setdefault("PULUMI_PARALLEL", _LOGINS_AT_ONCE if by_ssh else _STEPS_AT_ONCE)
         if backend.folder:
             backend.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = ensure_pulumi(cache=self.cache, variables=variables, reporter=self.reporter)

@@ -81,6 +81,8 @@ class Stack(pulumi.ComponentResource):
         environment = args.environment
         child = pulumi.ResourceOptions(parent=self)
         self.specs = specs(environment)
+        # First, since the provider takes two seconds for a network, whatever the engine needs.
+        networks = Networks("network", NetworksArgs(environment=environment), opts=child)
         secrets = Secrets("secret", SecretsArgs(environment=environment), opts=child)
         volumes = DataVolumes(
             "data",
@@ -93,7 +95,7 @@ class Stack(pulumi.ComponentResource):
         )
         platform = Platform(
             environment=environment,
-            networks=Networks("network", NetworksArgs(environment=environment), opts=child).by_name,
+            networks=networks.by_name,
             images=_images(self.specs, [reference_image(environment), backup.image(environment)], parent=self),
             volumes=volumes.by_name,
             secrets=secrets.values,

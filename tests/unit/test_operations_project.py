@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from operations import recovery, stack_file
+from operations import recovery, stack_file, tools
 from operations.project import PulumiFailedError, PulumiRun, Workspace, third_party_images
 from operations.stack_file import ProjectError
 
@@ -156,6 +156,30 @@ def _run(clone: Path, code: str) -> PulumiRun:
     return PulumiRun(
         workspace=workspace, program=str(program), variables=os.environ, backend=workspace.backend(), folder=clone
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "own", "expected"),
+    [
+        ("", {}, "64"),
+        ("ssh://root@prod.example.com", {}, "8"),
+        ("", {"PULUMI_PARALLEL": "3"}, "3"),
+    ],
+)
+def test_containers_that_wait_for_health_hold_no_others_back_but_logins_are_few(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, host: str, own: dict[str, str], expected: str
+) -> None:
+    def installed(*, variables: dict[str, str], **_: object) -> SimpleNamespace:
+        return SimpleNamespace(program="pulumi", variables=variables)
+
+    monkeypatch.setattr(tools, "ensure_pulumi", installed)
+    monkeypatch.setattr(PulumiRun, "mend", lambda _: None)
+    monkeypatch.setattr(PulumiRun, "ensure_stack", lambda *_: None)
+    config = {"samokoder:dockerHost": host} if host else {}
+
+    run = _workspace(clone, variables=own, extra_config=config).open()
+
+    assert run.variables["PULUMI_PARALLEL"] == expected, "Pulumi's own default is four for each core"
 
 
 def test_pulumi_sees_sigint_although_the_shell_has_us_ignore_it(clone: Path) -> None:
