@@ -24,6 +24,7 @@ from stack.app import postgres, redis
 from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live.conftest import no_limits, with_config
+from tests.live.test_the_stack import until
 
 PATIENCE_SECONDS = 90.0
 Break = Callable[[docker.DockerClient, Workspace], AbstractContextManager[Workspace]]
@@ -41,17 +42,19 @@ def smoked(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
     lifecycle.up(workspace, interactive=False)
     whole = smoke.smoke(workspace, wait=PATIENCE_SECONDS * 2)
     assert not whole.failed, reasons(whole)
-    end = time.monotonic() + PATIENCE_SECONDS * 2
     # That there is no backup yet is no fault of a new stack; what is asked here is asked of one that has them.
-    while unmade := [why for check, why in not_available(smoke.smoke(workspace)).items() if check.startswith("backup")]:
-        assert time.monotonic() < end, unmade
-        time.sleep(1)
+    unmade = until(lambda: without_backup(smoke.smoke(workspace)), lambda found: not found, PATIENCE_SECONDS * 2)
+    assert not unmade, unmade
     yield workspace
     lifecycle.down(workspace, interactive=False)  # two cores have enough to do with the tests that follow
 
 
 def not_available(report: Report) -> dict[str, str]:
     return {each.check: each.why for each in report.findings if each.verdict is Verdict.NOT_AVAILABLE}
+
+
+def without_backup(report: Report) -> list[str]:
+    return [f"{check}: {why}" for check, why in not_available(report).items() if check.startswith("backup")]
 
 
 def reasons(report: Report) -> str:
@@ -235,8 +238,7 @@ def test_a_server_that_takes_much_with_it_is_told_once_and_its_victims_by_what_t
     try:
         report = smoke.smoke(smoked)
         assert report.failed == ["container prometheus"], reasons(report)
-        unknown = [each.check for each in report.findings if each.verdict is Verdict.NOT_AVAILABLE]
-        assert "rules loaded" in unknown, "nobody can say"
+        assert "rules loaded" in not_available(report), "nobody can say"
         assert json.loads(json.dumps(report.as_json()))["ok"] is False
     finally:
         server.start()
