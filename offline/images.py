@@ -57,6 +57,7 @@ REGISTRY_TIMEOUT_SECONDS = 5.0
 REMOTE_REGISTRY_TIMEOUT_SECONDS = 15.0
 
 _POLL_SECONDS = 0.3
+_NO_GRAFANA = "no package registry has Grafana; load the official image by `docker load --input FILE`"
 _GOES_ON = "What is finished is kept. Mend the cause and give the same command again: it goes on from there."
 _Run = Callable[[Sequence[str | Path], str, Path | None], str]
 
@@ -337,18 +338,16 @@ def _ensure(
         builder = _Builder(client=client, cache=cache, progress=progress, check=check)
         try:
             for name in sorted(wanted, key=lambda name: bool(name in RECIPES and RECIPES[name].programs)):
-                if name == "grafana":
-                    if image := _official_grafana(client):
-                        result.ids[name] = image
-                    else:
-                        result.unavailable[name] = (
-                            "no package registry has Grafana; load the official image by `docker load --input FILE`"
-                        )
-                        continue
+                image = (
+                    _official_grafana(client)
+                    if name == "grafana"
+                    else builder.image(name, programs=compiling.result() if RECIPES[name].programs else {})
+                )
+                if image is None:
+                    result.unavailable[name] = _NO_GRAFANA
                 else:
-                    built = compiling.result() if RECIPES[name].programs else {}
-                    result.ids[name] = builder.image(name, programs=built)
-                ready(name, result.ids[name])
+                    result.ids[name] = image
+                    ready(name, image)
         finally:
             stopped.set()  # after a failure the compiler would go on for minutes, and the message would wait for it
     return result

@@ -47,6 +47,7 @@ PROGRESS_SECONDS = 2.0
 PING_TIMEOUT_SECONDS = 20
 """How long one question to an engine may take before it counts as not answering (an ssh hop needs some)."""
 
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _ERROR_TAIL_LINES = 15
 _MAX_UNIX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes, and the engine adds nothing to ours
 _CLOCKS_DIFFER_SECONDS = 30.0
@@ -472,8 +473,22 @@ def _install_what_is_missing(report: Report, *, bridge: bool) -> None:
     if Path("/sys/kernel/security/apparmor").exists():
         wanted["apparmor_parser"] = "apparmor"  # the kernel enforces it, so the engine must load its profile
     packages = [package for program, package in wanted.items() if shutil.which(program) is None]
+    # From Debian 13 on, docker.io only recommends it, and without it the engine trusts no registry.
+    if not _CERTIFICATES.exists():
+        packages.append("ca-certificates")
     if packages:
         install_packages(packages, report=report)
+    # There the command that the runbooks use is a package of its own. Asked here: the package lists are new now.
+    if shutil.which("docker") is None and _debian_has("docker-cli"):
+        install_packages(["docker-cli"], report=report)
+
+
+def _debian_has(package: str) -> bool:
+    """Tell whether the host's package sources have a package of their own by this name (a virtual one is none)."""
+    if shutil.which("apt-cache") is None:
+        return False
+    answer = subprocess.run(["apt-cache", "show", "--quiet=2", package], capture_output=True, check=False)
+    return answer.returncode == 0
 
 
 def install_packages(packages: Sequence[str], *, report: Report) -> None:
