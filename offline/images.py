@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import urlsplit
 
 import docker
 import docker.types
@@ -55,6 +56,9 @@ GLIBC_MINOR = 36
 
 REGISTRY_TIMEOUT_SECONDS = 5.0
 REMOTE_REGISTRY_TIMEOUT_SECONDS = 15.0
+
+_REGISTRY_SAYS = frozenset({200, 401, 429})
+"""What `/v2/` answers: come in, log in first, not so often."""
 
 _POLL_SECONDS = 0.3
 _NO_GRAFANA = "no package registry has Grafana; load the official image by `docker load --input FILE`"
@@ -261,9 +265,9 @@ NAMES: tuple[str, ...] = (*RECIPES, "grafana")
 def registry_reachable(info: EngineInfo) -> bool:
     """Tell whether the registry that the engine itself would ask answers over HTTPS; False when OFFLINE=1.
 
-    A mirror that the engine is configured with counts too. An answer that refuses by place of origin (403,
-    451) counts as none: that is how a filtered registry looks. Of another host that host is asked: what is reached from
-    here says nothing of it.
+    A mirror that the engine is configured with counts too. Any other answer than a registry's counts as none: a
+    filtered one refuses by place of origin (403, 451). Of another host that host is asked: what is reached from here
+    says nothing of it.
     """
     if os.environ.get("OFFLINE") == "1":
         return False
@@ -272,12 +276,22 @@ def registry_reachable(info: EngineInfo) -> bool:
     return any(_answers(address) for address in (*info.registry_mirrors, info.index_address) if address)
 
 
+def question_to(address: str) -> str:
+    """Return the address at which a registry says that it is one, from that of an index or a mirror.
+
+    Docker's own index is a web page by now; what is pulled comes from another host.
+    """
+    parts = urlsplit(address)
+    host = "registry-1.docker.io" if parts.hostname == "index.docker.io" else parts.netloc
+    return f"{parts.scheme}://{host}/v2/"
+
+
 def _answers(address: str) -> bool:
     try:
-        response = httpx.get(address, timeout=REGISTRY_TIMEOUT_SECONDS, follow_redirects=True)
-    except (httpx.HTTPError, httpx.InvalidURL):
+        response = httpx.get(question_to(address), timeout=REGISTRY_TIMEOUT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return False
-    return response.status_code not in {403, 451} and response.status_code < 500  # noqa: PLR2004
+    return response.status_code in _REGISTRY_SAYS
 
 
 def _answers_over_there(docker_host: str) -> bool:
