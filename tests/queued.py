@@ -6,12 +6,16 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 from arq import Worker, create_pool, func
 from arq.connections import ArqRedis, RedisSettings
 from arq.constants import default_queue_name
 
 from stack.app import redis
+
+if TYPE_CHECKING:
+    from arq.typing import WorkerCoroutine
 
 COUNT = 1000
 _NAME = "note"
@@ -35,12 +39,12 @@ def run(host: str, password: str) -> Counter[int]:
     """Run what is queued with arq's worker until nothing is left; return how often each job ran."""
     ran: Counter[int] = Counter()
 
-    async def note(_context: object, number: int) -> None:
+    async def note(_context: dict[str, Any], number: int) -> None:
         ran[number] += 1
 
     async def work() -> None:
         async with _pool(host, password) as pool:
-            functions = [func(note, name=_NAME)]
+            functions = [func(cast("WorkerCoroutine", note), name=_NAME)]
             burst = Worker(
                 functions, redis_pool=pool, burst=True, max_jobs=_AT_ONCE, poll_delay=0.05, handle_signals=False
             )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg2
 import pytest
@@ -149,11 +150,12 @@ def test_a_copy_of_redis_is_restored_to_an_append_only_file(lab: Lab, target: st
         *(lab.images.image("redis"), "redis-server", "--appendonly", "yes", "--aclfile", "/etc/users.acl"),
     )
 
-    def key() -> bytes | None:
-        login = {"username": redis.APP_USER, "password": password}
-        with contextlib.suppress(RedisError), Redis(lab.address("restored"), **login) as client:
+    def key() -> Any:
+        with (
+            contextlib.suppress(RedisError),
+            Redis(lab.address("restored"), username=redis.APP_USER, password=password) as client,
+        ):
             return client.get("arq:one")
-        return None
 
     assert wait_for("Redis", key, lambda: lab.logs("restored")) == b"1"
     assert queued.run(lab.address("restored"), password) == queued.once(), "a job of the copy is lost, or ran twice"

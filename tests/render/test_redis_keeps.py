@@ -135,7 +135,7 @@ class Kept:
         def written() -> bool:
             with self.client() as client:
                 said = client.info("persistence")
-            return said["aof_buffer_length"] == said["aof_pending_bio_fsync"] == 0
+            return bool(said["aof_buffer_length"] == said["aof_pending_bio_fsync"] == 0)
 
         time.sleep(1)
         wait_until(self.container, written)
