@@ -48,6 +48,7 @@ ON_ONE_STACK = frozenset(
         "test_the_stack",
         "test_traffic",
         "test_updates",
+        "test_waiting_jobs",
     }
 )
 

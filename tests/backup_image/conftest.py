@@ -128,13 +128,20 @@ class Lab:
 
     def connect(self) -> Any:
         """Connect as the application does, from here: a commit that returns was acknowledged to a client."""
-        inspected = json.loads(docker("inspect", f"{self.name}-postgres").stdout)[0]
-        host = inspected["NetworkSettings"]["Networks"][self.name]["IPAddress"]
         connection = psycopg2.connect(
-            host=host, user=postgres.APP_ROLE, dbname=DATABASE, password=self.passwords["p"], connect_timeout=5
+            host=self.address("postgres"),
+            user=postgres.APP_ROLE,
+            dbname=DATABASE,
+            password=self.passwords["p"],
+            connect_timeout=5,
         )
         connection.autocommit = True
         return connection
+
+    def address(self, what: str) -> str:
+        """Return the address of a container, at which this machine reaches it."""
+        inspected = json.loads(docker("inspect", f"{self.name}-{what}").stdout)[0]
+        return str(inspected["NetworkSettings"]["Networks"][self.name]["IPAddress"])
 
     # Redis
 
@@ -156,9 +163,10 @@ class Lab:
         commands = redis_users.users_commands(
             app=[self.passwords["r"]], exporter=self.passwords["r"], backup=self.passwords["r"]
         )
-        mine = next(line for line in commands.splitlines() if line.startswith(f"ACL SETUSER {redis.BACKUP_USER} "))
         wait_for("Redis", lambda: self.redis("ping") == "PONG", lambda: self.logs("redis"))
-        assert self.redis(*mine.split()) == "OK"
+        for line in commands.splitlines():
+            if line.startswith("ACL SETUSER "):
+                assert self.redis(*line.split()) == "OK"
 
     def redis(self, *words: str) -> str:
         return docker("exec", f"{self.name}-redis", "redis-cli", *words).stdout.strip()
