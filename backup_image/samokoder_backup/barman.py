@@ -10,97 +10,23 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import re
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import database, wal
+from samokoder_backup import catalogue, database, wal
 from samokoder_backup import settings as at
+from samokoder_backup.catalogue import Base, bases, remove_leftovers, servers
 from samokoder_backup.database import Identity
 from samokoder_backup.process import BackupError, exclusive, keep, run, say, sha256, sync, write
 from samokoder_backup.settings import Settings
 
-_SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
 _ARCHIVE_SECONDS = 300
 _MARGIN = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class Base:
-    """One base backup of the catalogue."""
-
-    id: str
-    server: Path
-    status: str
-    """Barman's word: DONE is the one that counts."""
-    begin_wal: str
-    end: datetime
-    segment_size: int
-    major: int
-    """PostgreSQL's version: no other can read it."""
-
-    @property
-    def database(self) -> str:
-        """The cluster's system identifier: a restore keeps it, and an empty volume gets another one."""
-        return wal.system(self.server)
-
-    @property
-    def folder(self) -> Path:
-        """The folder with the archives."""
-        return self.server / "base" / self.id
-
-    @property
-    def noted(self) -> Path:
-        """The checksums; it is there once the whole backup has been verified."""
-        return self.folder / "samokoder.json"
-
-    @property
-    def bytes(self) -> int:
-        """How much it takes."""
-        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
-
-    @property
-    def restored_bytes(self) -> int:
-        """How much it takes when it is restored."""
-        manifest = json.loads((self.folder / "data" / "backup_manifest").read_text(encoding="utf-8"))
-        return sum(int(file["Size"]) for file in manifest["Files"])
-
-
-def servers() -> list[Path]:
-    """Return the folder of each history."""
-    if not at.BARMAN_HOME.is_dir():
-        return []
-    return sorted(path for path in at.BARMAN_HOME.iterdir() if _SERVER.fullmatch(path.name) and path.is_dir())
-
-
-def bases(*among: Path) -> list[Base]:
-    """Return the base backups that are complete, the oldest first."""
-    found = [_base(info) for server in among or servers() for info in (server / "meta").glob("*-backup.info")]
-    return sorted((base for base in found if base and base.status == "DONE"), key=lambda base: base.end)
-
-
-def _base(info: Path) -> Base | None:
-    """Read Barman's file; None where it cannot be read."""
-    try:
-        lines = (line.partition("=") for line in info.read_text(encoding="utf-8").splitlines())
-        said = {key: value for key, _, value in lines}
-        return Base(
-            id=info.name.removesuffix("-backup.info"),
-            server=info.parent.parent,
-            status=said["status"],
-            begin_wal=said["begin_wal"],
-            end=datetime.fromisoformat(said["end_time"]).astimezone(UTC),
-            segment_size=int(said["xlog_segment_size"]),
-            major=int(said["version"]) // 10_000,
-        )
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 def barman(settings: Settings, *words: str, what: str) -> str:
@@ -254,10 +180,10 @@ def verify(base: Base) -> None:
     noted; from then on these are compared, which costs a tenth.
     """
     files = {path.relative_to(base.folder).as_posix(): path for path in base.folder.rglob("*") if path.is_file()}
-    files["backup.info"] = base.server / "meta" / f"{base.id}-backup.info"
+    files["backup.info"] = base.info
     files.pop(base.noted.name, None)
     if base.noted.exists():
-        known = json.loads(base.noted.read_text(encoding="utf-8"))
+        known = catalogue.checksums(base)
         for name in sorted(known.keys() | files.keys()):
             if name not in files:
                 raise BackupError(f"{name} is missing")
@@ -300,25 +226,24 @@ def fresh_scratch(name: str) -> Path:
     return path
 
 
-def remove_leftovers() -> None:
-    """Remove what base backups that ended in the middle have left; call it under the lock."""
-    for server in servers():
-        whole = {base.id for base in bases(server)}
-        for path in (*(server / "meta").glob("*-backup.info"), *(server / "base").glob("*")):
-            if (name := path.name.removesuffix("-backup.info")) not in whole:
-                say(f"removing what is left of the base backup {name}, which did not come to its end")
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 def retire(settings: Settings, bad: Iterable[str]) -> None:
-    """Remove what is older than the recovery window needs: never one that no newer good one takes the place of."""
+    """Remove what is older than the recovery window needs: never one that no newer good one takes the place of.
+
+    bad: what is known to be bad. It takes no other's place, and goes when a good one of its age would.
+    """
     start = datetime.now(UTC) - timedelta(days=settings.recovery_window_days)
     known = bases()
     reaching = [base for base in known if base.end < start and base.id not in set(bad) and base.noted.exists()]
     if not reaching:
         return
     for base in known[: known.index(reaching[-1])]:
+        catalogue.begin_removal(base)
         barman(settings, "delete", base.server.name, base.id, what=f"removing {base.id}")
+        catalogue.end_removal(base)
+    for each in catalogue.broken():
+        if each.finished < reaching[-1].end:
+            say(f"removing {each.id}, which cannot be read, with the others of its time")
+            catalogue.remove_broken(each)
     for server in servers():
-        if not bases(server) and wal.newest(server) < start.timestamp() and server != current(settings):
+        if server != current(settings) and not catalogue.holds_any(server) and wal.received(server) < start.timestamp():
             shutil.rmtree(server)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from samokoder_backup import restore, state
+from samokoder_backup import entries, state
 from samokoder_backup import settings as at
 from samokoder_backup.settings import Kind, Settings
 
@@ -40,8 +40,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Give every figure."""
-        runs, entries, kinds = state.read(), restore.entries(), self._settings.kinds()
-        good = {kind: [entry for entry in entries if entry.kind == kind and entry.status != "bad"] for kind in kinds}
+        runs, found, kinds = state.read(), entries.entries(), self._settings.kinds()
+        good = {kind: [entry for entry in found if entry.kind == kind and entry.status != "bad"] for kind in kinds}
 
         def of_kinds(name: str, text: str, value: Callable[[Kind], float | None]) -> GaugeMetricFamily:
             family = GaugeMetricFamily(name, text, labels=["kind"])
@@ -71,7 +71,7 @@ class Metrics(Collector):
         verify, drill, offsite = (runs.get(name, {}) for name in ("verify", "drill", "offsite"))
         figures: dict[str, tuple[str, float | None]] = {
             "backup_verify_last_success_timestamp_seconds": ("When all was found good", _number(verify, "success")),
-            "backup_verify_failed": ("Things that were found bad", float(len(verify.get("bad", ())))),
+            "backup_verify_failed": ("Things that are bad", float(len(entries.known_bad()))),
             "backup_restore_test_last_success_timestamp_seconds": ("Of the last drill", _number(drill, "success")),
             "backup_restore_test_last_exit_code": ("Of the last drill; 0 is good", _number(drill, "exit")),
             "backup_restore_test_rpo_seconds": ("What a restore lost, measured", _number(drill, "rpo")),
