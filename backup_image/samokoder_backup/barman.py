@@ -12,7 +12,7 @@ import os
 import pwd
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from samokoder_backup import catalogue, database, wal
 from samokoder_backup import settings as at
 from samokoder_backup.catalogue import Base, bases, remove_leftovers, servers
 from samokoder_backup.database import Identity
-from samokoder_backup.process import BackupError, exclusive, keep, run, say, sha256, sync, write
+from samokoder_backup.process import BackupError, UnsureError, exclusive, keep, run, say, sha256, sync, write
 from samokoder_backup.settings import Settings
 
 _ARCHIVE_SECONDS = 300
@@ -126,16 +126,22 @@ def _note(server: Path) -> None:
         wal.note(server)
 
 
-def take(settings: Settings) -> Base:
-    """Make a base backup; raises BackupError, and then nothing that counts is left."""
+def take(settings: Settings, bad: Collection[str]) -> Base:
+    """Make a base backup, which nobody has verified yet; raises BackupError, and then nothing that counts is left.
+
+    bad: what is known to be bad.
+    """
     server = current(settings)
     if settings.streamed is None or server is None:
         raise BackupError("no WAL is received yet, and a base backup is worth nothing without it")
     with database.connected(settings.streamed) as connection:
         database.end_backups(connection)
         remove_leftovers()
-        before = {base.id for base in bases(server)}
-        needed = _needed(server, database.size(connection))
+        before = bases(server)
+        needed, databases = _needed(before), database.size(connection)
+        if not before or before[-1].id in bad:
+            # Each that fails its verification stays: WAL, and PostgreSQL beside it, are to have room all the same.
+            needed += databases
         # Without it the disk would fill up, and WAL, which is worth more, would find no place.
         if (free := shutil.disk_usage(at.ROOT).free) < needed:
             raise BackupError(f"{needed // 2**20} MiB are needed for a base backup, {free // 2**20} MiB are free")
@@ -148,17 +154,15 @@ def take(settings: Settings) -> Base:
         # Barman archived what it waited for by itself: the service finds nothing that waits, and would note it with
         # the next segment. Until then only gzip checks it, which takes many a wrong bit in a run of zeros for right.
         _note(server)
-    made = [base for base in bases(server) if base.id not in before]
+    made = [base for base in bases(server) if base.id not in {each.id for each in before}]
     if not made:
         raise BackupError("base backup: Barman says that it is incomplete")
-    verify(made[-1])
     return made[-1]
 
 
-def _needed(server: Path, databases: int) -> int:
-    """Estimate a base backup's size: like the last one, else like the databases before they are compressed."""
-    last = bases(server)[-1:]
-    return (last[0].bytes * 5 // 4 if last else databases) + _MARGIN
+def _needed(before: list[Base]) -> int:
+    """Estimate a base backup's size: like the last one; of the first, the caller knows the databases alone."""
+    return (before[-1].bytes * 5 // 4 if before else 0) + _MARGIN
 
 
 def _first_wal(settings: Settings, server: Path, connection: Connection) -> None:
@@ -174,7 +178,7 @@ def _first_wal(settings: Settings, server: Path, connection: Connection) -> None
 
 
 def verify(base: Base) -> None:
-    """Check a base backup; raises BackupError that says what is wrong.
+    """Check a base backup; raises BackupError that says what is wrong, UnsureError where there is no room for it.
 
     The first time all of it is unpacked and PostgreSQL's own manifest is checked, then the archives' checksums are
     noted; from then on these are compared, which costs a tenth.
@@ -191,6 +195,10 @@ def verify(base: Base) -> None:
                 raise BackupError(f"{name} is not what it was when it was made")
         return
     target = fresh_scratch("verify")
+    # PostgreSQL may have its data on the same disk.
+    needed = base.restored_bytes + _MARGIN
+    if (free := shutil.disk_usage(target).free) < needed:
+        raise UnsureError(f"{needed // 2**20} MiB are needed to unpack {base.id}, {free // 2**20} MiB are free")
     try:
         unpack(base, target)
         check: list[str | Path] = [

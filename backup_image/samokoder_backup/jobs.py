@@ -18,7 +18,8 @@ def backup(settings: Settings, kind: Kind) -> bool:
     def work() -> Mapping[str, Any]:
         made: Base | Copy
         if kind == "base":
-            made = barman.take(settings)
+            made = barman.take(settings, entries.known_bad())
+            _first_verification(made)
         else:
             made = copies.dump(settings) if kind == "dump" else copies.redis(settings)
         _retire(settings, kind)
@@ -26,6 +27,25 @@ def backup(settings: Settings, kind: Kind) -> bool:
         return {"bytes": made.bytes, "id": made.id}
 
     return state.attempt(kind, work)
+
+
+def _first_verification(base: Base) -> None:
+    """Verify a base backup that was just made; raises BackupError, and what is bad is known from then on.
+
+    So it counts no more: nothing is restored from it, nothing is removed for it, and another one is made.
+    """
+    try:
+        barman.verify(base)
+    except Exception as error:
+        if lacking(error):
+            raise BackupError(f"{base.id} was made, and could not be verified: {error}") from error
+        state.record("verify", {"bad": {**state.bad(), base.id: _why(error)}})
+        raise BackupError(f"{base.id} was made, and is bad: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Say what is wrong with something whose check has ended so."""
+    return str(error) if isinstance(error, BackupError) else f"it cannot be read: {error!r}"
 
 
 def _retire(settings: Settings, kind: Kind) -> None:
@@ -65,7 +85,7 @@ def verify(only: str | None = None) -> bool:
                     unsure[thing.id] = str(error)
                     bad |= {thing.id: before[thing.id]} if thing.id in before else {}
                 else:
-                    bad[thing.id] = str(error) if isinstance(error, BackupError) else f"it cannot be read: {error!r}"
+                    bad[thing.id] = _why(error)
         for name, why in bad.items():
             say(f"bad: {name}: {why}")
         not_checked = "; ".join(f"{name} could not be checked: {why}" for name, why in unsure.items())

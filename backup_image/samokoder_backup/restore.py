@@ -29,7 +29,7 @@ from samokoder_backup import barman, catalogue, copies, wal
 from samokoder_backup import settings as at
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
-from samokoder_backup.entries import chain, known_bad
+from samokoder_backup.entries import chain, joined, known_bad
 from samokoder_backup.process import BackupError, CannotError, run, say, sync, write
 from samokoder_backup.settings import Settings
 
@@ -89,7 +89,7 @@ def plan(target: Target) -> Plan:
     else:
         if target.latest:
             _of_one_database(bases, bad)
-        base, recovery = bases[-1], {"recovery_target": "immediate"} if target.backup else {}
+        base, recovery = _proven(bases), {"recovery_target": "immediate"} if target.backup else {}
         found = chain(base, bad)
         if found.missing and not target.backup:
             raise CannotError(
@@ -99,6 +99,15 @@ def plan(target: Target) -> Plan:
     if (installed := _installed()) != base.major:
         raise CannotError(f"{base.id} is of PostgreSQL {base.major}, and this image has {installed}")
     return Plan(source=base, recovery=recovery, last=found.last if found.missing else "")
+
+
+def _proven(bases: list[Base]) -> Base:
+    """Return the newest base backup; one before it, where that was verified, it was not, and WAL leads on from both."""
+    newest = bases[-1]
+    if newest.noted.exists():
+        return newest
+    verified = [base for base in bases if base.server == newest.server and base.noted.exists()]
+    return verified[-1] if verified and joined(verified[-1]) else newest
 
 
 def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
@@ -123,7 +132,8 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tu
     if not before:
         raise CannotError(f"the first moment that can be restored is {bases[0].end.isoformat()}")
     why = ""
-    for base in reversed(before):
+    # An older one that was verified is better than a newer one that nobody has looked at yet.
+    for base in sorted(before, key=lambda base: (base.noted.exists(), base.end), reverse=True):
         try:
             found = chain(base, bad)
         except CannotError as error:

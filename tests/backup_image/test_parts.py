@@ -196,13 +196,13 @@ def test_wal_that_a_base_backup_has_archived_itself_has_its_checksum_at_once(
         raise BackupError(what)
 
     monkeypatch.setattr(settings, "ROOT", tmp_path)
-    monkeypatch.setattr(barman, "database", MagicMock())
+    monkeypatch.setattr(barman, "database", MagicMock(size=lambda _: 0))
     monkeypatch.setattr(barman, "current", lambda _: server)
     monkeypatch.setattr(barman, "remove_leftovers", lambda: None)
     monkeypatch.setattr(barman, "_needed", lambda *_: 0)
     monkeypatch.setattr(barman, "barman", backup)
     with pytest.raises(BackupError):
-        barman.take(MagicMock())
+        barman.take(MagicMock(), {})
     data = segment.read_bytes()
     flipped = (data[:at] + bytes([data[at] ^ 0x20]) + data[at + 1 :] for at in range(len(data) // 2, len(data)))
     segment.write_bytes(next(each for each in flipped if not_seen_by_gzip(each, content)))
