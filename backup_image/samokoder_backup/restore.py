@@ -96,6 +96,8 @@ def plan(target: Target) -> Plan:
                 f"WAL file {found.missing} is missing or bad, so the latest moment cannot be reached; "
                 f"the last one before it is {found.end.isoformat()}"
             )
+        if not target.backup:
+            _of_newest_history(base, found)
     if (installed := _installed()) != base.major:
         raise CannotError(f"{base.id} is of PostgreSQL {base.major}, and this image has {installed}")
     return Plan(source=base, recovery=recovery, last=found.last if found.missing else "")
@@ -123,6 +125,22 @@ def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
         raise CannotError(
             f"there are backups of {len(last)} databases, one after the other, and the newest may be an empty one; "
             f"name the moment. Their last ones are: {each}"
+        )
+
+
+def _of_newest_history(base: Base, found: wal.Chain) -> None:
+    """Refuse the end of a history that another one has followed, from which no good base backup leads yet.
+
+    So it is after a restore until the first base backup is made: the end would be that of the data that was replaced.
+    """
+    newest = {server: wal.newest(server) for server in catalogue.servers() if server != base.server}
+    server = max(newest, key=lambda each: newest[each], default=base.server)
+    if newest.get(server, 0.0) > found.end.timestamp():
+        moment = datetime.fromtimestamp(newest[server], UTC).isoformat(sep=" ")
+        raise CannotError(
+            f"the newest WAL, of {moment}, is of {server.name}, which has no good base backup yet, so it cannot be "
+            f"restored; the newest moment that can be is {found.end.isoformat(sep=' ')}, the end of the history before "
+            "it. Wait for the base backup (or make one), or name that moment"
         )
 
 
@@ -332,13 +350,14 @@ def _answers(server: Server) -> bool:
 def drill(settings: Settings) -> dict[str, Any]:
     """Restore the newest backup, look at it, throw it away; returns what was measured."""
     began, started = datetime.now(UTC), time.monotonic()
-    dumps = copies.copies("dump")
+    bad = known_bad()
+    dumps = [copy for copy in copies.copies("dump") if copy.id not in bad]
     if settings.physical:
         planned = plan(Target(present=True))
     elif dumps:
         planned = plan(Target(backup=dumps[-1].id))
     else:
-        raise CannotError("there is no dump yet")
+        raise CannotError("there is no good dump yet")
     shutil.rmtree(at.SCRATCH, ignore_errors=True)
     into = barman.fresh_scratch("drill")
     try:
