@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samokoder_backup import damage, wal
+from samokoder_backup import clock, damage, wal
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
 from samokoder_backup.process import BackupError, say, sha256, sync, write
@@ -50,6 +50,11 @@ class Base:
     def database(self) -> str:
         """The cluster's system identifier: a restore keeps it, and an empty volume gets another one."""
         return wal.system(self.server)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it is of a time to come: then it takes no other's place."""
+        return clock.ahead(self.end.timestamp())
 
     @property
     def folder(self) -> Path:

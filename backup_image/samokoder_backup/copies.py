@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samokoder_backup import damage, database
+from samokoder_backup import clock, damage, database
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
 from samokoder_backup.process import BackupError, run, say, sha256, sync, write
@@ -45,6 +45,11 @@ class Copy:
     """Of a dump: who may own what is in it."""
     keys: int
     """Of Redis: how many there are."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it is of a time to come: then it takes no other's place."""
+        return clock.ahead(self.finished.timestamp())
 
 
 def copies(kind: Kind) -> list[Copy]:
@@ -260,7 +265,7 @@ def retire(settings: Settings, kind: Kind, bad: set[str]) -> None:
     it is one byte of its description.
     """
     known: list[Copy | Broken] = [*copies(kind), *broken(kind)]
-    good = [each for each in known if isinstance(each, Copy) and each.id not in bad]
+    good = [each for each in known if isinstance(each, Copy) and each.id not in bad and not each.ahead]
     keep = _kept(settings, kind, good)
     for each in known:
         if each.id in keep or not any(other.finished > each.finished for other in good):

@@ -24,10 +24,16 @@ class Entry:
     finished: datetime
     bytes: int
     status: str
+    """good; bad; unverified: nobody has looked yet; ahead: of a time to come, since the clock was ahead."""
     start: datetime | None
     """A base: the first moment that one can restore to."""
     to: datetime | None
     """The last one."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a backup of its kind and of its time."""
+        return self.status not in {"bad", "ahead"}
 
     def public(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -41,7 +47,7 @@ def entries() -> list[Entry]:
     looked = {server: wal.look(server) for server in catalogue.servers()}
     found = [_entry(base, bad, looked.get(base.server)) for base in catalogue.bases()]
     for copy in copies.of_every_kind():
-        status = "bad" if copy.id in bad else "good"
+        status = "bad" if copy.id in bad else "ahead" if copy.ahead else "good"
         found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
     found += [Entry(each.id, each.kind, each.finished, each.bytes, "bad", None, None) for each in broken()]
     return sorted(found, key=lambda entry: entry.finished)
@@ -62,7 +68,7 @@ def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry
         start, to = base.end, chain(base, bad, looked).end
     except CannotError:
         return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
-    status = "bad" if base.id in bad else "good" if base.noted.exists() else "unverified"
+    status = "bad" if base.id in bad else "ahead" if base.ahead else "good" if base.noted.exists() else "unverified"
     return Entry(base.id, "base", base.end, base.bytes, status, start, to)
 
 

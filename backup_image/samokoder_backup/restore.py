@@ -80,7 +80,8 @@ def plan(target: Target) -> Plan:
         raise CannotError(f"{target.backup} is bad: {bad[target.backup]}")
     if copy := next((each for each in copies.of_every_kind() if each.id == target.backup), None):
         return Plan(source=copy, recovery={})
-    bases = [base for base in catalogue.bases() if base.id not in bad and target.backup in {None, base.id}]
+    good = [base for base in catalogue.bases() if base.id not in bad and target.backup in {None, base.id}]
+    bases = [base for base in good if not base.ahead] or good
     if not bases:
         raise CannotError(f"there is no backup {target.backup}" if target.backup else "there is no good base backup")
     if target.moment:
@@ -351,7 +352,8 @@ def drill(settings: Settings) -> dict[str, Any]:
     """Restore the newest backup, look at it, throw it away; returns what was measured."""
     began, started = datetime.now(UTC), time.monotonic()
     bad = known_bad()
-    dumps = [copy for copy in copies.copies("dump") if copy.id not in bad]
+    good = [copy for copy in copies.copies("dump") if copy.id not in bad]
+    dumps = [copy for copy in good if not copy.ahead] or good
     if settings.physical:
         planned = plan(Target(present=True))
     elif dumps:

@@ -9,16 +9,33 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from samokoder_backup import clock
 from samokoder_backup import settings as at
 from samokoder_backup.process import BackupError, exclusive, say, write
 
 _FILE = FORGOTTEN = "state.json"
+_STAMPS = {"finished", "success"}
 _memory: dict[str, dict[str, Any]] = {}
 _guard = threading.Lock()
 
 
 def read() -> dict[str, dict[str, Any]]:
-    """Return what each job came to the last time, by its name."""
+    """Return what each job came to the last time, by its name; without stamps of a time to come."""
+    return {
+        name: {key: value for key, value in values.items() if not _ahead(key, value)} for name, values in _all().items()
+    }
+
+
+def ahead() -> list[str]:
+    """Return the jobs with a stamp of a time to come."""
+    return [name for name, values in _all().items() if any(_ahead(*each) for each in values.items())]
+
+
+def _ahead(key: str, value: Any) -> bool:
+    return key in _STAMPS and clock.ahead(float(value))
+
+
+def _all() -> dict[str, dict[str, Any]]:
     found = _kept()
     for name, values in list(_memory.items()):
         if values.get("finished", 0) >= found.get(name, {}).get("finished", 0):
@@ -51,7 +68,7 @@ def record(name: str, values: Mapping[str, Any]) -> None:
     with _guard:
         try:
             with exclusive(at.ROOT / ".state.lock", brief=True):
-                known = read()
+                known = _all()
                 _memory[name] = {**known.get(name, {}), **values}
                 write(at.ROOT / _FILE, json.dumps({**known, name: _memory[name]}, indent=1))
                 _memory.clear()

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from samokoder_backup import clock
+
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 _GZIP = b"\x1f\x8b"
@@ -131,7 +133,8 @@ def chain(server: Path, first: str, segment_size: int, bad: frozenset[str], look
         when = None if name in bad else looked.written.get(name) or _written(server, name)
         if when is None:
             break
-        last, end, number = name, when, number + 1
+        # Where the clock was ahead as it was written nobody knows when that was: not before the one before it.
+        last, end, number = name, end if last and clock.ahead(when) else when, number + 1
     later = looked.highest.get(timeline, "") > name
     return Chain(last, datetime.fromtimestamp(end, UTC), name if later else "") if last else None
 
@@ -163,7 +166,7 @@ def archived(server: Path) -> list[Path]:
 
 
 def newest(server: Path) -> float:
-    """Say when WAL was last received, as a time stamp; 0 for never."""
+    """Say when WAL was last received, as a time stamp; 0 for never. A stamp of a time to come is none."""
     stamps = []
     last = max((server / "wals").glob("[0-9A-F]*/"), default=server / "wals")
     for path in (*(server / "streaming").glob("[0-9A-F]*"), *last.glob("[0-9A-F]*")):
@@ -171,7 +174,7 @@ def newest(server: Path) -> float:
             stamps.append(path.stat().st_mtime)
         except OSError:
             continue
-    return max(stamps, default=0.0)
+    return max((stamp for stamp in stamps if not clock.ahead(stamp)), default=0.0)
 
 
 def received(server: Path) -> float:

@@ -14,6 +14,7 @@ import pytest
 
 from samokoder_backup import restore, settings, state
 from samokoder_backup.__main__ import main
+from samokoder_backup.settings import Kind
 
 SEGMENT_SIZE = 16 * 2**20
 NEVER = "0 0 1 1 *"
@@ -100,7 +101,7 @@ class Home:
         self.wal(number, end, history)
         return identifier
 
-    def copy(self, finished: datetime, kind: settings.Kind = "dump") -> str:
+    def copy(self, finished: datetime, kind: Kind = "dump") -> str:
         """Lay down a dump, or a copy of Redis."""
         folder, suffix = (self.root / "dumps", ".dump") if kind == "dump" else (self.root / "redis", ".rdb")
         folder.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from samokoder_backup import barman, copies, jobs, process, settings, state, wal
+from samokoder_backup import barman, catalogue, copies, jobs, process, settings, state, wal
 from samokoder_backup.process import BackupError, UnsureError
 from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
 
@@ -155,9 +155,9 @@ def test_a_base_backup_that_its_description_calls_unfinished_is_removed_however_
     good = home.base(home.ago(hours=2))
     for at in range(1, 30):
         home.base(home.ago(hours=1), 2, status=status, verified=False)
-        was_cut = cut_off(monkeypatch, at, barman.remove_leftovers)
+        was_cut = cut_off(monkeypatch, at, catalogue.remove_leftovers)
         assert home.listed(capsys) == {good: "good"}, f"what is half removed is not bad (step {at})"
-        barman.remove_leftovers()
+        catalogue.remove_leftovers()
         assert [path.name for path in (home.server() / "base").iterdir()] == [good]
         assert [path.name for path in (home.server() / "meta").iterdir()] == [f"{good}-backup.info"]
         if not was_cut:
@@ -176,7 +176,7 @@ def test_a_damaged_description_costs_no_base_backup_and_does_not_keep_barman_fro
     at = info.read_text().index(where) + len(where) - 1
     one_wrong_byte(info, at)
     before = set(home.files().values())
-    barman.remove_leftovers()
+    catalogue.remove_leftovers()
     assert set(home.files().values()) == before, "the archive is whole, and somebody may mend the description"
     assert home.listed(capsys) == {damaged: "bad", good: "good"}
     assert not info.exists(), "a Barman that reads it ends with an error, whatever it is to do in this history"
@@ -186,7 +186,7 @@ def test_a_damaged_description_costs_no_base_backup_and_does_not_keep_barman_fro
     one_wrong_byte(apart, at)
     assert jobs.verify() is True, "it was mended"
     assert home.listed(capsys)[damaged] == "good"
-    barman.remove_leftovers()
+    catalogue.remove_leftovers()
     assert info.exists(), "and is Barman's again"
 
 
@@ -202,7 +202,7 @@ def test_a_base_backup_of_which_something_is_lost_or_unreadable_is_bad_at_once(
     else:
         (home.server() / "meta" / f"{newer}-backup.info").unlink()
     assert home.listed(capsys) == {older: "good", newer: "bad"}
-    barman.remove_leftovers()
+    catalogue.remove_leftovers()
     assert (home.server() / "base" / newer / "data").exists(), "what is left of it stays"
 
 
@@ -277,7 +277,7 @@ def test_one_unreadable_file_does_not_end_the_verification_of_the_others(
     home: Home, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = home.base(home.ago(days=1))
-    names = [home.copy(home.ago(days=days), kind) for kind in ("dump", "redis") for days in (3, 2, 1)]  # type: ignore[arg-type]
+    names = [home.copy(home.ago(days=days), kind) for kind in ("dump", "redis") for days in (3, 2, 1)]
     wal.note(home.server())
     ledger = home.server() / "samokoder-wal.sha256"
     path = {

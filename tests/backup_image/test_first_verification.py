@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from samokoder_backup import barman, database, jobs, process, restore, service, settings, state
+from samokoder_backup.catalogue import Base, bases
 from samokoder_backup.process import BackupError
 from samokoder_backup.restore import Target
 from tests.backup_image.folders import Home, home_at
@@ -51,9 +52,9 @@ def taking(home: Home, monkeypatch: pytest.MonkeyPatch, *, content: str = '{"Fil
     """Let a run make one more base backup, by the size that its manifest tells; gives those that were made."""
     made: list[str] = []
 
-    def take(_settings: settings.Settings, _bad: object) -> barman.Base:
+    def take(_settings: settings.Settings, _bad: object) -> Base:
         made.append(home.base(home.ago(minutes=5 - len(made)), 5 + len(made), verified=False))
-        (base,) = (each for each in barman.bases() if each.id == made[-1])
+        (base,) = (each for each in bases() if each.id == made[-1])
         (base.folder / "data" / "backup_manifest").write_text(content)
         return base
 

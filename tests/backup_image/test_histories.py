@@ -9,6 +9,7 @@ import pytest
 
 from samokoder_backup import jobs, restore, state
 from samokoder_backup.__main__ import main
+from samokoder_backup.catalogue import Base
 from samokoder_backup.process import CannotError
 from samokoder_backup.restore import Target
 from tests.backup_image.folders import Home, home_at, one_wrong_byte
@@ -44,7 +45,7 @@ def test_while_another_history_has_newer_wal_and_no_base_backup_latest_is_refuse
     assert restore.plan(Target(moment=home.ago(hours=1))).source, "a moment that is named is what somebody wants"
     home.base(home.ago(minutes=1), 2, history)
     found = restore.plan(Target(present=True)).source
-    assert isinstance(found, restore.Base)
+    assert isinstance(found, Base)
     assert found.server == home.server(history)
 
 
@@ -63,7 +64,7 @@ def test_wal_of_a_history_before_is_no_reason_to_refuse(home: Home) -> None:
     home.base(home.ago(minutes=30), history="7000-2")
     home.wal(2, home.ago(minutes=29), "7000-2")
     found = restore.plan(Target(latest=True)).source
-    assert isinstance(found, restore.Base)
+    assert isinstance(found, Base)
     assert found.server == home.server("7000-2")
 
 

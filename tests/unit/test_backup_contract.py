@@ -75,5 +75,5 @@ def test_it_measures_the_contract_with_its_labels_and_nothing_beside_it(
     for metric in BACKUP_METRICS:
         if metric.name in families:
             assert families[metric.name].type == metric.type
-            found = [tuple(sample.labels) for sample in families[metric.name].samples]
-            assert set(found) == {metric.labels}, metric.name
+            labels = [tuple(sample.labels) for sample in families[metric.name].samples]
+            assert set(labels) == {metric.labels}, metric.name
