@@ -33,10 +33,23 @@ def exists(lab: Lab, pattern: str) -> bool:
     return lab.inside(f"import pathlib; print(*pathlib.Path('/backups').glob('{pattern}'))") != ""
 
 
+TWO_DAYS_AGO = """
+import datetime, json, pathlib
+at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
+(note,) = pathlib.Path('/backups').glob('*/{id}.json')
+(copy,) = pathlib.Path('/backups').glob('*/{id}.[dr]*')
+name = f'{kind}-{{at:%Y%m%dT%H%M%SZ}}'
+note.write_text(json.dumps({{**json.loads(note.read_text()), 'finished': at.isoformat()}}))
+copy.rename(copy.with_stem(name))
+note.rename(note.with_stem(name))
+print(name)
+"""
+
+
 @pytest.mark.parametrize("kind", ["dump", "redis"])
 def test_a_damaged_description_costs_no_copy_and_is_told_at_once(lab: Lab, kind: str) -> None:
+    damaged = lab.inside(TWO_DAYS_AGO.format(id=lab.list(kind)[-1]["id"], kind=kind))
     assert lab.backup("now", "--kind", kind).returncode == 0
-    damaged = lab.list(kind)[-1]["id"]
     with one_wrong_byte(lab, f"*/{damaged}.json", "0"):
         time.sleep(1)  # the next one has another name
         assert lab.backup("now", "--kind", kind).returncode == 0
