@@ -159,8 +159,8 @@ def _runs() -> Iterator[Case]:
         minute=10,
         labels=WARNING | AT,
         summary="the clock was ahead as a backup was made",
-        description="So many backups and jobs have a stamp of a time to come: 2. They do not count until then; new ones "
-        "are made.",
+        description="So many backups and jobs have a stamp of a time to come: 2. They do not count until then; "
+        "new ones are made.",
     )
     yield from pair(
         "BackupVolumeAlmostFull",
