@@ -107,7 +107,8 @@ def holds_any(server: Path) -> bool:
 def _look(server: Path) -> Iterator[Base | Broken]:
     meta, folders = server / "meta", server / "base"
     try:
-        described, there = _names(meta), _names(folders)
+        # In this order, since Barman begins and ends with the description.
+        there, described = _names(folders), _names(meta)
     except OSError as error:
         yield damage.broken(server.name, "base", _STAMP, f"it cannot be listed: {error}", ())
         return
@@ -127,9 +128,11 @@ def _look(server: Path) -> Iterator[Base | Broken]:
         else:
             if base.status in _UNFINISHED and not base.noted.exists():
                 continue
-        if why:
+        if not info.exists() and not (folders / identifier).exists():
+            continue  # it was removed meanwhile
+        if why and not (meta / f"{identifier}{_REMOVING}").exists():
             yield damage.broken(identifier, "base", _STAMP, why, (folders / identifier, info))
-        else:
+        elif not why:
             yield base
 
 

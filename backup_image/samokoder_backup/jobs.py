@@ -51,8 +51,8 @@ def _why(error: Exception) -> str:
 def _retire(settings: Settings, kind: Kind) -> None:
     """Remove what is too old, unless nobody knows what is bad: an older good one may be all that there is."""
     bad = entries.known_bad()
-    if state.FORGOTTEN in bad:
-        say(f"nothing old is removed: {state.FORGOTTEN} was damaged, so what is bad is to be found out first")
+    if state.FORGOTTEN in bad or "finished" not in state.read().get("verify", {}):
+        say("nothing old is removed until all was verified: nobody knows yet what is bad")
     elif kind == "base":
         barman.retire(settings, bad)
     else:

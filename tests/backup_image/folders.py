@@ -140,7 +140,9 @@ def home_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
         monkeypatch.setattr(settings, name, root / of)
     monkeypatch.setattr(state, "_memory", {})
     monkeypatch.setattr(restore, "_installed", lambda: 15)
-    return Home(root, datetime.now(UTC).replace(microsecond=0))
+    now = datetime.now(UTC).replace(microsecond=0)
+    state.record("verify", {"bad": {}, "finished": now.timestamp()})
+    return Home(root, now)
 
 
 def one_wrong_byte(path: Path, at: int = 0) -> None:

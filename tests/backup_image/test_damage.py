@@ -344,15 +344,18 @@ def test_a_program_that_was_killed_or_lacked_room_has_not_judged(script: str, un
     assert isinstance(raised.value, UnsureError) is unsure
 
 
+@pytest.mark.parametrize("how", ["damaged", "removed"])
 def test_when_nobody_knows_what_is_bad_nothing_is_removed_until_all_was_verified(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = [home.copy(home.ago(hours=hours), "redis") for hours in range(60, 0, -1)]
     state.record("verify", {"bad": dict.fromkeys(made[20:], "one byte"), "finished": 1.0})
     one_wrong_byte(home.root / "state.json")
     monkeypatch.setattr(state, "_memory", {})
+    if how == "removed":
+        (home.root / "state.json").unlink()
     state.record("redis", {"exit": 0, "finished": 2.0})  # a run that knows nothing of it writes it anew
-    assert state.FORGOTTEN in state.bad(), "it is told"
+    assert (state.FORGOTTEN in state.bad()) is (how == "damaged"), "it is told"
     jobs._retire(home.settings, "redis")
     assert len(copies.copies("redis")) == 60, "most of the newer ones were bad"
     monkeypatch.setattr(copies, "run", lambda *_, **__: "")
