@@ -115,25 +115,28 @@ def _look(server: Path) -> Iterator[Base | Broken]:
     ends = (_INFO, _APART)
     identifiers = {name.removesuffix(end) for name in described for end in ends if name.endswith(end)}
     for identifier in sorted(identifiers | there):
-        if f"{identifier}{_REMOVING}" in described:
-            continue
-        info = meta / f"{identifier}{_INFO if f'{identifier}{_INFO}' in described else _APART}"
-        try:
-            base = _read(info)
-            why = _problem(base)
-        except BackupError as error:
-            why = str(error)
-        except _UNREADABLE as error:
-            why = f"it cannot be read: {error}"
-        else:
-            if base.status in _UNFINISHED and not base.noted.exists():
-                continue
-        if not info.exists() and not (folders / identifier).exists():
-            continue  # it was removed meanwhile
-        if why and not (meta / f"{identifier}{_REMOVING}").exists():
-            yield damage.broken(identifier, "base", _STAMP, why, (folders / identifier, info))
-        elif not why:
-            yield base
+        if found := _one(folders / identifier, meta / f"{identifier}{_INFO}"):
+            yield found
+
+
+def _one(folder: Path, info: Path) -> Base | Broken | None:
+    """Read one base backup; None where it is unfinished, or is being removed."""
+    identifier, apart = folder.name, info.with_name(f"{folder.name}{_APART}")
+    if not info.exists() and apart.exists():
+        info = apart
+    try:
+        base = _read(info)
+        why = _problem(base)
+        if base.status in _UNFINISHED and not why:
+            return None
+    except BackupError as error:
+        why = str(error)
+    except _UNREADABLE as error:
+        why = f"it cannot be read: {error}"
+    # Asked at last: it may have been begun, or have come to its end, since the names were listed.
+    if (info.parent / f"{identifier}{_REMOVING}").exists() or not (info.exists() or folder.exists()):
+        return None
+    return damage.broken(identifier, "base", _STAMP, why, (folder, info)) if why else base
 
 
 def _names(folder: Path) -> set[str]:

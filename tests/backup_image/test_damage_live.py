@@ -12,7 +12,7 @@ from tests.backup_image.conftest import Lab, docker, wait_for
 from tests.backup_image.test_backups import ask, one_wrong_byte, received
 from tests.small_disk import small_disk
 
-pytestmark = [pytest.mark.live, pytest.mark.backup, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
