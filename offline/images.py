@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
+from urllib.parse import urlsplit
 
 import docker
 import docker.types
@@ -56,7 +57,11 @@ GLIBC_MINOR = 36
 REGISTRY_TIMEOUT_SECONDS = 5.0
 REMOTE_REGISTRY_TIMEOUT_SECONDS = 15.0
 
+_REGISTRY_SAYS = frozenset({200, 401, 429})
+"""What `/v2/` answers: come in, log in first, not so often."""
+
 _POLL_SECONDS = 0.3
+_NO_GRAFANA = "no package registry has Grafana; load the official image by `docker load --input FILE`"
 _GOES_ON = "What is finished is kept. Mend the cause and give the same command again: it goes on from there."
 _Run = Callable[[Sequence[str | Path], str, Path | None], str]
 
@@ -260,9 +265,9 @@ NAMES: tuple[str, ...] = (*RECIPES, "grafana")
 def registry_reachable(info: EngineInfo) -> bool:
     """Tell whether the registry that the engine itself would ask answers over HTTPS; False when OFFLINE=1.
 
-    A mirror that the engine is configured with counts too. An answer that refuses by place of origin (403,
-    451) counts as none: that is how a filtered registry looks. Of another host that host is asked: what is reached from
-    here says nothing of it.
+    A mirror that the engine is configured with counts too. Any other answer than a registry's counts as none: a
+    filtered one refuses by place of origin (403, 451). Of another host that host is asked: what is reached from here
+    says nothing of it.
     """
     if os.environ.get("OFFLINE") == "1":
         return False
@@ -271,12 +276,22 @@ def registry_reachable(info: EngineInfo) -> bool:
     return any(_answers(address) for address in (*info.registry_mirrors, info.index_address) if address)
 
 
+def question_to(address: str) -> str:
+    """Return the address at which a registry says that it is one, from that of an index or a mirror.
+
+    Docker's own index is a web page by now; what is pulled comes from another host.
+    """
+    parts = urlsplit(address)
+    host = "registry-1.docker.io" if parts.hostname == "index.docker.io" else parts.netloc
+    return f"{parts.scheme}://{host}/v2/"
+
+
 def _answers(address: str) -> bool:
     try:
-        response = httpx.get(address, timeout=REGISTRY_TIMEOUT_SECONDS, follow_redirects=True)
-    except (httpx.HTTPError, httpx.InvalidURL):
+        response = httpx.get(question_to(address), timeout=REGISTRY_TIMEOUT_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return False
-    return response.status_code not in {403, 451} and response.status_code < 500  # noqa: PLR2004
+    return response.status_code in _REGISTRY_SAYS
 
 
 def _answers_over_there(docker_host: str) -> bool:
@@ -337,18 +352,16 @@ def _ensure(
         builder = _Builder(client=client, cache=cache, progress=progress, check=check)
         try:
             for name in sorted(wanted, key=lambda name: bool(name in RECIPES and RECIPES[name].programs)):
-                if name == "grafana":
-                    if image := _official_grafana(client):
-                        result.ids[name] = image
-                    else:
-                        result.unavailable[name] = (
-                            "no package registry has Grafana; load the official image by `docker load --input FILE`"
-                        )
-                        continue
+                image = (
+                    _official_grafana(client)
+                    if name == "grafana"
+                    else builder.image(name, programs=compiling.result() if RECIPES[name].programs else {})
+                )
+                if image is None:
+                    result.unavailable[name] = _NO_GRAFANA
                 else:
-                    built = compiling.result() if RECIPES[name].programs else {}
-                    result.ids[name] = builder.image(name, programs=built)
-                ready(name, result.ids[name])
+                    result.ids[name] = image
+                    ready(name, image)
         finally:
             stopped.set()  # after a failure the compiler would go on for minutes, and the message would wait for it
     return result

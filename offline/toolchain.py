@@ -32,6 +32,9 @@ GO_VERSION = "1.26.8"
 #: Where Debian's packages put a Go that is not on PATH.
 _DEBIAN_GO = Path("/usr/lib")
 
+# renovate: datasource=github-releases depName=pulumi/pulumi
+_PULUMI_VERSION = "3.259.0"
+
 _PROMETHEUS_VERSION = "github.com/prometheus/common/version"
 
 
@@ -96,8 +99,7 @@ _SCHEMA = ("./schema", "schema", "--skip-docs", "--skip-examples", "--out", "{so
 #: Folder of `offline/go` -> how it is built, in the order in which they start: the long ones first.
 PROGRAMS: Mapping[str, Program] = {
     "pulumi": Program(
-        # renovate: datasource=github-releases depName=pulumi/pulumi
-        version="3.259.0",
+        version=_PULUMI_VERSION,
         executables={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
         stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v{version}"},
     ),
@@ -185,6 +187,12 @@ PROGRAMS: Mapping[str, Program] = {
         version="1.88.0",
         executables={"redis_exporter": "github.com/oliver006/redis_exporter"},
         stamps={"main.BuildVersion": "v{version}"},
+    ),
+    # Tells which Python the language host of the pinned Pulumi takes, for a test.
+    "pulumi-toolchain": Program(
+        version=_PULUMI_VERSION,
+        executables={"pulumi-toolchain": "."},
+        after="pulumi",
     ),
     # A container registry on loopback, for the tests of pulling by digest.
     "registry": Program(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import shutil
 import signal
@@ -35,9 +34,6 @@ Report = Callable[[str], None]
 DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
 """Where Docker's package listens, and so where the product looks and where it starts an engine."""
 
-WAITING_SAID_EVERY_SECONDS = 10.0
-"""A run that waits for another one says so this often."""
-
 CONTAINERD_SOCKETS = ("/run/docker/containerd/containerd.sock", "/run/containerd/containerd.sock")
 """Of an engine that runs its own containerd, and of one that uses the system's."""
 
@@ -47,7 +43,9 @@ PROGRESS_SECONDS = 2.0
 PING_TIMEOUT_SECONDS = 20
 """How long one question to an engine may take before it counts as not answering (an ssh hop needs some)."""
 
+_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _ERROR_TAIL_LINES = 15
+_LOCK_POLL_SECONDS = 0.2
 _MAX_UNIX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes, and the engine adds nothing to ours
 _CLOCKS_DIFFER_SECONDS = 30.0
 _STAT_START_TIME = 19  # field 22 of /proc/PID/stat, counted from the state that follows the name
@@ -167,14 +165,10 @@ def exclusive(path: Path, *, what: str, report: Report) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
-        started = time.monotonic()
-        said = -math.inf
-        while not _locked(handle):
-            now = time.monotonic()
-            if now - said >= WAITING_SAID_EVERY_SECONDS:
-                report(f"{what}: another run is at it, waiting for it ({now - started:.0f} s)")
-                said = now
-            time.sleep(0.2)
+        if not _locked(handle):
+            report(f"{what}: another run is at it, waiting for it")
+            while not _locked(handle):
+                time.sleep(_LOCK_POLL_SECONDS)
         yield
 
 
@@ -472,8 +466,22 @@ def _install_what_is_missing(report: Report, *, bridge: bool) -> None:
     if Path("/sys/kernel/security/apparmor").exists():
         wanted["apparmor_parser"] = "apparmor"  # the kernel enforces it, so the engine must load its profile
     packages = [package for program, package in wanted.items() if shutil.which(program) is None]
+    # From Debian 13 on, docker.io only recommends it, and without it the engine trusts no registry.
+    if not _CERTIFICATES.exists():
+        packages.append("ca-certificates")
     if packages:
         install_packages(packages, report=report)
+    # There the command that the runbooks use is a package of its own. Asked here: the package lists are new now.
+    if shutil.which("docker") is None and _debian_has("docker-cli"):
+        install_packages(["docker-cli"], report=report)
+
+
+def _debian_has(package: str) -> bool:
+    """Tell whether the host's package sources have a package of their own by this name (a virtual one is none)."""
+    if shutil.which("apt-cache") is None:
+        return False
+    answer = subprocess.run(["apt-cache", "show", "--quiet=2", package], capture_output=True, check=False)
+    return answer.returncode == 0
 
 
 def install_packages(packages: Sequence[str], *, report: Report) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socketserver
 import stat
@@ -340,3 +341,30 @@ def test_two_runs_at_once_wait_for_each_other_and_say_so(tmp_path: Path) -> None
 )
 def test_the_cache_lies_where_the_user_says(environment: dict[str, str], expected: Path) -> None:
     assert cache_directory(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("there", "of_debian", "installed"),
+    [
+        (("dockerd", "iptables", "docker"), (), [["ca-certificates"]]),
+        (("iptables",), (), [["docker.io", "ca-certificates"]]),
+        (("iptables",), ("docker-cli",), [["docker.io", "ca-certificates"], ["docker-cli"]]),
+        (("iptables", "docker"), ("docker-cli",), [["docker.io", "ca-certificates"]]),
+    ],
+    ids=["Docker is there", "Debian 12", "Debian 13", "another docker command"],
+)
+def test_a_host_gets_the_engine_with_the_command_of_the_runbooks_and_the_certificates(
+    there: tuple[str, ...],
+    of_debian: tuple[str, ...],
+    installed: list[list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[list[str]] = []
+    programs = {*there, "ip", "apparmor_parser"}
+    monkeypatch.setattr(engine, "_CERTIFICATES", tmp_path / "none")
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
+    monkeypatch.setattr(engine, "_debian_has", lambda package: package in of_debian)
+    monkeypatch.setattr(engine, "install_packages", lambda packages, **_report: calls.append(list(packages)))
+    engine._install_what_is_missing(lambda _line: None, bridge=False)
+    assert calls == installed, "on Debian 13 no runbook's `docker` works and no pull is trusted without them"

@@ -59,7 +59,7 @@ def registry(status: int) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status)
+            self.send_response(status if self.path == "/v2/" else 200)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -74,7 +74,7 @@ def registry(status: int) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [(200, True), (401, True), (404, True), (403, False), (451, False), (503, False)],
+    [(200, True), (401, True), (429, True), (301, False), (403, False), (404, False), (451, False), (503, False)],
 )
 def test_a_registry_counts_as_reachable_by_what_it_answers(
     status: int, *, expected: bool, monkeypatch: pytest.MonkeyPatch
@@ -82,6 +82,18 @@ def test_a_registry_counts_as_reachable_by_what_it_answers(
     monkeypatch.delenv("OFFLINE", raising=False)
     with registry(status) as address:
         assert registry_reachable(engine_info(address)) is expected, "a filtered registry answers 403, and pulls fail"
+
+
+@pytest.mark.parametrize(
+    ("address", "asked"),
+    [
+        ("https://index.docker.io/v1/", "https://registry-1.docker.io/v2/"),
+        ("https://mirror.example:5000/", "https://mirror.example:5000/v2/"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/v2/"),
+    ],
+)
+def test_the_registry_that_a_pull_goes_to_is_asked(address: str, asked: str) -> None:
+    assert images.question_to(address) == asked, "the old index redirects to a web page, which may refuse what pulls"
 
 
 def test_a_registry_that_nobody_runs_is_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
