@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from samokoder_backup import jobs, offsite, restore, state
+from samokoder_backup import entries, jobs, offsite, restore, state
 from samokoder_backup import settings as at
 from samokoder_backup.process import BackupError, CannotError, exclusive, say
 from samokoder_backup.restore import Target
@@ -36,12 +36,13 @@ def _do(given: argparse.Namespace, settings: Settings) -> int:  # noqa: PLR0911 
             kinds = settings.kinds() if given.kind == "all" else (given.kind,)
             return BackupError.status if [kind for kind in kinds if not jobs.backup(settings, kind)] else 0
         case "list":
-            found = [entry.public() for entry in restore.entries()]
+            found = [entry.public() for entry in entries.entries()]
             print(json.dumps(found, indent=1)) if given.json else _table(found)
             return 0
         case "verify":
             good = jobs.verify(given.id)
-            print(json.dumps(state.bad(), indent=1)) if given.json else say("all is good" if good else "see above")
+            said = "all is good" if good else "see above"
+            print(json.dumps(entries.known_bad(), indent=1)) if given.json else say(said)
             return 0 if good else BackupError.status
         case "drill":
             good = jobs.drill(settings)

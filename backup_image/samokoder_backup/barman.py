@@ -10,97 +10,23 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import re
 import shutil
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import database, wal
+from samokoder_backup import catalogue, database, wal
 from samokoder_backup import settings as at
+from samokoder_backup.catalogue import Base, bases, remove_leftovers, servers
 from samokoder_backup.database import Identity
-from samokoder_backup.process import BackupError, exclusive, keep, run, say, sha256, sync, write
+from samokoder_backup.process import BackupError, UnsureError, exclusive, keep, run, say, sha256, sync, write
 from samokoder_backup.settings import Settings
 
-_SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
 _ARCHIVE_SECONDS = 300
 _MARGIN = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class Base:
-    """One base backup of the catalogue."""
-
-    id: str
-    server: Path
-    status: str
-    """Barman's word: DONE is the one that counts."""
-    begin_wal: str
-    end: datetime
-    segment_size: int
-    major: int
-    """PostgreSQL's version: no other can read it."""
-
-    @property
-    def database(self) -> str:
-        """The cluster's system identifier: a restore keeps it, and an empty volume gets another one."""
-        return wal.system(self.server)
-
-    @property
-    def folder(self) -> Path:
-        """The folder with the archives."""
-        return self.server / "base" / self.id
-
-    @property
-    def noted(self) -> Path:
-        """The checksums; it is there once the whole backup has been verified."""
-        return self.folder / "samokoder.json"
-
-    @property
-    def bytes(self) -> int:
-        """How much it takes."""
-        return sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
-
-    @property
-    def restored_bytes(self) -> int:
-        """How much it takes when it is restored."""
-        manifest = json.loads((self.folder / "data" / "backup_manifest").read_text(encoding="utf-8"))
-        return sum(int(file["Size"]) for file in manifest["Files"])
-
-
-def servers() -> list[Path]:
-    """Return the folder of each history."""
-    if not at.BARMAN_HOME.is_dir():
-        return []
-    return sorted(path for path in at.BARMAN_HOME.iterdir() if _SERVER.fullmatch(path.name) and path.is_dir())
-
-
-def bases(*among: Path) -> list[Base]:
-    """Return the base backups that are complete, the oldest first."""
-    found = [_base(info) for server in among or servers() for info in (server / "meta").glob("*-backup.info")]
-    return sorted((base for base in found if base and base.status == "DONE"), key=lambda base: base.end)
-
-
-def _base(info: Path) -> Base | None:
-    """Read Barman's file; None where it cannot be read."""
-    try:
-        lines = (line.partition("=") for line in info.read_text(encoding="utf-8").splitlines())
-        said = {key: value for key, _, value in lines}
-        return Base(
-            id=info.name.removesuffix("-backup.info"),
-            server=info.parent.parent,
-            status=said["status"],
-            begin_wal=said["begin_wal"],
-            end=datetime.fromisoformat(said["end_time"]).astimezone(UTC),
-            segment_size=int(said["xlog_segment_size"]),
-            major=int(said["version"]) // 10_000,
-        )
-    except (OSError, KeyError, ValueError):
-        return None
 
 
 def barman(settings: Settings, *words: str, what: str) -> str:
@@ -200,16 +126,22 @@ def _note(server: Path) -> None:
         wal.note(server)
 
 
-def take(settings: Settings) -> Base:
-    """Make a base backup; raises BackupError, and then nothing that counts is left."""
+def take(settings: Settings, bad: Collection[str]) -> Base:
+    """Make a base backup, which nobody has verified yet; raises BackupError, and then nothing that counts is left.
+
+    bad: what is known to be bad.
+    """
     server = current(settings)
     if settings.streamed is None or server is None:
         raise BackupError("no WAL is received yet, and a base backup is worth nothing without it")
     with database.connected(settings.streamed) as connection:
         database.end_backups(connection)
         remove_leftovers()
-        before = {base.id for base in bases(server)}
-        needed = _needed(server, database.size(connection))
+        before = bases(server)
+        needed, databases = _needed(before), database.size(connection)
+        if not before or before[-1].id in bad:
+            # Each that fails its verification stays: WAL, and PostgreSQL beside it, are to have room all the same.
+            needed += databases
         # Without it the disk would fill up, and WAL, which is worth more, would find no place.
         if (free := shutil.disk_usage(at.ROOT).free) < needed:
             raise BackupError(f"{needed // 2**20} MiB are needed for a base backup, {free // 2**20} MiB are free")
@@ -222,17 +154,15 @@ def take(settings: Settings) -> Base:
         # Barman archived what it waited for by itself: the service finds nothing that waits, and would note it with
         # the next segment. Until then only gzip checks it, which takes many a wrong bit in a run of zeros for right.
         _note(server)
-    made = [base for base in bases(server) if base.id not in before]
+    made = [base for base in bases(server) if base.id not in {each.id for each in before}]
     if not made:
         raise BackupError("base backup: Barman says that it is incomplete")
-    verify(made[-1])
     return made[-1]
 
 
-def _needed(server: Path, databases: int) -> int:
-    """Estimate a base backup's size: like the last one, else like the databases before they are compressed."""
-    last = bases(server)[-1:]
-    return (last[0].bytes * 5 // 4 if last else databases) + _MARGIN
+def _needed(before: list[Base]) -> int:
+    """Estimate a base backup's size: like the last one; of the first, the caller knows the databases alone."""
+    return (before[-1].bytes * 5 // 4 if before else 0) + _MARGIN
 
 
 def _first_wal(settings: Settings, server: Path, connection: Connection) -> None:
@@ -248,16 +178,16 @@ def _first_wal(settings: Settings, server: Path, connection: Connection) -> None
 
 
 def verify(base: Base) -> None:
-    """Check a base backup; raises BackupError that says what is wrong.
+    """Check a base backup; raises BackupError that says what is wrong, UnsureError where there is no room for it.
 
     The first time all of it is unpacked and PostgreSQL's own manifest is checked, then the archives' checksums are
     noted; from then on these are compared, which costs a tenth.
     """
     files = {path.relative_to(base.folder).as_posix(): path for path in base.folder.rglob("*") if path.is_file()}
-    files["backup.info"] = base.server / "meta" / f"{base.id}-backup.info"
+    files["backup.info"] = base.info
     files.pop(base.noted.name, None)
     if base.noted.exists():
-        known = json.loads(base.noted.read_text(encoding="utf-8"))
+        known = catalogue.checksums(base)
         for name in sorted(known.keys() | files.keys()):
             if name not in files:
                 raise BackupError(f"{name} is missing")
@@ -265,6 +195,10 @@ def verify(base: Base) -> None:
                 raise BackupError(f"{name} is not what it was when it was made")
         return
     target = fresh_scratch("verify")
+    # PostgreSQL may have its data on the same disk.
+    needed = base.restored_bytes + _MARGIN
+    if (free := shutil.disk_usage(target).free) < needed:
+        raise UnsureError(f"{needed // 2**20} MiB are needed to unpack {base.id}, {free // 2**20} MiB are free")
     try:
         unpack(base, target)
         check: list[str | Path] = [
@@ -300,25 +234,24 @@ def fresh_scratch(name: str) -> Path:
     return path
 
 
-def remove_leftovers() -> None:
-    """Remove what base backups that ended in the middle have left; call it under the lock."""
-    for server in servers():
-        whole = {base.id for base in bases(server)}
-        for path in (*(server / "meta").glob("*-backup.info"), *(server / "base").glob("*")):
-            if (name := path.name.removesuffix("-backup.info")) not in whole:
-                say(f"removing what is left of the base backup {name}, which did not come to its end")
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 def retire(settings: Settings, bad: Iterable[str]) -> None:
-    """Remove what is older than the recovery window needs: never one that no newer good one takes the place of."""
+    """Remove what is older than the recovery window needs: never one that no newer good one takes the place of.
+
+    bad: what is known to be bad. It takes no other's place, and goes when a good one of its age would.
+    """
     start = datetime.now(UTC) - timedelta(days=settings.recovery_window_days)
     known = bases()
     reaching = [base for base in known if base.end < start and base.id not in set(bad) and base.noted.exists()]
     if not reaching:
         return
     for base in known[: known.index(reaching[-1])]:
+        catalogue.begin_removal(base)
         barman(settings, "delete", base.server.name, base.id, what=f"removing {base.id}")
+        catalogue.end_removal(base)
+    for each in catalogue.broken():
+        if each.finished < reaching[-1].end:
+            say(f"removing {each.id}, which cannot be read, with the others of its time")
+            catalogue.remove_broken(each)
     for server in servers():
-        if not bases(server) and wal.newest(server) < start.timestamp() and server != current(settings):
+        if server != current(settings) and not catalogue.holds_any(server) and wal.received(server) < start.timestamp():
             shutil.rmtree(server)

@@ -1,24 +1,28 @@
-"""Dumps of the database and copies of Redis: files that count once their description lies beside them.
+"""Dumps of the database and copies of Redis: files that count, each with its description beside it.
 
-The description (`<id>.json`: checksum, when, what) is written last, after the file has been read back by the program
-that would restore it. So whatever was cut off has none, does not count, and goes at the next run.
+A copy is made as `.<id>.part`, read back by the program that would restore it, described (`<id>.json`: checksum, when,
+what), and gets its name at last; a removal begins with the opposite step. So what was cut off has a part and no file of
+its name, does not count, and goes at the next run. Whatever else is not as it should be was damaged: it is bad, and
+stays.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samokoder_backup import database
+from samokoder_backup import clock, damage, database
 from samokoder_backup import settings as at
+from samokoder_backup.damage import Broken
 from samokoder_backup.process import BackupError, run, say, sha256, sync, write
 from samokoder_backup.settings import Kind, Redis, Settings
 
@@ -42,29 +46,76 @@ class Copy:
     keys: int
     """Of Redis: how many there are."""
 
+    @property
+    def ahead(self) -> bool:
+        """Whether it is of a time to come: then it takes no other's place."""
+        return clock.ahead(self.finished.timestamp())
+
 
 def copies(kind: Kind) -> list[Copy]:
-    """Return the copies of a kind, the oldest first."""
+    """Return the copies of a kind that can be read, the oldest first."""
+    found = [each for each in _look(kind) if isinstance(each, Copy)]
+    return sorted(found, key=lambda copy: copy.finished)
+
+
+def broken(kind: Kind) -> list[Broken]:
+    """Return those that cannot be read."""
+    return [each for each in _look(kind) if isinstance(each, Broken)]
+
+
+def _look(kind: Kind) -> Iterator[Copy | Broken]:
     folder, suffix = _place(kind)
-    found = []
-    for note in sorted(folder.glob(f"{kind}-*.json")) if folder.is_dir() else []:
-        try:
-            said = json.loads(note.read_text(encoding="utf-8"))
-            found.append(
-                Copy(
-                    id=note.stem,
-                    kind=kind,
-                    path=note.with_suffix(suffix),
-                    finished=datetime.fromisoformat(said["finished"]),
-                    bytes=int(said["bytes"]),
-                    sha256=str(said["sha256"]),
-                    roles=tuple(said.get("roles", ())),
-                    keys=int(said.get("keys", 0)),
-                )
-            )
-        except (OSError, ValueError, KeyError) as error:
-            say(f"{note.name} cannot be read: {error}")
-    return found
+    try:
+        names = sorted(os.listdir(folder)) if folder.exists() else []  # noqa: PTH208 - the names alone are asked for
+    except OSError as error:
+        yield damage.broken(folder.name, kind, _STAMP, f"it cannot be listed: {error}", ())
+        return
+    for identifier in sorted({Path(name).stem for name in names if name.startswith(f"{kind}-")}):
+        found = _one(kind, folder / f"{identifier}.json", folder / f"{identifier}{suffix}")
+        if found:
+            yield found
+
+
+def _one(kind: Kind, note: Path, path: Path) -> Copy | Broken | None:
+    """Read one copy; None where it is being made or removed just now, or a run that did so was cut off."""
+    with contextlib.suppress(ValueError):
+        return _read(kind, note, path)
+    if not path.exists() and (_part(path).exists() or not note.exists()):
+        return None
+    try:
+        return _read(kind, note, path)  # it may have got its name meanwhile
+    except ValueError as error:
+        return damage.broken(note.stem, kind, _STAMP, str(error), filter(Path.exists, (path, note)))
+
+
+def _read(kind: Kind, note: Path, path: Path) -> Copy:
+    """Read a description and glance at what it describes; raises ValueError that says what is wrong."""
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        copy = Copy(
+            id=note.stem,
+            kind=kind,
+            path=path,
+            finished=datetime.fromisoformat(said["finished"]).astimezone(UTC),
+            bytes=int(said["bytes"]),
+            sha256=str(said["sha256"]),
+            roles=tuple(map(str, said.get("roles", ()))),
+            keys=int(said.get("keys", 0)),
+        )
+    except FileNotFoundError:
+        raise ValueError(f"{note.name} is missing") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{note.name} cannot be read: {error}") from error
+    if not path.exists():
+        raise ValueError(f"{path.name} is missing")
+    if (size := damage.size(path)) != copy.bytes:
+        raise ValueError(f"{path.name} has {size} bytes, and had {copy.bytes} when it was made")
+    return copy
+
+
+def _part(path: Path) -> Path:
+    """Return what a copy is called while it is being made, or removed."""
+    return path.with_name(f".{path.stem}.part")
 
 
 def of_every_kind() -> list[Copy]:
@@ -83,31 +134,33 @@ def _make(kind: Kind, fill: Callable[[Path], dict[str, object]]) -> Copy:
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(kind, folder)
     now = datetime.now(UTC)
-    name = f"{kind}-{now:{_STAMP}}"
-    part = folder / f".{name}.part"
+    path = folder / f"{kind}-{now:{_STAMP}}{suffix}"
+    part, note = _part(path), path.with_suffix(".json")
     try:
         said = fill(part)
-        digest, size = sha256(part), part.stat().st_size
+        said |= {"finished": now.isoformat(), "bytes": part.stat().st_size, "sha256": sha256(part)}
         sync(part)
-        part.replace(folder / f"{name}{suffix}")
+        write(note, json.dumps(said, indent=1))
+        part.replace(path)
         sync(folder)
-        said |= {"finished": now.isoformat(), "bytes": size, "sha256": digest}
-        write(folder / f"{name}.json", json.dumps(said, indent=1))
-    except OSError as error:
+        return _read(kind, note, path)
+    except (OSError, ValueError) as error:
         raise BackupError(f"{kind}: {error}") from error
     finally:
-        part.unlink(missing_ok=True)
         _remove_leftovers(kind, folder)
-    return copies(kind)[-1]
 
 
 def _remove_leftovers(kind: Kind, folder: Path) -> None:
-    """Remove what runs that ended in the middle have left."""
-    described = {copy.path for copy in copies(kind)} | set(folder.glob(f"{kind}-*.json"))
-    for path in (*folder.glob(".*"), *folder.glob(f"{kind}-*")):
-        if path not in described:
-            say(f"removing {path.name}, which did not come to its end")
-            path.unlink()
+    """Remove what runs that ended in the middle have left, and nothing else."""
+    _, suffix = _place(kind)
+    for part in folder.glob(f".{kind}-*.part"):
+        path = folder / f"{part.stem[1:]}{suffix}"
+        say(f"removing {path.stem}, which did not come to its end")
+        if not path.exists():
+            path.with_suffix(".json").unlink(missing_ok=True)
+        part.unlink()
+    for half in folder.glob(f".{kind}-*.json.*.new"):
+        half.unlink()
 
 
 def dump(settings: Settings) -> Copy:
@@ -199,8 +252,6 @@ def loaded_keys(path: Path) -> int:
 
 def verify(copy: Copy) -> None:
     """Check a copy; raises BackupError that says what is wrong."""
-    if not copy.path.exists():
-        raise BackupError(f"{copy.path.name} is missing")
     if sha256(copy.path) != copy.sha256:
         raise BackupError(f"{copy.path.name} is not what it was when it was made")
     program = ["pg_restore", "--list"] if copy.kind == "dump" else ["redis-check-rdb"]
@@ -208,29 +259,47 @@ def verify(copy: Copy) -> None:
 
 
 def retire(settings: Settings, kind: Kind, bad: set[str]) -> None:
-    """Remove old copies: only good ones count, and a bad one stays until enough newer good ones are there."""
-    known = copies(kind)
-    good = [copy for copy in known if copy.id not in bad]
+    """Remove old copies: a good one when its places are taken by other good ones; a bad one when they would be, too.
+
+    A bad one takes no place, and stays as long as it would if it was good: somebody may mend it, or what is wrong with
+    it is one byte of its description.
+    """
+    known: list[Copy | Broken] = [*copies(kind), *broken(kind)]
+    good = [each for each in known if isinstance(each, Copy) and each.id not in bad and not each.ahead]
+    keep = _kept(settings, kind, good)
+    for each in known:
+        if each.id in keep or not any(other.finished > each.finished for other in good):
+            continue
+        if each in good or each.id not in _kept(settings, kind, [*good, each]):
+            _remove(kind, each)
+
+
+def _kept(settings: Settings, kind: Kind, those: Sequence[Copy | Broken]) -> set[str]:
+    ordered = sorted(those, key=lambda each: each.finished)
     if kind == "redis":
-        keep = {copy.id for copy in good[-settings.redis_copies :]}
-    else:
-        kept = settings.dumps
-        keep = {
-            *newest_of_each(good, "%Y-%m-%d", kept.daily),
-            *newest_of_each(good, "%G-%V", kept.weekly),
-            *newest_of_each(good, "%Y-%m", kept.monthly),
-        }
-    for copy in known:
-        # What is kept for a week or a month is older than what is not: so age alone says nothing, but a bad one goes
-        # when there is a newer good one, and a good one when its places are taken by others.
-        if copy.id not in keep and any(other.finished > copy.finished for other in good):
-            copy.path.with_suffix(".json").unlink()
-            copy.path.unlink(missing_ok=True)
+        return {each.id for each in ordered[-settings.redis_copies :]}
+    kept = settings.dumps
+    return {
+        *newest_of_each(ordered, "%Y-%m-%d", kept.daily),
+        *newest_of_each(ordered, "%G-%V", kept.weekly),
+        *newest_of_each(ordered, "%Y-%m", kept.monthly),
+    }
 
 
-def newest_of_each(good: list[Copy], period: str, count: int) -> list[str]:
-    """Return the newest copy of each of the last `count` periods that have one."""
-    by_period = {copy.finished.strftime(period): copy.id for copy in good}
+def _remove(kind: Kind, each: Copy | Broken) -> None:
+    """Remove a copy; a folder that cannot be listed has none to remove."""
+    folder, suffix = _place(kind)
+    path = folder / f"{each.id}{suffix}"
+    if path.exists():
+        path.replace(_part(path))
+        sync(folder)
+    path.with_suffix(".json").unlink(missing_ok=True)
+    _part(path).unlink(missing_ok=True)
+
+
+def newest_of_each(ordered: Sequence[Copy | Broken], period: str, count: int) -> list[str]:
+    """Return the newest copy of each of the last `count` periods that have one. ordered: the oldest first."""
+    by_period = {copy.finished.strftime(period): copy.id for copy in ordered}
     return list(by_period.values())[-count:] if count else []
 
 

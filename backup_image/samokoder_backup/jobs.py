@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from samokoder_backup import barman, copies, restore, state, wal
-from samokoder_backup.process import BackupError, say
+from samokoder_backup import barman, catalogue, copies, entries, restore, state, wal
+from samokoder_backup.catalogue import Base
+from samokoder_backup.copies import Copy
+from samokoder_backup.process import BackupError, lacking, say
 from samokoder_backup.settings import Kind, Settings
 
 
@@ -14,41 +16,82 @@ def backup(settings: Settings, kind: Kind) -> bool:
     """Make a backup of one kind, then remove what is too old."""
 
     def work() -> Mapping[str, Any]:
+        made: Base | Copy
         if kind == "base":
-            base = barman.take(settings)
-            size, made = base.bytes, base.id
-            barman.retire(settings, state.bad())
+            made = barman.take(settings, entries.known_bad())
+            _first_verification(made)
         else:
-            copy = copies.dump(settings) if kind == "dump" else copies.redis(settings)
-            size, made = copy.bytes, copy.id
-            copies.retire(settings, kind, set(state.bad()))
-        say(f"{kind}: {made}, {size} bytes")
-        return {"bytes": size, "id": made}
+            made = copies.dump(settings) if kind == "dump" else copies.redis(settings)
+        _retire(settings, kind)
+        say(f"{kind}: {made.id}, {made.bytes} bytes")
+        return {"bytes": made.bytes, "id": made.id}
 
     return state.attempt(kind, work)
 
 
+def _first_verification(base: Base) -> None:
+    """Verify a base backup that was just made; raises BackupError, and what is bad is known from then on.
+
+    So it counts no more: nothing is restored from it, nothing is removed for it, and another one is made.
+    """
+    try:
+        barman.verify(base)
+    except Exception as error:
+        if lacking(error):
+            raise BackupError(f"{base.id} was made, and could not be verified: {error}") from error
+        state.record("verify", {"bad": {**state.bad(), base.id: _why(error)}})
+        raise BackupError(f"{base.id} was made, and is bad: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Say what is wrong with something whose check has ended so."""
+    return str(error) if isinstance(error, BackupError) else f"it cannot be read: {error!r}"
+
+
+def _retire(settings: Settings, kind: Kind) -> None:
+    """Remove what is too old, unless nobody knows what is bad: an older good one may be all that there is."""
+    bad = entries.known_bad()
+    if state.FORGOTTEN in bad or "finished" not in state.read().get("verify", {}):
+        say("nothing old is removed until all was verified: nobody knows yet what is bad")
+    elif kind == "base":
+        barman.retire(settings, bad)
+    else:
+        copies.retire(settings, kind, set(bad))
+
+
 def verify(only: str | None = None) -> bool:
-    """Check one backup or all of them, with the archived WAL; what is bad is known by its name from then on."""
+    """Check one backup or all of them, with the archived WAL; what is bad is known by its name from then on.
+
+    What cannot be read is bad. A check that lacked room, or was killed, is no verdict: what was known before stays.
+    """
 
     def work() -> Mapping[str, Any]:
+        before, unsure = state.bad(), dict[str, str]()
+        bad = {each.id: each.why for each in entries.broken()}
         if only is None:
-            servers = barman.servers()
-            bad = {f"{each.name}/{name}": why for each in servers for name, why in wal.damaged(each).items()}
+            servers = catalogue.servers()
+            bad |= {f"{each.name}/{name}": why for each in servers for name, why in wal.damaged(each).items()}
         else:
-            bad = {name: why for name, why in state.bad().items() if name != only}
-        things: list[barman.Base | copies.Copy] = [*barman.bases(), *copies.of_every_kind()]
+            bad |= {name: why for name, why in before.items() if name != only}
+        things: list[Base | Copy] = [*catalogue.bases(), *copies.of_every_kind()]
         chosen = [thing for thing in things if only in {None, thing.id}]
-        if only and not chosen:
+        if only and not chosen and only not in bad:
             raise BackupError(f"there is no backup {only}")
         for thing in chosen:
             try:
-                restore.verify(thing, bad)
-            except BackupError as error:
-                bad[thing.id] = str(error)
+                entries.verify(thing, bad)
+            except Exception as error:  # whatever it is, the others are still to be checked
+                if lacking(error):
+                    unsure[thing.id] = str(error)
+                    bad |= {thing.id: before[thing.id]} if thing.id in before else {}
+                else:
+                    bad[thing.id] = _why(error)
         for name, why in bad.items():
             say(f"bad: {name}: {why}")
-        return {"bad": bad, "exit": 1 if bad else 0}
+        not_checked = "; ".join(f"{name} could not be checked: {why}" for name, why in unsure.items())
+        if not_checked:
+            say(not_checked)
+        return {"bad": bad, "error": not_checked, "exit": 1 if bad or unsure else 0}
 
     return state.attempt("verify", work)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from samokoder_backup import restore, state
+from samokoder_backup import entries, state
 from samokoder_backup import settings as at
 from samokoder_backup.settings import Kind, Settings
 
@@ -40,8 +40,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Give every figure."""
-        runs, entries, kinds = state.read(), restore.entries(), self._settings.kinds()
-        good = {kind: [entry for entry in entries if entry.kind == kind and entry.status != "bad"] for kind in kinds}
+        runs, found, kinds = state.read(), entries.entries(), self._settings.kinds()
+        good = {kind: [entry for entry in found if entry.kind == kind and entry.counts] for kind in kinds}
 
         def of_kinds(name: str, text: str, value: Callable[[Kind], float | None]) -> GaugeMetricFamily:
             family = GaugeMetricFamily(name, text, labels=["kind"])
@@ -64,18 +64,19 @@ class Metrics(Collector):
             "backup_size_bytes", "Of the newest good backup", lambda kind: good[kind][-1].bytes if good[kind] else None
         )
         yield of_kinds("backup_retained", "How many good backups there are", lambda kind: float(len(good[kind])))
-        yield from self._single(runs)
+        yield from self._single(runs, float(len([entry for entry in found if entry.status == "ahead"])))
 
-    def _single(self, runs: Mapping[str, Mapping[str, Any]]) -> Iterator[GaugeMetricFamily]:
+    def _single(self, runs: Mapping[str, Mapping[str, Any]], ahead: float) -> Iterator[GaugeMetricFamily]:
         settings, usage = self._settings, shutil.disk_usage(at.ROOT)
         verify, drill, offsite = (runs.get(name, {}) for name in ("verify", "drill", "offsite"))
         figures: dict[str, tuple[str, float | None]] = {
             "backup_verify_last_success_timestamp_seconds": ("When all was found good", _number(verify, "success")),
-            "backup_verify_failed": ("Things that were found bad", float(len(verify.get("bad", ())))),
+            "backup_verify_failed": ("Things that are bad", float(len(entries.known_bad()))),
             "backup_restore_test_last_success_timestamp_seconds": ("Of the last drill", _number(drill, "success")),
             "backup_restore_test_last_exit_code": ("Of the last drill; 0 is good", _number(drill, "exit")),
             "backup_restore_test_rpo_seconds": ("What a restore lost, measured", _number(drill, "rpo")),
             "backup_restore_test_rto_seconds": ("How long a restore took, measured", _number(drill, "rto")),
+            "backup_stamps_ahead": ("Backups and runs of a time to come", ahead + len(state.ahead())),
             "backup_volume_free_bytes": ("Of the volume of the backups", float(usage.free)),
             "backup_volume_size_bytes": ("Of the volume of the backups", float(usage.total)),
             "backup_offsite_enabled": ("1 where copies go off-site", float(settings.offsite is not None)),

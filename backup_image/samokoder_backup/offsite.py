@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
+from samokoder_backup import clock
 from samokoder_backup.process import BackupError, CannotError, exclusive, say, write
 from samokoder_backup.settings import CONFIG, ROOT, Offsite
 
@@ -61,6 +62,11 @@ class Snapshot:
 
     id: str
     time: str
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it is of a time to come: the clock was ahead."""
+        return clock.ahead(datetime.fromisoformat(self.time).timestamp())
 
 
 def serve(
@@ -165,7 +171,7 @@ def pull(
     with _opened(settings, root, secrets, stop) as restic:
         if not whole.exists():
             shutil.rmtree(coming, ignore_errors=True)
-            _refuse_to_pull(restic, snapshot)
+            snapshot = _to_pull(restic, snapshot)
             try:
                 restic.must(["restore", "--no-lock", "--verify", f"--target={data}", "--", snapshot])
             except BackupError:
@@ -225,12 +231,18 @@ def _remove_old(restic: _Restic, *, locks_stay: bool) -> None:
     """Once a day remove what is older than `keep_days`, counted back from the newest, which always stays."""
     days = restic.settings.keep_days
     known = restic.known()
-    if time.time() - float(known.get("pruned", 0)) < _PRUNE_SECONDS:
+    if 0 <= time.time() - float(known.get("pruned", 0)) < _PRUNE_SECONDS:
         return
     if locks_stay:  # and an exclusive lock that stays would end all further copies
         raise CannotError(
             f"The copy was made, but those of more than {days} days were not removed: the credentials may not delete."
             " Allow it, or set keepDays to 0."
+        )
+    if coming := [one for one in restic.snapshots() if one.ahead]:
+        # Restic counts back from the newest: with one of next year, each of this year would be too old.
+        raise CannotError(
+            f"The copy was made, but those of more than {days} days were not removed: the clock was ahead when"
+            f" {coming[-1].id[:8]} was made, of {coming[-1].time}. Remove it with restic, or wait until then."
         )
     try:
         restic.must(["unlock"])
@@ -240,8 +252,8 @@ def _remove_old(restic: _Restic, *, locks_stay: bool) -> None:
     restic.remember(pruned=time.time())
 
 
-def _refuse_to_pull(restic: _Restic, snapshot: str) -> None:
-    """Raise when the snapshot cannot be put there; nothing has been touched yet."""
+def _to_pull(restic: _Restic, snapshot: str) -> str:
+    """Say which snapshot to fetch; raises CannotError when it cannot be put there. Nothing has been touched yet."""
     full = [name for name in FOLDERS if (restic.root / name).is_dir() and any((restic.root / name).iterdir())]
     if full:
         raise CannotError(f"{restic.root} has backups in it already ({', '.join(full)}).")
@@ -250,10 +262,17 @@ def _refuse_to_pull(restic: _Restic, snapshot: str) -> None:
         raise CannotError(f"{restic.location} holds no copy yet.")
     if snapshot != "latest" and not any(one.id.startswith(snapshot) for one in known):
         raise CannotError(f"{restic.location} has no copy {snapshot}.")
+    if snapshot == "latest":
+        coming = [one for one in known if one.ahead]
+        # Restic's own `latest` would be one that was made while the clock was ahead, and everything since would lack.
+        snapshot = next((one for one in reversed(known) if not one.ahead), known[-1]).id
+        if coming:
+            say(f"Off-site: {len(coming)} copies are of a time to come, up to {coming[-1].time}: none is the last.")
     told = restic.must(["stats", "--json", "--no-lock", "--mode=restore-size", "--", snapshot])
     needed = int(told.messages[-1]["total_size"])
     if needed > (free := shutil.disk_usage(restic.root).free):
         raise CannotError(f"The copy needs {needed:,} bytes and {restic.root} has {free:,} free: nothing was fetched.")
+    return snapshot
 
 
 def _snapshots(out: str) -> list[Snapshot]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -26,24 +28,48 @@ class CannotError(BackupError):
     status = 2
 
 
+class UnsureError(BackupError):
+    """A check could not be made, for want of room or since it was killed: no verdict on what was to be checked."""
+
+
+_LACKING = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EROFS}
+_LACKED = re.compile(
+    "No space left on device|Disk quota exceeded|Cannot allocate memory|[Oo]ut of memory|Too many open files"
+    "|died with signal"
+)
+
+
+def lacking(error: BaseException) -> bool:
+    """Tell whether something failed for want of room, memory or the like, and not for what it has read."""
+    known = isinstance(error, (UnsureError, MemoryError))
+    return known or (isinstance(error, OSError) and error.errno in _LACKING)
+
+
 def say(text: str) -> None:
     """Tell a person; standard output is for what was asked for."""
     print(text, file=sys.stderr, flush=True)
 
 
 def run(command: Sequence[str | Path], *, what: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run a program and return what it printed; raises BackupError with its last lines."""
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        env={**os.environ, **(environment or {})},
-    )
+    """Run a program and return what it printed; raises BackupError with its last lines.
+
+    UnsureError, where the program cannot be started, was killed, or says that it lacks room.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env={**os.environ, **(environment or {})},
+        )
+    except OSError as error:
+        raise UnsureError(f"{what}: {error}") from error
     if done.returncode != 0:
-        said = [*done.stdout.strip().splitlines(), *done.stderr.strip().splitlines()][-5:]
-        raise BackupError(f"{what}: {' | '.join(said) or f'ended with {done.returncode}'}")
+        said = " | ".join([*done.stdout.strip().splitlines(), *done.stderr.strip().splitlines()][-5:])
+        kind = UnsureError if done.returncode < 0 or _LACKED.search(said) else BackupError
+        raise kind(f"{what}: {said or f'ended with {done.returncode}'}")
     return done.stdout
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from samokoder_backup import barman, copies, state, wal
+from samokoder_backup import barman, catalogue, copies, wal
 from samokoder_backup import settings as at
-from samokoder_backup.barman import Base
+from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
+from samokoder_backup.entries import chain, joined, known_bad
 from samokoder_backup.process import BackupError, CannotError, run, say, sync, write
-from samokoder_backup.settings import Kind, Settings
+from samokoder_backup.settings import Settings
 
 MARKER = ".samokoder-restore"
 """Lies in a folder that a restore has begun and not ended."""
@@ -40,26 +41,6 @@ _QUIET = timedelta(seconds=30)
 """There is a change at every heartbeat, so where none is for so long, what was written then is missing."""
 _MARGIN = 256 * 2**20
 _PLACEHOLDERS = ("lost+found", MARKER)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One backup of the list."""
-
-    id: str
-    kind: Kind
-    finished: datetime
-    bytes: int
-    status: str
-    start: datetime | None
-    """A base: the first moment that one can restore to."""
-    to: datetime | None
-    """The last one."""
-
-    def public(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
-        values = {key: each.isoformat() if isinstance(each, datetime) else each for key, each in asdict(self).items()}
-        return {("from" if key == "start" else key): value for key, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,62 +73,15 @@ class Plan:
         return self.source.bytes * (10 if self.source.kind == "dump" else 3) + _MARGIN
 
 
-def entries() -> list[Entry]:
-    """Return all backups, the oldest first."""
-    bad = state.bad()
-    looked = {server: wal.look(server) for server in barman.servers()}
-    found = [_entry(base, bad, looked.get(base.server)) for base in barman.bases()]
-    for copy in copies.of_every_kind():
-        status = "bad" if copy.id in bad else "good"
-        found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
-    return sorted(found, key=lambda entry: entry.finished)
-
-
-def chain(base: Base, bad: Mapping[str, str], looked: wal.Look | None = None) -> wal.Chain:
-    """Follow the WAL of a base backup; raises CannotError where it does not reach the backup's own end."""
-    prefix = f"{base.server.name}/"
-    damaged = frozenset(name.removeprefix(prefix) for name in bad if name.startswith(prefix))
-    found = wal.chain(base.server, base.begin_wal, base.segment_size, damaged, looked)
-    if found is None or found.end < base.end:
-        needed = (found.missing or f"after {found.last}") if found else base.begin_wal
-        raise CannotError(f"{base.id} cannot be restored: its WAL file {needed} is missing or bad")
-    return found
-
-
-def verify(thing: Base | Copy, bad: Mapping[str, str]) -> None:
-    """Check a backup, and that it can be brought to a moment; raises BackupError that says what is wrong."""
-    if isinstance(thing, Copy):
-        copies.verify(thing)
-    else:
-        barman.verify(thing)
-        chain(thing, bad)
-
-
-def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry:
-    try:
-        start, to = base.end, chain(base, bad, looked).end
-    except CannotError:
-        return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
-    status = "bad" if base.id in bad else "good" if base.noted.exists() else "unverified"
-    return Entry(base.id, "base", base.end, base.bytes, status, start, to)
-
-
-def joined(base: Base) -> bool:
-    """Tell whether WAL goes on from a base backup to now without a gap."""
-    try:
-        return not chain(base, state.bad()).missing
-    except CannotError:
-        return False
-
-
 def plan(target: Target) -> Plan:
     """Decide how to do what is asked for; raises CannotError where it cannot be done."""
-    bad = state.bad()
+    bad = known_bad()
     if target.backup in bad:
         raise CannotError(f"{target.backup} is bad: {bad[target.backup]}")
     if copy := next((each for each in copies.of_every_kind() if each.id == target.backup), None):
         return Plan(source=copy, recovery={})
-    bases = [base for base in barman.bases() if base.id not in bad and target.backup in {None, base.id}]
+    good = [base for base in catalogue.bases() if base.id not in bad and target.backup in {None, base.id}]
+    bases = [base for base in good if not base.ahead] or good
     if not bases:
         raise CannotError(f"there is no backup {target.backup}" if target.backup else "there is no good base backup")
     if target.moment:
@@ -156,16 +90,27 @@ def plan(target: Target) -> Plan:
     else:
         if target.latest:
             _of_one_database(bases, bad)
-        base, recovery = bases[-1], {"recovery_target": "immediate"} if target.backup else {}
+        base, recovery = _proven(bases), {"recovery_target": "immediate"} if target.backup else {}
         found = chain(base, bad)
         if found.missing and not target.backup:
             raise CannotError(
                 f"WAL file {found.missing} is missing or bad, so the latest moment cannot be reached; "
                 f"the last one before it is {found.end.isoformat()}"
             )
+        if not target.backup:
+            _of_newest_history(base, found)
     if (installed := _installed()) != base.major:
         raise CannotError(f"{base.id} is of PostgreSQL {base.major}, and this image has {installed}")
     return Plan(source=base, recovery=recovery, last=found.last if found.missing else "")
+
+
+def _proven(bases: list[Base]) -> Base:
+    """Return the newest base backup; one before it, where that was verified, it was not, and WAL leads on from both."""
+    newest = bases[-1]
+    if newest.noted.exists():
+        return newest
+    verified = [base for base in bases if base.server == newest.server and base.noted.exists()]
+    return verified[-1] if verified and joined(verified[-1]) else newest
 
 
 def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
@@ -184,13 +129,30 @@ def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
         )
 
 
+def _of_newest_history(base: Base, found: wal.Chain) -> None:
+    """Refuse the end of a history that another one has followed, from which no good base backup leads yet.
+
+    So it is after a restore until the first base backup is made: the end would be that of the data that was replaced.
+    """
+    newest = {server: wal.newest(server) for server in catalogue.servers() if server != base.server}
+    server = max(newest, key=lambda each: newest[each], default=base.server)
+    if newest.get(server, 0.0) > found.end.timestamp():
+        moment = datetime.fromtimestamp(newest[server], UTC).isoformat(sep=" ")
+        raise CannotError(
+            f"the newest WAL, of {moment}, is of {server.name}, which has no good base backup yet, so it cannot be "
+            f"restored; the newest moment that can be is {found.end.isoformat(sep=' ')}, the end of the history before "
+            "it. Wait for the base backup (or make one), or name that moment"
+        )
+
+
 def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tuple[Base, wal.Chain]:
     """Return the newest base backup from which a moment can be reached, and its WAL."""
     before = [base for base in bases if base.end <= moment]
     if not before:
         raise CannotError(f"the first moment that can be restored is {bases[0].end.isoformat()}")
     why = ""
-    for base in reversed(before):
+    # An older one that was verified is better than a newer one that nobody has looked at yet.
+    for base in sorted(before, key=lambda base: (base.noted.exists(), base.end), reverse=True):
         try:
             found = chain(base, bad)
         except CannotError as error:
@@ -389,13 +351,15 @@ def _answers(server: Server) -> bool:
 def drill(settings: Settings) -> dict[str, Any]:
     """Restore the newest backup, look at it, throw it away; returns what was measured."""
     began, started = datetime.now(UTC), time.monotonic()
-    dumps = copies.copies("dump")
+    bad = known_bad()
+    good = [copy for copy in copies.copies("dump") if copy.id not in bad]
+    dumps = [copy for copy in good if not copy.ahead] or good
     if settings.physical:
         planned = plan(Target(present=True))
     elif dumps:
         planned = plan(Target(backup=dumps[-1].id))
     else:
-        raise CannotError("there is no dump yet")
+        raise CannotError("there is no good dump yet")
     shutil.rmtree(at.SCRATCH, ignore_errors=True)
     into = barman.fresh_scratch("drill")
     try:

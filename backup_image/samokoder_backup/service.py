@@ -20,7 +20,7 @@ from apscheduler.triggers.cron import CronTrigger
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from samokoder_backup import barman, copies, database, jobs, metrics, offsite, restore, state, wal
+from samokoder_backup import barman, catalogue, copies, database, entries, jobs, metrics, offsite, state, wal
 from samokoder_backup import settings as at
 from samokoder_backup.process import BackupError, exclusive, say
 from samokoder_backup.settings import Kind, Settings
@@ -43,7 +43,7 @@ class Service:
         self._offsite_wake = threading.Event()
         self._server: Path | None = None
         self._receiver: subprocess.Popen[str] | None = None
-        self._started = time.time()
+        self._began = time.monotonic()
         self._tried: dict[str, tuple[float, int]] = {}
         self.retained = 0
 
@@ -56,7 +56,7 @@ class Service:
     def lag(self) -> float:
         """Seconds since WAL last came; there is some for every heartbeat."""
         newest = wal.newest(self._server) if self._server else 0.0
-        return metrics.since(newest or self._started)
+        return metrics.since(newest) if newest else time.monotonic() - self._began
 
     def run(self) -> int:
         """Run until SIGTERM."""
@@ -165,7 +165,9 @@ class Service:
                 if self._due(kind, getattr(schedules, kind), self._newest(kind)) and jobs.backup(self._settings, kind):
                     self._tried.pop(kind)
                     self._offsite_wake.set()
-            if self._due("verify", schedules.verify, done.get("verify", {}).get("finished", self._started)):
+            started = time.time() - (time.monotonic() - self._began)
+            verified = None if state.FORGOTTEN in state.bad() else done.get("verify", {}).get("finished", started)
+            if self._due("verify", schedules.verify, verified):
                 jobs.verify()
             # The first one comes with the first backup: what was never restored is a hope.
             if self._due("drill", schedules.drill, done.get("drill", {}).get("success"), ready=self._restorable):
@@ -174,20 +176,20 @@ class Service:
     def _restorable(self) -> bool:
         """Tell whether there is something for a drill to restore."""
         kind: Kind = "base" if self._settings.physical else "dump"
-        there = barman.bases() if self._settings.physical else copies.copies("dump")
+        there = catalogue.bases() if self._settings.physical else copies.copies("dump")
         return bool(there) and self._newest(kind) is not None
 
     def _newest(self, kind: Kind) -> float | None:
         """Say when the newest backup that counts now was finished; None where one is missing."""
-        bad = state.bad()
+        bad = entries.known_bad()
         if kind != "base":
-            good = [copy for copy in copies.copies(kind) if copy.id not in bad]
+            good = [copy for copy in copies.copies(kind) if copy.id not in bad and not copy.ahead]
             return good[-1].finished.timestamp() if good else None
         if self._server is None or not wal.newest(self._server):
             return time.time()  # nothing can be done yet, and the receiver says why
-        bases = [base for base in barman.bases(self._server) if base.id not in bad]
+        bases = [base for base in catalogue.bases(self._server) if base.id not in bad and not base.ahead]
         # One that WAL no longer leads on from is no use for tomorrow.
-        return bases[-1].end.timestamp() if bases and restore.joined(bases[-1]) else None
+        return bases[-1].end.timestamp() if bases and entries.joined(bases[-1]) else None
 
     def _due(self, name: str, schedule: str, last: float | None, *, ready: Callable[[], bool] = lambda: True) -> bool:
         """Tell whether a time of the schedule has passed since the last time; a run that failed is tried again.
@@ -196,7 +198,7 @@ class Service:
         """
         now = time.time()
         tried, failures = self._tried.get(name, (0.0, 0))
-        failures = 0 if (last or 0.0) >= tried else failures
+        failures = 0 if (last or 0.0) >= tried or tried > now else failures  # the clock may have been put back
         if failures and now - tried < min(3600.0, _AGAIN_SECONDS * 2 ** (failures - 1)):
             return False
         trigger = CronTrigger.from_crontab(schedule, timezone=UTC)

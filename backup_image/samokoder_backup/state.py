@@ -9,28 +9,56 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from samokoder_backup import clock
 from samokoder_backup import settings as at
 from samokoder_backup.process import BackupError, exclusive, say, write
 
-_FILE = "state.json"
+_FILE = FORGOTTEN = "state.json"
+_STAMPS = {"finished", "success"}
 _memory: dict[str, dict[str, Any]] = {}
 _guard = threading.Lock()
 
 
 def read() -> dict[str, dict[str, Any]]:
-    """Return what each job came to the last time, by its name."""
-    try:
-        found: dict[str, dict[str, Any]] = json.loads((at.ROOT / _FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = {}
+    """Return what each job came to the last time, by its name; without stamps of a time to come."""
+    return {
+        name: {key: value for key, value in values.items() if not _ahead(key, value)} for name, values in _all().items()
+    }
+
+
+def ahead() -> list[str]:
+    """Return the jobs with a stamp of a time to come."""
+    return [name for name, values in _all().items() if any(_ahead(*each) for each in values.items())]
+
+
+def _ahead(key: str, value: Any) -> bool:
+    return key in _STAMPS and clock.ahead(float(value))
+
+
+def _all() -> dict[str, dict[str, Any]]:
+    found = _kept()
     for name, values in list(_memory.items()):
-        if values.get("finished", 0) > found.get(name, {}).get("finished", 0):
+        if values.get("finished", 0) >= found.get(name, {}).get("finished", 0):
             found[name] = values
     return found
 
 
+def _kept() -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads((at.ROOT / _FILE).read_text(encoding="utf-8"))
+        return {str(name): dict(values) for name, values in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, AttributeError, TypeError, ValueError) as error:
+        # What was bad is not known any more. This entry stays until a verification of everything has found it anew.
+        return {"verify": {"bad": {FORGOTTEN: f"it cannot be read: {error}"}}}
+
+
 def bad() -> dict[str, str]:
-    """Return what verification found bad, and why; a WAL file is called SERVER/FILE."""
+    """Return what verification found bad, and why; a WAL file is called SERVER/FILE.
+
+    FORGOTTEN is among it where nobody knows what else would be: then nothing may be removed for a newer backup.
+    """
     found: dict[str, str] = read().get("verify", {}).get("bad", {})
     return found
 
@@ -38,11 +66,12 @@ def bad() -> dict[str, str]:
 def record(name: str, values: Mapping[str, Any]) -> None:
     """Add to what is known of a job. On a full disk this process still knows it, and so do its metrics."""
     with _guard:
-        known = read().get(name, {})
-        _memory[name] = {**known, **values}
         try:
-            with exclusive(at.ROOT / ".state.lock"):
-                write(at.ROOT / _FILE, json.dumps({**read(), name: _memory[name]}, indent=1))
+            with exclusive(at.ROOT / ".state.lock", brief=True):
+                known = _all()
+                _memory[name] = {**known.get(name, {}), **values}
+                write(at.ROOT / _FILE, json.dumps({**known, name: _memory[name]}, indent=1))
+                _memory.clear()
         except OSError as error:
             say(f"{_FILE} cannot be written: {error}")
 

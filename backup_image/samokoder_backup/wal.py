@@ -15,15 +15,18 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from samokoder_backup import clock
 
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 _GZIP = b"\x1f\x8b"
 _LEDGER = "samokoder-wal.sha256"
+_LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z._]+)")
 _MISSING, _DAMAGED = 1, 200
 _DAMAGE = (OSError, EOFError, zlib.error)
 
@@ -101,13 +104,14 @@ def look(server: Path) -> Look:
     highest: dict[str, str] = {}
     # The archiver moves a file from the first to one of the others: so it is not missed on its way.
     for folder in (server / "streaming", server / "wals", *(server / "wals").glob("[0-9A-F]*/")):
-        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        # What cannot be listed is missing, and told so.
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name[:24]
                 if not SEGMENT.fullmatch(name):
                     continue
                 highest[name[:8]] = max(name, highest.get(name[:8], ""))
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     # As in `locate`: one that is empty is none yet.
                     if entry.name in {name, f"{name}.partial"} and (stat := entry.stat()).st_size:
                         written[name] = stat.st_mtime
@@ -129,41 +133,61 @@ def chain(server: Path, first: str, segment_size: int, bad: frozenset[str], look
         when = None if name in bad else looked.written.get(name) or _written(server, name)
         if when is None:
             break
-        last, end, number = name, when, number + 1
+        # Where the clock was ahead as it was written nobody knows when that was: not before the one before it.
+        last, end, number = name, end if last and clock.ahead(when) else when, number + 1
     later = looked.highest.get(timeline, "") > name
     return Chain(last, datetime.fromtimestamp(end, UTC), name if later else "") if last else None
 
 
 def _written(server: Path, name: str) -> float | None:
-    while path := locate(server, name):
-        with contextlib.suppress(FileNotFoundError):  # it was archived at this moment, under its own time
-            return path.stat().st_mtime
+    try:
+        while path := locate(server, name):
+            with contextlib.suppress(FileNotFoundError):  # it was archived at this moment, under its own time
+                return path.stat().st_mtime
+    except OSError:
+        pass  # as in `look`
     return None
 
 
-def _all(server: Path) -> Iterator[Path]:
-    for folder in (server / "wals", *sorted((server / "wals").glob("[0-9A-F]*/")), server / "streaming"):
-        if folder.is_dir():
-            yield from (
-                each for each in sorted(folder.iterdir()) if re.match(r"[0-9A-F]{24}|[0-9A-F]{8}\.h", each.name)
-            )
+def _folders(wals: Path) -> list[Path]:
+    return [each for each in (wals, *sorted(wals.glob("[0-9A-F]*/"))) if each.is_dir()]
+
+
+def _is_archived(path: Path) -> bool:
+    return bool(re.match(r"[0-9A-F]{24}|[0-9A-F]{8}\.h", path.name)) and not path.name.endswith(".tmp")
 
 
 def archived(server: Path) -> list[Path]:
-    """Return the archive's files; those that were being received when the timeline ended are among them."""
-    return [path for path in _all(server) if path.is_relative_to(server / "wals") and not path.name.endswith(".tmp")]
+    """Return the archive's files; those that were being received when the timeline ended are among them.
+
+    Raises OSError where a folder cannot be listed.
+    """
+    return [path for folder in _folders(server / "wals") for path in sorted(folder.iterdir()) if _is_archived(path)]
 
 
 def newest(server: Path) -> float:
-    """Say when WAL was last received, as a time stamp; 0 for never."""
+    """Say when WAL was last received, as a time stamp; 0 for never. A stamp of a time to come is none."""
     stamps = []
     last = max((server / "wals").glob("[0-9A-F]*/"), default=server / "wals")
     for path in (*(server / "streaming").glob("[0-9A-F]*"), *last.glob("[0-9A-F]*")):
         try:
             stamps.append(path.stat().st_mtime)
-        except FileNotFoundError:
+        except OSError:
             continue
-    return max(stamps, default=0.0)
+    return max((stamp for stamp in stamps if not clock.ahead(stamp)), default=0.0)
+
+
+def received(server: Path) -> float:
+    """Say when the youngest WAL file of a history was written, as a time stamp; 0 for none.
+
+    Unlike `newest` it looks at every one, and raises OSError where a folder cannot be listed: for who removes by it.
+    """
+
+    def unlisted(error: OSError) -> None:
+        raise error
+
+    files = (Path(folder, name) for folder, _, names in os.walk(server, onerror=unlisted) for name in names)
+    return max((path.stat().st_mtime for path in files if SEGMENT.match(path.name)), default=0.0)
 
 
 def waiting(server: Path) -> bool:
@@ -173,9 +197,9 @@ def waiting(server: Path) -> bool:
 
 def _ledger(server: Path) -> dict[str, str]:
     path = server / _LEDGER
-    lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
-    # A line that was cut off by a crash is none; its file is noted again.
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if len(digest) == 64 and name}  # noqa: PLR2004
+    lines = path.read_text(encoding="ascii", errors="replace").splitlines() if path.exists() else []
+    # A line that was cut off by a crash, or damaged, is none; its file is noted again.
+    return {found[2]: found[1] for found in map(_LINE.fullmatch, lines) if found}
 
 
 def note(server: Path) -> None:
@@ -208,22 +232,52 @@ def note(server: Path) -> None:
 
 
 def damaged(server: Path) -> dict[str, str]:
-    """Check every archived file against its checksum; return name -> what is wrong."""
-    known, found = _ledger(server), {}
-    for path in archived(server):
+    """Check every archived file against its checksum; return name -> what is wrong, also of what cannot be read."""
+    found: dict[str, str] = {}
+    try:
+        known = _ledger(server)
+    except OSError as error:
+        known, found[_LEDGER] = {}, f"it cannot be read: {error}"
+    for folder in (server / "wals", *sorted((server / "wals").glob("[0-9A-F]*"))):
         try:
-            data = path.read_bytes()
-            if path.name in known and hashlib.sha256(data).hexdigest() != known[path.name]:
-                found[path.name] = "its checksum is another one than when it was archived"
-            elif path.name not in known:
-                # Noted within seconds: if it is not, it could not be read then either.
-                gzip.decompress(data) if data.startswith(_GZIP) else None
+            files = sorted(folder.iterdir())
+        except NotADirectoryError:
+            continue
         except FileNotFoundError:
             continue  # retention
-        except _DAMAGE as error:
-            found[path.name] = f"it cannot be read: {error}"
+        except OSError as error:
+            found[folder.name] = f"it cannot be listed: {error}"
+            continue
+        for path in filter(_is_archived, files):
+            if why := _damage(path, known.get(path.name)):
+                found[path.name] = why
     return found
 
 
+def _damage(path: Path, known: str | None) -> str:
+    """Say what is wrong with an archived file; empty for nothing. known: its checksum."""
+    try:
+        data = path.read_bytes()
+        if known:
+            same = hashlib.sha256(data).hexdigest() == known
+            return "" if same else "its checksum is another one than when it was archived"
+        # Noted within seconds: if it is not, it could not be read then either.
+        gzip.decompress(data) if data.startswith(_GZIP) else None
+    except FileNotFoundError:
+        pass  # retention
+    except _DAMAGE as error:
+        return f"it cannot be read: {error}"
+    return ""
+
+
+def main(words: list[str]) -> int:
+    """Answer PostgreSQL; whatever goes wrong stops the recovery, since 1 would tell it that the WAL ends here."""
+    try:
+        return fetch(Path(words[0]), words[1], Path(words[2]), *words[3:])
+    except Exception as error:  # any at all, see above
+        print(f"WAL file {words[1]} cannot be read: {error!r}", file=sys.stderr)
+        return _DAMAGED
+
+
 if __name__ == "__main__":
-    sys.exit(fetch(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), *sys.argv[4:]))
+    sys.exit(main(sys.argv[1:]))

@@ -349,7 +349,15 @@ BACKUP_METRICS = (
         type="gauge",
         jobs=_BACKUP,
         unit="backups, pieces of the log, dumps, copies",
-        meaning="What the last verification found bad.",
+        meaning="What is bad: found by the last verification, or not to be read now.",
+        required=True,
+    ),
+    Metric(
+        name="backup_stamps_ahead",
+        type="gauge",
+        jobs=_BACKUP,
+        unit="backups, jobs",
+        meaning="Those whose time stamp is of a time to come: the clock was ahead. They do not count.",
         required=True,
     ),
     Metric(

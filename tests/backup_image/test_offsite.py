@@ -341,6 +341,23 @@ def test_old_copies_are_removed_where_that_is_wanted_and_the_newest_always_stays
     assert fresh.state() == machine.state()
 
 
+def test_a_copy_of_a_time_to_come_lets_no_other_go_and_is_not_taken_for_the_newest(
+    machine: Machine, server: S3Server, tmp_path: Path
+) -> None:
+    server.allow(all=(*ADDING, "s3:DeleteObject"))
+    machine.sync()
+    machine.add("dumps/old")
+    made = _restic(machine, "backup", "--host=samokoder", "--time=2099-01-01 00:00:00", "dumps")
+    assert made.wait(PATIENCE_SECONDS) == 0
+    (machine.root / "dumps" / "old").unlink()
+    with pytest.raises(CannotError, match=r"^The copy was made, but .* the clock was ahead .* of 2099-01-01"):
+        machine.with_(keep_days=7).sync()
+    assert len(machine.snapshots()) == 3, "restic counts back from the newest: all but that one would be gone"
+    fresh = machine.own("fresh", tmp_path)
+    fresh.pull()
+    assert fresh.state() == machine.state(), "what was written since would be missing"
+
+
 def _restic(machine: Machine, *words: str) -> subprocess.Popen[bytes]:
     """Start restic as a person would."""
     return subprocess.Popen(

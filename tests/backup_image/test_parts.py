@@ -19,8 +19,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from samokoder_backup import barman, copies, jobs, process, restore, service, settings, state, wal
+from samokoder_backup import barman, copies, entries, jobs, process, restore, service, settings, state, wal
 from samokoder_backup.__main__ import moment
+from samokoder_backup.catalogue import Base, bases
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.restore import Target
@@ -85,11 +86,12 @@ def test_the_archive_of_a_busy_week_is_listed_once_however_many_base_backups_lea
     times = []
     for _ in range(2):
         began = time.process_time()
-        found = restore.entries()
+        found = entries.entries()
         times.append(time.process_time() - began)
         meta = server / "meta" / "old-backup.info"
         for copy in range(8):
             meta.with_name(f"more{copy}-backup.info").write_text(meta.read_text())
+            shutil.copytree(server / "base" / "old", server / "base" / f"more{copy}", dirs_exist_ok=True)
     assert len(found) == 3 + 8
     assert {entry.to for entry in found if entry.id != "other"} == {found[0].to}, "all lead to the newest moment"
     folders = {each: count for each, count in listed.items() if "/wals/" in each or each.endswith("streaming")}
@@ -194,13 +196,13 @@ def test_wal_that_a_base_backup_has_archived_itself_has_its_checksum_at_once(
         raise BackupError(what)
 
     monkeypatch.setattr(settings, "ROOT", tmp_path)
-    monkeypatch.setattr(barman, "database", MagicMock())
+    monkeypatch.setattr(barman, "database", MagicMock(size=lambda _: 0))
     monkeypatch.setattr(barman, "current", lambda _: server)
     monkeypatch.setattr(barman, "remove_leftovers", lambda: None)
     monkeypatch.setattr(barman, "_needed", lambda *_: 0)
     monkeypatch.setattr(barman, "barman", backup)
     with pytest.raises(BackupError):
-        barman.take(MagicMock())
+        barman.take(MagicMock(), {})
     data = segment.read_bytes()
     flipped = (data[:at] + bytes([data[at] ^ 0x20]) + data[at + 1 :] for at in range(len(data) // 2, len(data)))
     segment.write_bytes(next(each for each in flipped if not_seen_by_gzip(each, content)))
@@ -276,11 +278,14 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (server / "meta").mkdir(parents=True, exist_ok=True)
         end = NOON + timedelta(hours=hour)
         first = f"{timeline:08X}00000000{hour:08X}"
-        info = f"status=DONE\nbegin_wal={first}\nend_time={end.isoformat(sep=' ')}\n"
+        info = f"status=DONE\nbegin_wal={first}\nend_wal={first}\nend_time={end.isoformat(sep=' ')}\n"
         (server / "meta" / f"{identifier}-backup.info").write_text(
             f"{info}xlog_segment_size={SEGMENT_SIZE}\nversion=150020\n"
         )
-        (server / "base" / identifier).mkdir(parents=True)
+        data = server / "base" / identifier / "data"
+        data.mkdir(parents=True)
+        for name in ("base.tar.gz", "backup_manifest"):
+            (data / name).touch()
         path = server / "wals" / first[:16] / first
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"wal")
@@ -292,7 +297,7 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_moment_is_reached_from_the_newest_base_backup_before_it(catalogue: Path) -> None:
     for minutes, expected in ((5, "old"), (65, "new"), (105, "new"), (125, "other")):
         planned = restore.plan(Target(moment=NOON + timedelta(minutes=minutes)))
-        assert isinstance(planned.source, barman.Base)
+        assert isinstance(planned.source, Base)
         assert planned.source.id == expected
     assert restore.plan(Target(latest=True)).source.id == "other"
     assert restore.plan(Target(backup="old")).recovery == {"recovery_target": "immediate"}
@@ -308,11 +313,13 @@ def test_of_two_databases_the_newest_moment_is_nobodys_and_a_drill_takes_the_one
 
 def test_a_database_that_a_restore_has_brought_back_is_not_taken_for_an_empty_one(catalogue: Path) -> None:
     # The one in the middle came in the place of a lost volume.
+    known = catalogue / "barman" / "main-7000-1"
     meta = catalogue / "barman" / "main-8000-1" / "meta"
-    meta.mkdir(parents=True)
-    info = (catalogue / "barman" / "main-7000-1" / "meta" / "new-backup.info").read_text()
+    shutil.copytree(known / "base" / "new", meta.parent / "base" / "empty")
+    meta.mkdir()
+    info = (known / "meta" / "new-backup.info").read_text()
     (meta / "empty-backup.info").write_text(info.replace("13:00:00", "13:30:00"))
-    assert [base.id for base in barman.bases()] == ["old", "new", "empty", "other"]
+    assert [base.id for base in bases()] == ["old", "new", "empty", "other"]
     assert restore.plan(Target(latest=True)).source.id == "other", "whoever restored once could do so never again"
 
 
@@ -406,7 +413,7 @@ def test_a_bad_backup_and_a_bad_wal_file_are_gone_around_or_refused(catalogue: P
     assert restore.plan(Target(moment=NOON + timedelta(minutes=65))).source.id == "old"
     with pytest.raises(CannotError, match=r"other cannot .* its WAL file 000000020000000000000002 is missing"):
         restore.plan(Target(latest=True))
-    assert [(entry.id, entry.status) for entry in restore.entries()] == [
+    assert [(entry.id, entry.status) for entry in entries.entries()] == [
         ("old", "unverified"),
         ("new", "bad"),
         ("other", "bad"),

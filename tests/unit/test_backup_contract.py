@@ -18,7 +18,7 @@ from tests.recording import CASES, DATABASE_URL, ROOT, case_environment
 
 sys.path.insert(0, str(ROOT / "backup_image"))  # the server is no package of this project
 
-from samokoder_backup import metrics, restore
+from samokoder_backup import entries, metrics
 from samokoder_backup import settings as server
 
 
@@ -61,11 +61,11 @@ def test_it_measures_the_contract_with_its_labels_and_nothing_beside_it(
     (tmp_path / "state.json").write_text(json.dumps(dict.fromkeys(names, done)))
     monkeypatch.setattr(server, "ROOT", tmp_path)
     moment = datetime.now(UTC)
-    entries = [
-        restore.Entry(id="x", kind=kind, finished=moment, bytes=1, status="good", start=None, to=None)
+    found = [
+        entries.Entry(id="x", kind=kind, finished=moment, bytes=1, status="good", start=None, to=None)
         for kind in settings.kinds()
     ]
-    monkeypatch.setattr(restore, "entries", lambda: entries)
+    monkeypatch.setattr(entries, "entries", lambda: found)
 
     families = {family.name: family for family in metrics.Metrics(settings, Running()).collect()}
 
@@ -75,5 +75,5 @@ def test_it_measures_the_contract_with_its_labels_and_nothing_beside_it(
     for metric in BACKUP_METRICS:
         if metric.name in families:
             assert families[metric.name].type == metric.type
-            found = [tuple(sample.labels) for sample in families[metric.name].samples]
-            assert set(found) == {metric.labels}, metric.name
+            labels = [tuple(sample.labels) for sample in families[metric.name].samples]
+            assert set(labels) == {metric.labels}, metric.name

@@ -221,6 +221,13 @@ def _proof(environment: Environment) -> list[Panel]:
             Query(f"max({rules.VERIFIED_AGE})", "age"),
             limits=[Limit(alert="BackupVerificationTooOld", value=warning * 3600)],
         ),
+        series(
+            "Of a time to come",
+            "Backups and jobs whose stamp is later than now: the clock was ahead. They do not count.",
+            "short",
+            Query("max(backup_stamps_ahead)", "stamps"),
+            limits=[Limit(alert="BackupStampAhead", value=1)],
+        ),
     ]
 
 

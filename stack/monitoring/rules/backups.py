@@ -146,6 +146,19 @@ def _runs(alerts: Alerts) -> Iterator[Alert]:
         ),
     )
     yield alert(
+        name="BackupStampAhead",
+        expression="backup_stamps_ahead > 0",
+        wait="5m",
+        severity="warning",
+        summary=Text(en="the clock was ahead as a backup was made", ru="копия сделана, когда часы спешили"),
+        description=Text(
+            en='So many backups and jobs have a stamp of a time to come: {{ printf "%.0f" $value }}. They do not count '
+            "until then; new ones are made.",
+            ru='Копий и проверок с отметкой времени из будущего: {{ printf "%.0f" $value }}. До того времени они не '
+            "считаются; новые делаются.",
+        ),
+    )
+    yield alert(
         name="BackupVolumeAlmostFull",
         expression=f"{VOLUME_FREE} < {share(alerts.backup_volume_free_percent)}",
         wait="15m",

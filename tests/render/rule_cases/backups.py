@@ -152,6 +152,17 @@ def _runs() -> Iterator[Case]:
     ):
         yield Case(alert="BackupShrank", title=title, series=series, minute=175 * 60, fires=fires, interval="1h")
     yield from pair(
+        "BackupStampAhead",
+        titles=("two are of a time to come", "none is"),
+        fires=_at("backup_stamps_ahead", stays(2)),
+        silent=_at("backup_stamps_ahead", stays(0)),
+        minute=10,
+        labels=WARNING | AT,
+        summary="the clock was ahead as a backup was made",
+        description="So many backups and jobs have a stamp of a time to come: 2. They do not count until then; "
+        "new ones are made.",
+    )
+    yield from pair(
         "BackupVolumeAlmostFull",
         titles=("a tenth is free", "a fifth is"),
         fires=_at("backup_volume_free_bytes", stays(10)) | _at("backup_volume_size_bytes", stays(100)),

@@ -1,0 +1,52 @@
+"""A backup that cannot be read: it is bad, it is told, and it stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from samokoder_backup.settings import Kind
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A backup of which something is missing, or cannot be read."""
+
+    id: str
+    kind: Kind
+    finished: datetime
+    """By its name, else by the time of its file."""
+    bytes: int
+    why: str
+    files: tuple[Path, ...]
+    """Files and folders that are left of it."""
+
+
+def broken(identifier: str, kind: Kind, stamp: str, why: str, files: Iterable[Path]) -> Broken:
+    """Describe one. stamp: the form of the moment in its name."""
+    left = tuple(files)
+    try:
+        finished = datetime.strptime(identifier.rpartition("-")[2], stamp).replace(tzinfo=UTC)
+    except ValueError:
+        finished = datetime.fromtimestamp(max(map(_written, left), default=0.0), UTC)
+    return Broken(identifier, kind, finished, sum(map(size, left)), why, left)
+
+
+def size(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder; what cannot be looked at counts as nothing."""
+    total = 0
+    for each in (path, *path.rglob("*")):
+        try:
+            total += each.stat().st_size if each.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

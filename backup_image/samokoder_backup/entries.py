@@ -1,0 +1,100 @@
+"""All backups that there are: which of them can be restored, to which moments, and what is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from samokoder_backup import barman, catalogue, copies, state, wal
+from samokoder_backup.catalogue import Base
+from samokoder_backup.copies import Copy
+from samokoder_backup.damage import Broken
+from samokoder_backup.process import CannotError
+from samokoder_backup.settings import Kind
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One backup of the list."""
+
+    id: str
+    kind: Kind
+    finished: datetime
+    bytes: int
+    status: str
+    """good; bad; unverified: nobody has looked yet; ahead: of a time to come, since the clock was ahead."""
+    start: datetime | None
+    """A base: the first moment that one can restore to."""
+    to: datetime | None
+    """The last one."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a backup of its kind and of its time."""
+        return self.status not in {"bad", "ahead"}
+
+    def public(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        values = {key: each.isoformat() if isinstance(each, datetime) else each for key, each in asdict(self).items()}
+        return {("from" if key == "start" else key): value for key, value in values.items()}
+
+
+def entries() -> list[Entry]:
+    """Return all backups, the oldest first."""
+    bad = known_bad()
+    looked = {server: wal.look(server) for server in catalogue.servers()}
+    found = [_entry(base, bad, looked.get(base.server)) for base in catalogue.bases()]
+    for copy in copies.of_every_kind():
+        status = "bad" if copy.id in bad else "ahead" if copy.ahead else "good"
+        found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
+    found += [Entry(each.id, each.kind, each.finished, each.bytes, "bad", None, None) for each in broken()]
+    return sorted(found, key=lambda entry: entry.finished)
+
+
+def broken() -> list[Broken]:
+    """Return all backups that cannot be read."""
+    return [*catalogue.broken(), *copies.broken("dump"), *copies.broken("redis")]
+
+
+def known_bad() -> dict[str, str]:
+    """Return what is bad, and why: what the last verification found, and what cannot be read now."""
+    return {**state.bad(), **{each.id: each.why for each in broken()}}
+
+
+def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry:
+    try:
+        start, to = base.end, chain(base, bad, looked).end
+    except CannotError:
+        return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
+    status = "bad" if base.id in bad else "ahead" if base.ahead else "good" if base.noted.exists() else "unverified"
+    return Entry(base.id, "base", base.end, base.bytes, status, start, to)
+
+
+def chain(base: Base, bad: Mapping[str, str], looked: wal.Look | None = None) -> wal.Chain:
+    """Follow the WAL of a base backup; raises CannotError where it does not reach the backup's own end."""
+    prefix = f"{base.server.name}/"
+    damaged = frozenset(name.removeprefix(prefix) for name in bad if name.startswith(prefix))
+    found = wal.chain(base.server, base.begin_wal, base.segment_size, damaged, looked)
+    if found is None or found.last < base.end_wal:
+        needed = (found.missing or f"after {found.last}") if found else base.begin_wal
+        raise CannotError(f"{base.id} cannot be restored: its WAL file {needed} is missing or bad")
+    return found
+
+
+def joined(base: Base) -> bool:
+    """Tell whether WAL goes on from a base backup to now without a gap."""
+    try:
+        return not chain(base, known_bad()).missing
+    except CannotError:
+        return False
+
+
+def verify(thing: Base | Copy, bad: Mapping[str, str]) -> None:
+    """Check a backup, and that it can be brought to a moment; raises BackupError that says what is wrong."""
+    if isinstance(thing, Copy):
+        copies.verify(thing)
+    else:
+        barman.verify(thing)
+        chain(thing, bad)

@@ -1,0 +1,210 @@
+"""A clock that was once ahead: what was made then is told, and stops neither backups nor alerts, and costs nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from samokoder_backup import barman, copies, entries, jobs, metrics, restore, service, state, wal
+from samokoder_backup.process import CannotError
+from samokoder_backup.restore import Target
+from samokoder_backup.settings import Kind
+from tests.backup_image.folders import Home, home_at, segment
+
+YEAR = timedelta(days=365)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    return home_at(tmp_path, monkeypatch)
+
+
+class Rounds:
+    """Ends the service's loop after so many looks."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def wait(self, _seconds: float) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def done(home: Home, monkeypatch: pytest.MonkeyPatch, *, clock: float = 0.0) -> list[str]:
+    """Return what a service does at one look. clock: seconds by which the clock was ahead as it was started."""
+    found: list[str] = []
+    every_minute = dict.fromkeys(("base", "dump", "redis", "verify", "drill"), "* * * * *")
+    schedules = home.settings.schedules.model_copy(update=every_minute)
+    real = time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + clock)
+        it = service.Service(home.settings.model_copy(update={"schedules": schedules}))
+    it._began -= 120  # so long it has been running
+    it._server = home.server()
+    monkeypatch.setattr(it, "_stop", Rounds(1))
+
+    def failing(job: str) -> bool:
+        found.append(job)
+        return False
+
+    monkeypatch.setattr(jobs, "backup", lambda _, kind: failing(kind))
+    monkeypatch.setattr(jobs, "verify", lambda: failing("verify"))
+    monkeypatch.setattr(jobs, "drill", lambda _: failing("drill"))
+    it._jobs()
+    return found
+
+
+def figures(home: Home) -> dict[tuple[str, str], float]:
+    families = metrics.Metrics(home.settings, service.Service(home.settings)).collect()
+    return {
+        (sample.name, sample.labels.get("kind", "")): sample.value for family in families for sample in family.samples
+    }
+
+
+KINDS: tuple[Kind, ...] = ("base", "dump", "redis")
+
+
+def everything(home: Home, moment: datetime) -> None:
+    """Make one of everything, at a moment."""
+    home.base(moment, 2)
+    for kind in KINDS[1:]:
+        home.copy(moment, kind)
+    stamp = moment.timestamp()
+    for job in ("verify", "drill"):
+        state.record(job, {"exit": 0, "finished": stamp, "success": stamp})
+
+
+def test_what_was_made_while_the_clock_was_ahead_lets_everything_be_made_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything(home, home.now + YEAR)
+    home.wal(3, home.now)
+    assert set(done(home, monkeypatch)) == {*KINDS, "verify"}, "it would be a year until anything is due"
+    home.base(home.now, 3)
+    assert "drill" in done(home, monkeypatch), "there is something to restore now"
+
+
+def test_what_was_made_at_the_right_time_is_not_made_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything(home, home.now + timedelta(seconds=90))  # as far as the clocks of two machines may differ
+    home.wal(3, home.now)
+    assert done(home, monkeypatch) == []
+
+
+def test_a_clock_that_was_ahead_when_the_service_began_does_not_keep_it_from_verifying(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything(home, home.ago(minutes=5))
+    state.record("verify", {"finished": (home.now + YEAR).timestamp()})
+    assert "verify" in done(home, monkeypatch, clock=YEAR.total_seconds())
+
+
+def test_what_failed_while_the_clock_was_ahead_is_tried_again(home: Home) -> None:
+    it = service.Service(home.settings)
+    it._tried["dump"] = (time.time() + YEAR.total_seconds(), 3)
+    assert it._due("dump", "* * * * *", None)
+
+
+def test_it_is_told_and_the_figures_are_of_what_counts(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    everything(home, home.ago(days=3))
+    before = figures(home)
+    assert before["backup_stamps_ahead", ""] == 0
+    everything(home, home.now + YEAR)
+    home.wal(3, home.now)
+    after = figures(home)
+    assert after["backup_stamps_ahead", ""] == 5, "three backups, a verification and a drill: an alert fires"
+    for kind in KINDS:
+        name = "backup_last_success_timestamp_seconds", kind
+        assert after[name] == before[name], "else its age is negative for a year, and no alert is left"
+        assert after["backup_retained", kind] == 1
+    for job in ("verify", "restore_test"):
+        assert (f"backup_{job}_last_success_timestamp_seconds", "") not in after, "as of one that was never done"
+    assert sorted(home.listed(capsys).values()) == ["ahead"] * 3 + ["good"] * 3
+
+
+def test_a_later_run_that_fails_does_not_hide_the_stamp_and_one_that_does_well_ends_it(home: Home) -> None:
+    state.record("drill", {"success": (home.now + YEAR).timestamp()})
+    state.record("drill", {"exit": 1, "finished": home.now.timestamp()})
+    assert state.ahead() == ["drill"]
+    state.record("drill", {"exit": 0, "finished": home.now.timestamp(), "success": home.now.timestamp()})
+    assert state.ahead() == []
+
+
+def test_wal_of_a_time_to_come_is_no_sign_that_wal_is_received(home: Home) -> None:
+    home.wal(1, home.ago(minutes=30))
+    home.wal(2, home.now + YEAR)
+    assert wal.newest(home.server()) == home.ago(minutes=30).timestamp()
+    it = service.Service(home.settings)
+    it._server = home.server()
+    assert it.lag == pytest.approx(1800, abs=30), "0 for a year: nobody would be told that the receiver hangs"
+
+
+def test_a_base_backup_of_a_time_to_come_is_good_by_its_wal(home: Home) -> None:
+    base = home.base(home.now + YEAR)
+    home.wal(2, home.now)
+    assert jobs.verify() is True, "its end is a WAL file that is there, whatever the clock said"
+    (entry,) = entries.entries()
+    assert (entry.id, entry.to) == (base, home.now), "WAL goes on from it to now"
+
+
+def test_latest_and_a_moment_begin_with_a_base_backup_of_the_right_time(home: Home) -> None:
+    right = home.base(home.ago(days=1))
+    ahead = home.base(home.now + YEAR, 2)
+    home.wal(3, home.now)
+    for target in (Target(latest=True), Target(present=True), Target(moment=home.ago(minutes=1))):
+        assert restore.plan(target).source.id == right
+    assert restore.plan(Target(backup=ahead)).source.id == ahead, "who names it gets it"
+
+
+def test_where_there_is_no_other_it_is_used(home: Home) -> None:
+    ahead = home.base(home.now + YEAR)
+    home.wal(2, home.now)
+    assert restore.plan(Target(latest=True)).source.id == ahead
+
+
+def test_wal_of_a_time_to_come_does_not_hide_that_another_history_is_newer(home: Home) -> None:
+    home.base(home.ago(days=1))
+    home.wal(2, home.ago(hours=1))
+    home.wal(3, home.now + YEAR)
+    home.wal(1, home.ago(minutes=2), "7000-2", received=True)
+    with pytest.raises(CannotError, match="which has no good base backup yet"):
+        restore.plan(Target(latest=True))
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_what_is_of_a_time_to_come_takes_no_place_and_stays(home: Home, kind: Kind) -> None:
+    ahead = {home.copy(home.now + YEAR + timedelta(hours=hours), kind) for hours in range(0, 24 * 60, 24)}
+    made = [home.copy(home.ago(days=days), kind) for days in range(6, -1, -1)]
+    copies.retire(home.settings, kind, set())
+    left = {copy.id for copy in copies.copies(kind)}
+    assert set(made) <= left, "sixty others are newer by their stamps"
+    assert ahead <= left
+
+    def fill(path: Path) -> dict[str, object]:
+        path.write_text("new")
+        return {}
+
+    assert copies._make(kind, fill).id not in ahead, "a run tells of what it has made itself"
+
+
+def test_a_base_backup_of_a_time_to_come_lets_no_older_one_go(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(barman, "barman", lambda _, *words, what: asked.append(f"{words} {what}"))
+    monkeypatch.setattr(barman, "current", lambda _: home.server())
+    for number, days in enumerate((20, 9), 1):
+        home.base(home.ago(days=days), number)
+    home.base(home.now + YEAR, 3)
+    jobs._retire(home.settings, "base")
+    assert len(asked) == 1
+    assert f"{home.ago(days=20):%Y%m%dT%H%M%S}" in asked[0]
+
+
+def test_the_name_of_a_wal_file_says_where_it_is_and_not_when(home: Home) -> None:
+    home.wal(1, home.now + YEAR)
+    os.utime(home.wal(2, home.now))
+    found = wal.chain(home.server(), segment(1), 16 * 2**20, frozenset())
+    assert found is not None
+    assert (found.last, found.end <= datetime.now(UTC)) == (segment(2), True)

@@ -1,0 +1,422 @@
+"""What cannot be read is bad, is told, and stays; only what is known to be unfinished is removed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from samokoder_backup import barman, catalogue, copies, jobs, process, settings, state, wal
+from samokoder_backup.process import BackupError, UnsureError
+from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    return home_at(tmp_path, monkeypatch)
+
+
+def make(home: Home, kind: settings.Kind = "dump", content: str = "new") -> None:
+    """Make a copy, as a run does, but for the program that fills it."""
+
+    def fill(path: Path) -> dict[str, object]:
+        path.write_text(content)
+        return {}
+
+    copies._make(kind, fill)
+
+
+@pytest.mark.parametrize("kind", ["dump", "redis"])
+def test_a_damaged_description_costs_no_copy(
+    home: Home, kind: settings.Kind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged, good = home.copy(home.ago(days=2), kind), home.copy(home.ago(days=1), kind)
+    (note,) = home.root.glob(f"*/{damaged}.json")
+    one_wrong_byte(note)
+    before = home.files()
+    make(home, kind)
+    copies.retire(home.settings, kind, set())
+    assert before.items() <= home.files().items(), "the copy itself is whole, and somebody may mend the description"
+    said = home.listed(capsys)
+    assert (said[damaged], said[good]) == ("bad", "good"), "`make backups` tells it before any verification"
+    one_wrong_byte(note)
+    assert home.listed(capsys)[damaged] == "good", "it was mended"
+
+
+def test_a_copy_whose_description_is_lost_or_that_is_lost_itself_is_told_and_what_is_left_stays(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, lost, short = (home.copy(home.ago(days=days)) for days in (4, 3, 2))
+    (home.root / "dumps" / f"{alone}.json").unlink()
+    (home.root / "dumps" / f"{lost}.dump").unlink()
+    os.truncate(home.root / "dumps" / f"{short}.dump", 3)
+    before = home.files()
+    make(home)
+    copies.retire(home.settings, "dump", set())
+    assert before.items() <= home.files().items()
+    said = home.listed(capsys)
+    assert {said[each] for each in (alone, lost, short)} == {"bad"}
+    assert jobs.verify() is False
+    assert {alone, lost, short} <= state.bad().keys()
+
+
+class CutOffError(BaseException):
+    """The process dies here."""
+
+
+def cut_off(monkeypatch: pytest.MonkeyPatch, at: int, run: Callable[[], object]) -> bool:
+    """Run something until its step number `at`, each change of the disk being one; tell whether it was cut off."""
+    steps = 0
+
+    def dying(real: Callable[..., object]) -> Callable[..., object]:
+        def step(*words: object, **more: object) -> object:
+            nonlocal steps
+            steps += 1
+            if steps >= at:  # nor is anything done that would tidy up
+                raise CutOffError
+            return real(*words, **more)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("unlink", "rename", "replace", "rmdir", "write_text"):
+            patch.setattr(Path, name, dying(getattr(Path, name)))
+        for name in ("unlink", "rmdir", "fsync"):
+            patch.setattr(os, name, dying(getattr(os, name)))
+        try:
+            run()
+        except CutOffError:
+            return True
+    return False
+
+
+def test_a_copy_that_is_cut_off_at_any_step_of_its_making_leaves_nothing_that_counts_or_is_bad(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = home.copy(home.ago(days=1))
+    for at in range(1, 100):
+        was_cut = cut_off(monkeypatch, at, lambda: make(home))
+        said = home.listed(capsys)
+        assert set(said.values()) == {"good"}, f"nothing is bad, it was cut off at step {at}"
+        copies._remove_leftovers("dump", home.root / "dumps")
+        assert home.listed(capsys) == said
+        assert len(home.files()) == 2 * len(said), f"each has a file and a description after step {at}"
+        for new in said.keys() - {old}:
+            for path in (home.root / "dumps").glob(f"{new}.*"):
+                path.unlink()
+        if not was_cut:
+            assert at > 4, "there are as many steps at least"
+            return
+    pytest.fail("it never came to its end")
+
+
+def test_a_removal_that_is_cut_off_at_any_step_is_ended_and_not_taken_for_damage(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for at in range(1, 100):
+        old = home.copy(home.ago(days=400))
+        for days in range(1, 12):
+            home.copy(home.ago(days=days))
+        was_cut = cut_off(monkeypatch, at, lambda: copies.retire(home.settings, "dump", set()))
+        assert set(home.listed(capsys).values()) == {"good"}, f"it was cut off at step {at}"
+        copies._remove_leftovers("dump", home.root / "dumps")
+        said = home.listed(capsys)
+        assert len(home.files()) == 2 * len(said), f"each has a file and a description after step {at}"
+        if not was_cut:
+            assert old in said, "as the newest of its month"
+            assert len(said) < 12, "some are removed"
+            return
+    pytest.fail("it never came to its end")
+
+
+def test_a_bad_copy_takes_no_place_and_stays_as_long_as_a_good_one_would(home: Home) -> None:
+    made = [home.copy(home.ago(hours=hours), "redis") for hours in range(60, 0, -1)]
+    bad = {made[0], made[20]}
+    one_wrong_byte(home.root / "redis" / f"{made[30]}.json")
+    copies.retire(home.settings, "redis", bad)
+    left = {path.stem for path in (home.root / "redis").glob("*.rdb")}
+    assert made[0] not in left, "with the last 48, it would have gone"
+    assert {made[20], made[30]} <= left
+    good = left - bad - {made[30]}
+    assert len(good) == 48, "so many good ones are kept"
+
+
+STATES = ("EMPTY", "STARTED", "FAILED", "WAITING_FOR_WALS")
+
+
+@pytest.mark.parametrize("status", STATES)
+def test_a_base_backup_that_its_description_calls_unfinished_is_removed_however_often_that_is_cut_off(
+    home: Home, status: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = home.base(home.ago(hours=2))
+    for at in range(1, 30):
+        home.base(home.ago(hours=1), 2, status=status, verified=False)
+        was_cut = cut_off(monkeypatch, at, catalogue.remove_leftovers)
+        assert home.listed(capsys) == {good: "good"}, f"what is half removed is not bad (step {at})"
+        catalogue.remove_leftovers()
+        assert [path.name for path in (home.server() / "base").iterdir()] == [good]
+        assert [path.name for path in (home.server() / "meta").iterdir()] == [f"{good}-backup.info"]
+        if not was_cut:
+            return
+    pytest.fail("it never came to its end")
+
+
+# Where a byte is changed: in the name of a line, in Barman's word for its state, in the moment, in a line that only
+# Barman reads. The first three cannot be read, the last one is known by its checksum alone.
+@pytest.mark.parametrize("where", ["status=", "DONE", "end_time=2", "mode="])
+def test_a_damaged_description_costs_no_base_backup_and_does_not_keep_barman_from_working(
+    home: Home, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged, good = home.base(home.ago(days=2)), home.base(home.ago(days=1), 2)
+    info = home.server() / "meta" / f"{damaged}-backup.info"
+    at = info.read_text().index(where) + len(where) - 1
+    one_wrong_byte(info, at)
+    before = set(home.files().values())
+    catalogue.remove_leftovers()
+    assert set(home.files().values()) == before, "the archive is whole, and somebody may mend the description"
+    assert home.listed(capsys) == {damaged: "bad", good: "good"}
+    assert not info.exists(), "a Barman that reads it ends with an error, whatever it is to do in this history"
+    assert jobs.verify() is False
+    assert damaged in state.bad()
+    apart = info.with_name(f"{info.name}.apart")
+    one_wrong_byte(apart, at)
+    assert jobs.verify() is True, "it was mended"
+    assert home.listed(capsys)[damaged] == "good"
+    catalogue.remove_leftovers()
+    assert info.exists(), "and is Barman's again"
+
+
+@pytest.mark.parametrize("lost", ["data/base.tar.gz", "data/backup_manifest", "samokoder.json", ""])
+def test_a_base_backup_of_which_something_is_lost_or_unreadable_is_bad_at_once(
+    home: Home, lost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older, newer = home.base(home.ago(days=9)), home.base(home.ago(days=8), 2)
+    if lost == "samokoder.json":
+        one_wrong_byte(home.server() / "base" / newer / lost)
+    elif lost:
+        (home.server() / "base" / newer / lost).unlink()
+    else:
+        (home.server() / "meta" / f"{newer}-backup.info").unlink()
+    assert home.listed(capsys) == {older: "good", newer: "bad"}
+    catalogue.remove_leftovers()
+    assert (home.server() / "base" / newer / "data").exists(), "what is left of it stays"
+
+
+@pytest.fixture
+def deleting(home: Home, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Barman's `delete` for retention; gives the base backups that it was asked to remove."""
+    asked: list[str] = []
+
+    def run(_settings: settings.Settings, *words: str, what: str) -> str:
+        assert words[0] == "delete", what
+        asked.append(words[2])
+        return ""
+
+    monkeypatch.setattr(barman, "barman", run)
+    monkeypatch.setattr(barman, "current", lambda _: home.server())
+    return asked
+
+
+def test_an_older_good_base_backup_stays_when_the_newer_one_is_damaged_or_unverified(
+    home: Home, deleting: list[str]
+) -> None:
+    home.base(home.ago(days=10))
+    damaged = home.base(home.ago(days=9), 2)
+    home.base(home.ago(days=8), 3, verified=False)
+    one_wrong_byte(home.server() / "base" / damaged / "samokoder.json")
+    jobs._retire(home.settings, "base")
+    assert deleting == [], "the oldest one is the only good one that reaches back so far"
+
+
+def test_a_damaged_base_backup_goes_when_a_good_one_of_its_age_would(home: Home, deleting: list[str]) -> None:
+    oldest, damaged = home.base(home.ago(days=10)), home.base(home.ago(days=9), 2)
+    home.base(home.ago(days=8), 3)
+    later = home.base(home.ago(days=1), 4)
+    for each in (damaged, later):
+        one_wrong_byte(home.server() / "meta" / f"{each}-backup.info")
+    jobs._retire(home.settings, "base")
+    assert deleting == [oldest]
+    assert not (home.server() / "base" / damaged).exists()
+    assert (home.server() / "base" / later).exists()
+
+
+def test_a_history_with_a_base_backup_that_cannot_be_read_or_listed_is_not_removed(
+    home: Home, deleting: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(days=8), history="7000-2")
+    damaged = home.base(home.ago(days=6), history="6000-1")
+    (home.server("6000-1") / "meta" / f"{damaged}-backup.info").write_text("")
+    home.wal(1, home.ago(days=20), "5000-1")
+    listdir, os_walk = os.listdir, os.walk
+    for unreadable in ("6000-1", "5000-1"):
+        os.utime(home.wal(1, home.ago(days=20), unreadable))
+        home.wal(1, home.ago(days=20), unreadable)
+    monkeypatch.setattr(barman, "current", lambda _: home.server("7000-2"))
+
+    def failing(path: Path) -> list[str]:
+        if "main-5000-1" in str(path):
+            raise OSError(5, "Input/output error", str(path))
+        return listdir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", failing)
+        jobs._retire(home.settings, "base")
+    assert {path.name for path in (home.root / "barman").iterdir()} == {"main-5000-1", "main-6000-1", "main-7000-2"}
+    assert os_walk is os.walk
+    jobs._retire(home.settings, "base")
+    assert not (home.root / "barman" / "main-5000-1").exists(), "nothing needs it"
+    assert deleting == []
+
+
+@pytest.mark.parametrize("which", ["dump", "redis copy", "noted checksums", "checksums of the WAL", "WAL file", "WAL"])
+def test_one_unreadable_file_does_not_end_the_verification_of_the_others(
+    home: Home, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = home.base(home.ago(days=1))
+    names = [home.copy(home.ago(days=days), kind) for kind in ("dump", "redis") for days in (3, 2, 1)]
+    wal.note(home.server())
+    ledger = home.server() / "samokoder-wal.sha256"
+    path = {
+        "dump": home.root / "dumps" / f"{names[0]}.dump",
+        "redis copy": home.root / "redis" / f"{names[3]}.rdb",
+        "noted checksums": home.server() / "base" / base / "samokoder.json",
+        "checksums of the WAL": ledger,
+        "WAL file": home.server() / "wals" / segment(1)[:16] / segment(1),
+        "WAL": home.server() / "wals" / segment(1)[:16],
+    }[which]
+    one_wrong_byte(home.root / "dumps" / f"{names[2]}.dump")  # a later one, which is bad
+    opened, listed = Path.open, os.scandir
+
+    def failing(self: Path, *words: object, **more: object) -> object:
+        if self == path:
+            raise OSError(5, "Input/output error", str(self))
+        return opened(self, *words, **more)  # type: ignore[call-overload]
+
+    def unlisted(self: Path = Path()) -> object:
+        if Path(self) == path:
+            raise OSError(5, "Input/output error", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(copies, "run", lambda *_, **__: "")
+    monkeypatch.setattr(Path, "open", failing)
+    monkeypatch.setattr(os, "scandir", unlisted)
+    iterdir = Path.iterdir
+    monkeypatch.setattr(
+        Path, "iterdir", lambda self: unlisted(self) and iterdir(self) if self == path else iterdir(self)
+    )
+    assert jobs.verify() is False
+    assert names[2] in state.bad(), "retention would count it, and remove an older good one for it"
+    assert "Input/output error" in " ".join(state.bad().values()), "what cannot be read is told"
+
+
+def test_a_check_that_lacked_room_is_no_verdict_and_what_was_known_stays(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = home.copy(home.ago(days=2)), home.copy(home.ago(days=1))
+    state.record("verify", {"bad": {bad: "one byte"}, "finished": 1.0, "success": 2.0})
+
+    def full(*_: object, **__: object) -> str:
+        raise UnsureError("No space left on device")
+
+    monkeypatch.setattr(copies, "run", full)
+    assert jobs.verify() is False
+    assert state.bad() == {bad: "one byte"}, "neither is a good one bad now, nor a bad one good"
+    known = state.read()["verify"]
+    assert good in known["error"], "it is told that it was not checked"
+    assert known["success"] == 2.0, "so that in time an alert says that nothing was verified"
+
+
+@pytest.mark.parametrize(
+    ("script", "unsure"),
+    [
+        ("echo 'tar: x: Cannot write: No space left on device' >&2; exit 2", True),
+        ("kill -9 $$", True),
+        ("echo 'backup manifest checksum mismatch' >&2; exit 1", False),
+    ],
+)
+def test_a_program_that_was_killed_or_lacked_room_has_not_judged(script: str, unsure: bool) -> None:
+    with pytest.raises(BackupError) as raised:
+        process.run(["sh", "-c", script], what="check")
+    assert isinstance(raised.value, UnsureError) is unsure
+
+
+@pytest.mark.parametrize("how", ["damaged", "removed"])
+def test_when_nobody_knows_what_is_bad_nothing_is_removed_until_all_was_verified(
+    home: Home, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [home.copy(home.ago(hours=hours), "redis") for hours in range(60, 0, -1)]
+    state.record("verify", {"bad": dict.fromkeys(made[20:], "one byte"), "finished": 1.0})
+    one_wrong_byte(home.root / "state.json")
+    monkeypatch.setattr(state, "_memory", {})
+    if how == "removed":
+        (home.root / "state.json").unlink()
+    state.record("redis", {"exit": 0, "finished": 2.0})  # a run that knows nothing of it writes it anew
+    assert (state.FORGOTTEN in state.bad()) is (how == "damaged"), "it is told"
+    jobs._retire(home.settings, "redis")
+    assert len(copies.copies("redis")) == 60, "most of the newer ones were bad"
+    monkeypatch.setattr(copies, "run", lambda *_, **__: "")
+    assert jobs.verify() is True
+    jobs._retire(home.settings, "redis")
+    assert len(copies.copies("redis")) == 48
+
+
+def test_what_a_full_disk_did_not_take_is_known_until_it_can_be_written(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.record("verify", {"bad": {}, "finished": 1.0})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "write", full)
+        state.record("verify", {"bad": {"one": "byte"}})
+        assert state.bad() == {"one": "byte"}
+    state.record("redis", {"exit": 0})
+    assert json.loads((home.root / "state.json").read_text())["verify"]["bad"] == {"one": "byte"}
+
+
+@pytest.mark.parametrize("unreadable", ["ledger", "file"])
+def test_wal_that_cannot_be_read_is_never_the_end_of_the_wal(
+    home: Home, unreadable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL takes any status up to 125 for the end, and would promote what it has."""
+    path = home.wal(1, home.ago(hours=1))
+    wal.note(home.server())
+    ledger = home.server() / "samokoder-wal.sha256"
+    if unreadable == "ledger":
+        ledger.write_bytes(b"\xff" * 65 + ledger.read_bytes())
+        assert wal.main([str(home.server()), segment(1), str(tmp_path / "out")]) == 0, "its file is there"
+        return
+    exists = Path.exists
+
+    def failing(self: Path) -> bool:
+        if self == path:
+            raise OSError(5, "Input/output error", str(self))
+        return exists(self)
+
+    monkeypatch.setattr(Path, "exists", failing)
+    assert wal.main([str(home.server()), segment(1), str(tmp_path / "out")]) > 125
+
+
+def test_a_damaged_line_of_the_checksums_makes_no_good_wal_bad(home: Home) -> None:
+    home.wal(1, home.ago(hours=1))
+    wal.note(home.server())
+    ledger = home.server() / "samokoder-wal.sha256"
+    ledger.write_bytes(b"\xff" + ledger.read_bytes()[1:])
+    assert wal.damaged(home.server()) == {}
+    wal.note(home.server())
+    assert segment(1) in ledger.read_text(errors="replace").splitlines()[-1], "it is noted again"
+
+
+def test_the_time_of_a_copy_in_its_name_is_what_its_place_is_judged_by_when_nothing_else_can_be_read(
+    home: Home,
+) -> None:
+    damaged = home.copy(home.ago(days=3))
+    (home.root / "dumps" / f"{damaged}.json").write_text("")
+    (found,) = copies.broken("dump")
+    assert abs(found.finished - home.ago(days=3)) < timedelta(seconds=1)

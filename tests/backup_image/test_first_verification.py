@@ -1,0 +1,165 @@
+"""A base backup counts once it was verified: until then, and where that fails, nothing is built on it."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from samokoder_backup import barman, database, jobs, process, restore, service, settings, state
+from samokoder_backup.catalogue import Base, bases
+from samokoder_backup.process import BackupError
+from samokoder_backup.restore import Target
+from tests.backup_image.folders import Home, home_at
+
+MIB = 2**20
+
+
+class Usage(NamedTuple):
+    """As of a disk of a terabyte."""
+
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    return home_at(tmp_path, monkeypatch)
+
+
+def free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12 - size, size))
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Programs that were run: `tar` and `pg_verifybackup` do well, unless an error is put in the place of a name."""
+    ran: list[str] = []
+
+    def run(command: list[str | Path], *, what: str, environment: object = None) -> str:
+        ran.append(str(command[0]))
+        return ""
+
+    monkeypatch.setattr(barman, "run", run)
+    return ran
+
+
+def taking(home: Home, monkeypatch: pytest.MonkeyPatch, *, content: str = '{"Files": []}') -> list[str]:
+    """Let a run make one more base backup, by the size that its manifest tells; gives those that were made."""
+    made: list[str] = []
+
+    def take(_settings: settings.Settings, _bad: object) -> Base:
+        made.append(home.base(home.ago(minutes=5 - len(made)), 5 + len(made), verified=False))
+        (base,) = (each for each in bases() if each.id == made[-1])
+        (base.folder / "data" / "backup_manifest").write_text(content)
+        return base
+
+    monkeypatch.setattr(barman, "take", take)
+    return made
+
+
+def looking(home: Home, name: settings.Kind = "base") -> float | None:
+    """Say when the service thinks that the newest backup was made that counts."""
+    it = service.Service(home.settings)
+    it._server = home.server()
+    return it._newest(name)
+
+
+def test_a_base_backup_that_fails_its_first_verification_is_bad_at_once_and_is_made_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = home.base(home.ago(days=1))
+    for number in range(2, 8):
+        home.wal(number, home.ago(minutes=1))
+    made = taking(home, monkeypatch)
+
+    def failing(*_: object, what: str, **__: object) -> str:
+        raise BackupError(f"{what}: manifest checksum mismatch")
+
+    monkeypatch.setattr(barman, "run", failing)
+    assert jobs.backup(home.settings, "base") is False
+    assert home.listed(capsys) == {older: "good", made[0]: "bad"}, "it is told before the next verification"
+    assert restore.plan(Target(latest=True)).source.id == older, "`latest` begins with one that is good"
+    assert looking(home) == home.ago(days=1).timestamp(), "so that the next one is due as if it was not there"
+    assert "mismatch" in state.read()["base"]["error"]
+    jobs.backup(home.settings, "base")
+    assert set(made) <= state.bad().keys(), "the second one does not make the first one good"
+
+
+def test_of_the_very_first_base_backup_that_is_bad_another_one_is_due_at_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taking(home, monkeypatch, content="no manifest")
+    assert jobs.backup(home.settings, "base") is False
+    assert looking(home) is None
+
+
+def test_where_there_is_no_room_to_unpack_it_a_base_backup_is_neither_good_nor_bad(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], programs: list[str]
+) -> None:
+    older = home.base(home.ago(days=1))
+    for number in range(2, 8):
+        home.wal(number, home.ago(minutes=1))
+    made = taking(home, monkeypatch, content=f'{{"Files": [{{"Size": {300 * MIB}}}]}}')
+    free(monkeypatch, 500 * MIB)
+    assert jobs.backup(home.settings, "base") is False, "somebody is told that it was not verified"
+    assert programs == [], "the disk is PostgreSQL's, too: nothing is unpacked that may fill it"
+    assert home.listed(capsys) == {older: "good", made[0]: "unverified"}
+    assert restore.plan(Target(latest=True)).source.id == older, "the one that is known to be good leads there, too"
+    moment = home.ago(minutes=2)
+    assert restore.plan(Target(moment=moment)).source.id == older
+    assert jobs.verify() is False
+    assert state.bad() == {}
+    assert made[0] in state.read()["verify"]["error"]
+    free(monkeypatch, 600 * MIB)
+    assert jobs.verify() is True
+    assert home.listed(capsys)[made[0]] == "good"
+    assert restore.plan(Target(latest=True)).source.id == made[0]
+
+
+def test_an_unverified_base_backup_is_used_where_no_verified_one_leads(home: Home) -> None:
+    home.base(home.ago(days=2))  # WAL does not go on from it
+    only = home.base(home.ago(hours=1), 9, verified=False)
+    assert restore.plan(Target(latest=True)).source.id == only
+    assert restore.plan(Target(moment=home.ago(hours=1))).source.id == only
+
+
+def test_a_disk_that_fills_up_while_it_is_unpacked_makes_no_base_backup_bad(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = taking(home, monkeypatch)
+
+    def full(command: list[str], *, what: str, **_: object) -> str:
+        return process.run(["sh", "-c", "echo 'tar: base: No space left on device' >&2; exit 2"], what=what)
+
+    monkeypatch.setattr(barman, "run", full)
+    assert jobs.backup(home.settings, "base") is False
+    assert state.bad() == {}
+    assert made
+    assert not (home.root / "scratch" / "verify").exists(), "what was unpacked gives its room back"
+
+
+def test_after_one_that_is_bad_room_for_the_databases_is_asked_for_beside_the_next(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = home.base(home.ago(hours=1), verified=False)
+    monkeypatch.setattr(database, "connected", nullcontext)
+    monkeypatch.setattr(database, "end_backups", lambda _: None)
+    monkeypatch.setattr(database, "size", lambda _: 10**9)
+    monkeypatch.setattr(barman, "current", lambda _: home.server())
+    free(monkeypatch, 300 * MIB)
+    reached: list[str] = []
+
+    def first_wal(*_: object) -> None:
+        reached.append("room")
+        raise BackupError("far enough")
+
+    monkeypatch.setattr(barman, "_first_wal", first_wal)
+    for known, expected in (({}, "far enough"), ({bad: "one byte"}, "1209 MiB are needed")):
+        with pytest.raises(BackupError, match=expected):
+            barman.take(home.settings, known)
+    assert reached == ["room"]

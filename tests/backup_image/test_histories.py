@@ -1,0 +1,97 @@
+"""`latest` is the newest moment of what is there now, or it is refused: never silently the end of what was before."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from samokoder_backup import jobs, restore, state
+from samokoder_backup.__main__ import main
+from samokoder_backup.catalogue import Base
+from samokoder_backup.process import CannotError
+from samokoder_backup.restore import Target
+from tests.backup_image.folders import Home, home_at, one_wrong_byte
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A history whose last WAL is an hour old."""
+    home = home_at(tmp_path, monkeypatch)
+    home.base(home.ago(days=1))
+    home.wal(2, home.ago(hours=1))
+    return home
+
+
+def as_told(moment: datetime) -> str:
+    return moment.isoformat(sep=" ")
+
+
+@pytest.mark.parametrize(
+    "history", ["7000-2", "8000-1", "7000-1-20261129T101500Z"], ids=["after a restore", "an empty database", "a gap"]
+)
+@pytest.mark.parametrize("target", [Target(latest=True), Target(present=True)], ids=["latest", "the drill"])
+def test_while_another_history_has_newer_wal_and_no_base_backup_latest_is_refused_and_both_moments_are_named(
+    home: Home, history: str, target: Target
+) -> None:
+    assert restore.plan(target).source.id == f"{home.ago(days=1):%Y%m%dT%H%M%S}", "nothing is newer yet"
+    home.wal(1, home.ago(minutes=2), history, received=True)
+    with pytest.raises(CannotError) as refused:
+        restore.plan(target)
+    assert as_told(home.ago(minutes=2)) in str(refused.value), "what it would not have"
+    assert as_told(home.ago(hours=1)) in str(refused.value), "what it would have"
+    assert "\n" not in str(refused.value), "`make restore` shows the last line"
+    assert restore.plan(Target(moment=home.ago(hours=1))).source, "a moment that is named is what somebody wants"
+    home.base(home.ago(minutes=1), 2, history)
+    found = restore.plan(Target(present=True)).source
+    assert isinstance(found, Base)
+    assert found.server == home.server(history)
+
+
+@pytest.mark.parametrize("how", ["verified as bad", "its description is damaged"])
+def test_where_the_first_base_backup_of_the_newer_history_is_bad_latest_is_refused_too(home: Home, how: str) -> None:
+    base = home.base(home.ago(minutes=2), history="7000-2")
+    if how == "verified as bad":
+        state.record("verify", {"bad": {base: "one byte"}})
+    else:
+        one_wrong_byte(home.server("7000-2") / "meta" / f"{base}-backup.info")
+    with pytest.raises(CannotError, match="which has no good base backup yet"):
+        restore.plan(Target(latest=True))
+
+
+def test_wal_of_a_history_before_is_no_reason_to_refuse(home: Home) -> None:
+    home.base(home.ago(minutes=30), history="7000-2")
+    home.wal(2, home.ago(minutes=29), "7000-2")
+    found = restore.plan(Target(latest=True)).source
+    assert isinstance(found, Base)
+    assert found.server == home.server("7000-2")
+
+
+def test_the_refusal_is_told_before_anything_is_touched(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    home.wal(1, home.ago(minutes=2), "7000-2", received=True)
+    for words in (["check-restore", "--latest"], ["restore", "--latest", "--into", str(home.root / "into")]):
+        assert main(words) == 2
+        assert as_told(home.ago(minutes=2)) in capsys.readouterr().err.splitlines()[-1]
+    assert not (home.root / "into").exists()
+
+
+def test_a_drill_does_not_prove_the_history_before(home: Home) -> None:
+    home.wal(1, home.ago(minutes=2), "7000-2", received=True)
+    assert jobs.drill(home.settings) is False
+    assert "which has no good base backup yet" in state.read()["drill"]["error"]
+
+
+def test_a_drill_of_dumps_takes_the_newest_good_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = home.copy(home.ago(days=2)), home.copy(home.ago(days=1))
+    state.record("verify", {"bad": {bad: "one byte"}})
+    settings = home.settings.model_copy(update={"physical": False})
+    planned: list[str] = []
+
+    def check(plan: restore.Plan, _into: Path) -> None:
+        planned.append(plan.source.id)
+        raise CannotError("far enough")
+
+    monkeypatch.setattr(restore, "check", check)
+    jobs.drill(settings)
+    assert planned == [good]
