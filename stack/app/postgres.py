@@ -16,6 +16,30 @@ SECOND_APP_ROLE = f"{APP_ROLE}_b"
 EXPORTER_ROLE = "samokoder_monitoring"
 BACKUP_ROLE = "samokoder_backup"
 """Reads everything, by replication too. Its own database has its name, and its replication slot."""
+EXTENSIONS = "samokoder_extensions"
+"""Schema of what the superuser installs in the application's database; the application can make nothing in it."""
+PINNED = {
+    "search_path": "pg_catalog,pg_temp",
+    # Each of these can make a statement of the superuser fail, or mean something else.
+    "role": "none",
+    "local_preload_libraries": "",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "exit_on_error": "off",
+    "standard_conforming_strings": "on",
+    "client_encoding": "UTF8",
+}
+"""Settings of every session that may do more than the application.
+
+The application owns its database and may choose these for it (ALTER DATABASE ... SET). With a search_path of its own,
+a catalogue name without its schema is a view of the application's, which runs functions as whoever asks.
+"""
+PINNED_OPTIONS = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in PINNED.items())
+"""The same for libpq (`PGOPTIONS`, `options=`): what a client asks for beats the settings of database and role."""
 
 
 def spec(environment: Environment) -> ServiceSpec:

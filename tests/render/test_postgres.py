@@ -57,7 +57,9 @@ def at(environment: Environment, generation: int, phase: Phase) -> Environment:
 
 def ask(container: Container, sql: str, *, database: str = "samokoder") -> str:
     """Ask as the superuser over the socket, as a person at 3 a.m. does."""
-    code, said = output(container, "psql", "--username=postgres", f"--dbname={database}", "-XAtc", sql)
+    # Its own search_path has nothing of the application's in it.
+    words = ("-c", "SET search_path = public", "-c", sql)
+    code, said = output(container, "psql", "--username=postgres", f"--dbname={database}", "-XAtq", *words)
     assert code == 0, said
     return said.strip()
 
