@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from samokoder_backup import barman, copies, restore, state, wal
+from samokoder_backup import drill as drills
 from samokoder_backup.process import BackupError, say
 from samokoder_backup.settings import Kind, Settings
 
@@ -55,4 +56,4 @@ def verify(only: str | None = None) -> bool:
 
 def drill(settings: Settings) -> bool:
     """Restore the newest backup and throw it away."""
-    return state.attempt("drill", lambda: restore.drill(settings))
+    return state.attempt("drill", lambda: drills.drill(settings))

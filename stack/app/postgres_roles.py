@@ -145,9 +145,7 @@ def roles_sql(database: str, *, app: Mapping[str, str], exporter: str, backup: s
     )
     retired = ", ".join(f"'{role}'" for role in roles if role not in app)
     # What still runs under a password that is withdrawn ends with it; in the middle of a rotation both are good.
-    end_sessions = (
-        f"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename IN ({retired}) \\g /dev/null\n"
-    )
+    end_sessions = f"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename IN ({retired}) \\g /dev/null\n"
     return f"""\
 -- Rendered by stack/app/postgres_roles.py.
 SET client_min_messages = warning;
@@ -164,7 +162,8 @@ ALTER ROLE {postgres.EXPORTER_ROLE} {_NO_RIGHTS} LOGIN CONNECTION LIMIT 5 PASSWO
 GRANT pg_monitor TO {postgres.EXPORTER_ROLE};
 -- For sessions that do not say it themselves, a person's too: a role's setting beats what the database's owner sets.
 {_pinned("CURRENT_USER")}{_pinned(postgres.BACKUP_ROLE)}{_pinned(postgres.EXPORTER_ROLE, postgres.EXTENSIONS)}\
-SELECT 'CREATE DATABASE "{database}"' WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = '{database}') \\gexec
+SELECT 'CREATE DATABASE "{database}"'
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = '{database}') \\gexec
 ALTER DATABASE "{database}" OWNER TO {postgres.APP_ROLE};
 REVOKE ALL ON DATABASE "{database}" FROM PUBLIC;
 GRANT CONNECT ON DATABASE "{database}" TO {postgres.EXPORTER_ROLE};
@@ -181,15 +180,18 @@ SELECT pg_catalog.format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
     WHERE nspname = 'public' AND relkind IN ('r', 'p', 'v', 'm', 'S')
       AND relowner <> '{postgres.APP_ROLE}'::pg_catalog.regrole
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
+                      WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
 -- Its types (a migration adds a value to an enumeration) and its functions as well.
 SELECT pg_catalog.format('ALTER TYPE %s OWNER TO {postgres.APP_ROLE}', pg_type.oid::pg_catalog.regtype)
     FROM pg_catalog.pg_type LEFT JOIN pg_catalog.pg_class ON pg_class.oid = typrelid
-    WHERE typnamespace = 'public'::pg_catalog.regnamespace AND typowner <> '{postgres.APP_ROLE}'::pg_catalog.regrole
+    WHERE typnamespace = 'public'::pg_catalog.regnamespace
+      AND typowner <> '{postgres.APP_ROLE}'::pg_catalog.regrole
       AND (typtype IN ('e', 'd', 'r') OR relkind = 'c')
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = pg_type.oid AND deptype = 'e') \\gexec
 SELECT pg_catalog.format('ALTER ROUTINE %s OWNER TO {postgres.APP_ROLE}', oid::pg_catalog.regprocedure)
-    FROM pg_catalog.pg_proc WHERE pronamespace = 'public'::pg_catalog.regnamespace AND proowner <> '{postgres.APP_ROLE}'::pg_catalog.regrole
+    FROM pg_catalog.pg_proc
+    WHERE pronamespace = 'public'::pg_catalog.regnamespace AND proowner <> '{postgres.APP_ROLE}'::pg_catalog.regrole
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = pg_proc.oid AND deptype IN ('i', 'e')) \\gexec
 {end_sessions if retired else ""}{_backup_role(database, backup, replication=replication)}"""
 
@@ -225,7 +227,8 @@ ALTER ROLE {role} IN DATABASE "{database}" SET lo_compat_privileges = on;
 REVOKE EXECUTE ON FUNCTION {_CHANGE_LARGE_OBJECTS} FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION {_CHANGE_LARGE_OBJECTS} TO {postgres.APP_ROLE};
 {"" if replication else end_slot}\
-SELECT 'CREATE DATABASE {role} OWNER {role}' WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = '{role}') \\gexec
+SELECT 'CREATE DATABASE {role} OWNER {role}'
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = '{role}') \\gexec
 REVOKE ALL ON DATABASE {role} FROM PUBLIC;
 \\connect {role}
 SET client_min_messages = warning;

@@ -178,6 +178,7 @@ class Lab:
                 "sslmode": "disable",
             },
             "superuser": SUPERUSER,
+            "session_options": postgres.PINNED_OPTIONS,
             "physical": True,
             "slot": postgres.BACKUP_ROLE,
             "redis": {"host": "redis", "port": 6379, "user": redis.BACKUP_USER, "tls": False},

@@ -63,7 +63,9 @@ def assert_nothing_ran(server: Container) -> None:
 
 
 def test_the_canary_is_heard_where_nothing_is_pinned(server: Container) -> None:
-    unpinned = "CREATE ROLE unpinned SUPERUSER; SET LOCAL SESSION AUTHORIZATION unpinned; SET LOCAL search_path = public"
+    unpinned = (
+        "CREATE ROLE unpinned SUPERUSER; SET LOCAL SESSION AUTHORIZATION unpinned; SET LOCAL search_path = public"
+    )
     code, said = superuser(server, f"BEGIN; {unpinned}, pg_catalog; SELECT count(*) FROM pg_namespace; ROLLBACK")
     assert code == 0, said
     assert f"{MARK} unpinned" in server.logs().decode(), "what is planted does nothing, so no test here can fail"
@@ -112,7 +114,9 @@ def test_what_the_backup_server_asks_runs_nothing_of_the_applications(server: Co
     code, said = ask(server, postgres.BACKUP_ROLE, roles)
     assert (code, postgres.APP_ROLE in said) == (0, True), said
     url = f"postgresql://{postgres.BACKUP_ROLE}:{secret_value('postgres_backup')}@postgres/samokoder"
-    code, said = output(server, "sh", "-c", 'pg_dump --format=custom --create "$0" > /tmp/dump && wc -c < /tmp/dump', url)
+    code, said = output(
+        server, "sh", "-c", 'pg_dump --format=custom --create "$0" > /tmp/dump && wc -c < /tmp/dump', url
+    )
     assert code == 0, said
     assert_nothing_ran(server)
 
