@@ -8,6 +8,9 @@ from __future__ import annotations
 MARK = "canary ran as"
 """In the server's log and in the table `canary`: another role than the application's ran its code."""
 
+SUPERUSER_PSQL = ("env", "PGOPTIONS=-c search_path=public", "psql", "-U", "postgres")
+"""As a test asks for what is in `public`, where nothing is planted: the superuser's own search_path has none of it."""
+
 PLANTED = r"""
 SET client_min_messages = error;
 CREATE TABLE public.canary (role text);

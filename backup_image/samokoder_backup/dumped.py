@@ -13,7 +13,7 @@ from pathlib import Path
 from psycopg2 import sql
 
 from samokoder_backup.copies import Copy
-from samokoder_backup.process import run, say
+from samokoder_backup.process import BackupError, run, say
 from samokoder_backup.server import Server
 
 _LINE = re.compile(r"\d+; (?P<catalogue>\d+) \d+ (?P<what>.+)")
@@ -40,7 +40,7 @@ class Contents:
 
 
 def contents(listed: str) -> Contents:
-    """Sort the lines of `pg_restore --list --create`. Raises ValueError where there is no database among them."""
+    """Sort the lines of `pg_restore --list --create`. Raises BackupError where there is no database among them."""
     first: list[str] = []
     rest: list[str] = []
     rights: list[str] = []
@@ -58,7 +58,7 @@ def contents(listed: str) -> Contents:
         else:
             rest.append(line)
     if not name:
-        raise ValueError("the dump has no database")
+        raise BackupError("the dump has no database")
     return Contents(first, rest, rights, frozenset(line.rpartition(" ")[2] for line in rest), name, owner)
 
 

@@ -31,7 +31,6 @@ PINNED = {
     "idle_session_timeout": "0",
     "exit_on_error": "off",
     "standard_conforming_strings": "on",
-    "client_encoding": "UTF8",
 }
 """Settings of every session that may do more than the application.
 
@@ -94,8 +93,8 @@ def files(environment: Environment) -> Files:
     return {
         "postgresql.conf": postgresql_conf(settings.memory_mib, settings.max_connections, kept_for_backups),
         "pg_hba.conf": pg_hba_conf(settings.database, settings.superuser),
-        # The container's own user may be the superuser over the socket: for backups and for a person at 3 a.m.
-        "pg_ident.conf": f"owner postgres {settings.superuser}\n",
+        # Who the container's own user may be over the socket: for a restore, and for a person at 3 a.m.
+        "pg_ident.conf": pg_ident_conf(settings.superuser),
         "superuser_password": secret_file("postgres_superuser"),
     }
 
@@ -138,7 +137,9 @@ def pg_hba_conf(database: str, superuser: str) -> str:
     """Render pg_hba.conf: who may connect, from the server's own networks only."""
     return f"""\
 # Rendered by stack/app/postgres.py. TYPE DATABASE USER ADDRESS METHOD
-local all all peer map=owner
+local all {superuser} peer map=owner
+# As these `samokoder psql` asks.
+local {database} {APP_ROLE},{SECOND_APP_ROLE},{EXPORTER_ROLE} peer map=owner
 host {database} {APP_ROLE} samenet scram-sha-256
 # Always there, so that a rotation does not restart the server. Which of the two may log in says its keeper.
 host {database} {SECOND_APP_ROLE} samenet scram-sha-256
@@ -150,3 +151,8 @@ host replication {BACKUP_ROLE} samenet scram-sha-256
 # The keeper of the roles; nothing else has this password.
 host all {superuser} samenet scram-sha-256
 """
+
+
+def pg_ident_conf(superuser: str) -> str:
+    """Render pg_ident.conf: which roles the container's own user may be over the socket."""
+    return "".join(f"owner postgres {role}\n" for role in (superuser, APP_ROLE, SECOND_APP_ROLE, EXPORTER_ROLE))

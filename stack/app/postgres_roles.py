@@ -43,6 +43,7 @@ REVOKE ALL ON SCHEMA {postgres.EXTENSIONS} FROM PUBLIC, {postgres.APP_ROLE}, {po
 GRANT USAGE ON SCHEMA {postgres.EXTENSIONS} TO PUBLIC;
 CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA {postgres.EXTENSIONS};
 ALTER EXTENSION pg_stat_statements SET SCHEMA {postgres.EXTENSIONS};
+GRANT EXECUTE ON FUNCTION {postgres.EXTENSIONS}.pg_stat_statements_reset(oid, oid, bigint) TO {postgres.EXPORTER_ROLE};
 """
 
 
@@ -109,7 +110,7 @@ rm -f /tmp/applied
 password=$(cat /etc/samokoder/superuser_password)
 printf '{postgres.PART}:{postgres.PORT}:*:%s:%s\\n' "$SUPERUSER" "$password" > /tmp/pgpass
 export PGPASSFILE=/tmp/pgpass
-export PGOPTIONS='{postgres.PINNED_OPTIONS}'
+export PGCLIENTENCODING=UTF8 PGOPTIONS='{postgres.PINNED_OPTIONS}'
 until pg_isready --quiet --host={postgres.PART}; do sleep 0.5; done
 psql --host={postgres.PART} --username="$SUPERUSER" --dbname=postgres --no-psqlrc --quiet \\
     --set=ON_ERROR_STOP=1 --file=/etc/samokoder/roles.sql
@@ -145,14 +146,17 @@ def roles_sql(database: str, *, app: Mapping[str, str], exporter: str, backup: s
     )
     retired = ", ".join(f"'{role}'" for role in roles if role not in app)
     # What still runs under a password that is withdrawn ends with it; in the middle of a rotation both are good.
-    end_sessions = f"SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename IN ({retired}) \\g /dev/null\n"
+    end_sessions = f"""\
+SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+    WHERE usename IN ({retired}) \\g /dev/null
+"""
     return f"""\
 -- Rendered by stack/app/postgres_roles.py.
 SET client_min_messages = warning;
 -- A failing statement must not put a verifier into the log.
 SET log_min_error_statement = panic;
 SELECT pg_catalog.format('CREATE ROLE %I', role)
-    FROM pg_catalog.unnest(ARRAY['{roles[0]}', '{roles[1]}', '{postgres.EXPORTER_ROLE}', '{postgres.BACKUP_ROLE}']) AS role
+    FROM pg_catalog.unnest(ARRAY['{"', '".join((*roles, postgres.EXPORTER_ROLE, postgres.BACKUP_ROLE))}']) AS role
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = role) \\gexec
 -- Before it may log in: whatever the second role makes is the first one's, so that nobody sees which of them was used.
 GRANT {roles[0]} TO {roles[1]};
