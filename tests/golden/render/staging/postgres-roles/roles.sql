@@ -23,7 +23,6 @@ ALTER ROLE CURRENT_USER SET lock_timeout = '0';
 ALTER ROLE CURRENT_USER SET idle_session_timeout = '0';
 ALTER ROLE CURRENT_USER SET exit_on_error = 'off';
 ALTER ROLE CURRENT_USER SET standard_conforming_strings = 'on';
-ALTER ROLE CURRENT_USER SET client_encoding = 'UTF8';
 ALTER ROLE samokoder_backup SET search_path = 'pg_catalog', 'pg_temp';
 ALTER ROLE samokoder_backup SET role = 'none';
 ALTER ROLE samokoder_backup SET default_transaction_read_only = 'off';
@@ -34,7 +33,6 @@ ALTER ROLE samokoder_backup SET lock_timeout = '0';
 ALTER ROLE samokoder_backup SET idle_session_timeout = '0';
 ALTER ROLE samokoder_backup SET exit_on_error = 'off';
 ALTER ROLE samokoder_backup SET standard_conforming_strings = 'on';
-ALTER ROLE samokoder_backup SET client_encoding = 'UTF8';
 ALTER ROLE samokoder_monitoring SET search_path = 'pg_catalog', 'samokoder_extensions', 'pg_temp';
 ALTER ROLE samokoder_monitoring SET role = 'none';
 ALTER ROLE samokoder_monitoring SET default_transaction_read_only = 'off';
@@ -45,7 +43,6 @@ ALTER ROLE samokoder_monitoring SET lock_timeout = '0';
 ALTER ROLE samokoder_monitoring SET idle_session_timeout = '0';
 ALTER ROLE samokoder_monitoring SET exit_on_error = 'off';
 ALTER ROLE samokoder_monitoring SET standard_conforming_strings = 'on';
-ALTER ROLE samokoder_monitoring SET client_encoding = 'UTF8';
 SELECT 'CREATE DATABASE "samokoder"'
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = 'samokoder') \gexec
 ALTER DATABASE "samokoder" OWNER TO samokoder_app;
