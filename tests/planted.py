@@ -11,7 +11,7 @@ MARK = "canary ran as"
 SUPERUSER_PSQL = ("env", "PGOPTIONS=-c search_path=public", "psql", "-U", "postgres")
 """As a test asks for what is in `public`, where nothing is planted: the superuser's own search_path has none of it."""
 
-PLANTED = r"""
+CANARY = r"""
 SET client_min_messages = error;
 CREATE TABLE public.canary (role text);
 GRANT INSERT, SELECT ON public.canary TO PUBLIC;
@@ -43,6 +43,12 @@ BEGIN
     END;
     RETURN true;
 END $canary$;
+"""
+"""The canary alone; it is quiet where the application runs it."""
+
+PLANTED = (
+    CANARY
+    + r"""
 CREATE FUNCTION public.canary_of(anyelement) RETURNS anyelement IMMUTABLE LANGUAGE plpgsql AS
     $of$ BEGIN PERFORM public.canary(); RETURN $1; END $of$;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
@@ -127,6 +133,7 @@ BEGIN
     END LOOP;
 END $names$;
 """
+)
 """Statements of the application's role, in one session."""
 
 SETTINGS = """

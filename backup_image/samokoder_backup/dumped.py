@@ -24,6 +24,15 @@ _RIGHTS = ("ACL ", "DEFAULT ACL ")
 _RESTORER = "samokoder_restorer"
 """Restores where the superuser owned the database."""
 
+_SCHEMAS = """
+SELECT nspname FROM pg_catalog.pg_namespace AS schema
+    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND (
+        nspname = 'public' OR nspowner <> 10
+        OR NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extnamespace = schema.oid)
+    )
+"""
+"""In which things of the dump lie. Not the superuser's with extensions: who watches looks for names there too."""
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -75,11 +84,7 @@ def restore(server: Server, dump: Copy) -> None:
         _ask(server, "GRANT {} TO {}", role, restorer)
     _restore(server, dump, found.first, "--create", "--dbname=postgres")
     _ask(server, "ALTER DATABASE {} OWNER TO {}", found.name, restorer)
-    schemas = server.ask(
-        "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = 'public'"
-        " OR nspname !~ '^pg_' AND nspname <> 'information_schema' AND nspowner <> 10",
-        found.name,
-    )
+    schemas = server.ask(_SCHEMAS, found.name)
     for (schema,) in schemas:
         grant = sql.SQL("GRANT ALL ON SCHEMA {} TO {}").format(sql.Identifier(schema), sql.Identifier(restorer))
         server.ask(grant, found.name)

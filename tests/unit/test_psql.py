@@ -10,7 +10,7 @@ from operations import psql
 from operations.project import ROOT
 from operations.stack_file import ProjectError
 from stack.settings import Environment, Rotating, Rotation
-from tests.recording import DATABASE_URL, case_environment
+from tests.recording import DATABASE_URL, REDIS_URL, case_environment, environment_of, wire_config
 
 READ_ONLY = "PGOPTIONS=-c default_transaction_read_only=on"
 
@@ -39,7 +39,7 @@ def test_after_a_rotation_it_is_the_role_that_may_log_in() -> None:
 
 
 def test_a_managed_database_is_asked_where_it_is() -> None:
-    managed = case_environment("staging", {"managedDatabaseUrl": DATABASE_URL})
+    managed = environment_of("staging", wire_config({"managedDatabaseUrl": DATABASE_URL, "managedRedisUrl": REDIS_URL}))
     with pytest.raises(ProjectError, match="is managed"):
         psql.command(managed, "SELECT 1")
 
