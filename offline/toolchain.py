@@ -32,8 +32,13 @@ GO_VERSION = "1.26.8"
 #: Where Debian's packages put a Go that is not on PATH.
 _DEBIAN_GO = Path("/usr/lib")
 
+# renovate: datasource=github-releases depName=pulumi/pulumi
+_PULUMI_VERSION = "3.259.0"
+
 _PROMETHEUS_VERSION = "github.com/prometheus/common/version"
 
+
+_POLL_SECONDS = 0.2
 
 #: Seconds to wait before a download that failed is tried again; Go itself does not try twice.
 _PAUSES = (5, 20, 60)
@@ -94,8 +99,7 @@ _SCHEMA = ("./schema", "schema", "--skip-docs", "--skip-examples", "--out", "{so
 #: Folder of `offline/go` -> how it is built, in the order in which they start: the long ones first.
 PROGRAMS: Mapping[str, Program] = {
     "pulumi": Program(
-        # renovate: datasource=github-releases depName=pulumi/pulumi
-        version="3.259.0",
+        version=_PULUMI_VERSION,
         executables={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
         stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v{version}"},
     ),
@@ -184,6 +188,12 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"redis_exporter": "github.com/oliver006/redis_exporter"},
         stamps={"main.BuildVersion": "v{version}"},
     ),
+    # Tells which Python the language host of the pinned Pulumi takes, for a test.
+    "pulumi-toolchain": Program(
+        version=_PULUMI_VERSION,
+        executables={"pulumi-toolchain": "."},
+        after="pulumi",
+    ),
     # A container registry on loopback, for the tests of pulling by digest.
     "registry": Program(
         # renovate: datasource=github-releases depName=distribution/distribution
@@ -216,11 +226,13 @@ def build(
     progress: Reporter | None = None,
     sources: Path = SOURCES,
     programs: Mapping[str, Program] = PROGRAMS,
+    stopped: threading.Event | None = None,
 ) -> dict[str, Path]:
     """Build what is missing of `names` and return each program's folder of executables.
 
     `cache` is the product's cache folder. Raises BuildError at the first failure, after stopping what still runs; what
     was finished stays, and Go's own cache keeps the packages compiled so far. Several processes may do it at once.
+    When another thread sets `stopped`, the same happens and OfflineError is raised.
     """
     wanted = list(dict.fromkeys(names))
     unknown = sorted(set(wanted) - set(programs))
@@ -240,15 +252,18 @@ def build(
         job.earlier = next((other for other in missing if other.name == job.program.after), None)
     if missing:
         reporter.say(f"building from Go modules, {jobs} at a time: {', '.join(job.name for job in missing)}")
-        _run_all(missing, jobs)
+        _run_all(missing, jobs, stopped or threading.Event())
     return {name: job.bin_dir for name, job in jobs_to_do.items()}
 
 
-def _run_all(builds: list[_Build], jobs: int) -> None:
+def _run_all(builds: list[_Build], jobs: int, stopped: threading.Event) -> None:
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         futures = [pool.submit(item.run) for item in builds]
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            while not stopped.is_set():
+                over, running = wait(futures, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+                if not running or any(future.exception() for future in over):
+                    break
         finally:
             unfinished = [item for item, future in zip(builds, futures, strict=True) if not future.done()]
             pool.shutdown(wait=False, cancel_futures=True)
@@ -257,6 +272,9 @@ def _run_all(builds: list[_Build], jobs: int) -> None:
     for future in futures:
         if not future.cancelled() and not isinstance(future.exception(), _StoppedError):
             future.result()
+    if unfinished:
+        msg = f"stopped before it was built: {', '.join(item.name for item in unfinished)}"
+        raise OfflineError(msg)
 
 
 @dataclass

@@ -326,8 +326,8 @@ class Workspace:
         """Write the project that Pulumi runs in: the clone's own, with the clone as its program."""
         project = stack_file.load(self.root / "Pulumi.yaml")
         project["main"] = str(self.root)
-        # The options name a virtual environment relative to the clone; here it is first on PATH instead.
-        project["runtime"] = {"name": "python"}
+        # The virtual environment is named relative to the clone; here it is first on PATH instead.
+        project["runtime"] = {"name": "python", "options": {"toolchain": "pip"}}
         project.pop("backend", None)
         stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
 

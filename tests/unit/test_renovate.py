@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG: dict[str, Any] = json.loads((ROOT / "renovate.json").read_text(encoding="utf-8"))
 
 #: Programs that Renovate must leave alone -> why.
-NOT_RAISED = {"pulumi-language-python": "the newest module version that still holds the Python language host"}
+NOT_RAISED = {
+    "pulumi-language-python": "the newest module version that still holds the Python language host",
+    "pulumi-toolchain": "has the Pulumi command's version",
+}
 
 
 def tracked() -> list[str]:
