@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from offline.progress import Reporter
-from operations import ci
+from operations import ci, psql
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace
@@ -48,6 +48,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(ci.app, name="ci")
+app.command()(psql.psql)
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140

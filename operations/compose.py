@@ -23,6 +23,7 @@ from operations.backups import IMPORTED, STAMP
 from operations.engine import exclusive
 from operations.project import Workspace
 from operations.stack_file import ProjectError
+from stack.app import postgres
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
@@ -405,7 +406,7 @@ class Engine:
         """Open it with the server's own image."""
         path, settings = restore.DATA[source.server], self.environment.settings
         if source.server == "postgres":
-            words = [settings.postgres.superuser, settings.postgres.database]
+            words = [settings.postgres.superuser, settings.postgres.database, postgres.PINNED_OPTIONS]
         else:
             words = ["yes" if source.appendonly else "no", str(settings.redis.maxmemory_mib * 2**20)]
         script = Path(__file__).with_name(f"import_{source.server}.sh").read_text(encoding="utf-8")

@@ -23,6 +23,7 @@ from operations import backups, containers, recovery, stack_file
 from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.project import Workspace
 from operations.stack_file import ProjectError
+from stack.app import postgres
 from stack.names import PART_LABEL, NetworkName
 from stack.settings import PROJECT, Environment, Part, key_of
 
@@ -555,7 +556,8 @@ sync -f "$2"
 # Files of a server that runs may go while they are counted.
 _SIZES = 'du -s -B1 "$1" 2> /dev/null | cut -f1 || :; df -B1 --output=avail "$1" | tail -n 1'
 # Over the socket the container's own user is the superuser. The password is in no command and in no log.
-_SET_OWN = r"""
+_SET_OWN = rf"""
+export PGOPTIONS='{postgres.PINNED_OPTIONS}'
 exec psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username="$POSTGRES_USER" --dbname=postgres <<'END' 2>&1
 SET log_min_error_statement = panic;
 SET log_min_duration_statement = -1;

@@ -44,6 +44,7 @@ ON_ONE_STACK = frozenset(
         "test_hardening",
         "test_ingress",
         "test_registry",
+        "test_rights",
         "test_runbooks",
         "test_the_stack",
         "test_traffic",

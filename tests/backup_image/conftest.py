@@ -21,6 +21,7 @@ import pytest
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.backup import backup
 from stack.settings import Environment
+from tests.planted import SUPERUSER_PSQL
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "backup_image"))  # the image's program is no package of this project
@@ -97,7 +98,7 @@ class Lab:
         conf.mkdir(exist_ok=True)
         (conf / "postgresql.conf").write_text(postgres.postgresql_conf(256, 50, 256))
         (conf / "pg_hba.conf").write_text(postgres.pg_hba_conf(DATABASE, SUPERUSER))
-        (conf / "pg_ident.conf").write_text(f"owner postgres {SUPERUSER}\n")
+        (conf / "pg_ident.conf").write_text(postgres.pg_ident_conf(SUPERUSER))
         (conf / "superuser_password").write_text(self.passwords["s"])
         self.run(
             "postgres",
@@ -123,7 +124,7 @@ class Lab:
         self.sql(roles, database="postgres")
 
     def sql(self, text: str, *, database: str = DATABASE) -> str:
-        words = ("psql", "--no-psqlrc", "--quiet", "-At", "--set=ON_ERROR_STOP=1", f"--username={SUPERUSER}")
+        words = (*SUPERUSER_PSQL, "--no-psqlrc", "--quiet", "-At", "--set=ON_ERROR_STOP=1")
         return docker("exec", "-i", f"{self.name}-postgres", *words, f"--dbname={database}", stdin=text).stdout.strip()
 
     def connect(self) -> Any:
@@ -186,6 +187,7 @@ class Lab:
                 "sslmode": "disable",
             },
             "superuser": SUPERUSER,
+            "session_options": postgres.PINNED_OPTIONS,
             "physical": True,
             "slot": postgres.BACKUP_ROLE,
             "redis": {"host": "redis", "port": 6379, "user": redis.BACKUP_USER, "tls": False},

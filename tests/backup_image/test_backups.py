@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from stack.app import redis, redis_users
 from tests import queued
 from tests.backup_image.conftest import DATA, Lab, docker, moment, wait_for
+from tests.planted import SUPERUSER_PSQL
 from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
@@ -40,7 +41,7 @@ def target(lab: Lab) -> Iterator[str]:
 def ask(lab: Lab, volume: str, query: str) -> str:
     """Start PostgreSQL over a restored volume, ask, stop."""
     name = lab.run("restored", f"--volume={volume}:{DATA}", "--network=none", lab.images.image("postgres"))
-    words = ("psql", "-At", "--username=postgres", "--dbname=samokoder", "--command", query)
+    words = (*SUPERUSER_PSQL, "-At", "--dbname=samokoder", "--command", query)
     # The image's entrypoint takes the restored folder for what it is; its pg_hba.conf asks no password over the socket.
     found = wait_for(
         "the restored PostgreSQL",

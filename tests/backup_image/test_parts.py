@@ -20,6 +20,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from samokoder_backup import barman, copies, entries, jobs, process, restore, service, settings, state, wal
+from samokoder_backup import server as servers
 from samokoder_backup.__main__ import moment
 from samokoder_backup.catalogue import Base, bases
 from samokoder_backup.copies import Copy
@@ -354,6 +355,7 @@ def drilled(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
             "redis_copies": 48,
             "max_slot_wal_mib": 256,
             "superuser": "postgres",
+            "session_options": "",
             "offsite": None,
         }
         if known:
@@ -422,11 +424,11 @@ def test_a_bad_backup_and_a_bad_wal_file_are_gone_around_or_refused(catalogue: P
 
 def test_wal_that_ends_long_before_the_moment_is_not_taken_for_a_quiet_time() -> None:
     log = "LOG:  last completed transaction was at log time 2026-11-23 12:00:00.25+00\nFATAL:  recovery ended before"
-    restore._was_quiet(log, NOON + timedelta(seconds=20))
+    servers._was_quiet(log, NOON + timedelta(seconds=20))
     with pytest.raises(CannotError, match=r"12:05:00\+00:00 cannot .* is of 2026-11-23 12:00:00.250000\+00:00"):
-        restore._was_quiet(log, NOON + timedelta(minutes=5))
+        servers._was_quiet(log, NOON + timedelta(minutes=5))
     with pytest.raises(CannotError, match="in the base backup"):
-        restore._was_quiet("FATAL:  recovery ended before", NOON)
+        servers._was_quiet("FATAL:  recovery ended before", NOON)
 
 
 def test_a_backup_of_another_version_is_refused(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ from stack.settings import Environment
 from tests.backup_image.s3_server import built
 from tests.live.conftest import begin, cut_off, no_limits, url, with_config, with_secrets
 from tests.live.test_the_stack import until
+from tests.planted import SUPERUSER_PSQL
 from tests.small_disk import small_disk
 
 DISK_MIB = 2048
@@ -133,7 +134,7 @@ def newest(workspace: Workspace, kind: str) -> Backup:
 def database(engine: docker.DockerClient, workspace: Workspace, statement: str) -> list[str]:
     """The rows of a statement, as the superuser over the socket."""
     container = containers.find(engine, workspace.settings(), "postgres")
-    status, said = containers.execute(container, ["psql", "-U", "postgres", "-d", "samokoder", "-XAtc", statement])
+    status, said = containers.execute(container, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", statement])
     assert status == 0, said
     return said.decode().splitlines()
 

@@ -227,7 +227,7 @@ def test_sessions_are_ended_only_when_their_login_is_retired() -> None:
         (3, "", "samokoder_app_b"),
     ):
         sql = sql_of(generation, phase)  # type: ignore[arg-type]
-        ended = re.findall(r"pg_terminate_backend.*usename IN \('(\w+)'\)", sql)
+        ended = re.findall(r"pg_terminate_backend.*\n +WHERE usename IN \('(\w+)'\)", sql)
         assert ended == ([retired] if retired else []), f"{generation} {phase}"
         assert sql.count("NOLOGIN") == len(ended), "who may not log in has no session, and the other way round"
         assert 'ALTER DATABASE "samokoder" OWNER TO samokoder_app;' in sql, "the owner stays, whoever logs in"
