@@ -55,7 +55,9 @@ UPDATE pg_database SET datcollversion = pg_database_collation_actual_version(oid
 END
 ask -d template1 -c 'SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1' > /tmp/databases
 while read -r name; do
-    if [ "$(ask -d "$name" -f /tmp/ordered.sql)" = t ]; then
+    # Of its own: in a condition a question that fails would be a no.
+    ordered=$(ask -d "$name" -f /tmp/ordered.sql)
+    if [ "$ordered" = t ]; then
         echo "build the indexes of $name anew: they have another C library's order" >&2
         ask -d "$name" -v name="$name" -f /tmp/reindex.sql
     fi

@@ -29,8 +29,8 @@ from docker.models.containers import Container
 
 from operations import backups, containers, lifecycle, restore
 from operations.backups import Backup
+from operations.journal import Journal
 from operations.project import Workspace
-from operations.restore import Journal
 from operations.stack_file import ProjectError
 from stack.backup import backup as part
 from stack.settings import Environment
