@@ -24,10 +24,12 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import docker
 import docker.types
@@ -53,6 +55,10 @@ GLIBC_MINOR = 36
 
 REGISTRY_TIMEOUT_SECONDS = 5.0
 REMOTE_REGISTRY_TIMEOUT_SECONDS = 15.0
+
+_POLL_SECONDS = 0.3
+_GOES_ON = "What is finished is kept. Mend the cause and give the same command again: it goes on from there."
+_Run = Callable[[Sequence[str | Path], str, Path | None], str]
 
 _ROOTFS = Path(__file__).parent / "rootfs"
 _REQUIREMENTS = Path(__file__).parent.parent / "reference_app" / "requirements.txt"
@@ -304,7 +310,7 @@ def ensure_images(
         with contextlib.closing(connect(docker_host, timeout=None)) as client:
             return _ensure(wanted, client=client, cache=cache, progress=progress, ready=ready)
     except (EngineError, docker.errors.DockerException) as error:
-        raise OfflineError(f"Offline images: {error}") from error
+        raise OfflineError(f"Offline images: {error}\n{_GOES_ON}") from error
 
 
 def _ensure(
@@ -315,33 +321,42 @@ def _ensure(
     progress: Reporter,
     ready: Callable[[str, str], None],
 ) -> OfflineImages:
-    builder = _Builder(client=client, cache=cache, progress=progress)
     result = OfflineImages()
+    stopped = threading.Event()
     programs = [
         program.partition("/")[0] for name in wanted if name in RECIPES for program in RECIPES[name].programs.values()
     ]
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
         # The compiler and the package downloads hardly get in each other's way.
-        compiling = pool.submit(_programs, programs, cache, progress)
-        for name in sorted(wanted, key=lambda name: bool(name in RECIPES and RECIPES[name].programs)):
-            if name == "grafana":
-                if image := _official_grafana(client):
-                    result.ids[name] = image
+        compiling = pool.submit(_programs, programs, cache, progress, stopped)
+
+        def check() -> None:
+            if compiling.done():
+                compiling.result()
+
+        builder = _Builder(client=client, cache=cache, progress=progress, check=check)
+        try:
+            for name in sorted(wanted, key=lambda name: bool(name in RECIPES and RECIPES[name].programs)):
+                if name == "grafana":
+                    if image := _official_grafana(client):
+                        result.ids[name] = image
+                    else:
+                        result.unavailable[name] = (
+                            "no package registry has Grafana; load the official image by `docker load --input FILE`"
+                        )
+                        continue
                 else:
-                    result.unavailable[name] = (
-                        "no package registry has Grafana; load the official image by `docker load --input FILE`"
-                    )
-                    continue
-            else:
-                built = compiling.result() if RECIPES[name].programs else {}
-                result.ids[name] = builder.image(name, programs=built)
-            ready(name, result.ids[name])
+                    built = compiling.result() if RECIPES[name].programs else {}
+                    result.ids[name] = builder.image(name, programs=built)
+                ready(name, result.ids[name])
+        finally:
+            stopped.set()  # after a failure the compiler would go on for minutes, and the message would wait for it
     return result
 
 
-def _programs(names: Sequence[str], cache: Path, progress: Reporter) -> dict[str, Path]:
+def _programs(names: Sequence[str], cache: Path, progress: Reporter, stopped: threading.Event) -> dict[str, Path]:
     """Return each Go program's folder of executables."""
-    return toolchain.build(names, cache=cache, jobs=2, progress=progress) if names else {}
+    return toolchain.build(names, cache=cache, jobs=2, progress=progress, stopped=stopped) if names else {}
 
 
 def _official_grafana(client: docker.DockerClient) -> str | None:
@@ -399,7 +414,11 @@ def _tar(entries: Iterable[_Entry]) -> IO[bytes]:
 class _Builder:
     """Makes images on one engine, under the lock of `ensure_images`."""
 
-    def __init__(self, *, client: docker.DockerClient, cache: Path, progress: Reporter) -> None:
+    def __init__(
+        self, *, client: docker.DockerClient, cache: Path, progress: Reporter, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """`check` is asked every few seconds while something runs; what it raises ends that."""
+        self._check = check
         self._client = client
         self._api = client.api
         self._work = cache / "images"
@@ -522,7 +541,10 @@ class _Builder:
             inputs += [_Entry(f"/tmp/packages/{deb.name}", deb, mode=0o644) for deb in packages]  # noqa: S108
             self._put(container, inputs)
             self._api.start(container)
-            status = self._api.wait(container)["StatusCode"]
+            while (state := self._api.inspect_container(container)["State"])["Running"]:
+                self._check()
+                time.sleep(_POLL_SECONDS)
+            status = state["ExitCode"]
             output = self._api.logs(container).decode(errors="replace")
             if status != 0:
                 tail = "\n".join(f"    {line}" for line in output.strip().splitlines()[-40:])
@@ -550,7 +572,7 @@ class _Builder:
 
     def _sources(self) -> _Apt:
         if self._apt is None:
-            self._apt = _Apt(self._work / "apt", progress=self._progress)
+            self._apt = _Apt(self._work / "apt", run=self._run)
         return self._apt
 
     def _import(self, name: str, key: str, archive: IO[bytes]) -> str:
@@ -576,53 +598,39 @@ class _Builder:
         archive = self._debian_archive()
         key = self._key("debian", Recipe(base=""), {})
         if not archive.exists():
-            self._debootstrap(archive)
+            self._bootstrap(archive)
         if key not in self._have:
             with archive.open("rb") as data, self._progress.task("Debian base: handing it to the engine"):
                 self._have[key] = self._import("debian", key, data)
         return self._have[key]
 
-    def _debootstrap(self, archive: Path) -> None:
-        if shutil.which("debootstrap") is None:
-            install_packages(["debootstrap"], report=self._progress.say)
+    def _bootstrap(self, archive: Path) -> None:
+        if shutil.which("mmdebstrap") is None:
+            install_packages(["mmdebstrap"], report=self._progress.say)
         apt = self._sources()
-        root = self._tree
-        debs = self._work / "debootstrap-debs"  # kept, so that an interrupted run need not download again
-        self._remove_half_made_tree()
-        debs.mkdir(parents=True, exist_ok=True)
-        # In namespaces of its own, and tied to this process: even when killed, it leaves neither a mount in the
-        # tree nor a debootstrap that goes on writing into it.
-        own: list[str | Path] = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
-        own += ["--pid", "--fork", "--kill-child", "--"]
-        bootstrap: list[str | Path] = [
-            "debootstrap",
-            "--variant=minbase",
-            f"--cache-dir={debs}",
-            SUITE,
-            root,
-            apt.mirror,
-        ]
-        _run([*own, *bootstrap], "Debian base: debootstrap", self._progress)
-        upgrades = apt.fetch(
-            ["dist-upgrade"], status=root / "var/lib/dpkg/status", what="Debian base: security updates"
-        )
-        (root / "upgrades").mkdir()
-        for deb in upgrades:
-            shutil.copy(deb, root / "upgrades")
-        slim: list[str | Path] = ["sh", "-eu", _ROOTFS / "debian/slim.sh", root]
-        _run([*own, *slim], "Debian base: updating it, making it small", self._progress)
-        shutil.copy(root / "var/lib/dpkg/status", archive.with_suffix(".status"))
         partial = archive.with_suffix(".part")
-        pack = ["tar", "--create", "--numeric-owner", "--one-file-system", f"--file={partial}"]
-        _run([*pack, f"--directory={root}", "."], "Debian base: packing", self._progress)
+        partial.unlink(missing_ok=True)
+        self._remove_half_made_tree()
+        self._tree.mkdir(parents=True)
+        # In namespaces of its own, and tied to this process: even when killed, it leaves neither a mount in the
+        # tree nor a mmdebstrap that goes on writing into it.
+        own: list[str | Path] = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
+        own += ["--pid", "--fork", "--kill-child", "--", "env", f"TMPDIR={self._tree}"]
+        customize = shlex.join(["sh", "-c", f'chroot "$1" sh -s <{shlex.quote(str(_ROOTFS / "debian/customize.sh"))}'])
+        bootstrap: list[str | Path] = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]
+        bootstrap += [f"--keyring={apt.keyrings}", f"--aptopt={apt.proxy_options()}"]
+        bootstrap += [f"--dpkgopt={_ROOTFS / 'debian/dpkg.cfg'}", f'--customize-hook={customize} sh "$1"']
+        self._run([*own, *bootstrap, SUITE, partial, apt.sources], "Debian base")
+        with tarfile.open(partial) as tree:
+            status = cast("IO[bytes]", tree.extractfile("./var/lib/dpkg/status")).read()
+        archive.with_suffix(".status").write_bytes(status)
         partial.rename(archive)
         for old in {*self._work.glob(f"debian-{SUITE}-*.*")} - {archive, archive.with_suffix(".status")}:
             old.unlink()
         self._remove_half_made_tree()
-        shutil.rmtree(debs, ignore_errors=True)
 
     def _remove_half_made_tree(self) -> None:
-        """Remove the tree that debootstrap works in, and no other: the path is no parameter on purpose.
+        """Remove the tree that mmdebstrap works in, and no other: the path is no parameter on purpose.
 
         Raises OfflineError when something is mounted in it (that is not ours to delete), or when it is not the
         plain folder in the cache that this module makes.
@@ -648,6 +656,16 @@ class _Builder:
                 self._have[key] = self._import("busybox", key, archive)
         return self._have[key]
 
+    def _run(self, command: Sequence[str | Path], what: str, cwd: Path | None = None) -> str:
+        """Run a command as a step called `what`; return what it printed. Raises EngineError when it fails."""
+        with self._progress.task(what) as task:
+
+            def waiting(_seconds: float, last: str) -> None:
+                task.detail = last
+                self._check()
+
+            return run(command, what=what, waiting=waiting, cwd=cwd)
+
     def _wheels(self, recipe: Recipe, packages: Sequence[Path]) -> list[Path]:
         """Download the wheels of locked requirements, hashes checked."""
         versions = [match[1] for deb in packages if (match := re.match(r"python3\.\d+_([\d.]+)-", deb.name))]
@@ -671,7 +689,7 @@ class _Builder:
             *(f"--platform={tag}" for tag in (*tags, f"manylinux2014_{machine}")),
             *(f"--dest={folder}", f"--requirement={locked}"),
         ]
-        _run(command, "Python wheels", self._progress)
+        self._run(command, "Python wheels")
         return sorted(folder.glob("*.whl"))
 
 
@@ -703,20 +721,24 @@ def requirements_for(text: str, *, python: str) -> str:
     return "\n".join(kept) + "\n"
 
 
+def _quietly(command: Sequence[str | Path], what: str, cwd: Path | None = None) -> str:
+    """Run a command that takes no time worth showing; return what it printed."""
+    return run(command, what=what, waiting=lambda _seconds, _last: None, cwd=cwd)
+
+
 class _Apt:
     """Debian packages by the host's own apt configuration, without touching the host's apt state."""
 
-    def __init__(self, root: Path, *, progress: Reporter) -> None:
+    def __init__(self, root: Path, *, run: _Run) -> None:
         self._root = root
-        self._progress = progress
+        self._run = run
+        self.sources = root / "sources.list"
+        """The suite with its updates and its security updates, from the host's own mirrors."""
+        self.keyrings = root / "trusted"
+        """The keys of Debian's archive that this host has."""
         wanted = ["--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
-        rows = run(
-            ["apt-get", "indextargets", "--no-release-info", *wanted],
-            what="Reading the host's package sources",
-            waiting=lambda _seconds, _last: None,
-        )
+        rows = _quietly(["apt-get", "indextargets", "--no-release-info", *wanted], "Reading the host's package sources")
         main, security = debian_mirrors(rows, _os_release())
-        self.mirror = _plain_mirror(main)
         lines = [f"deb {main} {SUITE} main", f"deb {main} {SUITE}-updates main"]
         if security:
             lines.append(f"deb {security} {SUITE}-security main")
@@ -725,16 +747,16 @@ class _Apt:
             self._archives / "partial",
             root / "no-archives" / "partial",
             root / "lists" / "partial",
-            root / "trusted",
+            self.keyrings,
         ):
             folder.mkdir(parents=True, exist_ok=True)
-        (root / "sources.list").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.sources.write_text("\n".join(lines) + "\n", encoding="utf-8")
         (root / "empty-status").touch()
         for keyring in (
             *Path("/etc/apt/trusted.gpg.d").glob("*"),
             *Path("/usr/share/keyrings").glob("debian-archive-keyring.*"),
         ):
-            link = root / "trusted" / keyring.name
+            link = self.keyrings / keyring.name
             link.unlink(missing_ok=True)
             link.symlink_to(keyring)
         self._apt(["update", "-q"], status=None, what="Debian package lists")
@@ -743,9 +765,9 @@ class _Apt:
         """Run apt-get; `what` names it to the user when it may take long."""
         folder = archives or self._archives
         options = {
-            "Dir::Etc::SourceList": self._root / "sources.list",
+            "Dir::Etc::SourceList": self.sources,
             "Dir::Etc::SourceParts": "/dev/null",
-            "Dir::Etc::TrustedParts": self._root / "trusted",
+            "Dir::Etc::TrustedParts": self.keyrings,
             "Dir::Etc::Preferences": "/dev/null",
             "Dir::Etc::PreferencesParts": "/dev/null",
             "Dir::State": self._root,
@@ -761,9 +783,14 @@ class _Apt:
             "Debug::NoLocking": "true",
         }
         command = ["apt-get", *(f"-o{name}={value}" for name, value in options.items()), *words]
-        if what:
-            return _run(command, what, self._progress, cwd=folder)
-        return run(command, what="apt-get", waiting=lambda _seconds, _last: None, cwd=folder)
+        return self._run(command, what, folder) if what else _quietly(command, "apt-get", folder)
+
+    def proxy_options(self) -> Path:
+        """Return a file with the host's own way to its mirrors, for another apt: proxies and the like."""
+        file = self._root / "acquire.conf"
+        words = ["apt-config", "dump", "--no-empty", "--format", '%F "%v";%n']
+        file.write_text(_quietly([*words, "Acquire::http", "Acquire::https"], "apt-config") + "\n", encoding="utf-8")
+        return file
 
     def fetch(self, words: Sequence[str], *, status: Path | None, what: str) -> list[Path]:
         """Download what `apt-get WORDS` would, seen from the package state `status`; return the .deb files."""
@@ -793,14 +820,6 @@ def debian_mirrors(index_targets: str, os_release: Mapping[str, str]) -> tuple[s
     if main is None:
         raise OfflineError(f"The host's apt sources name no mirror of Debian {codename} with the component main.")
     return main, by_release.get(f"{codename}-security") or by_release.get("stable-security")
-
-
-def _plain_mirror(uri: str) -> str:
-    """Return an address that debootstrap takes: Debian's cloud images list their mirrors in a file."""
-    if not uri.startswith("mirror+file:"):
-        return uri
-    lines = Path(uri.removeprefix("mirror+file:")).read_text(encoding="utf-8").splitlines()
-    return next(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))
 
 
 def _os_release() -> dict[str, str]:
@@ -883,12 +902,3 @@ def _version(output: str) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _run(command: Sequence[str | Path], what: str, progress: Reporter, *, cwd: Path | None = None) -> str:
-    with progress.task(what) as task:
-
-        def waiting(_seconds: float, last: str) -> None:
-            task.detail = last
-
-        return run(command, what=what, waiting=waiting, cwd=cwd)

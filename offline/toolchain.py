@@ -35,6 +35,8 @@ _DEBIAN_GO = Path("/usr/lib")
 _PROMETHEUS_VERSION = "github.com/prometheus/common/version"
 
 
+_POLL_SECONDS = 0.2
+
 #: Seconds to wait before a download that failed is tried again; Go itself does not try twice.
 _PAUSES = (5, 20, 60)
 _NETWORK_TROUBLE = re.compile(
@@ -216,11 +218,13 @@ def build(
     progress: Reporter | None = None,
     sources: Path = SOURCES,
     programs: Mapping[str, Program] = PROGRAMS,
+    stopped: threading.Event | None = None,
 ) -> dict[str, Path]:
     """Build what is missing of `names` and return each program's folder of executables.
 
     `cache` is the product's cache folder. Raises BuildError at the first failure, after stopping what still runs; what
     was finished stays, and Go's own cache keeps the packages compiled so far. Several processes may do it at once.
+    When another thread sets `stopped`, the same happens and OfflineError is raised.
     """
     wanted = list(dict.fromkeys(names))
     unknown = sorted(set(wanted) - set(programs))
@@ -240,15 +244,18 @@ def build(
         job.earlier = next((other for other in missing if other.name == job.program.after), None)
     if missing:
         reporter.say(f"building from Go modules, {jobs} at a time: {', '.join(job.name for job in missing)}")
-        _run_all(missing, jobs)
+        _run_all(missing, jobs, stopped or threading.Event())
     return {name: job.bin_dir for name, job in jobs_to_do.items()}
 
 
-def _run_all(builds: list[_Build], jobs: int) -> None:
+def _run_all(builds: list[_Build], jobs: int, stopped: threading.Event) -> None:
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         futures = [pool.submit(item.run) for item in builds]
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
+            while not stopped.is_set():
+                over, running = wait(futures, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
+                if not running or any(future.exception() for future in over):
+                    break
         finally:
             unfinished = [item for item, future in zip(builds, futures, strict=True) if not future.done()]
             pool.shutdown(wait=False, cancel_futures=True)
@@ -257,6 +264,9 @@ def _run_all(builds: list[_Build], jobs: int) -> None:
     for future in futures:
         if not future.cancelled() and not isinstance(future.exception(), _StoppedError):
             future.result()
+    if unfinished:
+        msg = f"stopped before it was built: {', '.join(item.name for item in unfinished)}"
+        raise OfflineError(msg)
 
 
 @dataclass
