@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -293,6 +294,33 @@ def test_what_else_cannot_be_is_refused_with_what_to_do() -> None:
     empty = FakeEngine(found={"old_grafana_data": OLD["old_grafana_data"]})
     with pytest.raises(ProjectError, match="Nothing in the volumes of old can be imported"):
         plan(empty)
+
+
+# The script that opens a copy; what it runs is a stand-in.
+
+
+def opened(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
+    """Run it with programs that do nothing; a question with `failing` among its words fails as psql does."""
+    programs = {"psql": f'case "$*" in *"{failing}"*) exit 3 ;; *datname*) echo samokoder ;; esac'}
+    for name in ("postgres", "pg_ctl", "psql", "pg_controldata", "pg_checksums"):
+        (folder / name).write_text(f"#!/bin/sh\n{programs.get(name, '')}\n")
+        (folder / name).chmod(0o755)
+    script = Path(compose.__file__).with_name("import_postgres.sh").read_text(encoding="utf-8")
+    return subprocess.run(
+        ["sh", "-c", script.replace("/tmp", str(folder)), "sh", str(folder), "postgres", "samokoder"],
+        env={"PATH": f"{folder}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_question_that_fails_is_neither_a_no_nor_a_refusal(tmp_path: Path) -> None:
+    done = opened(tmp_path, "no such words")
+    assert done.returncode == 0, done.stderr
+    for question in ("pg_database", "pg_extension", "ordered.sql", "pg_size_pretty"):
+        done = opened(tmp_path, question)
+        assert done.returncode == 1, f"{question}: the copy would be put in place, its indexes in a wrong order"
 
 
 # Looking into volumes.
