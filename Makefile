@@ -23,8 +23,8 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-unit test-live \
-	test-deploy test-backup bench docs
+	password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-all test-unit \
+	test-live test-deploy test-archive bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -110,20 +110,23 @@ lint: bootstrap ## Style, types, workflows
 	@.venv/bin/python -m offline actionlint
 	@.venv/bin/zizmor -qqq --offline --no-progress --persona pedantic .github
 
-# Without test-backup, for CI's time: ci.yml runs it on a machine of its own.
-test: test-unit test-live test-deploy ## All tests but test-backup
+# tests/tiers.py says which tests on an engine are not long.
+test: SHORT = and not long
+test: test-unit test-live test-deploy ## Prove what README promises, in minutes
+
+test-all: test-unit test-live test-deploy test-archive ## All tests: what may take long too
 
 test-unit: bootstrap ## Tests without an engine
-	@.venv/bin/pytest -m "not live and not backup" -n 2
+	@.venv/bin/pytest -m "not live and not archive $(SHORT)" -n 2
 
 test-live: bootstrap ## Tests on a real engine: whole stacks of their own, beside any other
-	@.venv/bin/pytest -m "live and not deploy and not backup" -n 2
+	@.venv/bin/pytest -m "live and not deploy $(SHORT)" -n 2
 
-test-deploy: bootstrap ## The long load tests, on a real stack of their own
-	@.venv/bin/pytest -m deploy
+test-deploy: bootstrap ## Tests under load, on a real stack of their own, one after the other
+	@.venv/bin/pytest -m "deploy $(SHORT)"
 
-test-backup: bootstrap ## The backup container under faults, data brought from compose, an engine on another host
-	@.venv/bin/pytest -m backup -n 2
+test-archive: bootstrap ## Make every image of Debian packages anew, from today's archive
+	@.venv/bin/pytest -m archive
 
 bench: bootstrap ## Measure times and costs beside Docker Compose, an empty program and their goals
 	@.venv/bin/python -m bench

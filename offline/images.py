@@ -66,7 +66,7 @@ _BACKUP_REQUIREMENTS = Path(__file__).parent.parent / "backup_image" / "requirem
 _LABEL_RECIPE = "samokoder.offline.recipe"
 _LABEL_VERSION = "org.opencontainers.image.version"
 _VERSION_FOLLOWS = "--- version"
-_RECIPE_FORMAT = 1  # part of every recipe's hash: count up when this module builds differently
+_RECIPE_FORMAT = 2  # part of every recipe's hash: count up when this module builds differently
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GRAFANA_REPOSITORIES = ("grafana/grafana", "grafana/grafana-oss", "grafana/grafana-enterprise")
 _NOBODY = (65534, 65534)
@@ -618,6 +618,8 @@ class _Builder:
         own += ["--pid", "--fork", "--kill-child", "--", "env", f"TMPDIR={self._tree}"]
         customize = shlex.join(["sh", "-c", f'chroot "$1" sh -s <{shlex.quote(str(_ROOTFS / "debian/customize.sh"))}'])
         bootstrap: list[str | Path] = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=tar"]
+        # What it would make and remove again is made by customize.sh to stay.
+        bootstrap += ["--skip=chroot/policy-rc.d"]
         bootstrap += [f"--keyring={apt.keyrings}", f"--aptopt={apt.proxy_options()}"]
         bootstrap += [f"--dpkgopt={_ROOTFS / 'debian/dpkg.cfg'}", f'--customize-hook={customize} sh "$1"']
         self._run([*own, *bootstrap, SUITE, partial, apt.sources], "Debian base")

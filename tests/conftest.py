@@ -11,6 +11,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from operations import ports
+from tests.tiers import is_short
 
 if TYPE_CHECKING:
     import docker
@@ -27,6 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
         share = (ports.LAST - ports.FIRST) // int(worker["workercount"])
         ports.FIRST += share * int(worker["workerid"].removeprefix("gw"))
         ports.LAST = ports.FIRST + share - 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests on a real engine that `make test` leaves to `make test-all`. The folders' own hooks ran before."""
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        if item.get_closest_marker("live") and not is_short(file, getattr(item, "originalname", item.name)):
+            item.add_marker(pytest.mark.long)
 
 
 # They use the one stack that is up: each process of `make test-live` would bring one up of its own.

@@ -15,7 +15,7 @@ import pytest
 from tests.backup_image.conftest import DATA, Lab, docker, moment, wait_for
 from tests.small_disk import small_disk
 
-pytestmark = [pytest.mark.live, pytest.mark.backup, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
 
 RPO_SECONDS = 10.0
 """What the issue allows to be lost; what a test measures is printed."""

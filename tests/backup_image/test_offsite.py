@@ -24,7 +24,7 @@ from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.settings import Offsite
 from tests.backup_image.s3_server import ADDING, BUCKET, REGION, Fault, FaultyProxy, S3Server, built, faulty_proxy
 
-pytestmark = pytest.mark.backup
+pytestmark = pytest.mark.long
 
 REPOSITORY = Path(__file__).parents[2]
 PREFIX = "staging/samokoder"

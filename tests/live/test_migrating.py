@@ -24,8 +24,6 @@ from stack.settings import Environment
 from tests.live.conftest import begin, cut_off
 from tests.render.conftest import output
 
-pytestmark = pytest.mark.backup
-
 # As the original's, but for the images, which are those of this engine. Its Redis writes snapshots alone.
 FILE = """\
 services:

@@ -29,8 +29,6 @@ from stack.settings import Environment
 from tests.live.conftest import with_config
 from tests.sshd import sshd_program
 
-pytestmark = pytest.mark.backup
-
 PATIENCE_SECONDS = 60.0
 
 # Mounts in a namespace of its own: nothing of it is seen out here. The engine's containers end with the namespace.

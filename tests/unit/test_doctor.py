@@ -532,7 +532,7 @@ def test_a_bucket_that_is_out_of_reach_fails_or_says_so(make: Callable[..., Work
     assert "cannot be spoken to" in said
 
 
-@pytest.mark.backup  # the server is built for those tests
+@pytest.mark.long  # the server is built for those tests
 def test_a_real_s3_server_takes_the_signature_and_refuses_a_wrong_key(
     make: Callable[..., Workspace], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -112,6 +113,20 @@ def test_an_engine_that_does_not_answer_is_a_readable_error(tmp_path: Path) -> N
         ensure_images(["redis"], cache=tmp_path, docker_host=f"unix://{tmp_path}/none", progress=Reporter())
 
 
+PATIENCE_SECONDS = 120
+"""So long that only something that hangs ever meets it."""
+
+
+class Closable(SimpleNamespace):
+    """What `contextlib.closing` takes."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        super().__init__(**vars(client))
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 def fake_engine(*listed: dict[str, Any]) -> docker.DockerClient:
     """Return the part of a Docker client that lists images."""
     return cast("docker.DockerClient", SimpleNamespace(api=SimpleNamespace(images=lambda **_filters: list(listed))))
@@ -143,6 +158,72 @@ def test_without_grafana_the_reason_says_how_to_bring_it(tmp_path: Path) -> None
     )
     assert result.ids == {}
     assert "docker load" in result.unavailable["grafana"], "not available must never look like passed"
+
+
+def test_a_base_that_cannot_be_made_ends_the_compiler_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiles = threading.Event()
+
+    def compile_slowly(*_words: object, stopped: threading.Event, **_options: object) -> dict[str, Path]:
+        compiles.set()
+        assert stopped.wait(PATIENCE_SECONDS), "the reader would wait for all programs before the message comes"
+        raise OfflineError("stopped before it was built: prometheus")
+
+    def fail(*_words: object, **_options: object) -> str:
+        assert compiles.wait(PATIENCE_SECONDS)
+        raise OfflineError("Debian base: no mirror answers")
+
+    monkeypatch.setattr(toolchain, "build", compile_slowly)
+    monkeypatch.setattr(images._Builder, "image", fail)
+    with pytest.raises(OfflineError, match="Debian base: no mirror answers"):
+        images._ensure(
+            ["redis", "prometheus"],
+            client=fake_engine(),
+            cache=tmp_path,
+            progress=Reporter(),
+            ready=lambda _name, _image: None,
+        )
+
+
+def test_a_program_that_does_not_build_ends_the_base_that_is_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = tmp_path / "begun"
+
+    def fail(*_words: object, **_options: object) -> dict[str, Path]:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not begun.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        raise toolchain.BuildError("prometheus: `go build` ended with status 1")
+
+    def bootstrap(builder: images._Builder, _name: str, **_options: object) -> str:
+        return builder._run(["sh", "-c", f"touch {begun}; exec sleep {PATIENCE_SECONDS * 10}"], "Debian base")
+
+    monkeypatch.setattr(toolchain, "build", fail)
+    monkeypatch.setattr(images._Builder, "image", bootstrap)
+    with pytest.raises(toolchain.BuildError, match="prometheus: `go build` ended"):
+        images._ensure(
+            ["redis", "prometheus"],
+            client=fake_engine(),
+            cache=tmp_path,
+            progress=Reporter(),
+            ready=lambda _name, _image: None,
+        )
+
+
+def test_a_failed_step_is_named_with_its_last_lines_and_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bootstrap(builder: images._Builder, _name: str, **_options: object) -> str:
+        return builder._run(["sh", "-c", "seq 1 40; exit 3"], "Debian base")
+
+    monkeypatch.setattr(images, "connect", lambda *_words, **_options: Closable(fake_engine()))
+    monkeypatch.setattr(images._Builder, "image", bootstrap)
+    with pytest.raises(OfflineError) as failure:
+        ensure_images(["redis"], cache=tmp_path, docker_host="unix:///nowhere", progress=Reporter())
+    lines = str(failure.value).splitlines()
+    assert lines[0] == "Offline images: Debian base: sh ended with status 3.", "the reader must know which step failed"
+    assert [line.strip() for line in lines[1:-1]] == [str(number) for number in range(26, 41)], "its last 15 lines"
+    assert "goes on from there" in lines[-1], "what was finished need not be made again"
 
 
 LOCKED = r"""# made by uv

@@ -8,6 +8,7 @@ import json
 import re
 import stat
 import threading
+import time
 import tomllib
 from dataclasses import replace
 from io import StringIO
@@ -125,6 +126,23 @@ def test_one_failure_ends_the_builds_that_still_run(
             sources=sources,
             programs={"slow": HELLO, "hello": HELLO},
         )
+
+
+def test_a_failure_elsewhere_ends_a_build_and_names_what_is_missing(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    started = tmp_path / "started"
+    install_go(tmp_path, monkeypatch, FAKE_GO + f"touch {started}; exec sleep 600\n")
+    stopped = threading.Event()
+
+    def fail_elsewhere() -> None:
+        while not started.exists():
+            time.sleep(0.05)
+        stopped.set()
+
+    threading.Thread(target=fail_elsewhere, daemon=True).start()
+    with pytest.raises(OfflineError, match="stopped before it was built: hello"):
+        build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": HELLO}, stopped=stopped)
 
 
 def test_programs_that_share_code_are_built_one_after_the_other(
