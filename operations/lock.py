@@ -131,12 +131,12 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
 
     prefix = f"{workspace.settings().prefix}-lock-"
     given = workspace.variables.get(VARIABLE, "")
-    if given.startswith(prefix):
-        with client() as engine:
-            if given in holders(engine, workspace.name):
-                yield workspace
-                return
     volume = f"{prefix}{secrets.token_hex(4)}"
+    with client() as engine:
+        nested = given.startswith(prefix) and given in holders(engine, workspace.name)
+    if nested:
+        yield workspace
+        return
     try:
         with client() as engine:
             _take(engine, workspace, volume, doing)

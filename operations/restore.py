@@ -341,10 +341,10 @@ def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str
         before = Journal.read(path)
         journal = before.after_words(asked) if before else None
         if journal is None:
-            if before:
-                Restore(environment, hands, before, path, say).forget()
             there = [name for name in backups.made_by_restores(hands.client, environment) if RESTORED not in name]
             _refuse(environment, asked, there)
+            if before:
+                Restore(environment, hands, before, path, say).forget()
             journal = Journal(wanted=asked, stamp=hands.stamp())
         else:
             say(f"Going on with: {journal.wanted}")
