@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -527,10 +528,16 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
     """
-    run = _workspace(env).open()
+    from operations import lock  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    run = workspace.open()
     if context.args[:1] == ["config"]:
         run = run.in_clone()
-    raise typer.Exit(run.pulumi(*context.args, check=False).returncode)
+    changes = set(context.args[:1]) & {"up", "update", "destroy", "refresh"}
+    with lock.held(workspace, f"pulumi {context.args[0]}") if changes else contextlib.nullcontext():
+        status = run.pulumi(*context.args, check=False).returncode
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -26,7 +26,7 @@ ALTER ROLE $superuser SUPERUSER LOGIN
 END
 pg_ctl start --silent --wait --timeout=86400 -D "$PGDATA" -o '-c config_file=/tmp/postgresql.conf' -l /tmp/log \
     || { tail -n 5 /tmp/log >&2; exit 1; }
-ask() { psql -XAtq --set=ON_ERROR_STOP=1 "$@" < /dev/null; }
+ask() { psql -XAtq --set=ON_ERROR_STOP=1 "$@" < /dev/null || exit 1; }  # its own status may be 3, which is a refusal
 databases=$(ask -d template1 -c 'SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1')
 if ! printf '%s\n' "$databases" | grep -qxF "$database"; then
     refuse "There is no database $database in it but: $(echo $databases). Say which one it is: samokoder:postgres.database"
@@ -59,7 +59,9 @@ UPDATE pg_database SET datcollversion = pg_database_collation_actual_version(oid
 END
 ask -d template1 -c 'SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1' > /tmp/databases
 while read -r name; do
-    if [ "$(ask -d "$name" -f /tmp/ordered.sql)" = t ]; then
+    # Of its own: in a condition a question that fails would be a no.
+    ordered=$(ask -d "$name" -f /tmp/ordered.sql)
+    if [ "$ordered" = t ]; then
         echo "build the indexes of $name anew: they have another C library's order" >&2
         ask -d "$name" -v name="$name" -f /tmp/reindex.sql
     fi

@@ -71,6 +71,13 @@ START_REDIS = f"""\
 # Rendered by stack/app/redis.py.
 set -eu
 umask 077
+# As PostgreSQL without its PG_VERSION: half of the data is never served, nor written to.
+for marker in /data/.samokoder-copying /data/.samokoder-restore; do
+    if [ -e "$marker" ]; then
+        echo "This data is incomplete: a restore was cut off here. It goes on by: make restore"
+        exit 1
+    fi
+done
 users={USERS_FILE}
 sha256() {{ sha256sum | cut -d ' ' -f 1; }}
 # Each start makes another password of the health check: nobody outside of this container has it.

@@ -21,7 +21,7 @@ import pytest
 
 from samokoder_backup import barman, copies, entries, jobs, process, restore, service, settings, state, wal
 from samokoder_backup import server as servers
-from samokoder_backup.__main__ import moment
+from samokoder_backup.__main__ import main, moment
 from samokoder_backup.catalogue import Base, bases
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, CannotError
@@ -48,6 +48,25 @@ def server(tmp_path: Path) -> Path:
     os.utime(partial, (2000, 2000))
     wal.note(server)
     return server
+
+
+def test_whether_something_can_be_restored_is_asked_while_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def plan(_: Target) -> None:
+        asked.set()
+        raise CannotError("there is none")
+
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    monkeypatch.setattr(settings, "load", lambda: None)
+    monkeypatch.setattr(restore, "plan", plan)
+    with ThreadPoolExecutor(1) as pool:
+        with process.exclusive(tmp_path / "lock"):
+            answer = pool.submit(main, ["check-restore", "--latest"])
+            assert not asked.wait(0.5), "retention was at work, and the answer would be of what goes just now"
+        assert answer.result(10) == CannotError.status
 
 
 def archived(server: Path, name: str) -> Path:

@@ -242,6 +242,37 @@ def test_what_a_volume_has_in_a_snapshot_alone_is_served(server: Container, envi
     assert "a snapshot alone" in server.logs().decode()
 
 
+@pytest.mark.parametrize("marker", [".samokoder-copying", ".samokoder-restore"])
+def test_half_of_the_data_is_neither_served_nor_written_to(
+    server: Container, environment: Environment, marker: str
+) -> None:
+    listing = "cd /data && find . -type f -exec md5sum {} + | sort"
+    assert app(server, "set", "whole", "yes") == "OK"
+    assert output(server, "touch", f"/data/{marker}")[0] == 0
+    server.kill()
+    server.wait()
+    client = server.client
+    assert client is not None
+    image, volumes = server.attrs["Image"], {each["Name"]: each for each in server.attrs["Mounts"]}
+    mounts = {name: {"bind": each["Destination"], "mode": "rw"} for name, each in volumes.items()}
+
+    def beside(script: str) -> str:
+        run = client.containers.run(image, ["-c", script], entrypoint="sh", user="999:999", volumes=mounts, remove=True)
+        return str(run.decode())
+
+    before = beside(listing)
+    server.start()
+    try:
+        assert server.wait(timeout=60)["StatusCode"] == 1, "half of the keys would be served"
+        assert "It goes on by: make restore" in server.logs(tail=3).decode(), "at 3 a.m. somebody reads the log"
+        assert beside(listing) == before, "what is half there was written to"
+    finally:
+        beside(f"rm /data/{marker}")
+        server.start()
+    wait_until(server, lambda: output(server, *described(environment).health_command)[0] == 0)
+    assert app(server, "get", "whole") == "yes"
+
+
 def test_both_passwords_are_good_in_the_middle_of_a_rotation_and_no_connection_ends(
     laboratory: Laboratory, environment: Environment, server: Container
 ) -> None:
