@@ -5,8 +5,8 @@ Everything here is allowed to the database's owner. It answers like what it stan
 
 from __future__ import annotations
 
-MARK = "canary ran as"
-"""In the server's log and in the table `canary`: another role than the application's ran its code."""
+MARK = "LOG:  canary ran as"
+"""In the server's log; the table `canary` has it as well: another role than the application's ran its code."""
 
 SUPERUSER_PSQL = ("env", "PGOPTIONS=-c search_path=public", "psql", "-U", "postgres")
 """As a test asks for what is in `public`, where nothing is planted: the superuser's own search_path has none of it."""

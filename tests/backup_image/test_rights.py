@@ -32,7 +32,8 @@ def taken(new_lab: Callable[[], Lab]) -> Lab:
 def target(taken: Lab) -> Iterator[str]:
     name = taken.volume("target")
     yield name
-    taken.remove("restored")
+    for what in ("restore", "restored"):
+        taken.remove(what)
     taken.drop_volume(name)
 
 

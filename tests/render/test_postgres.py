@@ -163,7 +163,7 @@ def test_the_exporter_sees_statistics_and_no_data(
         "SELECT pg_database_size('samokoder') > 0",
     ):
         assert ask_as(server, EXPORTER, EXPORTER_SECRET, allowed) == (0, "t"), allowed
-    for refused in ("SELECT * FROM private", "CREATE TABLE other (id int)", "SET ROLE postgres"):
+    for refused in ("SELECT * FROM public.private", "CREATE TABLE public.other (id int)", "SET ROLE postgres"):
         code, said = ask_as(server, EXPORTER, EXPORTER_SECRET, refused)
         assert code != 0, f"the exporter may {refused}"
         assert "permission denied" in said, said
@@ -179,7 +179,7 @@ def test_the_backup_server_reads_everything_and_writes_to_its_own_database_alone
     )
     assert ask_as(server, APP, APP_SECRET, hidden)[0] == 0
     for allowed, answer in (
-        ("SELECT id FROM hidden", "7"),
+        ("SELECT id FROM public.hidden", "7"),
         ("SELECT convert_from(lo_get(4711), 'UTF8')", "large"),
         ("CHECKPOINT", "CHECKPOINT"),
         ("SELECT count(*) > 0 FROM pg_settings WHERE name = 'data_directory'", "t"),
@@ -187,12 +187,17 @@ def test_the_backup_server_reads_everything_and_writes_to_its_own_database_alone
         ("SELECT pg_backup_start('a test', true) IS NOT NULL", "t"),
     ):
         assert ask_as(server, BACKUP, BACKUP_SECRET, allowed) == (0, answer), allowed
-    own = "CREATE TABLE IF NOT EXISTS mark (one int); INSERT INTO mark VALUES (1) RETURNING one"
+    own = "CREATE TABLE IF NOT EXISTS public.mark (one int); INSERT INTO public.mark VALUES (1) RETURNING one"
     code, said = ask_as(server, BACKUP, BACKUP_SECRET, own, database=BACKUP)
     assert (code, said.splitlines()[1]) == (0, "1"), said
     large = ("lo_unlink(4711)", "lo_put(4711, 0, 'x')", "lowrite(lo_open(4711, 131072), 'x')")
     for refused in (
-        *("INSERT INTO hidden VALUES (8)", "CREATE TABLE other (id int)", f"SET ROLE {APP}", "CREATE ROLE x"),
+        *(
+            "INSERT INTO public.hidden VALUES (8)",
+            "CREATE TABLE public.other (id int)",
+            f"SET ROLE {APP}",
+            "CREATE ROLE x",
+        ),
         *(f"SELECT {call}" for call in (*large, "lo_truncate(0, 0)", "lo_truncate64(0, 0)")),
     ):
         code, said = ask_as(server, BACKUP, BACKUP_SECRET, refused)
