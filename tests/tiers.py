@@ -36,6 +36,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     "a lost database is restored to its last moment": (
         "live/test_backup.py::test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_database_between",
     ),
+    "two commands never change an environment at once": ("live/test_lock.py",),
     "drift is found": (
         "live/test_drift.py::test_an_environment_that_is_not_up_is_an_error_and_no_drift",
         "live/test_drift.py::test_a_stack_that_nobody_touched_has_no_drift",

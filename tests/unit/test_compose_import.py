@@ -307,7 +307,7 @@ def opened(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
         (folder / name).chmod(0o755)
     script = Path(compose.__file__).with_name("import_postgres.sh").read_text(encoding="utf-8")
     return subprocess.run(
-        ["sh", "-c", script.replace("/tmp", str(folder)), "sh", str(folder), "postgres", "samokoder"],  # noqa: S108
+        ["sh", "-c", script.replace("/tmp", str(folder)), "sh", str(folder), "postgres", "samokoder", ""],  # noqa: S108
         env={"PATH": f"{folder}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
