@@ -14,6 +14,11 @@ TAIL ?= 100
 IMAGE ?=
 KIND ?=
 PROJECT ?=
+MONITORING ?=
+WRITE ?=
+# In the environment, where no shell takes it apart.
+SQL ?=
+export SQL
 # Not from the environment: what is restored, or begins empty, is what was typed.
 TO =
 BACKUP =
@@ -23,8 +28,8 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-all test-unit \
-	test-live test-deploy test-archive bench docs
+	psql password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-all \
+	test-unit test-live test-deploy test-archive bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -69,6 +74,9 @@ test-alert: bootstrap ## Send a test alert through the real chain and tell wheth
 check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the contract for the team's own images
 	@$(if $(and $(IMAGE),$(KIND)),,$(error Which image, as which part? make check-image IMAGE=… KIND=api))$(SAMOKODER) \
 		check-image "$(IMAGE)" --kind "$(KIND)"
+
+psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as who sees all statistics
+	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(WRITE),--write)
 
 password: bootstrap ## Show the secret NAME=…; without it the names
 	@$(SAMOKODER) password $(if $(NAME),"$(NAME)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from offline.progress import Reporter
-from operations import ci
+from operations import ci, psql
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace
@@ -48,6 +49,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(ci.app, name="ci")
+app.command()(psql.psql)
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
@@ -526,10 +528,16 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
     """
-    run = _workspace(env).open()
+    from operations import lock  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    run = workspace.open()
     if context.args[:1] == ["config"]:
         run = run.in_clone()
-    raise typer.Exit(run.pulumi(*context.args, check=False).returncode)
+    changes = set(context.args[:1]) & {"up", "update", "destroy", "refresh"}
+    with lock.held(workspace, f"pulumi {context.args[0]}") if changes else contextlib.nullcontext():
+        status = run.pulumi(*context.args, check=False).returncode
+    raise typer.Exit(status)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from docker.utils.socket import demux_adaptor, frames_iter
 
 from offline.progress import Task
-from operations import containers
+from operations import containers, lock
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.settings import Environment
@@ -75,7 +75,11 @@ class Backup:
 
 def now(workspace: Workspace, kind: Kind) -> None:
     """Make a backup. Raises ProjectError when it fails; what was there before is there still."""
-    with _container(workspace) as container, workspace.reporter.task(f"Backup ({kind})") as task:
+    with (
+        lock.held(workspace, "backup"),
+        _container(workspace) as container,
+        workspace.reporter.task(f"Backup ({kind})") as task,
+    ):
         run(container, ["now", "--kind", kind], task)
 
 
@@ -89,7 +93,11 @@ def backups(workspace: Workspace) -> tuple[list[Backup], list[str]]:
 
 def drill(workspace: Workspace) -> dict[str, Any]:
     """Restore the newest backup beside everything and return what was measured. Raises ProjectError when it fails."""
-    with _container(workspace) as container, workspace.reporter.task("Restore drill") as task:
+    with (
+        lock.held(workspace, "drill"),
+        _container(workspace) as container,
+        workspace.reporter.task("Restore drill") as task,
+    ):
         return dict(json.loads(run(container, ["drill", "--json"], task)))
 
 

@@ -3,7 +3,9 @@
 Each is copied into a volume of its own, in which a server of this stack's version opens it, alone and without a
 network: what it cannot open is refused while everything still runs. Then it takes the way of a restore (`restore.py`):
 what is there now is set aside, replaced, given this stack's passwords and backed up. Each step that is done is noted in
-a file beside the state; cut off at any point, the same command goes on.
+a file beside the state; cut off at any point, the same command goes on. While nothing was put in place it begins anew,
+and so it does where an old volume has been written to since it was copied: whoever went on with the old stack is to
+lose nothing.
 """
 
 from __future__ import annotations
@@ -11,18 +13,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from operations import backups, compose_volumes, containers, restore, stack_file
+from operations import backups, compose_volumes, containers, lock, restore, stack_file
 from operations.backups import IMPORTED, STAMP
-from operations.engine import exclusive
+from operations.journal import DATA
 from operations.project import Workspace
 from operations.stack_file import ProjectError
+from stack.app import postgres
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
@@ -55,6 +58,8 @@ class Source:
     bytes: int
     free: int
     """Of the disk that it is on."""
+    changed: int = 0
+    """When it was last written to, in nanoseconds since 1970."""
     appendonly: bool = False
     """Of Redis: whether its append-only file is read; else its snapshot."""
 
@@ -94,12 +99,20 @@ class Plan:
         stack_file.write(path, json.dumps(asdict(self), indent=2))
 
     def same(self, other: Plan) -> bool:
-        """Whether another import is of the same volumes."""
-        return {source.volume for source in self.sources} == {source.volume for source in other.sources}
+        """Whether another import is of the same volumes, and none has been written to since."""
+        return {(each.volume, each.changed) for each in self.sources} == {
+            (each.volume, each.changed) for each in other.sources
+        }
 
 
 class Hands(Protocol):
     """What an import does on the engine. Every call can be cut off and made again."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the environment's lock."""
+
+    def replacing(self, target: str) -> bool:
+        """Tell whether a restore of the copy has begun to replace the data, and has not come to its end."""
 
     def volumes(self, project: str) -> list[str]:
         """Return the volumes that Compose has made for a project."""
@@ -168,6 +181,10 @@ class Import:
             [*self.plan.told, f"The volumes of {self.plan.project} are as they were: keep them until you are sure."]
         )
 
+    def finish(self, source: Source) -> None:
+        """Put the copy of a source in its place, and note it."""
+        self._note(f"put-{source.server}", self._do("put", source))
+
     def _note(self, key: str, told: str = "") -> None:
         said = (*self.plan.told, *([told] if told else []))
         self.plan = replace(self.plan, done=(*self.plan.done, key), told=said)
@@ -182,7 +199,7 @@ class Import:
     def after_failure(self) -> str:
         """Say how things are."""
         if all(f"open-{source.server}" in self.plan.done for source in self.plan.sources):
-            return "Then this again: it goes on."
+            return "Then this again."
         return "Nothing was changed, neither here nor in the old volumes."
 
     def _do(self, name: str, source: Source) -> str:
@@ -263,6 +280,7 @@ def _source(server: Server, volume: str, found: Mapping[str, Any], hands: Hands)
         volume=volume,
         folder=str(found["folder"]),
         bytes=int(found["bytes"]),
+        changed=int(found["changed"]),
         free=int(found["free"]),
         appendonly=bool(found.get("appendonly")),
     )
@@ -305,33 +323,43 @@ def opened(workspace: Workspace, project: str, given: Mapping[Server, str]) -> I
     """
     environment, say = workspace.settings(), workspace.reporter.say
     path = workspace.folder / f"import.{workspace.name}.json"
-    with exclusive(path.with_suffix(".lock"), what="Import", report=say):
-        client = workspace.client(timeout=backups.ANSWER_SECONDS)
-        try:
-            hands = Engine(client, environment, workspace)
-            hands.remove_left()
-            plan, begun = planned(environment, hands, project, given, say), Plan.read(path)
-            if begun and begun.same(plan):
-                say(f"Going on with the import of {begun.project}: {', '.join(begun.done) or 'nothing'} is done")
-                plan = begun
-            yield Import(environment, hands, plan, path, say)
-        finally:
-            client.close()
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
+    try:
+        hands = Engine(client, environment, workspace)
+        yield Import(environment, hands, planned(environment, hands, project, given, say), path, say)
+    finally:
+        client.close()
 
 
 def run(importing: Import) -> str:
-    """Do it; return what the person must know now. Raises ProjectError that says how things are."""
-    begun = Plan.read(importing.path)
-    if begun and not begun.same(importing.plan):
-        replace(importing, plan=begun).forget()
-    importing.plan.write(importing.path)
-    try:
-        return importing.run()
-    except ProjectError as error:
-        raise ProjectError(f"{error}\n{importing.after_failure()}") from error
-    except KeyboardInterrupt:
-        importing.say("Cut off. The same command goes on")
-        raise
+    """Do it, or go on with the one that was cut off; return what the person must know now.
+
+    Raises ProjectError that says how things are.
+    """
+    with importing.hands.alone():
+        if begun := Plan.read(importing.path):
+            importing = _after(replace(importing, plan=begun), importing.plan)
+        importing.plan.write(importing.path)
+        try:
+            return importing.run()
+        except ProjectError as error:
+            raise ProjectError(f"{error}\n{importing.after_failure()}") from error
+        except KeyboardInterrupt:
+            importing.say("Cut off. The same command goes on")
+            raise
+
+
+def _after(before: Import, plan: Plan) -> Import:
+    """Return the import that goes on, or the one that begins anew: see the module's docstring."""
+    for source in before.plan.sources:
+        if before.hands.replacing(before.copy_of(source)) and f"put-{source.server}" not in before.plan.done:
+            before.say(f"Finishing what was cut off: {_NAMES[source.server]}'s copy is put in its place")
+            before.finish(source)
+    if before.plan.same(plan) and any(key.startswith("put-") for key in before.plan.done):
+        before.say(f"Going on with the import of {before.plan.project}: {', '.join(before.plan.done)} is done")
+        return before
+    before.forget()
+    return replace(before, plan=plan)
 
 
 _COPY = f"""\
@@ -403,9 +431,9 @@ class Engine:
 
     def open(self, source: Source, target: str) -> str:
         """Open it with the server's own image."""
-        path, settings = restore.DATA[source.server], self.environment.settings
+        path, settings = DATA[source.server], self.environment.settings
         if source.server == "postgres":
-            words = [settings.postgres.superuser, settings.postgres.database]
+            words = [settings.postgres.superuser, settings.postgres.database, postgres.PINNED_OPTIONS]
         else:
             words = ["yes" if source.appendonly else "no", str(settings.redis.maxmemory_mib * 2**20)]
         script = Path(__file__).with_name(f"import_{source.server}.sh").read_text(encoding="utf-8")
@@ -413,16 +441,23 @@ class Engine:
         return self._once(f"Open {target}", source.server, command, {path: (target, False)}, user=_OWNER).strip()
 
     def put(self, target: str) -> str:
-        """Let a restore do it."""
-        return str(restore.restore(self.workspace, source=target))
+        """Let a restore do it, or go on with it."""
+        return str(restore.restore(self.workspace, source="" if self.replacing(target) else target))
+
+    def replacing(self, target: str) -> bool:
+        """Ask the restore's journal."""
+        return restore.replacing(self.workspace) == target
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold it on the engine; containers of a run that was killed go, and what they were at is done again."""
+        with lock.held(self.workspace, "import-compose") as self.workspace:
+            containers.remove_labelled(self.client, f"{LABEL}={self.environment.name}")
+            yield
 
     def remove(self, volume: str) -> None:
         """Remove it by its name."""
         containers.remove_volumes(self.client, [volume])
-
-    def remove_left(self) -> None:
-        """Remove containers of a run that was killed; what they were at is done again."""
-        containers.remove_labelled(self.client, f"{LABEL}={self.environment.name}")
 
     def _once(
         self,

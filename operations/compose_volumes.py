@@ -16,10 +16,14 @@ _APPEND_ONLY_IS_OLD_SECONDS = 3600
 
 
 def look(volume: Path) -> dict[str, Any]:
-    """Return what is in one volume: `kind` is `postgres`, `redis` or empty, and what there is to say of it."""
+    """Return what is in one volume: `kind` is `postgres`, `redis` or empty, and what there is to say of it.
+
+    `changed`: when something in it was last written, in nanoseconds since 1970.
+    """
     found = _postgres(volume) or _redis(volume)
-    size = sum(path.lstat().st_blocks * 512 for path in [volume, *volume.rglob("*")]) if found else 0
-    return {"kind": "", **found, "bytes": size, "free": shutil.disk_usage(volume).free}
+    files = [path.lstat() for path in [volume, *volume.rglob("*")]] if found else []
+    size, changed = sum(each.st_blocks * 512 for each in files), max((each.st_mtime_ns for each in files), default=0)
+    return {"kind": "", **found, "bytes": size, "changed": changed, "free": shutil.disk_usage(volume).free}
 
 
 def _postgres(volume: Path) -> dict[str, Any]:

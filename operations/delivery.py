@@ -12,13 +12,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from operations import stack_file
+from operations import lock, stack_file
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.images import ImageReferenceError, parse_reference
@@ -106,6 +106,12 @@ class Deploy:
         junit: where the smoke test writes its report. Raises ProjectError when the deploy was not good, with what came
         of going back: the environment is then as it was, or the text says why not.
         """
+        # Of a clone of CI nothing is noted of its engine yet.
+        with lock.held(self.workspace, "deploy", docker_host=self.workspace.engine().docker_host) as locked:
+            return replace(self, workspace=locked).deploy(junit)
+
+    def deploy(self, junit: Path) -> str:
+        """Do it, for who holds the environment's lock."""
         environment = self.workspace.environment
         current = commit_of(self._root)
         if untried := untried_images(self._root, environment):

@@ -24,7 +24,7 @@ import docker.errors
 import httpx
 
 from offline.images import NAMES, registry_reachable
-from operations import alerting, checks, lifecycle, reach, smoke, ssh
+from operations import alerting, checks, lifecycle, reach, redis_log, smoke, ssh
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
 from operations.project import Workspace, env_word, third_party_images
@@ -558,12 +558,15 @@ def _quoted(text: str) -> str:
 
 
 def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> Report:
-    """Check what was brought up: the smoke test, a test alert by every way, what fires and what has restarted.
+    """Check what was brought up: the smoke test, a test alert by every way, what has restarted, what Redis has read.
 
     timeout: seconds that the test alert may take. Raises ProjectError as `smoke.smoke` does.
     """
     smoked = smoke.smoke(workspace, seconds=seconds, wait=timeout)
-    rest = [Check(name="restarts", ask=lambda: _restarts(workspace))]
+    rest = [
+        Check(name="restarts", ask=lambda: _restarts(workspace)),
+        Check(name="redis' file", ask=lambda: redis_log.read(workspace)),
+    ]
     found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]
     return Report(title=f"After `make up` of {workspace.name}", about=smoked.about, findings=found)
 

@@ -25,6 +25,7 @@ from operations.backups import made_by_restores
 from operations.containers import execute, volume_names, without
 from operations.engine import DEFAULT_DOCKER_HOST
 from operations.facts import Facts, Mount, declared, found
+from operations.lock import is_one as is_lock
 from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
 from operations.stack_file import ProjectError
 from stack.config_files import CARRIER_MOUNT
@@ -426,7 +427,9 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
             if each.name in wanted.networks or ours(str(each.name))
         },
         volumes=frozenset(
-            each for each in volume_names(client) if each in wanted.volumes or (ours(each) and each not in aside)
+            each
+            for each in volume_names(client)
+            if each in wanted.volumes or (ours(each) and each not in aside and not is_lock(each, environment.prefix))
         ),
         files=files,
     )

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Opens the copy of a PostgreSQL data folder as this stack's PostgreSQL will: $1 the folder, $2 the superuser's role,
-# $3 the application's database. What it found is its output; status 3 is a refusal, its reason on standard error.
+# $3 the application's database, $4 the options of each session, which beat what the old database sets.
+# What it found is its output; status 3 is a refusal, its reason on standard error.
 # Alone on a socket, with nothing of the old configuration: that is this stack's from now on.
 set -eu
 superuser=$2 database=$3
-export PGDATA=$1 PGUSER=$2 PGHOST=/tmp PGOPTIONS='-c client_min_messages=warning'
+export PGDATA=$1 PGUSER=$2 PGHOST=/tmp PGOPTIONS="$4 -c client_min_messages=warning"
 refuse() { echo "$*" >&2; exit 3; }
 rm -f "$PGDATA/postmaster.pid"  # of a try that was cut off: nobody else has this copy
 if [ -e "$PGDATA/postgresql.auto.conf" ]; then mv "$PGDATA/postgresql.auto.conf" "$PGDATA/postgresql.auto.conf.old"; fi
@@ -19,13 +20,13 @@ unix_socket_directories = '/tmp'
 END
 echo 'recover, and name the superuser' >&2
 # In single-user mode one is the superuser whatever it is called, and a command is a line.
-postgres --single -c config_file=/tmp/postgresql.conf template1 > /tmp/single 2>&1 <<END || { tail -n 5 /tmp/single >&2; exit 1; }
+postgres --single -c config_file=/tmp/postgresql.conf -c search_path=pg_catalog template1 > /tmp/single 2>&1 <<END || { tail -n 5 /tmp/single >&2; exit 1; }
 DO \$do\$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '$superuser') THEN CREATE ROLE $superuser; END IF; END \$do\$
 ALTER ROLE $superuser SUPERUSER LOGIN
 END
 pg_ctl start --silent --wait --timeout=86400 -D "$PGDATA" -o '-c config_file=/tmp/postgresql.conf' -l /tmp/log \
     || { tail -n 5 /tmp/log >&2; exit 1; }
-ask() { psql -XAtq --set=ON_ERROR_STOP=1 "$@" < /dev/null; }
+ask() { psql -XAtq --set=ON_ERROR_STOP=1 "$@" < /dev/null || exit 1; }  # its own status may be 3, which is a refusal
 databases=$(ask -d template1 -c 'SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1')
 if ! printf '%s\n' "$databases" | grep -qxF "$database"; then
     refuse "There is no database $database in it but: $(echo $databases). Say which one it is: samokoder:postgres.database"
@@ -49,13 +50,18 @@ SELECT EXISTS (
 END
 # The versions by hand: where there was none, as with Alpine, `REFRESH COLLATION VERSION` is an error.
 cat > /tmp/reindex.sql <<'END'
+-- Functions of an index run as its owner, and may need the path that they were written for.
+SET search_path = "$user", public;
 REINDEX DATABASE :"name";
+SET search_path = pg_catalog, pg_temp;
 UPDATE pg_collation SET collversion = pg_collation_actual_version(oid) WHERE collprovider <> 'd';
 UPDATE pg_database SET datcollversion = pg_database_collation_actual_version(oid) WHERE datname = current_database();
 END
 ask -d template1 -c 'SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1' > /tmp/databases
 while read -r name; do
-    if [ "$(ask -d "$name" -f /tmp/ordered.sql)" = t ]; then
+    # Of its own: in a condition a question that fails would be a no.
+    ordered=$(ask -d "$name" -f /tmp/ordered.sql)
+    if [ "$ordered" = t ]; then
         echo "build the indexes of $name anew: they have another C library's order" >&2
         ask -d "$name" -v name="$name" -f /tmp/reindex.sql
     fi

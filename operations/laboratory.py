@@ -54,17 +54,26 @@ class Laboratory:
         container.start()
         return container
 
-    def run(self, spec: ServiceSpec, files: Mapping[str, str], *, alias: bool = True, **changed: Any) -> Container:
+    def run(
+        self,
+        spec: ServiceSpec,
+        files: Mapping[str, str],
+        *,
+        alias: bool = True,
+        data: str | None = None,
+        **changed: Any,
+    ) -> Container:
         """Start a part as the stack does.
 
         files: the part's files with their secrets in them. alias: whether others reach it by its part's name.
-        changed: options of the Docker SDK in place of the stack's.
+        data: the volume for its data, which outlives it; else a nameless one, which does not. changed: options of the
+        Docker SDK in place of the stack's.
         """
         mounts = []
         if files:
             mounts.append(Mount(spec.files_at, self._volume(spec.image, files), read_only=True))
         if spec.data:
-            mounts.append(Mount(spec.data.path, None))  # nameless: it goes with its container
+            mounts.append(Mount(spec.data.path, data))
         options = container_options(spec) | {"mounts": mounts} | changed
         container = self._create(spec.image, spec.part if alias else "", options)
         container.start()

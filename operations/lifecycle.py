@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from operations import backups, containers, recovery, restore
+from operations import backups, containers, lock, recovery, restore
 from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -35,10 +35,16 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
     would be started, or an empty one in the place of one that was lost.
     """
-    if cut_off := restore.half_replaced(workspace):
-        raise ProjectError(cut_off)
+    restore.refuse_half_replaced(workspace)
     run = workspace.prepare()
     workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
+    with lock.held(workspace, "up"):
+        restore.refuse_half_replaced(workspace)
+        return _up(run, interactive=interactive, empty=empty)
+
+
+def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
+    workspace = run.workspace
     _begin_empty(run, empty)
     run.settle()
     words = ["up", "--yes", "--suppress-outputs"]
@@ -142,12 +148,15 @@ def preview(workspace: Workspace, *, interactive: bool) -> None:
 def down(workspace: Workspace, *, interactive: bool) -> list[str]:
     """Remove everything but the data volumes and the secrets that open them; return the volumes.
 
-    One that was lost is told, and stays in the state.
+    One that was lost is told, and stays in the state. Raises ProjectError where a restore has half replaced the data:
+    it needs the containers to be finished.
     """
     run = _with_engine(workspace)
-    run.settle()
-    words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
-    run.pulumi(*words, show=_shown(workspace, interactive=interactive))
+    with lock.held(workspace, "down"):
+        restore.refuse_half_replaced(workspace)
+        run.settle()
+        words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
+        run.pulumi(*words, show=_shown(workspace, interactive=interactive))
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         lost = _lost_volumes(run, client)
@@ -194,6 +203,12 @@ def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
     The data is also what restores have set aside.
     """
     run = _with_engine(workspace)
+    with lock.held(workspace, "destroy-data"):
+        return _destroy_data(run, interactive=interactive)
+
+
+def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
+    workspace = run.workspace
     run.settle()
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:

@@ -2,27 +2,28 @@
 
 The volume itself stays: Pulumi protects it and knows its name. What comes in its place is made first, complete, in a
 volume of its own; so whatever cannot be restored is refused before anything is stopped. Each step that is done is
-noted in a file beside the state, and each can be done twice: cut off at any point, the same command goes on.
+noted in a file beside the state, and each can be done twice. What goes on after a restore that was cut off, and what
+begins anew, says `journal.py`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.progress import Reporter, Task
-from operations import backups, containers, recovery, stack_file
-from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
+from operations import backups, containers, lock, recovery
+from operations.backups import BEFORE, RESTORED, STAMP
+from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Server, Wanted, wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
+from stack.app import postgres
 from stack.names import PART_LABEL, NetworkName
 from stack.settings import PROJECT, Environment, Part, key_of
 
@@ -30,12 +31,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-LATEST, OFFSITE = "latest", "offsite"
-Server = Literal["postgres", "redis", "backup"]
-
 LABEL = "samokoder.restore"
-DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data", "backup": "/backups"}
-"""Where each server's container mounts its data volume."""
 INTO = DATA["postgres"]
 """Where what is restored is made. It is the image's folder and uid 999's: so is a new volume mounted over it."""
 _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
@@ -52,73 +48,6 @@ _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
 def users_of(data: str) -> list[str]:
     """Return who uses the server with this data (`postgres`), by the fields of the settings; nobody for other data."""
     return [name for server, groups in _USERS.items() if server == data for group in groups for name in group]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is to be restored. All empty: whatever was begun."""
-
-    to: str = ""
-    """A moment of the database, in UTC."""
-    backup: str = ""
-    """A backup's id, or `latest`: all that there is."""
-    source: str = ""
-    """`offsite`, or a volume that was set aside; empty: the backups of this machine."""
-
-    @property
-    def server(self) -> Server:
-        """Whose data is replaced at the end."""
-        if self.whole:
-            mark = BEFORE if BEFORE in self.source else IMPORTED
-            return cast("Server", self.source.partition(mark)[0].rpartition("-")[2])
-        return "redis" if self.backup.startswith("redis-") else "postgres"
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is a volume that is put into its place as it is."""
-        return BEFORE in self.source or IMPORTED in self.source
-
-    @property
-    def words(self) -> list[str]:
-        """How the backup program is told."""
-        if self.to:
-            return ["--to", self.to]
-        return ["--latest"] if self.backup == LATEST else ["--backup", self.backup]
-
-    def __str__(self) -> str:
-        """Say it as a person would type it."""
-        words = {"TO": self.to, "BACKUP": self.backup, "FROM": self.source}
-        return " ".join(f"{name}={value!r}" for name, value in words.items() if value)
-
-
-def wanted(environment: Environment, *, to: str = "", backup: str = "", source: str = "") -> Wanted:
-    """Read what somebody typed. Raises ProjectError that says what to type instead."""
-    if to and backup:
-        raise ProjectError("Either a moment (TO=…) or a backup (BACKUP=…), not both.")
-    if source and source != OFFSITE:
-        if not any(
-            source.startswith(f"{environment.prefix}-{server}{mark}") for server in DATA for mark in (BEFORE, IMPORTED)
-        ):
-            raise ProjectError(
-                f"FROM is {OFFSITE!r} or the name of a volume that a restore has set aside, not {source!r}. "
-                "`make backups` lists them."
-            )
-        if to or backup:
-            raise ProjectError("A volume that was set aside is put back as it is: no TO or BACKUP with it.")
-    if source == OFFSITE and not (to or backup):
-        backup = LATEST
-    return Wanted(to=moment(to) if to else "", backup=backup, source=source)
-
-
-def moment(text: str) -> str:
-    """Return a moment in UTC. Raises ProjectError for one that could mean two, or none."""
-    try:
-        at = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ProjectError(f"{text!r} is no moment. Write it like this: TO='2026-11-23 10:05:00+03'") from None
-    if at.tzinfo is None:
-        raise ProjectError(f"{text!r} has no time zone. Write TO='{at}+00' if it is UTC, TO='{at}+03' in Moscow.")
-    return at.astimezone(UTC).isoformat()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,48 +76,6 @@ class Restored:
         return {"restored": asked, "set_aside": list(self.set_aside), "undo": self.undo}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Journal:
-    """How far a restore has come."""
-
-    wanted: Wanted
-    stamp: str
-    """In the names of its volumes: when it was begun."""
-    done: tuple[str, ...] = ()
-    touched: bool = False
-    """Whether a data volume's content has begun to be replaced."""
-
-    @property
-    def half(self) -> bool:
-        """Whether a data volume may have half of its content: there is only forward then."""
-        return self.touched and not self.replaced
-
-    @property
-    def unfinished(self) -> str:
-        """What a person must know of one that is half done."""
-        return f"A restore ({self.wanted}) was cut off while it replaced the data. Finish it first: make restore"
-
-    @property
-    def replaced(self) -> bool:
-        """Whether every data volume has its new content, whole."""
-        return f"put-{self.wanted.server}" in self.done
-
-    @classmethod
-    def read(cls, path: Path) -> Journal | None:
-        """Return the journal of a restore that has not come to its end."""
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return cls(
-            wanted=Wanted(**raw["wanted"]), stamp=raw["stamp"], done=tuple(raw["done"]), touched=bool(raw["touched"])
-        )
-
-    def write(self, path: Path) -> None:
-        """Note it."""
-        stack_file.write(path, json.dumps(asdict(self), indent=2))
-
-
 class Hands(Protocol):
     """What a restore does on the engine. Every call can be cut off and made again."""
 
@@ -210,8 +97,17 @@ class Hands(Protocol):
     def sizes(self, volume: str) -> tuple[int, int]:
         """Return the bytes in a volume, 0 for one that is not there, and those that are free on its disk."""
 
-    def copy(self, source: str, target: str, *, whole: bool) -> None:
-        """Make a volume's content the same as another's. whole: raise ProjectError for a source that is not."""
+    def stamp(self) -> str:
+        """Return a stamp that no volume of a restore has: what was set aside is never written to again."""
+
+    def whole(self, volume: str, server: Server) -> bool:
+        """Tell whether a volume is there and has all that a whole copy of the server's data has."""
+
+    def copy(self, source: str, target: str, *, whole: Server | None) -> None:
+        """Make a volume's content the same as another's.
+
+        whole: whose data the source must be a whole copy of. Raises ProjectError where it is not, the target untouched.
+        """
 
     def stop(self, fields: Sequence[str]) -> None:
         """Stop all containers of these parts, and wait until they have ended."""
@@ -230,7 +126,6 @@ class Hands(Protocol):
 
 
 _RECEIVES_SECONDS = 60
-_FETCH = "fetch"
 
 
 @dataclass
@@ -245,29 +140,23 @@ class Restore:
     say: Callable[[str], None]
 
     @property
-    def servers(self) -> tuple[Server, ...]:
-        """Whose data volumes get another content; the one that was asked for is the last."""
-        asked = self.journal.wanted
-        return ("backup", asked.server) if asked.source == OFFSITE else (asked.server,)
-
-    @property
     def _users(self) -> tuple[tuple[str, ...], ...]:
-        users = _USERS[self.servers[-1]]
-        return (*users, ("backup",)) if self.servers == ("backup", "redis") else users
+        users = _USERS[self.journal.wanted.server]
+        return (*users, ("backup",)) if self.journal.servers == ("backup", "redis") else users
 
     def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Key, title and deed of each step. Up to the first `keep` nothing that runs is changed."""
         asked, found = self.journal.wanted, list[tuple[str, str, Callable[[], None]]]()
         if asked.source == OFFSITE:
-            found.append((_FETCH, "Fetch the off-site copy", self._fetch))
+            found.append((FETCH, "Fetch the off-site copy", self._fetch))
         if not asked.whole:
             found.append(("check", "Can it be restored?", self._check))
             found.append(("restore", "Restore, beside what is there", self._restore))
         found.append(("server", "Is there a server to restore into?", self._server))
         found.append(("room", "Is there room to keep what is there?", self._room))
-        for server in self.servers:
+        for server in self.journal.servers:
             found.append((f"keep-{server}", f"Set aside what is in {server}", partial(self._keep, server)))
-        for server in self.servers:
+        for server in self.journal.servers:
             found.append((f"put-{server}", f"Replace what is in {server}", partial(self._put, server)))
         found.append(("start", "Start what was stopped", self._start))
         if asked.server == "postgres":
@@ -276,6 +165,7 @@ class Restore:
 
     def run(self) -> Restored:
         """Do what is left to do."""
+        self._note(replace(self.journal, done=self._still_done()))
         steps = self.steps()
         for number, (key, title, do) in enumerate(steps, 1):
             if key not in self.journal.done:
@@ -283,18 +173,44 @@ class Restore:
                 do()
                 self._note(replace(self.journal, done=(*self.journal.done, key)))
         self.forget()
-        return Restored(wanted=self.journal.wanted, set_aside=tuple(map(self._before, self.servers)))
+        return Restored(wanted=self.journal.wanted, set_aside=self.journal.aside)
+
+    def _still_done(self) -> tuple[str, ...]:
+        """Return the steps that need not be done again: those before a half replaced volume, and what they have made.
+
+        While nothing was replaced, what was stopped may have been started and written to.
+        """
+        journal, asked = self.journal, self.journal.wanted
+        if not journal.done or journal.replaced:
+            return journal.done
+        again = {key for key, _, _ in self.steps()} if not journal.touched else set[str]()
+        again -= {FETCH, "check", "restore"}
+        if FETCH in journal.done and not self.hands.whole(self._new("backup"), "backup"):
+            again.add(FETCH)
+        moves = asked.backup == LATEST and asked.source != OFFSITE and not journal.touched and not journal.lost
+        if moves or ("restore" in journal.done and not self.hands.whole(self._new(asked.server), asked.server)):
+            again |= {"check", "restore"}
+        for server in journal.servers if journal.touched else ():
+            # It was noted that its replacement begins, and perhaps it did not: it may have been served since.
+            if f"put-{server}" not in journal.done and self.hands.whole(self.hands.data_of(server), server):
+                again.add(f"keep-{server}")
+        return tuple(key for key in journal.done if key not in again)
 
     def after_failure(self) -> str:
         """Say how things are, and what can be done now."""
-        if not self.journal.done:
+        if not self.journal.done and not self.journal.stopped:
             return "Nothing was stopped or changed."
         if self.journal.half:
-            return "The data is half replaced. When that is put right, this goes on: make restore"
+            back = "".join(f". Or back: make restore FROM={each}" for each in self._way_back())
+            return f"The data is half replaced. When that is put right, this goes on: make restore{back}"
         if self.journal.replaced:
-            back = self._before(self.servers[-1])
+            back = self.journal.aside[-1]
             return f"The data is replaced. When that is put right: make restore. Or back: make restore FROM={back}"
-        return "No data was changed. It goes on: make restore. Or ask for another; `make up` starts what was stopped."
+        ups = "; `make up` starts what was stopped" if self.journal.stopped else ""
+        return f"No data was changed. It goes on: make restore. Or ask for another{ups}."
+
+    def _way_back(self) -> tuple[str, ...]:
+        return self.journal.aside[-1:] if len(self.journal.servers) == 1 else ()
 
     def forget(self) -> None:
         """Remove what was made on the way, and the journal. What was set aside stays."""
@@ -310,7 +226,15 @@ class Restore:
         return f"{self.environment.prefix}-{server}{RESTORED}{self.journal.stamp}"
 
     def _before(self, server: Server) -> str:
-        return f"{self.environment.prefix}-{server}{BEFORE}{self.journal.stamp}"
+        """Name the volume that a server's data is set aside in, another one where that is whole; it is noted."""
+        prefix = f"{self.environment.prefix}-{server}{BEFORE}"
+        volume = next((each for each in reversed(self.journal.aside) if each.startswith(prefix)), "")
+        if not volume or self.hands.whole(volume, server):
+            volume = prefix + self.journal.stamp
+            if self.hands.whole(volume, server):
+                volume = prefix + self.hands.stamp()
+            self._note(replace(self.journal, aside=(*self.journal.aside, volume)))
+        return volume
 
     def _replacement(self, server: Server) -> str:
         asked = self.journal.wanted
@@ -327,6 +251,7 @@ class Restore:
     def _check(self) -> None:
         asked = self.journal.wanted
         held, free = self.hands.sizes(self.hands.data_of(asked.server))
+        self._note(replace(self.journal, lost=self.journal.lost or not held))
         # What is there now is copied once, and what is restored will be about as large.
         _enough(free, 2 * held)
         into = self._empty()
@@ -335,9 +260,10 @@ class Restore:
     def _restore(self) -> None:
         asked = self.journal.wanted
         if asked.backup == LATEST and asked.source != OFFSITE:
-            # What is written from here on would be lost. A clean stop hands the last of the WAL to the backup.
+            # What is written from here on would be lost.
             self.say("The application stops now: `latest` is to lose nothing that it has acknowledged")
-            self._stop(also_backup=False)
+            # The backup server ends last: it has all of the WAL then, and a job of its own no longer holds the backups.
+            self._stop()
         self.hands.program("restore", *asked.words, "--into", INTO, store=self._store(), into=self._empty())
 
     def _empty(self) -> str:
@@ -349,12 +275,16 @@ class Restore:
 
     def _server(self) -> None:
         """Only now, so that `latest` is not the moment of the empty database that comes in the place of a lost one."""
-        for server in self.servers:
+        for server in self.journal.servers:
             self.hands.bring_up(server)
 
     def _room(self) -> None:
         needed = 0
-        for server in self.servers:
+        for server in self.journal.servers:
+            if not self.hands.whole(self._replacement(server), server):
+                raise ProjectError(
+                    f"{self._replacement(server)} is gone, empty or incomplete: nothing is replaced by it."
+                )
             held, free = self.hands.sizes(self.hands.data_of(server))
             comes, _ = self.hands.sizes(self._replacement(server))
             needed += max(held, comes)
@@ -362,13 +292,14 @@ class Restore:
 
     def _keep(self, server: Server) -> None:
         self._stop()
-        self.hands.make(self._before(server))
-        self.hands.copy(self.hands.data_of(server), self._before(server), whole=False)
+        before = self._before(server)
+        self.hands.make(before)
+        self.hands.copy(self.hands.data_of(server), before, whole=None)
 
     def _put(self, server: Server) -> None:
         self._stop()  # again: somebody may have brought the stack up since an interruption
         self._note(replace(self.journal, touched=True))
-        self.hands.copy(self._replacement(server), self.hands.data_of(server), whole=True)
+        self.hands.copy(self._replacement(server), self.hands.data_of(server), whole=server)
 
     def _start(self) -> None:
         server = self.journal.wanted.server
@@ -379,13 +310,13 @@ class Restore:
         for group in self._users:
             self.hands.start(group)
 
-    def _stop(self, *, also_backup: bool = True) -> None:
+    def _stop(self) -> None:
         """Stop who uses the server, then the server, then what takes its WAL: it gets all of it."""
+        self._note(replace(self.journal, stopped=True))
         users = [part for group in self._users for part in group]
         self.hands.stop([part for part in users if part != "backup"])
         self.hands.stop([self.journal.wanted.server])
-        if also_backup:
-            self.hands.stop([part for part in users if part == "backup"])
+        self.hands.stop([part for part in users if part == "backup"])
 
 
 def _enough(free: int, needed: int) -> None:
@@ -407,60 +338,47 @@ def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str
     asked = wanted(environment, to=to, backup=backup, source=source)
     path = _path(workspace)
     say = workspace.reporter.say
-    with _alone(path), _engine(environment, workspace) as hands:
-        journal = _begun(Journal.read(path), asked, lambda old: Restore(environment, hands, old, path, say).forget())
+    with lock.held(workspace, "restore") as locked, _engine(environment, locked) as hands:
+        before = Journal.read(path)
+        journal = before.after_words(asked) if before else None
         if journal is None:
             there = [name for name in backups.made_by_restores(hands.client, environment) if RESTORED not in name]
             _refuse(environment, asked, there)
-            journal = Journal(wanted=asked, stamp=_stamp(there))
+            if before:
+                Restore(environment, hands, before, path, say).forget()
+            journal = Journal(wanted=asked, stamp=hands.stamp())
         else:
             say(f"Going on with: {journal.wanted}")
+            if FETCH in journal.done and not journal.touched:
+                say(f"The off-site copy of {journal.stamp} stays; a new one is fetched by: make restore FROM=offsite")
         journal.write(path)
         restoring = Restore(environment, hands, journal, path, say)
         try:
             return restoring.run()
         except ProjectError as error:
-            if not restoring.journal.done:
+            after = restoring.after_failure()
+            if not restoring.journal.done and not restoring.journal.stopped:
                 restoring.forget()
-            raise ProjectError(f"{error}\n{restoring.after_failure()}") from error
+            raise ProjectError(f"{error}\n{after}") from error
         except KeyboardInterrupt:
             say("Cut off. It goes on: make restore")
             raise
 
 
-def half_replaced(workspace: Workspace) -> str:
-    """Say what to do where a restore was cut off while a data volume's content was replaced; empty: there is none."""
+def refuse_half_replaced(workspace: Workspace) -> None:
+    """Raise ProjectError where a restore was cut off while a data volume's content was replaced."""
+    if (journal := Journal.read(_path(workspace))) and journal.half:
+        raise ProjectError(journal.unfinished)
+
+
+def replacing(workspace: Workspace) -> str:
+    """Return the volume whose content a restore has begun to put in place, and has not come to its end; empty: none."""
     journal = Journal.read(_path(workspace))
-    return journal.unfinished if journal and journal.half else ""
+    return journal.wanted.source if journal and journal.touched else ""
 
 
 def _path(workspace: Workspace) -> Path:
     return workspace.folder / f"restore.{workspace.name}.json"
-
-
-def _begun(journal: Journal | None, asked: Wanted, forget: Callable[[Journal], None]) -> Journal | None:
-    """Return the restore to go on with, None for a new one. Raises ProjectError where one must be finished first."""
-    if journal is None or asked in (Wanted(), journal.wanted):
-        return journal
-    if journal.half:
-        raise ProjectError(f"{journal.unfinished}. Then this one.")
-    if (
-        not journal.replaced
-        and asked.source == journal.wanted.source == OFFSITE
-        and asked.server == journal.wanted.server
-    ):
-        # Another moment of the same copy: it need not be fetched again.
-        return replace(journal, wanted=asked, done=tuple(key for key in journal.done if key == _FETCH))
-    forget(journal)
-    return None
-
-
-def _stamp(there: Sequence[str]) -> str:
-    """Return a stamp that no volume has: what was set aside is never written to again."""
-    now = datetime.now(UTC)
-    while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
-        now += timedelta(seconds=1)
-    return f"{now:{STAMP}}"
 
 
 def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> None:
@@ -484,30 +402,20 @@ def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> No
         raise ProjectError(f"There is no volume {asked.source}. There are: {', '.join(there) or 'none'}.")
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let no second restore of this environment run beside ours; a killed one holds nothing."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ProjectError("Another restore of this environment runs here just now.") from None
-        yield
-
-
 def _remove_left(client: docker.DockerClient, environment: Environment) -> None:
     """Remove containers of a run that was killed; what they were at is done again."""
     containers.remove_labelled(client, f"{LABEL}={environment.name}")
 
 
 def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
-    """Remove all that restores of an environment have left, also what they have set aside; return the volumes."""
-    environment, path = workspace.settings(), _path(workspace)
-    with _alone(path):
-        _remove_left(client, environment)
-        removed = containers.remove_volumes(client, backups.made_by_restores(client, environment))
-        path.unlink(missing_ok=True)
+    """Remove all that restores of an environment have left, also what they have set aside; return the volumes.
+
+    For who holds the environment's lock.
+    """
+    environment = workspace.settings()
+    _remove_left(client, environment)
+    removed = containers.remove_volumes(client, backups.made_by_restores(client, environment))
+    _path(workspace).unlink(missing_ok=True)
     return removed
 
 
@@ -531,20 +439,33 @@ def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
 
 # The marker comes first and PG_VERSION last: without that file PostgreSQL does not start, and in a folder that is not
 # empty it makes no new database. So a copy that was cut off is never taken for data.
-COPY = """\
+WHOLE = """\
+set -eu
+[ ! -e "$1/.samokoder-copying" ] && [ ! -e "$1/.samokoder-restore" ] || exit 1
+case $2 in
+    postgres) [ -s "$1/PG_VERSION" ] && [ -s "$1/global/pg_control" ] ;;
+    redis) [ -s "$1/appendonlydir/appendonly.aof.manifest" ] || [ -e "$1/appendonly.aof" ] || [ -e "$1/dump.rdb" ] ;;
+    backup) [ -d "$1/barman" ] || [ -d "$1/dumps" ] || [ -d "$1/redis" ] || [ -e "$1/lock" ] ;;
+esac
+"""
+"""Whether the folder $1 has what a whole copy of the data of $2 has; a file says so where its filling was cut off."""
+COPY = f"""\
 set -eu
 marker=.samokoder-copying
-if [ "$3" = whole ] && { [ -e "$1/$marker" ] || [ -e "$1/.samokoder-restore" ]; }; then
-    echo 'This volume is incomplete: what was to fill it was cut off.' >&2
+whole() (
+{WHOLE}
+)
+if [ -n "$3" ] && ! (whole "$1" "$3"); then
+    echo 'This volume is incomplete: what was to fill it was cut off, or it is empty.' >&2
     exit 2
 fi
 cd "$2"
 echo 'Incomplete: a restore was cut off here. It goes on by: make restore' > $marker
 sync -f .
 rm -f PG_VERSION
-find . -mindepth 1 -maxdepth 1 ! -name $marker -exec rm -rf {} +
+find . -mindepth 1 -maxdepth 1 ! -name $marker -exec rm -rf {{}} +
 cd "$1"
-find . -mindepth 1 -maxdepth 1 ! -name $marker ! -name PG_VERSION -exec cp -a --reflink=auto -t "$2" {} +
+find . -mindepth 1 -maxdepth 1 ! -name $marker ! -name PG_VERSION -exec cp -a --reflink=auto -t "$2" {{}} +
 sync -f "$2"
 if [ -e PG_VERSION ]; then cp -a PG_VERSION "$2"; fi
 chmod --reference=. "$2"
@@ -555,7 +476,8 @@ sync -f "$2"
 # Files of a server that runs may go while they are counted.
 _SIZES = 'du -s -B1 "$1" 2> /dev/null | cut -f1 || :; df -B1 --output=avail "$1" | tail -n 1'
 # Over the socket the container's own user is the superuser. The password is in no command and in no log.
-_SET_OWN = r"""
+_SET_OWN = rf"""
+export PGOPTIONS='{postgres.PINNED_OPTIONS}'
 exec psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username="$POSTGRES_USER" --dbname=postgres <<'END' 2>&1
 SET log_min_error_statement = panic;
 SET log_min_duration_statement = -1;
@@ -610,11 +532,28 @@ class Engine:
         size, free = said.split()
         return int(size) if there else 0, int(free)
 
-    def copy(self, source: str, target: str, *, whole: bool) -> None:
+    def stamp(self) -> str:
+        """Ask for the volumes' names."""
+        there, now = backups.made_by_restores(self.client, self.environment), datetime.now(UTC)
+        while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
+            now += timedelta(seconds=1)
+        return f"{now:{STAMP}}"
+
+    def whole(self, volume: str, server: Server) -> bool:
+        """Look into it."""
+        # Mounted, one that is not there would be made.
+        if volume not in containers.volume_names(self.client):
+            return False
+        script = f"if ({WHOLE}); then echo yes; else echo no; fi"
+        return self._shell(script, {"/volume": (volume, True)}, "/volume", server).strip() == "yes"
+
+    def copy(self, source: str, target: str, *, whole: Server | None) -> None:
         """Copy within the engine."""
+        if whole and source not in containers.volume_names(self.client):
+            raise ProjectError(f"There is no volume {source}, which was to come into {target}.")
         with self.reporter.task(f"Copy {source} to {target}"):
             volumes = {"/from": (source, True), INTO: (target, False)}
-            self._shell(COPY, volumes, "/from", INTO, "whole" if whole else "")
+            self._shell(COPY, volumes, "/from", INTO, whole or "")
 
     def stop(self, fields: Sequence[str]) -> None:
         """Stop them at once; each has its own time for it."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from operations import containers, lifecycle, reach, stack_file
+from operations import containers, lifecycle, lock, reach, stack_file
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles, redis, redis_users
@@ -137,8 +137,13 @@ def rotate(
     Raises ProjectError for a secret that is not rotated, with the reason, and where a login is not as it must be;
     PulumiFailedError where an `up` fails: what was accepted before it is accepted still.
     """
+    secret = _known(workspace.settings(), name)
+    with lock.held(workspace, "rotate") as locked:
+        return _rotate(locked, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url)
+
+
+def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now: bool, grafana_url: str) -> Rotated:
     environment = workspace.settings()
-    secret = _known(environment, name)
     before = workspace.open().secrets(every=True)
     if label(secret) not in before:
         raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")

@@ -373,6 +373,8 @@ def _redis(asked: Asked) -> str:
     asked.need(*((redis.PART,) if local else ()))
     values = _page_of_metrics(asked, redis_exporter.PART)
     _expect(values, "redis_up", "1: the exporter cannot log in", lambda value: value == 1)
+    refused = "0: Redis refused commands of its own append-only file when it started"
+    _expect(values, "redis_unexpected_error_replies", refused, lambda value: value == 0)
     clients = _expect(values, "redis_connected_clients", "at least 1", lambda value: value >= 1)
     if not local:
         return f"reached, {clients:.0f} clients"

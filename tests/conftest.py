@@ -44,10 +44,12 @@ ON_ONE_STACK = frozenset(
         "test_hardening",
         "test_ingress",
         "test_registry",
+        "test_rights",
         "test_runbooks",
         "test_the_stack",
         "test_traffic",
         "test_updates",
+        "test_waiting_jobs",
     }
 )
 

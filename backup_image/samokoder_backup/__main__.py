@@ -57,9 +57,11 @@ def _do(given: argparse.Namespace, settings: Settings) -> int:  # noqa: PLR0911 
 def _restore(given: argparse.Namespace, settings: Settings) -> int:
     target = Target(moment=given.to, backup=given.backup, latest=given.latest)
     if given.command == "check-restore":
-        planned = restore.plan(target)
-        if given.into:
-            restore.check(planned, given.into)
+        # What is removed meanwhile by retention is not there for a restore.
+        with exclusive(at.ROOT / "lock"):
+            planned = restore.plan(target)
+            if given.into:
+                restore.check(planned, given.into)
         print(json.dumps({"backup": planned.source.id, "needed_bytes": planned.needed, **planned.recovery}))
         return 0
     # Nothing that it needs is removed meanwhile.

@@ -17,11 +17,11 @@ from samokoder_backup.settings import Postgres
 BARMAN_BACKUP = "barman_streaming_backup"
 """Barman's name for the connection of a base backup."""
 _BEAT = """
-INSERT INTO heartbeat VALUES (true, clock_timestamp(), pg_current_wal_insert_lsn())
+INSERT INTO public.heartbeat VALUES (true, clock_timestamp(), pg_current_wal_insert_lsn())
     ON CONFLICT (one) DO UPDATE SET written_at = excluded.written_at, lsn = excluded.lsn
 """
 _TABLE = """
-CREATE TABLE IF NOT EXISTS heartbeat (
+CREATE TABLE IF NOT EXISTS public.heartbeat (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), written_at timestamptz NOT NULL, lsn pg_lsn NOT NULL
 )
 """
@@ -51,6 +51,10 @@ def connected(postgres: Postgres, database: str = at.DATABASE) -> Iterator[Conne
     try:
         connection = psycopg2.connect(at.conninfo(postgres, database), application_name="samokoder_backup")
         connection.autocommit = True
+        # The application chooses a search_path for its database, and what it finds there runs with this role's rights.
+        # Said here, and not at the connection: a pooler before a managed database takes no options.
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)")
     except psycopg2.Error as error:
         raise BackupError(f"PostgreSQL: {str(error).strip()}") from None
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from samokoder_backup import barman, catalogue, copies, entries, restore, state, wal
+from samokoder_backup import barman, catalogue, copies, entries, state, wal
+from samokoder_backup import drill as drills
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, lacking, say
@@ -98,4 +99,4 @@ def verify(only: str | None = None) -> bool:
 
 def drill(settings: Settings) -> bool:
     """Restore the newest backup and throw it away."""
-    return state.attempt("drill", lambda: restore.drill(settings))
+    return state.attempt("drill", lambda: drills.drill(settings))

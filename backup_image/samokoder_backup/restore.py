@@ -8,37 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import psycopg2
-from psycopg2 import sql
-
-from samokoder_backup import barman, catalogue, copies, wal
-from samokoder_backup import settings as at
+from samokoder_backup import barman, catalogue, copies, dumped, server, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.entries import chain, joined, known_bad
-from samokoder_backup.process import BackupError, CannotError, run, say, sync, write
+from samokoder_backup.process import CannotError, run, say, sync, write
 from samokoder_backup.settings import Settings
 
 MARKER = ".samokoder-restore"
 """Lies in a folder that a restore has begun and not ended."""
-_TOO_SHORT = "recovery ended before configured recovery target was reached"
-_LAST_CHANGE = re.compile(r"last completed transaction was at log time (\S+ \S+)")
-_QUIET = timedelta(seconds=30)
-"""There is a change at every heartbeat, so where none is for so long, what was written then is missing."""
 _MARGIN = 256 * 2**20
 _PLACEHOLDERS = ("lost+found", MARKER)
 
@@ -134,12 +120,12 @@ def _of_newest_history(base: Base, found: wal.Chain) -> None:
 
     So it is after a restore until the first base backup is made: the end would be that of the data that was replaced.
     """
-    newest = {server: wal.newest(server) for server in catalogue.servers() if server != base.server}
-    server = max(newest, key=lambda each: newest[each], default=base.server)
-    if newest.get(server, 0.0) > found.end.timestamp():
-        moment = datetime.fromtimestamp(newest[server], UTC).isoformat(sep=" ")
+    newest = {each: wal.newest(each) for each in catalogue.servers() if each != base.server}
+    last = max(newest, key=lambda each: newest[each], default=base.server)
+    if newest.get(last, 0.0) > found.end.timestamp():
+        moment = datetime.fromtimestamp(newest[last], UTC).isoformat(sep=" ")
         raise CannotError(
-            f"the newest WAL, of {moment}, is of {server.name}, which has no good base backup yet, so it cannot be "
+            f"the newest WAL, of {moment}, is of {last.name}, which has no good base backup yet, so it cannot be "
             f"restored; the newest moment that can be is {found.end.isoformat(sep=' ')}, the end of the history before "
             "it. Wait for the base backup (or make one), or name that moment"
         )
@@ -195,8 +181,8 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
         copies.verify(planned.source)
         copies.restore_redis(planned.source, into)
     else:
-        with _restored(settings, planned, into) as server:
-            say(f"restored: {server.ask('SELECT pg_postmaster_start_time()')[0][0]:%H:%M:%S} started, shutting down")
+        with restored(settings, planned, into) as running:
+            say(f"restored: {running.ask('SELECT pg_postmaster_start_time()')[0][0]:%H:%M:%S} started, shutting down")
         run(["initdb", "--sync-only", f"--pgdata={into}"], what="writing to disk")
     for folder in (into, *(path for path in into.iterdir() if path.is_dir())):
         sync(folder)
@@ -204,27 +190,8 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
     sync(into)
 
 
-@dataclass(frozen=True)
-class Server:
-    """A PostgreSQL on a socket alone, for this program alone."""
-
-    sockets: Path
-    superuser: str
-
-    def ask(self, query: str | sql.Composed, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
-        connection = psycopg2.connect(host=str(self.sockets), user=self.superuser, dbname=database)
-        connection.autocommit = True
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(query)
-                return cursor.fetchall() if cursor.description else []
-        finally:
-            connection.close()
-
-
 @contextlib.contextmanager
-def _restored(settings: Settings, planned: Plan, into: Path) -> Iterator[Server]:
+def restored(settings: Settings, planned: Plan, into: Path) -> Iterator[server.Server]:
     """Fill an empty folder and run what is in it; at the end it is shut down cleanly."""
     source = planned.source
     if isinstance(source, Base):
@@ -238,8 +205,8 @@ def _restored(settings: Settings, planned: Plan, into: Path) -> Iterator[Server]
             "recovery_target_action": "promote",
             **planned.recovery,
         }
-        with _running(settings, into, recovery) as server:
-            yield server
+        with server.running(settings, into, recovery) as running:
+            yield running
         return
     copies.verify(source)
     words = [f"--username={settings.superuser}", "--encoding=UTF8", "--data-checksums", "--auth-local=peer"]
@@ -248,153 +215,6 @@ def _restored(settings: Settings, planned: Plan, into: Path) -> Iterator[Server]
     for path in fresh.iterdir():
         path.rename(into / path.name)
     fresh.rmdir()
-    with _running(settings, into, {}) as server:
-        for role in source.roles:
-            if role != settings.superuser:
-                server.ask(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
-        where = [f"--host={server.sockets}", f"--username={settings.superuser}", "--dbname=postgres"]
-        run(["pg_restore", "--create", "--exit-on-error", *where, source.path], what="pg_restore")
-        yield server
-
-
-@contextlib.contextmanager
-def _running(settings: Settings, folder: Path, recovery: Mapping[str, str]) -> Iterator[Server]:
-    """Run PostgreSQL over a folder until it answers; at the end it is shut down, and must have ended well."""
-    sockets = at.RUN / f"postgres-{os.getpid()}"
-    shutil.rmtree(sockets, ignore_errors=True)
-    sockets.mkdir(mode=0o700, parents=True)
-    server = Server(sockets, settings.superuser)
-    log = sockets / "log"
-    process = _start(folder, sockets, recovery)
-    try:
-        while not _answers(server):
-            if process.poll() is not None:
-                said = log.read_text(encoding="utf-8", errors="replace")
-                if _TOO_SHORT in said and "recovery_target_time" in recovery:
-                    # All that was ever received is earlier: nobody wrote between that and the moment.
-                    _was_quiet(said, datetime.fromisoformat(recovery["recovery_target_time"]))
-                    recovery = {key: value for key, value in recovery.items() if key != "recovery_target_time"}
-                    process = _start(folder, sockets, recovery)
-                    continue
-                lines = said.strip().splitlines()
-                why = [line for line in lines if "FATAL" in line or "PANIC" in line or "is damaged" in line]
-                raise BackupError(f"PostgreSQL does not start: {' | '.join(why or lines[-5:])}")
-            time.sleep(0.2)
-        yield server
-        process.send_signal(signal.SIGINT)
-        if process.wait() != 0:
-            raise BackupError("PostgreSQL did not shut down cleanly")
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGQUIT)
-            process.wait()
-        shutil.rmtree(sockets, ignore_errors=True)
-
-
-def _was_quiet(log: str, moment: datetime) -> None:
-    """Raise CannotError where WAL ends long before a moment.
-
-    When a file was last written says up to when it reaches, but not while old WAL is received belatedly.
-    """
-    changes = [datetime.fromisoformat(found) for found in _LAST_CHANGE.findall(log)]
-    if not changes or moment - changes[-1] > _QUIET:
-        last = f"of {changes[-1].isoformat(sep=' ')}" if changes else "in the base backup"
-        raise CannotError(f"{moment.isoformat(sep=' ')} cannot be reached: the last change that was received is {last}")
-
-
-def _start(folder: Path, sockets: Path, recovery: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    (sockets / "hba.conf").write_text("local all all trust\n", encoding="utf-8")
-    for name in ("postgresql.conf", "ident.conf"):
-        (sockets / name).touch()
-    settings = {
-        "config_file": str(sockets / "postgresql.conf"),
-        "hba_file": str(sockets / "hba.conf"),
-        "ident_file": str(sockets / "ident.conf"),
-        "listen_addresses": "",
-        "unix_socket_directories": str(sockets),
-        # From the command line, so that what was set in the database by ALTER SYSTEM cannot get in the way here.
-        "shared_preload_libraries": "",
-        "archive_mode": "off",
-        "ssl": "off",
-        "logging_collector": "off",
-        "log_destination": "stderr",
-        "synchronous_standby_names": "",
-        "default_transaction_read_only": "off",
-        "hot_standby": "off",  # on, it would want to be as large as the server that was backed up
-        "max_prepared_transactions": "100",
-        "max_connections": "20",
-        "max_wal_size": "256MB",
-        "min_wal_size": "80MB",
-        "shared_buffers": "64MB",
-        "huge_pages": "off",
-        **recovery,
-    }
-    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    with (sockets / "log").open("ab") as log:
-        # Tied to this process: a run that is killed leaves no server behind.
-        return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "QUIT", "--", "postgres", "-D", str(folder), *options],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "SAMOKODER_FETCHED": str(sockets / "fetched")},
-        )
-
-
-def _answers(server: Server) -> bool:
-    try:
-        return server.ask("SELECT NOT pg_is_in_recovery()") == [(True,)]
-    except psycopg2.OperationalError:
-        return False
-
-
-def drill(settings: Settings) -> dict[str, Any]:
-    """Restore the newest backup, look at it, throw it away; returns what was measured."""
-    began, started = datetime.now(UTC), time.monotonic()
-    bad = known_bad()
-    good = [copy for copy in copies.copies("dump") if copy.id not in bad]
-    dumps = [copy for copy in good if not copy.ahead] or good
-    if settings.physical:
-        planned = plan(Target(present=True))
-    elif dumps:
-        planned = plan(Target(backup=dumps[-1].id))
-    else:
-        raise CannotError("there is no good dump yet")
-    shutil.rmtree(at.SCRATCH, ignore_errors=True)
-    into = barman.fresh_scratch("drill")
-    try:
-        check(planned, into)
-        with _restored(settings, planned, into) as server:
-            rto = time.monotonic() - started
-            written = planned.source.finished if isinstance(planned.source, Copy) else _heartbeat(server)
-            fetched = server.sockets / "fetched"
-            received = datetime.fromtimestamp(fetched.stat().st_mtime, UTC) if fetched.exists() else began
-            where = [f"--host={server.sockets}", f"--username={settings.superuser}"]
-            # In a throw-away copy the extension may be made wherever it is not.
-            run(["pg_amcheck", *where, "--all", "--install-missing"], what="pg_amcheck")
-            rows = _rows(server, settings.postgres.database if settings.postgres else "postgres")
-    finally:
-        shutil.rmtree(at.SCRATCH, ignore_errors=True)
-    return {
-        "backup": planned.source.id,
-        "rpo": max(0.0, (received - written).total_seconds()),
-        "rto": rto,
-        "rows": rows,
-    }
-
-
-def _heartbeat(server: Server) -> datetime:
-    try:
-        moment: datetime = server.ask("SELECT written_at FROM heartbeat", at.DATABASE)[0][0]
-    except (psycopg2.Error, IndexError) as error:
-        raise BackupError(f"the restored copy has no heartbeat: {error}") from error
-    return moment
-
-
-def _rows(server: Server, database: str) -> dict[str, int]:
-    tables = server.ask("SELECT schemaname, relname FROM pg_stat_user_tables ORDER BY 1, 2", database)
-    count = sql.SQL("SELECT count(*) FROM {}")
-    return {
-        f"{schema}.{table}": int(server.ask(count.format(sql.Identifier(schema, table)), database)[0][0])
-        for schema, table in tables
-    }
+    with server.running(settings, into, {}) as running:
+        dumped.restore(running, source)
+        yield running

@@ -106,6 +106,7 @@ class Settings(Part):
     redis_copies: Count
     max_slot_wal_mib: Annotated[int, Field(ge=64)]
     superuser: str = Field(min_length=1)
+    session_options: str = Field(description="of each session that may do more than the application, as libpq has them")
     offsite: Offsite | None
 
     def kinds(self) -> tuple[Kind, ...]:

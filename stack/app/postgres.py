@@ -16,6 +16,29 @@ SECOND_APP_ROLE = f"{APP_ROLE}_b"
 EXPORTER_ROLE = "samokoder_monitoring"
 BACKUP_ROLE = "samokoder_backup"
 """Reads everything, by replication too. Its own database has its name, and its replication slot."""
+EXTENSIONS = "samokoder_extensions"
+"""Schema of what the superuser installs in the application's database; the application can make nothing in it."""
+PINNED = {
+    "search_path": "pg_catalog,pg_temp",
+    # Each of these can make a statement of the superuser fail, or mean something else.
+    "role": "none",
+    "local_preload_libraries": "",
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_session_timeout": "0",
+    "exit_on_error": "off",
+    "standard_conforming_strings": "on",
+}
+"""Settings of every session that may do more than the application.
+
+The application owns its database and may choose these for it (ALTER DATABASE ... SET). With a search_path of its own,
+a catalogue name without its schema is a view of the application's, which runs functions as whoever asks.
+"""
+PINNED_OPTIONS = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in PINNED.items())
+"""The same for libpq (`PGOPTIONS`, `options=`): what a client asks for beats the settings of database and role."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -70,8 +93,8 @@ def files(environment: Environment) -> Files:
     return {
         "postgresql.conf": postgresql_conf(settings.memory_mib, settings.max_connections, kept_for_backups),
         "pg_hba.conf": pg_hba_conf(settings.database, settings.superuser),
-        # The container's own user may be the superuser over the socket: for backups and for a person at 3 a.m.
-        "pg_ident.conf": f"owner postgres {settings.superuser}\n",
+        # Who the container's own user may be over the socket: for a restore, and for a person at 3 a.m.
+        "pg_ident.conf": pg_ident_conf(settings.superuser),
         "superuser_password": secret_file("postgres_superuser"),
     }
 
@@ -114,7 +137,9 @@ def pg_hba_conf(database: str, superuser: str) -> str:
     """Render pg_hba.conf: who may connect, from the server's own networks only."""
     return f"""\
 # Rendered by stack/app/postgres.py. TYPE DATABASE USER ADDRESS METHOD
-local all all peer map=owner
+local all {superuser} peer map=owner
+# As these `samokoder psql` asks.
+local {database} {APP_ROLE},{SECOND_APP_ROLE},{EXPORTER_ROLE} peer map=owner
 host {database} {APP_ROLE} samenet scram-sha-256
 # Always there, so that a rotation does not restart the server. Which of the two may log in says its keeper.
 host {database} {SECOND_APP_ROLE} samenet scram-sha-256
@@ -126,3 +151,8 @@ host replication {BACKUP_ROLE} samenet scram-sha-256
 # The keeper of the roles; nothing else has this password.
 host all {superuser} samenet scram-sha-256
 """
+
+
+def pg_ident_conf(superuser: str) -> str:
+    """Render pg_ident.conf: which roles the container's own user may be over the socket."""
+    return "".join(f"owner postgres {role}\n" for role in (superuser, APP_ROLE, SECOND_APP_ROLE, EXPORTER_ROLE))

@@ -26,13 +26,25 @@ _NO_RIGHTS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 _RETIRED = "NOLOGIN PASSWORD NULL;"
 # What makes base backups possible without a superuser. Such rights are in each database by itself.
 _BACKUP_FUNCTIONS = f"""\
-GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean), pg_backup_stop(boolean), pg_switch_wal(), \
-pg_create_restore_point(text) TO {postgres.BACKUP_ROLE};
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_backup_start(text, boolean), pg_catalog.pg_backup_stop(boolean), \
+pg_catalog.pg_switch_wal(), pg_catalog.pg_create_restore_point(text) TO {postgres.BACKUP_ROLE};
 """
 _CHANGE_LARGE_OBJECTS = (
-    "lo_unlink(oid), lo_put(oid, bigint, bytea), lowrite(integer, bytea), lo_truncate(integer, integer), "
-    "lo_truncate64(integer, bigint)"
+    "pg_catalog.lo_unlink(oid), pg_catalog.lo_put(oid, bigint, bytea), pg_catalog.lowrite(integer, bytea), "
+    "pg_catalog.lo_truncate(integer, integer), pg_catalog.lo_truncate64(integer, bigint)"
 )
+# Made before the extension that lies in it; one that the application has made under this name is out of its way.
+_EXTENSIONS = f"""\
+SELECT pg_catalog.format('ALTER SCHEMA {postgres.EXTENSIONS} RENAME TO %I', '{postgres.EXTENSIONS}_' || oid)
+    FROM pg_catalog.pg_namespace WHERE nspname = '{postgres.EXTENSIONS}'
+    AND nspowner <> (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user) \\gexec
+CREATE SCHEMA IF NOT EXISTS {postgres.EXTENSIONS};
+REVOKE ALL ON SCHEMA {postgres.EXTENSIONS} FROM PUBLIC, {postgres.APP_ROLE}, {postgres.SECOND_APP_ROLE};
+GRANT USAGE ON SCHEMA {postgres.EXTENSIONS} TO PUBLIC;
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA {postgres.EXTENSIONS};
+ALTER EXTENSION pg_stat_statements SET SCHEMA {postgres.EXTENSIONS};
+GRANT EXECUTE ON FUNCTION {postgres.EXTENSIONS}.pg_stat_statements_reset(oid, oid, bigint) TO {postgres.EXPORTER_ROLE};
+"""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -98,6 +110,7 @@ rm -f /tmp/applied
 password=$(cat /etc/samokoder/superuser_password)
 printf '{postgres.PART}:{postgres.PORT}:*:%s:%s\\n' "$SUPERUSER" "$password" > /tmp/pgpass
 export PGPASSFILE=/tmp/pgpass
+export PGCLIENTENCODING=UTF8 PGOPTIONS='{postgres.PINNED_OPTIONS}'
 until pg_isready --quiet --host={postgres.PART}; do sleep 0.5; done
 psql --host={postgres.PART} --username="$SUPERUSER" --dbname=postgres --no-psqlrc --quiet \\
     --set=ON_ERROR_STOP=1 --file=/etc/samokoder/roles.sql
@@ -133,52 +146,66 @@ def roles_sql(database: str, *, app: Mapping[str, str], exporter: str, backup: s
     )
     retired = ", ".join(f"'{role}'" for role in roles if role not in app)
     # What still runs under a password that is withdrawn ends with it; in the middle of a rotation both are good.
-    end_sessions = (
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ({retired}) \\g /dev/null\n"
-    )
+    end_sessions = f"""\
+SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+    WHERE usename IN ({retired}) \\g /dev/null
+"""
     return f"""\
 -- Rendered by stack/app/postgres_roles.py.
 SET client_min_messages = warning;
 -- A failing statement must not put a verifier into the log.
 SET log_min_error_statement = panic;
-SELECT format('CREATE ROLE %I', role)
-    FROM unnest(ARRAY['{roles[0]}', '{roles[1]}', '{postgres.EXPORTER_ROLE}', '{postgres.BACKUP_ROLE}']) AS role
-    WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) \\gexec
+SELECT pg_catalog.format('CREATE ROLE %I', role)
+    FROM pg_catalog.unnest(ARRAY['{"', '".join((*roles, postgres.EXPORTER_ROLE, postgres.BACKUP_ROLE))}']) AS role
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = role) \\gexec
 -- Before it may log in: whatever the second role makes is the first one's, so that nobody sees which of them was used.
 GRANT {roles[0]} TO {roles[1]};
 ALTER ROLE {roles[1]} SET role = '{roles[0]}';
 {logins}
 ALTER ROLE {postgres.EXPORTER_ROLE} {_NO_RIGHTS} LOGIN CONNECTION LIMIT 5 PASSWORD '{exporter}';
 GRANT pg_monitor TO {postgres.EXPORTER_ROLE};
-SELECT 'CREATE DATABASE "{database}"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{database}') \\gexec
+-- For sessions that do not say it themselves, a person's too: a role's setting beats what the database's owner sets.
+{_pinned("CURRENT_USER")}{_pinned(postgres.BACKUP_ROLE)}{_pinned(postgres.EXPORTER_ROLE, postgres.EXTENSIONS)}\
+SELECT 'CREATE DATABASE "{database}"'
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = '{database}') \\gexec
 ALTER DATABASE "{database}" OWNER TO {postgres.APP_ROLE};
 REVOKE ALL ON DATABASE "{database}" FROM PUBLIC;
 GRANT CONNECT ON DATABASE "{database}" TO {postgres.EXPORTER_ROLE};
 \\connect "{database}"
 SET client_min_messages = warning;
 SET log_min_error_statement = panic;
-CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
-{_BACKUP_FUNCTIONS}\
+{_EXTENSIONS}{_BACKUP_FUNCTIONS}\
 -- In an adopted volume the tables are the old superuser's; a migration must be able to change them.
-SELECT format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
+SELECT pg_catalog.format('ALTER %s %I.%I OWNER TO {postgres.APP_ROLE}',
               CASE relkind
                   WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE'
               END, nspname, relname)
-    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
     WHERE nspname = 'public' AND relkind IN ('r', 'p', 'v', 'm', 'S')
-      AND relowner <> '{postgres.APP_ROLE}'::regrole
+      AND relowner <> '{postgres.APP_ROLE}'::pg_catalog.regrole
       -- A sequence that a column owns follows its table; what an extension made stays the extension's.
-      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend
+                      WHERE objid = pg_class.oid AND deptype IN ('a', 'i', 'e')) \\gexec
 -- Its types (a migration adds a value to an enumeration) and its functions as well.
-SELECT format('ALTER TYPE %s OWNER TO {postgres.APP_ROLE}', pg_type.oid::regtype)
-    FROM pg_type LEFT JOIN pg_class ON pg_class.oid = typrelid
-    WHERE typnamespace = 'public'::regnamespace AND typowner <> '{postgres.APP_ROLE}'::regrole
+SELECT pg_catalog.format('ALTER TYPE %s OWNER TO {postgres.APP_ROLE}', pg_type.oid::pg_catalog.regtype)
+    FROM pg_catalog.pg_type LEFT JOIN pg_catalog.pg_class ON pg_class.oid = typrelid
+    WHERE typnamespace = 'public'::pg_catalog.regnamespace
+      AND typowner <> '{postgres.APP_ROLE}'::pg_catalog.regrole
       AND (typtype IN ('e', 'd', 'r') OR relkind = 'c')
-      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_type.oid AND deptype = 'e') \\gexec
-SELECT format('ALTER ROUTINE %s OWNER TO {postgres.APP_ROLE}', oid::regprocedure)
-    FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND proowner <> '{postgres.APP_ROLE}'::regrole
-      AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype IN ('i', 'e')) \\gexec
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = pg_type.oid AND deptype = 'e') \\gexec
+SELECT pg_catalog.format('ALTER ROUTINE %s OWNER TO {postgres.APP_ROLE}', oid::pg_catalog.regprocedure)
+    FROM pg_catalog.pg_proc
+    WHERE pronamespace = 'public'::pg_catalog.regnamespace AND proowner <> '{postgres.APP_ROLE}'::pg_catalog.regrole
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend WHERE objid = pg_proc.oid AND deptype IN ('i', 'e')) \\gexec
 {end_sessions if retired else ""}{_backup_role(database, backup, replication=replication)}"""
+
+
+def _pinned(role: str, *schemas: str) -> str:
+    """Render a role's settings. schemas: searched as well, in which the application can make nothing."""
+    values = {**postgres.PINNED, "search_path": ",".join(("pg_catalog", *schemas, "pg_temp"))}
+    # An empty list cannot be said in SQL: '' is a list with one empty name.
+    quoted = {name: ", ".join(f"'{part}'" for part in value.split(",")) for name, value in values.items() if value}
+    return "".join(f"ALTER ROLE {role} SET {name} = {value};\n" for name, value in quoted.items())
 
 
 def _backup_role(database: str, verifier: str, *, replication: bool) -> str:
@@ -189,9 +216,9 @@ def _backup_role(database: str, verifier: str, *, replication: bool) -> str:
     login = f"LOGIN CONNECTION LIMIT 10 PASSWORD '{verifier}'" if verifier else "NOLOGIN PASSWORD NULL"
     # A slot without anybody at it keeps the log until its bound is reached.
     end_slot = f"""\
-SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
+SELECT pg_catalog.pg_terminate_backend(active_pid, 5000) FROM pg_catalog.pg_replication_slots
     WHERE slot_name = '{role}' AND active \\g /dev/null
-SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
     WHERE slot_name = '{role}' AND NOT active \\g /dev/null
 """
     return f"""\
@@ -204,7 +231,8 @@ ALTER ROLE {role} IN DATABASE "{database}" SET lo_compat_privileges = on;
 REVOKE EXECUTE ON FUNCTION {_CHANGE_LARGE_OBJECTS} FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION {_CHANGE_LARGE_OBJECTS} TO {postgres.APP_ROLE};
 {"" if replication else end_slot}\
-SELECT 'CREATE DATABASE {role} OWNER {role}' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{role}') \\gexec
+SELECT 'CREATE DATABASE {role} OWNER {role}'
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = '{role}') \\gexec
 REVOKE ALL ON DATABASE {role} FROM PUBLIC;
 \\connect {role}
 SET client_min_messages = warning;

@@ -19,8 +19,10 @@ APP_USER = "samokoder_app"
 EXPORTER_USER = "samokoder_monitoring"
 BACKUP_USER = "samokoder_backup"
 KEEPER_USER = "samokoder_keeper"
+HEALTH_USER = "samokoder_health"
 KEEPER_CHANNEL = "samokoder:keeper"
 USERS_FILE = "/data/users.acl"
+_HEALTH_PASSWORD = "/tmp/health_password"  # noqa: S105, S108 - a path, in the container's own tmpfs
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -35,8 +37,7 @@ def spec(environment: Environment) -> ServiceSpec:
         entrypoint=("/etc/samokoder/start-redis.sh",),
         files=files(environment),
         data=DataVolume(name="redis", path="/data", adopt=settings.adopt_volume),
-        # -e: without it redis-cli ends with 0 although the answer is an error, as while it loads its file.
-        health_command=("redis-cli", "-e", "ping"),
+        health_command=("/etc/samokoder/healthy.sh",),
         networks=(NetworkName.DATA,),
         scrape=NotScraped(reason="speaks no HTTP: redis-exporter measures it"),
         open_files=10240,
@@ -49,7 +50,18 @@ def files(environment: Environment) -> Files:
         "redis.conf": redis_conf(environment.settings.redis.maxmemory_mib),
         "seed.acl": Template(("redis_keeper",), seed_acl),
         "start-redis.sh": START_REDIS,
+        "healthy.sh": HEALTHY,
     }
+
+
+# -e: without it redis-cli ends with 0 although the answer is an error, as while it loads its file.
+HEALTHY = f"""\
+#!/bin/sh
+# Rendered by stack/app/redis.py.
+REDISCLI_AUTH=$(cat {_HEALTH_PASSWORD})
+export REDISCLI_AUTH
+exec redis-cli -e --user {HEALTH_USER} "$@" ping
+"""
 
 
 # The keeper's user comes from the stack and the application's from the volume: so a volume of another installation
@@ -59,20 +71,35 @@ START_REDIS = f"""\
 # Rendered by stack/app/redis.py.
 set -eu
 umask 077
+# As PostgreSQL without its PG_VERSION: half of the data is never served, nor written to.
+for marker in /data/.samokoder-copying /data/.samokoder-restore; do
+    if [ -e "$marker" ]; then
+        echo "This data is incomplete: a restore was cut off here. It goes on by: make restore"
+        exit 1
+    fi
+done
 users={USERS_FILE}
-compose() {{
+sha256() {{ sha256sum | cut -d ' ' -f 1; }}
+# Each start makes another password of the health check: nobody outside of this container has it.
+password=$(head -c 32 /dev/urandom | sha256)
+printf %s "$password" > {_HEALTH_PASSWORD}
+always() {{
     cat /etc/samokoder/seed.acl
+    echo "user {HEALTH_USER} on #$(printf %s "$password" | sha256) resetkeys resetchannels -@all +ping"
+}}
+compose() {{
+    always
     if [ -r "$users" ]; then grep -aE '^user ({APP_USER}|{EXPORTER_USER}|{BACKUP_USER}) ' "$users" || :; fi
 }}
 compose > "$users.new"
 # Redis does not start with a file that it cannot read, so a server without data and network tries it first.
 redis-server --port 0 --unixsocket /tmp/try.sock --dir /tmp --save '' --aclfile "$users.new" > /tmp/try.log 2>&1 &
-until redis-cli -s /tmp/try.sock ping > /tmp/ping 2>&1; do
+until /etc/samokoder/healthy.sh -s /tmp/try.sock > /tmp/ping 2>&1; do
     if ! kill -0 $! 2> /dev/null; then
         echo "the saved users cannot be read; the keeper will make them anew"
         tail -n 3 /tmp/try.log
         if [ -e "$users" ]; then cp "$users" "$users.broken"; fi
-        cp /etc/samokoder/seed.acl "$users.new"
+        always > "$users.new"
         break
     fi
     sleep 0.05
@@ -121,9 +148,13 @@ tcp-keepalive 60
 
 
 def seed_acl(keeper: str) -> str:
-    """Render the users that the server always starts with. keeper: password, of which only the SHA-256 is written."""
+    """Render the users that the server always starts with. keeper: password, of which only the SHA-256 is written.
+
+    `default` has all rights and lets nobody in: as it Redis reads its append-only file, and what stands there in a
+    transaction needs its rights again (docs/adr/0020-redis-reads-its-file-with-all-rights.md).
+    """
     return f"""\
-user default on nopass resetkeys resetchannels -@all +ping
+user default off resetpass ~* &* +@all
 user {KEEPER_USER} on #{password_hash(keeper)} resetkeys resetchannels &{KEEPER_CHANNEL} -@all +ping +acl|setuser \
 +acl|save +subscribe
 """

@@ -100,6 +100,7 @@ def backup_json(environment: Environment, database: dict[str, Any]) -> str:
     document = {
         "postgres": {key: value for key, value in database.items() if key != "superuser"},
         "superuser": database["superuser"],
+        "session_options": postgres.PINNED_OPTIONS,
         "physical": environment.physical_backups,
         "slot": postgres.BACKUP_ROLE,
         "redis": None
@@ -145,5 +146,6 @@ def _managed(url: str) -> dict[str, Any]:
         "database": unquote(parts.path.removeprefix("/")),
         "user": user,
         "sslmode": parse_qs(parts.query).get("sslmode", ["require"])[-1],
-        "superuser": user,
+        # Of the server in which a drill restores a dump: not the owner of what is in it.
+        "superuser": "samokoder_superuser",
     }

@@ -21,6 +21,7 @@ import pytest
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.backup import backup
 from stack.settings import Environment
+from tests.planted import SUPERUSER_PSQL
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY / "backup_image"))  # the image's program is no package of this project
@@ -97,7 +98,7 @@ class Lab:
         conf.mkdir(exist_ok=True)
         (conf / "postgresql.conf").write_text(postgres.postgresql_conf(256, 50, 256))
         (conf / "pg_hba.conf").write_text(postgres.pg_hba_conf(DATABASE, SUPERUSER))
-        (conf / "pg_ident.conf").write_text(f"owner postgres {SUPERUSER}\n")
+        (conf / "pg_ident.conf").write_text(postgres.pg_ident_conf(SUPERUSER))
         (conf / "superuser_password").write_text(self.passwords["s"])
         self.run(
             "postgres",
@@ -123,18 +124,25 @@ class Lab:
         self.sql(roles, database="postgres")
 
     def sql(self, text: str, *, database: str = DATABASE) -> str:
-        words = ("psql", "--no-psqlrc", "--quiet", "-At", "--set=ON_ERROR_STOP=1", f"--username={SUPERUSER}")
+        words = (*SUPERUSER_PSQL, "--no-psqlrc", "--quiet", "-At", "--set=ON_ERROR_STOP=1")
         return docker("exec", "-i", f"{self.name}-postgres", *words, f"--dbname={database}", stdin=text).stdout.strip()
 
     def connect(self) -> Any:
         """Connect as the application does, from here: a commit that returns was acknowledged to a client."""
-        inspected = json.loads(docker("inspect", f"{self.name}-postgres").stdout)[0]
-        host = inspected["NetworkSettings"]["Networks"][self.name]["IPAddress"]
         connection = psycopg2.connect(
-            host=host, user=postgres.APP_ROLE, dbname=DATABASE, password=self.passwords["p"], connect_timeout=5
+            host=self.address("postgres"),
+            user=postgres.APP_ROLE,
+            dbname=DATABASE,
+            password=self.passwords["p"],
+            connect_timeout=5,
         )
         connection.autocommit = True
         return connection
+
+    def address(self, what: str) -> str:
+        """Return the address of a container, at which this machine reaches it."""
+        inspected = json.loads(docker("inspect", f"{self.name}-{what}").stdout)[0]
+        return str(inspected["NetworkSettings"]["Networks"][self.name]["IPAddress"])
 
     # Redis
 
@@ -156,9 +164,10 @@ class Lab:
         commands = redis_users.users_commands(
             app=[self.passwords["r"]], exporter=self.passwords["r"], backup=self.passwords["r"]
         )
-        mine = next(line for line in commands.splitlines() if line.startswith(f"ACL SETUSER {redis.BACKUP_USER} "))
         wait_for("Redis", lambda: self.redis("ping") == "PONG", lambda: self.logs("redis"))
-        assert self.redis(*mine.split()) == "OK"
+        for line in commands.splitlines():
+            if line.startswith("ACL SETUSER "):
+                assert self.redis(*line.split()) == "OK"
 
     def redis(self, *words: str) -> str:
         return docker("exec", f"{self.name}-redis", "redis-cli", *words).stdout.strip()
@@ -178,6 +187,7 @@ class Lab:
                 "sslmode": "disable",
             },
             "superuser": SUPERUSER,
+            "session_options": postgres.PINNED_OPTIONS,
             "physical": True,
             "slot": postgres.BACKUP_ROLE,
             "redis": {"host": "redis", "port": 6379, "user": redis.BACKUP_USER, "tls": False},

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg2
 import pytest
+from redis import Redis
+from redis.exceptions import RedisError
 
+from stack.app import redis, redis_users
+from tests import queued
 from tests.backup_image.conftest import DATA, Lab, docker, moment, wait_for
+from tests.planted import SUPERUSER_PSQL
 from tests.small_disk import small_disk
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
@@ -34,7 +41,7 @@ def target(lab: Lab) -> Iterator[str]:
 def ask(lab: Lab, volume: str, query: str) -> str:
     """Start PostgreSQL over a restored volume, ask, stop."""
     name = lab.run("restored", f"--volume={volume}:{DATA}", "--network=none", lab.images.image("postgres"))
-    words = ("psql", "-At", "--username=postgres", "--dbname=samokoder", "--command", query)
+    words = (*SUPERUSER_PSQL, "-At", "--dbname=samokoder", "--command", query)
     # The image's entrypoint takes the restored folder for what it is; its pg_hba.conf asks no password over the socket.
     found = wait_for(
         "the restored PostgreSQL",
@@ -126,13 +133,33 @@ def test_a_dump_has_large_objects_though_they_are_the_applications_alone(lab: La
 
 
 def test_a_copy_of_redis_is_restored_to_an_append_only_file(lab: Lab, target: str) -> None:
-    copy = lab.list("redis")[-1]["id"]
-    lab.restore(f"{lab.name}-backup", target, "--backup", copy, where="/data")
-    name = lab.run(
-        "restored", f"--volume={target}:/data", lab.images.image("redis"), "redis-server", "--appendonly", "yes"
+    password = lab.passwords["r"]
+    queued.put(lab.address("redis"), password)
+    try:
+        assert lab.backup("now", "--kind", "redis").returncode == 0
+    finally:
+        assert queued.run(lab.address("redis"), password) == queued.once()
+    lab.restore(f"{lab.name}-backup", target, "--backup", lab.list("redis")[-1]["id"], where="/data")
+    users = lab.folder / "users.acl"
+    lines = redis_users.users_commands(app=[password], exporter=password, backup=password).splitlines()
+    users.write_text(
+        redis.seed_acl("keeper") + "\n".join(line.replace("ACL SETUSER", "user") for line in lines[:-1]) + "\n"
     )
-    ask = ("exec", name, "redis-cli", "get", "arq:one")
-    assert wait_for("Redis", lambda: docker(*ask).stdout.split()) == ["1"]  # noqa: PLW0108 - each time anew
+    lab.run(
+        "restored",
+        *(f"--network={lab.name}", f"--volume={target}:/data", f"--volume={users}:/etc/users.acl:ro"),
+        *(lab.images.image("redis"), "redis-server", "--appendonly", "yes", "--aclfile", "/etc/users.acl"),
+    )
+
+    def key() -> Any:
+        with (
+            contextlib.suppress(RedisError),
+            Redis(lab.address("restored"), username=redis.APP_USER, password=password) as client,
+        ):
+            return client.get("arq:one")
+
+    assert wait_for("Redis", key, lambda: lab.logs("restored")) == b"1"
+    assert queued.run(lab.address("restored"), password) == queued.once(), "a job of the copy is lost, or ran twice"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from unittest.mock import MagicMock
 import pytest
 
 from samokoder_backup import barman, copies, entries, jobs, process, restore, service, settings, state, wal
-from samokoder_backup.__main__ import moment
+from samokoder_backup import server as servers
+from samokoder_backup.__main__ import main, moment
 from samokoder_backup.catalogue import Base, bases
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, CannotError
@@ -47,6 +48,25 @@ def server(tmp_path: Path) -> Path:
     os.utime(partial, (2000, 2000))
     wal.note(server)
     return server
+
+
+def test_whether_something_can_be_restored_is_asked_while_nothing_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def plan(_: Target) -> None:
+        asked.set()
+        raise CannotError("there is none")
+
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    monkeypatch.setattr(settings, "load", lambda: None)
+    monkeypatch.setattr(restore, "plan", plan)
+    with ThreadPoolExecutor(1) as pool:
+        with process.exclusive(tmp_path / "lock"):
+            answer = pool.submit(main, ["check-restore", "--latest"])
+            assert not asked.wait(0.5), "retention was at work, and the answer would be of what goes just now"
+        assert answer.result(10) == CannotError.status
 
 
 def archived(server: Path, name: str) -> Path:
@@ -354,6 +374,7 @@ def drilled(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
             "redis_copies": 48,
             "max_slot_wal_mib": 256,
             "superuser": "postgres",
+            "session_options": "",
             "offsite": None,
         }
         if known:
@@ -422,11 +443,11 @@ def test_a_bad_backup_and_a_bad_wal_file_are_gone_around_or_refused(catalogue: P
 
 def test_wal_that_ends_long_before_the_moment_is_not_taken_for_a_quiet_time() -> None:
     log = "LOG:  last completed transaction was at log time 2026-11-23 12:00:00.25+00\nFATAL:  recovery ended before"
-    restore._was_quiet(log, NOON + timedelta(seconds=20))
+    servers._was_quiet(log, NOON + timedelta(seconds=20))
     with pytest.raises(CannotError, match=r"12:05:00\+00:00 cannot .* is of 2026-11-23 12:00:00.250000\+00:00"):
-        restore._was_quiet(log, NOON + timedelta(minutes=5))
+        servers._was_quiet(log, NOON + timedelta(minutes=5))
     with pytest.raises(CannotError, match="in the base backup"):
-        restore._was_quiet("FATAL:  recovery ended before", NOON)
+        servers._was_quiet("FATAL:  recovery ended before", NOON)
 
 
 def test_a_backup_of_another_version_is_refused(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:

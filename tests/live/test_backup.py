@@ -29,14 +29,15 @@ from docker.models.containers import Container
 
 from operations import backups, containers, lifecycle, restore
 from operations.backups import Backup
+from operations.journal import Journal
 from operations.project import Workspace
-from operations.restore import Journal
 from operations.stack_file import ProjectError
 from stack.backup import backup as part
 from stack.settings import Environment
 from tests.backup_image.s3_server import built
 from tests.live.conftest import begin, cut_off, no_limits, url, with_config, with_secrets
 from tests.live.test_the_stack import until
+from tests.planted import SUPERUSER_PSQL
 from tests.small_disk import small_disk
 
 DISK_MIB = 2048
@@ -133,7 +134,7 @@ def newest(workspace: Workspace, kind: str) -> Backup:
 def database(engine: docker.DockerClient, workspace: Workspace, statement: str) -> list[str]:
     """The rows of a statement, as the superuser over the socket."""
     container = containers.find(engine, workspace.settings(), "postgres")
-    status, said = containers.execute(container, ["psql", "-U", "postgres", "-d", "samokoder", "-XAtc", statement])
+    status, said = containers.execute(container, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", statement])
     assert status == 0, said
     return said.decode().splitlines()
 
@@ -517,6 +518,76 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     assert not engine.containers.list(all=True, filters=mine), "a container was left"
     assert not [name for name in own_volumes(engine, backed) if "-restored-" in name]
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
+
+
+def dies_at(step: str) -> str:
+    """Words before a call for `begin`: the process is killed when it comes to this step of a restore."""
+    kill = "lambda *_: __import__('os').kill(__import__('os').getpid(), 9)"
+    return f"setattr(restore.Restore, {step!r}, {kill}) or "
+
+
+def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_aside(
+    backed: Workspace, engine: docker.DockerClient
+) -> None:
+    write(backed, "of before")
+    wait_until_received(engine, backed)
+    time.sleep(1)
+    wish = {"to": str(datetime.now(UTC))}
+    time.sleep(1)
+    write(backed, "of after")
+    wait_until_received(engine, backed)
+    process = begin(backed, f"{dies_at('_put')}restore.restore(workspace, **{wish!r})")
+    path = backed.folder / f"restore.{backed.name}.json"
+    assert until(path.exists, bool), "it never began"
+    before = containers.ids(engine, backed.name)
+    for refused in (
+        lambda: lifecycle.up(backed, interactive=False),
+        lambda: lifecycle.down(backed, interactive=False),
+        lambda: backups.now(backed, "dump"),
+        lambda: restore.restore(backed, backup="latest"),
+    ):
+        assert process.poll() is None, "it was over before anybody else came"
+        with pytest.raises(ProjectError, match=rf"`restore` since 20.* \(process {process.pid} of "):
+            refused()
+    assert containers.ids(engine, backed.name) == before, "a second terminal changed something during a restore"
+    assert process.wait(PATIENCE_SECONDS) == -9
+    journal = Journal.read(path)
+    assert journal is not None
+    assert "keep-postgres" in journal.done
+    assert not journal.half
+    rows = lifecycle.up(backed, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    for name in ("acknowledged", "acknowledged too"):
+        write(backed, name)
+    done = restore.restore(backed)
+    written = {"of before", "of after", "acknowledged", "acknowledged too"}
+    assert written & names(engine, backed) == {"of before"}
+    restore.restore(backed, source=done.set_aside[-1])
+    assert written <= names(engine, backed), "`What was there before is in …`: it was acknowledged, and is nowhere"
+
+
+def test_a_replacement_that_was_pruned_between_two_tries_is_made_again(
+    backed: Workspace, engine: docker.DockerClient
+) -> None:
+    write(backed, "to be restored")
+    backups.now(backed, "dump")
+    taken = newest(backed, "dump").id
+    for left in ("gone", "empty"):
+        process = begin(backed, f"{dies_at('_put')}restore.restore(workspace, backup={taken!r})")
+        assert process.wait(PATIENCE_SECONDS) == -9
+        (made,) = [name for name in own_volumes(engine, backed) if "-postgres-restored-" in name]
+        engine.volumes.get(made).remove()
+        if left == "empty":
+            engine.volumes.create(made)
+        restore.restore(backed)
+        assert "to be restored" in names(engine, backed), "an empty database was put in place"
+    empty = f"samokoder-{backed.name}-postgres-before-restore-20200101T000000Z"
+    engine.volumes.create(empty)
+    with pytest.raises(ProjectError, match=f"{empty} is gone, empty or incomplete"):
+        restore.restore(backed, source=empty)
+    assert "to be restored" in names(engine, backed)
+    engine.volumes.get(empty).remove()
+    write(backed, "it serves")
 
 
 def test_an_up_in_the_middle_of_a_replacement_never_makes_a_new_database(

@@ -22,6 +22,7 @@ from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.settings import Environment
 from tests.live.conftest import begin, cut_off
+from tests.planted import SUPERUSER_PSQL
 from tests.render.conftest import output
 
 # As the original's, but for the images, which are those of this engine. Its Redis writes snapshots alone.
@@ -150,7 +151,7 @@ def imported(workspace: Workspace, project: str) -> str:
 
 def sql(engine: docker.DockerClient, workspace: Workspace, statement: str) -> str:
     postgres = containers.find(engine, workspace.settings(), "postgres")
-    code, said = output(postgres, "psql", "-U", "postgres", "-d", "samokoder", "-XAtqc", statement)
+    code, said = output(postgres, *SUPERUSER_PSQL, "-d", "samokoder", "-XAtqc", statement)
     assert code == 0, said
     return said.strip()
 

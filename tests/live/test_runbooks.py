@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from operations import containers, psql
 from operations.project import ROOT
 from stack.platform import specs
 from stack.settings import Environment, Published, read_environment
+
+if TYPE_CHECKING:
+    import docker
 
 # Its users come early, so that they have been there for five minutes when test_traffic.py asks.
 pytestmark = pytest.mark.usefixtures("traffic")
@@ -37,8 +43,17 @@ def here(command: str, environment: Environment) -> str:
     return command
 
 
+def assert_it_answers(words: list[str], environment: Environment, engine: docker.DockerClient) -> None:
+    given = dict(word.split("=", 1) for word in words if re.match(r"[A-Z]+=", word))
+    asked = psql.command(environment, given["SQL"], monitoring="MONITORING" in given, write="WRITE" in given)
+    status, said = containers.execute(containers.find(engine, environment, "postgres"), asked)
+    assert status == 0, f"{given['SQL']}\n{said.decode()}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_first_three_commands_of_a_page_work(environment: Environment, page: Path) -> None:
+def test_the_first_three_commands_of_a_page_work(
+    environment: Environment, page: Path, engine: docker.DockerClient
+) -> None:
     typed = commands(page)
     assert len(typed) == 3, f"a tired person types three commands, here are {len(typed)}"
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -48,6 +63,8 @@ def test_the_first_three_commands_of_a_page_work(environment: Environment, page:
             assert made[1] in targets, f"there is no `make {made[1]}`"
             for part in re.findall(r"\bPART=([a-z0-9-]+)", command):
                 assert part in parts, f"there is no part {part}"
+            if made[1] == "psql":
+                assert_it_answers(shlex.split(command), environment, engine)
             continue
         answer = subprocess.run(
             ["bash", "-o", "pipefail", "-c", here(command, environment)],

@@ -25,6 +25,7 @@ from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live.conftest import no_limits, with_config
 from tests.live.test_the_stack import until
+from tests.planted import SUPERUSER_PSQL
 
 PATIENCE_SECONDS = 90.0
 Break = Callable[[docker.DockerClient, Workspace], AbstractContextManager[Workspace]]
@@ -71,7 +72,7 @@ def run(container: Container, *words: str, **variables: str) -> str:
 def psql(engine: docker.DockerClient, environment: Environment, *statements: str) -> str:
     server = containers.find(engine, environment, "postgres")
     words = [word for statement in statements for word in ("-c", statement)]
-    return run(server, "psql", "-U", "postgres", "-d", "samokoder", "-XAt", "-v", "ON_ERROR_STOP=1", *words)
+    return run(server, *SUPERUSER_PSQL, "-d", "samokoder", "-XAt", "-v", "ON_ERROR_STOP=1", *words)
 
 
 def test_a_whole_stack_passes_at_once_and_is_left_as_it_was(

@@ -100,6 +100,13 @@ def a_laboratory(engine: docker.DockerClient) -> Iterator[Laboratory]:
         yield Laboratory(made.client, made.token, made.network)
 
 
+def address(container: Container) -> str:
+    """Return the container's address in its one network, at which this machine reaches it."""
+    container.reload()
+    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+    return str(network["IPAddress"])
+
+
 def output(container: Container, *command: str) -> tuple[int, str]:
     """Run a program in a container; return how it ended and all that it said."""
     status, said = execute(container, command)

@@ -18,7 +18,7 @@ from operations import laboratory as laboratories
 from stack.app import ingress
 from stack.settings import Environment
 from tests.recording import environment_of
-from tests.render.conftest import Laboratory, output, wait_until
+from tests.render.conftest import Laboratory, address, output, wait_until
 
 if TYPE_CHECKING:
     import docker
@@ -196,12 +196,6 @@ def servers(laboratory: Laboratory, described: Environment) -> Servers:
 def caddy(laboratory: Laboratory, servers: Servers, described: Environment) -> Container:
     """The ingress, as the stack runs it."""
     return laboratory.healthy_part(ingress.spec(described))
-
-
-def address(container: Container) -> str:
-    container.reload()
-    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
-    return str(network["IPAddress"])
 
 
 @pytest.fixture(scope="module")

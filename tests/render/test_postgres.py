@@ -10,6 +10,7 @@ from stack.app import postgres
 from stack.platform import specs
 from stack.service import ServiceSpec
 from stack.settings import Environment, Phase, Rotating, Rotation
+from tests.planted import SUPERUSER_PSQL
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, contents, output, wait_until
 
@@ -57,7 +58,7 @@ def at(environment: Environment, generation: int, phase: Phase) -> Environment:
 
 def ask(container: Container, sql: str, *, database: str = "samokoder") -> str:
     """Ask as the superuser over the socket, as a person at 3 a.m. does."""
-    code, said = output(container, "psql", "--username=postgres", f"--dbname={database}", "-XAtc", sql)
+    code, said = output(container, *SUPERUSER_PSQL, f"--dbname={database}", "-XAtqc", sql)
     assert code == 0, said
     return said.strip()
 
@@ -253,9 +254,10 @@ def test_nobody_else_is_let_in(laboratory: Laboratory, environment: Environment,
         code, said = ask_as(server, user, password, "SELECT 1", database)
         assert code != 0, f"{user} came into {database}"
         assert why in said, said
-    code, said = output(server, "psql", f"--username={APP}", "--dbname=samokoder", "-XAtc", "SELECT 1")
-    assert code != 0, "over the socket, the container's own user is the superuser and nobody else"
-    assert "Peer authentication failed" in said
+    for user, database in ((BACKUP, "samokoder"), (APP, "postgres"), (EXPORTER, BACKUP)):
+        code, said = output(server, "psql", f"--username={user}", f"--dbname={database}", "-XAtc", "SELECT 1")
+        assert code != 0, f"{user} came into {database} over the socket, as nobody does"
+        assert "no pg_hba.conf entry" in said, said
 
 
 def test_both_logins_are_good_in_the_middle_of_a_rotation_and_one_at_its_end(

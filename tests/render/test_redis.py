@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -7,29 +8,18 @@ import pytest
 
 from operations import rotation
 from stack.app import redis, redis_users
-from stack.platform import specs
-from stack.service import ServiceSpec
-from stack.settings import Environment, Phase, Rotating, Rotation
+from stack.settings import Environment, Phase
 from tests.recording import secret_value
-from tests.render.conftest import Laboratory, contents, output, wait_until
+from tests.render.conftest import Laboratory, address, contents, output, wait_until
+from tests.render.redis_part import APP_SECRET, KEEPER_SECRET, SECOND_SECRET, described, keep_users
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
 pytestmark = pytest.mark.live
 
-APP_SECRET = secret_value("redis_app")
 EXPORTER_SECRET = secret_value("redis_exporter")
 BACKUP_SECRET = secret_value("redis_backup")
-
-
-SECOND_SECRET = secret_value("redis_app_b")
-KEEPER_SECRET = secret_value("redis_keeper")
-
-
-def described(environment: Environment, part: str = "redis") -> ServiceSpec:
-    (spec,) = [spec for spec in specs(environment) if spec.part == part]
-    return spec
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +31,6 @@ def server(laboratory: Laboratory, environment: Environment) -> Iterator[Contain
     for log in (container.logs().decode(), keeper.logs().decode()):
         for secret in (APP_SECRET, EXPORTER_SECRET, BACKUP_SECRET, KEEPER_SECRET):
             assert secret not in log, "a password is in a log"
-
-
-def keep_users(
-    laboratory: Laboratory, environment: Environment, *, generation: int = 1, phase: Phase = ""
-) -> Container:
-    """Run the keeper of a generation and a phase until it is healthy."""
-    changed = {"rotation": Rotation(redis_app=generation), "rotating": Rotating(redis_app=phase)}
-    environment = environment.model_copy(update={"settings": environment.settings.model_copy(update=changed)})
-    return laboratory.healthy_part(described(environment, redis_users.PART))
 
 
 def opens(server: Container, password: str) -> bool:
@@ -93,17 +74,66 @@ def test_a_wrong_line_would_be_found(laboratory: Laboratory, environment: Enviro
         assert said in container.logs().decode()
 
 
-def test_whoever_has_no_password_may_say_ping_and_nothing_else(server: Container) -> None:
-    assert ask(server, "ping") == "PONG", "the health check has no password"
+def answers(server: Container, *commands: str) -> list[str]:
+    """The first line that each command is answered with, on one connection over the network `data`."""
+    with socket.create_connection((address(server), redis.PORT), timeout=30) as connection:
+        lines = connection.makefile("r", encoding="utf-8")
+        said = []
+        for command in commands:
+            connection.sendall(f"{command}\r\n".encode())
+            said.append(lines.readline().strip())
+        return said
+
+
+def test_nobody_gets_in_without_a_password(server: Container) -> None:
+    for command in (
+        *("ping", "get x", "set x 1", "info", "config get *", "acl whoami", "acl setuser default on nopass", "multi"),
+        *("eval 'return 1' 0", "publish c m", "subscribe c", "psync ? -1", "monitor", "hello", "hello 3"),
+    ):
+        (said,) = answers(server, command)
+        assert said.startswith("-NOAUTH"), f"{command} without a password: {said}"
+    for password in ('""', "x", "default", "nopass", APP_SECRET, KEEPER_SECRET):
+        for login in (f"auth default {password}", f"auth {password}", f"hello 3 auth default {password}"):
+            first, second = answers(server, login, "get x")
+            assert first.startswith("-WRONGPASS"), f"{login}: {first}, and `default` has all rights"
+            assert second.startswith("-NOAUTH"), second
+    for user in (redis.HEALTH_USER, redis.KEEPER_USER, redis.APP_USER, redis.EXPORTER_USER, redis.BACKUP_USER):
+        (said,) = answers(server, f'auth {user} ""')
+        assert said.startswith("-WRONGPASS"), f"{user} gets in without a password: {said}"
+
+
+def test_who_is_logged_in_does_not_become_the_user_with_all_rights(server: Container) -> None:
+    said = answers(server, f"auth {redis.APP_USER} {APP_SECRET}", "reset", "get x", "auth default x", "ping")
+    assert [line.split()[0] for line in said] == ["+OK", "+RESET", "-NOAUTH", "-WRONGPASS", "-NOAUTH"], (
+        "RESET makes a connection that of `default`"
+    )
+
+
+def test_the_health_check_may_say_ping_and_nothing_else_with_a_password_of_each_start(server: Container) -> None:
+    def password() -> str:
+        code, said = output(server, "cat", "/tmp/health_password")  # noqa: S108 - in the container
+        assert (code, len(said)) == (0, 64), said
+        return said
+
+    def healthy(*command: str, password: str) -> str:
+        return ask(server, *command, user=redis.HEALTH_USER, password=password)
+
+    first = password()
+    assert healthy("ping", password=first) == "PONG"
     for command in (
         ("get", "x"),
         ("info",),
-        ("config", "get", "*"),
         ("keys", "*"),
         ("acl", "whoami"),
-        ("publish", "c", "m"),
+        ("acl", "setuser", "x"),
+        ("psync", "?", "-1"),
     ):
-        assert ask(server, *command).startswith("NOPERM"), f"{command} without a password"
+        assert "NOPERM" in healthy(*command, password=first), f"the health check may {' '.join(command)}"
+    server.restart()
+    wait_until(server, lambda: output(server, "/etc/samokoder/healthy.sh")[0] == 0)
+    assert password() != first
+    assert "WRONGPASS" in ask(server, "auth", redis.HEALTH_USER, first), "an old password still opens"
+    assert "WRONGPASS" not in ask(server, "auth", redis.HEALTH_USER, password())
 
 
 def test_the_application_works_with_all_keys_and_administers_nothing(server: Container) -> None:
@@ -116,6 +146,10 @@ def test_the_application_works_with_all_keys_and_administers_nothing(server: Con
         ("config", "set", "maxmemory", "0"),
         ("config", "get", "maxmemory"),
         ("acl", "list"),
+        ("acl", "load"),
+        ("acl", "save"),
+        ("acl", "setuser", "default", "on", "nopass"),
+        ("acl", "deluser", redis.EXPORTER_USER),
         ("shutdown", "nosave"),
         ("bgrewriteaof",),
         ("replicaof", "elsewhere", "6379"),
@@ -123,6 +157,9 @@ def test_the_application_works_with_all_keys_and_administers_nothing(server: Con
         ("module", "list"),
     ):
         assert app(server, *command).startswith("NOPERM"), f"the application may {' '.join(command)}"
+    said = app(server, "eval", "return redis.call('acl', 'setuser', 'default', 'on', 'nopass')", "0")
+    assert said.startswith("ERR"), f"a script has the rights of who runs it: {said}"
+    assert ask(server, "ping").startswith("NOAUTH")
 
 
 def test_the_exporter_sees_numbers_and_no_data(server: Container) -> None:
@@ -205,6 +242,37 @@ def test_what_a_volume_has_in_a_snapshot_alone_is_served(server: Container, envi
     assert "a snapshot alone" in server.logs().decode()
 
 
+@pytest.mark.parametrize("marker", [".samokoder-copying", ".samokoder-restore"])
+def test_half_of_the_data_is_neither_served_nor_written_to(
+    server: Container, environment: Environment, marker: str
+) -> None:
+    listing = "cd /data && find . -type f -exec md5sum {} + | sort"
+    assert app(server, "set", "whole", "yes") == "OK"
+    assert output(server, "touch", f"/data/{marker}")[0] == 0
+    server.kill()
+    server.wait()
+    client = server.client
+    assert client is not None
+    image, volumes = server.attrs["Image"], {each["Name"]: each for each in server.attrs["Mounts"]}
+    mounts = {name: {"bind": each["Destination"], "mode": "rw"} for name, each in volumes.items()}
+
+    def beside(script: str) -> str:
+        run = client.containers.run(image, ["-c", script], entrypoint="sh", user="999:999", volumes=mounts, remove=True)
+        return str(run.decode())
+
+    before = beside(listing)
+    server.start()
+    try:
+        assert server.wait(timeout=60)["StatusCode"] == 1, "half of the keys would be served"
+        assert "It goes on by: make restore" in server.logs(tail=3).decode(), "at 3 a.m. somebody reads the log"
+        assert beside(listing) == before, "what is half there was written to"
+    finally:
+        beside(f"rm /data/{marker}")
+        server.start()
+    wait_until(server, lambda: output(server, *described(environment).health_command)[0] == 0)
+    assert app(server, "get", "whole") == "yes"
+
+
 def test_both_passwords_are_good_in_the_middle_of_a_rotation_and_no_connection_ends(
     laboratory: Laboratory, environment: Environment, server: Container
 ) -> None:
@@ -238,12 +306,14 @@ def test_both_passwords_are_good_in_the_middle_of_a_rotation_and_no_connection_e
     ],
     ids=["lost", "broken", "garbage", "foreign"],
 )
-def test_users_that_are_lost_broken_or_foreign_are_made_anew(server: Container, left: str) -> None:
+def test_users_that_are_lost_broken_or_foreign_are_made_anew(
+    server: Container, environment: Environment, left: str
+) -> None:
     assert output(server, "sh", "-c", left)[0] == 0
     server.restart()
-    wait_until(server, lambda: output(server, "redis-cli", "-e", "ping")[0] == 0)
+    wait_until(server, lambda: output(server, *described(environment).health_command)[0] == 0)
     wait_until(server, lambda: opens(server, APP_SECRET))
-    assert ask(server, "get", "who").startswith("NOPERM"), "the user without a password may say ping alone"
+    assert ask(server, "get", "who").startswith("NOAUTH"), "nobody gets in without a password"
     assert "WRONGPASS" in ask(server, "auth", "somebody", "x"), "whoever was in that file is not let in"
 
 

@@ -172,7 +172,9 @@ def test_its_role_reads_all_and_owns_nothing_but_its_own_database() -> None:
     (role,) = [line for line in sql.splitlines() if line.startswith("ALTER ROLE samokoder_backup NOSUPERUSER")]
     assert " NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS REPLICATION LOGIN " in role
     assert "GRANT pg_read_all_data, pg_read_all_settings, pg_read_all_stats, pg_checkpoint TO samokoder_backup;" in sql
-    assert "SET lo_compat_privileges = on;\nREVOKE EXECUTE ON FUNCTION lo_unlink(oid)" in sql, "it reads them, no more"
+    assert "SET lo_compat_privileges = on;\nREVOKE EXECUTE ON FUNCTION pg_catalog.lo_unlink(oid)" in sql, (
+        "it reads them, no more"
+    )
     assert "CREATE DATABASE samokoder_backup OWNER samokoder_backup" in sql
     assert sql.count("GRANT EXECUTE ON FUNCTION pg_backup_start(") == 2, "such a right is in each database by itself"
     assert "pg_drop_replication_slot" not in sql, "the log since the last base backup would have a gap"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -54,6 +56,16 @@ class FakeEngine:
     free: int = 10**9
     cut: int = -1
     put_: list[str] = field(default_factory=list)
+    changed: int = 1
+    half: str = ""
+    """The copy whose restore has begun to replace the data."""
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        yield
+
+    def replacing(self, target: str) -> bool:
+        return self.half == target
 
     def _now(self) -> None:
         self.cut -= 1
@@ -67,7 +79,7 @@ class FakeEngine:
         return ["old"]
 
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        return {name: {"bytes": 100, "free": self.free, **self.found[name]} for name in volumes}
+        return {name: {"bytes": 100, "changed": self.changed, "free": self.free} | self.found[name] for name in volumes}
 
     def there(self, volume: str) -> bool:
         return volume in self.volumes_
@@ -94,8 +106,12 @@ class FakeEngine:
     def put(self, target: str) -> str:
         self._now()
         server = target.split("-")[2]
+        assert target in self.volumes_, "the copy that is put in place is gone"
         self.put_.append(server)
+        self.half = target
+        self._now()
         self.volumes_[f"samokoder-staging-{server}-data"] = self.volumes_[target]
+        self.half = ""
         self._now()
         return f"{server}: put"
 
@@ -109,10 +125,13 @@ def plan(engine: FakeEngine, given: Mapping[Server, str] | None = None, project:
     return planned(environment_of("staging", values), engine, project, given or {}, lambda _: None)
 
 
+STAMPS = (f"202611{day:02}T{hour:02}0000Z" for day in range(1, 29) for hour in range(24))
+
+
 def run(engine: FakeEngine, path: Path) -> str:
-    """What a command does: go on with what was begun."""
-    begun = Plan.read(path) or replace(plan(FakeEngine()), stamp="20261123T100500Z")
-    return compose.run(Import(environment(), engine, begun, path, lambda _: None))
+    """What a command does: plan, and go on with what was begun."""
+    planned = replace(plan(engine), stamp=next(STAMPS))
+    return compose.run(Import(environment(), engine, planned, path, lambda _: None))
 
 
 def test_the_data_comes_into_its_place_and_the_old_volumes_stay(tmp_path: Path) -> None:
@@ -163,13 +182,55 @@ def test_a_volume_that_came_into_use_meanwhile_is_not_copied(tmp_path: Path) -> 
 
 
 def test_a_copy_that_is_gone_is_made_anew(tmp_path: Path) -> None:
-    path, engine = tmp_path / "import.json", FakeEngine(cut=8)
+    path, engine = tmp_path / "import.json", FakeEngine(cut=10)
     with pytest.raises(CutOffError):
         run(engine, path)
     for name in [name for name in engine.volumes_ if "from-compose" in name]:
         del engine.volumes_[name]
     run(engine, path)
     assert engine.volumes_["samokoder-staging-redis-data"] == "content of old_redis_data", "nothing was put into place"
+
+
+def test_what_was_written_to_the_old_stack_between_two_tries_comes_over_too(tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(refuses="redis")
+    with pytest.raises(ProjectError, match="it cannot be opened"):
+        run(engine, path)
+    for volume in ("old_postgres_data", "old_redis_data"):  # the owner goes on with the old stack for days
+        engine.volumes_[volume] += ", and days"
+    engine.refuses, engine.changed = "", 2
+    run(engine, path)
+    for server in ("postgres", "redis"):
+        assert engine.volumes_[f"samokoder-staging-{server}-data"].endswith("and days"), (
+            f"{server}: the days are missing"
+        )
+    assert not [name for name in engine.volumes_ if "from-compose" in name], "the copy of before stayed"
+
+
+@pytest.mark.parametrize("cut", [7, 8, 9, 10, 11, 12, 13])
+def test_an_old_stack_that_went_on_after_the_first_copy_was_in_place_is_imported_anew(cut: int, tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(cut=cut)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    for volume in ("old_postgres_data", "old_redis_data"):
+        engine.volumes_[volume] += ", and days"
+    engine.changed = 2
+    run(engine, path)
+    for server in ("postgres", "redis"):
+        assert engine.volumes_[f"samokoder-staging-{server}-data"].endswith("and days"), (
+            f"{server}: the days are missing"
+        )
+    assert not [name for name in engine.volumes_ if "from-compose" in name]
+
+
+def test_a_copy_of_which_half_is_in_place_is_put_there_before_another_import_begins(tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(cut=8)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    assert engine.half, "it was not cut off in the middle of a replacement"
+    other = replace(plan(FakeEngine(), {"redis": "old_redis_data"}, project="none"), stamp=next(STAMPS))
+    compose.run(Import(environment(), engine, other, path, lambda _: None))
+    assert engine.volumes_["samokoder-staging-postgres-data"] == "content of old_postgres_data", "half of it stayed"
+    assert not [name for name in engine.volumes_ if "from-compose" in name]
 
 
 def test_another_import_takes_the_place_of_one_that_was_cut_off(tmp_path: Path) -> None:
@@ -235,6 +296,33 @@ def test_what_else_cannot_be_is_refused_with_what_to_do() -> None:
         plan(empty)
 
 
+# The script that opens a copy; what it runs is a stand-in.
+
+
+def opened(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
+    """Run it with programs that do nothing; a question with `failing` among its words fails as psql does."""
+    programs = {"psql": f'case "$*" in *"{failing}"*) exit 3 ;; *datname*) echo samokoder ;; esac'}
+    for name in ("postgres", "pg_ctl", "psql", "pg_controldata", "pg_checksums"):
+        (folder / name).write_text(f"#!/bin/sh\n{programs.get(name, '')}\n")
+        (folder / name).chmod(0o755)
+    script = Path(compose.__file__).with_name("import_postgres.sh").read_text(encoding="utf-8")
+    return subprocess.run(
+        ["sh", "-c", script.replace("/tmp", str(folder)), "sh", str(folder), "postgres", "samokoder"],  # noqa: S108
+        env={"PATH": f"{folder}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_question_that_fails_is_neither_a_no_nor_a_refusal(tmp_path: Path) -> None:
+    done = opened(tmp_path, "no such words")
+    assert done.returncode == 0, done.stderr
+    for question in ("pg_database", "pg_extension", "ordered.sql", "pg_size_pretty"):
+        done = opened(tmp_path, question)
+        assert done.returncode == 1, f"{question}: the copy would be put in place, its indexes in a wrong order"
+
+
 # Looking into volumes.
 
 
@@ -249,6 +337,8 @@ def test_a_database_is_found_at_the_top_or_in_a_folder(tmp_path: Path) -> None:
     file(tmp_path / "one" / "PG_VERSION", "15\n")
     file(tmp_path / "one" / "base" / "1" / "PG_VERSION", "15\n")
     found = look(tmp_path / "one")
+    (tmp_path / "one" / "base" / "1" / "2600").write_text("written")
+    assert look(tmp_path / "one")["changed"] > found["changed"] > 0, "who went on with it is to lose nothing"
     assert (found["kind"], found["folder"], found["version"], found["others"]) == ("postgres", ".", "15", [])
     assert found["bytes"] > 0
     file(tmp_path / "two" / "pgdata" / "PG_VERSION", "13\n")

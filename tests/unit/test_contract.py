@@ -313,7 +313,8 @@ def test_postgresql_takes_its_memory_from_the_limit() -> None:
 def test_only_named_roles_reach_the_database_and_all_of_them_with_a_password() -> None:
     rules = [line.split() for line in postgres.pg_hba_conf("db", "owner").splitlines() if not line.startswith("#")]
     assert rules == [
-        ["local", "all", "all", "peer", "map=owner"],
+        ["local", "all", "owner", "peer", "map=owner"],
+        ["local", "db", "samokoder_app,samokoder_app_b,samokoder_monitoring", "peer", "map=owner"],
         ["host", "db", "samokoder_app", "samenet", "scram-sha-256"],
         ["host", "db", "samokoder_app_b", "samenet", "scram-sha-256"],
         ["host", "db", "samokoder_monitoring", "samenet", "scram-sha-256"],

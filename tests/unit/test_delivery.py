@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from operations import delivery
+from operations import delivery, lock
 from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back, write_ssh_key
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -24,7 +28,7 @@ BOOTSTRAP = """#!/bin/sh
 mkdir -p .venv/bin
 cat >.venv/bin/samokoder <<END
 #!/bin/sh
-echo "$(cat version) $ENV \\$*" >>"\\$CALLS"
+echo "$(cat version) $ENV \\$* \\$SAMOKODER_LOCK" >>"\\$CALLS"
 case "$(cat version) \\$1" in *bad-\\$1*) exit 1 ;; esac
 END
 chmod +x .venv/bin/samokoder
@@ -85,12 +89,35 @@ def clone(tmp_path: Path) -> Clone:
     return Clone(tmp_path / "a clone")
 
 
+@pytest.fixture(autouse=True)
+def held(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the lock was taken for; what is run must know that it is held."""
+    taken: list[str] = []
+
+    @contextmanager
+    def hold(workspace: Workspace, doing: str, **_: str) -> Iterator[Workspace]:
+        taken.append(doing)
+        yield replace(workspace, variables={**workspace.variables, lock.VARIABLE: "held"})
+
+    monkeypatch.setattr(lock, "held", hold)
+    monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///engine"))
+    return taken
+
+
 def deploy(clone: Clone, pulumi: Pulumi) -> str:
     variables = {**os.environ, "CALLS": str(clone.folder / "calls")}
     workspace = Workspace(environment="staging", root=clone.folder, variables=variables)
     said: list[str] = []
     run = Deploy(workspace=workspace, run=cast("PulumiRun", pulumi), say=said.append)
     return run(junit=clone.folder / "build" / "smoke.xml")
+
+
+def test_a_deploy_holds_the_lock_from_its_beginning_to_its_end(clone: Clone, held: list[str]) -> None:
+    clone.commit("one")
+    deploy(clone, Pulumi())
+    assert held == ["deploy"]
+    lines = (clone.folder / "calls").read_text().splitlines()
+    assert [line.split()[-1] for line in lines] == ["held", "held"], "its own `up` would be refused"
 
 
 def test_a_good_commit_is_deployed_and_noted(clone: Clone) -> None:

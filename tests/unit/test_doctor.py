@@ -26,7 +26,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from operations import __main__ as command
-from operations import alerting, checks, doctor, lifecycle, smoke
+from operations import alerting, checks, doctor, lifecycle, redis_log, smoke
 from operations.alerting import Delivery, State
 from operations.checks import Check, FailedError, Finding, Report, UnavailableError, Verdict
 from operations.doctor import Asked, Facts
@@ -589,6 +589,7 @@ def test_after_up_come_the_smoke_test_the_test_alert_and_the_restarts(
         "test alert by telegram": Verdict.PASSED,
         "test alert by email": Verdict.FAILED,
         "restarts": Verdict.PASSED,
+        "redis' file": Verdict.NOT_AVAILABLE,
     }
     assert "goes to nobody" in silent["test alert"]
 
@@ -677,7 +678,7 @@ def test_a_tunnel_that_breaks_before_the_test_alert_costs_no_other_finding(
         telegramBotToken={"secure": "v1:x"},
     )
     found = {each.check: each for each in doctor.after(workspace).findings}
-    assert list(found) == ["container api-1", "test alert", "restarts"]
+    assert list(found) == ["container api-1", "test alert", "restarts", "redis' file"]
     assert "There is no tunnel" in found["test alert"].why
 
 
@@ -686,6 +687,15 @@ def test_a_container_that_was_started_again_is_told(make: Callable[..., Workspac
     fake.containers[0]["Whole"]["RestartCount"] = 3
     with engine_at(fake) as host, pytest.raises(FailedError, match="grafana 3 times"):
         doctor._restarts(make(dockerHost=host))
+
+
+def test_what_redis_read_is_not_said_where_it_is_not_here(make: Callable[..., Workspace]) -> None:
+    with engine_at(FakeEngine()) as host:
+        with pytest.raises(UnavailableError, match="no container of the part 'redis'"):
+            redis_log.read(make(dockerHost=host))
+        managed = make(dockerHost=host, managedRedisUrl={"secure": "v1:x"})
+        with pytest.raises(UnavailableError, match="its provider's"):
+            redis_log.read(managed)
 
 
 def test_the_first_day_names_commands_pages_and_the_schedules() -> None:

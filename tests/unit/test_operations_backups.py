@@ -7,8 +7,6 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -20,150 +18,25 @@ from offline.progress import Reporter, Task
 from operations import __main__ as command
 from operations import backups, restore
 from operations.backups import Backup
-from operations.restore import COPY, Engine, Journal, Restore, Restored, Server, Wanted, moment, wanted
-from operations.stack_file import ProjectError, stand_in
+from operations.journal import Journal, Wanted, moment, wanted
+from operations.restore import COPY, Engine, Restore, Restored
+from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
-from stack.settings import Environment, read_environment
-from tests.recording import ROOT, wire_config
+from tests.recording import ROOT
+from tests.restoring import (
+    ASKED,
+    OFFSITE,
+    STAMP,
+    CutOffError,
+    FakeEngine,
+    Given,
+    environment,
+    on_a_fake_engine,
+    restoring,
+)
 
 if TYPE_CHECKING:
     import docker
-
-STAMP = "20261123T100500Z"
-OFFSITE = {"samokoder:backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket": "backups"}}}
-SECRETS = ("samokoder:s3AccessKeyId", "samokoder:s3SecretAccessKey")
-USERS = {
-    "postgres": {"postgres_roles", "migrations", "api", "worker", "postgres_exporter", "backup"},
-    "redis": {"redis_users", "api", "worker", "redis_exporter"},
-    "backup": set[str](),
-}
-
-
-@cache
-def environment() -> Environment:
-    return read_environment("staging", {})
-
-
-class CutOffError(BaseException):
-    """What ends us at any moment, as a Ctrl-C or a machine without power does."""
-
-
-@dataclass
-class FakeEngine:
-    """Volumes as texts, and which parts run. `cut`: the call, or the middle of one, at which we end."""
-
-    volumes: dict[str, str] = field(
-        default_factory=lambda: {
-            "samokoder-staging-postgres-data": "old rows",
-            "samokoder-staging-redis-data": "old keys",
-            "samokoder-staging-backup-data": "backups",
-        }
-    )
-    running: set[str] = field(default_factory=lambda: {"postgres", "redis", *USERS["postgres"], *USERS["redis"]})
-    done: list[str] = field(default_factory=list)
-    cut: int = -1
-    free: int = 10**9
-    refuses: str = ""
-    key: str = "of before"
-
-    def _now(self) -> None:
-        self.cut -= 1
-        if self.cut == 0:
-            raise CutOffError
-
-    def data_of(self, server: Server) -> str:
-        return f"samokoder-staging-{server}-data"
-
-    def bring_up(self, server: Server) -> None:
-        self._now()
-        if self.data_of(server) in self.volumes:
-            return
-        self.done.append(f"up with an empty {server}")
-        self.volumes[self.data_of(server)] = "empty"
-        self._now()
-        self.running |= {server, *USERS[server]}
-
-    def make(self, volume: str) -> None:
-        self._now()
-        self.volumes.setdefault(volume, "")
-
-    def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
-        self._now()
-        self.done.append(" ".join(words))
-        if self.refuses and self.refuses in words:
-            raise ProjectError("refused")
-        if words[:2] == ("offsite", "pull"):
-            assert online, "a bucket is outside"
-            self.volumes[store] = "backups of elsewhere"
-        elif words[0] == "restore":
-            assert not online, "a restore is alone"
-            assert self.volumes[into] == "", "a folder with something in it is refused"
-            self.volumes[into] = "half"
-            self._now()
-            self.volumes[into] = f"{' '.join(words[1:-2])} out of {self.volumes[store]}"
-
-    def sizes(self, volume: str) -> tuple[int, int]:
-        self._now()
-        return len(self.volumes.get(volume, "")), self.free
-
-    def copy(self, source: str, target: str, *, whole: bool) -> None:
-        self._now()
-        if "-data" in target or "-before-" in target:
-            server = target.split("-")[2]
-            assert not self.running & {server, *USERS[server]}, "somebody writes while the data is copied"
-        assert not whole or self.volumes[source] != "half", "what is incomplete never comes into the data volume"
-        self.volumes[target] = "half"
-        self._now()
-        self.volumes[target] = self.volumes[source]
-
-    def stop(self, fields: Sequence[str]) -> None:
-        self._now()
-        self.done += [f"stop {name}" for name in fields if name in self.running]
-        self.running -= set(fields)
-
-    def start(self, fields: Sequence[str]) -> None:
-        self._now()
-        for name in fields:
-            if name in ("postgres", "redis", "backup"):
-                assert self.volumes[self.data_of(cast("Server", name))] != "half", "it would serve half of its data"
-            if name == "postgres_roles":
-                assert self.key == "of this stack", "the keeper would not get in"
-            self.done.append(f"start {name}")
-            self.running.add(name)
-
-    def own_password(self) -> None:
-        self._now()
-        assert "postgres" in self.running
-        self.key = "of this stack"
-
-    def new_backup(self) -> None:
-        self._now()
-        assert "backup" in self.running
-        self.done.append("a new backup")
-
-    def remove(self, volume: str) -> None:
-        self._now()
-        assert "-restored-" in volume, "nothing but what was made on the way is ever removed"
-        self.volumes.pop(volume, None)
-
-
-def restoring(engine: FakeEngine, path: Path, asked: Wanted) -> Restore:
-    """The restore that a command would go on with, or begin."""
-    journal = Journal.read(path) or Journal(wanted=asked, stamp=STAMP)
-    journal.write(path)
-    return Restore(environment(), engine, journal, path, lambda _: None)
-
-
-ASKED = {
-    "a moment": Wanted(to="2026-11-23T07:05:00+00:00"),
-    "the latest": Wanted(backup="latest"),
-    "a dump": Wanted(backup="dump-20261123T031500Z"),
-    "redis": Wanted(backup="redis-20261123T030000Z"),
-    "off-site": Wanted(backup="latest", source="offsite"),
-    "redis off-site": Wanted(backup="redis-20261123T030000Z", source="offsite"),
-    "what was set aside": Wanted(source="samokoder-staging-postgres-before-restore-20261122T000000Z"),
-    "backups that were set aside": Wanted(source="samokoder-staging-backup-before-restore-20261122T000000Z"),
-}
 
 
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
@@ -204,7 +77,11 @@ def test_a_moment_is_restored_while_the_application_serves_and_the_latest_state_
         restoring(engine, tmp_path / "restore.json", asked).run()
         restored = next(n for n, what in enumerate(engine.done) if what.startswith("restore"))
         assert ("stop postgres" in engine.done[:restored]) is stopped_first, engine.done
-        assert "stop backup" not in engine.done[:restored], "it takes the last of the WAL"
+        if stopped_first:
+            order = [what for what in engine.done[:restored] if what in ("stop postgres", "stop backup")]
+            assert order == ["stop postgres", "stop backup"], (
+                "it takes the last of the WAL, then holds no lock any more"
+            )
         order = ["postgres", "postgres_roles", "migrations", "api", "backup"]
         started = [what.removeprefix("start ") for what in engine.done if what.startswith("start ")]
         assert [name for name in started if name in order] == order, "each needs those before it"
@@ -267,42 +144,9 @@ def test_what_cannot_be_restored_is_refused_before_anything_is_stopped(refused: 
 # The command.
 
 
-@dataclass
-class Given:
-    """A workspace in a folder of its own, with a fake engine."""
-
-    engine: FakeEngine
-    folder: Path
-    config: dict[str, Any] = field(default_factory=dict)
-    name: str = "staging"
-    reporter: Any = field(default_factory=lambda: SimpleNamespace(say=lambda _: None))
-    client: Any = None
-
-    def settings(self) -> Environment:
-        secret = {key: stand_in(key) for key in SECRETS if self.config}
-        return read_environment("staging", wire_config({**self.config, **secret}), frozenset(secret))
-
-    def restore(self, **asked: str) -> Restored:
-        return restore.restore(cast("Any", self), **asked)
-
-
 @pytest.fixture
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
-    """A workspace whose engine is the fake one."""
-    made = Given(FakeEngine(), tmp_path)
-    client = SimpleNamespace(
-        volumes=SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in made.engine.volumes]),
-        containers=SimpleNamespace(list=lambda **_: []),
-        close=lambda: None,
-    )
-
-    def fake(given_client: object, *_: object) -> FakeEngine:
-        made.engine.client = given_client  # type: ignore[attr-defined]
-        return made.engine
-
-    made.client = lambda **_: client
-    monkeypatch.setattr(restore, "Engine", fake)
-    return made
+    return on_a_fake_engine(tmp_path, monkeypatch)
 
 
 def test_without_anything_to_go_on_with_it_says_what_to_type(given: Given) -> None:
@@ -346,11 +190,12 @@ def test_a_restore_that_has_begun_to_replace_the_data_is_finished_first(given: G
         journal = Journal.read(path)
         if journal and journal.touched:
             break
-    assert "make restore" in restore.half_replaced(cast("Any", given)), "`up` would start half a database"
+    with pytest.raises(ProjectError, match="make restore"):  # `up` would start half a database
+        restore.refuse_half_replaced(cast("Any", given))
     with pytest.raises(ProjectError, match=r"BACKUP='latest'.* was cut off while it replaced the data"):
         given.restore(backup="dump-20261123T031500Z")
     given.restore()
-    assert not restore.half_replaced(cast("Any", given))
+    restore.refuse_half_replaced(cast("Any", given))
     given.restore(backup="dump-20261123T031500Z")
     assert given.engine.volumes["samokoder-staging-postgres-data"].startswith("--backup dump-20261123T031500Z")
 
@@ -387,11 +232,6 @@ def test_an_off_site_copy_that_is_not_configured_is_not_asked_for(given: Given) 
 def test_a_volume_that_is_not_there_is_never_put_in_the_place_of_the_data(given: Given) -> None:
     with pytest.raises(ProjectError, match="There are: none"):
         given.restore(source="samokoder-staging-postgres-before-restore-20261101T000000Z")
-
-
-def test_two_restores_of_one_environment_never_run_at_once(given: Given) -> None:
-    with restore._alone(given.folder / "restore.staging.json"), pytest.raises(ProjectError, match="Another restore"):
-        given.restore(backup="latest")
 
 
 @pytest.mark.parametrize(
@@ -436,13 +276,14 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     source, target = tmp_path / "from", tmp_path / "to"
     for folder, text in ((source, "new"), (target, "old")):
         (folder / "base" / "1").mkdir(parents=True)
-        for name in ("PG_VERSION", "base/1/1259", ".hidden", f"only in {text}"):
+        (folder / "global").mkdir()
+        for name in ("PG_VERSION", "global/pg_control", "base/1/1259", ".hidden", f"only in {text}"):
             (folder / name).write_text(text)
     source.chmod(0o700)
     return source, target
 
 
-def copy(source: Path, target: Path, how: str = "whole", **more: str) -> subprocess.CompletedProcess[str]:
+def copy(source: Path, target: Path, how: str = "postgres", **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", "-c", COPY, "sh", str(source), str(target), how],
         capture_output=True,
@@ -474,11 +315,40 @@ def test_a_copy_that_is_cut_off_is_never_taken_for_a_database(folders: tuple[Pat
     assert copy(source, target, PATH=f"{fake.parent}:/usr/bin:/bin").returncode != 0
     assert not (target / "PG_VERSION").exists(), "PostgreSQL would start in it"
     assert list(target.iterdir()), "in an empty folder it would make a new database"
-    again = copy(target, tmp_path / "from", "whole")
+    again = copy(target, tmp_path / "from", "postgres")
     assert again.returncode == 2, "what is incomplete is never put in the place of data"
     assert "incomplete" in again.stderr
     assert copy(source, target).returncode == 0
     assert tree(target) == tree(source)
+
+
+@pytest.mark.parametrize(
+    ("server", "files"),
+    [
+        ("postgres", ["PG_VERSION", "global/pg_control"]),
+        ("redis", ["appendonlydir/appendonly.aof.manifest"]),
+        ("redis", ["dump.rdb"]),
+        ("backup", ["barman/server/base"]),
+        ("backup", ["dumps/dump-20261123T031500Z.dump"]),
+    ],
+)
+def test_what_is_empty_or_has_not_all_that_a_whole_copy_has_never_comes_into_the_place_of_data(
+    server: str, files: list[str], folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    target, source = folders[1], tmp_path / "replacement"
+    before = tree(target)
+    source.mkdir()
+    for name in files:
+        refused = copy(source, target, server)
+        assert refused.returncode == 2, f"an empty {server} would be put in place"
+        assert "incomplete" in refused.stderr
+        assert tree(target) == before, "the data was emptied all the same"
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("whole")
+    assert copy(source, target, server).returncode == 0
+    assert tree(target) == tree(source)
+    (source / ".samokoder-restore").write_text("{}")
+    assert copy(source, target, server).returncode == 2, "half of it was restored"
 
 
 def test_what_is_set_aside_of_an_incomplete_volume_stays_known_as_incomplete(

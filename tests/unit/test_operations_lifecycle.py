@@ -12,6 +12,7 @@ import pytest
 from docker.errors import NotFound
 
 from operations import lifecycle, restore
+from operations.journal import Journal, Wanted
 from operations.project import PulumiRun, Workspace
 from operations.restore import Engine
 from operations.stack_file import ProjectError
@@ -36,6 +37,7 @@ class FakeEngine:
     volumes_there: list[str] = field(default_factory=lambda: [volume(name) for name in EVERY])
     parts: list[str] = field(default_factory=lambda: ["postgres-roles", "migrations", "api-1", "redis-users", "backup"])
     done: list[str] = field(default_factory=list)
+    locks: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def client(self) -> Any:
@@ -46,15 +48,22 @@ class FakeEngine:
             close=lambda: None,
         )
 
-    def _volumes(self, **_: object) -> list[SimpleNamespace]:
+    def _volumes(self, *, filters: dict[str, str] | None = None) -> list[SimpleNamespace]:
+        if filters and "label" in filters:
+            return [SimpleNamespace(name=name, attrs={"Labels": labels}) for name, labels in self.locks.items()]
         return [SimpleNamespace(name=name) for name in self.volumes_there]
 
     def _volume(self, name: str) -> SimpleNamespace:
+        if name in self.locks:
+            return SimpleNamespace(remove=lambda: self.locks.pop(name))
         if name not in self.volumes_there:
             raise NotFound(name)
         return SimpleNamespace(remove=lambda: self.volumes_there.remove(name))
 
-    def _create(self, name: str) -> None:
+    def _create(self, name: str, labels: dict[str, str] | None = None) -> None:
+        if labels:
+            self.locks[name] = labels
+            return
         self.done.append(f"make {name}")
         self.volumes_there.append(name)
 
@@ -216,13 +225,14 @@ def test_what_restores_have_left_is_told_with_what_it_is_before_all_data_goes(gi
 def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that_was_cut_off(given: Given) -> None:
     given.engine.volumes_there += [HALF, ASIDE, OF_OTHERS]
     given.engine.parts = []
-    half = restore.Journal(wanted=restore.Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
+    half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
     half.write(given.folder / "restore.staging.json")
-    assert restore.half_replaced(given.run.workspace), "an `up` would refuse"
+    with pytest.raises(ProjectError, match="make restore"):  # as an `up` would
+        restore.refuse_half_replaced(given.run.workspace)
     removed = lifecycle.destroy_data(given.run.workspace, interactive=False)
     assert given.engine.volumes_there == [OF_OTHERS], "nothing of it is left, and nothing else is gone"
     assert set(removed) == {*map(volume, EVERY), ASIDE, HALF}
-    assert not restore.half_replaced(given.run.workspace), "the next `up` would ask for a restore of nothing"
+    restore.refuse_half_replaced(given.run.workspace)  # the next `up` would ask for a restore of nothing
 
 
 def test_all_data_is_also_what_an_earlier_run_that_failed_has_left_and_pulumi_forgot(given: Given) -> None:

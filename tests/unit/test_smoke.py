@@ -115,7 +115,7 @@ class World:
             'pg_database_size_bytes{datname="samokoder"} 9000000\n'
             'pg_stat_database_numbackends{datname="samokoder"} 4\n',
             "redis-exporter": f"redis_up 1\nredis_memory_max_bytes {settings.redis.maxmemory_mib * 2**20}\n"
-            "redis_memory_used_bytes 2000000\nredis_connected_clients 5\n",
+            "redis_memory_used_bytes 2000000\nredis_connected_clients 5\nredis_unexpected_error_replies 0\n",
         }
         loaded = yaml.safe_load(alertmanager.alertmanager_yml(environment))
         for receiver in loaded["receivers"]:
@@ -404,6 +404,7 @@ def test_a_rule_that_fails_or_was_not_evaluated_fails() -> None:
         ("postgres-exporter", "} 9000000", "} 0", "metrics postgres", "pg_database_size_bytes is 0"),
         ("postgres-exporter", "numbackends", "others", "metrics postgres", "numbackends is missing"),
         ("redis-exporter", "redis_up 1", "redis_up 0", "metrics redis", "cannot log in"),
+        ("redis-exporter", "replies 0", "replies 8", "metrics redis", "refused commands of its own append-only file"),
         ("redis-exporter", "bytes 2000000", "bytes 0", "metrics redis", "redis_memory_used_bytes is 0"),
         ("redis-exporter", "max_bytes 2", "max_bytes 1", "metrics redis", "as declared"),
     ],

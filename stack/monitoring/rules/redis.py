@@ -122,6 +122,19 @@ def _persistence() -> Iterator[Alert]:
         ),
     )
 
+    yield alert(
+        name="RedisFileReadWithErrors",
+        # Of INFO: errors to whoever reads the append-only file, or replicates; counted from the server's start.
+        expression="redis_unexpected_error_replies > 0",
+        wait="",
+        severity="critical",
+        summary=Text(en="Redis refused commands of its own file", ru="Redis отклонил команды из собственного файла"),
+        description=Text(
+            en='Commands of the append-only file that were refused: {{ printf "%.0f" $value }}; jobs may be missing.',
+            ru='Отклонено команд из файла AOF: {{ printf "%.0f" $value }}; заданий может не хватать.',
+        ),
+    )
+
 
 def _snapshot_old(alerts: Alerts) -> Alert:
     age = "time() - redis_rdb_last_save_timestamp_seconds"

@@ -134,6 +134,17 @@ def _persistence() -> Iterator[Case]:
             "a restart would lose jobs.",
         )
 
+    yield from pair(
+        "RedisFileReadWithErrors",
+        titles=("since a start 1,000 commands were refused", "none was"),
+        fires=_is(unexpected_error_replies="0 1000x9"),
+        silent=_is(unexpected_error_replies=stays(0)),
+        minute=2,
+        labels=CRITICAL | AT,
+        summary="Redis refused commands of its own file",
+        description="Commands of the append-only file that were refused: 1000; jobs may be missing.",
+    )
+
     def snapshot(changes: int, title: str, fires: tuple[Fires, ...] = (), minute: int = 1560) -> Case:
         return Case(
             alert="RedisSnapshotOld",

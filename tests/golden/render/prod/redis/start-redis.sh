@@ -2,20 +2,35 @@
 # Rendered by stack/app/redis.py.
 set -eu
 umask 077
+# As PostgreSQL without its PG_VERSION: half of the data is never served, nor written to.
+for marker in /data/.samokoder-copying /data/.samokoder-restore; do
+    if [ -e "$marker" ]; then
+        echo "This data is incomplete: a restore was cut off here. It goes on by: make restore"
+        exit 1
+    fi
+done
 users=/data/users.acl
-compose() {
+sha256() { sha256sum | cut -d ' ' -f 1; }
+# Each start makes another password of the health check: nobody outside of this container has it.
+password=$(head -c 32 /dev/urandom | sha256)
+printf %s "$password" > /tmp/health_password
+always() {
     cat /etc/samokoder/seed.acl
+    echo "user samokoder_health on #$(printf %s "$password" | sha256) resetkeys resetchannels -@all +ping"
+}
+compose() {
+    always
     if [ -r "$users" ]; then grep -aE '^user (samokoder_app|samokoder_monitoring|samokoder_backup) ' "$users" || :; fi
 }
 compose > "$users.new"
 # Redis does not start with a file that it cannot read, so a server without data and network tries it first.
 redis-server --port 0 --unixsocket /tmp/try.sock --dir /tmp --save '' --aclfile "$users.new" > /tmp/try.log 2>&1 &
-until redis-cli -s /tmp/try.sock ping > /tmp/ping 2>&1; do
+until /etc/samokoder/healthy.sh -s /tmp/try.sock > /tmp/ping 2>&1; do
     if ! kill -0 $! 2> /dev/null; then
         echo "the saved users cannot be read; the keeper will make them anew"
         tail -n 3 /tmp/try.log
         if [ -e "$users" ]; then cp "$users" "$users.broken"; fi
-        cp /etc/samokoder/seed.acl "$users.new"
+        always > "$users.new"
         break
     fi
     sleep 0.05

@@ -7,6 +7,7 @@ rm -f /tmp/applied
 password=$(cat /etc/samokoder/superuser_password)
 printf 'postgres:5432:*:%s:%s\n' "$SUPERUSER" "$password" > /tmp/pgpass
 export PGPASSFILE=/tmp/pgpass
+export PGCLIENTENCODING=UTF8 PGOPTIONS='-c search_path=pg_catalog,pg_temp -c role=none -c local_preload_libraries= -c default_transaction_read_only=off -c default_transaction_isolation=read\ committed -c default_transaction_deferrable=off -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c exit_on_error=off -c standard_conforming_strings=on'
 until pg_isready --quiet --host=postgres; do sleep 0.5; done
 psql --host=postgres --username="$SUPERUSER" --dbname=postgres --no-psqlrc --quiet \
     --set=ON_ERROR_STOP=1 --file=/etc/samokoder/roles.sql

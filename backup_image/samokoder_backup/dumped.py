@@ -1,0 +1,111 @@
+"""How a dump is restored: by a role without rights, since it has functions and checks that run meanwhile.
+
+The superuser makes only what runs nothing of the dump: the database, its schemas and extensions while nothing else is
+there, and in the end the rights to things, which are data.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg2 import sql
+
+from samokoder_backup.copies import Copy
+from samokoder_backup.process import BackupError, run, say
+from samokoder_backup.server import Server
+
+_LINE = re.compile(r"\d+; (?P<catalogue>\d+) \d+ (?P<what>.+)")
+_DATABASE, _SCHEMA, _EXTENSION = "1262", "2615", "3079"
+"""Oids of the catalogues that have them; unlike names they cannot be chosen."""
+_FIRST = ("COMMENT - EXTENSION ", "DATABASE PROPERTIES ", "ACL - DATABASE ", "COMMENT - DATABASE ")
+_RIGHTS = ("ACL ", "DEFAULT ACL ")
+_RESTORER = "samokoder_restorer"
+"""Restores where the superuser owned the database."""
+
+_SCHEMAS = """
+SELECT nspname FROM pg_catalog.pg_namespace AS schema
+    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND (
+        nspname = 'public' OR nspowner <> 10
+        OR NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extnamespace = schema.oid)
+    )
+"""
+"""In which things of the dump lie. Not the superuser's with extensions: who watches looks for names there too."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The lines of a dump's list, by who restores them."""
+
+    first: list[str]
+    rest: list[str]
+    rights: list[str]
+    owners: frozenset[str]
+    """Last word of each line of `rest`: who owned it."""
+    name: str
+    """Of the database."""
+    owner: str
+
+
+def contents(listed: str) -> Contents:
+    """Sort the lines of `pg_restore --list --create`. Raises BackupError where there is no database among them."""
+    first: list[str] = []
+    rest: list[str] = []
+    rights: list[str] = []
+    name = owner = ""
+    for line in listed.splitlines():
+        if not (found := _LINE.fullmatch(line)):
+            continue
+        catalogue, what = found["catalogue"], found["what"]
+        if catalogue == _DATABASE:
+            name, _, owner = what.removeprefix("DATABASE - ").rpartition(" ")
+        if catalogue in {_DATABASE, _SCHEMA, _EXTENSION} or what.startswith(_FIRST):
+            first.append(line)
+        elif what.startswith(_RIGHTS):
+            rights.append(line)
+        else:
+            rest.append(line)
+    if not name:
+        raise BackupError("the dump has no database")
+    return Contents(first, rest, rights, frozenset(line.rpartition(" ")[2] for line in rest), name, owner)
+
+
+def restore(server: Server, dump: Copy) -> None:
+    """Restore into a server that has nothing yet. Raises BackupError."""
+    found = contents(run(["pg_restore", "--list", "--create", dump.path], what="pg_restore --list"))
+    roles = [role for role in dump.roles if role != server.superuser]
+    restorer = found.owner if found.owner in roles else _RESTORER
+    for role in dict.fromkeys((*roles, restorer)):
+        server.ask(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
+    others = [role for role in roles if role != restorer]
+    _ask(server, "ALTER ROLE {} LOGIN", restorer)
+    for role in others:
+        _ask(server, "GRANT {} TO {}", role, restorer)
+    _restore(server, dump, found.first, "--create", "--dbname=postgres")
+    _ask(server, "ALTER DATABASE {} OWNER TO {}", found.name, restorer)
+    schemas = server.ask(_SCHEMAS, found.name)
+    for (schema,) in schemas:
+        grant = sql.SQL("GRANT ALL ON SCHEMA {} TO {}").format(sql.Identifier(schema), sql.Identifier(restorer))
+        server.ask(grant, found.name)
+    whose = []
+    if found.owners & {server.superuser}:
+        say(f"what {server.superuser} owned in the dump becomes {restorer}'s")
+        whose = ["--no-owner"]
+    _restore(server, dump, found.rest, *whose, f"--dbname={found.name}", user=restorer)
+    _restore(server, dump, found.rights, f"--dbname={found.name}")
+    for role in others:
+        _ask(server, "REVOKE {} FROM {}", role, restorer)
+    _ask(server, "ALTER ROLE {} NOLOGIN", restorer)
+
+
+def _restore(server: Server, dump: Copy, lines: list[str], *words: str | Path, user: str = "") -> None:
+    if not lines:
+        return
+    chosen = server.sockets / "list"
+    chosen.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    server.run("pg_restore", "--exit-on-error", f"--use-list={chosen}", *words, dump.path, user=user)
+
+
+def _ask(server: Server, query: str, *names: str) -> None:
+    server.ask(sql.SQL(query).format(*map(sql.Identifier, names)))

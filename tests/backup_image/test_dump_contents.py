@@ -1,0 +1,43 @@
+"""Which lines of a dump the superuser restores: only what runs nothing of the dump."""
+
+from __future__ import annotations
+
+import pytest
+
+from samokoder_backup import dumped
+from samokoder_backup.process import BackupError
+
+LISTED = """\
+; Archive created at 2026-11-29
+;     dbname: samokoder
+3456; 1262 16384 DATABASE - samokoder samokoder_app
+3457; 0 0 DATABASE PROPERTIES - samokoder samokoder_app
+6; 2615 16390 SCHEMA - samokoder_extensions postgres
+2; 3079 16391 EXTENSION - pg_stat_statements
+3458; 0 0 COMMENT - EXTENSION pg_stat_statements
+3459; 0 0 ACL - DATABASE samokoder samokoder_app
+210; 1255 16400 FUNCTION public canary() samokoder_app
+211; 1259 16401 TABLE public EXTENSION - pg_stat_statements samokoder_app
+3460; 0 16401 TABLE DATA public planted samokoder_app
+3461; 0 0 COMMENT public TABLE planted samokoder_app
+3462; 0 0 ACL public TABLE planted samokoder_app
+3463; 826 16500 DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES samokoder_app
+"""
+
+
+def numbers(lines: list[str]) -> list[int]:
+    return [int(line.split(";")[0]) for line in lines]
+
+
+def test_the_superuser_makes_the_database_its_schemas_and_extensions_and_grants_rights() -> None:
+    found = dumped.contents(LISTED)
+    assert (found.name, found.owner) == ("samokoder", "samokoder_app")
+    assert numbers(found.first) == [3456, 3457, 6, 2, 3458, 3459]
+    assert numbers(found.rest) == [210, 211, 3460, 3461], "a name that looks like an extension is none"
+    assert numbers(found.rights) == [3462, 3463]
+    assert found.owners == {"samokoder_app"}
+
+
+def test_what_has_no_database_is_no_dump_of_ours() -> None:
+    with pytest.raises(BackupError, match="no database"):
+        dumped.contents("; Archive\n")

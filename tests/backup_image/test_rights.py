@@ -1,0 +1,77 @@
+"""Nobody runs what an application that was taken over has planted: no backup, no drill, no restore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from stack.app import postgres
+from tests.backup_image.conftest import DATA, Lab, docker, wait_for
+from tests.planted import PLANTED, SETTINGS, SUPERUSER_PSQL
+
+SUPERUSERS = "SELECT string_agg(rolname, ' ') FROM pg_catalog.pg_roles WHERE rolsuper"
+RAN = "SELECT count(*) FROM public.canary"
+
+
+@pytest.fixture(scope="module")
+def taken(new_lab: Callable[[], Lab]) -> Lab:
+    """An environment whose application was taken over before the first backup."""
+    lab = new_lab()
+    lab.start_postgres(lab.volume("postgres"))
+    lab.start_redis(lab.volume("redis"))
+    with lab.connect().cursor() as cursor:
+        cursor.execute(PLANTED)
+        cursor.execute(SETTINGS)
+    lab.start_backup(lab.volume("backup"))
+    lab.first_backups()
+    return lab
+
+
+@pytest.fixture
+def target(taken: Lab) -> Iterator[str]:
+    name = taken.volume("target")
+    yield name
+    taken.remove("restored")
+    taken.drop_volume(name)
+
+
+def assert_nothing_ran(lab: Lab) -> None:
+    found = lab.inside("import glob; print(glob.glob('/backups/canary') + glob.glob('/tmp/canary'))")
+    assert found == "[]", "the application had a shell in the backup container"
+    assert lab.sql(RAN) == "0", "its code ran with the rights of another role"
+    assert lab.sql(SUPERUSERS) == "postgres"
+
+
+def test_a_drill_runs_nothing_of_the_applications(taken: Lab) -> None:
+    assert taken.backup("drill", "--json").returncode == 0
+    assert_nothing_ran(taken)
+
+
+def test_a_backup_of_each_kind_runs_nothing_of_the_applications(taken: Lab) -> None:
+    for kind in ("base", "dump"):
+        assert taken.backup("now", "--kind", kind).returncode == 0
+    assert_nothing_ran(taken)
+
+
+def test_a_drill_of_a_dump_runs_nothing_of_the_applications(taken: Lab) -> None:
+    taken.start_backup(f"{taken.name}-backup", physical=False)
+    wait_for("the service", lambda: taken.list("dump"), lambda: taken.logs("backup"))
+    assert taken.backup("drill", "--json").returncode == 0
+    assert_nothing_ran(taken)
+    taken.start_backup(f"{taken.name}-backup")
+
+
+@pytest.mark.parametrize("kind", ["dump", "base"])
+def test_a_restore_gives_the_application_no_rights_and_keeps_what_it_owned(taken: Lab, target: str, kind: str) -> None:
+    taken.restore(f"{taken.name}-backup", target, "--backup", taken.list(kind)[-1]["id"])
+    name = taken.run("restored", f"--volume={target}:{DATA}", "--network=none", taken.images.image("postgres"))
+
+    def ask(query: str) -> str:
+        return docker("exec", name, *SUPERUSER_PSQL, "-XAt", "--dbname=samokoder", "-c", query).stdout.strip()
+
+    assert wait_for("the restored PostgreSQL", lambda: ask(SUPERUSERS)) == "postgres"
+    assert ask(RAN) == "0", "what is restored ran with the rights of another role"
+    owner = "SELECT DISTINCT relowner::pg_catalog.regrole FROM pg_catalog.pg_class WHERE relname LIKE 'planted%'"
+    assert ask(owner) == postgres.APP_ROLE
+    assert ask("SELECT count(*) FROM public.planted") == "50"

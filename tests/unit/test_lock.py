@@ -1,0 +1,205 @@
+"""The lock of an environment: who holds it, who is refused, and what becomes of one whose holder is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations import backups, compose, lifecycle, lock, restore, rotation
+from operations.lock import Holder, held, holders
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+from tests.restoring import Given, on_a_fake_engine
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
+    return on_a_fake_engine(tmp_path, monkeypatch)
+
+
+def there(given: Given) -> dict[str, Holder]:
+    return holders(given.client(), "staging")
+
+
+def hold(given: Given, holder: Holder) -> str:
+    """Leave a lock on the engine."""
+    labels = {lock.LABEL: "staging", "samokoder.lock.holder": json.dumps(asdict(holder))}
+    given.client().volumes.create("samokoder-staging-lock-0badcafe", labels=labels)
+    return "samokoder-staging-lock-0badcafe"
+
+
+def workspace(given: Given) -> Workspace:
+    return cast("Workspace", given)
+
+
+def ended() -> int:
+    """The number of a process that was and is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_the_lock_is_a_volume_that_says_who_holds_it_and_is_gone_afterwards(given: Given) -> None:
+    with held(workspace(given), "deploy") as locked:
+        (volume, holder), *more = there(given).items()
+        assert not more
+        assert lock.is_one(volume, "samokoder-staging")
+        assert (holder.doing, holder.process, holder.folder) == ("deploy", os.getpid(), str(given.folder))
+        assert not holder.gone
+        assert locked.variables[lock.VARIABLE] == volume
+    assert not there(given), "the next command would be refused"
+    with pytest.raises(KeyboardInterrupt), held(workspace(given), "up"):
+        raise KeyboardInterrupt
+    assert not there(given), "Ctrl-C left it"
+
+
+def test_who_comes_second_is_refused_and_told_who_it_is_since_when_and_how_to_remove_it(given: Given) -> None:
+    with held(workspace(given), "restore"):
+        (volume,) = there(given)
+        with pytest.raises(ProjectError) as refused, held(workspace(given), "up"):
+            pytest.fail("two at once")
+        assert list(there(given)) == [volume], "the refused one takes away its own and no other"
+    for words in ("`restore` since 20", f"process {os.getpid()} of", str(given.folder), f"docker volume rm {volume}"):
+        assert words in str(refused.value)
+
+
+def test_what_a_holder_runs_is_not_refused_and_does_not_give_the_lock_back(given: Given) -> None:
+    with held(workspace(given), "rotate") as locked:
+        with held(locked, "up") as again:
+            assert again.variables == locked.variables
+        assert len(there(given)) == 1, "the rotation goes on without its lock"
+    stale = replace(given, variables={lock.VARIABLE: "samokoder-staging-lock-00000000"})
+    with held(workspace(stale), "up"):
+        assert len(there(given)) == 1, "a variable of long ago is no lock"
+
+
+def test_the_lock_of_a_process_that_is_gone_is_taken_over_and_it_is_told(given: Given) -> None:
+    hold(given, Holder(doing="up", folder="/elsewhere", process=ended()))
+    with held(workspace(given), "up"):
+        assert [each.process for each in there(given).values()] == [os.getpid()]
+    assert "Taking over" in given.said[-1]
+    assert "`up` since" in given.said[-1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "gone"),
+    [
+        ({}, False),
+        ({"started": "1"}, True),
+        ({"system": "another-boot pid:[1]"}, True),
+        ({"system": "another-boot pid:[1]", "machine": "another"}, False),
+        ({"system": "another-boot pid:[1]", "machine": ""}, False),
+        ({"system": "", "process": 2**22}, False),
+    ],
+    ids=["it runs", "another has its number", "before a restart", "another machine", "who knows", "no Linux"],
+)
+def test_a_process_is_gone_only_where_that_is_known(
+    changed: dict[str, Any], gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_machine", lambda: "this one")
+    assert Holder(**{"doing": "up", "folder": "/f", "machine": "this one", **changed}).gone is gone
+
+
+def test_a_process_in_another_namespace_is_not_taken_for_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container on the same kernel the number is another one's, and the boot is the same."""
+    boot = lock._system().partition(" ")[0]
+    assert not Holder(doing="up", folder="/f", process=2**22, system=f"{boot} pid:[1]").gone
+
+
+@pytest.mark.parametrize("file", ["restore.staging.json", "import.staging.json"])
+def test_what_was_left_half_done_in_another_clone_is_finished_there(given: Given, tmp_path: Path, file: str) -> None:
+    other = tmp_path / "another clone" / ".samokoder"
+    other.mkdir(parents=True)
+    (other / file).write_text("{}")
+    volume = hold(given, Holder(doing="restore", folder=str(other), process=ended()))
+    with pytest.raises(ProjectError) as refused, held(workspace(given), "up"):
+        pytest.fail("the other clone's journal would be of another time")
+    assert str(other) in str(refused.value)
+    assert f"docker volume rm {volume}" in str(refused.value)
+    (other / file).unlink()
+    with held(workspace(given), "up"):
+        assert volume not in there(given)
+
+
+def test_one_that_comes_while_another_has_just_made_its_own_gives_way(given: Given) -> None:
+    """Each makes its own before it looks: so one at least sees the other."""
+    volumes, real = given.client().volumes, given.client().volumes.create
+
+    def create(name: str, labels: dict[str, str]) -> None:
+        real(name, labels=labels)
+        if len(volumes.labelled) == 1:
+            hold(given, Holder(doing="deploy", folder="/elsewhere"))
+
+    volumes.create = create
+    with pytest.raises(ProjectError, match="`deploy` since"), held(workspace(given), "up"):
+        pytest.fail("two at once")
+
+
+class RefusedError(Exception):
+    """In place of the lock."""
+
+
+CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "up": ("up", lambda it: lifecycle.up(it, interactive=False)),
+    "down": ("down", lambda it: lifecycle.down(it, interactive=False)),
+    "destroy-data": ("destroy-data", lambda it: lifecycle.destroy_data(it, interactive=False)),
+    "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
+    "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
+    "backup": ("backup", lambda it: backups.now(it, "all")),
+    "drill": ("drill", backups.drill),
+    "import": ("import-compose", lambda it: compose.Engine(it.client(), it.settings(), it).alone().__enter__()),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changes_an_environment_takes_the_lock_before_it_does_anything(
+    name: str, given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object, doing: str) -> None:
+        raise RefusedError(doing)
+
+    monkeypatch.setattr(lock, "held", refuse)
+    run: Any = type("Run", (), {"workspace": given, "backend": type("Backend", (), {"url": "", "origin": ""})})
+    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run)
+    monkeypatch.setattr(Given, "prepare", lambda _: run, raising=False)
+    doing, call = CHANGES[name]
+    with pytest.raises(RefusedError, match=f"^{doing}$"):
+        call(given)
+
+
+@pytest.mark.parametrize(("words", "locked"), [(["up"], True), (["destroy"], True), (["stack", "ls"], False)])
+def test_pulumi_itself_takes_it_where_it_changes_something(
+    words: list[str], locked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    ran: list[tuple[str, ...]] = []
+
+    class Run:
+        def pulumi(self, *words: str, check: bool) -> subprocess.CompletedProcess[str]:
+            ran.append(words)
+            return subprocess.CompletedProcess(words, 0)
+
+    class Lock:
+        def __init__(self, _: object, doing: str) -> None:
+            taken.append(doing)
+
+        def __enter__(self) -> None:
+            assert not ran
+
+        def __exit__(self, *_: object) -> None:
+            assert ran
+
+    monkeypatch.setattr(Workspace, "open", lambda _: Run())
+    monkeypatch.setattr(lock, "held", Lock)
+    assert CliRunner().invoke(command.app, ["pulumi", "--", *words]).exit_code == 0
+    assert taken == ([f"pulumi {words[0]}"] if locked else [])

@@ -1,0 +1,209 @@
+"""A restore that was cut off or refused, and what is typed next: no acknowledged write is ever out of reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations import lock
+from operations.stack_file import ProjectError
+from tests.restoring import ASKED, OFFSITE, CutOffError, FakeEngine, Given, on_a_fake_engine
+
+POSTGRES = "samokoder-staging-postgres-data"
+DUMP = "dump-20261123T031500Z"
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
+    return on_a_fake_engine(tmp_path, monkeypatch)
+
+
+def journal(given: Given) -> dict[str, Any]:
+    path = given.folder / "restore.staging.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def cut_when(given: Given, reached: Callable[[dict[str, Any]], bool], **asked: str) -> None:
+    """End the process at the first call at which the journal says what was reached."""
+    for cut in range(1, 100):
+        given.engine = FakeEngine(cut=cut)
+        for file in given.folder.glob("*.json"):
+            file.unlink()
+        try:
+            given.restore(**asked)
+        except CutOffError:
+            if reached(journal(given)):
+                given.engine.cut = -1
+                return
+    pytest.fail("it was never cut off there")
+
+
+def reachable(given: Given, text: str) -> bool:
+    return any(text in content for name, content in given.engine.volumes.items() if "-data" in name or BEFORE in name)
+
+
+BEFORE = "-before-restore-"
+
+
+@pytest.mark.parametrize("asked", [{"to": "2026-11-23 10:05:00+03"}, {"backup": "latest"}, {"backup": DUMP}])
+@pytest.mark.parametrize("again", ["a bare command", "the same words", "other words"])
+def test_what_was_written_between_a_restore_that_was_cut_off_and_the_next_is_set_aside(
+    given: Given, asked: dict[str, str], again: str
+) -> None:
+    cut_when(given, lambda so_far: "keep-postgres" in so_far.get("done", ()), **asked)
+    given.engine.up()
+    given.engine.write("an acknowledged row")
+    words = {"a bare command": {}, "the same words": asked, "other words": {"to": "2026-11-22 10:05:00+03"}}[again]
+    done = given.restore(**words)
+    aside = given.engine.volumes[done.set_aside[-1]]
+    assert "an acknowledged row" in aside, "`What was there before is in …` would not be true"
+    assert reachable(given, "an acknowledged row")
+
+
+def test_a_whole_copy_that_was_set_aside_is_never_written_to_again(given: Given) -> None:
+    cut_when(given, lambda so_far: "keep-postgres" in so_far.get("done", ()), backup=DUMP)
+    before = {name: text for name, text in given.engine.volumes.items() if BEFORE in name}
+    assert list(before.values()) == ["old rows"]
+    given.engine.volumes[POSTGRES] = "an empty database"  # it was lost meanwhile, and one began with nothing in it
+    done = given.restore()
+    assert before.items() <= given.engine.volumes.items(), "the only copy of what was lost"
+    assert given.engine.volumes[done.set_aside[-1]] == "an empty database"
+    assert set(before) <= set(done.set_aside), "all of them are told"
+
+
+def test_the_same_words_on_another_day_restore_what_there_is_on_that_day(given: Given) -> None:
+    given.engine.free = 10**9
+    refusing = FakeEngine.sizes
+    calls: list[str] = []
+
+    def full(engine: FakeEngine, volume: str) -> tuple[int, int]:
+        calls.append(volume)
+        return refusing(engine, volume)[0], 1000 if len(calls) == 1 else 0
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(FakeEngine, "sizes", full)
+        with pytest.raises(ProjectError, match=r"MiB free(?s:.)*`make up` starts what was stopped"):
+            given.restore(backup="latest")
+    for again in ({"backup": "latest"}, {}):
+        given.engine.up()
+        given.engine.write(f"a row before {again}")
+        given.restore(**again) if again else None
+    assert "a row before {'backup': 'latest'}" in given.engine.volumes[POSTGRES], (
+        "the copy of the first day was put back"
+    )
+
+
+def test_a_bare_command_makes_the_copy_again_where_the_latest_is_asked_for(given: Given) -> None:
+    cut_when(given, lambda so_far: "room" in so_far.get("done", ()), backup="latest")
+    given.engine.up()
+    given.engine.write("an acknowledged row")
+    given.restore()
+    assert "an acknowledged row" in given.engine.volumes[POSTGRES], "it is the latest of before it was cut off"
+
+
+def test_the_copy_of_a_moment_stays_where_it_is_whole(given: Given) -> None:
+    cut_when(given, lambda so_far: "room" in so_far.get("done", ()), to="2026-11-23 10:05:00+03")
+    given.restore()
+    assert len([what for what in given.engine.done if what.startswith("restore")]) == 1, "it took an hour"
+
+
+def test_the_same_words_after_the_last_step_failed_restore_and_do_not_only_say_so(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: FakeEngine) -> None:
+        raise ProjectError("no room for a backup")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeEngine, "new_backup", fails)
+        with pytest.raises(ProjectError, match="The data is replaced"):
+            given.restore(backup=DUMP)
+    given.engine.write("a damaged row")
+    done = given.restore(backup=DUMP)
+    assert "a damaged row" not in given.engine.volumes[POSTGRES], "it says Restored and restored nothing"
+    assert "a damaged row" in given.engine.volumes[done.set_aside[-1]]
+
+
+def test_a_bare_command_after_the_last_step_failed_does_that_step(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeEngine, "new_backup", lambda _: (_ for _ in ()).throw(ProjectError("no room")))
+        with pytest.raises(ProjectError):
+            given.restore(backup=DUMP)
+    given.engine.write("since it serves again")
+    given.restore()
+    assert "since it serves again" in given.engine.volumes[POSTGRES], "what was written since was replaced"
+    assert given.engine.done[-1] == "a new backup"
+
+
+@pytest.mark.parametrize("asked", [{"backup": "latest"}, {"to": "2026-11-23 10:05:00+03"}, {"backup": DUMP}])
+@pytest.mark.parametrize("half", [False, True], ids=["nothing replaced", "half replaced"])
+@pytest.mark.parametrize("left", [None, ""], ids=["gone", "empty"])
+def test_a_replacement_that_is_gone_or_empty_is_made_again(
+    given: Given, asked: dict[str, str], half: bool, left: str | None
+) -> None:
+    cut_when(given, lambda so_far: bool(so_far.get("touched")) if half else "keep-postgres" in so_far["done"], **asked)
+    if half:
+        given.engine.volumes[POSTGRES] = "half"
+    for name in [name for name in given.engine.volumes if "-restored-" in name]:
+        given.engine.volumes.pop(name)
+        if left is not None:
+            given.engine.volumes[name] = left
+    given.restore()
+    assert " out of backups" in given.engine.volumes[POSTGRES], "an empty database was put in place"
+    assert reachable(given, "old rows")
+
+
+def test_a_volume_that_is_gone_is_no_dead_end_for_a_half_replaced_database(given: Given) -> None:
+    aside = ASKED["what was set aside"].source
+    for cut in range(1, 100):
+        given.engine = FakeEngine(cut=cut)
+        given.engine.volumes[aside] = "rows of last week"
+        for file in given.folder.glob("*.json"):
+            file.unlink()
+        with pytest.raises(CutOffError):
+            given.restore(source=aside)
+        if given.engine.volumes[POSTGRES] == "half":
+            break
+    given.engine.cut = -1
+    del given.engine.volumes[aside]
+    with pytest.raises(ProjectError, match="FROM=samokoder-staging-postgres-before-restore") as failed:
+        given.restore()
+    given.restore(source=str(failed.value).rpartition("FROM=")[2])
+    assert given.engine.volumes[POSTGRES] == "old rows"
+
+
+def test_a_replacement_that_was_announced_and_not_begun_sets_aside_what_was_written_since(given: Given) -> None:
+    cut_when(given, lambda so_far: bool(so_far.get("touched")), backup=DUMP)
+    assert given.engine.volumes[POSTGRES] == "old rows", "it was cut off before it began"
+    given.engine.up()  # by Pulumi itself, which knows of no restore
+    given.engine.write("an acknowledged row")
+    done = given.restore()
+    assert "an acknowledged row" in given.engine.volumes[done.set_aside[-1]]
+
+
+def test_the_latest_of_the_off_site_copy_is_fetched_again_and_a_moment_of_it_is_not(given: Given) -> None:
+    given.config = OFFSITE
+    given.engine.refuses = "check-restore"
+    for asked in ({"to": "2026-11-23 10:05:00+03"}, {"to": "2026-11-23 10:04:00+03"}):
+        with pytest.raises(
+            ProjectError, match=r"No data was changed\. It goes on: make restore\. Or ask for another\.$"
+        ):
+            given.restore(source="offsite", **asked)
+    assert given.engine.done.count("offsite pull") == 1, "it takes an hour"
+    given.engine.refuses = ""
+    given.restore(source="offsite")
+    assert given.engine.done.count("offsite pull") == 2, "the newest of everything is not that of the first day"
+
+
+def test_a_second_restore_is_refused_with_who_is_at_it_since_when(given: Given) -> None:
+    before = dict(given.engine.volumes)
+    with lock.held(given, "restore"), pytest.raises(ProjectError, match=r"`restore` since 20\d\d-.*process \d+ of"):  # type: ignore[arg-type]
+        given.restore(backup="latest")
+    assert given.engine.volumes == before
+    given.restore(backup="latest")
+    assert not given.client().volumes.labelled, "the lock is given back"
