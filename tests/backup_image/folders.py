@@ -34,6 +34,7 @@ def settings_document(**changes: object) -> dict[str, Any]:
         "redis_copies": 48,
         "max_slot_wal_mib": 256,
         "superuser": "postgres",
+        "session_options": "",
         "offsite": None,
         **changes,
     }
