@@ -236,6 +236,13 @@ def _disk(environment: Environment) -> list[Panel]:
             Query(f"sum(redis_aof_current_size_bytes{{{SERVER}}})", "now"),
             Query(f"sum(redis_aof_base_size_bytes{{{SERVER}}})", "after the last rewrite"),
         ),
+        series(
+            "Refused from the append-only file",
+            "Commands of the file that Redis refused when it started. What they wrote is missing.",
+            "short",
+            Query(f"max(redis_unexpected_error_replies{{{SERVER}}})", "commands"),
+            watched_by=["RedisFileReadWithErrors"],
+        ),
     ]
 
 
