@@ -37,6 +37,8 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "live/test_backup.py::test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_database_between",
     ),
     "two commands never change an environment at once": ("live/test_lock.py",),
+    "no job is lost when Redis ends": ("live/test_waiting_jobs.py", "render/test_redis_keeps.py"),
+    "the application that was taken over gets no more rights": ("live/test_rights.py", "render/test_postgres_rights.py"),
     "drift is found": (
         "live/test_drift.py::test_an_environment_that_is_not_up_is_an_error_and_no_drift",
         "live/test_drift.py::test_a_stack_that_nobody_touched_has_no_drift",
