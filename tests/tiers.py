@@ -38,7 +38,11 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     ),
     "two commands never change an environment at once": ("live/test_lock.py",),
     "no job is lost when Redis ends": ("live/test_waiting_jobs.py", "render/test_redis_keeps.py"),
-    "an application that was taken over gets no more rights": ("live/test_rights.py", "render/test_postgres_rights.py"),
+    "an application that was taken over gets no more rights": (
+        "backup_image/test_rights.py",
+        "live/test_rights.py",
+        "render/test_postgres_rights.py",
+    ),
     "drift is found": (
         "live/test_drift.py::test_an_environment_that_is_not_up_is_an_error_and_no_drift",
         "live/test_drift.py::test_a_stack_that_nobody_touched_has_no_drift",

@@ -10,6 +10,8 @@ from stack.app import postgres
 from tests.backup_image.conftest import DATA, Lab, docker, wait_for
 from tests.planted import PLANTED, SETTINGS, SUPERUSER_PSQL
 
+pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
+
 SUPERUSERS = "SELECT string_agg(rolname, ' ') FROM pg_catalog.pg_roles WHERE rolsuper"
 RAN = "SELECT count(*) FROM public.canary"
 

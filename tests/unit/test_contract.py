@@ -241,7 +241,7 @@ def test_redis_users_are_known_by_a_hash_and_can_do_no_more_than_they_need() -> 
         assert keyword == "user"
         users[name] = rules
     assert users.keys() == {"default", redis.APP_USER, redis.EXPORTER_USER, redis.BACKUP_USER, redis.KEEPER_USER}
-    assert users["default"] == ["on", "nopass", "resetkeys", "resetchannels", "-@all", "+ping"], "the health check's"
+    assert users["default"] == ["off", "resetpass", "~*", "&*", "+@all"], "Redis reads its file as it; nobody logs in"
     for user, password in (
         (redis.APP_USER, "app-password"),
         (redis.EXPORTER_USER, "exporter-password"),

@@ -148,7 +148,8 @@ def test_the_report_of_the_bad_commit_is_kept_beside_that_of_going_back(clone: C
     clone.commit("bad-smoke")
     with pytest.raises(ProjectError):
         deploy(clone, Pulumi(good))
-    reports = [line.rpartition("/")[2] for line in (clone.folder / "calls").read_text().splitlines() if "junit" in line]
+    lines = [line.split() for line in (clone.folder / "calls").read_text().splitlines() if "junit" in line]
+    reports = [words[words.index("--junit") + 1].rpartition("/")[2] for words in lines]
     assert reports == ["smoke.xml", "smoke-after-going-back.xml"], "why it was bad must still be there afterwards"
 
 
