@@ -139,9 +139,13 @@ test-archive: bootstrap ## Make every image of Debian packages anew, from today'
 bench: bootstrap ## Measure times and costs beside Docker Compose, an empty program and their goals
 	@.venv/bin/python -m bench
 
+# uv is on PATH, or where ./bootstrap has put it. A file that cannot be written anew stays as it is.
+UV_FOLDER = $(lastword $(wildcard $(or $(SAMOKODER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samokoder)/uv/*))
+requirements = { echo '\# Written by `make docs` from the group "$(1)" of uv.lock.'; PATH="$$PATH:$(UV_FOLDER)" \
+	uv export --quiet --frozen --only-group $(1) --no-emit-project --no-header --no-annotate; } >$(2).new && \
+	mv $(2).new $(2) || { rm -f $(2).new; exit 1; }
+
 docs: bootstrap ## Write the generated parts of the documentation anew
 	@.venv/bin/python -m operations.documents
-	@uv export --quiet --frozen --only-group reference-app --no-emit-project --no-header --no-annotate | \
-		{ echo '# Written by `make docs` from the group "reference-app" of uv.lock.'; cat; } > reference_app/requirements.txt
-	@uv export --quiet --frozen --only-group backup-image --no-emit-project --no-header --no-annotate | \
-		{ echo '# Written by `make docs` from the group "backup-image" of uv.lock.'; cat; } > backup_image/requirements.txt
+	@$(call requirements,reference-app,reference_app/requirements.txt)
+	@$(call requirements,backup-image,backup_image/requirements.txt)
