@@ -442,7 +442,8 @@ class Engine:
 
     def put(self, target: str) -> str:
         """Let a restore do it, or go on with it."""
-        return str(restore.restore(self.workspace, source="" if self.replacing(target) else target))
+        source = "" if self.replacing(target) else target
+        return str(restore.put_imported(self.workspace, source))
 
     def replacing(self, target: str) -> bool:
         """Ask the restore's journal."""

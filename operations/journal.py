@@ -113,6 +113,8 @@ class Journal:
     done: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
     """Volumes that what was there is copied into, in this order; of one server more than one where it went on."""
+    kept: tuple[str, ...] = ()
+    """Those of `aside` whose copy came to its end. Nothing writes to one again, also where the original was damaged."""
     stopped: bool = False
     """Whether something was stopped for it."""
     lost: bool = False
@@ -132,9 +134,19 @@ class Journal:
         return self.touched and not self.replaced
 
     @property
+    def imports(self) -> bool:
+        """Whether an import does it: that alone knows what comes next."""
+        return IMPORTED in self.wanted.source
+
+    @property
+    def again(self) -> str:
+        """What to type to go on."""
+        return "the same `make import-compose` again" if self.imports else "make restore"
+
+    @property
     def unfinished(self) -> str:
         """What a person must know of one that is half done."""
-        return f"A restore ({self.wanted}) was cut off while it replaced the data. Finish it first: make restore"
+        return f"A restore ({self.wanted}) was cut off while it replaced the data. Finish it first: {self.again}"
 
     @property
     def replaced(self) -> bool:
@@ -172,7 +184,7 @@ class Journal:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside")}
+        lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept")}
         return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
 
     def write(self, path: Path) -> None:

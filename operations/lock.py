@@ -19,7 +19,7 @@ import re
 import secrets
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LABEL = "samokoder.lock"
 """Of the volume; its value is the environment's name."""
 VARIABLE = "SAMOKODER_LOCK"
-"""Environment variable of what a holder runs: the name of its volume."""
+"""Environment variable of what a holder runs: the names of its volume and of those that it runs under."""
 _HOLDER = "samokoder.lock.holder"
 _ANSWER_SECONDS = 120
 _START_TIME = 19
@@ -54,6 +54,17 @@ def _start_time(process: int) -> str:
     except OSError:
         return ""
     return "" if fields[0] == "Z" else fields[_START_TIME]
+
+
+def _hidden(process: int) -> bool:
+    """Tell whether a process runs that this user may not look at: `/proc` may hide those of others."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return False
 
 
 def _system() -> str:
@@ -102,17 +113,26 @@ class Holder:
         )
 
     @property
+    def is_this_process(self) -> bool:
+        """Whether it is the process that asks."""
+        mine = Holder(doing=self.doing, folder=self.folder)
+        return (self.process, self.started, self.system) == (mine.process, mine.started, mine.system)
+
+    @property
     def gone(self) -> bool:
         """Whether it is known that the process has ended."""
         if self.system and self.system == _system():
-            return _start_time(self.process) != self.started
+            return _start_time(self.process) != self.started and not _hidden(self.process)
         # The same machine after a restart: nothing of before it runs.
         restarted = self.system.partition(" ")[0] != _system().partition(" ")[0]
         return bool(self.machine and self.system and _system()) and self.machine == _machine() and restarted
 
     def left(self, name: str) -> bool:
         """Whether it has left something half done that is noted in its folder. name: the environment's."""
-        return any((Path(self.folder) / f"{what}.{name}.json").exists() for what in ("restore", "import"))
+        try:
+            return any((Path(self.folder) / f"{what}.{name}.json").exists() for what in ("restore", "import"))
+        except OSError:
+            return True  # another user's folder: nobody here can tell
 
 
 @contextmanager
@@ -130,17 +150,18 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
         )
 
     prefix = f"{workspace.settings().prefix}-lock-"
-    given = workspace.variables.get(VARIABLE, "")
     volume = f"{prefix}{secrets.token_hex(4)}"
     with client() as engine:
-        nested = given.startswith(prefix) and given in holders(engine, workspace.name)
-    if nested:
+        there = holders(engine, workspace.name)
+    outer = [name for name in workspace.variables.get(VARIABLE, "").split() if name in there]
+    if any(there[name].is_this_process for name in outer):
         yield workspace
         return
     try:
         with client() as engine:
-            _take(engine, workspace, volume, doing)
-        yield replace(workspace, variables={**workspace.variables, VARIABLE: volume})
+            # Beside the one of the process that started this: killed, it would leave this one without any.
+            _take(engine, workspace, volume, doing, outer=outer)
+        yield replace(workspace, variables={**workspace.variables, VARIABLE: " ".join([*outer, volume])})
     finally:
         try:
             with client() as engine:
@@ -162,11 +183,11 @@ def holders(client: docker.DockerClient, name: str) -> dict[str, Holder]:
     return {str(each.name): Holder(**json.loads(each.attrs["Labels"][_HOLDER])) for each in found}
 
 
-def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing: str) -> None:
+def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing: str, *, outer: Sequence[str]) -> None:
     mine = Holder(doing=doing, folder=str(workspace.folder.absolute()))
     client.volumes.create(volume, labels={LABEL: workspace.name, _HOLDER: json.dumps(asdict(mine))})
     for name, other in holders(client, workspace.name).items():
-        if name == volume:
+        if name in (volume, *outer):
             continue
         if not other.gone:
             raise ProjectError(

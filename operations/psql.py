@@ -82,5 +82,5 @@ def _open(workspace: Workspace, container: Container, words: list[str]) -> int:
     if not docker:
         raise ProjectError("A session needs the docker program; without it give the statement: samokoder psql '…'")
     options = ["-it"] if sys.stdin.isatty() else ["-i"]
-    where = ["--host", workspace.docker_host()]
+    where = ["--host", workspace.settings().settings.docker_host]  # that of `container`, whatever DOCKER_HOST says
     return subprocess.run([docker, *where, "exec", *options, str(container.name), *words], check=False).returncode

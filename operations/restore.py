@@ -165,6 +165,8 @@ class Restore:
 
     def run(self) -> Restored:
         """Do what is left to do."""
+        if self._untouched():
+            self._note(replace(self.journal, touched=False))
         self._note(replace(self.journal, done=self._still_done()))
         steps = self.steps()
         for number, (key, title, do) in enumerate(steps, 1):
@@ -174,6 +176,12 @@ class Restore:
                 self._note(replace(self.journal, done=(*self.journal.done, key)))
         self.forget()
         return Restored(wanted=self.journal.wanted, set_aside=self.journal.aside)
+
+    def _untouched(self) -> bool:
+        """Tell whether a replacement was only noted, or refused: the data is whole and may have been served since."""
+        journal = self.journal
+        put = any(f"put-{server}" in journal.done for server in journal.servers)
+        return journal.touched and not put and all(self.hands.whole(self.hands.data_of(s), s) for s in journal.servers)
 
     def _still_done(self) -> tuple[str, ...]:
         """Return the steps that need not be done again: those before a half replaced volume, and what they have made.
@@ -202,10 +210,11 @@ class Restore:
             return "Nothing was stopped or changed."
         if self.journal.half:
             back = "".join(f". Or back: make restore FROM={each}" for each in self._way_back())
-            return f"The data is half replaced. When that is put right, this goes on: make restore{back}"
+            return f"The data is half replaced. When that is put right, this goes on: {self.journal.again}{back}"
         if self.journal.replaced:
             back = self.journal.aside[-1]
-            return f"The data is replaced. When that is put right: make restore. Or back: make restore FROM={back}"
+            again = self.journal.again
+            return f"The data is replaced. When that is put right: {again}. Or back: make restore FROM={back}"
         ups = "; `make up` starts what was stopped" if self.journal.stopped else ""
         return f"No data was changed. It goes on: make restore. Or ask for another{ups}."
 
@@ -226,12 +235,12 @@ class Restore:
         return f"{self.environment.prefix}-{server}{RESTORED}{self.journal.stamp}"
 
     def _before(self, server: Server) -> str:
-        """Name the volume that a server's data is set aside in, another one where that is whole; it is noted."""
+        """Name the volume that a server's data is set aside in, another one where that has a copy; it is noted."""
         prefix = f"{self.environment.prefix}-{server}{BEFORE}"
         volume = next((each for each in reversed(self.journal.aside) if each.startswith(prefix)), "")
-        if not volume or self.hands.whole(volume, server):
+        if not volume or volume in self.journal.kept or self.hands.whole(volume, server):
             volume = prefix + self.journal.stamp
-            if self.hands.whole(volume, server):
+            if volume in self.journal.kept or self.hands.whole(volume, server):
                 volume = prefix + self.hands.stamp()
             self._note(replace(self.journal, aside=(*self.journal.aside, volume)))
         return volume
@@ -281,10 +290,7 @@ class Restore:
     def _room(self) -> None:
         needed = 0
         for server in self.journal.servers:
-            if not self.hands.whole(self._replacement(server), server):
-                raise ProjectError(
-                    f"{self._replacement(server)} is gone, empty or incomplete: nothing is replaced by it."
-                )
+            _refuse_incomplete(self.hands, self._replacement(server), server)
             held, free = self.hands.sizes(self.hands.data_of(server))
             comes, _ = self.hands.sizes(self._replacement(server))
             needed += max(held, comes)
@@ -295,6 +301,7 @@ class Restore:
         before = self._before(server)
         self.hands.make(before)
         self.hands.copy(self.hands.data_of(server), before, whole=None)
+        self._note(replace(self.journal, kept=(*self.journal.kept, before)))
 
     def _put(self, server: Server) -> None:
         self._stop()  # again: somebody may have brought the stack up since an interruption
@@ -319,6 +326,20 @@ class Restore:
         self.hands.stop([part for part in users if part == "backup"])
 
 
+def _refuse_incomplete(hands: Hands, volume: str, server: Server) -> None:
+    if not hands.whole(volume, server):
+        raise ProjectError(f"{volume} is gone, empty or incomplete: nothing is replaced by it.")
+
+
+def _of_earlier_version(environment: Environment, journal: Journal | None) -> Journal | None:
+    """Return a journal with what the version before did not note: where it had set aside what was there."""
+    if journal is None or journal.aside:
+        return journal
+    servers = [server for server in journal.servers if f"keep-{server}" in journal.done]
+    aside = tuple(f"{environment.prefix}-{server}{BEFORE}{journal.stamp}" for server in servers)
+    return replace(journal, aside=aside, kept=aside)
+
+
 def _enough(free: int, needed: int) -> None:
     if free < needed:
         raise ProjectError(
@@ -334,19 +355,31 @@ def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str
     to, backup, source: as in `Wanted`. All empty: go on. Raises ProjectError for what cannot be done, before anything
     is stopped or changed.
     """
+    return _restore(workspace, wanted(workspace.settings(), to=to, backup=backup, source=source), importing=False)
+
+
+def put_imported(workspace: Workspace, source: str) -> Restored:
+    """Put what an import has copied in place, or go on with that: an import alone does. Raises as `restore` does."""
+    return _restore(workspace, wanted(workspace.settings(), source=source), importing=True)
+
+
+def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restored:
     environment = workspace.settings()
-    asked = wanted(environment, to=to, backup=backup, source=source)
     path = _path(workspace)
     say = workspace.reporter.say
     with lock.held(workspace, "restore") as locked, _engine(environment, locked) as hands:
-        before = Journal.read(path)
+        before = _of_earlier_version(environment, Journal.read(path))
         journal = before.after_words(asked) if before else None
+        if journal and journal.imports and not importing:
+            raise ProjectError(f"An import has begun this ({journal.wanted}). It goes on by {journal.again}.")
+        if journal and before and journal.wanted.whole and journal.wanted != before.wanted:
+            _refuse_incomplete(hands, journal.wanted.source, journal.wanted.server)
         if journal is None:
             there = [name for name in backups.made_by_restores(hands.client, environment) if RESTORED not in name]
             _refuse(environment, asked, there)
             if before:
                 Restore(environment, hands, before, path, say).forget()
-            journal = Journal(wanted=asked, stamp=hands.stamp())
+            journal = Journal(wanted=asked, stamp=hands.stamp(), stopped=bool(before and before.stopped))
         else:
             say(f"Going on with: {journal.wanted}")
             if FETCH in journal.done and not journal.touched:

@@ -227,6 +227,9 @@ class Given:
     def restore(self, **asked: str) -> Restored:
         return restore.restore(cast("Any", self), **asked)
 
+    def put_by_an_import(self, source: str = "") -> Restored:
+        return restore.put_imported(cast("Any", self), source)
+
 
 def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
     """A workspace whose engine is the fake one."""

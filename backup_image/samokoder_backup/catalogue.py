@@ -122,7 +122,7 @@ def _look(server: Path) -> Iterator[Base | Broken]:
 def _one(folder: Path, info: Path) -> Base | Broken | None:
     """Read one base backup; None where it is unfinished, or is being removed."""
     identifier, apart = folder.name, info.with_name(f"{folder.name}{_APART}")
-    if not info.exists() and apart.exists():
+    if not damage.there(info) and damage.there(apart):
         info = apart
     try:
         base = _read(info)
@@ -134,9 +134,18 @@ def _one(folder: Path, info: Path) -> Base | Broken | None:
     except _UNREADABLE as error:
         why = f"it cannot be read: {error}"
     # Asked at last: it may have been begun, or have come to its end, since the names were listed.
-    if (info.parent / f"{identifier}{_REMOVING}").exists() or not (info.exists() or folder.exists()):
+    if _is_being_removed(info.parent / f"{identifier}{_REMOVING}"):
+        return None
+    if not (damage.there(info) or damage.there(folder)):
         return None
     return damage.broken(identifier, "base", _STAMP, why, (folder, info)) if why else base
+
+
+def _is_being_removed(mark: Path) -> bool:
+    try:
+        return mark.exists()
+    except OSError:
+        return False  # what cannot be looked at stays
 
 
 def _names(folder: Path) -> set[str]:

@@ -80,12 +80,12 @@ def _one(kind: Kind, note: Path, path: Path) -> Copy | Broken | None:
     """Read one copy; None where it is being made or removed just now, or a run that did so was cut off."""
     with contextlib.suppress(ValueError):
         return _read(kind, note, path)
-    if not path.exists() and (_part(path).exists() or not note.exists()):
+    if not damage.there(path) and (damage.there(_part(path)) or not damage.there(note)):
         return None
     try:
         return _read(kind, note, path)  # it may have got its name meanwhile
     except ValueError as error:
-        return damage.broken(note.stem, kind, _STAMP, str(error), filter(Path.exists, (path, note)))
+        return damage.broken(note.stem, kind, _STAMP, str(error), filter(damage.there, (path, note)))
 
 
 def _read(kind: Kind, note: Path, path: Path) -> Copy:
@@ -106,7 +106,7 @@ def _read(kind: Kind, note: Path, path: Path) -> Copy:
         raise ValueError(f"{note.name} is missing") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{note.name} cannot be read: {error}") from error
-    if not path.exists():
+    if not damage.there(path):
         raise ValueError(f"{path.name} is missing")
     if (size := damage.size(path)) != copy.bytes:
         raise ValueError(f"{path.name} has {size} bytes, and had {copy.bytes} when it was made")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,12 +38,21 @@ def broken(identifier: str, kind: Kind, stamp: str, why: str, files: Iterable[Pa
 def size(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder; what cannot be looked at counts as nothing."""
     total = 0
-    for each in (path, *path.rglob("*")):
+    inside = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+    for each in (path, *inside):
         try:
             total += each.stat().st_size if each.is_file() else 0
         except OSError:
             continue
     return total
+
+
+def there(path: Path) -> bool:
+    """Tell whether something is there; what cannot be looked at is."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _written(path: Path) -> float:

@@ -34,6 +34,11 @@ SELECT nspname FROM pg_catalog.pg_namespace AS schema
 """In which things of the dump lie. Not the superuser's with extensions: who watches looks for names there too."""
 
 
+_NOT_OF = """
+SELECT nspname FROM pg_catalog.pg_namespace WHERE pg_catalog.pg_get_userbyid(nspowner) <> {}
+"""
+
+
 @dataclass(frozen=True)
 class Contents:
     """The lines of a dump's list, by who restores them."""
@@ -54,7 +59,8 @@ def contents(listed: str) -> Contents:
     rest: list[str] = []
     rights: list[str] = []
     name = owner = ""
-    for line in listed.splitlines():
+    # pg_restore takes newlines out of names, and nothing else at which `splitlines` would begin a line.
+    for line in listed.split("\n"):
         if not (found := _LINE.fullmatch(line)):
             continue
         catalogue, what = found["catalogue"], found["what"]
@@ -78,21 +84,24 @@ def restore(server: Server, dump: Copy) -> None:
     restorer = found.owner if found.owner in roles else _RESTORER
     for role in dict.fromkeys((*roles, restorer)):
         server.ask(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
-    others = [role for role in roles if role != restorer]
+    # Of no other role: what the dump runs meanwhile could become one that may do more, and leave something behind.
+    others = [role for role in roles if role != restorer and role in found.owners]
     _ask(server, "ALTER ROLE {} LOGIN", restorer)
     for role in others:
         _ask(server, "GRANT {} TO {}", role, restorer)
     _restore(server, dump, found.first, "--create", "--dbname=postgres")
     _ask(server, "ALTER DATABASE {} OWNER TO {}", found.name, restorer)
-    schemas = server.ask(_SCHEMAS, found.name)
-    for (schema,) in schemas:
-        grant = sql.SQL("GRANT ALL ON SCHEMA {} TO {}").format(sql.Identifier(schema), sql.Identifier(restorer))
-        server.ask(grant, found.name)
+    schemas = [str(schema) for (schema,) in server.ask(_SCHEMAS, found.name)]
+    for schema in schemas:
+        _ask(server, "GRANT ALL ON SCHEMA {} TO {}", schema, restorer, database=found.name)
     whose = []
     if found.owners & {server.superuser}:
         say(f"what {server.superuser} owned in the dump becomes {restorer}'s")
         whose = ["--no-owner"]
     _restore(server, dump, found.rest, *whose, f"--dbname={found.name}", user=restorer)
+    others_schemas = server.ask(sql.SQL(_NOT_OF).format(sql.Literal(restorer)), found.name)
+    for schema in {str(schema) for (schema,) in others_schemas} & set(schemas):
+        _ask(server, "REVOKE ALL ON SCHEMA {} FROM {}", schema, restorer, database=found.name)
     _restore(server, dump, found.rights, f"--dbname={found.name}")
     for role in others:
         _ask(server, "REVOKE {} FROM {}", role, restorer)
@@ -107,5 +116,5 @@ def _restore(server: Server, dump: Copy, lines: list[str], *words: str | Path, u
     server.run("pg_restore", "--exit-on-error", f"--use-list={chosen}", *words, dump.path, user=user)
 
 
-def _ask(server: Server, query: str, *names: str) -> None:
-    server.ask(sql.SQL(query).format(*map(sql.Identifier, names)))
+def _ask(server: Server, query: str, *names: str, database: str = "postgres") -> None:
+    server.ask(sql.SQL(query).format(*map(sql.Identifier, names)), database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, lacking, say
 from samokoder_backup.settings import Kind, Settings
 
+_ALL = "whole"
+"""Of what is known of verification: when all was verified."""
+
 
 def backup(settings: Settings, kind: Kind) -> bool:
     """Make a backup of one kind, then remove what is too old."""
@@ -20,10 +24,13 @@ def backup(settings: Settings, kind: Kind) -> bool:
         made: Base | Copy
         if kind == "base":
             made = barman.take(settings, entries.known_bad())
-            _first_verification(made)
+            try:
+                _first_verification(made)
+            finally:
+                _retire(settings, kind)  # also where this one cannot be verified: the log would fill the disk
         else:
             made = copies.dump(settings) if kind == "dump" else copies.redis(settings)
-        _retire(settings, kind)
+            _retire(settings, kind)
         say(f"{kind}: {made.id}, {made.bytes} bytes")
         return {"bytes": made.bytes, "id": made.id}
 
@@ -52,7 +59,7 @@ def _why(error: Exception) -> str:
 def _retire(settings: Settings, kind: Kind) -> None:
     """Remove what is too old, unless nobody knows what is bad: an older good one may be all that there is."""
     bad = entries.known_bad()
-    if state.FORGOTTEN in bad or "finished" not in state.read().get("verify", {}):
+    if state.FORGOTTEN in bad or _ALL not in state.read().get("verify", {}):
         say("nothing old is removed until all was verified: nobody knows yet what is bad")
     elif kind == "base":
         barman.retire(settings, bad)
@@ -92,7 +99,8 @@ def verify(only: str | None = None) -> bool:
         not_checked = "; ".join(f"{name} could not be checked: {why}" for name, why in unsure.items())
         if not_checked:
             say(not_checked)
-        return {"bad": bad, "error": not_checked, "exit": 1 if bad or unsure else 0}
+        whole = {_ALL: time.time()} if only is None else {}
+        return {"bad": bad, "error": not_checked, "exit": 1 if bad or unsure else 0, **whole}
 
     return state.attempt("verify", work)
 

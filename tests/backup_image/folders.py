@@ -142,7 +142,7 @@ def home_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(state, "_memory", {})
     monkeypatch.setattr(restore, "_installed", lambda: 15)
     now = datetime.now(UTC).replace(microsecond=0)
-    state.record("verify", {"bad": {}, "finished": now.timestamp()})
+    state.record("verify", {"bad": {}, "finished": now.timestamp(), "whole": now.timestamp()})
     return Home(root, now)
 
 

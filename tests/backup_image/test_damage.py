@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from samokoder_backup import barman, catalogue, copies, jobs, process, settings, state, wal
+from samokoder_backup import barman, catalogue, copies, entries, jobs, process, settings, state, wal
 from samokoder_backup.process import BackupError, UnsureError
 from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
 
@@ -330,6 +330,21 @@ def test_a_check_that_lacked_room_is_no_verdict_and_what_was_known_stays(
     assert known["success"] == 2.0, "so that in time an alert says that nothing was verified"
 
 
+def test_what_cannot_be_looked_at_is_told_and_ends_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails, or a folder whose mode somebody has changed."""
+    names = [home.copy(home.ago(days=days)) for days in (3, 2, 1)]
+    real = Path.stat
+
+    def fails(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.name.startswith(names[1]):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", fails)
+    assert names[1] in entries.known_bad(), "one file would end the service, and with it each backup and each restore"
+    assert [copy.id for copy in copies.copies("dump")] == [names[0], names[2]]
+
+
 @pytest.mark.parametrize(
     ("script", "unsure"),
     [
@@ -349,7 +364,7 @@ def test_when_nobody_knows_what_is_bad_nothing_is_removed_until_all_was_verified
     home: Home, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = [home.copy(home.ago(hours=hours), "redis") for hours in range(60, 0, -1)]
-    state.record("verify", {"bad": dict.fromkeys(made[20:], "one byte"), "finished": 1.0})
+    state.record("verify", {"bad": dict.fromkeys(made[20:], "one byte"), "finished": 1.0, "whole": 1.0})
     one_wrong_byte(home.root / "state.json")
     monkeypatch.setattr(state, "_memory", {})
     if how == "removed":
@@ -359,6 +374,10 @@ def test_when_nobody_knows_what_is_bad_nothing_is_removed_until_all_was_verified
     jobs._retire(home.settings, "redis")
     assert len(copies.copies("redis")) == 60, "most of the newer ones were bad"
     monkeypatch.setattr(copies, "run", lambda *_, **__: "")
+    for only in ("a name that nobody has", made[0]):
+        jobs.verify(only)
+        jobs._retire(home.settings, "redis")
+        assert len(copies.copies("redis")) == 60, "of all others nobody knows yet whether they are bad"
     assert jobs.verify() is True
     jobs._retire(home.settings, "redis")
     assert len(copies.copies("redis")) == 48

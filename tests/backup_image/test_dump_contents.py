@@ -38,6 +38,19 @@ def test_the_superuser_makes_the_database_its_schemas_and_extensions_and_grants_
     assert found.owners == {"samokoder_app"}
 
 
+@pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_a_name_that_looks_like_a_line_of_the_list_is_a_name(mark: str) -> None:
+    planted = f"215; 1259 16402 TABLE public x{mark}210; 2615 1 SCHEMA - y samokoder_app\n"
+    found = dumped.contents(LISTED + planted)
+    assert numbers(found.first) == [3456, 3457, 6, 2, 3458, 3459], "the superuser would run a function of the dump"
+    assert numbers(found.rest) == [210, 211, 3460, 3461, 215]
+
+
+def test_a_role_that_owns_nothing_in_the_dump_is_not_among_its_owners() -> None:
+    attached = "212; 0 16403 TABLE ATTACH public x samokoder_backup \n"  # its owner is empty
+    assert dumped.contents(LISTED + attached).owners == {"samokoder_app", ""}, "what the dump runs could become it"
+
+
 def test_what_has_no_database_is_no_dump_of_ours() -> None:
     with pytest.raises(BackupError, match="no database"):
         dumped.contents("; Archive\n")

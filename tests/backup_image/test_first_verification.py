@@ -106,7 +106,11 @@ def test_where_there_is_no_room_to_unpack_it_a_base_backup_is_neither_good_nor_b
         home.wal(number, home.ago(minutes=1))
     made = taking(home, monkeypatch, content=f'{{"Files": [{{"Size": {300 * MIB}}}]}}')
     free(monkeypatch, 500 * MIB)
-    assert jobs.backup(home.settings, "base") is False, "somebody is told that it was not verified"
+    retired: list[str] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(barman, "retire", lambda *_: retired.append("base"))
+        assert jobs.backup(home.settings, "base") is False, "somebody is told that it was not verified"
+    assert retired == ["base"], "the base backups and the log of each day would fill the disk"
     assert programs == [], "the disk is PostgreSQL's, too: nothing is unpacked that may fill it"
     assert home.listed(capsys) == {older: "good", made[0]: "unverified"}
     assert restore.plan(Target(latest=True)).source.id == older, "the one that is known to be good leads there, too"

@@ -83,6 +83,42 @@ def test_what_a_holder_runs_is_not_refused_and_does_not_give_the_lock_back(given
         assert len(there(given)) == 1, "a variable of long ago is no lock"
 
 
+def test_what_a_holder_has_started_is_locked_by_itself_when_the_holder_is_killed(given: Given) -> None:
+    started = subprocess.Popen(["sleep", "60"])
+    outer = hold(given, Holder(doing="deploy", folder="/f", process=started.pid, started=lock._start_time(started.pid)))
+    try:
+        with held(workspace(replace(given, variables={lock.VARIABLE: outer})), "up") as locked:
+            started.kill()
+            started.wait()
+            with pytest.raises(ProjectError, match="`up` since"), held(workspace(given), "restore"):
+                pytest.fail("the `up` of the killed deploy still works, and would start what a restore has stopped")
+            with held(locked, "up"):
+                pass
+    finally:
+        started.kill()
+    with held(workspace(given), "restore"):
+        assert len(there(given)) == 1, "a lock was left"
+
+
+def test_what_another_user_has_left_is_not_taken_over_where_nobody_can_look(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, **_options: object) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "exists", refuse)
+    assert Holder(doing="restore", folder="/home/another/.samokoder").left("staging"), "a traceback helps nobody"
+
+
+def test_a_process_that_proc_hides_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_process: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(lock, "_start_time", lambda _process: "")
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not Holder(doing="restore", folder="/f", started="1").gone, "the lock of a restore that runs was taken over"
+
+
 def test_the_lock_of_a_process_that_is_gone_is_taken_over_and_it_is_told(given: Given) -> None:
     hold(given, Holder(doing="up", folder="/elsewhere", process=ended()))
     with held(workspace(given), "up"):

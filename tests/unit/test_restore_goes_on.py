@@ -186,6 +186,77 @@ def test_a_replacement_that_was_announced_and_not_begun_sets_aside_what_was_writ
     assert "an acknowledged row" in given.engine.volumes[done.set_aside[-1]]
 
 
+def test_a_replacement_that_was_announced_and_not_begun_is_made_again_for_the_latest(given: Given) -> None:
+    cut_when(given, lambda so_far: bool(so_far.get("touched")), backup="latest")
+    assert given.engine.volumes[POSTGRES] == "old rows", "it was cut off before it began"
+    given.engine.up()  # another clone has restored meanwhile, and serves
+    given.engine.write("a row of the days since")
+    given.restore()
+    assert "a row of the days since" in given.engine.volumes[POSTGRES], "the copy of days ago was put in place"
+
+
+def test_a_copy_of_damaged_data_that_came_to_its_end_is_never_written_to_again(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_when(given, lambda so_far: "keep-postgres" in so_far.get("done", ()), backup=DUMP)
+    (aside,) = (name for name in given.engine.volumes if BEFORE in name)
+    whole = FakeEngine.whole
+    monkeypatch.setattr(
+        FakeEngine,
+        "whole",
+        lambda engine, volume, server: whole(engine, volume, server) and "damaged" not in engine.volumes[volume],
+    )
+    given.engine.volumes |= {aside: "damaged rows, of which much can be saved", POSTGRES: "an empty database"}
+    done = given.restore()
+    assert given.engine.volumes[aside].startswith("damaged rows"), "the only copy of what was there"
+    assert given.engine.volumes[done.set_aside[-1]] == "an empty database"
+
+
+def test_what_an_import_has_begun_goes_on_by_the_import_alone(given: Given) -> None:
+    copied = "samokoder-staging-postgres-from-compose-20261122T000000Z"
+    for cut in range(1, 100):
+        given.engine = FakeEngine(cut=cut)
+        given.engine.volumes[copied] = "rows of the compose stack"
+        for file in given.folder.glob("*.json"):
+            file.unlink()
+        with pytest.raises(CutOffError):
+            given.put_by_an_import(source=copied)
+        if given.engine.volumes[POSTGRES] == "half":
+            break
+    given.engine.cut = -1
+    with pytest.raises(ProjectError, match="import-compose"):
+        given.restore()
+    assert given.engine.volumes[POSTGRES] == "half", "the import would not know of it, and put its copy in place again"
+    given.put_by_an_import()
+    assert given.engine.volumes[POSTGRES] == "rows of the compose stack"
+
+
+def test_a_way_back_that_is_gone_is_refused_and_the_way_forward_stays(given: Given) -> None:
+    for cut in range(1, 100):
+        given.engine = FakeEngine(cut=cut)
+        for file in given.folder.glob("*.json"):
+            file.unlink()
+        with pytest.raises(CutOffError):
+            given.restore(backup=DUMP)
+        if given.engine.volumes[POSTGRES] == "half":
+            break
+    given.engine.cut = -1
+    (aside,) = journal(given)["aside"]
+    given.engine.volumes[aside] = ""
+    with pytest.raises(ProjectError, match=f"{aside} is gone"):
+        given.restore(source=aside)
+    given.restore()
+    assert " out of backups" in given.engine.volumes[POSTGRES], "what was begun could no longer be finished"
+
+
+def test_a_journal_of_the_version_before_says_where_the_data_is(given: Given) -> None:
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    of_before = {key: value for key, value in journal(given).items() if key not in {"aside", "kept", "stopped", "lost"}}
+    (given.folder / "restore.staging.json").write_text(json.dumps(of_before))
+    done = given.restore()
+    assert given.engine.volumes[done.set_aside[-1]] == "old rows", "nobody else knows where it is"
+
+
 def test_the_latest_of_the_off_site_copy_is_fetched_again_and_a_moment_of_it_is_not(given: Given) -> None:
     given.config = OFFSITE
     given.engine.refuses = "check-restore"

@@ -115,7 +115,8 @@ class World:
             'pg_database_size_bytes{datname="samokoder"} 9000000\n'
             'pg_stat_database_numbackends{datname="samokoder"} 4\n',
             "redis-exporter": f"redis_up 1\nredis_memory_max_bytes {settings.redis.maxmemory_mib * 2**20}\n"
-            "redis_memory_used_bytes 2000000\nredis_connected_clients 5\nredis_unexpected_error_replies 0\n",
+            "redis_memory_used_bytes 2000000\nredis_connected_clients 5\n"
+            "# TYPE redis_unexpected_error_replies counter\nredis_unexpected_error_replies 0\n",
         }
         loaded = yaml.safe_load(alertmanager.alertmanager_yml(environment))
         for receiver in loaded["receivers"]:

@@ -81,10 +81,12 @@ def test_every_make_target_of_a_workflow_exists() -> None:
     before_a_merge = workflow("ci")["jobs"]["make"]["strategy"]["matrix"]["target"]
     nightly = workflow("nightly")["jobs"]["tests"]["strategy"]["matrix"]["target"]
     called = {words[1] for _, words in commands() if words[0] == "make"} - {"word"} | {*before_a_merge, *nightly}
-    assert {"lint", "test", "test-archive", "drill"} <= called
+    assert {"lint", "test", "drill"} <= called
     parts = re.search(r"^test-all: ([a-z -]+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert parts, "the expression no longer reads the Makefile"
-    assert parts[1].split() == nightly, "a part of `make test-all` that no night runs is proved by nobody"
+    # It is left out with words where nobody is root: green there would mean nothing. `.ci/run` has it.
+    assert parts[1].split() == [*nightly, "test-archive"], "a part that no night runs is proved by nobody"
+    assert "make test-archive" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert called <= there, "a workflow calls a target that `make` has not"
 
 

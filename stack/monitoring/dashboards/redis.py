@@ -241,7 +241,7 @@ def _disk(environment: Environment) -> list[Panel]:
             "Commands of the file that Redis refused when it started. What they wrote is missing.",
             "short",
             Query(f"max(redis_unexpected_error_replies{{{SERVER}}})", "commands"),
-            watched_by=["RedisFileReadWithErrors"],
+            watched_by=[] if environment.managed_redis else ["RedisFileReadWithErrors"],
         ),
     ]
 

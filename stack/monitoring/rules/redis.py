@@ -15,9 +15,9 @@ alert = partial(Alert, service="redis", dashboard="samokoder-redis")
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     alerts = environment.settings.alerts
-    # Whether and when a managed Redis writes snapshots is its provider's business.
-    snapshots = [] if environment.managed_redis else [_snapshot_old(alerts)]
-    return Group(name="redis", rules=[*_availability(), *_limits(alerts), *_persistence(), *snapshots])
+    # What a managed Redis keeps on disk, and what its replicas answer, is its provider's business.
+    files = [] if environment.managed_redis else [_snapshot_old(alerts), _file_read_with_errors()]
+    return Group(name="redis", rules=[*_availability(), *_limits(alerts), *_persistence(), *files])
 
 
 def _availability() -> Iterator[Alert]:
@@ -122,7 +122,9 @@ def _persistence() -> Iterator[Alert]:
         ),
     )
 
-    yield alert(
+
+def _file_read_with_errors() -> Alert:
+    return alert(
         name="RedisFileReadWithErrors",
         # Of INFO: errors to whoever reads the append-only file, or replicates; counted from the server's start.
         expression="redis_unexpected_error_replies > 0",
