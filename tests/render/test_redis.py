@@ -23,14 +23,20 @@ BACKUP_SECRET = secret_value("redis_backup")
 
 
 @pytest.fixture(scope="module")
-def server(laboratory: Laboratory, environment: Environment) -> Iterator[Container]:
-    """Redis with the rendered files and an empty volume, and its users from their keeper."""
+def kept(laboratory: Laboratory, environment: Environment) -> Iterator[tuple[Container, Container]]:
+    """Redis with the rendered files and an empty volume, and the keeper of its users."""
     container = laboratory.healthy_part(described(environment))
     keeper = keep_users(laboratory, environment)
-    yield container
+    yield container, keeper
     for log in (container.logs().decode(), keeper.logs().decode()):
         for secret in (APP_SECRET, EXPORTER_SECRET, BACKUP_SECRET, KEEPER_SECRET):
             assert secret not in log, "a password is in a log"
+
+
+@pytest.fixture(scope="module")
+def server(kept: tuple[Container, Container]) -> Container:
+    """Redis, its users from their keeper."""
+    return kept[0]
 
 
 def opens(server: Container, password: str) -> bool:
@@ -274,8 +280,12 @@ def test_half_of_the_data_is_neither_served_nor_written_to(
 
 
 def test_both_passwords_are_good_in_the_middle_of_a_rotation_and_no_connection_ends(
-    laboratory: Laboratory, environment: Environment, server: Container
+    laboratory: Laboratory, environment: Environment, kept: tuple[Container, Container]
 ) -> None:
+    server, first = kept
+    # It makes its users again after each start of the server, which other tests have killed: not in the middle of this.
+    starts = server.logs().count(b"Ready to accept connections")
+    wait_until(first, lambda: first.logs().count(b"users applied") >= starts)
     login = f"redis-cli --no-auth-warning -u redis://{redis.APP_USER}:{APP_SECRET}@127.0.0.1:6379"
     later = "echo 'incr connection'; until [ -e /tmp/go ]; do sleep 0.1; done; echo 'incr connection'"
     server.exec_run(["sh", "-c", f"({later}) | {login}"], detach=True)
