@@ -172,6 +172,17 @@ def test_without_grafana_the_reason_says_how_to_bring_it(tmp_path: Path) -> None
     assert "docker load" in result.unavailable["grafana"], "not available must never look like passed"
 
 
+def ensure_both(cache: Path) -> None:
+    """Ask for an image of Debian packages and for one of a Go program."""
+    images._ensure(
+        ["redis", "prometheus"],
+        client=fake_engine(),
+        cache=cache,
+        progress=Reporter(),
+        ready=lambda _name, _image: None,
+    )
+
+
 def test_a_base_that_cannot_be_made_ends_the_compiler_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiles = threading.Event()
 
@@ -187,13 +198,7 @@ def test_a_base_that_cannot_be_made_ends_the_compiler_at_once(tmp_path: Path, mo
     monkeypatch.setattr(toolchain, "build", compile_slowly)
     monkeypatch.setattr(images._Builder, "image", fail)
     with pytest.raises(OfflineError, match="Debian base: no mirror answers"):
-        images._ensure(
-            ["redis", "prometheus"],
-            client=fake_engine(),
-            cache=tmp_path,
-            progress=Reporter(),
-            ready=lambda _name, _image: None,
-        )
+        ensure_both(tmp_path)
 
 
 def test_a_program_that_does_not_build_ends_the_base_that_is_being_made(
@@ -213,13 +218,7 @@ def test_a_program_that_does_not_build_ends_the_base_that_is_being_made(
     monkeypatch.setattr(toolchain, "build", fail)
     monkeypatch.setattr(images._Builder, "image", bootstrap)
     with pytest.raises(toolchain.BuildError, match="prometheus: `go build` ended"):
-        images._ensure(
-            ["redis", "prometheus"],
-            client=fake_engine(),
-            cache=tmp_path,
-            progress=Reporter(),
-            ready=lambda _name, _image: None,
-        )
+        ensure_both(tmp_path)
 
 
 def test_a_failed_step_is_named_with_its_last_lines_and_how_to_go_on(

@@ -42,6 +42,21 @@ def cut_when(given: Given, reached: Callable[[dict[str, Any]], bool], **asked: s
     pytest.fail("it was never cut off there")
 
 
+def cut_half(given: Given, run: Callable[[], object], **volumes: str) -> None:
+    """End the process at the first call at which half of the database is replaced. volumes: what is there besides."""
+    for cut in range(1, 100):
+        given.engine = FakeEngine(cut=cut)
+        given.engine.volumes |= volumes
+        for file in given.folder.glob("*.json"):
+            file.unlink()
+        with pytest.raises(CutOffError):
+            run()
+        if given.engine.volumes[POSTGRES] == "half":
+            given.engine.cut = -1
+            return
+    pytest.fail("it was never cut off there")
+
+
 def reachable(given: Given, text: str) -> bool:
     return any(text in content for name, content in given.engine.volumes.items() if "-data" in name or BEFORE in name)
 
@@ -160,16 +175,7 @@ def test_a_replacement_that_is_gone_or_empty_is_made_again(
 
 def test_a_volume_that_is_gone_is_no_dead_end_for_a_half_replaced_database(given: Given) -> None:
     aside = ASKED["what was set aside"].source
-    for cut in range(1, 100):
-        given.engine = FakeEngine(cut=cut)
-        given.engine.volumes[aside] = "rows of last week"
-        for file in given.folder.glob("*.json"):
-            file.unlink()
-        with pytest.raises(CutOffError):
-            given.restore(source=aside)
-        if given.engine.volumes[POSTGRES] == "half":
-            break
-    given.engine.cut = -1
+    cut_half(given, lambda: given.restore(source=aside), **{aside: "rows of last week"})
     del given.engine.volumes[aside]
     with pytest.raises(ProjectError, match="FROM=samokoder-staging-postgres-before-restore") as failed:
         given.restore()
@@ -214,16 +220,7 @@ def test_a_copy_of_damaged_data_that_came_to_its_end_is_never_written_to_again(
 
 def test_what_an_import_has_begun_goes_on_by_the_import_alone(given: Given) -> None:
     copied = "samokoder-staging-postgres-from-compose-20261122T000000Z"
-    for cut in range(1, 100):
-        given.engine = FakeEngine(cut=cut)
-        given.engine.volumes[copied] = "rows of the compose stack"
-        for file in given.folder.glob("*.json"):
-            file.unlink()
-        with pytest.raises(CutOffError):
-            given.put_by_an_import(source=copied)
-        if given.engine.volumes[POSTGRES] == "half":
-            break
-    given.engine.cut = -1
+    cut_half(given, lambda: given.put_by_an_import(source=copied), **{copied: "rows of the compose stack"})
     with pytest.raises(ProjectError, match="import-compose"):
         given.restore()
     assert given.engine.volumes[POSTGRES] == "half", "the import would not know of it, and put its copy in place again"
@@ -232,15 +229,7 @@ def test_what_an_import_has_begun_goes_on_by_the_import_alone(given: Given) -> N
 
 
 def test_a_way_back_that_is_gone_is_refused_and_the_way_forward_stays(given: Given) -> None:
-    for cut in range(1, 100):
-        given.engine = FakeEngine(cut=cut)
-        for file in given.folder.glob("*.json"):
-            file.unlink()
-        with pytest.raises(CutOffError):
-            given.restore(backup=DUMP)
-        if given.engine.volumes[POSTGRES] == "half":
-            break
-    given.engine.cut = -1
+    cut_half(given, lambda: given.restore(backup=DUMP))
     (aside,) = journal(given)["aside"]
     given.engine.volumes[aside] = ""
     with pytest.raises(ProjectError, match=f"{aside} is gone"):
