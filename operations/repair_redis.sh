@@ -15,7 +15,13 @@ done
 cd "$2"
 # Where this is cut off, nobody takes the copy for data.
 touch .samokoder-restore
-cp -a "$1/." .
+# A Redis that starts again and again writes its users' file anew each time, so a file may be gone before it is copied.
+tries=0
+until cp -a "$1/." . 2> /tmp/copy; do
+    tries=$((tries + 1))
+    if [ $tries = 4 ]; then cat /tmp/copy >&2; exit 1; fi
+    sleep 1
+done
 
 # The list names each file of the append-only file: one base, then what was appended, in order.
 named() { sed -n "s/^file \(appendonly\.aof[a-z0-9.]*\) seq [0-9]* type [$1]\( .*\)*\$/\1/p" $manifest; }
