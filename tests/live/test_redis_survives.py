@@ -9,7 +9,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,13 +100,13 @@ class Queue:
 
 
 @pytest.fixture(scope="module")
-def up(new_workspace: Callable[[], Workspace], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def up(new_workspace: Callable[[], Workspace], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A stack with a stack file of its own."""
     files = tmp_path_factory.mktemp("committed")
     (files / "Pulumi.staging.yaml").write_text("config: {}\n", encoding="utf-8")
     workspace = replace(new_workspace(), stack_files=files)
     lifecycle.up(workspace, interactive=False)
-    yield workspace
+    return workspace
 
 
 @pytest.fixture
