@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from http.client import HTTPException, HTTPResponse
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import docker.errors
 from docker.models.containers import Container
@@ -27,7 +27,7 @@ from docker.models.containers import Container
 from offline.progress import Reporter, Task
 from operations import exposition, laboratory
 from operations.checks import Finding, Report, Verdict
-from operations.containers import execute, has_images, without
+from operations.containers import execute, execute_apart, has_images, without
 from operations.laboratory import Laboratory
 from operations.stack_file import ProjectError
 from stack.app import api, migrations, postgres, postgres_roles, redis, redis_users, worker
@@ -420,8 +420,8 @@ class _Checking:
         if not address:
             return None
         command = ["timeout", str(_ASK_SECONDS), "bash", "-c", _ASK, address, str(self.port), path]
-        out, err = cast("tuple[bytes | None, bytes | None]", self.asker.exec_run(command, demux=True).output)
-        return _parsed(out or b"") if b"connected" in (err or b"") else None
+        _, out, err = execute_apart(self.asker, command)
+        return _parsed(out) if b"connected" in err else None
 
     def _end(self, life: _Life) -> None:
         """Look through its log and remove it."""
@@ -650,7 +650,7 @@ def _parsed(raw: bytes) -> _Answer:
 def _ports(container: Container) -> list[int]:
     """Return the TCP ports that listen in a container, where its image has `cat`; to help, not to judge."""
     with contextlib.suppress(docker.errors.APIError):
-        output = cast("bytes", container.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).output)
+        _, output = execute(container, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
         rows = [line.split() for line in output.decode(errors="replace").splitlines()]
         # Engine's own resolver listens on loopback, on a port of its choice: 127.0.0.11.
         listening = [row[1] for row in rows if len(row) > 3 and row[3] == "0A" and not row[1].startswith("0B00007F")]  # noqa: PLR2004

@@ -19,13 +19,14 @@ from tests.render.redis_part import Kept, keep_users, kept_redis
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
 
+COUNT = 100
 FOLDER = "/data/appendonlydir"
 INCR, BASE, MANIFEST = (f"{FOLDER}/appendonly.aof.{name}" for name in ("1.incr.aof", "1.base.rdb", "manifest"))
 
 
 @dataclass
 class Damaged:
-    """Redis that has 1,000 jobs and 1,000 keys, and was stopped; then its volume is damaged."""
+    """Redis that has as many jobs as keys, and was stopped; then its volume is damaged."""
 
     kept: Kept
     before: dict[str, object] = field(default_factory=dict)
@@ -64,10 +65,10 @@ def damaged(laboratory: Laboratory, environment: Environment) -> Iterator[Damage
     with kept_redis(laboratory, environment) as kept:
         kept.start()
         keep_users(laboratory, environment).remove(force=True)
-        queued.put(kept.host, kept.password)
+        queued.put(kept.host, kept.password, COUNT)
         with kept.client() as client:
             time.sleep(1.1)  # the file notes each second once
-            for number in range(1000):
+            for number in range(COUNT):
                 client.set(f"key {number}", number)
         kept.settle()
         before = kept.seen()
@@ -92,29 +93,29 @@ def test_bytes_behind_the_end_are_cut_off_and_what_was_written_is_kept(damaged: 
     assert damaged.put("cut") == said, "what was told before is what is done"
     assert (said["bytes"], said["refused"]) == ("4096", "0"), said
     assert damaged.kept.seen() == damaged.before
-    assert queued.run(damaged.kept.host, damaged.kept.password) == queued.once(), "a job was lost, or ran twice"
+    assert queued.run(damaged.kept.host, damaged.kept.password) == queued.once(COUNT), "a job was lost, or ran twice"
 
 
 def test_damage_in_the_middle_costs_what_follows_and_how_much_is_said_in_commands_and_seconds(damaged: Damaged) -> None:
     # The length of a value becomes a letter, half way through the keys.
-    at = damaged.kept.shell(f"grep -abo 'key 500' {INCR} | cut -d : -f 1 | tail -n 1").strip()
+    at = damaged.kept.shell(f"grep -abo 'key 50' {INCR} | cut -d : -f 1 | tail -n 1").strip()
     damaged.kept.shell(f"printf 'X' | dd of={INCR} bs=1 seek=$(({at} - 4)) conv=notrunc status=none")
     assert "Bad file format" in damaged.refuses_to_start()
     said = damaged.put("cut")
     kept = {key for key in damaged.kept.seen() if key.startswith("0 key ")}
-    assert kept == {f"0 key {number}" for number in range(500)}
-    assert int(said["commands"]) == 500, said
+    assert kept == {f"0 key {number}" for number in range(50)}
+    assert int(said["commands"]) == 50, said
     assert 0 <= int(said["written"]) - int(said["kept"]) < 60, said
     assert int(said["keys"]) == len(damaged.kept.seen()) - 1, "the library of functions is no key"
-    assert queued.run(damaged.kept.host, damaged.kept.password) == queued.once(), "what comes before it is kept"
+    assert queued.run(damaged.kept.host, damaged.kept.password) == queued.once(COUNT), "what comes before it is kept"
 
 
 def test_a_command_that_does_not_exist_ends_the_file_at_the_second_before_it(damaged: Damaged) -> None:
     damaged.kept.shell(f"sed -i 's/^SET\\(.\\)$/SXT\\1/' {INCR}")
     assert "Unknown command 'SXT'" in damaged.refuses_to_start()
     said = damaged.put("cut")
-    assert int(said["commands"]) >= 1000, said
-    assert queued.run(damaged.kept.host, damaged.kept.password) == queued.once()
+    assert int(said["commands"]) >= COUNT, said
+    assert queued.run(damaged.kept.host, damaged.kept.password) == queued.once(COUNT)
 
 
 def test_a_damaged_base_cannot_be_cut_and_the_snapshot_is_read_in_its_place(damaged: Damaged) -> None:
@@ -166,7 +167,7 @@ def test_a_damaged_list_of_the_parts_is_made_anew_and_nothing_is_lost(damaged: D
     assert said["list"] == "anew", said
     assert said["bytes"] == "0", said
     assert damaged.kept.seen() == damaged.before
-    assert queued.run(damaged.kept.host, damaged.kept.password) == queued.once()
+    assert queued.run(damaged.kept.host, damaged.kept.password) == queued.once(COUNT)
 
 
 def test_a_list_that_is_in_doubt_is_not_made_anew(damaged: Damaged) -> None:
