@@ -93,6 +93,23 @@ def was_interrupted(deployment: dict[str, Any]) -> bool:
     return bool(deployment.get("pending_operations"))
 
 
+def begun(deployment: dict[str, Any]) -> dict[str, frozenset[str]]:
+    """Return what a run had begun to make, and had not noted, when it was cut off: containers and networks.
+
+    By name, each with the volumes that it mounts. One with a volume of files can be told from another state's of the same
+    name: the names of such volumes are random.
+    """
+    return {
+        str(resource["inputs"]["name"]): frozenset(
+            str(volume["volumeName"]) for volume in resource["inputs"].get("volumes") or () if volume.get("volumeName")
+        )
+        for operation in deployment.get("pending_operations") or ()
+        if operation["type"] == "creating"
+        and (resource := operation.get("resource") or {}).get("type") in {CONTAINER, NETWORK}
+        and (resource.get("inputs") or {}).get("name")
+    }
+
+
 def known_ids(deployment: dict[str, Any]) -> set[str]:
     """Return the engine's ids of all containers and networks in the state."""
     return {str(resource.get("id")) for resource in _resources(deployment) if resource["type"] in {CONTAINER, NETWORK}}
