@@ -540,10 +540,12 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
     """
-    from operations import lock  # noqa: PLC0415
+    from operations import generations, lock  # noqa: PLC0415
 
     workspace = _workspace(env)
     run = workspace.open()
+    if context.args[:1] in (["up"], ["update"]):
+        generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
     if context.args[:1] == ["config"]:
         run = run.in_clone()
     changes = set(context.args[:1]) & {"up", "update", "destroy", "refresh"}

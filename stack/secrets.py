@@ -14,7 +14,7 @@ import pulumi
 import pulumi_random as random
 
 from stack.config_files import SALT
-from stack.rotation import IN_USE, SLOTTED, label, slots
+from stack.rotation import IN_USE, PHASES, SLOTTED, label, slots
 from stack.settings import PROJECT, Environment
 
 TYPE = "samokoder:platform:Secrets"
@@ -107,6 +107,7 @@ class Secrets(pulumi.ComponentResource):
         config = pulumi.Config(PROJECT)
         values: dict[str, pulumi.Output[str]] = {}
         in_use: dict[str, str] = {}
+        phases: dict[str, str] = {}
         self.generated = []
         used = secret_names(environment)
         for secret in sorted({*used, *OPENS_WHAT_IS_KEPT}):
@@ -122,6 +123,8 @@ class Secrets(pulumi.ComponentResource):
                 both = slots(environment, secret)
                 generations = dict(both.generations)
                 in_use[label(secret)] = label(both.in_use)
+                if phase := getattr(environment.settings.rotating, secret):
+                    phases[label(secret)] = phase
             for slot, generation in sorted(generations.items()):
                 password = random.RandomPassword(
                     f"{name}-{label(slot)}",
@@ -138,5 +141,5 @@ class Secrets(pulumi.ComponentResource):
                     # By pulumi-random, which keeps it in the state: a salt of our own would be a change at each run.
                     values[bcrypt_of(secret)] = password.bcrypt_hash
         self.values = values
-        # For `make password`, which reads the state alone.
-        self.register_outputs({IN_USE: in_use})
+        # For `make password` and `operations.generations`, which read the state alone.
+        self.register_outputs({IN_USE: in_use, PHASES: phases})
