@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from operations import lock, stack_file
+from operations import lock, runner, stack_file
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.images import ImageReferenceError, parse_reference
@@ -216,13 +216,14 @@ def commit_of(root: Path) -> str:
     return head.stdout.strip()
 
 
-def check_machine(workspace: Workspace, *, hosted: bool) -> None:
-    """Refuse what would be lost with this machine or reach the wrong engine. Raises ProjectError with all of it.
+def check_machine(workspace: Workspace, *, home: Path) -> None:
+    """Refuse what would be lost with this machine, reach the wrong engine, or leave keys with somebody.
 
-    hosted: the machine is one of GitHub's, thrown away after the job.
+    home: the folder of the user who runs this. Raises ProjectError with all of it.
     """
     variables = workspace.variables
-    missing: list[str] = []
+    hosted = variables.get("RUNNER_ENVIRONMENT") == "github-hosted"
+    missing = [why] if (why := runner.refuse_machine(variables, home)) else []
     backend = workspace.backend()
     if backend.folder and backend.folder.is_relative_to(workspace.folder.absolute()):
         missing.append(
@@ -246,28 +247,6 @@ def check_machine(workspace: Workspace, *, hosted: bool) -> None:
         raise ProjectError(
             f"{workspace.environment} cannot be worked with from here. Missing:\n  " + "\n  ".join(missing)
         )
-
-
-def write_ssh_key(variables: Mapping[str, str], home: Path) -> bool:
-    """Write SSH_PRIVATE_KEY and SSH_KNOWN_HOSTS to where OpenSSH looks for them; return whether there were any.
-
-    Raises ProjectError where another key is there: this may be somebody's own machine.
-    """
-    key, hosts = variables.get("SSH_PRIVATE_KEY", ""), variables.get("SSH_KNOWN_HOSTS", "")
-    if not key:
-        return False
-    folder = home / ".ssh"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # OpenSSH tries this name whatever kind of key it holds, and refuses one without a line's end.
-    file, text = folder / "id_ed25519", key.replace("\r", "").rstrip("\n") + "\n"
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise ProjectError(f"{file} holds another key: leave SSH_PRIVATE_KEY empty on a machine with a key of its own.")
-    stack_file.write(file, text)
-    known = folder / "known_hosts"
-    lines = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
-    new = [line for line in hosts.replace("\r", "").splitlines() if line.strip() and line not in lines]
-    stack_file.write(known, "".join(f"{line}\n" for line in [*lines, *new]))
-    return True
 
 
 @contextlib.contextmanager

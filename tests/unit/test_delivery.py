@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import cast
 import pytest
 
 from operations import delivery, lock
-from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back, write_ssh_key
+from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 
@@ -350,6 +349,9 @@ def test_production_gets_only_images_that_another_environment_has(tmp_path: Path
     assert untried_images(tmp_path, "staging") == [], "an environment before production is where they are tried"
 
 
+HOSTED = {"RUNNER_ENVIRONMENT": "github-hosted"}
+
+
 def machine(tmp_path: Path, config: str = "config: {}\n", **variables: str) -> Workspace:
     (tmp_path / "Pulumi.yaml").write_text("name: samokoder\n")
     (tmp_path / "Pulumi.staging.yaml").write_text(config)
@@ -358,9 +360,9 @@ def machine(tmp_path: Path, config: str = "config: {}\n", **variables: str) -> W
 
 def test_a_machine_without_settings_is_told_all_that_it_lacks(tmp_path: Path) -> None:
     # GitHub gives a secret that nobody has set as an empty text.
-    workspace = machine(tmp_path, PULUMI_BACKEND_URL="", PULUMI_CONFIG_PASSPHRASE="", SSH_PRIVATE_KEY=KEY)
+    workspace = machine(tmp_path, PULUMI_BACKEND_URL="", PULUMI_CONFIG_PASSPHRASE="", SSH_PRIVATE_KEY=KEY, **HOSTED)
     with pytest.raises(ProjectError) as caught:
-        check_machine(workspace, hosted=True)
+        check_machine(workspace, home=tmp_path)
     for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "samokoder:dockerHost", "SSH_KNOWN_HOSTS"):
         assert f"\n  {name}" in str(caught.value), "one run tells everything that has to be set"
     assert KEY.splitlines()[1] not in str(caught.value)
@@ -369,27 +371,8 @@ def test_a_machine_without_settings_is_told_all_that_it_lacks(tmp_path: Path) ->
 def test_a_machine_with_all_of_it_is_accepted(tmp_path: Path) -> None:
     given = {"PULUMI_BACKEND_URL": "s3://state", "PULUMI_CONFIG_PASSPHRASE": "x" * 20}
     remote = "config:\n  samokoder:dockerHost: ssh://deploy@example.org\n"
-    check_machine(machine(tmp_path, remote, **given), hosted=True)
-    check_machine(machine(tmp_path, **given, DOCKER_HOST="ssh://deploy@example.org"), hosted=True)
-    check_machine(machine(tmp_path, **given), hosted=False)
+    check_machine(machine(tmp_path, remote, **given, **HOSTED), home=tmp_path)
+    check_machine(machine(tmp_path, **given, **HOSTED, DOCKER_HOST="ssh://deploy@example.org"), home=tmp_path)
+    check_machine(machine(tmp_path, **given), home=tmp_path)
     cloud = "secretsprovider: awskms://alias/samokoder\nconfig: {}\n"
-    check_machine(machine(tmp_path, cloud, PULUMI_ACCESS_TOKEN="pul-x"), hosted=False)  # noqa: S106 - a test's
-
-
-def test_the_ssh_key_is_written_for_its_owner_alone_and_only_once(tmp_path: Path) -> None:
-    given = {"SSH_PRIVATE_KEY": KEY.replace("\n", "\r\n"), "SSH_KNOWN_HOSTS": "example.org ssh-ed25519 AAAA"}
-    for _ in range(2):
-        assert write_ssh_key(given, tmp_path)
-    file = tmp_path / ".ssh" / "id_ed25519"
-    assert file.read_text() == KEY + "\n", "OpenSSH takes no key without a line's end, nor one with Windows' ends"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600, "OpenSSH refuses a key that others can read"
-    assert (tmp_path / ".ssh" / "known_hosts").read_text().count("example.org") == 1
-
-
-def test_somebodys_own_ssh_key_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh" / "id_ed25519").write_text("mine\n")
-    with pytest.raises(ProjectError, match="another key"):
-        write_ssh_key({"SSH_PRIVATE_KEY": KEY}, tmp_path)
-    assert (tmp_path / ".ssh" / "id_ed25519").read_text() == "mine\n"
-    assert not write_ssh_key({"SSH_PRIVATE_KEY": ""}, tmp_path), "a self-hosted runner may have its own way in"
+    check_machine(machine(tmp_path, cloud, PULUMI_ACCESS_TOKEN="pul-x"), home=tmp_path)  # noqa: S106 - a test's
