@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from stack.settings import Environment
 
+pytest_plugins = ["tests.sshd"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let one warning pass; give each process that runs tests beside another ports of its own."""
