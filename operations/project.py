@@ -240,7 +240,7 @@ class Workspace:
         machine: Document = {}
         if engine.docker_host != DEFAULT_DOCKER_HOST:
             machine[key_of("docker_host")] = engine.docker_host
-        default_socket = Settings.model_fields["cadvisor"].get_default(call_default_factory=True).containerd_socket
+        usual = Settings.model_fields["cadvisor"].get_default(call_default_factory=True)
         containerd = engine.containerd_socket
         if containerd is None and not engine.docker_host.startswith("unix://"):
             if ask:
@@ -249,8 +249,12 @@ class Workspace:
             else:
                 known = stack_file.load(self._machine_file).get(key_of("cadvisor")) or {}
                 containerd = known.get("containerdSocket")
-        if containerd and containerd != default_socket:
-            machine[key_of("cadvisor")] = {"containerdSocket": containerd}
+        found = {
+            "containerdSocket": (containerd, usual.containerd_socket),
+            "dataRoot": (engine.data_root, usual.data_root),
+        }
+        if other := {name: value for name, (value, default) in found.items() if value and value != default}:
+            machine[key_of("cadvisor")] = other
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
             machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
