@@ -114,6 +114,7 @@ def _images(
     """Pull or build each image before a container goes: an image that cannot be had takes nothing down."""
     built = {image.name: image for image in ours}
     images: dict[str, docker.RemoteImage] = {}
+    names = _resource_names(specs)
     for image in sorted({spec.image for spec in specs}):
         own = built.get(image)
         build, after = None, []
@@ -137,7 +138,7 @@ def _images(
         elif not parse_reference(image).repository:
             continue  # a local image's id: there is nowhere to pull it from
         images[image] = docker.RemoteImage(
-            own.title if own else _resource_name(image),
+            own.title if own else names[image],
             name=image,
             build=build,
             # The old image stays for a rollback, and because another environment may run it.
@@ -147,7 +148,16 @@ def _images(
     return images
 
 
-def _resource_name(image: str) -> str:
-    """Name an image's resource by its repository, so that a new version is a change of the same resource."""
-    repository = parse_reference(image).repository
-    return f"{repository.rpartition('/')[2]}-{hashlib.sha256(repository.encode()).hexdigest()[:6]}"
+def _resource_names(specs: Sequence[ServiceSpec]) -> dict[str, str]:
+    """Name each image's resource by its repository, so that a new version is a change of the same resource.
+
+    Of several images of one repository, such as the API's and the worker's tag, all but the first part's have their
+    part's name as well.
+    """
+    names: dict[str, str] = {}
+    for spec in specs:
+        repository = parse_reference(spec.image).repository
+        name = f"{repository.rpartition('/')[2]}-{hashlib.sha256(repository.encode()).hexdigest()[:6]}"
+        if spec.image not in names:
+            names[spec.image] = f"{name}-{spec.part}" if name in names.values() else name
+    return names

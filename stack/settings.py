@@ -228,6 +228,12 @@ class Api(Application, Part):
         "the ingress must have seen it be well.",
         examples=[30],
     )
+    first: list[int] = Field(
+        default_factory=list,
+        description="Numbers of the replicas that a deploy replaces before the others; `make up` writes those that are "
+        "sick, so that going back never takes the one that serves.",
+        examples=[[2]],
+    )
     health_path: str | None = Field(
         None,
         pattern=r"^/",
@@ -1206,6 +1212,11 @@ class Environment(Model):
         if field == "api":
             return [f"api-{number}" for number in range(1, self.settings.api.replicas + 1)]
         return [field.replace("_", "-")]
+
+    def api_in_turn(self) -> list[str]:
+        """Names of the API's replicas in the order in which a deploy replaces them."""
+        first = [f"api-{number}" for number in self.settings.api.first]
+        return sorted(self.parts_of("api"), key=lambda part: part not in first)
 
     def image(self, name: PartName | Literal["backup"]) -> str:
         """Reference of a third-party image: the configured one, else the pinned one. `backup`: the base of our own."""
