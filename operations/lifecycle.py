@@ -83,7 +83,9 @@ def _sick_first(run: PulumiRun) -> None:
     sick = [number for number, part in enumerate(replicas, 1) if part not in well]
     if not sick or len(sick) == len(replicas):
         return
-    workspace.reporter.say(f"Replaced first, because the others serve: {', '.join(replicas[each - 1] for each in sick)}")
+    workspace.reporter.say(
+        f"Replaced first, because the others serve: {', '.join(replicas[each - 1] for each in sick)}"
+    )
     first = {key_of("api"): {"first": sick}}
     # In the copy of the stack file alone, which the next run writes anew.
     run.ensure_stack(replace(workspace, extra_config=stack_file.fill(first, workspace.extra_config)).document())

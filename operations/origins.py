@@ -58,9 +58,7 @@ def refuse_others(
         )
 
 
-def origins(
-    environment: Environment, names: list[str], deployment: Mapping[str, Any]
-) -> tuple[list[str], list[str]]:
+def origins(environment: Environment, names: list[str], deployment: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return which of these images the state has from a registry, and which it has built here."""
     pulled, running = recovery.images(deployment)
     from_registry, built_here = [], []

@@ -60,7 +60,10 @@ def specs(environment: Environment) -> list[ServiceSpec]:
         if name not in environment.absent:
             described = describe(environment)
             others += [described] if isinstance(described, ServiceSpec) else described
-    return [*others, prometheus.spec(environment, others)]
+    parts = [*others, prometheus.spec(environment, others)]
+    return [
+        alertmanager.with_files(each, environment, parts) if each.part == alertmanager.PART else each for each in parts
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

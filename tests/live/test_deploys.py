@@ -246,7 +246,7 @@ def test_an_up_that_is_killed_in_the_middle_of_a_roll_leaves_a_service_and_the_n
     load.report.assert_nothing_lost()
 
 
-LAST_ALONE = "#!/bin/sh\n[ \"$(hostname)\" = api-2 ] && exec /opt/venv/bin/bad\nexec python -m uvicorn \"$@\"\n"
+LAST_ALONE = '#!/bin/sh\n[ "$(hostname)" = api-2 ] && exec /opt/venv/bin/bad\nexec python -m uvicorn "$@"\n'
 
 
 @pytest.mark.parametrize("stable_seconds", [15, 6])

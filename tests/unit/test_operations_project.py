@@ -312,13 +312,13 @@ FROM_REGISTRY, BUILT_HERE = [PULLED, running(REDIS)], [OWN, running("sha256:" + 
 @pytest.mark.parametrize("typed", ["", "0", "1"])
 @pytest.mark.parametrize("there", [[], FROM_REGISTRY, BUILT_HERE])
 @pytest.mark.parametrize("reachable", [False, True])
-def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_what_runs(  # noqa: PLR0913 - the table
+def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_what_runs(
     clone: Path,
     monkeypatch: pytest.MonkeyPatch,
     there: list[dict[str, Any]],
     typed: str,
-    reachable: bool,  # noqa: FBT001 - a parameter of the test
-    production: bool,  # noqa: FBT001
+    reachable: bool,
+    production: bool,
 ) -> None:
     workspace = _workspace(clone, variables={"OFFLINE": typed} if typed else {})
     environment = workspace.settings()
@@ -408,7 +408,9 @@ def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refre
     with pytest.raises(PulumiFailedError):
         run.settle()
 
-    assert all(each.removed for each in made), "a refresh forgets what was begun: the next `up` would find the name in use"
+    assert all(each.removed for each in made), (
+        "a refresh forgets what was begun: the next `up` would find the name in use"
+    )
     assert not stranger.removed
     assert recovery.begun(run.deployment()), "and before it, the next run knows as much"
 
