@@ -43,7 +43,8 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
 
     root: the clone, with its whole history. good: the last good commit, empty for none. There is no way back over a
     rotation of a secret (the old value would come back, and nothing else knows it any more), nor over a new
-    version of what keeps data that the older one cannot read (a major one; of Redis also a minor one). Migrations are no obstacle, as they only add.
+    version of what keeps data that the older one cannot read (a major one; of Redis also a minor one). Migrations are
+    no obstacle, as they only add.
     """
     if not good:
         return WayBack(commit="", why=f"no commit has passed its smoke test in {environment} yet")
@@ -249,7 +250,7 @@ def _stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
 
 
 def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
-    """Return the version of a part's image in a commit, as far as it tells what its data is for; the whole reference where no tag tells it."""
+    """Return the version of a part's image in a commit, as far as data depends on it; without, the reference."""
     reference = (config.get(key_of("images")) or {}).get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout

@@ -76,7 +76,7 @@ def _refuse_undoing(run: PulumiRun) -> None:
 
 
 def _sick_first(run: PulumiRun) -> None:
-    """Have replicas of the API that are sick replaced before those that serve: else going back would take these first."""
+    """Have sick replicas of the API replaced before those that serve: else going back would take these first."""
     workspace = run.workspace
     replicas = workspace.settings().parts_of("api")
     well = {row.part for row in status(workspace) if row.ok}

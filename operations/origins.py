@@ -41,8 +41,8 @@ def refuse_others(
     from_registry, built_here = origins(environment, names, deployment)
     if local and from_registry and (typed != "1" or environment.settings.production):
         lines = [
-            f"{environment.name} runs images of a container registry ({', '.join(from_registry)}), and those built here "
-            "would take their place: older versions, which may not read the data, and no Grafana. Nothing was changed.",
+            f"{environment.name} runs images of a container registry: {', '.join(from_registry)}. Nothing was changed.",
+            "Those built here would take their place: older versions, which may not read the data, and no Grafana.",
             f"Try again when the registry answers: {command}",
         ]
         if environment.settings.production:

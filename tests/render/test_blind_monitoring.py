@@ -1,4 +1,4 @@
-"""What the monitoring says when it sees nothing: a full disk, a restart, a server that takes connections and is silent."""
+"""What the monitoring says when it sees nothing: a full disk, a restart, a server that is silent."""
 
 from __future__ import annotations
 

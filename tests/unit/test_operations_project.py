@@ -340,7 +340,7 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     )
 
     if refused:
-        with pytest.raises(ProjectError, match=r"redis.*Nothing was changed"):
+        with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
             workspace.prepare()
         assert not built, "minutes of building for nothing"
         assert not workspace._machine_file.exists(), "what is asked next would take the other images for declared"
@@ -408,9 +408,7 @@ def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refre
     with pytest.raises(PulumiFailedError):
         run.settle()
 
-    assert all(each.removed for each in made), (
-        "a refresh forgets what was begun: the next `up` would find the name in use"
-    )
+    assert all(each.removed for each in made), "a refresh forgets what was begun, and the next `up` fails"
     assert not stranger.removed
     assert recovery.begun(run.deployment()), "and before it, the next run knows as much"
 

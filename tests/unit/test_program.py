@@ -116,6 +116,4 @@ def test_api_and_worker_of_one_repository_with_two_tags_are_two_resources() -> N
     assert len({r.name for r in pulled}) == 2, "Pulumi refuses two resources of one type and name"
     alike = record("staging", dict.fromkeys(own, own["api"]))
     (one,) = [r for r in alike.of_type(IMAGE) if r.inputs["name"].startswith("registry.example.org")]
-    assert one.name == next(r.name for r in pulled if "api" in r.inputs["name"]), (
-        "a new tag is a change of the same one"
-    )
+    assert one.name == next(r.name for r in pulled if "api" in r.inputs["name"]), "a new tag is a change"
