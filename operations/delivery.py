@@ -43,11 +43,11 @@ class WayBack:
 def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBack:
     """Decide which commit a bad deploy of `current` goes back to.
 
-    root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
+root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
     whoever may write the state: it must have been the head of this branch, for its program runs with all secrets. There
     is no way back over a rotation of a secret (the old value would come back, and nothing else knows it any more), nor
-    over a new major version of what keeps data (the older one cannot read it). Migrations are no obstacle, as they only
-    add.
+    over a new version of what keeps data that the older one cannot read (a major one; of Redis also a minor one).
+    Migrations are no obstacle, as they only add.
     """
     if why := _no_good_commit(root, environment, good=good, current=current):
         return WayBack(commit="", why=why)
@@ -59,7 +59,7 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
                 why=f"a secret was rotated since {good[:12]} ({key_of(field)}): its old value would come back",
             )
     for part in _KEEPS_DATA:
-        old, new = (_major(root, commit, config, part) for commit, config in ((good, before), (current, now)))
+        old, new = (_data_version(root, commit, config, part) for commit, config in ((good, before), (current, now)))
         if old != new:
             return WayBack(commit="", why=f"{part} went from {old} to {new} since {good[:12]}: its data stays {new}'s")
     added = _git(root, "diff", "--name-only", "--diff-filter=A", good, current, "--", MIGRATIONS).stdout.split()
@@ -274,8 +274,8 @@ def _stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
     return dict(stack_file.merged(yaml.safe_load(text) or {}, machine={})["config"])
 
 
-def _major(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
-    """Return the major version of a part's image in a commit; the whole reference where no tag tells it."""
+def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
+    """Return the version of a part's image in a commit, as far as data depends on it; without, the reference."""
     reference = (config.get(key_of("images")) or {}).get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout
@@ -285,7 +285,8 @@ def _major(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str
         tag = parse_reference(str(reference)).tag or ""
     except ImageReferenceError:
         tag = ""
-    version = re.match(r"v?(\d+)", tag)
+    # A new minor version of Redis may write a file that the one before cannot read (7.2 to 7.4).
+    version = re.match(r"v?(\d+\.\d+)" if part == "redis" else r"v?(\d+)", tag)
     return version[1] if version else str(reference)
 
 

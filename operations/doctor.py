@@ -27,7 +27,8 @@ from offline.images import NAMES, registry_reachable
 from operations import alerting, checks, lifecycle, reach, redis_log, smoke, ssh
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
-from operations.project import Workspace, env_word, third_party_images
+from operations.origins import third_party_images
+from operations.project import Workspace, env_word
 from operations.stack_file import ProjectError
 from stack.images import short_name
 from stack.mistakes import InvalidSettingsError

@@ -27,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
-from operations import recovery, stack_file
+from operations import origins, recovery, stack_file
 from operations.engine import (
     DEFAULT_DOCKER_HOST,
     PING_TIMEOUT_SECONDS,
@@ -37,8 +37,8 @@ from operations.engine import (
     containerd_of_remote,
     ensure_engine,
 )
+from operations.origins import third_party_images
 from operations.stack_file import Document, ProjectError
-from stack.images import IMAGES
 from stack.settings import Environment, Settings, key_of
 
 if TYPE_CHECKING:
@@ -200,7 +200,8 @@ class Workspace:
         """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
 
         images: build what no registry can give here; without it only what is there is looked at, as a preview does.
-        Raises InvalidSettingsError before anything is installed or started.
+        Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
+        would take the place of those that run.
         """
         self.settings(on_this_machine=False)
         engine = self.engine()
@@ -209,7 +210,16 @@ class Workspace:
         environment = stack_file.read(
             self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
         )
-        machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
+        local = self._works_without_registry(environment, engine)
+        origins.refuse_others(
+            environment,
+            self._deployment(),
+            local=local,
+            typed=self.variables.get("OFFLINE", ""),
+            command=self.typed("up"),
+        )
+        if local:
+            machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
         self.settings()
         return self.open()
@@ -260,25 +270,35 @@ class Workspace:
             machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
         return machine
 
-    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
-        """What this machine adds: ids of local images where no registry can be asked, and what cannot be had then."""
-        from offline.images import ensure_images, registry_reachable  # noqa: PLC0415 - httpx: `status` must stay fast
+    def _deployment(self) -> Document:
+        """Return the stack's state, its secrets encrypted; empty where there is none yet."""
+        backend = self.backend()
+        if backend.folder:
+            return recovery.checkpoint(backend.folder, self.name) or {}
+        return self.open().deployment()
+
+    def _works_without_registry(self, environment: Environment, engine: EngineInfo) -> bool:
+        """Tell whether images are made here: OFFLINE says so, or no registry answers and the engine lacks some."""
+        from offline.images import registry_reachable  # noqa: PLC0415 - httpx: `status` must stay fast
         from operations.containers import has_images  # noqa: PLC0415 - as above
+
+        typed = self.variables.get("OFFLINE")
+        if typed in {"0", "1"}:
+            return typed == "1"
+        with contextlib.closing(connect(engine.docker_host)) as client:
+            pinned = [environment.image(name) for name in third_party_images(environment)]  # type: ignore[arg-type]
+            if has_images(client, pinned):
+                return False
+        if not engine.docker_host.startswith("unix://"):
+            self.reporter.say("Asking that host whether it reaches a container registry")
+        return not registry_reachable(engine)
+
+    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
+        """What this machine adds where no registry is asked: ids of local images, and what cannot be had then."""
+        from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
 
         names = third_party_images(environment)
         forced = self.variables.get("OFFLINE") == "1"
-        client = connect(engine.docker_host)
-        try:
-            pinned = [environment.image(name) for name in names]  # type: ignore[arg-type]
-            if not forced:
-                if has_images(client, pinned):
-                    return {}
-                if not engine.docker_host.startswith("unix://"):
-                    self.reporter.say("Asking that host whether it reaches a container registry")
-                if registry_reachable(engine):
-                    return {}
-        finally:
-            client.close()
         self.reporter.say(
             f"{'OFFLINE=1' if forced else 'No container registry can be reached from here'}: "
             "this works without one, from package registries alone"
@@ -339,20 +359,6 @@ class Workspace:
 def env_word(environment: str) -> str:
     """Return what a `make` command line needs at its end to mean this environment."""
     return "" if environment == "staging" else f" ENV={environment}"
-
-
-def third_party_images(environment: Environment) -> list[str]:
-    """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
-    # Every part is called like its image, but for the ingress.
-    running = {"caddy" if part == "ingress" else part for part in environment.running()}
-    names: list[str] = [name for name in IMAGES if name in running]
-    reference = ("api", "worker", *(("frontend",) if "frontend" in running else ()))
-    if any(getattr(environment.settings, part).image is None for part in reference):
-        names.append("python")
-    if "backup" in running:
-        names.append("backup")
-    configured = environment.settings.images
-    return [name for name in names if getattr(configured, name) is None]
 
 
 def _logged_in(variables: Mapping[str, str]) -> str:

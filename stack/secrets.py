@@ -40,8 +40,8 @@ def bcrypt_of(secret: str) -> str:
 class Generated:
     """A generated secret. `rotation`: its field in `samokoder:rotation`, or empty for one that is made once.
 
-    `configured`: the configuration key whose value, when there is one, is taken in its place. `opens_what_is_kept`: what
-    was encrypted with it, or made to be opened by it, can be opened with it alone, also when nothing uses it any more.
+    `configured`: the configuration key whose value, when there is one, is taken in its place. `opens_what_is_kept`:
+    what was encrypted with it, or made to be opened by it, can be opened with it alone, also when nothing uses it.
     """
 
     length: int = PASSWORD_LENGTH

@@ -15,8 +15,9 @@ from pydantic.alias_generators import to_camel
 
 from offline.toolchain import build
 from operations import containers, lifecycle
+from operations.origins import third_party_images
 from operations.ports import free_ports
-from operations.project import PulumiFailedError, Workspace, third_party_images
+from operations.project import PulumiFailedError, Workspace
 
 
 @pytest.fixture(scope="module")
