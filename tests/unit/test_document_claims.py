@@ -265,8 +265,8 @@ def test_a_setting_that_a_page_names_is_one(page: Path) -> None:
     assert not wrong, "a key that `make preview` would refuse"
 
 
-OTHERS = {"good"}
-"""What begins like a setting and is none: the tag `samokoder:good-commit` of a stack."""
+OTHERS = {"good", "last"}
+"""What begins like a setting and is none: the tags `samokoder:good-commit` and `samokoder:last-commit` of a stack."""
 
 
 def anchor(heading: str) -> str:
