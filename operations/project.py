@@ -211,7 +211,12 @@ class Workspace:
         )
         machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
-        self.settings()
+        environment = self.settings()
+        if images and self.variables.get("OFFLINE") != "1":
+            from operations import registry  # noqa: PLC0415 - `status` must stay fast
+
+            with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
+                registry.pull(client, used_images(environment), say=self.reporter.say)
         return self.open()
 
     def engine(self) -> EngineInfo:
@@ -339,6 +344,18 @@ def env_word(environment: str) -> str:
 
 def third_party_images(environment: Environment) -> list[str]:
     """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
+    configured = environment.settings.images
+    return [name for name in _image_names(environment) if getattr(configured, name) is None]
+
+
+def used_images(environment: Environment) -> list[str]:
+    """Return the references of all images that an environment runs or builds upon, but those that are built here."""
+    parts = (getattr(environment.settings, part).image for part in ("api", "worker", "frontend"))
+    names = [environment.image(name) for name in _image_names(environment)]  # type: ignore[arg-type]
+    return [*dict.fromkeys([*names, *filter(None, parts)])]
+
+
+def _image_names(environment: Environment) -> list[str]:
     # Every part is called like its image, but for the ingress.
     running = {"caddy" if part == "ingress" else part for part in environment.running()}
     names: list[str] = [name for name in IMAGES if name in running]
@@ -347,8 +364,7 @@ def third_party_images(environment: Environment) -> list[str]:
         names.append("python")
     if "backup" in running:
         names.append("backup")
-    configured = environment.settings.images
-    return [name for name in names if getattr(configured, name) is None]
+    return names
 
 
 def _logged_in(variables: Mapping[str, str]) -> str:
