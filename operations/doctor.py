@@ -281,7 +281,8 @@ def _engine(asked: Asked) -> str:
     lacking = [name for name, key in (("memory", "MemoryLimit"), ("CPU", "CpuCfsQuota")) if not engine.limits.get(key)]
     if lacking:
         raise FailedError(f"its kernel cannot limit {' and '.join(lacking)} of a container: enable these cgroups")
-    return f"Docker Engine {version} at {asked.host}, cgroup v{engine.info.cgroup_version}"
+    folder = engine.info.data_root or "a folder that it does not tell"
+    return f"Docker Engine {version} at {asked.host}, data in {folder}, cgroup v{engine.info.cgroup_version}"
 
 
 def _memory(asked: Asked) -> str:

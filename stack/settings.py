@@ -718,7 +718,8 @@ class Grafana(WebPages):
     """Grafana."""
 
     port: Port = Field(3000, description="Port on the host.", examples=[3000])
-    memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[384])
+    # Of 13.2 others report 220 to 390 MiB at rest and 600 at work; its datasource is a second process.
+    memory_mib: MemoryMib = Field(768, description="Memory limit in MiB; it takes up to 600.", examples=[1024])
     cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[0.5])
     adopt_volume: str = Field(
         "",
@@ -748,6 +749,13 @@ class Cadvisor(Exporter):
         description="Socket of the containerd that the engine uses, on the host; "
         "`/run/docker/containerd/containerd.sock` where dockerd runs its own.",
         examples=["/run/docker/containerd/containerd.sock"],
+    )
+    data_root: str = Field(
+        "/var/lib/docker",
+        pattern=r"^/[^/]",
+        description="Folder of the engine, on the host; another with `data-root` in daemon.json, and with the snap. "
+        "`make up` asks the engine for it.",
+        examples=["/srv/docker"],
     )
     kernel_log: bool = Field(
         True,
@@ -955,7 +963,7 @@ class Alerts(Model):
 class Host(Model):
     """What the host is said to have; limits are checked against it."""
 
-    memory_mib: int = Field(4608, ge=512, description="Memory of the host in MiB.", examples=[8192])
+    memory_mib: int = Field(5120, ge=512, description="Memory of the host in MiB.", examples=[8192])
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
 
 
@@ -995,7 +1003,12 @@ class Rotation(Model):
     """
 
     secret_key: int = Field(1, ge=1, description="SECRET_KEY.", examples=[2])
-    app_secret_key: int = Field(1, ge=1, description="APP_SECRET_KEY.", examples=[2])
+    app_secret_key: int = Field(
+        1,
+        ge=1,
+        description="APP_SECRET_KEY. Pulumi refuses a new one: what was stored under it could not be read any more.",
+        examples=[2],
+    )
     postgres_app: int = Field(1, ge=1, description="Password of the application's database role.", examples=[2])
     postgres_exporter: int = Field(1, ge=1, description="Password of the exporter's database role.", examples=[2])
     postgres_backup: int = Field(1, ge=1, description="Password of the backup server's database role.", examples=[2])
