@@ -6,7 +6,8 @@ Pulumi needs it, which then finds it on the engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import docker
 from docker.auth import AuthConfig, load_config, resolve_repository_name
@@ -49,9 +50,7 @@ def refused(client: docker.DockerClient, references: Iterable[str]) -> list[str]
     return found
 
 
-def _logged_in(
-    logins: AuthConfig, references: Iterable[str], say: Callable[[str], None]
-) -> dict[str, Mapping[str, str]]:
+def _logged_in(logins: AuthConfig, references: Iterable[str], say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
     found = {}
     for reference in references:
         if not parse_reference(reference).repository:
@@ -64,8 +63,8 @@ def _logged_in(
     return found
 
 
-def _login(logins: AuthConfig, reference: str) -> Mapping[str, str] | None:
-    login: Mapping[str, str] | None = logins.resolve_authconfig(_registry(reference))
+def _login(logins: AuthConfig, reference: str) -> dict[str, Any] | None:
+    login: dict[str, Any] | None = logins.resolve_authconfig(_registry(reference))
     return login
 
 

@@ -6,61 +6,18 @@ It is real and listens on loopback. The login is what `samokoder ci prepare` mak
 from __future__ import annotations
 
 import base64
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import docker
-import httpx
 import pytest
-import yaml
 from pydantic.alias_generators import to_camel
 
-from offline.toolchain import build
-from operations import containers, delivery, lifecycle, runner
-from operations.ports import free_ports
+from operations import containers, delivery, lifecycle
 from operations.project import Workspace, third_party_images
 from operations.stack_file import ProjectError
-
-USER, PASSWORD = "deployer", "a long password: of a test"
-LOGIN = {"username": USER, "password": PASSWORD}
-HASHED = "$2b$05$Uckqr0muvlO9y1ghkvWs/OyRqY.JdoFqxcd42nB2XJtBewvRX96fe"
-"""The password as a registry reads it, by bcrypt."""
-
-
-@pytest.fixture(scope="module")
-def registry(stack: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a registry that is empty at first, and gives nothing without a login."""
-    program = build(["registry"], cache=stack.cache, progress=stack.reporter)["registry"] / "registry"
-    folder = tmp_path_factory.mktemp("registry")
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    config = {
-        "version": 0.1,
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": address},
-        "auth": {"htpasswd": {"realm": "samokoder", "path": str(folder / "htpasswd")}},
-    }
-    (folder / "htpasswd").write_text(f"{USER}:{HASHED}\n")
-    (folder / "config.yml").write_text(yaml.safe_dump(config))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log)
-        try:
-            while not _answers(address):
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.1)
-            yield address
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"http://{address}/v2/", timeout=5).status_code == httpx.codes.UNAUTHORIZED
-    except httpx.TransportError:
-        return False
+from tests.registry import LOGIN, PASSWORD, USER
 
 
 @pytest.fixture(scope="module")
@@ -93,41 +50,6 @@ def pulled(pinned: dict[str, str], new_workspace: Callable[[], Workspace]) -> It
     yield workspace
     if workspace.stack_file.exists():
         lifecycle.destroy_data(workspace, interactive=False)
-
-
-@pytest.fixture(scope="module")
-def job(registry: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables of a job that has a login."""
-    temporary = str(tmp_path_factory.mktemp("runner"))
-    login = {"REGISTRY_SERVER": registry, "REGISTRY_USER": USER, "REGISTRY_PASSWORD": PASSWORD}
-    return {"RUNNER_TEMP": temporary, "DOCKER_CONFIG": str(Path(temporary) / "none"), **login}
-
-
-@pytest.fixture
-def logged_in(job: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What `samokoder ci prepare` leaves for the steps after it, and `ci clean` removes."""
-    for name, value in runner.place(job).items():
-        monkeypatch.setenv(name, value)
-    yield
-    runner.remove(job)
-
-
-@pytest.mark.parametrize("given", [{}, {"REGISTRY_PASSWORD": "another"}])
-def test_a_registry_that_asks_for_a_login_is_named_before_anything_changes(
-    pulled: Workspace, job: dict[str, str], monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
-) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", job["DOCKER_CONFIG"])
-    if given:
-        monkeypatch.setenv("DOCKER_CONFIG", runner.place({**job, **given})["DOCKER_CONFIG"])
-    workspace = replace(pulled, variables={**pulled.variables, **({**job, **given} if given else {})})
-    with pytest.raises(ProjectError, match=r"Missing or wrong: REGISTRY_.*/prometheus:tested") as caught:
-        delivery.check_registry(workspace)
-    assert "another" not in str(caught.value).partition("wrong:")[0], "a password is in no message"
-    if given:
-        with pytest.raises(ProjectError, match="cannot be pulled"):
-            lifecycle.up(workspace, interactive=False)
-        assert not pulled.stack_file.exists(), "nothing was begun"
-    runner.remove(job)
 
 
 @pytest.mark.usefixtures("logged_in")
