@@ -7,6 +7,7 @@ Pulumi needs it, which then finds it on the engine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker
@@ -17,18 +18,25 @@ from requests.exceptions import RequestException
 from operations.stack_file import ProjectError
 from stack.images import parse_reference
 
+_AT_ONCE = 4
+"""Pulls; an engine loads three layers at a time unless it is told otherwise."""
+
 
 def pull(client: docker.DockerClient, references: Iterable[str], *, say: Callable[[str], None]) -> None:
     """Pull what the engine lacks and this machine has a login for. Raises ProjectError where the registry refuses."""
-    logins = load_config()
-    for reference, login in _logged_in(logins, references, say).items():
+
+    def one(reference: str, login: dict[str, Any]) -> None:
         if _is_there(client, reference):
-            continue
+            return
         say(f"Pulling {_short(reference)}, as {login.get('Username') or login.get('username') or 'this machine'}")
         try:
             client.images.pull(reference, auth_config=login)
         except (DockerException, RequestException) as error:
             raise ProjectError(f"{_short(reference)} cannot be pulled: {_why(error)}") from None
+
+    logins = _logged_in(load_config(), references, say)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(one, logins.keys(), logins.values()))
 
 
 def refused(client: docker.DockerClient, references: Iterable[str]) -> list[str]:

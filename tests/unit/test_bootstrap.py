@@ -1,16 +1,29 @@
-"""`bootstrap` runs no uv without the SHA-256 of uv.lock: by real pip, and by real curl where Python has no venv."""
+"""What is fetched first: `bootstrap` runs no uv without the SHA-256 of uv.lock: by real pip, and by real curl.
+
+And uv locks nothing that was released within the last days.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
+import tomllib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from operations.engine import cache_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = "1.2.3"
@@ -127,3 +140,80 @@ def test_no_script_from_the_network_is_run() -> None:
     text = (ROOT / "bootstrap").read_text()
     assert "install.sh" not in text, "a script that is run as it comes has no sum"
     assert text.count("curl --fail") == 1
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package index with `direct`, which needs `inner`: of both a release of a month ago and one of today."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    wheels: dict[str, bytes] = {}
+    times: dict[str, datetime] = {}
+    for name, needs in (("direct", "Requires-Dist: inner\n"), ("inner", "")):
+        for version, age in (("1.0", timedelta(days=30)), ("2.0", timedelta(hours=1))):
+            content, dist = io.BytesIO(), f"{name}-{version}.dist-info"
+            with zipfile.ZipFile(content, "w") as archive:
+                metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"
+                archive.writestr(f"{dist}/METADATA", metadata)
+                archive.writestr(f"{dist}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+                archive.writestr(f"{dist}/RECORD", "")
+            file = f"{name}-{version}-py3-none-any.whl"
+            wheels[file], times[file] = content.getvalue(), datetime.now(UTC) - age
+
+    class Index(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.strip("/").rpartition("/")[2]
+            body, kind = wheels.get(name), "application/octet-stream"
+            if body is None:
+                files = [
+                    {
+                        "filename": file,
+                        "url": f"/files/{file}",
+                        "hashes": {"sha256": hashlib.sha256(content).hexdigest()},
+                        "upload-time": times[file].strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                    }
+                    for file, content in wheels.items()
+                    if file.startswith(f"{name}-")
+                ]
+                page = {"meta": {"api-version": "1.1"}, "name": name, "files": files}
+                body, kind = json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json"
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815 - its caller's name
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_release_of_today_is_not_locked_neither_are_packages_of_packages(
+    tmp_path: Path, index: str, waits: bool
+) -> None:
+    here = [str(path) for path in sorted((cache_directory() / "uv").glob("*/uv"))]
+    uv = shutil.which("uv") or (here and here[-1])
+    assert uv, "`bootstrap` has used one"
+    days = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["exclude-newer"]
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["direct"]\n'
+        + (f'[tool.uv]\nexclude-newer = "{days}"\n' if waits else "")
+    )
+    variables = {**os.environ, "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_DEFAULT_INDEX": index}
+    variables["UV_PYTHON"] = sys.executable
+    done = subprocess.run(
+        [uv, "lock"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    locked = {each["name"]: each["version"] for each in tomllib.loads((tmp_path / "uv.lock").read_text())["package"]}
+    newest = "1.0" if waits else "2.0"
+    assert (locked["direct"], locked["inner"]) == (newest, newest), (
+        "what was stolen this morning would run on every machine this noon"
+    )
