@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from operations import lock, runner, stack_file
+from operations import lock, registry, runner, stack_file
+from operations.engine import connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.images import ImageReferenceError, parse_reference
@@ -43,7 +44,7 @@ class WayBack:
 def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBack:
     """Decide which commit a bad deploy of `current` goes back to.
 
-root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
+    root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
     whoever may write the state: it must have been the head of this branch, for its program runs with all secrets. There
     is no way back over a rotation of a secret (the old value would come back, and nothing else knows it any more), nor
     over a new version of what keeps data that the older one cannot read (a major one; of Redis also a minor one).
@@ -243,9 +244,30 @@ def check_machine(workspace: Workspace, *, home: Path) -> None:
         )
     if variables.get("SSH_PRIVATE_KEY") and not variables.get("SSH_KNOWN_HOSTS"):
         missing.append("SSH_KNOWN_HOSTS: how the engine's host proves itself; write the output of `ssh-keyscan host`")
+    missing += runner.missing_of_login(variables)
     if missing:
         raise ProjectError(
             f"{workspace.environment} cannot be worked with from here. Missing:\n  " + "\n  ".join(missing)
+        )
+
+
+def check_registry(workspace: Workspace) -> None:
+    """Refuse an image that its registry gives to nobody without another login. Raises ProjectError, EngineError.
+
+    Only images that are configured are asked for: a machine without a registry builds the others.
+    """
+    references = list(_images(workspace.settings(on_this_machine=False)).values())
+    if not references:
+        return
+    engine = workspace.engine()
+    with contextlib.closing(connect(engine.docker_host)) as client:
+        lines = registry.refused(client, references)
+    if lines:
+        server = workspace.variables.get("REGISTRY_SERVER")
+        what = f"REGISTRY_USER, REGISTRY_PASSWORD (for {server})" if server else "REGISTRY_SERVER, _USER, _PASSWORD"
+        raise ProjectError(
+            f"{workspace.environment} has images that a registry does not give from here. Missing or wrong: {what}.\n  "
+            + "\n  ".join(lines)
         )
 
 

@@ -17,6 +17,18 @@ from stack.settings import Environment, key_of
 
 def third_party_images(environment: Environment) -> list[str]:
     """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
+    configured = environment.settings.images
+    return [name for name in _image_names(environment) if getattr(configured, name) is None]
+
+
+def used_images(environment: Environment) -> list[str]:
+    """Return the references of all images that an environment runs or builds upon, but those that are built here."""
+    parts = (getattr(environment.settings, part).image for part in ("api", "worker", "frontend"))
+    names = [environment.image(name) for name in _image_names(environment)]  # type: ignore[arg-type]
+    return [*dict.fromkeys([*names, *filter(None, parts)])]
+
+
+def _image_names(environment: Environment) -> list[str]:
     # Every part is called like its image, but for the ingress.
     running = {"caddy" if part == "ingress" else part for part in environment.running()}
     names: list[str] = [name for name in IMAGES if name in running]
@@ -25,8 +37,7 @@ def third_party_images(environment: Environment) -> list[str]:
         names.append("python")
     if "backup" in running:
         names.append("backup")
-    configured = environment.settings.images
-    return [name for name in names if getattr(configured, name) is None]
+    return names
 
 
 def refuse_others(

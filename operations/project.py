@@ -37,7 +37,7 @@ from operations.engine import (
     containerd_of_remote,
     ensure_engine,
 )
-from operations.origins import third_party_images
+from operations.origins import third_party_images, used_images
 from operations.stack_file import Document, ProjectError
 from stack.settings import Environment, Settings, key_of
 
@@ -221,7 +221,12 @@ class Workspace:
         if local:
             machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
-        self.settings()
+        environment = self.settings()
+        if images and self.variables.get("OFFLINE") != "1":
+            from operations import registry  # noqa: PLC0415 - `status` must stay fast
+
+            with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
+                registry.pull(client, used_images(environment), say=self.reporter.say)
         return self.open()
 
     def engine(self) -> EngineInfo:
