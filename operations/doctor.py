@@ -27,7 +27,8 @@ from offline.images import NAMES, registry_reachable
 from operations import alerting, checks, lifecycle, reach, redis_log, smoke, ssh
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
-from operations.project import Workspace, env_word, third_party_images
+from operations.origins import third_party_images
+from operations.project import Workspace, env_word
 from operations.stack_file import ProjectError
 from stack.images import short_name
 from stack.mistakes import InvalidSettingsError
@@ -281,7 +282,8 @@ def _engine(asked: Asked) -> str:
     lacking = [name for name, key in (("memory", "MemoryLimit"), ("CPU", "CpuCfsQuota")) if not engine.limits.get(key)]
     if lacking:
         raise FailedError(f"its kernel cannot limit {' and '.join(lacking)} of a container: enable these cgroups")
-    return f"Docker Engine {version} at {asked.host}, cgroup v{engine.info.cgroup_version}"
+    folder = engine.info.data_root or "a folder that it does not tell"
+    return f"Docker Engine {version} at {asked.host}, data in {folder}, cgroup v{engine.info.cgroup_version}"
 
 
 def _memory(asked: Asked) -> str:

@@ -387,7 +387,7 @@ def _ask(host: str, *, state: Path, private: PrivateEngine | None) -> EngineInfo
         architecture=str(info.get("Architecture") or ""),
         cgroup_version=str(info.get("CgroupVersion") or "1"),
         storage_driver=str(info.get("Driver") or ""),
-        data_root=str(info.get("DockerRootDir") or ""),
+        data_root=str(info.get("DockerRootDir") or "").rstrip("/"),
         containerd_socket=_containerd_socket(host, info, private),
         clock_ahead_seconds=_ahead(str(info.get("SystemTime") or "")),
     )

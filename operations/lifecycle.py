@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from operations import backups, containers, lock, recovery, restore
+from operations import backups, containers, generations, lock, recovery, restore, stack_file
 from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
+from stack.settings import key_of
 
 if TYPE_CHECKING:
     import docker
@@ -33,7 +34,7 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
     empty: what may begin with nothing in it where its data volume was lost (`postgres`).
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
-    would be started, or an empty one in the place of one that was lost.
+    would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
     """
     restore.refuse_half_replaced(workspace)
     run = workspace.prepare()
@@ -45,8 +46,10 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
 
 def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     workspace = run.workspace
+    _refuse_undoing(run)
     _begin_empty(run, empty)
     run.settle()
+    _sick_first(run)
     words = ["up", "--yes", "--suppress-outputs"]
     if not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
@@ -64,6 +67,28 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
             workspace.reporter.say(f"The containers could not be asked: {error}")
         raise
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def _refuse_undoing(run: PulumiRun) -> None:
+    """Raise ProjectError where the settings lack a rotation that the state has."""
+    workspace = run.workspace
+    generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
+
+
+def _sick_first(run: PulumiRun) -> None:
+    """Have sick replicas of the API replaced before those that serve: else going back would take these first."""
+    workspace = run.workspace
+    replicas = workspace.settings().parts_of("api")
+    well = {row.part for row in status(workspace) if row.ok}
+    sick = [number for number, part in enumerate(replicas, 1) if part not in well]
+    if not sick or len(sick) == len(replicas):
+        return
+    workspace.reporter.say(
+        f"Replaced first, because the others serve: {', '.join(replicas[each - 1] for each in sick)}"
+    )
+    first = {key_of("api"): {"first": sick}}
+    # In the copy of the stack file alone, which the next run writes anew.
+    run.ensure_stack(replace(workspace, extra_config=stack_file.fill(first, workspace.extra_config)).document())
 
 
 def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
@@ -142,6 +167,7 @@ def _gone(run: PulumiRun) -> list[str]:
 def preview(workspace: Workspace, *, interactive: bool) -> None:
     """Show what `up` would change. Raises PulumiFailedError."""
     run = workspace.prepare(images=False)
+    _refuse_undoing(run)
     run.pulumi("preview", show=_shown(workspace, interactive=interactive))
 
 

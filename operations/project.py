@@ -27,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
-from operations import recovery, stack_file
+from operations import origins, recovery, stack_file
 from operations.engine import (
     DEFAULT_DOCKER_HOST,
     PING_TIMEOUT_SECONDS,
@@ -37,8 +37,8 @@ from operations.engine import (
     containerd_of_remote,
     ensure_engine,
 )
+from operations.origins import third_party_images, used_images
 from operations.stack_file import Document, ProjectError
-from stack.images import IMAGES
 from stack.settings import Environment, Settings, key_of
 
 if TYPE_CHECKING:
@@ -200,7 +200,8 @@ class Workspace:
         """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
 
         images: build what no registry can give here; without it only what is there is looked at, as a preview does.
-        Raises InvalidSettingsError before anything is installed or started.
+        Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
+        would take the place of those that run.
         """
         self.settings(on_this_machine=False)
         engine = self.engine()
@@ -209,9 +210,23 @@ class Workspace:
         environment = stack_file.read(
             self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
         )
-        machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
+        local = self._works_without_registry(environment, engine)
+        origins.refuse_others(
+            environment,
+            self._deployment(),
+            local=local,
+            typed=self.variables.get("OFFLINE", ""),
+            command=self.typed("up"),
+        )
+        if local:
+            machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
-        self.settings()
+        environment = self.settings()
+        if images and self.variables.get("OFFLINE") != "1":
+            from operations import registry  # noqa: PLC0415 - `status` must stay fast
+
+            with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
+                registry.pull(client, used_images(environment), say=self.reporter.say)
         return self.open()
 
     def engine(self) -> EngineInfo:
@@ -240,7 +255,7 @@ class Workspace:
         machine: Document = {}
         if engine.docker_host != DEFAULT_DOCKER_HOST:
             machine[key_of("docker_host")] = engine.docker_host
-        default_socket = Settings.model_fields["cadvisor"].get_default(call_default_factory=True).containerd_socket
+        usual = Settings.model_fields["cadvisor"].get_default(call_default_factory=True)
         containerd = engine.containerd_socket
         if containerd is None and not engine.docker_host.startswith("unix://"):
             if ask:
@@ -249,32 +264,46 @@ class Workspace:
             else:
                 known = stack_file.load(self._machine_file).get(key_of("cadvisor")) or {}
                 containerd = known.get("containerdSocket")
-        if containerd and containerd != default_socket:
-            machine[key_of("cadvisor")] = {"containerdSocket": containerd}
+        found = {
+            "containerdSocket": (containerd, usual.containerd_socket),
+            "dataRoot": (engine.data_root, usual.data_root),
+        }
+        if other := {name: value for name, (value, default) in found.items() if value and value != default}:
+            machine[key_of("cadvisor")] = other
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
             machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
         return machine
 
-    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
-        """What this machine adds: ids of local images where no registry can be asked, and what cannot be had then."""
-        from offline.images import ensure_images, registry_reachable  # noqa: PLC0415 - httpx: `status` must stay fast
+    def _deployment(self) -> Document:
+        """Return the stack's state, its secrets encrypted; empty where there is none yet."""
+        backend = self.backend()
+        if backend.folder:
+            return recovery.checkpoint(backend.folder, self.name) or {}
+        return self.open().deployment()
+
+    def _works_without_registry(self, environment: Environment, engine: EngineInfo) -> bool:
+        """Tell whether images are made here: OFFLINE says so, or no registry answers and the engine lacks some."""
+        from offline.images import registry_reachable  # noqa: PLC0415 - httpx: `status` must stay fast
         from operations.containers import has_images  # noqa: PLC0415 - as above
+
+        typed = self.variables.get("OFFLINE")
+        if typed in {"0", "1"}:
+            return typed == "1"
+        with contextlib.closing(connect(engine.docker_host)) as client:
+            pinned = [environment.image(name) for name in third_party_images(environment)]  # type: ignore[arg-type]
+            if has_images(client, pinned):
+                return False
+        if not engine.docker_host.startswith("unix://"):
+            self.reporter.say("Asking that host whether it reaches a container registry")
+        return not registry_reachable(engine)
+
+    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
+        """What this machine adds where no registry is asked: ids of local images, and what cannot be had then."""
+        from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
 
         names = third_party_images(environment)
         forced = self.variables.get("OFFLINE") == "1"
-        client = connect(engine.docker_host)
-        try:
-            pinned = [environment.image(name) for name in names]  # type: ignore[arg-type]
-            if not forced:
-                if has_images(client, pinned):
-                    return {}
-                if not engine.docker_host.startswith("unix://"):
-                    self.reporter.say("Asking that host whether it reaches a container registry")
-                if registry_reachable(engine):
-                    return {}
-        finally:
-            client.close()
         self.reporter.say(
             f"{'OFFLINE=1' if forced else 'No container registry can be reached from here'}: "
             "this works without one, from package registries alone"
@@ -335,20 +364,6 @@ class Workspace:
 def env_word(environment: str) -> str:
     """Return what a `make` command line needs at its end to mean this environment."""
     return "" if environment == "staging" else f" ENV={environment}"
-
-
-def third_party_images(environment: Environment) -> list[str]:
-    """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
-    # Every part is called like its image, but for the ingress.
-    running = {"caddy" if part == "ingress" else part for part in environment.running()}
-    names: list[str] = [name for name in IMAGES if name in running]
-    reference = ("api", "worker", *(("frontend",) if "frontend" in running else ()))
-    if any(getattr(environment.settings, part).image is None for part in reference):
-        names.append("python")
-    if "backup" in running:
-        names.append("backup")
-    configured = environment.settings.images
-    return [name for name in names if getattr(configured, name) is None]
 
 
 def _logged_in(variables: Mapping[str, str]) -> str:
@@ -468,23 +483,22 @@ class PulumiRun:
             return
         reporter = self.workspace.reporter
         reporter.say("An earlier run was cut off: asking the engine what there really is")
+        before = self.deployment()
+        if begun := recovery.begun(before):
+            from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
+
+            # Before the refresh, which forgets what was begun: cut off in between, the next run finds it still.
+            client = self.workspace.client()
+            try:
+                removed = containers.remove_begun(client, begun, recovery.known_ids(before), reporter)
+            finally:
+                client.close()
+            for name in removed:
+                reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
         # But for the data volumes: the state would forget one that is lost, and with it that there ever was one.
-        kept = [word for urn in recovery.data_urns(self.deployment()) for word in ("--exclude", urn)]
+        kept = [word for urn in recovery.data_urns(before) for word in ("--exclude", urn)]
         with reporter.task("pulumi refresh"):
             self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *kept, capture=True)
-        from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
-
-        environment = self.workspace.settings()
-        client = self.workspace.client()
-        try:
-            parts = [field.replace("_", "-") for field in type(environment.settings).model_fields]
-            removed = containers.remove_orphans(
-                client, self.workspace.name, parts, recovery.known_ids(self.deployment()), reporter
-            )
-        finally:
-            client.close()
-        for name in removed:
-            reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
 
     def mend(self) -> None:
         """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""

@@ -484,7 +484,7 @@ def _loaded(groups: Sequence[Mapping[str, Any]]) -> set[Rule]:
 def _alertmanager(asked: Asked) -> Iterator[Check]:
     def receivers() -> str:
         asked.need(alertmanager.PART)
-        declared = _receivers(alertmanager.alertmanager_yml(asked.environment))
+        declared = _receivers(alertmanager.alertmanager_yml(asked.environment, []))
         there = _receivers(asked.get(alertmanager.PART, "/api/v2/status").json()["config"]["original"])
         if wrong := sorted(name for name in declared.keys() | there.keys() if declared.get(name) != there.get(name)):
             raise FailedError(f"not as declared: {', '.join(wrong)} (make up)")

@@ -21,7 +21,7 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
     # The next replica is replaced when this one is healthy: not before the ingress knows that it is.
     stable = ingress.settled_seconds(environment) if settings.replicas > 1 else settings.stable_seconds
     before: str | None = None
-    for part in environment.parts_of("api"):
+    for part in environment.api_in_turn():
         yield ServiceSpec(
             part=part,
             component="samokoder:app:Api",
@@ -40,6 +40,6 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
             # Draining, then the requests that still run: longer than both in the reference application.
             stop_grace_seconds=45,
             # Until replicas came there was one, with the port that the ingress has now.
-            formerly="" if before else JOB,
+            formerly=JOB if part == environment.parts_of("api")[0] else "",
         )
         before = part

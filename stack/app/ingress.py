@@ -71,7 +71,7 @@ def spec(environment: Environment) -> ServiceSpec:
         scrape=Scrape(port=METRICS_PORT),
         capabilities=("CAP_NET_BIND_SERVICE",),
         # The first replica: where there was one API, it had the port until it was replaced.
-        after=(environment.parts_of("api")[0],),
+        after=(environment.api_in_turn()[0],),
     )
 
 
