@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import platform
 import re
 import shlex
@@ -30,20 +29,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
-from urllib.parse import urlsplit
 
 import docker
 import docker.types
-import httpx
-import requests.exceptions
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 from offline import toolchain
 from offline.progress import Reporter
 from offline.toolchain import OfflineError
-from operations.engine import EngineError, EngineInfo, connect, exclusive, install_packages, run
-from stack.images import IMAGES
+from operations.engine import EngineError, connect, exclusive, install_packages, run
 
 SUITE = "bookworm"
 """The Debian release that the images are made of (PostgreSQL 15, Redis 7.0, Python 3.11)."""
@@ -53,12 +48,6 @@ PYTHON_VERSION = "3.11"
 
 GLIBC_MINOR = 36
 """glibc 2.36 is the suite's: wheels for a newer one do not load."""
-
-REGISTRY_TIMEOUT_SECONDS = 5.0
-REMOTE_REGISTRY_TIMEOUT_SECONDS = 15.0
-
-_REGISTRY_SAYS = frozenset({200, 401, 429})
-"""What `/v2/` answers: come in, log in first, not so often."""
 
 _POLL_SECONDS = 0.3
 _NO_GRAFANA = "no package registry has Grafana; load the official image by `docker load --input FILE`"
@@ -260,47 +249,6 @@ RECIPES: dict[str, Recipe] = {
 """Every image that can be made from packages. Grafana is none of them: no package registry has it."""
 
 NAMES: tuple[str, ...] = (*RECIPES, "grafana")
-
-
-def registry_reachable(info: EngineInfo) -> bool:
-    """Tell whether the registry that the engine itself would ask answers over HTTPS; False when OFFLINE=1.
-
-    A mirror that the engine is configured with counts too. Any other answer than a registry's counts as none: a
-    filtered one refuses by place of origin (403, 451). Of another host that host is asked: what is reached from here
-    says nothing of it.
-    """
-    if os.environ.get("OFFLINE") == "1":
-        return False
-    if not info.docker_host.startswith("unix://"):
-        return _answers_over_there(info.docker_host)
-    return any(_answers(address) for address in (*info.registry_mirrors, info.index_address) if address)
-
-
-def question_to(address: str) -> str:
-    """Return the address at which a registry says that it is one, from that of an index or a mirror.
-
-    Docker's own index is a web page by now; what is pulled comes from another host.
-    """
-    parts = urlsplit(address)
-    host = "registry-1.docker.io" if parts.hostname == "index.docker.io" else parts.netloc
-    return f"{parts.scheme}://{host}/v2/"
-
-
-def _answers(address: str) -> bool:
-    try:
-        response = httpx.get(question_to(address), timeout=REGISTRY_TIMEOUT_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-        return False
-    return response.status_code in _REGISTRY_SAYS
-
-
-def _answers_over_there(docker_host: str) -> bool:
-    try:
-        with contextlib.closing(connect(docker_host, timeout=REMOTE_REGISTRY_TIMEOUT_SECONDS)) as client:
-            client.images.get_registry_data(IMAGES["redis"].reference)
-    except (EngineError, docker.errors.DockerException, requests.exceptions.RequestException):
-        return False
-    return True
 
 
 def ensure_images(

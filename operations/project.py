@@ -260,29 +260,33 @@ class Workspace:
             machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
         return machine
 
-    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
-        """What this machine adds: ids of local images where no registry can be asked, and what cannot be had then."""
-        from offline.images import ensure_images, registry_reachable  # noqa: PLC0415 - httpx: `status` must stay fast
+    def _built_here(self, environment: Environment, engine: EngineInfo) -> list[str]:
+        """Return the names of the images that cannot be pulled, after saying why."""
+        from offline import registries  # noqa: PLC0415 - httpx: `status` must stay fast
         from operations.containers import has_images  # noqa: PLC0415 - as above
 
         names = third_party_images(environment)
-        forced = self.variables.get("OFFLINE") == "1"
-        client = connect(engine.docker_host)
-        try:
-            pinned = [environment.image(name) for name in names]  # type: ignore[arg-type]
-            if not forced:
-                if has_images(client, pinned):
-                    return {}
-                if not engine.docker_host.startswith("unix://"):
-                    self.reporter.say("Asking that host whether it reaches a container registry")
-                if registry_reachable(engine):
-                    return {}
-        finally:
-            client.close()
-        self.reporter.say(
-            f"{'OFFLINE=1' if forced else 'No container registry can be reached from here'}: "
-            "this works without one, from package registries alone"
-        )
+        if self.variables.get("OFFLINE") == "1":
+            self.reporter.say("OFFLINE=1: no container registry is asked")
+            return names
+        pinned = {name: environment.image(name) for name in names}  # type: ignore[arg-type]
+        with contextlib.closing(connect(engine.docker_host)) as client:
+            if has_images(client, pinned.values()):
+                return []
+        if not engine.docker_host.startswith("unix://"):
+            self.reporter.say("Asking that host whether it reaches the container registries")
+        lost = registries.unreachable(pinned, engine)
+        for registry, images in lost.items():
+            self.reporter.say(f"The registry {registry} cannot be reached; it has {', '.join(images)}")
+        return [name for images in lost.values() for name in images]
+
+    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
+        """What this machine adds: ids of local images where no registry can be asked, and what cannot be had then."""
+        from offline.images import ensure_images  # noqa: PLC0415 - as above
+
+        names = self._built_here(environment, engine)
+        if not names:
+            return {}
         known = (stack_file.load(self._machine_file).get(key_of("images"))) or {}
         wanted = names if build else [name for name in names if name == "grafana"]
         made = ensure_images(wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter)
@@ -290,7 +294,7 @@ class Workspace:
             self.reporter.say(f"{name}: not available here ({reason})")
         images = {to_camel(name): image for name, image in made.ids.items()}
         if not build:
-            images = known | images
+            images = {name: known[name] for name in map(to_camel, names) if name in known} | images
             if missing := [name for name in names if to_camel(name) not in images and name not in made.unavailable]:
                 self.reporter.say(f"Images that `make up` will build: {', '.join(missing)}")
         machine: Document = {}
