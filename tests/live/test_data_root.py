@@ -85,7 +85,7 @@ def names_seen(client: docker.DockerClient, private: PrivateEngine, environment:
         deadline = time.monotonic() + 60
         while not (page := _pages(one)) and time.monotonic() < deadline:
             time.sleep(0.5)
-        assert page, one.logs().decode()
+        assert page, one.logs()
         time.sleep(5)  # it looks at what is there once it serves
         return set(re.findall(r'container_last_seen\{[^}]*\bname="([^"]+)"', _pages(one)))
     finally:

@@ -124,8 +124,8 @@ def test_each_registry_is_asked_and_one_that_does_not_answer_is_named_with_its_i
         asked.append(address)
         return httpx.Response(403 if "ghcr.io" in address else 401)
 
-    monkeypatch.setattr(registries.httpx, "get", get)
-    pinned = {name: image.reference for name, image in IMAGES.items()}
+    monkeypatch.setattr(httpx, "get", get)
+    pinned = {str(name): image.reference for name, image in IMAGES.items()}
     lost = registries.unreachable(pinned, engine_info("https://index.docker.io/v1/"))
     assert lost == {"ghcr.io": ["cadvisor"]}, "`up` would end in the middle, at a refusal of a registry nobody asked"
     assert sorted(asked) == ["https://ghcr.io/v2/", "https://quay.io/v2/", "https://registry-1.docker.io/v2/"]
