@@ -283,13 +283,18 @@ class Workspace:
     def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
         """What this machine adds: ids of local images where no registry can be asked, and what cannot be had then."""
         from offline.images import ensure_images  # noqa: PLC0415 - as above
+        from operations.tools import found_pulumi  # noqa: PLC0415 - as above
 
         names = self._built_here(environment, engine)
         if not names:
             return {}
         known = (stack_file.load(self._machine_file).get(key_of("images"))) or {}
         wanted = names if build else [name for name in names if name == "grafana"]
-        made = ensure_images(wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter)
+        # It takes the longest of all that is built: beside the images, both cores are busy to the end.
+        pulumi = build and found_pulumi(cache=self.cache, variables=self.variables, reporter=self.reporter) is None
+        made = ensure_images(
+            wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter, pulumi=pulumi
+        )
         for name, reason in made.unavailable.items():
             self.reporter.say(f"{name}: not available here ({reason})")
         images = {to_camel(name): image for name, image in made.ids.items()}
