@@ -116,7 +116,7 @@ lint: bootstrap ## Style, types, workflows
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
 	@.venv/bin/python -m offline actionlint
-	@.venv/bin/zizmor -qqq --offline --no-progress --persona pedantic .github
+	@.venv/bin/zizmor -qqq --offline --no-progress --persona auditor .github
 
 # tests/tiers.py says which tests on an engine are not long.
 test: SHORT = and not long

@@ -134,6 +134,12 @@ def destroy_data(
     workspace = _workspace(env)
     volumes = lifecycle.data_volumes(workspace)
     _show_data(env, volumes)
+    _console().print(
+        "It removes the secrets that open what is elsewhere too, and nobody can read off-site copies, or dumps that "
+        "were taken away, without these. Keep them first:"
+    )
+    for name in ("backup-encryption-key", "app-secret-key"):
+        _console().print(f"  make password{_env(env)} NAME={name}")
     _confirm(env, confirm, "nothing was removed")
     removed = lifecycle.destroy_data(workspace, interactive=sys.stdout.isatty())
     _console().print(f"Removed: {env} and {', '.join(removed) or 'no volume'}.")
@@ -311,13 +317,19 @@ def password(
     env: EnvironmentName = "staging",
 ) -> None:
     """Print one generated secret, and nothing else."""
-    secrets = _workspace(env).open().secrets()
+    from stack.secrets import GENERATED  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    secrets = workspace.open().secrets()
     wanted = name.replace("_", "-")
     if not secrets:
         raise ProjectError(f"{env} has no secrets yet: make up{_env(env)}")
     if not name:
         typer.echo("\n".join(sorted(secrets)))
     elif wanted in secrets:
+        key = GENERATED[wanted.replace("-", "_")].configured
+        if key in workspace.settings(on_this_machine=False).configured_secrets:
+            typer.echo(f"samokoder:{key} is used in place of this one, which opens what was made before it.", err=True)
         typer.echo(secrets[wanted])
     else:
         raise ProjectError(f"{env} has no generated secret {name!r}. There are: {', '.join(sorted(secrets))}.")
@@ -529,10 +541,12 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
     """
-    from operations import lock  # noqa: PLC0415
+    from operations import generations, lock  # noqa: PLC0415
 
     workspace = _workspace(env)
     run = workspace.open()
+    if context.args[:1] in (["up"], ["update"]):
+        generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
     if context.args[:1] == ["config"]:
         run = run.in_clone()
     changes = set(context.args[:1]) & {"up", "update", "destroy", "refresh"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,14 @@ def prepare(env: EnvironmentName = "staging") -> None:
 
 
 @app.command()
+def clean() -> None:
+    """Remove what `ci prepare` has written: the last step of a job, whatever became of it."""
+    from operations import runner  # noqa: PLC0415 - each command imports what it needs
+
+    typer.echo("Removed the ssh key." if runner.remove(os.environ) else "There was nothing to remove.")
+
+
+@app.command()
 def preview(
     out: Annotated[Path, typer.Option(help="File to write the comment to, as Markdown.")],
     env: EnvironmentName = "staging",
@@ -61,7 +70,7 @@ def preview(
 
     workspace, error = _workspace(env), ""
     try:
-        _prepare(workspace)
+        workspace = _prepare(workspace)
         text, succeeded = pull_request.preview(workspace, commit=commit)
     except (ProjectError, EngineError, OfflineError, InvalidSettingsError) as failure:
         # The author of the pull request reads the comment, not the job's log.
@@ -110,12 +119,18 @@ def _workspace(env: str) -> Workspace:
     return Workspace(environment=env, root=ROOT, reporter=Reporter())
 
 
-def _prepare(workspace: Workspace) -> None:
-    from operations import delivery  # noqa: PLC0415 - as above
+def _prepare(workspace: Workspace) -> Workspace:
+    """Check the machine, place what it was given, and return the workspace that uses it."""
+    from operations import delivery, runner  # noqa: PLC0415 - as above
 
-    delivery.check_machine(workspace, hosted=os.environ.get("RUNNER_ENVIRONMENT") == "github-hosted")
-    if delivery.write_ssh_key(os.environ, Path.home()):
-        workspace.reporter.say("Wrote the ssh key.")
+    delivery.check_machine(workspace, home=Path.home())
+    placed = runner.place(os.environ)
+    if placed:
+        workspace.reporter.say("Wrote the ssh key; `samokoder ci clean` removes it.")
+    # For this command and, on a runner, for the steps after it.
+    os.environ.update(placed)
+    runner.hand_on(os.environ, placed)
+    return replace(workspace, variables={**workspace.variables, **placed})
 
 
 def _is_production(name: str) -> bool:

@@ -22,8 +22,8 @@ from requests.exceptions import RequestException
 
 from offline.progress import Reporter
 from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.settings import PROJECT, Environment, Published
+from stack.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.settings import Environment, Published
 
 NOT_AVAILABLE = "not available"
 MISSING = "missing"
@@ -218,28 +218,29 @@ def without(secrets: Mapping[str, str], text: str) -> str:
     return text
 
 
-def remove_orphans(
-    client: docker.DockerClient, environment: str, parts: Collection[str], known: Collection[str], reporter: Reporter
+def remove_begun(
+    client: docker.DockerClient, begun: Mapping[str, Collection[str]], known: Collection[str], reporter: Reporter
 ) -> list[str]:
-    """Remove containers and networks of an environment that Pulumi does not know, and return their names.
+    """Remove the containers and networks that an interrupted run had begun to make, and return their names.
 
     A run that was killed between a creation and the note of it leaves them, and the next one would end in "name
-    already in use". Volumes stay: creating one that is there is no error, and they hold the data.
-    parts: names of parts; of one with replicas without their numbers. known: ids of the containers and networks in
-    Pulumi's state.
+    already in use". Nothing else goes: what this state does not know may be another state's, and running. Volumes stay:
+    creating one that is there is no error, and they hold the data.
+    begun: as `recovery.begun` has it. known: ids of the containers and networks in Pulumi's state.
     """
     removed = []
-    prefix = f"{PROJECT}-{environment}"
-    carrier = re.compile(rf"{re.escape(prefix)}-({'|'.join(map(re.escape, parts))})(-[0-9]+)?-files-[0-9a-f]{{12}}")
-    for container in client.containers.list(all=True, filters={"name": f"^/?{prefix}-"}, ignore_removed=True):
-        ours = container.labels.get(ENVIRONMENT_LABEL) == environment or carrier.fullmatch(container.name or "")
-        if not ours or container.id in known:
+    for container in client.containers.list(all=True, ignore_removed=True):
+        if container.name not in begun or container.id in known:
+            continue
+        mounted = {mount.get("Name") for mount in container.attrs["Mounts"]}
+        if not set(begun[container.name]) <= mounted:
+            reporter.say(f"{container.name} is not the one that the run had begun to make, so it stays")
             continue
         _stop_gently(container, reporter)
         container.remove(force=True)
         removed.append(str(container.name))
-    for network in client.networks.list(names=[prefix]):
-        if network.name not in {f"{prefix}-{name}" for name in NetworkName} or network.id in known:
+    for network in client.networks.list():
+        if network.name not in begun or network.id in known:
             continue
         network.reload()
         if network.attrs.get("Containers"):

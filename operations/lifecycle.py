@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from operations import backups, containers, lock, recovery, restore
+from operations import backups, containers, generations, lock, recovery, restore
 from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -33,7 +33,7 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
     empty: what may begin with nothing in it where its data volume was lost (`postgres`).
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
-    would be started, or an empty one in the place of one that was lost.
+    would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
     """
     restore.refuse_half_replaced(workspace)
     workspace.reporter.say(
@@ -49,6 +49,7 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
 
 def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     workspace = run.workspace
+    _refuse_undoing(run)
     _begin_empty(run, empty)
     run.settle()
     words = ["up", "--yes", "--suppress-outputs"]
@@ -71,6 +72,12 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
             raise PulumiFailedError(f"`pulumi up` failed: not healthy: {', '.join(parts)}") from None
         raise
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def _refuse_undoing(run: PulumiRun) -> None:
+    """Raise ProjectError where the settings lack a rotation that the state has."""
+    workspace = run.workspace
+    generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
 
 
 def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
@@ -149,6 +156,7 @@ def _gone(run: PulumiRun) -> list[str]:
 def preview(workspace: Workspace, *, interactive: bool) -> None:
     """Show what `up` would change. Raises PulumiFailedError."""
     run = workspace.prepare(images=False)
+    _refuse_undoing(run)
     run.pulumi("preview", show=_shown(workspace, interactive=interactive))
 
 

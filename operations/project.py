@@ -481,23 +481,22 @@ class PulumiRun:
             return
         reporter = self.workspace.reporter
         reporter.say("An earlier run was cut off: asking the engine what there really is")
+        before = self.deployment()
+        if begun := recovery.begun(before):
+            from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
+
+            # Before the refresh, which forgets what was begun: cut off in between, the next run finds it still.
+            client = self.workspace.client()
+            try:
+                removed = containers.remove_begun(client, begun, recovery.known_ids(before), reporter)
+            finally:
+                client.close()
+            for name in removed:
+                reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
         # But for the data volumes: the state would forget one that is lost, and with it that there ever was one.
-        kept = [word for urn in recovery.data_urns(self.deployment()) for word in ("--exclude", urn)]
+        kept = [word for urn in recovery.data_urns(before) for word in ("--exclude", urn)]
         with reporter.task("pulumi refresh"):
             self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *kept, capture=True)
-        from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
-
-        environment = self.workspace.settings()
-        client = self.workspace.client()
-        try:
-            parts = [field.replace("_", "-") for field in type(environment.settings).model_fields]
-            removed = containers.remove_orphans(
-                client, self.workspace.name, parts, recovery.known_ids(self.deployment()), reporter
-            )
-        finally:
-            client.close()
-        for name in removed:
-            reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
 
     def mend(self) -> None:
         """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""

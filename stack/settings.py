@@ -1003,7 +1003,12 @@ class Rotation(Model):
     """
 
     secret_key: int = Field(1, ge=1, description="SECRET_KEY.", examples=[2])
-    app_secret_key: int = Field(1, ge=1, description="APP_SECRET_KEY.", examples=[2])
+    app_secret_key: int = Field(
+        1,
+        ge=1,
+        description="APP_SECRET_KEY. Pulumi refuses a new one: what was stored under it could not be read any more.",
+        examples=[2],
+    )
     postgres_app: int = Field(1, ge=1, description="Password of the application's database role.", examples=[2])
     postgres_exporter: int = Field(1, ge=1, description="Password of the exporter's database role.", examples=[2])
     postgres_backup: int = Field(1, ge=1, description="Password of the backup server's database role.", examples=[2])

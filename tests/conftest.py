@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     import docker
 
     from stack.settings import Environment
+
+pytest_plugins = ["tests.sshd"]
+
+
+# How many files the closing lines name.
+DEAREST = 15
+ALL_FILES = "all files"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,6 +44,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         file = item.path.relative_to(Path(__file__).parent).as_posix()
         if item.get_closest_marker("live") and not is_short(file, getattr(item, "originalname", item.name)):
             item.add_marker(pytest.mark.long)
+
+
+def time_by_file(reports: Iterable[pytest.TestReport]) -> list[str]:
+    """Return lines of the seconds that each file's tests took to set up, do and take down, the dearest files first."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    tests: defaultdict[str, int] = defaultdict(int)
+    for report in reports:
+        for file in (report.nodeid.partition("::")[0], ALL_FILES):
+            seconds[file] += report.duration
+            tests[file] += report.when == "setup"
+    dearest = sorted(seconds, key=seconds.__getitem__, reverse=True)
+    return [f"{seconds[file]:8.1f} s {tests[file]:5d} tests  {file}" for file in dearest[: DEAREST + 1]]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print where the time went, of all processes; a single file's time is in pytest's last line."""
+    reports = [each for kind in terminalreporter.stats.values() for each in kind if isinstance(each, pytest.TestReport)]
+    if len({report.nodeid.partition("::")[0] for report in reports}) > 1:
+        terminalreporter.section("time by file")
+        for line in time_by_file(reports):
+            terminalreporter.line(line)
 
 
 # They use the one stack that is up: each process of `make test-live` would bring one up of its own.

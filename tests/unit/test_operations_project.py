@@ -8,6 +8,7 @@ import signal
 import stat
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -282,12 +283,7 @@ def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lo
     volume = {"type": recovery.VOLUME, "urn": "u$v::data-postgres", "protect": True, "outputs": {"name": "its-data"}}
     container = {"type": recovery.CONTAINER, "urn": "u$c::postgres", "id": "c1", "outputs": {}}
     latest = {"resources": [volume, container], "pending_operations": [{"type": "creating"}]}
-    assert run.backend.folder is not None
-    stacks = run.backend.folder / ".pulumi/stacks/samokoder"
-    stacks.mkdir(parents=True)
-    (stacks / "staging.json").write_text(json.dumps({"checkpoint": {"latest": latest}}), encoding="utf-8")
-    monkeypatch.setattr(Workspace, "client", lambda _: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr("operations.containers.remove_orphans", lambda *_: [])
+    _state(run, latest)
 
     run.settle()
 
@@ -297,6 +293,86 @@ def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lo
     )
     assert not recovery.known_ids(left), "everything else is what the engine says"
     assert not recovery.was_interrupted(left), "or every run would ask again"
+
+
+@dataclass
+class Listed:
+    """A container or a network of an engine."""
+
+    name: str
+    volumes: tuple[str, ...] = ()
+    removed: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"id of {self.name} {self.volumes}"
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return {"Mounts": [{"Name": name} for name in self.volumes], "State": {"Running": False}, "Containers": {}}
+
+    def reload(self) -> None:
+        """Ask the engine again."""
+
+    def remove(self, **_: object) -> None:
+        self.removed = True
+
+
+def creating(kind: str, name: str, *volumes: str) -> dict[str, Any]:
+    inputs = {"name": name, "volumes": [{"volumeName": each} for each in volumes]}
+    return {"type": "creating", "resource": {"type": kind, "urn": f"u::{name}", "inputs": inputs}}
+
+
+@pytest.mark.parametrize("pending", [[], [creating(recovery.CONTAINER, "s-staging-api-1", "s-staging-api-1-files-b")]])
+def test_an_interrupted_run_whose_state_knows_nothing_leaves_a_running_environment_alone(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, pending: list[dict[str, Any]]
+) -> None:
+    run = _run(clone, REFRESH)
+    _state(run, {"resources": [], "pending_operations": [*pending, {"type": "updating", "resource": {}}]})
+    running = [Listed("s-staging-api-1", ("s-staging-api-1-files-a",)), Listed("s-staging-redis"), Listed("s-app")]
+    _engine(monkeypatch, containers=running[:2], networks=running[2:])
+
+    run.settle()
+
+    assert not any(each.removed for each in running), "another state's environment runs there, with its users"
+
+
+def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refresh_is_cut_off_too(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [Listed("api-1", ("files-b",)), Listed("node-exporter"), Listed("app")]
+    stranger = Listed("app-2")
+    pending = [
+        creating(recovery.CONTAINER, "api-1", "files-b"),
+        creating(recovery.CONTAINER, "node-exporter"),
+        creating(recovery.NETWORK, "app"),
+    ]
+    run = _run(clone, "raise SystemExit(1)")
+    _state(run, {"resources": [], "pending_operations": pending})
+    _engine(monkeypatch, containers=made[:2], networks=[*made[2:], stranger])
+
+    with pytest.raises(PulumiFailedError):
+        run.settle()
+
+    assert all(each.removed for each in made), "a refresh forgets what was begun: the next `up` would find the name in use"
+    assert not stranger.removed
+    assert recovery.begun(run.deployment()), "and before it, the next run knows as much"
+
+
+def _state(run: PulumiRun, latest: dict[str, Any]) -> None:
+    assert run.backend.folder is not None
+    stacks = run.backend.folder / ".pulumi/stacks/samokoder"
+    stacks.mkdir(parents=True)
+    (stacks / "staging.json").write_text(json.dumps({"checkpoint": {"latest": latest}}), encoding="utf-8")
+
+
+def _engine(monkeypatch: pytest.MonkeyPatch, *, containers: list[Listed], networks: list[Listed]) -> None:
+    client = SimpleNamespace(
+        close=lambda: None,
+        containers=SimpleNamespace(list=lambda **_: containers),
+        networks=SimpleNamespace(list=lambda **_: networks),
+    )
+    monkeypatch.setattr(Workspace, "client", lambda _: client)
 
 
 def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:

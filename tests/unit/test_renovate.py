@@ -152,6 +152,17 @@ def test_renovates_own_managers_have_the_rest() -> None:
     assert {Path(name).parent.parent.as_posix() for name in files if name.endswith("go.mod")} == {"offline/go"}
 
 
+def test_nothing_is_locked_before_the_days_that_renovate_waits() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
+    assert project["exclude-newer"] == CONFIG["minimumReleaseAge"], (
+        "Renovate does not look at the packages of packages in a lock update: a malicious release would come in at once"
+    )
+    days = CONFIG["minimumReleaseAge"].removesuffix(" days")
+    assert tomllib.loads((ROOT / "uv.lock").read_text())["options"]["exclude-newer-span"] == f"P{days}D", (
+        "run `uv lock`"
+    )
+
+
 def test_every_rule_says_why_it_is_there() -> None:
     for rule in [*CONFIG["packageRules"], *CONFIG["customManagers"]]:
         assert rule["description"], "a limit without its reason stays for ever"

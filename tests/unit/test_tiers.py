@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from tests.conftest import DEAREST, time_by_file
 from tests.tiers import SHORT, is_short
 
 TESTS = Path(__file__).parents[1]
@@ -26,3 +28,16 @@ def test_what_is_not_listed_is_long() -> None:
     assert is_short("live/test_drift.py", listed)
     assert not is_short("live/test_drift.py", "test_another"), "a test of a file that is not listed whole is long"
     assert not is_short("live/test_rotation.py", listed)
+
+
+def test_the_closing_lines_name_the_dearest_files_and_the_time_of_all() -> None:
+    def report(file: int, when: Literal["setup", "call", "teardown"], seconds: float) -> pytest.TestReport:
+        return pytest.TestReport(
+            f"tests/test_{file}.py::test[a::b]", ("", 0, ""), {}, "passed", None, when, (), seconds
+        )
+
+    reports = [report(file, when, file) for file in range(1, 21) for when in ("setup", "call", "teardown")]
+    lines = [line.split() for line in time_by_file(reports)]
+    assert lines[0] == ["630.0", "s", "20", "tests", "all", "files"]
+    assert lines[1] == ["60.0", "s", "1", "tests", "tests/test_20.py"], "setting up and taking down cost time as well"
+    assert len(lines) == DEAREST + 1, "a long list is not read"
