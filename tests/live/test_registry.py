@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import docker
-import httpx
 import pytest
-import yaml
 from pydantic.alias_generators import to_camel
 
-from offline.toolchain import build
 from operations import containers, lifecycle
-from operations.ports import free_ports
 from operations.project import PulumiFailedError, Workspace, third_party_images
+from tests.live.registry import serve
 
 
 @pytest.fixture(scope="module")
-def registry(stack: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a registry that is empty at first."""
-    program = build(["registry"], cache=stack.cache, progress=stack.reporter)["registry"] / "registry"
-    folder = tmp_path_factory.mktemp("registry")
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    config = {
-        "version": 0.1,
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": address},
-    }
-    (folder / "config.yml").write_text(yaml.safe_dump(config))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log)
-        try:
-            while not _answers(address):
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.1)
-            yield address
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"http://{address}/v2/", timeout=5).is_success
-    except httpx.TransportError:
-        return False
+    with serve(tmp_path_factory.mktemp("registry")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -354,7 +354,9 @@ def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refre
     with pytest.raises(PulumiFailedError):
         run.settle()
 
-    assert all(each.removed for each in made), "a refresh forgets what was begun: the next `up` would find the name in use"
+    assert all(each.removed for each in made), (
+        "a refresh forgets what was begun: the next `up` would find the name in use"
+    )
     assert not stranger.removed
     assert recovery.begun(run.deployment()), "and before it, the next run knows as much"
 
