@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -717,20 +718,23 @@ def _duration(seconds: int | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Foreseeable errors end in one message and status 1, never in a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(None if arguments is None else list(arguments))
+        app(words)
     except InvalidSettingsError as error:
         _fail(str(error) + _hint())
     except PulumiFailedError as error:
-        _fail(str(error))
+        _fail(str(error), words)
     except (ProjectError, EngineError) as error:
-        _fail(str(error))
+        _fail(str(error), words)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in {"offline", "docker", "requests"}:
             raise
-        _fail(f"{type(error).__name__}: {error}")
+        from offline.toolchain import OfflineError  # noqa: PLC0415 - as in `up`
+
+        _fail(str(error) if isinstance(error, OfflineError) else f"{type(error).__name__}: {error}", words)
 
 
 def _hint() -> str:
@@ -740,8 +744,16 @@ def _hint() -> str:
     return "\n\n`pulumi …` is here: make pulumi ENV=… ARGS='…'"
 
 
-def _fail(message: str) -> None:
-    _console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+def _fail(message: str, words: Sequence[str] = ()) -> None:
+    """End with status 1. A person reads the last lines first: there stand the cause, and how to go on with `up`."""
+    console = _console(stderr=True)
+    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    first, *more = message.strip().splitlines()
+    if len(more) > 1:
+        console.print(f"[bold red]error:[/] {escape(first)}", soft_wrap=True)
+    if words[:1] == ["up"]:
+        named = words[words.index("--env") + 1] if "--env" in words[:-1] else os.environ.get("ENV", "staging")
+        console.print(f"What is finished is kept. Go on with: make up{_env(named)}", soft_wrap=True)
     sys.exit(1)
 
 

@@ -143,13 +143,14 @@ def _with_images(
     workspace: Workspace, client: docker.DockerClient, environment: Environment, engine: EngineInfo
 ) -> Environment:
     """Return the environment with PostgreSQL and Redis on the engine: there, pulled, or built without a registry."""
-    from offline.images import ensure_images, registry_reachable  # noqa: PLC0415 - seldom needed, and takes its time
+    from offline import registries  # noqa: PLC0415 - as below
+    from offline.images import ensure_images  # noqa: PLC0415 - seldom needed, and takes its time
 
     references = {"postgres": environment.image("postgres"), "redis": environment.image("redis")}
     if has_images(client, references.values()):
         return environment
     reporter = workspace.reporter
-    if workspace.variables.get("OFFLINE") != "1" and registry_reachable(engine):
+    if workspace.variables.get("OFFLINE") != "1" and not registries.unreachable(references, engine):
         for name, reference in references.items():
             _ensure(client, reference, reporter, f"The image of {name} cannot be had")
         return environment

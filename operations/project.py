@@ -210,16 +210,16 @@ class Workspace:
         environment = stack_file.read(
             self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
         )
-        local = self._works_without_registry(environment, engine)
+        built_here = self._built_here(environment, engine)
         origins.refuse_others(
             environment,
             self._deployment(),
-            local=local,
+            built_here=built_here,
             typed=self.variables.get("OFFLINE", ""),
             command=self.typed("up"),
         )
-        if local:
-            machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
+        if built_here:
+            machine = stack_file.fill(machine, self._of_images(built_here, engine, build=images))
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
         environment = self.settings()
         if images and self.variables.get("OFFLINE") != "1":
@@ -282,40 +282,46 @@ class Workspace:
             return recovery.checkpoint(backend.folder, self.name) or {}
         return self.open().deployment()
 
-    def _works_without_registry(self, environment: Environment, engine: EngineInfo) -> bool:
-        """Tell whether images are made here: OFFLINE says so, or no registry answers and the engine lacks some."""
-        from offline.images import registry_reachable  # noqa: PLC0415 - httpx: `status` must stay fast
+    def _built_here(self, environment: Environment, engine: EngineInfo) -> list[str]:
+        """Return the names of the images that are built here: OFFLINE says so, or their registry does not answer."""
+        from offline import registries  # noqa: PLC0415 - httpx: `status` must stay fast
         from operations.containers import has_images  # noqa: PLC0415 - as above
 
-        typed = self.variables.get("OFFLINE")
-        if typed in {"0", "1"}:
-            return typed == "1"
-        with contextlib.closing(connect(engine.docker_host)) as client:
-            pinned = [environment.image(name) for name in third_party_images(environment)]  # type: ignore[arg-type]
-            if has_images(client, pinned):
-                return False
-        if not engine.docker_host.startswith("unix://"):
-            self.reporter.say("Asking that host whether it reaches a container registry")
-        return not registry_reachable(engine)
-
-    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
-        """What this machine adds where no registry is asked: ids of local images, and what cannot be had then."""
-        from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
-
         names = third_party_images(environment)
-        forced = self.variables.get("OFFLINE") == "1"
-        self.reporter.say(
-            f"{'OFFLINE=1' if forced else 'No container registry can be reached from here'}: "
-            "this works without one, from package registries alone"
-        )
+        match self.variables.get("OFFLINE"):
+            case "1":
+                self.reporter.say("OFFLINE=1: no container registry is asked")
+                return names
+            case "0":
+                return []
+        pinned = {name: environment.image(name) for name in names}  # type: ignore[arg-type]
+        with contextlib.closing(connect(engine.docker_host)) as client:
+            if has_images(client, pinned.values()):
+                return []
+        if not engine.docker_host.startswith("unix://"):
+            self.reporter.say("Asking that host whether it reaches the container registries")
+        lost = registries.unreachable(pinned, engine)
+        for registry, images in lost.items():
+            self.reporter.say(f"The registry {registry} cannot be reached; it has {', '.join(images)}")
+        return [name for images in lost.values() for name in images]
+
+    def _of_images(self, names: list[str], engine: EngineInfo, *, build: bool) -> Document:
+        """What this machine adds for the images that are built here: their ids, and what cannot be had then."""
+        from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
+        from operations.tools import found_pulumi  # noqa: PLC0415 - as above
+
         known = (stack_file.load(self._machine_file).get(key_of("images"))) or {}
         wanted = names if build else [name for name in names if name == "grafana"]
-        made = ensure_images(wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter)
+        # It takes the longest of all that is built: beside the images, both cores are busy to the end.
+        pulumi = build and found_pulumi(cache=self.cache, variables=self.variables, reporter=self.reporter) is None
+        made = ensure_images(
+            wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter, pulumi=pulumi
+        )
         for name, reason in made.unavailable.items():
             self.reporter.say(f"{name}: not available here ({reason})")
         images = {to_camel(name): image for name, image in made.ids.items()}
         if not build:
-            images = known | images
+            images = {name: known[name] for name in map(to_camel, names) if name in known} | images
             if missing := [name for name in names if to_camel(name) not in images and name not in made.unavailable]:
                 self.reporter.say(f"Images that `make up` will build: {', '.join(missing)}")
         machine: Document = {}

@@ -135,7 +135,8 @@ def _images(
             build = docker.RemoteImageBuildArgs(
                 context=str(own.context),
                 build_args=own.arguments,
-                # The classic builder is in every engine; BuildKit is a plugin that Debian's has not.
+                # The provider means: by the engine's own BuildKit, over POST /session (deprecated since API 1.53), and
+                # not by the plugin buildx, which Debian's engine has not.
                 use_legacy_builder=True,
             )
         elif not parse_reference(image).repository:
