@@ -41,3 +41,20 @@ def test_the_closing_lines_name_the_dearest_files_and_the_time_of_all() -> None:
     assert lines[0] == ["630.0", "s", "20", "tests", "all", "files"]
     assert lines[1] == ["60.0", "s", "1", "tests", "tests/test_20.py"], "setting up and taking down cost time as well"
     assert len(lines) == DEAREST + 1, "a long list is not read"
+
+
+@pytest.mark.parametrize(
+    ("mark", "folders"),
+    [
+        ("live", {"backup_image", "live", "reference_app", "render"}),
+        ("deploy", {"live"}),
+        ("archive", {"offline"}),
+    ],
+)
+def test_each_kind_of_tests_is_in_the_folders_that_its_target_reads(mark: str, folders: set[str]) -> None:
+    marked = {
+        file.relative_to(TESTS).parts[0]
+        for file in TESTS.rglob("*/*.py")
+        if file != Path(__file__) and f"pytest.mark.{mark}" in file.read_text(encoding="utf-8")
+    }
+    assert marked <= folders, f"the Makefile's target leaves that folder out: the test would never run as {mark}"
