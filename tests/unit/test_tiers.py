@@ -24,7 +24,7 @@ def test_a_promise_of_readme_is_proved_by_tests_that_exist(promise: str) -> None
 
 def test_what_is_not_listed_is_long() -> None:
     assert is_short("live/test_smoke.py", "test_anything"), "a whole file is listed by its name"
-    listed = "test_a_stack_that_nobody_touched_has_no_drift"
+    listed = "test_an_environment_that_is_not_up_is_an_error_and_no_drift"
     assert is_short("live/test_drift.py", listed)
     assert not is_short("live/test_drift.py", "test_another"), "a test of a file that is not listed whole is long"
     assert not is_short("live/test_rotation.py", listed)
