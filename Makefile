@@ -29,7 +29,7 @@ EMPTY =
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
 	psql password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-all \
-	test-unit test-live test-deploy test-archive bench docs
+	test-unit test-live test-deploy test-archive mutations coverage bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -136,6 +136,12 @@ test-deploy: bootstrap ## Tests under load, on a real stack of their own, one af
 
 test-archive: bootstrap ## Make every image of Debian packages anew, from today's archive
 	@.venv/bin/pytest -m archive tests/offline
+
+mutations: bootstrap ## Try a list of faults on a copy of the tree: which unit test sees each
+	@.venv/bin/python -m tests.mutations
+
+coverage: bootstrap ## Measure which lines of the product the unit tests run; name the files below 80 %
+	@.venv/bin/python -m tests.covered
 
 bench: bootstrap ## Measure times and costs beside Docker Compose, an empty program and their goals
 	@.venv/bin/python -m bench

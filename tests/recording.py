@@ -332,7 +332,7 @@ def _recorded_once(stack: str, wire: str) -> Recording:
     return record_anew(stack, json.loads(wire))
 
 
-def record_anew(stack: str, config: Mapping[str, str]) -> Recording:
+def record_anew(stack: str, config: dict[str, str]) -> Recording:
     """Run it once more, in a context and a loop of its own. config: as Pulumi hands it to a program."""
     secret_keys = sorted(encrypted(config))
     engine, log = _Engine(), _Log()

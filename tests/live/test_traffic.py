@@ -117,6 +117,7 @@ def test_every_question_of_every_dashboard_is_answered(
     environment: Environment, traffic: Traffic, record_property: Callable[[str, object], None]
 ) -> None:
     left = list(questions(environment))
+    unanswered: list[tuple[str, str, str, str]] = []
 
     def without_a_reason() -> list[tuple[str, str, str, str]]:
         nonlocal left, unanswered
@@ -128,7 +129,6 @@ def test_every_question_of_every_dashboard_is_answered(
             unanswered.append((uid, panel, "; ".join(reason for reason in reasons if reason), expression))
         return [each for each in unanswered if not each[2]]
 
-    unanswered: list[tuple[str, str, str, str]] = []
     until(without_a_reason, lambda found: not found, FIVE_MINUTES - traffic.seconds)
     table = "\n".join(f"  {uid:28} {panel:40} {reason or '?'}" for uid, panel, reason, _ in unanswered)
     record_property("panels without data, and why that is right", table)

@@ -110,7 +110,7 @@ def test_the_first_generation_is_what_there_was_before_there_were_slots() -> Non
 def at(secret: str, generation: int, phase: Phase, *, in_environment: bool = False) -> Recording:
     """Run the program once for each of them. in_environment: of an image that reads SECRET_KEY there."""
     field = to_camel(secret)
-    more = {"api": {"secretsInEnvironment": ["SECRET_KEY"]}} if in_environment else {}
+    more: dict[str, Any] = {"api": {"secretsInEnvironment": ["SECRET_KEY"]}} if in_environment else {}
     if generation > 1 or phase:  # else it is the same run for every secret
         more |= {"rotation": {field: generation}, "rotating": {field: phase}}
     return record("staging", more)
