@@ -146,6 +146,16 @@ def test_a_process_is_gone_only_where_that_is_known(
     assert Holder(**{"doing": "up", "folder": "/f", "machine": "this one", **changed}).gone is gone
 
 
+def test_a_process_that_has_ended_and_is_not_waited_for_is_gone() -> None:
+    """So is a killed `make up` in a container, whose first process waits for nobody."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        holder = Holder(doing="up", folder="/f", process=process.pid, started=lock._start_time(process.pid))
+        assert not holder.gone, "it runs"
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert holder.gone, "it would keep the lock until its parent ends"
+
+
 def test_a_process_in_another_namespace_is_not_taken_for_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container on the same kernel the number is another one's, and the boot is the same."""
     boot = lock._system().partition(" ")[0]
