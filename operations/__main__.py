@@ -30,6 +30,7 @@ from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.images import short_name
 from stack.mistakes import InvalidSettingsError
+from stack.secret_rules import fernet_key
 
 if TYPE_CHECKING:
     from operations.backups import Backup
@@ -57,12 +58,13 @@ _WIDTH_FOR_IMAGES = 120
 
 
 class BackupKind(StrEnum):
-    """What is backed up: the database with its log, a dump of it, Redis."""
+    """What is backed up: the database with its log, a dump of it, Redis, the workspace."""
 
     ALL = "all"
     BASE = "base"
     DUMP = "dump"
     REDIS = "redis"
+    WORKSPACE = "workspace"
 
 
 class Severity(StrEnum):
@@ -310,7 +312,10 @@ def password(
     env: EnvironmentName = "staging",
 ) -> None:
     """Print one generated secret, and nothing else."""
-    secrets = _workspace(env).open().secrets()
+    workspace = _workspace(env)
+    secrets = workspace.open().secrets()
+    if "app-secret-key" in secrets and workspace.settings().settings.fernet:
+        secrets["app-secret-key"] = fernet_key(secrets["app-secret-key"])
     wanted = name.replace("_", "-")
     if not secrets:
         raise ProjectError(f"{env} has no secrets yet: make up{_env(env)}")

@@ -60,11 +60,12 @@ class Publish:
 
 @dataclass(frozen=True, kw_only=True)
 class DataVolume:
-    """The part's own data: a protected volume. `adopt` names an existing one to take over."""
+    """Data of a part, or of several that name the same: a protected volume. `adopt`: an existing one to take over."""
 
     name: str
     path: str
     adopt: str = ""
+    read_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +197,9 @@ class Part(pulumi.ComponentResource):
         if spec.data:
             volumes.append(
                 docker.ContainerVolumeArgs(
-                    volume_name=platform.volumes[spec.data.name].name, container_path=spec.data.path
+                    volume_name=platform.volumes[spec.data.name].name,
+                    container_path=spec.data.path,
+                    read_only=spec.data.read_only or None,
                 )
             )
         environment: dict[str, pulumi.Input[str]] = {key: f"{key}={value}" for key, value in spec.environment.items()}

@@ -678,6 +678,8 @@ def test_a_number_out_of_range_is_refused_by_its_key(path: tuple[str, ...], numb
         values = {step: values}
     if path[0] == "frontend":
         values["frontend"]["image"] = f"{TAGGED}@{DIGEST}"  # without one it does not run and needs nothing
+    if path[0] == "workspace":
+        values["workspace"]["path"] = "/app/workspace"  # nor does this one
     if path[0] in ("host", "rotation") and number > 0:
         assert read(**values), "a host may have any size, and a secret any generation"
         return

@@ -1,0 +1,192 @@
+"""An application that was not made for this platform goes the whole way of the owner's, by settings alone.
+
+`tests/original_app` has its traits: settings from the environment, a Fernet key, no Redis login, a static `/health`, a
+`/metrics` that redirects, half of the metrics, files in a shared folder and in a configuration folder, `/v1` behind
+`/api`. It is brought up and deployed from CI's command, backed up, restored, and imported from its compose stack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+import pytest
+
+from operations.ports import own_ports
+from stack.app.reference import reference_image
+from stack.built_image import ROOT
+from stack.settings import Environment
+from tests.live import clones
+from tests.recording import merged
+
+APPLICATION = ROOT / "tests" / "original_app"
+ENVIRONMENT = "original"
+PASSPHRASE = "of a test, with nothing behind it"  # noqa: S105 - a test's
+KEY = "sk-the-key-that-a-user-has-stored"
+
+
+@pytest.fixture(scope="module")
+def image(engine: docker.DockerClient, local_images: Environment) -> Iterator[Callable[[str], str]]:
+    """Builds a version of the application's image; gone at the end."""
+    reference = reference_image(local_images)
+    made: list[str] = []
+    bases = {base.argument: base.reference for base in reference.bases}
+    for base in reference.bases:
+        if base.local:
+            engine.images.get(base.local).tag(base.reference)
+    engine.images.build(path=str(reference.context), tag=reference.name, buildargs=bases)
+
+    def build(version: str) -> str:
+        arguments = {**bases, "REFERENCE": reference.name, "VERSION": version}
+        built, _ = engine.images.build(path=str(APPLICATION), buildargs=arguments, rm=True)
+        made.append(str(built.id))
+        return made[-1]
+
+    yield build
+    for name in dict.fromkeys(made):
+        engine.images.remove(name, force=True)
+
+
+def settings(image: str, ports: dict[str, Any]) -> dict[str, Any]:
+    """What its owner writes: nothing of the image is changed for it."""
+    application = {"image": image, "secretsAs": "environment", "writablePaths": ["/app/config"]}
+    return merged(
+        ports,
+        {
+            "samokoder:api": {
+                **application,
+                "command": ["uvicorn", "original.main:app", "--host", "0.0.0.0", "--port", "8000"],  # noqa: S104
+                "stableSeconds": 2,
+            },
+            "samokoder:worker": {
+                **application,
+                "command": ["arq", "original.worker.WorkerSettings"],
+                "metricsPort": None,
+            },
+            "samokoder:migrations": {"command": ["python", "-m", "original.migrate"]},
+            "samokoder:appSecretKeyForm": "fernet",
+            "samokoder:redis": {"login": "none"},
+            "samokoder:workspace": {"path": "/app/workspace"},
+            "samokoder:ingress": {"stripPrefix": "/api"},
+        },
+    )
+
+
+@dataclass
+class Owner:
+    """The owner's clone, and the application as its users have it."""
+
+    folder: Path
+    ports: dict[str, Any]
+    engine: docker.DockerClient
+    environment: str = ENVIRONMENT
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def types(self, *words: str, fails: bool = False) -> str:
+        """Run a command of the platform's."""
+        done = clones.run(self.folder, ".venv/bin/samokoder", *words, "--env", self.environment, **self.variables)
+        assert (done.returncode != 0) is fails, f"{' '.join(words)}:\n{done.stdout[-6000:]}"
+        return done.stdout
+
+    def configures(self, config: dict[str, Any]) -> None:
+        """Write the configuration, keeping what Pulumi has written beside it, and commit it."""
+        clones.configure(self.folder, self.environment, config)
+        clones.commit(self.folder, "another configuration")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['samokoder:ingress']['port']}"
+
+    def asks(self, method: str, path: str, content: str = "", **headers: str) -> httpx.Response:
+        """Send one request as a user does."""
+        return httpx.request(method, f"{self.url}/api/v1/{path}", content=content, headers=headers, timeout=30)
+
+    def reads(self, path: str) -> str:
+        answer = self.asks("GET", path)
+        assert answer.status_code == 200, f"{path} answers {answer.status_code}: {answer.text[:300]}"
+        return answer.text
+
+    def builds(self, name: str, text: str) -> None:
+        """Have the worker write a file, and wait until the API shows it."""
+        assert self.asks("POST", f"projects/{name}", text).status_code == 200
+        end = time.monotonic() + 60
+        while (answer := self.asks("GET", f"projects/{name}")).status_code != 200:
+            assert time.monotonic() < end, f"the worker has written nothing for the API: {answer.status_code}"
+            time.sleep(0.5)
+        assert answer.text == text
+
+    def container(self, part: str) -> Any:
+        return self.engine.containers.get(f"samokoder-{self.environment}-{part}")
+
+
+@pytest.fixture(scope="module")
+def owner(
+    engine: docker.DockerClient, image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Owner]:
+    """A clone with the application's settings, deployed from CI; gone at the end."""
+    folder, state = tmp_path_factory.mktemp("owner") / "clone", tmp_path_factory.mktemp("state")
+    ports = own_ports()
+    clones.make(folder, ENVIRONMENT, settings(image("1"), ports))
+    variables = {"PULUMI_BACKEND_URL": state.as_uri(), "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE}
+    variables["SAMOKODER_CACHE"] = os.environ.get("SAMOKODER_CACHE", str(Path.home() / ".cache" / "samokoder"))
+    made = Owner(folder, ports, engine, variables=variables)
+    try:
+        assert clones.run(folder, "./bootstrap").returncode == 0
+        made.types("ci", "deploy", "--junit", str(state / "first.xml"))
+        yield made
+    finally:
+        clones.remove(engine, ENVIRONMENT)
+        shutil.rmtree(folder)
+
+
+def test_it_is_brought_up_by_its_settings_alone_and_does_all_that_it_does(owner: Owner) -> None:
+    assert json.loads(owner.reads("about"))["version"] == "1"
+    assert owner.asks("PUT", "keys/alice", KEY).status_code == 200
+    assert owner.reads("keys/alice") == KEY, "a user's key cannot be stored: APP_SECRET_KEY is no Fernet key"
+    owner.builds("first", "written by the worker")
+
+
+def test_its_secrets_are_in_its_process_and_nowhere_that_the_engine_shows(owner: Owner) -> None:
+    for part in ("api-1", "api-2", "worker", "migrations"):
+        container = owner.container(part)
+        shown = json.dumps(container.attrs)
+        script = (
+            "import pathlib, json; print(json.dumps([p.read_text() for p in pathlib.Path('/run/secrets').iterdir()]))"
+        )
+        values = json.loads(container.exec_run(["python", "-c", script]).output)
+        assert len(values) >= 4
+        assert not [value for value in values if value in shown], f"docker inspect of {part} shows a secret"
+        process = container.exec_run(["python", "-c", "print(open('/proc/1/environ').read())"]).output.decode()
+        inside = container.exec_run(["sh", "-c", "cat /proc/[0-9]*/environ | tr '\\0' '\\n'"]).output.decode()
+        assert "SECRET_KEY=" not in process, "the first process is the engine's own, which needs none"
+        assert any(f"SECRET_KEY={value}" in inside for value in values), f"{part} has it nowhere"
+
+
+def test_each_user_has_a_limit_of_its_own_and_the_metrics_are_not_public(owner: Owner) -> None:
+    assert json.loads(owner.reads("about"))["client"] not in ("", "127.0.0.1")
+    network = owner.container("ingress").attrs["NetworkSettings"]["Networks"]
+    assert json.loads(owner.reads("about"))["client"] not in {each["IPAddress"] for each in network.values()}, (
+        "it takes the ingress for everybody: five logins a minute for all users together"
+    )
+    assert [owner.asks("POST", "login").status_code for _ in range(6)] == [200] * 5 + [429]
+    for path in ("/metrics", "/metrics/", "/api/metrics", "/api/metrics/", "/api//metrics", "/api/%6detrics"):
+        assert httpx.get(owner.url + path, timeout=30, follow_redirects=True).status_code == 404, path
+
+
+def test_smoke_names_what_it_does_not_expose_and_the_alerts_that_are_mute(owner: Owner) -> None:
+    found = json.loads(owner.types("smoke", "--json", "--wait", "120"))
+    checks = {each["check"]: each for each in found["checks"]}
+    assert found["ok"]
+    for part in ("api-1", "api-2"):
+        said = checks[f"metrics {part}"]
+        assert said["verdict"] == "not available"
+        assert "samokoder_auth_attempts_total" in said["why"]
+        assert "AuthenticationFailureSpike" in said["why"]
