@@ -190,3 +190,57 @@ def test_smoke_names_what_it_does_not_expose_and_the_alerts_that_are_mute(owner:
         assert said["verdict"] == "not available"
         assert "samokoder_auth_attempts_total" in said["why"]
         assert "AuthenticationFailureSpike" in said["why"]
+
+
+def test_a_new_version_is_deployed_from_ci_and_a_bad_one_goes_back(
+    owner: Owner, image: Callable[[str], str], tmp_path: Path
+) -> None:
+    owner.configures(settings(image("2"), owner.ports))
+    said = owner.types("ci", "deploy", "--junit", str(tmp_path / "second.xml"))
+    assert "and good" in said
+    assert json.loads(owner.reads("about"))["version"] == "2"
+    bad = merged(
+        settings(image("3"), owner.ports), {"samokoder:api": {"command": ["python", "-m", "original.nothing"]}}
+    )
+    owner.configures(bad)
+    said = owner.types("ci", "deploy", "--junit", str(tmp_path / "third.xml"), fails=True)
+    assert "which is good" in said, said[-3000:]
+    assert json.loads(owner.reads("about"))["version"] == "2", "a version that does not start stayed"
+    owner.configures(settings(image("2"), owner.ports))
+    assert owner.reads("keys/alice") == KEY
+
+
+def test_a_restart_of_redis_loses_no_job_and_lets_the_application_in_again(owner: Owner) -> None:
+    owner.container("worker").stop()
+    assert owner.asks("POST", "projects/queued", "waited for").status_code == 200
+    owner.container("redis").restart()
+    owner.container("worker").start()
+    end = time.monotonic() + 120
+    while owner.asks("GET", "projects/queued").status_code != 200:
+        assert time.monotonic() < end, "what the application queued without a login did not outlive a restart"
+        time.sleep(1)
+
+
+def test_its_files_and_its_users_keys_are_backed_up_and_restored(owner: Owner) -> None:
+    owner.types("backup")
+    rows = json.loads(owner.types("backups", "--json"))["backups"]
+    newest = {row["kind"]: row["id"] for row in reversed(rows)}
+    assert all(row["status"] != "bad" for row in rows), rows
+    owner.builds("later", "after the copy")
+    gone = owner.container("worker").exec_run(["rm", "-rf", "/app/workspace/projects"])
+    assert gone.exit_code == 0, gone.output
+    assert owner.asks("GET", "projects/first").status_code == 404
+    said = owner.types("restore", "--backup", newest["workspace"])
+    assert "before-restore" in said
+    assert owner.reads("projects/first") == "written by the worker"
+    assert owner.asks("GET", "projects/later").status_code == 404
+    modes = owner.container("api-1").exec_run(["stat", "-c", "%a %u", "/app/workspace/projects/first.txt"]).output
+    assert modes.split() == [b"600", b"10001"], "the application can no longer read what it wrote"
+    owner.builds("again", "it can write")
+    aside = next(word for word in said.replace("=", " ").split() if "-workspace-before-restore-" in word)
+    owner.types("restore", "--from", aside.rstrip(".,"))
+    assert owner.asks("GET", "projects/first").status_code == 404, "what was set aside is put back as it was"
+    owner.types("restore", "--backup", newest["workspace"])
+    assert owner.asks("PUT", "keys/alice", "another").status_code == 200
+    owner.types("restore", "--backup", newest["dump"])
+    assert owner.reads("keys/alice") == KEY, "a user's key was restored, and cannot be decrypted"
