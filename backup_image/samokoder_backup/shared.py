@@ -17,8 +17,8 @@ import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 from samokoder_backup import settings as at
 from samokoder_backup.process import BackupError, UnsureError, say
@@ -167,7 +167,7 @@ def serve() -> int:
     return 0
 
 
-def copy(into: IO[bytes]) -> bool:
+def copy(into: BufferedIOBase) -> bool:
     """Write the workspace as tar's output in HTTP's chunks; tell whether it is whole."""
     # Anchored: a file of such a name in a folder of the workspace is the application's.
     words = ["tar", "--create", "--sparse", "--anchored", *(f"--exclude={mark}" for mark in _MARKS)]

@@ -21,13 +21,10 @@ import httpx
 import pytest
 
 from operations.ports import own_ports
-from stack.app.reference import reference_image
-from stack.built_image import ROOT
 from stack.settings import Environment
-from tests.live import clones
+from tests.live import clones, originals
 from tests.recording import merged
 
-APPLICATION = ROOT / "tests" / "original_app"
 ENVIRONMENT = "original"
 PASSPHRASE = "of a test, with nothing behind it"  # noqa: S105 - a test's
 KEY = "sk-the-key-that-a-user-has-stored"
@@ -36,18 +33,10 @@ KEY = "sk-the-key-that-a-user-has-stored"
 @pytest.fixture(scope="module")
 def image(engine: docker.DockerClient, local_images: Environment) -> Iterator[Callable[[str], str]]:
     """Builds a version of the application's image; gone at the end."""
-    reference = reference_image(local_images)
     made: list[str] = []
-    bases = {base.argument: base.reference for base in reference.bases}
-    for base in reference.bases:
-        if base.local:
-            engine.images.get(base.local).tag(base.reference)
-    engine.images.build(path=str(reference.context), tag=reference.name, buildargs=bases)
 
     def build(version: str) -> str:
-        arguments = {**bases, "REFERENCE": reference.name, "VERSION": version}
-        built, _ = engine.images.build(path=str(APPLICATION), buildargs=arguments, rm=True)
-        made.append(str(built.id))
+        made.append(originals.build(engine, local_images, version))
         return made[-1]
 
     yield build
