@@ -59,7 +59,7 @@ _LENIENT = (
 
 
 def text(content: str | Template, values: Mapping[str, str]) -> str:
-    """Return a file's content, made from secrets."""
+    """Return a file's content."""
     return content if isinstance(content, str) else content.render(*(values[need] for need in content.needs))
 
 
@@ -229,35 +229,47 @@ class Starting:
         Returns the way, the life in it, and the strict one where that is another.
         """
         port = self.port is not None
-        strict, easy = self.start(STRICT), self._easiest()
-        closed = self.start(replace(easy, without_login=False))
-        self.watch([strict, closed], task)
-        if strict.is_up(port=port):
-            self.end(closed)
-            return STRICT, strict, None
-        way, lenient = replace(easy, without_login=False), closed
-        if easy.without_login and not closed.is_up(port=port):
+        strict = self.start(STRICT)
+        lives = {way: self.start(way) for way in self._easy(without_login=False)}
+        self.watch([strict, *lives.values()], task)
+        up = any(life.is_up(port=port) for life in (strict, *lives.values()))
+        if not up and self.environment.settings.redis.login != "none":
             task.detail = "once more, with a Redis that wants no login"
+            self._end_all(lives.values())
             self.let_in(True)
-            way, lenient = easy, self.start(easy)
-            self.watch([lenient], task)
-            self.end(closed)
-        if not lenient.is_up(port=port):
-            if strict.exit_code is None or lenient.exit_code is not None:
-                self.end(lenient)
-                return STRICT, strict, None
-            return way, lenient, strict
-        return (*self._strictest(way, lenient, task), strict)
+            lives = {way: self.start(way) for way in self._easy(without_login=True)}
+            self.watch([*lives.values()], task)
+        way = next((way for way, life in lives.items() if life.is_up(port=port)), None)
+        if strict.is_up(port=port) or (way is None and strict.exit_code is None):
+            self._end_all(lives.values())
+            return STRICT, strict, None
+        # What runs at least says more than what ends at once.
+        way = way or next((way for way, life in lives.items() if life.exit_code is None), None)
+        if way is None:
+            self._end_all(lives.values())
+            return STRICT, strict, None
+        lenient = lives.pop(way)
+        self._end_all(lives.values())
+        return (*(self._strictest(way, lenient, task) if lenient.is_up(port=port) else (way, lenient)), strict)
 
-    def _easiest(self) -> Way:
-        settings = self.environment.settings
-        return Way(
-            unhardened=True,
-            secrets_in_environment=self.part.secrets_as == "files" and not self.spec.secret_environment,
-            own_command=bool(self.own_command),
-            fernet=not settings.fernet,
-            without_login=settings.redis.login != "none",
-        )
+    def _end_all(self, lives: Iterable[Life]) -> None:
+        for life in lives:
+            self.end(life)
+
+    def _easy(self, *, without_login: bool) -> list[Way]:
+        """Return ways with all asked less that can be: of what an image may want the one or the other way, both."""
+        files = self.part.secrets_as == "files" and not self.spec.secret_environment
+        return [
+            Way(
+                unhardened=True,
+                secrets_in_environment=variables,
+                own_command=bool(self.own_command),
+                fernet=fernet,
+                without_login=without_login,
+            )
+            for fernet in ((False,) if self.environment.settings.fernet else (False, True))
+            for variables in ((False, True) if files else (False,))
+        ]
 
     def _strictest(self, way: Way, lenient: Life, task: Task) -> tuple[Way, Life]:
         """Return the way with no more leniency than the image needs, and a life in it, of one in which it comes up."""
