@@ -19,11 +19,13 @@ from typing import Any
 import docker
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 
-from operations.ports import own_ports
+from operations.engine import install_packages
+from operations.ports import free_ports, own_ports
 from stack.settings import Environment
 from tests.live import clones, originals
-from tests.recording import merged
+from tests.recording import merged, secret_value
 
 ENVIRONMENT = "original"
 PASSPHRASE = "of a test, with nothing behind it"  # noqa: S105 - a test's
@@ -67,6 +69,39 @@ def settings(image: str, ports: dict[str, Any]) -> dict[str, Any]:
             "samokoder:ingress": {"stripPrefix": "/api"},
         },
     )
+
+
+# As the owner's, but for the images, which are those of this engine. Its folder is one of the host.
+COMPOSE = """\
+services:
+  db:
+    image: {postgres}
+    environment: {{POSTGRES_USER: samokoder, POSTGRES_DB: samokoder, POSTGRES_PASSWORD: old-password}}
+    volumes: ["postgres_data:/var/lib/postgresql/data"]
+  redis:
+    image: {redis}
+    command: redis-server --appendonly yes
+    volumes: ["redis_data:/data"]
+  api: &application
+    image: {image}
+    ports: ["127.0.0.1:{port}:8000"]
+    environment: &environment
+      ENVIRONMENT: development
+      SAMOKODER_DATABASE_URL: postgresql+asyncpg://samokoder:old-password@db:5432/samokoder
+      REDIS_HOST: redis
+      REDIS_PORT: "6379"
+      SECRET_KEY: {secret_key}
+      APP_SECRET_KEY: {app_secret_key}
+    volumes: ["./workspace:/app/workspace"]
+  worker:
+    image: {image}
+    command: arq original.worker.WorkerSettings
+    environment: *environment
+    volumes: ["./workspace:/app/workspace"]
+volumes:
+  postgres_data:
+  redis_data:
+"""
 
 
 @dataclass
@@ -233,3 +268,87 @@ def test_its_files_and_its_users_keys_are_backed_up_and_restored(owner: Owner) -
     assert owner.asks("PUT", "keys/alice", "another").status_code == 200
     owner.types("restore", "--backup", newest["dump"])
     assert owner.reads("keys/alice") == KEY, "a user's key was restored, and cannot be decrypted"
+
+
+@dataclass
+class Old:
+    """The application as its compose file runs it."""
+
+    folder: Path
+    project: str
+    port: int
+
+    def compose(self, *words: str) -> str:
+        file = str(self.folder / "docker-compose.yml")
+        done = clones.run(self.folder, "docker-compose", "--project-name", self.project, "--file", file, *words)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def asks(self, method: str, path: str, content: str = "") -> httpx.Response:
+        return httpx.request(method, f"http://127.0.0.1:{self.port}/v1/{path}", content=content, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def old(
+    image: Callable[[str], str], local_images: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Old]:
+    """Its compose stack with a user's key, a file and a job that waits, stopped; gone at the end."""
+    if shutil.which("docker-compose") is None:
+        install_packages(["docker-compose"], report=print)
+    folder = tmp_path_factory.mktemp("compose")
+    (folder / "workspace").mkdir()
+    (folder / "workspace").chmod(0o777)
+    made = Old(folder, f"old{os.getpid()}", free_ports(1)[0])
+    values = {
+        "postgres": local_images.image("postgres"),
+        "redis": local_images.image("redis"),
+        "image": image("1"),
+        "port": made.port,
+        "secret_key": secret_value("old secret key", 86),
+        "app_secret_key": Fernet.generate_key().decode(),
+    }
+    (folder / "docker-compose.yml").write_text(COMPOSE.format(**values))
+    try:
+        made.compose("up", "--detach", "db", "redis")
+        wait = "until pg_isready -q -h 127.0.0.1 -U samokoder; do sleep 0.2; done"
+        made.compose("exec", "-T", "db", "sh", "-c", wait)
+        made.compose("run", "--rm", "-T", "api", "python", "-m", "original.migrate")
+        made.compose("up", "--detach")
+        end = time.monotonic() + 60
+        while True:
+            try:
+                assert made.asks("PUT", "keys/bob", KEY).status_code == 200
+                break
+            except httpx.HTTPError:
+                assert time.monotonic() < end, made.compose("logs")
+                time.sleep(0.5)
+        assert made.asks("POST", "projects/of-compose", "from compose").status_code == 200
+        while made.asks("GET", "projects/of-compose").status_code != 200:
+            assert time.monotonic() < end, made.compose("logs")
+            time.sleep(0.5)
+        made.compose("stop", "worker")
+        assert made.asks("POST", "projects/waiting", "queued in compose").status_code == 200
+        made.compose("stop")
+        yield made
+    finally:
+        made.compose("down", "--volumes")
+
+
+def test_its_compose_stack_comes_over_with_its_users_keys_its_files_and_its_jobs(owner: Owner, old: Old) -> None:
+    shown = owner.types("import-compose", old.project, "--preview")
+    assert f"APP_SECRET_KEY of {old.project} is not this environment's" in shown, "its users' keys would be lost unseen"
+    said = owner.types("import-compose", old.project, "--keys")
+    assert "APP_SECRET_KEY: written as samokoder:appSecretKey, encrypted" in said
+    owner.types("up")
+    shown = owner.types("import-compose", old.project, "--preview")
+    assert "is not this environment's" not in shown
+    assert f"From {old.folder}/workspace: The workspace" in shown
+    owner.types("import-compose", old.project, "--confirm", owner.environment)
+    assert owner.reads("keys/bob") == KEY, "a user's API key cannot be decrypted any more"
+    assert owner.reads("projects/of-compose") == "from compose"
+    end = time.monotonic() + 60
+    while owner.asks("GET", "projects/waiting").status_code != 200:
+        assert time.monotonic() < end, "a job that waited in the old stack is lost"
+        time.sleep(1)
+    owner.builds("new", "written to what came over")
+    assert (old.folder / "workspace" / "projects" / "of-compose.txt").read_text() == "from compose", "the way back"
