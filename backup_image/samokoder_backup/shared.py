@@ -1,6 +1,6 @@
 """The workspace, files that the API and the worker share: one container hands out copies of it, and this fetches them.
 
-That container runs as their user, who alone may read all that they write, and has no right to write there. It answers
+That container runs as their user, who alone may read all that they write, and writes nothing there. It answers
 whoever has its password, on a network that is not published. What ends in the middle is no copy: the answer is in
 chunks, and the last one comes only after tar was content.
 """

@@ -1,8 +1,8 @@
 """The workspace: files that the API and the worker share, in one data volume.
 
-The API and the worker mount it where `samokoder:workspace.path` says. This part mounts it read-only, as their user, who
-alone may read all that they write; it measures it and hands copies of it to the backup server, over the network as
-PostgreSQL and Redis do. Its image makes the new volume that user's.
+The API and the worker mount it where `samokoder:workspace.path` says. This part owns it, as their user, who alone may
+read all that they write: its image makes the new volume that user's, whatever theirs has there. It measures it and
+hands copies of it to the backup server, over the network as PostgreSQL and Redis do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def spec(environment: Environment) -> ServiceSpec:
         entrypoint=("samokoder-backup",),
         command=("workspace",),
         files={"workspace_password": secret_file("workspace_backup")},
-        data=DataVolume(name=PART, path=FOLDER, read_only=True),
+        data=DataVolume(name=PART, path=FOLDER),
         tmpfs=backup.TMPFS,
         health_command=health.python(PORT, "/health"),
         networks=(NetworkName.DATA, NetworkName.MONITORING),
