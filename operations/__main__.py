@@ -31,6 +31,7 @@ from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.images import short_name
 from stack.mistakes import InvalidSettingsError
+from stack.secret_rules import fernet_key
 
 if TYPE_CHECKING:
     from operations.backups import Backup
@@ -58,12 +59,13 @@ _WIDTH_FOR_IMAGES = 120
 
 
 class BackupKind(StrEnum):
-    """What is backed up: the database with its log, a dump of it, Redis."""
+    """What is backed up: the database with its log, a dump of it, Redis, the workspace."""
 
     ALL = "all"
     BASE = "base"
     DUMP = "dump"
     REDIS = "redis"
+    WORKSPACE = "workspace"
 
 
 class Severity(StrEnum):
@@ -321,6 +323,8 @@ def password(
 
     workspace = _workspace(env)
     secrets = workspace.open().secrets()
+    if "app-secret-key" in secrets and workspace.settings().settings.fernet:
+        secrets["app-secret-key"] = fernet_key(secrets["app-secret-key"])
     wanted = name.replace("_", "-")
     if not secrets:
         raise ProjectError(f"{env} has no secrets yet: make up{_env(env)}")
@@ -419,6 +423,12 @@ def import_compose(
     env: EnvironmentName = "staging",
     postgres_volume: Annotated[str, typer.Option(help="Volume with PostgreSQL's data, not the one found.")] = "",
     redis_volume: Annotated[str, typer.Option(help="Volume with Redis' data, not the one found.")] = "",
+    workspace_volume: Annotated[
+        str, typer.Option(help="Volume, or folder of the engine's host, with the workspace, not the one found.")
+    ] = "",
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Only write the keys of its containers into the stack file, encrypted.")
+    ] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Say what would be done, and do nothing.")] = False,
     confirm: Annotated[str, typer.Option(help="The environment's name, in place of being asked for it.")] = "",
 ) -> None:
@@ -426,13 +436,23 @@ def import_compose(
 
     Refuses what it cannot import before anything is stopped. Cut off at any point, the same command goes on.
     """
-    from operations import compose  # noqa: PLC0415
+    from operations import compose, compose_containers  # noqa: PLC0415
 
-    named: dict[compose.Server, str] = {"postgres": postgres_volume, "redis": redis_volume}
+    workspace = _workspace(env)
+    if keys:
+        _console().print(compose_containers.bring_keys(workspace, project), markup=False, soft_wrap=True)
+        return
+    named: dict[compose.Server, str] = {
+        "postgres": postgres_volume,
+        "workspace": workspace_volume,
+        "redis": redis_volume,
+    }
     given = {server: volume for server, volume in named.items() if volume}
-    with compose.opened(_workspace(env), project, given) as importing:
+    with compose.opened(workspace, project, given) as importing:
         for source in importing.plan.sources:
             typer.echo(f"From {source.volume}: {source}. What is in {env} now is set aside; {source.volume} stays.")
+        if warning := compose_containers.lost_keys(workspace, project):
+            _console().print(warning, style="yellow", markup=False, soft_wrap=True)
         if preview:
             return
         _confirm(env, confirm, "nothing was imported")

@@ -26,7 +26,7 @@ PART = "backup"
 PROGRAM = "samokoder-backup"
 ANSWER_SECONDS = 120
 """For one answer of the engine: it removes a volume of some GiB while it is asked."""
-Kind = Literal["all", "base", "dump", "redis"]
+Kind = Literal["all", "base", "dump", "redis", "workspace"]
 Chunks = Iterable[tuple[bytes | None, bytes | None]]
 
 _REFUSED = 2

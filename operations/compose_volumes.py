@@ -21,7 +21,7 @@ def look(volume: Path) -> dict[str, Any]:
     `changed`: when something in it was last written, in nanoseconds since 1970.
     """
     found = _postgres(volume) or _redis(volume)
-    files = [path.lstat() for path in [volume, *volume.rglob("*")]] if found else []
+    files = [path.lstat() for path in [volume, *volume.rglob("*")]]
     size, changed = sum(each.st_blocks * 512 for each in files), max((each.st_mtime_ns for each in files), default=0)
     return {"kind": "", **found, "bytes": size, "changed": changed, "free": shutil.disk_usage(volume).free}
 

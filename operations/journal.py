@@ -25,14 +25,20 @@ from typing import Literal, cast
 from operations import stack_file
 from operations.backups import BEFORE, IMPORTED
 from operations.stack_file import ProjectError
+from stack.backup import workspace
 from stack.settings import Environment
 
 LATEST, OFFSITE = "latest", "offsite"
 FETCH = "fetch"
 """The step that fetches the off-site copy."""
-Server = Literal["postgres", "redis", "backup"]
+Server = Literal["postgres", "redis", "backup", "workspace"]
 
-DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data", "backup": "/backups"}
+DATA: Mapping[Server, str] = {
+    "postgres": "/var/lib/postgresql/data",
+    "redis": "/data",
+    "backup": "/backups",
+    "workspace": workspace.FOLDER,
+}
 """Where each server's container mounts its data volume."""
 
 
@@ -53,7 +59,8 @@ class Wanted:
         if self.whole:
             mark = BEFORE if BEFORE in self.source else IMPORTED
             return cast("Server", self.source.partition(mark)[0].rpartition("-")[2])
-        return "redis" if self.backup.startswith("redis-") else "postgres"
+        others: tuple[Server, ...] = ("redis", "workspace")
+        return next((server for server in others if self.backup.startswith(f"{server}-")), "postgres")
 
     @property
     def whole(self) -> bool:

@@ -148,6 +148,8 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
             lines.append(f"The database from a dump: {typed('backups')}, then {typed('restore BACKUP=dump-…')}")
     if "redis" in lost and backed_up:
         lines.append(f"Redis from a copy: {typed('backups')}, then {typed('restore BACKUP=redis-…')}")
+    if "workspace" in lost and backed_up:
+        lines.append(f"The workspace from a copy: {typed('backups')}, then {typed('restore BACKUP=workspace-…')}")
     lines.append(f"To begin with nothing in it: {empty}")
     lines.append("If it was on another engine than this one, name that one: DOCKER_HOST")
     return "\n".join(lines)

@@ -397,27 +397,33 @@ class PulumiRun:
     """Folder of the project that it runs in."""
 
     def pulumi(
-        self, *words: str, check: bool = True, capture: bool = False, show: Callable[[str], None] | None = None
+        self,
+        *words: str,
+        check: bool = True,
+        capture: bool = False,
+        show: Callable[[str], None] | None = None,
+        given: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run one Pulumi command on this stack, its output going where ours goes.
 
         capture: return both streams in the result in place of showing them. show: gets each line of both streams.
+        given: its standard input, for a secret, which no command line may have; its output is captured.
         Raises PulumiFailedError when it fails and `check` is on. An interruption reaches Pulumi, which is waited for:
         it notes what it has begun.
         """
-        piped = capture or show is not None
+        piped = capture or show is not None or given is not None
         with _sigint_not_ignored():
             process = subprocess.Popen(
                 [self.program, *words],
                 cwd=self.folder,
                 env=dict(self.variables),
                 text=True,
-                stdin=subprocess.DEVNULL if piped else None,
+                stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL if piped else None,
                 stdout=subprocess.PIPE if piped else None,
                 stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
             )
         with _interruptible(process):
-            out, err = _follow(process, show) if show else _communicate(process)
+            out, err = _follow(process, show) if show else _communicate(process, given)
         if check and process.returncode != 0:
             said = f":\n{(err or out).strip()[-2000:]}" if capture else ""
             raise PulumiFailedError(f"`pulumi {' '.join(words[:2])}` failed{said}")
@@ -586,14 +592,15 @@ def _interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
         raise SystemExit(128 + signal.SIGTERM)
 
 
-def _communicate(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Wait for the process, and return what it printed where that is captured.
+def _communicate(process: subprocess.Popen[str], given: str | None = None) -> tuple[str, str]:
+    """Give the process its standard input, wait for it, and return what it printed where that is captured.
 
     In short turns: a signal that comes just before a blocking call is seen only when that call returns.
     """
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=_TURN_SECONDS)
+            return process.communicate(given, timeout=_TURN_SECONDS)
+        given = None  # it is on its way
 
 
 def _wait(process: subprocess.Popen[str]) -> None:

@@ -23,7 +23,7 @@ from operations.backups import BEFORE, RESTORED, STAMP
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Server, Wanted, wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app import postgres
+from stack.app import contract, postgres
 from stack.names import PART_LABEL, NetworkName
 from stack.settings import PROJECT, Environment, Part, key_of
 
@@ -40,6 +40,7 @@ _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
     # takes what is new as a new history.
     "postgres": (("postgres_roles",), ("migrations",), ("api", "worker", "postgres_exporter"), ("backup",)),
     "redis": (("redis_users",), ("api", "worker", "redis_exporter")),
+    "workspace": (("api", "worker"),),
     "backup": (),
 }
 """Who uses a server, by the fields of the settings."""
@@ -142,7 +143,8 @@ class Restore:
     @property
     def _users(self) -> tuple[tuple[str, ...], ...]:
         users = _USERS[self.journal.wanted.server]
-        return (*users, ("backup",)) if self.journal.servers == ("backup", "redis") else users
+        also = "backup" in self.journal.servers and ("backup",) not in users
+        return (*users, ("backup",)) if also else users
 
     def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Key, title and deed of each step. Up to the first `keep` nothing that runs is changed."""
@@ -421,6 +423,8 @@ def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> No
             "No restore was cut off. Which moment, or which backup? make restore TO='2026-11-23 10:05:00+03', or "
             "BACKUP=latest; `make backups` lists what there is."
         )
+    if asked.server == "workspace" and "workspace" in environment.absent:
+        raise ProjectError(f"There is no workspace here to restore into: set {key_of('workspace', 'path')}, make up.")
     if asked.server in environment.absent:
         raise ProjectError(
             f"{asked.server} is a managed one here: its data is restored where it is managed, or from a dump "
@@ -478,6 +482,7 @@ set -eu
 case $2 in
     postgres) [ -s "$1/PG_VERSION" ] && [ -s "$1/global/pg_control" ] ;;
     redis) [ -s "$1/appendonlydir/appendonly.aof.manifest" ] || [ -e "$1/appendonly.aof" ] || [ -e "$1/dump.rdb" ] ;;
+    workspace) : ;;
     backup) [ -d "$1/barman" ] || [ -d "$1/dumps" ] || [ -d "$1/redis" ] || [ -e "$1/lock" ] ;;
 esac
 """
@@ -502,6 +507,7 @@ find . -mindepth 1 -maxdepth 1 ! -name $marker ! -name PG_VERSION -exec cp -a --
 sync -f "$2"
 if [ -e PG_VERSION ]; then cp -a PG_VERSION "$2"; fi
 chmod --reference=. "$2"
+if [ -n "${{4:-}}" ]; then chown -R "$4" "$2"; fi
 sync -f "$2"
 if [ ! -e $marker ]; then rm "$2/$marker"; fi
 sync -f "$2"
@@ -586,7 +592,8 @@ class Engine:
             raise ProjectError(f"There is no volume {source}, which was to come into {target}.")
         with self.reporter.task(f"Copy {source} to {target}"):
             volumes = {"/from": (source, True), INTO: (target, False)}
-            self._shell(COPY, volumes, "/from", INTO, whole or "")
+            owner = contract.USER if self._shared(target) else ""
+            self._shell(COPY, volumes, "/from", INTO, whole or "", owner)
 
     def stop(self, fields: Sequence[str]) -> None:
         """Stop them at once; each has its own time for it."""
@@ -636,8 +643,13 @@ class Engine:
         """Remove it by its name."""
         containers.remove_volumes(self.client, [volume])
 
+    def _shared(self, volume: str) -> bool:
+        """Tell whether a volume has files of the application's own user."""
+        return volume.startswith(f"{self.environment.prefix}-workspace")
+
     def _shell(self, script: str, volumes: Mapping[str, tuple[str, bool]], *words: str) -> str:
-        return self._once(["sh", "-c", script, "sh", *words], volumes)
+        root = any(self._shared(volume) for volume, _ in volumes.values())
+        return self._once(["sh", "-c", script, "sh", *words], volumes, root=root)
 
     def _once(
         self,
@@ -645,11 +657,13 @@ class Engine:
         volumes: Mapping[str, tuple[str, bool]],
         *,
         online: bool = False,
+        root: bool = False,
         task: Task | None = None,
     ) -> str:
         """Run a command in a container like the backup's own, with these volumes; return its standard output.
 
-        volumes: path -> volume, and whether it is read-only. online: with a way out.
+        volumes: path -> volume, and whether it is read-only. online: with a way out. root: with the rights to read and
+        to give away files of another user.
         """
         from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 
@@ -667,7 +681,8 @@ class Engine:
             command,
             task=task or Task(""),
             check=partial(backups.check, command[1:]),
-            user=like["Config"]["User"],
+            user="0:0" if root else like["Config"]["User"],
+            cap_add=["CHOWN", "DAC_OVERRIDE", "FOWNER"] if root else None,
             environment=like["Config"]["Env"],
             mounts=mounts,
             tmpfs={path: how for path, how in (host["Tmpfs"] or {}).items() if path not in volumes},

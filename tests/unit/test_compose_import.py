@@ -57,6 +57,8 @@ class FakeEngine:
     cut: int = -1
     put_: list[str] = field(default_factory=list)
     changed: int = 1
+    shared: str = ""
+    """Where the old stack has its workspace."""
     half: str = ""
     """The copy whose restore has begun to replace the data."""
 
@@ -86,6 +88,9 @@ class FakeEngine:
 
     def users(self, volume: str) -> list[str]:
         return self.running
+
+    def workspace(self, project: str) -> str:
+        return self.shared
 
     def major(self) -> str:
         return "15"
