@@ -28,8 +28,8 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	psql password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-all \
-	test-unit test-live test-deploy test-archive mutations coverage bench docs
+	psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
+	test-all test-unit test-live test-deploy test-archive mutations coverage bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -92,6 +92,9 @@ backups: bootstrap ## List the backups: age, size, state, the moments that one c
 
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one go on with one cut off
 	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)")
+
+repair: bootstrap ## Mend PART=redis where it cannot read its data; says what is lost, and asks. ARGS=--yes
+	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"
 
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill

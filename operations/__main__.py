@@ -417,6 +417,28 @@ def restore(
     _say(env, restoring.restore(_workspace(env), to=to, backup=backup, source=source), as_json=as_json)
 
 
+@app.command()
+def repair(
+    part: Annotated[str, typer.Argument(help="What is to be repaired: redis.")],
+    env: EnvironmentName = "staging",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without being asked.")] = False,
+) -> None:
+    """Mend Redis' data where it cannot read it; what was there is set aside. Says what is lost, and asks first.
+
+    Refuses where nothing is damaged. Cut off at any point, `samokoder restore` goes on.
+    """
+    from operations import repair as repairing  # noqa: PLC0415
+
+    with repairing.opened(_workspace(env), part) as found:
+        for line in found.lines():
+            _console().print(line, markup=False, soft_wrap=True)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise typer.BadParameter("no terminal to ask at: pass --yes", param_hint="--yes")
+            typer.confirm("Do it? What is there is set aside", abort=True)
+        _console().print(found.run(), markup=False, soft_wrap=True)
+
+
 @app.command("import-compose")
 def import_compose(
     project: Annotated[str, typer.Argument(help="Project of Docker Compose: the first part of its volumes' names.")],

@@ -431,7 +431,7 @@ class Engine:
         container = containers.find(self.client, self.environment, "postgres")
         if container.status != "running":
             raise ProjectError(f"PostgreSQL of {self.environment.name} does not run. First: make up")
-        said = cast("bytes", container.exec_run(["postgres", "--version"]).output).decode()
+        said = containers.execute(container, ["postgres", "--version"])[1].decode()
         match = re.search(r"\) (\d+)", said)
         if match is None:
             raise ProjectError(f"PostgreSQL does not say its version but: {said.strip()}")

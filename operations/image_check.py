@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import docker.errors
 from docker.models.containers import Container
@@ -532,7 +532,7 @@ class _Checking(Starting):
 def _ports(container: Container) -> list[int]:
     """Return the TCP ports that listen in a container, where its image has `cat`; to help, not to judge."""
     with contextlib.suppress(docker.errors.APIError):
-        output = cast("bytes", container.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).output)
+        _, output = execute(container, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
         rows = [line.split() for line in output.decode(errors="replace").splitlines()]
         # Engine's own resolver listens on loopback, on a port of its choice: 127.0.0.11.
         listening = [row[1] for row in rows if len(row) > 3 and row[3] == "0A" and not row[1].startswith("0B00007F")]  # noqa: PLR2004

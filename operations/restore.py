@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.progress import Reporter, Task
-from operations import backups, containers, lock, recovery
+from operations import backups, containers, lock, mending, recovery
 from operations.backups import BEFORE, RESTORED, STAMP
-from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Server, Wanted, wanted
+from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app import contract, postgres
+from stack.app import contract, postgres, redis
 from stack.names import PART_LABEL, NetworkName
 from stack.settings import PROJECT, Environment, Part, key_of
 
@@ -94,6 +94,9 @@ class Hands(Protocol):
 
         store: the volume with the backups. into: the volume that it finds at `INTO`. online: whether it has a way out.
         """
+
+    def mend(self, way: Mend, into: str = "") -> dict[str, str]:
+        """Copy Redis' data, into a volume or for a look at it, and mend the copy; ProjectError where that cannot be."""
 
     def sizes(self, volume: str) -> tuple[int, int]:
         """Return the bytes in a volume, 0 for one that is not there, and those that are free on its disk."""
@@ -197,7 +200,8 @@ class Restore:
         again -= {FETCH, "check", "restore"}
         if FETCH in journal.done and not self.hands.whole(self._new("backup"), "backup"):
             again.add(FETCH)
-        moves = asked.backup == LATEST and asked.source != OFFSITE and not journal.touched and not journal.lost
+        newest = asked.mend or (asked.backup == LATEST and asked.source != OFFSITE)
+        moves = newest and not journal.touched and not journal.lost
         if moves or ("restore" in journal.done and not self.hands.whole(self._new(asked.server), asked.server)):
             again |= {"check", "restore"}
         for server in journal.servers if journal.touched else ():
@@ -265,11 +269,17 @@ class Restore:
         self._note(replace(self.journal, lost=self.journal.lost or not held))
         # What is there now is copied once, and what is restored will be about as large.
         _enough(free, 2 * held)
+        if asked.mend:
+            return  # who asked has looked at it
         into = self._empty()
         self.hands.program("check-restore", *asked.words, "--into", INTO, store=self._store(), into=into)
 
     def _restore(self) -> None:
         asked = self.journal.wanted
+        if asked.mend:
+            self._stop()
+            self.hands.mend(asked.mend, self._empty())
+            return
         if asked.backup == LATEST and asked.source != OFFSITE:
             # What is written from here on would be lost.
             self.say("The application stops now: `latest` is to lose nothing that it has acknowledged")
@@ -365,11 +375,16 @@ def put_imported(workspace: Workspace, source: str) -> Restored:
     return _restore(workspace, wanted(workspace.settings(), source=source), importing=True)
 
 
+def mend(workspace: Workspace, way: Mend) -> Restored:
+    """Put Redis' own data back, mended: a repair alone does. Raises as `restore` does."""
+    return _restore(workspace, Wanted(mend=way), importing=False)
+
+
 def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restored:
     environment = workspace.settings()
     path = _path(workspace)
     say = workspace.reporter.say
-    with lock.held(workspace, "restore") as locked, _engine(environment, locked) as hands:
+    with lock.held(workspace, "restore") as locked, engine(environment, locked) as hands:
         before = _of_earlier_version(environment, Journal.read(path))
         journal = before.after_words(asked) if before else None
         if journal and journal.imports and not importing:
@@ -404,6 +419,12 @@ def refuse_half_replaced(workspace: Workspace) -> None:
     """Raise ProjectError where a restore was cut off while a data volume's content was replaced."""
     if (journal := Journal.read(_path(workspace))) and journal.half:
         raise ProjectError(journal.unfinished)
+
+
+def refuse_touched(workspace: Workspace) -> None:
+    """Raise ProjectError where a restore has begun to replace data, and has not come to its end."""
+    if (journal := Journal.read(_path(workspace))) and journal.touched:
+        raise ProjectError(f"A restore ({journal.wanted}) was cut off. Finish it first: {journal.again}")
 
 
 def replacing(workspace: Workspace) -> str:
@@ -457,7 +478,9 @@ def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
 
 
 @contextmanager
-def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
+def engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
+    """Give the environment's engine to who holds the lock; what a run that was killed was at is gone."""
+
     def up() -> None:
         from operations import lifecycle  # noqa: PLC0415 - it asks this module whether a restore is half done
 
@@ -467,9 +490,9 @@ def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        engine = Engine(client, environment, workspace.reporter, up)
+        hands = Engine(client, environment, workspace.reporter, up)
         _remove_left(client, environment)
-        yield engine
+        yield hands
     finally:
         client.close()
 
@@ -563,6 +586,13 @@ class Engine:
         with self.reporter.task(f"{backups.PROGRAM} {' '.join(words[:2])}") as task:
             self._once([backups.PROGRAM, *words], volumes, online=online, task=task)
 
+    def mend(self, way: Mend, into: str = "") -> dict[str, str]:
+        """Have a container of Redis' image do it."""
+        with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
+            container = containers.find(self.client, self.environment, redis.PART)
+            source, labels = self.data_of("redis"), {LABEL: self.environment.name}
+            return mending.mend(container, way, source, into=into, labels=labels, task=task)
+
     def sizes(self, volume: str) -> tuple[int, int]:
         """Ask du and df."""
         # Mounted, one that was lost would be made. All are on one disk.
@@ -611,9 +641,9 @@ class Engine:
             label = each.labels[PART_LABEL]
             with self.reporter.task(f"Start {label}"):
                 end = time.monotonic() + part.health.wait_timeout_seconds
-                while (health := _health(each)) != "healthy":
+                while (state := health(each)) != "healthy":
                     if time.monotonic() > end:
-                        raise ProjectError(f"{label} is not healthy but {health}. See: make logs PART={label}")
+                        raise ProjectError(f"{label} is not healthy but {state}. See: make logs PART={label}")
                     time.sleep(0.5)
 
     def own_password(self) -> None:
@@ -695,7 +725,8 @@ class Engine:
         )
 
 
-def _health(container: Container) -> str:
+def health(container: Container) -> str:
+    """Return what the engine says of a container's health now, or that it does not run."""
     container.reload()
     state = container.attrs["State"]
     return str((state.get("Health") or {}).get("Status") or "without a health check") if state["Running"] else "stopped"

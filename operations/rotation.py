@@ -369,8 +369,6 @@ _SERVERS: Mapping[str, _Server] = {
 
 def _exec(container: Container, command: Sequence[str], text: str) -> str:
     """Run a command in a container with `text` on its standard input; return all that it says."""
-    from docker.utils import socket as framed  # noqa: PLC0415 - the SDK takes its time
-
     api = cast("Any", container.client).api
     made = api.exec_create(container.id, list(command), stdin=True)
     stream = api.exec_start(made["Id"], socket=True)
@@ -378,8 +376,7 @@ def _exec(container: Container, command: Sequence[str], text: str) -> str:
     connection = getattr(stream, "_sock", stream)
     try:
         connection.sendall(text.encode())
-        frames = framed.frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
-        return b"".join(data for _, data in frames).decode(errors="replace")
+        return b"".join(data for _, data in containers.frames(stream)).decode(errors="replace")
     finally:
         stream.close()
         connection.close()

@@ -205,7 +205,7 @@ def test_a_volume_of_the_compose_stack_is_adopted_with_its_data(
         adopting = replace(workspace, extra_config={**workspace.extra_config, "samokoder:redis": {"adoptVolume": name}})
         lifecycle.up(adopting, interactive=False)
         redis = containers.find(engine, adopting.settings(), "redis")
-        assert redis.exec_run(["cat", "/data/from-compose"]).output == b"kept\n", "it was made anew: data lost"
+        assert containers.execute(redis, ["cat", "/data/from-compose"])[1] == b"kept\n", "it was made anew: data lost"
         adopting.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
         assert engine.volumes.get(name).attrs["Labels"] == labels
     finally:

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, compose, lifecycle, lock, restore, rotation
+from operations import backups, compose, lifecycle, lock, repair, restore, rotation
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -201,6 +201,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "destroy-data": ("destroy-data", lambda it: lifecycle.destroy_data(it, interactive=False)),
     "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
     "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
+    "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
     "backup": ("backup", lambda it: backups.now(it, "all")),
     "drill": ("drill", backups.drill),
     "import": ("import-compose", lambda it: compose.Engine(it.client(), it.settings(), it).alone().__enter__()),
