@@ -24,8 +24,7 @@ from offline.progress import Reporter
 from operations import ci, psql
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
-from operations.project import ROOT, PulumiFailedError, Workspace
-from operations.project import env_word as _env
+from operations.project import ROOT, PulumiFailedError, Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.images import short_name
@@ -99,7 +98,7 @@ def up(
     console = _console()
     console.print("Passwords:")
     for name in upped.secrets:
-        console.print(f"  make password{_env(env)} NAME={name}")
+        console.print(f"  {typed(env, f'password NAME={name}')}")
     _exit_if_failed(env, upped.parts)
 
 
@@ -119,7 +118,7 @@ def down(env: EnvironmentName = "staging") -> None:
     kept = lifecycle.down(_workspace(env), interactive=sys.stdout.isatty())
     console = _console()
     console.print(f"[bold]{env}[/] is down. Kept, with the secrets that open them: {', '.join(kept) or 'no volume'}.")
-    console.print(f"Back with their data: make up{_env(env)}    Remove them too: make destroy-data{_env(env)}")
+    console.print(f"Back with their data: {typed(env, 'up')}    Remove them too: {typed(env, 'destroy-data')}")
 
 
 @app.command("destroy-data")
@@ -221,7 +220,7 @@ def send_test_alert(
         for line in report.lines():
             typer.echo(line)
     if not report.ok:
-        raise ProjectError(f"{report.failure} See: make logs{_env(env)} PART=alertmanager")
+        raise ProjectError(f"{report.failure} See: {typed(env, 'logs PART=alertmanager')}")
 
 
 @app.command("check-image")
@@ -313,7 +312,7 @@ def password(
     secrets = _workspace(env).open().secrets()
     wanted = name.replace("_", "-")
     if not secrets:
-        raise ProjectError(f"{env} has no secrets yet: make up{_env(env)}")
+        raise ProjectError(f"{env} has no secrets yet: {typed(env, 'up')}")
     if not name:
         typer.echo("\n".join(sorted(secrets)))
     elif wanted in secrets:
@@ -363,7 +362,7 @@ def backup(
     from operations import backups as backing_up  # noqa: PLC0415
 
     backing_up.now(_workspace(env), kind.value)
-    _console().print(f"What there is: make backups{_env(env)}")
+    _console().print(f"What there is: {typed(env, 'backups')}")
 
 
 @app.command()
@@ -555,7 +554,7 @@ def engine(
         client = connect(DEFAULT_DOCKER_HOST)
     except EngineError as error:
         raise EngineError(
-            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up` brings one up."
+            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up ENV=…` brings one up."
         ) from error
     typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
     client.close()
@@ -687,9 +686,9 @@ def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
     failed = [row.part for row in rows if row.counts_as_failed]
     if failed and not any(row.ok for row in rows):
-        raise ProjectError(f"{env} is not up: make up{_env(env)}")
+        raise ProjectError(f"{env} is not up: {typed(env, 'up')}")
     if failed:
-        raise ProjectError(f"Not healthy: {', '.join(failed)}. See: make logs{_env(env)} PART={failed[0]}")
+        raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")
 
 
 def _duration(seconds: int | None) -> str:

@@ -145,7 +145,7 @@ class Workspace:
 
     def typed(self, words: str) -> str:
         """Return a command of `make` as a person types it for this environment."""
-        return f"make {words}{env_word(self.environment)}"
+        return typed(self.environment, words)
 
     def client(self, *, timeout: float = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
         """Connect to the environment's engine. timeout: seconds for one answer. Raises EngineError when none comes."""
@@ -288,7 +288,7 @@ class Workspace:
         if not build:
             images = known | images
             if missing := [name for name in names if to_camel(name) not in images and name not in made.unavailable]:
-                self.reporter.say(f"Images that `make up` will build: {', '.join(missing)}")
+                self.reporter.say(f"Images that `{self.typed('up')}` will build: {', '.join(missing)}")
         machine: Document = {}
         if images:
             machine[key_of("images")] = images
@@ -332,9 +332,9 @@ class Workspace:
         stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
 
 
-def env_word(environment: str) -> str:
-    """Return what a `make` command line needs at its end to mean this environment."""
-    return "" if environment == "staging" else f" ENV={environment}"
+def typed(environment: str, words: str) -> str:
+    """Return a command of `make` as a person types it for an environment. words: `restore BACKUP=latest`."""
+    return f"make {words}{'' if environment == 'staging' else f' ENV={environment}'}"
 
 
 def third_party_images(environment: Environment) -> list[str]:
