@@ -521,6 +521,10 @@ def show_hardening(
         )
 
 
+_CHANGES = {"up", "update", "destroy", "down", "dn", "refresh", "import", "watch"}
+"""Commands of Pulumi that change what is on the engine, or what is known of it, with their other names."""
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
@@ -533,8 +537,9 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     run = workspace.open()
     if context.args[:1] == ["config"]:
         run = run.in_clone()
-    changes = set(context.args[:1]) & {"up", "update", "destroy", "refresh"}
-    with lock.held(workspace, f"pulumi {context.args[0]}") if changes else contextlib.nullcontext():
+    # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
+    changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
+    with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)
 

@@ -11,15 +11,18 @@ all write the stack file of their project, write the git-ignored copy and never 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -394,6 +397,7 @@ class PulumiRun:
                 stdin=subprocess.DEVNULL if piped else None,
                 stdout=subprocess.PIPE if piped else None,
                 stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
+                preexec_fn=partial(_ends_with, os.getpid()),  # noqa: PLW1509 - two system calls alone
             )
         with _interruptible(process):
             out, err = _follow(process, show) if show else _communicate(process)
@@ -518,6 +522,18 @@ class PulumiRun:
                 )
             time.sleep(0.5)
         return False
+
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _ends_with(parent: int) -> None:
+    """Have this process asked to end, as by Ctrl-C, when the one that started it dies: it would change on, unlocked."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # it died before this was asked for
+            os._exit(1)
 
 
 @contextlib.contextmanager

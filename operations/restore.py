@@ -468,7 +468,8 @@ def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
     environment = workspace.settings()
     _remove_left(client, environment)
     removed = containers.remove_volumes(client, backups.made_by_restores(client, environment))
-    stack_file.remove(_path(workspace))
+    for path in lock.unfinished(workspace.folder, workspace.name):
+        stack_file.remove(path)
     return removed
 
 
