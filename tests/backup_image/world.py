@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import json
 import os
-import pickle
 import shutil
 import signal
 import subprocess
@@ -29,7 +28,7 @@ from docker.errors import NotFound
 
 from operations import backups, compose, compose_volumes, restore
 from operations.backups import STAMP
-from operations.journal import Server
+from operations.journal import DATA, Server
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles, redis_users
@@ -40,6 +39,7 @@ DATABASE, SUPERUSER, PASSWORD = "samokoder", "postgres", "only of a test"
 PORT, REDIS_PORT = 5432, 6379
 NEVER = "0 0 1 1 *"
 SCRATCH = "/world/scratch"
+SOCKETS = "/tmp"  # noqa: S108 - in the container
 
 
 class Agent:
@@ -315,15 +315,15 @@ class World:
                 said = ("refused", str(error))
             except BaseException:
                 said = ("failed", traceback.format_exc())
-            answer.write_bytes(pickle.dumps(said))
+            answer.write_text(json.dumps(said))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         self.cut = Cut()
         if os.WIFSIGNALED(status):
             return "killed", ""
-        found: tuple[str, str] = pickle.loads(answer.read_bytes())
-        assert found[0] != "failed", found[1]
-        return found
+        came, said = json.loads(answer.read_text())
+        assert came != "failed", said
+        return str(came), str(said)
 
     def restore(self, cut: Cut | None = None, **words: str) -> tuple[str, str]:
         return self.typed(lambda: restore.restore(self.workspace, **words), cut)
@@ -353,7 +353,7 @@ class World:
 
 def postgres_command(data: str, port: int, conf: str) -> list[str]:
     """The server as the stack runs it."""
-    words = ["postgres", "-D", data, "-k", "/tmp", "-p", str(port)]
+    words = ["postgres", "-D", data, "-k", SOCKETS, "-p", str(port)]
     for name in ("config_file=postgresql.conf", "hba_file=pg_hba.conf", "ident_file=pg_ident.conf"):
         words += ["-c", name.replace("=", f"={conf}/")]
     return words
@@ -403,7 +403,7 @@ class Hands(restore.Engine):
 
     def own_password(self) -> None:
         text = f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'"
-        self.world.agent.run("psql", "-XAtq", "-h", "/tmp", "-U", SUPERUSER, "-d", "postgres", "-c", text)
+        self.world.agent.run("psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-d", "postgres", "-c", text)
 
     def new_backup(self) -> None:
         end = time.monotonic() + 300
@@ -456,7 +456,7 @@ def once(
     for folder in paths.values():
         world.agent.run("mkdir", "-p", "-m", "0700", folder)
     if command[0] == backups.PROGRAM:
-        store, words = paths[restore.DATA["backup"]], [paths.get(word, word) for word in command[1:]]
+        store, words = paths[DATA["backup"]], [paths.get(word, word) for word in command[1:]]
         command = ["python3", "/test/shifted.py", store, "/world/conf/backup", str(world.ahead), *words]
     else:
         mounts = sorted(paths, key=len, reverse=True)
@@ -520,8 +520,8 @@ class Machines:
             words = ["--data-checksums", "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--no-sync"]
             agent.run("initdb", f"--pgdata={folder}", *words)
             agent.ask("start", name="postgres", command=postgres_command(folder, PORT, "/world/conf"))
-            agent.sh("until pg_isready -q -h /tmp; do sleep 0.1; done")
-            admin = ["psql", "-XAtq", "-h", "/tmp", "-U", SUPERUSER, "-v", "ON_ERROR_STOP=1"]
+            agent.sh("until pg_isready -q -h $1; do sleep 0.1; done", SOCKETS)
+            admin = ["psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-v", "ON_ERROR_STOP=1"]
             agent.run(*admin, "-d", "postgres", "-c", f"CREATE DATABASE {DATABASE}")
             agent.run(*admin, "-d", "postgres", "-f", "/world/conf/roles.sql")
             agent.run(*admin, "-d", "postgres", "-c", f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'")
