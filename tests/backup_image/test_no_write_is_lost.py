@@ -26,7 +26,7 @@ from operations.restore import Restore
 from operations.stack_file import ProjectError
 from tests.backup_image.world import Agent, Cut, Machines, World, patch, volumes_of
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.live, pytest.mark.orders, pytest.mark.timeout(0)]
 
 SEQUENCES = int(os.environ.get("SAMOKODER_SEQUENCES", "10"))
 SEED = int(os.environ.get("SAMOKODER_SEED", "24"))
