@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.live, pytest.mark.orders, pytest.mark.timeout(0)]
 
 SEQUENCES = int(os.environ.get("SAMOKODER_SEQUENCES", "10"))
 SEED = int(os.environ.get("SAMOKODER_SEED", "24"))
-STEPS = 8
+STEPS = 10
 BEFORE = "-before-restore-"
 
 cuts = st.one_of(
@@ -164,15 +164,22 @@ class Orders(RuleBasedStateMachine):
     # Restores
 
     @rule(
-        kind=st.sampled_from(["latest", "moment", "dump", "redis", "back", "on", "on", "again"]),
+        kind=st.sampled_from(["latest", "moment", "dump", "dump", "redis", "back", "again"]),
         which=st.integers(0, 50),
         cut=cuts,
         finishes=st.booleans(),
     )
     def something_is_restored(self, kind: str, which: int, cut: Cut, *, finishes: bool) -> None:
         words = self._chosen(kind, which)
-        if words is None:
-            return
+        if words is not None:
+            self._restore(words, cut, finishes=finishes)
+
+    @precondition(lambda self: self._journal() is not None)
+    @rule(cut=cuts, finishes=st.booleans())
+    def what_was_cut_off_goes_on(self, cut: Cut, *, finishes: bool) -> None:
+        self._restore({}, cut, finishes=finishes)
+
+    def _restore(self, words: dict[str, str], cut: Cut, *, finishes: bool) -> None:
         served, before = self.world.serves(), self._journal()
         if served:
             self.seen_rows, self.seen_keys = self.world.rows(), self.world.keys()
@@ -192,8 +199,6 @@ class Orders(RuleBasedStateMachine):
         def one(of: list[str]) -> str | None:
             return sorted(of)[which % len(of)] if of else None
 
-        if kind == "on":
-            return {} if self._journal() else None
         if kind == "again":
             return self.words or None
         if kind == "latest":
