@@ -29,7 +29,7 @@ EMPTY =
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
 	psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
-	test-all test-unit test-live test-deploy test-archive mutations coverage bench docs
+	test-all test-unit test-live test-deploy test-archive test-orders mutations coverage bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -125,17 +125,20 @@ lint: bootstrap ## Style, types, workflows
 test: SHORT = and not long
 test: test-unit test-live test-deploy ## Prove what README promises, in minutes
 
-test-all: test-unit test-live test-deploy test-archive ## All tests: what may take long too
+test-all: test-unit test-live test-deploy test-orders test-archive ## All tests: what may take long too
 
 # Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine
 	@.venv/bin/pytest -m "not live and not archive $(SHORT)" -n 2 --ignore=tests/live --ignore=tests/reference_app
 
 test-live: bootstrap ## Tests on a real engine: whole stacks of their own, beside any other
-	@.venv/bin/pytest -m "live and not deploy $(SHORT)" -n 2 --ignore=tests/unit --ignore=tests/offline
+	@.venv/bin/pytest -m "live and not deploy and not orders $(SHORT)" -n 2 --ignore=tests/unit --ignore=tests/offline
 
 test-deploy: bootstrap ## Tests under load, on a real stack of their own, one after the other
 	@.venv/bin/pytest -m "deploy $(SHORT)" tests/live
+
+test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups, deaths and restores: none loses a write
+	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m orders
 
 test-archive: bootstrap ## Make every image of Debian packages anew, from today's archive
 	@.venv/bin/pytest -m archive tests/offline

@@ -25,8 +25,7 @@ from offline.progress import Reporter
 from operations import ci, psql
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
-from operations.project import ROOT, PulumiFailedError, Workspace
-from operations.project import env_word as _env
+from operations.project import ROOT, PulumiFailedError, Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.images import short_name
@@ -102,7 +101,7 @@ def up(
     console = _console()
     console.print("Passwords:")
     for name in upped.secrets:
-        console.print(f"  make password{_env(env)} NAME={name}")
+        console.print(f"  {typed(env, f'password NAME={name}')}")
     _exit_if_failed(env, upped.parts)
 
 
@@ -122,7 +121,7 @@ def down(env: EnvironmentName = "staging") -> None:
     kept = lifecycle.down(_workspace(env), interactive=sys.stdout.isatty())
     console = _console()
     console.print(f"[bold]{env}[/] is down. Kept, with the secrets that open them: {', '.join(kept) or 'no volume'}.")
-    console.print(f"Back with their data: make up{_env(env)}    Remove them too: make destroy-data{_env(env)}")
+    console.print(f"Back with their data: {typed(env, 'up')}    Remove them too: {typed(env, 'destroy-data')}")
 
 
 @app.command("destroy-data")
@@ -141,7 +140,7 @@ def destroy_data(
         "were taken away, without these. Keep them first:"
     )
     for name in ("backup-encryption-key", "app-secret-key"):
-        _console().print(f"  make password{_env(env)} NAME={name}")
+        _console().print(f"  {typed(env, f'password NAME={name}')}")
     _confirm(env, confirm, "nothing was removed")
     removed = lifecycle.destroy_data(workspace, interactive=sys.stdout.isatty())
     _console().print(f"Removed: {env} and {', '.join(removed) or 'no volume'}.")
@@ -230,7 +229,7 @@ def send_test_alert(
         for line in report.lines():
             typer.echo(line)
     if not report.ok:
-        raise ProjectError(f"{report.failure} See: make logs{_env(env)} PART=alertmanager")
+        raise ProjectError(f"{report.failure} See: {typed(env, 'logs PART=alertmanager')}")
 
 
 @app.command("check-image")
@@ -327,7 +326,7 @@ def password(
         secrets["app-secret-key"] = fernet_key(secrets["app-secret-key"])
     wanted = name.replace("_", "-")
     if not secrets:
-        raise ProjectError(f"{env} has no secrets yet: make up{_env(env)}")
+        raise ProjectError(f"{env} has no secrets yet: {typed(env, 'up')}")
     if not name:
         typer.echo("\n".join(sorted(secrets)))
     elif wanted in secrets:
@@ -380,7 +379,7 @@ def backup(
     from operations import backups as backing_up  # noqa: PLC0415
 
     backing_up.now(_workspace(env), kind.value)
-    _console().print(f"What there is: make backups{_env(env)}")
+    _console().print(f"What there is: {typed(env, 'backups')}")
 
 
 @app.command()
@@ -577,6 +576,10 @@ def show_hardening(
         )
 
 
+_CHANGES = {"up", "update", "destroy", "down", "dn", "refresh", "import", "watch"}
+"""Commands of Pulumi that change what is on the engine, or what is known of it, with their other names."""
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
@@ -591,8 +594,9 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
         generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
     if context.args[:1] == ["config"]:
         run = run.in_clone()
-    changes = set(context.args[:1]) & {"up", "update", "destroy", "refresh"}
-    with lock.held(workspace, f"pulumi {context.args[0]}") if changes else contextlib.nullcontext():
+    # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
+    changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
+    with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)
 
@@ -612,7 +616,7 @@ def engine(
         client = connect(DEFAULT_DOCKER_HOST)
     except EngineError as error:
         raise EngineError(
-            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up` brings one up."
+            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up ENV=…` brings one up."
         ) from error
     typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
     client.close()
@@ -744,9 +748,9 @@ def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
     failed = [row.part for row in rows if row.counts_as_failed]
     if failed and not any(row.ok for row in rows):
-        raise ProjectError(f"{env} is not up: make up{_env(env)}")
+        raise ProjectError(f"{env} is not up: {typed(env, 'up')}")
     if failed:
-        raise ProjectError(f"Not healthy: {', '.join(failed)}. See: make logs{_env(env)} PART={failed[0]}")
+        raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")
 
 
 def _duration(seconds: int | None) -> str:
@@ -795,7 +799,7 @@ def _fail(message: str, words: Sequence[str] = ()) -> None:
         console.print(f"[bold red]error:[/] {escape(first)}", soft_wrap=True)
     if words[:1] == ["up"]:
         named = words[words.index("--env") + 1] if "--env" in words[:-1] else os.environ.get("ENV", "staging")
-        console.print(f"What is finished is kept. Go on with: make up{_env(named)}", soft_wrap=True)
+        console.print(f"What is finished is kept. Go on with: {typed(named, 'up')}", soft_wrap=True)
     sys.exit(1)
 
 

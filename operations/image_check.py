@@ -24,7 +24,7 @@ from docker.models.containers import Container
 from offline.progress import Reporter, Task
 from operations import exposition, laboratory
 from operations.checks import Finding, Report, Verdict
-from operations.containers import has_images, without
+from operations.containers import execute, has_images, without
 from operations.exposure import not_exposed
 from operations.image_start import (
     ASK_SECONDS,

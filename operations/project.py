@@ -11,15 +11,18 @@ all write the stack file of their project, write the git-ignored copy and never 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -145,7 +148,7 @@ class Workspace:
 
     def typed(self, words: str) -> str:
         """Return a command of `make` as a person types it for this environment."""
-        return f"make {words}{env_word(self.environment)}"
+        return typed(self.environment, words)
 
     def client(self, *, timeout: float = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
         """Connect to the environment's engine. timeout: seconds for one answer. Raises EngineError when none comes."""
@@ -323,7 +326,7 @@ class Workspace:
         if not build:
             images = {name: known[name] for name in map(to_camel, names) if name in known} | images
             if missing := [name for name in names if to_camel(name) not in images and name not in made.unavailable]:
-                self.reporter.say(f"Images that `make up` will build: {', '.join(missing)}")
+                self.reporter.say(f"Images that `{self.typed('up')}` will build: {', '.join(missing)}")
         machine: Document = {}
         if images:
             machine[key_of("images")] = images
@@ -367,9 +370,9 @@ class Workspace:
         stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
 
 
-def env_word(environment: str) -> str:
-    """Return what a `make` command line needs at its end to mean this environment."""
-    return "" if environment == "staging" else f" ENV={environment}"
+def typed(environment: str, words: str) -> str:
+    """Return a command of `make` as a person types it for an environment. words: `restore BACKUP=latest`."""
+    return f"make {words}{'' if environment == 'staging' else f' ENV={environment}'}"
 
 
 def _logged_in(variables: Mapping[str, str]) -> str:
@@ -421,6 +424,7 @@ class PulumiRun:
                 stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL if piped else None,
                 stdout=subprocess.PIPE if piped else None,
                 stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
+                preexec_fn=partial(_ends_with, os.getpid()),  # noqa: PLW1509 - two system calls alone
             )
         with _interruptible(process):
             out, err = _follow(process, show) if show else _communicate(process, given)
@@ -544,6 +548,18 @@ class PulumiRun:
                 )
             time.sleep(0.5)
         return False
+
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _ends_with(parent: int) -> None:
+    """Have this process asked to end, as by Ctrl-C, when the one that started it dies: it would change on, unlocked."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # it died before this was asked for
+            os._exit(1)
 
 
 @contextlib.contextmanager
