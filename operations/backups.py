@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from offline.progress import Task
 from operations import containers, lock
-from operations.project import Workspace
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
+from stack.names import ENVIRONMENT_LABEL
 from stack.settings import Environment
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ PART = "backup"
 PROGRAM = "samokoder-backup"
 ANSWER_SECONDS = 120
 """For one answer of the engine: it removes a volume of some GiB while it is asked."""
-Kind = Literal["all", "base", "dump", "redis"]
+Kind = Literal["all", "base", "dump", "redis", "workspace"]
 Chunks = Iterable[tuple[bytes | None, bytes | None]]
 
 _REFUSED = 2
@@ -136,9 +137,10 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
     api = cast("docker.DockerClient", container.client).api
     container.reload()
     if container.status != "running":
+        name = container.labels.get(ENVIRONMENT_LABEL, "")
         raise ProjectError(
-            f"The part {PART!r} does not run ({container.status}). After a restore that was cut off: make restore. "
-            "Else: make up"
+            f"The part {PART!r} does not run ({container.status}). After a restore that was cut off: "
+            f"{typed(name, 'restore')}. Else: {typed(name, 'up')}"
         )
     made = api.exec_create(container.id, [PROGRAM, *words])
     with _streams(api.exec_start(made["Id"], socket=True)) as chunks:

@@ -6,7 +6,7 @@ which is silent for some seconds must not decide it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from operations import recovery
@@ -41,18 +41,24 @@ def _image_names(environment: Environment) -> list[str]:
 
 
 def refuse_others(
-    environment: Environment, deployment: Mapping[str, Any], *, local: bool, typed: str, command: str
+    environment: Environment,
+    deployment: Mapping[str, Any],
+    *,
+    built_here: Collection[str],
+    typed: str,
+    command: str,
 ) -> None:
     """Raise ProjectError where images of one origin would take the place of the other's, unless that was asked for.
 
-    deployment: the stack's state. local: the images would be those built here. typed: value of OFFLINE. command: the
-    `up` as a person types it. In production what came from a registry is never replaced by what is built here.
+    deployment: the stack's state. built_here: names of the images that would be built here, all others come from their
+    registries. typed: value of OFFLINE. command: the `up` as a person types it. In production what came from a registry
+    is never replaced by what is built here.
     """
-    names = third_party_images(environment)
-    from_registry, built_here = origins(environment, names, deployment)
-    if local and from_registry and (typed != "1" or environment.settings.production):
+    from_registry, from_here = origins(environment, third_party_images(environment), deployment)
+    lost = [name for name in from_registry if name in built_here]
+    if lost and (typed != "1" or environment.settings.production):
         lines = [
-            f"{environment.name} runs images of a container registry: {', '.join(from_registry)}. Nothing was changed.",
+            f"{environment.name} runs images of a container registry: {', '.join(lost)}. Nothing was changed.",
             "Those built here would take their place: older versions, which may not read the data, and no Grafana.",
             f"Try again when the registry answers: {command}",
         ]
@@ -61,9 +67,10 @@ def refuse_others(
         else:
             lines.append(f"To change over all the same: OFFLINE=1 {command}")
         raise ProjectError("\n".join(lines))
-    if not local and built_here and not from_registry and typed != "0":
+    newer = [name for name in from_here if name not in built_here]
+    if newer and not from_registry and typed != "0":
         raise ProjectError(
-            f"{environment.name} runs images that were built here ({', '.join(built_here)}), and those of a container "
+            f"{environment.name} runs images that were built here ({', '.join(newer)}), and those of a container "
             "registry would take their place: newer versions, and the way back is a restore. Nothing was changed.\n"
             f"To go on as it is: OFFLINE=1 {command}\nTo change over: OFFLINE=0 {command}"
         )

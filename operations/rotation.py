@@ -387,21 +387,23 @@ def _rotate_grafana(workspace: Workspace, secret: str, step: Step, url: str) -> 
     values = workspace.open().secrets(every=True)
     slots = slots_of(secret, step.generation, step.phase)
     with _grafana(workspace.settings(), url) as client:
-        change_grafana_password(client, old=values[label(slots.in_use)], new=values[label(slots.other)])
+        old, new = values[label(slots.in_use)], values[label(slots.other)]
+        shown = workspace.typed("password NAME=grafana-admin")
+        change_grafana_password(client, old=old, new=new, shown=shown)
 
 
-def change_grafana_password(client: httpx.Client, *, old: str, new: str) -> None:
+def change_grafana_password(client: httpx.Client, *, old: str, new: str, shown: str) -> None:
     """Change the admin's password at the Grafana that `client` speaks to; nothing where it is changed already.
 
     Raises ProjectError where neither password is taken, or Grafana does not answer. Not more than two logins are
-    tried: Grafana locks a user out for five minutes after five that fail.
+    tried: Grafana locks a user out for five minutes after five that fail. shown: the command that shows the old one.
     """
     if _grafana_login(client, new) == "in":
         return
     if _grafana_login(client, old) != "in":
         raise ProjectError(
             "Grafana takes neither the old admin password nor the new one: somebody changed it by hand. Set it to the "
-            "old one, then run this again: make password NAME=grafana-admin, and in Grafana's container "
+            f"old one, then run this again: {shown}, and in Grafana's container "
             "`grafana cli admin reset-admin-password --password-from-stdin`."
         )
     answer = _ask(

@@ -63,18 +63,9 @@ def ensure_pulumi(
     variables: the environment that the command shall run in, with PATH. Raises OfflineError when it can neither be
     downloaded nor built.
     """
-    base = {**variables, "PULUMI_SKIP_UPDATE_CHECK": "true"}
-    # Set in many container images. The program would compile the same packages again in every preview.
-    base.pop("PYTHONDONTWRITEBYTECODE", None)
-    if variables.get("OFFLINE") != "1":
-        program, origin = _installed(base.get("PATH", os.defpath)), "PATH"
-        if program is None and not _was_built(cache):
-            # Where it was built once, Pulumi's site could not be reached: do not wait for it at every run.
-            program, origin = _official(cache, downloads, reporter), f"Pulumi's release, version {PULUMI_VERSION}"
-        if program is not None and _plugins_are_there(program, base, reporter):
-            return PulumiCommand(program=str(program), variables=_with_paths(base, program.parent), origin=origin)
-        if not _was_built(cache):
-            reporter.say("Pulumi's downloads cannot be reached: building Pulumi from Go modules")
+    if command := found_pulumi(cache=cache, variables=variables, reporter=reporter, downloads=downloads):
+        return command
+    base = _base(variables)
     install = build_pulumi(cache=cache, progress=reporter)
     # A login of the user's is kept beside the plugins by default; its folder must not change with theirs.
     base.setdefault("PULUMI_CREDENTIALS_PATH", str(user_home(variables)))
@@ -83,6 +74,31 @@ def ensure_pulumi(
         variables=install.environment(base, venv=Path(sys.prefix)),
         origin=f"built from Go modules, version {PULUMI_VERSION}",
     )
+
+
+def found_pulumi(
+    *, cache: Path, variables: Mapping[str, str], reporter: Reporter, downloads: Sequence[str] = DOWNLOADS
+) -> PulumiCommand | None:
+    """Return a Pulumi command that is here or could be downloaded; None where it has to be built, or was."""
+    if variables.get("OFFLINE") == "1":
+        return None
+    base = _base(variables)
+    program, origin = _installed(base.get("PATH", os.defpath)), "PATH"
+    if program is None and not _was_built(cache):
+        # Where it was built once, Pulumi's site could not be reached: do not wait for it at every run.
+        program, origin = _official(cache, downloads, reporter), f"Pulumi's release, version {PULUMI_VERSION}"
+    if program is not None and _plugins_are_there(program, base, reporter):
+        return PulumiCommand(program=str(program), variables=_with_paths(base, program.parent), origin=origin)
+    if not _was_built(cache):
+        reporter.say("Pulumi's downloads cannot be reached: building Pulumi from Go modules")
+    return None
+
+
+def _base(variables: Mapping[str, str]) -> dict[str, str]:
+    base = {**variables, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    # Set in many container images. The program would compile the same packages again in every preview.
+    base.pop("PYTHONDONTWRITEBYTECODE", None)
+    return base
 
 
 def user_home(variables: Mapping[str, str]) -> Path:

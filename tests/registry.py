@@ -1,11 +1,13 @@
-"""A real registry on loopback that gives nothing without a login, and a job of CI that has one."""
+"""A real registry on loopback, with a login or without one, and a job of CI that has one."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,24 +25,28 @@ HASHED = "$2b$05$Uckqr0muvlO9y1ghkvWs/OyRqY.JdoFqxcd42nB2XJtBewvRX96fe"
 """The password as a registry reads it, by bcrypt."""
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a registry that is empty at first, and gives nothing without a login."""
+@contextlib.contextmanager
+def serve(folder: Path, *, login: bool = False) -> Iterator[str]:
+    """Serve a registry that is empty at first and keeps its data in `folder`; its address.
+
+    login: it gives nothing without one.
+    """
     program = build(["registry"], cache=cache_directory(), progress=Reporter())["registry"] / "registry"
-    folder = tmp_path_factory.mktemp("registry")
+    folder.mkdir(exist_ok=True)
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    config = {
+    config: dict[str, Any] = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
         "http": {"addr": address},
-        "auth": {"htpasswd": {"realm": "samokoder", "path": str(folder / "htpasswd")}},
     }
-    (folder / "htpasswd").write_text(f"{USER}:{HASHED}\n")
+    if login:
+        config["auth"] = {"htpasswd": {"realm": "samokoder", "path": str(folder / "htpasswd")}}
+        (folder / "htpasswd").write_text(f"{USER}:{HASHED}\n")
     (folder / "config.yml").write_text(yaml.safe_dump(config))
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log)
         try:
-            while not _answers(address):
+            while not _answers(address, httpx.codes.UNAUTHORIZED if login else httpx.codes.OK):
                 assert process.poll() is None, (folder / "log").read_text()
                 time.sleep(0.1)
             yield address
@@ -49,11 +55,18 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.wait()
 
 
-def _answers(address: str) -> bool:
+def _answers(address: str, status: int) -> bool:
     try:
-        return httpx.get(f"http://{address}/v2/", timeout=5).status_code == httpx.codes.UNAUTHORIZED
+        return httpx.get(f"http://{address}/v2/", timeout=5).status_code == status
     except httpx.TransportError:
         return False
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a registry that is empty at first, and gives nothing without a login."""
+    with serve(tmp_path_factory.mktemp("registry"), login=True) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

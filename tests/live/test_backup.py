@@ -317,21 +317,6 @@ def test_a_volume_that_is_gone_is_restored_to_the_last_moment_of_what_was_in_it(
     write(backed, "it serves")
 
 
-def test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_database_between(
-    backed: Workspace, engine: docker.DockerClient
-) -> None:
-    write(backed, "before it was gone again")
-    wait_until_received(engine, backed)
-    containers.find(engine, backed.settings(), "postgres").kill("SIGKILL")
-    lose(engine, backed)
-    restore.restore(backed, backup="latest")
-    assert "before it was gone again" in names(engine, backed)
-    write(backed, "it serves again")
-    rows = lifecycle.status(backed)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
-    backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
-
-
 def test_a_dump_and_a_copy_of_redis_are_restored(backed: Workspace, engine: docker.DockerClient) -> None:
     write(backed, "in the dump")
     redis = containers.find(engine, backed.settings(), "redis-users")

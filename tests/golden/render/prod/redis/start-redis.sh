@@ -5,7 +5,8 @@ umask 077
 # As PostgreSQL without its PG_VERSION: half of the data is never served, nor written to.
 for marker in /data/.samokoder-copying /data/.samokoder-restore; do
     if [ -e "$marker" ]; then
-        echo "This data is incomplete: a restore was cut off here. It goes on by: make restore"
+        echo "This data is incomplete: a restore was cut off here. Its note says:"
+        head -c 500 "$marker"
         exit 1
     fi
 done
