@@ -92,7 +92,7 @@ class FakeEngine:
     def users(self, volume: str) -> list[str]:
         return self.running
 
-    def workspace(self, project: str) -> str:
+    def workspace_of(self, project: str) -> str:
         return self.shared
 
     def major(self) -> str:
