@@ -79,7 +79,7 @@ class Orders(RuleBasedStateMachine):
     @precondition(lambda self: self.world.serves())
     @rule(received=st.booleans())
     def something_is_written(self, *, received: bool) -> None:
-        """A row, a key, and two keys in one transaction; whether the backup server has the log of them is waited for."""
+        """A row, a key, and two keys in one transaction. received: the backup server has the log of it."""
         name = self._name()
         self.world.sql(f"INSERT INTO public.writes VALUES ('{name}')")
         self.rows.add(name)
