@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, compose, lifecycle, lock, recovery, restore, rotation
+from operations import backups, compose, engine, lifecycle, lock, recovery, restore, rotation
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -89,7 +89,7 @@ def test_what_a_holder_runs_is_not_refused_and_does_not_give_the_lock_back(given
 def test_what_a_holder_has_started_is_locked_by_itself_when_the_holder_is_killed(given: Given) -> None:
     started = subprocess.Popen(["sleep", "60"])
     outer = hold(
-        given, Holder(doing="deploy", folder="/f", process=started.pid, started=lock.start_time(started.pid) or "")
+        given, Holder(doing="deploy", folder="/f", process=started.pid, started=engine.start_time(started.pid) or "")
     )
     try:
         with held(workspace(replace(given, variables={lock.VARIABLE: outer})), "up") as locked:
