@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from docker.utils.socket import demux_adaptor, frames_iter
-
 from offline.progress import Task
 from operations import containers, lock
 from operations.project import Workspace, typed
@@ -27,7 +25,7 @@ PART = "backup"
 PROGRAM = "samokoder-backup"
 ANSWER_SECONDS = 120
 """For one answer of the engine: it removes a volume of some GiB while it is asked."""
-Kind = Literal["all", "base", "dump", "redis"]
+Kind = Literal["all", "base", "dump", "redis", "workspace"]
 Chunks = Iterable[tuple[bytes | None, bytes | None]]
 
 _REFUSED = 2
@@ -194,7 +192,7 @@ def attached(container: Container) -> AbstractContextManager[Chunks]:
 @contextmanager
 def _streams(socket: Any) -> Iterator[Chunks]:
     try:
-        yield (demux_adaptor(*frame) for frame in frames_iter(socket, tty=False))  # type: ignore[no-untyped-call]
+        yield ((text, None) if number == 1 else (None, text) for number, text in containers.frames(socket))
     finally:
         # Where the SDK reads the streams itself it leaves the open socket in a circle with its answer, to the garbage
         # collector.

@@ -23,7 +23,7 @@ def look(volume: Path) -> dict[str, Any]:
     """
     found = _postgres(volume) or _redis(volume)
     size, changed = 0, hashlib.sha256()
-    for path in sorted([volume, *volume.rglob("*")]) if found else []:
+    for path in sorted([volume, *volume.rglob("*")]):
         file = path.lstat()
         size += file.st_blocks * 512
         # The time of its inode too, which nobody can set: a clock that went back leaves the newest time as it was.

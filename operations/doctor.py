@@ -23,13 +23,15 @@ import docker
 import docker.errors
 import httpx
 
-from offline.images import NAMES, registry_reachable
+from offline import registries
+from offline.images import NAMES
 from operations import alerting, checks, lifecycle, reach, redis_log, smoke, ssh
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
-from operations.project import Workspace, third_party_images, typed
+from operations.origins import third_party_images
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.images import short_name
+from stack.images import IMAGES, short_name
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import grafana
 from stack.monitoring.alertmanager import integrations
@@ -134,7 +136,8 @@ class Asked:
     engine: Once[Engine] = field(init=False)
     facts: Once[Facts] = field(init=False)
     secrets: Once[Mapping[str, SecretInput]] = field(init=False)
-    registry: Once[bool] = field(init=False)
+    unreachable: Once[Mapping[str, Sequence[str]]] = field(init=False)
+    """Registries that do not answer."""
 
     def __post_init__(self) -> None:
         """Prepare the questions that several checks ask."""
@@ -143,7 +146,9 @@ class Asked:
             "engine": self._engine,
             "facts": self._facts,
             "secrets": lambda: configured_secrets(self.workspace),
-            "registry": lambda: registry_reachable(self.engine().info),
+            "unreachable": lambda: registries.unreachable(
+                {name: each.reference for name, each in IMAGES.items()}, self.engine().info
+            ),
         }.items():
             object.__setattr__(self, name, Once(ask))
 
@@ -281,7 +286,8 @@ def _engine(asked: Asked) -> str:
     lacking = [name for name, key in (("memory", "MemoryLimit"), ("CPU", "CpuCfsQuota")) if not engine.limits.get(key)]
     if lacking:
         raise FailedError(f"its kernel cannot limit {' and '.join(lacking)} of a container: enable these cgroups")
-    return f"Docker Engine {version} at {asked.host}, cgroup v{engine.info.cgroup_version}"
+    folder = engine.info.data_root or "a folder that it does not tell"
+    return f"Docker Engine {version} at {asked.host}, data in {folder}, cgroup v{engine.info.cgroup_version}"
 
 
 def _memory(asked: Asked) -> str:
@@ -432,10 +438,11 @@ def _image(asked: Asked, name: str, image: str, made: str | None) -> str:
             why = str(error.explanation or error)
         else:
             return f"{short_name(image)} is in its registry"
-    if name in NAMES and not asked.registry():
+    registry = registries.registry_of(image)
+    if name in NAMES and registry in asked.unreachable():
         if name == grafana.PART:
-            raise UnavailableError("no registry can be reached: the stack comes up without it, or `docker load` one")
-        return f"no registry can be reached: `{asked.workspace.typed('up')}` builds it from package registries"
+            raise UnavailableError(f"{registry} cannot be reached: the stack comes up without it, or `docker load` one")
+        return f"{registry} cannot be reached: `{asked.workspace.typed('up')}` builds it from package registries"
     raise FailedError(f"{short_name(image)} cannot be had: {why}")
 
 

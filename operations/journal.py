@@ -3,8 +3,8 @@
 The journal is a file beside the state. What follows depends on what has become of the data, and on what is typed:
 
 - Nothing is replaced yet. `make restore` goes on, but what was stopped may have run and written since: it is set aside
-  again, and for `latest` the copy is made again. Words begin anew; a fetched off-site copy stays for another moment of
-  it, and is fetched again for `latest`.
+  again, and for `latest` and a repair the copy is made again. Words begin anew; a fetched off-site copy stays for
+  another moment of it, and is fetched again for `latest`.
 - Half replaced. `make restore` goes on: there is only forward. So do the same words, and those that put back what was
   set aside; any others are refused.
 - Replaced, and not all started or backed up. `make restore` does the rest. Words begin anew.
@@ -26,14 +26,22 @@ from operations import stack_file
 from operations.backups import BEFORE, IMPORTED
 from operations.project import typed
 from operations.stack_file import ProjectError
+from stack.backup import workspace
 from stack.settings import Environment
 
 LATEST, OFFSITE = "latest", "offsite"
 FETCH = "fetch"
 """The step that fetches the off-site copy."""
-Server = Literal["postgres", "redis", "backup"]
+Server = Literal["postgres", "redis", "backup", "workspace"]
+Mend = Literal["read", "cut", "snapshot"]
+"""How a copy of Redis' data is mended: not at all, or as `repair_redis.sh` says."""
 
-DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data", "backup": "/backups"}
+DATA: Mapping[Server, str] = {
+    "postgres": "/var/lib/postgresql/data",
+    "redis": "/data",
+    "backup": "/backups",
+    "workspace": workspace.FOLDER,
+}
 """Where each server's container mounts its data volume."""
 
 
@@ -47,6 +55,8 @@ class Wanted:
     """A backup's id, or `latest`: all that there is."""
     source: str = ""
     """`offsite`, or a volume that was set aside; empty: the backups of this machine."""
+    mend: Mend | None = None
+    """What is there is put back, mended: of Redis alone."""
 
     @property
     def server(self) -> Server:
@@ -54,7 +64,10 @@ class Wanted:
         if self.whole:
             mark = BEFORE if BEFORE in self.source else IMPORTED
             return cast("Server", self.source.partition(mark)[0].rpartition("-")[2])
-        return "redis" if self.backup.startswith("redis-") else "postgres"
+        if self.mend:
+            return "redis"
+        others: tuple[Server, ...] = ("redis", "workspace")
+        return next((server for server in others if self.backup.startswith(f"{server}-")), "postgres")
 
     @property
     def whole(self) -> bool:
@@ -70,6 +83,8 @@ class Wanted:
 
     def __str__(self) -> str:
         """Say it as a person would type it."""
+        if self.mend:
+            return f"a repair of Redis ({self.mend})"
         words = {"TO": self.to, "BACKUP": self.backup, "FROM": self.source}
         return " ".join(f"{name}={value!r}" for name, value in words.items() if value)
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.progress import Reporter, Task
-from operations import backups, containers, lock, recovery, stack_file
+from operations import backups, containers, lock, mending, recovery, stack_file
 from operations.backups import BEFORE, RESTORED, STAMP
-from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Server, Wanted, wanted
+from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.app import postgres
+from stack.app import contract, postgres, redis
 from stack.names import PART_LABEL, NetworkName
 from stack.settings import PROJECT, Environment, Part, key_of
 
@@ -40,6 +40,7 @@ _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
     # takes what is new as a new history.
     "postgres": (("postgres_roles",), ("migrations",), ("api", "worker", "postgres_exporter"), ("backup",)),
     "redis": (("redis_users",), ("api", "worker", "redis_exporter")),
+    "workspace": (("api", "worker"),),
     "backup": (),
 }
 """Who uses a server, by the fields of the settings."""
@@ -91,6 +92,9 @@ class Hands(Protocol):
 
         store: the volume with the backups. into: the volume that it finds at `INTO`. online: whether it has a way out.
         """
+
+    def mend(self, way: Mend, into: str = "") -> dict[str, str]:
+        """Copy Redis' data, into a volume or for a look at it, and mend the copy; ProjectError where that cannot be."""
 
     def sizes(self, volume: str) -> tuple[int, int]:
         """Return the bytes in a volume, 0 for one that is not there, and those that are free on its disk."""
@@ -144,7 +148,8 @@ class Restore:
     @property
     def _users(self) -> tuple[tuple[str, ...], ...]:
         users = _USERS[self.journal.wanted.server]
-        return (*users, ("backup",)) if self.journal.servers == ("backup", "redis") else users
+        also = "backup" in self.journal.servers and ("backup",) not in users
+        return (*users, ("backup",)) if also else users
 
     def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Key, title and deed of each step. Up to the first `keep` nothing that runs is changed."""
@@ -201,7 +206,8 @@ class Restore:
         again -= {FETCH, "check", "restore"}
         if FETCH in journal.done and not self.hands.whole(self._new("backup"), "backup"):
             again.add(FETCH)
-        moves = asked.backup == LATEST and asked.source != OFFSITE and not journal.touched and not journal.lost
+        newest = asked.mend or (asked.backup == LATEST and asked.source != OFFSITE)
+        moves = newest and not journal.touched and not journal.lost
         if moves or ("restore" in journal.done and not self.hands.whole(self._new(asked.server), asked.server)):
             again |= {"check", "restore"}
         for server in journal.servers if journal.touched else ():
@@ -270,11 +276,17 @@ class Restore:
         self._note(replace(self.journal, lost=self.journal.lost or not held))
         # What is there now is copied once, and what is restored will be about as large.
         _enough(free, 2 * held, self.environment.name)
+        if asked.mend:
+            return  # who asked has looked at it
         into = self._empty()
         self.hands.program("check-restore", *asked.words, "--into", INTO, store=self._store(), into=into)
 
     def _restore(self) -> None:
         asked = self.journal.wanted
+        if asked.mend:
+            self._stop()
+            self.hands.mend(asked.mend, self._empty())
+            return
         if asked.backup == LATEST and asked.source != OFFSITE:
             # What is written from here on would be lost.
             self.say("The application stops now: `latest` is to lose nothing that it has acknowledged")
@@ -379,11 +391,16 @@ def put_imported(workspace: Workspace, source: str) -> Restored:
     return _restore(workspace, wanted(workspace.settings(), source=source), importing=True)
 
 
+def mend(workspace: Workspace, way: Mend) -> Restored:
+    """Put Redis' own data back, mended: a repair alone does. Raises as `restore` does."""
+    return _restore(workspace, Wanted(mend=way), importing=False)
+
+
 def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restored:
     environment = workspace.settings()
     path = _path(workspace)
     say = workspace.reporter.say
-    with lock.held(workspace, "restore") as locked, _engine(environment, locked) as hands:
+    with lock.held(workspace, "restore") as locked, engine(environment, locked) as hands:
         before = _of_earlier_version(environment, Journal.read(path))
         journal = before.after_words(asked, environment.name) if before else None
         if journal and journal.imports and not importing:
@@ -422,6 +439,14 @@ def refuse_half_replaced(workspace: Workspace) -> None:
         raise ProjectError(journal.unfinished(workspace.settings().name))
 
 
+def refuse_touched(workspace: Workspace) -> None:
+    """Raise ProjectError where a restore has begun to replace data, and has not come to its end."""
+    if (journal := Journal.read(_path(workspace))) and journal.touched:
+        raise ProjectError(
+            f"A restore ({journal.wanted}) was cut off. Finish it first: {journal.again(workspace.name)}"
+        )
+
+
 def replacing(workspace: Workspace) -> str:
     """Return the volume whose content a restore has begun to put in place, and has not come to its end; empty: none."""
     journal = Journal.read(_path(workspace))
@@ -439,6 +464,11 @@ def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> No
         raise ProjectError(
             f"No restore was cut off. Which moment, or which backup? {moment}, or BACKUP=latest; "
             f"`{typed(environment.name, 'backups')}` lists what there is."
+        )
+    if asked.server == "workspace" and "workspace" in environment.absent:
+        raise ProjectError(
+            f"There is no workspace here to restore into: set {key_of('workspace', 'path')}, then "
+            f"{typed(environment.name, 'up')}."
         )
     if asked.server in environment.absent:
         raise ProjectError(
@@ -474,7 +504,9 @@ def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
 
 
 @contextmanager
-def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
+def engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
+    """Give the environment's engine to who holds the lock; what a run that was killed was at is gone."""
+
     def up() -> None:
         from operations import lifecycle  # noqa: PLC0415 - it asks this module whether a restore is half done
 
@@ -484,9 +516,9 @@ def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        engine = Engine(client, environment, workspace.reporter, up)
+        hands = Engine(client, environment, workspace.reporter, up)
         _remove_left(client, environment)
-        yield engine
+        yield hands
     finally:
         client.close()
 
@@ -499,6 +531,7 @@ set -eu
 case $2 in
     postgres) [ -s "$1/PG_VERSION" ] && [ -s "$1/global/pg_control" ] ;;
     redis) [ -s "$1/appendonlydir/appendonly.aof.manifest" ] || [ -e "$1/appendonly.aof" ] || [ -e "$1/dump.rdb" ] ;;
+    workspace) : ;;
     backup) [ -d "$1/barman" ] || [ -d "$1/dumps" ] || [ -d "$1/redis" ] || [ -e "$1/lock" ] ;;
 esac
 """
@@ -533,6 +566,7 @@ cd "$1"
 find . -mindepth 1 -maxdepth 1 ! -name $marker ! -name PG_VERSION -exec cp -a --reflink=auto -t "$2" {{}} +
 if [ -e PG_VERSION ]; then cp -a PG_VERSION "$2/$version"; fi
 chmod --reference=. "$2"
+if [ -n "${{5:-}}" ]; then chown -R "$5" "$2"; fi
 sync -f "$2"
 if [ -z "$3" ] && [ ! -e $marker ]; then
     cd "$2"
@@ -590,6 +624,13 @@ class Engine:
         with self.reporter.task(f"{backups.PROGRAM} {' '.join(words[:2])}") as task:
             self._once([backups.PROGRAM, *words], volumes, online=online, task=task)
 
+    def mend(self, way: Mend, into: str = "") -> dict[str, str]:
+        """Have a container of Redis' image do it."""
+        with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
+            container = containers.find(self.client, self.environment, redis.PART)
+            source, labels = self.data_of("redis"), {LABEL: self.environment.name}
+            return mending.mend(container, way, source, into=into, labels=labels, task=task)
+
     def sizes(self, volume: str) -> tuple[int, int]:
         """Ask du and df."""
         # Mounted, one that was lost would be made. All are on one disk.
@@ -619,7 +660,9 @@ class Engine:
             raise ProjectError(f"There is no volume {source}, which was to come into {target}.")
         with self.reporter.task(f"Copy {source} to {target}"):
             volumes = {"/from": (source, True), INTO: (target, False)}
-            self._shell(COPY, volumes, "/from", INTO, whole or "", typed(self.environment.name, "restore"))
+            owner = contract.USER if self._shared(target) else ""
+            again = typed(self.environment.name, "restore")
+            self._shell(COPY, volumes, "/from", INTO, whole or "", again, owner)
 
     def release(self, volume: str) -> None:
         """Put the last file in its place, and take the marker away."""
@@ -643,10 +686,10 @@ class Engine:
             label = each.labels[PART_LABEL]
             with self.reporter.task(f"Start {label}"):
                 end = time.monotonic() + part.health.wait_timeout_seconds
-                while (health := _health(each)) != "healthy":
+                while (state := health(each)) != "healthy":
                     if time.monotonic() > end:
                         logs = typed(self.environment.name, f"logs PART={label}")
-                        raise ProjectError(f"{label} is not healthy but {health}. See: {logs}")
+                        raise ProjectError(f"{label} is not healthy but {state}. See: {logs}")
                     time.sleep(0.5)
 
     def own_password(self) -> None:
@@ -676,8 +719,13 @@ class Engine:
         """Remove it by its name."""
         containers.remove_volumes(self.client, [volume])
 
+    def _shared(self, volume: str) -> bool:
+        """Tell whether a volume has files of the application's own user."""
+        return volume.startswith(f"{self.environment.prefix}-workspace")
+
     def _shell(self, script: str, volumes: Mapping[str, tuple[str, bool]], *words: str) -> str:
-        return self._once(["sh", "-c", script, "sh", *words], volumes)
+        root = any(self._shared(volume) for volume, _ in volumes.values())
+        return self._once(["sh", "-c", script, "sh", *words], volumes, root=root)
 
     def _once(
         self,
@@ -685,11 +733,13 @@ class Engine:
         volumes: Mapping[str, tuple[str, bool]],
         *,
         online: bool = False,
+        root: bool = False,
         task: Task | None = None,
     ) -> str:
         """Run a command in a container like the backup's own, with these volumes; return its standard output.
 
-        volumes: path -> volume, and whether it is read-only. online: with a way out.
+        volumes: path -> volume, and whether it is read-only. online: with a way out. root: with the rights to read and
+        to give away files of another user.
         """
         from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 
@@ -707,7 +757,8 @@ class Engine:
             command,
             task=task or Task(""),
             check=partial(backups.check, command[1:]),
-            user=like["Config"]["User"],
+            user="0:0" if root else like["Config"]["User"],
+            cap_add=["CHOWN", "DAC_OVERRIDE", "FOWNER"] if root else None,
             environment=like["Config"]["Env"],
             mounts=mounts,
             tmpfs={path: how for path, how in (host["Tmpfs"] or {}).items() if path not in volumes},
@@ -720,7 +771,8 @@ class Engine:
         )
 
 
-def _health(container: Container) -> str:
+def health(container: Container) -> str:
+    """Return what the engine says of a container's health now, or that it does not run."""
     container.reload()
     state = container.attrs["State"]
     return str((state.get("Health") or {}).get("Status") or "without a health check") if state["Running"] else "stopped"

@@ -98,6 +98,18 @@ class FakeEngine:
             latest = rows if "--latest" in words else ""  # the log has what was written until now
             self.volumes[into] = f"{' '.join(words[1:-2])} out of {self.volumes[store]}{latest}"
 
+    def mend(self, way: str, into: str = "") -> dict[str, str]:
+        self._now()
+        if self.refuses == way:
+            raise ProjectError(f"not by {way}")
+        if into:
+            assert not self.running & {"redis", *USERS["redis"]}, "somebody writes while the data is copied"
+            assert self.volumes[into] == "", "a folder with something in it is refused"
+            self.volumes[into] = "half"
+            self._now()
+            self.volumes[into] = f"{self.volumes[self.data_of('redis')]} mended by {way}"
+        return {}
+
     def sizes(self, volume: str) -> tuple[int, int]:
         self._now()
         return len(self.volumes.get(volume, "")), self.free
@@ -182,6 +194,7 @@ ASKED = {
     "the latest": Wanted(backup="latest"),
     "a dump": Wanted(backup="dump-20261123T031500Z"),
     "redis": Wanted(backup="redis-20261123T030000Z"),
+    "a repair": Wanted(mend="cut"),
     "off-site": Wanted(backup="latest", source="offsite"),
     "redis off-site": Wanted(backup="redis-20261123T030000Z", source="offsite"),
     "what was set aside": Wanted(source="samokoder-staging-postgres-before-restore-20261122T000000Z"),

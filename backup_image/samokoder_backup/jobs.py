@@ -29,7 +29,8 @@ def backup(settings: Settings, kind: Kind) -> bool:
             finally:
                 _retire(settings, kind)  # also where this one cannot be verified: the log would fill the disk
         else:
-            made = copies.dump(settings) if kind == "dump" else copies.redis(settings)
+            make = {"dump": copies.dump, "redis": copies.redis, "workspace": copies.workspace}[kind]
+            made = make(settings)
             _retire(settings, kind)
         say(f"{kind}: {made.id}, {made.bytes} bytes")
         return {"bytes": made.bytes, "id": made.id}

@@ -56,6 +56,8 @@ class FakeEngine:
     free: int = 10**9
     cut: int = -1
     put_: list[str] = field(default_factory=list)
+    shared: str = ""
+    """Where the old stack has its workspace."""
     changed: str = "1"
     starts: str = ""
     """The call after which the old stack runs, writes and is stopped again, or runs on."""
@@ -89,6 +91,9 @@ class FakeEngine:
 
     def users(self, volume: str) -> list[str]:
         return self.running
+
+    def workspace(self, project: str) -> str:
+        return self.shared
 
     def major(self) -> str:
         return "15"

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, compose, engine, lifecycle, lock, recovery, restore, rotation
+from operations import backups, compose, engine, lifecycle, lock, recovery, repair, restore, rotation
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -151,6 +151,16 @@ def test_a_process_is_gone_only_where_that_is_known(
     assert Holder(**{"doing": "up", "folder": "/f", "machine": "this one", **changed}).gone is gone
 
 
+def test_a_process_that_has_ended_and_is_not_waited_for_is_gone() -> None:
+    """So is a killed `make up` in a container, whose first process waits for nobody."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        holder = Holder(doing="up", folder="/f", process=process.pid, started=lock._start_time(process.pid))
+        assert not holder.gone, "it runs"
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert holder.gone, "it would keep the lock until its parent ends"
+
+
 def test_a_process_in_another_namespace_is_not_taken_for_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container on the same kernel the number is another one's, and the boot is the same."""
     boot = lock._system().partition(" ")[0]
@@ -196,6 +206,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "destroy-data": ("destroy-data", lambda it: lifecycle.destroy_data(it, interactive=False)),
     "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
     "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
+    "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
     "backup": ("backup", lambda it: backups.now(it, "all")),
     "drill": ("drill", backups.drill),
     "import": ("import-compose", lambda it: compose.Engine(it.client(), it.settings(), it).alone().__enter__()),
