@@ -286,6 +286,7 @@ def test_a_lock_is_not_taken_over_while_a_pulumi_goes_on_that_its_holder_had_sta
         }
         (folder / "1.json").write_text(json.dumps(note))
         monkeypatch.setattr(recovery.Lock, "is_stale", lambda it: it.process != pulumi.pid or pulumi.poll() is not None)
+        monkeypatch.setattr(lock, "_PULUMI_SECONDS", 0.0)
         left = hold(given, Holder(doing="up", folder=str(given.folder.absolute()), process=ended()))
         with pytest.raises(ProjectError, match=rf"Pulumi, which it had started, goes on \(process {pulumi.pid}\)"):
             held(workspace(given), "restore").__enter__()
