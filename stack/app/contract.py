@@ -56,7 +56,7 @@ def given(environment: Environment, settings: Application) -> Given:
         files_at=SECRETS,
         entrypoint=started(settings),
         tmpfs=writable(settings),
-        data=DataVolume(name="workspace", path=shared, borrowed=True) if shared else None,
+        data=DataVolume(name="workspace", path=shared) if shared else None,
     )
 
 

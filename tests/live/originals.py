@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import docker
+import docker.errors
 
 from stack.app.reference import reference_image
 from stack.built_image import ROOT
@@ -17,7 +18,10 @@ def build(engine: docker.DockerClient, local_images: Environment, version: str) 
     for base in reference.bases:
         if base.local:
             engine.images.get(base.local).tag(base.reference)
-    engine.images.build(path=str(reference.context), tag=reference.name, buildargs=reference.arguments, rm=True)
+    try:
+        engine.images.get(reference.name)
+    except docker.errors.ImageNotFound:
+        engine.images.build(path=str(reference.context), tag=reference.name, buildargs=reference.arguments, rm=True)
     arguments = {**reference.arguments, "REFERENCE": reference.name, "VERSION": version}
     built, _ = engine.images.build(path=str(APPLICATION), buildargs=arguments, rm=True)
     return str(built.id)

@@ -57,7 +57,7 @@ class FakeEngine:
     cut: int = -1
     put_: list[str] = field(default_factory=list)
     changed: int = 1
-    shared: str = ""
+    files: str = ""
     """Where the old stack has its workspace."""
     half: str = ""
     """The copy whose restore has begun to replace the data."""
@@ -89,8 +89,8 @@ class FakeEngine:
     def users(self, volume: str) -> list[str]:
         return self.running
 
-    def workspace(self, project: str) -> str:
-        return self.shared
+    def shared(self, project: str) -> str:
+        return self.files
 
     def major(self) -> str:
         return "15"
