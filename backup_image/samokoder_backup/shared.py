@@ -171,6 +171,7 @@ def serve() -> int:
             looked = time.monotonic()
         stop.wait(_TURN_SECONDS)
     server.shutdown()
+    server.server_close()
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import docker
 import docker.errors
 
@@ -23,5 +25,7 @@ def build(engine: docker.DockerClient, local_images: Environment, version: str) 
     except docker.errors.ImageNotFound:
         engine.images.build(path=str(reference.context), tag=reference.name, buildargs=reference.arguments, rm=True)
     arguments = {**reference.arguments, "REFERENCE": reference.name, "VERSION": version}
-    built, _ = engine.images.build(path=str(APPLICATION), buildargs=arguments, rm=True)
-    return str(built.id)
+    # Named: what has no name, somebody who cleans up takes for nobody's.
+    tag = f"samokoder-test-original:{version}-{os.getpid()}"
+    engine.images.build(path=str(APPLICATION), tag=tag, buildargs=arguments, rm=True)
+    return str(engine.images.get(tag).id)
