@@ -55,9 +55,7 @@ def given(environment: Environment, settings: Application) -> Given:
         files_at=SECRETS,
         entrypoint=started(settings),
         tmpfs=writable(settings),
-        data=DataVolume(name="workspace", path=path, borrowed=True)
-        if (path := environment.settings.workspace.path)
-        else None,
+        data=DataVolume(name="workspace", path=shared) if shared else None,
     )
 
 
