@@ -94,7 +94,7 @@ def names_seen(client: docker.DockerClient, private: PrivateEngine, environment:
 
 def _pages(one: Container) -> str:
     code, said = one.exec_run(["wget", "-q", "-O", "-", f"http://127.0.0.1:{cadvisor.PORT}/metrics"])
-    return str(said.decode()) if code == 0 else ""
+    return said.decode() if code == 0 and isinstance(said, bytes) else ""
 
 
 def test_cadvisor_sees_the_containers_of_an_engine_whose_folder_is_elsewhere(
