@@ -46,6 +46,7 @@ class Given(TypedDict):
 
 def given(environment: Environment, settings: Application) -> Given:
     """Return what a part that runs the application's image is given."""
+    shared = environment.settings.workspace.path
     return Given(
         image=application_image(environment, settings),
         user=USER,
