@@ -29,7 +29,11 @@ def python(port: int, path: str, *, stable_seconds: int = 0, later: str = "") ->
     # No assert: an image may have PYTHONOPTIMIZE set.
     steady = f"up < {stable_seconds} and sys.exit(f'up for {{up:.0f}} s, healthy from {stable_seconds} s on')"
     note = f"open('{READY_ONCE}', 'w').close()"
-    return ("python", "-c", "; ".join([ask, *([_UPTIME, steady] if stable_seconds else []), *([note] if later else [])]))
+    return (
+        "python",
+        "-c",
+        "; ".join([ask, *([_UPTIME, steady] if stable_seconds else []), *([note] if later else [])]),
+    )
 
 
 # Seconds since process 1 started: field 22 of its stat, in ticks since the host's start (proc(5)). Its second field,

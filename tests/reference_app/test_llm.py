@@ -268,9 +268,7 @@ def test_an_error_says_whether_and_when_it_is_worth_asking_again(
     assert counted("requests_total", "openai", "openai-test") == 1
 
 
-def test_a_call_that_meets_an_open_breaker_is_told_when_the_next_trial_is(
-    first: LlmServer, counted: _Counted
-) -> None:
+def test_a_call_that_meets_an_open_breaker_is_told_when_the_next_trial_is(first: LlmServer, counted: _Counted) -> None:
     first.always = "500"
     *_, error = _ask(_settings(first), times=3)
     assert isinstance(error, llm.LlmError)
