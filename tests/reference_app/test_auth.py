@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import pytest
 from pydantic import ValidationError
+
 from samokoder.schemas import Credentials
 
 if TYPE_CHECKING:
