@@ -590,12 +590,12 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     workspace = _workspace(env)
     run = workspace.open()
-    if context.args[:1] in (["up"], ["update"]):
+    # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
+    changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
+    if {"up", "update"} & set(changes):
         generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
     if context.args[:1] == ["config"]:
         run = run.in_clone()
-    # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
-    changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)

@@ -491,7 +491,7 @@ def patch(monkeypatch: Any) -> None:
         workspace.world.agent.ask("kill")  # as the containers of a run that was killed go
         yield Hands(workspace.world)
 
-    monkeypatch.setattr(restore, "_engine", engine)
+    monkeypatch.setattr(restore, "engine", engine)
     monkeypatch.setattr(compose, "Engine", OldStack)
 
 

@@ -154,7 +154,7 @@ def test_a_process_is_gone_only_where_that_is_known(
 def test_a_process_that_has_ended_and_is_not_waited_for_is_gone() -> None:
     """So is a killed `make up` in a container, whose first process waits for nobody."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        holder = Holder(doing="up", folder="/f", process=process.pid, started=lock._start_time(process.pid))
+        holder = Holder(doing="up", folder="/f", process=process.pid, started=engine.start_time(process.pid) or "")
         assert not holder.gone, "it runs"
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -249,6 +249,9 @@ def test_pulumi_itself_takes_it_where_it_changes_something(
     class Run:
         def in_clone(self) -> Run:
             return self
+
+        def deployment(self) -> dict[str, Any]:
+            return {}
 
         def pulumi(self, *words: str, check: bool) -> subprocess.CompletedProcess[str]:
             ran.append(words)
