@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import backups, compose, containers, lifecycle
+from operations.compose_containers import PROJECT_LABEL
 from operations.engine import EngineError, install_packages
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -66,7 +67,7 @@ class Old:
     def inside(self, service: str, *words: str) -> str:
         """Run a program in a service's container."""
         (container,) = self.engine.containers.list(
-            filters={"label": [f"{compose.PROJECT_LABEL}={self.project}", f"com.docker.compose.service={service}"]}
+            filters={"label": [f"{PROJECT_LABEL}={self.project}", f"com.docker.compose.service={service}"]}
         )
         code, said = output(container, *words)
         assert code == 0, said
