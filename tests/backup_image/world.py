@@ -596,10 +596,12 @@ def backup_settings() -> dict[str, Any]:
         "physical": True,
         "slot": postgres.BACKUP_ROLE,
         "redis": {"host": "127.0.0.1", "port": REDIS_PORT, "user": redis_part.BACKUP_USER, "tls": False},
-        "schedules": dict.fromkeys(("base", "dump", "redis", "verify", "drill"), NEVER),
+        "workspace": None,
+        "schedules": dict.fromkeys(("base", "dump", "redis", "workspace", "verify", "drill"), NEVER),
         "recovery_window_days": 7,
         "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
         "redis_copies": 48,
+        "workspace_copies": 7,
         "max_slot_wal_mib": 256,
         "offsite": None,
     }
