@@ -441,11 +441,6 @@ class OldStack(compose.Engine):
     def users(self, volume: str) -> list[str]:
         return []
 
-    def major(self) -> str:
-        if not self.world.running("postgres"):
-            raise ProjectError("PostgreSQL does not run")
-        return "15"
-
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
         found = json.loads(self.world.call(["python3", "-c", program, f"{self.world.root}/old"])["out"])
