@@ -83,7 +83,13 @@ def test_what_a_killed_run_has_made_and_not_noted_is_removed_and_nothing_that_is
 
 
 @pytest.mark.parametrize(
-    "other", [f"{PREFIX}-2-postgres-files-0123456789ab", f"{PREFIX}-mine", f"{PREFIX}-api-files-of-somebody"]
+    "other",
+    [
+        f"{PREFIX}-2-postgres-files-0123456789ab",
+        f"{PREFIX}-api-redis-files-0123456789ab",
+        f"{PREFIX}-mine",
+        f"{PREFIX}-api-files-of-somebody",
+    ],
 )
 def test_what_belongs_to_another_environment_or_to_a_person_is_no_orphan(other: str) -> None:
     container = Container(other)
