@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from stack.settings import Environment
 
+pytest_plugins = ["tests.registry", "tests.sshd"]
+
 
 # How many files the closing lines name.
 DEAREST = 15
@@ -144,7 +146,8 @@ def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathF
     """Staging, with images that are on the engine: pulled, or made here where no registry can be reached."""
     import docker  # noqa: PLC0415
 
-    from operations.project import Workspace, third_party_images  # noqa: PLC0415
+    from operations.origins import third_party_images  # noqa: PLC0415
+    from operations.project import Workspace  # noqa: PLC0415
 
     workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)
     workspace.prepare()

@@ -30,6 +30,7 @@ from pulumi.runtime.settings import SETTINGS, get_root_resource
 from pulumi.runtime.stack import Stack as PulumiStack
 from pulumi.runtime.stack import run_pulumi_func
 
+from stack.app import api, worker
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.settings import PROJECT, Environment, read_environment
 
@@ -224,8 +225,8 @@ REDIS_URL = f"rediss://default:{quote(REDIS_PASSWORD, safe='')}@cache.example.or
 
 _OWN = "registry.example.org/samokoder"
 _PROD: Config = {
-    "api": {"image": f"{_OWN}/api:1.4.2@{DIGEST}"},
-    "worker": {"image": f"{_OWN}/worker:1.4.2@{DIGEST}"},
+    "api": {"image": f"{_OWN}/api:1.4.2@{DIGEST}", "command": list(api.COMMAND)},
+    "worker": {"image": f"{_OWN}/worker:1.4.2@{DIGEST}", "command": list(worker.COMMAND)},
     "alertmanager": {"telegram": {"chatId": -1001234567890}},
     "telegramBotToken": TELEGRAM_TOKEN,
     "heartbeatUrl": HEARTBEAT_URL,

@@ -118,7 +118,7 @@ def begin_up(run: PulumiRun) -> subprocess.Popen[bytes]:
 _COMMAND = """\
 import json, sys
 from pathlib import Path
-from operations import compose, lock, restore, rotation
+from operations import compose, lock, repair, restore, rotation
 from operations.project import Workspace
 given = json.loads(sys.argv[1])
 for name in ("home", "stack_files"):

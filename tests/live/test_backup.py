@@ -323,16 +323,16 @@ def test_a_dump_and_a_copy_of_redis_are_restored(backed: Workspace, engine: dock
     password = backed.open().secrets()["redis-app"]
     ask = ["redis-cli", "-h", "redis", "--user", "samokoder_app"]
     secret = {"REDISCLI_AUTH": password}
-    assert redis.exec_run([*ask, "set", "kept", "yes"], environment=secret).output == b"OK\n"
+    assert containers.execute(redis, [*ask, "set", "kept", "yes"], environment=secret) == (0, b"OK\n")
     backups.now(backed, "dump")
     backups.now(backed, "redis")
     write(backed, "after the dump")
-    assert redis.exec_run([*ask, "del", "kept"], environment=secret).output == b"1\n"
+    assert containers.execute(redis, [*ask, "del", "kept"], environment=secret) == (0, b"1\n")
     restore.restore(backed, backup=newest(backed, "dump").id)
     assert {"in the dump", "after the dump"} & names(engine, backed) == {"in the dump"}
     restore.restore(backed, backup=newest(backed, "redis").id)
     redis = containers.find(engine, backed.settings(), "redis-users")
-    assert redis.exec_run([*ask, "get", "kept"], environment=secret).output == b"yes\n"
+    assert containers.execute(redis, [*ask, "get", "kept"], environment=secret) == (0, b"yes\n")
     write(backed, "it serves again")
 
 

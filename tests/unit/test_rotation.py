@@ -25,8 +25,9 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, lifecycle, lock, recovery, rotation
+from operations.generations import Step
 from operations.project import PulumiFailedError, Workspace
-from operations.rotation import Rotated, Step
+from operations.rotation import Rotated
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres_roles, redis, redis_users
 from stack.config_files import SALT, Template
@@ -245,7 +246,7 @@ def test_the_keepers_change_nothing_between_prepare_and_overlap() -> None:
 
 
 def test_redis_gets_all_accepted_passwords_in_one_command() -> None:
-    text = redis_users.users_commands(app=["one", "two"], exporter="three", backup="four")
+    text = redis_users.users_commands(app=["one", "two"], exporter="three", backup="four", login=True)
     application, exporter, backup, save = text.splitlines()
     assert application.startswith(f"ACL SETUSER {redis.APP_USER} reset on ")
     assert f"#{redis.password_hash('one')} #{redis.password_hash('two')} " in application, (
@@ -658,9 +659,9 @@ def grafana() -> Iterator[tuple[httpx.Client, type[Grafana]]]:
 
 def test_grafana_is_handed_its_new_password(grafana: tuple[httpx.Client, type[Grafana]]) -> None:
     client, server = grafana
-    rotation.change_grafana_password(client, old="old", new="new")
+    rotation.change_grafana_password(client, old="old", new="new", shown="make password")
     assert server.password == "new"  # noqa: S105 - a stand-in's
-    rotation.change_grafana_password(client, old="old", new="new")
+    rotation.change_grafana_password(client, old="old", new="new", shown="make password")
     assert server.password == "new", "a second run finds it done"  # noqa: S105
     assert server.refused <= 2, "Grafana locks a user out after five logins that fail"
 
@@ -671,7 +672,7 @@ def test_a_grafana_that_knows_neither_password_is_told_how_to_get_one(
     client, server = grafana
     server.password = "by hand"  # noqa: S105
     with pytest.raises(ProjectError, match="grafana cli admin reset-admin-password") as raised:
-        rotation.change_grafana_password(client, old="old-one", new="new-one")
+        rotation.change_grafana_password(client, old="old-one", new="new-one", shown="make password")
     assert "old-one" not in str(raised.value)
     assert "new-one" not in str(raised.value)
     assert server.password == "by hand", "nothing was changed"  # noqa: S105
@@ -684,7 +685,7 @@ def test_a_grafana_that_is_not_reached_is_named_with_the_way_round(
         httpx.Client(base_url="http://127.0.0.1:9", trust_env=False) as nobody,
         pytest.raises(ProjectError, match="--grafana-url"),
     ):
-        rotation.change_grafana_password(nobody, old="old", new="new")
+        rotation.change_grafana_password(nobody, old="old", new="new", shown="make password")
 
 
 def test_a_new_value_that_is_refused_and_an_old_one_that_is_taken_are_errors() -> None:

@@ -695,6 +695,8 @@ def check_number(path: tuple[str, ...], number: int) -> None:
         values = {step: values}
     if path[0] == "frontend":
         values["frontend"]["image"] = f"{TAGGED}@{DIGEST}"  # without one it does not run and needs nothing
+    if path[0] == "workspace":
+        values["workspace"]["path"] = "/app/workspace"  # nor does this one
     if path[0] in ("host", "rotation") and number > 0:
         assert read(**values), "a host may have any size, and a secret any generation"
         return
