@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -66,9 +67,7 @@ def test_the_old_volume_is_mounted_for_reading_alone(monkeypatch: pytest.MonkeyP
 def test_a_plan_of_an_import_is_for_the_volumes_as_they_were() -> None:
     one = Plan(project="old", sources=(SOURCE,), stamp="20261123T100500Z")
     assert one.same(Plan(project="old", sources=(SOURCE,), stamp="20261124T100500Z"))
-    later = Plan(
-        project="old", sources=(cast("Source", SOURCE.__class__(**{**vars(SOURCE), "changed": 2})),), stamp="x"
-    )
+    later = Plan(project="old", sources=(replace(SOURCE, changed=2),), stamp="x")
     assert not one.same(later), "what was written since would be left behind"
 
 
