@@ -14,8 +14,11 @@ from typing import Any, cast
 
 import pytest
 
+from offline import images
+from offline.images import OfflineError
 from offline.progress import Reporter, Task
-from operations import backups, compose, recovery
+from operations import backups, compose, laboratory, recovery
+from operations import engine as engine_module
 from operations.compose import Import, Plan, Source
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -67,7 +70,7 @@ def test_the_old_volume_is_mounted_for_reading_alone(monkeypatch: pytest.MonkeyP
 def test_a_plan_of_an_import_is_for_the_volumes_as_they_were() -> None:
     one = Plan(project="old", sources=(SOURCE,), stamp="20261123T100500Z")
     assert one.same(Plan(project="old", sources=(SOURCE,), stamp="20261124T100500Z"))
-    later = Plan(project="old", sources=(replace(SOURCE, changed=2),), stamp="x")
+    later = Plan(project="old", sources=(replace(SOURCE, changed="2"),), stamp="x")
     assert not one.same(later), "what was written since would be left behind"
 
 
@@ -94,6 +97,76 @@ def test_a_container_of_one_run_goes_with_its_nameless_volumes_however_it_ended(
     with pytest.raises(ProjectError) if status else nullcontext():
         backups.run_once(cast("Any", client), "image", ["true"], task=Task(""), check=check)
     assert removed == [{"force": True, "v": True}], "each restore would leave a volume with a database in it"
+
+
+def test_a_laboratory_removes_what_has_its_own_token_with_its_nameless_volumes_and_nothing_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    removed: list[str] = []
+
+    def thing(name: str, token: str) -> Any:
+        def remove(**options: bool) -> None:
+            removed.append(f"{name} {sorted(options)}" if options else name)
+
+        return SimpleNamespace(name=name, labels={laboratory.LABEL: token}, remove=remove)
+
+    there = {kind: [thing(f"my {kind}", "mine"), thing(f"another's {kind}", "theirs")] for kind in KINDS}
+
+    def listed(kind: str) -> Any:
+        def found(*, filters: dict[str, str], **_: bool) -> list[Any]:
+            name, _equals, value = filters["label"].partition("=")
+            return [each for each in there[kind] if name in each.labels and value in ("", each.labels[name])]
+
+        return SimpleNamespace(list=found, create=lambda *_, **__: there["networks"][0])
+
+    monkeypatch.setattr(laboratory.secrets, "token_hex", lambda _: "mine")
+    with laboratory.opened(cast("Any", SimpleNamespace(**{kind: listed(kind) for kind in KINDS}))):
+        assert removed == []
+    assert removed == ["my containers ['force', 'v']", "my volumes", "my networks"], "another check runs beside it"
+
+
+KINDS = ("containers", "volumes", "networks")
+
+
+# What is mounted.
+
+
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where something is mounted, as the kernel says it."""
+    points: list[Path] = []
+    read = Path.read_text
+
+    def said(path: Path, *words: Any, **options: Any) -> str:
+        if str(path) != "/proc/self/mountinfo":
+            return read(path, *words, **options)
+        return "".join(f"36 35 98:0 / {point} rw - ext4 /dev/root rw\n" for point in points)
+
+    monkeypatch.setattr(Path, "read_text", said)
+    return points
+
+
+def test_what_is_mounted_beside_the_folder_of_a_private_engine_stays(
+    mounted: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted += [Path("/t/engine"), Path("/t/engine/data"), Path("/t/engine-2/data"), Path("/")]
+    ran: list[list[str]] = []
+    monkeypatch.setattr(engine_module.subprocess, "run", lambda words, **_: ran.append(words))
+    engine_module._unmount_below(Path("/t/engine"))
+    assert ran == [["umount", "/t/engine/data"], ["umount", "/t/engine"]], "the innermost first, and nobody else's"
+
+
+def test_a_half_made_tree_in_which_something_is_mounted_is_not_removed(tmp_path: Path, mounted: list[Path]) -> None:
+    tree = tmp_path / "work" / "tree"
+    (tree / "dev").mkdir(parents=True)
+    mounted.append(tree / "dev")
+    builder = SimpleNamespace(_tree=tree, _work=tree.parent)
+    with pytest.raises(OfflineError, match="still mounted"):
+        images._Builder._remove_half_made_tree(cast("images._Builder", builder))
+    assert (tree / "dev").exists(), "the host's own /dev would be emptied"
+    mounted.clear()
+    images._Builder._remove_half_made_tree(cast("images._Builder", builder))
+    assert not tree.exists()
 
 
 # What a run that was cut off has left.
