@@ -15,8 +15,8 @@ from typing import Any, cast
 import pytest
 
 from offline import images
-from offline.images import OfflineError
 from offline.progress import Reporter, Task
+from offline.toolchain import OfflineError
 from operations import backups, compose, laboratory, recovery
 from operations import engine as engine_module
 from operations.compose import Import, Plan, Source
@@ -119,7 +119,7 @@ def test_a_laboratory_removes_what_has_its_own_token_with_its_nameless_volumes_a
 
         return SimpleNamespace(list=found, create=lambda *_, **__: there["networks"][0])
 
-    monkeypatch.setattr(laboratory.secrets, "token_hex", lambda _: "mine")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "mine")
     with laboratory.opened(cast("Any", SimpleNamespace(**{kind: listed(kind) for kind in KINDS}))):
         assert removed == []
     assert removed == ["my containers ['force', 'v']", "my volumes", "my networks"], "another check runs beside it"
@@ -151,7 +151,7 @@ def test_what_is_mounted_beside_the_folder_of_a_private_engine_stays(
 ) -> None:
     mounted += [Path("/t/engine"), Path("/t/engine/data"), Path("/t/engine-2/data"), Path("/")]
     ran: list[list[str]] = []
-    monkeypatch.setattr(engine_module.subprocess, "run", lambda words, **_: ran.append(words))
+    monkeypatch.setattr("subprocess.run", lambda words, **_: ran.append(words))
     engine_module._unmount_below(Path("/t/engine"))
     assert ran == [["umount", "/t/engine/data"], ["umount", "/t/engine"]], "the innermost first, and nobody else's"
 
