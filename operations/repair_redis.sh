@@ -48,7 +48,7 @@ cut_off() {
     { yes || :; } 2> /dev/null | redis-check-aof --fix "$whole" > /tmp/check 2>&1 ||
         refuse "$(grep -avE '^ *$' /tmp/check | tail -n 1)"
     size=$(stat -c %s "$last")
-    kept=$(grep -aoE '^#TS:[0-9]+' "$last" | tail -n 1 | cut -d : -f 2)
+    kept=$(grep -aoE '^#TS:[0-9]{10}' "$last" | tail -n 1 | cut -d : -f 2)
 }
 
 # Sets `said` to why Redis does not read it; empty where it does. $1: whether the append-only file is read.
@@ -97,7 +97,7 @@ cut)
     case $said in *"Unknown command '"*)
         name=$(echo "$said" | sed "s/.*Unknown command '\([^']*\)'.*/\1/")
         at=$(grep -aboxF -- "$name$(printf '\r')" "$last" | head -n 1 | cut -d : -f 1)
-        noted=$(grep -aboE '^#TS:[0-9]+' "$last" | cut -d : -f 1 | awk -v at="${at:-0}" '$1 < at { n = $1 } END { print n }')
+        noted=$(grep -aboE '^#TS:[0-9]{10}' "$last" | cut -d : -f 1 | awk -v at="${at:-0}" '$1 < at { n = $1 } END { print n }')
         if [ -n "$noted" ]; then
             truncate -s "$noted" "$last"
             cut_off

@@ -629,6 +629,9 @@ class Engine:
         with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
             container = containers.find(self.client, self.environment, redis.PART)
             source, labels = self.data_of("redis"), {LABEL: self.environment.name}
+            # Mounted, one that is not there would be made.
+            if source not in containers.volume_names(self.client):
+                raise ProjectError(f"There is no volume {source}: `{typed(self.environment.name, 'up')}` says more.")
             return mending.mend(container, way, source, into=into, labels=labels, task=task)
 
     def sizes(self, volume: str) -> tuple[int, int]:
