@@ -15,15 +15,17 @@ import yaml
 from operations.project import ROOT
 
 
-def run(folder: Path, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run one command in the clone, `given` on its standard input; its output is both streams."""
+def run(
+    folder: Path, *words: str, given: str = "", apart: bool = False, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one command in the clone, `given` on its standard input; its output is both streams, unless they are apart."""
     return subprocess.run(
         words,
         cwd=folder,
         env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
         input=given,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
         text=True,
         check=False,
     )

@@ -505,7 +505,7 @@ def test_every_kind_of_the_command_is_one_of_the_program(monkeypatch: pytest.Mon
     monkeypatch.setattr(backups, "now", now)
     for kind in command.BackupKind:
         assert CliRunner().invoke(command.app, ["backup", "--kind", kind]).exit_code == 0
-    assert asked == ["all", "base", "dump", "redis"]
+    assert asked == ["all", "base", "dump", "redis", "workspace"]
 
 
 def test_every_command_that_the_page_for_3_am_names_is_a_target_with_these_variables() -> None:
