@@ -18,7 +18,7 @@ from operations.project import ROOT
 def run(
     folder: Path, *words: str, given: str = "", apart: bool = False, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command in the clone, `given` on its standard input; its output is both streams, unless they are apart."""
+    """Run one command in the clone, `given` on its standard input; its output is both streams, unless `apart`."""
     return subprocess.run(
         words,
         cwd=folder,
