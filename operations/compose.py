@@ -24,7 +24,7 @@ from operations import backups, compose_containers, compose_volumes, containers,
 from operations.backups import IMPORTED, STAMP
 from operations.compose_containers import PROJECT_LABEL
 from operations.journal import DATA
-from operations.project import Workspace
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres
 from stack.settings import Environment, key_of
@@ -58,8 +58,8 @@ class Source:
     bytes: int
     free: int
     """Of the disk that it is on."""
-    changed: int = 0
-    """When it was last written to, in nanoseconds since 1970."""
+    changed: str = ""
+    """What `compose_volumes.look` says of all of it: another text once it was written to."""
     appendonly: bool = False
     """Of Redis: whether its append-only file is read; else its snapshot."""
 
@@ -199,7 +199,7 @@ class Import:
         """Remove the copies and the notes."""
         for source in self.plan.sources:
             self.hands.remove(self.copy_of(source))
-        self.path.unlink(missing_ok=True)
+        stack_file.remove(self.path)
 
     def after_failure(self) -> str:
         """Say how things are."""
@@ -211,7 +211,10 @@ class Import:
         if name == "copy":
             refuse_while_used(self.hands, self.plan.project, [source])
             self.hands.copy(source, self.copy_of(source))
+            _refuse_changed(self.hands, self.plan)
             return ""
+        if name == "put" and not self.hands.replacing(self.copy_of(source)):
+            _refuse_changed(self.hands, self.plan)
         return self.hands.open(source, self.copy_of(source)) if name == "open" else self.hands.put(self.copy_of(source))
 
 
@@ -232,7 +235,7 @@ def planned(
     if "backup" in environment.absent:
         raise ProjectError(
             f"What is imported is put into its place by the backup server, which {environment.name} does not have: "
-            f"set {key_of('backup', 'enabled')}: true and `make up`, then this."
+            f"set {key_of('backup', 'enabled')}: true and `{typed(environment.name, 'up')}`, then this."
         )
     shared = "" if "workspace" in environment.absent else given.get("workspace") or hands.shared(project)
     volumes = list(dict.fromkeys([*hands.volumes(project), *given.values(), *([shared] if shared else [])]))
@@ -288,7 +291,7 @@ def _source(server: Server, volume: str, found: Mapping[str, Any], hands: Hands)
         volume=volume,
         folder=str(found.get("folder", ".")),
         bytes=int(found["bytes"]),
-        changed=int(found["changed"]),
+        changed=str(found["changed"]),
         free=int(found["free"]),
         appendonly=bool(found.get("appendonly")),
     )
@@ -320,6 +323,17 @@ def refuse_while_used(hands: Hands, project: str, sources: Sequence[Source]) -> 
         raise ProjectError(
             f"In use by {', '.join(sorted(users))}: stop the old stack first, so that nothing is written that would be "
             f"left behind: docker compose --project-name {project} stop"
+        )
+
+
+def _refuse_changed(hands: Hands, plan: Plan) -> None:
+    """Raise ProjectError where the old stack runs again, or an old volume was written to since the plan was made."""
+    refuse_while_used(hands, plan.project, plan.sources)
+    now = hands.look([source.volume for source in plan.sources])
+    if changed := [each.volume for each in plan.sources if str(now[each.volume]["changed"]) != each.changed]:
+        raise ProjectError(
+            f"Written to since this import began: {', '.join(changed)}. What was written would be left behind. Stop "
+            f"the old stack, then this again, which copies it anew: docker compose --project-name {plan.project} stop"
         )
 
 
@@ -430,8 +444,10 @@ class Engine:
         """Ask the program in its container."""
         container = containers.find(self.client, self.environment, "postgres")
         if container.status != "running":
-            raise ProjectError(f"PostgreSQL of {self.environment.name} does not run. First: make up")
-        said = cast("bytes", container.exec_run(["postgres", "--version"]).output).decode()
+            raise ProjectError(
+                f"PostgreSQL of {self.environment.name} does not run. First: {self.workspace.typed('up')}"
+            )
+        said = containers.execute(container, ["postgres", "--version"])[1].decode()
         match = re.search(r"\) (\d+)", said)
         if match is None:
             raise ProjectError(f"PostgreSQL does not say its version but: {said.strip()}")

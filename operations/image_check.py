@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import docker.errors
 from docker.models.containers import Container
@@ -24,7 +24,7 @@ from docker.models.containers import Container
 from offline.progress import Reporter, Task
 from operations import exposition, laboratory
 from operations.checks import Finding, Report, Verdict
-from operations.containers import has_images, without
+from operations.containers import execute, has_images, without
 from operations.exposure import not_exposed
 from operations.image_start import (
     ASK_SECONDS,
@@ -157,13 +157,14 @@ def _with_images(
     workspace: Workspace, client: docker.DockerClient, environment: Environment, engine: EngineInfo
 ) -> Environment:
     """Return the environment with PostgreSQL and Redis on the engine: there, pulled, or built without a registry."""
-    from offline.images import ensure_images, registry_reachable  # noqa: PLC0415 - seldom needed, and takes its time
+    from offline import registries  # noqa: PLC0415 - as below
+    from offline.images import ensure_images  # noqa: PLC0415 - seldom needed, and takes its time
 
     references = {"postgres": environment.image("postgres"), "redis": environment.image("redis")}
     if has_images(client, references.values()):
         return environment
     reporter = workspace.reporter
-    if workspace.variables.get("OFFLINE") != "1" and registry_reachable(engine):
+    if workspace.variables.get("OFFLINE") != "1" and not registries.unreachable(references, engine):
         for name, reference in references.items():
             _ensure(client, reference, reporter, f"The image of {name} cannot be had")
         return environment
@@ -531,7 +532,7 @@ class _Checking(Starting):
 def _ports(container: Container) -> list[int]:
     """Return the TCP ports that listen in a container, where its image has `cat`; to help, not to judge."""
     with contextlib.suppress(docker.errors.APIError):
-        output = cast("bytes", container.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).output)
+        _, output = execute(container, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
         rows = [line.split() for line in output.decode(errors="replace").splitlines()]
         # Engine's own resolver listens on loopback, on a port of its choice: 127.0.0.11.
         listening = [row[1] for row in rows if len(row) > 3 and row[3] == "0A" and not row[1].startswith("0B00007F")]  # noqa: PLR2004

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http.client import HTTPException, HTTPResponse
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import docker.errors
 from docker.models.containers import Container
 
 from offline.progress import Reporter, Task
-from operations.containers import execute, has_images, without
+from operations.containers import execute, execute_apart, has_images, without
 from operations.image_ways import STRICT, Way, written_folders
 from operations.laboratory import Laboratory
 from stack.app import contract, redis, redis_users, worker
@@ -351,8 +351,8 @@ class Starting:
         if not address:
             return None
         command = ["timeout", str(ASK_SECONDS), "bash", "-c", _ASK, address, str(self.port), path]
-        out, err = cast("tuple[bytes | None, bytes | None]", self.asker.exec_run(command, demux=True).output)
-        return parsed(out or b"") if b"connected" in (err or b"") else None
+        _, out, err = execute_apart(self.asker, command)
+        return parsed(out) if b"connected" in err else None
 
     def end(self, life: Life) -> None:
         """Look through its log and remove it."""

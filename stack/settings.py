@@ -259,6 +259,12 @@ class Api(Application, Part):
         "the ingress must have seen it be well.",
         examples=[30],
     )
+    first: list[int] = Field(
+        default_factory=list,
+        description="Numbers of the replicas that a deploy replaces before the others; `make up` writes those that are "
+        "sick, so that going back never takes the one that serves.",
+        examples=[[2]],
+    )
     health_path: str | None = Field(
         None,
         pattern=r"^/",
@@ -679,6 +685,16 @@ class Prometheus(WebPages):
         examples=["prometheus_data"],
     )
 
+    @property
+    def connect_seconds(self) -> int:
+        """So long an exporter waits for its server's first answer: whole seconds, well below the scrape's limit."""
+        return max(1, int(seconds(self.scrape_timeout) * 0.4))
+
+    @property
+    def answer_seconds(self) -> int:
+        """So long an exporter collects in all, in whole seconds: after it, it says that its server is down."""
+        return max(1, int(seconds(self.scrape_timeout) * 0.5))
+
 
 class Telegram(Model):
     """Alerts to Telegram. The bot's token is the secret `telegramBotToken`."""
@@ -777,7 +793,8 @@ class Grafana(WebPages):
     """Grafana."""
 
     port: Port = Field(3000, description="Port on the host.", examples=[3000])
-    memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[384])
+    # Of 13.2 others report 220 to 390 MiB at rest and 600 at work; its datasource is a second process.
+    memory_mib: MemoryMib = Field(768, description="Memory limit in MiB; it takes up to 600.", examples=[1024])
     cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[0.5])
     adopt_volume: str = Field(
         "",
@@ -807,6 +824,13 @@ class Cadvisor(Exporter):
         description="Socket of the containerd that the engine uses, on the host; "
         "`/run/docker/containerd/containerd.sock` where dockerd runs its own.",
         examples=["/run/docker/containerd/containerd.sock"],
+    )
+    data_root: str = Field(
+        "/var/lib/docker",
+        pattern=r"^/[^/]",
+        description="Folder of the engine, on the host; another with `data-root` in daemon.json, and with the snap. "
+        "`make up` asks the engine for it.",
+        examples=["/srv/docker"],
     )
     kernel_log: bool = Field(
         True,
@@ -887,6 +911,11 @@ class Alerts(Model):
     )
     api_fast_seconds: LatencySeconds = Field(
         0.5, description="What counts as a fast answer, in seconds: a bucket of the API's histogram.", examples=[1.0]
+    )
+    api_burn_requests: PositiveNumber = Field(
+        5.0,
+        description="Least number of bad requests in the long window of a burn rate: one in a quiet hour wakes nobody.",
+        examples=[20.0],
     )
     api_error_percent: PercentOf = Field(
         5.0, description="ApiErrorRateHigh: 5xx answers of all in five minutes, in %.", examples=[2.0]
@@ -1014,7 +1043,7 @@ class Alerts(Model):
 class Host(Model):
     """What the host is said to have; limits are checked against it."""
 
-    memory_mib: int = Field(4608, ge=512, description="Memory of the host in MiB.", examples=[8192])
+    memory_mib: int = Field(5120, ge=512, description="Memory of the host in MiB.", examples=[8192])
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
 
 
@@ -1054,7 +1083,12 @@ class Rotation(Model):
     """
 
     secret_key: int = Field(1, ge=1, description="SECRET_KEY.", examples=[2])
-    app_secret_key: int = Field(1, ge=1, description="APP_SECRET_KEY.", examples=[2])
+    app_secret_key: int = Field(
+        1,
+        ge=1,
+        description="APP_SECRET_KEY. Pulumi refuses a new one: what was stored under it could not be read any more.",
+        examples=[2],
+    )
     postgres_app: int = Field(1, ge=1, description="Password of the application's database role.", examples=[2])
     postgres_exporter: int = Field(1, ge=1, description="Password of the exporter's database role.", examples=[2])
     postgres_backup: int = Field(1, ge=1, description="Password of the backup server's database role.", examples=[2])
@@ -1279,6 +1313,22 @@ class Environment(Model):
         if field == "api":
             return [f"api-{number}" for number in range(1, self.settings.api.replicas + 1)]
         return [field.replace("_", "-")]
+
+    @property
+    def alert_ways(self) -> list[str]:
+        """The ways by which alerts reach a person, as AlertManager's metrics call them."""
+        settings = self.settings.alertmanager
+        ways = {
+            "telegram": settings.telegram is not None,
+            "email": settings.email is not None,
+            "webhook": "alertWebhookUrl" in self.configured_secrets,
+        }
+        return [way for way, configured in ways.items() if configured]
+
+    def api_in_turn(self) -> list[str]:
+        """Names of the API's replicas in the order in which a deploy replaces them."""
+        first = [f"api-{number}" for number in self.settings.api.first]
+        return sorted(self.parts_of("api"), key=lambda part: part not in first)
 
     def image(self, name: PartName | Literal["backup"]) -> str:
         """Reference of a third-party image: the configured one, else the pinned one. `backup`: the base of our own."""

@@ -71,7 +71,7 @@ def spec(environment: Environment) -> ServiceSpec:
         scrape=Scrape(port=METRICS_PORT),
         capabilities=("CAP_NET_BIND_SERVICE",),
         # The first replica: where there was one API, it had the port until it was replaced.
-        after=(environment.parts_of("api")[0],),
+        after=(environment.api_in_turn()[0],),
     )
 
 
@@ -130,7 +130,10 @@ def _server(port: int, name: str, trusted: Sequence[str]) -> str:
         "max_header_size 64KiB",
         # None for the body: Go's covers the whole exchange, and would cut a stream that lasts longer.
         _block("timeouts", "read_header 10s", "idle 2m"),
-        *((f"trusted_proxies static {' '.join(trusted)}", "trusted_proxies_strict") if trusted else ()),
+        *([f"trusted_proxies static {' '.join(trusted)}"] if trusted else []),
+        # Of a list, the last one that no trusted proxy has: who may write the first one chooses his address. The
+        # frontend gives one address alone, which may be a private one, as those of an office are.
+        *(["trusted_proxies_strict"] if trusted and port != INTERNAL_PORT else []),
     )
 
 

@@ -34,7 +34,7 @@ def spec(environment: Environment) -> ServiceSpec:
         if port
         else NotScraped(reason="samokoder:worker.metricsPort is null: this image has no metrics"),
         # The API's first replica: a version that cannot serve must not take the worker.
-        after=(postgres_roles.PART, redis_users.PART, workspace.PART, migrations.PART, environment.parts_of("api")[0]),
+        after=(postgres_roles.PART, redis_users.PART, workspace.PART, migrations.PART, environment.api_in_turn()[0]),
         # A job may take so long; then it is given back to the queue.
         stop_grace_seconds=60,
     )

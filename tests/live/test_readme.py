@@ -111,6 +111,14 @@ def plain(
     clones.remove(engine, name)
 
 
+def test_plain_pulumi_previews_the_whole_stack_without_make(clone: Path, plain: tuple[str, Mapping[str, str]]) -> None:
+    name, variables = plain
+    answer = run(clone, "pulumi", "preview", "-s", name, "--non-interactive", **variables)
+    assert answer.returncode == 0, answer.stdout[-3000:]
+    assert f"samokoder-{name}-worker" in answer.stdout
+    assert re.search(r"\+ [0-9]+ to create", answer.stdout)
+
+
 def test_plain_pulumi_does_the_same_without_make(clone: Path, plain: tuple[str, Mapping[str, str]]) -> None:
     name, variables = plain
     steps = (
