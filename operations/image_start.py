@@ -231,7 +231,7 @@ class Starting:
         port = self.port is not None
         strict = self.start(STRICT)
         lives = {way: self.start(way) for way in self._easy(without_login=False)}
-        self.watch([strict, *lives.values()], task)
+        self.watch([strict, *lives.values()], task, patient=False)
         up = any(life.is_up(port=port) for life in (strict, *lives.values()))
         if not up and self.environment.settings.redis.login != "none":
             task.detail = "once more, with a Redis that wants no login"
@@ -298,8 +298,11 @@ class Starting:
         self.end(life)
         return way, lenient
 
-    def watch(self, lives: Sequence[Life], task: Task, *, seconds: float = 0) -> None:
-        """Look until each is up, has ended, or the time is over; that is near once one of them is up."""
+    def watch(self, lives: Sequence[Life], task: Task, *, seconds: float = 0, patient: bool = True) -> None:
+        """Look until each is up, has ended, or the time is over; that is near once one of them is up.
+
+        patient: else it is near, too, once Redis has refused one: that one is not going to come up.
+        """
         began, port = time.monotonic(), self.port is not None
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
         waiting = list(lives)
@@ -314,6 +317,8 @@ class Starting:
                 elif self.port:
                     answers = f"/health answers {life.health}" if life.listens else f"no answer on port {self.port} yet"
                     task.detail = answers
+            if not patient and self.refused():
+                end, patient = min(end, time.monotonic() + _LEAST_SECONDS), True
             time.sleep(TURN_SECONDS)
 
     def look(self, life: Life) -> None:

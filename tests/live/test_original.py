@@ -123,7 +123,7 @@ class Owner:
     def tells(self, *words: str) -> Any:
         """Run a command of the platform's that answers in JSON."""
         words = (".venv/bin/samokoder", *words, "--json", "--env", self.environment)
-        done = clones.run(self.folder, *words, apart=True, **self.variables)
+        done = clones.run_apart(self.folder, *words, **self.variables)
         assert done.returncode == 0, f"{' '.join(words)}:\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
         return json.loads(done.stdout)
 
