@@ -61,6 +61,8 @@ def settings(image: str, ports: dict[str, Any]) -> dict[str, Any]:
                 **application,
                 "command": ["arq", "original.worker.WorkerSettings"],
                 "metricsPort": None,
+                # Each check starts a Python with all that the worker imports: seconds where others work, too.
+                "health": {"intervalSeconds": 15, "timeoutSeconds": 15, "retries": 4, "waitTimeoutSeconds": 240},
             },
             "samokoder:migrations": {"command": ["python", "-m", "original.migrate"]},
             "samokoder:appSecretKeyForm": "fernet",
