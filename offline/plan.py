@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Mapping
 
 SECONDS: Mapping[str, int] = {
-    # Programs of offline/go: seconds of processor time in an empty cache. Estimates, from the times of whole runs on two
-    # cores and from how many packages each one compiles: no quiet machine was there to measure each one by itself.
+    # Programs of offline/go: seconds of processor time in an empty cache. Estimates, from the times of whole runs and
+    # from how many packages each one compiles: no quiet machine was there to measure each one by itself.
     "pulumi": 400,
     "prometheus": 270,
     "alertmanager": 40,
