@@ -28,8 +28,8 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	psql password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-all \
-	test-unit test-live test-deploy test-python test-archive newcomer bench docs
+	psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
+	test-all test-unit test-live test-deploy test-python test-archive test-orders newcomer mutations coverage bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -93,6 +93,9 @@ backups: bootstrap ## List the backups: age, size, state, the moments that one c
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one go on with one cut off
 	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)")
 
+repair: bootstrap ## Mend PART=redis where it cannot read its data; says what is lost, and asks. ARGS=--yes
+	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"
+
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill
 
@@ -122,16 +125,20 @@ lint: bootstrap ## Style, types, workflows
 test: SHORT = and not long
 test: test-unit test-live test-deploy ## Prove what README promises, in minutes
 
-test-all: test-unit test-live test-deploy test-python test-archive ## All tests: what may take long too
+test-all: test-unit test-live test-deploy test-python test-orders test-archive ## All tests: what may take long too
 
+# Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine
-	@.venv/bin/pytest -m "not live and not archive $(SHORT)" -n 2
+	@.venv/bin/pytest -m "not live and not archive $(SHORT)" -n 2 --ignore=tests/live --ignore=tests/reference_app
 
 test-live: bootstrap ## Tests on a real engine: whole stacks of their own, beside any other
-	@.venv/bin/pytest -m "live and not deploy $(SHORT)" -n 2
+	@.venv/bin/pytest -m "live and not deploy and not orders $(SHORT)" -n 2 --ignore=tests/unit --ignore=tests/offline
 
 test-deploy: bootstrap ## Tests under load, on a real stack of their own, one after the other
-	@.venv/bin/pytest -m "deploy $(SHORT)"
+	@.venv/bin/pytest -m "deploy $(SHORT)" tests/live
+
+test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups, deaths and restores: none loses a write
+	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m orders
 
 # That of the official image: what the tests run on elsewhere is the system's.
 PYTHON = $(shell sed -n 's/.*reference="python:\([0-9]*\.[0-9]*\).*/\1/p' stack/images.py)
@@ -145,7 +152,13 @@ newcomer: ## Do what a newcomer does, in a container of IMAGE=debian:12 with not
 	@.ci/newcomer "$(or $(IMAGE),debian:12)"
 
 test-archive: bootstrap ## Make every image of Debian packages anew, from today's archive
-	@.venv/bin/pytest -m archive
+	@.venv/bin/pytest -m archive tests/offline
+
+mutations: bootstrap ## Try a list of faults on a copy of the tree: which unit test sees each
+	@.venv/bin/python -m tests.mutations
+
+coverage: bootstrap ## Measure which lines of the product the unit tests run; name the files below 80 %
+	@.venv/bin/python -m tests.covered
 
 bench: bootstrap ## Measure times and costs beside Docker Compose, an empty program and their goals
 	@.venv/bin/python -m bench

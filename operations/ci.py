@@ -46,9 +46,16 @@ def images() -> None:
 
 
 @app.command()
-def prepare(env: EnvironmentName = "staging") -> None:
-    """Check that this machine can work with an environment, and write the ssh key that it was given."""
-    _prepare(_workspace(env))
+def prepare(
+    env: EnvironmentName = "staging",
+    images: Annotated[bool, typer.Option(help="Ask for each configured image, as a deploy pulls it.")] = False,
+) -> None:
+    """Check that this machine can work with an environment, and write what it was given to log in with."""
+    workspace = _prepare(_workspace(env))
+    if images:
+        from operations import delivery  # noqa: PLC0415 - each command imports what it needs
+
+        delivery.check_registry(workspace)
 
 
 @app.command()
@@ -56,7 +63,9 @@ def clean() -> None:
     """Remove what `ci prepare` has written: the last step of a job, whatever became of it."""
     from operations import runner  # noqa: PLC0415 - each command imports what it needs
 
-    typer.echo("Removed the ssh key." if runner.remove(os.environ) else "There was nothing to remove.")
+    typer.echo(
+        "Removed what this job could log in with." if runner.remove(os.environ) else "There was nothing to remove."
+    )
 
 
 @app.command()
@@ -126,7 +135,7 @@ def _prepare(workspace: Workspace) -> Workspace:
     delivery.check_machine(workspace, home=Path.home())
     placed = runner.place(os.environ)
     if placed:
-        workspace.reporter.say("Wrote the ssh key; `samokoder ci clean` removes it.")
+        workspace.reporter.say("Wrote what this job may log in with; `samokoder ci clean` removes it.")
     # For this command and, on a runner, for the steps after it.
     os.environ.update(placed)
     runner.hand_on(os.environ, placed)

@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-from operations import lock, runner, stack_file
+from operations import lock, registry, runner, stack_file
+from operations.engine import connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.images import ImageReferenceError, parse_reference
@@ -46,8 +47,8 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
     root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
     whoever may write the state: it must have been the head of this branch, for its program runs with all secrets. There
     is no way back over a rotation of a secret (the old value would come back, and nothing else knows it any more), nor
-    over a new major version of what keeps data (the older one cannot read it). Migrations are no obstacle, as they only
-    add.
+    over a new version of what keeps data that the older one cannot read (a major one; of Redis also a minor one).
+    Migrations are no obstacle, as they only add.
     """
     if why := _no_good_commit(root, environment, good=good, current=current):
         return WayBack(commit="", why=why)
@@ -59,7 +60,7 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
                 why=f"a secret was rotated since {good[:12]} ({key_of(field)}): its old value would come back",
             )
     for part in _KEEPS_DATA:
-        old, new = (_major(root, commit, config, part) for commit, config in ((good, before), (current, now)))
+        old, new = (_data_version(root, commit, config, part) for commit, config in ((good, before), (current, now)))
         if old != new:
             return WayBack(commit="", why=f"{part} went from {old} to {new} since {good[:12]}: its data stays {new}'s")
     added = _git(root, "diff", "--name-only", "--diff-filter=A", good, current, "--", MIGRATIONS).stdout.split()
@@ -243,9 +244,30 @@ def check_machine(workspace: Workspace, *, home: Path) -> None:
         )
     if variables.get("SSH_PRIVATE_KEY") and not variables.get("SSH_KNOWN_HOSTS"):
         missing.append("SSH_KNOWN_HOSTS: how the engine's host proves itself; write the output of `ssh-keyscan host`")
+    missing += runner.missing_of_login(variables)
     if missing:
         raise ProjectError(
             f"{workspace.environment} cannot be worked with from here. Missing:\n  " + "\n  ".join(missing)
+        )
+
+
+def check_registry(workspace: Workspace) -> None:
+    """Refuse an image that its registry gives to nobody without another login. Raises ProjectError, EngineError.
+
+    Only images that are configured are asked for: a machine without a registry builds the others.
+    """
+    references = list(_images(workspace.settings(on_this_machine=False)).values())
+    if not references:
+        return
+    engine = workspace.engine()
+    with contextlib.closing(connect(engine.docker_host)) as client:
+        lines = registry.refused(client, references)
+    if lines:
+        server = workspace.variables.get("REGISTRY_SERVER")
+        what = f"REGISTRY_USER, REGISTRY_PASSWORD (for {server})" if server else "REGISTRY_SERVER, _USER, _PASSWORD"
+        raise ProjectError(
+            f"{workspace.environment} has images that a registry does not give from here. Missing or wrong: {what}.\n  "
+            + "\n  ".join(lines)
         )
 
 
@@ -274,8 +296,8 @@ def _stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
     return dict(stack_file.merged(yaml.safe_load(text) or {}, machine={})["config"])
 
 
-def _major(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
-    """Return the major version of a part's image in a commit; the whole reference where no tag tells it."""
+def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
+    """Return the version of a part's image in a commit, as far as data depends on it; without, the reference."""
     reference = (config.get(key_of("images")) or {}).get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout
@@ -285,7 +307,8 @@ def _major(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str
         tag = parse_reference(str(reference)).tag or ""
     except ImageReferenceError:
         tag = ""
-    version = re.match(r"v?(\d+)", tag)
+    # A new minor version of Redis may write a file that the one before cannot read (7.2 to 7.4).
+    version = re.match(r"v?(\d+\.\d+)" if part == "redis" else r"v?(\d+)", tag)
     return version[1] if version else str(reference)
 
 

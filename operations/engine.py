@@ -589,7 +589,7 @@ def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report)
         ],
         setsid=True,  # a Ctrl-C at the terminal must not reach the engine
     )
-    record = {"pid": pid, "start_time": _start_time(pid), "docker_host": host}
+    record = {"pid": pid, "start_time": start_time(pid), "docker_host": host}
     _record_file(state, private).write_text(json.dumps(record), encoding="utf-8")
     _wait_until_it_answers(pid, host, log, report)
 
@@ -660,7 +660,7 @@ def _wait_until_it_answers(pid: int, host: str, log: Path, report: Report) -> No
             # It listens before it answers, so a question of usual patience would be silent for too long.
             connect(host, timeout=PROGRESS_SECONDS).close()
             return
-        if _start_time(pid) is None:
+        if start_time(pid) is None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
@@ -679,21 +679,21 @@ def live_process(pid_file: Path, name: str) -> int | None:
         found = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return None
-    return pid if found == name and _start_time(pid) is not None else None
+    return pid if found == name and start_time(pid) is not None else None
 
 
-def _start_time(pid: int) -> str | None:
+def start_time(pid: int) -> str | None:
     """Return the kernel's start time of a live process, which with the id is its identity; None for a dead one."""
     try:
         # The name stands in brackets and may hold anything, so count from its end.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[0] in {"Z", "X"} else fields[_STAT_START_TIME]
 
 
-def _is_that_process(pid: int, start_time: str | None) -> bool:
-    return start_time is not None and _start_time(pid) == start_time
+def _is_that_process(pid: int, started: str | None) -> bool:
+    return started is not None and start_time(pid) == started
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

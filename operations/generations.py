@@ -1,7 +1,7 @@
 """Compares the generations of the secrets in a stack file with those in the state, before anything is changed.
 
-A stack file that lacks a rotation (another clone, an older commit, `git stash`) would undo it: the value in use would be
-locked under everybody who uses it, and the one before, which may be why it was rotated, would be good again.
+A stack file that lacks a rotation (another clone, an older commit, `git stash`) would undo it: the value in use would
+be locked under everybody who uses it, and the one before, which may be why it was rotated, would be good again.
 """
 
 from __future__ import annotations
@@ -61,13 +61,14 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
     newest = there[0]
     rotate = f"make rotate SECRET={label(secret)}"
     if _order(wanted) > _order(newest):
+        by_hand = _written(secret, Step(generation=newest.generation + 1, phase=""))
         return [
-            f"  {label(secret)}: {_says(newest)} is there, {_says(wanted)} is wanted. The next step is {rotate}; or, at "
-            f"the price of errors: {_written(secret, Step(generation=newest.generation + 1, phase=''))}"
+            f"  {label(secret)}: {_says(newest)} is there, {_says(wanted)} is wanted. The next step is {rotate}",
+            f"    Or, at the price of errors: {by_hand}",
         ]
     return [
-        f"  {label(secret)}: {_says(newest)} is there, and the file says {_says(wanted)}. Everybody who uses the value "
-        "would be locked out, and the one before would be good again.",
+        f"  {label(secret)}: {_says(newest)} is there, and the file says {_says(wanted)}.",
+        "    Everybody who uses the value would be locked out, and the one before would be good again.",
         f"    Merge the commit that has the rotation, or write: {_written(secret, newest)}",
         f"    To get rid of the value that is there, rotate once more after that: {rotate}",
     ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from operations import backups, containers, generations, lock, recovery, restore
+from operations import backups, containers, generations, lock, recovery, restore, stack_file
 from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
+from stack.settings import key_of
 
 if TYPE_CHECKING:
     import docker
@@ -52,6 +53,7 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     _refuse_undoing(run)
     _begin_empty(run, empty)
     run.settle()
+    _sick_first(run)
     words = ["up", "--yes", "--suppress-outputs"]
     if not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
@@ -78,6 +80,22 @@ def _refuse_undoing(run: PulumiRun) -> None:
     """Raise ProjectError where the settings lack a rotation that the state has."""
     workspace = run.workspace
     generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
+
+
+def _sick_first(run: PulumiRun) -> None:
+    """Have sick replicas of the API replaced before those that serve: else going back would take these first."""
+    workspace = run.workspace
+    replicas = workspace.settings().parts_of("api")
+    well = {row.part for row in status(workspace) if row.ok}
+    sick = [number for number, part in enumerate(replicas, 1) if part not in well]
+    if not sick or len(sick) == len(replicas):
+        return
+    workspace.reporter.say(
+        f"Replaced first, because the others serve: {', '.join(replicas[each - 1] for each in sick)}"
+    )
+    first = {key_of("api"): {"first": sick}}
+    # In the copy of the stack file alone, which the next run writes anew.
+    run.ensure_stack(replace(workspace, extra_config=stack_file.fill(first, workspace.extra_config)).document())
 
 
 def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
@@ -130,6 +148,8 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
             lines.append(f"The database from a dump: {typed('backups')}, then {typed('restore BACKUP=dump-…')}")
     if "redis" in lost and backed_up:
         lines.append(f"Redis from a copy: {typed('backups')}, then {typed('restore BACKUP=redis-…')}")
+    if "workspace" in lost and backed_up:
+        lines.append(f"The workspace from a copy: {typed('backups')}, then {typed('restore BACKUP=workspace-…')}")
     lines.append(f"To begin with nothing in it: {empty}")
     lines.append("If it was on another engine than this one, name that one: DOCKER_HOST")
     return "\n".join(lines)

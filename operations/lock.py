@@ -19,6 +19,7 @@ import re
 import secrets
 import shlex
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -29,8 +30,8 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
-from operations import containers
-from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect
+from operations import containers, recovery
+from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect, start_time
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 
@@ -43,17 +44,7 @@ VARIABLE = "SAMOKODER_LOCK"
 """Environment variable of what a holder runs: the names of its volume and of those that it runs under."""
 _HOLDER = "samokoder.lock.holder"
 _ANSWER_SECONDS = 120
-_START_TIME = 19
-"""Of the fields of /proc/PID/stat after the program's name."""
-
-
-def _start_time(process: int) -> str:
-    """Return when a process was started; empty where there is none, or it has ended and is only not waited for."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[_START_TIME]
+_PULUMI_SECONDS = 60.0
 
 
 def _hidden(process: int) -> bool:
@@ -97,7 +88,7 @@ class Holder:
     folder: str
     """Its working state: `.samokoder` of its clone."""
     process: int = field(default_factory=os.getpid)
-    started: str = field(default_factory=lambda: _start_time(os.getpid()))
+    started: str = field(default_factory=lambda: start_time(os.getpid()) or "")
     """When the process was started, as the kernel counts it: its number may be another's by now."""
     system: str = field(default_factory=_system)
     """The running kernel and its processes' namespace, in which the number means something; empty where unknown."""
@@ -122,7 +113,7 @@ class Holder:
     def gone(self) -> bool:
         """Whether it is known that the process has ended."""
         if self.system and self.system == _system():
-            return _start_time(self.process) != self.started and not _hidden(self.process)
+            return (start_time(self.process) or "") != self.started and not _hidden(self.process)
         # The same machine after a restart: nothing of before it runs.
         restarted = self.system.partition(" ")[0] != _system().partition(" ")[0]
         return bool(self.machine and self.system and _system()) and self.machine == _machine() and restarted
@@ -130,7 +121,7 @@ class Holder:
     def left(self, name: str) -> bool:
         """Whether it has left something half done that is noted in its folder. name: the environment's."""
         try:
-            return any((Path(self.folder) / f"{what}.{name}.json").exists() for what in ("restore", "import"))
+            return any(path.exists() for path in unfinished(Path(self.folder), name))
         except OSError:
             return True  # another user's folder: nobody here can tell
 
@@ -172,6 +163,11 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
             )
 
 
+def unfinished(folder: Path, name: str) -> list[Path]:
+    """Return the files that are there while a restore or an import is half done. folder: of the working state."""
+    return [folder / f"{what}.{name}.json" for what in ("restore", "import")]
+
+
 def is_one(volume: str, prefix: str) -> bool:
     """Tell whether a volume is a lock, by its name alone. prefix: of the environment."""
     return re.fullmatch(rf"{re.escape(prefix)}-lock-[0-9a-f]{{8}}", volume) is not None
@@ -199,8 +195,33 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
                 f"{workspace.name} was left half done: {other} was cut off. Finish it there, by "
                 f"`{workspace.typed('restore')}` or the same import. To give it up: {_removal(workspace, name)}"
             )
+        if pulumi := _pulumi_at_work(workspace, Path(other.folder)):
+            raise ProjectError(
+                f"{workspace.name} is being changed: {other} is gone, and Pulumi, which it had started, goes on "
+                f"(process {pulumi}). Try again when that has ended; `kill -INT {pulumi}` ends it."
+            )
         workspace.reporter.say(f"Taking over the lock of a run that is gone: {other}")
         containers.remove_volumes(client, [name])
+
+
+def _pulumi_at_work(workspace: Workspace, folder: Path) -> int:
+    """Return the process of a Pulumi that still holds its own lock after a while; 0: none does.
+
+    folder: of the working state of who started it. It was asked to end when that died, and notes what it has begun.
+    """
+    end, told = time.monotonic() + _PULUMI_SECONDS, False
+    while live := [
+        each.process
+        for each in recovery.locks(folder / "state", workspace.name)
+        if each.is_here and not each.is_stale()
+    ]:
+        if time.monotonic() > end:
+            return live[0]
+        if not told:
+            workspace.reporter.say(f"Waiting for Pulumi (process {live[0]}), whose run is gone")
+        told = True
+        time.sleep(0.5)
+    return 0
 
 
 def _removal(workspace: Workspace, volume: str) -> str:

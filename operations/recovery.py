@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stack.images import parse_reference
 from stack.rotation import IN_USE, PHASES, SECOND, label
 from stack.settings import PROJECT
 
 CONTAINER = "docker:index/container:Container"
+IMAGE = "docker:index/remoteImage:RemoteImage"
 NETWORK = "docker:index/network:Network"
 VOLUME = "docker:index/volume:Volume"
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
@@ -96,8 +98,8 @@ def was_interrupted(deployment: dict[str, Any]) -> bool:
 def begun(deployment: dict[str, Any]) -> dict[str, frozenset[str]]:
     """Return what a run had begun to make, and had not noted, when it was cut off: containers and networks.
 
-    By name, each with the volumes that it mounts. One with a volume of files can be told from another state's of the same
-    name: the names of such volumes are random.
+    By name, each with the volumes that it mounts. One with a volume of files can be told from another state's of the
+    same name: the names of such volumes are random.
     """
     return {
         str(resource["inputs"]["name"]): frozenset(
@@ -122,6 +124,18 @@ def known_names(deployment: dict[str, Any]) -> set[str]:
         for resource in _resources(deployment)
         if resource["type"] in {CONTAINER, NETWORK} and not resource.get("delete")
     }
+
+
+def images(deployment: Mapping[str, Any]) -> tuple[set[str], dict[str, str]]:
+    """Return the repositories of which images are pulled, and each part's image as its container has it."""
+    pulled, running = set(), {}
+    for resource in _resources(deployment):
+        inputs = resource.get("inputs") or {}
+        if resource["type"] == IMAGE and not inputs.get("build") and not resource.get("delete"):
+            pulled.add(parse_reference(str(inputs["name"])).repository)
+        if resource["type"] == CONTAINER and not resource.get("delete"):
+            running[_name(resource)] = str(inputs.get("image"))
+    return pulled, running
 
 
 def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:

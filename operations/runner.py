@@ -6,7 +6,10 @@ the runner's temporary folder, and an `ssh` that names it comes first on PATH.
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +19,9 @@ from operations.stack_file import ProjectError
 
 _FILES = ("key", "known_hosts", "bin/ssh", "docker/config.json")
 """All that is ever written, below the folder. Nothing else is removed."""
+_GITHUB = "ghcr.io"
+_DOCKER_HUB = dict.fromkeys(("docker.io", "index.docker.io", "registry-1.docker.io"), "https://index.docker.io/v1/")
+"""What people call Docker Hub -> what a login of it is called."""
 
 
 def refuse_machine(variables: Mapping[str, str], home: Path) -> str:
@@ -43,29 +49,62 @@ def refuse_machine(variables: Mapping[str, str], home: Path) -> str:
     return ""
 
 
-def place(variables: Mapping[str, str]) -> dict[str, str]:
-    """Write the ssh key that the job was given; return the variables that what comes after needs (PATH).
+def missing_of_login(variables: Mapping[str, str]) -> list[str]:
+    """Return a line for each part of a registry's login that is not there, or is not what it must be."""
+    server, password = variables.get("REGISTRY_SERVER", ""), variables.get("REGISTRY_PASSWORD", "")
+    if not server:
+        given = password or variables.get("REGISTRY_USER")
+        return ["REGISTRY_SERVER: which registry the login is for; write its host, such as ghcr.io"] if given else []
+    missing = []
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(?::\d+)?", server):
+        missing.append("REGISTRY_SERVER is no host: write it as in an image's name, such as registry.example.org:5000")
+    if not _user(variables):
+        missing.append(f"REGISTRY_USER: who logs in at {server}")
+    if not password:
+        missing.append(f"REGISTRY_PASSWORD: the password or token of {_user(variables) or 'that user'} at {server}")
+    return missing
 
-    variables: the job's, with RUNNER_TEMP, SSH_PRIVATE_KEY and SSH_KNOWN_HOSTS. Raises ProjectError where there is no
-    such folder, or no ssh.
+
+def _user(variables: Mapping[str, str]) -> str:
+    # GitHub's own registry takes the job's token from whoever it says it is.
+    own = variables.get("GITHUB_ACTOR", "") if variables.get("REGISTRY_SERVER") == _GITHUB else ""
+    return variables.get("REGISTRY_USER") or own
+
+
+def place(variables: Mapping[str, str]) -> dict[str, str]:
+    """Write the ssh key and the registry's login that the job was given; return what comes after needs of variables.
+
+    variables: the job's, with RUNNER_TEMP, and SSH_PRIVATE_KEY with SSH_KNOWN_HOSTS, or REGISTRY_SERVER, REGISTRY_USER
+    and REGISTRY_PASSWORD. Returned are PATH and DOCKER_CONFIG, or neither. Raises ProjectError where there is no such
+    folder, or no ssh.
     """
-    key = variables.get("SSH_PRIVATE_KEY", "")
-    if not key:
-        return {}
-    folder = _folder(variables)
+    placed = {}
+    if server := variables.get("REGISTRY_SERVER"):
+        given = f"{_user(variables)}:{variables.get('REGISTRY_PASSWORD', '')}".encode()
+        login = {"auth": base64.b64encode(given).decode()}
+        docker = _folder(variables) / "docker"
+        stack_file.write(docker / "config.json", json.dumps({"auths": {_DOCKER_HUB.get(server, server): login}}))
+        placed["DOCKER_CONFIG"] = str(docker)
+    if variables.get("SSH_PRIVATE_KEY"):
+        placed["PATH"] = _place_key(variables, _folder(variables))
+    return placed
+
+
+def _place_key(variables: Mapping[str, str], folder: Path) -> str:
+    """Write the key and the `ssh` that uses it; return PATH with that first."""
     path = variables.get("PATH", os.defpath)
     own = str(folder / "bin")
     ssh = shutil.which("ssh", path=os.pathsep.join(part for part in path.split(os.pathsep) if part != own))
     if not ssh:
         raise ProjectError("There is no `ssh` on this machine: install OpenSSH's client.")
     # OpenSSH refuses a key without a line's end.
-    stack_file.write(folder / "key", _lines(key))
+    stack_file.write(folder / "key", _lines(variables["SSH_PRIVATE_KEY"]))
     stack_file.write(folder / "known_hosts", _lines(variables.get("SSH_KNOWN_HOSTS", "")))
     # The first of two values counts: nothing of the machine's own configuration comes before these.
     options = '-i "$here/key" -o IdentitiesOnly=yes -o "UserKnownHostsFile=\\"$here/known_hosts\\""'
     text = f'#!/bin/sh\nhere={_quoted(folder)}\nexec {_quoted(ssh)} {options} -o StrictHostKeyChecking=yes "$@"\n'
     stack_file.write(folder / "bin" / "ssh", text, mode=0o700)
-    return {"PATH": path if own in path.split(os.pathsep) else f"{own}{os.pathsep}{path}"}
+    return path if own in path.split(os.pathsep) else f"{own}{os.pathsep}{path}"
 
 
 def hand_on(variables: Mapping[str, str], placed: Mapping[str, str]) -> None:

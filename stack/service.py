@@ -60,7 +60,7 @@ class Publish:
 
 @dataclass(frozen=True, kw_only=True)
 class DataVolume:
-    """The part's own data: a protected volume. `adopt` names an existing one to take over."""
+    """Data of a part, or of several that name the same: a protected volume. `adopt`: an existing one to take over."""
 
     name: str
     path: str

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stack.settings import Environment
 
-pytest_plugins = ["tests.sshd"]
+pytest_plugins = ["tests.registry", "tests.sshd"]
 
 
 # How many files the closing lines name.
@@ -67,9 +67,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(line)
 
 
-# They use the one stack that is up: each process of `make test-live` would bring one up of its own.
-ON_ONE_STACK = frozenset(
-    {
+# Fixture of a stack that is up -> the files of tests/live that use it: else each process would bring one up of its own.
+ON_ONE_STACK = {
+    "stack": {
         "test_hardening",
         "test_ingress",
         "test_registry",
@@ -78,9 +78,11 @@ ON_ONE_STACK = frozenset(
         "test_the_stack",
         "test_traffic",
         "test_updates",
+        "test_volume_lost",
         "test_waiting_jobs",
-    }
-)
+    },
+    "alerting": {"test_alerts", "test_smoke"},
+}
 
 
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]
@@ -92,8 +94,8 @@ class _ByFile(LoadFileScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        live, stem = file.startswith("tests/live/"), Path(file).stem
-        return "stack" if live and stem in ON_ONE_STACK else file
+        stem = Path(file).stem if file.startswith("tests/live/") else ""
+        return next((stack for stack, files in ON_ONE_STACK.items() if stem in files), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
@@ -144,7 +146,8 @@ def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathF
     """Staging, with images that are on the engine: pulled, or made here where no registry can be reached."""
     import docker  # noqa: PLC0415
 
-    from operations.project import Workspace, third_party_images  # noqa: PLC0415
+    from operations.origins import third_party_images  # noqa: PLC0415
+    from operations.project import Workspace  # noqa: PLC0415
 
     workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)
     workspace.prepare()

@@ -28,10 +28,12 @@ def settings_document(**changes: object) -> dict[str, Any]:
         "physical": True,
         "slot": "backup",
         "redis": {"host": "redis", "port": 6379, "user": "backup", "tls": False},
-        "schedules": dict.fromkeys(("base", "dump", "redis", "verify", "drill"), NEVER),
+        "schedules": dict.fromkeys(("base", "dump", "redis", "workspace", "verify", "drill"), NEVER),
         "recovery_window_days": 7,
         "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
         "redis_copies": 48,
+        "workspace": None,
+        "workspace_copies": 7,
         "max_slot_wal_mib": 256,
         "superuser": "postgres",
         "session_options": "",
@@ -82,10 +84,11 @@ class Home:
         *,
         status: str = "DONE",
         verified: bool = True,
+        identifier: str = "",
     ) -> str:
-        """Lay down a base backup that begins and ends in one WAL file, which is there too."""
+        """Lay down a base backup that begins and ends in one WAL file, which is there too. identifier: its own."""
         server, name = self.server(history), segment(number, int(history.split("-")[1]))
-        identifier = f"{end:%Y%m%dT%H%M%S}"
+        identifier = identifier or f"{end:%Y%m%dT%H%M%S}"
         info = server / "meta" / f"{identifier}-backup.info"
         done = {"begin_wal": name, "end_wal": name, "end_time": end.isoformat(sep=" ")} if status == "DONE" else {}
         said = {"mode": "postgres", "status": status, **done, "xlog_segment_size": SEGMENT_SIZE, "version": 150020}

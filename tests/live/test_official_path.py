@@ -35,8 +35,8 @@ from operations.engine import PrivateEngine, cache_directory, connect, ensure_en
 from operations.ports import own_ports
 from operations.project import ROOT
 from stack.images import IMAGES, parse_reference
-from tests.live.registry import serve
 from tests.live.stand_in_sites import Sites, sites
+from tests.registry import serve
 
 REGISTRIES = ("registry-1.docker.io", "quay.io", "ghcr.io")
 PULUMI = "get.pulumi.com"

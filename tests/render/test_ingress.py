@@ -153,8 +153,9 @@ CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
 @pytest.fixture(scope="module")
 def described(environment: Environment) -> Environment:
     """Staging with a frontend, and replicas that are let in soon."""
-    values = {"frontend": {"enabled": True}, "api": {"stableSeconds": STABLE_SECONDS}, "ingress": {"maxBodyMib": 1}}
-    return with_images(environment, values)
+    front, api = {"enabled": True}, {"stableSeconds": STABLE_SECONDS}
+    outside = {"maxBodyMib": 1, "stripPrefix": "/api"}
+    return with_images(environment, {"frontend": front, "api": api, "ingress": outside})
 
 
 def with_images(environment: Environment, values: Mapping[str, Any]) -> Environment:
@@ -277,10 +278,24 @@ def test_a_new_volume_can_be_written_by_caddys_user(caddy: Container) -> None:
         ("/", "frontend"),
         ("/index.html", "frontend"),
         ("/x/../projects", "api"),
+        ("/api/v1/anything", "api"),
+        ("/v1/anything", "frontend"),
+        ("/apiary", "frontend"),
     ],
 )
 def test_the_apis_paths_go_to_the_api_and_all_else_to_the_frontend(client: httpx.Client, path: str, by: str) -> None:
     assert raw(client, path)["by"].partition("-")[0] == by
+
+
+@pytest.mark.parametrize("port", [ingress.HTTP_PORT, ingress.INTERNAL_PORT])
+@pytest.mark.parametrize(("path", "reaches"), [("/api/v1/a%20b?c=d", "/v1/a%20b?c=d"), ("/api/", "/"), ("/x", "/x")])
+def test_the_api_gets_its_paths_without_the_prefix_that_users_know(
+    client: httpx.Client, path: str, reaches: str, port: int
+) -> None:
+    if path == "/x" and port == ingress.HTTP_PORT:
+        pytest.skip("from outside this is the frontend's")
+    status, body = answer(client, path, port)
+    assert (status, json.loads(body)["path"]) == (httpx.codes.OK, reaches)
 
 
 def raw(client: httpx.Client, path: str) -> dict[str, Any]:
@@ -312,6 +327,14 @@ def answer(client: httpx.Client, path: str, port: int = ingress.HTTP_PORT) -> tu
         "/%2e/metrics",
         "/METRICS",
         "/metrics/anything",
+        "/api/metrics",
+        "/api/metrics/",
+        "/api//metrics",
+        "/api/%6detrics",
+        "/%61pi/metrics",
+        "/api/x/../metrics",
+        "/x/../api/./metrics",
+        "/api/METRICS",
     ],
 )
 def test_the_metrics_are_not_for_the_world(client: httpx.Client, path: str, port: int) -> None:
@@ -335,10 +358,11 @@ def test_an_address_of_ones_own_invention_is_not_believed(client: httpx.Client, 
     assert seen["X-Forwarded-Host"] == f"{address(caddy)}:{ingress.HTTP_PORT}"
 
 
-def test_the_stacks_own_parts_may_say_for_whom_they_ask(client: httpx.Client, caddy: Container) -> None:
+@pytest.mark.parametrize("user", ["203.0.113.9", "10.1.2.3", "192.168.7.9", "127.0.0.1", "fd00::7"])
+def test_the_stacks_own_parts_may_say_for_whom_they_ask(client: httpx.Client, caddy: Container, user: str) -> None:
     inside = f"http://{address(caddy)}:{ingress.INTERNAL_PORT}/projects"
-    seen = client.get(inside, headers={"X-Forwarded-For": "203.0.113.9"}).json()["headers"]
-    assert seen["X-Forwarded-For"] == "203.0.113.9", "else all users of the frontend would share one limit"
+    seen = client.get(inside, headers={"X-Forwarded-For": user}).json()["headers"]
+    assert seen["X-Forwarded-For"] == user, "else all users of the frontend, or of an office, would share one limit"
 
 
 def test_headers_for_browsers_are_set_and_the_applications_own_are_kept(client: httpx.Client) -> None:

@@ -291,6 +291,18 @@ def test_there_is_no_way_back_over_a_new_major_version_of_the_database(clone: Cl
     assert "postgres went from 15 to 16" in back.why
 
 
+def test_there_is_no_way_back_over_a_minor_version_of_redis(clone: Clone) -> None:
+    def redis(minor: str) -> str:
+        return f"config:\n  samokoder:images:\n    redis: example.org/redis:7.{minor}@{DIGEST}\n"
+
+    good, current = clone.commit("one", config=redis("2.5")), clone.commit("two", config=redis("4.1"))
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "Redis 7.2 cannot read the file that 7.4 has written"
+    assert "redis went from 7.2 to 7.4" in back.why
+    newest = clone.commit("three", config=redis("4.2"))
+    assert way_back(clone.folder, "staging", good=current, current=newest).commit == current
+
+
 def test_a_minor_version_and_a_config_without_namespace_are_no_obstacle(clone: Clone) -> None:
     good = clone.commit("one", config="config:\n  rotation:\n    postgresApp: 2\n")
     current = clone.commit("two", config="config:\n  samokoder:rotation:\n    postgresApp: 2\n", postgres="15.20")

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from operations import recovery, stack_file, tools
-from operations.project import PulumiFailedError, PulumiRun, Workspace, third_party_images
+from operations import origins, recovery, stack_file, tools
+from operations.origins import third_party_images
+from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
 
 
@@ -295,6 +296,73 @@ def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lo
     assert not recovery.was_interrupted(left), "or every run would ask again"
 
 
+REDIS = "redis:7.4.11-bookworm@sha256:" + "a" * 64
+PULLED = {"type": recovery.IMAGE, "urn": "u::redis-abc", "inputs": {"name": REDIS}}
+OWN = {"type": recovery.IMAGE, "urn": "u::app", "inputs": {"name": "redis:1", "build": {"context": "."}}}
+
+
+def running(image: str) -> dict[str, Any]:
+    return {"type": recovery.CONTAINER, "urn": "u::redis", "id": "c", "inputs": {"name": "x", "image": image}}
+
+
+FROM_REGISTRY, BUILT_HERE = [PULLED, running(REDIS)], [OWN, running("sha256:" + "b" * 64)]
+
+
+@pytest.mark.parametrize("production", [False, True])
+@pytest.mark.parametrize("typed", ["", "0", "1"])
+@pytest.mark.parametrize("there", [[], FROM_REGISTRY, BUILT_HERE])
+@pytest.mark.parametrize("reachable", [False, True])
+def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_what_runs(
+    clone: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    there: list[dict[str, Any]],
+    typed: str,
+    reachable: bool,
+    production: bool,
+) -> None:
+    workspace = _workspace(clone, variables={"OFFLINE": typed} if typed else {})
+    environment = workspace.settings()
+    settings = environment.settings.model_copy(update={"production": production})
+    environment = environment.model_copy(update={"settings": settings})
+    monkeypatch.setattr(stack_file, "read", lambda *_: environment)
+    monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
+    monkeypatch.setattr(Workspace, "_of_engine", lambda *_, **__: {})
+    built: list[str] = []
+
+    def build(*_: object, **__: object) -> dict[str, object]:
+        built.append("built here")
+        return {}
+
+    monkeypatch.setattr(Workspace, "_of_images", build)
+    monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.registry.pull", lambda *_, **__: None)
+    monkeypatch.setattr("operations.containers.has_images", lambda *_: False)
+    monkeypatch.setattr("offline.registries.unreachable", lambda pinned, _: {} if reachable else {"all": list(pinned)})
+    monkeypatch.setattr(Workspace, "open", lambda _: None)
+    _state(_run(clone, ""), {"resources": there})
+    local = typed == "1" or (typed != "0" and not reachable)
+    refused = (there is FROM_REGISTRY and local and (production or typed != "1")) or (
+        there is BUILT_HERE and not local and typed != "0"
+    )
+
+    if refused:
+        with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
+            workspace.prepare()
+        assert not built, "minutes of building for nothing"
+        assert not workspace._machine_file.exists(), "what is asked next would take the other images for declared"
+    else:
+        workspace.prepare()
+        assert bool(built) is local
+
+
+def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path) -> None:
+    environment = _workspace(clone).settings()
+
+    origins.refuse_others(
+        environment, {"resources": FROM_REGISTRY}, built_here=["prometheus"], typed="", command="make up"
+    )
+
+
 @dataclass
 class Listed:
     """A container or a network of an engine."""
@@ -354,9 +422,7 @@ def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refre
     with pytest.raises(PulumiFailedError):
         run.settle()
 
-    assert all(each.removed for each in made), (
-        "a refresh forgets what was begun: the next `up` would find the name in use"
-    )
+    assert all(each.removed for each in made), "a refresh forgets what was begun, and the next `up` fails"
     assert not stranger.removed
     assert recovery.begun(run.deployment()), "and before it, the next run knows as much"
 

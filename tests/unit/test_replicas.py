@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,16 @@ def test_each_replica_waits_for_the_one_before_and_the_first_for_what_all_need(r
     assert found["api-1"].after == ("postgres-roles", "redis-users", "migrations")
     for before, part in pairwise(parts):
         assert found[part].after == (before,), "two at a time would be an outage"
+
+
+def test_sick_replicas_are_replaced_before_those_that_serve() -> None:
+    found = described({"api": {"replicas": 3, "first": [3]}, "host": {"memoryMib": 8192}})
+    assert [part for part in found if part.startswith("api-")] == ["api-3", "api-1", "api-2"]
+    assert found["api-3"].after == ("postgres-roles", "redis-users", "migrations")
+    assert found["api-1"].after == ("api-3",), "it serves, and the sick one is not well yet"
+    assert found["api-2"].after == ("api-1",)
+    assert "api-3" in found["worker"].after, "a version that cannot serve must not take the worker"
+    assert [found[f"api-{number}"].formerly for number in (1, 2, 3)] == ["api", "", ""], "a name is not a turn"
 
 
 def test_replicas_differ_in_their_name_and_their_turn_alone() -> None:
@@ -124,13 +135,15 @@ def test_a_stopping_replica_has_longer_than_the_application_takes() -> None:
 
 class _Server(ThreadingHTTPServer):
     status = 200
+    alive = 200
+    """Of /health."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        self.send_response(self.server.status)
+        self.send_response(self.server.alive if self.path == "/health" else self.server.status)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
@@ -182,6 +195,27 @@ def test_a_container_that_answers_badly_is_not_healthy_however_long_it_has_run(
     server.status = 503
     assert check(0) != 0
     assert check(1) != 0
+
+
+def test_behind_a_traefik_a_replica_that_was_ready_once_stays_healthy_while_it_lives(
+    server: _Server, tmp_path: Path
+) -> None:
+    traefik = {"kind": "traefik", "domain": "samokoder.example.org", "traefik": {"network": "web"}}
+    command = described({"ingress": traefik})["api-1"].health_command[2].replace(health.READY_ONCE, f"{tmp_path}/once")
+    command = command.replace(f":{api.PORT}'", f":{server.server_port}'").replace("up < 15", "up < 1")
+
+    def healthy() -> bool:
+        return subprocess.run([sys.executable, "-c", command], capture_output=True, check=False).returncode == 0
+
+    server.status = 503
+    assert not healthy(), "a version that cannot serve must stop the deploy"
+    server.status = 200
+    assert healthy()
+    server.status = 503
+    assert healthy(), "Redis is away: Traefik would drop both replicas, and every path answer 404"
+    server.alive = 503
+    assert not healthy()
+    assert "/health" not in described({})["api-1"].health_command[2], "our own ingress asks for itself"
 
 
 def test_the_seconds_of_the_settings_are_in_the_health_check() -> None:

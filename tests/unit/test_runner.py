@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from docker.auth import load_config
 
 from operations import runner, ssh
 from operations.delivery import check_machine
@@ -138,3 +139,50 @@ def test_the_variable_for_own_runners_in_a_public_repository_is_told(tmp_path: P
     workspace = own(tmp_path, RUNNER_ENVIRONMENT="github-hosted", SAMOKODER_RUNNER="ours", DOCKER_HOST="ssh://d@h")
     with pytest.raises(ProjectError, match="own runners are for private repositories"):
         check_machine(workspace, home=tmp_path)
+
+
+def login(tmp_path: Path, **more: str) -> dict[str, str]:
+    given = {"REGISTRY_SERVER": "registry.example.org:5000", "REGISTRY_USER": "me", "REGISTRY_PASSWORD": "a: b"}
+    return {**job(tmp_path, SSH_PRIVATE_KEY=""), **given, **more}
+
+
+def test_the_login_of_a_registry_is_where_docker_looks_for_it_and_goes_with_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = login(tmp_path, GITHUB_ENV=str(tmp_path / "env"))
+    placed = runner.place(given)
+    runner.hand_on(given, placed)
+    assert (tmp_path / "env").read_text() == f"DOCKER_CONFIG={placed['DOCKER_CONFIG']}\n"
+    file = Path(placed["DOCKER_CONFIG"]) / "config.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    monkeypatch.setenv("DOCKER_CONFIG", placed["DOCKER_CONFIG"])
+    read = load_config().resolve_authconfig("registry.example.org:5000")
+    assert (read["username"], read["password"]) == ("me", "a: b"), "as Docker's own programs read it"
+    assert load_config().resolve_authconfig("ghcr.io") is None, "no other registry is told"
+    assert runner.remove(given)
+    assert not file.exists()
+
+
+def test_a_login_of_docker_hub_has_the_name_that_docker_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", runner.place(login(tmp_path, REGISTRY_SERVER="docker.io"))["DOCKER_CONFIG"])
+    assert load_config().resolve_authconfig(None)["username"] == "me"
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, []),
+        ({"REGISTRY_PASSWORD": ""}, ["REGISTRY_PASSWORD"]),
+        ({"REGISTRY_USER": "", "REGISTRY_PASSWORD": ""}, ["REGISTRY_USER", "REGISTRY_PASSWORD"]),
+        ({"REGISTRY_SERVER": ""}, ["REGISTRY_SERVER"]),
+        ({"REGISTRY_SERVER": "", "REGISTRY_USER": "", "REGISTRY_PASSWORD": ""}, []),
+        ({"REGISTRY_SERVER": "https://registry.example.org/v2"}, ["REGISTRY_SERVER"]),
+        ({"REGISTRY_SERVER": "ghcr.io", "REGISTRY_USER": "", "GITHUB_ACTOR": "me"}, []),
+    ],
+)
+def test_what_a_login_lacks_is_named(tmp_path: Path, given: dict[str, str], missing: list[str]) -> None:
+    lines = runner.missing_of_login(login(tmp_path, **given))
+    assert [line.split(":")[0].split(" ")[0] for line in lines] == missing
+    assert "a: b" not in " ".join(lines), "a password is in no message"

@@ -118,7 +118,7 @@ class World:
             "redis_memory_used_bytes 2000000\nredis_connected_clients 5\n"
             "# TYPE redis_unexpected_error_replies counter\nredis_unexpected_error_replies 0\n",
         }
-        loaded = yaml.safe_load(alertmanager.alertmanager_yml(environment))
+        loaded = yaml.safe_load(alertmanager.alertmanager_yml(environment, []))
         for receiver in loaded["receivers"]:
             receiver["labels"] = {"name": receiver["name"]}  # AlertManager 0.34 shows its own beside what it was given
         world.config = yaml.safe_dump(loaded)
@@ -443,6 +443,24 @@ def test_a_managed_database_and_redis_are_judged_by_what_is_known_of_them() -> N
         world.metrics = {name: text.replace("_up 1", "_up 0") for name, text in world.metrics.items()}
         away = {each.check: each.verdict for each in checks.run(judged, seconds=20)}
     assert (well, away) == (dict.fromkeys(names, Verdict.PASSED), dict.fromkeys(names, Verdict.FAILED))
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("redis_unexpected_error_replies 0", "refused nothing of its own file"),
+        ("redis_unexpected_error_replies 7", "7 commands of its own file, or of its replicas.*Ask its provider"),
+        ("redis_expired_keys 1", "does not count"),
+    ],
+)
+def test_what_a_managed_redis_has_refused_of_its_own_file_is_told_and_fails_nothing(page: str, said: str) -> None:
+    world = World.whole(environment("managed", unavailable=["grafana"]))
+    counter = f"# TYPE {page.split(maxsplit=1)[0]} counter\n{page}\n"
+    world.metrics["redis-exporter"] = f"redis_up 1\nredis_connected_clients 5\n{counter}"
+    with served(world) as asked:
+        (found,) = checks.run([each for each in smoke._metrics(asked) if each.name == "metrics redis"], seconds=20)
+    assert found.verdict is Verdict.PASSED, "its replicas' errors are no fault of this stack"
+    assert re.search(said, found.why), found.why
 
 
 def test_receivers_that_are_not_the_declared_ones_fail() -> None:

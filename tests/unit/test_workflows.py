@@ -20,7 +20,11 @@ FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = {path.stem: path for path in sorted(FOLDER.glob("*.yml"))}
 
 #: What a job may do beyond reading the repository, and nothing else may.
-WRITES = {("preview", "comment"): {"pull-requests": "write"}}
+BEYOND = {
+    ("preview", "comment"): {"pull-requests": "write"},
+    ("deploy", "staging"): {"packages": "read"},
+    ("deploy", "production"): {"packages": "read"},
+}
 SECRET = re.compile(r"\$\{\{[^}]*\bsecrets\.(\w+)")
 
 
@@ -85,7 +89,9 @@ def test_every_make_target_of_a_workflow_exists() -> None:
     parts = re.search(r"^test-all: ([a-z -]+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert parts, "the expression no longer reads the Makefile"
     # It is left out with words where nobody is root: green there would mean nothing. `.ci/run` has it.
-    assert parts[1].split() == [*nightly, "test-archive"], "a part that no night runs is proved by nobody"
+    assert {*parts[1].split(), "mutations", "coverage"} == {*nightly, "test-archive"}, (
+        "a part that no night runs is proved by nobody"
+    )
     assert "make test-archive" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert called <= there, "a workflow calls a target that `make` has not"
 
@@ -120,7 +126,7 @@ def test_nothing_is_granted_beyond_what_a_job_needs() -> None:
     for name, job, content in jobs():
         rights: Mapping[str, str] = content["permissions"]
         beyond = {right: value for right, value in rights.items() if (right, value) != ("contents", "read")}
-        assert beyond == WRITES.get((name, job), {}), f"{name}: {job} may do more than it has to"
+        assert beyond == BEYOND.get((name, job), {}), f"{name}: {job} may do more than it has to"
 
 
 def test_no_checkout_leaves_the_token_behind() -> None:
@@ -204,9 +210,20 @@ def test_a_runner_of_our_own_is_for_private_repositories_and_no_preview_runs_the
         assert content["runs-on"] == OWN_RUNNER, f"{name}: {job}: in a public repository a stranger's job could follow"
         assert "pull_request" not in triggers(name), f"{name}: {job}: a branch's program would run beside the keys"
         own.add(job)
-        (prepare,) = [step for step in content["steps"] if str(step.get("run")).endswith("samokoder ci prepare")]
+        (prepare,) = [
+            step for step in content["steps"] if str(step.get("run")).partition(" --")[0].endswith("ci prepare")
+        ]
         assert prepare["env"]["SAMOKODER_RUNNER"] == "${{ vars.SAMOKODER_RUNNER }}", "or it cannot say what is wrong"
     assert own == {"staging", "production", "drift", "drill"}
+
+
+def test_a_deploy_is_given_the_registrys_login_or_of_githubs_own_the_jobs_token() -> None:
+    for job in ("staging", "production"):
+        (prepare,) = [s for s in workflow("deploy")["jobs"][job]["steps"] if "ci prepare" in str(s.get("run"))]
+        assert prepare["run"].endswith("--images"), "an image that nobody gives us is told before anything changes"
+        assert {"REGISTRY_SERVER", "REGISTRY_USER", "REGISTRY_PASSWORD"} <= set(prepare["env"])
+        given = "secrets.REGISTRY_PASSWORD || vars.REGISTRY_SERVER == 'ghcr.io' && github.token || ''"
+        assert given in prepare["env"]["REGISTRY_PASSWORD"], "another registry would be given the job's token"
 
 
 def test_the_keys_are_removed_whatever_becomes_of_a_job() -> None:
