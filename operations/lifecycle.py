@@ -37,6 +37,10 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
     """
     restore.refuse_half_replaced(workspace)
+    workspace.reporter.say(
+        f"Bringing {workspace.name} up: first Docker, images and Pulumi where they are missing, which takes seconds "
+        "when they are there; then its parts, about a minute"
+    )
     run = workspace.prepare()
     workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
     with lock.held(workspace, "up"):
@@ -62,9 +66,12 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     except PulumiFailedError:
         # What failed must not be hidden by a second failure, such as an engine that has gone away.
         try:
-            tell_failures(run)
+            parts = tell_failures(run)
         except (ProjectError, EngineError) as error:
             workspace.reporter.say(f"The containers could not be asked: {error}")
+            parts = []
+        if parts:
+            raise PulumiFailedError(f"`pulumi up` failed: not healthy: {', '.join(parts)}") from None
         raise
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
 
@@ -141,6 +148,8 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
             lines.append(f"The database from a dump: {typed('backups')}, then {typed('restore BACKUP=dump-…')}")
     if "redis" in lost and backed_up:
         lines.append(f"Redis from a copy: {typed('backups')}, then {typed('restore BACKUP=redis-…')}")
+    if "workspace" in lost and backed_up:
+        lines.append(f"The workspace from a copy: {typed('backups')}, then {typed('restore BACKUP=workspace-…')}")
     lines.append(f"To begin with nothing in it: {empty}")
     lines.append("If it was on another engine than this one, name that one: DOCKER_HOST")
     return "\n".join(lines)
@@ -270,16 +279,21 @@ def status(workspace: Workspace) -> list[containers.PartStatus]:
         client.close()
 
 
-def tell_failures(run: PulumiRun) -> None:
-    """Say of each container that is not healthy what a person needs to find out why, without a secret."""
+def tell_failures(run: PulumiRun) -> list[str]:
+    """Say of each container that is not healthy what a person needs to find out why, without a secret.
+
+    Return their parts.
+    """
     workspace = run.workspace
     secrets = run.secrets(every=True)
     client = workspace.client()
     try:
-        for part, text in containers.failures(client, workspace.name, secrets):
-            workspace.reporter.say(f"\n{part} is not healthy\n{text}")
+        failures = list(containers.failures(client, workspace.name, secrets))
     finally:
         client.close()
+    for part, text in failures:
+        workspace.reporter.say(f"\n{part} is not healthy\n{text}")
+    return [part for part, _ in failures]
 
 
 def _with_engine(workspace: Workspace) -> PulumiRun:

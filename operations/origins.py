@@ -6,7 +6,7 @@ which is silent for some seconds must not decide it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from operations import recovery
@@ -17,6 +17,18 @@ from stack.settings import Environment, key_of
 
 def third_party_images(environment: Environment) -> list[str]:
     """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
+    configured = environment.settings.images
+    return [name for name in _image_names(environment) if getattr(configured, name) is None]
+
+
+def used_images(environment: Environment) -> list[str]:
+    """Return the references of all images that an environment runs or builds upon, but those that are built here."""
+    parts = (getattr(environment.settings, part).image for part in ("api", "worker", "frontend"))
+    names = [environment.image(name) for name in _image_names(environment)]  # type: ignore[arg-type]
+    return [*dict.fromkeys([*names, *filter(None, parts)])]
+
+
+def _image_names(environment: Environment) -> list[str]:
     # Every part is called like its image, but for the ingress.
     running = {"caddy" if part == "ingress" else part for part in environment.running()}
     names: list[str] = [name for name in IMAGES if name in running]
@@ -25,23 +37,28 @@ def third_party_images(environment: Environment) -> list[str]:
         names.append("python")
     if "backup" in running:
         names.append("backup")
-    configured = environment.settings.images
-    return [name for name in names if getattr(configured, name) is None]
+    return names
 
 
 def refuse_others(
-    environment: Environment, deployment: Mapping[str, Any], *, local: bool, typed: str, command: str
+    environment: Environment,
+    deployment: Mapping[str, Any],
+    *,
+    built_here: Collection[str],
+    typed: str,
+    command: str,
 ) -> None:
     """Raise ProjectError where images of one origin would take the place of the other's, unless that was asked for.
 
-    deployment: the stack's state. local: the images would be those built here. typed: value of OFFLINE. command: the
-    `up` as a person types it. In production what came from a registry is never replaced by what is built here.
+    deployment: the stack's state. built_here: names of the images that would be built here, all others come from their
+    registries. typed: value of OFFLINE. command: the `up` as a person types it. In production what came from a registry
+    is never replaced by what is built here.
     """
-    names = third_party_images(environment)
-    from_registry, built_here = origins(environment, names, deployment)
-    if local and from_registry and (typed != "1" or environment.settings.production):
+    from_registry, from_here = origins(environment, third_party_images(environment), deployment)
+    lost = [name for name in from_registry if name in built_here]
+    if lost and (typed != "1" or environment.settings.production):
         lines = [
-            f"{environment.name} runs images of a container registry: {', '.join(from_registry)}. Nothing was changed.",
+            f"{environment.name} runs images of a container registry: {', '.join(lost)}. Nothing was changed.",
             "Those built here would take their place: older versions, which may not read the data, and no Grafana.",
             f"Try again when the registry answers: {command}",
         ]
@@ -50,9 +67,10 @@ def refuse_others(
         else:
             lines.append(f"To change over all the same: OFFLINE=1 {command}")
         raise ProjectError("\n".join(lines))
-    if not local and built_here and not from_registry and typed != "0":
+    newer = [name for name in from_here if name not in built_here]
+    if newer and not from_registry and typed != "0":
         raise ProjectError(
-            f"{environment.name} runs images that were built here ({', '.join(built_here)}), and those of a container "
+            f"{environment.name} runs images that were built here ({', '.join(newer)}), and those of a container "
             "registry would take their place: newer versions, and the way back is a restore. Nothing was changed.\n"
             f"To go on as it is: OFFLINE=1 {command}\nTo change over: OFFLINE=0 {command}"
         )

@@ -369,8 +369,6 @@ _SERVERS: Mapping[str, _Server] = {
 
 def _exec(container: Container, command: Sequence[str], text: str) -> str:
     """Run a command in a container with `text` on its standard input; return all that it says."""
-    from docker.utils import socket as framed  # noqa: PLC0415 - the SDK takes its time
-
     api = cast("Any", container.client).api
     made = api.exec_create(container.id, list(command), stdin=True)
     stream = api.exec_start(made["Id"], socket=True)
@@ -378,8 +376,7 @@ def _exec(container: Container, command: Sequence[str], text: str) -> str:
     connection = getattr(stream, "_sock", stream)
     try:
         connection.sendall(text.encode())
-        frames = framed.frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
-        return b"".join(data for _, data in frames).decode(errors="replace")
+        return b"".join(data for _, data in containers.frames(stream)).decode(errors="replace")
     finally:
         stream.close()
         connection.close()
@@ -390,21 +387,23 @@ def _rotate_grafana(workspace: Workspace, secret: str, step: Step, url: str) -> 
     values = workspace.open().secrets(every=True)
     slots = slots_of(secret, step.generation, step.phase)
     with _grafana(workspace.settings(), url) as client:
-        change_grafana_password(client, old=values[label(slots.in_use)], new=values[label(slots.other)])
+        old, new = values[label(slots.in_use)], values[label(slots.other)]
+        shown = workspace.typed("password NAME=grafana-admin")
+        change_grafana_password(client, old=old, new=new, shown=shown)
 
 
-def change_grafana_password(client: httpx.Client, *, old: str, new: str) -> None:
+def change_grafana_password(client: httpx.Client, *, old: str, new: str, shown: str) -> None:
     """Change the admin's password at the Grafana that `client` speaks to; nothing where it is changed already.
 
     Raises ProjectError where neither password is taken, or Grafana does not answer. Not more than two logins are
-    tried: Grafana locks a user out for five minutes after five that fail.
+    tried: Grafana locks a user out for five minutes after five that fail. shown: the command that shows the old one.
     """
     if _grafana_login(client, new) == "in":
         return
     if _grafana_login(client, old) != "in":
         raise ProjectError(
             "Grafana takes neither the old admin password nor the new one: somebody changed it by hand. Set it to the "
-            "old one, then run this again: make password NAME=grafana-admin, and in Grafana's container "
+            f"old one, then run this again: {shown}, and in Grafana's container "
             "`grafana cli admin reset-admin-password --password-from-stdin`."
         )
     answer = _ask(

@@ -11,7 +11,7 @@ import pulumi_docker as docker
 
 from stack.app import api, frontend, ingress, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.reference import reference_image
-from stack.backup import backup
+from stack.backup import backup, workspace
 from stack.built_image import BuiltImage
 from stack.images import parse_reference
 from stack.monitoring import (
@@ -37,6 +37,7 @@ PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
     "postgres_roles": postgres_roles.spec,
     "redis": redis.spec,
     "redis_users": redis_users.spec,
+    "workspace": workspace.spec,
     "migrations": migrations.spec,
     "api": api.specs,
     "worker": worker.spec,
@@ -91,7 +92,8 @@ class Stack(pulumi.ComponentResource):
             "data",
             DataVolumesArgs(
                 environment=environment,
-                volumes=[spec.data for spec in self.specs if spec.data],
+                # By name: several parts may share one.
+                volumes=list({spec.data.name: spec.data for spec in self.specs if spec.data}.values()),
                 opened_by=secrets.generated,
             ),
             opts=child,
@@ -135,7 +137,8 @@ def _images(
             build = docker.RemoteImageBuildArgs(
                 context=str(own.context),
                 build_args=own.arguments,
-                # The classic builder is in every engine; BuildKit is a plugin that Debian's has not.
+                # The provider means: by the engine's own BuildKit, over POST /session (deprecated since API 1.53), and
+                # not by the plugin buildx, which Debian's engine has not.
                 use_legacy_builder=True,
             )
         elif not parse_reference(image).repository:

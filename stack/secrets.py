@@ -67,6 +67,8 @@ GENERATED = {
     "backup_encryption_key": Generated(rotates=False, configured="backupEncryptionKey", opens_what_is_kept=True),
     # It opens Redis to the keeper of its users, which nobody else can reach: made once.
     "redis_keeper": Generated(rotates=False, opens_what_is_kept=True),
+    # It opens the workspace to the backup server, on a network that is not published: made once.
+    "workspace_backup": Generated(rotates=False),
     "grafana_admin": Generated(),
     # Grafana encrypts what it stores under it; its own default is public.
     "grafana_secret_key": Generated(rotates=False, opens_what_is_kept=True),
@@ -82,6 +84,7 @@ def secret_names(environment: Environment) -> list[str]:
     absent = {name for name in GENERATED if name.startswith("postgres_")} if environment.managed_database else set()
     absent |= {name for name in GENERATED if name.startswith("redis_")} if environment.managed_redis else set()
     absent |= set() if environment.settings.backup.enabled else {"postgres_backup", "redis_backup"}
+    absent |= set() if environment.settings.workspace.path else {"workspace_backup"}
     absent |= set() if environment.offsite else {"backup_encryption_key"}
     absent |= set() if environment.basic_auth else set(WEB_PASSWORDS)
     return sorted((set(GENERATED) - absent) | environment.configured_secrets)

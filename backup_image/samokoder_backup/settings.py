@@ -18,13 +18,17 @@ RUN = Path("/tmp/samokoder-backup")  # noqa: S108 - the container's own tmpfs
 BARMAN_HOME = ROOT / "barman"
 DUMPS = ROOT / "dumps"
 REDIS_COPIES = ROOT / "redis"
+WORKSPACE_COPIES = ROOT / "workspace"
+WORKSPACE = Path("/workspace")
+"""The files that the API and the worker share, in the one container that hands out copies of them."""
 SCRATCH = ROOT / "scratch"
 """On the same file system as the backups, so that a drill needs no more space than it says; never kept."""
 METRICS_PORT = 9188
+WORKSPACE_PORT = 9189
 DATABASE = "samokoder_backup"
 """The service's own database: the heartbeat is in it, and Barman's connections go to it."""
 
-Kind = Literal["base", "dump", "redis"]
+Kind = Literal["base", "dump", "redis", "workspace"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -64,12 +68,20 @@ class Redis(Part):
     tls: bool
 
 
+class Workspace(Part):
+    """Where copies of the workspace are asked for."""
+
+    host: str = Field(min_length=1)
+    port: Port
+
+
 class Schedules(Part):
     """When each thing is done: five fields of cron, in UTC."""
 
     base: Cron
     dump: Cron
     redis: Cron
+    workspace: Cron
     verify: Cron
     drill: Cron
 
@@ -100,10 +112,12 @@ class Settings(Part):
     physical: bool
     slot: str = Field(pattern=r"^[a-z0-9_]{1,63}$")
     redis: Redis | None
+    workspace: Workspace | None
     schedules: Schedules
     recovery_window_days: Count
     dumps: Dumps
     redis_copies: Count
+    workspace_copies: Count
     max_slot_wal_mib: Annotated[int, Field(ge=64)]
     superuser: str = Field(min_length=1)
     session_options: str = Field(description="of each session that may do more than the application, as libpq has them")
@@ -114,7 +128,8 @@ class Settings(Part):
         found: list[Kind] = []
         if self.postgres:
             found += ["base", "dump"] if self.physical else ["dump"]
-        return (*found, "redis") if self.redis else tuple(found)
+        found += ["redis"] if self.redis else []
+        return (*found, "workspace") if self.workspace else tuple(found)
 
     @property
     def streamed(self) -> Postgres | None:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from stack import health
 from stack.app import contract, ingress, migrations, postgres_roles, redis_users
+from stack.backup import workspace
 from stack.names import NetworkName
 from stack.service import Scrape, ServiceSpec
 from stack.settings import Environment
 
 JOB = "api"
 PORT = contract.API_PORT
+COMMAND = ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - inside the container
 
 
 def specs(environment: Environment) -> Iterator[ServiceSpec]:
@@ -30,16 +32,14 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
             component="samokoder:app:Api",
             **contract.given(environment, settings),
             settings=settings,
-            command=tuple(
-                settings.command or ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - inside the container
-            ),
+            command=tuple(settings.command or COMMAND),
             health_command=health.python(PORT, path, stable_seconds=stable, later=later),
             networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
             external_networks=ingress.external_networks(environment),
             aliases=(JOB,),
             labels=ingress.traefik_labels(environment, JOB, PORT),
             scrape=Scrape(port=PORT, job=JOB),
-            after=(before,) if before else (postgres_roles.PART, redis_users.PART, migrations.PART),
+            after=(before,) if before else (postgres_roles.PART, redis_users.PART, workspace.PART, migrations.PART),
             # Draining, then the requests that still run: longer than both in the reference application.
             stop_grace_seconds=45,
             # Until replicas came there was one, with the port that the ingress has now.

@@ -20,7 +20,16 @@ from stack.settings import PROJECT, Environment
 
 PART = "backup"
 PORT = 9188
+WORKSPACE = "workspace"
+"""The part that it gets copies of the workspace from."""
 FOLDER = "/backups"
+WORKSPACE_PORT = 9189
+TMPFS = {
+    "/tmp": "rw,noexec,nosuid,nodev,size=64m",  # noqa: S108 - a mount of its own
+    # The image that it is built on declares a volume there: unmounted, the engine would make a nameless one.
+    "/var/lib/postgresql/data": "ro,noexec,nosuid,nodev,size=4k",
+}
+"""Of each part that runs this image."""
 
 
 def image(environment: Environment) -> BuiltImage:
@@ -39,7 +48,8 @@ def kinds(environment: Environment) -> dict[str, str]:
         return {}
     base = {"base": settings.base_schedule} if environment.physical_backups else {}
     copies = {} if environment.managed_redis else {"redis": settings.redis_schedule}
-    return {**base, "dump": settings.dump_schedule, **copies}
+    files = {"workspace": settings.workspace_schedule} if environment.settings.workspace.path else {}
+    return {**base, "dump": settings.dump_schedule, **copies, **files}
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -55,18 +65,14 @@ def spec(environment: Environment) -> ServiceSpec:
         command=("run",),
         files=files(environment),
         data=DataVolume(name="backup", path=FOLDER),
-        tmpfs={
-            "/tmp": "rw,noexec,nosuid,nodev,size=64m",  # noqa: S108 - a mount of its own
-            # The image that it is built on declares a volume there: unmounted, the engine would make a nameless one.
-            "/var/lib/postgresql/data": "ro,noexec,nosuid,nodev,size=4k",
-        },
+        tmpfs=TMPFS,
         health_command=health.python(PORT, "/health"),
         # `edge`: the bucket, or a managed database, is outside.
         networks=(*((NetworkName.EDGE,) if outside else ()), NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
         # A drill starts a PostgreSQL of its own in here.
         open_files=16384,
-        after=(postgres_roles.PART, redis_users.PART),
+        after=(postgres_roles.PART, redis_users.PART, WORKSPACE),
     )
 
 
@@ -90,6 +96,7 @@ def files(environment: Environment) -> Files:
     return {
         **database,
         **({} if environment.managed_redis else {"redis_password": secret_file("redis_backup")}),
+        **({"workspace_password": secret_file("workspace_backup")} if environment.settings.workspace.path else {}),
         **(offsite if environment.offsite else {}),
     }
 
@@ -106,16 +113,19 @@ def backup_json(environment: Environment, database: dict[str, Any]) -> str:
         "redis": None
         if environment.managed_redis
         else {"host": redis.PART, "port": redis.PORT, "user": redis.BACKUP_USER, "tls": False},
+        "workspace": {"host": WORKSPACE, "port": WORKSPACE_PORT} if environment.settings.workspace.path else None,
         "schedules": {
             "base": settings.base_schedule,
             "dump": settings.dump_schedule,
             "redis": settings.redis_schedule,
+            "workspace": settings.workspace_schedule,
             "verify": settings.verify_schedule,
             "drill": settings.drill_schedule,
         },
         "recovery_window_days": settings.recovery_window_days,
         "dumps": settings.dumps.model_dump(),
         "redis_copies": settings.redis_copies,
+        "workspace_copies": settings.workspace_copies,
         "max_slot_wal_mib": settings.max_slot_wal_mib,
         "offsite": offsite.model_dump() | {"prefix": offsite.prefix or f"{PROJECT}-{environment.name}"}
         if offsite

@@ -15,7 +15,7 @@ import docker
 import httpx
 import pytest
 
-from operations import containers, lifecycle
+from operations import containers, drift, lifecycle
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.settings import Environment
@@ -48,6 +48,17 @@ def test_a_second_up_changes_nothing_also_after_a_refresh(stack: Workspace, engi
     run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
     lifecycle.up(stack, interactive=False)
     assert containers.ids(engine, stack.name) == before, "an `up` without a change restarted something"
+
+
+def test_drift_is_nothing_in_a_stack_as_it_was_made_and_finds_a_part_that_was_stopped_which_up_starts(
+    stack: Workspace, engine: docker.DockerClient
+) -> None:
+    assert drift.drift(stack) == [], "what was just made is what is declared"
+    containers.find(engine, stack.settings(), "worker").stop()
+    findings = [(each.name, each.field, each.found) for each in drift.drift(stack)]
+    assert findings == [(f"{stack.settings().prefix}-worker", "state", "stopped")]
+    lifecycle.up(stack, interactive=False)
+    assert drift.drift(stack) == [], "what `drift` tells to type does not put it right"
 
 
 def test_a_changed_prometheus_setting_replaces_prometheus_only(stack: Workspace, engine: docker.DockerClient) -> None:
@@ -194,7 +205,7 @@ def test_a_volume_of_the_compose_stack_is_adopted_with_its_data(
         adopting = replace(workspace, extra_config={**workspace.extra_config, "samokoder:redis": {"adoptVolume": name}})
         lifecycle.up(adopting, interactive=False)
         redis = containers.find(engine, adopting.settings(), "redis")
-        assert redis.exec_run(["cat", "/data/from-compose"]).output == b"kept\n", "it was made anew: data lost"
+        assert containers.execute(redis, ["cat", "/data/from-compose"])[1] == b"kept\n", "it was made anew: data lost"
         adopting.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
         assert engine.volumes.get(name).attrs["Labels"] == labels
     finally:

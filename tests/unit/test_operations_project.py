@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from operations import recovery, stack_file, tools
+from operations import origins, recovery, stack_file, tools
 from operations.origins import third_party_images
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -329,9 +329,10 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     monkeypatch.setattr(Workspace, "_of_engine", lambda *_, **__: {})
     built: list[str] = []
     monkeypatch.setattr(Workspace, "_of_images", lambda *_, **__: built.append("built here") or {})
-    monkeypatch.setattr("operations.project.connect", lambda *_: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.registry.pull", lambda *_, **__: None)
     monkeypatch.setattr("operations.containers.has_images", lambda *_: False)
-    monkeypatch.setattr("offline.images.registry_reachable", lambda _: reachable)
+    monkeypatch.setattr("offline.registries.unreachable", lambda pinned, _: {} if reachable else {"all": list(pinned)})
     monkeypatch.setattr(Workspace, "open", lambda _: None)
     _state(_run(clone, ""), {"resources": there})
     local = typed == "1" or (typed != "0" and not reachable)
@@ -347,6 +348,14 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     else:
         workspace.prepare()
         assert bool(built) is local
+
+
+def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path) -> None:
+    environment = _workspace(clone).settings()
+
+    origins.refuse_others(
+        environment, {"resources": FROM_REGISTRY}, built_here=["prometheus"], typed="", command="make up"
+    )
 
 
 @dataclass
