@@ -65,9 +65,6 @@ class DataVolume:
     name: str
     path: str
     adopt: str = ""
-    borrowed: bool = False
-    """Whether another part owns it. The engine gives an empty volume the owner and the files that an image has where it
-    is mounted: of a borrowed one it does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,21 +193,10 @@ class Part(pulumi.ComponentResource):
                 )
             )
             waits_for.append(mounted.carrier)
-        mounts: list[docker.ContainerMountArgs] = []
-        if spec.data and spec.data.borrowed:
-            mounts.append(
-                docker.ContainerMountArgs(
-                    type="volume",
-                    source=platform.volumes[spec.data.name].name,
-                    target=spec.data.path,
-                    volume_options=docker.ContainerMountVolumeOptionsArgs(no_copy=True),
-                )
-            )
-        elif spec.data:
+        if spec.data:
             volumes.append(
                 docker.ContainerVolumeArgs(
-                    volume_name=platform.volumes[spec.data.name].name,
-                    container_path=spec.data.path,
+                    volume_name=platform.volumes[spec.data.name].name, container_path=spec.data.path
                 )
             )
         environment: dict[str, pulumi.Input[str]] = {key: f"{key}={value}" for key, value in spec.environment.items()}
@@ -240,7 +226,6 @@ class Part(pulumi.ComponentResource):
             ],
             ports=[_port(publish) for publish in (spec.publish, *spec.also_publish) if publish] or None,
             volumes=volumes or None,
-            mounts=mounts or None,
             devices=[_device(device) for device in spec.devices] or None,
             tmpfs=dict(spec.tmpfs) or None,
             read_only=True,

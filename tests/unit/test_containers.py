@@ -24,7 +24,6 @@ class Container:
     labels: dict[str, str] = field(default_factory=dict)
     stop_timeout: int | None = None
     done: list[str] = field(default_factory=list)
-    volumes: tuple[str, ...] = ()
     starts_for: int = 0
     """How many looks it is still starting for."""
 
@@ -36,8 +35,8 @@ class Container:
     def attrs(self) -> dict[str, Any]:
         health = "starting" if self.starts_for else self.health
         return {
+            "Mounts": [{"Name": f"files of {self.name}"}],
             "Config": {"StopTimeout": self.stop_timeout},
-            "Mounts": [{"Name": name} for name in self.volumes],
             "State": {"Running": self.status == "running", "Health": {"Status": health}},
         }
 
@@ -68,39 +67,37 @@ def of_part(part: str, **values: Any) -> Container:
     return Container(f"{PREFIX}-{part}", labels=labels, **values)
 
 
-def removed(client: Any, *known: str, **begun: tuple[str, ...]) -> list[str]:
-    """Names of what was removed. begun: part -> volumes that a run that was cut off had begun to make it with."""
-    names = {f"{PREFIX}-{part.replace('_', '-')}": volumes for part, volumes in begun.items()}
-    return containers.remove_begun(client, names, [f"id of {name}" for name in known], Reporter())
+def removed(client: Any, *begun: str, known: tuple[str, ...] = ()) -> list[str]:
+    volumes = {name: [f"files of {name}"] if name.startswith(f"{PREFIX}-api") else [] for name in begun}
+    return containers.remove_begun(client, volumes, [f"id of {name}" for name in known], Reporter())
 
 
-def test_what_a_killed_run_had_begun_to_make_is_removed_and_nothing_that_is_known() -> None:
-    noted, left = of_part("api-1"), of_part("api-2", volumes=("files-b", "data"))
-    carrier = Container(f"{PREFIX}-worker-files-0123456789ab", status="created")
-    there = engine(noted, left, carrier)
-    begun = {"api_1": (), "api_2": ("files-b",), "worker_files_0123456789ab": ()}
-    assert removed(there, noted.name, **begun) == [left.name, carrier.name]
+def test_what_a_killed_run_has_made_and_not_noted_is_removed_and_nothing_that_is_known() -> None:
+    noted, left, other = of_part("api-1"), of_part("api-2"), of_part("worker")
+    client = engine(noted, left, other)
+    assert removed(client, noted.name, left.name, known=(noted.name,)) == [left.name]
     assert noted.done == [], "what Pulumi knows runs on"
+    assert other.done == [], "the run had not begun to make it: another state knows it"
     assert left.done == ["stopped within 30 s", "removed"]
-    assert carrier.done == ["removed"], "it was never started"
 
 
-def test_what_this_state_does_not_know_and_no_run_had_begun_stays() -> None:
-    running, other = of_part("api-1", volumes=("files-a",)), Container("somebody-elses")
-    assert removed(engine(running, other)) == []
-    assert removed(engine(running, other), api_1=("files-b",), api_2=()) == []
-    assert running.done == other.done == [], "a clone whose state is lost would remove the running environment"
+def test_one_of_the_name_with_other_files_is_another_states_and_stays() -> None:
+    theirs = of_part("api-1")
+    begun = {theirs.name: ["files of this run"]}
+    assert containers.remove_begun(engine(theirs), begun, [], Reporter()) == []
+    assert theirs.done == [], "it runs for somebody else"
 
 
-def test_what_is_still_starting_comes_to_its_start_and_then_has_its_own_time_to_stop() -> None:
+def test_one_that_is_still_starting_comes_to_its_start_and_then_has_its_own_time_to_stop() -> None:
     database = of_part("postgres", starts_for=2, stop_timeout=90)
-    removed(engine(database), postgres=())
+    removed(engine(database), database.name)
     assert database.done == ["stopped within 90 s", "removed"], "a database that is being initialised would be half one"
 
 
-def test_a_network_that_was_begun_goes_and_any_other_stays() -> None:
+def test_a_network_that_the_run_had_begun_goes_and_every_other_stays() -> None:
     client = engine(networks=(f"{PREFIX}-data", f"{PREFIX}-app", f"{PREFIX}-2-data"))
-    assert removed(client, f"{PREFIX}-app", data=(), app=()) == client.removed == [f"{PREFIX}-data"]
+    assert removed(client, f"{PREFIX}-data", f"{PREFIX}-app", known=(f"{PREFIX}-app",)) == [f"{PREFIX}-data"]
+    assert client.removed == [f"{PREFIX}-data"]
 
 
 def test_all_of_a_part_that_has_not_ended_is_stopped_within_its_own_time() -> None:

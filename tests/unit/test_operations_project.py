@@ -329,7 +329,7 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     monkeypatch.setattr(Workspace, "_of_engine", lambda *_, **__: {})
     built: list[str] = []
 
-    def build(*_: object, **__: object) -> dict[str, Any]:
+    def build(*_: object, **__: object) -> dict[str, object]:
         built.append("built here")
         return {}
 
