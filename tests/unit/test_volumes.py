@@ -83,7 +83,7 @@ OFFSITE = {"backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket"
     ],
 )
 def test_no_change_of_the_settings_takes_a_secret_that_opens_what_is_kept_out_of_the_state(
-    later: dict[str, object],
+    later: Mapping[str, object],
 ) -> None:
     def kept(config: Mapping[str, object]) -> dict[str, object]:
         recording = record("staging", config)
