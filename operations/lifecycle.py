@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from operations import backups, containers, lock, recovery, restore
+from operations import backups, containers, lock, packet_filter, recovery, restore
 from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -63,6 +63,8 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
         except (ProjectError, EngineError) as error:
             workspace.reporter.say(f"The containers could not be asked: {error}")
         raise
+    finally:
+        packet_filter.guard(workspace)
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
 
 
@@ -157,6 +159,7 @@ def down(workspace: Workspace, *, interactive: bool) -> list[str]:
         run.settle()
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
+        packet_filter.unguard(workspace)
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         lost = _lost_volumes(run, client)
@@ -216,6 +219,7 @@ def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
         run.pulumi("state", "unprotect", "--all", "--yes", capture=True)
         words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
+        packet_filter.unguard(workspace)
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
         containers.remove_volumes(client, volumes)
         return [*volumes, *restore.forget_all(workspace, client)]
