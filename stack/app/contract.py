@@ -91,16 +91,20 @@ def environment_variables(environment: Environment, settings: Application) -> Ma
             "REDIS_PORT": str(redis.PORT),
             "REDIS_USERNAME": redis.APP_USER,
         }
-    variables |= proxy_variables()
+    variables |= proxy_variables(environment)
     variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
     return variables | settings.environment
 
 
-def proxy_variables() -> Mapping[str, str]:
+def proxy_variables(environment: Environment) -> Mapping[str, str]:
     """Return whose X-Forwarded-For the application believes: the ingress', whose address is not known beforehand.
 
     Nobody but the ingress and the stack's own parts can reach the application, and the ingress replaces the header.
+    A Traefik of the team's own is on a network with others, who reach the application too: only its address counts.
     """
+    ingress = environment.settings.ingress
+    if ingress.kind == "traefik" and ingress.traefik:
+        return {"TRUSTED_PROXIES": ingress.traefik.address}
     return {"TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"}
 
 
