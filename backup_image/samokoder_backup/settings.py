@@ -19,7 +19,11 @@ BARMAN_HOME = ROOT / "barman"
 DUMPS = ROOT / "dumps"
 REDIS_COPIES = ROOT / "redis"
 SCRATCH = ROOT / "scratch"
-"""On the same file system as the backups, so that a drill needs no more space than it says; never kept."""
+"""Where a base backup is unpacked to be verified; never kept."""
+DRILL_REQUEST = ROOT / "drill.json"
+"""Which drill is asked for. The backup server writes it; the part `drill` reads it and can write nothing there."""
+DRILL = Path("/drill")
+"""The volume of the part `drill`. The backup server reads it and can write nothing there."""
 METRICS_PORT = 9188
 DATABASE = "samokoder_backup"
 """The service's own database: the heartbeat is in it, and Barman's connections go to it."""
