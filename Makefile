@@ -28,8 +28,8 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	psql password rotate backup backups restore drill import-compose sbom drift hardening pulumi lint test test-all \
-	test-unit test-live test-deploy test-archive bench docs
+	psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
+	test-all test-unit test-live test-deploy test-archive test-orders mutations coverage bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -93,6 +93,9 @@ backups: bootstrap ## List the backups: age, size, state, the moments that one c
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one go on with one cut off
 	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)")
 
+repair: bootstrap ## Mend PART=redis where it cannot read its data; says what is lost, and asks. ARGS=--yes
+	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"
+
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill
 
@@ -116,25 +119,35 @@ lint: bootstrap ## Style, types, workflows
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
 	@.venv/bin/python -m offline actionlint
-	@.venv/bin/zizmor -qqq --offline --no-progress --persona pedantic .github
+	@.venv/bin/zizmor -qqq --offline --no-progress --persona auditor .github
 
 # tests/tiers.py says which tests on an engine are not long.
 test: SHORT = and not long
 test: test-unit test-live test-deploy ## Prove what README promises, in minutes
 
-test-all: test-unit test-live test-deploy test-archive ## All tests: what may take long too
+test-all: test-unit test-live test-deploy test-orders test-archive ## All tests: what may take long too
 
+# Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine
-	@.venv/bin/pytest -m "not live and not archive $(SHORT)" -n 2
+	@.venv/bin/pytest -m "not live and not archive $(SHORT)" -n 2 --ignore=tests/live --ignore=tests/reference_app
 
 test-live: bootstrap ## Tests on a real engine: whole stacks of their own, beside any other
-	@.venv/bin/pytest -m "live and not deploy $(SHORT)" -n 2
+	@.venv/bin/pytest -m "live and not deploy and not orders $(SHORT)" -n 2 --ignore=tests/unit --ignore=tests/offline
 
 test-deploy: bootstrap ## Tests under load, on a real stack of their own, one after the other
-	@.venv/bin/pytest -m "deploy $(SHORT)"
+	@.venv/bin/pytest -m "deploy $(SHORT)" tests/live
+
+test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups, deaths and restores: none loses a write
+	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m orders
 
 test-archive: bootstrap ## Make every image of Debian packages anew, from today's archive
-	@.venv/bin/pytest -m archive
+	@.venv/bin/pytest -m archive tests/offline
+
+mutations: bootstrap ## Try a list of faults on a copy of the tree: which unit test sees each
+	@.venv/bin/python -m tests.mutations
+
+coverage: bootstrap ## Measure which lines of the product the unit tests run; name the files below 80 %
+	@.venv/bin/python -m tests.covered
 
 bench: bootstrap ## Measure times and costs beside Docker Compose, an empty program and their goals
 	@.venv/bin/python -m bench

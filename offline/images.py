@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import platform
 import re
 import shlex
@@ -30,20 +29,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
-from urllib.parse import urlsplit
 
 import docker
 import docker.types
-import httpx
-import requests.exceptions
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 from offline import toolchain
-from offline.progress import Reporter
+from offline.plan import expected, together
+from offline.progress import Reporter, Task, about
+from offline.pulumi_cli import PROGRAMS_OF_PULUMI, ensure_pulumi
 from offline.toolchain import OfflineError
-from operations.engine import EngineError, EngineInfo, connect, exclusive, install_packages, run
-from stack.images import IMAGES
+from operations.engine import EngineError, connect, exclusive, install_packages, run
 
 SUITE = "bookworm"
 """The Debian release that the images are made of (PostgreSQL 15, Redis 7.0, Python 3.11)."""
@@ -54,15 +51,10 @@ PYTHON_VERSION = "3.11"
 GLIBC_MINOR = 36
 """glibc 2.36 is the suite's: wheels for a newer one do not load."""
 
-REGISTRY_TIMEOUT_SECONDS = 5.0
-REMOTE_REGISTRY_TIMEOUT_SECONDS = 15.0
-
-_REGISTRY_SAYS = frozenset({200, 401, 429})
-"""What `/v2/` answers: come in, log in first, not so often."""
-
 _POLL_SECONDS = 0.3
+_DEBIAN_BASE = "Debian base"
+_BUSYBOX_BASE = "BusyBox base"
 _NO_GRAFANA = "no package registry has Grafana; load the official image by `docker load --input FILE`"
-_GOES_ON = "What is finished is kept. Mend the cause and give the same command again: it goes on from there."
 _Run = Callable[[Sequence[str | Path], str, Path | None], str]
 
 _ROOTFS = Path(__file__).parent / "rootfs"
@@ -262,114 +254,105 @@ RECIPES: dict[str, Recipe] = {
 NAMES: tuple[str, ...] = (*RECIPES, "grafana")
 
 
-def registry_reachable(info: EngineInfo) -> bool:
-    """Tell whether the registry that the engine itself would ask answers over HTTPS; False when OFFLINE=1.
-
-    A mirror that the engine is configured with counts too. Any other answer than a registry's counts as none: a
-    filtered one refuses by place of origin (403, 451). Of another host that host is asked: what is reached from here
-    says nothing of it.
-    """
-    if os.environ.get("OFFLINE") == "1":
-        return False
-    if not info.docker_host.startswith("unix://"):
-        return _answers_over_there(info.docker_host)
-    return any(_answers(address) for address in (*info.registry_mirrors, info.index_address) if address)
-
-
-def question_to(address: str) -> str:
-    """Return the address at which a registry says that it is one, from that of an index or a mirror.
-
-    Docker's own index is a web page by now; what is pulled comes from another host.
-    """
-    parts = urlsplit(address)
-    host = "registry-1.docker.io" if parts.hostname == "index.docker.io" else parts.netloc
-    return f"{parts.scheme}://{host}/v2/"
-
-
-def _answers(address: str) -> bool:
-    try:
-        response = httpx.get(question_to(address), timeout=REGISTRY_TIMEOUT_SECONDS)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-        return False
-    return response.status_code in _REGISTRY_SAYS
-
-
-def _answers_over_there(docker_host: str) -> bool:
-    try:
-        with contextlib.closing(connect(docker_host, timeout=REMOTE_REGISTRY_TIMEOUT_SECONDS)) as client:
-            client.images.get_registry_data(IMAGES["redis"].reference)
-    except (EngineError, docker.errors.DockerException, requests.exceptions.RequestException):
-        return False
-    return True
-
-
 def ensure_images(
     names: Iterable[str],
     *,
     cache: Path,
     docker_host: str,
     progress: Reporter,
-    on_ready: Callable[[str, str], None] | None = None,
+    pulumi: bool = False,
 ) -> OfflineImages:
     """Return local image ids for `names` (of NAMES), building what the engine does not have yet.
 
-    `cache` is the product's cache folder; `on_ready(name, id)` is called as each image is there. Two runs at
-    once wait for each other; an interrupted one goes on where it was. Raises OfflineError when one cannot be
-    built.
+    `cache` is the product's cache folder. pulumi: Pulumi is built meanwhile; it takes the longest, so it comes first.
+    Two runs at once wait for each other; an interrupted one goes on where it was. Raises OfflineError when one cannot
+    be built.
     """
     wanted = list(dict.fromkeys(names))
     if unknown := sorted(set(wanted) - set(NAMES)):
         raise OfflineError(f"No such offline image: {', '.join(unknown)}. There are: {', '.join(NAMES)}.")
-    ready = on_ready or (lambda _name, _image: None)
     try:
         with contextlib.closing(connect(docker_host, timeout=None)) as client:
-            return _ensure(wanted, client=client, cache=cache, progress=progress, ready=ready)
+            return _ensure(wanted, client=client, cache=cache, progress=progress, pulumi=pulumi)
     except (EngineError, docker.errors.DockerException) as error:
-        raise OfflineError(f"Offline images: {error}\n{_GOES_ON}") from error
+        raise OfflineError(f"Images: {error}") from error
 
 
 def _ensure(
-    wanted: Sequence[str],
-    *,
-    client: docker.DockerClient,
-    cache: Path,
-    progress: Reporter,
-    ready: Callable[[str, str], None],
+    wanted: Sequence[str], *, client: docker.DockerClient, cache: Path, progress: Reporter, pulumi: bool = False
 ) -> OfflineImages:
-    result = OfflineImages()
+    programs = [*(PROGRAMS_OF_PULUMI if pulumi else ())]
+    programs += [source for name in wanted if name in RECIPES for source in _sources_of(name)]
     stopped = threading.Event()
-    programs = [
-        program.partition("/")[0] for name in wanted if name in RECIPES for program in RECIPES[name].programs.values()
-    ]
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+    built: dict[str, Path] = {}
+    builder = _Builder(client=client, cache=cache, progress=progress)
+    there = toolchain.there(programs, cache=cache)
+    unbuilt = [name for name in dict.fromkeys(programs) if name not in there]
+    things = expected([*unbuilt, *builder.missing(wanted, there)])
+    if things:
+        progress.say(
+            f"Building {len(things)} things from package registries, {about(together(things))} on a quiet machine. "
+            "They are kept: the next time it takes seconds"
+        )
+    with (
+        progress.plan(things, together=together(things)),
+        concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool,
+    ):
         # The compiler and the package downloads hardly get in each other's way.
-        compiling = pool.submit(_programs, programs, cache, progress, stopped)
+        compiling = pool.submit(_programs, programs, cache, progress, stopped, built)
 
         def check() -> None:
             if compiling.done():
                 compiling.result()
 
-        builder = _Builder(client=client, cache=cache, progress=progress, check=check)
+        builder.check = check
         try:
-            for name in sorted(wanted, key=lambda name: bool(name in RECIPES and RECIPES[name].programs)):
-                image = (
-                    _official_grafana(client)
-                    if name == "grafana"
-                    else builder.image(name, programs=compiling.result() if RECIPES[name].programs else {})
-                )
-                if image is None:
-                    result.unavailable[name] = _NO_GRAFANA
-                else:
-                    result.ids[name] = image
-                    ready(name, image)
+            result = _images(wanted, builder, built)
+            compiling.result()
+            if pulumi:
+                ensure_pulumi(cache=cache, progress=progress)
         finally:
             stopped.set()  # after a failure the compiler would go on for minutes, and the message would wait for it
     return result
 
 
-def _programs(names: Sequence[str], cache: Path, progress: Reporter, stopped: threading.Event) -> dict[str, Path]:
-    """Return each Go program's folder of executables."""
-    return toolchain.build(names, cache=cache, jobs=2, progress=progress, stopped=stopped) if names else {}
+def _images(wanted: Sequence[str], builder: _Builder, built: Mapping[str, Path]) -> OfflineImages:
+    """Make the images, each as soon as its programs are there. built: grows meanwhile."""
+    result = OfflineImages()
+    waiting = sorted(wanted, key=lambda name: bool(name in RECIPES and RECIPES[name].programs))
+    while waiting:
+        name = next((each for each in waiting if _sources_of(each) <= built.keys()), None)
+        if name is None:
+            builder.check()
+            time.sleep(_POLL_SECONDS)
+            continue
+        waiting.remove(name)
+        image = builder.grafana() if name == "grafana" else builder.image(name, programs=built)
+        if image is None:
+            result.unavailable[name] = _NO_GRAFANA
+        else:
+            result.ids[name] = image
+    return result
+
+
+def _sources_of(name: str) -> set[str]:
+    """Return the programs of `offline.toolchain` that an image holds."""
+    return {source.partition("/")[0] for source in RECIPES[name].programs.values()} if name in RECIPES else set()
+
+
+def _files(recipe: Recipe, programs: Mapping[str, Path]) -> dict[str, Path]:
+    """Return path in the image -> executable."""
+    return {
+        path: programs[source.partition("/")[0]] / source.partition("/")[2] for path, source in recipe.programs.items()
+    }
+
+
+def _programs(
+    names: Sequence[str], cache: Path, progress: Reporter, stopped: threading.Event, built: dict[str, Path]
+) -> None:
+    """Build the Go programs; each one is in `built` as soon as it is there."""
+    if names:
+        toolchain.build(names, cache=cache, jobs=2, progress=progress, stopped=stopped, on_built=built.__setitem__)
 
 
 def _official_grafana(client: docker.DockerClient) -> str | None:
@@ -427,16 +410,15 @@ def _tar(entries: Iterable[_Entry]) -> IO[bytes]:
 class _Builder:
     """Makes images on one engine, under the lock of `ensure_images`."""
 
-    def __init__(
-        self, *, client: docker.DockerClient, cache: Path, progress: Reporter, check: Callable[[], None] = lambda: None
-    ) -> None:
-        """`check` is asked every few seconds while something runs; what it raises ends that."""
-        self._check = check
+    def __init__(self, *, client: docker.DockerClient, cache: Path, progress: Reporter) -> None:
+        self.check: Callable[[], None] = lambda: None
+        """Asked every few seconds while something runs; what it raises ends that."""
         self._client = client
         self._api = client.api
         self._work = cache / "images"
         self._tree = self._work / "debian-root"
         self._progress = progress
+        self._task: Task | None = None
         self._apt: _Apt | None = None
         self._have = self._known()
         # Named after the cache, because the lock is the cache's: two caches may build on one engine.
@@ -447,6 +429,29 @@ class _Builder:
         labelled = self._api.images(filters={"label": _LABEL_RECIPE})
         return {str(image["Labels"][_LABEL_RECIPE]): str(image["Id"]) for image in labelled}
 
+    def grafana(self) -> str | None:
+        """Return the id of an official image that somebody has loaded."""
+        return _official_grafana(self._client)
+
+    def missing(self, names: Sequence[str], programs: Mapping[str, Path]) -> list[str]:
+        """Return the bases and images that have to be made, by the titles of their tasks. programs: those built."""
+        things: dict[str, None] = {}
+        for name in [each for wanted in names if wanted in RECIPES for each in (*self._bases(wanted), wanted)]:
+            recipe = RECIPES[name]
+            if _sources_of(name) <= programs.keys() and self._key(name, recipe, _files(recipe, programs)) in self._have:
+                continue
+            if recipe.base == "debian" and not self._debian_archive().exists():
+                things[_DEBIAN_BASE] = None
+            if recipe.base == "busybox" and self._key("busybox", Recipe(base=""), {}) not in self._have:
+                things[_BUSYBOX_BASE] = None
+            things[f"image {name}"] = None
+        return [*things]
+
+    @staticmethod
+    def _bases(name: str) -> list[str]:
+        base = RECIPES[name].base
+        return [base] if base in RECIPES else []
+
     def image(self, name: str, *, programs: Mapping[str, Path]) -> str:
         """Return the id of image `name`, built unless the engine has one of the very same recipe.
 
@@ -455,14 +460,11 @@ class _Builder:
         recipe = RECIPES[name]
         if recipe.base in RECIPES:
             self.image(recipe.base, programs=programs)
-        files = {
-            path: programs[source.partition("/")[0]] / source.partition("/")[2]
-            for path, source in recipe.programs.items()
-        }
+        files = _files(recipe, programs)
         key = self._key(name, recipe, files)
         if key in self._have:
             return self._have[key]
-        with exclusive(self._work / "lock", what=f"offline image {name}", report=self._progress.say):
+        with exclusive(self._work / "lock", what=f"image {name}", report=self._progress.say):
             self._have = self._known()
             if key not in self._have:
                 self._have[key] = self._build(name, recipe, key, files)
@@ -478,23 +480,26 @@ class _Builder:
             base = self._have[self._key(recipe.base, RECIPES[recipe.base], {})]  # `image` has seen to it
         else:
             base = self._debian() if recipe.base == "debian" else self._busybox()
-        packages = self._packages(recipe) if recipe.packages else []
-        entries = [_Entry(path, owner=owner) for path, owner in recipe.folders.items()]
-        entries += [
-            _Entry(path, program, capabilities=recipe.file_capabilities.get(path, b""))
-            for path, program in files.items()
-        ]
-        entrypoint = _ROOTFS / name / "docker-entrypoint.sh"
-        if entrypoint.exists():
-            entries.append(_Entry("/usr/local/bin/docker-entrypoint.sh", entrypoint))
-        if recipe.wheels:
-            entries.append(_Entry("/wheels"))
-            entries += [_Entry(f"/wheels/{wheel.name}", wheel, mode=0o644) for wheel in self._wheels(recipe, packages)]
-        with self._progress.task(f"offline image {name}"):
-            image, version = self._commit(name, recipe, key=key, base=base, entries=entries, packages=packages)
-        size = self._client.images.get(image).attrs["Size"] / 1e6
-        self._progress.say(f"offline image {name}: version {version}, {size:.0f} MB")
-        return image
+        with self._doing(f"image {name}"):
+            packages = self._packages(recipe) if recipe.packages else []
+            entries = [_Entry(path, owner=owner) for path, owner in recipe.folders.items()]
+            entries += [
+                _Entry(path, program, capabilities=recipe.file_capabilities.get(path, b""))
+                for path, program in files.items()
+            ]
+            entrypoint = _ROOTFS / name / "docker-entrypoint.sh"
+            if entrypoint.exists():
+                entries.append(_Entry("/usr/local/bin/docker-entrypoint.sh", entrypoint))
+            if recipe.wheels:
+                wheels = self._wheels(recipe, packages)
+                entries += [_Entry("/wheels"), *(_Entry(f"/wheels/{each.name}", each, mode=0o644) for each in wheels)]
+            return self._commit(name, recipe, key=key, base=base, entries=entries, packages=packages)
+
+    @contextlib.contextmanager
+    def _doing(self, title: str) -> Iterator[None]:
+        """Show a step; what `_run` runs meanwhile is its detail."""
+        with self._progress.task(title) as self._task:
+            yield
 
     def _key(self, name: str, recipe: Recipe, files: Mapping[str, Path]) -> str:
         """Return the hash of all that decides what the image holds."""
@@ -528,8 +533,8 @@ class _Builder:
         base: str,
         entries: Sequence[_Entry],
         packages: Sequence[Path],
-    ) -> tuple[str, str]:
-        """Run the build script and the version command in a container of `base`; return image id and version."""
+    ) -> str:
+        """Run the build script and the version command in a container of `base`; return the image's id."""
         script = (_ROOTFS / "build-functions.sh").read_text(encoding="utf-8")
         build = _ROOTFS / name / "build.sh"
         if build.exists():
@@ -555,7 +560,7 @@ class _Builder:
             self._put(container, inputs)
             self._api.start(container)
             while (state := self._api.inspect_container(container)["State"])["Running"]:
-                self._check()
+                self.check()
                 time.sleep(_POLL_SECONDS)
             status = state["ExitCode"]
             output = self._api.logs(container).decode(errors="replace")
@@ -572,7 +577,7 @@ class _Builder:
             )["Id"]
         finally:
             self._api.remove_container(container, v=True, force=True)
-        return str(image), version
+        return str(image)
 
     def _put(self, container: str, entries: Sequence[_Entry]) -> None:
         if entries:
@@ -611,9 +616,10 @@ class _Builder:
         archive = self._debian_archive()
         key = self._key("debian", Recipe(base=""), {})
         if not archive.exists():
-            self._bootstrap(archive)
+            with self._doing(_DEBIAN_BASE):
+                self._bootstrap(archive)
         if key not in self._have:
-            with archive.open("rb") as data, self._progress.task("Debian base: handing it to the engine"):
+            with archive.open("rb") as data:
                 self._have[key] = self._import("debian", key, data)
         return self._have[key]
 
@@ -635,7 +641,7 @@ class _Builder:
         bootstrap += ["--skip=chroot/policy-rc.d"]
         bootstrap += [f"--keyring={apt.keyrings}", f"--aptopt={apt.proxy_options()}"]
         bootstrap += [f"--dpkgopt={_ROOTFS / 'debian/dpkg.cfg'}", f'--customize-hook={customize} sh "$1"']
-        self._run([*own, *bootstrap, SUITE, partial, apt.sources], "Debian base")
+        self._run([*own, *bootstrap, SUITE, partial, apt.sources], _DEBIAN_BASE)
         with tarfile.open(partial) as tree:
             status = cast("IO[bytes]", tree.extractfile("./var/lib/dpkg/status")).read()
         archive.with_suffix(".status").write_bytes(status)
@@ -664,22 +670,23 @@ class _Builder:
         """Return the id of the base for single programs: a shell with wget, the certificates, two users."""
         key = self._key("busybox", Recipe(base=""), {})
         if key not in self._have:
-            debs = self._sources().fetch(
-                ["download", "busybox-static", "ca-certificates"], status=None, what="Busybox base"
-            )
-            with _tar(_busybox_entries(debs)) as archive:
-                self._have[key] = self._import("busybox", key, archive)
+            with self._doing(_BUSYBOX_BASE):
+                debs = self._sources().fetch(
+                    ["download", "busybox-static", "ca-certificates"], status=None, what=_BUSYBOX_BASE
+                )
+                with _tar(_busybox_entries(debs)) as archive:
+                    self._have[key] = self._import("busybox", key, archive)
         return self._have[key]
 
     def _run(self, command: Sequence[str | Path], what: str, cwd: Path | None = None) -> str:
-        """Run a command as a step called `what`; return what it printed. Raises EngineError when it fails."""
-        with self._progress.task(what) as task:
+        """Run a command as a part of the step at hand; return what it printed. Raises EngineError when it fails."""
 
-            def waiting(_seconds: float, last: str) -> None:
-                task.detail = last
-                self._check()
+        def waiting(_seconds: float, last: str) -> None:
+            if self._task is not None:
+                self._task.detail = last if what == self._task.title else f"{what}: {last}"
+            self.check()
 
-            return run(command, what=what, waiting=waiting, cwd=cwd)
+        return run(command, what=what, waiting=waiting, cwd=cwd)
 
     def _wheels(self, recipe: Recipe, packages: Sequence[Path]) -> list[Path]:
         """Download the wheels of locked requirements, hashes checked."""

@@ -44,12 +44,15 @@ class PulumiInstall:
         }
 
 
+PROGRAMS_OF_PULUMI = (*_COMMANDS, *_PLUGINS.values())
+
+
 def ensure_pulumi(*, cache: Path, jobs: int = 2, progress: Reporter | None = None) -> PulumiInstall:
     """Build what is missing and return where it is; a fraction of a second when all is there.
 
     Raises OfflineError (BuildError for a failed build) with the reason.
     """
-    built = build([*_COMMANDS, *_PLUGINS.values()], cache=cache, jobs=jobs, progress=progress)
+    built = build(PROGRAMS_OF_PULUMI, cache=cache, jobs=jobs, progress=progress)
     key = hashlib.sha256("\0".join(sorted(map(str, built.values()))).encode()).hexdigest()[:16]
     folder = cache / "offline" / "pulumi-installed" / key
     install = PulumiInstall(bin_dir=folder / "bin", home=folder / "home")

@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -67,9 +67,9 @@ class Program:
     `version` is the released version that is built, without a "v"; `executables` maps a file name to the Go package it
     is built from; `stamps` are string variables set at link time, {version} in them being the version; `generate` is a
     `go run` before the build (its words may hold {source}, the folder of the sources); `files` are further files from a
-    module: name -> (module, path); `tags` are Go build tags; `completes` is a module that lacks files which the folder
-    `added` supplies; `after` is the program whose compiled packages this one shares: built at the same time, both would
-    compile them.
+    module: name -> (module, path); `tags` are Go build tags; `completes` is a module that the folder `added` adds files
+    to, in the place of its folders `without`; `after` is the program whose compiled packages this one shares: built at
+    the same time, both would compile them.
     """
 
     version: str
@@ -79,6 +79,7 @@ class Program:
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     completes: str = ""
+    without: tuple[str, ...] = ()
     after: str = ""
 
     def __post_init__(self) -> None:
@@ -113,6 +114,9 @@ PROGRAMS: Mapping[str, Program] = {
         stamps=_PROMETHEUS_STAMPS,
         # The clouds' service discoveries are two thirds of the build; file, static and http need no tag.
         tags=("remove_all_sd", "enable_dns_sd", "enable_moby_sd"),
+        # promtool has one of them whatever the tags: that of Kubernetes, half of what is left.
+        completes="github.com/prometheus/prometheus",
+        without=("discovery/kubernetes",),
     ),
     "alertmanager": Program(
         # renovate: datasource=github-releases depName=prometheus/alertmanager
@@ -227,12 +231,14 @@ def build(
     sources: Path = SOURCES,
     programs: Mapping[str, Program] = PROGRAMS,
     stopped: threading.Event | None = None,
+    on_built: Callable[[str, Path], None] = lambda _name, _folder: None,
 ) -> dict[str, Path]:
     """Build what is missing of `names` and return each program's folder of executables.
 
-    `cache` is the product's cache folder. Raises BuildError at the first failure, after stopping what still runs; what
-    was finished stays, and Go's own cache keeps the packages compiled so far. Several processes may do it at once.
-    When another thread sets `stopped`, the same happens and OfflineError is raised.
+    `cache` is the product's cache folder; `on_built(name, folder)` is called as each one is there, from any thread.
+    Raises BuildError at the first failure, after stopping what still runs; what was finished stays, and Go's own cache
+    keeps the packages compiled so far. Several processes may do it at once. Where another thread sets `stopped`, the
+    same happens and OfflineError is raised.
     """
     wanted = list(dict.fromkeys(names))
     unknown = sorted(set(wanted) - set(programs))
@@ -250,10 +256,24 @@ def build(
     missing = [job for job in jobs_to_do.values() if not job.done()]
     for job in missing:
         job.earlier = next((other for other in missing if other.name == job.program.after), None)
+    for job in jobs_to_do.values():
+        job.on_built = on_built
+        if job not in missing:
+            on_built(job.name, job.bin_dir)
     if missing:
-        reporter.say(f"building from Go modules, {jobs} at a time: {', '.join(job.name for job in missing)}")
         _run_all(missing, jobs, stopped or threading.Event())
     return {name: job.bin_dir for name, job in jobs_to_do.items()}
+
+
+def there(names: Iterable[str], *, cache: Path) -> dict[str, Path]:
+    """Return each program that is built already, with its folder of executables. Nothing is fetched or written."""
+    wanted = list(dict.fromkeys(names))
+    go = found_go(cache=cache, minimum=max((required_go(SOURCES / name / "go.mod") for name in wanted), default="1.0"))
+    if go is None:
+        return {}
+    release, home = go_version(go), cache / "offline"
+    found = {name: home / name / cache_key(SOURCES / name, PROGRAMS[name], release) / "bin" for name in wanted}
+    return {name: folder for name, folder in found.items() if folder.is_dir()}
 
 
 def _run_all(builds: list[_Build], jobs: int, stopped: threading.Event) -> None:
@@ -289,6 +309,7 @@ class _Build:
     go_release: str
     reporter: Reporter
     earlier: _Build | None = None
+    on_built: Callable[[str, Path], None] = lambda _name, _folder: None
     _process: subprocess.Popen[str] | None = None
     _stopped: threading.Event = field(default_factory=threading.Event)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -321,12 +342,13 @@ class _Build:
                 raise _StoppedError
         try:
             self._build()
+            self.on_built(self.name, self.bin_dir)
         finally:
             self._over.set()
 
     def _build(self) -> None:
         """Build into a temporary folder and rename it, unless another process has done so meanwhile."""
-        with self.reporter.task(f"{self.name} {self.program.version}") as task, self._locked(task):
+        with self.reporter.task(self.name) as task, self._locked(task):
             if self.done():
                 return
             work = self.folder.parent / f".{self.folder.name}.unfinished"
@@ -363,6 +385,8 @@ class _Build:
         copy = source / "completed"
         # Go keeps its modules read-only; the copy must take files and be removable.
         subprocess.run(["cp", "-r", "--no-preserve=mode", folder, str(copy)], check=True)
+        for folder in self.program.without:
+            shutil.rmtree(copy / folder)
         shutil.copytree(source / "added", copy, dirs_exist_ok=True)
         self._go(["mod", "edit", f"-replace={module}=./{copy.name}"], source, task)
 
@@ -399,7 +423,7 @@ class _Build:
                 text = line.strip()
                 if "-v" in words and is_package(text):
                     compiled += 1
-                    task.detail = f"{compiled} packages compiled, now {text}"
+                    task.detail = f"{compiled} packages compiled"
                 elif text:
                     task.detail = text[:100]
                     lines.append(text)
@@ -496,6 +520,19 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
+def found_go(*, cache: Path, minimum: str) -> Path | None:
+    """Return a Go command of at least `minimum` that is here already: the one on PATH, or one fetched earlier."""
+    found = shutil.which("go")
+    if found and _numbers(go_version(Path(found))) >= _numbers(minimum):
+        return Path(found)
+    fetched = _fetched(cache)
+    return fetched if fetched.exists() else None
+
+
+def _fetched(cache: Path) -> Path:
+    return cache / "offline" / "go-toolchain" / f"go{GO_VERSION}" / "bin" / "go"
+
+
 def ensure_go(*, cache: Path, minimum: str = GO_VERSION, progress: Reporter | None = None) -> Path:
     """Return a Go command of at least `minimum`: the one on PATH, one fetched earlier, or one fetched now.
 
@@ -503,14 +540,11 @@ def ensure_go(*, cache: Path, minimum: str = GO_VERSION, progress: Reporter | No
     package gives one. Raises OfflineError with what to do when none of that is possible.
     """
     reporter = progress or Reporter()
-    found = shutil.which("go")
-    if found and _numbers(go_version(Path(found))) >= _numbers(minimum):
-        return Path(found)
+    if there := found_go(cache=cache, minimum=minimum):
+        return there
     home = cache / "offline" / "go-toolchain"
-    fetched = home / f"go{GO_VERSION}" / "bin" / "go"
-    if fetched.exists():
-        return fetched
-    starter = found or next((str(path) for path in _DEBIAN_GO.glob("go-*/bin/go")), None)
+    fetched = _fetched(cache)
+    starter = shutil.which("go") or next((str(path) for path in _DEBIAN_GO.glob("go-*/bin/go")), None)
     if starter is None:
         starter = _install_debian_go(minimum, reporter)
     with reporter.task(f"fetching Go {GO_VERSION} from the module proxy"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,12 +25,12 @@ from offline.progress import Reporter
 from operations import ci, psql
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
-from operations.project import ROOT, PulumiFailedError, Workspace
-from operations.project import env_word as _env
+from operations.project import ROOT, PulumiFailedError, Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.images import short_name
 from stack.mistakes import InvalidSettingsError
+from stack.secret_rules import fernet_key
 
 if TYPE_CHECKING:
     from operations.backups import Backup
@@ -57,12 +58,13 @@ _WIDTH_FOR_IMAGES = 120
 
 
 class BackupKind(StrEnum):
-    """What is backed up: the database with its log, a dump of it, Redis."""
+    """What is backed up: the database with its log, a dump of it, Redis, the workspace."""
 
     ALL = "all"
     BASE = "base"
     DUMP = "dump"
     REDIS = "redis"
+    WORKSPACE = "workspace"
 
 
 class Severity(StrEnum):
@@ -99,7 +101,7 @@ def up(
     console = _console()
     console.print("Passwords:")
     for name in upped.secrets:
-        console.print(f"  make password{_env(env)} NAME={name}")
+        console.print(f"  {typed(env, f'password NAME={name}')}")
     _exit_if_failed(env, upped.parts)
 
 
@@ -119,7 +121,7 @@ def down(env: EnvironmentName = "staging") -> None:
     kept = lifecycle.down(_workspace(env), interactive=sys.stdout.isatty())
     console = _console()
     console.print(f"[bold]{env}[/] is down. Kept, with the secrets that open them: {', '.join(kept) or 'no volume'}.")
-    console.print(f"Back with their data: make up{_env(env)}    Remove them too: make destroy-data{_env(env)}")
+    console.print(f"Back with their data: {typed(env, 'up')}    Remove them too: {typed(env, 'destroy-data')}")
 
 
 @app.command("destroy-data")
@@ -133,6 +135,12 @@ def destroy_data(
     workspace = _workspace(env)
     volumes = lifecycle.data_volumes(workspace)
     _show_data(env, volumes)
+    _console().print(
+        "It removes the secrets that open what is elsewhere too, and nobody can read off-site copies, or dumps that "
+        "were taken away, without these. Keep them first:"
+    )
+    for name in ("backup-encryption-key", "app-secret-key"):
+        _console().print(f"  {typed(env, f'password NAME={name}')}")
     _confirm(env, confirm, "nothing was removed")
     removed = lifecycle.destroy_data(workspace, interactive=sys.stdout.isatty())
     _console().print(f"Removed: {env} and {', '.join(removed) or 'no volume'}.")
@@ -221,7 +229,7 @@ def send_test_alert(
         for line in report.lines():
             typer.echo(line)
     if not report.ok:
-        raise ProjectError(f"{report.failure} See: make logs{_env(env)} PART=alertmanager")
+        raise ProjectError(f"{report.failure} See: {typed(env, 'logs PART=alertmanager')}")
 
 
 @app.command("check-image")
@@ -310,13 +318,21 @@ def password(
     env: EnvironmentName = "staging",
 ) -> None:
     """Print one generated secret, and nothing else."""
-    secrets = _workspace(env).open().secrets()
+    from stack.secrets import GENERATED  # noqa: PLC0415
+
+    workspace = _workspace(env)
+    secrets = workspace.open().secrets()
+    if "app-secret-key" in secrets and workspace.settings().settings.fernet:
+        secrets["app-secret-key"] = fernet_key(secrets["app-secret-key"])
     wanted = name.replace("_", "-")
     if not secrets:
-        raise ProjectError(f"{env} has no secrets yet: make up{_env(env)}")
+        raise ProjectError(f"{env} has no secrets yet: {typed(env, 'up')}")
     if not name:
         typer.echo("\n".join(sorted(secrets)))
     elif wanted in secrets:
+        key = GENERATED[wanted.replace("-", "_")].configured
+        if key in workspace.settings(on_this_machine=False).configured_secrets:
+            typer.echo(f"samokoder:{key} is used in place of this one, which opens what was made before it.", err=True)
         typer.echo(secrets[wanted])
     else:
         raise ProjectError(f"{env} has no generated secret {name!r}. There are: {', '.join(sorted(secrets))}.")
@@ -363,7 +379,7 @@ def backup(
     from operations import backups as backing_up  # noqa: PLC0415
 
     backing_up.now(_workspace(env), kind.value)
-    _console().print(f"What there is: make backups{_env(env)}")
+    _console().print(f"What there is: {typed(env, 'backups')}")
 
 
 @app.command()
@@ -400,12 +416,40 @@ def restore(
     _say(env, restoring.restore(_workspace(env), to=to, backup=backup, source=source), as_json=as_json)
 
 
+@app.command()
+def repair(
+    part: Annotated[str, typer.Argument(help="What is to be repaired: redis.")],
+    env: EnvironmentName = "staging",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without being asked.")] = False,
+) -> None:
+    """Mend Redis' data where it cannot read it; what was there is set aside. Says what is lost, and asks first.
+
+    Refuses where nothing is damaged. Cut off at any point, `samokoder restore` goes on.
+    """
+    from operations import repair as repairing  # noqa: PLC0415
+
+    with repairing.opened(_workspace(env), part) as found:
+        for line in found.lines():
+            _console().print(line, markup=False, soft_wrap=True)
+        if not yes:
+            if not sys.stdin.isatty():
+                raise typer.BadParameter("no terminal to ask at: pass --yes", param_hint="--yes")
+            typer.confirm("Do it? What is there is set aside", abort=True)
+        _console().print(found.run(), markup=False, soft_wrap=True)
+
+
 @app.command("import-compose")
 def import_compose(
     project: Annotated[str, typer.Argument(help="Project of Docker Compose: the first part of its volumes' names.")],
     env: EnvironmentName = "staging",
     postgres_volume: Annotated[str, typer.Option(help="Volume with PostgreSQL's data, not the one found.")] = "",
     redis_volume: Annotated[str, typer.Option(help="Volume with Redis' data, not the one found.")] = "",
+    workspace_volume: Annotated[
+        str, typer.Option(help="Volume, or folder of the engine's host, with the workspace, not the one found.")
+    ] = "",
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Only write the keys of its containers into the stack file, encrypted.")
+    ] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Say what would be done, and do nothing.")] = False,
     confirm: Annotated[str, typer.Option(help="The environment's name, in place of being asked for it.")] = "",
 ) -> None:
@@ -413,13 +457,23 @@ def import_compose(
 
     Refuses what it cannot import before anything is stopped. Cut off at any point, the same command goes on.
     """
-    from operations import compose  # noqa: PLC0415
+    from operations import compose, compose_containers  # noqa: PLC0415
 
-    named: dict[compose.Server, str] = {"postgres": postgres_volume, "redis": redis_volume}
+    workspace = _workspace(env)
+    if keys:
+        _console().print(compose_containers.bring_keys(workspace, project), markup=False, soft_wrap=True)
+        return
+    named: dict[compose.Server, str] = {
+        "postgres": postgres_volume,
+        "workspace": workspace_volume,
+        "redis": redis_volume,
+    }
     given = {server: volume for server, volume in named.items() if volume}
-    with compose.opened(_workspace(env), project, given) as importing:
+    with compose.opened(workspace, project, given) as importing:
         for source in importing.plan.sources:
             typer.echo(f"From {source.volume}: {source}. What is in {env} now is set aside; {source.volume} stays.")
+        if warning := compose_containers.lost_keys(workspace, project):
+            _console().print(warning, style="yellow", markup=False, soft_wrap=True)
         if preview:
             return
         _confirm(env, confirm, "nothing was imported")
@@ -524,20 +578,27 @@ def show_hardening(
         )
 
 
+_CHANGES = {"up", "update", "destroy", "down", "dn", "refresh", "import", "watch"}
+"""Commands of Pulumi that change what is on the engine, or what is known of it, with their other names."""
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
 
     `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
     """
-    from operations import lock  # noqa: PLC0415
+    from operations import generations, lock  # noqa: PLC0415
 
     workspace = _workspace(env)
     run = workspace.open()
+    if context.args[:1] in (["up"], ["update"]):
+        generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
     if context.args[:1] == ["config"]:
         run = run.in_clone()
-    changes = set(context.args[:1]) & {"up", "update", "destroy", "refresh"}
-    with lock.held(workspace, f"pulumi {context.args[0]}") if changes else contextlib.nullcontext():
+    # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
+    changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
+    with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)
 
@@ -557,7 +618,7 @@ def engine(
         client = connect(DEFAULT_DOCKER_HOST)
     except EngineError as error:
         raise EngineError(
-            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up` brings one up."
+            f"No Docker Engine answers at {DEFAULT_DOCKER_HOST}: {error}. `make up ENV=…` brings one up."
         ) from error
     typer.echo(f"Docker Engine {client.version()['Version']} at {DEFAULT_DOCKER_HOST}")
     client.close()
@@ -689,9 +750,9 @@ def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
     failed = [row.part for row in rows if row.counts_as_failed]
     if failed and not any(row.ok for row in rows):
-        raise ProjectError(f"{env} is not up: make up{_env(env)}")
+        raise ProjectError(f"{env} is not up: {typed(env, 'up')}")
     if failed:
-        raise ProjectError(f"Not healthy: {', '.join(failed)}. See: make logs{_env(env)} PART={failed[0]}")
+        raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")
 
 
 def _duration(seconds: int | None) -> str:
@@ -705,20 +766,23 @@ def _duration(seconds: int | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Foreseeable errors end in one message and status 1, never in a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(None if arguments is None else list(arguments))
+        app(words)
     except InvalidSettingsError as error:
         _fail(str(error) + _hint())
     except PulumiFailedError as error:
-        _fail(str(error))
+        _fail(str(error), words)
     except (ProjectError, EngineError) as error:
-        _fail(str(error))
+        _fail(str(error), words)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in {"offline", "docker", "requests"}:
             raise
-        _fail(f"{type(error).__name__}: {error}")
+        from offline.toolchain import OfflineError  # noqa: PLC0415 - as in `up`
+
+        _fail(str(error) if isinstance(error, OfflineError) else f"{type(error).__name__}: {error}", words)
 
 
 def _hint() -> str:
@@ -728,8 +792,16 @@ def _hint() -> str:
     return "\n\n`pulumi …` is here: make pulumi ENV=… ARGS='…'"
 
 
-def _fail(message: str) -> None:
-    _console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+def _fail(message: str, words: Sequence[str] = ()) -> None:
+    """End with status 1. A person reads the last lines first: there stand the cause, and how to go on with `up`."""
+    console = _console(stderr=True)
+    console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    first, *more = message.strip().splitlines()
+    if len(more) > 1:
+        console.print(f"[bold red]error:[/] {escape(first)}", soft_wrap=True)
+    if words[:1] == ["up"]:
+        named = words[words.index("--env") + 1] if "--env" in words[:-1] else os.environ.get("ENV", "staging")
+        console.print(f"What is finished is kept. Go on with: {typed(named, 'up')}", soft_wrap=True)
     sys.exit(1)
 
 

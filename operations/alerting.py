@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from offline.progress import Reporter, Task
 from operations import reach
-from operations.project import Workspace
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.monitoring import access
 from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
@@ -314,7 +314,7 @@ class _Alertmanager:
         runs = f"sends test alerts by {', '.join(sorted(there))}" if there else "knows no test alert"
         raise ProjectError(
             f"AlertManager at {self.client.base_url} {runs}, but {self.environment.name} is configured for "
-            f"{', '.join(ways)}: bring it up first (make up)"
+            f"{', '.join(ways)}: bring it up first ({typed(self.environment.name, 'up')})"
         )
 
     def without_watchdog(self, timeout: float, task: Task) -> str:
@@ -419,12 +419,12 @@ class _Alertmanager:
         except httpx.HTTPError as error:
             raise ProjectError(
                 f"AlertManager of {self.environment.name} does not answer at {url} ({error or type(error).__name__}): "
-                f"is it up? (make status)"
+                f"is it up? ({typed(self.environment.name, 'status')})"
             ) from None
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise ProjectError(
                 f"AlertManager at {url} refuses the password of {self.environment.name}: it is another environment's, "
-                "or of before a change (make up)"
+                f"or of before a change ({typed(self.environment.name, 'up')})"
             )
         if response.is_error:
             raise ProjectError(f"{method} {url.join(path)}: {response.status_code} {response.text.strip()[:200]}")

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from docker.utils.socket import demux_adaptor, frames_iter
-
 from offline.progress import Task
 from operations import containers, lock
-from operations.project import Workspace
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
+from stack.names import ENVIRONMENT_LABEL
 from stack.settings import Environment
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ PART = "backup"
 PROGRAM = "samokoder-backup"
 ANSWER_SECONDS = 120
 """For one answer of the engine: it removes a volume of some GiB while it is asked."""
-Kind = Literal["all", "base", "dump", "redis"]
+Kind = Literal["all", "base", "dump", "redis", "workspace"]
 Chunks = Iterable[tuple[bytes | None, bytes | None]]
 
 _REFUSED = 2
@@ -138,9 +137,10 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
     api = cast("docker.DockerClient", container.client).api
     container.reload()
     if container.status != "running":
+        name = container.labels.get(ENVIRONMENT_LABEL, "")
         raise ProjectError(
-            f"The part {PART!r} does not run ({container.status}). After a restore that was cut off: make restore. "
-            "Else: make up"
+            f"The part {PART!r} does not run ({container.status}). After a restore that was cut off: "
+            f"{typed(name, 'restore')}. Else: {typed(name, 'up')}"
         )
     made = api.exec_create(container.id, [PROGRAM, *words])
     with _streams(api.exec_start(made["Id"], socket=True)) as chunks:
@@ -192,7 +192,7 @@ def attached(container: Container) -> AbstractContextManager[Chunks]:
 @contextmanager
 def _streams(socket: Any) -> Iterator[Chunks]:
     try:
-        yield (demux_adaptor(*frame) for frame in frames_iter(socket, tty=False))  # type: ignore[no-untyped-call]
+        yield ((text, None) if number == 1 else (None, text) for number, text in containers.frames(socket))
     finally:
         # Where the SDK reads the streams itself it leaves the open socket in a circle with its answer, to the garbage
         # collector.

@@ -55,6 +55,8 @@ class Report:
     about: Mapping[str, str]
     """What was checked, for programs: `{"environment": "staging"}`."""
     findings: Sequence[Finding]
+    proposal: str = ""
+    """Settings with which less would fail, to paste; empty where there are none."""
 
     @property
     def failed(self) -> list[str]:
@@ -70,7 +72,8 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
         checks = [each.as_json() for each in self.findings]
-        return {**self.about, "ok": not self.failed, "counts": self.counts, "checks": checks}
+        proposal = {"settings": self.proposal} if self.proposal else {}
+        return {**self.about, "ok": not self.failed, "counts": self.counts, "checks": checks, **proposal}
 
     def junit(self) -> str:
         """Return it as JUnit's XML, as CI systems read it: what is not available is skipped."""
@@ -113,6 +116,9 @@ def show(console: Console, report: Report, *, verbose: bool = True) -> None:
         *(_counted(verdict, counts[verdict]) for verdict in Verdict),
     ]
     console.print(f"{escape(report.title)}: " + ", ".join(told), soft_wrap=True)
+    if report.proposal:
+        console.print("Settings with which less would fail, to paste into Pulumi.<environment>.yaml below `config:`")
+        console.print(report.proposal, markup=False, highlight=False, soft_wrap=True)
 
 
 def _counted(verdict: Verdict, number: int) -> str:

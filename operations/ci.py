@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -45,9 +46,26 @@ def images() -> None:
 
 
 @app.command()
-def prepare(env: EnvironmentName = "staging") -> None:
-    """Check that this machine can work with an environment, and write the ssh key that it was given."""
-    _prepare(_workspace(env))
+def prepare(
+    env: EnvironmentName = "staging",
+    images: Annotated[bool, typer.Option(help="Ask for each configured image, as a deploy pulls it.")] = False,
+) -> None:
+    """Check that this machine can work with an environment, and write what it was given to log in with."""
+    workspace = _prepare(_workspace(env))
+    if images:
+        from operations import delivery  # noqa: PLC0415 - each command imports what it needs
+
+        delivery.check_registry(workspace)
+
+
+@app.command()
+def clean() -> None:
+    """Remove what `ci prepare` has written: the last step of a job, whatever became of it."""
+    from operations import runner  # noqa: PLC0415 - each command imports what it needs
+
+    typer.echo(
+        "Removed what this job could log in with." if runner.remove(os.environ) else "There was nothing to remove."
+    )
 
 
 @app.command()
@@ -61,7 +79,7 @@ def preview(
 
     workspace, error = _workspace(env), ""
     try:
-        _prepare(workspace)
+        workspace = _prepare(workspace)
         text, succeeded = pull_request.preview(workspace, commit=commit)
     except (ProjectError, EngineError, OfflineError, InvalidSettingsError) as failure:
         # The author of the pull request reads the comment, not the job's log.
@@ -110,12 +128,18 @@ def _workspace(env: str) -> Workspace:
     return Workspace(environment=env, root=ROOT, reporter=Reporter())
 
 
-def _prepare(workspace: Workspace) -> None:
-    from operations import delivery  # noqa: PLC0415 - as above
+def _prepare(workspace: Workspace) -> Workspace:
+    """Check the machine, place what it was given, and return the workspace that uses it."""
+    from operations import delivery, runner  # noqa: PLC0415 - as above
 
-    delivery.check_machine(workspace, hosted=os.environ.get("RUNNER_ENVIRONMENT") == "github-hosted")
-    if delivery.write_ssh_key(os.environ, Path.home()):
-        workspace.reporter.say("Wrote the ssh key.")
+    delivery.check_machine(workspace, home=Path.home())
+    placed = runner.place(os.environ)
+    if placed:
+        workspace.reporter.say("Wrote what this job may log in with; `samokoder ci clean` removes it.")
+    # For this command and, on a runner, for the steps after it.
+    os.environ.update(placed)
+    runner.hand_on(os.environ, placed)
+    return replace(workspace, variables={**workspace.variables, **placed})
 
 
 def _is_production(name: str) -> bool:

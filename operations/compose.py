@@ -20,24 +20,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from operations import backups, compose_volumes, containers, lock, restore, stack_file
+from operations import backups, compose_containers, compose_volumes, containers, lock, restore, stack_file
 from operations.backups import IMPORTED, STAMP
+from operations.compose_containers import PROJECT_LABEL
 from operations.journal import DATA
-from operations.project import Workspace
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.app import postgres
+from stack.app import contract, postgres
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
     import docker
 
-Server = Literal["postgres", "redis"]
-SERVERS: tuple[Server, ...] = ("postgres", "redis")
+Server = Literal["postgres", "workspace", "redis"]
+SERVERS: tuple[Server, ...] = ("postgres", "workspace", "redis")
 """In the order in which they are imported: a queue that is there before its database would lose its jobs."""
-PROJECT_LABEL = "com.docker.compose.project"
 LABEL = "samokoder.import"
 
-_NAMES: Mapping[Server, str] = {"postgres": "PostgreSQL", "redis": "Redis"}
+_NAMES: Mapping[Server, str] = {"postgres": "PostgreSQL", "workspace": "The workspace", "redis": "Redis"}
 _OWNER = "999:999"  # of both servers in this stack; Alpine's PostgreSQL is 70
 _READS = ("DAC_OVERRIDE",)
 _GIVES_AWAY = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
@@ -58,8 +58,8 @@ class Source:
     bytes: int
     free: int
     """Of the disk that it is on."""
-    changed: int = 0
-    """When it was last written to, in nanoseconds since 1970."""
+    changed: str = ""
+    """What `compose_volumes.look` says of all of it: another text once it was written to."""
     appendonly: bool = False
     """Of Redis: whether its append-only file is read; else its snapshot."""
 
@@ -67,6 +67,8 @@ class Source:
         """Say what is read, for people."""
         if self.server == "postgres":
             return f"PostgreSQL's data, {self.bytes / 2**20:.0f} MiB"
+        if self.server == "workspace":
+            return f"The workspace, {self.bytes / 2**20:.0f} MiB"
         return (
             f"Redis' {'append-only file' if self.appendonly else 'snapshot (dump.rdb)'}, {self.bytes / 2**20:.0f} MiB"
         )
@@ -128,6 +130,9 @@ class Hands(Protocol):
 
     def users(self, volume: str) -> list[str]:
         """Return the running containers that mount a volume."""
+
+    def workspace(self, project: str) -> str:
+        """Return the volume, or the folder of the host, that a project has where this environment has its workspace."""
 
     def major(self) -> str:
         """Return the major version of this environment's PostgreSQL. Raises ProjectError where it does not run."""
@@ -194,7 +199,7 @@ class Import:
         """Remove the copies and the notes."""
         for source in self.plan.sources:
             self.hands.remove(self.copy_of(source))
-        self.path.unlink(missing_ok=True)
+        stack_file.remove(self.path)
 
     def after_failure(self) -> str:
         """Say how things are."""
@@ -206,7 +211,10 @@ class Import:
         if name == "copy":
             refuse_while_used(self.hands, self.plan.project, [source])
             self.hands.copy(source, self.copy_of(source))
+            _refuse_changed(self.hands, self.plan)
             return ""
+        if name == "put" and not self.hands.replacing(self.copy_of(source)):
+            _refuse_changed(self.hands, self.plan)
         return self.hands.open(source, self.copy_of(source)) if name == "open" else self.hands.put(self.copy_of(source))
 
 
@@ -227,9 +235,10 @@ def planned(
     if "backup" in environment.absent:
         raise ProjectError(
             f"What is imported is put into its place by the backup server, which {environment.name} does not have: "
-            f"set {key_of('backup', 'enabled')}: true and `make up`, then this."
+            f"set {key_of('backup', 'enabled')}: true and `{typed(environment.name, 'up')}`, then this."
         )
-    volumes = list(dict.fromkeys([*hands.volumes(project), *given.values()]))
+    shared = "" if "workspace" in environment.absent else given.get("workspace") or hands.workspace(project)
+    volumes = list(dict.fromkeys([*hands.volumes(project), *given.values(), *([shared] if shared else [])]))
     if not volumes:
         raise ProjectError(
             f"Docker Compose has made no volume here for a project {project!r}. There are: "
@@ -239,7 +248,9 @@ def planned(
     found = hands.look(volumes)
     sources = []
     for server in SERVERS:
-        volume = _volume_of(server, found, given)
+        volume = shared if server == "workspace" else _volume_of(server, found, given)
+        if server == "workspace" and server in environment.absent:
+            continue
         if not volume:
             say(f"{_NAMES[server]}: no volume of {project} has its data")
         elif server in environment.absent:
@@ -278,9 +289,9 @@ def _source(server: Server, volume: str, found: Mapping[str, Any], hands: Hands)
     return Source(
         server=server,
         volume=volume,
-        folder=str(found["folder"]),
+        folder=str(found.get("folder", ".")),
         bytes=int(found["bytes"]),
-        changed=int(found["changed"]),
+        changed=str(found["changed"]),
         free=int(found["free"]),
         appendonly=bool(found.get("appendonly")),
     )
@@ -312,6 +323,17 @@ def refuse_while_used(hands: Hands, project: str, sources: Sequence[Source]) -> 
         raise ProjectError(
             f"In use by {', '.join(sorted(users))}: stop the old stack first, so that nothing is written that would be "
             f"left behind: docker compose --project-name {project} stop"
+        )
+
+
+def _refuse_changed(hands: Hands, plan: Plan) -> None:
+    """Raise ProjectError where the old stack runs again, or an old volume was written to since the plan was made."""
+    refuse_while_used(hands, plan.project, plan.sources)
+    now = hands.look([source.volume for source in plan.sources])
+    if changed := [each.volume for each in plan.sources if str(now[each.volume]["changed"]) != each.changed]:
+        raise ProjectError(
+            f"Written to since this import began: {', '.join(changed)}. What was written would be left behind. Stop "
+            f"the old stack, then this again, which copies it anew: docker compose --project-name {plan.project} stop"
         )
 
 
@@ -362,12 +384,12 @@ def _after(before: Import, plan: Plan) -> Import:
     return replace(before, plan=plan)
 
 
-_COPY = f"""\
+_COPY = """\
 set -eu
 find "$2" -mindepth 1 -delete
 cp -a --reflink=auto "$1/." "$2"
-rm -f "$2/postmaster.pid" "$2/postmaster.opts"
-chown -R {_OWNER} "$2"
+if [ "$4" = postgres ]; then rm -f "$2/postmaster.pid" "$2/postmaster.opts"; fi
+chown -R "$3" "$2"
 chmod 0700 "$2"
 sync -f "$2"
 """
@@ -393,14 +415,17 @@ class Engine:
 
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """Look with the backup server's Python."""
-        if missing := sorted(set(volumes) - containers.volume_names(self.client)):
+        named = {volume for volume in volumes if not volume.startswith("/")}
+        if missing := sorted(named - containers.volume_names(self.client)):
             # The engine would make it, empty.
             raise ProjectError(f"There is no volume {', '.join(missing)} on {self.environment.settings.docker_host}.")
         program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
-        mounts = {f"/volumes/{volume}": (volume, True) for volume in volumes}
+        # By numbers: one that is a folder of the host has slashes in its name.
+        mounts = {f"/volumes/{number}": (volume, True) for number, volume in enumerate(volumes)}
         command = ["python3", "-c", program, "/volumes"]
         said = self._once("Look into the old volumes", backups.PART, command, mounts, capabilities=_READS)
-        return cast("dict[str, dict[str, Any]]", json.loads(said))
+        found = cast("dict[str, dict[str, Any]]", json.loads(said))
+        return {volume: found[str(number)] for number, volume in enumerate(volumes)}
 
     def there(self, volume: str) -> bool:
         """Ask for all."""
@@ -410,12 +435,19 @@ class Engine:
         """Ask for running ones."""
         return [str(each.name) for each in self.client.containers.list(filters={"volume": volume}, ignore_removed=True)]
 
+    def workspace(self, project: str) -> str:
+        """Ask its containers."""
+        path = self.environment.settings.workspace.path
+        return compose_containers.mounted_at(self.client, project, path) if path else ""
+
     def major(self) -> str:
         """Ask the program in its container."""
         container = containers.find(self.client, self.environment, "postgres")
         if container.status != "running":
-            raise ProjectError(f"PostgreSQL of {self.environment.name} does not run. First: make up")
-        said = cast("bytes", container.exec_run(["postgres", "--version"]).output).decode()
+            raise ProjectError(
+                f"PostgreSQL of {self.environment.name} does not run. First: {self.workspace.typed('up')}"
+            )
+        said = containers.execute(container, ["postgres", "--version"])[1].decode()
         match = re.search(r"\) (\d+)", said)
         if match is None:
             raise ProjectError(f"PostgreSQL does not say its version but: {said.strip()}")
@@ -425,12 +457,15 @@ class Engine:
         """Copy as root: the old server's files are another user's."""
         self.client.volumes.create(target)
         mounts = {"/from": (source.volume, True), "/to": (target, False)}
-        command = ["sh", "-c", _COPY, "sh", f"/from/{source.folder}", "/to"]
+        owner = contract.USER if source.server == "workspace" else _OWNER
+        command = ["sh", "-c", _COPY, "sh", f"/from/{source.folder}", "/to", owner, source.server]
         title = f"Copy {source.volume} to {target}"
         self._once(title, backups.PART, command, mounts, capabilities=_GIVES_AWAY)
 
     def open(self, source: Source, target: str) -> str:
-        """Open it with the server's own image."""
+        """Open it with the server's own image; files of a workspace have none."""
+        if source.server == "workspace":
+            return ""
         path, settings = DATA[source.server], self.environment.settings
         if source.server == "postgres":
             words = [settings.postgres.superuser, settings.postgres.database, postgres.PINNED_OPTIONS]
@@ -484,7 +519,10 @@ class Engine:
                 task=task,
                 check=partial(_check, title),
                 user=user,
-                mounts=[Mount(path, name, read_only=fixed) for path, (name, fixed) in volumes.items()],
+                mounts=[
+                    Mount(path, name, type="bind" if name.startswith("/") else "volume", read_only=fixed)
+                    for path, (name, fixed) in volumes.items()
+                ],
                 tmpfs={"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m"},  # noqa: S108 - in the container
                 cap_add=list(capabilities) or None,
                 shm_size="128m",

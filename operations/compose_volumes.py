@@ -5,6 +5,7 @@ Runs in a container that mounts them, so it needs Python's own library alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -18,12 +19,18 @@ _APPEND_ONLY_IS_OLD_SECONDS = 3600
 def look(volume: Path) -> dict[str, Any]:
     """Return what is in one volume: `kind` is `postgres`, `redis` or empty, and what there is to say of it.
 
-    `changed`: when something in it was last written, in nanoseconds since 1970.
+    `changed`: a digest of all names, sizes and times in it; the same as before where nothing was written since.
     """
     found = _postgres(volume) or _redis(volume)
-    files = [path.lstat() for path in [volume, *volume.rglob("*")]] if found else []
-    size, changed = sum(each.st_blocks * 512 for each in files), max((each.st_mtime_ns for each in files), default=0)
-    return {"kind": "", **found, "bytes": size, "changed": changed, "free": shutil.disk_usage(volume).free}
+    size, changed = 0, hashlib.sha256()
+    for path in sorted([volume, *volume.rglob("*")]):
+        file = path.lstat()
+        size += file.st_blocks * 512
+        # The time of its inode too, which nobody can set: a clock that went back leaves the newest time as it was.
+        noted = (str(path.relative_to(volume)), file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns)
+        changed.update(repr(noted).encode())
+    free = shutil.disk_usage(volume).free
+    return {"kind": "", **found, "bytes": size, "changed": changed.hexdigest(), "free": free}
 
 
 def _postgres(volume: Path) -> dict[str, Any]:

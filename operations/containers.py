@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import struct
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,8 +23,8 @@ from requests.exceptions import RequestException
 
 from offline.progress import Reporter
 from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.settings import PROJECT, Environment, Published
+from stack.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.settings import Environment, Published
 
 NOT_AVAILABLE = "not available"
 MISSING = "missing"
@@ -32,6 +33,10 @@ _LOG_LINES = 20
 _HEALTH_LINES = 3
 _DEFAULT_STOP_SECONDS = 30
 _ENDS_SECONDS = 60
+_OUT, _ERR = 1, 2
+_HEAD = struct.Struct(">BxxxL")
+Frame = tuple[int, bytes]
+"""A piece of what a program says: 1 for its standard output or 2 for its standard error, and the text."""
 _ENDED = frozenset({"created", "exited", "dead"})
 
 
@@ -218,28 +223,29 @@ def without(secrets: Mapping[str, str], text: str) -> str:
     return text
 
 
-def remove_orphans(
-    client: docker.DockerClient, environment: str, parts: Collection[str], known: Collection[str], reporter: Reporter
+def remove_begun(
+    client: docker.DockerClient, begun: Mapping[str, Collection[str]], known: Collection[str], reporter: Reporter
 ) -> list[str]:
-    """Remove containers and networks of an environment that Pulumi does not know, and return their names.
+    """Remove the containers and networks that an interrupted run had begun to make, and return their names.
 
     A run that was killed between a creation and the note of it leaves them, and the next one would end in "name
-    already in use". Volumes stay: creating one that is there is no error, and they hold the data.
-    parts: names of parts; of one with replicas without their numbers. known: ids of the containers and networks in
-    Pulumi's state.
+    already in use". Nothing else goes: what this state does not know may be another state's, and running. Volumes stay:
+    creating one that is there is no error, and they hold the data.
+    begun: as `recovery.begun` has it. known: ids of the containers and networks in Pulumi's state.
     """
     removed = []
-    prefix = f"{PROJECT}-{environment}"
-    carrier = re.compile(rf"{re.escape(prefix)}-({'|'.join(map(re.escape, parts))})(-[0-9]+)?-files-[0-9a-f]{{12}}")
-    for container in client.containers.list(all=True, filters={"name": f"^/?{prefix}-"}, ignore_removed=True):
-        ours = container.labels.get(ENVIRONMENT_LABEL) == environment or carrier.fullmatch(container.name or "")
-        if not ours or container.id in known:
+    for container in client.containers.list(all=True, ignore_removed=True):
+        if container.name not in begun or container.id in known:
+            continue
+        mounted = {mount.get("Name") for mount in container.attrs["Mounts"]}
+        if not set(begun[container.name]) <= mounted:
+            reporter.say(f"{container.name} is not the one that the run had begun to make, so it stays")
             continue
         _stop_gently(container, reporter)
         container.remove(force=True)
         removed.append(str(container.name))
-    for network in client.networks.list(names=[prefix]):
-        if network.name not in {f"{prefix}-{name}" for name in NetworkName} or network.id in known:
+    for network in client.networks.list():
+        if network.name not in begun or network.id in known:
             continue
         network.reload()
         if network.attrs.get("Containers"):
@@ -284,12 +290,41 @@ def _is_starting(container: Container) -> bool:
 def execute(container: Container, command: Sequence[str], **options: Any) -> tuple[int, bytes]:
     """Run a command in a container to its end; return its exit status and all that it says.
 
-    options: of the SDK's `exec_create`. Its `exec_run` may have no status: see `exec_status`.
+    options: of the SDK's `exec_create`. Its `exec_run` may have no status (see `exec_status`) and no output (`frames`).
     """
+    status, said = _execute(container, command, options)
+    return status, b"".join(text for _, text in said)
+
+
+def execute_apart(container: Container, command: Sequence[str]) -> tuple[int, bytes, bytes]:
+    """Run a command as `execute` does; return its exit status, its standard output and its standard error."""
+    status, said = _execute(container, command, {})
+    out, err = (b"".join(text for number, text in said if number == wanted) for wanted in (_OUT, _ERR))
+    return status, out, err
+
+
+def _execute(container: Container, command: Sequence[str], options: Mapping[str, Any]) -> tuple[int, list[Frame]]:
     api = cast("docker.DockerClient", container.client).api
     session = api.exec_create(container.id, list(command), **options)["Id"]
-    said = api.exec_start(session)
+    stream: Any = api.exec_start(session, socket=True)
+    try:
+        said = list(frames(stream))
+    finally:
+        stream._response.close()  # noqa: SLF001 - there is no other way to it
     return exec_status(api, session), said
+
+
+def frames(stream: Any) -> Iterator[Frame]:
+    """Yield what a program says to a socket of the SDK (`exec_start`, `attach_socket`), until it closes its output.
+
+    Not as the SDK does: it reads the socket below the buffer by which it has read the head of the answer. What has come
+    together with that head, all that a quick command says, is lost then, and the status is 0.
+    """
+    getattr(stream, "_sock", stream).settimeout(None)  # a program may be silent for long
+    reader = stream._response.raw._fp.fp  # noqa: SLF001 - there is no other way to it
+    while len(head := reader.read(_HEAD.size)) == _HEAD.size:
+        number, size = _HEAD.unpack(head)
+        yield number, reader.read(size)
 
 
 def exec_status(api: docker.APIClient, session: str) -> int:
@@ -330,7 +365,12 @@ def remove_volumes(client: docker.DockerClient, names: Sequence[str]) -> list[st
 def volume_sizes(client: docker.DockerClient) -> dict[str, int]:
     """Return the bytes in each volume; nothing where the engine cannot say it in its time."""
     with contextlib.suppress(docker.errors.APIError, RequestException):
-        volumes: list[dict[str, Any]] = client.df().get("Volumes") or []
+        # From API 1.53 on the volumes have another place, and are counted one by one only when asked for.
+        place = f"{client.api.base_url}/v{client.api.api_version}/system/df"
+        answer = client.api.get(place, params={"type": "volume", "verbose": "1"}, timeout=client.api.timeout)
+        answer.raise_for_status()
+        said: dict[str, Any] = answer.json()
+        volumes = said.get("Volumes") or (said.get("VolumeUsage") or {}).get("Items") or []
         sizes = {str(each["Name"]): int((each.get("UsageData") or {}).get("Size", -1)) for each in volumes}
         return {name: size for name, size in sizes.items() if size >= 0}
     return {}

@@ -11,14 +11,15 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from operations import lock, stack_file
+from operations import lock, registry, runner, stack_file
+from operations.engine import connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.images import ImageReferenceError, parse_reference
@@ -26,6 +27,8 @@ from stack.settings import Environment, key_of
 
 GOOD_COMMIT = "samokoder:good-commit"
 """Tag of a Pulumi stack: the last commit that was deployed from CI and passed its smoke test."""
+LAST_COMMIT = "samokoder:last-commit"
+"""Tag of a Pulumi stack: the last commit that CI began to deploy, or went back to."""
 MIGRATIONS = "reference_app/samokoder/migrations/versions"
 _KEEPS_DATA = ("postgres", "redis")
 
@@ -41,18 +44,14 @@ class WayBack:
 def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBack:
     """Decide which commit a bad deploy of `current` goes back to.
 
-    root: the clone, with its whole history. good: the last good commit, empty for none. There is no way back over a
-    rotation of a secret (the old value would come back, and nothing else knows it any more), nor over a new major
-    version of what keeps data (the older one cannot read it). Migrations are no obstacle, as they only add.
+    root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
+    whoever may write the state: it must have been the head of this branch, for its program runs with all secrets. There
+    is no way back over a rotation of a secret (the old value would come back, and nothing else knows it any more), nor
+    over a new version of what keeps data that the older one cannot read (a major one; of Redis also a minor one).
+    Migrations are no obstacle, as they only add.
     """
-    if not good:
-        return WayBack(commit="", why=f"no commit has passed its smoke test in {environment} yet")
-    if good == current:
-        return WayBack(commit="", why="this very commit was good before: the fault is not in the program")
-    if _git(root, "cat-file", "-e", f"{good}^{{commit}}").returncode != 0:
-        return WayBack(
-            commit="", why=f"the last good commit {good[:12]} is not in this clone: check out the whole history"
-        )
+    if why := _no_good_commit(root, environment, good=good, current=current):
+        return WayBack(commit="", why=why)
     before, now = (_stack_config(root, commit, environment) for commit in (good, current))
     for field in ("rotation", "rotating"):
         if before.get(key_of(field)) != now.get(key_of(field)):
@@ -61,7 +60,7 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
                 why=f"a secret was rotated since {good[:12]} ({key_of(field)}): its old value would come back",
             )
     for part in _KEEPS_DATA:
-        old, new = (_major(root, commit, config, part) for commit, config in ((good, before), (current, now)))
+        old, new = (_data_version(root, commit, config, part) for commit, config in ((good, before), (current, now)))
         if old != new:
             return WayBack(commit="", why=f"{part} went from {old} to {new} since {good[:12]}: its data stays {new}'s")
     added = _git(root, "diff", "--name-only", "--diff-filter=A", good, current, "--", MIGRATIONS).stdout.split()
@@ -70,6 +69,41 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
         commit=good,
         why=f"stays migrated by {names}: the older version must work on it (docs/deploying.md)" if names else "",
     )
+
+
+def _no_good_commit(root: Path, environment: str, *, good: str, current: str) -> str:
+    """Return why what the state names as good is nothing to go back to; empty: it is."""
+    if not good:
+        return f"no commit has passed its smoke test in {environment} yet"
+    if good == current:
+        return "this very commit was good before: the fault is not in the program"
+    if _git(root, "cat-file", "-e", f"{good}^{{commit}}").returncode != 0:
+        return f"the last good commit {good[:12]} is not in this clone: check out the whole history"
+    # Along the first parents alone: a commit of a merged branch was never the head of this one, and nobody approved it.
+    if good not in _git(root, "rev-list", "--first-parent", current).stdout.split():
+        return f"{good[:12]}, which the state names as good, was never the head of this branch"
+    return ""
+
+
+def newer_commit(root: Path, *, noted: Iterable[str], current: str) -> str:
+    """Return the first noted commit that has `current` in its history; empty: `current` is older than none of them.
+
+    root: the clone. noted: commits that the environment had; an empty text is none. Raises ProjectError where the clone
+    has one of them not, or not the whole history, so that this cannot be told.
+    """
+    for commit in noted:
+        if not commit or commit == current:
+            continue
+        lacks_it = _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0
+        if lacks_it or _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() != "false":
+            raise ProjectError(
+                f"Whether {current[:12]} is older than {commit[:12]}, which was deployed before, cannot be told from "
+                "this clone: check out the whole history of all branches (fetch-depth: 0). If the branch was written "
+                "anew, docs/delivery.md says how an environment forgets its commits."
+            )
+        if _git(root, "merge-base", "--is-ancestor", current, commit).returncode == 0:
+            return commit
+    return ""
 
 
 def untried_images(root: Path, environment: str) -> list[str]:
@@ -116,15 +150,24 @@ class Deploy:
         current = commit_of(self._root)
         if untried := untried_images(self._root, environment):
             raise ProjectError("Production gets the images that were tried before:\n  " + "\n  ".join(untried))
-        back = way_back(self._root, environment, good=self.good(), current=current)
+        good, last = self._noted(GOOD_COMMIT), self._noted(LAST_COMMIT)
+        if newer := newer_commit(self._root, noted=(last, good), current=current):
+            raise ProjectError(
+                f"{environment} has had {newer[:12]}, which is newer than {current[:12]}: nothing was changed. A job "
+                "that is run again deploys its own old commit. To undo what came after it, `git revert` it: that is a "
+                "new commit, and passes."
+            )
+        back = way_back(self._root, environment, good=good, current=current)
         if back.commit:
             self.say(
                 f"If {current[:12]} is not good, {environment} goes back to {back.commit[:12]}. {back.why}".rstrip()
             )
         else:
             self.say(f"There is no way back: {back.why}.")
+        # Before anything changes: what was begun counts, whether or not it comes to its end.
+        self._note(LAST_COMMIT, current)
         if not (fault := self._bring_up(self._root, junit)):
-            self.run.pulumi("stack", "tag", "set", GOOD_COMMIT, current, capture=True)
+            self._note(GOOD_COMMIT, current)
             return f"{environment} is at {current[:12]}, and good."
         if not back.commit:
             raise ProjectError(f"{current[:12]} is not good in {environment}: {fault}. It stays: {back.why}.")
@@ -135,15 +178,20 @@ class Deploy:
                     f"{current[:12]} is not good in {environment}: {fault}. "
                     f"Neither is {back.commit[:12]} after going back to it: {again}. Look at once."
                 )
+        self._note(LAST_COMMIT, back.commit)
         raise ProjectError(
             f"{current[:12]} is not good in {environment}: {fault}. It runs {back.commit[:12]} again, which is good. "
             f"{back.why}".rstrip()
         )
 
-    def good(self) -> str:
-        """Return the last good commit, empty for none."""
-        answer = self.run.pulumi("stack", "tag", "get", GOOD_COMMIT, check=False, capture=True)
-        return answer.stdout.strip() if answer.returncode == 0 else ""
+    def _note(self, tag: str, commit: str) -> None:
+        self.run.pulumi("stack", "tag", "set", tag, commit, capture=True)
+
+    def _noted(self, tag: str) -> str:
+        """Return the commit of a tag; empty for none, and for what is no commit: Git would take it for an option."""
+        answer = self.run.pulumi("stack", "tag", "get", tag, check=False, capture=True)
+        commit = answer.stdout.strip()
+        return commit if answer.returncode == 0 and re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
 
     def _bring_up(self, clone: Path, junit: Path) -> str:
         """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""
@@ -169,13 +217,14 @@ def commit_of(root: Path) -> str:
     return head.stdout.strip()
 
 
-def check_machine(workspace: Workspace, *, hosted: bool) -> None:
-    """Refuse what would be lost with this machine or reach the wrong engine. Raises ProjectError with all of it.
+def check_machine(workspace: Workspace, *, home: Path) -> None:
+    """Refuse what would be lost with this machine, reach the wrong engine, or leave keys with somebody.
 
-    hosted: the machine is one of GitHub's, thrown away after the job.
+    home: the folder of the user who runs this. Raises ProjectError with all of it.
     """
     variables = workspace.variables
-    missing: list[str] = []
+    hosted = variables.get("RUNNER_ENVIRONMENT") == "github-hosted"
+    missing = [why] if (why := runner.refuse_machine(variables, home)) else []
     backend = workspace.backend()
     if backend.folder and backend.folder.is_relative_to(workspace.folder.absolute()):
         missing.append(
@@ -195,32 +244,31 @@ def check_machine(workspace: Workspace, *, hosted: bool) -> None:
         )
     if variables.get("SSH_PRIVATE_KEY") and not variables.get("SSH_KNOWN_HOSTS"):
         missing.append("SSH_KNOWN_HOSTS: how the engine's host proves itself; write the output of `ssh-keyscan host`")
+    missing += runner.missing_of_login(variables)
     if missing:
         raise ProjectError(
             f"{workspace.environment} cannot be worked with from here. Missing:\n  " + "\n  ".join(missing)
         )
 
 
-def write_ssh_key(variables: Mapping[str, str], home: Path) -> bool:
-    """Write SSH_PRIVATE_KEY and SSH_KNOWN_HOSTS to where OpenSSH looks for them; return whether there were any.
+def check_registry(workspace: Workspace) -> None:
+    """Refuse an image that its registry gives to nobody without another login. Raises ProjectError, EngineError.
 
-    Raises ProjectError where another key is there: this may be somebody's own machine.
+    Only images that are configured are asked for: a machine without a registry builds the others.
     """
-    key, hosts = variables.get("SSH_PRIVATE_KEY", ""), variables.get("SSH_KNOWN_HOSTS", "")
-    if not key:
-        return False
-    folder = home / ".ssh"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # OpenSSH tries this name whatever kind of key it holds, and refuses one without a line's end.
-    file, text = folder / "id_ed25519", key.replace("\r", "").rstrip("\n") + "\n"
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise ProjectError(f"{file} holds another key: leave SSH_PRIVATE_KEY empty on a machine with a key of its own.")
-    stack_file.write(file, text)
-    known = folder / "known_hosts"
-    lines = known.read_text(encoding="utf-8").splitlines() if known.exists() else []
-    new = [line for line in hosts.replace("\r", "").splitlines() if line.strip() and line not in lines]
-    stack_file.write(known, "".join(f"{line}\n" for line in [*lines, *new]))
-    return True
+    references = list(_images(workspace.settings(on_this_machine=False)).values())
+    if not references:
+        return
+    engine = workspace.engine()
+    with contextlib.closing(connect(engine.docker_host)) as client:
+        lines = registry.refused(client, references)
+    if lines:
+        server = workspace.variables.get("REGISTRY_SERVER")
+        what = f"REGISTRY_USER, REGISTRY_PASSWORD (for {server})" if server else "REGISTRY_SERVER, _USER, _PASSWORD"
+        raise ProjectError(
+            f"{workspace.environment} has images that a registry does not give from here. Missing or wrong: {what}.\n  "
+            + "\n  ".join(lines)
+        )
 
 
 @contextlib.contextmanager
@@ -248,8 +296,8 @@ def _stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
     return dict(stack_file.merged(yaml.safe_load(text) or {}, machine={})["config"])
 
 
-def _major(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
-    """Return the major version of a part's image in a commit; the whole reference where no tag tells it."""
+def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
+    """Return the version of a part's image in a commit, as far as data depends on it; without, the reference."""
     reference = (config.get(key_of("images")) or {}).get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout
@@ -259,7 +307,8 @@ def _major(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str
         tag = parse_reference(str(reference)).tag or ""
     except ImageReferenceError:
         tag = ""
-    version = re.match(r"v?(\d+)", tag)
+    # A new minor version of Redis may write a file that the one before cannot read (7.2 to 7.4).
+    version = re.match(r"v?(\d+\.\d+)" if part == "redis" else r"v?(\d+)", tag)
     return version[1] if version else str(reference)
 
 

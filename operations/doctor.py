@@ -23,13 +23,15 @@ import docker
 import docker.errors
 import httpx
 
-from offline.images import NAMES, registry_reachable
+from offline import registries
+from offline.images import NAMES
 from operations import alerting, checks, lifecycle, packet_filter, reach, redis_log, smoke, ssh
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
-from operations.project import Workspace, env_word, third_party_images
+from operations.origins import third_party_images
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.images import short_name
+from stack.images import IMAGES, short_name
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import grafana
 from stack.monitoring.alertmanager import integrations
@@ -58,7 +60,7 @@ def doctor(workspace: Workspace, *, seconds: float = 20) -> Report:
 
     seconds: that each check may take.
     """
-    title = f"Before `make up` of {workspace.name}"
+    title = f"Before `{workspace.typed('up')}` of {workspace.name}"
     about = {"environment": workspace.name}
     try:
         environment = workspace.settings()
@@ -134,7 +136,8 @@ class Asked:
     engine: Once[Engine] = field(init=False)
     facts: Once[Facts] = field(init=False)
     secrets: Once[Mapping[str, SecretInput]] = field(init=False)
-    registry: Once[bool] = field(init=False)
+    unreachable: Once[Mapping[str, Sequence[str]]] = field(init=False)
+    """Registries that do not answer."""
 
     def __post_init__(self) -> None:
         """Prepare the questions that several checks ask."""
@@ -143,7 +146,9 @@ class Asked:
             "engine": self._engine,
             "facts": self._facts,
             "secrets": lambda: configured_secrets(self.workspace),
-            "registry": lambda: registry_reachable(self.engine().info),
+            "unreachable": lambda: registries.unreachable(
+                {name: each.reference for name, each in IMAGES.items()}, self.engine().info
+            ),
         }.items():
             object.__setattr__(self, name, Once(ask))
 
@@ -273,7 +278,7 @@ def _engine(asked: Asked) -> str:
             refuse_unless_startable(asked.host, reason=str(error))
         except EngineError as refused:
             raise FailedError(str(refused)) from None
-        raise UnavailableError(f"{error}; `make up` installs and starts one") from None
+        raise UnavailableError(f"{error}; `{asked.workspace.typed('up')}` installs and starts one") from None
     version = engine.info.version
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < _OLDEST_ENGINE:
@@ -282,7 +287,8 @@ def _engine(asked: Asked) -> str:
     lacking = [name for name, key in (("memory", "MemoryLimit"), ("CPU", "CpuCfsQuota")) if not engine.limits.get(key)]
     if lacking:
         raise FailedError(f"its kernel cannot limit {' and '.join(lacking)} of a container: enable these cgroups")
-    return f"Docker Engine {version} at {asked.host}, cgroup v{engine.info.cgroup_version}"
+    folder = engine.info.data_root or "a folder that it does not tell"
+    return f"Docker Engine {version} at {asked.host}, data in {folder}, cgroup v{engine.info.cgroup_version}"
 
 
 def _memory(asked: Asked) -> str:
@@ -442,10 +448,11 @@ def _image(asked: Asked, name: str, image: str, made: str | None) -> str:
             why = str(error.explanation or error)
         else:
             return f"{short_name(image)} is in its registry"
-    if name in NAMES and not asked.registry():
+    registry = registries.registry_of(image)
+    if name in NAMES and registry in asked.unreachable():
         if name == grafana.PART:
-            raise UnavailableError("no registry can be reached: the stack comes up without it, or `docker load` one")
-        return "no registry can be reached: `make up` builds it from package registries"
+            raise UnavailableError(f"{registry} cannot be reached: the stack comes up without it, or `docker load` one")
+        return f"{registry} cannot be reached: `{asked.workspace.typed('up')}` builds it from package registries"
     raise FailedError(f"{short_name(image)} cannot be had: {why}")
 
 
@@ -504,15 +511,16 @@ def _grafana_password(asked: Asked) -> str:
         raise UnavailableError(f"there is no Grafana on this host ({key_of('unavailable')})")
     rows = {row.part: row for row in lifecycle.status(asked.workspace)} if _has_engine(asked) else {}
     if (row := rows.get(grafana.PART)) is None or not row.ok:
+        up = asked.workspace.typed("up")
         if settings.adopt_volume:
-            raise UnavailableError("an adopted volume keeps the password that it has: ask again after `make up`")
-        return f"generated at the first `make up`, {GENERATED['grafana_admin'].length} characters"
+            raise UnavailableError(f"an adopted volume keeps the password that it has: ask again after `{up}`")
+        return f"generated at the first `{up}`, {GENERATED['grafana_admin'].length} characters"
     with reach.opened(asked.environment) as url, httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
         answer = client.get(f"{url(settings)}/api/user", auth=("admin", "admin"))
     if answer.status_code == _OK:
         raise FailedError(
             "it lets admin in with the password admin; in its container: grafana cli admin reset-admin-password "
-            "--password-from-stdin, with what `make password NAME=grafana-admin` shows"
+            f"--password-from-stdin, with what `{asked.workspace.typed('password NAME=grafana-admin')}` shows"
         )
     if answer.status_code != _UNAUTHORIZED:
         raise FailedError(f"Grafana does not say whether it lets admin in: it answers {answer.status_code}")
@@ -579,7 +587,7 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
         Check(name="closed addresses", ask=lambda: _closed(workspace)),
     ]
     found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]
-    return Report(title=f"After `make up` of {workspace.name}", about=smoked.about, findings=found)
+    return Report(title=f"After `{workspace.typed('up')}` of {workspace.name}", about=smoked.about, findings=found)
 
 
 def _delivered(workspace: Workspace, timeout: float) -> Iterator[Finding]:
@@ -622,12 +630,14 @@ def first_day(environment: Environment) -> list[str]:
     """Return what a person looks at in the first 24 hours after an `up`."""
     settings = environment.settings
     backup = settings.backup
-    env = env_word(environment.name)
-    smoke_test = f"make smoke{env}, and {settings.prometheus.address}/alerts, where Watchdog alone fires"
-    restarts = f"make status{env}: no restart; {settings.grafana.address}/d/samokoder-containers: no memory that grows"
+    name = environment.name
+    smoke_test = f"{typed(name, 'smoke')}, and {settings.prometheus.address}/alerts, where Watchdog alone fires"
+    restarts = (
+        f"{typed(name, 'status')}: no restart; {settings.grafana.address}/d/samokoder-containers: no memory that grows"
+    )
     signals = f"{settings.grafana.address}/d/samokoder-golden-signals: errors and latency as before"
     watch = [f"after 10 minutes: {smoke_test}", f"after an hour: {restarts}", f"after a few hours: {signals}"]
     if backup.enabled:
         schedules = f"of {backup.base_schedule} and the dump of {backup.dump_schedule} (UTC)"
-        watch.append(f"next morning: make backups{env}: the base backup {schedules} are there and good")
+        watch.append(f"next morning: {typed(name, 'backups')}: the base backup {schedules} are there and good")
     return [*watch, "next morning: the disk has not lost more than you expected (HostDiskFillsSoon would say so)"]

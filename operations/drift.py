@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import shlex
 import tarfile
 import time
@@ -114,7 +115,7 @@ class There:
     """What the engine has."""
 
     containers: Mapping[str, Facts]
-    """Those of this environment, and those on its networks."""
+    """Those of this environment, and those on its networks, in the network of a part or with a volume of it."""
     running: frozenset[str]
     image_of: Mapping[str, Mapping[str, Any]]
     """Container -> its image's configuration."""
@@ -122,6 +123,10 @@ class There:
     volumes: frozenset[str]
     files: Mapping[str, Files] = field(default_factory=dict)
     """Volume of files -> what is in it."""
+    inside: Mapping[str, str] = field(default_factory=dict)
+    """Container -> the one whose network or processes it shares."""
+    holds: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Container that nobody declared -> the environment's volumes that it mounts, by name or by their folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,13 +340,17 @@ def _strangers(wanted: Declared, there: There, environment: Environment, typed: 
             continue
         networks = sorted(facts.networks.keys() & wanted.networks.keys())
         ours = facts.labels.get(ENVIRONMENT_LABEL) == environment.name or name.startswith(prefix)
+        volumes = there.holds.get(name, ())
         disconnect = " && ".join(f"{typed.docker} network disconnect {network} {name}" for network in networks)
+        parts = [*networks, *([f"the inside of {there.inside[name]}"] if name in there.inside else ())]
+        where = (f" on {', '.join(parts)}" if parts else "") + (f" with {', '.join(volumes)}" if volumes else "")
         yield Finding(
             name=name,
             field="",
             declared=NOTHING,
-            found="a container" + (f" on {', '.join(networks)}" if networks else ""),
-            repair=f"{typed.docker} rm --force {name}" if ours else disconnect,
+            found=f"a container{where}",
+            # Who is in a part's network or has its secrets is not parted from them but by its end.
+            repair=f"{typed.docker} rm --force {name}" if ours or volumes or name in there.inside else disconnect,
         )
     for name in there.networks.keys() - wanted.networks.keys():
         repair = f"{typed.docker} network rm {name}"
@@ -393,6 +402,10 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
     def ours(name: str) -> bool:
         return name.startswith(prefix) and not name.startswith(others)
 
+    by_id = {str(each.attrs["Id"]): str(each.name) for each in everything}
+    volumes = wanted.volumes | wanted.files.keys()
+    inside: dict[str, str] = {}
+    holds: dict[str, Sequence[str]] = {}
     images: dict[str, Mapping[str, Any]] = {}
     containers: dict[str, Facts] = {}
     image_of: dict[str, Mapping[str, Any]] = {}
@@ -403,8 +416,14 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
         of_networks = (attributes["NetworkSettings"].get("Networks") or {}).keys()
         label = container.labels.get(ENVIRONMENT_LABEL)
         belongs = name in names or label == environment.name or (not label and ours(name))
-        if not belongs and not of_networks & wanted.networks.keys():
+        host = by_id.get(_shared(attributes), "")
+        mounted = sorted(_mounted(attributes) & volumes)
+        if not (belongs or of_networks & wanted.networks.keys() or host in names or mounted):
             continue
+        if name not in names:
+            holds[name] = mounted
+            if host in names:
+                inside[name] = host
         say(name)
         if (image := str(attributes["Image"])) not in images:
             images[image] = client.images.get(image).attrs.get("Config") or {}
@@ -432,7 +451,23 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
             if each in wanted.volumes or (ours(each) and each not in aside and not is_lock(each, environment.prefix))
         ),
         files=files,
+        inside=inside,
+        holds=holds,
     )
+
+
+def _mounted(attributes: Mapping[str, Any]) -> set[str]:
+    """Return the names of the volumes that a container mounts, also by their folder on the host."""
+    mounts = [(str(mount.get("Name") or ""), str(mount.get("Source") or "")) for mount in attributes["Mounts"]]
+    folders = (re.search(r"/volumes/([^/]+)/_data(/|$)", source) for _, source in mounts)
+    return {name for name, _ in mounts if name} | {folder[1] for folder in folders if folder}
+
+
+def _shared(attributes: Mapping[str, Any]) -> str:
+    """Return the id of the container whose network, processes or memory this one shares; empty for none."""
+    host = attributes["HostConfig"]
+    modes = (str(host.get(mode) or "") for mode in ("NetworkMode", "PidMode", "IpcMode"))
+    return next((mode.removeprefix("container:") for mode in modes if mode.startswith("container:")), "")
 
 
 def _contents(chunks: Iterator[bytes]) -> Files:

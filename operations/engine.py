@@ -38,7 +38,10 @@ CONTAINERD_SOCKETS = ("/run/docker/containerd/containerd.sock", "/run/containerd
 """Of an engine that runs its own containerd, and of one that uses the system's."""
 
 PROGRESS_SECONDS = 2.0
-"""Nothing stays silent for longer than this."""
+"""So often somebody who waits is told how far it is."""
+
+ALIVE_SECONDS = 30.0
+"""So often a line says that something long is still at it."""
 
 PING_TIMEOUT_SECONDS = 20
 """How long one question to an engine may take before it counts as not answering (an ssh hop needs some)."""
@@ -238,12 +241,16 @@ def run(
 
 
 def _run(command: Sequence[str | Path], what: str, report: Report, env: Mapping[str, str] | None = None) -> None:
-    run(
-        command,
-        what=what,
-        waiting=lambda seconds, last: report(f"{what} ({seconds:.0f} s) {last}".rstrip()),
-        env=env,
-    )
+    said = 0.0
+
+    def waiting(seconds: float, _last: str) -> None:
+        nonlocal said
+        if seconds - said >= ALIVE_SECONDS:
+            said = seconds
+            report(f"{what} ({seconds:.0f} s)")
+
+    report(f"{what} ...")
+    run(command, what=what, waiting=waiting, env=env)
 
 
 def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
@@ -328,7 +335,7 @@ def stop_engine(*, report: Report, private: PrivateEngine | None = None, cache: 
         os.kill(record["pid"], signal.SIGTERM)
         began = said = time.monotonic()
         while _is_that_process(record["pid"], record["start_time"]):
-            if time.monotonic() - said >= PROGRESS_SECONDS:
+            if time.monotonic() - said >= ALIVE_SECONDS:
                 said = time.monotonic()
                 report(f"Docker Engine is stopping its containers ({said - began:.0f} s)")
             time.sleep(0.1)
@@ -387,7 +394,7 @@ def _ask(host: str, *, state: Path, private: PrivateEngine | None) -> EngineInfo
         architecture=str(info.get("Architecture") or ""),
         cgroup_version=str(info.get("CgroupVersion") or "1"),
         storage_driver=str(info.get("Driver") or ""),
-        data_root=str(info.get("DockerRootDir") or ""),
+        data_root=str(info.get("DockerRootDir") or "").rstrip("/"),
         containerd_socket=_containerd_socket(host, info, private),
         clock_ahead_seconds=_ahead(str(info.get("SystemTime") or "")),
     )
@@ -583,7 +590,7 @@ def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report)
         ],
         setsid=True,  # a Ctrl-C at the terminal must not reach the engine
     )
-    record = {"pid": pid, "start_time": _start_time(pid), "docker_host": host}
+    record = {"pid": pid, "start_time": start_time(pid), "docker_host": host}
     _record_file(state, private).write_text(json.dumps(record), encoding="utf-8")
     _wait_until_it_answers(pid, host, log, report)
 
@@ -654,13 +661,13 @@ def _wait_until_it_answers(pid: int, host: str, log: Path, report: Report) -> No
             # It listens before it answers, so a question of usual patience would be silent for too long.
             connect(host, timeout=PROGRESS_SECONDS).close()
             return
-        if _start_time(pid) is None:
+        if start_time(pid) is None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
             tail = "\n".join(f"    {line}" for line in lines[-_ERROR_TAIL_LINES:])
             raise EngineError(f"dockerd ended by itself. The end of its log ({log}):\n{tail}")
-        if time.monotonic() - said >= PROGRESS_SECONDS:
+        if time.monotonic() - said >= ALIVE_SECONDS:
             said = time.monotonic()
             report(f"Waiting for dockerd to answer ({said - began:.0f} s)")
         time.sleep(0.1)
@@ -673,21 +680,21 @@ def live_process(pid_file: Path, name: str) -> int | None:
         found = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return None
-    return pid if found == name and _start_time(pid) is not None else None
+    return pid if found == name and start_time(pid) is not None else None
 
 
-def _start_time(pid: int) -> str | None:
+def start_time(pid: int) -> str | None:
     """Return the kernel's start time of a live process, which with the id is its identity; None for a dead one."""
     try:
         # The name stands in brackets and may hold anything, so count from its end.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     return None if fields[0] in {"Z", "X"} else fields[_STAT_START_TIME]
 
 
-def _is_that_process(pid: int, start_time: str | None) -> bool:
-    return start_time is not None and _start_time(pid) == start_time
+def _is_that_process(pid: int, started: str | None) -> bool:
+    return started is not None and start_time(pid) == started
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

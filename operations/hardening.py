@@ -443,7 +443,7 @@ def gate(workspace: Workspace) -> Verdict:
     try:
         running = of_environment(client, workspace.name)
         if not running:
-            raise ProjectError(f"{workspace.name} is not up: make up")
+            raise ProjectError(f"{workspace.name} is not up: {workspace.typed('up')}")
         return judge(look(client, running, workspace.reporter), allowed, datetime.now(UTC).date())
     finally:
         client.close()

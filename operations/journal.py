@@ -3,8 +3,8 @@
 The journal is a file beside the state. What follows depends on what has become of the data, and on what is typed:
 
 - Nothing is replaced yet. `make restore` goes on, but what was stopped may have run and written since: it is set aside
-  again, and for `latest` the copy is made again. Words begin anew; a fetched off-site copy stays for another moment of
-  it, and is fetched again for `latest`.
+  again, and for `latest` and a repair the copy is made again. Words begin anew; a fetched off-site copy stays for
+  another moment of it, and is fetched again for `latest`.
 - Half replaced. `make restore` goes on: there is only forward. So do the same words, and those that put back what was
   set aside; any others are refused.
 - Replaced, and not all started or backed up. `make restore` does the rest. Words begin anew.
@@ -24,15 +24,24 @@ from typing import Literal, cast
 
 from operations import stack_file
 from operations.backups import BEFORE, IMPORTED
+from operations.project import typed
 from operations.stack_file import ProjectError
+from stack.backup import workspace
 from stack.settings import Environment
 
 LATEST, OFFSITE = "latest", "offsite"
 FETCH = "fetch"
 """The step that fetches the off-site copy."""
-Server = Literal["postgres", "redis", "backup"]
+Server = Literal["postgres", "redis", "backup", "workspace"]
+Mend = Literal["read", "cut", "snapshot"]
+"""How a copy of Redis' data is mended: not at all, or as `repair_redis.sh` says."""
 
-DATA: Mapping[Server, str] = {"postgres": "/var/lib/postgresql/data", "redis": "/data", "backup": "/backups"}
+DATA: Mapping[Server, str] = {
+    "postgres": "/var/lib/postgresql/data",
+    "redis": "/data",
+    "backup": "/backups",
+    "workspace": workspace.FOLDER,
+}
 """Where each server's container mounts its data volume."""
 
 
@@ -46,6 +55,8 @@ class Wanted:
     """A backup's id, or `latest`: all that there is."""
     source: str = ""
     """`offsite`, or a volume that was set aside; empty: the backups of this machine."""
+    mend: Mend | None = None
+    """What is there is put back, mended: of Redis alone."""
 
     @property
     def server(self) -> Server:
@@ -53,7 +64,10 @@ class Wanted:
         if self.whole:
             mark = BEFORE if BEFORE in self.source else IMPORTED
             return cast("Server", self.source.partition(mark)[0].rpartition("-")[2])
-        return "redis" if self.backup.startswith("redis-") else "postgres"
+        if self.mend:
+            return "redis"
+        others: tuple[Server, ...] = ("redis", "workspace")
+        return next((server for server in others if self.backup.startswith(f"{server}-")), "postgres")
 
     @property
     def whole(self) -> bool:
@@ -69,6 +83,8 @@ class Wanted:
 
     def __str__(self) -> str:
         """Say it as a person would type it."""
+        if self.mend:
+            return f"a repair of Redis ({self.mend})"
         words = {"TO": self.to, "BACKUP": self.backup, "FROM": self.source}
         return " ".join(f"{name}={value!r}" for name, value in words.items() if value)
 
@@ -83,7 +99,7 @@ def wanted(environment: Environment, *, to: str = "", backup: str = "", source: 
         ):
             raise ProjectError(
                 f"FROM is {OFFSITE!r} or the name of a volume that a restore has set aside, not {source!r}. "
-                "`make backups` lists them."
+                f"`{typed(environment.name, 'backups')}` lists them."
             )
         if to or backup:
             raise ProjectError("A volume that was set aside is put back as it is: no TO or BACKUP with it.")
@@ -121,6 +137,8 @@ class Journal:
     """Whether the data volume was not there: what is in one that came since is not what is to be restored."""
     touched: bool = False
     """Whether a data volume's content has begun to be replaced."""
+    copied: tuple[str, ...] = ()
+    """Servers whose replacement is all there, and was not let go before that was noted: it is not set aside."""
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -138,23 +156,26 @@ class Journal:
         """Whether an import does it: that alone knows what comes next."""
         return IMPORTED in self.wanted.source
 
-    @property
-    def again(self) -> str:
-        """What to type to go on."""
-        return "the same `make import-compose` again" if self.imports else "make restore"
+    def again(self, environment: str) -> str:
+        """Say what to type to go on. environment: its name."""
+        return (
+            f"the same `{typed(environment, 'import-compose PROJECT=…')}` again"
+            if self.imports
+            else typed(environment, "restore")
+        )
 
-    @property
-    def unfinished(self) -> str:
-        """What a person must know of one that is half done."""
-        return f"A restore ({self.wanted}) was cut off while it replaced the data. Finish it first: {self.again}"
+    def unfinished(self, environment: str) -> str:
+        """Say what a person must know of one that is half done. environment: its name."""
+        again = self.again(environment)
+        return f"A restore ({self.wanted}) was cut off while it replaced the data. Finish it first: {again}"
 
     @property
     def replaced(self) -> bool:
         """Whether every data volume has its new content, whole."""
         return f"put-{self.wanted.server}" in self.done
 
-    def after_words(self, asked: Wanted) -> Journal | None:
-        """Return what goes on after these words; None where they begin anew.
+    def after_words(self, asked: Wanted, environment: str) -> Journal | None:
+        """Return what goes on after these words; None where they begin anew. environment: its name.
 
         Raises ProjectError where the data is half replaced, and they ask for something else.
         """
@@ -165,8 +186,8 @@ class Journal:
                 return self
             if asked.source in self.aside and self.servers == (asked.server,):
                 # What was to come may be gone for good. It was set aside whole, and nothing has been added since.
-                return replace(self, wanted=asked)
-            raise ProjectError(f"{self.unfinished}. Then this one.")
+                return replace(self, wanted=asked, copied=())
+            raise ProjectError(f"{self.unfinished(environment)}. Then this one.")
         if (
             FETCH in self.done
             and not self.replaced
@@ -184,7 +205,7 @@ class Journal:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept")}
+        lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept", "copied")}
         return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
 
     def write(self, path: Path) -> None:

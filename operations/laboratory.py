@@ -63,7 +63,21 @@ class Laboratory:
         data: str | None = None,
         **changed: Any,
     ) -> Container:
-        """Start a part as the stack does.
+        """Start a part as the stack does, and as `prepare` says."""
+        container = self.prepare(spec, files, alias=alias, data=data, **changed)
+        container.start()
+        return container
+
+    def prepare(
+        self,
+        spec: ServiceSpec,
+        files: Mapping[str, str],
+        *,
+        alias: bool = True,
+        data: str | None = None,
+        **changed: Any,
+    ) -> Container:
+        """Make a part's container, not started.
 
         files: the part's files with their secrets in them. alias: whether others reach it by its part's name.
         data: the volume for its data, which outlives it; else a nameless one, which does not. changed: options of the
@@ -75,9 +89,7 @@ class Laboratory:
         if spec.data:
             mounts.append(Mount(spec.data.path, data))
         options = container_options(spec) | {"mounts": mounts} | changed
-        container = self._create(spec.image, spec.part if alias else "", options)
-        container.start()
-        return container
+        return self._create(spec.image, spec.part if alias else "", options)
 
     def _create(self, image: str, alias: str, options: Mapping[str, Any]) -> Container:
         name = str(self.network.name)

@@ -62,8 +62,9 @@ _ELSEWHERE: Mapping[str, str] = {
     "colorama": "BSD-3-Clause",
     "psycopg2": "LGPL-3.0-or-later",
     "pywin32": "PSF-2.0",
+    "uv": "MIT OR Apache-2.0",
 }
-"""Packages of uv.lock that are installed only on other systems or other Pythons, where nothing here can ask them."""
+"""Packages of uv.lock that are not in the virtual environment of this system and Python, where they could be asked."""
 
 _NAMES: Mapping[str, str] = {
     "3-Clause BSD License": "BSD-3-Clause",
@@ -83,7 +84,12 @@ _NAMES: Mapping[str, str] = {
 }
 """What packages call a licence that has an SPDX identifier."""
 
-_GROUPS = {"dev": "development", "reference-app": "reference application", "backup-image": "backup server"}
+_GROUPS = {
+    "dev": "development",
+    "reference-app": "reference application",
+    "backup-image": "backup server",
+    "uv": "bootstrap",
+}
 
 
 class UnknownLicenceError(ValueError):

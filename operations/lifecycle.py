@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from operations import backups, containers, lock, packet_filter, recovery, restore
+from operations import backups, containers, generations, lock, packet_filter, recovery, restore, stack_file
 from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
+from stack.settings import key_of
 
 if TYPE_CHECKING:
     import docker
@@ -33,9 +34,13 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
     empty: what may begin with nothing in it where its data volume was lost (`postgres`).
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
-    would be started, or an empty one in the place of one that was lost.
+    would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
     """
     restore.refuse_half_replaced(workspace)
+    workspace.reporter.say(
+        f"Bringing {workspace.name} up: first Docker, images and Pulumi where they are missing, which takes seconds "
+        "when they are there; then its parts, about a minute"
+    )
     run = workspace.prepare()
     workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
     with lock.held(workspace, "up"):
@@ -45,8 +50,10 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
 
 def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     workspace = run.workspace
+    _refuse_undoing(run)
     _begin_empty(run, empty)
     run.settle()
+    _sick_first(run)
     words = ["up", "--yes", "--suppress-outputs"]
     if not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
@@ -59,13 +66,38 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     except PulumiFailedError:
         # What failed must not be hidden by a second failure, such as an engine that has gone away.
         try:
-            tell_failures(run)
+            parts = tell_failures(run)
         except (ProjectError, EngineError) as error:
             workspace.reporter.say(f"The containers could not be asked: {error}")
+            parts = []
+        if parts:
+            raise PulumiFailedError(f"`pulumi up` failed: not healthy: {', '.join(parts)}") from None
         raise
     finally:
         packet_filter.guard(workspace)
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def _refuse_undoing(run: PulumiRun) -> None:
+    """Raise ProjectError where the settings lack a rotation that the state has."""
+    workspace = run.workspace
+    generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
+
+
+def _sick_first(run: PulumiRun) -> None:
+    """Have sick replicas of the API replaced before those that serve: else going back would take these first."""
+    workspace = run.workspace
+    replicas = workspace.settings().parts_of("api")
+    well = {row.part for row in status(workspace) if row.ok}
+    sick = [number for number, part in enumerate(replicas, 1) if part not in well]
+    if not sick or len(sick) == len(replicas):
+        return
+    workspace.reporter.say(
+        f"Replaced first, because the others serve: {', '.join(replicas[each - 1] for each in sick)}"
+    )
+    first = {key_of("api"): {"first": sick}}
+    # In the copy of the stack file alone, which the next run writes anew.
+    run.ensure_stack(replace(workspace, extra_config=stack_file.fill(first, workspace.extra_config)).document())
 
 
 def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
@@ -118,6 +150,8 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
             lines.append(f"The database from a dump: {typed('backups')}, then {typed('restore BACKUP=dump-…')}")
     if "redis" in lost and backed_up:
         lines.append(f"Redis from a copy: {typed('backups')}, then {typed('restore BACKUP=redis-…')}")
+    if "workspace" in lost and backed_up:
+        lines.append(f"The workspace from a copy: {typed('backups')}, then {typed('restore BACKUP=workspace-…')}")
     lines.append(f"To begin with nothing in it: {empty}")
     lines.append("If it was on another engine than this one, name that one: DOCKER_HOST")
     return "\n".join(lines)
@@ -144,6 +178,7 @@ def _gone(run: PulumiRun) -> list[str]:
 def preview(workspace: Workspace, *, interactive: bool) -> None:
     """Show what `up` would change. Raises PulumiFailedError."""
     run = workspace.prepare(images=False)
+    _refuse_undoing(run)
     run.pulumi("preview", show=_shown(workspace, interactive=interactive))
 
 
@@ -248,16 +283,21 @@ def status(workspace: Workspace) -> list[containers.PartStatus]:
         client.close()
 
 
-def tell_failures(run: PulumiRun) -> None:
-    """Say of each container that is not healthy what a person needs to find out why, without a secret."""
+def tell_failures(run: PulumiRun) -> list[str]:
+    """Say of each container that is not healthy what a person needs to find out why, without a secret.
+
+    Return their parts.
+    """
     workspace = run.workspace
     secrets = run.secrets(every=True)
     client = workspace.client()
     try:
-        for part, text in containers.failures(client, workspace.name, secrets):
-            workspace.reporter.say(f"\n{part} is not healthy\n{text}")
+        failures = list(containers.failures(client, workspace.name, secrets))
     finally:
         client.close()
+    for part, text in failures:
+        workspace.reporter.say(f"\n{part} is not healthy\n{text}")
+    return [part for part, _ in failures]
 
 
 def _with_engine(workspace: Workspace) -> PulumiRun:

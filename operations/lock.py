@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
-from operations import containers
-from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect
+from operations import containers, recovery
+from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect, start_time
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 
@@ -43,17 +43,6 @@ VARIABLE = "SAMOKODER_LOCK"
 """Environment variable of what a holder runs: the names of its volume and of those that it runs under."""
 _HOLDER = "samokoder.lock.holder"
 _ANSWER_SECONDS = 120
-_START_TIME = 19
-"""Of the fields of /proc/PID/stat after the program's name."""
-
-
-def _start_time(process: int) -> str:
-    """Return when a process was started; empty where there is none, or it has ended and is only not waited for."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[_START_TIME]
 
 
 def _hidden(process: int) -> bool:
@@ -97,7 +86,7 @@ class Holder:
     folder: str
     """Its working state: `.samokoder` of its clone."""
     process: int = field(default_factory=os.getpid)
-    started: str = field(default_factory=lambda: _start_time(os.getpid()))
+    started: str = field(default_factory=lambda: start_time(os.getpid()) or "")
     """When the process was started, as the kernel counts it: its number may be another's by now."""
     system: str = field(default_factory=_system)
     """The running kernel and its processes' namespace, in which the number means something; empty where unknown."""
@@ -122,7 +111,7 @@ class Holder:
     def gone(self) -> bool:
         """Whether it is known that the process has ended."""
         if self.system and self.system == _system():
-            return _start_time(self.process) != self.started and not _hidden(self.process)
+            return (start_time(self.process) or "") != self.started and not _hidden(self.process)
         # The same machine after a restart: nothing of before it runs.
         restarted = self.system.partition(" ")[0] != _system().partition(" ")[0]
         return bool(self.machine and self.system and _system()) and self.machine == _machine() and restarted
@@ -130,7 +119,7 @@ class Holder:
     def left(self, name: str) -> bool:
         """Whether it has left something half done that is noted in its folder. name: the environment's."""
         try:
-            return any((Path(self.folder) / f"{what}.{name}.json").exists() for what in ("restore", "import"))
+            return any(path.exists() for path in unfinished(Path(self.folder), name))
         except OSError:
             return True  # another user's folder: nobody here can tell
 
@@ -172,6 +161,11 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
             )
 
 
+def unfinished(folder: Path, name: str) -> list[Path]:
+    """Return the files that are there while a restore or an import is half done. folder: of the working state."""
+    return [folder / f"{what}.{name}.json" for what in ("restore", "import")]
+
+
 def is_one(volume: str, prefix: str) -> bool:
     """Tell whether a volume is a lock, by its name alone. prefix: of the environment."""
     return re.fullmatch(rf"{re.escape(prefix)}-lock-[0-9a-f]{{8}}", volume) is not None
@@ -199,8 +193,19 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
                 f"{workspace.name} was left half done: {other} was cut off. Finish it there, by "
                 f"`{workspace.typed('restore')}` or the same import. To give it up: {_removal(workspace, name)}"
             )
+        if pulumi := _pulumi_at_work(Path(other.folder), workspace.name):
+            raise ProjectError(
+                f"{workspace.name} is being changed: {other} is gone, and Pulumi, which it had started, goes on "
+                f"(process {pulumi}). Try again when that has ended; `kill -INT {pulumi}` ends it."
+            )
         workspace.reporter.say(f"Taking over the lock of a run that is gone: {other}")
         containers.remove_volumes(client, [name])
+
+
+def _pulumi_at_work(folder: Path, name: str) -> int:
+    """Return the process of a Pulumi that holds its own lock of a stack in a folder of working state; 0: none does."""
+    live = [each for each in recovery.locks(folder / "state", name) if each.is_here and not each.is_stale()]
+    return live[0].process if live else 0
 
 
 def _removal(workspace: Workspace, volume: str) -> str:

@@ -11,15 +11,18 @@ all write the stack file of their project, write the git-ignored copy and never 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import secrets
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -27,7 +30,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
-from operations import recovery, stack_file
+from operations import origins, recovery, stack_file
 from operations.engine import (
     DEFAULT_DOCKER_HOST,
     PING_TIMEOUT_SECONDS,
@@ -37,8 +40,8 @@ from operations.engine import (
     containerd_of_remote,
     ensure_engine,
 )
+from operations.origins import third_party_images, used_images
 from operations.stack_file import Document, ProjectError
-from stack.images import IMAGES
 from stack.settings import Environment, Settings, key_of
 
 if TYPE_CHECKING:
@@ -145,7 +148,7 @@ class Workspace:
 
     def typed(self, words: str) -> str:
         """Return a command of `make` as a person types it for this environment."""
-        return f"make {words}{env_word(self.environment)}"
+        return typed(self.environment, words)
 
     def client(self, *, timeout: float = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
         """Connect to the environment's engine. timeout: seconds for one answer. Raises EngineError when none comes."""
@@ -200,7 +203,8 @@ class Workspace:
         """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
 
         images: build what no registry can give here; without it only what is there is looked at, as a preview does.
-        Raises InvalidSettingsError before anything is installed or started.
+        Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
+        would take the place of those that run.
         """
         self.settings(on_this_machine=False)
         engine = self.engine()
@@ -209,9 +213,23 @@ class Workspace:
         environment = stack_file.read(
             self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
         )
-        machine = stack_file.fill(machine, self._of_images(environment, engine, build=images))
+        built_here = self._built_here(environment, engine)
+        origins.refuse_others(
+            environment,
+            self._deployment(),
+            built_here=built_here,
+            typed=self.variables.get("OFFLINE", ""),
+            command=self.typed("up"),
+        )
+        if built_here:
+            machine = stack_file.fill(machine, self._of_images(built_here, engine, build=images))
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
-        self.settings()
+        environment = self.settings()
+        if images and self.variables.get("OFFLINE") != "1":
+            from operations import registry  # noqa: PLC0415 - `status` must stay fast
+
+            with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
+                registry.pull(client, used_images(environment), say=self.reporter.say)
         return self.open()
 
     def engine(self) -> EngineInfo:
@@ -240,7 +258,7 @@ class Workspace:
         machine: Document = {}
         if engine.docker_host != DEFAULT_DOCKER_HOST:
             machine[key_of("docker_host")] = engine.docker_host
-        default_socket = Settings.model_fields["cadvisor"].get_default(call_default_factory=True).containerd_socket
+        usual = Settings.model_fields["cadvisor"].get_default(call_default_factory=True)
         containerd = engine.containerd_socket
         if containerd is None and not engine.docker_host.startswith("unix://"):
             if ask:
@@ -249,46 +267,66 @@ class Workspace:
             else:
                 known = stack_file.load(self._machine_file).get(key_of("cadvisor")) or {}
                 containerd = known.get("containerdSocket")
-        if containerd and containerd != default_socket:
-            machine[key_of("cadvisor")] = {"containerdSocket": containerd}
+        found = {
+            "containerdSocket": (containerd, usual.containerd_socket),
+            "dataRoot": (engine.data_root, usual.data_root),
+        }
+        if other := {name: value for name, (value, default) in found.items() if value and value != default}:
+            machine[key_of("cadvisor")] = other
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
             machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
         return machine
 
-    def _of_images(self, environment: Environment, engine: EngineInfo, *, build: bool) -> Document:
-        """What this machine adds: ids of local images where no registry can be asked, and what cannot be had then."""
-        from offline.images import ensure_images, registry_reachable  # noqa: PLC0415 - httpx: `status` must stay fast
+    def _deployment(self) -> Document:
+        """Return the stack's state, its secrets encrypted; empty where there is none yet."""
+        backend = self.backend()
+        if backend.folder:
+            return recovery.checkpoint(backend.folder, self.name) or {}
+        return self.open().deployment()
+
+    def _built_here(self, environment: Environment, engine: EngineInfo) -> list[str]:
+        """Return the names of the images that are built here: OFFLINE says so, or their registry does not answer."""
+        from offline import registries  # noqa: PLC0415 - httpx: `status` must stay fast
         from operations.containers import has_images  # noqa: PLC0415 - as above
 
         names = third_party_images(environment)
-        forced = self.variables.get("OFFLINE") == "1"
-        client = connect(engine.docker_host)
-        try:
-            pinned = [environment.image(name) for name in names]  # type: ignore[arg-type]
-            if not forced:
-                if has_images(client, pinned):
-                    return {}
-                if not engine.docker_host.startswith("unix://"):
-                    self.reporter.say("Asking that host whether it reaches a container registry")
-                if registry_reachable(engine):
-                    return {}
-        finally:
-            client.close()
-        self.reporter.say(
-            f"{'OFFLINE=1' if forced else 'No container registry can be reached from here'}: "
-            "this works without one, from package registries alone"
-        )
+        match self.variables.get("OFFLINE"):
+            case "1":
+                self.reporter.say("OFFLINE=1: no container registry is asked")
+                return names
+            case "0":
+                return []
+        pinned = {name: environment.image(name) for name in names}  # type: ignore[arg-type]
+        with contextlib.closing(connect(engine.docker_host)) as client:
+            if has_images(client, pinned.values()):
+                return []
+        if not engine.docker_host.startswith("unix://"):
+            self.reporter.say("Asking that host whether it reaches the container registries")
+        lost = registries.unreachable(pinned, engine)
+        for registry, images in lost.items():
+            self.reporter.say(f"The registry {registry} cannot be reached; it has {', '.join(images)}")
+        return [name for images in lost.values() for name in images]
+
+    def _of_images(self, names: list[str], engine: EngineInfo, *, build: bool) -> Document:
+        """What this machine adds for the images that are built here: their ids, and what cannot be had then."""
+        from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
+        from operations.tools import found_pulumi  # noqa: PLC0415 - as above
+
         known = (stack_file.load(self._machine_file).get(key_of("images"))) or {}
         wanted = names if build else [name for name in names if name == "grafana"]
-        made = ensure_images(wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter)
+        # It takes the longest of all that is built: beside the images, both cores are busy to the end.
+        pulumi = build and found_pulumi(cache=self.cache, variables=self.variables, reporter=self.reporter) is None
+        made = ensure_images(
+            wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter, pulumi=pulumi
+        )
         for name, reason in made.unavailable.items():
             self.reporter.say(f"{name}: not available here ({reason})")
         images = {to_camel(name): image for name, image in made.ids.items()}
         if not build:
-            images = known | images
+            images = {name: known[name] for name in map(to_camel, names) if name in known} | images
             if missing := [name for name in names if to_camel(name) not in images and name not in made.unavailable]:
-                self.reporter.say(f"Images that `make up` will build: {', '.join(missing)}")
+                self.reporter.say(f"Images that `{self.typed('up')}` will build: {', '.join(missing)}")
         machine: Document = {}
         if images:
             machine[key_of("images")] = images
@@ -332,23 +370,9 @@ class Workspace:
         stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
 
 
-def env_word(environment: str) -> str:
-    """Return what a `make` command line needs at its end to mean this environment."""
-    return "" if environment == "staging" else f" ENV={environment}"
-
-
-def third_party_images(environment: Environment) -> list[str]:
-    """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
-    # Every part is called like its image, but for the ingress.
-    running = {"caddy" if part == "ingress" else part for part in environment.running()}
-    names: list[str] = [name for name in IMAGES if name in running]
-    reference = ("api", "worker", *(("frontend",) if "frontend" in running else ()))
-    if any(getattr(environment.settings, part).image is None for part in reference):
-        names.append("python")
-    if "backup" in running:
-        names.append("backup")
-    configured = environment.settings.images
-    return [name for name in names if getattr(configured, name) is None]
+def typed(environment: str, words: str) -> str:
+    """Return a command of `make` as a person types it for an environment. words: `restore BACKUP=latest`."""
+    return f"make {words}{'' if environment == 'staging' else f' ENV={environment}'}"
 
 
 def _logged_in(variables: Mapping[str, str]) -> str:
@@ -376,27 +400,34 @@ class PulumiRun:
     """Folder of the project that it runs in."""
 
     def pulumi(
-        self, *words: str, check: bool = True, capture: bool = False, show: Callable[[str], None] | None = None
+        self,
+        *words: str,
+        check: bool = True,
+        capture: bool = False,
+        show: Callable[[str], None] | None = None,
+        given: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run one Pulumi command on this stack, its output going where ours goes.
 
         capture: return both streams in the result in place of showing them. show: gets each line of both streams.
+        given: its standard input, for a secret, which no command line may have; its output is captured.
         Raises PulumiFailedError when it fails and `check` is on. An interruption reaches Pulumi, which is waited for:
         it notes what it has begun.
         """
-        piped = capture or show is not None
+        piped = capture or show is not None or given is not None
         with _sigint_not_ignored():
             process = subprocess.Popen(
                 [self.program, *words],
                 cwd=self.folder,
                 env=dict(self.variables),
                 text=True,
-                stdin=subprocess.DEVNULL if piped else None,
+                stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL if piped else None,
                 stdout=subprocess.PIPE if piped else None,
                 stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
+                preexec_fn=partial(_ends_with, os.getpid()),  # noqa: PLW1509 - two system calls alone
             )
         with _interruptible(process):
-            out, err = _follow(process, show) if show else _communicate(process)
+            out, err = _follow(process, show) if show else _communicate(process, given)
         if check and process.returncode != 0:
             said = f":\n{(err or out).strip()[-2000:]}" if capture else ""
             raise PulumiFailedError(f"`pulumi {' '.join(words[:2])}` failed{said}")
@@ -468,23 +499,22 @@ class PulumiRun:
             return
         reporter = self.workspace.reporter
         reporter.say("An earlier run was cut off: asking the engine what there really is")
+        before = self.deployment()
+        if begun := recovery.begun(before):
+            from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
+
+            # Before the refresh, which forgets what was begun: cut off in between, the next run finds it still.
+            client = self.workspace.client()
+            try:
+                removed = containers.remove_begun(client, begun, recovery.known_ids(before), reporter)
+            finally:
+                client.close()
+            for name in removed:
+                reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
         # But for the data volumes: the state would forget one that is lost, and with it that there ever was one.
-        kept = [word for urn in recovery.data_urns(self.deployment()) for word in ("--exclude", urn)]
+        kept = [word for urn in recovery.data_urns(before) for word in ("--exclude", urn)]
         with reporter.task("pulumi refresh"):
             self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *kept, capture=True)
-        from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
-
-        environment = self.workspace.settings()
-        client = self.workspace.client()
-        try:
-            parts = [field.replace("_", "-") for field in type(environment.settings).model_fields]
-            removed = containers.remove_orphans(
-                client, self.workspace.name, parts, recovery.known_ids(self.deployment()), reporter
-            )
-        finally:
-            client.close()
-        for name in removed:
-            reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
 
     def mend(self) -> None:
         """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""
@@ -518,6 +548,18 @@ class PulumiRun:
                 )
             time.sleep(0.5)
         return False
+
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+def _ends_with(parent: int) -> None:
+    """Have this process asked to end, as by Ctrl-C, when the one that started it dies: it would change on, unlocked."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # it died before this was asked for
+            os._exit(1)
 
 
 @contextlib.contextmanager
@@ -566,14 +608,15 @@ def _interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
         raise SystemExit(128 + signal.SIGTERM)
 
 
-def _communicate(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Wait for the process, and return what it printed where that is captured.
+def _communicate(process: subprocess.Popen[str], given: str | None = None) -> tuple[str, str]:
+    """Give the process its standard input, wait for it, and return what it printed where that is captured.
 
     In short turns: a signal that comes just before a blocking call is seen only when that call returns.
     """
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=_TURN_SECONDS)
+            return process.communicate(given, timeout=_TURN_SECONDS)
+        given = None  # it is on its way
 
 
 def _wait(process: subprocess.Popen[str]) -> None:

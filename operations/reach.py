@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from operations import ssh
 from operations.ports import free_ports
+from operations.project import typed
 from operations.stack_file import ProjectError
 from stack.settings import Environment, Published, http_url, key_of
 
@@ -77,7 +78,8 @@ def tunnel(environment: Environment) -> list[str]:
     """
     host = environment.settings.docker_host
     if not host.startswith("ssh://"):
-        raise ProjectError(f"{environment.name} is not reached by ssh ({host}): its addresses are in `make status`.")
+        status = typed(environment.name, "status")
+        raise ProjectError(f"{environment.name} is not reached by ssh ({host}): its addresses are in `{status}`.")
     hidden = (part for part in _published(environment) if ipaddress.ip_address(part.bind_address).is_loopback)
     return _command(host, {(host_address(part), part.port): part.port for part in hidden})
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stack.rotation import IN_USE, SECOND, label
+from stack.images import parse_reference
+from stack.rotation import IN_USE, PHASES, SECOND, label
 from stack.settings import PROJECT
 
 CONTAINER = "docker:index/container:Container"
+IMAGE = "docker:index/remoteImage:RemoteImage"
 NETWORK = "docker:index/network:Network"
 VOLUME = "docker:index/volume:Volume"
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
@@ -93,6 +95,23 @@ def was_interrupted(deployment: dict[str, Any]) -> bool:
     return bool(deployment.get("pending_operations"))
 
 
+def begun(deployment: dict[str, Any]) -> dict[str, frozenset[str]]:
+    """Return what a run had begun to make, and had not noted, when it was cut off: containers and networks.
+
+    By name, each with the volumes that it mounts. One with a volume of files can be told from another state's of the
+    same name: the names of such volumes are random.
+    """
+    return {
+        str(resource["inputs"]["name"]): frozenset(
+            str(volume["volumeName"]) for volume in resource["inputs"].get("volumes") or () if volume.get("volumeName")
+        )
+        for operation in deployment.get("pending_operations") or ()
+        if operation["type"] == "creating"
+        and (resource := operation.get("resource") or {}).get("type") in {CONTAINER, NETWORK}
+        and (resource.get("inputs") or {}).get("name")
+    }
+
+
 def known_ids(deployment: dict[str, Any]) -> set[str]:
     """Return the engine's ids of all containers and networks in the state."""
     return {str(resource.get("id")) for resource in _resources(deployment) if resource["type"] in {CONTAINER, NETWORK}}
@@ -105,6 +124,18 @@ def known_names(deployment: dict[str, Any]) -> set[str]:
         for resource in _resources(deployment)
         if resource["type"] in {CONTAINER, NETWORK} and not resource.get("delete")
     }
+
+
+def images(deployment: Mapping[str, Any]) -> tuple[set[str], dict[str, str]]:
+    """Return the repositories of which images are pulled, and each part's image as its container has it."""
+    pulled, running = set(), {}
+    for resource in _resources(deployment):
+        inputs = resource.get("inputs") or {}
+        if resource["type"] == IMAGE and not inputs.get("build") and not resource.get("delete"):
+            pulled.add(parse_reference(str(inputs["name"])).repository)
+        if resource["type"] == CONTAINER and not resource.get("delete"):
+            running[_name(resource)] = str(inputs.get("image"))
+    return pulled, running
 
 
 def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:
@@ -137,7 +168,7 @@ def generated_secrets(deployment: dict[str, Any]) -> dict[str, str]:
     Of a secret with two slots (`stack/rotation.py`) this is the value in use, whichever slot it is in.
     """
     every = every_generated_secret(deployment)
-    in_use = _slots_in_use(deployment)
+    in_use = slots_in_use(deployment)
     second = {name + _SECOND_SLOT for name in in_use}
     return {name: every.get(in_use.get(name, name), value) for name, value in every.items() if name not in second}
 
@@ -155,16 +186,35 @@ def secret_names(deployment: dict[str, Any]) -> list[str]:
     """Return the names of the generated secrets that somebody may want to see, from any deployment."""
     passwords = (resource for resource in _resources(deployment) if resource["type"] == _PASSWORD)
     names = {_name(resource).removeprefix(_SECRET_PREFIX) for resource in passwords}
-    second = {name + _SECOND_SLOT for name in _slots_in_use(deployment)}
+    second = {name + _SECOND_SLOT for name in slots_in_use(deployment)}
     # The salt names volumes and opens nothing.
     return sorted(names - second - {"salt"})
 
 
-def _slots_in_use(deployment: dict[str, Any]) -> dict[str, str]:
+def generations(deployment: Mapping[str, Any]) -> dict[str, int]:
+    """Return the generation of the value in each slot (`postgres-app-b`)."""
+    return {
+        _name(resource).removeprefix(_SECRET_PREFIX): int(resource["inputs"]["keepers"]["generation"])
+        for resource in _resources(deployment)
+        if resource["type"] == _PASSWORD and not resource.get("delete")
+    }
+
+
+def slots_in_use(deployment: Mapping[str, Any]) -> dict[str, str]:
     """Return secret -> slot in use; nothing for a state from before there were slots."""
+    return dict(_of_secrets(deployment).get(IN_USE) or {})
+
+
+def phases(deployment: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return secret -> phase of its rotation; None for a state from before it was noted."""
+    return _of_secrets(deployment).get(PHASES)
+
+
+def _of_secrets(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the component of the secrets has noted."""
     for resource in _resources(deployment):
         if resource["type"] == _SECRETS:
-            return dict((resource.get("outputs") or {}).get(IN_USE) or {})
+            return dict(resource.get("outputs") or {})
     return {}
 
 
@@ -175,5 +225,5 @@ def salt(deployment: dict[str, Any]) -> str | None:
     return str(value) if value else None
 
 
-def _resources(deployment: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _resources(deployment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield from deployment.get("resources") or []

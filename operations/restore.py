@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.progress import Reporter, Task
-from operations import backups, containers, lock, recovery
+from operations import backups, containers, lock, mending, recovery, stack_file
 from operations.backups import BEFORE, RESTORED, STAMP
-from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Server, Wanted, wanted
-from operations.project import Workspace
+from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.app import postgres
+from stack.app import contract, postgres, redis
 from stack.names import PART_LABEL, NetworkName
 from stack.settings import PROJECT, Environment, Part, key_of
 
@@ -40,6 +40,7 @@ _USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
     # takes what is new as a new history.
     "postgres": (("postgres_roles",), ("migrations",), ("api", "worker", "postgres_exporter"), ("backup",)),
     "redis": (("redis_users",), ("api", "worker", "redis_exporter")),
+    "workspace": (("api", "worker"),),
     "backup": (),
 }
 """Who uses a server, by the fields of the settings."""
@@ -58,10 +59,8 @@ class Restored:
     set_aside: tuple[str, ...]
     """Volumes with what was there before; the last one is that of the server that was asked for."""
 
-    @property
-    def undo(self) -> str:
-        """What to type to put it back."""
-        return f"make restore FROM={self.set_aside[-1]}"
+    undo: str
+    """What to type to put it back."""
 
     def __str__(self) -> str:
         """Say it."""
@@ -94,6 +93,9 @@ class Hands(Protocol):
         store: the volume with the backups. into: the volume that it finds at `INTO`. online: whether it has a way out.
         """
 
+    def mend(self, way: Mend, into: str = "") -> dict[str, str]:
+        """Copy Redis' data, into a volume or for a look at it, and mend the copy; ProjectError where that cannot be."""
+
     def sizes(self, volume: str) -> tuple[int, int]:
         """Return the bytes in a volume, 0 for one that is not there, and those that are free on its disk."""
 
@@ -107,7 +109,11 @@ class Hands(Protocol):
         """Make a volume's content the same as another's.
 
         whole: whose data the source must be a whole copy of. Raises ProjectError where it is not, the target untouched.
+        No server starts on such a target, and it is not whole, before it is released.
         """
+
+    def release(self, volume: str) -> None:
+        """Let a server start on a volume that a replacement was copied into; nothing where that was done before."""
 
     def stop(self, fields: Sequence[str]) -> None:
         """Stop all containers of these parts, and wait until they have ended."""
@@ -143,7 +149,8 @@ class Restore:
     @property
     def _users(self) -> tuple[tuple[str, ...], ...]:
         users = _USERS[self.journal.wanted.server]
-        return (*users, ("backup",)) if self.journal.servers == ("backup", "redis") else users
+        also = "backup" in self.journal.servers and ("backup",) not in users
+        return (*users, ("backup",)) if also else users
 
     def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Key, title and deed of each step. Up to the first `keep` nothing that runs is changed."""
@@ -176,12 +183,16 @@ class Restore:
                 do()
                 self._note(replace(self.journal, done=(*self.journal.done, key)))
         self.forget()
-        return Restored(wanted=self.journal.wanted, set_aside=self.journal.aside)
+        aside = self.journal.aside
+        return Restored(wanted=self.journal.wanted, set_aside=aside, undo=self._typed(f"restore FROM={aside[-1]}"))
+
+    def _typed(self, words: str) -> str:
+        return typed(self.environment.name, words)
 
     def _untouched(self) -> bool:
         """Tell whether a replacement was only noted, or refused: the data is whole and may have been served since."""
         journal = self.journal
-        put = any(f"put-{server}" in journal.done for server in journal.servers)
+        put = journal.copied or any(f"put-{server}" in journal.done for server in journal.servers)
         return journal.touched and not put and all(self.hands.whole(self.hands.data_of(s), s) for s in journal.servers)
 
     def _still_done(self) -> tuple[str, ...]:
@@ -196,12 +207,14 @@ class Restore:
         again -= {FETCH, "check", "restore"}
         if FETCH in journal.done and not self.hands.whole(self._new("backup"), "backup"):
             again.add(FETCH)
-        moves = asked.backup == LATEST and asked.source != OFFSITE and not journal.touched and not journal.lost
+        newest = asked.mend or (asked.backup == LATEST and asked.source != OFFSITE)
+        moves = newest and not journal.touched and not journal.lost
         if moves or ("restore" in journal.done and not self.hands.whole(self._new(asked.server), asked.server)):
             again |= {"check", "restore"}
         for server in journal.servers if journal.touched else ():
             # It was noted that its replacement begins, and perhaps it did not: it may have been served since.
-            if f"put-{server}" not in journal.done and self.hands.whole(self.hands.data_of(server), server):
+            put = f"put-{server}" in journal.done or server in journal.copied
+            if not put and self.hands.whole(self.hands.data_of(server), server):
                 again.add(f"keep-{server}")
         return tuple(key for key in journal.done if key not in again)
 
@@ -209,15 +222,15 @@ class Restore:
         """Say how things are, and what can be done now."""
         if not self.journal.done and not self.journal.stopped:
             return "Nothing was stopped or changed."
+        again = self.journal.again(self.environment.name)
         if self.journal.half:
-            back = "".join(f". Or back: make restore FROM={each}" for each in self._way_back())
-            return f"The data is half replaced. When that is put right, this goes on: {self.journal.again}{back}"
+            back = "".join(f". Or back: {self._typed(f'restore FROM={each}')}" for each in self._way_back())
+            return f"The data is half replaced. When that is put right, this goes on: {again}{back}"
         if self.journal.replaced:
-            back = self.journal.aside[-1]
-            again = self.journal.again
-            return f"The data is replaced. When that is put right: {again}. Or back: make restore FROM={back}"
-        ups = "; `make up` starts what was stopped" if self.journal.stopped else ""
-        return f"No data was changed. It goes on: make restore. Or ask for another{ups}."
+            back = self._typed(f"restore FROM={self.journal.aside[-1]}")
+            return f"The data is replaced. When that is put right: {again}. Or back: {back}"
+        ups = f"; `{self._typed('up')}` starts what was stopped" if self.journal.stopped else ""
+        return f"No data was changed. It goes on: {self._typed('restore')}. Or ask for another{ups}."
 
     def _way_back(self) -> tuple[str, ...]:
         return self.journal.aside[-1:] if len(self.journal.servers) == 1 else ()
@@ -226,7 +239,7 @@ class Restore:
         """Remove what was made on the way, and the journal. What was set aside stays."""
         for server in DATA:
             self.hands.remove(self._new(server))
-        self.path.unlink(missing_ok=True)
+        stack_file.remove(self.path)
 
     def _note(self, journal: Journal) -> None:
         self.journal = journal
@@ -263,12 +276,18 @@ class Restore:
         held, free = self.hands.sizes(self.hands.data_of(asked.server))
         self._note(replace(self.journal, lost=self.journal.lost or not held))
         # What is there now is copied once, and what is restored will be about as large.
-        _enough(free, 2 * held)
+        _enough(free, 2 * held, self.environment.name)
+        if asked.mend:
+            return  # who asked has looked at it
         into = self._empty()
         self.hands.program("check-restore", *asked.words, "--into", INTO, store=self._store(), into=into)
 
     def _restore(self) -> None:
         asked = self.journal.wanted
+        if asked.mend:
+            self._stop()
+            self.hands.mend(asked.mend, self._empty())
+            return
         if asked.backup == LATEST and asked.source != OFFSITE:
             # What is written from here on would be lost.
             self.say("The application stops now: `latest` is to lose nothing that it has acknowledged")
@@ -295,7 +314,7 @@ class Restore:
             held, free = self.hands.sizes(self.hands.data_of(server))
             comes, _ = self.hands.sizes(self._replacement(server))
             needed += max(held, comes)
-            _enough(free, needed)
+            _enough(free, needed, self.environment.name)
 
     def _keep(self, server: Server) -> None:
         self._stop()
@@ -306,8 +325,17 @@ class Restore:
 
     def _put(self, server: Server) -> None:
         self._stop()  # again: somebody may have brought the stack up since an interruption
-        self._note(replace(self.journal, touched=True))
-        self.hands.copy(self._replacement(server), self.hands.data_of(server), whole=server)
+        data, copied = self.hands.data_of(server), self.journal.copied
+        if server in copied:
+            self.hands.release(data)
+            if self.hands.whole(data, server):
+                return
+        others = tuple(each for each in copied if each != server)
+        self._note(replace(self.journal, touched=True, copied=others))
+        self.hands.copy(self._replacement(server), data, whole=server)
+        # Noted before any server can start on it: else, cut off here, it would be taken for what was there before.
+        self._note(replace(self.journal, copied=(*others, server)))
+        self.hands.release(data)
 
     def _start(self) -> None:
         server = self.journal.wanted.server
@@ -341,12 +369,12 @@ def _of_earlier_version(environment: Environment, journal: Journal | None) -> Jo
     return replace(journal, aside=aside, kept=aside)
 
 
-def _enough(free: int, needed: int) -> None:
+def _enough(free: int, needed: int, environment: str) -> None:
     if free < needed:
         raise ProjectError(
             f"The engine's disk has {free / 2**20:.0f} MiB free, and this needs {needed / 2**20:.0f}: what is there "
-            f"now is kept beside what is restored. `make backups` lists what earlier restores have set aside: remove "
-            "one of those volumes that nobody needs."
+            f"now is kept beside what is restored. `{typed(environment, 'backups')}` lists what earlier restores have "
+            "set aside: remove one of those volumes that nobody needs."
         )
 
 
@@ -364,15 +392,21 @@ def put_imported(workspace: Workspace, source: str) -> Restored:
     return _restore(workspace, wanted(workspace.settings(), source=source), importing=True)
 
 
+def mend(workspace: Workspace, way: Mend) -> Restored:
+    """Put Redis' own data back, mended: a repair alone does. Raises as `restore` does."""
+    return _restore(workspace, Wanted(mend=way), importing=False)
+
+
 def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restored:
     environment = workspace.settings()
     path = _path(workspace)
     say = workspace.reporter.say
-    with lock.held(workspace, "restore") as locked, _engine(environment, locked) as hands:
+    with lock.held(workspace, "restore") as locked, engine(environment, locked) as hands:
         before = _of_earlier_version(environment, Journal.read(path))
-        journal = before.after_words(asked) if before else None
+        journal = before.after_words(asked, environment.name) if before else None
         if journal and journal.imports and not importing:
-            raise ProjectError(f"An import has begun this ({journal.wanted}). It goes on by {journal.again}.")
+            again = journal.again(environment.name)
+            raise ProjectError(f"An import has begun this ({journal.wanted}). It goes on by {again}.")
         if journal and before and journal.wanted.whole and journal.wanted != before.wanted:
             _refuse_incomplete(hands, journal.wanted.source, journal.wanted.server)
         if journal is None:
@@ -384,7 +418,8 @@ def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restore
         else:
             say(f"Going on with: {journal.wanted}")
             if FETCH in journal.done and not journal.touched:
-                say(f"The off-site copy of {journal.stamp} stays; a new one is fetched by: make restore FROM=offsite")
+                fetch = workspace.typed("restore FROM=offsite")
+                say(f"The off-site copy of {journal.stamp} stays; a new one is fetched by: {fetch}")
         journal.write(path)
         restoring = Restore(environment, hands, journal, path, say)
         try:
@@ -395,14 +430,22 @@ def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restore
                 restoring.forget()
             raise ProjectError(f"{error}\n{after}") from error
         except KeyboardInterrupt:
-            say("Cut off. It goes on: make restore")
+            say(f"Cut off. It goes on: {workspace.typed('restore')}")
             raise
 
 
 def refuse_half_replaced(workspace: Workspace) -> None:
     """Raise ProjectError where a restore was cut off while a data volume's content was replaced."""
     if (journal := Journal.read(_path(workspace))) and journal.half:
-        raise ProjectError(journal.unfinished)
+        raise ProjectError(journal.unfinished(workspace.settings().name))
+
+
+def refuse_touched(workspace: Workspace) -> None:
+    """Raise ProjectError where a restore has begun to replace data, and has not come to its end."""
+    if (journal := Journal.read(_path(workspace))) and journal.touched:
+        raise ProjectError(
+            f"A restore ({journal.wanted}) was cut off. Finish it first: {journal.again(workspace.name)}"
+        )
 
 
 def replacing(workspace: Workspace) -> str:
@@ -418,9 +461,15 @@ def _path(workspace: Workspace) -> Path:
 def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> None:
     """Raise ProjectError for what is known at once not to work. there: the volumes that can be put into place."""
     if asked == Wanted():
+        moment = typed(environment.name, "restore TO='2026-11-23 10:05:00+03'")
         raise ProjectError(
-            "No restore was cut off. Which moment, or which backup? make restore TO='2026-11-23 10:05:00+03', or "
-            "BACKUP=latest; `make backups` lists what there is."
+            f"No restore was cut off. Which moment, or which backup? {moment}, or BACKUP=latest; "
+            f"`{typed(environment.name, 'backups')}` lists what there is."
+        )
+    if asked.server == "workspace" and "workspace" in environment.absent:
+        raise ProjectError(
+            f"There is no workspace here to restore into: set {key_of('workspace', 'path')}, then "
+            f"{typed(environment.name, 'up')}."
         )
     if asked.server in environment.absent:
         raise ProjectError(
@@ -430,7 +479,8 @@ def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> No
     if asked.source == OFFSITE and environment.offsite is None:
         raise ProjectError(
             f"No off-site copy is configured. Set {key_of('backup', 'offsite')} and its secrets as they were on the "
-            f"machine that made it, {PROJECT}:backupEncryptionKey too; then `make up`, then this."
+            f"machine that made it, {PROJECT}:backupEncryptionKey too; then `{typed(environment.name, 'up')}`, "
+            "then this."
         )
     if asked.whole and asked.source not in there:
         raise ProjectError(f"There is no volume {asked.source}. There are: {', '.join(there) or 'none'}.")
@@ -449,12 +499,15 @@ def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
     environment = workspace.settings()
     _remove_left(client, environment)
     removed = containers.remove_volumes(client, backups.made_by_restores(client, environment))
-    _path(workspace).unlink(missing_ok=True)
+    for path in lock.unfinished(workspace.folder, workspace.name):
+        stack_file.remove(path)
     return removed
 
 
 @contextmanager
-def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
+def engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
+    """Give the environment's engine to who holds the lock; what a run that was killed was at is gone."""
+
     def up() -> None:
         from operations import lifecycle  # noqa: PLC0415 - it asks this module whether a restore is half done
 
@@ -464,9 +517,9 @@ def _engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        engine = Engine(client, environment, workspace.reporter, up)
+        hands = Engine(client, environment, workspace.reporter, up)
         _remove_left(client, environment)
-        yield engine
+        yield hands
     finally:
         client.close()
 
@@ -479,13 +532,25 @@ set -eu
 case $2 in
     postgres) [ -s "$1/PG_VERSION" ] && [ -s "$1/global/pg_control" ] ;;
     redis) [ -s "$1/appendonlydir/appendonly.aof.manifest" ] || [ -e "$1/appendonly.aof" ] || [ -e "$1/dump.rdb" ] ;;
+    workspace) : ;;
     backup) [ -d "$1/barman" ] || [ -d "$1/dumps" ] || [ -d "$1/redis" ] || [ -e "$1/lock" ] ;;
 esac
 """
 """Whether the folder $1 has what a whole copy of the data of $2 has; a file says so where its filling was cut off."""
+_RELEASE = """\
+if [ -e .samokoder-version ]; then mv .samokoder-version PG_VERSION; fi
+sync -f .
+rm -f .samokoder-copying
+sync -f .
+"""
+RELEASE = f"""\
+set -eu
+cd "$1"
+{_RELEASE}"""
+"""Lets a server start on the folder $1, which a replacement was copied into."""
 COPY = f"""\
 set -eu
-marker=.samokoder-copying
+marker=.samokoder-copying version=.samokoder-version
 whole() (
 {WHOLE}
 )
@@ -494,18 +559,20 @@ if [ -n "$3" ] && ! (whole "$1" "$3"); then
     exit 2
 fi
 cd "$2"
-echo 'Incomplete: a restore was cut off here. It goes on by: make restore' > $marker
+echo "Incomplete: a restore was cut off here. It goes on by: $4" > $marker
 sync -f .
 rm -f PG_VERSION
 find . -mindepth 1 -maxdepth 1 ! -name $marker -exec rm -rf {{}} +
 cd "$1"
 find . -mindepth 1 -maxdepth 1 ! -name $marker ! -name PG_VERSION -exec cp -a --reflink=auto -t "$2" {{}} +
-sync -f "$2"
-if [ -e PG_VERSION ]; then cp -a PG_VERSION "$2"; fi
+if [ -e PG_VERSION ]; then cp -a PG_VERSION "$2/$version"; fi
 chmod --reference=. "$2"
+if [ -n "${{5:-}}" ]; then chown -R "$5" "$2"; fi
 sync -f "$2"
-if [ ! -e $marker ]; then rm "$2/$marker"; fi
-sync -f "$2"
+if [ -z "$3" ] && [ ! -e $marker ]; then
+    cd "$2"
+{_RELEASE}
+fi
 """
 # Files of a server that runs may go while they are counted.
 _SIZES = 'du -s -B1 "$1" 2> /dev/null | cut -f1 || :; df -B1 --output=avail "$1" | tail -n 1'
@@ -558,6 +625,13 @@ class Engine:
         with self.reporter.task(f"{backups.PROGRAM} {' '.join(words[:2])}") as task:
             self._once([backups.PROGRAM, *words], volumes, online=online, task=task)
 
+    def mend(self, way: Mend, into: str = "") -> dict[str, str]:
+        """Have a container of Redis' image do it."""
+        with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
+            container = containers.find(self.client, self.environment, redis.PART)
+            source, labels = self.data_of("redis"), {LABEL: self.environment.name}
+            return mending.mend(container, way, source, into=into, labels=labels, task=task)
+
     def sizes(self, volume: str) -> tuple[int, int]:
         """Ask du and df."""
         # Mounted, one that was lost would be made. All are on one disk.
@@ -587,7 +661,15 @@ class Engine:
             raise ProjectError(f"There is no volume {source}, which was to come into {target}.")
         with self.reporter.task(f"Copy {source} to {target}"):
             volumes = {"/from": (source, True), INTO: (target, False)}
-            self._shell(COPY, volumes, "/from", INTO, whole or "")
+            owner = contract.USER if self._shared(target) else ""
+            again = typed(self.environment.name, "restore")
+            self._shell(COPY, volumes, "/from", INTO, whole or "", again, owner)
+
+    def release(self, volume: str) -> None:
+        """Put the last file in its place, and take the marker away."""
+        # Mounted, one that is not there would be made.
+        if volume in containers.volume_names(self.client):
+            self._shell(RELEASE, {"/volume": (volume, False)}, "/volume")
 
     def stop(self, fields: Sequence[str]) -> None:
         """Stop them at once; each has its own time for it."""
@@ -605,9 +687,10 @@ class Engine:
             label = each.labels[PART_LABEL]
             with self.reporter.task(f"Start {label}"):
                 end = time.monotonic() + part.health.wait_timeout_seconds
-                while (health := _health(each)) != "healthy":
+                while (state := health(each)) != "healthy":
                     if time.monotonic() > end:
-                        raise ProjectError(f"{label} is not healthy but {health}. See: make logs PART={label}")
+                        logs = typed(self.environment.name, f"logs PART={label}")
+                        raise ProjectError(f"{label} is not healthy but {state}. See: {logs}")
                     time.sleep(0.5)
 
     def own_password(self) -> None:
@@ -637,8 +720,13 @@ class Engine:
         """Remove it by its name."""
         containers.remove_volumes(self.client, [volume])
 
+    def _shared(self, volume: str) -> bool:
+        """Tell whether a volume has files of the application's own user."""
+        return volume.startswith(f"{self.environment.prefix}-workspace")
+
     def _shell(self, script: str, volumes: Mapping[str, tuple[str, bool]], *words: str) -> str:
-        return self._once(["sh", "-c", script, "sh", *words], volumes)
+        root = any(self._shared(volume) for volume, _ in volumes.values())
+        return self._once(["sh", "-c", script, "sh", *words], volumes, root=root)
 
     def _once(
         self,
@@ -646,11 +734,13 @@ class Engine:
         volumes: Mapping[str, tuple[str, bool]],
         *,
         online: bool = False,
+        root: bool = False,
         task: Task | None = None,
     ) -> str:
         """Run a command in a container like the backup's own, with these volumes; return its standard output.
 
-        volumes: path -> volume, and whether it is read-only. online: with a way out.
+        volumes: path -> volume, and whether it is read-only. online: with a way out. root: with the rights to read and
+        to give away files of another user.
         """
         from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 
@@ -671,7 +761,8 @@ class Engine:
             command,
             task=task or Task(""),
             check=partial(backups.check, command[1:]),
-            user=like["Config"]["User"],
+            user="0:0" if root else like["Config"]["User"],
+            cap_add=["CHOWN", "DAC_OVERRIDE", "FOWNER"] if root else None,
             environment=like["Config"]["Env"],
             mounts=mounts,
             tmpfs={path: how for path, how in (host["Tmpfs"] or {}).items() if path not in volumes},
@@ -684,7 +775,8 @@ class Engine:
         )
 
 
-def _health(container: Container) -> str:
+def health(container: Container) -> str:
+    """Return what the engine says of a container's health now, or that it does not run."""
     container.reload()
     state = container.attrs["State"]
     return str((state.get("Health") or {}).get("Status") or "without a health check") if state["Running"] else "stopped"

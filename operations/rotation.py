@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic.alias_generators import to_camel
 
 from operations import containers, lifecycle, lock, reach, stack_file
+from operations.generations import ADMIN, Step, step_of
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles, redis, redis_users
@@ -42,16 +43,8 @@ _OF_BACKUPS = frozenset({"postgres_backup", "redis_backup", "backup_encryption_k
 DEFAULT_TOKEN_MINUTES = 720
 """The reference application's own TOKEN_MINUTES."""
 GRAFANA_USER = "admin"
-_SIGNS, _ADMIN = "secret_key", "grafana_admin"
+_SIGNS = "secret_key"
 _OK, _UNAUTHORIZED = 200, 401
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One `up` of a rotation: what the stack file says of the secret during it."""
-
-    generation: int
-    phase: Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +88,9 @@ def rows(environment: Environment) -> list[Row]:
             continue
         why_not = refusal(environment, secret)
         phased = "no request is lost" if secret in SLOTTED else "one step: whoever asks with it may fail for seconds"
-        generation, phase = _where(environment, secret)
+        at = step_of(environment, secret)
         how = f"never: {why_not}" if why_not else phased
-        found.append(Row(secret=label(secret), generation=generation, phase=phase, how=how, rotates=not why_not))
+        found.append(Row(secret=label(secret), generation=at.generation, phase=at.phase, how=how, rotates=not why_not))
     return found
 
 
@@ -124,7 +117,7 @@ def steps(secret: str, generation: int, phase: Phase) -> list[Step]:
     left = order[order.index(phase) + 1 :] if phase else order
     target = generation if phase else generation + 1
     # Of Grafana's password there is no overlap: after "prepare" comes a call of its API, and nobody else has it.
-    return [Step(generation=target, phase=each) for each in left if not (secret == _ADMIN and each == "overlap")]
+    return [Step(generation=target, phase=each) for each in left if not (secret == ADMIN and each == "overlap")]
 
 
 def rotate(
@@ -147,7 +140,8 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
     before = workspace.open().secrets(every=True)
     if label(secret) not in before:
         raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
-    generation, phase = _where(environment, secret)
+    written = step_of(environment, secret)
+    generation, phase = written.generation, written.phase
     planned = steps(secret, generation, phase)
     say = workspace.reporter.say
     say(f"{label(secret)}: " + (f"going on after {phase!r}" if phase else f"generation {generation + 1}"))
@@ -167,11 +161,11 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
         except PulumiFailedError:
             say(f"{workspace.committed_file.name} is as it was. Put right what failed, then run this again.")
             raise
-        if secret == _ADMIN and step.phase == "prepare" and "grafana" not in environment.absent:
+        if secret == ADMIN and step.phase == "prepare" and "grafana" not in environment.absent:
             _rotate_grafana(workspace, secret, step, grafana_url)
-        written = write(workspace.committed_file.read_text(encoding="utf-8"), secret, step)
+        text = write(workspace.committed_file.read_text(encoding="utf-8"), secret, step)
         mode = workspace.committed_file.stat().st_mode & 0o777
-        stack_file.write(workspace.committed_file, written, mode=mode)
+        stack_file.write(workspace.committed_file, text, mode=mode)
     return _done(workspace, secret, before, grafana_url)
 
 
@@ -252,14 +246,6 @@ def _known(environment: Environment, name: str) -> str:
     return secret
 
 
-def _where(environment: Environment, secret: str) -> tuple[int, Phase]:
-    """Return a secret's generation and phase in the settings."""
-    settings = environment.settings
-    generation: int = getattr(settings.rotation, secret, 1)  # one that is never rotated is made once
-    phase: Phase = getattr(settings.rotating, secret, "")
-    return generation, phase
-
-
 def _says(secret: str, step: Step) -> str:
     if secret not in SLOTTED:
         return f"generation {step.generation} takes the place of the one before"
@@ -281,14 +267,14 @@ def _wait_text(workspace: Workspace, until: datetime) -> str:
 def _done(workspace: Workspace, secret: str, before: Mapping[str, str], grafana_url: str) -> Rotated:
     """Prove that the new value opens and the one before does not."""
     environment = workspace.settings()
-    generation, _ = _where(environment, secret)
+    generation = step_of(environment, secret).generation
     after = workspace.open().secrets(every=True)
     now, last = label(secret), label(secret)
     if secret in SLOTTED:
         now, last = (label(slots_of(secret, each, "").in_use) for each in (generation, generation - 1))
     new, old = after[now], (after if now != last else before)[last]
     proof = ""
-    if secret == _ADMIN:
+    if secret == ADMIN:
         if "grafana" in environment.absent:
             proof = " Grafana does not run here: the secret is renewed, and nothing was asked to take it."
         else:
@@ -383,8 +369,6 @@ _SERVERS: Mapping[str, _Server] = {
 
 def _exec(container: Container, command: Sequence[str], text: str) -> str:
     """Run a command in a container with `text` on its standard input; return all that it says."""
-    from docker.utils import socket as framed  # noqa: PLC0415 - the SDK takes its time
-
     api = cast("Any", container.client).api
     made = api.exec_create(container.id, list(command), stdin=True)
     stream = api.exec_start(made["Id"], socket=True)
@@ -392,8 +376,7 @@ def _exec(container: Container, command: Sequence[str], text: str) -> str:
     connection = getattr(stream, "_sock", stream)
     try:
         connection.sendall(text.encode())
-        frames = framed.frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
-        return b"".join(data for _, data in frames).decode(errors="replace")
+        return b"".join(data for _, data in containers.frames(stream)).decode(errors="replace")
     finally:
         stream.close()
         connection.close()
@@ -404,21 +387,23 @@ def _rotate_grafana(workspace: Workspace, secret: str, step: Step, url: str) -> 
     values = workspace.open().secrets(every=True)
     slots = slots_of(secret, step.generation, step.phase)
     with _grafana(workspace.settings(), url) as client:
-        change_grafana_password(client, old=values[label(slots.in_use)], new=values[label(slots.other)])
+        old, new = values[label(slots.in_use)], values[label(slots.other)]
+        shown = workspace.typed("password NAME=grafana-admin")
+        change_grafana_password(client, old=old, new=new, shown=shown)
 
 
-def change_grafana_password(client: httpx.Client, *, old: str, new: str) -> None:
+def change_grafana_password(client: httpx.Client, *, old: str, new: str, shown: str) -> None:
     """Change the admin's password at the Grafana that `client` speaks to; nothing where it is changed already.
 
     Raises ProjectError where neither password is taken, or Grafana does not answer. Not more than two logins are
-    tried: Grafana locks a user out for five minutes after five that fail.
+    tried: Grafana locks a user out for five minutes after five that fail. shown: the command that shows the old one.
     """
     if _grafana_login(client, new) == "in":
         return
     if _grafana_login(client, old) != "in":
         raise ProjectError(
             "Grafana takes neither the old admin password nor the new one: somebody changed it by hand. Set it to the "
-            "old one, then run this again: make password NAME=grafana-admin, and in Grafana's container "
+            f"old one, then run this again: {shown}, and in Grafana's container "
             "`grafana cli admin reset-admin-password --password-from-stdin`."
         )
     answer = _ask(

@@ -24,7 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from operations import alerting, checks, containers, lifecycle, reach
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.containers import PartStatus
-from operations.project import Workspace
+from operations.exposure import not_exposed
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app import ingress, postgres, redis
 from stack.app.metrics_contract import Job, Kind, of_jobs
@@ -312,10 +313,14 @@ def _application(asked: Asked, spec: ServiceSpec, kind: Kind) -> str:
     series = {f"{each.name}_count" if each.type == "histogram" else each.name: each.name for each in required}
     found = asked.samples(f'{{job="{spec.job}",instance="{instance}",__name__=~"{"|".join(sorted(series))}"}}')
     there = {labels["__name__"] for labels, _ in found}
-    if missing := [name for each, name in series.items() if each not in there]:
+    missing = [name for each, name in series.items() if each not in there]
+    if missing and getattr(asked.environment.settings, kind.value).image is None:
         raise FailedError(f"missing: {', '.join(missing)}")
     if wrong := sorted({labels["__name__"] for labels, value in found if not (math.isfinite(value) and value >= 0)}):
         raise FailedError(f"not a number of at least 0: {', '.join(wrong)}")
+    if missing:
+        # A team's own image need not have all: it would never pass, and each deploy of it would go back.
+        raise UnavailableError(not_exposed(asked.environment, missing))
     return f"all {len(required)} that alerts need, {len(found)} series, none below 0"
 
 
@@ -399,7 +404,7 @@ def _targets(asked: Asked) -> Iterator[Check]:
                 def ask(job: str = job["job_name"], instance: str = instance, probed: str = probed) -> str:
                     part = blackbox_exporter.PART if probed else instance.partition(":")[0]
                     asked.need(prometheus.PART, part)
-                    text = _judged(asked.targets().get((job, instance)))
+                    text = _judged(asked.targets().get((job, instance)), typed(asked.environment.name, "up"))
                     if probed == blackbox_exporter.PUBLIC:
                         _expect_probe(asked, instance)
                     return text
@@ -407,9 +412,9 @@ def _targets(asked: Asked) -> Iterator[Check]:
                 yield Check(name=f"{'probe' if probed else 'target'} {instance}", ask=ask)
 
 
-def _judged(target: Mapping[str, Any] | None) -> str:
+def _judged(target: Mapping[str, Any] | None, up: str) -> str:
     if target is None:
-        raise FailedError("Prometheus does not have it: it runs with an older configuration (make up)")
+        raise FailedError(f"Prometheus does not have it: it runs with an older configuration ({up})")
     if target["health"] == "unknown":
         raise FailedError("not asked yet")
     if target["health"] != "up":
@@ -436,7 +441,7 @@ def _rules(asked: Asked) -> Iterator[Check]:
             if each
         ]
         if problems:
-            raise FailedError(f"{'; '.join(problems)} (make up)")
+            raise FailedError(f"{'; '.join(problems)} ({typed(asked.environment.name, 'up')})")
         return f"{len(there)} rules in {len(found())} groups, as declared"
 
     def evaluated() -> str:
@@ -484,10 +489,10 @@ def _loaded(groups: Sequence[Mapping[str, Any]]) -> set[Rule]:
 def _alertmanager(asked: Asked) -> Iterator[Check]:
     def receivers() -> str:
         asked.need(alertmanager.PART)
-        declared = _receivers(alertmanager.alertmanager_yml(asked.environment))
+        declared = _receivers(alertmanager.alertmanager_yml(asked.environment, []))
         there = _receivers(asked.get(alertmanager.PART, "/api/v2/status").json()["config"]["original"])
         if wrong := sorted(name for name in declared.keys() | there.keys() if declared.get(name) != there.get(name)):
-            raise FailedError(f"not as declared: {', '.join(wrong)} (make up)")
+            raise FailedError(f"not as declared: {', '.join(wrong)} ({typed(asked.environment.name, 'up')})")
         return f"as declared: {', '.join(sorted(there))}"
 
     def alerts() -> str:
@@ -557,7 +562,8 @@ def _backups(asked: Asked) -> Iterator[Check]:
         def ask(kind: str = kind, schedule: str = schedule) -> str:
             asked.need_target(asked.spec(backup.PART))
             if [value for _, value in asked.samples(f'backup_last_exit_code{{kind="{kind}"}}') if value]:
-                raise FailedError("the last run failed (make logs PART=backup); what was made before is kept")
+                logs = typed(asked.environment.name, "logs PART=backup")
+                raise FailedError(f"the last run failed ({logs}); what was made before is kept")
             oldest, _ = backups.late_hours(asked.environment.settings.alerts, schedule)
             ages = [value for _, value in asked.samples(backups.age(kind))]
             if not ages:

@@ -7,6 +7,7 @@ file.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -168,14 +169,35 @@ def dump(document: Mapping[str, Any], *, source: str) -> str:
 
 
 def write(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write a file whole or not at all, readable by its owner alone; its folder is made with 0700."""
+    """Write a file whole or not at all, readable by its owner alone; its folder is made with 0700.
+
+    It is on the disk when this returns: what follows may rely on it after a power cut.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(name).chmod(mode)
+            file.flush()
+            os.fchmod(handle, mode)
+            os.fsync(handle)
         Path(name).replace(path)
+        _sync_folder(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file, where it is there, and for good: a power cut does not bring it back."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from itertools import pairwise
 
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 7))
@@ -26,6 +27,7 @@ class Schedule:
     longest_pause_hours: float
 
 
+@cache  # each rule and each panel of the backups asks for the same few schedules, and goes through nine years of days
 def parse(text: str) -> Schedule:
     """Take `minute hour day month weekday` apart. Raises ValueError that says what is wrong."""
     fields = text.split()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stack.app import api, worker
 from stack.monitoring.alertmanager import integrations
 from stack.rotation import label
 from stack.service import ServiceSpec
-from stack.settings import PROJECT, Environment, Published, Rotating, key_of
+from stack.settings import PROJECT, Application, Environment, Published, Rotating, key_of
 
 UNAVAILABLE = "not available"
 REACH_SOMEBODY = (
@@ -24,9 +25,7 @@ def outputs(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str,
         "dockerHost": environment.settings.docker_host,
         "parts": {spec.part: _part(environment, spec) for spec in specs},
         "unavailable": list(environment.settings.unavailable),
-        "volumes": sorted(
-            spec.data.adopt or f"{environment.prefix}-{spec.data.name}-data" for spec in specs if spec.data
-        ),
+        "volumes": sorted({environment.data_volume(spec.data.name, spec.data.adopt) for spec in specs if spec.data}),
     }
 
 
@@ -49,6 +48,7 @@ def warnings(environment: Environment) -> Iterator[str]:
             f"{part}: {UNAVAILABLE} on this host ({key_of('unavailable')}). The stack comes up without it; "
             "its files are rendered and checked all the same."
         )
+    yield from _of_own_images(environment)
     for name in ("api", "worker"):
         for secret in getattr(settings, name).secrets_in_environment:
             yield (
@@ -78,6 +78,31 @@ def warnings(environment: Environment) -> Iterator[str]:
         yield (
             f"nobody notices when the monitoring itself stops: set the secret {PROJECT}:heartbeatUrl, an address "
             "outside this host that the Watchdog is sent to and that raises the alarm when it stops."
+        )
+
+
+def _of_own_images(environment: Environment) -> Iterator[str]:
+    """Yield what a team's own image makes weaker, and what is not said of it."""
+    settings = environment.settings
+    if settings.redis.login == "none" and not environment.managed_redis:
+        yield (
+            f"{key_of('redis', 'login')} is none: every part on the network `data` may read, write and delete all that "
+            "the application has in Redis, without a password. Set it back as soon as the image logs in with "
+            "REDIS_USERNAME and REDIS_PASSWORD."
+        )
+    for name, default in (("api", api.COMMAND), ("worker", worker.COMMAND)):
+        part: Application = getattr(settings, name)
+        if part.image and not part.command:
+            yield (
+                f"{key_of(name, 'command')} is not set, so {part.image} is started by the contract's own command, "
+                f"{' '.join(default)}. `make check-image IMAGE={part.image} KIND={name}` says the image's own."
+            )
+    own = settings.worker.command
+    if own and not (settings.worker.metrics_port or settings.worker.health_command or worker.arq_check(own)):
+        yield (
+            f"{key_of('worker', 'healthCommand')} is not set, and {key_of('worker', 'metricsPort')} is null: the "
+            f"worker is asked by arq --check {worker.COMMAND[1]}, which knows nothing of {' '.join(own)}. Set "
+            "a command that ends with 0 while the worker is well."
         )
 
 

@@ -11,7 +11,7 @@ import pulumi_docker as docker
 
 from stack.app import api, frontend, ingress, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.reference import reference_image
-from stack.backup import backup, drill
+from stack.backup import backup, drill, workspace
 from stack.built_image import BuiltImage
 from stack.images import parse_reference
 from stack.monitoring import (
@@ -37,6 +37,7 @@ PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
     "postgres_roles": postgres_roles.spec,
     "redis": redis.spec,
     "redis_users": redis_users.spec,
+    "workspace": workspace.spec,
     "migrations": migrations.spec,
     "api": api.specs,
     "worker": worker.spec,
@@ -62,7 +63,10 @@ def specs(environment: Environment) -> list[ServiceSpec]:
         if name not in environment.absent:
             described = describe(environment)
             others += [described] if isinstance(described, ServiceSpec) else described
-    return [*others, prometheus.spec(environment, others)]
+    parts = [*others, prometheus.spec(environment, others)]
+    return [
+        alertmanager.with_files(each, environment, parts) if each.part == alertmanager.PART else each for each in parts
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,8 @@ class Stack(pulumi.ComponentResource):
             "data",
             DataVolumesArgs(
                 environment=environment,
-                volumes=[spec.data for spec in self.specs if spec.data],
+                # By name: several parts may share one.
+                volumes=list({spec.data.name: spec.data for spec in self.specs if spec.data}.values()),
                 opened_by=secrets.generated,
             ),
             opts=child,
@@ -123,6 +128,7 @@ def _images(
     """Pull or build each image before a container goes: an image that cannot be had takes nothing down."""
     built = {image.name: image for image in ours}
     images: dict[str, docker.RemoteImage] = {}
+    names = _resource_names(specs)
     for image in sorted({spec.image for spec in specs}):
         own = built.get(image)
         build, after = None, []
@@ -140,13 +146,14 @@ def _images(
             build = docker.RemoteImageBuildArgs(
                 context=str(own.context),
                 build_args=own.arguments,
-                # The classic builder is in every engine; BuildKit is a plugin that Debian's has not.
+                # The provider means: by the engine's own BuildKit, over POST /session (deprecated since API 1.53), and
+                # not by the plugin buildx, which Debian's engine has not.
                 use_legacy_builder=True,
             )
         elif not parse_reference(image).repository:
             continue  # a local image's id: there is nowhere to pull it from
         images[image] = docker.RemoteImage(
-            own.title if own else _resource_name(image),
+            own.title if own else names[image],
             name=image,
             build=build,
             # The old image stays for a rollback, and because another environment may run it.
@@ -156,7 +163,16 @@ def _images(
     return images
 
 
-def _resource_name(image: str) -> str:
-    """Name an image's resource by its repository, so that a new version is a change of the same resource."""
-    repository = parse_reference(image).repository
-    return f"{repository.rpartition('/')[2]}-{hashlib.sha256(repository.encode()).hexdigest()[:6]}"
+def _resource_names(specs: Sequence[ServiceSpec]) -> dict[str, str]:
+    """Name each image's resource by its repository, so that a new version is a change of the same resource.
+
+    Of several images of one repository, such as the API's and the worker's tag, all but the first part's have their
+    part's name as well.
+    """
+    names: dict[str, str] = {}
+    for spec in specs:
+        repository = parse_reference(spec.image).repository
+        name = f"{repository.rpartition('/')[2]}-{hashlib.sha256(repository.encode()).hexdigest()[:6]}"
+        if spec.image not in names:
+            names[spec.image] = f"{name}-{spec.part}" if name in names.values() else name
+    return names

@@ -19,6 +19,8 @@ SLOTTED = tuple(Rotating.model_fields)
 
 IN_USE = "inUse"
 """Output of the component of the secrets: secret -> its slot in use, both as the resources are named."""
+PHASES = "phases"
+"""Output of the same: secret -> the phase of its rotation, for those that are in one."""
 
 
 def label(secret: str) -> str:

@@ -5,6 +5,8 @@ Everything here returns mistakes that name the key and never the value.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
 from collections import Counter
@@ -124,7 +126,8 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
         ),
         ConfiguredSecret(
             name="appSecretKey",
-            description="APP_SECRET_KEY of an existing installation: its data is encrypted under it.",
+            description="APP_SECRET_KEY of an existing installation: its data is encrypted under it. 64 characters or "
+            "more, or a Fernet key.",
             minimum_length=64,
             minimum_bits=160,
         ),
@@ -176,6 +179,21 @@ def weakness(value: str, *, minimum_length: int, minimum_bits: float) -> str | N
     return None
 
 
+def is_fernet_key(value: str) -> bool:
+    """Tell whether a value is a key of cryptography.fernet: 32 bytes, as 44 characters of URL-safe Base64."""
+    return bool(re.fullmatch(r"[\w-]{42}[AEIMQUYcgkosw048]=", value, re.ASCII))
+
+
+def fernet_key(secret: str) -> str:
+    """Return a secret as a key of cryptography.fernet; one that is such a key stays as it is.
+
+    secret: random, of at least 256 bits. Its SHA-256 is the key, so no second secret has to be kept.
+    """
+    if is_fernet_key(secret):
+        return secret
+    return base64.urlsafe_b64encode(hashlib.sha256(secret.encode()).digest()).decode()
+
+
 def _port_exists(url: str) -> bool:
     """Whether the port in `url`, if there is one, can be a port; urlsplit finds out when it is asked for it."""
     try:
@@ -184,8 +202,8 @@ def _port_exists(url: str) -> bool:
         return False
 
 
-def check_secrets(secrets: Mapping[str, SecretInput]) -> Iterator[Mistake]:
-    """Yield every mistake in the configured secrets."""
+def check_secrets(secrets: Mapping[str, SecretInput], *, fernet: bool = False) -> Iterator[Mistake]:
+    """Yield every mistake in the configured secrets. fernet: whether APP_SECRET_KEY must be a Fernet key."""
     for name, given in secrets.items():
         known = CONFIGURED_SECRETS[name]
         key = f"samokoder:{name}"
@@ -194,8 +212,18 @@ def check_secrets(secrets: Mapping[str, SecretInput]) -> Iterator[Mistake]:
         if known.pattern and not (re.fullmatch(known.pattern, given.value) and _port_exists(given.value)):
             yield Mistake(key, "a value of another form (not shown)", known.pattern_says, known.how_to_set)
             continue
+        if name == "appSecretKey" and fernet and not is_fernet_key(given.value):
+            yield Mistake(
+                key,
+                "a value (not shown) that is no Fernet key",
+                "44 characters of URL-safe Base64, since samokoder:appSecretKeyForm is fernet",
+                known.how_to_set,
+            )
+            continue
         guessable = urlsplit(given.value).password or "" if known.holds_password else given.value
-        reason = weakness(guessable, minimum_length=known.minimum_length, minimum_bits=known.minimum_bits)
+        # Of a Fernet key the form says that it has 256 bits, and its characters whether they are guessable.
+        minimum_length = 0 if name == "appSecretKey" and is_fernet_key(given.value) else known.minimum_length
+        reason = weakness(guessable, minimum_length=minimum_length, minimum_bits=known.minimum_bits)
         if reason:
             yield Mistake(key, f"a value (not shown) that {reason}", known.description, known.how_to_set)
     first, second = secrets.get("secretKey"), secrets.get("appSecretKey")

@@ -14,7 +14,7 @@ import pulumi
 import pulumi_random as random
 
 from stack.config_files import SALT
-from stack.rotation import IN_USE, SLOTTED, label, slots
+from stack.rotation import IN_USE, PHASES, SLOTTED, label, slots
 from stack.settings import PROJECT, Environment
 
 TYPE = "samokoder:platform:Secrets"
@@ -40,21 +40,23 @@ def bcrypt_of(secret: str) -> str:
 class Generated:
     """A generated secret. `rotation`: its field in `samokoder:rotation`, or empty for one that is made once.
 
-    `configured`: the configuration key whose value, when there is one, is taken in its place.
+    `configured`: the configuration key whose value, when there is one, is taken in its place. `opens_what_is_kept`:
+    what was encrypted with it, or made to be opened by it, can be opened with it alone, also when nothing uses it.
     """
 
     length: int = PASSWORD_LENGTH
     rotates: bool = True
     configured: str = ""
+    opens_what_is_kept: bool = False
 
 
 GENERATED = {
     # It makes the name of a files volume a hash that tells nothing about the secrets in it.
     SALT: Generated(rotates=False),
     "secret_key": Generated(length=KEY_LENGTH, configured="secretKey"),
-    "app_secret_key": Generated(length=KEY_LENGTH, configured="appSecretKey"),
+    "app_secret_key": Generated(length=KEY_LENGTH, configured="appSecretKey", opens_what_is_kept=True),
     # It opens the volume, so it is made once: a new one would not be the volume's any more.
-    "postgres_superuser": Generated(rotates=False, configured="postgresSuperuserPassword"),
+    "postgres_superuser": Generated(rotates=False, configured="postgresSuperuserPassword", opens_what_is_kept=True),
     "postgres_app": Generated(),
     "postgres_exporter": Generated(),
     "postgres_backup": Generated(),
@@ -62,15 +64,19 @@ GENERATED = {
     "redis_exporter": Generated(),
     "redis_backup": Generated(),
     # What is off-site is encrypted under it: made once.
-    "backup_encryption_key": Generated(rotates=False, configured="backupEncryptionKey"),
+    "backup_encryption_key": Generated(rotates=False, configured="backupEncryptionKey", opens_what_is_kept=True),
     # It opens Redis to the keeper of its users, which nobody else can reach: made once.
-    "redis_keeper": Generated(rotates=False),
+    "redis_keeper": Generated(rotates=False, opens_what_is_kept=True),
+    # It opens the workspace to the backup server, on a network that is not published: made once.
+    "workspace_backup": Generated(rotates=False),
     "grafana_admin": Generated(),
     # Grafana encrypts what it stores under it; its own default is public.
-    "grafana_secret_key": Generated(rotates=False),
+    "grafana_secret_key": Generated(rotates=False, opens_what_is_kept=True),
     PROMETHEUS_WEB: Generated(),
     ALERTMANAGER_WEB: Generated(),
 }
+OPENS_WHAT_IS_KEPT = frozenset(name for name, generated in GENERATED.items() if generated.opens_what_is_kept)
+"""Always in the state, whatever is switched off or configured in their place, and protected there."""
 
 
 def secret_names(environment: Environment) -> list[str]:
@@ -78,6 +84,7 @@ def secret_names(environment: Environment) -> list[str]:
     absent = {name for name in GENERATED if name.startswith("postgres_")} if environment.managed_database else set()
     absent |= {name for name in GENERATED if name.startswith("redis_")} if environment.managed_redis else set()
     absent |= set() if environment.settings.backup.enabled else {"postgres_backup", "redis_backup"}
+    absent |= set() if environment.settings.workspace.path else {"workspace_backup"}
     absent |= set() if environment.offsite else {"backup_encryption_key"}
     absent |= set() if environment.basic_auth else set(WEB_PASSWORDS)
     return sorted((set(GENERATED) - absent) | environment.configured_secrets)
@@ -103,31 +110,39 @@ class Secrets(pulumi.ComponentResource):
         config = pulumi.Config(PROJECT)
         values: dict[str, pulumi.Output[str]] = {}
         in_use: dict[str, str] = {}
+        phases: dict[str, str] = {}
         self.generated = []
-        for secret in secret_names(environment):
+        used = secret_names(environment)
+        for secret in sorted({*used, *OPENS_WHAT_IS_KEPT}):
             generated = GENERATED.get(secret)
             key = generated.configured if generated else secret
-            if generated is None or key in environment.configured_secrets:
+            configured = generated is None or key in environment.configured_secrets
+            if configured and secret in used:
                 values[secret] = config.require_secret(key)
+            if generated is None or (configured and secret not in OPENS_WHAT_IS_KEPT):
                 continue
             generations = {secret: getattr(environment.settings.rotation, secret) if generated.rotates else 1}
             if secret in SLOTTED:
                 both = slots(environment, secret)
                 generations = dict(both.generations)
                 in_use[label(secret)] = label(both.in_use)
+                if phase := getattr(environment.settings.rotating, secret):
+                    phases[label(secret)] = phase
             for slot, generation in sorted(generations.items()):
                 password = random.RandomPassword(
                     f"{name}-{label(slot)}",
                     length=generated.length,
                     special=False,
                     keepers={"generation": str(generation)},
-                    opts=pulumi.ResourceOptions(parent=self),
+                    opts=pulumi.ResourceOptions(parent=self, protect=secret in OPENS_WHAT_IS_KEPT),
                 )
                 self.generated.append(password)
+                if configured or secret not in used:
+                    continue
                 values[slot] = password.result
                 if secret in WEB_PASSWORDS:
                     # By pulumi-random, which keeps it in the state: a salt of our own would be a change at each run.
                     values[bcrypt_of(secret)] = password.bcrypt_hash
         self.values = values
-        # For `make password`, which reads the state alone.
-        self.register_outputs({IN_USE: in_use})
+        # For `make password` and `operations.generations`, which read the state alone.
+        self.register_outputs({IN_USE: in_use, PHASES: phases})

@@ -51,6 +51,16 @@ def _network(value: str) -> str:
         raise ValueError("not a network like 10.0.0.0/8") from None
 
 
+def _container_path(value: str) -> str:
+    """Accept a folder of the application's own: the stack's mounts and the system's folders are no place for it."""
+    parts = value.split("/")[1:]
+    systems = {"tmp", "run", "proc", "sys", "dev", "etc", "usr", "bin", "sbin", "lib", "lib64"}
+    plain = all(re.fullmatch(r"[\w.-]+", part) and part.strip(".") for part in parts)
+    if not (value.startswith("/") and plain) or parts[0] in systems:
+        raise ValueError(f"not the whole path of a folder of its own, which is not in /{', /'.join(sorted(systems))}")
+    return value
+
+
 def _schedule(value: str) -> str:
     return cron.parse(value).text
 
@@ -66,6 +76,7 @@ CronSchedule = Annotated[str, AfterValidator(_schedule)]
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h|d|w|y)$")]
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+ContainerPath = Annotated[str, AfterValidator(_container_path)]
 
 # Configured LLM key -> the name of its setting in the application's contract.
 LLM_KEYS = {
@@ -201,6 +212,26 @@ class Application(Model):
         description="Further plain settings of the image. Never a secret: who may ask the engine can read it.",
         examples=[{"LOG_LEVEL": "info"}],
     )
+    secrets_as: Literal["files", "environment"] = Field(
+        "files",
+        description="How the image reads its secrets. `files`: from /run/secrets. `environment`: from its environment "
+        "alone; a small start of the platform, run by the image's `python`, reads the files into the process' own "
+        "environment, which `docker inspect` does not show. It takes the place of the image's ENTRYPOINT.",
+        examples=["environment"],
+    )
+    writable_paths: list[ContainerPath] = Field(
+        default_factory=list,
+        description="Folders that the image writes to, in memory, each up to tmpMib and empty at every start: they "
+        "hide what the image has there. What must stay belongs into samokoder:workspace or the database.",
+        examples=[["/app/config", "/app/logs"]],
+    )
+    tmp_mib: int = Field(
+        16,
+        ge=1,
+        le=65536,
+        description="Size of /tmp, and of each of writablePaths, in MiB of its memory.",
+        examples=[64],
+    )
     secrets_in_environment: list[SecretName] = Field(
         default_factory=list,
         description="Secrets that this image can read only from the environment, by name. Each one is readable "
@@ -227,6 +258,12 @@ class Api(Application, Part):
         "what falls ill within that time never takes the second replica. With several replicas at least 6, for "
         "the ingress must have seen it be well.",
         examples=[30],
+    )
+    first: list[int] = Field(
+        default_factory=list,
+        description="Numbers of the replicas that a deploy replaces before the others; `make up` writes those that are "
+        "sick, so that going back never takes the one that serves.",
+        examples=[[2]],
     )
     health_path: str | None = Field(
         None,
@@ -405,6 +442,13 @@ class Ingress(Published):
         description="Paths of the API; all else goes to the frontend where there is one. A `*` at the end is any rest.",
         examples=[["/api/*", "/health"]],
     )
+    strip_prefix: str = Field(
+        "",
+        pattern=r"^(/[\w-]+)*$",
+        description="Prefix that users' requests for the API have and its own paths have not: with `/api`, the request "
+        "/api/v1/projects reaches it as /v1/projects. Such paths are the API's, beside apiPaths. Empty: none.",
+        examples=["/api"],
+    )
     max_body_mib: int = Field(
         10, ge=1, le=10240, description="A larger request is refused with 413, in MiB.", examples=[100]
     )
@@ -486,10 +530,27 @@ class Redis(Part):
         examples=[384],
     )
     memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[512])
+    login: Literal["application", "none"] = Field(
+        "application",
+        description="Who may use Redis. `application`: who has the application's password. `none`: whoever reaches it "
+        "has the application's rights, for an image that knows no password; the network `data` alone guards it then, "
+        "and the preview warns of it.",
+        examples=["none"],
+    )
     adopt_volume: str = Field(
         "",
         description="An existing Docker volume to take over in place of a new one.",
         examples=["samokoder_redis_data"],
+    )
+
+
+class Workspace(Part):
+    """Files that the API and the worker share: one data volume, and a part that hands copies of it to the backups."""
+
+    path: ContainerPath | None = Field(
+        None,
+        description="Where the API and the worker have the folder that they share, writable and kept. Empty: none.",
+        examples=["/app/workspace"],
     )
 
 
@@ -555,6 +616,9 @@ class Backup(Part):
     redis_schedule: CronSchedule = Field(
         "0 * * * *", description="When Redis is copied, in UTC.", examples=["*/30 * * * *"]
     )
+    workspace_schedule: CronSchedule = Field(
+        "15 1 * * *", description="When the workspace is copied, in UTC.", examples=["15 */6 * * *"]
+    )
     verify_schedule: CronSchedule = Field(
         "45 3 * * *", description="When all that is kept is verified, in UTC.", examples=["45 3 * * *"]
     )
@@ -566,6 +630,7 @@ class Backup(Part):
     )
     dumps: Dumps = Field(default_factory=Dumps, description="How many logical dumps stay.", examples=[{"monthly": 12}])
     redis_copies: int = Field(48, ge=1, le=10000, description="So many copies of Redis stay.", examples=[168])
+    workspace_copies: int = Field(7, ge=1, le=10000, description="So many copies of the workspace stay.", examples=[30])
     max_slot_wal_mib: int = Field(
         4096,
         ge=256,
@@ -633,6 +698,16 @@ class Prometheus(WebPages):
         description="An existing Docker volume to take over in place of a new one.",
         examples=["prometheus_data"],
     )
+
+    @property
+    def connect_seconds(self) -> int:
+        """So long an exporter waits for its server's first answer: whole seconds, well below the scrape's limit."""
+        return max(1, int(seconds(self.scrape_timeout) * 0.4))
+
+    @property
+    def answer_seconds(self) -> int:
+        """So long an exporter collects in all, in whole seconds: after it, it says that its server is down."""
+        return max(1, int(seconds(self.scrape_timeout) * 0.5))
 
 
 class Telegram(Model):
@@ -732,7 +807,8 @@ class Grafana(WebPages):
     """Grafana."""
 
     port: Port = Field(3000, description="Port on the host.", examples=[3000])
-    memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[384])
+    # Of 13.2 others report 220 to 390 MiB at rest and 600 at work; its datasource is a second process.
+    memory_mib: MemoryMib = Field(768, description="Memory limit in MiB; it takes up to 600.", examples=[1024])
     cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[0.5])
     adopt_volume: str = Field(
         "",
@@ -762,6 +838,13 @@ class Cadvisor(Exporter):
         description="Socket of the containerd that the engine uses, on the host; "
         "`/run/docker/containerd/containerd.sock` where dockerd runs its own.",
         examples=["/run/docker/containerd/containerd.sock"],
+    )
+    data_root: str = Field(
+        "/var/lib/docker",
+        pattern=r"^/[^/]",
+        description="Folder of the engine, on the host; another with `data-root` in daemon.json, and with the snap. "
+        "`make up` asks the engine for it.",
+        examples=["/srv/docker"],
     )
     kernel_log: bool = Field(
         True,
@@ -842,6 +925,11 @@ class Alerts(Model):
     )
     api_fast_seconds: LatencySeconds = Field(
         0.5, description="What counts as a fast answer, in seconds: a bucket of the API's histogram.", examples=[1.0]
+    )
+    api_burn_requests: PositiveNumber = Field(
+        5.0,
+        description="Least number of bad requests in the long window of a burn rate: one in a quiet hour wakes nobody.",
+        examples=[20.0],
     )
     api_error_percent: PercentOf = Field(
         5.0, description="ApiErrorRateHigh: 5xx answers of all in five minutes, in %.", examples=[2.0]
@@ -969,7 +1057,7 @@ class Alerts(Model):
 class Host(Model):
     """What the host is said to have; limits are checked against it."""
 
-    memory_mib: int = Field(5120, ge=512, description="Memory of the host in MiB.", examples=[8192])
+    memory_mib: int = Field(5632, ge=512, description="Memory of the host in MiB.", examples=[8192])
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
 
 
@@ -1036,7 +1124,12 @@ class Rotation(Model):
     """
 
     secret_key: int = Field(1, ge=1, description="SECRET_KEY.", examples=[2])
-    app_secret_key: int = Field(1, ge=1, description="APP_SECRET_KEY.", examples=[2])
+    app_secret_key: int = Field(
+        1,
+        ge=1,
+        description="APP_SECRET_KEY. Pulumi refuses a new one: what was stored under it could not be read any more.",
+        examples=[2],
+    )
     postgres_app: int = Field(1, ge=1, description="Password of the application's database role.", examples=[2])
     postgres_exporter: int = Field(1, ge=1, description="Password of the exporter's database role.", examples=[2])
     postgres_backup: int = Field(1, ge=1, description="Password of the backup server's database role.", examples=[2])
@@ -1097,6 +1190,13 @@ class Settings(Model):
         "The stack comes up without them and says so everywhere.",
         examples=[["grafana"]],
     )
+    app_secret_key_form: Literal["text", "fernet"] = Field(
+        "text",
+        description="Form of the generated APP_SECRET_KEY. `text`: 86 letters and digits. `fernet`: the 44 characters "
+        "that cryptography.fernet wants, made of the same secret: a change of this setting is another key, and back "
+        "again the first one.",
+        examples=["fernet"],
+    )
     host: Host = Field(default_factory=Host, description="What the host has.", examples=[{"memoryMib": 8192}])
     packet_filter: PacketFilter = Field(
         default_factory=PacketFilter,
@@ -1141,6 +1241,11 @@ class Settings(Model):
     redis_users: RedisUsers = Field(
         default_factory=RedisUsers, description="Keeper of Redis' users.", examples=[{"memoryMib": 64}]
     )
+    workspace: Workspace = Field(
+        default_factory=Workspace,
+        description="Files that the API and the worker share.",
+        examples=[{"path": "/app/workspace"}],
+    )
     backup: Backup = Field(
         default_factory=Backup,
         description="The backup server.",
@@ -1176,6 +1281,11 @@ class Settings(Model):
     alerts: Alerts = Field(
         default_factory=Alerts, description="From where on an alert fires.", examples=[{"llmCostUsdPerHour": 50.0}]
     )
+
+    @property
+    def fernet(self) -> bool:
+        """Whether APP_SECRET_KEY is a key of cryptography.fernet."""
+        return self.app_secret_key_form == "fernet"  # noqa: S105 - a form's name
 
 
 class Environment(Model):
@@ -1239,6 +1349,8 @@ class Environment(Model):
             names.add("migrations")
         if not self.settings.backup.enabled:
             names |= {"backup", "drill"}
+        if not self.settings.workspace.path:
+            names.add("workspace")
         if self.managed_database:
             names |= {"postgres", "postgres_roles"}
         if self.managed_redis:
@@ -1250,6 +1362,19 @@ class Environment(Model):
         if field == "api":
             return [f"api-{number}" for number in range(1, self.settings.api.replicas + 1)]
         return [field.replace("_", "-")]
+
+    @property
+    def alert_ways(self) -> list[str]:
+        """The ways by which alerts reach a person, as AlertManager's metrics call them."""
+        settings = self.settings.alertmanager
+        ways = {"telegram": settings.telegram, "email": settings.email}
+        ways["webhook"] = "alertWebhookUrl" in self.configured_secrets or None
+        return [way for way, configured in ways.items() if configured]
+
+    def api_in_turn(self) -> list[str]:
+        """Names of the API's replicas in the order in which a deploy replaces them."""
+        first = [f"api-{number}" for number in self.settings.api.first]
+        return sorted(self.parts_of("api"), key=lambda part: part not in first)
 
     def image(self, name: PartName | Literal["backup"]) -> str:
         """Reference of a third-party image: the configured one, else the pinned one. `backup`: the base of our own."""
@@ -1305,7 +1430,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     document = {name: _json_value(name, text) for name, text in own.items()}
     settings, wrong = _validated(document)
     mistakes += wrong
-    mistakes += check_secrets(secrets)
+    mistakes += check_secrets(secrets, fernet=settings.fernet)
     environment = Environment.model_construct(name=stack, settings=settings, configured_secrets=frozenset(secrets))
     broken = {mistake.key for mistake in mistakes}
     # A rule that speaks of a key which is already wrong would only repeat it with a default's value.
@@ -1424,6 +1549,7 @@ def _rules(environment: Environment) -> Iterator[Mistake]:
     yield from _backup_rules(environment)
     yield from _memory_rules(environment)
     yield from _secret_use_rules(environment)
+    yield from _workspace_rules(environment)
     yield from _rotation_rules(environment)
     if environment.settings.production:
         yield from _production_rules(environment)
@@ -1583,6 +1709,14 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
             )
     for name in ("api", "worker"):
         application: Application = getattr(environment.settings, name)
+        if application.secrets_as == "environment" and application.secrets_in_environment:
+            key = key_of(name, "secrets_in_environment")
+            yield Mistake(
+                key,
+                ", ".join(application.secrets_in_environment),
+                f"nothing beside {key_of(name, 'secrets_as')}: environment, which gives the image all of them unseen",
+                f"pulumi config rm --path {key}",
+            )
         for setting in application.secrets_in_environment:
             if setting not in environment.secret_settings:
                 yield Mistake(
@@ -1599,6 +1733,25 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
                 f"no secret: {setting} reaches the image as a file, or by {key_of(name, 'secrets_in_environment')}",
                 f"pulumi config rm --path '{key_of(name, 'environment')}.{setting}'",
             )
+
+
+def _workspace_rules(environment: Environment) -> Iterator[Mistake]:
+    """The shared folder and those in memory do not hide one another."""
+    shared = environment.settings.workspace.path
+    for name in ("api", "worker"):
+        paths = getattr(environment.settings, name).writable_paths
+        every = [*paths, *([shared] if shared else [])]
+        for path in paths:
+            others = [other for other in every if other != path]
+            both = [(f"{path}/", f"{other}/") for other in others]
+            if every.count(path) > 1 or any(one.startswith(two) or two.startswith(one) for one, two in both):
+                key = key_of(name, "writable_paths")
+                yield Mistake(
+                    key,
+                    path,
+                    f"a path that is named once, and none in another one ({key_of('workspace', 'path')} too)",
+                    f"{key}: [/app/config]",
+                )
 
 
 def _rotation_rules(environment: Environment) -> Iterator[Mistake]:

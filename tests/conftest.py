@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     import docker
 
     from stack.settings import Environment
+
+pytest_plugins = ["tests.registry", "tests.sshd"]
+
+
+# How many files the closing lines name.
+DEAREST = 15
+ALL_FILES = "all files"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,9 +56,30 @@ def packet_filter_of_nobody() -> Iterator[None]:
         yield
 
 
-# They use the one stack that is up: each process of `make test-live` would bring one up of its own.
-ON_ONE_STACK = frozenset(
-    {
+def time_by_file(reports: Iterable[pytest.TestReport]) -> list[str]:
+    """Return lines of the seconds that each file's tests took to set up, do and take down, the dearest files first."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    tests: defaultdict[str, int] = defaultdict(int)
+    for report in reports:
+        for file in (report.nodeid.partition("::")[0], ALL_FILES):
+            seconds[file] += report.duration
+            tests[file] += report.when == "setup"
+    dearest = sorted(seconds, key=seconds.__getitem__, reverse=True)
+    return [f"{seconds[file]:8.1f} s {tests[file]:5d} tests  {file}" for file in dearest[: DEAREST + 1]]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print where the time went, of all processes; a single file's time is in pytest's last line."""
+    reports = [each for kind in terminalreporter.stats.values() for each in kind if isinstance(each, pytest.TestReport)]
+    if len({report.nodeid.partition("::")[0] for report in reports}) > 1:
+        terminalreporter.section("time by file")
+        for line in time_by_file(reports):
+            terminalreporter.line(line)
+
+
+# Fixture of a stack that is up -> the files of tests/live that use it: else each process would bring one up of its own.
+ON_ONE_STACK = {
+    "stack": {
         "test_hardening",
         "test_ingress",
         "test_registry",
@@ -59,9 +88,11 @@ ON_ONE_STACK = frozenset(
         "test_the_stack",
         "test_traffic",
         "test_updates",
+        "test_volume_lost",
         "test_waiting_jobs",
-    }
-)
+    },
+    "alerting": {"test_alerts", "test_smoke"},
+}
 
 
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]
@@ -73,8 +104,8 @@ class _ByFile(LoadFileScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        live, stem = file.startswith("tests/live/"), Path(file).stem
-        return "stack" if live and stem in ON_ONE_STACK else file
+        stem = Path(file).stem if file.startswith("tests/live/") else ""
+        return next((stack for stack, files in ON_ONE_STACK.items() if stem in files), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
@@ -125,7 +156,8 @@ def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathF
     """Staging, with images that are on the engine: pulled, or made here where no registry can be reached."""
     import docker  # noqa: PLC0415
 
-    from operations.project import Workspace, third_party_images  # noqa: PLC0415
+    from operations.origins import third_party_images  # noqa: PLC0415
+    from operations.project import Workspace  # noqa: PLC0415
 
     workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)
     workspace.prepare()

@@ -22,13 +22,18 @@ class FakeEngine:
     info: dict[str, Any] = field(default_factory=dict)
     containers: list[dict[str, Any]] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
+    volumes: dict[str, int] = field(default_factory=dict)
+    """Name of each volume -> bytes in it."""
+    api_version: str = "1.41"
     registry: set[str] = field(default_factory=set)
     """Images that the registry has; what is not there is refused as by a name that cannot be resolved."""
 
     def answer(self, path: str, query: str) -> tuple[int, Any]:  # noqa: PLR0911 - one for each question
         path = unquote(path.partition("/v1.")[2].partition("/")[2]) if path.startswith("/v1.") else path.lstrip("/")
         if path in ("version", "_ping"):
-            return 200, {"Version": self.version, "ApiVersion": "1.41"}
+            return 200, {"Version": self.version, "ApiVersion": self.api_version}
+        if path == "system/df":
+            return 200, self._disk_usage(query)
         if path == "info":
             usual = {"MemTotal": 16 * 2**30, "NCPU": 4, "MemoryLimit": True, "CpuCfsQuota": True}
             return 200, {**usual, "DockerRootDir": "/", "IndexServerAddress": "http://127.0.0.1:9/", **self.info}
@@ -47,6 +52,17 @@ class FakeEngine:
         if name in self.registry:
             return 200, {"Descriptor": {"digest": "sha256:" + "0" * 64}, "Platforms": []}
         return 500, {"message": "lookup registry: no such host"}
+
+    def _disk_usage(self, query: str) -> dict[str, Any]:
+        """As moby's own types say it (api/types/system and api/types/volume); from API 1.52 on in a new form."""
+        each = [
+            {"Name": name, "Driver": "local", "UsageData": {"RefCount": 1, "Size": size}}
+            for name, size in self.volumes.items()
+        ]
+        if tuple(map(int, self.api_version.split("."))) < (1, 52):
+            return {"LayersSize": 0, "Images": [], "Containers": [], "BuildCache": [], "Volumes": each}
+        summary = {"ActiveCount": len(each), "TotalCount": len(each), "TotalSize": sum(self.volumes.values())}
+        return {"VolumeUsage": {**summary, **({"Items": each} if "verbose=1" in query else {})}}
 
 
 class _UnixServer(socketserver.ThreadingUnixStreamServer):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from arq import Worker, create_pool, func
 from arq.connections import ArqRedis, RedisSettings
 from arq.constants import default_queue_name
+from redis import Redis
 
 from stack.app import redis
 
@@ -22,20 +23,26 @@ _NAME = "note"
 _AT_ONCE = 50
 
 
-def put(host: str, password: str, count: int = COUNT) -> None:
-    """Queue jobs 0 to count - 1, each by one call of arq's `enqueue_job`."""
+def put(host: str, password: str, count: int = COUNT, *, queue: str = default_queue_name) -> None:
+    """Queue jobs 0 to count - 1, each by one call of arq's `enqueue_job`. queue: one that no worker else takes from."""
 
     async def work() -> None:
-        async with _pool(host, password) as pool:
+        async with _pool(host, password, queue) as pool:
             for first in range(0, count, _AT_ONCE):
                 some = range(first, min(first + _AT_ONCE, count))
-                await asyncio.gather(*(pool.enqueue_job(_NAME, number, _job_id=f"job-{number}") for number in some))
-            assert await pool.zcard(default_queue_name) == count, "arq itself did not queue them all"
+                await asyncio.gather(*(pool.enqueue_job(_NAME, number, _job_id=f"{queue}-{number}") for number in some))
+            assert await pool.zcard(queue) == count, "arq itself did not queue them all"
 
     asyncio.run(work())
 
 
-def run(host: str, password: str) -> Counter[int]:
+def waiting(host: str, password: str, *, queue: str = default_queue_name) -> set[str]:
+    """Return the ids of the jobs that wait."""
+    with Redis(host, username=redis.APP_USER, password=password, decode_responses=True) as client:
+        return set(cast("list[str]", client.zrange(queue, 0, -1)))
+
+
+def run(host: str, password: str, *, queue: str = default_queue_name) -> Counter[int]:
     """Run what is queued with arq's worker until nothing is left; return how often each job ran."""
     ran: Counter[int] = Counter()
 
@@ -43,10 +50,16 @@ def run(host: str, password: str) -> Counter[int]:
         ran[number] += 1
 
     async def work() -> None:
-        async with _pool(host, password) as pool:
+        async with _pool(host, password, queue) as pool:
             functions = [func(cast("WorkerCoroutine", note), name=_NAME)]
             burst = Worker(
-                functions, redis_pool=pool, burst=True, max_jobs=_AT_ONCE, poll_delay=0.05, handle_signals=False
+                functions,
+                redis_pool=pool,
+                queue_name=queue,
+                burst=True,
+                max_jobs=_AT_ONCE,
+                poll_delay=0.05,
+                handle_signals=False,
             )
             await burst.async_run()  # its own close() warns of a method that it should not use
 
@@ -55,8 +68,9 @@ def run(host: str, password: str) -> Counter[int]:
 
 
 @asynccontextmanager
-async def _pool(host: str, password: str) -> AsyncIterator[ArqRedis]:
-    pool = await create_pool(RedisSettings(host=host, username=redis.APP_USER, password=password))
+async def _pool(host: str, password: str, queue: str) -> AsyncIterator[ArqRedis]:
+    settings = RedisSettings(host=host, username=redis.APP_USER, password=password)
+    pool = await create_pool(settings, default_queue_name=queue)
     try:
         yield pool
     finally:

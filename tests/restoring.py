@@ -20,6 +20,7 @@ from stack.settings import Environment, read_environment
 from tests.recording import wire_config
 
 STAMP = "20261123T100500Z"
+UNRELEASED = "not released: "
 OFFSITE = {"samokoder:backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket": "backups"}}}
 SECRETS = ("samokoder:s3AccessKeyId", "samokoder:s3SecretAccessKey")
 USERS = {
@@ -97,6 +98,18 @@ class FakeEngine:
             latest = rows if "--latest" in words else ""  # the log has what was written until now
             self.volumes[into] = f"{' '.join(words[1:-2])} out of {self.volumes[store]}{latest}"
 
+    def mend(self, way: str, into: str = "") -> dict[str, str]:
+        self._now()
+        if self.refuses == way:
+            raise ProjectError(f"not by {way}")
+        if into:
+            assert not self.running & {"redis", *USERS["redis"]}, "somebody writes while the data is copied"
+            assert self.volumes[into] == "", "a folder with something in it is refused"
+            self.volumes[into] = "half"
+            self._now()
+            self.volumes[into] = f"{self.volumes[self.data_of('redis')]} mended by {way}"
+        return {}
+
     def sizes(self, volume: str) -> tuple[int, int]:
         self._now()
         return len(self.volumes.get(volume, "")), self.free
@@ -107,7 +120,8 @@ class FakeEngine:
 
     def whole(self, volume: str, server: Server) -> bool:
         self._now()
-        return self.volumes.get(volume, "") not in {"", "half"}
+        text = self.volumes.get(volume, "")
+        return text not in {"", "half"} and not text.startswith(UNRELEASED)
 
     def write(self, text: str) -> None:
         """What an application that runs is told is kept."""
@@ -127,7 +141,13 @@ class FakeEngine:
             raise ProjectError(f"{source} is not whole")
         self.volumes[target] = "half"
         self._now()
-        self.volumes[target] = self.volumes[source]
+        self.volumes[target] = (UNRELEASED if whole else "") + self.volumes[source]
+
+    def release(self, volume: str) -> None:
+        self._now()
+        if volume in self.volumes:
+            self.volumes[volume] = self.volumes[volume].removeprefix(UNRELEASED)
+            self._now()
 
     def stop(self, fields: Sequence[str]) -> None:
         self._now()
@@ -138,7 +158,9 @@ class FakeEngine:
         self._now()
         for name in fields:
             if name in ("postgres", "redis", "backup"):
-                assert self.volumes[self.data_of(cast("Server", name))] != "half", "it would serve half of its data"
+                text = self.volumes[self.data_of(cast("Server", name))]
+                assert text != "half", "it would serve half of its data"
+                assert not text.startswith(UNRELEASED), "it does not start on it"
             if name == "postgres_roles":
                 assert self.key == "of this stack", "the keeper would not get in"
             self.done.append(f"start {name}")
@@ -172,6 +194,7 @@ ASKED = {
     "the latest": Wanted(backup="latest"),
     "a dump": Wanted(backup="dump-20261123T031500Z"),
     "redis": Wanted(backup="redis-20261123T030000Z"),
+    "a repair": Wanted(mend="cut"),
     "off-site": Wanted(backup="latest", source="offsite"),
     "redis off-site": Wanted(backup="redis-20261123T030000Z", source="offsite"),
     "what was set aside": Wanted(source="samokoder-staging-postgres-before-restore-20261122T000000Z"),

@@ -10,12 +10,25 @@ from collections.abc import Mapping
 
 #: What README promises -> the files below `tests/`, or the tests in them, that prove it on a real engine.
 SHORT: Mapping[str, tuple[str, ...]] = {
-    "what README tells a newcomer to type works": ("live/test_readme.py",),
+    "what README tells a newcomer to type works": (
+        "live/test_readme.py::test_every_command_of_readme_does_what_it_says",
+        "live/test_readme.py::test_bad_usage_ends_with_2_and_a_failure_with_1_and_both_say_what_to_do",
+        "live/test_readme.py::test_production_is_set_up_by_the_lines_of_readme",
+        "live/test_readme.py::test_plain_pulumi_previews_the_whole_stack_without_make",
+        "live/test_readme.py::test_a_plain_preview_tells_every_mistake",
+    ),
     "each part is healthy, each target is up, no secret can be read": ("live/test_the_stack.py",),
     "the application is reached through the ingress alone": ("live/test_ingress.py",),
-    "each rule and each dashboard has its series": ("live/test_traffic.py",),
+    "each rule and each dashboard has its series": (
+        "live/test_traffic.py::test_every_metric_that_a_rule_names_is_exposed",
+        "live/test_traffic.py::test_every_question_of_every_dashboard_is_answered",
+    ),
     "the first commands of each runbook work": ("live/test_runbooks.py",),
-    "what runs is hardened": ("live/test_hardening.py",),
+    "what runs is hardened": (
+        "live/test_hardening.py::test_nothing_that_runs_breaks_a_rule_that_is_not_listed",
+        "live/test_hardening.py::test_who_is_in_a_container_as_root_is_found",
+        "live/test_hardening.py::test_an_environment_that_is_not_up_is_an_error_and_no_pass",
+    ),
     "smoke finds each fault": ("live/test_smoke.py",),
     "an alert arrives": (
         "live/test_alerts.py::test_pages_with_a_password_let_nobody_in_without_it",
@@ -34,7 +47,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "live/test_deploys.py::test_another_image_replaces_one_container_after_the_other_and_every_job_is_done_once",
     ),
     "a lost database is restored to its last moment": (
-        "live/test_backup.py::test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_database_between",
+        "live/test_volume_lost.py::test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_database_between",
     ),
     "two commands never change an environment at once": ("live/test_lock.py",),
     "no job is lost when Redis ends": ("live/test_waiting_jobs.py", "render/test_redis_keeps.py"),
@@ -45,7 +58,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     ),
     "drift is found": (
         "live/test_drift.py::test_an_environment_that_is_not_up_is_an_error_and_no_drift",
-        "live/test_drift.py::test_a_stack_that_nobody_touched_has_no_drift",
+        "live/test_updates.py::test_drift_is_nothing_in_a_stack_as_it_was_made_and_finds_a_part_that_was_stopped_which_up_starts",
     ),
     "the API keeps its contract and its limits": (
         "reference_app/test_api.py",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from samokoder_backup import apart, copies, entries, jobs, offsite, restore, state
+from samokoder_backup import apart, copies, entries, jobs, offsite, restore, shared, state
 from samokoder_backup import settings as at
 from samokoder_backup.drill import drill
 from samokoder_backup.process import BackupError, CannotError, exclusive, say
@@ -21,6 +21,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit code says how it went."""
     try:
         given = _parser().parse_args(words)
+        if given.command == "workspace":
+            return shared.serve()
         return _do(given, at.load())
     except (BackupError, OSError) as error:
         say(str(error))
@@ -113,8 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="the service")
     commands.add_parser("serve-drill", help="the part `drill`: does what it is asked for, one after the other")
+    commands.add_parser("workspace", help="hand out copies of the workspace")
     now = commands.add_parser("now", help="make a backup now")
-    now.add_argument("--kind", choices=("base", "dump", "redis", "all"), default="all")
+    now.add_argument("--kind", choices=("base", *copies.KINDS, "all"), default="all")
     for name, text in (
         ("list", "what there is"),
         ("verify", "check what there is"),

@@ -27,6 +27,8 @@ from samokoder_backup.settings import Settings
 
 _ARCHIVE_SECONDS = 300
 _MARGIN = 256 * 2**20
+KEPT_FAILING = 2
+"""How many of the base backups in a row that were bad from the beginning stay: the reason may be a lasting one."""
 
 
 def barman(settings: Settings, *words: str, what: str) -> str:
@@ -234,6 +236,37 @@ def fresh_scratch(name: str) -> Path:
     return path
 
 
+def failing(server: Path, bad: Collection[str]) -> list[Base]:
+    """Return the newest base backups of a history that were bad from the beginning, one after the other, oldest first.
+
+    Empty where the newest one is good, or nobody has looked yet.
+    """
+    found = list[Base]()
+    for base in reversed(bases(server)):
+        if base.noted.exists() or base.id not in bad:
+            break
+        found.insert(0, base)
+    return found
+
+
+def thin(settings: Settings, server: Path, bad: Collection[str]) -> list[str]:
+    """Remove base backups that were never good, but for the newest ones of a row; return their ids.
+
+    Where each one fails for the same reason they would fill the disk. None that was ever good goes for one.
+    """
+    going = failing(server, bad)[:-KEPT_FAILING]
+    for base in going:
+        say(f"removing {base.id}, which was never good, as {KEPT_FAILING} after it")
+        _remove(settings, base)
+    return [base.id for base in going]
+
+
+def _remove(settings: Settings, base: Base) -> None:
+    catalogue.begin_removal(base)
+    barman(settings, "delete", base.server.name, base.id, what=f"removing {base.id}")
+    catalogue.end_removal(base)
+
+
 def retire(settings: Settings, bad: Iterable[str]) -> None:
     """Remove what is older than the recovery window needs: never one that no newer good one takes the place of.
 
@@ -245,9 +278,7 @@ def retire(settings: Settings, bad: Iterable[str]) -> None:
     if not reaching:
         return
     for base in known[: known.index(reaching[-1])]:
-        catalogue.begin_removal(base)
-        barman(settings, "delete", base.server.name, base.id, what=f"removing {base.id}")
-        catalogue.end_removal(base)
+        _remove(settings, base)
     for each in catalogue.broken():
         if each.finished < reaching[-1].end:
             say(f"removing {each.id}, which cannot be read, with the others of its time")

@@ -134,18 +134,11 @@ def _one(folder: Path, info: Path) -> Base | Broken | None:
     except _UNREADABLE as error:
         why = f"it cannot be read: {error}"
     # Asked at last: it may have been begun, or have come to its end, since the names were listed.
-    if _is_being_removed(info.parent / f"{identifier}{_REMOVING}"):
+    if damage.there(info.parent / f"{identifier}{_REMOVING}", unknown=False):
         return None
     if not (damage.there(info) or damage.there(folder)):
         return None
     return damage.broken(identifier, "base", _STAMP, why, (folder, info)) if why else base
-
-
-def _is_being_removed(mark: Path) -> bool:
-    try:
-        return mark.exists()
-    except OSError:
-        return False  # what cannot be looked at stays
 
 
 def _names(folder: Path) -> set[str]:

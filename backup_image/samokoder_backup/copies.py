@@ -14,13 +14,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
-from samokoder_backup import apart, clock, damage, database
+from samokoder_backup import apart, clock, damage, database, shared
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
 from samokoder_backup.process import BackupError, run, say, sha256, sync, write
@@ -28,6 +29,8 @@ from samokoder_backup.settings import Kind, Redis, Settings
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _LOAD_SECONDS = 3600.0
+KINDS: Final[tuple[Kind, ...]] = ("dump", "redis", "workspace")
+"""Of backups that are one file."""
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,17 @@ def _part(path: Path) -> Path:
 
 def of_every_kind() -> list[Copy]:
     """Return all copies."""
-    return [*copies("dump"), *copies("redis")]
+    return [copy for kind in KINDS for copy in copies(kind)]
 
 
 def _place(kind: Kind) -> tuple[Path, str]:
     """Return the folder of a kind and how its files' names end."""
-    return (at.DUMPS, ".dump") if kind == "dump" else (at.REDIS_COPIES, ".rdb")
+    places: Mapping[Kind, tuple[Path, str]] = {
+        "dump": (at.DUMPS, ".dump"),
+        "redis": (at.REDIS_COPIES, ".rdb"),
+        "workspace": (at.WORKSPACE_COPIES, ".tar"),
+    }
+    return places[kind]
 
 
 def _make(kind: Kind, fill: Callable[[Path], dict[str, object]]) -> Copy:
@@ -202,6 +210,20 @@ def _receive(source: Redis, path: Path) -> None:
         raise BackupError("redis-cli --rdb: it made no file")
 
 
+def workspace(settings: Settings) -> Copy:
+    """Copy the workspace, from the one container that may read all of it."""
+    source = settings.workspace
+    if source is None:
+        raise BackupError("there is no workspace to copy")
+
+    def fill(path: Path) -> dict[str, object]:
+        shared.fetch(source, path)
+        run(["tar", "--list", "--file", path], what="tar --list")
+        return {}
+
+    return _make("workspace", fill)
+
+
 @contextmanager
 def redis_server(folder: Path, *, rdb: str) -> Iterator[Callable[..., str]]:
     """Run a Redis without network over a folder; gives what asks it. Ended in the end, whatever happens."""
@@ -250,11 +272,18 @@ def loaded_keys(path: Path) -> int:
         return sum(int(said.split(",")[0].removeprefix("keys=")) for _, _, said in spaces)
 
 
+_READERS: Mapping[Kind, Sequence[str]] = {
+    "dump": ("pg_restore", "--list"),
+    "redis": ("redis-check-rdb",),
+    "workspace": ("tar", "--list", "--file"),
+}
+
+
 def verify(copy: Copy) -> None:
     """Check a copy; raises BackupError that says what is wrong."""
     if sha256(copy.path) != copy.sha256:
         raise BackupError(f"{copy.path.name} is not what it was when it was made")
-    program = ["pg_restore", "--list"] if copy.kind == "dump" else ["redis-check-rdb"]
+    program = _READERS[copy.kind]
     run([*program, copy.path], what=program[0])
 
 
@@ -276,8 +305,9 @@ def retire(settings: Settings, kind: Kind, bad: set[str]) -> None:
 
 def _kept(settings: Settings, kind: Kind, those: Sequence[Copy | Broken]) -> set[str]:
     ordered = sorted(those, key=lambda each: each.finished)
-    if kind == "redis":
-        return {each.id for each in ordered[-settings.redis_copies :]}
+    if kind != "dump":
+        count = settings.redis_copies if kind == "redis" else settings.workspace_copies
+        return {each.id for each in ordered[-count:]}
     kept = settings.dumps
     return {
         *newest_of_each(ordered, "%Y-%m-%d", kept.daily),
@@ -315,3 +345,9 @@ def restore_redis(copy: Copy, into: Path) -> None:
     (into / "dump.rdb").unlink()
     if not list((into / "appendonlydir").glob("*.manifest")):
         raise BackupError("Redis left no append-only file")
+
+
+def restore_workspace(copy: Copy, into: Path) -> None:
+    """Fill a folder with the files of a copy; whose they are to be is for whoever puts it into place."""
+    words: list[str | Path] = ["tar", "--extract", "--preserve-permissions", "--no-same-owner", "--file", copy.path]
+    run([*words, f"--directory={into}"], what="tar --extract")

@@ -47,12 +47,12 @@ def size(path: Path) -> int:
     return total
 
 
-def there(path: Path) -> bool:
-    """Tell whether something is there; what cannot be looked at is."""
+def there(path: Path, *, unknown: bool = True) -> bool:
+    """Tell whether something is there. unknown: the answer for what cannot be looked at."""
     try:
         return path.exists()
     except OSError:
-        return True
+        return unknown
 
 
 def _written(path: Path) -> float:

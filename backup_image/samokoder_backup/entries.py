@@ -55,7 +55,7 @@ def entries() -> list[Entry]:
 
 def broken() -> list[Broken]:
     """Return all backups that cannot be read."""
-    return [*catalogue.broken(), *copies.broken("dump"), *copies.broken("redis")]
+    return [*catalogue.broken(), *(each for kind in copies.KINDS for each in copies.broken(kind))]
 
 
 def known_bad() -> dict[str, str]:

@@ -24,11 +24,12 @@ def backup(settings: Settings, kind: Kind) -> bool:
         if kind == "base":
             made = barman.take(settings, entries.known_bad())
             try:
-                _first_verification(made)
+                _first_verification(settings, made)
             finally:
                 _retire(settings, kind)  # also where this one cannot be verified: the log would fill the disk
         else:
-            made = copies.dump(settings) if kind == "dump" else copies.redis(settings)
+            make = {"dump": copies.dump, "redis": copies.redis, "workspace": copies.workspace}[kind]
+            made = make(settings)
             _retire(settings, kind)
         say(f"{kind}: {made.id}, {made.bytes} bytes")
         return {"bytes": made.bytes, "id": made.id}
@@ -36,7 +37,7 @@ def backup(settings: Settings, kind: Kind) -> bool:
     return state.attempt(kind, work)
 
 
-def _first_verification(base: Base) -> None:
+def _first_verification(settings: Settings, base: Base) -> None:
     """Verify a base backup that was just made; raises BackupError, and what is bad is known from then on.
 
     So it counts no more: nothing is restored from it, nothing is removed for it, and another one is made.
@@ -46,8 +47,15 @@ def _first_verification(base: Base) -> None:
     except Exception as error:
         if lacking(error):
             raise BackupError(f"{base.id} was made, and could not be verified: {error}") from error
-        state.record("verify", {"bad": {**state.bad(), base.id: _why(error)}})
-        raise BackupError(f"{base.id} was made, and is bad: {_why(error)}") from error
+        bad = {**state.bad(), base.id: _why(error)}
+        state.record("verify", {"bad": bad})
+        gone = barman.thin(settings, base.server, bad)
+        state.record("verify", {"bad": {name: why for name, why in bad.items() if name not in gone}})
+        row = len(barman.failing(base.server, bad))
+        seldom = f". {row} in a row are: the next one is made in a day, or by hand"
+        raise BackupError(
+            f"{base.id} was made, and is bad: {_why(error)}{seldom if row >= barman.KEPT_FAILING else ''}"
+        ) from error
 
 
 def _why(error: Exception) -> str:

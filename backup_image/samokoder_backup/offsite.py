@@ -29,7 +29,7 @@ from samokoder_backup.settings import CONFIG, ROOT, Offsite
 
 #: What is copied, below the folder of all backups. In this order of names restic reads them: Barman's `streaming`
 #: before its `wals`, so that a segment that is archived meanwhile is met at one of the two places.
-FOLDERS: Final = ("barman", "dumps", "redis")
+FOLDERS: Final = ("barman", "dumps", "redis", "workspace")
 #: Restic's own: it made a snapshot, but could not read something.
 _EXIT_UNREADABLE: Final = 3
 

@@ -56,7 +56,7 @@ class Plan:
         """How much space it takes, at most."""
         if isinstance(self.source, Base):
             return self.source.restored_bytes + _MARGIN
-        return self.source.bytes * (10 if self.source.kind == "dump" else 3) + _MARGIN
+        return self.source.bytes * {"dump": 10, "redis": 3}.get(self.source.kind, 1) + _MARGIN
 
 
 def plan(target: Target) -> Plan:
@@ -177,9 +177,10 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
     for path in into.iterdir():
         if path.name not in _PLACEHOLDERS:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    if isinstance(planned.source, Copy) and planned.source.kind == "redis":
+    if isinstance(planned.source, Copy) and planned.source.kind != "dump":
         copies.verify(planned.source)
-        copies.restore_redis(planned.source, into)
+        fill = copies.restore_redis if planned.source.kind == "redis" else copies.restore_workspace
+        fill(planned.source, into)
     else:
         with restored(settings, planned, into) as running:
             say(f"restored: {running.ask('SELECT pg_postmaster_start_time()')[0][0]:%H:%M:%S} started, shutting down")

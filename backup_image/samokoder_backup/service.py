@@ -30,6 +30,8 @@ _ARCHIVE_SECONDS = 5.0
 _LOOK_SECONDS = 5.0
 _AGAIN_SECONDS = 30.0
 """After a job that failed; twice as long after each further time, up to an hour."""
+_SELDOM_SECONDS = 24 * 3600.0
+"""Between base backups that are bad from the beginning: whatever the reason is, it lasts, and a person is told."""
 _GONE = "has already been removed"
 """PostgreSQL's words, when WAL that is asked for is no longer there."""
 
@@ -163,7 +165,9 @@ class Service:
         while not self._stop.wait(_LOOK_SECONDS):
             done = state.read()
             for kind in self._settings.kinds():
-                if self._due(kind, getattr(schedules, kind), self._newest(kind)) and jobs.backup(self._settings, kind):
+                ready = self._may_succeed if kind == "base" else lambda: True
+                newest = self._newest(kind)
+                if self._due(kind, getattr(schedules, kind), newest, ready=ready) and jobs.backup(self._settings, kind):
                     self._tried.pop(kind)
                     self._offsite_wake.set()
             started = time.time() - (time.monotonic() - self._began)
@@ -179,6 +183,15 @@ class Service:
         kind: Kind = "base" if self._settings.physical else "dump"
         there = catalogue.bases() if self._settings.physical else copies.copies("dump")
         return bool(there) and self._newest(kind) is not None
+
+    def _may_succeed(self) -> bool:
+        """Tell whether a base backup is tried now: not where several in a row were bad, and the last is not old."""
+        failing = barman.failing(self._server, entries.known_bad()) if self._server else []
+        return (
+            len(failing) < barman.KEPT_FAILING
+            or failing[-1].ahead
+            or metrics.since(failing[-1].end.timestamp()) > _SELDOM_SECONDS
+        )
 
     def _newest(self, kind: Kind) -> float | None:
         """Say when the newest backup that counts now was finished; None where one is missing."""

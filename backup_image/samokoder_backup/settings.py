@@ -18,6 +18,9 @@ RUN = Path("/tmp/samokoder-backup")  # noqa: S108 - the container's own tmpfs
 BARMAN_HOME = ROOT / "barman"
 DUMPS = ROOT / "dumps"
 REDIS_COPIES = ROOT / "redis"
+WORKSPACE_COPIES = ROOT / "workspace"
+WORKSPACE = Path("/workspace")
+"""The files that the API and the worker share, in the one container that hands out copies of them."""
 SCRATCH = ROOT / "scratch"
 """Where a base backup is unpacked to be verified; never kept."""
 DRILL_REQUEST = ROOT / "drill.json"
@@ -25,10 +28,11 @@ DRILL_REQUEST = ROOT / "drill.json"
 DRILL = Path("/drill")
 """The volume of the part `drill`. The backup server reads it and can write nothing there."""
 METRICS_PORT = 9188
+WORKSPACE_PORT = 9189
 DATABASE = "samokoder_backup"
 """The service's own database: the heartbeat is in it, and Barman's connections go to it."""
 
-Kind = Literal["base", "dump", "redis"]
+Kind = Literal["base", "dump", "redis", "workspace"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -68,12 +72,20 @@ class Redis(Part):
     tls: bool
 
 
+class Workspace(Part):
+    """Where copies of the workspace are asked for."""
+
+    host: str = Field(min_length=1)
+    port: Port
+
+
 class Schedules(Part):
     """When each thing is done: five fields of cron, in UTC."""
 
     base: Cron
     dump: Cron
     redis: Cron
+    workspace: Cron
     verify: Cron
     drill: Cron
 
@@ -104,10 +116,12 @@ class Settings(Part):
     physical: bool
     slot: str = Field(pattern=r"^[a-z0-9_]{1,63}$")
     redis: Redis | None
+    workspace: Workspace | None
     schedules: Schedules
     recovery_window_days: Count
     dumps: Dumps
     redis_copies: Count
+    workspace_copies: Count
     max_slot_wal_mib: Annotated[int, Field(ge=64)]
     superuser: str = Field(min_length=1)
     session_options: str = Field(description="of each session that may do more than the application, as libpq has them")
@@ -118,7 +132,8 @@ class Settings(Part):
         found: list[Kind] = []
         if self.postgres:
             found += ["base", "dump"] if self.physical else ["dump"]
-        return (*found, "redis") if self.redis else tuple(found)
+        found += ["redis"] if self.redis else []
+        return (*found, "workspace") if self.workspace else tuple(found)
 
     @property
     def streamed(self) -> Postgres | None:

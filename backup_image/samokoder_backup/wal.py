@@ -23,6 +23,7 @@ from pathlib import Path
 from samokoder_backup import clock
 
 SEGMENT = re.compile(r"[0-9A-F]{24}")
+_ARCHIVED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 _GZIP = b"\x1f\x8b"
 _LEDGER = "samokoder-wal.sha256"
@@ -154,7 +155,8 @@ def _folders(wals: Path) -> list[Path]:
 
 
 def _is_archived(path: Path) -> bool:
-    return bool(re.match(r"[0-9A-F]{24}|[0-9A-F]{8}\.h", path.name)) and not path.name.endswith(".tmp")
+    # By its whole name: Barman compresses into another one beside it, and leaves that where it is killed.
+    return bool(_ARCHIVED.fullmatch(path.name))
 
 
 def archived(server: Path) -> list[Path]:

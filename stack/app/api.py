@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from stack import health
 from stack.app import contract, ingress, migrations, postgres_roles, redis_users
+from stack.backup import workspace
 from stack.names import NetworkName
 from stack.service import Scrape, ServiceSpec
 from stack.settings import Environment
 
 JOB = "api"
 PORT = contract.API_PORT
+COMMAND = ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - inside the container
 
 
 def specs(environment: Environment) -> Iterator[ServiceSpec]:
@@ -21,25 +23,23 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
     # The next replica is replaced when this one is healthy: not before the ingress knows that it is.
     stable = ingress.settled_seconds(environment) if settings.replicas > 1 else settings.stable_seconds
     before: str | None = None
-    for part in environment.parts_of("api"):
+    for part in environment.api_in_turn():
         yield ServiceSpec(
             part=part,
             component="samokoder:app:Api",
             **contract.given(environment, settings),
             settings=settings,
-            command=tuple(
-                settings.command or ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - inside the container
-            ),
+            command=tuple(settings.command or COMMAND),
             health_command=health.python(PORT, path, stable_seconds=stable),
             networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
             external_networks=ingress.external_networks(environment),
             aliases=(JOB,),
             labels=ingress.traefik_labels(environment, JOB, PORT),
             scrape=Scrape(port=PORT, job=JOB),
-            after=(before,) if before else (postgres_roles.PART, redis_users.PART, migrations.PART),
+            after=(before,) if before else (postgres_roles.PART, redis_users.PART, workspace.PART, migrations.PART),
             # Draining, then the requests that still run: longer than both in the reference application.
             stop_grace_seconds=45,
             # Until replicas came there was one, with the port that the ingress has now.
-            formerly="" if before else JOB,
+            formerly=JOB if part == environment.parts_of("api")[0] else "",
         )
         before = part

@@ -11,11 +11,23 @@ from stack.app import postgres, postgres_roles, redis
 from stack.app.reference import reference_image
 from stack.config_files import Files, Template, secret_file
 from stack.rotation import slots
+from stack.secret_rules import fernet_key
+from stack.service import DataVolume
 from stack.settings import LLM_KEYS, SECRET_KEY_PREVIOUS, Application, Environment
 
 SECRETS = "/run/secrets"
 API_PORT = 8000
 USER = "10001:10001"
+
+# No shell: an image may have none, and the health check asks by Python all the same. Byte for byte, so that no locale
+# changes a secret. -I and -S: nothing of the image is imported before its own command.
+_READ_SECRETS = f"""\
+import os, sys
+for name in os.listdir("{SECRETS}"):
+    with open("{SECRETS}/" + name, "rb") as file:
+        os.environb[os.fsencode(name.upper())] = file.read()
+os.execvp(sys.argv[1], sys.argv[1:])"""
+_START = ("python", "-I", "-S", "-c", _READ_SECRETS)
 
 
 class Given(TypedDict):
@@ -27,6 +39,9 @@ class Given(TypedDict):
     secret_environment: Mapping[str, Template]
     files: Files
     files_at: str
+    entrypoint: tuple[str, ...]
+    tmpfs: Mapping[str, str]
+    data: DataVolume | None
 
 
 def given(environment: Environment, settings: Application) -> Given:
@@ -38,7 +53,24 @@ def given(environment: Environment, settings: Application) -> Given:
         secret_environment=secret_variables(environment, settings),
         files=files(environment, settings),
         files_at=SECRETS,
+        entrypoint=started(settings),
+        tmpfs=writable(settings),
+        data=DataVolume(name="workspace", path=path, borrowed=True)
+        if (path := environment.settings.workspace.path)
+        else None,
     )
+
+
+def started(settings: Application, *command: str) -> tuple[str, ...]:
+    """Return a command as it is started in a container of the application: with its secrets where it looks for them."""
+    return (*(_START if settings.secrets_as == "environment" else ()), *command)
+
+
+def writable(settings: Application) -> Mapping[str, str]:
+    """Return the folders in memory: /tmp, and those that the image writes to."""
+    uid, _, gid = USER.partition(":")
+    options = f"rw,noexec,nosuid,nodev,size={settings.tmp_mib}m"
+    return {"/tmp": options} | dict.fromkeys(settings.writable_paths, f"{options},uid={uid},gid={gid},mode=0700")  # noqa: S108 - a mount
 
 
 def application_image(environment: Environment, settings: Application) -> str:
@@ -51,7 +83,9 @@ def secret_settings(environment: Environment) -> Mapping[str, Template]:
     keys = slots(environment, "secret_key")
     made: dict[str, Template] = {
         "SECRET_KEY": secret_file(keys.in_use),
-        "APP_SECRET_KEY": secret_file("app_secret_key"),
+        "APP_SECRET_KEY": Template(("app_secret_key",), fernet_key)
+        if environment.settings.fernet
+        else secret_file("app_secret_key"),
         "SAMOKODER_DATABASE_URL": _database_url(environment),
         "REDIS_PASSWORD": Template(("managedRedisUrl",), _redis("password"))
         if environment.managed_redis
@@ -92,7 +126,13 @@ def environment_variables(environment: Environment, settings: Application) -> Ma
             "REDIS_USERNAME": redis.APP_USER,
         }
     variables |= proxy_variables(environment)
-    variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
+    if settings.secrets_as == "files":
+        variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
+    if settings.image:
+        # Its user has no home in the image, and `/` cannot be written to.
+        variables["HOME"] = "/tmp"  # noqa: S108 - a mount of its own
+        # Uvicorn's and Gunicorn's name for TRUSTED_PROXIES; Uvicorn before 0.31 knows addresses or `*`, and no network.
+        variables["FORWARDED_ALLOW_IPS"] = _traefik(environment) or "*"
     return variables | settings.environment
 
 
@@ -102,10 +142,13 @@ def proxy_variables(environment: Environment) -> Mapping[str, str]:
     Nobody but the ingress and the stack's own parts can reach the application, and the ingress replaces the header.
     A Traefik of the team's own is on a network with others, who reach the application too: only its address counts.
     """
+    return {"TRUSTED_PROXIES": _traefik(environment) or "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"}
+
+
+def _traefik(environment: Environment) -> str:
+    """Return the address of the team's own Traefik; empty where the ingress is ours."""
     ingress = environment.settings.ingress
-    if ingress.kind == "traefik" and ingress.traefik:
-        return {"TRUSTED_PROXIES": ingress.traefik.address}
-    return {"TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"}
+    return ingress.traefik.address if ingress.kind == "traefik" and ingress.traefik else ""
 
 
 def secret_variables(environment: Environment, settings: Application) -> Mapping[str, Template]:

@@ -35,5 +35,5 @@ def spec(environment: Environment) -> ServiceSpec:
         external_networks=ingress.external_networks(environment),
         labels=ingress.traefik_labels(environment, PART, port),
         scrape=NotScraped(reason="a frontend's image has no metrics in the contract"),
-        after=(environment.parts_of("api")[0],),
+        after=(environment.api_in_turn()[0],),
     )

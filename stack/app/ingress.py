@@ -71,7 +71,7 @@ def spec(environment: Environment) -> ServiceSpec:
         scrape=Scrape(port=METRICS_PORT),
         capabilities=("CAP_NET_BIND_SERVICE",),
         # The first replica: where there was one API, it had the port until it was replaced.
-        after=(environment.parts_of("api")[0],),
+        after=(environment.api_in_turn()[0],),
     )
 
 
@@ -178,12 +178,28 @@ def _snippets(environment: Environment) -> Iterator[str]:
 
 def _routes(environment: Environment) -> Iterator[str]:
     settings = environment.settings
+    yield from _stripped(environment)
     if _has_frontend(environment):
         yield f"@api path {' '.join(settings.ingress.api_paths)}"
         yield _block("handle @api", _api(environment))
         yield _block("handle", _proxy(f"frontend:{settings.frontend.container_port}"))
     else:
         yield _block("handle", _api(environment))
+
+
+def _stripped(environment: Environment) -> Iterator[str]:
+    """Yield the route of the API's paths behind a prefix, which it does not have itself.
+
+    Its metrics are no more public behind the prefix than without it: what is left of the path is looked at.
+    """
+    if prefix := environment.settings.ingress.strip_prefix:
+        yield f"@prefixed path {prefix} {prefix}/*"
+        yield _block(
+            "handle @prefixed",
+            f"uri strip_prefix {prefix}",
+            _block("handle @metrics", "error 404"),
+            _block("handle", _api(environment)),
+        )
 
 
 def _api(environment: Environment) -> str:
@@ -229,7 +245,8 @@ def _sites(environment: Environment) -> Iterator[str]:
         yield _block(f"http://:{HTTP_PORT}", "import app", *_routes(environment))
     if _has_frontend(environment):
         # Every path is the API's: the frontend's own pages are nothing that it would ask for.
-        yield _block(f"http://:{INTERNAL_PORT}", "import app", _block("handle", _api(environment)))
+        every = _block("handle", _api(environment))
+        yield _block(f"http://:{INTERNAL_PORT}", "import app", *_stripped(environment), every)
     yield _block(f"http://:{METRICS_PORT}", "metrics /metrics", "respond /health 200")
     yield _probes(environment)
 
@@ -317,10 +334,12 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
     if traefik is None or settings.kind != "traefik":
         return {}
     name = f"{environment.prefix}-{service}"
-    api = service != "frontend"
-    rule = [f"Host(`{settings.domain}`)", *(f"!{_path_rule(path)}" for path in _METRICS_PATHS)]
+    api, prefix = service != "frontend", settings.strip_prefix
+    hidden = [*_METRICS_PATHS, *(f"{prefix}{path}" for path in _METRICS_PATHS if prefix)]
+    rule = [f"Host(`{settings.domain}`)", *(f"!{_path_rule(path)}" for path in hidden)]
     if api and _has_frontend(environment):
-        rule.append(f"({' || '.join(_path_rule(path) for path in settings.api_paths)})")
+        paths = [*([prefix, f"{prefix}/*"] if prefix else []), *settings.api_paths]
+        rule.append(f"({' || '.join(_path_rule(path) for path in paths)})")
     # Its limit of a request's size holds back every answer until it is whole (traefik/traefik#12869), and so an event
     # stream, too: only requests that have a body get it, by a router of their own.
     uploads = [*rule, "(Method(`POST`) || Method(`PUT`) || Method(`PATCH`))"]
@@ -337,10 +356,13 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
         },
         "limit": {"buffering.maxrequestbodybytes": str(settings.max_body_mib * 2**20)},
     }
+    strips = ("strip",) if api and prefix else ()
+    if strips:
+        middlewares["strip"] = {"stripprefix.prefixes": prefix}
     labels = {"traefik.enable": "true", "traefik.docker.network": traefik.network}
     for router, rules, used, priority in (
-        (name, rule, ("headers", "retry"), 10),
-        (f"{name}-uploads", uploads, ("limit", "headers", "retry"), 20),
+        (name, rule, ("headers", *strips, "retry"), 10),
+        (f"{name}-uploads", uploads, ("limit", "headers", *strips, "retry"), 20),
     ):
         values = {
             "rule": " && ".join(rules),

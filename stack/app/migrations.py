@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from stack import health
 from stack.app import contract, postgres_roles
+from stack.backup import workspace
 from stack.names import NetworkName
 from stack.service import NotScraped, ServiceSpec
 from stack.settings import Environment
@@ -33,13 +34,13 @@ def spec(environment: Environment) -> ServiceSpec:
     return ServiceSpec(
         part=PART,
         component="samokoder:app:Migrations",
-        **contract.given(environment, application),
+        **contract.given(environment, application)
+        | {"entrypoint": contract.started(application, "sh", "-euc", _KEEP, PART)},
         settings=settings,
-        entrypoint=("sh", "-euc", _KEEP, PART),
         command=tuple(settings.command or REFERENCE),
         health_command=health.APPLIED,
         # `edge`: a managed database is outside.
         networks=(NetworkName.EDGE, NetworkName.DATA),
         scrape=NotScraped(reason="has nothing to measure: its health says whether the schema is migrated"),
-        after=(postgres_roles.PART,),
+        after=(postgres_roles.PART, workspace.PART),
     )

@@ -50,7 +50,10 @@ def files(environment: Environment) -> Files:
     def commands(exporter: str, *passwords: str) -> str:
         given = dict(zip((*accepted, *backup), passwords, strict=True))
         return users_commands(
-            app=[given[slot] for slot in accepted], exporter=exporter, backup=given.get("redis_backup", "")
+            app=[given[slot] for slot in accepted],
+            exporter=exporter,
+            backup=given.get("redis_backup", ""),
+            login=environment.settings.redis.login != "none",
         )
 
     return {
@@ -88,16 +91,26 @@ done
 """
 
 
-def users_commands(*, app: Sequence[str], exporter: str, backup: str) -> str:
+_APP_RIGHTS = "~* &* +@all -@admin -@dangerous +info +keys"
+
+
+def users_commands(*, app: Sequence[str], exporter: str, backup: str, login: bool) -> str:
     """Render the commands, one a line.
 
     app: every accepted password of the application. exporter: its password. backup: the backup server's password, which
-    gets a copy of everything as a replica does and may read or write no key; empty where no backups are made.
+    gets a copy of everything as a replica does and may read or write no key; empty where no backups are made. login:
+    whether one is needed; else whoever comes without one has the application's rights, too.
+
+    `default` has all rights while the server starts, and is off (`redis.seed_acl`). It gets the lesser rights and is
+    let in by one command, so nobody is ever let in with all of them; and where nobody is to be let in, it is only
+    turned off, for a connection that was let in before keeps its user.
     """
+    default = "off resetpass" if login else f"reset on nopass {_APP_RIGHTS}"
     hashes = " ".join(f"#{redis.password_hash(password)}" for password in app)
     copies = f"on #{redis.password_hash(backup)} -@all +ping +info +psync +sync +replconf" if backup else "off"
     return f"""\
-ACL SETUSER {redis.APP_USER} reset on {hashes} ~* &* +@all -@admin -@dangerous +info +keys
+ACL SETUSER {redis.APP_USER} reset on {hashes} {_APP_RIGHTS}
+ACL SETUSER default {default}
 ACL SETUSER {redis.EXPORTER_USER} reset on #{redis.password_hash(exporter)} -@all +ping +hello +info +config|get \
 +client|setname +slowlog|get +slowlog|len +latency|latest +latency|histogram
 ACL SETUSER {redis.BACKUP_USER} reset {copies}

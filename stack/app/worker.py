@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stack import health
 from stack.app import contract, migrations, postgres_roles, redis_users
+from stack.backup import workspace
 from stack.names import NetworkName
 from stack.service import NotScraped, Scrape, ServiceSpec
 from stack.settings import Environment
+from stack.settings import Worker as WorkerSettings
 
 PART = "worker"
+_ARQ = "arq"
+COMMAND = (_ARQ, "samokoder.worker.main.WorkerSettings")
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -20,17 +26,30 @@ def spec(environment: Environment) -> ServiceSpec:
         component="samokoder:app:Worker",
         **contract.given(environment, settings),
         settings=settings,
-        command=tuple(settings.command or ("arq", "samokoder.worker.main.WorkerSettings")),
-        health_command=tuple(
-            settings.health_command
-            or (health.python(port, "/health") if port else ("arq", "--check", "samokoder.worker.main.WorkerSettings"))
-        ),
+        command=tuple(settings.command or COMMAND),
+        # With its secrets: `arq --check` imports the image's own settings.
+        health_command=contract.started(settings, *_health_command(settings)),
         networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=port)
         if port
         else NotScraped(reason="samokoder:worker.metricsPort is null: this image has no metrics"),
         # The API's first replica: a version that cannot serve must not take the worker.
-        after=(postgres_roles.PART, redis_users.PART, migrations.PART, environment.parts_of("api")[0]),
+        after=(postgres_roles.PART, redis_users.PART, workspace.PART, migrations.PART, environment.api_in_turn()[0]),
         # A job may take so long; then it is given back to the queue.
         stop_grace_seconds=60,
     )
+
+
+def _health_command(settings: WorkerSettings) -> tuple[str, ...]:
+    if settings.health_command:
+        return tuple(settings.health_command)
+    if settings.metrics_port:
+        return health.python(settings.metrics_port, "/health")
+    return arq_check(settings.command or COMMAND) or (_ARQ, "--check", COMMAND[1])
+
+
+def arq_check(command: Sequence[str]) -> tuple[str, ...]:
+    """Return by what arq itself tells whether a worker with this command is well; nothing for another program's."""
+    program, *words = command
+    named = [word for word in words if not word.startswith("-")]
+    return (program, "--check", named[0]) if program.rpartition("/")[2] == _ARQ and named else ()

@@ -23,11 +23,15 @@ PORT = 9188
 DATA = DataVolume(name="backup", path="/backups")
 SCRATCH = DataVolume(name="drill", path="/drill")
 """Of the part `drill`, whose answers are read in it."""
+WORKSPACE = "workspace"
+"""The part that it gets copies of the workspace from."""
+WORKSPACE_PORT = 9189
 TMPFS = {
     "/tmp": "rw,noexec,nosuid,nodev,size=64m",  # noqa: S108 - a mount of its own
     # The image that it is built on declares a volume there: unmounted, the engine would make a nameless one.
     "/var/lib/postgresql/data": "ro,noexec,nosuid,nodev,size=4k",
 }
+"""Of each part that runs this image."""
 
 
 def image(environment: Environment) -> BuiltImage:
@@ -46,7 +50,8 @@ def kinds(environment: Environment) -> dict[str, str]:
         return {}
     base = {"base": settings.base_schedule} if environment.physical_backups else {}
     copies = {} if environment.managed_redis else {"redis": settings.redis_schedule}
-    return {**base, "dump": settings.dump_schedule, **copies}
+    files = {"workspace": settings.workspace_schedule} if environment.settings.workspace.path else {}
+    return {**base, "dump": settings.dump_schedule, **copies, **files}
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -68,7 +73,7 @@ def spec(environment: Environment) -> ServiceSpec:
         # `edge`: the bucket, or a managed database, is outside.
         networks=(*((NetworkName.EDGE,) if outside else ()), NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
-        after=(postgres_roles.PART, redis_users.PART),
+        after=(postgres_roles.PART, redis_users.PART, WORKSPACE),
     )
 
 
@@ -86,6 +91,7 @@ def files(environment: Environment) -> Files:
         "backup.json": configuration(environment),
         "postgres_password": password,
         **({} if environment.managed_redis else {"redis_password": secret_file("redis_backup")}),
+        **({"workspace_password": secret_file("workspace_backup")} if environment.settings.workspace.path else {}),
         **(offsite if environment.offsite else {}),
     }
 
@@ -109,16 +115,19 @@ def backup_json(environment: Environment, database: dict[str, Any]) -> str:
         "redis": None
         if environment.managed_redis
         else {"host": redis.PART, "port": redis.PORT, "user": redis.BACKUP_USER, "tls": False},
+        "workspace": {"host": WORKSPACE, "port": WORKSPACE_PORT} if environment.settings.workspace.path else None,
         "schedules": {
             "base": settings.base_schedule,
             "dump": settings.dump_schedule,
             "redis": settings.redis_schedule,
+            "workspace": settings.workspace_schedule,
             "verify": settings.verify_schedule,
             "drill": settings.drill_schedule,
         },
         "recovery_window_days": settings.recovery_window_days,
         "dumps": settings.dumps.model_dump(),
         "redis_copies": settings.redis_copies,
+        "workspace_copies": settings.workspace_copies,
         "max_slot_wal_mib": settings.max_slot_wal_mib,
         "offsite": offsite.model_dump() | {"prefix": offsite.prefix or f"{PROJECT}-{environment.name}"}
         if offsite

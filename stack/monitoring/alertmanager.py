@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stack import health
 from stack.app import api
 from stack.config_files import Files, secret_file, yaml_text
 from stack.monitoring import access, messages, rules
+from stack.monitoring.rules.alertmanager import HEARTBEAT
 from stack.monitoring.rules.model import Alert
 from stack.names import NetworkName
 from stack.secrets import ALERTMANAGER_WEB
@@ -24,7 +26,6 @@ NOTIFICATIONS_FAILING = "AlertmanagerNotificationsFailing"
 
 ON_CALL = "on-call"
 NOBODY = "nobody"
-HEARTBEAT = "heartbeat"
 TEST_RECEIVER = "test-alert"
 
 # Of two alerts about the same thing the one that says more, what it makes needless, and by which labels it is the same.
@@ -35,6 +36,7 @@ _SAYS_MORE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("TlsCertificateExpiresVerySoon", ("TlsCertificateExpiresSoon",), ("instance",)),
 )
 _GONE = "ContainerMissing"
+_STORES_NOTHING = "PrometheusNotIngesting"
 _UNHEALTHY = "ContainerUnhealthy"
 # What else is noticed of a part that is down. None of them says that it is: the network may be, or one replica.
 _NOTICED = frozenset({"ContainerUnhealthy", "ProbeFailed", "TargetDown"})
@@ -43,7 +45,7 @@ _REPLICA = f"{api.JOB}-[0-9]+"
 
 
 def spec(environment: Environment) -> ServiceSpec:
-    """Describe AlertManager."""
+    """Describe AlertManager, without its files: these follow from all parts, see `with_files`."""
     settings = environment.settings.alertmanager
     password = access.password_of(environment, ALERTMANAGER_WEB)
     return ServiceSpec(
@@ -64,7 +66,6 @@ def spec(environment: Environment) -> ServiceSpec:
             "--enable-feature=receiver-name-in-metrics",
             *((access.FLAG,) if password else ()),
         ),
-        files=files(environment),
         # Silences and the log of what was sent: lost, every firing alert would be sent again.
         data=DataVolume(name="alertmanager", path="/alertmanager", adopt=settings.adopt_volume),
         publish=Publish.of(settings, PORT, "/-/ready"),
@@ -77,8 +78,13 @@ def spec(environment: Environment) -> ServiceSpec:
     )
 
 
-def files(environment: Environment) -> Files:
-    """Return the configuration, the messages, and the secrets that the configuration names."""
+def with_files(described: ServiceSpec, environment: Environment, parts: Sequence[ServiceSpec]) -> ServiceSpec:
+    """Return AlertManager with its files. parts: all that run, whose alerts keep others back."""
+    return replace(described, files=files(environment, parts))
+
+
+def files(environment: Environment, parts: Sequence[ServiceSpec]) -> Files:
+    """Return the configuration, the messages, and the secrets that the configuration names. parts: all that run."""
     settings = environment.settings.alertmanager
     configured = environment.configured_secrets
     secrets: Files = {
@@ -89,22 +95,25 @@ def files(environment: Environment) -> Files:
     }
     guard = access.server_files(access.password_of(environment, ALERTMANAGER_WEB))
     return {
-        "alertmanager.yml": alertmanager_yml(environment),
+        "alertmanager.yml": alertmanager_yml(environment, parts),
         messages.FILE: messages.messages_tmpl(settings.language),
         **secrets,
         **guard,
     }
 
 
-def alertmanager_yml(environment: Environment) -> str:
-    """Render alertmanager.yml: who gets which alert, when, and which alerts another one makes needless."""
+def alertmanager_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> str:
+    """Render alertmanager.yml: who gets which alert, when, and which alerts another one makes needless.
+
+    parts: all that run.
+    """
     document = {
         # Of an alert that comes without its end. Prometheus gives each one; who posts by hand may not.
         "global": {"resolve_timeout": "5m"},
         "templates": [f"{access.FOLDER}/{messages.FILE}"],
         "route": _route(environment),
         "receivers": list(_receivers(environment)),
-        "inhibit_rules": list(inhibitions(rules.alerts(environment, []))),
+        "inhibit_rules": list(inhibitions(rules.alerts(environment, parts))),
     }
     return yaml_text(document)
 
@@ -151,6 +160,12 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
     known = [alert for alert in alerts if alert.name not in {WATCHDOG, TEST_ALERT}]
     down = {alert.name for alert in known if alert.name == _down(alert.service)}
     noticed = _NOTICED | {alert.name for alert in known if alert.name.endswith("Down")} - down
+    if _STORES_NOTHING in {alert.name for alert in known}:
+        # What was measured is gone, so that whatever else is told then is false, and so is its end.
+        yield {
+            "source_matchers": [_is("alertname", _STORES_NOTHING)],
+            "target_matchers": [f'alertname!~"{"|".join(sorted((_STORES_NOTHING, TEST_ALERT, WATCHDOG)))}"'],
+        }
     # `equal` takes a label that both lack for equal. Every alert has a service, and of one name all have the same
     # labels, so that is what is wanted here: the same alert, about the same thing. The kind is a backup's.
     yield {

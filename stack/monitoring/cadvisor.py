@@ -38,7 +38,7 @@ def spec(environment: Environment) -> ServiceSpec:
             HostPath(host="/sys", container="/sys"),
             # Below /rootfs: where it finds a host's /proc it looks for the engine's folder there too.
             HostPath(host="/proc", container="/rootfs/proc"),
-            HostPath(host="/var/lib/docker", container="/rootfs/var/lib/docker"),
+            HostPath(host=settings.data_root, container=f"/rootfs{settings.data_root}"),
             # A read-only mount of docker.sock is still root on the host for whoever breaks in: cAdvisor is the one
             # part that has it, on no network with the application's data, and it serves pages and metrics alone.
             HostPath(host="/run", container="/var/run"),

@@ -16,6 +16,22 @@ from stack.settings import Environment
 PART = "grafana"
 PORT = 3000
 DATASOURCE = "prometheus"
+UNUSED_PLUGINS = (
+    "cloudwatch",
+    "elasticsearch",
+    "grafana-postgresql-datasource",
+    "grafana-pyroscope-datasource",
+    "influxdb",
+    "jaeger",
+    "loki",
+    "mssql",
+    "mysql",
+    "opentsdb",
+    "stackdriver",
+    "tempo",
+    "zipkin",
+)
+"""The bundled datasources without Prometheus. A name that an image does not have does no harm."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -40,8 +56,14 @@ def spec(environment: Environment) -> ServiceSpec:
             "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
             "GF_NEWS_NEWS_FEED_ENABLED": "false",
             "GF_SECURITY_DISABLE_GRAVATAR": "true",
-            # It would fetch plugins from the internet at every start.
+            # It would replace the bundled Prometheus plugin, which it cannot on a read-only root: Grafana would be
+            # healthy and every panel empty. It would fetch from the internet at every start, too.
             "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+            "GF_PLUGINS_PREINSTALL_AUTO_UPDATE": "false",
+            # Since 13.2 each of these is a process of its own that starts with Grafana, used or not.
+            "GF_PLUGINS_DISABLE_PLUGINS": ",".join(UNUSED_PLUGINS),
+            # It is reached over loopback and tunnels; compressing there costs memory alone.
+            "GF_SERVER_ENABLE_GZIP": "false",
             "GF_LOG_MODE": "console",
         },
         files=files(environment),

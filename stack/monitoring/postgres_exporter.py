@@ -27,6 +27,8 @@ def spec(environment: Environment) -> ServiceSpec:
         entrypoint=("/bin/postgres_exporter",),
         command=(
             f"--web.listen-address=:{PORT}",
+            # A server that takes the connection and never answers is told as down, not as a scrape that failed.
+            f"--collection-timeout={environment.settings.prometheus.answer_seconds}s",
             "--collector.stat_statements",
             "--collector.long_running_transactions",
             # Off by default: PostgresXidWraparoundRisk and PostgresRestarted ask for them.
@@ -54,20 +56,26 @@ def spec(environment: Environment) -> ServiceSpec:
 
 def files(environment: Environment) -> Files:
     """Return where the database is and who asks: three files, so that the password is in no URL."""
+    connect = environment.settings.prometheus.connect_seconds
     if environment.managed_database:
         return {
-            "uri": Template(("managedDatabaseUrl",), managed_uri),
+            "uri": Template(("managedDatabaseUrl",), lambda url: managed_uri(url, connect)),
             "user": Template(("managedDatabaseUrl",), lambda url: unquote(urlsplit(url).username or "")),
             "password": Template(("managedDatabaseUrl",), lambda url: unquote(urlsplit(url).password or "")),
         }
     return {
-        "uri": f"{postgres.PART}:{postgres.PORT}/{environment.settings.postgres.database}?sslmode=disable",
+        "uri": f"{postgres.PART}:{postgres.PORT}/{environment.settings.postgres.database}?sslmode=disable"
+        f"&connect_timeout={connect}",
         "user": postgres.EXPORTER_ROLE,
         "password": secret_file("postgres_exporter"),
     }
 
 
-def managed_uri(url: str) -> str:
+def managed_uri(url: str, connect_seconds: int) -> str:
     """Return host, database and options of a managed database's URL; encrypted unless the URL says otherwise."""
     parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or postgres.PORT}{parts.path}?{parts.query or 'sslmode=require'}"
+    options = [
+        each for each in (parts.query or "sslmode=require").split("&") if not each.startswith("connect_timeout=")
+    ]
+    query = "&".join([*options, f"connect_timeout={connect_seconds}"])
+    return f"{parts.hostname}:{parts.port or postgres.PORT}{parts.path}?{query}"

@@ -36,6 +36,8 @@ def spec(environment: Environment, others: Sequence[ServiceSpec]) -> ServiceSpec
             f"--storage.tsdb.retention.size={settings.retention_size}",
             f"--web.external-url={settings.address}/",
             "--web.route-prefix=/",
+            # By its default of 10m, an alert with a shorter `for` begins anew after a restart, and is told as resolved.
+            "--rules.alert.for-grace-period=1m",
             *((access.FLAG,) if password else ()),
         ),
         data=DataVolume(name="prometheus", path="/prometheus", adopt=settings.adopt_volume),

@@ -27,7 +27,11 @@ def spec(environment: Environment) -> ServiceSpec:
         user="59000:59000",
         settings=settings,
         entrypoint=("/redis_exporter",),
-        command=(f"--web.listen-address=:{PORT}",),
+        # A server that takes the connection and never answers is told as down, not as a scrape that failed.
+        command=(
+            f"--web.listen-address=:{PORT}",
+            f"--connection-timeout={environment.settings.prometheus.connect_seconds}s",
+        ),
         environment={"REDIS_PASSWORD_FILE": "/etc/samokoder/passwords.json"}
         | ({} if environment.managed_redis else {"REDIS_ADDR": LOCAL, "REDIS_USER": redis.EXPORTER_USER}),
         # It takes an address from nowhere else; there is no password in it.

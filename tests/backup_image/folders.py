@@ -82,10 +82,11 @@ class Home:
         *,
         status: str = "DONE",
         verified: bool = True,
+        identifier: str = "",
     ) -> str:
-        """Lay down a base backup that begins and ends in one WAL file, which is there too."""
+        """Lay down a base backup that begins and ends in one WAL file, which is there too. identifier: its own."""
         server, name = self.server(history), segment(number, int(history.split("-")[1]))
-        identifier = f"{end:%Y%m%dT%H%M%S}"
+        identifier = identifier or f"{end:%Y%m%dT%H%M%S}"
         info = server / "meta" / f"{identifier}-backup.info"
         done = {"begin_wal": name, "end_wal": name, "end_time": end.isoformat(sep=" ")} if status == "DONE" else {}
         said = {"mode": "postgres", "status": status, **done, "xlog_segment_size": SEGMENT_SIZE, "version": 150020}

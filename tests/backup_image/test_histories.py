@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from samokoder_backup import restore, state
+from samokoder_backup import jobs, restore, state, wal
 from samokoder_backup.__main__ import main
 from samokoder_backup.catalogue import Base
 from samokoder_backup.drill import drill
@@ -97,3 +98,18 @@ def test_a_drill_of_dumps_takes_the_newest_good_one(home: Home, monkeypatch: pyt
     with pytest.raises(CannotError, match="far enough"):
         drill(settings)
     assert planned == [good]
+
+
+@pytest.mark.parametrize("end", [".compressed", ".tmp"])
+def test_what_barman_has_half_compressed_is_no_damaged_log(
+    home: Home, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It lies there for a moment with each segment, and for good where Barman was killed."""
+    server = home.server()
+    segment = home.wal(3, home.ago(minutes=1))
+    half = segment.with_name(f"{segment.name}{end}")
+    half.write_bytes(gzip.compress(b"wal" * 100)[:-5])
+    wal.note(server)
+    assert "damaged" not in capsys.readouterr().err
+    assert jobs.verify() is True, "the alert of bad backups would fire, and tell a good chain is broken"
+    assert segment in wal.archived(server)

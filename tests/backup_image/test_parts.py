@@ -26,6 +26,7 @@ from samokoder_backup.catalogue import Base, bases
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.restore import Target
+from tests.backup_image.folders import home_at
 
 MIB = 2**20
 SEGMENT_SIZE = 16 * MIB
@@ -82,7 +83,6 @@ def test_the_archive_of_a_busy_week_is_listed_once_however_many_base_backups_lea
     catalogue: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = catalogue / "barman" / "main-7000-1"
-    (server / "streaming").mkdir()
     for number in range(2, 20_000):
         name = f"00000001{number >> 8:08X}{number & 255:08X}"
         if number % 256 in {0, 2}:
@@ -288,30 +288,12 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 @pytest.fixture
 def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two base backups of one history and one of the history that a restore has begun, an hour apart; WAL of each."""
-    monkeypatch.setattr(settings, "ROOT", tmp_path)
-    monkeypatch.setattr(settings, "BARMAN_HOME", tmp_path / "barman")
-    monkeypatch.setattr(settings, "DUMPS", tmp_path / "dumps")
-    monkeypatch.setattr(settings, "REDIS_COPIES", tmp_path / "redis")
-    monkeypatch.setattr(restore, "_installed", lambda: 15)
+    home = home_at(tmp_path, monkeypatch)
     for history, identifier, hour in (("7000-1", "old", 0), ("7000-1", "new", 1), ("7000-2", "other", 2)):
-        server, timeline = tmp_path / "barman" / f"main-{history}", int(history[-1])
-        (server / "meta").mkdir(parents=True, exist_ok=True)
         end = NOON + timedelta(hours=hour)
-        first = f"{timeline:08X}00000000{hour:08X}"
-        info = f"status=DONE\nbegin_wal={first}\nend_wal={first}\nend_time={end.isoformat(sep=' ')}\n"
-        (server / "meta" / f"{identifier}-backup.info").write_text(
-            f"{info}xlog_segment_size={SEGMENT_SIZE}\nversion=150020\n"
-        )
-        data = server / "base" / identifier / "data"
-        data.mkdir(parents=True)
-        for name in ("base.tar.gz", "backup_manifest"):
-            (data / name).touch()
-        path = server / "wals" / first[:16] / first
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"wal")
-        last = (end + timedelta(minutes=50)).timestamp()
-        os.utime(path, (last, last))
-    return tmp_path
+        home.base(end, hour, history, verified=False, identifier=identifier)
+        home.wal(hour, end + timedelta(minutes=50), history)
+    return home.root
 
 
 def test_a_moment_is_reached_from_the_newest_base_backup_before_it(catalogue: Path) -> None:

@@ -26,6 +26,7 @@ from operations.project import ROOT, PulumiRun, Workspace
 from stack.settings import Environment, Published
 from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic
+from tests.small_disk import small_disk
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
 
@@ -117,7 +118,7 @@ def begin_up(run: PulumiRun) -> subprocess.Popen[bytes]:
 _COMMAND = """\
 import json, sys
 from pathlib import Path
-from operations import compose, lock, restore, rotation
+from operations import compose, lock, repair, restore, rotation
 from operations.project import Workspace
 given = json.loads(sys.argv[1])
 for name in ("home", "stack_files"):
@@ -208,6 +209,68 @@ def traffic(stack: Workspace, engine: docker.DockerClient) -> Iterator[Traffic]:
         running.start()
         yield running
         running.stop()
+
+
+TOKEN = f"1234567890:{secrets.token_hex(20)}"
+"""Of the Telegram bot that `alerting` has."""
+_QUICK = {"groupWait": "1s", "groupInterval": "10s", "repeatInterval": "1h"}
+
+
+def everything_that_notifies() -> dict[str, dict[str, Any]]:
+    """Return settings with all of it at the stand-in; waiting times a twentieth of the usual ones."""
+    return {
+        "samokoder:prometheus": {"scrapeInterval": "5s", "scrapeTimeout": "5s"},
+        "samokoder:alerts": {"waitFactor": 0.05},
+        "samokoder:alertmanager": {
+            "telegram": {"chatId": -1001234567890, "apiUrl": f"http://{NAME}:8080"},
+            "email": {
+                "smarthost": f"{NAME}:8025",
+                "sender": "alerts@example.org",
+                "recipient": "oncall@example.org",
+                "requireTls": False,
+            },
+            "timing": dict.fromkeys(("critical", "warning", "info"), _QUICK),
+            "heartbeatInterval": "5s",
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def alerted_disk() -> Iterator[Path | None]:
+    """A small file system of its own, mounted before `alerting` is up, where node_exporter (nobody) may go."""
+    if os.geteuid() != 0:
+        yield None  # the test that needs it says so
+        return
+    with small_disk(64) as mounted:
+        yield mounted
+
+
+@pytest.fixture(scope="session")
+def alerting(new_workspace: Callable[[], Workspace], alerted_disk: Path | None) -> Workspace:
+    """One more stack: it can tell people, asks for passwords, has a page and an API that takes any number of requests.
+
+    Files that use it are named in tests/conftest.py too.
+    """
+    del alerted_disk  # that was mounted before
+    workspace = with_secrets(
+        new_workspace(),
+        {
+            "telegramBotToken": TOKEN,
+            "alertWebhookUrl": f"http://{NAME}:8080/webhook/{secrets.token_hex(16)}",
+            "heartbeatUrl": f"http://{NAME}:8080/heartbeat/{secrets.token_hex(16)}",
+        },
+    )
+    workspace = with_config(
+        workspace,
+        {
+            **everything_that_notifies(),
+            "samokoder:frontend": {"enabled": True},
+            "samokoder:api": {"environment": no_limits()},
+        },
+    )
+    workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:basicAuth": "always"})
+    lifecycle.up(workspace, interactive=False)
+    return workspace
 
 
 @pytest.fixture(scope="session")

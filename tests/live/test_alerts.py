@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import html
 import json
-import os
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,64 +22,8 @@ from operations import containers, lifecycle
 from operations.project import Workspace
 from stack.monitoring import access
 from stack.settings import Environment
-from tests.live.conftest import unlimited, url, with_secrets
-from tests.live.notifications import NAME, StandIn, stand_in
-from tests.small_disk import small_disk
-
-TOKEN = f"1234567890:{secrets.token_hex(20)}"
-CHAT = -1001234567890
-QUICK = {"groupWait": "1s", "groupInterval": "10s", "repeatInterval": "1h"}
-
-
-def configured() -> dict[str, Any]:
-    """Everything that notifies, all of it at the stand-in; waiting times a twentieth of the usual ones."""
-    return {
-        "samokoder:basicAuth": "always",
-        "samokoder:prometheus": {"scrapeInterval": "5s", "scrapeTimeout": "5s"},
-        "samokoder:alerts": {"waitFactor": 0.05},
-        "samokoder:alertmanager": {
-            "telegram": {"chatId": CHAT, "apiUrl": f"http://{NAME}:8080"},
-            "email": {
-                "smarthost": f"{NAME}:8025",
-                "sender": "alerts@example.org",
-                "recipient": "oncall@example.org",
-                "requireTls": False,
-            },
-            "timing": dict.fromkeys(("critical", "warning", "info"), QUICK),
-            "heartbeatInterval": "5s",
-        },
-    }
-
-
-@pytest.fixture(scope="module")
-def disk() -> Iterator[Path | None]:
-    """A small file system of its own, mounted before the stack is up, where node_exporter (nobody) may go."""
-    if os.geteuid() != 0:
-        yield None  # the test that needs it says so
-        return
-    with small_disk(64) as mounted:
-        yield mounted
-
-
-@pytest.fixture(scope="module")
-def alerting(new_workspace: Callable[[], Workspace], disk: Path | None) -> Iterator[Workspace]:
-    """A stack that can tell people."""
-    workspace = unlimited(new_workspace())
-    settings = configured()
-    for key, ports in workspace.extra_config.items():
-        settings[key] = {**settings.get(key, {}), **ports}
-    whole = with_secrets(
-        workspace,
-        {
-            "telegramBotToken": TOKEN,
-            "alertWebhookUrl": f"http://{NAME}:8080/webhook/{secrets.token_hex(16)}",
-            "heartbeatUrl": f"http://{NAME}:8080/heartbeat/{secrets.token_hex(16)}",
-        },
-    )
-    whole = replace(whole, extra_config={**whole.extra_config, **settings})
-    lifecycle.up(whole, interactive=False)
-    yield whole
-    lifecycle.down(whole, interactive=False)  # two cores have enough to do with the tests that follow
+from tests.live.conftest import TOKEN, url
+from tests.live.notifications import StandIn, stand_in
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +123,7 @@ def all_do(replicas: list[Container], what: Callable[[Container], None]) -> None
 
 
 def test_faults_are_told_by_every_way_and_so_is_their_end(
-    alerting: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, disk: Path | None
+    alerting: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, alerted_disk: Path | None
 ) -> None:
     replicas = [containers.find(engine, settings, part) for part in settings.parts_of("api")]
     exporter = containers.find(engine, settings, "redis-exporter")
@@ -190,9 +131,9 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
     containers.find(engine, settings, "worker").exec_run(["python", "-c", "b'x' * 2**30"])
     all_do(replicas, Container.kill)
     exporter.pause()  # stopped, it would be told as a missing container, which is more
-    if disk:
-        with (disk / "filler").open("wb") as file:
-            file.write(b"x" * (shutil.disk_usage(disk).free - 2**20))
+    if alerted_disk:
+        with (alerted_disk / "filler").open("wb") as file:
+            file.write(b"x" * (shutil.disk_usage(alerted_disk).free - 2**20))
     try:
         faults = {
             "ApiDown": {"service": "api"},
@@ -200,8 +141,8 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
             "ContainerRestartLoop": {"service": "worker"},
             "ContainerOomKilled": {"service": "worker"},
         }
-        if disk:
-            faults["HostDiskAlmostFull"] = {"place": str(disk)}
+        if alerted_disk:
+            faults["HostDiskAlmostFull"] = {"place": str(alerted_disk)}
         for _ in range(6):
             # cAdvisor looks every 15 seconds: a start that it does not see is none.
             kill_worker(engine, settings)
@@ -214,15 +155,15 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
     finally:
         all_do(replicas, Container.start)
         exporter.unpause()
-        if disk:
-            (disk / "filler").unlink()
+        if alerted_disk:
+            (alerted_disk / "filler").unlink()
         # What ends a loop is another container: the old one's starts are its own.
         containers.find(engine, settings, "worker").remove(force=True)
         lifecycle.up(alerting, interactive=False)
     for name, words in faults.items():
         for kind in ("telegram", "email"):
             alerted.wait_for(kind, f"the end of {name}", over(name, **words))
-    if not disk:
+    if not alerted_disk:
         pytest.skip("all but HostDiskAlmostFull: only root can mount a small disk")
 
 

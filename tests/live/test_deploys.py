@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import tarfile
@@ -243,3 +244,38 @@ def test_an_up_that_is_killed_in_the_middle_of_a_roll_leaves_a_service_and_the_n
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     assert {"api-1", "api-2"} <= replaced(engine, serving, before)
     load.report.assert_nothing_lost()
+
+
+LAST_ALONE = '#!/bin/sh\n[ "$(hostname)" = api-2 ] && exec /opt/venv/bin/bad\nexec python -m uvicorn "$@"\n'
+
+
+@pytest.mark.parametrize("stable_seconds", [15, 6])
+@pytest.mark.parametrize("what", [what for what in BAD if UVICORN in BAD[what].scripts])
+def test_going_back_takes_the_sick_last_replica_first_and_never_the_one_that_serves(
+    what: str,
+    stable_seconds: int,
+    serving: Workspace,
+    made: Callable[[Mapping[str, str]], str],
+    load: Load,
+    engine: docker.DockerClient,
+) -> None:
+    health = {"intervalSeconds": 2, "startPeriodSeconds": 17, "retries": 2, "waitTimeoutSeconds": 40}
+    there = with_config(serving, {"samokoder:api": {"stableSeconds": stable_seconds, "health": health}})
+    lifecycle.up(there, interactive=False)
+    bad = made({UVICORN: LAST_ALONE, "/opt/venv/bin/bad": BAD[what].scripts[UVICORN]})
+    before = containers.ids(engine, serving.name)
+    with load:
+        with contextlib.suppress(PulumiFailedError):
+            lifecycle.up(of_image(there, bad), interactive=False)
+        assert {"api-1", "api-2"} <= replaced(engine, serving, before), "the fault is at the last one alone"
+        end = time.monotonic() + 60
+        while (row := _row(there, "api-2")).ok:  # the one that falls ill later than it was watched
+            assert time.monotonic() < end, row
+            time.sleep(1)
+        rows = lifecycle.up(there, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    load.report.assert_nothing_lost()
+
+
+def _row(workspace: Workspace, part: str) -> containers.PartStatus:
+    return next(row for row in lifecycle.status(workspace) if row.part == part)

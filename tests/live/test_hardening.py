@@ -80,9 +80,13 @@ def test_a_container_made_worse_is_found(
 
 def test_who_is_in_a_container_as_root_is_found(engine: docker.DockerClient, stack: Workspace) -> None:
     container = engine.containers.get(f"{stack.settings().prefix}-redis")
-    session = engine.api.exec_create(container.id, ["sleep", "30"], user="0")["Id"]
-    engine.api.exec_start(session, detach=True)
-    found = {each.rule for each in hardening.gate(stack).findings if each.part == "redis"}
+    session = engine.api.exec_create(container.id, ["cat"], user="0", stdin=True)["Id"]
+    stream = engine.api.exec_start(session, socket=True)
+    try:
+        found = {each.rule for each in hardening.gate(stack).findings if each.part == "redis"}
+    finally:  # its input ends, and so does it
+        getattr(stream, "_sock", stream).close()
+        stream.close()
     assert found == {"5.24"}, "who is root in it reads its secrets"
     ended = until(lambda: not engine.api.exec_inspect(session)["Running"], bool)
     assert ended, "the next test would find it too"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shlex
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,51 +16,19 @@ import yaml
 from operations import lifecycle
 from operations.ports import own_ports
 from operations.project import ROOT, Workspace
+from tests.live import clones
+from tests.live.clones import run
 
 ENVIRONMENT = "readme"
-
-
-def run(folder: Path, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run one command in the clone, `given` on its standard input; its output is both streams."""
-    return subprocess.run(
-        words,
-        cwd=folder,
-        env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
-        input=given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-
-
-def remove(engine: docker.DockerClient, environment: str) -> None:
-    """Remove what an environment left on the engine, by its own names only."""
-    prefix = f"samokoder-{environment}-"
-    for container in engine.containers.list(all=True, filters={"name": f"^{prefix}"}):
-        container.remove(force=True)
-    for volume in engine.volumes.list(filters={"name": f"^{prefix}"}):
-        volume.remove()
-    for network in engine.networks.list(filters={"name": f"^{prefix}"}):
-        network.remove()
 
 
 @pytest.fixture(scope="module")
 def clone(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A clone of the work tree as it is, with an environment of its own ports; a space in its path."""
     folder = tmp_path_factory.mktemp("newcomer") / "samokoder platform"
-    tracked = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
-    for name in tracked:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    (folder / f"Pulumi.{ENVIRONMENT}.yaml").write_text(yaml.safe_dump({"config": own_ports()}))
-    for words in (("init", "--quiet"), ("add", "--all")):
-        assert run(folder, "git", *words).returncode == 0
-    author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    assert run(folder, "git", *author, "commit", "--quiet", "--message", "as cloned").returncode == 0
+    clones.make(folder, ENVIRONMENT, own_ports())
     yield folder
-    remove(engine, ENVIRONMENT)
+    clones.remove(engine, ENVIRONMENT)
 
 
 def commands() -> list[str]:
@@ -143,7 +108,15 @@ def plain(
     yield name, variables
     run(clone, "pulumi", "state", "unprotect", "--all", "--yes", "-s", name, **variables)
     run(clone, "pulumi", "destroy", "--yes", "--skip-preview", "-s", name, **variables)
-    remove(engine, name)
+    clones.remove(engine, name)
+
+
+def test_plain_pulumi_previews_the_whole_stack_without_make(clone: Path, plain: tuple[str, Mapping[str, str]]) -> None:
+    name, variables = plain
+    answer = run(clone, "pulumi", "preview", "-s", name, "--non-interactive", **variables)
+    assert answer.returncode == 0, answer.stdout[-3000:]
+    assert f"samokoder-{name}-worker" in answer.stdout
+    assert re.search(r"\+ [0-9]+ to create", answer.stdout)
 
 
 def test_plain_pulumi_does_the_same_without_make(clone: Path, plain: tuple[str, Mapping[str, str]]) -> None:

@@ -1,53 +1,24 @@
-"""The normal path: images pulled by digest from a registry. This one is real and listens on loopback."""
+"""The normal path: images pulled by digest from a registry that asks for a login.
+
+It is real and listens on loopback. The login is what `samokoder ci prepare` makes of the variables of a job.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import time
+import base64
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import docker
-import httpx
 import pytest
-import yaml
 from pydantic.alias_generators import to_camel
 
-from offline.toolchain import build
-from operations import containers, lifecycle
-from operations.ports import free_ports
-from operations.project import PulumiFailedError, Workspace, third_party_images
-
-
-@pytest.fixture(scope="module")
-def registry(stack: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a registry that is empty at first."""
-    program = build(["registry"], cache=stack.cache, progress=stack.reporter)["registry"] / "registry"
-    folder = tmp_path_factory.mktemp("registry")
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    config = {
-        "version": 0.1,
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-        "http": {"addr": address},
-    }
-    (folder / "config.yml").write_text(yaml.safe_dump(config))
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([program, "serve", folder / "config.yml"], stdout=log, stderr=log)
-        try:
-            while not _answers(address):
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.1)
-            yield address
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"http://{address}/v2/", timeout=5).is_success
-    except httpx.TransportError:
-        return False
+from operations import containers, delivery, lifecycle
+from operations.origins import third_party_images
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+from tests.registry import LOGIN, PASSWORD, USER
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +33,7 @@ def pinned(stack: Workspace, engine: docker.DockerClient, registry: str) -> dict
         image = engine.images.get(local)
         repository = f"{registry}/{name.replace('_', '-')}"
         image.tag(repository, "tested")
-        for line in engine.images.push(repository, "tested", stream=True, decode=True):
+        for line in engine.images.push(repository, "tested", auth_config=LOGIN, stream=True, decode=True):
             assert "error" not in line, line
         image.reload()
         digest = next(d for d in image.attrs["RepoDigests"] if d.startswith(f"{repository}@"))
@@ -78,12 +49,15 @@ def pulled(pinned: dict[str, str], new_workspace: Callable[[], Workspace]) -> It
     images = {to_camel(name): reference for name, reference in pinned.items()}
     workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:images": images})
     yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
+    if workspace.stack_file.exists():
+        lifecycle.destroy_data(workspace, interactive=False)
 
 
+@pytest.mark.usefixtures("logged_in")
 def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_change(
     pulled: Workspace, pinned: dict[str, str], engine: docker.DockerClient
 ) -> None:
+    delivery.check_registry(pulled)
     rows = lifecycle.up(pulled, interactive=False).parts
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     run = pulled.open()
@@ -95,6 +69,7 @@ def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_chang
     assert third_party_images(pulled.settings()) in ([], ["grafana"]), "a configured image is not looked for elsewhere"
 
 
+@pytest.mark.usefixtures("logged_in")
 def test_an_image_that_cannot_be_pulled_takes_nothing_down(
     pulled: Workspace, pinned: dict[str, str], engine: docker.DockerClient
 ) -> None:
@@ -102,10 +77,20 @@ def test_an_image_that_cannot_be_pulled_takes_nothing_down(
     missing = f"{pinned['prometheus'].partition('@')[0]}@sha256:{'0' * 64}"
     images = {**pulled.extra_config["samokoder:images"], "prometheus": missing}
     broken = replace(pulled, extra_config={**pulled.extra_config, "samokoder:images": images})
-    with pytest.raises(PulumiFailedError):
+    with pytest.raises(ProjectError, match="prometheus:tested cannot be pulled"):
         lifecycle.up(broken, interactive=False)
     assert containers.ids(engine, pulled.name) == before, (
         "the running container went before its successor's image was there"
     )
     rows = lifecycle.up(pulled, interactive=False).parts
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+
+
+def test_no_login_stays_where_it_was_used(pulled: Workspace, job: dict[str, str]) -> None:
+    assert not [path for path in Path(job["RUNNER_TEMP"]).rglob("*") if path.is_file()]
+    encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    for path in pulled.folder.rglob("*"):
+        if path.is_file():
+            held = path.read_text(encoding="utf-8", errors="ignore")
+            assert PASSWORD not in held, f"{path}: whoever reads the state could push images"
+            assert encoded not in held, f"{path}: as above"

@@ -24,7 +24,8 @@ import pytest
 
 from operations import backups, containers, lifecycle, reach
 from operations.engine import EngineError, connect, ensure_engine, install_packages
-from operations.project import Workspace, third_party_images
+from operations.origins import third_party_images
+from operations.project import Workspace
 from stack.settings import Environment
 from tests.live.conftest import with_config
 from tests.sshd import sshd_program

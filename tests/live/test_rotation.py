@@ -41,9 +41,8 @@ def committed(workspace: Workspace) -> dict[str, dict[str, object]]:
 
 def said(engine: docker.DockerClient, workspace: Workspace, part: str, command: list[str], **variables: str) -> str:
     """What a command says in a part's container."""
-    answer = containers.find(engine, workspace.settings(), part).exec_run(command, environment=variables)
-    assert isinstance(answer.output, bytes)
-    return answer.output.decode().strip()
+    container = containers.find(engine, workspace.settings(), part)
+    return containers.execute(container, command, environment=variables)[1].decode().strip()
 
 
 def psql(engine: docker.DockerClient, workspace: Workspace, role: str, password: str) -> str:

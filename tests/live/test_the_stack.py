@@ -138,7 +138,7 @@ def test_no_generated_secret_can_be_read_from_the_engine_the_logs_or_the_state(
         everything[f"inspect {container.name}"] = json.dumps(container.attrs)
         if container.status == "running":
             everything[f"log {container.name}"] = container.logs().decode(errors="replace")
-            environ = container.exec_run(["cat", "/proc/1/environ"]).output
+            environ = containers.execute(container, ["cat", "/proc/1/environ"])[1]
             assert isinstance(environ, bytes)
             everything[f"environment of {container.name}"] = environ.decode(errors="replace")
     for volume in engine.volumes.list(filters={"name": f"samokoder-{stack.name}-"}):

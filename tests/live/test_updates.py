@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -14,10 +15,11 @@ import docker
 import httpx
 import pytest
 
-from operations import containers, lifecycle
+from operations import containers, drift, lifecycle
 from operations.project import PulumiFailedError, Workspace
+from operations.stack_file import ProjectError
 from stack.settings import Environment
-from tests.live.conftest import begin_up, cut_off, url
+from tests.live.conftest import begin_up, cut_off, url, with_config, with_secrets
 from tests.live.traffic import Traffic
 
 
@@ -48,6 +50,17 @@ def test_a_second_up_changes_nothing_also_after_a_refresh(stack: Workspace, engi
     assert containers.ids(engine, stack.name) == before, "an `up` without a change restarted something"
 
 
+def test_drift_is_nothing_in_a_stack_as_it_was_made_and_finds_a_part_that_was_stopped_which_up_starts(
+    stack: Workspace, engine: docker.DockerClient
+) -> None:
+    assert drift.drift(stack) == [], "what was just made is what is declared"
+    containers.find(engine, stack.settings(), "worker").stop()
+    findings = [(each.name, each.field, each.found) for each in drift.drift(stack)]
+    assert findings == [(f"{stack.settings().prefix}-worker", "state", "stopped")]
+    lifecycle.up(stack, interactive=False)
+    assert drift.drift(stack) == [], "what `drift` tells to type does not put it right"
+
+
 def test_a_changed_prometheus_setting_replaces_prometheus_only(stack: Workspace, engine: docker.DockerClient) -> None:
     before = containers.ids(engine, stack.name)
     own = dict(stack.extra_config["samokoder:prometheus"])
@@ -65,27 +78,34 @@ def test_a_changed_prometheus_setting_replaces_prometheus_only(stack: Workspace,
 
 
 def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
-    stack: Workspace, engine: docker.DockerClient
+    new_workspace: Callable[[], Workspace], engine: docker.DockerClient
 ) -> None:
-    write_project(stack, "before the rotation")
-    old = stack.open().secrets()["postgres-app"]
-    postgres = containers.ids(engine, stack.name)["postgres"]
-    rotated = replace(
-        stack, extra_config={**stack.extra_config, "samokoder:rotation": {"postgresApp": 2, "redisApp": 2}}
-    )
-    try:
-        lifecycle.up(rotated, interactive=False)
-        new = rotated.open().secrets()["postgres-app"]
-        assert new != old
-        assert "before the rotation" in projects(stack), "the API does not get in with the new password"
-        # Without phases, the way for a leaked password: the second generation is the second role's.
-        for role, password, opens in (("samokoder_app", old, False), ("samokoder_app_b", new, True)):
-            login = f"PGPASSWORD={password} psql -h postgres -U {role} -d samokoder -c 'select 1'"
-            roles = containers.find(engine, stack.settings(), "postgres-roles")
-            assert (containers.execute(roles, ["sh", "-c", login])[0] == 0) is opens, f"opens: {opens}"
-        assert containers.ids(engine, stack.name)["postgres"] == postgres, "a rotation restarted the database"
-    finally:
-        lifecycle.up(stack, interactive=False)
+    workspace = new_workspace()
+    lifecycle.up(workspace, interactive=False)
+    write_project(workspace, "before the rotation")
+    old = workspace.open().secrets()["postgres-app"]
+    before = containers.ids(engine, workspace.name)
+    rotated = with_config(workspace, {"samokoder:rotation": {"postgresApp": 2, "redisApp": 2}})
+    lifecycle.up(rotated, interactive=False)
+    new = rotated.open().secrets()["postgres-app"]
+    assert new != old
+    assert "before the rotation" in projects(workspace), "the API does not get in with the new password"
+    # Without phases, the way for a leaked password: the second generation is the second role's.
+    for role, password, opens in (("samokoder_app", old, False), ("samokoder_app_b", new, True)):
+        login = f"PGPASSWORD={password} psql -h postgres -U {role} -d samokoder -c 'select 1'"
+        roles = containers.find(engine, workspace.settings(), "postgres-roles")
+        assert (containers.execute(roles, ["sh", "-c", login])[0] == 0) is opens, f"opens: {opens}"
+    after = containers.ids(engine, workspace.name)
+    assert after["postgres"] == before["postgres"], "a rotation restarted the database"
+
+    # A second clone that has not merged the rotation: its stack file says nothing of it.
+    with pytest.raises(ProjectError, match="postgres-app"):
+        lifecycle.up(workspace, interactive=False)
+    with pytest.raises(ProjectError, match="postgres-app"):
+        lifecycle.preview(workspace, interactive=False)
+    assert containers.ids(engine, workspace.name) == after, "the role in use would have been locked under all replicas"
+    assert "before the rotation" in projects(workspace)
+    lifecycle.destroy_data(workspace, interactive=False)
 
 
 def test_a_part_that_gets_sick_fails_the_up_with_its_log_and_a_good_value_repairs_it(
@@ -110,12 +130,12 @@ def test_a_part_that_gets_sick_fails_the_up_with_its_log_and_a_good_value_repair
 
 def test_down_then_up_keeps_the_data_and_the_secrets(stack: Workspace, engine: docker.DockerClient) -> None:
     write_project(stack, "kept")
-    secrets = stack.open().secrets()
+    passwords = stack.open().secrets()
     kept = lifecycle.down(stack, interactive=False)
     assert not containers.of_environment(engine, stack.name), "down leaves no container"
     assert f"samokoder-{stack.name}-postgres-data" in kept
     lifecycle.up(stack, interactive=False)
-    assert stack.open().secrets() == secrets, "other passwords than the volume's would have locked it"
+    assert stack.open().secrets() == passwords, "other passwords than the volume's would have locked it"
     assert "kept" in projects(stack)
 
 
@@ -145,6 +165,26 @@ def test_an_up_killed_in_the_middle_converges_at_the_next_one(
     lifecycle.destroy_data(workspace, interactive=False)  # the health checks of a stack cost those that follow a core
 
 
+def test_a_clone_without_the_state_leaves_the_running_environment_alone_although_its_up_was_killed(
+    stack: Workspace, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    lifecycle.up(stack, interactive=False)
+    before = containers.ids(engine, stack.name)
+    write_project(stack, "of the first clone")
+    other = replace(stack, home=tmp_path)
+    process = begin_up(with_secrets(other, {"openaiApiKey": f"sk-{secrets.token_hex(24)}"}).prepare())
+    time.sleep(4)
+    cut_off(process)
+    try:
+        with pytest.raises(PulumiFailedError):
+            lifecycle.up(other, interactive=False)
+        assert containers.ids(engine, stack.name) == before, "it removed what another state has, with its users on it"
+        assert "of the first clone" in projects(stack)
+    finally:
+        lifecycle.down(other, interactive=False)
+    assert containers.ids(engine, stack.name) == before, "its `down` removes only what it has made itself"
+
+
 def test_a_volume_of_the_compose_stack_is_adopted_with_its_data(
     new_workspace: Callable[[], Workspace], engine: docker.DockerClient, local_images: Environment
 ) -> None:
@@ -165,7 +205,7 @@ def test_a_volume_of_the_compose_stack_is_adopted_with_its_data(
         adopting = replace(workspace, extra_config={**workspace.extra_config, "samokoder:redis": {"adoptVolume": name}})
         lifecycle.up(adopting, interactive=False)
         redis = containers.find(engine, adopting.settings(), "redis")
-        assert redis.exec_run(["cat", "/data/from-compose"]).output == b"kept\n", "it was made anew: data lost"
+        assert containers.execute(redis, ["cat", "/data/from-compose"])[1] == b"kept\n", "it was made anew: data lost"
         adopting.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
         assert engine.volumes.get(name).attrs["Labels"] == labels
     finally:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from stack.monitoring import alertmanager as parts
 from stack.monitoring import rules
-from stack.monitoring.alertmanager import alertmanager_yml, inhibitions, spec
+from stack.monitoring.alertmanager import inhibitions
 from stack.monitoring.rules.model import Alert, Severity, Text
 from stack.platform import specs
+from stack.service import ServiceSpec
 from stack.settings import Environment
 from tests.recording import CASES, HEARTBEAT_URL, TELEGRAM_TOKEN, WEBHOOK_URL, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output
@@ -44,6 +46,15 @@ def subset_environment(ways: tuple[str, ...]) -> Environment:
         values["alertmanager"] |= WAYS[way].get("alertmanager", {})
         values |= {key: value for key, value in WAYS[way].items() if key != "alertmanager"}
     return environment_of("staging", values)
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """AlertManager as the stack runs it."""
+    return next(each for each in specs(environment) if each.part == parts.PART)
+
+
+def alertmanager_yml(environment: Environment) -> str:
+    return parts.alertmanager_yml(environment, specs(environment))
 
 
 def alertmanager_files(case: str) -> dict[str, str]:
@@ -215,6 +226,45 @@ def test_what_is_named_in_an_inhibition_is_an_alert_that_there_is(case: str) -> 
             if label == "alertname":
                 missing |= set(values.strip('"').split("|")) - known
     assert not missing, "a name that no alert has keeps nothing back, and nobody notices"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_symptom_is_kept_back_in_what_is_rendered_also_those_of_and_about_the_ingress(case: str) -> None:
+    environment = case_environment(case)
+    described = yaml.safe_load(alertmanager_files(case)[CONFIGURATION])["inhibit_rules"]
+
+    def names(matchers: list[str], label: str) -> set[str]:
+        said = [each.replace("=~", "=").partition("=") for each in matchers]
+        return {name for key, _, value in said if key == label for name in value.strip('"').split("|")}
+
+    kept_back = {
+        (part, symptom)
+        for rule in described
+        for part in names(rule["source_matchers"], "service")
+        for symptom in names(rule["target_matchers"], "alertname")
+    }
+    known = list(rules.alerts(environment, specs(environment)))
+    wanted = {(part, each.name) for each in known for part in each.symptom_of if each.name != "Watchdog"}
+    causes = {"ContainerMissing", "ContainerUnhealthy"}
+    assert {pair for pair in wanted if pair[1] not in causes} <= kept_back, "one fault, and several people are woken"
+    down = {each.name for each in known if each.name == each.service.capitalize() + "Down"}
+    told = [
+        names(rule["source_matchers"], "alertname")
+        for rule in described
+        if rule.get("equal") == ["service"] and "ContainerMissing" in names(rule["target_matchers"], "alertname")
+    ]
+    assert told, "a part that is down is told by its container, its probe and its target as well"
+    assert {"IngressDown"} & down <= told[0]
+
+
+def test_what_stores_nothing_keeps_back_all_that_its_silence_makes_false_and_nothing_that_wakes_for_it() -> None:
+    rule = next(
+        rule
+        for rule in yaml.safe_load(alertmanager_files("staging")[CONFIGURATION])["inhibit_rules"]
+        if rule["source_matchers"] == ['alertname="PrometheusNotIngesting"']
+    )
+    assert rule["target_matchers"] == ['alertname!~"PrometheusNotIngesting|TestAlert|Watchdog"']
+    assert "equal" not in rule, "ApiDown would wake somebody seven minutes later, and a full disk be told as resolved"
 
 
 def test_nothing_that_explains_is_itself_a_symptom_of_what_it_explains() -> None:

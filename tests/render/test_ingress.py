@@ -153,8 +153,9 @@ CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
 @pytest.fixture(scope="module")
 def described(environment: Environment) -> Environment:
     """Staging with a frontend, and replicas that are let in soon."""
-    values = {"frontend": {"enabled": True}, "api": {"stableSeconds": STABLE_SECONDS}, "ingress": {"maxBodyMib": 1}}
-    return with_images(environment, values)
+    front, api = {"enabled": True}, {"stableSeconds": STABLE_SECONDS}
+    outside = {"maxBodyMib": 1, "stripPrefix": "/api"}
+    return with_images(environment, {"frontend": front, "api": api, "ingress": outside})
 
 
 def with_images(environment: Environment, values: Mapping[str, Any]) -> Environment:
@@ -277,10 +278,24 @@ def test_a_new_volume_can_be_written_by_caddys_user(caddy: Container) -> None:
         ("/", "frontend"),
         ("/index.html", "frontend"),
         ("/x/../projects", "api"),
+        ("/api/v1/anything", "api"),
+        ("/v1/anything", "frontend"),
+        ("/apiary", "frontend"),
     ],
 )
 def test_the_apis_paths_go_to_the_api_and_all_else_to_the_frontend(client: httpx.Client, path: str, by: str) -> None:
     assert raw(client, path)["by"].partition("-")[0] == by
+
+
+@pytest.mark.parametrize("port", [ingress.HTTP_PORT, ingress.INTERNAL_PORT])
+@pytest.mark.parametrize(("path", "reaches"), [("/api/v1/a%20b?c=d", "/v1/a%20b?c=d"), ("/api/", "/"), ("/x", "/x")])
+def test_the_api_gets_its_paths_without_the_prefix_that_users_know(
+    client: httpx.Client, path: str, reaches: str, port: int
+) -> None:
+    if path == "/x" and port == ingress.HTTP_PORT:
+        pytest.skip("from outside this is the frontend's")
+    status, body = answer(client, path, port)
+    assert (status, json.loads(body)["path"]) == (httpx.codes.OK, reaches)
 
 
 def raw(client: httpx.Client, path: str) -> dict[str, Any]:
@@ -312,6 +327,14 @@ def answer(client: httpx.Client, path: str, port: int = ingress.HTTP_PORT) -> tu
         "/%2e/metrics",
         "/METRICS",
         "/metrics/anything",
+        "/api/metrics",
+        "/api/metrics/",
+        "/api//metrics",
+        "/api/%6detrics",
+        "/%61pi/metrics",
+        "/api/x/../metrics",
+        "/x/../api/./metrics",
+        "/api/METRICS",
     ],
 )
 def test_the_metrics_are_not_for_the_world(client: httpx.Client, path: str, port: int) -> None:

@@ -254,7 +254,7 @@ def test_half_of_the_data_is_neither_served_nor_written_to(
 ) -> None:
     listing = "cd /data && find . -type f -exec md5sum {} + | sort"
     assert app(server, "set", "whole", "yes") == "OK"
-    assert output(server, "touch", f"/data/{marker}")[0] == 0
+    assert output(server, "sh", "-c", f"echo 'It goes on by: make restore ENV=prod' > /data/{marker}")[0] == 0
     server.kill()
     server.wait()
     client = server.client
@@ -270,7 +270,9 @@ def test_half_of_the_data_is_neither_served_nor_written_to(
     server.start()
     try:
         assert server.wait(timeout=60)["StatusCode"] == 1, "half of the keys would be served"
-        assert "It goes on by: make restore" in server.logs(tail=3).decode(), "at 3 a.m. somebody reads the log"
+        assert "It goes on by: make restore ENV=prod" in server.logs(tail=3).decode(), (
+            "at 3 a.m. somebody reads the log"
+        )
         assert beside(listing) == before, "what is half there was written to"
     finally:
         beside(f"rm /data/{marker}")

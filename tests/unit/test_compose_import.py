@@ -56,7 +56,12 @@ class FakeEngine:
     free: int = 10**9
     cut: int = -1
     put_: list[str] = field(default_factory=list)
-    changed: int = 1
+    shared: str = ""
+    """Where the old stack has its workspace."""
+    changed: str = "1"
+    starts: str = ""
+    """The call after which the old stack runs, writes and is stopped again, or runs on."""
+    runs_on: bool = False
     half: str = ""
     """The copy whose restore has begun to replace the data."""
 
@@ -87,6 +92,9 @@ class FakeEngine:
     def users(self, volume: str) -> list[str]:
         return self.running
 
+    def workspace(self, project: str) -> str:
+        return self.shared
+
     def major(self) -> str:
         return "15"
 
@@ -95,12 +103,21 @@ class FakeEngine:
         self.volumes_[target] = "half"
         self._now()
         self.volumes_[target] = self.volumes_[source.volume]
+        self._old_stack_starts(f"copy {source.server}")
+
+    def _old_stack_starts(self, call: str) -> None:
+        if call == self.starts:
+            self.changed, self.starts = "2", ""
+            self.running = ["old_api_1"] if self.runs_on else []
+            for volume in ("old_postgres_data", "old_redis_data"):
+                self.volumes_[volume] += ", and days"
 
     def open(self, source: Source, target: str) -> str:
         self._now()
         assert self.volumes_[target] != "half", "half a copy was opened"
         if self.refuses == source.server:
             raise ProjectError("it cannot be opened")
+        self._old_stack_starts(f"open {source.server}")
         return f"{source.server}: opened"
 
     def put(self, target: str) -> str:
@@ -113,6 +130,7 @@ class FakeEngine:
         self.volumes_[f"samokoder-staging-{server}-data"] = self.volumes_[target]
         self.half = ""
         self._now()
+        self._old_stack_starts(f"put {server}")
         return f"{server}: put"
 
     def remove(self, volume: str) -> None:
@@ -197,13 +215,33 @@ def test_what_was_written_to_the_old_stack_between_two_tries_comes_over_too(tmp_
         run(engine, path)
     for volume in ("old_postgres_data", "old_redis_data"):  # the owner goes on with the old stack for days
         engine.volumes_[volume] += ", and days"
-    engine.refuses, engine.changed = "", 2
+    engine.refuses, engine.changed = "", "2"
     run(engine, path)
     for server in ("postgres", "redis"):
         assert engine.volumes_[f"samokoder-staging-{server}-data"].endswith("and days"), (
             f"{server}: the days are missing"
         )
     assert not [name for name in engine.volumes_ if "from-compose" in name], "the copy of before stayed"
+
+
+@pytest.mark.parametrize("runs_on", [False, True], ids=["for a while", "and runs on"])
+@pytest.mark.parametrize("starts", ["copy postgres", "copy redis", "open postgres", "open redis", "put postgres"])
+def test_an_old_stack_that_is_started_while_it_is_imported_loses_nothing(
+    starts: str, tmp_path: Path, *, runs_on: bool
+) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(starts=starts, runs_on=runs_on)
+    with pytest.raises(ProjectError, match=r"In use by old_api_1|Written to since this import began: old_postgres"):
+        run(engine, path)
+    assert engine.put_ == (["postgres"] if starts == "put postgres" else []), "what was copied before is put in place"
+    if runs_on:
+        with pytest.raises(ProjectError, match="In use by old_api_1"):
+            run(engine, path)
+    engine.running = []
+    run(engine, path)
+    for server in ("postgres", "redis"):
+        assert engine.volumes_[f"samokoder-staging-{server}-data"].endswith("and days"), (
+            "it is missing, and nobody says so"
+        )
 
 
 @pytest.mark.parametrize("cut", [7, 8, 9, 10, 11, 12, 13])
@@ -213,7 +251,7 @@ def test_an_old_stack_that_went_on_after_the_first_copy_was_in_place_is_imported
         run(engine, path)
     for volume in ("old_postgres_data", "old_redis_data"):
         engine.volumes_[volume] += ", and days"
-    engine.changed = 2
+    engine.changed = "2"
     run(engine, path)
     for server in ("postgres", "redis"):
         assert engine.volumes_[f"samokoder-staging-{server}-data"].endswith("and days"), (
@@ -338,7 +376,11 @@ def test_a_database_is_found_at_the_top_or_in_a_folder(tmp_path: Path) -> None:
     file(tmp_path / "one" / "base" / "1" / "PG_VERSION", "15\n")
     found = look(tmp_path / "one")
     (tmp_path / "one" / "base" / "1" / "2600").write_text("written")
-    assert look(tmp_path / "one")["changed"] > found["changed"] > 0, "who went on with it is to lose nothing"
+    assert look(tmp_path / "one")["changed"] != found["changed"], "who went on with it is to lose nothing"
+    before = look(tmp_path / "one")["changed"]
+    assert look(tmp_path / "one")["changed"] == before, "every import would begin anew"
+    file(tmp_path / "one" / "base" / "1" / "2600", "another", hours_ago=48)
+    assert look(tmp_path / "one")["changed"] != before, "the clock went back while it was written"
     assert (found["kind"], found["folder"], found["version"], found["others"]) == ("postgres", ".", "15", [])
     assert found["bytes"] > 0
     file(tmp_path / "two" / "pgdata" / "PG_VERSION", "13\n")

@@ -122,7 +122,7 @@ def test_a_database_url_becomes_sqlalchemys_for_asyncpg(given: str, made: str) -
 def test_the_exporters_ask_managed_servers_with_the_decoded_password() -> None:
     recording = record_case("managed")
     assert files_of(recording, "postgres-exporter") == {
-        "uri": "db.example.org:6432/samokoder?sslmode=require",
+        "uri": "db.example.org:6432/samokoder?sslmode=require&connect_timeout=4",
         "user": "app@team",
         "password": DATABASE_PASSWORD,
     }
@@ -137,12 +137,13 @@ def test_the_exporters_ask_managed_servers_with_the_decoded_password() -> None:
 @pytest.mark.parametrize(
     ("url", "uri"),
     [
-        ("postgres://u:p@h/d", "h:5432/d?sslmode=require"),
-        ("postgres://u:p@h:6432/d?sslmode=verify-full", "h:6432/d?sslmode=verify-full"),
+        ("postgres://u:p@h/d", "h:5432/d?sslmode=require&connect_timeout=4"),
+        ("postgres://u:p@h:6432/d?sslmode=verify-full", "h:6432/d?sslmode=verify-full&connect_timeout=4"),
+        ("postgres://u:p@h/d?connect_timeout=60&sslmode=require", "h:5432/d?sslmode=require&connect_timeout=4"),
     ],
 )
 def test_the_exporter_of_a_managed_database_encrypts_unless_told_otherwise(url: str, uri: str) -> None:
-    assert postgres_exporter.managed_uri(url) == uri
+    assert postgres_exporter.managed_uri(url, 4) == uri
 
 
 def test_a_managed_redis_without_a_port_is_asked_at_its_usual_one() -> None:
@@ -159,7 +160,7 @@ def test_the_local_exporters_password_file_is_by_the_address_they_ask() -> None:
     address = variables["REDIS_ADDR"].replace("://", f"://{variables['REDIS_USER']}@")
     assert passwords == {address: recording.secrets["secret-redis-exporter"]}
     assert files_of(recording, "postgres-exporter") == {
-        "uri": "postgres:5432/samokoder?sslmode=disable",
+        "uri": "postgres:5432/samokoder?sslmode=disable&connect_timeout=4",
         "user": "samokoder_monitoring",
         "password": recording.secrets["secret-postgres-exporter"],
     }

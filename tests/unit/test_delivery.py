@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import cast
 import pytest
 
 from operations import delivery, lock
-from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back, write_ssh_key
+from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 
@@ -73,15 +72,20 @@ class Clone:
 
 
 class Pulumi:
-    """The one thing that a deploy asks Pulumi for: a tag of the stack."""
+    """The one thing that a deploy asks Pulumi for: the tags of the stack."""
 
-    def __init__(self, good: str = "") -> None:
-        self.good = good
+    def __init__(self, good: str = "", last: str = "") -> None:
+        self.tags = {delivery.GOOD_COMMIT: good, delivery.LAST_COMMIT: last}
+
+    @property
+    def good(self) -> str:
+        return self.tags[delivery.GOOD_COMMIT]
 
     def pulumi(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
         if words[:3] == ("stack", "tag", "set"):
-            self.good = words[4]
-        return subprocess.CompletedProcess(words, 0 if self.good else 1, f"{self.good}\n", "")
+            self.tags[words[3]] = words[4]
+        value = self.tags[words[3]]
+        return subprocess.CompletedProcess(words, 0 if value else 1, f"{value}\n", "")
 
 
 @pytest.fixture
@@ -182,6 +186,97 @@ def test_there_is_no_way_back_over_a_rotated_secret(clone: Clone) -> None:
     assert "rotated" in back.why
 
 
+def test_an_older_commit_than_the_good_one_is_refused_before_anything_changes(clone: Clone) -> None:
+    old, newer = clone.commit("one"), clone.commit("two")
+    pulumi = Pulumi(newer)
+    clone.git("checkout", "--quiet", "--detach", old)
+    with pytest.raises(ProjectError, match=r"newer than .*: nothing was changed"):
+        deploy(clone, pulumi)
+    assert clone.calls() == [], "a failed job that is run again would take what was merged since down, without a word"
+    assert pulumi.good == newer, "and would note the old commit as the good one"
+
+
+def test_an_older_commit_than_one_that_was_begun_and_stayed_is_refused(clone: Clone) -> None:
+    good, old = clone.commit("one"), clone.commit("two")
+    clone.commit("bad-smoke", postgres="16.4")
+    pulumi = Pulumi(good)
+    with pytest.raises(ProjectError, match="postgres went from 15 to 16"):
+        deploy(clone, pulumi)
+    clone.git("checkout", "--quiet", "--detach", old)
+    with pytest.raises(ProjectError, match="nothing was changed"):
+        deploy(clone, pulumi)
+    assert len(clone.calls()) == 2, "PostgreSQL 15 would be started on the data folder of 16"
+
+
+def test_after_going_back_every_commit_since_the_good_one_may_be_deployed(clone: Clone) -> None:
+    good, between = clone.commit("one"), clone.commit("two")
+    clone.commit("bad-up")
+    pulumi = Pulumi(good)
+    with pytest.raises(ProjectError, match="which is good"):
+        deploy(clone, pulumi)
+    clone.git("checkout", "--quiet", "--detach", between)
+    assert "and good" in deploy(clone, pulumi), "what runs is older than it"
+
+
+def test_a_revert_is_a_new_commit_and_is_deployed(clone: Clone) -> None:
+    clone.commit("one")
+    newer = clone.commit("two")
+    clone.git("revert", "--no-edit", newer)
+    pulumi = Pulumi(newer, newer)
+    assert "and good" in deploy(clone, pulumi)
+    assert clone.calls() == ["one staging up", "one staging smoke"], "this is how a bad change is undone"
+    assert pulumi.good == clone.git("rev-parse", "HEAD")
+
+
+def test_the_same_commit_may_be_deployed_again(clone: Clone) -> None:
+    commit = clone.commit("one")
+    assert "and good" in deploy(clone, Pulumi(commit, commit)), "a job that died half way is run again"
+
+
+def test_a_clone_that_cannot_tell_whether_a_commit_is_older_deploys_nothing(clone: Clone, tmp_path: Path) -> None:
+    commit, newer = clone.commit("one"), clone.commit("two")
+    with pytest.raises(ProjectError, match="cannot be told"):
+        delivery.newer_commit(clone.folder, noted=["f" * 40], current=commit)
+    shallow = tmp_path / "shallow"
+    clone.git("clone", "--quiet", "--depth=1", clone.folder.as_uri(), str(shallow))
+    (shallow / "version").write_text("three")
+    subprocess.run(
+        ["git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--all", "--message=three"],
+        cwd=shallow,
+        check=True,
+    )
+    with pytest.raises(ProjectError, match="cannot be told"):
+        delivery.newer_commit(shallow, noted=[newer], current=commit_of(shallow))
+
+
+def test_there_is_no_way_back_to_a_commit_that_was_never_the_head_of_the_branch(clone: Clone) -> None:
+    clone.commit("one")
+    clone.git("checkout", "--quiet", "-b", "somebodys")
+    elsewhere = clone.commit("pushed by anybody")
+    clone.git("checkout", "--quiet", "main")
+    current = clone.commit("bad-smoke")
+    pulumi = Pulumi(elsewhere)
+    with pytest.raises(ProjectError, match="never the head of this branch"):
+        deploy(clone, pulumi)
+    assert clone.calls() == ["bad-smoke staging up", "bad-smoke staging smoke"], (
+        "whoever may write the state would choose which program runs with all secrets"
+    )
+    clone.git("merge", "--quiet", "--no-ff", "--strategy=ours", "--message=merge", "somebodys")
+    merged = clone.git("rev-parse", "HEAD")
+    assert not way_back(clone.folder, "staging", good=elsewhere, current=merged).commit, (
+        "a commit in the middle of a merged branch was looked at by nobody"
+    )
+    assert way_back(clone.folder, "staging", good=current, current=merged).commit == current
+
+
+def test_a_tag_that_names_no_commit_is_not_given_to_git(clone: Clone, tmp_path: Path) -> None:
+    clone.commit("bad-smoke")
+    stolen = tmp_path / "written"
+    with pytest.raises(ProjectError, match="no commit has passed"):
+        deploy(clone, Pulumi(f"--output={stolen}"))
+    assert not list(tmp_path.glob("written*")), "Git takes a word that begins with two hyphens for an option"
+
+
 @pytest.mark.parametrize(
     "newer",
     [
@@ -194,6 +289,18 @@ def test_there_is_no_way_back_over_a_new_major_version_of_the_database(clone: Cl
     back = way_back(clone.folder, "staging", good=good, current=current)
     assert not back.commit, "PostgreSQL 15 does not start on a data folder of 16"
     assert "postgres went from 15 to 16" in back.why
+
+
+def test_there_is_no_way_back_over_a_minor_version_of_redis(clone: Clone) -> None:
+    def redis(minor: str) -> str:
+        return f"config:\n  samokoder:images:\n    redis: example.org/redis:7.{minor}@{DIGEST}\n"
+
+    good, current = clone.commit("one", config=redis("2.5")), clone.commit("two", config=redis("4.1"))
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "Redis 7.2 cannot read the file that 7.4 has written"
+    assert "redis went from 7.2 to 7.4" in back.why
+    newest = clone.commit("three", config=redis("4.2"))
+    assert way_back(clone.folder, "staging", good=current, current=newest).commit == current
 
 
 def test_a_minor_version_and_a_config_without_namespace_are_no_obstacle(clone: Clone) -> None:
@@ -254,6 +361,9 @@ def test_production_gets_only_images_that_another_environment_has(tmp_path: Path
     assert untried_images(tmp_path, "staging") == [], "an environment before production is where they are tried"
 
 
+HOSTED = {"RUNNER_ENVIRONMENT": "github-hosted"}
+
+
 def machine(tmp_path: Path, config: str = "config: {}\n", **variables: str) -> Workspace:
     (tmp_path / "Pulumi.yaml").write_text("name: samokoder\n")
     (tmp_path / "Pulumi.staging.yaml").write_text(config)
@@ -262,9 +372,9 @@ def machine(tmp_path: Path, config: str = "config: {}\n", **variables: str) -> W
 
 def test_a_machine_without_settings_is_told_all_that_it_lacks(tmp_path: Path) -> None:
     # GitHub gives a secret that nobody has set as an empty text.
-    workspace = machine(tmp_path, PULUMI_BACKEND_URL="", PULUMI_CONFIG_PASSPHRASE="", SSH_PRIVATE_KEY=KEY)
+    workspace = machine(tmp_path, PULUMI_BACKEND_URL="", PULUMI_CONFIG_PASSPHRASE="", SSH_PRIVATE_KEY=KEY, **HOSTED)
     with pytest.raises(ProjectError) as caught:
-        check_machine(workspace, hosted=True)
+        check_machine(workspace, home=tmp_path)
     for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "samokoder:dockerHost", "SSH_KNOWN_HOSTS"):
         assert f"\n  {name}" in str(caught.value), "one run tells everything that has to be set"
     assert KEY.splitlines()[1] not in str(caught.value)
@@ -273,27 +383,8 @@ def test_a_machine_without_settings_is_told_all_that_it_lacks(tmp_path: Path) ->
 def test_a_machine_with_all_of_it_is_accepted(tmp_path: Path) -> None:
     given = {"PULUMI_BACKEND_URL": "s3://state", "PULUMI_CONFIG_PASSPHRASE": "x" * 20}
     remote = "config:\n  samokoder:dockerHost: ssh://deploy@example.org\n"
-    check_machine(machine(tmp_path, remote, **given), hosted=True)
-    check_machine(machine(tmp_path, **given, DOCKER_HOST="ssh://deploy@example.org"), hosted=True)
-    check_machine(machine(tmp_path, **given), hosted=False)
+    check_machine(machine(tmp_path, remote, **given, **HOSTED), home=tmp_path)
+    check_machine(machine(tmp_path, **given, **HOSTED, DOCKER_HOST="ssh://deploy@example.org"), home=tmp_path)
+    check_machine(machine(tmp_path, **given), home=tmp_path)
     cloud = "secretsprovider: awskms://alias/samokoder\nconfig: {}\n"
-    check_machine(machine(tmp_path, cloud, PULUMI_ACCESS_TOKEN="pul-x"), hosted=False)  # noqa: S106 - a test's
-
-
-def test_the_ssh_key_is_written_for_its_owner_alone_and_only_once(tmp_path: Path) -> None:
-    given = {"SSH_PRIVATE_KEY": KEY.replace("\n", "\r\n"), "SSH_KNOWN_HOSTS": "example.org ssh-ed25519 AAAA"}
-    for _ in range(2):
-        assert write_ssh_key(given, tmp_path)
-    file = tmp_path / ".ssh" / "id_ed25519"
-    assert file.read_text() == KEY + "\n", "OpenSSH takes no key without a line's end, nor one with Windows' ends"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600, "OpenSSH refuses a key that others can read"
-    assert (tmp_path / ".ssh" / "known_hosts").read_text().count("example.org") == 1
-
-
-def test_somebodys_own_ssh_key_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh" / "id_ed25519").write_text("mine\n")
-    with pytest.raises(ProjectError, match="another key"):
-        write_ssh_key({"SSH_PRIVATE_KEY": KEY}, tmp_path)
-    assert (tmp_path / ".ssh" / "id_ed25519").read_text() == "mine\n"
-    assert not write_ssh_key({"SSH_PRIVATE_KEY": ""}, tmp_path), "a self-hosted runner may have its own way in"
+    check_machine(machine(tmp_path, cloud, PULUMI_ACCESS_TOKEN="pul-x"), home=tmp_path)  # noqa: S106 - a test's

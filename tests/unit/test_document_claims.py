@@ -26,6 +26,7 @@ from stack.secret_rules import CONFIGURED_SECRETS
 from stack.secrets import GENERATED
 from stack.service import ServiceSpec
 from stack.settings import PROJECT, Model, Settings, key_of, read_environment
+from tests.facts import facts
 from tests.recording import ROOT, case_config, case_environment, wire_config
 
 PAGES = [ROOT / "README.md", ROOT / "README.ru.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -147,10 +148,14 @@ def check_pulumi(words: list[str]) -> None:
             assert not mistakes(key, parsed)
 
 
-@pytest.mark.parametrize(
-    ("page", "command"), ALL_TYPED, ids=[f"{page.relative_to(ROOT)}: {command}" for page, command in ALL_TYPED]
-)
-def test_a_command_that_a_page_tells_exists_and_takes_its_words(page: Path, command: str) -> None:
+def test_a_command_that_a_page_tells_exists_and_takes_its_words() -> None:
+    with facts() as fact:
+        for page, command in ALL_TYPED:
+            with fact(f"{page.relative_to(ROOT)}: {command}"):
+                check_command(command)
+
+
+def check_command(command: str) -> None:
     words = shlex.split(re.sub(r"<[^>]*>", "…", command), comments=True)
     words = words[: words.index("|")] if "|" in words else words
     given = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
@@ -191,7 +196,7 @@ def test_the_commands_are_found_and_a_wrong_one_is_seen() -> None:
     )
     for command in wrong:
         with pytest.raises(AssertionError):
-            test_a_command_that_a_page_tells_exists_and_takes_its_words(ROOT / "README.md", command)
+            check_command(command)
 
 
 def test_the_memory_that_the_questions_name_is_what_the_limits_come_to() -> None:
@@ -210,14 +215,18 @@ def test_the_memory_that_the_questions_name_is_what_the_limits_come_to() -> None
     assert limits(**small) < 3800, "it would be refused on the server that it is meant for"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_calls_by_its_name_on_the_engine_is_called_so(page: Path) -> None:
-    named = re.findall(rf"\b{PROJECT}-(?:staging|prod)-([a-z][a-z0-9-]*)", page.read_text(encoding="utf-8"))
-    known = {spec.part for spec in everything()} | set(NetworkName)
-    known |= {f"{spec.data.name}{end}" for spec in everything() if spec.data for end in ("-data", BEFORE)}
-    # `…-api-*`: whatever begins so.
-    wrong = [name for name in named if name not in known and not any(each.startswith(name) for each in known)]
-    assert not wrong, "a container, a network or a volume that nobody finds at 3 a.m."
+def test_what_a_page_calls_by_its_name_on_the_engine_is_called_so() -> None:
+    with facts() as fact:
+        for page in PAGES:
+            with fact(page.relative_to(ROOT)):
+                named = re.findall(rf"\b{PROJECT}-(?:staging|prod)-([a-z][a-z0-9-]*)", page.read_text(encoding="utf-8"))
+                known = {spec.part for spec in everything()} | set(NetworkName)
+                known |= {f"{spec.data.name}{end}" for spec in everything() if spec.data for end in ("-data", BEFORE)}
+                # `…-api-*`: whatever begins so.
+                wrong = [
+                    name for name in named if name not in known and not any(each.startswith(name) for each in known)
+                ]
+                assert not wrong, "a container, a network or a volume that nobody finds at 3 a.m."
 
 
 @cache
@@ -229,13 +238,17 @@ def functions_of(file: Path) -> frozenset[str]:
 FOLDERS = "backup_image|bench|docs|offline|operations|policy|reference_app|stack|tests"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_file_and_a_test_that_a_page_names_are_there(page: Path) -> None:
-    text = re.sub(r"[\w.-]+/[\w.-]+: `[^`]*`", "", page.read_text(encoding="utf-8"))  # of another repository
-    for word in re.findall(rf"`((?:{FOLDERS})/[\w./-]*(?:::\w+)?)`", text):
-        path, _, name = word.partition("::")
-        assert (ROOT / path).exists(), f"{page.name} names {path}, which is not there"
-        assert not name or name in functions_of(ROOT / path), f"{path} has no test {name}"
+def test_a_file_and_a_test_that_a_page_names_are_there() -> None:
+    with facts() as fact:
+        for page in PAGES:
+            with fact(page.relative_to(ROOT)):
+                text = re.sub(
+                    r"[\w.-]+/[\w.-]+: `[^`]*`", "", page.read_text(encoding="utf-8")
+                )  # of another repository
+                for word in re.findall(rf"`((?:{FOLDERS})/[\w./-]*(?:::\w+)?)`", text):
+                    path, _, name = word.partition("::")
+                    assert (ROOT / path).exists(), f"{page.name} names {path}, which is not there"
+                    assert not name or name in functions_of(ROOT / path), f"{path} has no test {name}"
 
 
 def known_setting(key: str) -> bool:
@@ -257,16 +270,18 @@ def known_setting(key: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_setting_that_a_page_names_is_one(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    keys = re.findall(rf"(?<![\w-]){PROJECT}:([a-zA-Z](?:[\w.\[\]]*[\w\]*])?)(?!\w*:)", text)
-    wrong = {key for key in keys if not known_setting(f"{PROJECT}:{key.rstrip('.')}")} - OTHERS
-    assert not wrong, "a key that `make preview` would refuse"
+def test_a_setting_that_a_page_names_is_one() -> None:
+    with facts() as fact:
+        for page in PAGES:
+            with fact(page.relative_to(ROOT)):
+                text = page.read_text(encoding="utf-8")
+                keys = re.findall(rf"(?<![\w-]){PROJECT}:([a-zA-Z](?:[\w.\[\]]*[\w\]*])?)(?!\w*:)", text)
+                wrong = {key for key in keys if not known_setting(f"{PROJECT}:{key.rstrip('.')}")} - OTHERS
+                assert not wrong, "a key that `make preview` would refuse"
 
 
-OTHERS = {"good"}
-"""What begins like a setting and is none: the tag `samokoder:good-commit` of a stack."""
+OTHERS = {"good", "last"}
+"""What begins like a setting and is none: the tags `samokoder:good-commit` and `samokoder:last-commit` of a stack."""
 
 
 def anchor(heading: str) -> str:
@@ -275,15 +290,19 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_link_to_a_heading_finds_it(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        path, _, wanted = target.partition("#")
-        if "://" in target or not wanted:
-            continue
-        there = (page.parent / path if path else page).read_text(encoding="utf-8")
-        headings = {anchor(line) for line in re.findall(r"^#+ (.*)$", prose(there), re.MULTILINE)}
-        assert wanted in headings, f"{page.name}: {target} leads to the top of that page and not to what is meant"
+def test_a_link_to_a_heading_finds_it() -> None:
+    with facts() as fact:
+        for page in PAGES:
+            with fact(page.relative_to(ROOT)):
+                for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+                    path, _, wanted = target.partition("#")
+                    if "://" in target or not wanted:
+                        continue
+                    there = (page.parent / path if path else page).read_text(encoding="utf-8")
+                    headings = {anchor(line) for line in re.findall(r"^#+ (.*)$", prose(there), re.MULTILINE)}
+                    assert wanted in headings, (
+                        f"{page.name}: {target} leads to the top of that page and not to what is meant"
+                    )
 
 
 def test_every_step_of_the_first_deployment_says_which_test_goes_it_or_why_none_can() -> None:
@@ -310,9 +329,32 @@ def test_every_block_of_readme_is_typed_by_a_test() -> None:
         ), f"no test types this:\n{block}"
 
 
-def test_every_line_of_what_is_exposed_names_a_test_that_proves_it() -> None:
+def threats() -> list[list[str]]:
+    """Return the rows of the threat model: who, what they reach, what holds them, test."""
     text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
-    table = text.partition("| Who | Reaches | Proof |\n|---|---|---|\n")[2].partition("\n\n")[0].splitlines()
-    assert len(table) > 8, "the table is not found"
-    bare = [row for row in table if not re.search(r"`tests/[\w./]+::test_\w+`", row.rstrip("| ").rpartition("|")[2])]
-    assert not bare, "a promise that nobody has tried"
+    table = text.partition("| Who | What they reach | What holds them | Test |\n|---|---|---|---|\n")[2]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table.partition("\n\n")[0].splitlines()]
+
+
+def test_each_row_of_the_threat_model_names_tests_that_exist_or_says_why_it_is_not_held() -> None:
+    rows = threats()
+    assert len(rows) > 20, "the table is not found"
+    for row in rows:
+        who, reached, _, proof = row
+        tests = re.findall(r"`(tests/[\w./]+)::(test_\w+)`", proof)
+        assert tests or re.search(r"\*\*Not held, because\*\* \w+ \w+ \w+", proof), (
+            f"{who}: {reached}: nobody has tried it"
+        )
+        for file, name in tests:
+            assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE), (
+                f"{who}: {file}::{name} is a test no more"
+            )
+
+
+def test_the_threat_model_has_everybody_who_was_thought_of() -> None:
+    said = " ".join(row[0] for row in threats())
+    for who in (
+        *("A user", "The application, taken over", "A neighbour container", "A neighbour machine", "A contributor"),
+        *("A dependency", "the state", "the bucket"),
+    ):
+        assert who in said, f"{who}: nothing says what they reach"

@@ -335,6 +335,28 @@ def test_a_container_that_nobody_declared_is_found(
     assert [(each.name, each.field, each.declared, each.repair) for each in rows] == [(name, "", "nothing", repair)]
 
 
+def test_a_stranger_inside_a_part_or_with_its_secrets_is_found_although_it_is_on_no_network() -> None:
+    world = recorded.recorded()
+    api = recorded.container(world, "api-1")
+    (secrets,) = (each["Name"] for each in api["Mounts"] if "files" in each.get("Name", ""))
+    for name in ("inside", "processes", "mounts", "folder"):
+        stranger(world, name)
+        other = world["containers"][-1]
+        other["Id"], other["Mounts"], other["HostConfig"]["PidMode"] = f"id of {name}", [], ""
+        other["NetworkSettings"]["Networks"] = {}
+    *_, inside, processes, mounts, folder = world["containers"]
+    inside["HostConfig"]["NetworkMode"] = processes["HostConfig"]["PidMode"] = f"container:{api['Id']}"
+    mounts["Mounts"] = [{"Type": "volume", "Name": secrets, "Destination": "/x", "RW": False}]
+    source = f"/var/lib/docker/volumes/{secrets}/_data"
+    folder["Mounts"] = [{"Type": "bind", "Source": source, "Destination": "/x", "RW": False}]
+    told = {each.name: (each.found, each.repair) for each in findings(world)}
+    within, held = f"a container on the inside of {API}", f"a container with {secrets}"
+    assert told == {
+        name: (found, f"docker rm --force {name}")
+        for name, found in (("inside", within), ("processes", within), ("mounts", held), ("folder", held))
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "labels"),
     [

@@ -6,17 +6,19 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import image_check, laboratory
+from operations import image_check, image_start, laboratory
 from operations.checks import Finding, Report, Verdict
 from operations.image_check import Check
+from operations.image_ways import Way, settings_text, written_folders
 from stack.app import api, migrations, redis, worker
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
 from stack.platform import specs
-from tests.recording import case_environment, record_case
+from tests.recording import case_environment, environment_of, record_case
 
 IMAGE = "registry.example.org/samokoder/api:1.4.2"
 
@@ -110,7 +112,7 @@ def test_the_default_secret_of_a_check_is_only_refused_for_what_it_says() -> Non
     ],
 )
 def test_an_answer_is_one_only_when_it_is_whole_http(raw: bytes, status: int, body: str) -> None:
-    assert image_check._parsed(raw) == image_check._Answer(status=status, body=body)
+    assert image_start.parsed(raw) == image_start.Answer(status=status, body=body)
 
 
 def sizes(options: dict[str, Any]) -> dict[str, int]:
@@ -145,3 +147,42 @@ def test_a_part_in_the_laboratory_has_the_container_that_pulumi_makes(part: str)
     assert [(each["Name"], each["Soft"], each["Hard"]) for each in options["ulimits"]] == [
         (each["name"], each["soft"], each["hard"]) for each in made["ulimits"]
     ]
+
+
+def test_the_folders_that_an_image_writes_to_are_its_own_and_not_the_systems() -> None:
+    changes = [
+        {"Path": path, "Kind": kind}
+        for path, kind in (
+            ("/app", 0),
+            ("/app/config", 0),
+            ("/app/config/config.json", 1),
+            ("/app/workspace", 0),
+            ("/app/workspace/projects", 1),
+            ("/app/original", 0),
+            ("/app/original/__pycache__", 1),
+            ("/app/original/__pycache__/main.pyc", 1),
+            ("/var/log/app.log", 1),
+            ("/root/.cache", 1),
+            ("/app/gone", 2),
+            ("/run/secrets", 1),
+        )
+    ]
+    assert written_folders(changes) == ("/app/config", "/app/workspace")
+    assert written_folders(None) == (), "the engine says so where nothing has changed"
+
+
+def test_the_settings_to_paste_are_those_that_the_stack_knows() -> None:
+    way = Way(
+        secrets_in_environment=True,
+        own_command=True,
+        fernet=True,
+        without_login=True,
+        writable=("/app/config", "/app/workspace"),
+    )
+    proposed = yaml.safe_load(settings_text(Kind.WORKER, way, command=("arq", "app.W"), portless=True))
+    environment = environment_of("staging", proposed)
+    assert environment.settings.worker.command == ["arq", "app.W"]
+    assert environment.settings.worker.metrics_port is None
+    assert environment.settings.workspace.path == "/app/workspace"
+    assert settings_text(Kind.API, Way(), command=(), portless=False) == "", "where nothing helps, nothing is proposed"
+    assert settings_text(Kind.API, Way(unhardened=True), command=(), portless=False) == ""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,10 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, compose, lifecycle, lock, restore, rotation
+from operations import backups, compose, lifecycle, lock, recovery, repair, restore, rotation
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
 from operations.stack_file import ProjectError
+from tests.recording import ROOT
 from tests.restoring import Given, on_a_fake_engine
 
 
@@ -85,7 +88,9 @@ def test_what_a_holder_runs_is_not_refused_and_does_not_give_the_lock_back(given
 
 def test_what_a_holder_has_started_is_locked_by_itself_when_the_holder_is_killed(given: Given) -> None:
     started = subprocess.Popen(["sleep", "60"])
-    outer = hold(given, Holder(doing="deploy", folder="/f", process=started.pid, started=lock._start_time(started.pid)))
+    outer = hold(
+        given, Holder(doing="deploy", folder="/f", process=started.pid, started=lock.start_time(started.pid) or "")
+    )
     try:
         with held(workspace(replace(given, variables={lock.VARIABLE: outer})), "up") as locked:
             started.kill()
@@ -114,7 +119,7 @@ def test_a_process_that_proc_hides_still_runs(monkeypatch: pytest.MonkeyPatch) -
     def refuse(_process: int, _signal: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(lock, "_start_time", lambda _process: "")
+    monkeypatch.setattr(lock, "start_time", lambda _process: None)
     monkeypatch.setattr(os, "kill", refuse)
     assert not Holder(doing="restore", folder="/f", started="1").gone, "the lock of a restore that runs was taken over"
 
@@ -144,6 +149,16 @@ def test_a_process_is_gone_only_where_that_is_known(
 ) -> None:
     monkeypatch.setattr(lock, "_machine", lambda: "this one")
     assert Holder(**{"doing": "up", "folder": "/f", "machine": "this one", **changed}).gone is gone
+
+
+def test_a_process_that_has_ended_and_is_not_waited_for_is_gone() -> None:
+    """So is a killed `make up` in a container, whose first process waits for nobody."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        holder = Holder(doing="up", folder="/f", process=process.pid, started=lock._start_time(process.pid))
+        assert not holder.gone, "it runs"
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert holder.gone, "it would keep the lock until its parent ends"
 
 
 def test_a_process_in_another_namespace_is_not_taken_for_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +206,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "destroy-data": ("destroy-data", lambda it: lifecycle.destroy_data(it, interactive=False)),
     "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
     "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
+    "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
     "backup": ("backup", lambda it: backups.now(it, "all")),
     "drill": ("drill", backups.drill),
     "import": ("import-compose", lambda it: compose.Engine(it.client(), it.settings(), it).alone().__enter__()),
@@ -213,7 +229,17 @@ def test_what_changes_an_environment_takes_the_lock_before_it_does_anything(
         call(given)
 
 
-@pytest.mark.parametrize(("words", "locked"), [(["up"], True), (["destroy"], True), (["stack", "ls"], False)])
+@pytest.mark.parametrize(
+    ("words", "locked"),
+    [
+        (["up"], True),
+        (["destroy"], True),
+        (["down"], True),
+        (["--non-interactive", "dn"], True),
+        (["stack", "ls"], False),
+        (["config", "set", "samokoder:motd", "up"], False),
+    ],
+)
 def test_pulumi_itself_takes_it_where_it_changes_something(
     words: list[str], locked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +247,9 @@ def test_pulumi_itself_takes_it_where_it_changes_something(
     ran: list[tuple[str, ...]] = []
 
     class Run:
+        def in_clone(self) -> Run:
+            return self
+
         def pulumi(self, *words: str, check: bool) -> subprocess.CompletedProcess[str]:
             ran.append(words)
             return subprocess.CompletedProcess(words, 0)
@@ -238,4 +267,66 @@ def test_pulumi_itself_takes_it_where_it_changes_something(
     monkeypatch.setattr(Workspace, "open", lambda _: Run())
     monkeypatch.setattr(lock, "held", Lock)
     assert CliRunner().invoke(command.app, ["pulumi", "--", *words]).exit_code == 0
-    assert taken == ([f"pulumi {words[0]}"] if locked else [])
+    assert taken == ([f"pulumi {words[-1]}"] if locked else [])
+
+
+def test_a_lock_is_not_taken_over_while_a_pulumi_goes_on_that_its_holder_had_started(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Pulumi that outlives the SIGKILL of `samokoder up` changes containers: a restore beside it loses data."""
+    pulumi = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        folder = given.folder / "state" / ".pulumi" / "locks" / "organization" / "samokoder" / given.name
+        folder.mkdir(parents=True)
+        note = {
+            "pid": pulumi.pid,
+            "username": "x",
+            "hostname": socket.gethostname(),
+            "timestamp": "2026-11-29T10:00:00Z",
+        }
+        (folder / "1.json").write_text(json.dumps(note))
+        monkeypatch.setattr(recovery.Lock, "is_stale", lambda it: it.process != pulumi.pid or pulumi.poll() is not None)
+        left = hold(given, Holder(doing="up", folder=str(given.folder.absolute()), process=ended()))
+        with pytest.raises(ProjectError, match=rf"Pulumi, which it had started, goes on \(process {pulumi.pid}\)"):
+            held(workspace(given), "restore").__enter__()
+        assert list(there(given)) == [left], "the one that was refused took another's away, or left its own"
+    finally:
+        pulumi.kill()
+        pulumi.wait()
+    with held(workspace(given), "restore"):
+        assert left not in there(given)
+
+
+def test_what_pulumi_is_run_by_dies_and_pulumi_is_asked_to_end_as_by_ctrl_c(tmp_path: Path) -> None:
+    program = tmp_path / "pulumi"
+    lines = ["#!/bin/sh", f"trap 'echo INT > {tmp_path}/ended; exit' INT", f": > {tmp_path}/begun"]
+    program.write_text("\n".join([*lines, "while :; do sleep 0.05; done", ""]))
+    program.chmod(0o755)
+    script = f"""
+import os
+from pathlib import Path
+from operations.project import Backend, PulumiRun, Workspace
+workspace = Workspace(home=Path({str(tmp_path)!r}))
+backend = Backend(url="", origin="")
+folder, variables = workspace.folder, dict(os.environ)
+run = PulumiRun(workspace=workspace, program={str(program)!r}, variables=variables, backend=backend, folder=folder)
+run.pulumi("up", capture=True)
+"""
+    starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    end = time.monotonic() + 60
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < end, "it was never started"
+        time.sleep(0.05)
+    starter.kill()
+    starter.wait()
+    while not (tmp_path / "ended").exists():
+        assert time.monotonic() < end, "it changes the environment on, and nobody holds the lock"
+        time.sleep(0.05)
+    assert (tmp_path / "ended").read_text() == "INT\n"
+
+
+def test_when_all_data_is_gone_no_restore_or_import_is_half_done_any_more(given: Given) -> None:
+    for file in lock.unfinished(given.folder, given.name):
+        file.write_text("{}")
+    restore.forget_all(workspace(given), given.client())
+    assert not list(given.folder.glob("*.json")), "the next import would go on with one of an environment that is gone"

@@ -14,23 +14,25 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import docker
+import httpx
 import pytest
 
-from offline import images, toolchain
+from offline import images, registries, toolchain
 from offline.images import (
     NAMES,
     RECIPES,
     Recipe,
     debian_mirrors,
     ensure_images,
-    registry_reachable,
     requirements_for,
 )
 from offline.progress import Reporter
 from offline.toolchain import OfflineError
 from operations.engine import EngineInfo
+from stack.images import IMAGES
 
 ENTRYPOINTS = Path(images.__file__).parent / "rootfs"
+HUB = {"redis": IMAGES["redis"].reference}
 DEBIAN = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
 
 
@@ -81,7 +83,8 @@ def test_a_registry_counts_as_reachable_by_what_it_answers(
 ) -> None:
     monkeypatch.delenv("OFFLINE", raising=False)
     with registry(status) as address:
-        assert registry_reachable(engine_info(address)) is expected, "a filtered registry answers 403, and pulls fail"
+        lost = registries.unreachable(HUB, engine_info(address))
+    assert (lost == {}) is expected, "a filtered registry answers 403, and pulls fail"
 
 
 @pytest.mark.parametrize(
@@ -93,26 +96,45 @@ def test_a_registry_counts_as_reachable_by_what_it_answers(
     ],
 )
 def test_the_registry_that_a_pull_goes_to_is_asked(address: str, asked: str) -> None:
-    assert images.question_to(address) == asked, "the old index redirects to a web page, which may refuse what pulls"
+    assert registries.question_to(address) == asked, (
+        "the old index redirects to a web page, which may refuse what pulls"
+    )
 
 
 def test_a_registry_that_nobody_runs_is_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OFFLINE", raising=False)
-    assert not registry_reachable(engine_info("http://127.0.0.1:1/v1/"))
-    assert not registry_reachable(engine_info("")), "an engine without an index has nowhere to pull from"
+    assert registries.unreachable(HUB, engine_info("http://127.0.0.1:1/v1/"))
+    assert registries.unreachable(HUB, engine_info("")), "an engine without an index has nowhere to pull from"
 
 
 def test_a_mirror_of_the_engine_counts_as_its_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OFFLINE", raising=False)
     with registry(200) as address:
         info = engine_info("http://127.0.0.1:1/", mirrors=(address,))
-        assert registry_reachable(info), "an air-gapped site with a mirror of its own can pull"
+        assert not registries.unreachable(HUB, info), "an air-gapped site with a mirror of its own can pull"
+
+
+def test_each_registry_is_asked_and_one_that_does_not_answer_is_named_with_its_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OFFLINE", raising=False)
+    asked: list[str] = []
+
+    def get(address: str, **_: object) -> httpx.Response:
+        asked.append(address)
+        return httpx.Response(403 if "ghcr.io" in address else 401)
+
+    monkeypatch.setattr(httpx, "get", get)
+    pinned = {str(name): image.reference for name, image in IMAGES.items()}
+    lost = registries.unreachable(pinned, engine_info("https://index.docker.io/v1/"))
+    assert lost == {"ghcr.io": ["cadvisor"]}, "`up` would end in the middle, at a refusal of a registry nobody asked"
+    assert sorted(asked) == ["https://ghcr.io/v2/", "https://quay.io/v2/", "https://registry-1.docker.io/v2/"]
 
 
 def test_offline_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFLINE", "1")
     with registry(200) as address:
-        assert not registry_reachable(engine_info(address))
+        assert registries.unreachable(HUB, engine_info(address)) == {"docker.io": ["redis"]}
 
 
 def test_an_unknown_image_is_refused_before_an_engine_is_asked(tmp_path: Path) -> None:
@@ -121,7 +143,7 @@ def test_an_unknown_image_is_refused_before_an_engine_is_asked(tmp_path: Path) -
 
 
 def test_an_engine_that_does_not_answer_is_a_readable_error(tmp_path: Path) -> None:
-    with pytest.raises(OfflineError, match="Offline images: No such file"):
+    with pytest.raises(OfflineError, match="Images: No such file"):
         ensure_images(["redis"], cache=tmp_path, docker_host=f"unix://{tmp_path}/none", progress=Reporter())
 
 
@@ -166,7 +188,6 @@ def test_without_grafana_the_reason_says_how_to_bring_it(tmp_path: Path) -> None
         client=fake_engine(),
         cache=tmp_path,
         progress=Reporter(),
-        ready=lambda _name, _image: pytest.fail("it is not there"),
     )
     assert result.ids == {}
     assert "docker load" in result.unavailable["grafana"], "not available must never look like passed"
@@ -179,7 +200,6 @@ def ensure_both(cache: Path) -> None:
         client=fake_engine(),
         cache=cache,
         progress=Reporter(),
-        ready=lambda _name, _image: None,
     )
 
 
@@ -221,9 +241,7 @@ def test_a_program_that_does_not_build_ends_the_base_that_is_being_made(
         ensure_both(tmp_path)
 
 
-def test_a_failed_step_is_named_with_its_last_lines_and_how_to_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_step_is_named_with_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def bootstrap(builder: images._Builder, _name: str, **_options: object) -> str:
         return builder._run(["sh", "-c", "seq 1 40; exit 3"], "Debian base")
 
@@ -232,9 +250,8 @@ def test_a_failed_step_is_named_with_its_last_lines_and_how_to_go_on(
     with pytest.raises(OfflineError) as failure:
         ensure_images(["redis"], cache=tmp_path, docker_host="unix:///nowhere", progress=Reporter())
     lines = str(failure.value).splitlines()
-    assert lines[0] == "Offline images: Debian base: sh ended with status 3.", "the reader must know which step failed"
-    assert [line.strip() for line in lines[1:-1]] == [str(number) for number in range(26, 41)], "its last 15 lines"
-    assert "goes on from there" in lines[-1], "what was finished need not be made again"
+    assert lines[0] == "Images: Debian base: sh ended with status 3.", "the reader must know which step failed"
+    assert [line.strip() for line in lines[1:]] == [str(number) for number in range(26, 41)], "its last 15 lines"
 
 
 LOCKED = r"""# made by uv

@@ -309,16 +309,6 @@ def test_progress_knows_a_package_from_a_message(line: str, *, expected: bool) -
     assert is_package(line) is expected, "a message taken for a package would be missing from the error text"
 
 
-def test_progress_on_no_terminal_says_something_now_and_then() -> None:
-    output = StringIO()
-    reporter = Reporter(Console(file=output, force_terminal=False), every=0.01)
-    with reporter.task("compiling") as task:
-        task.detail = "package 7"
-        while "package 7" not in output.getvalue():
-            threading.Event().wait(0.01)
-    assert "compiling: done in" in output.getvalue(), "the reader must see that it came to an end"
-
-
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_has_its_sources_and_checksums_committed(name: str) -> None:
     assert (SOURCES / name / "go.sum").stat().st_size > 0, "without go.sum nothing is verified"

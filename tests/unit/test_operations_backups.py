@@ -19,7 +19,7 @@ from operations import __main__ as command
 from operations import backups, restore
 from operations.backups import Backup
 from operations.journal import Journal, Wanted, moment, wanted
-from operations.restore import COPY, Engine, Restore, Restored
+from operations.restore import COPY, RELEASE, Engine, Restore, Restored
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 from tests.recording import ROOT
@@ -284,8 +284,10 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def copy(source: Path, target: Path, how: str = "postgres", **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the scripts as a restore does: what comes in the place of data is released once that it is there is noted."""
+    script = COPY + (RELEASE.replace("$1", "$2") if how else "")
     return subprocess.run(
-        ["sh", "-c", COPY, "sh", str(source), str(target), how],
+        ["sh", "-c", script, "sh", str(source), str(target), how, "make restore ENV=prod"],
         capture_output=True,
         text=True,
         check=False,
@@ -349,6 +351,18 @@ def test_what_is_empty_or_has_not_all_that_a_whole_copy_has_never_comes_into_the
     assert tree(target) == tree(source)
     (source / ".samokoder-restore").write_text("{}")
     assert copy(source, target, server).returncode == 2, "half of it was restored"
+
+
+def test_no_server_starts_on_a_replacement_before_it_is_released(folders: tuple[Path, Path]) -> None:
+    source, target = folders
+    words = [str(source), str(target), "postgres", "make restore ENV=prod"]
+    subprocess.run(["sh", "-c", COPY, "sh", *words], check=True)
+    assert not (target / "PG_VERSION").exists(), "cut off here, what is served would be taken for what was there before"
+    assert "make restore ENV=prod" in (target / ".samokoder-copying").read_text(), "Redis says it in its log"
+    assert copy(target, source).returncode == 2, "a replacement that was not released counts as whole"
+    for _ in range(2):
+        subprocess.run(["sh", "-c", RELEASE, "sh", str(target)], check=True)
+        assert tree(target) == tree(source)
 
 
 def test_what_is_set_aside_of_an_incomplete_volume_stays_known_as_incomplete(
@@ -462,7 +476,7 @@ def test_the_list_shows_age_size_and_the_moments_that_one_can_go_back_to(monkeyp
 
 def test_a_restore_says_to_a_program_too_what_it_has_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = "samokoder-staging-postgres-before-restore-20261123T100500Z"
-    done = Restored(wanted=Wanted(backup="latest"), set_aside=(kept,))
+    done = Restored(wanted=Wanted(backup="latest"), set_aside=(kept,), undo=f"make restore FROM={kept}")
     monkeypatch.setattr(restore, "restore", lambda *_, **__: done)
     said = json.loads(CliRunner().invoke(command.app, ["restore", "--backup", "latest", "--json"]).output)
     assert (said["environment"], said["set_aside"]) == ("staging", [kept])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
     *("smoke", "test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "ci", "sbom"),
-    *("hardening", "doctor", "drift", "import-compose", "tunnel"),
+    *("hardening", "doctor", "drift", "import-compose", "tunnel", "repair"),
 )
 
 
@@ -50,6 +50,7 @@ def test_what_a_program_would_ask_for_comes_as_json_too(name: str) -> None:
         ["render"],
         ["nothing"],
         ["check-image", "it"],
+        ["repair"],
         ["check-image", "it", "--kind", "db"],
     ],
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from docker.errors import NotFound
 
-from operations import lifecycle, restore
+from operations import containers, lifecycle, restore
 from operations.journal import Journal, Wanted
 from operations.project import PulumiRun, Workspace
 from operations.restore import Engine
@@ -299,3 +299,19 @@ def test_a_stopped_container_that_pulumi_has_not_made_is_left_alone() -> None:
     engine.there[f"{PREFIX}-api-1"] = {**engine.there[f"{PREFIX}-api-1"], "Id": "somebody else's"}
     assert gone(world, engine) == [], "it is for `make drift` to tell"
     assert f"{PREFIX}-api-1" in engine.there
+
+
+@pytest.mark.parametrize(
+    ("well", "first"), [((), None), (("api-1", "api-2"), None), (("api-1",), [2]), (("api-2",), [1])]
+)
+def test_an_up_has_the_sick_replica_replaced_before_the_one_that_serves(
+    given: Given, monkeypatch: pytest.MonkeyPatch, well: tuple[str, ...], first: list[int] | None
+) -> None:
+    written: list[Any] = []
+    run = SimpleNamespace(workspace=given.run.workspace, ensure_stack=written.append)
+    rows = [containers.PartStatus(part=part, state="running", health="healthy") for part in (*well, "worker")]
+    monkeypatch.setattr(lifecycle, "status", lambda _: rows)
+    lifecycle._sick_first(cast("PulumiRun", run))
+    assert [document["config"]["samokoder:api"]["first"] for document in written] == ([first] if first else []), (
+        "going back would take the only one that serves"
+    )

@@ -8,14 +8,16 @@ import signal
 import stat
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from operations import recovery, stack_file, tools
-from operations.project import PulumiFailedError, PulumiRun, Workspace, third_party_images
+from operations import origins, recovery, stack_file, tools
+from operations.origins import third_party_images
+from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
 
 
@@ -282,12 +284,7 @@ def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lo
     volume = {"type": recovery.VOLUME, "urn": "u$v::data-postgres", "protect": True, "outputs": {"name": "its-data"}}
     container = {"type": recovery.CONTAINER, "urn": "u$c::postgres", "id": "c1", "outputs": {}}
     latest = {"resources": [volume, container], "pending_operations": [{"type": "creating"}]}
-    assert run.backend.folder is not None
-    stacks = run.backend.folder / ".pulumi/stacks/samokoder"
-    stacks.mkdir(parents=True)
-    (stacks / "staging.json").write_text(json.dumps({"checkpoint": {"latest": latest}}), encoding="utf-8")
-    monkeypatch.setattr(Workspace, "client", lambda _: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr("operations.containers.remove_orphans", lambda *_: [])
+    _state(run, latest)
 
     run.settle()
 
@@ -297,6 +294,148 @@ def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lo
     )
     assert not recovery.known_ids(left), "everything else is what the engine says"
     assert not recovery.was_interrupted(left), "or every run would ask again"
+
+
+REDIS = "redis:7.4.11-bookworm@sha256:" + "a" * 64
+PULLED = {"type": recovery.IMAGE, "urn": "u::redis-abc", "inputs": {"name": REDIS}}
+OWN = {"type": recovery.IMAGE, "urn": "u::app", "inputs": {"name": "redis:1", "build": {"context": "."}}}
+
+
+def running(image: str) -> dict[str, Any]:
+    return {"type": recovery.CONTAINER, "urn": "u::redis", "id": "c", "inputs": {"name": "x", "image": image}}
+
+
+FROM_REGISTRY, BUILT_HERE = [PULLED, running(REDIS)], [OWN, running("sha256:" + "b" * 64)]
+
+
+@pytest.mark.parametrize("production", [False, True])
+@pytest.mark.parametrize("typed", ["", "0", "1"])
+@pytest.mark.parametrize("there", [[], FROM_REGISTRY, BUILT_HERE])
+@pytest.mark.parametrize("reachable", [False, True])
+def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_what_runs(
+    clone: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    there: list[dict[str, Any]],
+    typed: str,
+    reachable: bool,
+    production: bool,
+) -> None:
+    workspace = _workspace(clone, variables={"OFFLINE": typed} if typed else {})
+    environment = workspace.settings()
+    settings = environment.settings.model_copy(update={"production": production})
+    environment = environment.model_copy(update={"settings": settings})
+    monkeypatch.setattr(stack_file, "read", lambda *_: environment)
+    monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
+    monkeypatch.setattr(Workspace, "_of_engine", lambda *_, **__: {})
+    built: list[str] = []
+    monkeypatch.setattr(Workspace, "_of_images", lambda *_, **__: built.append("built here") or {})
+    monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.registry.pull", lambda *_, **__: None)
+    monkeypatch.setattr("operations.containers.has_images", lambda *_: False)
+    monkeypatch.setattr("offline.registries.unreachable", lambda pinned, _: {} if reachable else {"all": list(pinned)})
+    monkeypatch.setattr(Workspace, "open", lambda _: None)
+    _state(_run(clone, ""), {"resources": there})
+    local = typed == "1" or (typed != "0" and not reachable)
+    refused = (there is FROM_REGISTRY and local and (production or typed != "1")) or (
+        there is BUILT_HERE and not local and typed != "0"
+    )
+
+    if refused:
+        with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
+            workspace.prepare()
+        assert not built, "minutes of building for nothing"
+        assert not workspace._machine_file.exists(), "what is asked next would take the other images for declared"
+    else:
+        workspace.prepare()
+        assert bool(built) is local
+
+
+def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path) -> None:
+    environment = _workspace(clone).settings()
+
+    origins.refuse_others(
+        environment, {"resources": FROM_REGISTRY}, built_here=["prometheus"], typed="", command="make up"
+    )
+
+
+@dataclass
+class Listed:
+    """A container or a network of an engine."""
+
+    name: str
+    volumes: tuple[str, ...] = ()
+    removed: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"id of {self.name} {self.volumes}"
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return {"Mounts": [{"Name": name} for name in self.volumes], "State": {"Running": False}, "Containers": {}}
+
+    def reload(self) -> None:
+        """Ask the engine again."""
+
+    def remove(self, **_: object) -> None:
+        self.removed = True
+
+
+def creating(kind: str, name: str, *volumes: str) -> dict[str, Any]:
+    inputs = {"name": name, "volumes": [{"volumeName": each} for each in volumes]}
+    return {"type": "creating", "resource": {"type": kind, "urn": f"u::{name}", "inputs": inputs}}
+
+
+@pytest.mark.parametrize("pending", [[], [creating(recovery.CONTAINER, "s-staging-api-1", "s-staging-api-1-files-b")]])
+def test_an_interrupted_run_whose_state_knows_nothing_leaves_a_running_environment_alone(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, pending: list[dict[str, Any]]
+) -> None:
+    run = _run(clone, REFRESH)
+    _state(run, {"resources": [], "pending_operations": [*pending, {"type": "updating", "resource": {}}]})
+    running = [Listed("s-staging-api-1", ("s-staging-api-1-files-a",)), Listed("s-staging-redis"), Listed("s-app")]
+    _engine(monkeypatch, containers=running[:2], networks=running[2:])
+
+    run.settle()
+
+    assert not any(each.removed for each in running), "another state's environment runs there, with its users"
+
+
+def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refresh_is_cut_off_too(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [Listed("api-1", ("files-b",)), Listed("node-exporter"), Listed("app")]
+    stranger = Listed("app-2")
+    pending = [
+        creating(recovery.CONTAINER, "api-1", "files-b"),
+        creating(recovery.CONTAINER, "node-exporter"),
+        creating(recovery.NETWORK, "app"),
+    ]
+    run = _run(clone, "raise SystemExit(1)")
+    _state(run, {"resources": [], "pending_operations": pending})
+    _engine(monkeypatch, containers=made[:2], networks=[*made[2:], stranger])
+
+    with pytest.raises(PulumiFailedError):
+        run.settle()
+
+    assert all(each.removed for each in made), "a refresh forgets what was begun, and the next `up` fails"
+    assert not stranger.removed
+    assert recovery.begun(run.deployment()), "and before it, the next run knows as much"
+
+
+def _state(run: PulumiRun, latest: dict[str, Any]) -> None:
+    assert run.backend.folder is not None
+    stacks = run.backend.folder / ".pulumi/stacks/samokoder"
+    stacks.mkdir(parents=True)
+    (stacks / "staging.json").write_text(json.dumps({"checkpoint": {"latest": latest}}), encoding="utf-8")
+
+
+def _engine(monkeypatch: pytest.MonkeyPatch, *, containers: list[Listed], networks: list[Listed]) -> None:
+    client = SimpleNamespace(
+        close=lambda: None,
+        containers=SimpleNamespace(list=lambda **_: containers),
+        networks=SimpleNamespace(list=lambda **_: networks),
+    )
+    monkeypatch.setattr(Workspace, "client", lambda _: client)
 
 
 def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:

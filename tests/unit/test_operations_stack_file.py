@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -142,3 +143,26 @@ def test_an_encrypted_value_inside_a_setting_is_told() -> None:
     assert caught.value.mistakes[0].key == "samokoder:alertmanager.telegram.chatId", (
         "settings are plain: what is encrypted there cannot be checked before it runs"
     )
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name_and_its_name_is_when_it_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, path = list[tuple[str, str]](), tmp_path / "restore.staging.json"
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        text = path.read_text() if path.exists() else "nothing"
+        synced.append(("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file", text))
+        sync(handle)
+
+    stack_file.write(path, "before")
+    monkeypatch.setattr(os, "fsync", noted)
+    stack_file.write(path, "after")
+    assert synced == [("file", "before"), ("folder", "after")], (
+        "a power cut would leave an empty journal, or the old one"
+    )
+    synced.clear()
+    stack_file.remove(path)
+    stack_file.remove(path)
+    assert synced == [("folder", "nothing")], "a power cut would bring back the journal of a restore that is over"

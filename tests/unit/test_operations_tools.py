@@ -46,8 +46,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     for name in ARCHIVES:
         (folder / name).write_bytes(buffer.getvalue())
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    sums = folder / f"pulumi-{tools.PULUMI_VERSION}-checksums.txt"
-    sums.write_text("".join(f"{digest}  {name}\n" for name in ARCHIVES), encoding="utf-8")
+    monkeypatch.setattr(tools, "PULUMI_SUMS", dict.fromkeys(ARCHIVES, digest))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -87,7 +86,7 @@ def _pulumi_on_path(tmp_path: Path, answer: str) -> str:
 def test_a_recent_pulumi_of_the_machine_is_used(tmp_path: Path, reporter: Reporter) -> None:
     variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"))
 
-    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads="")
+    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads=())
 
     assert command.program == str(tmp_path / "bin/pulumi"), "who has Pulumi keeps the one that they have"
     assert not (tmp_path / "cache").exists(), "nothing is fetched for them"
@@ -96,7 +95,7 @@ def test_a_recent_pulumi_of_the_machine_is_used(tmp_path: Path, reporter: Report
 def test_the_program_is_compiled_once_and_not_at_each_run(tmp_path: Path, reporter: Reporter) -> None:
     variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"), PYTHONDONTWRITEBYTECODE="1")
 
-    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads="")
+    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads=())
 
     assert "PYTHONDONTWRITEBYTECODE" not in command.variables, "a preview would compile all that it imports again"
 
@@ -112,14 +111,43 @@ def test_the_official_archive_is_downloaded_once(tmp_path: Path, reporter: Repor
     variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.1.0"))
     get = partial(tools.ensure_pulumi, cache=tmp_path / "cache", variables=variables, reporter=reporter)
 
-    first = get(downloads=site())
-    second = get(downloads="http://127.0.0.1:9/nobody-listens")
+    first = get(downloads=(site(),))
+    second = get(downloads=("http://127.0.0.1:9/nobody-listens",))
 
     assert first.program == str(tmp_path / f"cache/pulumi/{tools.PULUMI_VERSION}/pulumi"), "the old one is passed over"
     assert second.program == first.program, "a second run needs no network"
     assert [path.name for path in (tmp_path / "cache/pulumi").iterdir()] == [tools.PULUMI_VERSION], (
         "nothing is left over"
     )
+
+
+@pytest.mark.parametrize("first", ["away", "another file"])
+def test_the_archive_comes_from_the_second_site_where_the_first_does_not_give_it(
+    tmp_path: Path, reporter: Reporter, site: Callable[[], str], first: str
+) -> None:
+    if first == "another file":
+        (tmp_path / "site" / "wrong").mkdir()
+        for name in ARCHIVES:
+            (tmp_path / "site" / "wrong" / name).write_bytes(b"a page that asks for a login")
+    before = "http://127.0.0.1:9" if first == "away" else f"{site()}/wrong"
+
+    command = tools.ensure_pulumi(
+        cache=tmp_path / "cache", variables=_variables(tmp_path), reporter=reporter, downloads=(before, site())
+    )
+
+    assert command.program == str(tmp_path / f"cache/pulumi/{tools.PULUMI_VERSION}/pulumi"), (
+        "networks that filter get.pulumi.com and not GitHub would build for minutes"
+    )
+    assert before in _said(reporter), "why the first did not do is told"
+
+
+def test_the_sums_are_those_of_the_version() -> None:
+    assert sorted(tools.PULUMI_SUMS) == sorted(ARCHIVES), (
+        "who raises the version raises the sums, or each machine would build Pulumi instead"
+    )
+    assert all(len(bytes.fromhex(digest)) == hashlib.sha256().digest_size for digest in tools.PULUMI_SUMS.values())
+    assert [url.split("/")[2] for url in tools.DOWNLOADS] == ["get.pulumi.com", "github.com"]
+    assert f"/v{tools.PULUMI_VERSION}" in tools.DOWNLOADS[1]
 
 
 def _built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PulumiInstall:
@@ -135,9 +163,13 @@ def test_an_archive_with_a_wrong_checksum_is_not_used(
     for name in ARCHIVES:
         with (tmp_path / "site" / name).open("ab") as file:
             file.write(b"x")
+        # Who can change the archive on its server can change the list of sums beside it.
+        changed = hashlib.sha256((tmp_path / "site" / name).read_bytes()).hexdigest()
+        with (tmp_path / "site" / f"pulumi-{tools.PULUMI_VERSION}-checksums.txt").open("a") as sums:
+            sums.write(f"{changed}  {name}\n")
 
     command = tools.ensure_pulumi(
-        cache=tmp_path / "cache", variables=_variables(tmp_path), reporter=reporter, downloads=site()
+        cache=tmp_path / "cache", variables=_variables(tmp_path), reporter=reporter, downloads=(site(),)
     )
 
     assert command.program == str(install.bin_dir / "pulumi"), "what is not what it should be must not be run"
@@ -153,7 +185,7 @@ def test_without_the_site_pulumi_is_built_and_it_is_said(
         cache=tmp_path / "cache",
         variables=_variables(tmp_path),
         reporter=reporter,
-        downloads="http://127.0.0.1:9",
+        downloads=("http://127.0.0.1:9",),
     )
 
     assert command.variables["PULUMI_HOME"] == str(install.home), "the plugins that were built are beside it"

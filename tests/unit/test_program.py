@@ -6,7 +6,7 @@ import pytest
 
 from stack.platform import specs
 from stack.service import Scrape
-from tests.recording import CASES, DIGEST, Recording, case_config, merged, record, record_case
+from tests.recording import CASES, DIGEST, IMAGE, Recording, case_config, merged, record, record_case
 
 
 def warned(recording: Recording) -> list[str]:
@@ -107,3 +107,13 @@ def test_a_local_image_id_is_run_as_it_is_and_pulled_from_nowhere() -> None:
     (application,) = [r for r in recording.resources if r.name == "reference-app"]
     assert application.inputs["build"]["buildArgs"] == {"BASE": tag.inputs["targetImage"]}
     assert tag.urn in application.dependencies, "FROM would look for a tag that is not there yet"
+
+
+def test_api_and_worker_of_one_repository_with_two_tags_are_two_resources() -> None:
+    own = {part: {"image": f"registry.example.org/samokoder/app:{part}-1@{DIGEST}"} for part in ("api", "worker")}
+    pulled = [r for r in record("staging", own).of_type(IMAGE) if r.inputs["name"].startswith("registry.example.org")]
+    assert [r.name.rpartition("-")[2] for r in pulled if "worker" in r.inputs["name"]] == ["worker"]
+    assert len({r.name for r in pulled}) == 2, "Pulumi refuses two resources of one type and name"
+    alike = record("staging", dict.fromkeys(own, own["api"]))
+    (one,) = [r for r in alike.of_type(IMAGE) if r.inputs["name"].startswith("registry.example.org")]
+    assert one.name == next(r.name for r in pulled if "api" in r.inputs["name"]), "a new tag is a change"

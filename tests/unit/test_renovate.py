@@ -106,9 +106,9 @@ def test_nothing_stands_in_the_rule_for_tools_that_is_none() -> None:
 
 def test_pulumi_and_uv_are_found() -> None:
     assert versions()["operations/tools.py"] == {"pulumi/pulumi": PULUMI_VERSION}
-    uv = re.search(r"^UV_VERSION=(\S+)$", (ROOT / "bootstrap").read_text(), re.MULTILINE)
-    assert uv
-    assert versions()["bootstrap"] == {"uv": uv[1]}
+    # pep621 raises it, with the sums of its wheels in uv.lock.
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["uv"]
+    assert re.fullmatch(r"uv==[\d.]+", *group)
 
 
 def test_no_other_file_has_a_version_that_renovate_does_not_see() -> None:
@@ -150,6 +150,17 @@ def test_renovates_own_managers_have_the_rest() -> None:
     other = [name for name in files if re.search(r"(^|/)(package\.json|Cargo\.toml|Gemfile|pom\.xml|setup\.py)$", name)]
     assert not other, f"no manager is switched on for {other}"
     assert {Path(name).parent.parent.as_posix() for name in files if name.endswith("go.mod")} == {"offline/go"}
+
+
+def test_nothing_is_locked_before_the_days_that_renovate_waits() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
+    assert project["exclude-newer"] == CONFIG["minimumReleaseAge"], (
+        "Renovate does not look at the packages of packages in a lock update: a malicious release would come in at once"
+    )
+    days = CONFIG["minimumReleaseAge"].removesuffix(" days")
+    assert tomllib.loads((ROOT / "uv.lock").read_text())["options"]["exclude-newer-span"] == f"P{days}D", (
+        "run `uv lock`"
+    )
 
 
 def test_every_rule_says_why_it_is_there() -> None:

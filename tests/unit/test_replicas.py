@@ -42,6 +42,16 @@ def test_each_replica_waits_for_the_one_before_and_the_first_for_what_all_need(r
         assert found[part].after == (before,), "two at a time would be an outage"
 
 
+def test_sick_replicas_are_replaced_before_those_that_serve() -> None:
+    found = described({"api": {"replicas": 3, "first": [3]}, "host": {"memoryMib": 8192}})
+    assert [part for part in found if part.startswith("api-")] == ["api-3", "api-1", "api-2"]
+    assert found["api-3"].after == ("postgres-roles", "redis-users", "migrations")
+    assert found["api-1"].after == ("api-3",), "it serves, and the sick one is not well yet"
+    assert found["api-2"].after == ("api-1",)
+    assert "api-3" in found["worker"].after, "a version that cannot serve must not take the worker"
+    assert [found[f"api-{number}"].formerly for number in (1, 2, 3)] == ["api", "", ""], "a name is not a turn"
+
+
 def test_replicas_differ_in_their_name_and_their_turn_alone() -> None:
     first, second = (record_case("staging").containers()[part].inputs for part in ("api-1", "api-2"))
     same = {"name", "hostname", "labels", "networksAdvanced", "volumes"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from operations import lock
 from operations.stack_file import ProjectError
-from tests.restoring import ASKED, OFFSITE, CutOffError, FakeEngine, Given, on_a_fake_engine
+from tests.restoring import ASKED, OFFSITE, UNRELEASED, CutOffError, FakeEngine, Given, on_a_fake_engine
 
 POSTGRES = "samokoder-staging-postgres-data"
 DUMP = "dump-20261123T031500Z"
@@ -199,6 +200,49 @@ def test_a_replacement_that_was_announced_and_not_begun_is_made_again_for_the_la
     given.engine.write("a row of the days since")
     given.restore()
     assert "a row of the days since" in given.engine.volumes[POSTGRES], "the copy of days ago was put in place"
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["at once", "after it was served"])
+@pytest.mark.parametrize("again", ["a bare command", "the way back"])
+def test_a_restore_cut_off_between_the_end_of_its_replacement_and_the_note_names_the_right_way_back(
+    given: Given, again: str, *, served: bool
+) -> None:
+    tried = 0
+    for cut in range(1, 100):
+        given.engine = FakeEngine(cut=cut)
+        for file in given.folder.glob("*.json"):
+            file.unlink()
+        with contextlib.suppress(CutOffError):
+            given.restore(backup=DUMP)
+        given.engine.cut = -1
+        if given.engine.volumes[POSTGRES] in {"old rows", "half"} or "put-postgres" in journal(given)["done"]:
+            if tried:
+                break
+            continue
+        tried, row = tried + 1, False
+        (aside,) = journal(given)["aside"]
+        if served and not given.engine.volumes[POSTGRES].startswith(UNRELEASED):
+            given.engine.up()  # by Pulumi itself, which knows of no restore
+            given.engine.write("a row since then")
+            row = True
+        if again == "a bare command":
+            done = given.restore()
+            assert done.set_aside == (aside,), "the way back that is named last is a copy of the replacement"
+            assert done.undo == f"make restore FROM={aside}"
+            assert " out of backups" in given.engine.volumes[POSTGRES]
+        else:
+            given.restore(source=aside)
+            assert given.engine.volumes[POSTGRES] == "old rows", "the replacement was left in place"
+        assert reachable(given, "old rows")
+        assert not row or reachable(given, "a row since then"), "it was acknowledged"
+    assert tried >= 2, "it was never cut off there"
+
+
+def test_a_copied_replacement_that_is_lost_before_it_was_noted_is_copied_again(given: Given) -> None:
+    cut_when(given, lambda so_far: bool(so_far.get("copied")), backup=DUMP)
+    given.engine.volumes[POSTGRES] = "half"
+    given.restore()
+    assert " out of backups" in given.engine.volumes[POSTGRES]
 
 
 def test_a_copy_of_damaged_data_that_came_to_its_end_is_never_written_to_again(

@@ -13,6 +13,7 @@ from stack.images import IMAGES
 from stack.mistakes import InvalidSettingsError, Mistake
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.settings import Environment, Images, Model, Published, Settings, read_environment, seconds
+from tests.facts import facts
 from tests.recording import CASES, DIGEST, case_config, case_environment, encrypted, merged, secret_value, wire_config
 
 TAGGED = "registry.example.org/samokoder/api:1.4.2"
@@ -40,80 +41,84 @@ def read(stack: str = "staging", /, **values: Any) -> Environment:
 # A wrong value of one key.
 
 
-@pytest.mark.parametrize(
-    ("values", "key", "given"),
-    [
-        ({"ingress": {"port": 0}}, "ingress.port", "0"),
-        ({"ingress": {"port": 65536}}, "ingress.port", "65536"),
-        ({"ingress": {"port": "8000"}}, "ingress.port", '"8000"'),
-        ({"ingress": {"port": 8000.5}}, "ingress.port", "8000.5"),
-        ({"ingress": {"port": True}}, "ingress.port", "true"),
-        ({"ingress": {"port": None}}, "ingress.port", "null"),
-        ({"ingress": {"bindAddress": "localhost"}}, "ingress.bindAddress", '"localhost"'),
-        ({"ingress": {"bindAddress": "127.0.0.1:8000"}}, "ingress.bindAddress", '"127.0.0.1:8000"'),
-        ({"ingress": {"kind": "nginx"}}, "ingress.kind", '"nginx"'),
-        ({"ingress": {"domain": "Example.org"}}, "ingress.domain", '"Example.org"'),
-        ({"ingress": {"domain": "https://example.org"}}, "ingress.domain", '"https://example.org"'),
-        ({"ingress": {"domain": "localhost"}}, "ingress.domain", '"localhost"'),
-        ({"ingress": {"httpsPort": 0}}, "ingress.httpsPort", "0"),
-        ({"ingress": {"maxBodyMib": 0}}, "ingress.maxBodyMib", "0"),
-        ({"ingress": {"apiPaths": ["projects"]}}, "ingress.apiPaths.0", '"projects"'),
-        ({"ingress": {"trustedProxies": ["10.0.0.1/8"]}}, "ingress.trustedProxies.0", '"10.0.0.1/8"'),
-        ({"api": {"replicas": 0}}, "api.replicas", "0"),
-        ({"api": {"replicas": 17}}, "api.replicas", "17"),
-        ({"api": {"stableSeconds": -1}}, "api.stableSeconds", "-1"),
-        ({"api": {"memoryMib": 15}}, "api.memoryMib", "15"),
-        ({"api": {"memoryMib": "512m"}}, "api.memoryMib", '"512m"'),
-        ({"api": {"cpus": 0}}, "api.cpus", "0"),
-        ({"api": {"cpus": -1}}, "api.cpus", "-1"),
-        ({"api": {"image": "samokoder"}}, "api.image", '"samokoder"'),
-        ({"api": {"image": f"{TAGGED}@sha256:12"}}, "api.image", f'"{TAGGED}@sha256:12"'),
-        ({"api": {"healthPath": "health"}}, "api.healthPath", '"health"'),
-        ({"api": {"command": "uvicorn samokoder.main:app"}}, "api.command", '"uvicorn samokoder.main:app"'),
-        ({"api": {"health": {"intervalSeconds": 0}}}, "api.health.intervalSeconds", "0"),
-        ({"api": {"health": {"retries": 101}}}, "api.health.retries", "101"),
-        ({"worker": {"metricsPort": 0}}, "worker.metricsPort", "0"),
-        ({"frontend": {"user": "0:0"}}, "frontend.user", '"0:0"'),
-        ({"frontend": {"user": "nginx"}}, "frontend.user", '"nginx"'),
-        ({"postgres": {"database": "samo-koder"}}, "postgres.database", '"samo-koder"'),
-        ({"postgres": {"superuser": "postgres'; --"}}, "postgres.superuser", '"postgres\'; --"'),
-        ({"postgres": {"memoryMib": 128}}, "postgres.memoryMib", "128"),
-        ({"postgres": {"maxConnections": 5}}, "postgres.maxConnections", "5"),
-        ({"prometheus": {"retentionTime": "15"}}, "prometheus.retentionTime", '"15"'),
-        ({"prometheus": {"retentionTime": "15 days"}}, "prometheus.retentionTime", '"15 days"'),
-        ({"prometheus": {"retentionTime": "0d"}}, "prometheus.retentionTime", '"0d"'),
-        ({"prometheus": {"retentionTime": "15d\n"}}, "prometheus.retentionTime", '"15d\\n"'),
-        ({"prometheus": {"retentionTime": 15}}, "prometheus.retentionTime", "15"),
-        ({"prometheus": {"retentionSize": "5"}}, "prometheus.retentionSize", '"5"'),
-        ({"prometheus": {"retentionSize": "5G"}}, "prometheus.retentionSize", '"5G"'),
-        ({"prometheus": {"retentionSize": "5 GB"}}, "prometheus.retentionSize", '"5 GB"'),
-        ({"prometheus": {"scrapeInterval": "often"}}, "prometheus.scrapeInterval", '"often"'),
-        ({"alertmanager": {"telegram": {"chatId": "-100"}}}, "alertmanager.telegram.chatId", '"-100"'),
-        ({"dockerHost": "localhost:2375"}, "dockerHost", '"localhost:2375"'),
-        ({"dockerHost": "http://localhost"}, "dockerHost", '"http://localhost"'),
-        ({"dockerHost": "ssh://me:word@host"}, "dockerHost", '"ssh://me:word@host"'),
-        ({"unavailable": ["postgres"]}, "unavailable.0", '"postgres"'),
-        ({"production": "yes"}, "production", '"yes"'),
-        ({"production": 1}, "production", "1"),
-        ({"host": {"memoryMib": 100}}, "host.memoryMib", "100"),
-        ({"host": {"cpus": 0}}, "host.cpus", "0"),
-        ({"images": {"redis": "redis"}}, "images.redis", '"redis"'),
-        ({"rotation": {"redisApp": 0}}, "rotation.redisApp", "0"),
-        ({"rotation": {"redisApp": "2"}}, "rotation.redisApp", '"2"'),
-        (
-            {"cadvisor": {"containerdSocket": "/var/containerd.sock"}},
-            "cadvisor.containerdSocket",
-            '"/var/containerd.sock"',
-        ),
-        ({"api": 8000}, "api", "8000"),
-        ({"api": []}, "api", "[]"),
-        ({"api": None}, "api", "null"),
-        ({"api": "port: 8000"}, "api", '"port: 8000"'),
-    ],
-)
-def test_a_wrong_value_is_told_with_its_key_what_is_allowed_and_an_example(
-    values: dict[str, Any], key: str, given: str
-) -> None:
+WRONG: list[tuple[dict[str, Any], str, str]] = [
+    ({"ingress": {"port": 0}}, "ingress.port", "0"),
+    ({"ingress": {"port": 65536}}, "ingress.port", "65536"),
+    ({"ingress": {"port": "8000"}}, "ingress.port", '"8000"'),
+    ({"ingress": {"port": 8000.5}}, "ingress.port", "8000.5"),
+    ({"ingress": {"port": True}}, "ingress.port", "true"),
+    ({"ingress": {"port": None}}, "ingress.port", "null"),
+    ({"ingress": {"bindAddress": "localhost"}}, "ingress.bindAddress", '"localhost"'),
+    ({"ingress": {"bindAddress": "127.0.0.1:8000"}}, "ingress.bindAddress", '"127.0.0.1:8000"'),
+    ({"ingress": {"kind": "nginx"}}, "ingress.kind", '"nginx"'),
+    ({"ingress": {"domain": "Example.org"}}, "ingress.domain", '"Example.org"'),
+    ({"ingress": {"domain": "https://example.org"}}, "ingress.domain", '"https://example.org"'),
+    ({"ingress": {"domain": "localhost"}}, "ingress.domain", '"localhost"'),
+    ({"ingress": {"httpsPort": 0}}, "ingress.httpsPort", "0"),
+    ({"ingress": {"maxBodyMib": 0}}, "ingress.maxBodyMib", "0"),
+    ({"ingress": {"apiPaths": ["projects"]}}, "ingress.apiPaths.0", '"projects"'),
+    ({"ingress": {"trustedProxies": ["10.0.0.1/8"]}}, "ingress.trustedProxies.0", '"10.0.0.1/8"'),
+    ({"api": {"replicas": 0}}, "api.replicas", "0"),
+    ({"api": {"replicas": 17}}, "api.replicas", "17"),
+    ({"api": {"stableSeconds": -1}}, "api.stableSeconds", "-1"),
+    ({"api": {"memoryMib": 15}}, "api.memoryMib", "15"),
+    ({"api": {"memoryMib": "512m"}}, "api.memoryMib", '"512m"'),
+    ({"api": {"cpus": 0}}, "api.cpus", "0"),
+    ({"api": {"cpus": -1}}, "api.cpus", "-1"),
+    ({"api": {"image": "samokoder"}}, "api.image", '"samokoder"'),
+    ({"api": {"image": f"{TAGGED}@sha256:12"}}, "api.image", f'"{TAGGED}@sha256:12"'),
+    ({"api": {"healthPath": "health"}}, "api.healthPath", '"health"'),
+    ({"api": {"command": "uvicorn samokoder.main:app"}}, "api.command", '"uvicorn samokoder.main:app"'),
+    ({"api": {"health": {"intervalSeconds": 0}}}, "api.health.intervalSeconds", "0"),
+    ({"api": {"health": {"retries": 101}}}, "api.health.retries", "101"),
+    ({"worker": {"metricsPort": 0}}, "worker.metricsPort", "0"),
+    ({"frontend": {"user": "0:0"}}, "frontend.user", '"0:0"'),
+    ({"frontend": {"user": "nginx"}}, "frontend.user", '"nginx"'),
+    ({"postgres": {"database": "samo-koder"}}, "postgres.database", '"samo-koder"'),
+    ({"postgres": {"superuser": "postgres'; --"}}, "postgres.superuser", '"postgres\'; --"'),
+    ({"postgres": {"memoryMib": 128}}, "postgres.memoryMib", "128"),
+    ({"postgres": {"maxConnections": 5}}, "postgres.maxConnections", "5"),
+    ({"prometheus": {"retentionTime": "15"}}, "prometheus.retentionTime", '"15"'),
+    ({"prometheus": {"retentionTime": "15 days"}}, "prometheus.retentionTime", '"15 days"'),
+    ({"prometheus": {"retentionTime": "0d"}}, "prometheus.retentionTime", '"0d"'),
+    ({"prometheus": {"retentionTime": "15d\n"}}, "prometheus.retentionTime", '"15d\\n"'),
+    ({"prometheus": {"retentionTime": 15}}, "prometheus.retentionTime", "15"),
+    ({"prometheus": {"retentionSize": "5"}}, "prometheus.retentionSize", '"5"'),
+    ({"prometheus": {"retentionSize": "5G"}}, "prometheus.retentionSize", '"5G"'),
+    ({"prometheus": {"retentionSize": "5 GB"}}, "prometheus.retentionSize", '"5 GB"'),
+    ({"prometheus": {"scrapeInterval": "often"}}, "prometheus.scrapeInterval", '"often"'),
+    ({"alertmanager": {"telegram": {"chatId": "-100"}}}, "alertmanager.telegram.chatId", '"-100"'),
+    ({"dockerHost": "localhost:2375"}, "dockerHost", '"localhost:2375"'),
+    ({"dockerHost": "http://localhost"}, "dockerHost", '"http://localhost"'),
+    ({"dockerHost": "ssh://me:word@host"}, "dockerHost", '"ssh://me:word@host"'),
+    ({"unavailable": ["postgres"]}, "unavailable.0", '"postgres"'),
+    ({"production": "yes"}, "production", '"yes"'),
+    ({"production": 1}, "production", "1"),
+    ({"host": {"memoryMib": 100}}, "host.memoryMib", "100"),
+    ({"host": {"cpus": 0}}, "host.cpus", "0"),
+    ({"images": {"redis": "redis"}}, "images.redis", '"redis"'),
+    ({"rotation": {"redisApp": 0}}, "rotation.redisApp", "0"),
+    ({"rotation": {"redisApp": "2"}}, "rotation.redisApp", '"2"'),
+    (
+        {"cadvisor": {"containerdSocket": "/var/containerd.sock"}},
+        "cadvisor.containerdSocket",
+        '"/var/containerd.sock"',
+    ),
+    ({"api": 8000}, "api", "8000"),
+    ({"api": []}, "api", "[]"),
+    ({"api": None}, "api", "null"),
+    ({"api": "port: 8000"}, "api", '"port: 8000"'),
+]
+
+
+def test_a_wrong_value_is_told_with_its_key_what_is_allowed_and_an_example() -> None:
+    with facts() as fact:
+        for values, key, given in WRONG:
+            with fact(f"{key} is {given}"):
+                check_wrong(values, key, given)
+
+
+def check_wrong(values: dict[str, Any], key: str, given: str) -> None:
     wrong = [mistake for mistake in mistakes(**values) if mistake.given == given]
     assert [mistake.key for mistake in wrong] == [f"samokoder:{key}"], "a person looks for the key in the YAML"
     assert wrong[0].allowed, "what is allowed must be said"
@@ -642,9 +647,15 @@ JUNK = [
 ]
 
 
-@pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("field", [*map(to_camel, Settings.model_fields), *CONFIGURED_SECRETS, "nonsense"])
-def test_junk_is_read_or_refused_with_a_sentence_and_never_a_traceback(field: str, junk: str) -> None:
+def test_junk_is_read_or_refused_with_a_sentence_and_never_a_traceback() -> None:
+    with facts() as fact:
+        for field in (*map(to_camel, Settings.model_fields), *CONFIGURED_SECRETS, "nonsense"):
+            for junk in JUNK:
+                with fact(f"{field} is {junk!r}"):
+                    check_junk(field, junk)
+
+
+def check_junk(field: str, junk: str) -> None:
     key = f"samokoder:{field}"
     said: tuple[Mistake, ...] = ()
     try:
@@ -671,14 +682,22 @@ def _numbers(model: type[Model], path: tuple[str, ...] = ()) -> list[tuple[str, 
     return found
 
 
-@pytest.mark.parametrize("path", _numbers(Settings), ids=".".join)
-@pytest.mark.parametrize("number", [-(2**63), -1, 2**40])
-def test_a_number_out_of_range_is_refused_by_its_key(path: tuple[str, ...], number: int) -> None:
+def test_a_number_out_of_range_is_refused_by_its_key() -> None:
+    with facts() as fact:
+        for path in _numbers(Settings):
+            for number in (-(2**63), -1, 2**40):
+                with fact(f"{'.'.join(path)} is {number}"):
+                    check_number(path, number)
+
+
+def check_number(path: tuple[str, ...], number: int) -> None:
     values: Any = number
     for step in reversed(path):
         values = {step: values}
     if path[0] == "frontend":
         values["frontend"]["image"] = f"{TAGGED}@{DIGEST}"  # without one it does not run and needs nothing
+    if path[0] == "workspace":
+        values["workspace"]["path"] = "/app/workspace"  # nor does this one
     if path[0] in ("host", "rotation") and number > 0:
         assert read(**values), "a host may have any size, and a secret any generation"
         return

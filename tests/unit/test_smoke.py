@@ -118,7 +118,7 @@ class World:
             "redis_memory_used_bytes 2000000\nredis_connected_clients 5\n"
             "# TYPE redis_unexpected_error_replies counter\nredis_unexpected_error_replies 0\n",
         }
-        loaded = yaml.safe_load(alertmanager.alertmanager_yml(environment))
+        loaded = yaml.safe_load(alertmanager.alertmanager_yml(environment, []))
         for receiver in loaded["receivers"]:
             receiver["labels"] = {"name": receiver["name"]}  # AlertManager 0.34 shows its own beside what it was given
         world.config = yaml.safe_dump(loaded)

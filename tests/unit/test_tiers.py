@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from tests.conftest import DEAREST, time_by_file
 from tests.tiers import SHORT, is_short
 
 TESTS = Path(__file__).parents[1]
@@ -22,7 +24,37 @@ def test_a_promise_of_readme_is_proved_by_tests_that_exist(promise: str) -> None
 
 def test_what_is_not_listed_is_long() -> None:
     assert is_short("live/test_smoke.py", "test_anything"), "a whole file is listed by its name"
-    listed = "test_a_stack_that_nobody_touched_has_no_drift"
+    listed = "test_an_environment_that_is_not_up_is_an_error_and_no_drift"
     assert is_short("live/test_drift.py", listed)
     assert not is_short("live/test_drift.py", "test_another"), "a test of a file that is not listed whole is long"
     assert not is_short("live/test_rotation.py", listed)
+
+
+def test_the_closing_lines_name_the_dearest_files_and_the_time_of_all() -> None:
+    def report(file: int, when: Literal["setup", "call", "teardown"], seconds: float) -> pytest.TestReport:
+        return pytest.TestReport(
+            f"tests/test_{file}.py::test[a::b]", ("", 0, ""), {}, "passed", None, when, (), seconds
+        )
+
+    reports = [report(file, when, file) for file in range(1, 21) for when in ("setup", "call", "teardown")]
+    lines = [line.split() for line in time_by_file(reports)]
+    assert lines[0] == ["630.0", "s", "20", "tests", "all", "files"]
+    assert lines[1] == ["60.0", "s", "1", "tests", "tests/test_20.py"], "setting up and taking down cost time as well"
+    assert len(lines) == DEAREST + 1, "a long list is not read"
+
+
+@pytest.mark.parametrize(
+    ("mark", "folders"),
+    [
+        ("live", {"backup_image", "live", "reference_app", "render"}),
+        ("deploy", {"live"}),
+        ("archive", {"offline"}),
+    ],
+)
+def test_each_kind_of_tests_is_in_the_folders_that_its_target_reads(mark: str, folders: set[str]) -> None:
+    marked = {
+        file.relative_to(TESTS).parts[0]
+        for file in TESTS.rglob("*/*.py")
+        if file != Path(__file__) and f"pytest.mark.{mark}" in file.read_text(encoding="utf-8")
+    }
+    assert marked <= folders, f"the Makefile's target leaves that folder out: the test would never run as {mark}"

@@ -7,15 +7,19 @@ import pytest
 from stack.config_files import content_digest
 from tests.recording import (
     CASES,
+    DATABASE_URL,
     GENERATED,
+    REDIS_URL,
     VERSION,
     VOLUME,
     Recording,
     case_config,
     merged,
     record,
+    record_anew,
     record_case,
     secret_value,
+    wire_config,
 )
 
 MOUNTED_AT = {
@@ -52,9 +56,46 @@ def test_data_is_protected_everywhere_and_in_production_kept_even_without_the_pr
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_but_data_is_protected(case: str) -> None:
+def test_only_data_and_the_secrets_that_open_what_is_kept_are_protected(case: str) -> None:
     protected = {r.name for r in record_case(case).resources if r.protect and r.parent != "data"}
-    assert not protected, f"what is protected cannot be replaced, so no update would ever pass: {protected}"
+    assert protected == {f"secret-{name.replace('_', '-')}" for name in OPENS_WHAT_IS_KEPT}, (
+        "what is protected cannot be replaced, so a rotation of another secret would never pass"
+    )
+
+
+# What was encrypted with one of these can be read with that one alone.
+OPENS_WHAT_IS_KEPT = {
+    *("app_secret_key", "postgres_superuser", "redis_keeper", "backup_encryption_key", "grafana_secret_key")
+}
+S3 = {name: secret_value(name) for name in ("s3AccessKeyId", "s3SecretAccessKey")}
+OFFSITE = {"backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket": "backups"}}, **S3}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {},
+        {"backup": {"enabled": False}},
+        {"managedDatabaseUrl": DATABASE_URL, "managedRedisUrl": REDIS_URL},
+        {"appSecretKey": secret_value("app", 86), "postgresSuperuserPassword": secret_value("superuser")},
+        {**OFFSITE, "backupEncryptionKey": secret_value("another key")},
+    ],
+)
+def test_no_change_of_the_settings_takes_a_secret_that_opens_what_is_kept_out_of_the_state(
+    later: dict[str, object],
+) -> None:
+    def kept(config: dict[str, object]) -> dict[str, object]:
+        recording = record("staging", config)
+        return {
+            f"secret-{name.replace('_', '-')}": resource.inputs
+            for name in OPENS_WHAT_IS_KEPT
+            for resource in recording.of_type(GENERATED)
+            if resource.name == f"secret-{name.replace('_', '-')}"
+        }
+
+    before = kept(OFFSITE)
+    assert len(before) == len(OPENS_WHAT_IS_KEPT)
+    assert kept(later) == before, "Pulumi would delete the only copy of the key of what was made until now"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -189,7 +230,8 @@ def changed_parts(before: Recording, after: Recording) -> set[str]:
 
 @pytest.mark.parametrize("case", ["staging", "prod", "managed"])
 def test_the_same_configuration_gives_the_same_stack(case: str) -> None:
-    again = record(*case_config(case))
+    stack, values = case_config(case)
+    again = record_anew(stack, wire_config(values))
     assert named(again) == named(record_case(case)), "a second `up` would replace what nobody changed"
 
 

@@ -20,7 +20,11 @@ FOLDER = ROOT / ".github" / "workflows"
 WORKFLOWS = {path.stem: path for path in sorted(FOLDER.glob("*.yml"))}
 
 #: What a job may do beyond reading the repository, and nothing else may.
-WRITES = {("preview", "comment"): {"pull-requests": "write"}}
+BEYOND = {
+    ("preview", "comment"): {"pull-requests": "write"},
+    ("deploy", "staging"): {"packages": "read"},
+    ("deploy", "production"): {"packages": "read"},
+}
 SECRET = re.compile(r"\$\{\{[^}]*\bsecrets\.(\w+)")
 
 
@@ -85,7 +89,9 @@ def test_every_make_target_of_a_workflow_exists() -> None:
     parts = re.search(r"^test-all: ([a-z -]+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert parts, "the expression no longer reads the Makefile"
     # It is left out with words where nobody is root: green there would mean nothing. `.ci/run` has it.
-    assert parts[1].split() == [*nightly, "test-archive"], "a part that no night runs is proved by nobody"
+    assert {*parts[1].split(), "mutations", "coverage"} == {*nightly, "test-archive"}, (
+        "a part that no night runs is proved by nobody"
+    )
     assert "make test-archive" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert called <= there, "a workflow calls a target that `make` has not"
 
@@ -120,7 +126,7 @@ def test_nothing_is_granted_beyond_what_a_job_needs() -> None:
     for name, job, content in jobs():
         rights: Mapping[str, str] = content["permissions"]
         beyond = {right: value for right, value in rights.items() if (right, value) != ("contents", "read")}
-        assert beyond == WRITES.get((name, job), {}), f"{name}: {job} may do more than it has to"
+        assert beyond == BEYOND.get((name, job), {}), f"{name}: {job} may do more than it has to"
 
 
 def test_no_checkout_leaves_the_token_behind() -> None:
@@ -139,6 +145,113 @@ def test_a_forks_pull_request_reaches_no_secret() -> None:
         if SECRET.search(yaml.safe_dump(content)) or "environment" in content:
             assert from_here in content["if"], f"{name}: {job} has secrets and must not run for a fork"
     assert "secrets" not in yaml.safe_dump(workflow("ci")), "what runs a fork's code has nothing to steal"
+
+
+#: What a job with secrets must be sure of where a pull request starts it.
+NO_FORK = "github.event.pull_request.head.repo.full_name == github.repository"
+NO_BOT = ("github.event.pull_request.user.type != 'Bot'", "github.event.sender.type != 'Bot'")
+OWN_RUNNER = "${{ github.event.repository.visibility == 'private' && vars.SAMOKODER_RUNNER || 'ubuntu-24.04' }}"
+
+
+def conditions(text: str) -> list[str]:
+    """Take an `if` apart at its `&&`. Anything but a chain of them would let in what a single part keeps out."""
+    assert "||" not in text, "the parts must all hold"
+    assert "!cancelled" not in text, "it would run whatever the jobs before it have said"
+    assert "always" not in text, "as above"
+    return [part.strip() for part in text.removeprefix("${{").removesuffix("}}").split("&&")]
+
+
+def with_secrets() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield each job that is given a secret, or is in a GitHub environment that may have some."""
+    for name, job, content in jobs():
+        if SECRET.search(yaml.safe_dump(content)) or "environment" in content:
+            yield name, job, content
+
+
+def test_no_bots_pull_request_gets_a_secret() -> None:
+    seen = 0
+    for name, job, content in with_secrets():
+        if "pull_request" in triggers(name):
+            seen += 1
+            assert {NO_FORK, *NO_BOT} <= set(conditions(content["if"])), (
+                f"{name}: {job}: what a bot pushes, a malicious release among it, would run with the secrets at once: "
+                "neither the pull request nor the push may be a bot's"
+            )
+    assert seen, "the expression no longer reads the workflows"
+
+
+def test_a_preview_has_a_github_environment_of_its_own() -> None:
+    for name, job, content in with_secrets():
+        own = content["environment"]["name"].endswith("-preview")
+        assert own == ("pull_request" in triggers(name)), (
+            f"{name}: {job}: what nobody has looked at and what was merged would share their secrets, and the rules of "
+            "GitHub's environments (reviewers, only main) could not differ"
+        )
+
+
+def test_checks_and_deploys_are_of_main_alone_also_when_somebody_starts_them() -> None:
+    for name, job, content in with_secrets():
+        if "pull_request" in triggers(name):
+            continue
+        assert "environments" in content["needs"]
+        if "if" in content:
+            conditions(content["if"])
+        guard = conditions(workflow(name)["jobs"]["environments"]["if"])
+        assert "github.ref == 'refs/heads/main'" in guard, (
+            f"{name}: {job}: whoever may push a branch could start it there by hand, with production's secrets"
+        )
+
+
+def test_a_runner_of_our_own_is_for_private_repositories_and_no_preview_runs_there() -> None:
+    own = set()
+    for name, job, content in jobs():
+        if content["runs-on"] == "ubuntu-24.04":
+            continue
+        assert content["runs-on"] == OWN_RUNNER, f"{name}: {job}: in a public repository a stranger's job could follow"
+        assert "pull_request" not in triggers(name), f"{name}: {job}: a branch's program would run beside the keys"
+        own.add(job)
+        (prepare,) = [
+            step for step in content["steps"] if str(step.get("run")).partition(" --")[0].endswith("ci prepare")
+        ]
+        assert prepare["env"]["SAMOKODER_RUNNER"] == "${{ vars.SAMOKODER_RUNNER }}", "or it cannot say what is wrong"
+    assert own == {"staging", "production", "drift", "drill"}
+
+
+def test_a_deploy_is_given_the_registrys_login_or_of_githubs_own_the_jobs_token() -> None:
+    for job in ("staging", "production"):
+        (prepare,) = [s for s in workflow("deploy")["jobs"][job]["steps"] if "ci prepare" in str(s.get("run"))]
+        assert prepare["run"].endswith("--images"), "an image that nobody gives us is told before anything changes"
+        assert {"REGISTRY_SERVER", "REGISTRY_USER", "REGISTRY_PASSWORD"} <= set(prepare["env"])
+        given = "secrets.REGISTRY_PASSWORD || vars.REGISTRY_SERVER == 'ghcr.io' && github.token || ''"
+        assert given in prepare["env"]["REGISTRY_PASSWORD"], "another registry would be given the job's token"
+
+
+def test_the_keys_are_removed_whatever_becomes_of_a_job() -> None:
+    seen = 0
+    for name, job, content in jobs():
+        steps = content["steps"]
+        given = [index for index, step in enumerate(steps) if "SSH_PRIVATE_KEY" in (step.get("env") or {})]
+        if not given:
+            continue
+        seen += 1
+        cleaning = [index for index, step in enumerate(steps) if str(step.get("run")).endswith("samokoder ci clean")]
+        assert cleaning, f"{name}: {job} leaves its key on the machine"
+        assert steps[cleaning[0]]["if"] == "${{ always() }}", f"{name}: {job} removes its key only when all went well"
+        last = max(index for index, step in enumerate(steps) if SECRET.search(yaml.safe_dump(step)))
+        assert cleaning[0] == last + 1, (
+            f"{name}: {job}: other steps, and other people's actions, would run beside the key"
+        )
+    assert seen == 5, "deploy has two jobs, drift, drill and preview one each"
+
+
+def test_lint_asks_zizmor_without_network_and_each_exception_has_its_reason() -> None:
+    lint = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\nlint:")[2].partition("\n\n")[0]
+    assert re.search(r"/zizmor .*--offline .*\.github$", lint, re.MULTILINE), "what an attacker looks for is looked for"
+    for path in WORKFLOWS.values():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "zizmor: ignore" in line:
+                assert re.search(r"zizmor: ignore\[[\w-]+\] \S+ \S+", line), f"{path.name}: {line}: and why?"
+    assert not [*ROOT.glob("*zizmor*"), *ROOT.glob(".github/*zizmor*")], "exceptions are beside what they except"
 
 
 def test_secrets_are_given_to_single_steps_and_only_in_a_github_environment() -> None:

@@ -13,7 +13,7 @@ from stack.settings import Alerts, Environment
 UID = "samokoder-backups"
 KIND = 'kind=~"$kind"'
 DONE = {0: ("ok", "green"), 1: ("failed", "red")}
-TITLES = {"base": "Base backup", "dump": "Dump", "redis": "Copy of Redis"}
+TITLES = {"base": "Base backup", "dump": "Dump", "redis": "Copy of Redis", "workspace": "Copy of the workspace"}
 DRILL_DAYS = f"max({rules.DRILL_AGE}) / 86400"
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from stack.monitoring.rules.model import Alert, Group, Recording, Severity, Text, number, share
 from stack.service import ServiceSpec
-from stack.settings import Alerts, Environment
+from stack.settings import Alerts, Environment, seconds
 
 DASHBOARD = "samokoder-golden-signals"
 OVERVIEW = "samokoder-overview"
@@ -75,7 +75,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
         rules=[
             *(rule for slo in objectives for rule in _recordings(slo)),
             *_availability(),
-            *(rule for slo in objectives for rule in _burns(slo)),
+            *(rule for slo in objectives for rule in _burns(slo, environment)),
             *_signals(alerts),
             *_users(alerts),
             *_database(alerts),
@@ -127,7 +127,10 @@ def _recordings(slo: Slo) -> Iterator[Recording]:
         yield Recording(name=slo.ratio(window), expression=f"{bad} / ({everything} > 0)")
 
 
-def _burns(slo: Slo) -> Iterator[Alert]:
+def _burns(slo: Slo, environment: Environment) -> Iterator[Alert]:
+    # Each evaluation adds its rate times the time since the last one: together they are the requests of the window.
+    every = number(seconds(environment.settings.prometheus.scrape_interval))
+    least = number(environment.settings.alerts.api_burn_requests)
     percent = number(slo.percent)
     budget = share(100 - Decimal(str(slo.percent)))
     for burn in BURNS:
@@ -136,7 +139,8 @@ def _burns(slo: Slo) -> Iterator[Alert]:
         yield alert(
             name=slo.alert,
             labels={"burn": f"{rate}x"},
-            expression=f"{slo.ratio(burn.long)} > {rate} * {budget} and {slo.ratio(burn.short)} > {rate} * {budget}",
+            expression=f"{slo.ratio(burn.long)} > {rate} * {budget} and {slo.ratio(burn.short)} > {rate} * {budget} "
+            f"and {every} * sum_over_time({slo.bad.name}[{burn.long}]) >= {least}",
             wait=burn.wait,
             severity=severity,
             symptom_of=STORES,

@@ -45,6 +45,7 @@ _NAMES: Mapping[str, Text] = {
     "base": Text(en="the base backup of PostgreSQL", ru="базовая копия PostgreSQL"),
     "dump": Text(en="the dump of PostgreSQL", ru="дамп PostgreSQL"),
     "redis": Text(en="the copy of Redis", ru="копия Redis"),
+    "workspace": Text(en="the copy of the workspace", ru="копия рабочих файлов"),
 }
 
 

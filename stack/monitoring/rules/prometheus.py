@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from stack.monitoring.rules import alertmanager
 from stack.monitoring.rules.model import Alert, Group, Text, number
 from stack.service import ServiceSpec
-from stack.settings import Alerts, Environment
+from stack.settings import Alerts, Environment, seconds
 
 DASHBOARD = "samokoder-monitoring"
 # They have an alert of their own, which counts replicas.
@@ -21,20 +22,25 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     return Group(
         name="prometheus",
         rules=[
-            _watchdog(),
+            _watchdog(environment),
             *_targets(parts),
             *_rules(),
-            *_storage(),
+            *_storage(environment),
             *_load(environment.settings.alerts),
             *_notifications(),
         ],
     )
 
 
-def _watchdog() -> Alert:
+def _watchdog(environment: Environment) -> Alert:
+    expression, ways = "vector(1)", environment.alert_ways
+    if len(ways) == 1:
+        # Nothing else can tell that the only way is dead: the heart stops, and who watches it from outside tells.
+        only = f'integration="{ways[0]}"'
+        expression += f" unless on () {alertmanager.failing(only)} > 0.5"
     return alert(
         name="Watchdog",
-        expression="vector(1)",
+        expression=expression,
         wait="",
         severity="none",
         summary=Text(en="the chain of alerts works", ru="цепочка оповещений работает"),
@@ -103,17 +109,32 @@ def _rules() -> Iterator[Alert]:
     )
 
 
-def _storage() -> Iterator[Alert]:
+def _storage(environment: Environment) -> Iterator[Alert]:
+    stores_nothing = Text(en="Prometheus stores nothing", ru="Prometheus не сохраняет измерения")
+    old_values = Text(
+        en='{{ printf "%.0f" $value }} samples a second: every other alert looks at old values.',
+        ru='Измерений в секунду: {{ printf "%.0f" $value }}; остальные оповещения смотрят на старые значения.',
+    )
+    # Before anything else notices: what the silence makes false is kept back by this one. A container counts as missing
+    # three minutes after its last sample.
+    window = number(max(60, 3 * seconds(environment.settings.prometheus.scrape_interval)))
+    yield alert(
+        name="PrometheusNotIngesting",
+        labels={"series": "gone"},
+        # With a full disk the counters below are not stored either, and a rate of nothing is nothing.
+        expression=f"0 * absent_over_time(up[{window}s])",
+        wait="1m",
+        severity="critical",
+        summary=stores_nothing,
+        description=old_values,
+    )
     yield alert(
         name="PrometheusNotIngesting",
         expression='sum without (type) (rate(prometheus_tsdb_head_samples_appended_total{job="prometheus"}[5m])) <= 0',
         wait="10m",
         severity="critical",
-        summary=Text(en="Prometheus stores nothing", ru="Prometheus не сохраняет измерения"),
-        description=Text(
-            en='{{ printf "%.0f" $value }} samples a second: every other alert looks at old values.',
-            ru='Измерений в секунду: {{ printf "%.0f" $value }}; остальные оповещения смотрят на старые значения.',
-        ),
+        summary=stores_nothing,
+        description=old_values,
     )
     failures = ("compactions_failed", "reloads_failures", "wal_corruptions", "wal_writes_failed")
     yield alert(

@@ -54,7 +54,9 @@ def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
     files = {"rules.yml": rules_yml}
     for group in yaml.safe_load(rules_yml)["groups"]:
         files[f"{group['name']}.yml"] = yaml.safe_dump({"groups": [group]}, sort_keys=False)
-    tests: dict[tuple[str, str], list[object]] = {("rules", "1m"): [healthy.document(environment)]}
+    tests: dict[tuple[str, str], list[object]] = {
+        ("rules", "1m"): [healthy.document(environment), healthy.gone(environment)]
+    }
     for case in cases(environment):
         group_name, dashboard = home[case.alert]
         tests.setdefault((group_name, case.interval), []).append(case.document(environment, dashboard))

@@ -28,12 +28,16 @@ def cases(environment: Environment) -> Iterator[Case]:
 
     def notifications(tried: float, failed: float) -> Series:
         # Two receivers send by Telegram, e-mail works, and the other integrations are not configured.
+        beat = f'{SELF},integration="webhook",receiver_name="heartbeat"'
         way = f'{SELF},integration="telegram",receiver_name'
         return {
             f'alertmanager_notifications_total{{{way}="on-call"}}': grows(tried),
             f'alertmanager_notifications_total{{{way}="without-email"}}': grows(tried),
             f'alertmanager_notifications_failed_total{{{way}="on-call",reason="serverError"}}': grows(failed),
             f'alertmanager_notifications_failed_total{{{way}="without-email",reason="authError"}}': grows(failed),
+            # Beats that nobody takes: who watches for them outside tells.
+            f"alertmanager_notifications_total{{{beat}}}": grows(2),
+            f"alertmanager_notifications_failed_total{{{beat}}}": grows(2),
             f'alertmanager_notifications_total{{{SELF},integration="email"}}': grows(5),
             f'alertmanager_notifications_failed_total{{{SELF},integration="email",reason="other"}}': stays(0),
             f'alertmanager_notifications_total{{{SELF},integration="slack"}}': stays(0),

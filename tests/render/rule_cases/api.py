@@ -20,6 +20,7 @@ def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
     yield from _availability()
     yield from _error_budget(environment)
+    yield from _quiet_hours(environment)
     yield from _latency_budget(environment)
     yield from _signals()
     yield from _users()
@@ -86,16 +87,34 @@ def _error_budget(environment: Environment) -> Iterator[Case]:
         fires = _burns(environment, "ApiErrorBudgetBurn", burning, "ended with a 5xx")
         return Case(alert="ApiErrorBudgetBurn", title=title, series=series, minute=minute, fires=fires, interval="2m")
 
-    # 95 good ones a minute in all.
-    good = grows(47.5, SAMPLES)
-    yield case("5 of 100 fail", _traffic(good, grows(5, SAMPLES)), x14_4="5%", x6="5%", x3="5%", x1="5%")
-    yield case("1 of 100 fails", _traffic(grows(49.5, SAMPLES), grows(1, SAMPLES)), x6="1%", x3="1%", x1="1%")
-    yield case("4 of 1000 fail", _traffic(grows(49.8, SAMPLES), grows(0.4, SAMPLES)), x3="0.4%", x1="0.4%")
-    yield case("2 of 1000 fail", _traffic(grows(49.9, SAMPLES), grows(0.2, SAMPLES)), x1="0.2%")
-    yield case("5 of 10000 fail", _traffic(grows(49.975, SAMPLES), grows(0.05, SAMPLES)))
+    def busy(a_minute: float) -> str:
+        # The rules count with the settings' 15 s between two evaluations, and here there are two minutes.
+        return grows(20 * a_minute, SAMPLES)
+
+    # 95 good ones in all to 5 bad ones.
+    good = busy(47.5)
+    yield case("5 of 100 fail", _traffic(good, busy(5)), x14_4="5%", x6="5%", x3="5%", x1="5%")
+    yield case("1 of 100 fails", _traffic(busy(49.5), busy(1)), x6="1%", x3="1%", x1="1%")
+    yield case("4 of 1000 fail", _traffic(busy(49.8), busy(0.4)), x3="0.4%", x1="0.4%")
+    yield case("2 of 1000 fail", _traffic(busy(49.9), busy(0.2)), x1="0.2%")
+    yield case("5 of 10000 fail", _traffic(busy(49.975), busy(0.05)))
     yield case("no request has failed yet", _traffic(good))
     yield case("no requests", _traffic(stays(7, SAMPLES), stays(7, SAMPLES)))
     yield case("20 bad minutes that are over", _traffic(grows(47.5), "0+5x10 50+0x20"), minute=54)
+
+
+def _quiet_hours(environment: Environment) -> Iterator[Case]:
+    """Yield what a few requests an hour do: one that fails wakes nobody, and if all fail somebody is woken."""
+
+    def case(title: str, series: Series, **shares: str) -> Case:
+        burning = {name.removeprefix("x").replace("_", ".") + "x": share for name, share in shares.items()}
+        fires = _burns(environment, "ApiErrorBudgetBurn", burning, "ended with a 5xx")
+        return Case(alert="ApiErrorBudgetBurn", title=title, series=series, minute=90, fires=fires, interval="15s")
+
+    # 30 an hour, of two replicas.
+    thin, none = grows(0.0625, 400), stays(0, 400)
+    yield case("one of 30 fails in a quiet hour", _traffic(thin, "0x340 1x60"))
+    yield case("all 30 of a quiet hour fail", _traffic(none, grows(0.125, 400)), x14_4="100%", x6="100%", x3="100%")
 
 
 def _answers(count: float, fast: float, samples: int = SAMPLES) -> Series:

@@ -8,6 +8,33 @@ from stack.backup import backup
 from stack.platform import specs
 from stack.settings import Environment
 
+ENDS = 10
+"""Minute of the last samples of `gone`."""
+
+
+def gone(environment: Environment) -> dict[str, Any]:
+    """Return promtool's test: from minute 10 on nothing is stored any more, as where the disk is full."""
+    healthy = document(environment)
+    firing = 'count by (alertname) (ALERTS{alertstate="firing",alertname!="Watchdog"})'
+    told = {"labels": '{alertname="PrometheusNotIngesting"}', "value": 1}
+
+    def at(minute: int, *samples: dict[str, Any], of: str = firing) -> dict[str, Any]:
+        return {"expr": of, "eval_time": f"{minute}m", "exp_samples": list(samples)}
+
+    return {
+        **healthy,
+        "name": "nothing is stored any more",
+        "input_series": [
+            {**each, "values": each["values"].replace("x60", f"x{ENDS}")} for each in healthy["input_series"]
+        ],
+        "promql_expr_test": [
+            at(ENDS),
+            # Before anything else is: what is told later than this is kept back by it.
+            at(ENDS + 3, told),
+            at(ENDS + 45, told, of='count by (alertname) (ALERTS{alertstate="firing",alertname=~"PrometheusNot.*"})'),
+        ],
+    }
+
 
 def document(environment: Environment) -> dict[str, Any]:
     """Return promtool's test: every target is up, every container is there, no other series exists."""

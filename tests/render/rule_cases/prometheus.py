@@ -28,18 +28,37 @@ def cases(environment: Environment) -> Iterator[Case]:
         title="always",
         series={},
         minute=1,
-        fires=(
-            Fires(
-                labels={"service": "prometheus", "severity": "none"},
-                summary="the chain of alerts works",
-                description="Always firing: when it stops arriving, nothing else would arrive either.",
-            ),
-        ),
+        fires=(_beats(),),
     )
+    yield from _the_only_way(environment)
     yield from _targets(environment)
     yield from _rules()
     yield from _storage()
     yield from _notifications()
+
+
+def _the_only_way(environment: Environment) -> Iterator[Case]:
+    """Yield the case in which nobody would be told: the heart that somebody watches outside stops."""
+    ways = environment.alert_ways
+    if not ways:
+        return
+    way = f'job="alertmanager",instance="a:1",integration="{ways[0]}",receiver_name="on-call"'
+    dead = {
+        f"alertmanager_notifications_total{{{way}}}": grows(1),
+        f'alertmanager_notifications_failed_total{{{way},reason="clientError"}}': grows(0.8),
+    }
+    others = () if len(ways) == 1 else (_beats(),)
+    yield Case(alert="Watchdog", title="most notifications are lost", series=dead, minute=30, fires=others)
+    few = {**dead, f'alertmanager_notifications_failed_total{{{way},reason="clientError"}}': grows(0.2)}
+    yield Case(alert="Watchdog", title="few are lost", series=few, minute=30, fires=(_beats(),))
+
+
+def _beats() -> Fires:
+    return Fires(
+        labels={"service": "prometheus", "severity": "none"},
+        summary="the chain of alerts works",
+        description="Always firing: when it stops arriving, nothing else would arrive either.",
+    )
 
 
 def _targets(environment: Environment) -> Iterator[Case]:
@@ -101,14 +120,27 @@ def _rules() -> Iterator[Case]:
 
 
 def _storage() -> Iterator[Case]:
-    samples = [_is(f',type="{kind}"', tsdb_head_samples_appended_total=stays(5)) for kind in ("float", "histogram")]
+    up = {f"up{{{SELF}}}": "1+0x60"}
+    samples = [
+        up | _is(f',type="{kind}"', tsdb_head_samples_appended_total=stays(5)) for kind in ("float", "histogram")
+    ]
     yield from pair(
         "PrometheusNotIngesting",
         titles=("nothing of either kind", "one kind is enough"),
         fires=dict(samples[0]) | dict(samples[1]),
-        silent=dict.fromkeys(samples[0], grows(100)) | dict(samples[1]),
+        silent=samples[1] | dict.fromkeys(samples[0].keys() - up.keys(), grows(100)),
         minute=20,
         labels=CRITICAL | AT,
+        summary="Prometheus stores nothing",
+        description="0 samples a second: every other alert looks at old values.",
+    )
+    yield from pair(
+        "PrometheusNotIngesting",
+        titles=("nothing is stored since minute 10", "one target is"),
+        fires=dict.fromkeys(samples[0] | samples[1], "0+100x10"),
+        silent=up | dict.fromkeys(samples[0].keys() - up.keys(), "0+100x10"),
+        minute=15,
+        labels=CRITICAL | {"series": "gone"},
         summary="Prometheus stores nothing",
         description="0 samples a second: every other alert looks at old values.",
     )

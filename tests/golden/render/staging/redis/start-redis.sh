@@ -5,10 +5,17 @@ umask 077
 # As PostgreSQL without its PG_VERSION: half of the data is never served, nor written to.
 for marker in /data/.samokoder-copying /data/.samokoder-restore; do
     if [ -e "$marker" ]; then
-        echo "This data is incomplete: a restore was cut off here. It goes on by: make restore"
+        echo "This data is incomplete: a restore was cut off here. Its note says:"
+        head -c 500 "$marker"
         exit 1
     fi
 done
+# Redis takes files that no list names for none at all: it begins empty, and writes over them.
+parts=/data/appendonlydir
+if [ ! -e $parts/appendonly.aof.manifest ] && [ -n "$(find $parts -name '*.incr.aof' -size +0 2> /dev/null)" ]; then
+    echo "appendonly.aof.manifest is gone, the list of the append-only file's parts. To mend it: make repair PART=redis"
+    exit 1
+fi
 users=/data/users.acl
 sha256() { sha256sum | cut -d ' ' -f 1; }
 # Each start makes another password of the health check: nobody outside of this container has it.

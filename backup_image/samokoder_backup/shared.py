@@ -1,0 +1,185 @@
+"""The workspace, files that the API and the worker share: one container hands out copies of it, and this fetches them.
+
+That container runs as their user, who alone may read all that they write, and writes nothing there. It answers
+whoever has its password, on a network that is not published. What ends in the middle is no copy: the answer is in
+chunks, and the last one comes only after tar was content.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
+from pathlib import Path
+
+from samokoder_backup import settings as at
+from samokoder_backup.process import BackupError, UnsureError, say
+from samokoder_backup.settings import Workspace
+
+_PIECE = 2**20
+_CHANGED = 1
+"""Of tar: a file was written to while it was read. So it is with what is never stopped."""
+_SILENT_SECONDS = 600.0
+_LEAST_FREE = 512 * 2**20
+"""So much the copy leaves on the disk, where the database's log comes too."""
+_LOOK_SECONDS = 60.0
+_OK, _REFUSED, _NOT_HERE = 200, 403, 404
+# A restore's own marks: one that came with a copy would make that look cut off.
+_MARKS = ("./.samokoder-restore", "./.samokoder-copying")
+
+
+def fetch(source: Workspace, path: Path) -> None:
+    """Write a copy, a tar file. Raises BackupError; the file is then not whole."""
+    connection = HTTPConnection(source.host, source.port, timeout=_SILENT_SECONDS)
+    try:
+        connection.request("GET", "/copy", headers={"Authorization": at.secret("workspace_password")})
+        answer = connection.getresponse()
+        if answer.status != _OK:
+            raise BackupError(f"workspace: {source.host} answers {answer.status}")
+        with path.open("wb") as file:
+            while piece := answer.read(_PIECE):
+                if shutil.disk_usage(path.parent).free < _LEAST_FREE + len(piece):
+                    raise UnsureError(f"workspace: less than {_LEAST_FREE // 2**20} MiB would be left on the disk")
+                file.write(piece)
+    except (OSError, HTTPException) as error:
+        raise BackupError(f"workspace: {source.host} gave no whole copy: {error!r}") from error
+    finally:
+        connection.close()
+
+
+class Sizes:
+    """How much there is, as it was found when somebody looked last; -1 before that."""
+
+    def __init__(self) -> None:
+        self.files = self.bytes = -1
+
+    def look(self) -> None:
+        """Count; what goes meanwhile does not count."""
+        files = size = 0
+        for entry in _entries(at.WORKSPACE):
+            try:
+                size += entry.stat(follow_symlinks=False).st_blocks * 512
+            except OSError:
+                continue
+            files += 1
+        self.files, self.bytes = files, size
+
+    def text(self) -> str:
+        """Return it as Prometheus reads it."""
+        usage = shutil.disk_usage(at.WORKSPACE)
+        figures = {
+            "workspace_files": ("Files and folders in the workspace", self.files),
+            "workspace_size_bytes": ("Disk that they take", self.bytes),
+            "workspace_volume_free_bytes": ("Free space where they are", usage.free),
+            "workspace_volume_size_bytes": ("All space there", usage.total),
+        }
+        return "".join(
+            f"# HELP {name} {what}\n# TYPE {name} gauge\n{name} {value}\n"
+            for name, (what, value) in figures.items()
+            if value >= 0
+        )
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    folders: list[str | Path] = [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as found:
+                for entry in found:
+                    yield entry
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:
+            continue
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("", at.WORKSPACE_PORT), _Handler)
+        self.sizes, self.password = Sizes(), at.secret("workspace_password")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    timeout = _SILENT_SECONDS
+
+    def do_GET(self) -> None:
+        """Answer; only a copy needs the password."""
+        match self.path:
+            case "/copy" if self._may():
+                self._copy()
+            case "/copy":
+                self._say(_REFUSED, "no\n")
+            case "/metrics":
+                self._say(_OK, self.server.sizes.text())
+            case "/health":
+                self._say(_OK, "ok\n")
+            case _:
+                self._say(_NOT_HERE, "not here\n")
+
+    def _may(self) -> bool:
+        given = self.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), self.server.password.encode())
+
+    def _say(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.send_header("Content-Length", str(len(text.encode())))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def _copy(self) -> None:
+        began = time.monotonic()
+        self.send_response(_OK)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.close_connection = True
+        if copy(self.wfile):
+            self.wfile.write(b"0\r\n\r\n")
+            say(f"a copy was fetched in {time.monotonic() - began:.1f} s")
+
+    def log_message(self, *_words: object) -> None:
+        """Say nothing of each request."""
+
+
+def serve() -> int:
+    """Hand out copies until SIGTERM."""
+    stop = threading.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda _number, _frame: stop.set())
+    server = _Server()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    while not stop.is_set():
+        server.sizes.look()
+        stop.wait(_LOOK_SECONDS)
+    server.shutdown()
+    return 0
+
+
+def copy(into: BufferedIOBase) -> bool:
+    """Write the workspace as tar's output in HTTP's chunks; tell whether it is whole."""
+    # Anchored: a file of such a name in a folder of the workspace is the application's.
+    words = ["tar", "--create", "--sparse", "--anchored", *(f"--exclude={mark}" for mark in _MARKS)]
+    words += ["--file=-", f"--directory={at.WORKSPACE}", "."]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as tar:
+        assert tar.stdout is not None  # noqa: S101 - asked for above
+        try:
+            while piece := tar.stdout.read(_PIECE):
+                into.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        except OSError:
+            tar.kill()
+    if tar.returncode in (0, _CHANGED):
+        return True
+    say(f"tar ended with {tar.returncode}: this was no copy")
+    return False

@@ -1,0 +1,405 @@
+"""Starting an image for `samokoder check-image`: as the stack does, and where that fails with less asked of it.
+
+What is asked less is found by starting it with all of it at once, and then once without each: so all that an image
+cannot do is known after the time of three starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from http.client import HTTPException, HTTPResponse
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker.errors
+from docker.models.containers import Container
+
+from offline.progress import Reporter, Task
+from operations.containers import execute, execute_apart, has_images, without
+from operations.image_ways import STRICT, Way, written_folders
+from operations.laboratory import Laboratory
+from stack.app import contract, redis, redis_users, worker
+from stack.app.metrics_contract import Kind
+from stack.app.reference import reference_image
+from stack.config_files import Template
+from stack.secret_rules import fernet_key
+from stack.service import Scrape, ServiceSpec
+from stack.settings import Application, Environment
+
+TURN_SECONDS = 0.3
+ASK_SECONDS = 5
+_SLOWER = 2
+"""What is not ready so many times later than another start of it does not become ready."""
+_LEAST_SECONDS = 5.0
+OK, NOT_FOUND = 200, 404
+_CANNOT_START = 127
+# A value shorter than this would be found in any log by chance.
+TELLING_LENGTH = 12
+_FERNET_SAYS = "Fernet key must be 32"
+
+# Says on standard error that there is a connection, since an image may listen and never answer. /dev/tcp is Bash's own;
+# PostgreSQL's images have Bash, for their entry point is written in it.
+_ASK = (
+    '{ exec 3<>"/dev/tcp/$0/$1"; } 2>/dev/null || exit 7; echo connected >&2; '
+    'printf "GET %s HTTP/1.1\\r\\nHost: %s:%s\\r\\nAccept: */*\\r\\nConnection: close\\r\\n\\r\\n" "$2" "$0" "$1" >&3; '
+    "exec cat <&3"
+)
+# For the migrations, in this order: what comes up first shows what it could not do.
+_LENIENT = (
+    Way(unhardened=True),
+    Way(secrets_in_environment=True),
+    Way(secrets_in_environment=True, fernet=True),
+    Way(unhardened=True, secrets_in_environment=True, fernet=True),
+)
+
+
+def text(content: str | Template, values: Mapping[str, str]) -> str:
+    """Return a file's content."""
+    return content if isinstance(content, str) else content.render(*(values[need] for need in content.needs))
+
+
+def tried(container: Container, command: Sequence[str]) -> tuple[bool, str]:
+    """Run a health command in a container; return whether it succeeds, and the last line that it says."""
+    try:
+        status, said = execute(container, command)
+    except docker.errors.APIError as error:  # there is no such program, or the container has ended
+        return False, str(error.explanation or error)
+    lines = said.decode(errors="replace").split("\n")
+    return status == 0, next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def log_of(container: Container) -> str:
+    """Return all that a container has said."""
+    return container.logs().decode(errors="replace")
+
+
+def writable(paths: Iterable[str]) -> dict[str, str]:
+    """Return folders in memory that the application's user may write to, as the engine is told of them."""
+    uid, _, gid = contract.USER.partition(":")
+    return dict.fromkeys(paths, f"rw,noexec,nosuid,nodev,size=64m,uid={uid},gid={gid},mode=0700")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer to a GET; `status` 0: there was a connection, but no answer over it."""
+
+    status: int
+    body: str = ""
+    location: str = ""
+    """Path that it redirects to."""
+
+
+@dataclass
+class Life:
+    """One container of the image, and what has been seen of it so far."""
+
+    container: Container
+    exit_code: int | None = None
+    """None: it runs."""
+    problem: str = ""
+    """Why the engine cannot start it."""
+    listens: bool = False
+    health: int = 0
+    own_check: bool = False
+    """Whether the health check that the stack gives it succeeds."""
+    own_check_says: str = ""
+    ready: int = 0
+    """Status of /ready; 404 where the image has none."""
+    portless: bool = False
+    """Whether a worker is well by arq's own check, and nothing listens on its port."""
+    seconds: float = 0
+    """How long it took until it was up."""
+
+    def is_up(self, *, port: bool) -> bool:
+        """Whether `make up` would be content, and /ready, where there is one, says so too."""
+        asked = self.own_check and (not port or (self.health == OK and self.ready in (OK, NOT_FOUND)))
+        return self.portless or asked
+
+
+@dataclass
+class Starting:
+    """What is started, and between what."""
+
+    made: Laboratory
+    environment: Environment
+    spec: ServiceSpec
+    migrations: ServiceSpec | None
+    """What migrates the database in the stack: the API's image."""
+    kind: Kind
+    values: Mapping[str, str]
+    """The throw-away secrets."""
+    asker: Container
+    queue: Container
+    """Redis."""
+    timeout: float
+    reporter: Reporter
+    leaked: set[str] = field(default_factory=set)
+    wants_fernet: bool = False
+    """Whether it has said that APP_SECRET_KEY is to be a Fernet key."""
+
+    @property
+    def part(self) -> Application:
+        """The settings of the part that it is for."""
+        part: Application = getattr(self.environment.settings, self.kind.value)
+        return part
+
+    @property
+    def port(self) -> int | None:
+        """The port of the contract; None for a worker that has none."""
+        return self.spec.scrape.port if isinstance(self.spec.scrape, Scrape) else None
+
+    @cached_property
+    def own_command(self) -> tuple[str, ...]:
+        """What the image itself starts, where that is another command than the stack's; else nothing."""
+        if self.part.command or self.spec.image == reference_image(self.environment).name:
+            return ()
+        config = self.made.client.images.get(self.spec.image).attrs["Config"]
+        command = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
+        return command if command != self.spec.command else ()
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """The secret settings of the contract with the throw-away values."""
+        contents = {name.upper(): content for name, content in self.spec.files.items()}
+        contents |= self.spec.secret_environment
+        return {name: text(content, self.values) for name, content in contents.items()}
+
+    def start(
+        self, way: Way, changes: Mapping[str, str | None] | None = None, *, spec: ServiceSpec | None = None
+    ) -> Life:
+        """Start the image. changes: secret settings with another value than the good one; None: left out."""
+        own_command = way.own_command and spec is None
+        spec = spec or self.spec
+        changed = {**self.settings, **(changes or {})}
+        if way.fernet and not (changes and "APP_SECRET_KEY" in changes):
+            changed["APP_SECRET_KEY"] = fernet_key(self.settings["APP_SECRET_KEY"])
+        given = {name: value for name, value in changed.items() if value is not None}
+        as_variables = set(given) if way.secrets_in_environment else set(spec.secret_environment)
+        files = {name: value for name, value in given.items() if name not in as_variables}
+        pointers = {f"{name}_FILE" for name in self.settings if name not in files}
+        variables = {name: value for name, value in spec.environment.items() if name not in pointers}
+        options: dict[str, Any] = {"environment": variables | {name: given[name] for name in as_variables & set(given)}}
+        if way.unhardened:
+            options |= {"user": "0:0", "read_only": False, "cap_drop": [], "security_opt": []}
+        if way.writable:
+            options["tmpfs"] = {**spec.tmpfs, **writable(way.writable)}
+        if own_command:
+            options |= {"entrypoint": [*spec.entrypoint, *self.own_command], "command": []}
+        mounted = {name.lower(): value for name, value in files.items()}
+        life = Life(self.made.prepare(spec, mounted, alias=False, **options))
+        try:
+            life.container.start()
+        except docker.errors.APIError as error:  # there is no such program in it
+            life.exit_code, life.problem = _CANNOT_START, str(error.explanation or error)
+        return life
+
+    def migrated(self) -> Way | str | None:
+        """Migrate the database as the stack does; where that fails, in less strict ways.
+
+        Returns the way that succeeded, or how it went in the strict one; None where there is nothing to run.
+        """
+        spec = self.migrations
+        # The worker's own image need not be able to; without the API's, it is checked on an empty database.
+        if spec is None or not has_images(self.made.client, [spec.image]):
+            return None
+        problem = ""
+        for way in (STRICT, *_LENIENT):
+            life = self.start(way, spec=spec)
+            end = time.monotonic() + min(self.timeout, spec.health.wait_timeout_seconds)
+            while self.is_running(life) and time.monotonic() < end:
+                if tried(life.container, spec.health_command)[0]:
+                    self.end(life)
+                    return way
+                time.sleep(TURN_SECONDS)
+            ended = f"runs for more than {min(self.timeout, spec.health.wait_timeout_seconds):g} s"
+            if life.exit_code is not None:
+                ended = f"ended with exit code {life.exit_code}"
+            problem = problem or f"{' '.join(spec.command)[:120]} {ended}{self.last_words(life)}"
+            self.end(life)
+        return problem
+
+    def first_life(self, task: Task) -> tuple[Way, Life, Life | None]:
+        """Start the image with good secrets, strictly; where it does not come up, in the strictest way that does.
+
+        Returns the way, the life in it, and the strict one where that is another.
+        """
+        port = self.port is not None
+        strict = self.start(STRICT)
+        lives = {way: self.start(way) for way in self._easy(without_login=False)}
+        self.watch([strict, *lives.values()], task)
+        up = any(life.is_up(port=port) for life in (strict, *lives.values()))
+        if not up and self.environment.settings.redis.login != "none":
+            task.detail = "once more, with a Redis that wants no login"
+            self._end_all(lives.values())
+            self.let_in(True)
+            lives = {way: self.start(way) for way in self._easy(without_login=True)}
+            self.watch([*lives.values()], task)
+        way = next((way for way, life in lives.items() if life.is_up(port=port)), None)
+        if strict.is_up(port=port) or (way is None and strict.exit_code is None):
+            self._end_all(lives.values())
+            return STRICT, strict, None
+        # What runs at least says more than what ends at once.
+        way = way or next((way for way, life in lives.items() if life.exit_code is None), None)
+        if way is None:
+            self._end_all(lives.values())
+            return STRICT, strict, None
+        lenient = lives.pop(way)
+        self._end_all(lives.values())
+        return (*(self._strictest(way, lenient, task) if lenient.is_up(port=port) else (way, lenient)), strict)
+
+    def _end_all(self, lives: Iterable[Life]) -> None:
+        for life in lives:
+            self.end(life)
+
+    def _easy(self, *, without_login: bool) -> list[Way]:
+        """Return ways with all asked less that can be: of what an image may want the one or the other way, both."""
+        files = self.part.secrets_as == "files" and not self.spec.secret_environment
+        return [
+            Way(
+                unhardened=True,
+                secrets_in_environment=variables,
+                own_command=bool(self.own_command),
+                fernet=fernet,
+                without_login=without_login,
+            )
+            for fernet in ((False,) if self.environment.settings.fernet else (False, True))
+            for variables in ((False, True) if files else (False,))
+        ]
+
+    def _strictest(self, way: Way, lenient: Life, task: Task) -> tuple[Way, Life]:
+        """Return the way with no more leniency than the image needs, and a life in it, of one in which it comes up."""
+        task.detail = "which of its faults are which"
+        port = self.port is not None
+        # Whether it needs a Redis without a login was found out: it did not come up before there was one.
+        known = {"without_login"} & set(way.easier)
+        lives = {name: self.start(way.stricter(name)) for name in way.easier if name not in known}
+        folders = written_folders(lenient.container.diff())
+        if folders:
+            lives["writable"] = self.start(replace(way, unhardened=False, writable=folders))
+        self.watch([*lives.values()], task, seconds=_SLOWER * lenient.seconds + _LEAST_SECONDS)
+        needed = known | {name for name, life in lives.items() if name != "writable" and not life.is_up(port=port)}
+        found = way.only(needed)
+        if found.unhardened and folders and lives["writable"].is_up(port=port):
+            found = replace(found, unhardened=False, writable=folders)
+        for life in lives.values():
+            self.end(life)
+        if found == way:
+            return way, lenient
+        life = self.start(found)
+        self.watch([life], task, seconds=_SLOWER * lenient.seconds + _LEAST_SECONDS)
+        if life.is_up(port=port):
+            self.end(lenient)
+            return found, life
+        self.end(life)
+        return way, lenient
+
+    def watch(self, lives: Sequence[Life], task: Task, *, seconds: float = 0) -> None:
+        """Look until each is up, has ended, or the time is over; that is near once one of them is up."""
+        began, port = time.monotonic(), self.port is not None
+        end = began + (min(seconds, self.timeout) if seconds else self.timeout)
+        waiting = list(lives)
+        while waiting and time.monotonic() < end:
+            for life in list(waiting):
+                self.look(life)
+                if life.is_up(port=port):
+                    life.seconds = time.monotonic() - began
+                    end = min(end, began + _SLOWER * life.seconds + _LEAST_SECONDS)
+                if life.exit_code is not None or life.is_up(port=port):
+                    waiting.remove(life)
+                elif self.port:
+                    answers = f"/health answers {life.health}" if life.listens else f"no answer on port {self.port} yet"
+                    task.detail = answers
+            time.sleep(TURN_SECONDS)
+
+    def look(self, life: Life) -> None:
+        """See how it is."""
+        if not self.is_running(life):
+            return
+        if self.port:
+            answer = self.ask(life, "/health")
+            life.listens = life.listens or answer is not None
+            life.health = answer.status if answer else 0
+            if life.health == OK:
+                ready = self.ask(life, "/ready")
+                life.ready = ready.status if ready else 0
+        life.own_check, life.own_check_says = tried(life.container, self.spec.health_command)
+        if self.kind is Kind.WORKER and self.port and not life.listens:
+            command = worker.arq_check(self.part.command or worker.COMMAND)
+            life.portless = bool(command) and tried(life.container, contract.started(self.part, *command))[0]
+        self.is_running(life)
+
+    def is_running(self, life: Life) -> bool:
+        """Tell whether it runs; its exit code is noted."""
+        if life.problem:
+            return False
+        life.container.reload()
+        state = life.container.attrs["State"]
+        if not state["Running"]:
+            life.exit_code = int(state["ExitCode"])
+        return life.exit_code is None
+
+    def ask(self, life: Life, path: str) -> Answer | None:
+        """GET a path of the container; None where nothing listens on the port."""
+        # By its address: several containers of one image may run at a time.
+        networks = life.container.attrs["NetworkSettings"]["Networks"]
+        address = networks[str(self.made.network.name)]["IPAddress"]
+        if not address:
+            return None
+        command = ["timeout", str(ASK_SECONDS), "bash", "-c", _ASK, address, str(self.port), path]
+        _, out, err = execute_apart(self.asker, command)
+        return parsed(out) if b"connected" in err else None
+
+    def end(self, life: Life) -> None:
+        """Look through its log and remove it."""
+        log = log_of(life.container)
+        # The database's password is in the log of one who shows it alone, not in its URL.
+        known = self.settings | {"the database's password": self.values.get("postgres_app", "")}
+        self.leaked |= {name for name, value in known.items() if len(value) >= TELLING_LENGTH and value in log}
+        self.wants_fernet = self.wants_fernet or _FERNET_SAYS in log
+        with contextlib.suppress(docker.errors.NotFound):
+            life.container.remove(force=True, v=True)
+
+    def last_words(self, life: Life) -> str:
+        """Return the last line of its log, for people."""
+        if life.problem:
+            return f"; the engine says: {without(self.settings, life.problem)[:200]}"
+        lines = [line.strip() for line in without(self.settings, log_of(life.container)).splitlines() if line.strip()]
+        return f"; its log ends: {lines[-1][:200]}" if lines else "; its log is empty"
+
+    def let_in(self, everybody: bool) -> None:
+        """Let Redis in who has no login, or nobody without one, as the keeper of its users does."""
+        said = redis_users.users_commands(app=[], exporter="", backup="", login=not everybody)
+        (line,) = [each for each in said.splitlines() if each.startswith("ACL SETUSER default")]
+        self._redis(redis.KEEPER_USER, "redis_keeper", *line.split())
+
+    def refused(self) -> dict[str, int]:
+        """Return how often Redis has refused somebody, by the word that it says."""
+        said = self._redis(redis.EXPORTER_USER, "redis_exporter", "info", "errorstats")
+        counts = (line.strip().removeprefix("errorstat_").partition(":count=") for line in said.splitlines())
+        return {name: int(count) for name, _, count in counts if name in ("NOAUTH", "NOPERM") and count.isdigit()}
+
+    def _redis(self, user: str, secret: str, *words: str) -> str:
+        # Its password is thrown away with this Redis.
+        script = 'user=$1; export REDISCLI_AUTH="$2"; shift 2; exec redis-cli -e --user "$user" "$@"'
+        return execute(self.queue, ["sh", "-c", script, "sh", user, self.values[secret], *words])[1].decode()
+
+
+def parsed(raw: bytes) -> Answer:
+    """Parse an HTTP answer. One that is none has status 0."""
+
+    class _Socket:
+        def makefile(self, _mode: str) -> io.BytesIO:
+            return io.BytesIO(raw)
+
+    answer = HTTPResponse(_Socket())  # type: ignore[arg-type] # all that it asks of a socket
+    try:
+        answer.begin()
+        path = urlsplit(answer.getheader("Location") or "").path
+        return Answer(status=answer.status, body=answer.read().decode(errors="replace"), location=path)
+    except (HTTPException, OSError, ValueError):
+        return Answer(status=0)

@@ -1,0 +1,40 @@
+"""The workspace: files that the API and the worker share, in one data volume.
+
+The API and the worker mount it where `samokoder:workspace.path` says. This part owns it, as their user, who alone may
+read all that they write: its image makes the new volume that user's, whatever theirs has there. It measures it and
+hands copies of it to the backup server, over the network as PostgreSQL and Redis do.
+"""
+
+from __future__ import annotations
+
+from stack import health
+from stack.app import contract
+from stack.backup import backup
+from stack.config_files import secret_file
+from stack.names import NetworkName
+from stack.service import DataVolume, Scrape, ServiceSpec
+from stack.settings import Environment
+
+PART = backup.WORKSPACE
+FOLDER = "/workspace"
+PORT = backup.WORKSPACE_PORT
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe it. Only called where there is one."""
+    return ServiceSpec(
+        part=PART,
+        component="samokoder:backup:Workspace",
+        image=backup.image(environment).name,
+        user=contract.USER,
+        settings=environment.settings.workspace,
+        entrypoint=("samokoder-backup",),
+        command=("workspace",),
+        files={"workspace_password": secret_file("workspace_backup")},
+        data=DataVolume(name=PART, path=FOLDER),
+        tmpfs=backup.TMPFS,
+        health_command=health.python(PORT, "/health"),
+        networks=(NetworkName.DATA, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+        stop_grace_seconds=5,
+    )

@@ -1,0 +1,603 @@
+"""A small machine: PostgreSQL, Redis and the backup program over folders that stand for volumes, in one container.
+
+The real restore, import, journal and lock run on it, with their own scripts; only the engine's containers are processes
+here. So a whole restore takes seconds, and hundreds of orders of events can be tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from docker.errors import NotFound
+
+from operations import backups, compose, compose_volumes, restore
+from operations.backups import STAMP
+from operations.journal import DATA, Server
+from operations.project import ROOT, Workspace
+from operations.stack_file import ProjectError
+from stack.app import postgres, postgres_roles, redis_users
+from stack.app import redis as redis_part
+from stack.settings import Environment
+
+DATABASE, SUPERUSER, PASSWORD = "samokoder", "postgres", "only of a test"
+PORT, REDIS_PORT = 5432, 6379
+NEVER = "0 0 1 1 *"
+SCRATCH = "/world/scratch"
+SOCKETS = "/world/sockets"
+
+
+class Agent:
+    """The container, and how it is asked."""
+
+    def __init__(self, image: str, name: str) -> None:
+        here = Path(__file__).parent
+        words = [
+            "--rm",
+            "--interactive",
+            "--network=none",
+            "--user=999:999",
+            "--cap-drop=ALL",
+            "--shm-size=256m",
+            "--init",
+        ]
+        words += ["--tmpfs=/world:uid=999,gid=999,size=6g,exec", "--tmpfs=/tmp:mode=1777", "--env=PYTHONPATH=/app"]
+        words += [f"--volume={ROOT / 'backup_image'}:/app:ro", f"--volume={here}:/test:ro", "--entrypoint=python3"]
+        self.name = name
+        self.process = subprocess.Popen(
+            ["docker", "run", f"--name={name}", *words, image, "-u", "/test/agent.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._buffer, self._ids = b"", itertools.count()
+
+    def ask(self, do: str, **more: Any) -> dict[str, Any]:
+        """Ask for one thing; what a process that was killed has asked for is passed over."""
+        assert self.process.stdin
+        assert self.process.stdout
+        number = f"{os.getpid()}-{next(self._ids)}"
+        os.write(self.process.stdin.fileno(), json.dumps({"id": number, "do": do, **more}).encode() + b"\n")
+        while True:
+            while b"\n" in self._buffer:
+                line, _, self._buffer = self._buffer.partition(b"\n")
+                with contextlib.suppress(ValueError):  # the rest of one that was read by half
+                    answer: dict[str, Any] = json.loads(line)
+                    if answer["id"] == number:
+                        return answer
+            read = os.read(self.process.stdout.fileno(), 1 << 20)
+            assert read, "the container has ended"
+            self._buffer += read
+
+    def run(self, *command: str, stdin: str = "", check: bool = True, **environment: str) -> dict[str, Any]:
+        done = self.ask("run", command=command, stdin=stdin, environment=environment)
+        assert not check or done["status"] == 0, f"{' '.join(command)[:300]}: {done['out']}{done['err']}"
+        return done
+
+    def sh(self, script: str, *words: str, check: bool = True) -> str:
+        return str(self.run("sh", "-euc", script, "sh", *words, check=check)["out"])
+
+    def close(self) -> None:
+        subprocess.run(["docker", "kill", self.name], capture_output=True, check=False)
+        self.process.communicate()
+
+
+@dataclass
+class Cut:
+    """The call at which the process that restores is killed: before it, in its middle or after it. `at` 0: never."""
+
+    at: int = 0
+    how: str = "before"
+    seconds: float = 0.0
+
+    def now(self, how: str) -> bool:
+        if how == "before":
+            self.at -= 1
+        return self.at == 0 and self.how == how
+
+
+@dataclass
+class Volumes:
+    """The SDK's volumes: folders, and locks, which are files on this side."""
+
+    world: World
+
+    def _locks(self) -> dict[str, dict[str, str]]:
+        return {path.name: json.loads(path.read_text()) for path in self.world.locks.iterdir()}
+
+    def list(self, *, filters: Mapping[str, str] | None = None) -> list[SimpleNamespace]:
+        labels = self._locks()
+        if filters and "label" in filters:
+            name, _, value = filters["label"].partition("=")
+            found = {each: has for each, has in labels.items() if has.get(name) == value}
+            return [SimpleNamespace(name=each, attrs={"Labels": has}) for each, has in found.items()]
+        return [SimpleNamespace(name=each) for each in (*self.world.volumes(), *labels)]
+
+    def create(self, name: str, labels: Mapping[str, str] | None = None) -> None:
+        if labels:
+            (self.world.locks / name).write_text(json.dumps(labels))
+        else:
+            self.world.agent.run("mkdir", "-p", "-m", "0700", self.world.path(name))
+
+    def get(self, name: str) -> SimpleNamespace:
+        if (lock := self.world.locks / name).exists():
+            return SimpleNamespace(remove=lock.unlink)
+        if name not in self.world.volumes():
+            raise NotFound(name)
+        return SimpleNamespace(remove=lambda: self.world.agent.run("rm", "-rf", self.world.path(name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here(Workspace):
+    """A workspace whose engine is the small machine."""
+
+    world: Any = None
+
+    def client(self, *, timeout: float = 0) -> Any:
+        del timeout
+        none = SimpleNamespace(list=lambda **_: [])
+        return SimpleNamespace(volumes=Volumes(self.world), containers=none, close=lambda: None)
+
+
+@dataclass
+class World:
+    """One machine from its beginning to its end."""
+
+    agent: Agent
+    folder: Path
+    """On this side: the journal, and the locks."""
+    root: str
+    """In the container."""
+    ahead: float = 0.0
+    """Seconds that the clock of the backup program, and of who restores, is ahead."""
+    cut: Cut = field(default_factory=Cut)
+
+    def __post_init__(self) -> None:
+        self.locks.mkdir(parents=True)
+        self.workspace = Here(environment="staging", home=self.folder / "home", isolated=True, world=self)
+        self.environment: Environment = self.workspace.settings()
+
+    @property
+    def locks(self) -> Path:
+        return self.folder / "locks"
+
+    def path(self, volume: str) -> str:
+        return f"{self.root}/{'old' if volume.startswith('old_') else 'volumes'}/{volume}"
+
+    def volumes(self) -> list[str]:
+        return self.agent.sh(f"ls {self.root}/volumes {self.root}/old | grep -v : || :").split()
+
+    def data(self, server: str) -> str:
+        return self.path(self.environment.data_volume(server))
+
+    # What runs
+
+    def running(self, name: str) -> bool:
+        return bool(self.agent.ask("alive", name=name)["status"])
+
+    def serves(self) -> bool:
+        return all(map(self.running, ("postgres", "redis", "backup")))
+
+    def stop(self, name: str) -> None:
+        numbers = {"postgres": signal.SIGINT, "redis": signal.SIGTERM, "backup": signal.SIGTERM}
+        self.agent.ask("stop", name=name, signal=int(numbers[name]))
+
+    def start(self, name: str) -> None:
+        """Start a server as its container does: never on half of its data."""
+        if self.running(name):
+            return
+        self.agent.ask("stop", name=name, signal=int(signal.SIGKILL))
+        data = self.data(name)
+        if self.agent.run("test", "-e", f"{data}/.samokoder-copying", check=False)["status"] == 0:
+            raise ProjectError(f"{name} does not start: {self.agent.sh('cat $1/.samokoder-copying', data)}")
+        command = {
+            "postgres": postgres_command(data, PORT, "/world/conf"),
+            "redis": redis_command(data, REDIS_PORT),
+            "backup": ["python3", "/test/shifted.py", data, "/world/conf/backup", str(self.ahead), "run"],
+        }[name]
+        self.agent.ask("start", name=name, command=command)
+        ready = {
+            "postgres": ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(PORT)],
+            "redis": ["redis-cli", "-p", str(REDIS_PORT), "ping"],
+            "backup": [
+                "python3",
+                "-c",
+                "import urllib.request as u; u.urlopen('http://127.0.0.1:9188/health', timeout=2)",
+            ],
+        }[name]
+        end = time.monotonic() + 300
+        while self.agent.run(*ready, check=False)["status"] != 0:
+            if not self.running(name) or time.monotonic() > end:
+                log = self.agent.sh(f"tail -n 15 /world/{name}.log")
+                raise ProjectError(f"{name} does not start: {log}")
+            time.sleep(0.1)
+        if name == "redis":
+            verifiers = redis_users.users_commands(app=[PASSWORD], exporter=PASSWORD, backup=PASSWORD)
+            for line in verifiers.splitlines():
+                if line.startswith("ACL SETUSER "):
+                    self.redis(*line.split())
+
+    def up(self) -> None:
+        """What `make up` does where all containers are there."""
+        restore.refuse_half_replaced(self.workspace)
+        self.agent.ask("kill")
+        for name in ("postgres", "redis", "backup"):
+            self.start(name)
+
+    # What is asked
+
+    def sql(self, text: str) -> str:
+        words = ["psql", "-XAtq", "-h", "127.0.0.1", "-p", str(PORT), "-U", SUPERUSER, "-d", DATABASE]
+        return str(self.agent.run(*words, "-v", "ON_ERROR_STOP=1", stdin=text, PGPASSWORD=PASSWORD)["out"]).strip()
+
+    def redis(self, *words: str, stdin: str = "") -> str:
+        return str(self.agent.run("redis-cli", "-p", str(REDIS_PORT), *words, stdin=stdin)["out"]).strip()
+
+    def rows(self) -> set[str]:
+        return set(self.sql("SELECT name FROM public.writes").split())
+
+    def keys(self) -> set[str]:
+        return set(self.redis("--scan", "--pattern", "w*").split())
+
+    def received(self) -> None:
+        """Wait until the backup server has all the log of now."""
+        now = self.sql("SELECT pg_current_wal_flush_lsn()")
+        end = time.monotonic() + 300
+        while self.sql(f"SELECT count(*) FROM pg_stat_replication WHERE write_lsn >= '{now}'") == "0":
+            assert time.monotonic() < end, "nobody receives the log"
+            time.sleep(0.2)
+
+    def program(self, *words: str, store: str = "", check: bool = True) -> dict[str, Any]:
+        """Run the backup program as in its container."""
+        store = store or self.data("backup")
+        shifted = ["python3", "/test/shifted.py", store, "/world/conf/backup", str(self.ahead)]
+        return self.agent.run(*shifted, *words, check=check)
+
+    def listed(self) -> list[dict[str, Any]]:
+        return list(json.loads(self.program("list", "--json")["out"]))
+
+    # What is in a folder that no server runs on
+
+    def rows_in(self, folder: str) -> set[str]:
+        """The rows in a data folder, which stays as it is; nothing where it is not whole."""
+        script = (
+            "[ -e $1/PG_VERSION ] && [ ! -e $1/.samokoder-copying ] || exit 0; rm -rf $2; cp -a $1 $2; chmod 0700 $2"
+        )
+        self.agent.sh(f"rm -rf {SCRATCH}; {script}", folder, SCRATCH)
+        if self.agent.run("test", "-e", f"{SCRATCH}/PG_VERSION", check=False)["status"]:
+            return set()
+        self.agent.sh(
+            f"rm -f {SCRATCH}/postmaster.pid; : > {SCRATCH}/postgresql.conf; : > {SCRATCH}/postgresql.auto.conf"
+        )
+        single = ["postgres", "--single", "-D", SCRATCH, "-c", "max_connections=50", DATABASE]
+        said = self.agent.run(*single, stdin="SELECT name FROM public.writes\n", check=False)
+        return {line.split('"')[1] for line in said["out"].splitlines() if "name = " in line}
+
+    def keys_in(self, folder: str) -> set[str]:
+        """The keys in a data folder of Redis, which stays as it is."""
+        self.agent.sh(f"rm -rf {SCRATCH}; cp -a $1 {SCRATCH}", folder)
+        script = """\
+        [ ! -e $1/.samokoder-copying ] || exit 0
+        redis-server --port 0 --unixsocket /tmp/look.sock --dir $1 --appendonly yes --save '' > /tmp/look.log 2>&1 &
+        until redis-cli -s /tmp/look.sock ping 2> /dev/null | grep -qx PONG; do kill -0 $! || exit 0; sleep 0.05; done
+        redis-cli -s /tmp/look.sock --scan --pattern 'w*'
+        redis-cli -s /tmp/look.sock shutdown nosave || :
+        wait $! || :
+        """
+        return set(self.agent.sh(script, SCRATCH).split())
+
+    # What a person types, in a process of its own that can be killed
+
+    def typed(self, call: Callable[[], object], cut: Cut | None = None) -> tuple[str, str]:
+        """Do it; return `done`, `refused` or `killed`, and what was said."""
+        answer = self.folder / "answer"
+        answer.unlink(missing_ok=True)
+        self.cut = cut or Cut()
+        child = os.fork()
+        if child == 0:
+            try:
+                said = ("done", str(call()))
+            except ProjectError as error:
+                said = ("refused", str(error))
+            except BaseException:
+                said = ("failed", traceback.format_exc())
+            answer.write_text(json.dumps(said))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        self.cut = Cut()
+        if os.WIFSIGNALED(status):
+            return "killed", ""
+        came, said = json.loads(answer.read_text())
+        assert came != "failed", said
+        return str(came), str(said)
+
+    def restore(self, cut: Cut | None = None, **words: str) -> tuple[str, str]:
+        return self.typed(lambda: restore.restore(self.workspace, **words), cut)
+
+    def import_old(self, cut: Cut | None = None) -> tuple[str, str]:
+        def do() -> str:
+            with compose.opened(self.workspace, "old", {}) as importing:
+                return compose.run(importing)
+
+        return self.typed(do, cut)
+
+    def call(self, command: Sequence[str]) -> dict[str, Any]:
+        """Run one command of a restore or an import, or be killed at it."""
+        if self.cut.now("before"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.cut.now("during"):
+            asked = {"id": "nobody", "do": "run", "command": list(command), "stdin": "", "environment": {}}
+            assert self.agent.process.stdin
+            os.write(self.agent.process.stdin.fileno(), json.dumps(asked).encode() + b"\n")
+            time.sleep(self.cut.seconds)
+            os.kill(os.getpid(), signal.SIGKILL)
+        done = self.agent.run(*command, check=False)
+        if self.cut.now("after"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+
+def postgres_command(data: str, port: int, conf: str) -> list[str]:
+    """The server as the stack runs it."""
+    words = ["postgres", "-D", data, "-k", SOCKETS, "-p", str(port)]
+    for name in ("config_file=postgresql.conf", "hba_file=pg_hba.conf", "ident_file=pg_ident.conf"):
+        words += ["-c", name.replace("=", f"={conf}/")]
+    return words
+
+
+def redis_command(data: str, port: int) -> list[str]:
+    words = ["redis-server", "--port", str(port), "--dir", data, "--appendonly", "yes", "--save", ""]
+    return [*words, "--protected-mode", "no", "--appendfsync", "everysec"]
+
+
+class Hands(restore.Engine):
+    """A restore's own engine: its commands run in the one container, and its parts are processes."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.workspace.client(), world.environment, world.workspace.reporter, lambda: None)
+        self.world = world
+
+    def data_of(self, server: Server) -> str:
+        return self.environment.data_volume(server)
+
+    def bring_up(self, server: Server) -> None:
+        """Its container is always there."""
+
+    def stamp(self) -> str:
+        there = backups.made_by_restores(self.client, self.environment)
+        now = datetime.now(UTC) + timedelta(seconds=self.world.ahead)
+        while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
+            now += timedelta(seconds=1)
+        return f"{now:{STAMP}}"
+
+    def _once(self, command: Sequence[str], volumes: Mapping[str, tuple[str, bool]], **_: Any) -> str:
+        return once(self.world, command, volumes, partial(backups.check, command[1:]))
+
+    def _server(self, fields: Sequence[str], do: Callable[[str], None]) -> None:
+        for name in fields:
+            if name in ("postgres", "redis", "backup"):
+                self.world.call(["true"])
+                do(name)
+
+    def stop(self, fields: Sequence[str]) -> None:
+        self._server(fields, self.world.stop)
+
+    def start(self, fields: Sequence[str]) -> None:
+        if "postgres_roles" in fields:
+            words = ["-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-d", "postgres", "-f", "/world/conf/roles.sql"]
+            self.world.agent.run("psql", *words)
+        self._server(fields, self.world.start)
+
+    def own_password(self) -> None:
+        text = f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'"
+        self.world.agent.run("psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-d", "postgres", "-c", text)
+
+    def new_backup(self) -> None:
+        end = time.monotonic() + 300
+        while self.world.program("now", "--kind", "base", check=False)["status"]:
+            if time.monotonic() > end:
+                raise ProjectError("no backup of what was restored")
+            time.sleep(1)
+
+
+class OldStack(compose.Engine):
+    """An import's own engine, in the same way."""
+
+    def __init__(self, client: Any, environment: Environment, workspace: Here) -> None:
+        super().__init__(client, environment, workspace)
+        self.world: World = workspace.world
+
+    def volumes(self, project: str) -> list[str]:
+        return [name for name in self.world.volumes() if name.startswith(f"{project}_")]
+
+    def projects(self) -> list[str]:
+        return ["old"]
+
+    def users(self, volume: str) -> list[str]:
+        return []
+
+    def major(self) -> str:
+        if not self.world.running("postgres"):
+            raise ProjectError("PostgreSQL does not run")
+        return "15"
+
+    def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
+        found = json.loads(self.world.call(["python3", "-c", program, f"{self.world.root}/old"])["out"])
+        return {name: found[name] for name in volumes}
+
+    def _once(
+        self, title: str, part: str, command: Sequence[str], volumes: Mapping[str, tuple[str, bool]], **_: Any
+    ) -> str:
+        return once(self.world, command, volumes, partial(compose._check, title))
+
+
+def once(
+    world: World,
+    command: Sequence[str],
+    volumes: Mapping[str, tuple[str, bool]],
+    check: Callable[[int, list[str]], None],
+) -> str:
+    """Run what would be a container's command; its mounts are the volumes' folders, which an engine makes."""
+    paths = {mount: world.path(volume) for mount, (volume, _) in volumes.items()}
+    for folder in paths.values():
+        world.agent.run("mkdir", "-p", "-m", "0700", folder)
+    if command[0] == backups.PROGRAM:
+        store, words = paths[DATA["backup"]], [paths.get(word, word) for word in command[1:]]
+        command = ["python3", "/test/shifted.py", store, "/world/conf/backup", str(world.ahead), *words]
+    else:
+        mounts = sorted(paths, key=len, reverse=True)
+        for mount in mounts:
+            command = [paths[mount] + word.removeprefix(mount) if in_mount(word, mount) else word for word in command]
+    done = world.call(command)
+    check(done["status"], [line for line in done["err"].splitlines() if line.strip()])
+    return str(done["out"])
+
+
+def in_mount(word: str, mount: str) -> bool:
+    return word == mount or word.startswith(f"{mount}/")
+
+
+def patch(monkeypatch: Any) -> None:
+    """Let restores and imports of a small machine work on it."""
+
+    @contextmanager
+    def engine(_: Environment, workspace: Here) -> Iterator[Hands]:
+        workspace.world.agent.ask("kill")  # as the containers of a run that was killed go
+        yield Hands(workspace.world)
+
+    monkeypatch.setattr(restore, "_engine", engine)
+    monkeypatch.setattr(compose, "Engine", OldStack)
+
+
+@dataclass
+class Machines:
+    """Makes small machines that have run for a while: their first backups are there."""
+
+    agent: Agent
+    folder: Path
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def prepare(self) -> None:
+        """Make what each of them begins with."""
+        agent = self.agent
+        verifier = postgres_roles.scram_verifier(PASSWORD, "salt")
+        app = {postgres.APP_ROLE: verifier}
+        # A machine of a test has little memory to give, and many of these.
+        conf = postgres.postgresql_conf(256, 50, 256).replace("shared_preload_libraries = 'pg_stat_statements'", "")
+        files = {
+            "postgresql.conf": f"{conf}\nfsync = off\nmin_wal_size = 32MB\n",
+            "pg_hba.conf": f"local all all trust\n{postgres.pg_hba_conf(DATABASE, SUPERUSER)}",
+            "pg_ident.conf": postgres.pg_ident_conf(SUPERUSER),
+            "roles.sql": postgres_roles.roles_sql(
+                DATABASE, app=app, exporter=verifier, backup=verifier, replication=True
+            ),
+            "backup/backup.json": json.dumps(backup_settings()),
+            "backup/postgres_password": PASSWORD,
+            "backup/redis_password": PASSWORD,
+        }
+        agent.sh("mkdir -p /world/conf/backup $1", SOCKETS)
+        for name, text in files.items():
+            agent.run("tee", f"/world/conf/{name}", stdin=text)
+        world = World(agent, self.folder / "first", "/world/first")
+        agent.sh("mkdir -p $1/volumes $1/old", world.root)
+        for server in ("redis", "backup"):
+            agent.sh("mkdir -p $1", world.data(server))
+        for folder in (world.data("postgres"), world.path("old_postgres_data")):
+            words = ["--data-checksums", "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--no-sync"]
+            agent.run("initdb", f"--pgdata={folder}", *words)
+            agent.ask("start", name="postgres", command=postgres_command(folder, PORT, "/world/conf"))
+            agent.sh("until pg_isready -q -h $1; do sleep 0.1; done", SOCKETS)
+            admin = ["psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-v", "ON_ERROR_STOP=1"]
+            agent.run(*admin, "-d", "postgres", "-c", f"CREATE DATABASE {DATABASE}")
+            agent.run(*admin, "-d", "postgres", "-f", "/world/conf/roles.sql")
+            agent.run(*admin, "-d", "postgres", "-c", f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'")
+            table = f"SET ROLE {postgres.APP_ROLE}; CREATE TABLE public.writes (name text PRIMARY KEY)"
+            agent.run(*admin, "-d", DATABASE, stdin=table)
+            if folder == world.data("postgres"):
+                world.start("redis")
+                world.redis("set", "wfirst", "1")
+                world.sql("INSERT INTO public.writes VALUES ('first')")
+                world.start("backup")
+                self._first_backups(world)
+                for name in ("redis", "postgres", "backup"):
+                    world.stop(name)
+            else:
+                world.sql("INSERT INTO public.writes VALUES ('old-first')")
+                world.stop("postgres")
+        old = world.path("old_redis_data")
+        agent.sh("mkdir -p $1", old)
+        self.in_old_redis(old, "set", "wold-first", "1")
+
+    def in_old_redis(self, folder: str, *words: str) -> None:
+        """Write to the old stack's Redis, which is stopped again."""
+        self.agent.ask("start", name="old", command=redis_command(folder, REDIS_PORT + 1))
+        self.agent.sh(f"until redis-cli -p {REDIS_PORT + 1} ping > /dev/null 2>&1; do sleep 0.05; done")
+        self.agent.run("redis-cli", "-p", str(REDIS_PORT + 1), *words)
+        self.agent.ask("stop", name="old", signal=int(signal.SIGTERM))
+
+    def _first_backups(self, world: World) -> None:
+        end = time.monotonic() + 1200
+        while {each["kind"] for each in world.listed() if each["status"] == "good"} != {"base", "dump", "redis"}:
+            assert time.monotonic() < end, self.agent.sh("tail -n 30 /world/backup.log")
+            time.sleep(1)
+        while "drill" not in self.agent.sh("cat $1/state.json", world.data("backup")):
+            assert time.monotonic() < end, self.agent.sh("tail -n 30 /world/backup.log")
+            time.sleep(1)
+
+    def new(self) -> World:
+        """Make one, and bring it up."""
+        number = next(self._numbers)
+        world = World(self.agent, self.folder / str(number), f"/world/{number}")
+        self.agent.sh("cp -a /world/first $1", world.root)
+        world.up()
+        return world
+
+    def end(self, world: World) -> None:
+        self.agent.ask("kill")
+        for name in ("postgres", "redis", "backup"):
+            world.stop(name)
+        self.agent.sh("rm -rf $1 /world/*.log", world.root)
+        shutil.rmtree(world.folder)
+
+
+def backup_settings() -> dict[str, Any]:
+    """Settings of a backup server that does nothing by its schedule."""
+    here = {"host": "127.0.0.1", "user": postgres.BACKUP_ROLE}
+    return {
+        "postgres": {**here, "port": PORT, "database": DATABASE, "sslmode": "disable"},
+        "superuser": SUPERUSER,
+        "session_options": postgres.PINNED_OPTIONS,
+        "physical": True,
+        "slot": postgres.BACKUP_ROLE,
+        "redis": {"host": "127.0.0.1", "port": REDIS_PORT, "user": redis_part.BACKUP_USER, "tls": False},
+        "schedules": dict.fromkeys(("base", "dump", "redis", "verify", "drill"), NEVER),
+        "recovery_window_days": 7,
+        "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
+        "redis_copies": 48,
+        "max_slot_wal_mib": 256,
+        "offsite": None,
+    }
+
+
+def volumes_of(world: World, mark: str) -> list[str]:
+    """The volumes with a mark in their names, of this environment."""
+    found = backups.made_by_restores(world.workspace.client(), world.environment)
+    return [name for name in found if mark in name]
+
+
+__all__ = ["Agent", "Cut", "Machines", "World", "patch", "volumes_of"]

@@ -1,0 +1,64 @@
+"""Clones of the work tree with an environment of their own, in which a test types what a person or a CI system does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+import yaml
+
+from operations.project import ROOT
+
+
+def run(folder: Path, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run one command in the clone, `given` on its standard input; its output is both streams."""
+    return subprocess.run(
+        words,
+        cwd=folder,
+        env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
+        input=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit all that is there."""
+    author = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    for words in (("add", "--all"), (*author, "commit", "--quiet", "--message", message)):
+        assert run(folder, "git", *words).returncode == 0
+
+
+def make(folder: Path, environment: str, config: Mapping[str, Any]) -> None:
+    """Make a clone of the work tree as it is, with this environment."""
+    tracked = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").stdout.splitlines()
+    for name in tracked:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    configure(folder, environment, config)
+    assert run(folder, "git", "init", "--quiet").returncode == 0
+    commit(folder, "as cloned")
+
+
+def configure(folder: Path, environment: str, config: Mapping[str, Any]) -> None:
+    """Write the environment's configuration, and nothing else into its file."""
+    (folder / f"Pulumi.{environment}.yaml").write_text(yaml.safe_dump({"config": dict(config)}))
+
+
+def remove(engine: docker.DockerClient, environment: str) -> None:
+    """Remove what an environment left on the engine, by its own names only."""
+    prefix = f"samokoder-{environment}-"
+    for container in engine.containers.list(all=True, filters={"name": f"^{prefix}"}):
+        container.remove(force=True)
+    for volume in engine.volumes.list(filters={"name": f"^{prefix}"}):
+        volume.remove()
+    for network in engine.networks.list(filters={"name": f"^{prefix}"}):
+        network.remove()

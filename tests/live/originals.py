@@ -1,0 +1,23 @@
+"""The image of `tests/original_app`, an application that was not made for this platform."""
+
+from __future__ import annotations
+
+import docker
+
+from stack.app.reference import reference_image
+from stack.built_image import ROOT
+from stack.settings import Environment
+
+APPLICATION = ROOT / "tests" / "original_app"
+
+
+def build(engine: docker.DockerClient, local_images: Environment, version: str) -> str:
+    """Build a version of it, with the packages of the reference application; return its id."""
+    reference = reference_image(local_images)
+    for base in reference.bases:
+        if base.local:
+            engine.images.get(base.local).tag(base.reference)
+    engine.images.build(path=str(reference.context), tag=reference.name, buildargs=reference.arguments, rm=True)
+    arguments = {**reference.arguments, "REFERENCE": reference.name, "VERSION": version}
+    built, _ = engine.images.build(path=str(APPLICATION), buildargs=arguments, rm=True)
+    return str(built.id)

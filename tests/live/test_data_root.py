@@ -1,0 +1,115 @@
+"""An engine whose folder is not /var/lib/docker, as with `data-root` in daemon.json: cAdvisor sees its containers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import docker
+import pytest
+from docker.models.containers import Container
+
+from offline.images import ensure_images
+from offline.progress import Reporter
+from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect, ensure_engine
+from operations.engine import stop_engine as stop
+from operations.project import Workspace
+from stack.monitoring import cadvisor
+from stack.settings import Environment
+
+_WATCHED = "watched-by-cadvisor"
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[tuple[PrivateEngine, EngineInfo]]:
+    """An engine with a folder of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can start an engine of its own")
+    # A short path: it holds sockets.
+    with tempfile.TemporaryDirectory(prefix="sk", ignore_cleanup_errors=True) as folder:
+        private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool="10.215")
+        info = ensure_engine(report=print, private=private)
+        try:
+            yield private, info
+        finally:
+            stop(report=print, private=private)
+
+
+@pytest.fixture(scope="module")
+def client(elsewhere: tuple[PrivateEngine, EngineInfo]) -> Iterator[docker.DockerClient]:
+    """A client of it; cAdvisor's image is there, handed over by the machine's own engine."""
+    made = ensure_images(["cadvisor"], cache=cache_directory(), docker_host=DEFAULT_DOCKER_HOST, progress=Reporter())
+    with (
+        contextlib.closing(connect(elsewhere[0].docker_host, timeout=60)) as client,
+        contextlib.closing(connect(DEFAULT_DOCKER_HOST, timeout=60)) as system,
+    ):
+        (image,) = client.images.load(b"".join(system.images.get(made.ids["cadvisor"]).save()))
+        image.tag("cadvisor-of-the-test")
+        client.containers.run("cadvisor-of-the-test", name=_WATCHED, entrypoint=["sleep", "600"], detach=True)
+        yield client
+
+
+def of_engine(private: PrivateEngine, info: EngineInfo) -> Environment:
+    """The environment as `up` would describe it for this engine."""
+    workspace = Workspace(isolated=True, home=private.root / "home")
+    found = workspace._of_engine(replace(info, docker_host=private.docker_host), ask=False)
+    return replace(workspace, extra_config=found).settings()
+
+
+def names_seen(client: docker.DockerClient, private: PrivateEngine, environment: Environment) -> set[str]:
+    """Run cAdvisor as its description says, and return the containers that it has metrics of after a while."""
+    described = cadvisor.spec(environment)
+    mounts = {mount.host: {"bind": mount.container, "mode": "ro"} for mount in described.host_paths}
+    # The machine's own engine has its sockets in /run; those of this one are in its folder.
+    mounts[str(private.root)] = {"bind": "/private", "mode": "ro"}
+    sockets = ["--docker=unix:///private/docker.sock", "--containerd=/private/run/containerd/containerd.sock"]
+    words = [word for word in described.command if not word.startswith("--containerd=")]
+    one = client.containers.run(
+        "cadvisor-of-the-test",
+        entrypoint=list(described.entrypoint),
+        command=[*words, *sockets, f"--containerd-namespace=samokoder-{private.bridge}"],
+        user=described.user,
+        volumes=mounts,
+        cap_drop=["ALL"],
+        read_only=True,
+        detach=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (page := _pages(one)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert page, one.logs()
+        time.sleep(5)  # it looks at what is there once it serves
+        return set(re.findall(r'container_last_seen\{[^}]*\bname="([^"]+)"', _pages(one)))
+    finally:
+        one.remove(force=True)
+
+
+def _pages(one: Container) -> str:
+    code, said = one.exec_run(["wget", "-q", "-O", "-", f"http://127.0.0.1:{cadvisor.PORT}/metrics"])
+    return str(said.decode()) if code == 0 else ""
+
+
+def test_cadvisor_sees_the_containers_of_an_engine_whose_folder_is_elsewhere(
+    elsewhere: tuple[PrivateEngine, EngineInfo], client: docker.DockerClient
+) -> None:
+    private, info = elsewhere
+    assert info.data_root == str(private.root / "data")
+    environment = of_engine(private, info)
+    assert environment.settings.cadvisor.data_root == info.data_root, "`up` takes the folder from the engine"
+    assert _WATCHED in names_seen(client, private, environment), "ContainerMissing would fire for every part"
+
+
+def test_without_the_right_folder_it_sees_none(
+    elsewhere: tuple[PrivateEngine, EngineInfo], client: docker.DockerClient
+) -> None:
+    private, _ = elsewhere
+    usual = Workspace(isolated=True, home=private.root / "home").settings()
+    assert names_seen(client, private, usual) == set(), "the test above would pass whatever is mounted"

@@ -1,0 +1,187 @@
+"""1,000 jobs that arq has queued, in a stack that is up, and whatever befalls its Redis: each runs once.
+
+They wait in a queue of their own, which no worker of the stack takes from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import docker
+import pytest
+from redis import Redis
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations import backups, containers, lifecycle, redis_log, repair, restore, rotation
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+from stack.app import redis
+from tests import queued
+from tests.live.conftest import begin, cut_off, with_config
+from tests.render.conftest import address, output, wait_until
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+FILE = "/data/appendonlydir/appendonly.aof.1.incr.aof"
+
+
+@dataclass
+class Queue:
+    """Jobs in a stack's Redis."""
+
+    workspace: Workspace
+    engine: docker.DockerClient
+    name: str
+
+    @property
+    def server(self) -> Container:
+        return containers.find(self.engine, self.workspace.settings(), redis.PART)
+
+    @property
+    def password(self) -> str:
+        return self.workspace.open().secrets()["redis-app"]
+
+    def put(self) -> None:
+        queued.put(address(self.server), self.password, queue=self.name)
+        time.sleep(2)  # a SIGKILL may cost the last second, `appendfsync everysec`
+
+    def holds(self) -> None:
+        """Check that all wait still, and that each runs once."""
+        server = self.server
+        wait_until(server, lambda: output(server, "/etc/samokoder/healthy.sh")[0] == 0)
+        waiting = queued.waiting(address(server), self.password, queue=self.name)
+        assert len(waiting) == queued.COUNT, f"{queued.COUNT - len(waiting)} jobs are lost"
+        ran = queued.run(address(server), self.password, queue=self.name)
+        assert ran == queued.once(), "a job was lost, or ran twice"
+
+    def damage(self, script: str) -> None:
+        """Kill Redis, damage its volume, and see that it starts in vain."""
+        server = self.server
+        server.kill()
+        server.wait()
+        (volume,) = (each["Name"] for each in server.attrs["Mounts"] if each["Destination"] == "/data")
+        self.engine.containers.run(
+            server.attrs["Image"],
+            ["-c", script],
+            entrypoint="sh",
+            user="999:999",
+            network_mode="none",
+            volumes={volume: {"bind": "/data"}},
+            remove=True,
+        )
+        server.start()
+        end = time.monotonic() + 180
+        while not self.restarts():
+            assert time.monotonic() < end, "Redis reads what is damaged"
+            time.sleep(0.5)
+
+    def restarts(self) -> bool:
+        server = self.server
+        return bool(server.attrs["RestartCount"]) or server.status == "restarting"
+
+    def repair(self) -> str:
+        """Repair it as a person without a terminal does."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(command, "_workspace", lambda _: self.workspace)
+            asked = CliRunner().invoke(command.app, ["repair", redis.PART])
+            assert asked.exit_code == 2, asked.output
+            assert "pass --yes" in asked.output
+            done = CliRunner().invoke(command.app, ["repair", redis.PART, "--yes"])
+        assert done.exit_code == 0, f"{done.output}\n{done.exception!r}"
+        return done.output
+
+
+@pytest.fixture(scope="module")
+def up(new_workspace: Callable[[], Workspace], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A stack with a stack file of its own."""
+    files = tmp_path_factory.mktemp("committed")
+    (files / "Pulumi.staging.yaml").write_text("config: {}\n", encoding="utf-8")
+    workspace = replace(new_workspace(), stack_files=files)
+    lifecycle.up(workspace, interactive=False)
+    return workspace
+
+
+@pytest.fixture
+def queue(up: Workspace, engine: docker.DockerClient) -> Queue:
+    made = Queue(up, engine, f"waits-{secrets.token_hex(3)}")
+    made.put()
+    return made
+
+
+def test_a_repair_is_refused_while_nothing_is_damaged(queue: Queue) -> None:
+    before = queue.server.attrs["State"]["StartedAt"]
+    with pytest.raises(ProjectError, match="there is nothing to repair"), repair.opened(queue.workspace, redis.PART):
+        pass
+    server = queue.server
+    server.stop()
+    with pytest.raises(ProjectError, match="nothing is damaged"), repair.opened(queue.workspace, redis.PART):
+        pass
+    assert queue.server.attrs["State"]["StartedAt"] == before, "a look has started it"
+    server.start()
+    queue.holds()
+
+
+def test_bytes_behind_the_end_are_repaired_and_what_was_there_is_listed(queue: Queue) -> None:
+    queue.damage(f"head -c 4096 /dev/zero >> {FILE}")
+    said = queue.repair()
+    assert "Lost are 4096 bytes, in which no command begins" in said, said
+    assert "Redis read all of its append-only file" in said, said
+    _, aside = backups.backups(queue.workspace)
+    assert aside[-1] in said, "what was there must be found again"
+    queue.holds()
+
+
+def test_a_repair_that_is_killed_between_the_copy_and_the_cut_goes_on_and_loses_nothing(queue: Queue) -> None:
+    queue.damage(f"head -c 4096 /dev/urandom >> {FILE}")
+    workspace = queue.workspace
+    journal = workspace.folder / f"restore.{workspace.name}.json"
+    process = begin(workspace, "repair.opened(workspace, 'redis').__enter__().run()")
+    end = time.monotonic() + 300
+    while "keep-redis" not in done(journal):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < end, "it never came to the copy"
+        time.sleep(0.05)
+    cut_off(process)
+    aside = json.loads(journal.read_text())["aside"]
+    assert aside, "nothing was set aside before the cut"
+    restore.restore(workspace)
+    assert "read all" in redis_log.read(workspace)
+    queue.holds()
+
+
+def done(journal: Any) -> list[str]:
+    with contextlib.suppress(OSError, ValueError):
+        return list(json.loads(journal.read_text())["done"])
+    return []
+
+
+def test_an_up_that_replaces_redis_keeps_every_job(queue: Queue) -> None:
+    before = queue.server.id
+    lifecycle.up(with_config(queue.workspace, {"samokoder:redis": {"maxmemoryMib": 190}}), interactive=False)
+    assert queue.server.id != before, "it was not replaced"
+    queue.holds()
+
+
+def test_a_rotation_of_its_password_keeps_every_job(queue: Queue) -> None:
+    before = queue.password
+    rotation.rotate(queue.workspace, "redis-app", interactive=False)
+    assert queue.password != before, "nothing was rotated"
+    queue.holds()
+
+
+def test_a_restore_of_a_copy_brings_every_job_back(queue: Queue) -> None:
+    backups.now(queue.workspace, "redis")
+    rows, _ = backups.backups(queue.workspace)
+    copy = next(row.id for row in rows if row.kind == redis.PART)
+    with Redis(address(queue.server), username=redis.APP_USER, password=queue.password) as client:
+        client.delete(queue.name)
+    restore.restore(queue.workspace, backup=copy)
+    queue.holds()

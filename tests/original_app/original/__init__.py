@@ -1,0 +1,1 @@
+"""A small application with the traits of the owner's: see `settings.py`."""

@@ -1,0 +1,72 @@
+"""What a message tells a person to type: it is for his environment, also at 3 a.m. in production."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from operations.project import Workspace, typed
+from tests.recording import ROOT
+
+OF_NO_ENVIRONMENT = {"help", "bootstrap", "lint", "test", "docs", "bench", "check-image", "sbom"}
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+COMMAND = re.compile(rf"\bmake ({'|'.join(sorted(TARGETS - OF_NO_ENVIRONMENT, key=len, reverse=True))})\b")
+WRITTEN_BY_MAKE_DOCS = {"documents.py", "metrics_document.py"}
+"""Pages name what is typed for staging, and say once how another environment is meant."""
+
+
+def texts(source: str) -> Iterator[tuple[int, str]]:
+    """The text of every string of a program that is no docstring, with its line; `{}` where a value comes in."""
+    tree = ast.parse(source)
+    inside, said = set[int](), set[int]()
+    for node in ast.walk(tree):
+        # A text alone is a docstring, of a function or of what stands before it.
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            said.add(id(node.value))
+        if isinstance(node, ast.JoinedStr):
+            inside |= {id(part) for part in node.values}
+            yield (
+                node.lineno,
+                "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values),
+            )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said | inside:
+            yield node.lineno, node.value
+
+
+def for_no_environment(source: str) -> list[tuple[int, str]]:
+    return [(line, text) for line, text in texts(source) if COMMAND.search(text) and "ENV=" not in text]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted((ROOT / "operations").glob("*.py")) if path.name not in WRITTEN_BY_MAKE_DOCS],
+    ids=lambda path: path.name,
+)
+def test_a_command_in_a_message_is_made_by_typed_which_knows_the_environment(path: Path) -> None:
+    found = for_no_environment(path.read_text(encoding="utf-8"))
+    assert not found, f"typed as it stands there, this goes to staging in place of production: {found}"
+
+
+def test_the_scripts_that_write_to_a_log_name_no_environment_by_leaving_it_out() -> None:
+    for path in (ROOT / "operations").glob("*.sh"):
+        assert not COMMAND.search(path.read_text(encoding="utf-8")), path.name
+    assert not for_no_environment((ROOT / "stack/app/redis.py").read_text(encoding="utf-8"))
+
+
+def test_the_check_finds_a_command_without_its_environment() -> None:
+    wrong = (
+        'raise ProjectError(f"{name} is not up: make up")\nsay("It goes on: make restore", "make restore ENV=prod")\n'
+    )
+    assert [line for line, _ in for_no_environment(wrong)] == [1, 2]
+    assert {"restore", "up", "backups", "import-compose", "pulumi"} <= TARGETS
+
+
+def test_a_command_for_staging_is_short_and_any_other_names_its_environment() -> None:
+    assert typed("staging", "restore BACKUP=latest") == "make restore BACKUP=latest"
+    assert typed("prod", "restore BACKUP=latest") == "make restore BACKUP=latest ENV=prod"
+    assert Workspace(environment="prod").typed("up") == "make up ENV=prod"

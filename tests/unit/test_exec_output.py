@@ -1,0 +1,83 @@
+"""What a program in a container says reaches us, however quickly it says it."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import docker
+import pytest
+
+from offline.progress import Task
+from operations import backups, containers, rotation
+
+HEAD = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+
+
+def frame(number: int, text: bytes) -> bytes:
+    return struct.pack(">BxxxL", number, len(text)) + text
+
+
+SAID = frame(1, b"one\n") + frame(2, b"two\n") + frame(1, b"three\n")
+
+
+@contextmanager
+def engine(path: Path, *pieces: bytes) -> Iterator[Any]:
+    """A container of an engine that answers what it is asked to run with these pieces, each in one packet."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                size = 0
+                while head := self.rfile.readline().strip().lower():
+                    size = int(head.partition(b":")[2]) if head.startswith(b"content-length") else size
+                self.rfile.read(size)
+                if b"/start" in line:
+                    for piece in pieces:
+                        self.connection.sendall(piece)
+                        time.sleep(0.001)
+                    self.connection.shutdown(socket.SHUT_WR)
+                    self.rfile.read()  # closed with something unread, the other end would get an error
+                    return
+                body = b'{"Id": "it", "ExitCode": 0}'
+                self.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        client = docker.APIClient(base_url=f"unix://{path}", version="1.41")
+        yield SimpleNamespace(id="it", client=SimpleNamespace(api=client), reload=lambda: None, status="running")
+        client.close()
+        server.shutdown()
+
+
+PIECES = {
+    "together with the head of the answer": (HEAD + SAID,),
+    "after it": (HEAD, SAID),
+    "byte by byte": (HEAD, *(bytes([each]) for each in SAID)),
+    "with the head's last byte": (HEAD[:-1], HEAD[-1:] + SAID[:5], SAID[5:]),
+}
+
+
+@pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
+def test_all_that_a_command_says_is_read_in_whatever_pieces_it_comes(pieces: tuple[bytes, ...], tmp_path: Path) -> None:
+    with engine(tmp_path / "s", *pieces) as container:
+        assert containers.execute(container, ["it"]) == (0, b"one\ntwo\nthree\n"), "it is lost, and the status is 0"
+        assert containers.execute_apart(container, ["it"]) == (0, b"one\nthree\n", b"two\n")
+        task = Task("")
+        assert backups.run(cast("Any", container), ["list"], task) == "one\nthree\n"
+        assert task.detail == "two"
+        assert rotation._exec(container, ["it"], "in") == "one\ntwo\nthree\n", "a login that works is taken for refused"
+
+
+def test_a_command_that_says_nothing_is_no_error(tmp_path: Path) -> None:
+    with engine(tmp_path / "s", HEAD) as container:
+        assert containers.execute(container, ["true"]) == (0, b"")

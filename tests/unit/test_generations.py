@@ -1,0 +1,134 @@
+"""A stack file that lacks a rotation which the state has is refused, with what to do."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from operations import generations, recovery
+from operations.generations import Step, may_follow
+from operations.stack_file import ProjectError
+from stack.rotation import IN_USE, PHASES, SLOTTED, label, slots_of
+from stack.settings import Phase
+from tests.recording import GENERATED, environment_of, record, secret_value
+
+FILE = "Pulumi.staging.yaml"
+
+
+def state(secret: str, generation: int, phase: Phase = "", *, notes_phases: bool = True) -> dict[str, Any]:
+    """The state after an `up` of this step."""
+    slots = slots_of(secret, generation, phase) if secret in SLOTTED else None
+    passwords = [
+        {
+            "type": "random:index/randomPassword:RandomPassword",
+            "urn": f"u::secret-{label(slot)}",
+            "inputs": {"keepers": {"generation": str(each)}},
+        }
+        for slot, each in (slots.generations if slots else {secret: generation}).items()
+    ]
+    outputs: dict[str, Any] = {IN_USE: {label(secret): label(slots.in_use)} if slots else {}}
+    if notes_phases:
+        outputs[PHASES] = {label(secret): phase} if phase else {}
+    component = {"type": "samokoder:platform:Secrets", "urn": "u::secret", "outputs": outputs}
+    return {"resources": [component, *passwords]}
+
+
+def refused(deployment: dict[str, Any], **config: Any) -> str:
+    """What is said where a stack file with this configuration meets the state; empty: it goes on."""
+    try:
+        generations.refuse_undoing(environment_of("staging", config), deployment, file=FILE)
+    except ProjectError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("secret", ["postgresApp", "redisApp", "secretKey", "grafanaAdmin", "postgresExporter"])
+def test_a_stack_file_that_lacks_a_rotation_is_refused_and_says_what_to_write(secret: str) -> None:
+    name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in secret)
+    said = refused(state(name, 2))
+    assert label(name) in said, "the role in use would be locked, and its sessions ended, while all replicas use it"
+    assert f"samokoder:rotation.{secret}: 2" in said, "the line that goes on from what is there"
+    assert f"make rotate SECRET={label(name)}" in said, "going back is a rotation too: the old value may have leaked"
+    assert not refused(state(name, 2), rotation={secret: 2}), "and that line is taken"
+
+
+def test_several_lost_rotations_are_told_at_once() -> None:
+    there = state("postgres_app", 2)
+    there["resources"] += state("redis_exporter", 5)["resources"][1:]
+    said = refused(there)
+    assert "postgres-app" in said
+    assert "redis-exporter: generation 5" in said
+
+
+def test_a_rotation_that_was_cut_off_after_its_up_goes_on_and_an_up_with_the_step_before_is_taken() -> None:
+    there = state("postgres_app", 2, "prepare")
+    assert not refused(there), "nobody uses the second value yet"
+    assert not refused(there, rotation={"postgresApp": 2}, rotating={"postgresApp": "prepare"})
+    assert not refused(there, rotation={"postgresApp": 2}, rotating={"postgresApp": "overlap"})
+    assert not refused(state("postgres_app", 2, "overlap"), rotation={"postgresApp": 2}), "the last step"
+
+
+def test_a_value_that_was_withdrawn_is_not_made_good_again() -> None:
+    said = refused(state("secret_key", 2), rotation={"secretKey": 2}, rotating={"secretKey": "overlap"})
+    assert "secret-key" in said, "an older commit would have the old, perhaps leaked, key verify again"
+
+
+def test_grafana_may_have_taken_its_new_password_so_that_one_is_not_thrown_away() -> None:
+    said = refused(state("grafana_admin", 2, "prepare"))
+    assert "samokoder:rotating.grafanaAdmin: prepare" in said, "Grafana would keep a password that nobody knows"
+
+
+def test_more_than_one_step_at_once_is_refused_and_the_emergency_exit_is_not() -> None:
+    assert "make rotate" in refused(state("redis_app", 1), rotation={"redisApp": 3}), "no such generation is there yet"
+    said = refused(state("redis_app", 1), rotation={"redisApp": 2}, rotating={"redisApp": "overlap"})
+    assert "redis-app" in said, "replicas would use a value that the server does not take yet"
+    for phase in ("", "prepare", "overlap"):
+        assert not refused(state("redis_app", 2, phase), rotation={"redisApp": 3}), "documented for a leaked value"
+
+
+def test_a_state_from_before_phases_were_noted_is_taken_for_either() -> None:
+    there = state("redis_app", 2, "overlap", notes_phases=False)
+    for phase in ("", "overlap"):
+        assert not refused(there, rotation={"redisApp": 2}, rotating={"redisApp": phase})
+    assert refused(there), "but not for one that was not rotated"
+
+
+def test_a_secret_that_is_configured_or_not_there_yet_is_nobodys_rotation() -> None:
+    assert not refused({"resources": []}, rotation={"postgresApp": 7}), "a new environment"
+    assert not refused(state("secret_key", 2), secretKey=secret_value("own", 86))
+
+
+STEPS = [Step(generation=generation, phase=phase) for generation in (1, 2, 3) for phase in ("", "prepare", "overlap")]
+
+
+@pytest.mark.parametrize("secret", SLOTTED)
+def test_no_step_but_the_emergency_exit_withdraws_a_value_in_use_and_none_makes_a_withdrawn_one_good(
+    secret: str,
+) -> None:
+    def accepted(step: Step) -> dict[str, int]:
+        slots = slots_of(secret, step.generation, step.phase)
+        return {slot: slots.generations[slot] for slot in slots.accepted if slot in slots.generations}
+
+    allowed = [(a, b) for a, b in itertools.product(STEPS, STEPS) if may_follow(secret, a, b)]
+    assert len(allowed) > 2 * len(STEPS)
+    for there, wanted in allowed:
+        before, after = accepted(there), accepted(wanted)
+        newest = {value for value in after.values() if value not in before.values()}
+        assert newest <= {there.generation + 1}, f"{there} to {wanted}: an old value would be good again"
+        by_hand = {there.generation + 1} | ({there.generation} if there.phase == "prepare" else set())
+        emergency = not wanted.phase and wanted.generation in by_hand
+        in_use = slots_of(secret, there.generation, there.phase).in_use
+        if not emergency and in_use in before:
+            assert after.get(in_use) == before[in_use], f"{there} to {wanted}: everybody is locked out"
+
+
+def test_the_program_notes_what_the_comparison_reads() -> None:
+    recording = record("staging", {"rotation": {"redisApp": 2}, "rotating": {"redisApp": "overlap"}})
+    leaves = {leaf.path: leaf.value for leaf in recording.component_outputs}
+    assert leaves["secret.phases.redis-app"] == "overlap"
+    assert leaves["secret.inUse.redis-app"] == "redis-app-b"
+    names = {resource.name: resource.inputs["keepers"] for resource in recording.of_type(GENERATED)}
+    assert names["secret-redis-app-b"] == {"generation": "2"}
+    assert recovery.generations(state("redis_app", 2)) == {"redis-app": 1, "redis-app-b": 2}

@@ -1,0 +1,105 @@
+"""What `up`, `down` and `destroy-data` hand to Pulumi, and what they look at before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from operations import lifecycle, lock, restore
+from operations.journal import Journal, Wanted
+from operations.project import PulumiRun, Workspace
+from operations.stack_file import ProjectError
+
+
+def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Bring up; return the words that Pulumi gets."""
+    words: list[tuple[str, ...]] = []
+    settings = SimpleNamespace(settings=SimpleNamespace(production=production))
+    workspace = SimpleNamespace(settings=lambda: settings, reporter=SimpleNamespace(say=lambda _: None))
+    run = SimpleNamespace(
+        workspace=workspace,
+        settle=lambda: None,
+        pulumi=lambda *said, **_: words.append(said),
+        deployment=dict,
+    )
+    for name, answer in (("_begin_empty", None), ("_gone", list(gone)), ("status", [])):
+        monkeypatch.setattr(lifecycle, name, lambda *_, answer=answer: answer)
+    lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
+    (only,) = words
+    return only
+
+
+def test_production_is_previewed_before_anything_is_changed_and_other_environments_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "--skip-preview" in handed(monkeypatch)
+    assert "--skip-preview" not in handed(monkeypatch, production=True), "what cannot be done ends half way"
+
+
+def test_where_something_is_gone_pulumi_asks_the_engine_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--refresh" not in handed(monkeypatch), "it takes seconds, and an ordinary `up` needs it not"
+    assert "--refresh" in handed(monkeypatch, gone=("samokoder-staging-api-1",)), "by its state alone it makes nothing"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Staging, with an engine that nobody asks."""
+    made = Workspace(home=tmp_path)
+    made.folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    return made
+
+
+def run_on(workspace: Workspace, words: list[tuple[str, ...]]) -> Any:
+    return SimpleNamespace(
+        workspace=workspace,
+        backend=SimpleNamespace(url="file:///state", origin="here"),
+        settle=lambda: None,
+        deployment=dict,
+        pulumi=lambda *said, **_: words.append(said),
+    )
+
+
+def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def held(*_: object) -> Iterator[Workspace]:
+        half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
+        half.write(restore._path(workspace))
+        yield workspace
+
+    words: list[tuple[str, ...]] = []
+    monkeypatch.setattr(lock, "held", held)
+    monkeypatch.setattr(Workspace, "prepare", lambda *_: run_on(workspace, words))
+    monkeypatch.setattr(lifecycle, "_up", lambda *_, **__: pytest.fail("half a database would be started"))
+    with pytest.raises(ProjectError, match="make restore"):
+        lifecycle.up(workspace, interactive=False)
+
+
+def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_away_first(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def held(*_: object) -> Iterator[Workspace]:
+        yield workspace
+
+    words: list[tuple[str, ...]] = []
+    monkeypatch.setattr(lock, "held", held)
+    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run_on(workspace, words))
+    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle, "_data_there", lambda *_: {})
+    monkeypatch.setattr(restore, "forget_all", lambda *_: [])
+    lifecycle.down(workspace, interactive=True)
+    (down,) = words
+    assert down[0] == "destroy"
+    assert "--exclude-protected" in down, "`down` would end at the first data volume"
+    words.clear()
+    lifecycle.destroy_data(workspace, interactive=True)
+    assert [each[:2] for each in words] == [("state", "unprotect"), ("destroy", "--yes")]
+    assert "--exclude-protected" not in words[1], "`destroy-data` would leave the data"
