@@ -163,7 +163,7 @@ class Lab:
             ),
         )
         commands = redis_users.users_commands(
-            app=[self.passwords["r"]], exporter=self.passwords["r"], backup=self.passwords["r"]
+            app=[self.passwords["r"]], exporter=self.passwords["r"], backup=self.passwords["r"], login=False
         )
         wait_for("Redis", lambda: self.redis("ping") == "PONG", lambda: self.logs("redis"))
         for line in commands.splitlines():
