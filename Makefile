@@ -29,7 +29,7 @@ EMPTY =
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
 	psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
-	test-all test-unit test-live test-deploy test-archive test-orders mutations coverage bench docs
+	test-all test-unit test-live test-deploy test-python test-archive test-orders newcomer mutations coverage bench docs
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
@@ -125,7 +125,7 @@ lint: bootstrap ## Style, types, workflows
 test: SHORT = and not long
 test: test-unit test-live test-deploy ## Prove what README promises, in minutes
 
-test-all: test-unit test-live test-deploy test-orders test-archive ## All tests: what may take long too
+test-all: test-unit test-live test-deploy test-python test-orders test-archive ## All tests: what may take long too
 
 # Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine
@@ -139,6 +139,17 @@ test-deploy: bootstrap ## Tests under load, on a real stack of their own, one af
 
 test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups, deaths and restores: none loses a write
 	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m orders
+
+# That of the official image: what the tests run on elsewhere is the system's.
+PYTHON = $(shell sed -n 's/.*reference="python:\([0-9]*\.[0-9]*\).*/\1/p' stack/images.py)
+test-python: bootstrap ## Test the reference application on the Python of its official image, where uv can give it
+	@PATH="$$PATH:$(UV_FOLDER)"; export PATH UV_PROJECT_ENVIRONMENT=.samokoder/python-$(PYTHON); \
+		if uv python find --quiet $(PYTHON) >/dev/null 2>&1 || uv python install --quiet $(PYTHON) >/dev/null 2>&1; then \
+			uv sync --quiet --frozen --python $(PYTHON) && .samokoder/python-$(PYTHON)/bin/pytest tests/reference_app; \
+		else echo "Not available, not tested: uv finds no Python $(PYTHON) here and cannot fetch one"; fi
+
+newcomer: ## Do what a newcomer does, in a container of IMAGE=debian:12 with nothing in it; OFFLINE=1: without a registry
+	@.ci/newcomer "$(or $(IMAGE),debian:12)"
 
 test-archive: bootstrap ## Make every image of Debian packages anew, from today's archive
 	@.venv/bin/pytest -m archive tests/offline

@@ -131,7 +131,7 @@ class Hands(Protocol):
     def users(self, volume: str) -> list[str]:
         """Return the running containers that mount a volume."""
 
-    def workspace(self, project: str) -> str:
+    def shared(self, project: str) -> str:
         """Return the volume, or the folder of the host, that a project has where this environment has its workspace."""
 
     def major(self) -> str:
@@ -237,7 +237,7 @@ def planned(
             f"What is imported is put into its place by the backup server, which {environment.name} does not have: "
             f"set {key_of('backup', 'enabled')}: true and `{typed(environment.name, 'up')}`, then this."
         )
-    shared = "" if "workspace" in environment.absent else given.get("workspace") or hands.workspace(project)
+    shared = "" if "workspace" in environment.absent else given.get("workspace") or hands.shared(project)
     volumes = list(dict.fromkeys([*hands.volumes(project), *given.values(), *([shared] if shared else [])]))
     if not volumes:
         raise ProjectError(
@@ -435,7 +435,7 @@ class Engine:
         """Ask for running ones."""
         return [str(each.name) for each in self.client.containers.list(filters={"volume": volume}, ignore_removed=True)]
 
-    def workspace(self, project: str) -> str:
+    def shared(self, project: str) -> str:
         """Ask its containers."""
         path = self.environment.settings.workspace.path
         return compose_containers.mounted_at(self.client, project, path) if path else ""

@@ -6,7 +6,7 @@ A key opens data: what a user's API keys are encrypted with is in the old `.env`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -29,8 +29,7 @@ KEYS: Mapping[str, str] = {
 
 def _containers(client: docker.DockerClient, project: str) -> list[Container]:
     # One at a time, stopped ones too; what goes meanwhile is nobody's any more.
-    found = client.containers.list(all=True, filters={"label": f"{PROJECT_LABEL}={project}"}, ignore_removed=True)
-    return cast("list[Container]", found)
+    return client.containers.list(all=True, filters={"label": f"{PROJECT_LABEL}={project}"}, ignore_removed=True)
 
 
 def mounted_at(client: docker.DockerClient, project: str, path: str) -> str:

@@ -235,15 +235,16 @@ def remove_begun(
     """
     removed = []
     for container in client.containers.list(all=True, ignore_removed=True):
-        if container.name not in begun or container.id in known:
+        name = str(container.name)
+        if name not in begun or container.id in known:
             continue
         mounted = {mount.get("Name") for mount in container.attrs["Mounts"]}
-        if not set(begun[container.name]) <= mounted:
-            reporter.say(f"{container.name} is not the one that the run had begun to make, so it stays")
+        if not set(begun[name]) <= mounted:
+            reporter.say(f"{name} is not the one that the run had begun to make, so it stays")
             continue
         _stop_gently(container, reporter)
         container.remove(force=True)
-        removed.append(str(container.name))
+        removed.append(name)
     for network in client.networks.list():
         if network.name not in begun or network.id in known:
             continue

@@ -581,9 +581,10 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
     timeout: seconds that the test alert may take. Raises ProjectError as `smoke.smoke` does.
     """
     smoked = smoke.smoke(workspace, seconds=seconds, wait=timeout)
+    counted = next((each.why for each in smoked.findings if each.check == "metrics redis"), "nothing is known")
     rest = [
         Check(name="restarts", ask=lambda: _restarts(workspace)),
-        Check(name="redis' file", ask=lambda: redis_log.read(workspace)),
+        Check(name="redis' file", ask=lambda: redis_log.read(workspace, counted=counted)),
         Check(name="closed addresses", ask=lambda: _closed(workspace)),
     ]
     found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]

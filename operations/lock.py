@@ -19,6 +19,7 @@ import re
 import secrets
 import shlex
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -43,6 +44,7 @@ VARIABLE = "SAMOKODER_LOCK"
 """Environment variable of what a holder runs: the names of its volume and of those that it runs under."""
 _HOLDER = "samokoder.lock.holder"
 _ANSWER_SECONDS = 120
+_PULUMI_SECONDS = 60.0
 
 
 def _hidden(process: int) -> bool:
@@ -193,7 +195,7 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
                 f"{workspace.name} was left half done: {other} was cut off. Finish it there, by "
                 f"`{workspace.typed('restore')}` or the same import. To give it up: {_removal(workspace, name)}"
             )
-        if pulumi := _pulumi_at_work(Path(other.folder), workspace.name):
+        if pulumi := _pulumi_at_work(workspace, Path(other.folder)):
             raise ProjectError(
                 f"{workspace.name} is being changed: {other} is gone, and Pulumi, which it had started, goes on "
                 f"(process {pulumi}). Try again when that has ended; `kill -INT {pulumi}` ends it."
@@ -202,10 +204,24 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
         containers.remove_volumes(client, [name])
 
 
-def _pulumi_at_work(folder: Path, name: str) -> int:
-    """Return the process of a Pulumi that holds its own lock of a stack in a folder of working state; 0: none does."""
-    live = [each for each in recovery.locks(folder / "state", name) if each.is_here and not each.is_stale()]
-    return live[0].process if live else 0
+def _pulumi_at_work(workspace: Workspace, folder: Path) -> int:
+    """Return the process of a Pulumi that still holds its own lock after a while; 0: none does.
+
+    folder: of the working state of who started it. It was asked to end when that died, and notes what it has begun.
+    """
+    end, told = time.monotonic() + _PULUMI_SECONDS, False
+    while live := [
+        each.process
+        for each in recovery.locks(folder / "state", workspace.name)
+        if each.is_here and not each.is_stale()
+    ]:
+        if time.monotonic() > end:
+            return live[0]
+        if not told:
+            workspace.reporter.say(f"Waiting for Pulumi (process {live[0]}), whose run is gone")
+        told = True
+        time.sleep(0.5)
+    return 0
 
 
 def _removal(workspace: Workspace, volume: str) -> str:

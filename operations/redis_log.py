@@ -22,11 +22,14 @@ _WRONG = {
 """Piece of a line of Redis' -> what it means."""
 
 
-def read(workspace: Workspace) -> str:
-    """Return what there is to say of the last start; raises FailedError and UnavailableError as `checks.Check` does."""
+def read(workspace: Workspace, *, counted: str = "nothing is known") -> str:
+    """Return what there is to say of the last start; raises FailedError and UnavailableError as `checks.Check` does.
+
+    counted: what the smoke test has found that a managed Redis counts.
+    """
     environment = workspace.settings()
     if environment.managed_redis:
-        raise UnavailableError("a managed Redis' log is its provider's; what it counts itself is in `metrics redis`")
+        raise UnavailableError(f"a managed Redis' log is its provider's; what it counts itself: {counted}")
     with contextlib.closing(workspace.client()) as client:
         try:
             container = containers.find(client, environment, redis.PART)

@@ -380,7 +380,7 @@ def _redis(asked: Asked) -> str:
     _expect(values, "redis_up", "1: the exporter cannot log in", lambda value: value == 1)
     clients = _expect(values, "redis_connected_clients", "at least 1", lambda value: value >= 1)
     if not local:
-        return f"reached, {clients:.0f} clients"
+        return f"reached, {clients:.0f} clients, {_counted(values)}"
     refused = "0: Redis refused commands of its own append-only file when it started"
     # The exporter names this counter without `_total`, which the parser adds.
     _expect(values, "redis_unexpected_error_replies_total", refused, lambda value: value == 0)
@@ -388,6 +388,19 @@ def _redis(asked: Asked) -> str:
     _expect(values, "redis_memory_max_bytes", f"{most} as declared", lambda value: value == most)
     used = _expect(values, "redis_memory_used_bytes", f"between 1 and {most}", lambda value: 1 <= value <= most)
     return f"{used / 2**20:.1f} of {most / 2**20:.0f} MiB, {clients:.0f} clients"
+
+
+def _counted(values: Values) -> str:
+    """Say what a managed Redis tells of commands that it refused of its own file; its replicas' are in that number."""
+    refused = values("redis_unexpected_error_replies_total")
+    if not refused:
+        return "and it does not count what it refused of its own file"
+    if not refused[0]:
+        return "and it has refused nothing of its own file since it started"
+    return (
+        f"and {refused[0]:.0f} commands of its own file, or of its replicas, were refused since it started: jobs may "
+        "be missing. Ask its provider (docs/runbooks/RedisFileReadWithErrors.md)"
+    )
 
 
 # Prometheus

@@ -11,16 +11,29 @@ def wget(port: int, path: str) -> tuple[str, ...]:
     return ("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{port}{path}")
 
 
-def python(port: int, path: str, *, stable_seconds: int = 0) -> tuple[str, ...]:
+READY_ONCE = "/tmp/ready-once"  # noqa: S108 - the container's own tmpfs, empty at each start
+"""Made once a container was healthy, where another path is asked from then on."""
+
+
+def python(port: int, path: str, *, stable_seconds: int = 0, later: str = "") -> tuple[str, ...]:
     """Ask with Python, which an image of the application has: it needs no curl. An error status ends with 1.
 
     stable_seconds: a container that has run for less is not healthy yet, however well it answers: the next replica is
-    replaced once this one is healthy, and what falls ill soon after its start must not take both.
+    replaced once this one is healthy, and what falls ill soon after its start must not take both. later: path that is
+    asked once it was healthy.
     """
-    ask = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}{path}', timeout=4)"
+    asked = f"'{path}'"
+    if later:
+        asked = f"('{later}' if os.path.exists('{READY_ONCE}') else '{path}')"
+    ask = f"import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}' + {asked}, timeout=4)"
     # No assert: an image may have PYTHONOPTIMIZE set.
-    steady = f"sys.exit(f'up for {{up:.0f}} s, healthy from {stable_seconds} s on' if up < {stable_seconds} else 0)"
-    return ("python", "-c", f"{ask}; {_UPTIME}; {steady}" if stable_seconds else ask)
+    steady = f"up < {stable_seconds} and sys.exit(f'up for {{up:.0f}} s, healthy from {stable_seconds} s on')"
+    note = f"open('{READY_ONCE}', 'w').close()"
+    return (
+        "python",
+        "-c",
+        "; ".join([ask, *([_UPTIME, steady] if stable_seconds else []), *([note] if later else [])]),
+    )
 
 
 # Seconds since process 1 started: field 22 of its stat, in ticks since the host's start (proc(5)). Its second field,

@@ -65,9 +65,6 @@ class DataVolume:
     name: str
     path: str
     adopt: str = ""
-    borrowed: bool = False
-    """Whether another part owns it. The engine gives an empty volume the owner and the files that an image has where it
-    is mounted: of a borrowed one it does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,16 +197,6 @@ class Part(pulumi.ComponentResource):
                 )
             )
             waits_for.append(mounted.carrier)
-        mounts: list[docker.ContainerMountArgs] = []
-        if spec.data and spec.data.borrowed:
-            mounts.append(
-                docker.ContainerMountArgs(
-                    type="volume",
-                    source=platform.volumes[spec.data.name].name,
-                    target=spec.data.path,
-                    volume_options=docker.ContainerMountVolumeOptionsArgs(no_copy=True),
-                )
-            )
         volumes += [
             docker.ContainerVolumeArgs(
                 volume_name=platform.volumes[volume.name].name,
@@ -218,7 +205,7 @@ class Part(pulumi.ComponentResource):
                 read_only=True if volume in spec.reads else None,
             )
             for volume in (spec.data, spec.scratch, *spec.reads)
-            if volume and not volume.borrowed
+            if volume
         ]
         environment: dict[str, pulumi.Input[str]] = {key: f"{key}={value}" for key, value in spec.environment.items()}
         environment |= {
@@ -248,7 +235,6 @@ class Part(pulumi.ComponentResource):
             or None,
             ports=[_port(publish) for publish in (spec.publish, *spec.also_publish) if publish] or None,
             volumes=volumes or None,
-            mounts=mounts or None,
             devices=[_device(device) for device in spec.devices] or None,
             tmpfs=dict(spec.tmpfs) or None,
             read_only=True,

@@ -1367,8 +1367,11 @@ class Environment(Model):
     def alert_ways(self) -> list[str]:
         """The ways by which alerts reach a person, as AlertManager's metrics call them."""
         settings = self.settings.alertmanager
-        ways = {"telegram": settings.telegram, "email": settings.email}
-        ways["webhook"] = "alertWebhookUrl" in self.configured_secrets or None
+        ways = {
+            "telegram": settings.telegram is not None,
+            "email": settings.email is not None,
+            "webhook": "alertWebhookUrl" in self.configured_secrets,
+        }
         return [way for way, configured in ways.items() if configured]
 
     def api_in_turn(self) -> list[str]:

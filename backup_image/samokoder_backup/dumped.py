@@ -1,12 +1,13 @@
 """How a dump is restored: by a role without rights, since it has functions and checks that run meanwhile.
 
-The superuser makes only what runs nothing of the dump: the database, its schemas and extensions while nothing else is
-there, and in the end the rights to things, which are data.
+The superuser makes only what runs nothing of the dump: the database, its schemas and extensions, and what these keep in
+tables of their own, while nothing else is there, and in the end the rights to things, which are data.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,12 @@ _LINE = re.compile(r"\d+; (?P<catalogue>\d+) \d+ (?P<what>.+)")
 _DATABASE, _SCHEMA, _EXTENSION = "1262", "2615", "3079"
 """Oids of the catalogues that have them; unlike names they cannot be chosen."""
 _FIRST = ("COMMENT - EXTENSION ", "DATABASE PROPERTIES ", "ACL - DATABASE ", "COMMENT - DATABASE ")
+_DATA = {
+    "TABLE DATA ": ("TABLE", "FOREIGN TABLE"),
+    "SEQUENCE SET ": ("SEQUENCE",),
+    "MATERIALIZED VIEW DATA ": ("MATERIALIZED VIEW",),
+}
+"""How a line of data begins -> the kinds of lines that make what it fills, which end in the same words."""
 _RIGHTS = ("ACL ", "DEFAULT ACL ")
 _RESTORER = "samokoder_restorer"
 """Restores where the superuser owned the database."""
@@ -44,6 +51,8 @@ class Contents:
     """The lines of a dump's list, by who restores them."""
 
     first: list[str]
+    kept: list[str]
+    """Data of extensions, in tables that they have made: the dump has no line that makes these."""
     rest: list[str]
     rights: list[str]
     owners: frozenset[str]
@@ -56,7 +65,7 @@ class Contents:
 def contents(listed: str) -> Contents:
     """Sort the lines of `pg_restore --list --create`. Raises BackupError where there is no database among them."""
     first: list[str] = []
-    rest: list[str] = []
+    others: list[tuple[str, str]] = []
     rights: list[str] = []
     name = owner = ""
     # pg_restore takes newlines out of names, and nothing else at which `splitlines` would begin a line.
@@ -71,10 +80,21 @@ def contents(listed: str) -> Contents:
         elif what.startswith(_RIGHTS):
             rights.append(line)
         else:
-            rest.append(line)
+            others.append((line, what))
     if not name:
         raise BackupError("the dump has no database")
-    return Contents(first, rest, rights, frozenset(line.rpartition(" ")[2] for line in rest), name, owner)
+    made = {what for _, what in others}
+    kept = [line for line, what in others if _is_kept(what, made)]
+    rest = [line for line, what in others if not _is_kept(what, made)]
+    return Contents(first, kept, rest, rights, frozenset(line.rpartition(" ")[2] for line in rest), name, owner)
+
+
+def _is_kept(what: str, made: AbstractSet[str]) -> bool:
+    """Tell whether a line of a list is data of what no line makes, so that it is an extension's."""
+    return any(
+        what.startswith(data) and not made & {f"{kind} {what.removeprefix(data)}" for kind in makes}
+        for data, makes in _DATA.items()
+    )
 
 
 def restore(server: Server, dump: Copy) -> None:
@@ -90,6 +110,8 @@ def restore(server: Server, dump: Copy) -> None:
     for role in others:
         _ask(server, "GRANT {} TO {}", role, restorer)
     _restore(server, dump, found.first, "--create", "--dbname=postgres")
+    # While there is nothing of the application's that it could run.
+    _restore(server, dump, found.kept, f"--dbname={found.name}")
     _ask(server, "ALTER DATABASE {} OWNER TO {}", found.name, restorer)
     schemas = [str(schema) for (schema,) in server.ask(_SCHEMAS, found.name)]
     for schema in schemas:

@@ -1,6 +1,6 @@
 """The workspace, files that the API and the worker share: one container hands out copies of it, and this fetches them.
 
-That container runs as their user, who alone may read all that they write, and writes nothing there. It answers
+That container runs as their user, who alone may read all that they write, and writes one file there. It answers
 whoever has its password, on a network that is not published. What ends in the middle is no copy: the answer is in
 chunks, and the last one comes only after tar was content.
 """
@@ -30,8 +30,11 @@ _CHANGED = 1
 _SILENT_SECONDS = 600.0
 _LEAST_FREE = 512 * 2**20
 """So much the copy leaves on the disk, where the database's log comes too."""
-_LOOK_SECONDS = 60.0
-_OK, _REFUSED, _NOT_HERE = 200, 403, 404
+_LOOK_SECONDS, _TURN_SECONDS = 60.0, 5.0
+_MARK = ".samokoder-workspace"
+"""Keeps the volume from being empty: the engine gives an empty one the owner that an image has where it is mounted, and
+the application could no longer write to it."""
+_OK, _REFUSED, _NOT_HERE, _ILL = 200, 403, 404, 503
 # A restore's own marks: one that came with a copy would make that look cut off.
 _MARKS = ("./.samokoder-restore", "./.samokoder-copying")
 
@@ -124,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "/metrics":
                 self._say(_OK, self.server.sizes.text())
             case "/health":
-                self._say(_OK, "ok\n")
+                self._say(*((_OK, "ok\n") if marked() else (_ILL, "the workspace cannot be written to\n")))
             case _:
                 self._say(_NOT_HERE, "not here\n")
 
@@ -160,11 +163,27 @@ def serve() -> int:
         signal.signal(each, lambda _number, _frame: stop.set())
     server = _Server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    looked = -_LOOK_SECONDS
     while not stop.is_set():
-        server.sizes.look()
-        stop.wait(_LOOK_SECONDS)
+        marked()
+        if time.monotonic() - looked >= _LOOK_SECONDS:
+            server.sizes.look()
+            looked = time.monotonic()
+        stop.wait(_TURN_SECONDS)
     server.shutdown()
+    server.server_close()
     return 0
+
+
+def marked() -> bool:
+    """Make the mark where it is not there; tell whether it is, so that the volume is its user's."""
+    path = at.WORKSPACE / _MARK
+    try:
+        path.touch(mode=0o600)
+    except OSError as error:
+        say(f"{path}: {error.strerror}")
+        return False
+    return True
 
 
 def copy(into: BufferedIOBase) -> bool:

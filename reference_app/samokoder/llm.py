@@ -29,13 +29,22 @@ PATIENCE_SECONDS: Final = 20.0
 ALL_SECONDS: Final = 270.0
 OPEN_AFTER_FAILURES: Final = 5
 OPEN_SECONDS: Final = 30.0
+#: It passes by itself: the provider is there and asks us to wait, or waits for its next trial.
+_PASSES: Final = frozenset({"rate_limited", "circuit_open"})
 _WORTH_ANOTHER_TRY: Final = frozenset({"timeout", "connection", "rate_limited", "server_error"})
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 class LlmError(Exception):
-    """No provider gave an answer; says of each why not. Holds no key and nothing that a provider sent."""
+    """No provider gave an answer; says of each why not. Holds no key and nothing that a provider sent.
+
+    again_seconds: after so long one may have an answer, which asked us to wait or is left alone; None: none will.
+    """
+
+    def __init__(self, why: str, again_seconds: float | None = None) -> None:
+        super().__init__(why)
+        self.again_seconds = again_seconds
 
 
 class Answer(NamedTuple):
@@ -56,11 +65,15 @@ class _CallFailedError(Exception):
 
 @dataclass
 class Breaker:
-    """Opens after some failures in a row; then lets one call through every `open_seconds` until one is answered."""
+    """Opens after some failures in a row; then lets one call through every `open_seconds` until one is answered.
+
+    Calls that were in flight together and fail together have met one fault, so they count as one failure.
+    """
 
     open_seconds: float = OPEN_SECONDS
     failures: int = 0
     next_trial: float = 0.0
+    counted_at: float = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -74,9 +87,13 @@ class Breaker:
             self.next_trial = time.monotonic() + self.open_seconds  # of a trial, the others wait how it ends
         return allowed
 
-    def record(self, *, answered: bool) -> None:
-        """Learn how a call ended."""
-        self.failures = 0 if answered else self.failures + 1
+    def record(self, *, answered: bool, begun: float) -> None:
+        """Learn how a call ended. begun: when it was made, on the clock of `time.monotonic`."""
+        if answered:
+            self.failures = 0
+        elif begun >= self.counted_at:
+            self.failures += 1
+            self.counted_at = time.monotonic()
         self.next_trial = time.monotonic() + self.open_seconds
 
 
@@ -98,11 +115,13 @@ class _Provider:
         for number in range(TRIES):
             if not self.breaker.lets_through():
                 break
+            begun = time.monotonic()
             try:
                 answer = await self._call(messages)
             except _CallFailedError as failed:
-                # Whoever refuses our words (client_error) is there and works.
-                self.breaker.record(answered=failed.error_type == "client_error")
+                # Whoever refuses our words (client_error) or asks us to wait is there and works.
+                there = failed.error_type in {"client_error", "rate_limited"}
+                self.breaker.record(answered=there, begun=begun)
                 wait = max(failed.wait_seconds, BACKOFF_SECONDS * 2**number * random.random())  # noqa: S311 - jitter
                 patient = number + 1 < TRIES and wait <= PATIENCE_SECONDS
                 again = patient and failed.error_type in _WORTH_ANOTHER_TRY and not self.breaker.is_open
@@ -111,9 +130,9 @@ class _Provider:
                     raise
                 await asyncio.sleep(wait)
             else:
-                self.breaker.record(answered=True)
+                self.breaker.record(answered=True, begun=begun)
                 return answer
-        raise _CallFailedError("circuit_open")
+        raise _CallFailedError("circuit_open", max(0.0, self.breaker.next_trial - time.monotonic()))
 
     async def _call(self, messages: list[dict[str, str]]) -> Answer:
         url = f"{self.settings.base_url.rstrip('/')}/chat/completions"
@@ -162,20 +181,29 @@ class Gateway:
     async def ask(self, system: str, user: str) -> Answer:
         """Return the first answer that a provider gives. Raises LlmError."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        failures = []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ALL_SECONDS):
-                for provider in self.providers:
-                    try:
-                        answer = await provider.ask(messages)
-                    except _CallFailedError as failed:
-                        metrics.LLM_ERRORS.labels(provider.settings.name, failed.error_type).inc()
-                        failures.append(f"{provider.settings.name}: {failed.error_type}")
-                        answer = None
-                    metrics.LLM_REQUESTS.labels(*provider.names).inc()
-                    if answer:
-                        return answer
-        raise LlmError(f"no LLM answered ({', '.join(failures)})")
+        failures: list[tuple[str, _CallFailedError]] = []
+        limit = time.monotonic() + ALL_SECONDS
+        for provider in self.providers:
+            begun = time.monotonic()
+            try:
+                async with asyncio.timeout(limit - begun):
+                    answer = await provider.ask(messages)
+            except (_CallFailedError, TimeoutError) as error:
+                failed = error if isinstance(error, _CallFailedError) else _CallFailedError("timeout")
+                if failed is not error:  # the limit of all providers, which the call itself has not seen
+                    provider.breaker.record(answered=False, begun=begun)
+                metrics.LLM_ERRORS.labels(provider.settings.name, failed.error_type).inc()
+                failures.append((provider.settings.name, failed))
+                answer = None
+            metrics.LLM_REQUESTS.labels(*provider.names).inc()
+            if answer:
+                return answer
+            if time.monotonic() >= limit:
+                break
+        waits = [failed.wait_seconds for _, failed in failures if failed.error_type in _PASSES]
+        # Twice as long at most, so that those who were sent away together do not come back together.
+        again = min(waits) * (1 + random.random()) if waits else None  # noqa: S311 - jitter
+        raise LlmError(f"no LLM answered ({', '.join(f'{name}: {failed}' for name, failed in failures)})", again)
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
@@ -219,11 +220,12 @@ async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"{part} unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE, headers={"retry-after": "5"})
 
 
-async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid(_request: Request, error: Exception) -> Response:
     """Say what is wrong without what was sent, which may be a password."""
     problems = error.errors() if isinstance(error, RequestValidationError) else ()
     shown = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in problems]
-    return JSONResponse({"detail": shown}, HTTPStatus.UNPROCESSABLE_ENTITY)
+    # In ASCII: the name of a field that a client made up may be no text that UTF-8 can write.
+    return Response(json.dumps({"detail": shown}), HTTPStatus.UNPROCESSABLE_ENTITY, media_type="application/json")
 
 
 def _make_series() -> None:

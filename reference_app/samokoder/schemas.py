@@ -4,11 +4,21 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from samokoder.db import JobName
 
 _EMAIL = r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+\.[^@\s\x00-\x1f]+$"
+
+
+_EMAIL_LENGTH = 254
+
+
+def _as_stored(email: str) -> str:
+    """Check the length of what is stored: some letters become two when they are lowered (U+0130)."""
+    if len(email) > _EMAIL_LENGTH:
+        raise ValueError(f"at most {_EMAIL_LENGTH} characters in lower case")
+    return email
 
 
 class _In(BaseModel):
@@ -22,7 +32,9 @@ class _Out(BaseModel):
 class Credentials(_In):
     """Who somebody is, and what proves it."""
 
-    email: Annotated[str, StringConstraints(to_lower=True, max_length=254, pattern=_EMAIL)]
+    email: Annotated[
+        str, StringConstraints(to_lower=True, max_length=_EMAIL_LENGTH, pattern=_EMAIL), AfterValidator(_as_stored)
+    ]
     password: SecretStr = Field(min_length=12, max_length=128)
 
 

@@ -20,6 +20,9 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
     """Describe the replicas. Each waits for the one before it, so that one at a time is replaced."""
     settings = environment.settings.api
     path = settings.health_path or ("/health" if settings.image else "/ready")
+    # A Traefik takes no container that Docker calls unhealthy: with Redis away for a moment it would have no replica at
+    # all, and answer 404. So readiness is for the deploy there, and life for the time after it.
+    later = "/health" if path == "/ready" and environment.settings.ingress.kind == "traefik" else ""
     # The next replica is replaced when this one is healthy: not before the ingress knows that it is.
     stable = ingress.settled_seconds(environment) if settings.replicas > 1 else settings.stable_seconds
     before: str | None = None
@@ -30,7 +33,7 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
             **contract.given(environment, settings),
             settings=settings,
             command=tuple(settings.command or COMMAND),
-            health_command=health.python(PORT, path, stable_seconds=stable),
+            health_command=health.python(PORT, path, stable_seconds=stable, later=later),
             networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
             external_networks=ingress.external_networks(environment),
             aliases=(JOB,),

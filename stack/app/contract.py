@@ -46,6 +46,7 @@ class Given(TypedDict):
 
 def given(environment: Environment, settings: Application) -> Given:
     """Return what a part that runs the application's image is given."""
+    shared = environment.settings.workspace.path
     return Given(
         image=application_image(environment, settings),
         user=USER,
@@ -55,9 +56,7 @@ def given(environment: Environment, settings: Application) -> Given:
         files_at=SECRETS,
         entrypoint=started(settings),
         tmpfs=writable(settings),
-        data=DataVolume(name="workspace", path=path, borrowed=True)
-        if (path := environment.settings.workspace.path)
-        else None,
+        data=DataVolume(name="workspace", path=shared) if shared else None,
     )
 
 

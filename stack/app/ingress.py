@@ -130,7 +130,10 @@ def _server(port: int, name: str, trusted: Sequence[str]) -> str:
         "max_header_size 64KiB",
         # None for the body: Go's covers the whole exchange, and would cut a stream that lasts longer.
         _block("timeouts", "read_header 10s", "idle 2m"),
-        *((f"trusted_proxies static {' '.join(trusted)}", "trusted_proxies_strict") if trusted else ()),
+        *([f"trusted_proxies static {' '.join(trusted)}"] if trusted else []),
+        # Of a list, the last one that no trusted proxy has: who may write the first one chooses his address. The
+        # frontend gives one address alone, which may be a private one, as those of an office are.
+        *(["trusted_proxies_strict"] if trusted and port != INTERNAL_PORT else []),
     )
 
 

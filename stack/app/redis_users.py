@@ -94,7 +94,7 @@ done
 _APP_RIGHTS = "~* &* +@all -@admin -@dangerous +info +keys"
 
 
-def users_commands(*, app: Sequence[str], exporter: str, backup: str, login: bool) -> str:
+def users_commands(*, app: Sequence[str], exporter: str, backup: str, login: bool = True) -> str:
     """Render the commands, one a line.
 
     app: every accepted password of the application. exporter: its password. backup: the backup server's password, which

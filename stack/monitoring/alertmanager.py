@@ -58,6 +58,8 @@ def spec(environment: Environment) -> ServiceSpec:
         command=(
             f"--config.file={access.FOLDER}/alertmanager.yml",
             "--storage.path=/alertmanager",
+            # By its default of 15m, whoever silences an alert has silenced nothing if it is killed before.
+            "--data.maintenance-interval=30s",
             f"--web.external-url={settings.address}/",
             "--web.route-prefix=/",
             # One instance: without a peer there is nothing to gossip with, and no address to guess.

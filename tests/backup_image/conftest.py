@@ -163,11 +163,12 @@ class Lab:
             ),
         )
         commands = redis_users.users_commands(
-            app=[self.passwords["r"]], exporter=self.passwords["r"], backup=self.passwords["r"], login=False
+            app=[self.passwords["r"]], exporter=self.passwords["r"], backup=self.passwords["r"], login=True
         )
         wait_for("Redis", lambda: self.redis("ping") == "PONG", lambda: self.logs("redis"))
         for line in commands.splitlines():
-            if line.startswith("ACL SETUSER "):
+            # Not `default`, as which the tests ask.
+            if line.startswith("ACL SETUSER samokoder_"):
                 assert self.redis(*line.split()) == "OK"
 
     def redis(self, *words: str) -> str:
@@ -192,10 +193,12 @@ class Lab:
             "physical": True,
             "slot": postgres.BACKUP_ROLE,
             "redis": {"host": "redis", "port": 6379, "user": redis.BACKUP_USER, "tls": False},
-            "schedules": dict.fromkeys(("base", "dump", "redis", "verify", "drill"), never),
+            "schedules": dict.fromkeys(("base", "dump", "redis", "workspace", "verify", "drill"), never),
             "recovery_window_days": 7,
             "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
             "redis_copies": 48,
+            "workspace": None,
+            "workspace_copies": 7,
             "max_slot_wal_mib": 256,
             "offsite": None,
             **changes,

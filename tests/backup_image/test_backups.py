@@ -141,10 +141,9 @@ def test_a_copy_of_redis_is_restored_to_an_append_only_file(lab: Lab, target: st
         assert queued.run(lab.address("redis"), password) == queued.once()
     lab.restore(f"{lab.name}-backup", target, "--backup", lab.list("redis")[-1]["id"], where="/data")
     users = lab.folder / "users.acl"
-    lines = redis_users.users_commands(app=[password], exporter=password, backup=password).splitlines()
-    users.write_text(
-        redis.seed_acl("keeper") + "\n".join(line.replace("ACL SETUSER", "user") for line in lines[:-1]) + "\n"
-    )
+    lines = redis_users.users_commands(app=[password], exporter=password, backup=password, login=True).splitlines()
+    ours = [line.replace("ACL SETUSER", "user") for line in lines if "samokoder_" in line]
+    users.write_text(redis.seed_acl("keeper") + "\n".join(ours) + "\n")
     lab.run(
         "restored",
         *(f"--network={lab.name}", f"--volume={target}:/data", f"--volume={users}:/etc/users.acl:ro"),

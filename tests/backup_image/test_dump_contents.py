@@ -18,7 +18,7 @@ LISTED = """\
 3459; 0 0 ACL - DATABASE samokoder samokoder_app
 210; 1255 16400 FUNCTION public canary() samokoder_app
 211; 1259 16401 TABLE public EXTENSION - pg_stat_statements samokoder_app
-3460; 0 16401 TABLE DATA public planted samokoder_app
+3460; 0 16401 TABLE DATA public EXTENSION - pg_stat_statements samokoder_app
 3461; 0 0 COMMENT public TABLE planted samokoder_app
 3462; 0 0 ACL public TABLE planted samokoder_app
 3463; 826 16500 DEFAULT ACL public DEFAULT PRIVILEGES FOR TABLES samokoder_app
@@ -36,6 +36,19 @@ def test_the_superuser_makes_the_database_its_schemas_and_extensions_and_grants_
     assert numbers(found.rest) == [210, 211, 3460, 3461], "a name that looks like an extension is none"
     assert numbers(found.rights) == [3462, 3463]
     assert found.owners == {"samokoder_app"}
+
+
+def test_what_extensions_keep_in_tables_of_their_own_is_restored_before_there_is_anything_else() -> None:
+    own = "4000; 0 16392 TABLE DATA public spatial_ref_sys postgres\n4001; 0 0 SEQUENCE SET topology id_seq postgres\n"
+    made = (
+        "213; 1259 16403 SEQUENCE public mine_seq samokoder_app\n"
+        "3465; 0 0 SEQUENCE SET public mine_seq samokoder_app\n"
+        "214; 1259 16404 TABLE public planted samokoder_app\n"
+    )
+    found = dumped.contents(LISTED + made + own)
+    assert numbers(found.kept) == [4000, 4001], "a role without rights cannot write to them: no such dump came back"
+    assert numbers(found.rest) == [210, 211, 3460, 3461, 213, 3465, 214]
+    assert found.owners == {"samokoder_app"}, "what the application owns would lose its owner"
 
 
 @pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])

@@ -56,7 +56,6 @@ class Orders(RuleBasedStateMachine):
         """What the servers had when they served last."""
         self.moments: dict[str, datetime] = {}
         """Of rows that the backup server has: a moment after each."""
-        self.fresh: dict[str, datetime] = {}
         self.by_hand: set[str] = set()
         """What was only in a copy that a person has removed."""
         self.held: dict[str, set[str]] = {}
@@ -78,27 +77,20 @@ class Orders(RuleBasedStateMachine):
     # Writes
 
     @precondition(lambda self: self.world.serves())
-    @rule()
-    def a_row_is_written(self) -> None:
+    @rule(received=st.booleans())
+    def something_is_written(self, *, received: bool) -> None:
+        """A row, a key, and two keys in one transaction. received: the backup server has the log of it."""
         name = self._name()
         self.world.sql(f"INSERT INTO public.writes VALUES ('{name}')")
-        said = self.world.sql("SELECT extract(epoch FROM clock_timestamp())")
         self.rows.add(name)
-        self.fresh[name] = datetime.fromtimestamp(float(said), UTC)
-        self._log(f"row {name}")
-
-    @precondition(lambda self: self.world.serves())
-    @rule(whole=st.booleans())
-    def keys_are_written(self, *, whole: bool) -> None:
-        name = f"w{self._name()}"
-        if whole:
-            said = self.world.redis(stdin=f"MULTI\nSET {name}:a 1\nSET {name}:b 1\nEXEC\n")
-            assert said.split()[-2:] == ["OK", "OK"], said
-            self.keys |= {f"{name}:a", f"{name}:b"}
-        else:
-            assert self.world.redis("set", name, "1") == "OK"
-            self.keys.add(name)
-        self._log(f"keys {name}")
+        at = float(self.world.sql("SELECT extract(epoch FROM clock_timestamp())"))
+        said = self.world.redis(stdin=f"SET w{name} 1\nMULTI\nSET w{name}:a 1\nSET w{name}:b 1\nEXEC\n")
+        assert said.split()[-2:] == ["OK", "OK"], said
+        self.keys |= {f"w{name}", f"w{name}:a", f"w{name}:b"}
+        if received:
+            self.world.received()
+            self.moments[name] = datetime.fromtimestamp(at, UTC) + timedelta(milliseconds=1)
+        self._log(f"wrote {name} {received}")
 
     @rule()
     def the_old_stack_writes(self) -> None:
@@ -115,14 +107,6 @@ class Orders(RuleBasedStateMachine):
     def a_backup_is_made(self, kind: str) -> None:
         done = self.world.program("now", "--kind", kind, check=False)
         self._log(f"backup {kind}: {done['status']} {done['err'][-160:]}")
-
-    @precondition(lambda self: self.world.serves() and self.fresh)
-    @rule()
-    def the_log_is_received(self) -> None:
-        self.world.received()
-        self.moments |= {name: at + timedelta(milliseconds=1) for name, at in self.fresh.items()}
-        self.fresh.clear()
-        self._log("received")
 
     @precondition(lambda self: self.world.serves())
     @rule()

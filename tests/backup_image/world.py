@@ -45,7 +45,8 @@ SOCKETS = "/world/sockets"
 class Agent:
     """The container, and how it is asked."""
 
-    def __init__(self, image: str, name: str) -> None:
+    def __init__(self, image: str, name: str, *more: str) -> None:
+        """Start it. more: options of `docker run`."""
         here = Path(__file__).parent
         words = [
             "--rm",
@@ -60,7 +61,7 @@ class Agent:
         words += [f"--volume={ROOT / 'backup_image'}:/app:ro", f"--volume={here}:/test:ro", "--entrypoint=python3"]
         self.name = name
         self.process = subprocess.Popen(
-            ["docker", "run", f"--name={name}", *words, image, "-u", "/test/agent.py"],
+            ["docker", "run", f"--name={name}", *words, *more, image, "-u", "/test/agent.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -274,18 +275,28 @@ class World:
 
     def rows_in(self, folder: str) -> set[str]:
         """The rows in a data folder, which stays as it is; nothing where it is not whole."""
-        script = (
-            "[ -e $1/PG_VERSION ] && [ ! -e $1/.samokoder-copying ] || exit 0; rm -rf $2; cp -a $1 $2; chmod 0700 $2"
-        )
-        self.agent.sh(f"rm -rf {SCRATCH}; {script}", folder, SCRATCH)
-        if self.agent.run("test", "-e", f"{SCRATCH}/PG_VERSION", check=False)["status"]:
-            return set()
+        return set(self.asked_in(folder, "SELECT name FROM public.writes"))
+
+    def asked_in(self, folder: str, query: str) -> list[str]:
+        """The one column of a query on a data folder, which stays as it is; nothing where it is not whole."""
         self.agent.sh(
-            f"rm -f {SCRATCH}/postmaster.pid; : > {SCRATCH}/postgresql.conf; : > {SCRATCH}/postgresql.auto.conf"
+            """\
+            rm -rf $2
+            [ -e $1/PG_VERSION ] && [ ! -e $1/.samokoder-copying ] || exit 0
+            cp -a $1 $2
+            chmod 0700 $2
+            rm -f $2/postmaster.pid
+            : > $2/postgresql.conf
+            : > $2/postgresql.auto.conf
+            """,
+            folder,
+            SCRATCH,
         )
+        if self.agent.run("test", "-e", f"{SCRATCH}/PG_VERSION", check=False)["status"]:
+            return []
         single = ["postgres", "--single", "-D", SCRATCH, "-c", "max_connections=50", DATABASE]
-        said = self.agent.run(*single, stdin="SELECT name FROM public.writes\n", check=False)
-        return {line.split('"')[1] for line in said["out"].splitlines() if "name = " in line}
+        said = self.agent.run(*single, stdin=f"{query}\n", check=False)
+        return [line.split('"')[1] for line in said["out"].splitlines() if ' = "' in line]
 
     def keys_in(self, folder: str) -> set[str]:
         """The keys in a data folder of Redis, which stays as it is."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import docker
+import docker.errors
 
 from stack.app.reference import reference_image
 from stack.built_image import ROOT
@@ -17,7 +20,12 @@ def build(engine: docker.DockerClient, local_images: Environment, version: str) 
     for base in reference.bases:
         if base.local:
             engine.images.get(base.local).tag(base.reference)
-    engine.images.build(path=str(reference.context), tag=reference.name, buildargs=reference.arguments, rm=True)
+    try:
+        engine.images.get(reference.name)
+    except docker.errors.ImageNotFound:
+        engine.images.build(path=str(reference.context), tag=reference.name, buildargs=reference.arguments, rm=True)
     arguments = {**reference.arguments, "REFERENCE": reference.name, "VERSION": version}
-    built, _ = engine.images.build(path=str(APPLICATION), buildargs=arguments, rm=True)
-    return str(built.id)
+    # Named: what has no name, somebody who cleans up takes for nobody's.
+    tag = f"samokoder-test-original:{version}-{os.getpid()}"
+    engine.images.build(path=str(APPLICATION), tag=tag, buildargs=arguments, rm=True)
+    return str(engine.images.get(tag).id)

@@ -18,6 +18,7 @@ from docker.models.containers import Container
 
 from offline.images import ensure_images
 from offline.progress import Reporter
+from operations.containers import execute
 from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect, ensure_engine
 from operations.engine import stop_engine as stop
 from operations.project import Workspace
@@ -93,8 +94,8 @@ def names_seen(client: docker.DockerClient, private: PrivateEngine, environment:
 
 
 def _pages(one: Container) -> str:
-    code, said = one.exec_run(["wget", "-q", "-O", "-", f"http://127.0.0.1:{cadvisor.PORT}/metrics"])
-    return str(said.decode()) if code == 0 else ""
+    code, said = execute(one, ["wget", "-q", "-O", "-", f"http://127.0.0.1:{cadvisor.PORT}/metrics"])
+    return said.decode() if code == 0 else ""
 
 
 def test_cadvisor_sees_the_containers_of_an_engine_whose_folder_is_elsewhere(

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import backups, compose, containers, lifecycle
+from operations.compose_containers import PROJECT_LABEL
 from operations.engine import EngineError, install_packages
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -66,7 +67,7 @@ class Old:
     def inside(self, service: str, *words: str) -> str:
         """Run a program in a service's container."""
         (container,) = self.engine.containers.list(
-            filters={"label": [f"{compose.PROJECT_LABEL}={self.project}", f"com.docker.compose.service={service}"]}
+            filters={"label": [f"{PROJECT_LABEL}={self.project}", f"com.docker.compose.service={service}"]}
         )
         code, said = output(container, *words)
         assert code == 0, said
@@ -271,3 +272,41 @@ def test_the_command_refuses_an_unknown_project_with_those_that_there_are(
     shown = CliRunner().invoke(command.app, ["import-compose", old.project, "--preview"])
     assert shown.exit_code == 0, shown.output
     assert f"From {old.volume('redis_data')}: Redis' snapshot" in shown.output
+
+
+def test_an_import_that_was_refused_begins_anew_with_what_the_old_stack_has_written_since(
+    old: Old, here: Workspace, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(text: str) -> None:
+        old.compose("start")
+        old.inside("postgres", "sh", "-c", "until pg_isready -q -h 127.0.0.1 -U samokoder; do sleep 0.2; done")
+        old.sql(f"CREATE TABLE IF NOT EXISTS later (text text); INSERT INTO later VALUES ('{text}')")
+        old.compose("stop")
+
+    write("of before")
+    opened, copied = compose.Engine.open, compose.Engine.copy
+
+    def refuses(hands: compose.Engine, source: compose.Source, target: str) -> str:
+        if source.server == "redis":
+            raise ProjectError("it cannot be opened")
+        return opened(hands, source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compose.Engine, "open", refuses)
+        with pytest.raises(ProjectError, match="it cannot be opened\nNothing was changed"):
+            imported(here, old.project)
+    write("of the days since")
+
+    def while_it_is_copied(hands: compose.Engine, source: compose.Source, target: str) -> None:
+        copied(hands, source, target)
+        if source.server == "postgres":
+            old.compose("start")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compose.Engine, "copy", while_it_is_copied)
+        with pytest.raises(ProjectError, match=r"In use by .*(?s:.)*Nothing was changed"):
+            imported(here, old.project)
+    write("while it was copied")
+    imported(here, old.project)
+    written = sql(engine, here, "SELECT string_agg(text, ', ' ORDER BY text) FROM later")
+    assert written == "of before, of the days since, while it was copied", "a copy of days ago was put in place"

@@ -176,6 +176,7 @@ def test_it_is_brought_up_by_its_settings_alone_and_does_all_that_it_does(owner:
     assert owner.asks("PUT", "keys/alice", KEY).status_code == 200
     assert owner.reads("keys/alice") == KEY, "a user's key cannot be stored: APP_SECRET_KEY is no Fernet key"
     owner.builds("first", "written by the worker")
+    owner.types("drift")
 
 
 def test_its_secrets_are_in_its_process_and_nowhere_that_the_engine_shows(owner: Owner) -> None:

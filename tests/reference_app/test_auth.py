@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import secrets
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jwt
 import pytest
+from pydantic import ValidationError
+
+from samokoder.schemas import Credentials
 
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Postgres, Service, Setup
@@ -30,6 +35,48 @@ def _attempts(api: Service) -> tuple[float, float]:
     assert success is not None
     assert failure is not None
     return success, failure
+
+
+# Letters that are more than one when they are lowered, what is no letter, and what is no character at all.
+STRANGE = ["\u0130" * 131, "\u0130" * 241, "\u1e9e" * 240, "\u2126" * 240, "a\ud800", "\ufb03" * 200, "a" * 242, "\x7f"]
+
+
+@pytest.mark.parametrize("local", STRANGE)
+def test_what_is_checked_of_an_address_is_what_is_stored(local: str) -> None:
+    try:
+        email = Credentials.model_validate({"email": f"{local}@example.org", "password": PASSWORD}).email
+    except ValidationError:
+        return
+    assert len(email) <= 254, "the database refuses it, and the answer is 500"
+    assert email == email.lower()
+
+
+def test_no_letter_of_unicode_makes_an_address_longer_than_the_database_takes() -> None:
+    longer = [chr(code) for code in range(0x110000) if len(chr(code).lower()) > 1]
+    assert longer, "then this looks for nothing"
+    for letter in longer:
+        for times in (120, 121, 242):
+            with contextlib.suppress(ValidationError):
+                made = Credentials.model_validate({"email": f"{letter * times}@example.org", "password": PASSWORD})
+                assert len(made.email) <= 254
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"email": "\u0130" * 131 + "@example.org", "password": PASSWORD},
+        {"email": "a\ud800@example.org", "password": PASSWORD},
+        {"email": "a@example.org", "password": PASSWORD, "\ud800": 1},
+        {"email": float("nan"), "password": PASSWORD},
+        {"email": float("inf"), "password": [PASSWORD]},
+    ],
+)
+@pytest.mark.parametrize("path", ["/auth/register", "/auth/login", "/projects"])
+def test_what_cannot_be_stored_or_written_is_refused_and_no_fault_of_the_server(
+    api: Service, path: str, body: dict[str, Any]
+) -> None:
+    answer = api.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
+    assert answer.status_code == 422, answer.text
 
 
 def test_who_registers_can_log_in_and_is_known_by_the_token(api: Service, postgres: Postgres) -> None:

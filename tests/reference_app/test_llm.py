@@ -225,6 +225,75 @@ def test_the_breaker_opens_spares_the_provider_and_closes_by_one_trial(first: Ll
     assert counted("requests_total", "openai", "openai-test") == 2 + 1 + 8 + 1 + 2
 
 
+def test_a_short_429_fails_no_call_of_many_and_opens_no_breaker(first: LlmServer, counted: _Counted) -> None:
+    first.latency_seconds = 0.05
+    first.plan.extend(["429 1"] * 32)
+
+    async def work(gateway: llm.Gateway) -> list[llm.Answer]:
+        answers = await asyncio.gather(*(gateway.ask("s", "u") for _ in range(32)))
+        assert not gateway.providers[0].breaker.is_open, "a provider that answers 429 is there and works"
+        return answers
+
+    assert len(_with(_settings(first), work)) == 32, "all that it asked for was one second"
+    assert len(first.calls) == 64
+    assert counted("request_errors_total", "openai", "circuit_open") == 0
+
+
+def test_a_burst_of_calls_that_fail_together_counts_as_one_failure(first: LlmServer, counted: _Counted) -> None:
+    first.latency_seconds = 0.2
+    first.plan.extend(["500"] * 32)
+
+    async def work(gateway: llm.Gateway) -> None:
+        answers = await asyncio.gather(*(gateway.ask("s", "u") for _ in range(32)))
+        assert len(answers) == 32, "32 in flight met one fault of a moment: it was not five in a row"
+
+    _with(_settings(first), work)
+    assert counted("request_errors_total", "openai", "circuit_open") == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "least", "most"), [("429 3600", 3600, 7200), ("429", 0, 2), ("401", None, None), ("500", None, None)]
+)
+def test_an_error_says_whether_and_when_it_is_worth_asking_again(
+    first: LlmServer, counted: _Counted, failure: str, least: float | None, most: float | None
+) -> None:
+    first.always = failure
+    (error,) = _ask(_settings(first))
+    assert isinstance(error, llm.LlmError)
+    if least is None or most is None:
+        assert error.again_seconds is None, "it was tried as often as it helps"
+    else:
+        assert error.again_seconds is not None
+        assert least <= error.again_seconds <= most
+    assert counted("requests_total", "openai", "openai-test") == 1
+
+
+def test_a_call_that_meets_an_open_breaker_is_told_when_the_next_trial_is(first: LlmServer, counted: _Counted) -> None:
+    first.always = "500"
+    *_, error = _ask(_settings(first), times=3)
+    assert isinstance(error, llm.LlmError)
+    assert "circuit_open" in str(error)
+    assert error.again_seconds is not None
+    assert 0 < error.again_seconds <= 2 * llm.OPEN_SECONDS, "put back, and not failed for what others met"
+    assert counted("request_errors_total", "openai", "circuit_open") == 1
+
+
+def test_what_dies_of_the_outer_limit_is_counted_and_marks_the_provider(
+    first: LlmServer, counted: _Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llm, "ALL_SECONDS", 0.3)
+    first.always = "hang"
+
+    async def work(gateway: llm.Gateway) -> None:
+        with pytest.raises(llm.LlmError, match="openai: timeout"):
+            await gateway.ask("s", "u")
+        assert gateway.providers[0].breaker.failures == 1
+
+    _with(_settings(first), work)
+    assert counted("request_errors_total", "openai", "timeout") == 1, "the alerts on the LLM would stay mute"
+    assert counted("requests_total", "openai", "openai-test") == 1
+
+
 def test_a_refused_prompt_does_not_open_the_breaker(first: LlmServer, counted: _Counted) -> None:
     first.always = "400"
     _ask(_settings(first), times=10)
@@ -308,6 +377,18 @@ def test_a_job_that_no_llm_answers_fails_and_says_why(setup: Setup, waiting: Wai
     assert worker.metric('worker_jobs_total{status="failed"}') == 1
     assert worker.metric('samokoder_llm_request_errors_total{error_type="client_error",provider="openai"}') == 1
     assert KEYS["openai_api_key"] not in worker.said()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_job_that_is_asked_to_wait_is_put_back_and_done_later(
+    setup: Setup, waiting: Waiting, first: LlmServer
+) -> None:
+    first.plan.extend(["429", "429", "429"])  # every try of the first turn
+    setup.secrets["openai_api_key"] = KEYS["openai_api_key"]
+    worker, job, _ = _job(setup, waiting, LLM_PROVIDERS=json.dumps(_providers(first)))
+    assert job["state"] == "done", job
+    assert worker.metric('worker_jobs_total{status="retried"}') == 1
+    assert worker.metric('worker_jobs_total{status="failed"}') == 0
 
 
 @pytest.mark.usefixtures("alone")

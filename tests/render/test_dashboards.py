@@ -41,6 +41,8 @@ SCALES = {"percent": 1 / 100, "hours": 3600}
 NO_LINES = {
     "runbooks_url",
     "wait_factor",
+    # So many requests in a window of its own: no panel has such a sum.
+    "api_burn_requests",
     "projects_expected_above_requests_per_second",
     "backup_late_hours",
     "api_availability_percent",

@@ -358,10 +358,11 @@ def test_an_address_of_ones_own_invention_is_not_believed(client: httpx.Client, 
     assert seen["X-Forwarded-Host"] == f"{address(caddy)}:{ingress.HTTP_PORT}"
 
 
-def test_the_stacks_own_parts_may_say_for_whom_they_ask(client: httpx.Client, caddy: Container) -> None:
+@pytest.mark.parametrize("user", ["203.0.113.9", "10.1.2.3", "192.168.7.9", "127.0.0.1", "fd00::7"])
+def test_the_stacks_own_parts_may_say_for_whom_they_ask(client: httpx.Client, caddy: Container, user: str) -> None:
     inside = f"http://{address(caddy)}:{ingress.INTERNAL_PORT}/projects"
-    seen = client.get(inside, headers={"X-Forwarded-For": "203.0.113.9"}).json()["headers"]
-    assert seen["X-Forwarded-For"] == "203.0.113.9", "else all users of the frontend would share one limit"
+    seen = client.get(inside, headers={"X-Forwarded-For": user}).json()["headers"]
+    assert seen["X-Forwarded-For"] == user, "else all users of the frontend, or of an office, would share one limit"
 
 
 def test_headers_for_browsers_are_set_and_the_applications_own_are_kept(client: httpx.Client) -> None:

@@ -56,7 +56,7 @@ class FakeEngine:
     free: int = 10**9
     cut: int = -1
     put_: list[str] = field(default_factory=list)
-    shared: str = ""
+    files: str = ""
     """Where the old stack has its workspace."""
     changed: str = "1"
     starts: str = ""
@@ -92,8 +92,8 @@ class FakeEngine:
     def users(self, volume: str) -> list[str]:
         return self.running
 
-    def workspace(self, project: str) -> str:
-        return self.shared
+    def shared(self, project: str) -> str:
+        return self.files
 
     def major(self) -> str:
         return "15"

@@ -6,15 +6,12 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
-
 from offline.progress import Reporter
 from operations import containers
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import read_environment
 
 PREFIX = "samokoder-staging"
-PARTS = ["api", "postgres", "postgres-exporter"]
 
 
 @dataclass
@@ -38,6 +35,7 @@ class Container:
     def attrs(self) -> dict[str, Any]:
         health = "starting" if self.starts_for else self.health
         return {
+            "Mounts": [{"Name": f"files of {self.name}"}],
             "Config": {"StopTimeout": self.stop_timeout},
             "State": {"Running": self.status == "running", "Health": {"Status": health}},
         }
@@ -69,37 +67,37 @@ def of_part(part: str, **values: Any) -> Container:
     return Container(f"{PREFIX}-{part}", labels=labels, **values)
 
 
-def orphans(client: Any, *known: str) -> list[str]:
-    return containers.remove_orphans(client, "staging", PARTS, [f"id of {name}" for name in known], Reporter())
+def removed(client: Any, *begun: str, known: tuple[str, ...] = ()) -> list[str]:
+    volumes = {name: [f"files of {name}"] if name.startswith(f"{PREFIX}-api") else [] for name in begun}
+    return containers.remove_begun(client, volumes, [f"id of {name}" for name in known], Reporter())
 
 
 def test_what_a_killed_run_has_made_and_not_noted_is_removed_and_nothing_that_is_known() -> None:
-    noted, left = of_part("api-1"), of_part("api-2")
-    carrier = Container(f"{PREFIX}-postgres-exporter-files-0123456789ab", status="created")
-    assert orphans(engine(noted, left, carrier), noted.name) == [left.name, carrier.name]
+    noted, left, other = of_part("api-1"), of_part("api-2"), of_part("worker")
+    client = engine(noted, left, other)
+    assert removed(client, noted.name, left.name, known=(noted.name,)) == [left.name]
     assert noted.done == [], "what Pulumi knows runs on"
+    assert other.done == [], "the run had not begun to make it: another state knows it"
     assert left.done == ["stopped within 30 s", "removed"]
-    assert carrier.done == ["removed"], "it was never started"
 
 
-@pytest.mark.parametrize(
-    "other", [f"{PREFIX}-2-postgres-files-0123456789ab", f"{PREFIX}-mine", f"{PREFIX}-api-files-of-somebody"]
-)
-def test_what_belongs_to_another_environment_or_to_a_person_is_no_orphan(other: str) -> None:
-    container = Container(other)
-    assert orphans(engine(container)) == []
-    assert container.done == [], "it only begins like one of ours"
+def test_one_of_the_name_with_other_files_is_another_states_and_stays() -> None:
+    theirs = of_part("api-1")
+    begun = {theirs.name: ["files of this run"]}
+    assert containers.remove_begun(engine(theirs), begun, [], Reporter()) == []
+    assert theirs.done == [], "it runs for somebody else"
 
 
-def test_an_orphan_that_is_still_starting_comes_to_its_start_and_then_has_its_own_time_to_stop() -> None:
+def test_one_that_is_still_starting_comes_to_its_start_and_then_has_its_own_time_to_stop() -> None:
     database = of_part("postgres", starts_for=2, stop_timeout=90)
-    orphans(engine(database))
+    removed(engine(database), database.name)
     assert database.done == ["stopped within 90 s", "removed"], "a database that is being initialised would be half one"
 
 
-def test_a_network_of_ours_that_nobody_knows_goes_and_one_of_another_environment_stays() -> None:
+def test_a_network_that_the_run_had_begun_goes_and_every_other_stays() -> None:
     client = engine(networks=(f"{PREFIX}-data", f"{PREFIX}-app", f"{PREFIX}-2-data"))
-    assert orphans(client, f"{PREFIX}-app") == client.removed == [f"{PREFIX}-data"]
+    assert removed(client, f"{PREFIX}-data", f"{PREFIX}-app", known=(f"{PREFIX}-app",)) == [f"{PREFIX}-data"]
+    assert client.removed == [f"{PREFIX}-data"]
 
 
 def test_all_of_a_part_that_has_not_ended_is_stopped_within_its_own_time() -> None:

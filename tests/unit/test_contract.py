@@ -234,7 +234,9 @@ def test_a_verifier_has_postgresqls_form_and_not_the_password() -> None:
 
 def test_redis_users_are_known_by_a_hash_and_can_do_no_more_than_they_need() -> None:
     users = {}
-    commands = redis_users.users_commands(app=["app-password"], exporter="exporter-password", backup="backup-password")
+    commands = redis_users.users_commands(
+        app=["app-password"], exporter="exporter-password", backup="backup-password", login=True
+    )
     for line in (redis.seed_acl("keeper-password") + commands.replace("ACL SETUSER", "user")).splitlines():
         if line == "ACL SAVE":
             continue

@@ -695,8 +695,8 @@ def test_what_redis_read_is_not_said_where_it_is_not_here(make: Callable[..., Wo
         with pytest.raises(UnavailableError, match="no container of the part 'redis'"):
             redis_log.read(make(dockerHost=host))
         managed = make(dockerHost=host, managedRedisUrl={"secure": "v1:x"})
-        with pytest.raises(UnavailableError, match="its provider's"):
-            redis_log.read(managed)
+        with pytest.raises(UnavailableError, match="its provider's; what it counts itself: 7 commands"):
+            redis_log.read(managed, counted="7 commands")
 
 
 def test_the_first_day_names_commands_pages_and_the_schedules() -> None:

@@ -227,7 +227,7 @@ def test_a_zombie_does_not_count_as_a_running_engine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("same", [True, False], ids=["that-process", "another-with-its-number"])
 def test_only_the_recorded_process_is_stopped(tmp_path: Path, *, same: bool) -> None:
     with subprocess.Popen(["sleep", "1000"]) as process:
-        start_time = engine._start_time(process.pid) if same else "1"
+        start_time = engine.start_time(process.pid) if same else "1"
         record = {"pid": process.pid, "start_time": start_time, "docker_host": engine.DEFAULT_DOCKER_HOST}
         (tmp_path / "engine").mkdir()
         (tmp_path / "engine/system.json").write_text(json.dumps(record))

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, compose, lifecycle, lock, recovery, repair, restore, rotation
+from operations import backups, compose, engine, lifecycle, lock, recovery, repair, restore, rotation
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -89,7 +89,7 @@ def test_what_a_holder_runs_is_not_refused_and_does_not_give_the_lock_back(given
 def test_what_a_holder_has_started_is_locked_by_itself_when_the_holder_is_killed(given: Given) -> None:
     started = subprocess.Popen(["sleep", "60"])
     outer = hold(
-        given, Holder(doing="deploy", folder="/f", process=started.pid, started=lock.start_time(started.pid) or "")
+        given, Holder(doing="deploy", folder="/f", process=started.pid, started=engine.start_time(started.pid) or "")
     )
     try:
         with held(workspace(replace(given, variables={lock.VARIABLE: outer})), "up") as locked:
@@ -154,7 +154,7 @@ def test_a_process_is_gone_only_where_that_is_known(
 def test_a_process_that_has_ended_and_is_not_waited_for_is_gone() -> None:
     """So is a killed `make up` in a container, whose first process waits for nobody."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        holder = Holder(doing="up", folder="/f", process=process.pid, started=lock._start_time(process.pid))
+        holder = Holder(doing="up", folder="/f", process=process.pid, started=engine.start_time(process.pid) or "")
         assert not holder.gone, "it runs"
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -286,6 +286,7 @@ def test_a_lock_is_not_taken_over_while_a_pulumi_goes_on_that_its_holder_had_sta
         }
         (folder / "1.json").write_text(json.dumps(note))
         monkeypatch.setattr(recovery.Lock, "is_stale", lambda it: it.process != pulumi.pid or pulumi.poll() is not None)
+        monkeypatch.setattr(lock, "_PULUMI_SECONDS", 0.0)
         left = hold(given, Holder(doing="up", folder=str(given.folder.absolute()), process=ended()))
         with pytest.raises(ProjectError, match=rf"Pulumi, which it had started, goes on \(process {pulumi.pid}\)"):
             held(workspace(given), "restore").__enter__()

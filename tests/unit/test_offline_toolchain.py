@@ -172,6 +172,45 @@ def test_a_download_that_breaks_is_tried_again(
     assert len(calls.read_text().splitlines()) == 3
 
 
+def test_a_program_is_reported_as_soon_as_it_is_there_built_or_not(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    install_go(tmp_path, monkeypatch)
+    for _ in ("built", "there already"):
+        told: dict[str, Path] = {}
+        built = build(
+            ["hello"],
+            cache=tmp_path,
+            progress=reporter,
+            sources=sources,
+            programs={"hello": HELLO},
+            on_built=told.__setitem__,
+        )
+        assert told == built, "an image whose program is there need not wait for all the others"
+
+
+def test_a_folder_of_a_module_is_replaced_and_the_module_in_the_cache_stays(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    module = tmp_path / "modules" / "big"
+    for file in ("keep/keep.go", "clients/one.go", "clients/two.go"):
+        (module / file).parent.mkdir(parents=True, exist_ok=True)
+        (module / file).write_text("upstream's")
+    (sources / "hello/added/clients").mkdir(parents=True)
+    (sources / "hello/added/clients/one.go").write_text("ours")
+    answers = f"""case "$1" in list) echo {module}; exit 0;; mod) exit 0;; esac
+{{ find completed -type f | sort; cat completed/clients/one.go; }} > "$(dirname "$0")/seen"
+"""
+    install_go(tmp_path, monkeypatch, FAKE_GO.replace("echo example.org/hello\n", answers))
+    program = Program(version="1.0.0", executables={"hello": "."}, completes="example.org/big", without=("clients",))
+    build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
+    seen = (tmp_path / "path/seen").read_text().splitlines()
+    assert seen == ["completed/clients/one.go", "completed/keep/keep.go", "ours"], (
+        "what is left of the folder would compile all that it was taken out for"
+    )
+    assert (module / "clients/two.go").exists(), "Go's cache is checked by its sums and shared by all programs"
+
+
 def test_a_compiler_error_is_not_tried_again(
     tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
 ) -> None:

@@ -328,7 +328,12 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
     monkeypatch.setattr(Workspace, "_of_engine", lambda *_, **__: {})
     built: list[str] = []
-    monkeypatch.setattr(Workspace, "_of_images", lambda *_, **__: built.append("built here") or {})
+
+    def build(*_: object, **__: object) -> dict[str, object]:
+        built.append("built here")
+        return {}
+
+    monkeypatch.setattr(Workspace, "_of_images", build)
     monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr("operations.registry.pull", lambda *_, **__: None)
     monkeypatch.setattr("operations.containers.has_images", lambda *_: False)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -135,13 +136,15 @@ def test_a_stopping_replica_has_longer_than_the_application_takes() -> None:
 
 class _Server(ThreadingHTTPServer):
     status = 200
+    alive = 200
+    """Of /health."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        self.send_response(self.server.status)
+        self.send_response(self.server.alive if self.path == "/health" else self.server.status)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
@@ -193,6 +196,27 @@ def test_a_container_that_answers_badly_is_not_healthy_however_long_it_has_run(
     server.status = 503
     assert check(0) != 0
     assert check(1) != 0
+
+
+def test_behind_a_traefik_a_replica_that_was_ready_once_stays_healthy_while_it_lives(
+    server: _Server, tmp_path: Path
+) -> None:
+    traefik = {"kind": "traefik", "domain": "samokoder.example.org", "traefik": {"network": "web"}}
+    command = described({"ingress": traefik})["api-1"].health_command[2].replace(health.READY_ONCE, f"{tmp_path}/once")
+    command = command.replace(f":{api.PORT}'", f":{server.server_port}'").replace("up < 15", "up < 1")
+
+    def healthy() -> bool:
+        return subprocess.run([sys.executable, "-c", command], capture_output=True, check=False).returncode == 0
+
+    server.status = 503
+    assert not healthy(), "a version that cannot serve must stop the deploy"
+    server.status = 200
+    assert healthy()
+    server.status = 503
+    assert healthy(), "Redis is away: Traefik would drop both replicas, and every path answer 404"
+    server.alive = 503
+    assert not healthy()
+    assert "/health" not in described({})["api-1"].health_command[2], "our own ingress asks for itself"
 
 
 def test_the_seconds_of_the_settings_are_in_the_health_check() -> None:

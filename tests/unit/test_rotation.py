@@ -25,8 +25,9 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, lifecycle, lock, recovery, rotation
+from operations.generations import Step
 from operations.project import PulumiFailedError, Workspace
-from operations.rotation import Rotated, Step
+from operations.rotation import Rotated
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres_roles, redis, redis_users
 from stack.config_files import SALT, Template
@@ -245,7 +246,7 @@ def test_the_keepers_change_nothing_between_prepare_and_overlap() -> None:
 
 
 def test_redis_gets_all_accepted_passwords_in_one_command() -> None:
-    text = redis_users.users_commands(app=["one", "two"], exporter="three", backup="four")
+    text = redis_users.users_commands(app=["one", "two"], exporter="three", backup="four", login=True)
     application, exporter, backup, save = text.splitlines()
     assert application.startswith(f"ACL SETUSER {redis.APP_USER} reset on ")
     assert f"#{redis.password_hash('one')} #{redis.password_hash('two')} " in application, (

@@ -174,9 +174,10 @@ def test_what_opens_a_volume_never_rotates() -> None:
         "grafana_secret_key",
         "redis_keeper",
         "backup_encryption_key",
+        "workspace_backup",
     }, (
         "the superuser's password and Grafana's key are in a volume already: a new value would open nothing; and a "
-        "new one of the keeper would restart Redis"
+        "new one of a keeper would restart what it keeps"
     )
 
 

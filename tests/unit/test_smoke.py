@@ -445,6 +445,24 @@ def test_a_managed_database_and_redis_are_judged_by_what_is_known_of_them() -> N
     assert (well, away) == (dict.fromkeys(names, Verdict.PASSED), dict.fromkeys(names, Verdict.FAILED))
 
 
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        ("redis_unexpected_error_replies 0", "refused nothing of its own file"),
+        ("redis_unexpected_error_replies 7", "7 commands of its own file, or of its replicas.*Ask its provider"),
+        ("redis_expired_keys 1", "does not count"),
+    ],
+)
+def test_what_a_managed_redis_has_refused_of_its_own_file_is_told_and_fails_nothing(page: str, said: str) -> None:
+    world = World.whole(environment("managed", unavailable=["grafana"]))
+    counter = f"# TYPE {page.split(maxsplit=1)[0]} counter\n{page}\n"
+    world.metrics["redis-exporter"] = f"redis_up 1\nredis_connected_clients 5\n{counter}"
+    with served(world) as asked:
+        (found,) = checks.run([each for each in smoke._metrics(asked) if each.name == "metrics redis"], seconds=20)
+    assert found.verdict is Verdict.PASSED, "its replicas' errors are no fault of this stack"
+    assert re.search(said, found.why), found.why
+
+
 def test_receivers_that_are_not_the_declared_ones_fail() -> None:
     def change(world: World) -> None:
         document = yaml.safe_load(world.config)

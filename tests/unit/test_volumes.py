@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pytest
 
@@ -84,7 +85,7 @@ OFFSITE = {"backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket"
 def test_no_change_of_the_settings_takes_a_secret_that_opens_what_is_kept_out_of_the_state(
     later: dict[str, object],
 ) -> None:
-    def kept(config: dict[str, object]) -> dict[str, object]:
+    def kept(config: Mapping[str, object]) -> dict[str, object]:
         recording = record("staging", config)
         return {
             f"secret-{name.replace('_', '-')}": resource.inputs

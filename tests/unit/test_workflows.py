@@ -60,7 +60,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 
 def test_the_workflows_are_those_that_the_document_describes() -> None:
-    assert set(WORKFLOWS) == {"ci", "preview", "deploy", "drift", "nightly"}
+    assert set(WORKFLOWS) == {"ci", "preview", "deploy", "drift", "newcomer", "nightly"}
     document = (ROOT / "docs" / "delivery.md").read_text(encoding="utf-8")
     for path in WORKFLOWS.values():
         assert f"`{path.name}`" in document, f"{path.name} does something that no document tells"

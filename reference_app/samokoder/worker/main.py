@@ -43,6 +43,8 @@ JOB_SECONDS_MAX: Final = 300
 #: No try of a job is that old: it has ended, or its worker has.
 LOST_SECONDS: Final = JOB_SECONDS_MAX + 60
 MAX_TRIES: Final = 5
+#: A provider that asks us to wait for longer is asked after that all the same.
+DEFER_SECONDS_MAX: Final = 600
 
 log = structlog.stdlib.get_logger(__name__)
 settings = settings_or_exit()
@@ -84,8 +86,8 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
     """Put the text into the project's row, and the outcome into the job's.
 
     Running it twice does no harm. A worker that has to go gives the job back; a database that is away is
-    asked again, MAX_TRIES times in all; any other error ends the job as failed. What an LLM was paid for is not asked
-    for again: its writing alone is repeated.
+    asked again, MAX_TRIES times in all, and so is an LLM that is busy or left alone for a while; any other error ends
+    the job as failed. What an LLM was paid for is not asked for again: its writing alone is repeated.
     """
     job_id = UUID(ctx["job_id"])
     sessions = ctx["backends"].sessions
@@ -117,7 +119,8 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
                 await _patiently(done)
         except BaseException as error:
             away, told_to_go = isinstance(error, DATABASE_AWAY), isinstance(error, asyncio.CancelledError)
-            again = told_to_go or (away and ctx["job_try"] < MAX_TRIES)
+            later = error.again_seconds if isinstance(error, LlmError) else None
+            again = told_to_go or ((away or later is not None) and ctx["job_try"] < MAX_TRIES)
             metrics.WORKER_JOBS.labels("retried" if again else "failed").inc()
             why = f"failed: {error if isinstance(error, LlmError) else type(error).__name__}"
             if away:
@@ -127,7 +130,7 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
             if told_to_go:
                 log.info("job given back")
             elif again:
-                raise arq.Retry(defer=2 ** ctx["job_try"]) from error
+                raise arq.Retry(defer=min(DEFER_SECONDS_MAX, max(2 ** ctx["job_try"], later or 0))) from error
             raise
         metrics.WORKER_JOBS.labels("complete").inc()
         log.info("job done")

@@ -1,0 +1,86 @@
+"""A restore that was refused or cut off, days later, on a live stack: no acknowledged row is out of reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+
+from operations import backups, lifecycle, restore
+from operations.journal import Journal
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+from tests.live.conftest import begin, no_limits, with_config
+from tests.live.test_backup import PATIENCE_SECONDS, names, newest, wait_for_backups, write
+
+KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
+
+
+@pytest.fixture(scope="module")
+def backed(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
+    """A stack with its first backups; gone at the end, with all that restores have set aside."""
+    workspace = with_config(new_workspace(), {"samokoder:api": {"environment": no_limits()}})
+    lifecycle.up(workspace, interactive=False)
+    wait_for_backups(workspace)
+    yield workspace
+    lifecycle.destroy_data(workspace, interactive=False)
+
+
+def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_the_right_way_back(
+    backed: Workspace, engine: docker.DockerClient
+) -> None:
+    write(backed, "in the dump")
+    backups.now(backed, "dump")
+    taken = newest(backed, "dump").id
+    write(backed, "after the dump")
+    dies = f"(lambda real: setattr(restore.Engine, 'release', lambda *a: (real(*a), {KILL})))(restore.Engine.release)"
+    process = begin(backed, f"{dies} or restore.restore(workspace, backup={taken!r})")
+    assert process.wait(PATIENCE_SECONDS) == -9
+    journal = Journal.read(backed.folder / f"restore.{backed.name}.json")
+    assert journal is not None
+    assert "put-postgres" not in journal.done
+    done = restore.restore(backed)
+    assert done.set_aside == journal.aside, "what is named last is a copy of the replacement"
+    assert {"in the dump", "after the dump"} & names(engine, backed) == {"in the dump"}
+    restore.restore(backed, source=done.set_aside[-1])
+    assert {"in the dump", "after the dump"} <= names(engine, backed), "the way back leads to the replacement"
+
+
+def test_the_same_words_days_after_a_refusal_restore_what_there_is_on_that_day(
+    backed: Workspace, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enough, asked = restore._enough, list[int]()
+
+    def full(free: int, needed: int, environment: str) -> None:
+        asked.append(needed)
+        enough(free if len(asked) == 1 else 0, needed, environment)
+
+    write(backed, "of Monday")
+    with monkeypatch.context() as patched:
+        patched.setattr(restore, "_enough", full)
+        with pytest.raises(ProjectError, match=r"MiB free(?s:.)*make up.*starts what was stopped"):
+            restore.restore(backed, backup="latest")
+    lifecycle.up(backed, interactive=False)
+    write(backed, "of Tuesday")
+    restore.restore(backed, backup="latest")
+    assert {"of Monday", "of Tuesday"} <= names(engine, backed), "Monday's copy was put in place"
+
+
+def test_the_same_words_after_the_last_step_failed_restore_and_do_not_only_say_so(
+    backed: Workspace, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: restore.Engine) -> None:
+        raise ProjectError("no room for a backup")
+
+    backups.now(backed, "dump")
+    taken = newest(backed, "dump").id
+    with monkeypatch.context() as patched:
+        patched.setattr(restore.Engine, "new_backup", fails)
+        with pytest.raises(ProjectError, match="The data is replaced"):
+            restore.restore(backed, backup=taken)
+    write(backed, "a damaged row")
+    done = restore.restore(backed, backup=taken)
+    assert "a damaged row" not in names(engine, backed), "it says Restored and restored nothing"
+    restore.restore(backed, source=done.set_aside[-1])
+    assert "a damaged row" in names(engine, backed), "what was acknowledged is out of reach"

@@ -1,0 +1,117 @@
+"""What a part's real user has written is there after a restart and after SIGKILL. Redis: test_redis_keeps.py."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stack.monitoring import alertmanager, prometheus
+from stack.settings import Environment
+from tests.render.conftest import Laboratory, output, wait_until
+from tests.render.redis_part import described
+from tests.render.test_postgres import APP, APP_SECRET, ask, ask_as, keep_roles
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+pytestmark = [pytest.mark.live, pytest.mark.long]
+
+Fault = Callable[["Container"], None]
+
+
+def restarted(container: Container) -> None:
+    container.restart(timeout=60)
+
+
+def killed(container: Container) -> None:
+    container.kill()
+    container.wait()
+    container.start()
+
+
+FAULTS = pytest.mark.parametrize("fault", [restarted, killed])
+
+
+@FAULTS
+def test_a_silence_is_there_half_a_minute_after_it_was_made(
+    laboratory: Laboratory, environment: Environment, fault: Fault
+) -> None:
+    spec = described(environment, alertmanager.PART)
+    container = laboratory.healthy_part(spec)
+    at = f"--alertmanager.url=http://127.0.0.1:{alertmanager.PORT}"
+    code, made = output(container, "amtool", at, "silence", "add", "--comment=known", "--author=me", "alertname=Known")
+    assert code == 0, made
+    time.sleep(40)
+    fault(container)
+    wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
+    said = output(container, "amtool", at, "silence", "query", "-q")[1]
+    assert made.strip() in said, "whoever silenced an alert is woken by it again"
+
+
+@FAULTS
+def test_what_prometheus_has_just_collected_is_there(
+    laboratory: Laboratory, environment: Environment, fault: Fault
+) -> None:
+    spec = described(environment, prometheus.PART)
+    container = laboratory.healthy_part(spec)
+    at = f"http://127.0.0.1:{prometheus.PORT}"
+
+    def samples(moment: float) -> list[str]:
+        query = "count_over_time(up{job='prometheus'}[10m])"
+        asks = ("promtool", "query", "instant", "-o", "json", f"--time={moment:.0f}", at, query)
+        code, said = output(container, *asks)
+        return [each["value"][1] for each in json.loads(said)] if code == 0 else []
+
+    wait_until(container, lambda: bool(samples(time.time())))
+    moment = time.time()
+    before = samples(moment)
+    fault(container)
+    wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
+    assert samples(moment) == before, "the head block, up to two hours, is in its write-ahead log"
+
+
+WRITES = """
+CREATE TABLE kept (n int); INSERT INTO kept SELECT generate_series(1, 1000);
+CREATE UNLOGGED TABLE fleeting (n int); INSERT INTO fleeting SELECT generate_series(1, 1000);
+CREATE SEQUENCE numbers; SELECT nextval('numbers') FROM generate_series(1, 5);
+SELECT lo_from_bytea(4711, 'large');
+CREATE EXTENSION pg_trgm;
+"""
+SEES = """
+SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM fleeting), nextval('numbers') > 5,
+ convert_from(lo_get(4711), 'UTF8'), (SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm')
+"""
+
+
+@FAULTS
+def test_all_that_the_application_can_make_in_postgresql_is_there_but_for_unlogged_rows_after_a_crash(
+    laboratory: Laboratory, environment: Environment, fault: Fault
+) -> None:
+    spec = described(environment, "postgres")
+    server = laboratory.healthy_part(spec)
+    keep_roles(laboratory, environment).remove(force=True)
+
+    def app(sql: str) -> tuple[int, str]:
+        return ask_as(server, APP, APP_SECRET, sql)
+
+    code, said = app(WRITES)
+    assert code == 0, said
+    for refused, why in (
+        ("CREATE DATABASE another", "permission denied"),
+        ("BEGIN; PREPARE TRANSACTION 'waits'", "prepared transactions are disabled"),
+    ):
+        code, said = app(refused)
+        assert code != 0, refused
+        assert why in said, "what it cannot make cannot be lost"
+    ask(server, "CREATE DATABASE another")
+    ask(server, "CREATE TABLE there AS SELECT 1 AS n", database="another")
+    fault(server)
+    wait_until(server, lambda: output(server, *spec.health_command)[0] == 0)
+    unlogged = 1000 if fault is restarted else 0
+    assert app(SEES) == (0, f"1000|{unlogged}|t|large|1")
+    assert ask(server, "SELECT n FROM there", database="another") == "1"
+    server.remove(force=True, v=True)
