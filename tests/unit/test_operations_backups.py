@@ -388,7 +388,7 @@ def test_the_sizes_of_a_volume_are_two_numbers(tmp_path: Path) -> None:
 
 def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
-    attrs = {
+    attrs: dict[str, Any] = {
         "Image": "sha256:1",
         "Config": {"User": "999:999", "Env": ["PATH=/bin"]},
         "HostConfig": {
