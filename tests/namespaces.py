@@ -19,6 +19,8 @@ from pathlib import Path
 
 import docker
 
+from operations.engine import EngineError, connect
+
 HOST, NEIGHBOUR = "10.77.0.1", "10.77.0.2"
 METADATA = "169.254.169.254"
 _PATIENCE_SECONDS = 60
@@ -63,25 +65,21 @@ class Pair:
     def socket(self) -> str:
         return f"unix://{self.folder}/docker.sock"
 
+    def _command(self) -> list[str]:
+        return [
+            *(*self.host.enter, "dockerd", f"--host={self.socket}", f"--data-root={self.folder}/data"),
+            *(f"--exec-root={self.folder}/run", f"--pidfile={self.folder}/pid", "--storage-driver=overlay2"),
+            *(f"--containerd-namespace={self.host.name}", f"--containerd-plugins-namespace={self.host.name}-p"),
+        ]
+
     def start(self) -> docker.DockerClient:
         """Start the engine, or start it again."""
-        log = (self.folder / "log").open("ab")
-        self.daemon = subprocess.Popen(
-            [
-                *(*self.host.enter, "dockerd", f"--host={self.socket}", f"--data-root={self.folder}/data"),
-                *(f"--exec-root={self.folder}/run", f"--pidfile={self.folder}/pid", "--storage-driver=overlay2"),
-                *(f"--containerd-namespace={self.host.name}", f"--containerd-plugins-namespace={self.host.name}-p"),
-            ],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        with (self.folder / "log").open("ab") as log:
+            self.daemon = subprocess.Popen(self._command(), stdout=log, stderr=log, start_new_session=True)
         end = time.monotonic() + _PATIENCE_SECONDS
         while True:
-            with contextlib.suppress(docker.errors.DockerException):
-                client = docker.DockerClient(self.socket, timeout=60)
-                client.ping()
-                return client
+            with contextlib.suppress(EngineError):
+                return connect(self.socket, timeout=60)
             lives = self.daemon.poll() is None
             assert lives, (self.folder / "log").read_text()[-3000:]
             assert time.monotonic() < end, "the engine does not answer"

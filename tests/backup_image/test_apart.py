@@ -22,7 +22,7 @@ MEASURED = {"backup": "20261123T021500", "rpo": 1.5, "rto": 40.0, "rows": {"publ
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(apart, "_LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(apart, "_SILENCE_SECONDS", 0.6)
+    monkeypatch.setattr(apart, "_SILENCE_SECONDS", 1.5)
     home = home_at(tmp_path, monkeypatch)
     settings.RUN.mkdir()
     return home
@@ -116,7 +116,7 @@ def test_an_answer_that_is_none_is_refused(home: Home, reply: Callable[[str], No
     began = time.monotonic()
     with pytest.raises(BackupError, match=why):
         asked(reply)
-    assert time.monotonic() - began < 2, "it waits for what will never be read"
+    assert time.monotonic() - began < 1.4, "it waits for what will never be read"
 
 
 def test_nothing_that_a_terminal_obeys_comes_out_of_an_answer(home: Home) -> None:
@@ -135,7 +135,7 @@ def test_an_answer_to_another_request_and_a_part_that_is_silent_end_the_wait(hom
 def test_a_part_that_shows_itself_is_waited_for_and_one_that_stops_is_not(home: Home) -> None:
     def works(request: str) -> None:
         writes(status="running")(request)
-        for _ in range(12):  # longer than silence may last
+        for _ in range(20):  # longer than silence may last
             time.sleep(0.1)
             os.utime(answer())
         writes()(request)
@@ -144,7 +144,7 @@ def test_a_part_that_shows_itself_is_waited_for_and_one_that_stops_is_not(home: 
     began = time.monotonic()
     with pytest.raises(BackupError, match="does not answer"):
         asked(writes(status="running"))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 def test_a_drill_that_was_cut_off_is_told_and_what_it_left_goes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

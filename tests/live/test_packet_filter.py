@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +52,9 @@ class World:
 def reaches(part: Container, address: str, port: int) -> bool:
     """Tell whether a web server answers a part there."""
     url = f"http://{address}:{port}/"
-    return part.exec_run(["busybox", "wget", "-q", "-T", "3", "-O", "/dev/null", url]).exit_code == 0
+    # Its wget crashes by its own time limit.
+    words = ["busybox", "timeout", "3", "busybox", "wget", "-q", "-O", "/dev/null", url]
+    return part.exec_run(words).exit_code == 0
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,8 @@ def world(local_images: Environment) -> Iterator[World]:
     image = local_images.image("node_exporter")
     with pair() as made:
         client = made.start()
-        client.images.load(b"".join(docker.from_env().images.get(image).save()))
+        with contextlib.closing(docker.from_env()) as system:
+            client.images.load(b"".join(system.images.get(image).save()))
         for each in (NetworkName.EDGE, NetworkName.PUBLISHED):
             client.networks.create(f"{environment.prefix}-{each}", driver="bridge", options=OPTIONS.get(each))
 
@@ -79,8 +83,9 @@ def world(local_images: Environment) -> Iterator[World]:
 
         part, _ = serve(LOOPBACK, "127.0.0.1"), serve(PUBLIC, "0.0.0.0")  # noqa: S104 - in a namespace
         measures = serve(INSIDE, "127.0.0.1", NetworkName.PUBLISHED)
-        yield World(made, client, environment, packet_filter.bridges_of(client, environment), part, measures)
-        client.close()
+        world = World(made, client, environment, packet_filter.bridges_of(client, environment), part, measures)
+        yield world
+        world.client.close()
 
 
 @pytest.fixture
