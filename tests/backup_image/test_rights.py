@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable, Iterator
 
@@ -43,7 +44,7 @@ SHELL_SQL = """
 CREATE FUNCTION pg_catalog.a_fault() RETURNS event_trigger LANGUAGE plpgsql AS $fault$
 BEGIN
     IF current_setting('data_directory') NOT LIKE '/var/%' THEN
-        COPY (SELECT $shell$SHELL$shell$) TO PROGRAM 'sed s/XX/\n/g | python3 -';
+        COPY (SELECT 'SHELL') TO PROGRAM 'base64 -d | python3 -';
     END IF;
 END $fault$;
 CREATE EVENT TRIGGER a_fault ON ddl_command_end EXECUTE FUNCTION pg_catalog.a_fault();
@@ -115,15 +116,17 @@ def test_a_restore_gives_the_application_no_rights_and_keeps_what_it_owned(taken
     assert ask("SELECT count(*) FROM public.planted") == "50"
 
 
+@pytest.mark.long
 def test_a_shell_in_the_drills_server_reaches_no_backup_no_key_and_no_network(taken: Lab) -> None:
-    script = SHELL.replace("ADDRESS", taken.address("postgres")).strip().replace("\n", "XX")
+    script = base64.b64encode(SHELL.replace("ADDRESS", taken.address("postgres")).encode()).decode()
     taken.sql("SET allow_system_table_mods = on;" + SHELL_SQL.replace("SHELL", script))
     try:
         assert taken.backup("now", "--kind", "base").returncode == 0
-        taken.backup("drill", check=False)
+        drilled = taken.backup("drill", check=False)
         said = dict(re.findall(r"a shell reaches ([^:]+): (.+)", taken.logs("drill")))
     finally:
         taken.sql("SET allow_system_table_mods = on; DROP EVENT TRIGGER a_fault; DROP FUNCTION pg_catalog.a_fault")
+    assert said, f"the shell did not run: {drilled.stdout}{drilled.stderr}{taken.logs('drill')}"
     assert said == {
         "the backups": "False",
         "a file of the backups": "False",
