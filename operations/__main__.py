@@ -563,13 +563,15 @@ def show_hardening(
 
     What may break a rule stands in hardening.yaml, with a reason and an expiry date.
     """
-    from operations import hardening  # noqa: PLC0415
+    from operations import hardening, packet_filter  # noqa: PLC0415
 
     verdict = hardening.gate(_workspace(env))
     if as_json:
         typer.echo(json.dumps({"environment": env, **verdict.as_json()}, indent=2))
     else:
         _show_broken(env, verdict)
+        if beside := packet_filter.told(_workspace(env)):
+            typer.echo(beside)
     if verdict.findings:
         raise ProjectError(
             f"{len(verdict.findings)} not listed in {hardening.LIST.name}: change the part, or list it with a reason."

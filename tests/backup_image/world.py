@@ -196,6 +196,8 @@ class World:
     def stop(self, name: str) -> None:
         numbers = {"postgres": signal.SIGINT, "redis": signal.SIGTERM, "backup": signal.SIGTERM}
         self.agent.ask("stop", name=name, signal=int(numbers[name]))
+        if name == "backup":
+            self.agent.ask("stop", name="drill", signal=int(signal.SIGKILL))
 
     def start(self, name: str) -> None:
         """Start a server as its container does: never on half of its data."""
@@ -205,11 +207,16 @@ class World:
         data = self.data(name)
         if self.agent.run("test", "-e", f"{data}/.samokoder-copying", check=False)["status"] == 0:
             raise ProjectError(f"{name} does not start: {self.agent.sh('cat $1/.samokoder-copying', data)}")
+        program = ["python3", "/test/shifted.py", data, "/world/conf/backup", str(self.ahead)]
         command = {
             "postgres": postgres_command(data, PORT, "/world/conf"),
             "redis": redis_command(data, REDIS_PORT),
-            "backup": ["python3", "/test/shifted.py", data, "/world/conf/backup", str(self.ahead), "run"],
+            "backup": [*program, "run"],
         }[name]
+        if name == "backup":
+            # A part of its own in a stack.
+            self.agent.ask("stop", name="drill", signal=int(signal.SIGKILL))
+            self.agent.ask("start", name="drill", command=[*program, "serve-drill"])
         self.agent.ask("start", name=name, command=command)
         ready = {
             "postgres": ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(PORT)],
