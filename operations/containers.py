@@ -234,7 +234,8 @@ def remove_begun(
     begun: as `recovery.begun` has it. known: ids of the containers and networks in Pulumi's state.
     """
     removed = []
-    for container in client.containers.list(all=True, ignore_removed=True):
+    named = [f"^/?{re.escape(name)}$" for name in begun]
+    for container in client.containers.list(all=True, filters={"name": named}, ignore_removed=True):
         name = str(container.name)
         if name not in begun or container.id in known:
             continue

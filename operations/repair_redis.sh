@@ -10,7 +10,7 @@ refuse() { echo "$*" >&2; exit 3; }
 folder=appendonlydir
 manifest=$folder/appendonly.aof.manifest
 for marker in .samokoder-copying .samokoder-restore; do
-    if [ -e "$1/$marker" ]; then refuse "This data is incomplete: a restore was cut off here. It goes on by: make restore"; fi
+    if [ -e "$1/$marker" ]; then refuse "This data is incomplete: a restore was cut off here. It goes on by: make restore ENV=…"; fi
 done
 cd "$2"
 # Where this is cut off, nobody takes the copy for data.

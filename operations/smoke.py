@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -47,7 +47,7 @@ from stack.service import Scrape, ServiceSpec
 from stack.settings import Environment, Ingress, Published, key_of
 from stack.settings import seconds as seconds_of
 
-_OK, _CREATED, _NO_CONTENT, _TOO_MANY = 200, 201, 204, 429
+_OK, _CREATED, _NO_CONTENT, _CONFLICT, _TOO_MANY = 200, 201, 204, 409, 429
 _PAUSE_SECONDS = 2.0
 _DAY_SECONDS = 86400
 _HTTPS = 443
@@ -63,7 +63,7 @@ def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Repo
     Raises ProjectError where nothing of the stack runs, or its ports cannot be reached.
     """
     environment = workspace.settings()
-    parts, end = specs(environment), time.monotonic() + wait
+    parts, end, account = specs(environment), time.monotonic() + wait, somebody()
     with reach.opened(environment) as url, workspace.reporter.task(f"Smoke test of {environment.name}") as task:
         client = httpx.Client(timeout=seconds, trust_env=False, verify=_certificates(environment.settings.ingress))
         with client:
@@ -71,7 +71,7 @@ def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Repo
                 rows = {row.part: row for row in lifecycle.status(workspace)}
                 if not any(row.ok for row in rows.values()):
                     raise ProjectError(f"{environment.name} is not up: {workspace.typed('up')}")
-                asked = Asked(environment, parts, rows, client, url, Once(_passwords(workspace)))
+                asked = Asked(environment, parts, rows, client, url, Once(_passwords(workspace)), account)
                 findings = checks.run(list(every(asked)), seconds=seconds, task=task)
                 if time.monotonic() >= end or not any(each.verdict is Verdict.FAILED for each in findings):
                     return report(environment, findings)
@@ -96,6 +96,11 @@ def _certificates(settings: Ingress) -> ssl.SSLContext:
     return context
 
 
+def somebody() -> Mapping[str, str]:
+    """Return e-mail address and password of nobody."""
+    return {"email": f"{secrets.token_hex(8)}@{_ADDRESS_OF_NOBODY}", "password": secrets.token_urlsafe(24)}
+
+
 @dataclass(frozen=True)
 class Asked:
     """A stack, and how it is asked."""
@@ -108,6 +113,8 @@ class Asked:
     url: reach.Url
     passwords: Callable[[], Mapping[str, str]]
     """The generated secrets by name."""
+    somebody: Mapping[str, str] = field(default_factory=somebody)
+    """The account that is made and removed. One for all turns: a turn that could not remove it leaves no second one."""
 
     def need(self, *parts: str) -> None:
         """Raise UnavailableError where a container is not well: that is one failure, and this one would be a second."""
@@ -268,14 +275,17 @@ def _write_and_read(asked: Asked) -> str:
     if not any(row.ok for part, row in asked.rows.items() if part in asked.environment.parts_of("api")):
         raise UnavailableError("no replica of the API is well")
     public = settings.ingress.url if settings.ingress.domain else asked.url(settings.ingress)
-    return write_and_read(asked.client, public)
+    return write_and_read(asked.client, public, asked.somebody)
 
 
-def write_and_read(client: httpx.Client, public: str) -> str:
-    """Make an account, log in, be known by the token, and remove the account."""
-    name, password = secrets.token_hex(8), secrets.token_urlsafe(24)
-    credentials = {"email": f"{name}@{_ADDRESS_OF_NOBODY}", "password": password}
-    _good(client.post(f"{public}/auth/register", json=credentials), "POST /auth/register", _CREATED)
+def write_and_read(client: httpx.Client, public: str, credentials: Mapping[str, str]) -> str:
+    """Make an account, log in, be known by the token, and remove the account.
+
+    credentials: as `somebody` makes them; the account may be there, from a turn that could not remove it.
+    """
+    made = client.post(f"{public}/auth/register", json=credentials)
+    if made.status_code != _CONFLICT:
+        _good(made, "POST /auth/register", _CREATED)
     token = _good(client.post(f"{public}/auth/login", json=credentials), "POST /auth/login").json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
     try:

@@ -182,8 +182,9 @@ class World:
     def api(self, method: str, path: str, body: Any, login: Any) -> Any:
         match method, path.split("/")[1:]:
             case "POST", ["auth", "register"]:
+                there = body["email"] in self.users
                 self.users.add(body["email"])
-                return 201, {}
+                return (409, "there is such a user already") if there else (201, {})
             case "POST", ["auth", "login"]:
                 return 200, {"access_token": body["email"]}
             case "GET", ["auth", "me"]:
@@ -519,6 +520,20 @@ def test_what_is_read_back_otherwise_fails_and_is_removed_all_the_same() -> None
     found = findings(world)
     assert set(of(found, Verdict.FAILED)) == {"public entry: write, read"}
     assert world.users == set(), "a failed check leaves no litter either"
+
+
+def test_turns_in_which_nobody_can_log_in_leave_one_account_and_the_turn_that_can_removes_it() -> None:
+    world = World.whole(environment())
+    world.status["ingress", "/auth/login"] = 500
+    with served(world) as asked:
+        for _ in range(3):
+            findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=20)}
+            assert findings["public entry: write, read"].verdict is Verdict.FAILED
+        assert len(world.users) == 1, "`--wait 600` would leave hundreds"
+        del world.status["ingress", "/auth/login"]
+        findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=20)}
+    assert findings["public entry: write, read"].verdict is Verdict.PASSED, findings
+    assert world.users == set()
 
 
 def test_an_application_that_keeps_the_account_fails() -> None:
