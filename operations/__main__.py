@@ -563,13 +563,15 @@ def show_hardening(
 
     What may break a rule stands in hardening.yaml, with a reason and an expiry date.
     """
-    from operations import hardening  # noqa: PLC0415
+    from operations import hardening, packet_filter  # noqa: PLC0415
 
     verdict = hardening.gate(_workspace(env))
     if as_json:
         typer.echo(json.dumps({"environment": env, **verdict.as_json()}, indent=2))
     else:
         _show_broken(env, verdict)
+        if beside := packet_filter.told(_workspace(env)):
+            typer.echo(beside)
     if verdict.findings:
         raise ProjectError(
             f"{len(verdict.findings)} not listed in {hardening.LIST.name}: change the part, or list it with a reason."
@@ -590,12 +592,12 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     workspace = _workspace(env)
     run = workspace.open()
-    if context.args[:1] in (["up"], ["update"]):
+    # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
+    changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
+    if {"up", "update"} & set(changes):
         generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
     if context.args[:1] == ["config"]:
         run = run.in_clone()
-    # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
-    changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)

@@ -135,7 +135,7 @@ class Hands(Protocol):
         """Return the volume, or the folder of the host, that a project has where this environment has its workspace."""
 
     def major(self) -> str:
-        """Return the major version of this environment's PostgreSQL. Raises ProjectError where it does not run."""
+        """Return the major version of this environment's PostgreSQL."""
 
     def copy(self, source: Source, target: str) -> None:
         """Make `target` a copy of a source, owned by this stack's server."""
@@ -441,13 +441,8 @@ class Engine:
         return compose_containers.mounted_at(self.client, project, path) if path else ""
 
     def major(self) -> str:
-        """Ask the program in its container."""
-        container = containers.find(self.client, self.environment, "postgres")
-        if container.status != "running":
-            raise ProjectError(
-                f"PostgreSQL of {self.environment.name} does not run. First: {self.workspace.typed('up')}"
-            )
-        said = containers.execute(container, ["postgres", "--version"])[1].decode()
+        """Ask the program in its image: while half of the data is in place, the server does not run."""
+        said = self._once("Which PostgreSQL is it?", "postgres", ["postgres", "--version"], {}, user=_OWNER)
         match = re.search(r"\) (\d+)", said)
         if match is None:
             raise ProjectError(f"PostgreSQL does not say its version but: {said.strip()}")

@@ -28,7 +28,7 @@ KEYS: Mapping[str, str] = {
 
 
 def _containers(client: docker.DockerClient, project: str) -> list[Container]:
-    # One at a time, stopped ones too; what goes meanwhile is nobody's any more.
+    # Stopped ones too; what goes meanwhile is nobody's any more.
     return client.containers.list(all=True, filters={"label": f"{PROJECT_LABEL}={project}"}, ignore_removed=True)
 
 

@@ -25,7 +25,7 @@ import httpx
 
 from offline import registries
 from offline.images import NAMES
-from operations import alerting, checks, lifecycle, reach, redis_log, smoke, ssh
+from operations import alerting, checks, lifecycle, packet_filter, reach, redis_log, smoke, ssh
 from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
 from operations.origins import third_party_images
@@ -219,6 +219,7 @@ def every(asked: Asked) -> Iterator[Check]:
         "memory and cores": _memory,
         "disk": _disk,
         "ports": _ports,
+        "packet filter": _packet_filter,
         "clock": _clock,
         "kernel": _kernel,
     }
@@ -353,6 +354,15 @@ def _ports(asked: Asked) -> str:
     if not asked.facts().values.get("sockets"):
         raise UnavailableError("no container has them; which other programs listen cannot be seen on this host")
     return f"{len(wanted)} ports are free" + (f", {ours} of them held by this environment itself" if ours else "")
+
+
+def _packet_filter(asked: Asked) -> str:
+    holds, why = packet_filter.look(asked.environment, asked.engine().client)
+    if holds is None:
+        raise UnavailableError(why)
+    if not holds:
+        raise FailedError(why)
+    return why
 
 
 def _published(spec: ServiceSpec) -> list[Publish]:
@@ -575,6 +585,7 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
     rest = [
         Check(name="restarts", ask=lambda: _restarts(workspace)),
         Check(name="redis' file", ask=lambda: redis_log.read(workspace, counted=counted)),
+        Check(name="closed addresses", ask=lambda: _closed(workspace)),
     ]
     found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]
     return Report(title=f"After `{workspace.typed('up')}` of {workspace.name}", about=smoked.about, findings=found)
@@ -601,6 +612,19 @@ def _restarts(workspace: Workspace) -> str:
     if restarted:
         raise FailedError(f"containers ended and were started again: {', '.join(restarted)}")
     return "no container has ended since it was made"
+
+
+def _closed(workspace: Workspace) -> str:
+    environment = workspace.settings()
+    if not environment.settings.packet_filter.closed:
+        raise UnavailableError(f"{key_of('packet_filter', 'closed')} is empty: everything is open, as it says")
+    if "backup" in environment.absent:
+        raise UnavailableError("it is tried in the backup server's image, which is not here")
+    with contextlib.closing(workspace.client()) as client:
+        if found := packet_filter.reached(environment, client):
+            _, why = packet_filter.look(environment, client)
+            raise FailedError(f"a container on `edge` reaches {', '.join(found)}. {why}")
+    return "a container on `edge` finds nobody there"
 
 
 def first_day(environment: Environment) -> list[str]:

@@ -121,7 +121,7 @@ def ports_table() -> str:
     for spec in specs(read_environment("staging", {})):
         address = f"{spec.publish.address}:{spec.publish.host_port}" if spec.publish else "not published"
         scraped = f"`:{spec.scrape.port}{spec.scrape.path}`" if isinstance(spec.scrape, Scrape) else spec.scrape.reason
-        lines.append(f"| {spec.part} | {address} | {', '.join(spec.networks)} | {scraped} |")
+        lines.append(f"| {spec.part} | {address} | {', '.join(spec.networks) or 'none'} | {scraped} |")
     return "\n".join(lines) + "\n"
 
 

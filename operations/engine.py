@@ -313,7 +313,7 @@ def ensure_engine(
         _install_what_is_missing(report, bridge=private is not None)
         with contextlib.suppress(EngineError):
             return _ask(host, state=state, private=private)  # the package has started it
-        if private is None and _systemd_runs():
+        if private is None and systemd_runs():
             _run(["systemctl", "start", "docker"], "Starting Docker by systemd", report)
             return _ask(host, state=state, private=None)
         _mount_cgroups(report)
@@ -502,7 +502,8 @@ def install_packages(packages: Sequence[str], *, report: Report) -> None:
     _run([*install, *packages], f"Installing {', '.join(packages)}", report, environment)
 
 
-def _systemd_runs() -> bool:
+def systemd_runs() -> bool:
+    """Tell whether systemd starts this machine's services."""
     return Path("/run/systemd/system").is_dir()  # what sd_booted(3) looks at
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from operations import recovery
+from operations.project import typed
 from operations.stack_file import ProjectError
 from stack.rotation import SLOTTED, label, slots_of
 from stack.secrets import GENERATED, OPENS_WHAT_IS_KEPT
@@ -59,7 +60,7 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
     if not there or any(may_follow(secret, step, wanted) for step in there):
         return []
     newest = there[0]
-    rotate = f"make rotate SECRET={label(secret)}"
+    rotate = typed(environment.name, f"rotate SECRET={label(secret)}")
     if _order(wanted) > _order(newest):
         by_hand = _written(secret, Step(generation=newest.generation + 1, phase=""))
         return [

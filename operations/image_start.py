@@ -7,20 +7,18 @@ cannot do is known after the time of three starts.
 from __future__ import annotations
 
 import contextlib
-import io
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from http.client import HTTPException, HTTPResponse
 from typing import Any
-from urllib.parse import urlsplit
 
 import docker.errors
 from docker.models.containers import Container
 
 from offline.progress import Reporter, Task
 from operations.containers import execute, execute_apart, has_images, without
+from operations.image_answer import ASK, Answer, parsed
 from operations.image_ways import STRICT, Way, written_folders
 from operations.laboratory import Laboratory
 from stack.app import contract, redis, redis_users, worker
@@ -42,13 +40,6 @@ _CANNOT_START = 127
 TELLING_LENGTH = 12
 _FERNET_SAYS = "Fernet key must be 32"
 
-# Says on standard error that there is a connection, since an image may listen and never answer. /dev/tcp is Bash's own;
-# PostgreSQL's images have Bash, for their entry point is written in it.
-_ASK = (
-    '{ exec 3<>"/dev/tcp/$0/$1"; } 2>/dev/null || exit 7; echo connected >&2; '
-    'printf "GET %s HTTP/1.1\\r\\nHost: %s:%s\\r\\nAccept: */*\\r\\nConnection: close\\r\\n\\r\\n" "$2" "$0" "$1" >&3; '
-    "exec cat <&3"
-)
 # For the migrations, in this order: what comes up first shows what it could not do.
 _LENIENT = (
     Way(unhardened=True),
@@ -82,16 +73,6 @@ def writable(paths: Iterable[str]) -> dict[str, str]:
     """Return folders in memory that the application's user may write to, as the engine is told of them."""
     uid, _, gid = contract.USER.partition(":")
     return dict.fromkeys(paths, f"rw,noexec,nosuid,nodev,size=64m,uid={uid},gid={gid},mode=0700")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """An answer to a GET; `status` 0: there was a connection, but no answer over it."""
-
-    status: int
-    body: str = ""
-    location: str = ""
-    """Path that it redirects to."""
 
 
 @dataclass
@@ -231,7 +212,7 @@ class Starting:
         port = self.port is not None
         strict = self.start(STRICT)
         lives = {way: self.start(way) for way in self._easy(without_login=False)}
-        self.watch([strict, *lives.values()], task)
+        self.watch([strict, *lives.values()], task, patient=False)
         up = any(life.is_up(port=port) for life in (strict, *lives.values()))
         if not up and self.environment.settings.redis.login != "none":
             task.detail = "once more, with a Redis that wants no login"
@@ -298,8 +279,11 @@ class Starting:
         self.end(life)
         return way, lenient
 
-    def watch(self, lives: Sequence[Life], task: Task, *, seconds: float = 0) -> None:
-        """Look until each is up, has ended, or the time is over; that is near once one of them is up."""
+    def watch(self, lives: Sequence[Life], task: Task, *, seconds: float = 0, patient: bool = True) -> None:
+        """Look until each is up, has ended, or the time is over; that is near once one of them is up.
+
+        patient: else it is near, too, once Redis has refused one: that one is not going to come up.
+        """
         began, port = time.monotonic(), self.port is not None
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
         waiting = list(lives)
@@ -314,6 +298,8 @@ class Starting:
                 elif self.port:
                     answers = f"/health answers {life.health}" if life.listens else f"no answer on port {self.port} yet"
                     task.detail = answers
+            if not patient and self.refused():
+                end, patient = min(end, time.monotonic() + _LEAST_SECONDS), True
             time.sleep(TURN_SECONDS)
 
     def look(self, life: Life) -> None:
@@ -350,7 +336,7 @@ class Starting:
         address = networks[str(self.made.network.name)]["IPAddress"]
         if not address:
             return None
-        command = ["timeout", str(ASK_SECONDS), "bash", "-c", _ASK, address, str(self.port), path]
+        command = ["timeout", str(ASK_SECONDS), "bash", "-c", ASK, address, str(self.port), path]
         _, out, err = execute_apart(self.asker, command)
         return parsed(out) if b"connected" in err else None
 
@@ -387,19 +373,3 @@ class Starting:
         # Its password is thrown away with this Redis.
         script = 'user=$1; export REDISCLI_AUTH="$2"; shift 2; exec redis-cli -e --user "$user" "$@"'
         return execute(self.queue, ["sh", "-c", script, "sh", user, self.values[secret], *words])[1].decode()
-
-
-def parsed(raw: bytes) -> Answer:
-    """Parse an HTTP answer. One that is none has status 0."""
-
-    class _Socket:
-        def makefile(self, _mode: str) -> io.BytesIO:
-            return io.BytesIO(raw)
-
-    answer = HTTPResponse(_Socket())  # type: ignore[arg-type] # all that it asks of a socket
-    try:
-        answer.begin()
-        path = urlsplit(answer.getheader("Location") or "").path
-        return Answer(status=answer.status, body=answer.read().decode(errors="replace"), location=path)
-    except (HTTPException, OSError, ValueError):
-        return Answer(status=0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from operations import backups, containers, generations, lock, recovery, restore, stack_file
+from operations import backups, containers, generations, lock, packet_filter, recovery, restore, stack_file
 from operations.engine import EngineError, ensure_engine
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -73,6 +73,8 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
         if parts:
             raise PulumiFailedError(f"`pulumi up` failed: not healthy: {', '.join(parts)}") from None
         raise
+    finally:
+        packet_filter.guard(workspace)
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
 
 
@@ -192,6 +194,7 @@ def down(workspace: Workspace, *, interactive: bool) -> list[str]:
         run.settle()
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
+        packet_filter.unguard(workspace)
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         lost = _lost_volumes(run, client)
@@ -251,6 +254,7 @@ def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
         run.pulumi("state", "unprotect", "--all", "--yes", capture=True)
         words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
+        packet_filter.unguard(workspace)
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
         containers.remove_volumes(client, volumes)
         return [*volumes, *restore.forget_all(workspace, client)]

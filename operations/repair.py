@@ -96,7 +96,8 @@ def opened(workspace: Workspace, part: str) -> Iterator[Found]:
     """
     if part not in PARTS:
         raise ProjectError(
-            f"Only {', '.join(PARTS)} can be repaired, not {part!r}. PostgreSQL: make restore BACKUP=latest"
+            f"Only {', '.join(PARTS)} can be repaired, not {part!r}. PostgreSQL: "
+            f"{workspace.typed('restore BACKUP=latest')}"
         )
     environment = workspace.settings()
     if part in environment.absent:

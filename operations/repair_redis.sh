@@ -10,7 +10,7 @@ refuse() { echo "$*" >&2; exit 3; }
 folder=appendonlydir
 manifest=$folder/appendonly.aof.manifest
 for marker in .samokoder-copying .samokoder-restore; do
-    if [ -e "$1/$marker" ]; then refuse "This data is incomplete: a restore was cut off here. It goes on by: make restore"; fi
+    if [ -e "$1/$marker" ]; then refuse "This data is incomplete: a restore was cut off here. It goes on by: make restore ENV=…"; fi
 done
 cd "$2"
 # Where this is cut off, nobody takes the copy for data.
@@ -48,7 +48,7 @@ cut_off() {
     { yes || :; } 2> /dev/null | redis-check-aof --fix "$whole" > /tmp/check 2>&1 ||
         refuse "$(grep -avE '^ *$' /tmp/check | tail -n 1)"
     size=$(stat -c %s "$last")
-    kept=$(grep -aoE '^#TS:[0-9]+' "$last" | tail -n 1 | cut -d : -f 2)
+    kept=$(grep -aoE '^#TS:[0-9]{10}' "$last" | tail -n 1 | cut -d : -f 2)
 }
 
 # Sets `said` to why Redis does not read it; empty where it does. $1: whether the append-only file is read.
@@ -97,7 +97,7 @@ cut)
     case $said in *"Unknown command '"*)
         name=$(echo "$said" | sed "s/.*Unknown command '\([^']*\)'.*/\1/")
         at=$(grep -aboxF -- "$name$(printf '\r')" "$last" | head -n 1 | cut -d : -f 1)
-        noted=$(grep -aboE '^#TS:[0-9]+' "$last" | cut -d : -f 1 | awk -v at="${at:-0}" '$1 < at { n = $1 } END { print n }')
+        noted=$(grep -aboE '^#TS:[0-9]{10}' "$last" | cut -d : -f 1 | awk -v at="${at:-0}" '$1 < at { n = $1 } END { print n }')
         if [ -n "$noted" ]; then
             truncate -s "$noted" "$last"
             cut_off

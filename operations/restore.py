@@ -132,6 +132,7 @@ class Hands(Protocol):
 
 
 _RECEIVES_SECONDS = 60
+_FILES = "/etc/samokoder"
 
 
 @dataclass
@@ -629,6 +630,9 @@ class Engine:
         with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
             container = containers.find(self.client, self.environment, redis.PART)
             source, labels = self.data_of("redis"), {LABEL: self.environment.name}
+            # Mounted, one that is not there would be made.
+            if source not in containers.volume_names(self.client):
+                raise ProjectError(f"There is no volume {source}: `{typed(self.environment.name, 'up')}` says more.")
             return mending.mend(container, way, source, into=into, labels=labels, task=task)
 
     def sizes(self, volume: str) -> tuple[int, int]:
@@ -744,12 +748,15 @@ class Engine:
         from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 
         like = containers.find(self.client, self.environment, backups.PART).attrs
+        # A PostgreSQL runs over what is restored: the part `drill` has the settings and no key beside them.
+        drill = [] if online else containers.of_fields(self.client, self.environment, ["drill"])
+        files = drill[0].attrs if drill else like
         host = like["HostConfig"]
         mounts = [Mount(path, name, read_only=fixed) for path, (name, fixed) in volumes.items()]
         mounts += [  # its files
             Mount(each["Destination"], each["Name"], read_only=True)
-            for each in like["Mounts"]
-            if each["Type"] == "volume" and each["Destination"] not in {*volumes, DATA["backup"]}
+            for each in files["Mounts"]
+            if each["Destination"] == _FILES
         ]
         return backups.run_once(
             self.client,

@@ -34,6 +34,7 @@ NEVER: Mapping[str, str] = {
     "app_secret_key": "the application's stored data is encrypted under it, and a new one could read none of it",
     "postgres_superuser": "only the keeper of the roles has it, and the database's volume since it was made",
     "redis_keeper": "only the keeper of Redis' users has it",
+    "workspace_backup": "only the workspace and the backup server have it",
     "backup_encryption_key": "the off-site copies are encrypted under it, and a new one could read none of them",
     "grafana_secret_key": "Grafana's stored data is encrypted under it",
     SALT: "it opens nothing: it makes the names of volumes",

@@ -15,6 +15,8 @@ class NetworkName(StrEnum):
 
     EDGE = "edge"
     """Ports published on the host, and the way out to the internet."""
+    PUBLISHED = "published"
+    """Ports published on the host, and no way out."""
     APP = "app"
     """Between API, worker and frontend; no way out."""
     DATA = "data"

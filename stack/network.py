@@ -13,14 +13,17 @@ from stack.settings import Environment
 
 TYPE = "samokoder:platform:Networks"
 
-# Only `edge` has a way out and can publish ports. No argument here may change: the provider replaces a network
-# for any change, and with it every container on it.
+# Only `edge` has a way out, and an internal network can publish no ports. No argument here may change: the provider
+# replaces a network for any change, and with it every container on it.
 INTERNAL = {
     NetworkName.EDGE: False,
+    NetworkName.PUBLISHED: False,
     NetworkName.APP: True,
     NetworkName.DATA: True,
     NetworkName.MONITORING: True,
 }
+# Whoever is on it sends with an address that nobody answers; the packet filter, where `make up` has it, sends nothing.
+OPTIONS = {NetworkName.PUBLISHED: {"com.docker.network.bridge.enable_ip_masquerade": "false"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Networks(pulumi.ComponentResource):
                 name=f"{args.environment.prefix}-{network}",
                 driver="bridge",
                 internal=INTERNAL[network],
+                options=OPTIONS.get(network),
                 opts=pulumi.ResourceOptions(parent=self),
             )
             for network in NetworkName

@@ -11,7 +11,7 @@ import pulumi_docker as docker
 
 from stack.app import api, frontend, ingress, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.reference import reference_image
-from stack.backup import backup, workspace
+from stack.backup import backup, drill, workspace
 from stack.built_image import BuiltImage
 from stack.images import parse_reference
 from stack.monitoring import (
@@ -43,6 +43,8 @@ PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
     "worker": worker.spec,
     "ingress": ingress.spec,
     "frontend": frontend.spec,
+    # Before the backup server, which asks it.
+    "drill": drill.spec,
     "backup": backup.spec,
     "alertmanager": alertmanager.spec,
     "grafana": grafana.spec,
@@ -98,11 +100,18 @@ class Stack(pulumi.ComponentResource):
             ),
             opts=child,
         )
+        scratch = {
+            spec.scratch.name: docker.Volume(
+                f"scratch-{spec.scratch.name}", name=f"{environment.prefix}-{spec.scratch.name}-scratch", opts=child
+            )
+            for spec in self.specs
+            if spec.scratch
+        }
         platform = Platform(
             environment=environment,
             networks=networks.by_name,
             images=_images(self.specs, [reference_image(environment), backup.image(environment)], parent=self),
-            volumes=volumes.by_name,
+            volumes={**volumes.by_name, **scratch},
             secrets=secrets.values,
         )
         parts: dict[str, Part] = {}

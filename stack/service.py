@@ -110,6 +110,10 @@ class ServiceSpec:
     """Relative path -> content, mounted read-only at `files_at`."""
     files_at: str = "/etc/samokoder"
     data: DataVolume | None = None
+    scratch: DataVolume | None = None
+    """What it fills and nobody keeps: this volume goes with the stack."""
+    reads: tuple[DataVolume, ...] = ()
+    """Volumes of other parts, read-only."""
     tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "rw,noexec,nosuid,nodev,size=16m"})  # noqa: S108
     host_paths: tuple[HostPath, ...] = ()
     devices: tuple[HostPath, ...] = ()
@@ -131,8 +135,8 @@ class ServiceSpec:
         """Refuse what cannot be reached as it says: ValueError, at preview and in every unit test."""
         if isinstance(self.scrape, Scrape) and NetworkName.MONITORING not in self.networks:
             raise ValueError(f"{self.part} is scraped but does not join the network 'monitoring'")
-        if self.publish and NetworkName.EDGE not in self.networks:
-            raise ValueError(f"{self.part} is published but does not join 'edge': the other networks are internal")
+        if self.publish and not {NetworkName.EDGE, NetworkName.PUBLISHED} & {*self.networks}:
+            raise ValueError(f"{self.part} is published but joins neither 'edge' nor 'published': others are internal")
 
     @property
     def health(self) -> Health:
@@ -193,12 +197,16 @@ class Part(pulumi.ComponentResource):
                 )
             )
             waits_for.append(mounted.carrier)
-        if spec.data:
-            volumes.append(
-                docker.ContainerVolumeArgs(
-                    volume_name=platform.volumes[spec.data.name].name, container_path=spec.data.path
-                )
+        volumes += [
+            docker.ContainerVolumeArgs(
+                volume_name=platform.volumes[volume.name].name,
+                container_path=volume.path,
+                # Unset where it may be written, as it always was: a difference here would replace the container.
+                read_only=True if volume in spec.reads else None,
             )
+            for volume in (spec.data, spec.scratch, *spec.reads)
+            if volume
+        ]
         environment: dict[str, pulumi.Input[str]] = {key: f"{key}={value}" for key, value in spec.environment.items()}
         environment |= {
             key: pulumi.Output.concat(key, "=", resolve(template, platform.secrets))
@@ -214,7 +222,7 @@ class Part(pulumi.ComponentResource):
             user=spec.user,
             hostname=spec.part,
             # Named although it is the default: engines from 26 on show a difference for ever without it.
-            network_mode="bridge",
+            network_mode="bridge" if spec.networks else "none",
             networks_advanced=[
                 *(
                     docker.ContainerNetworksAdvancedArgs(
@@ -223,7 +231,8 @@ class Part(pulumi.ComponentResource):
                     for network in sorted(spec.networks)
                 ),
                 *(docker.ContainerNetworksAdvancedArgs(name=name) for name in spec.external_networks),
-            ],
+            ]
+            or None,
             ports=[_port(publish) for publish in (spec.publish, *spec.also_publish) if publish] or None,
             volumes=volumes or None,
             devices=[_device(device) for device in spec.devices] or None,

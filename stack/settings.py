@@ -370,6 +370,11 @@ class Traefik(Model):
         description="Docker network on which that Traefik listens; it must exist.",
         examples=["traefik"],
     )
+    address: Address | Literal[""] = Field(
+        "",
+        description="That Traefik's fixed address on the network: its X-Forwarded-For alone is believed. Required.",
+        examples=["172.30.0.2"],
+    )
     entrypoint: str = Field("websecure", pattern=r"^[\w-]+$", description="Its entry point.", examples=["websecure"])
     cert_resolver: str = Field(
         "letsencrypt",
@@ -651,6 +656,15 @@ class Backup(Part):
         description="Health check timing.",
         examples=[{"waitTimeoutSeconds": 180}],
     )
+
+
+class Drill(Part):
+    """Where the newest backup is restored for a trial, apart from the backups."""
+
+    memory_mib: MemoryMib = Field(
+        384, description="Memory limit in MiB. A Redis with all its keys is loaded in it.", examples=[768]
+    )
+    cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[0.5])
 
 
 class WebPages(Published):
@@ -1043,8 +1057,35 @@ class Alerts(Model):
 class Host(Model):
     """What the host is said to have; limits are checked against it."""
 
-    memory_mib: int = Field(5120, ge=512, description="Memory of the host in MiB.", examples=[8192])
+    memory_mib: int = Field(5632, ge=512, description="Memory of the host in MiB.", examples=[8192])
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
+
+
+def _closed_network(text: str) -> str:
+    network = _network(text)
+    if ":" in network:
+        raise ValueError("an IPv4 network: the stack's own have no other addresses")
+    return network
+
+
+ClosedNetwork = Annotated[str, AfterValidator(_closed_network)]
+
+
+class PacketFilter(Model):
+    """Rules of the host's packet filter for the network with a way out (docs/security.md)."""
+
+    manage: bool = Field(
+        True,
+        description="Let `make up` put the rules, as root of the engine's host. `false`: another hand does it.",
+        examples=[False],
+    )
+    closed: list[ClosedNetwork] = Field(
+        # What gives a machine's credentials: most clouds; Alibaba; Oracle; Azure.
+        ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"],
+        description="Where no container comes to, but for DNS: by default the addresses at which clouds give a machine "
+        "its credentials. Add your provider's private network if the application needs nothing there; `[]` opens all.",
+        examples=[["169.254.0.0/16", "10.0.0.0/8"]],
+    )
 
 
 class Images(Model):
@@ -1157,6 +1198,11 @@ class Settings(Model):
         examples=["fernet"],
     )
     host: Host = Field(default_factory=Host, description="What the host has.", examples=[{"memoryMib": 8192}])
+    packet_filter: PacketFilter = Field(
+        default_factory=PacketFilter,
+        description="The host's packet filter around the stack.",
+        examples=[{"closed": ["169.254.0.0/16", "10.0.0.0/8"]}],
+    )
     images: Images = Field(
         default_factory=Images,
         description="Other images than the pinned ones.",
@@ -1204,6 +1250,9 @@ class Settings(Model):
         default_factory=Backup,
         description="The backup server.",
         examples=[{"offsite": {"endpoint": "https://s3.example.org", "bucket": "backups"}}],
+    )
+    drill: Drill = Field(
+        default_factory=Drill, description="Where a backup is restored for a trial.", examples=[{"memoryMib": 768}]
     )
     prometheus: Prometheus = Field(
         default_factory=Prometheus, description="Prometheus.", examples=[{"retentionTime": "30d"}]
@@ -1299,7 +1348,7 @@ class Environment(Model):
         if self.settings.api.image and not self.settings.migrations.command:
             names.add("migrations")
         if not self.settings.backup.enabled:
-            names.add("backup")
+            names |= {"backup", "drill"}
         if not self.settings.workspace.path:
             names.add("workspace")
         if self.managed_database:
@@ -1553,6 +1602,15 @@ def _ingress_rules(environment: Environment) -> Iterator[Mistake]:
     if ingress.kind == "traefik" and ingress.traefik is None:
         key = key_of("ingress", "traefik", "network")
         yield Mistake(key, "nothing", "the Docker network on which your Traefik listens", f"{key}: traefik")
+    if ingress.kind == "traefik" and ingress.traefik and not ingress.traefik.address:
+        key = key_of("ingress", "traefik", "address")
+        yield Mistake(
+            key,
+            "nothing",
+            f"your Traefik's fixed address on {ingress.traefik.network} (`docker network inspect "
+            f"{ingress.traefik.network}`): whoever else is on that network could claim any client's address",
+            f"{key}: 172.30.0.2",
+        )
     if ingress.kind == "traefik" and not ingress.domain:
         key = key_of("ingress", "domain")
         yield Mistake(

@@ -46,6 +46,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def packet_filter_of_nobody() -> Iterator[None]:
+    """This machine's packet filter stays as it is: the tests of ours have network namespaces of their own."""
+    from operations import packet_filter  # noqa: PLC0415 - what one fixture needs
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(packet_filter, "of_engine", lambda _: None)
+        yield
+
+
 def time_by_file(reports: Iterable[pytest.TestReport]) -> list[str]:
     """Return lines of the seconds that each file's tests took to set up, do and take down, the dearest files first."""
     seconds: defaultdict[str, float] = defaultdict(float)

@@ -37,6 +37,8 @@ class FakeEngine:
         if path == "info":
             usual = {"MemTotal": 16 * 2**30, "NCPU": 4, "MemoryLimit": True, "CpuCfsQuota": True}
             return 200, {**usual, "DockerRootDir": "/", "IndexServerAddress": "http://127.0.0.1:9/", **self.info}
+        if path == "networks":
+            return 200, []
         if path == "containers/json":
             own = "label" in query
             return 200, [each for each in self.containers if not own or each.get("Labels")]

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from samokoder_backup import copies, entries, jobs, offsite, restore, shared, state
+from samokoder_backup import apart, copies, entries, jobs, offsite, restore, shared, state
 from samokoder_backup import settings as at
+from samokoder_backup.drill import drill
 from samokoder_backup.process import BackupError, CannotError, exclusive, say
 from samokoder_backup.restore import Target
 from samokoder_backup.settings import Settings
@@ -47,9 +48,14 @@ def _do(given: argparse.Namespace, settings: Settings) -> int:  # noqa: PLR0911 
             print(json.dumps(entries.known_bad(), indent=1)) if given.json else say(said)
             return 0 if good else BackupError.status
         case "drill":
-            good = jobs.drill(settings)
+            good = jobs.drill()
             print(json.dumps(state.read()["drill"], indent=1))
             return 0 if good else BackupError.status
+        case "serve-drill":
+            load = copies.loaded_keys
+            return apart.serve(
+                {"drill": lambda _: drill(settings), "load": lambda of: {"keys": load(at.REDIS_COPIES / of)}}
+            )
         case "check-restore" | "restore":
             return _restore(given, settings)
         case _:
@@ -108,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="samokoder-backup", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="the service")
+    commands.add_parser("serve-drill", help="the part `drill`: does what it is asked for, one after the other")
     commands.add_parser("workspace", help="hand out copies of the workspace")
     now = commands.add_parser("now", help="make a backup now")
     now.add_argument("--kind", choices=("base", *copies.KINDS, "all"), default="all")

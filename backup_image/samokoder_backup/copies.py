@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from samokoder_backup import clock, damage, database, shared
+from samokoder_backup import apart, clock, damage, database, shared
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
 from samokoder_backup.process import BackupError, run, say, sha256, sync, write
@@ -197,7 +197,7 @@ def redis(settings: Settings) -> Copy:
     def fill(path: Path) -> dict[str, object]:
         _receive(source, path)
         run(["redis-check-rdb", path], what="redis-check-rdb")
-        return {"keys": loaded_keys(path)}
+        return {"keys": apart.ask("load", path.name).keys}
 
     return _make("redis", fill)
 

@@ -1,4 +1,7 @@
-"""The drill: the newest backup is restored, looked at, and thrown away."""
+"""The drill: the newest backup is restored, looked at, and thrown away.
+
+It runs in the part `drill` (`apart.py`): what is restored may be the work of an application that was taken over.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from samokoder_backup import barman, copies, restore
+from samokoder_backup import copies, restore
 from samokoder_backup import settings as at
 from samokoder_backup.copies import Copy
 from samokoder_backup.entries import known_bad
@@ -46,8 +49,9 @@ def drill(settings: Settings) -> dict[str, Any]:
         planned = restore.plan(Target(backup=dumps[-1].id))
     else:
         raise CannotError("there is no good dump yet")
-    shutil.rmtree(at.SCRATCH, ignore_errors=True)
-    into = barman.fresh_scratch("drill")
+    into = at.DRILL / "data"
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(mode=0o700)
     try:
         restore.check(planned, into)
         with restore.restored(settings, planned, into) as server:
@@ -58,7 +62,7 @@ def drill(settings: Settings) -> dict[str, Any]:
             _look(server)
             rows = _rows(server, settings.postgres.database if settings.postgres else "postgres")
     finally:
-        shutil.rmtree(at.SCRATCH, ignore_errors=True)
+        shutil.rmtree(into, ignore_errors=True)
     return {
         "backup": planned.source.id,
         "rpo": max(0.0, (received - written).total_seconds()),

@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from samokoder_backup import barman, catalogue, copies, entries, state, wal
-from samokoder_backup import drill as drills
+from samokoder_backup import apart, barman, catalogue, copies, entries, state, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, lacking, say
@@ -113,6 +112,7 @@ def verify(only: str | None = None) -> bool:
     return state.attempt("verify", work)
 
 
-def drill(settings: Settings) -> bool:
-    """Restore the newest backup and throw it away."""
-    return state.attempt("drill", lambda: drills.drill(settings))
+def drill() -> bool:
+    """Let the part `drill` restore the newest backup and throw it away."""
+    fields = {"backup", "rpo", "rto", "rows"}
+    return state.attempt("drill", lambda: apart.ask("drill").model_dump(include=fields))

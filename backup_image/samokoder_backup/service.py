@@ -159,7 +159,8 @@ class Service:
     def _jobs(self) -> None:
         """Do what is due, one after the other."""
         with exclusive(at.ROOT / "lock"):
-            shutil.rmtree(at.SCRATCH, ignore_errors=True)  # of a drill that was killed
+            shutil.rmtree(at.SCRATCH, ignore_errors=True)  # of a verification that was killed
+            at.DRILL_REQUEST.unlink(missing_ok=True)  # nobody waits for it any more
         schedules = self._settings.schedules
         while not self._stop.wait(_LOOK_SECONDS):
             done = state.read()
@@ -175,7 +176,7 @@ class Service:
                 jobs.verify()
             # The first one comes with the first backup: what was never restored is a hope.
             if self._due("drill", schedules.drill, done.get("drill", {}).get("success"), ready=self._restorable):
-                jobs.drill(self._settings)
+                jobs.drill()
 
     def _restorable(self) -> bool:
         """Tell whether there is something for a drill to restore."""

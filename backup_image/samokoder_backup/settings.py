@@ -22,7 +22,11 @@ WORKSPACE_COPIES = ROOT / "workspace"
 WORKSPACE = Path("/workspace")
 """The files that the API and the worker share, in the one container that hands out copies of them."""
 SCRATCH = ROOT / "scratch"
-"""On the same file system as the backups, so that a drill needs no more space than it says; never kept."""
+"""Where a base backup is unpacked to be verified; never kept."""
+DRILL_REQUEST = ROOT / "drill.json"
+"""Which drill is asked for. The backup server writes it; the part `drill` reads it and can write nothing there."""
+DRILL = Path("/drill")
+"""The volume of the part `drill`. The backup server reads it and can write nothing there."""
 METRICS_PORT = 9188
 WORKSPACE_PORT = 9189
 DATABASE = "samokoder_backup"

@@ -124,23 +124,30 @@ def environment_variables(environment: Environment, settings: Application) -> Ma
             "REDIS_PORT": str(redis.PORT),
             "REDIS_USERNAME": redis.APP_USER,
         }
-    variables |= proxy_variables()
+    variables |= proxy_variables(environment)
     if settings.secrets_as == "files":
         variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
     if settings.image:
         # Its user has no home in the image, and `/` cannot be written to.
         variables["HOME"] = "/tmp"  # noqa: S108 - a mount of its own
         # Uvicorn's and Gunicorn's name for TRUSTED_PROXIES; Uvicorn before 0.31 knows addresses or `*`, and no network.
-        variables["FORWARDED_ALLOW_IPS"] = "*"
+        variables["FORWARDED_ALLOW_IPS"] = _traefik(environment) or "*"
     return variables | settings.environment
 
 
-def proxy_variables() -> Mapping[str, str]:
+def proxy_variables(environment: Environment) -> Mapping[str, str]:
     """Return whose X-Forwarded-For the application believes: the ingress', whose address is not known beforehand.
 
     Nobody but the ingress and the stack's own parts can reach the application, and the ingress replaces the header.
+    A Traefik of the team's own is on a network with others, who reach the application too: only its address counts.
     """
-    return {"TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"}
+    return {"TRUSTED_PROXIES": _traefik(environment) or "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"}
+
+
+def _traefik(environment: Environment) -> str:
+    """Return the address of the team's own Traefik; empty where the ingress is ours."""
+    ingress = environment.settings.ingress
+    return ingress.traefik.address if ingress.kind == "traefik" and ingress.traefik else ""
 
 
 def secret_variables(environment: Environment, settings: Application) -> Mapping[str, Template]:

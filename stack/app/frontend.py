@@ -28,7 +28,7 @@ def spec(environment: Environment) -> ServiceSpec:
         user=settings.user,
         settings=settings,
         command=() if own else ("uvicorn", "samokoder.frontend:app", "--host", "0.0.0.0", "--port", str(port)),  # noqa: S104 - inside the container
-        environment={"API_URL": f"http://{entry}", **({} if own else contract.proxy_variables())},
+        environment={"API_URL": f"http://{entry}", **({} if own else contract.proxy_variables(environment))},
         publish=Publish.of(settings, port, path),
         health_command=health.wget(port, path) if own else health.python(port, path),
         networks=(NetworkName.EDGE, NetworkName.APP),

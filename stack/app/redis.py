@@ -82,7 +82,8 @@ done
 # Redis takes files that no list names for none at all: it begins empty, and writes over them.
 parts=/data/appendonlydir
 if [ ! -e $parts/appendonly.aof.manifest ] && [ -n "$(find $parts -name '*.incr.aof' -size +0 2> /dev/null)" ]; then
-    echo "appendonly.aof.manifest is gone, the list of the append-only file's parts. To mend it: make repair PART=redis"
+    echo "appendonly.aof.manifest is gone, the list of the append-only file's parts."
+    echo "To mend it: make repair PART=redis ENV=…"
     exit 1
 fi
 users={USERS_FILE}

@@ -20,9 +20,11 @@ from stack.settings import PROJECT, Environment
 
 PART = "backup"
 PORT = 9188
+DATA = DataVolume(name="backup", path="/backups")
+SCRATCH = DataVolume(name="drill", path="/drill")
+"""Of the part `drill`, whose answers are read in it."""
 WORKSPACE = "workspace"
 """The part that it gets copies of the workspace from."""
-FOLDER = "/backups"
 WORKSPACE_PORT = 9189
 TMPFS = {
     "/tmp": "rw,noexec,nosuid,nodev,size=64m",  # noqa: S108 - a mount of its own
@@ -64,41 +66,41 @@ def spec(environment: Environment) -> ServiceSpec:
         entrypoint=("samokoder-backup",),
         command=("run",),
         files=files(environment),
-        data=DataVolume(name="backup", path=FOLDER),
+        data=DATA,
+        reads=(SCRATCH,),
         tmpfs=TMPFS,
         health_command=health.python(PORT, "/health"),
         # `edge`: the bucket, or a managed database, is outside.
         networks=(*((NetworkName.EDGE,) if outside else ()), NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
-        # A drill starts a PostgreSQL of its own in here.
-        open_files=16384,
         after=(postgres_roles.PART, redis_users.PART, WORKSPACE),
     )
 
 
 def files(environment: Environment) -> Files:
     """Return what there is to back up, when, and how long it stays; and the passwords, each in a file."""
-    database: Files = {
-        "backup.json": backup_json(environment, _local(environment)),
-        "postgres_password": secret_file("postgres_backup"),
-    }
+    password = secret_file("postgres_backup")
     if environment.managed_database:
-        needs = ("managedDatabaseUrl",)
-        database = {
-            "backup.json": Template(needs, lambda url: backup_json(environment, _managed(url))),
-            "postgres_password": Template(needs, lambda url: unquote(urlsplit(url).password or "")),
-        }
+        password = Template(("managedDatabaseUrl",), lambda url: unquote(urlsplit(url).password or ""))
     offsite = {
         "offsite_access_key_id": secret_file("s3AccessKeyId"),
         "offsite_secret_access_key": secret_file("s3SecretAccessKey"),
         "encryption_key": secret_file("backup_encryption_key"),
     }
     return {
-        **database,
+        "backup.json": configuration(environment),
+        "postgres_password": password,
         **({} if environment.managed_redis else {"redis_password": secret_file("redis_backup")}),
         **({"workspace_password": secret_file("workspace_backup")} if environment.settings.workspace.path else {}),
         **(offsite if environment.offsite else {}),
     }
+
+
+def configuration(environment: Environment) -> str | Template:
+    """Return the content of `backup.json`, in which there is no password."""
+    if environment.managed_database:
+        return Template(("managedDatabaseUrl",), lambda url: backup_json(environment, _managed(url)))
+    return backup_json(environment, _local(environment))
 
 
 def backup_json(environment: Environment, database: dict[str, Any]) -> str:

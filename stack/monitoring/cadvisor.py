@@ -48,6 +48,6 @@ def spec(environment: Environment) -> ServiceSpec:
         capabilities=("CAP_SYSLOG",) if settings.kernel_log else (),
         publish=Publish.of(settings, PORT, "/healthz"),
         health_command=health.wget(PORT, "/healthz"),
-        networks=(NetworkName.EDGE, NetworkName.MONITORING),
+        networks=(NetworkName.PUBLISHED, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
     )

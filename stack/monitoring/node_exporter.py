@@ -48,6 +48,6 @@ def spec(environment: Environment) -> ServiceSpec:
         tmpfs={TEXTFILES: "rw,noexec,nosuid,nodev,size=1m"},
         publish=Publish.of(settings, PORT),
         health_command=health.wget(PORT, "/"),
-        networks=(NetworkName.EDGE, NetworkName.MONITORING),
+        networks=(NetworkName.PUBLISHED, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
     )

@@ -43,7 +43,12 @@ def spec(environment: Environment) -> ServiceSpec:
         publish=Publish.of(settings, PORT),
         # Not /metrics: a health check must not ask the database.
         health_command=health.wget(PORT, "/"),
-        networks=(NetworkName.EDGE, NetworkName.DATA, NetworkName.MONITORING),
+        networks=(
+            # A managed database is outside.
+            NetworkName.EDGE if environment.managed_database else NetworkName.PUBLISHED,
+            NetworkName.DATA,
+            NetworkName.MONITORING,
+        ),
         scrape=Scrape(port=PORT),
         after=(postgres_roles.PART,),
     )

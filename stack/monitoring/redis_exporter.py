@@ -44,7 +44,12 @@ def spec(environment: Environment) -> ServiceSpec:
         files=files(environment),
         publish=Publish.of(settings, PORT, "/health"),
         health_command=health.wget(PORT, "/health"),
-        networks=(NetworkName.EDGE, NetworkName.DATA, NetworkName.MONITORING),
+        networks=(
+            # A managed Redis is outside.
+            NetworkName.EDGE if environment.managed_redis else NetworkName.PUBLISHED,
+            NetworkName.DATA,
+            NetworkName.MONITORING,
+        ),
         scrape=Scrape(port=PORT),
         after=(redis_users.PART,),
     )

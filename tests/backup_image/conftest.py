@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -205,13 +206,28 @@ class Lab:
         (conf / "backup.json").write_text(json.dumps(document))
         (conf / "postgres_password").write_text(self.passwords["p"])
         (conf / "redis_password").write_text(self.passwords["r"])
-        self.run("backup", f"--network={self.name}", *self.like_the_stack(volume), self.image, "run")
+        self.start_drill(volume)
+        drill = f"--volume={self.name}-drill:/drill:ro"
+        self.run("backup", f"--network={self.name}", drill, *self.like_the_stack(volume), self.image, "run")
 
-    def like_the_stack(self, volume: str, mode: str = "rw") -> list[str]:
+    def start_drill(self, volume: str) -> None:
+        """Start the part that does drills: beside the settings it has no file, as in the stack."""
+        if (scratch := f"{self.name}-drill") not in self.volumes:
+            self.volume("drill")
+        conf = self.folder / "drill"
+        conf.mkdir(exist_ok=True)
+        shutil.copyfile(self.folder / "backup" / "backup.json", conf / "backup.json")
+        mounts = [f"--volume={scratch}:/drill", *self.like_the_stack(volume, "ro", conf=conf, memory="384m")]
+        self.run("drill", "--network=none", "--restart=unless-stopped", *mounts, self.image, "serve-drill")
+
+    def like_the_stack(
+        self, volume: str, mode: str = "rw", *, conf: Path | None = None, memory: str = "512m"
+    ) -> list[str]:
         return [
-            *("--init", "--read-only", "--security-opt=no-new-privileges", "--memory=512m", "--memory-swap=512m"),
+            *("--init", "--read-only", "--security-opt=no-new-privileges"),
+            *(f"--memory={memory}", f"--memory-swap={memory}"),
             *("--tmpfs=/tmp:rw,noexec,nosuid,nodev,size=64m", f"--volume={volume}:/backups:{mode}"),
-            f"--volume={self.folder / 'backup'}:/etc/samokoder:ro",
+            f"--volume={conf or self.folder / 'backup'}:/etc/samokoder:ro",
         ]
 
     def backup(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -142,6 +142,9 @@ def home_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(settings, "RUN", folder / "run")
     for name, of in (("BARMAN_HOME", "barman"), ("DUMPS", "dumps"), ("REDIS_COPIES", "redis"), ("SCRATCH", "scratch")):
         monkeypatch.setattr(settings, name, root / of)
+    monkeypatch.setattr(settings, "DRILL_REQUEST", root / "drill.json")
+    monkeypatch.setattr(settings, "DRILL", folder / "drill")
+    settings.DRILL.mkdir()
     monkeypatch.setattr(state, "_memory", {})
     monkeypatch.setattr(restore, "_installed", lambda: 15)
     now = datetime.now(UTC).replace(microsecond=0)

@@ -28,4 +28,6 @@ from samokoder_backup.__main__ import main  # noqa: E402
 at.CONFIG, at.ROOT, at.RUN = config, folder, Path("/tmp/samokoder-backup")  # noqa: S108 - in the container
 at.BARMAN_HOME, at.DUMPS = folder / "barman", folder / "dumps"
 at.REDIS_COPIES, at.SCRATCH = folder / "redis", folder / "scratch"
+at.DRILL_REQUEST, at.DRILL = folder / "drill.json", Path("/tmp/samokoder-drill")  # noqa: S108 - as above
+at.DRILL.mkdir(exist_ok=True)
 sys.exit(main(sys.argv[4:]))

@@ -53,7 +53,7 @@ def done(home: Home, monkeypatch: pytest.MonkeyPatch, *, clock: float = 0.0) -> 
 
     monkeypatch.setattr(jobs, "backup", lambda _, kind: failing(kind))
     monkeypatch.setattr(jobs, "verify", lambda: failing("verify"))
-    monkeypatch.setattr(jobs, "drill", lambda _: failing("drill"))
+    monkeypatch.setattr(jobs, "drill", lambda: failing("drill"))
     it._jobs()
     return found
 

@@ -11,6 +11,7 @@ import pytest
 from samokoder_backup import jobs, restore, state, wal
 from samokoder_backup.__main__ import main
 from samokoder_backup.catalogue import Base
+from samokoder_backup.drill import drill
 from samokoder_backup.process import CannotError
 from samokoder_backup.restore import Target
 from tests.backup_image.folders import Home, home_at, one_wrong_byte
@@ -79,8 +80,8 @@ def test_the_refusal_is_told_before_anything_is_touched(home: Home, capsys: pyte
 
 def test_a_drill_does_not_prove_the_history_before(home: Home) -> None:
     home.wal(1, home.ago(minutes=2), "7000-2", received=True)
-    assert jobs.drill(home.settings) is False
-    assert "which has no good base backup yet" in state.read()["drill"]["error"]
+    with pytest.raises(CannotError, match="which has no good base backup yet"):
+        drill(home.settings)
 
 
 def test_a_drill_of_dumps_takes_the_newest_good_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +95,8 @@ def test_a_drill_of_dumps_takes_the_newest_good_one(home: Home, monkeypatch: pyt
         raise CannotError("far enough")
 
     monkeypatch.setattr(restore, "check", check)
-    jobs.drill(settings)
+    with pytest.raises(CannotError, match="far enough"):
+        drill(settings)
     assert planned == [good]
 
 

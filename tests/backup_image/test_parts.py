@@ -365,10 +365,11 @@ def drilled(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
             (catalogue / "state.json").write_text(json.dumps({"drill": {"finished": time.time(), **known}}))
         it, rounds, found = service.Service(settings.Settings.model_validate(document)), Rounds(6), list[int]()
         monkeypatch.setattr(settings, "SCRATCH", catalogue / "scratch")
+        monkeypatch.setattr(settings, "DRILL_REQUEST", catalogue / "drill.json")
         monkeypatch.setattr(state, "_memory", {})
         monkeypatch.setattr(jobs, "backup", lambda *_: False)
         monkeypatch.setattr(jobs, "verify", lambda: True)
-        monkeypatch.setattr(jobs, "drill", lambda _: found.append(rounds.left))
+        monkeypatch.setattr(jobs, "drill", lambda: found.append(rounds.left))
         it._stop, it._server = rounds, server
         it._jobs()
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +16,40 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
 
 SUPERUSERS = "SELECT string_agg(rolname, ' ') FROM pg_catalog.pg_roles WHERE rolsuper"
 RAN = "SELECT count(*) FROM public.canary"
+SHELL = r"""
+import glob, os, socket, sys
+def tells(name, reached):
+    print(f"a shell reaches {name}: {reached}", file=open("/proc/1/fd/2", "w"))
+def writes(path):
+    try:
+        open(path, "w").close()
+        return True
+    except OSError:
+        return False
+def connects(address):
+    try:
+        socket.create_connection(address, 3).close()
+        return True
+    except OSError:
+        return False
+tells("the backups", writes("/backups/canary"))
+tells("a file of the backups", any(map(writes, glob.glob("/backups/**/*.info", recursive=True))))
+tells("a key", sorted(set(os.listdir("/etc/samokoder")) - {"backup.json"}))
+tells("a password", any("pgpass" in names for _, _, names in os.walk("/tmp")))
+tells("PostgreSQL", connects(("postgres", 5432)) or connects(("ADDRESS", 5432)))
+tells("the network", sorted(name for _, name in socket.if_nameindex() if name != "lo"))
+"""
+"""What a shell tries; it says in the container's log what it has reached."""
+SHELL_SQL = """
+CREATE FUNCTION pg_catalog.a_fault() RETURNS event_trigger LANGUAGE plpgsql AS $fault$
+BEGIN
+    IF current_setting('data_directory') NOT LIKE '/var/%' THEN
+        COPY (SELECT 'SHELL') TO PROGRAM 'base64 -d | python3 -';
+    END IF;
+END $fault$;
+CREATE EVENT TRIGGER a_fault ON ddl_command_end EXECUTE FUNCTION pg_catalog.a_fault();
+"""
+"""Only a superuser can make it: it stands for a fault of PostgreSQL by which the application becomes one."""
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +114,26 @@ def test_a_restore_gives_the_application_no_rights_and_keeps_what_it_owned(taken
     owner = "SELECT DISTINCT relowner::pg_catalog.regrole FROM pg_catalog.pg_class WHERE relname LIKE 'planted%'"
     assert ask(owner) == postgres.APP_ROLE
     assert ask("SELECT count(*) FROM public.planted") == "50"
+
+
+@pytest.mark.long
+def test_a_shell_in_the_drills_server_reaches_no_backup_no_key_and_no_network(taken: Lab) -> None:
+    script = base64.b64encode(SHELL.replace("ADDRESS", taken.address("postgres")).encode()).decode()
+    taken.sql("SET allow_system_table_mods = on;" + SHELL_SQL.replace("SHELL", script))
+    try:
+        assert taken.backup("now", "--kind", "base").returncode == 0
+        drilled = taken.backup("drill", check=False)
+        said = dict(re.findall(r"a shell reaches ([^:]+): (.+)", taken.logs("drill")))
+    finally:
+        taken.sql("SET allow_system_table_mods = on; DROP EVENT TRIGGER a_fault; DROP FUNCTION pg_catalog.a_fault")
+    assert said, f"the shell did not run: {drilled.stdout}{drilled.stderr}{taken.logs('drill')}"
+    assert said == {
+        "the backups": "False",
+        "a file of the backups": "False",
+        "a key": "[]",
+        "a password": "False",
+        "PostgreSQL": "False",
+        "the network": "[]",
+    }, "who breaks out of the restored database has the backups, a key, or a way to carry them away"
+    assert taken.backup("now", "--kind", "base").returncode == 0
+    assert taken.backup("drill").returncode == 0, "the next drill is spoilt by what the shell has left"

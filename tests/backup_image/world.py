@@ -196,6 +196,8 @@ class World:
     def stop(self, name: str) -> None:
         numbers = {"postgres": signal.SIGINT, "redis": signal.SIGTERM, "backup": signal.SIGTERM}
         self.agent.ask("stop", name=name, signal=int(numbers[name]))
+        if name == "backup":
+            self.agent.ask("stop", name="drill", signal=int(signal.SIGKILL))
 
     def start(self, name: str) -> None:
         """Start a server as its container does: never on half of its data."""
@@ -205,11 +207,16 @@ class World:
         data = self.data(name)
         if self.agent.run("test", "-e", f"{data}/.samokoder-copying", check=False)["status"] == 0:
             raise ProjectError(f"{name} does not start: {self.agent.sh('cat $1/.samokoder-copying', data)}")
+        program = ["python3", "/test/shifted.py", data, "/world/conf/backup", str(self.ahead)]
         command = {
             "postgres": postgres_command(data, PORT, "/world/conf"),
             "redis": redis_command(data, REDIS_PORT),
-            "backup": ["python3", "/test/shifted.py", data, "/world/conf/backup", str(self.ahead), "run"],
+            "backup": [*program, "run"],
         }[name]
+        if name == "backup":
+            # A part of its own in a stack.
+            self.agent.ask("stop", name="drill", signal=int(signal.SIGKILL))
+            self.agent.ask("start", name="drill", command=[*program, "serve-drill"])
         self.agent.ask("start", name=name, command=command)
         ready = {
             "postgres": ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(PORT)],
@@ -441,11 +448,6 @@ class OldStack(compose.Engine):
     def users(self, volume: str) -> list[str]:
         return []
 
-    def major(self) -> str:
-        if not self.world.running("postgres"):
-            raise ProjectError("PostgreSQL does not run")
-        return "15"
-
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
         found = json.loads(self.world.call(["python3", "-c", program, f"{self.world.root}/old"])["out"])
@@ -491,7 +493,7 @@ def patch(monkeypatch: Any) -> None:
         workspace.world.agent.ask("kill")  # as the containers of a run that was killed go
         yield Hands(workspace.world)
 
-    monkeypatch.setattr(restore, "_engine", engine)
+    monkeypatch.setattr(restore, "engine", engine)
     monkeypatch.setattr(compose, "Engine", OldStack)
 
 
@@ -596,10 +598,12 @@ def backup_settings() -> dict[str, Any]:
         "physical": True,
         "slot": postgres.BACKUP_ROLE,
         "redis": {"host": "127.0.0.1", "port": REDIS_PORT, "user": redis_part.BACKUP_USER, "tls": False},
-        "schedules": dict.fromkeys(("base", "dump", "redis", "verify", "drill"), NEVER),
+        "workspace": None,
+        "schedules": dict.fromkeys(("base", "dump", "redis", "workspace", "verify", "drill"), NEVER),
         "recovery_window_days": 7,
         "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
         "redis_copies": 48,
+        "workspace_copies": 7,
         "max_slot_wal_mib": 256,
         "offsite": None,
     }

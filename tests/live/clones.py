@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,24 @@ from operations.project import ROOT
 
 def run(folder: Path, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """Run one command in the clone, `given` on its standard input; its output is both streams."""
+    return _run(folder, words, variables, given=given, errors=subprocess.STDOUT)
+
+
+def run_apart(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run one command in the clone; its output and its errors are apart."""
+    return _run(folder, words, variables, errors=subprocess.PIPE)
+
+
+def _run(
+    folder: Path, words: Sequence[str], variables: Mapping[str, str], *, errors: int, given: str = ""
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words,
         cwd=folder,
         env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
         input=given,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=errors,
         text=True,
         check=False,
     )

@@ -81,14 +81,14 @@ def test_all_faults_of_the_api_are_told_in_one_run_which_ends_with_the_settings_
     assert metrics.verdict is Verdict.NOT_AVAILABLE, "it runs without them"
     assert "mute without them" in metrics.why
     assert "redirects to /metrics/" in metrics.why, "a second request at each scrape, and no failure"
-    assert max(seconds, second) < 2 * A_MINUTE, "this machine has two cores, and others work on it"
+    assert max(seconds, second) < 3 * A_MINUTE, f"{seconds:.0f} s and {second:.0f} s; a minute where nobody else works"
 
 
 def test_a_worker_that_ignores_wrong_secrets_is_checked_in_a_minute_and_has_no_port(
     checked: Callable[..., tuple[Report, float]],
 ) -> None:
     report, seconds = checked(Kind.WORKER, WORKER)
-    assert seconds < 2 * A_MINUTE, f"{seconds:.0f} s: each wrong secret was waited for in full\n{reasons(report)}"
+    assert seconds < 3 * A_MINUTE, f"{seconds:.0f} s: each wrong secret was waited for in full\n{reasons(report)}"
     assert {Check.PORT, Check.FILES, Check.LOGIN} <= set(report.failed), reasons(report)
     proposed = yaml.safe_load(report.proposal)
     assert proposed["samokoder:worker"]["metricsPort"] is None

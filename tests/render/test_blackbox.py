@@ -43,7 +43,10 @@ def test_every_published_page_and_every_public_address_is_probed(case: str) -> N
     [
         ({}, "https://samokoder.example.org/health"),
         ({"httpsPort": 8443}, "https://samokoder.example.org:8443/health"),
-        ({"kind": "traefik", "traefik": {"network": "proxy"}}, "https://samokoder.example.org/health"),
+        (
+            {"kind": "traefik", "traefik": {"network": "proxy", "address": "172.30.0.2"}},
+            "https://samokoder.example.org/health",
+        ),
     ],
 )
 def test_the_domain_is_probed_as_a_user_comes_to_it(ingress: dict[str, object], address: str) -> None:

@@ -122,10 +122,26 @@ def test_it_runs_from_its_own_image_beside_no_data_but_its_own() -> None:
         container = record_case(case).containers()["backup"]
         volumes = [volume for volume in container.inputs["volumes"] if volume["containerPath"] != "/etc/samokoder"]
         prefix = record_case(case).environment.prefix
-        assert volumes == [{"volumeName": f"{prefix}-backup-data", "containerPath": "/backups"}], (
-            "a backup that lies where the data lies is lost with it"
-        )
+        assert volumes == [
+            {"volumeName": f"{prefix}-backup-data", "containerPath": "/backups"},
+            {"volumeName": f"{prefix}-drill-scratch", "containerPath": "/drill", "readOnly": True},
+        ], "a backup that lies where the data lies is lost with it"
         assert container.inputs["image"].startswith("samokoder-backup-server:")
+
+
+@pytest.mark.parametrize("case", ["staging", "prod", "managed"])
+def test_a_drill_runs_where_no_backup_can_be_written_no_key_read_and_nobody_reached(case: str) -> None:
+    recording = record_case(case)
+    inputs, prefix = recording.containers()["drill"].inputs, recording.environment.prefix
+    assert (inputs["networkMode"], inputs.get("networksAdvanced"), inputs.get("envs")) == ("none", None, None)
+    uploads = {each["file"]: each["content"] for each in recording.carriers()["drill"].inputs["uploads"]}
+    assert list(uploads) == ["/files/backup.json"], "a key or a password lies beside a PostgreSQL of an intruder's"
+    document = json.loads(uploads["/files/backup.json"])
+    assert not {name for name in document | document["postgres"] if "password" in name or "key" in name}
+    assert [volume for volume in inputs["volumes"] if volume["containerPath"] != "/etc/samokoder"] == [
+        {"volumeName": f"{prefix}-drill-scratch", "containerPath": "/drill"},
+        {"volumeName": f"{prefix}-backup-data", "containerPath": "/backups", "readOnly": True},
+    ]
 
 
 def test_its_image_stands_on_the_servers_that_run_and_on_a_whole_base_where_one_is_configured() -> None:

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from operations import compose
+from offline.progress import Reporter
+from operations import backups, compose, containers
 from operations.compose import Import, Plan, Server, Source, planned
 from operations.compose_volumes import look
 from operations.stack_file import ProjectError
@@ -280,6 +282,23 @@ def test_another_import_takes_the_place_of_one_that_was_cut_off(tmp_path: Path) 
     other = plan(FakeEngine(), {"redis": "old_redis_data"}, project="none")
     compose.run(Import(environment(), engine, replace(other, stamp="20261124T000000Z"), path, lambda _: None))
     assert not [name for name in engine.volumes_ if "from-compose" in name], "the copies of the first one stayed"
+
+
+def test_an_import_goes_on_while_the_server_is_stopped_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while half of the data was in place: `make up` says to import again, and that must not say `make up`."""
+    stopped = SimpleNamespace(status="exited", labels={"samokoder.part": "postgres"}, attrs={"Image": "sha256:1"})
+    monkeypatch.setattr(containers, "of_environment", lambda *_: [stopped])
+    asked: list[object] = []
+
+    def run_once(_client: object, image: str, command: Sequence[str], **_: object) -> str:
+        asked.append((image, *command))
+        return "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)\n"
+
+    monkeypatch.setattr(backups, "run_once", run_once)
+    workspace: Any = SimpleNamespace(reporter=Reporter())
+    hands = compose.Engine(cast("Any", None), environment(), workspace)
+    assert hands.major() == "15"
+    assert asked == [("sha256:1", "postgres", "--version")]
 
 
 # What an import would do, and what it refuses.

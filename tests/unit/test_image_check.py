@@ -10,8 +10,9 @@ import yaml
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import image_check, image_start, laboratory
+from operations import image_check, laboratory
 from operations.checks import Finding, Report, Verdict
+from operations.image_answer import Answer, parsed
 from operations.image_check import Check
 from operations.image_ways import Way, settings_text, written_folders
 from stack.app import api, migrations, redis, worker
@@ -112,7 +113,7 @@ def test_the_default_secret_of_a_check_is_only_refused_for_what_it_says() -> Non
     ],
 )
 def test_an_answer_is_one_only_when_it_is_whole_http(raw: bytes, status: int, body: str) -> None:
-    assert image_start.parsed(raw) == image_start.Answer(status=status, body=body)
+    assert parsed(raw) == Answer(status=status, body=body)
 
 
 def sizes(options: dict[str, Any]) -> dict[str, int]:

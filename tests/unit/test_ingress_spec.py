@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stack.app import ingress
+from stack.mistakes import InvalidSettingsError
 from stack.names import NetworkName
 from stack.platform import specs
 from stack.service import ServiceSpec
@@ -16,7 +17,8 @@ from stack.settings import Environment
 from tests.recording import environment_of, merged
 
 DOMAIN = "samokoder.example.org"
-TRAEFIK: Mapping[str, Any] = {"ingress": {"kind": "traefik", "domain": DOMAIN, "traefik": {"network": "proxy"}}}
+WHERE = {"network": "proxy", "address": "172.30.0.2"}
+TRAEFIK: Mapping[str, Any] = {"ingress": {"kind": "traefik", "domain": DOMAIN, "traefik": WHERE}}
 ROUTER = "traefik.http.routers.samokoder-staging-api"
 
 
@@ -95,6 +97,16 @@ def test_replicas_join_traefiks_network_with_equal_labels() -> None:
     assert labels["traefik.http.services.samokoder-staging-api.loadbalancer.healthcheck.path"] == "/health"
     assert labels[f"{ROUTER}.entrypoints"] == "websecure"
     assert labels[f"{ROUTER}.tls.certresolver"] == "letsencrypt"
+
+
+def test_behind_a_traefik_its_address_alone_is_believed() -> None:
+    for part in ("api-1", "api-2", "frontend"):
+        values = merged(TRAEFIK, {"frontend": {"enabled": True}})
+        trusted = by_part(values)[part].environment["TRUSTED_PROXIES"]
+        assert trusted == "172.30.0.2", "a neighbour on its network invents an address for each request"
+    with pytest.raises(InvalidSettingsError) as caught:
+        environment({"ingress": {"kind": "traefik", "domain": DOMAIN, "traefik": {"network": "proxy"}}})
+    assert [each.key for each in caught.value.mistakes] == ["samokoder:ingress.traefik.address"]
 
 
 def test_traefik_gets_no_rule_for_the_metrics() -> None:

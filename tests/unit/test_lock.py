@@ -250,6 +250,9 @@ def test_pulumi_itself_takes_it_where_it_changes_something(
         def in_clone(self) -> Run:
             return self
 
+        def deployment(self) -> dict[str, Any]:
+            return {}
+
         def pulumi(self, *words: str, check: bool) -> subprocess.CompletedProcess[str]:
             ran.append(words)
             return subprocess.CompletedProcess(words, 0)

@@ -6,7 +6,8 @@ from tests.recording import CASES, NETWORK, Recorded, Recording, record, record_
 
 APPLICATION = {"edge", "app", "data", "monitoring"}
 MONITORED = {"edge", "monitoring"}
-EXPORTER = {"edge", "data", "monitoring"}
+MEASURING = {"published", "monitoring"}
+EXPORTER = {"published", "data", "monitoring"}
 JOINS = {
     "postgres": {"data"},
     "postgres-roles": {"data"},
@@ -24,18 +25,30 @@ JOINS = {
     "grafana": MONITORED,
     "postgres-exporter": EXPORTER,
     "redis-exporter": EXPORTER,
-    "node-exporter": MONITORED,
-    "cadvisor": MONITORED,
+    "node-exporter": MEASURING,
+    "cadvisor": MEASURING,
     "blackbox-exporter": MONITORED,
     "backup": {"data", "monitoring"},
+    "drill": set(),
 }
 # A bucket or a managed database is outside.
 BACKED_UP_OUTSIDE = {"prod", "managed", "physical"}
-INSIDE_ONLY = {"postgres", "postgres-roles", "redis", "redis-users", "migrations", "api-1", "api-2", "worker", "backup"}
+INSIDE_ONLY = {
+    "postgres",
+    "postgres-roles",
+    "redis",
+    "redis-users",
+    "migrations",
+    "api-1",
+    "api-2",
+    "worker",
+    "backup",
+    "drill",
+}
 
 
 def joined(recording: Recording, container: Recorded) -> set[str]:
-    names = [str(network["name"]) for network in container.inputs["networksAdvanced"]]
+    names = [str(network["name"]) for network in container.inputs.get("networksAdvanced") or ()]
     return {name.removeprefix(f"{recording.environment.prefix}-") for name in names}
 
 
@@ -44,6 +57,11 @@ def test_each_part_joins_exactly_the_networks_it_needs(case: str) -> None:
     recording = record_case(case)
     found = {part: joined(recording, container) for part, container in recording.containers().items()}
     joins = JOINS | ({"backup": JOINS["backup"] | {"edge"}} if case in BACKED_UP_OUTSIDE else {})
+    for part, managed in (
+        ("postgres-exporter", recording.environment.managed_database),
+        ("redis-exporter", recording.environment.managed_redis),
+    ):
+        joins |= {part: APPLICATION - {"app"}} if managed else {}
     assert found == {part: joins[part] for part in found}, "each further network is a way for an intruder"
 
 
@@ -53,10 +71,16 @@ def test_only_edge_has_a_way_out(case: str) -> None:
     internal = {network.name: network.inputs["internal"] for network in recording.of_type(NETWORK)}
     assert internal == {
         "network-edge": False,
+        "network-published": False,
         "network-app": True,
         "network-data": True,
         "network-monitoring": True,
     }, "what has no way out cannot send data away"
+    options = {network.name: network.inputs.get("options") for network in recording.of_type(NETWORK)}
+    without = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    assert {name: each for name, each in options.items() if each} == {"network-published": without}, (
+        "an internal network publishes no port, and this one is to have no way out all the same"
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -71,9 +95,10 @@ def test_a_part_is_found_by_its_name_in_each_of_its_networks(case: str) -> None:
     recording = record_case(case)
     networks = {network.inputs["name"]: network.urn for network in recording.of_type(NETWORK)}
     for part, container in recording.containers().items():
-        assert container.inputs["networkMode"] == "bridge", "unnamed, engines from 26 on show a difference for ever"
+        mode = "none" if part == "drill" else "bridge"
+        assert container.inputs["networkMode"] == mode, "unnamed, engines from 26 on show a difference for ever"
         assert container.inputs["hostname"] == part
-        for network in container.inputs["networksAdvanced"]:
+        for network in container.inputs.get("networksAdvanced") or ():
             names = [part, "api"] if part in {"api-1", "api-2"} else [part]
             assert network["aliases"] == names, f"{part} would be found under its whole name alone"
             assert networks[network["name"]] in container.dependencies
@@ -82,7 +107,7 @@ def test_a_part_is_found_by_its_name_in_each_of_its_networks(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_network_has_nothing_that_may_change(case: str) -> None:
     for network in record_case(case).of_type(NETWORK):
-        assert set(network.inputs) == {"name", "driver", "internal"}, (
+        assert set(network.inputs) - {"options"} == {"name", "driver", "internal"}, (
             "any change of a network replaces it, and with it every container on it"
         )
         assert not network.protect

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -126,12 +125,6 @@ def test_every_program_and_base_has_a_time() -> None:
     images = {f"image {name}" for name, recipe in RECIPES.items() if recipe.packages}
     wanted = {*programs, *PROGRAMS_OF_PULUMI, *images, "Debian base", "BusyBox base"}
     assert wanted == set(plan.SECONDS), "what has no time makes the whole look shorter, and what is gone longer"
-
-
-def test_all_that_a_newcomer_waits_for_takes_seven_minutes_on_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    things = plan.expected([*plan.SECONDS, *(f"image {name}" for name in RECIPES)])
-    assert plan.together(things) <= 7 * 60, "who adds a program pays for it here"
 
 
 def test_installing_says_a_line_when_it_begins_and_then_seldom(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -388,7 +388,7 @@ def test_the_sizes_of_a_volume_are_two_numbers(tmp_path: Path) -> None:
 
 def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
-    attrs = {
+    attrs: dict[str, Any] = {
         "Image": "sha256:1",
         "Config": {"User": "999:999", "Env": ["PATH=/bin"]},
         "HostConfig": {
@@ -414,7 +414,10 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
         made.append({"image": image, "words": words, **options})
         return container
 
-    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: [container], create=create))
+    without_keys = {"Type": "volume", "Name": "files-without-keys", "Destination": "/etc/samokoder"}
+    drill = SimpleNamespace(labels={PART_LABEL: "drill"}, attrs={"Mounts": [*attrs["Mounts"][:1], without_keys]})
+    there = [container, drill]
+    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: there, create=create))
     monkeypatch.setattr(backups, "attached", lambda _: nullcontext(iter([(None, b"half ")])))
     engine = Engine(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail)
     engine.program("restore", "--latest", store="samokoder-staging-backup-data", into="new")
@@ -423,8 +426,8 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
     assert mounts[0] == {
         "/backups": ("samokoder-staging-backup-data", True),
         restore.INTO: ("new", False),
-        "/etc/samokoder": ("files", True),
-    }
+        "/etc/samokoder": ("files-without-keys", True),
+    }, "what is restored runs as a superuser there, and may be an intruder's"
     assert mounts[1] == {"/backups": ("fresh", False), "/etc/samokoder": ("files", True)}
     assert [one["network_mode"] for one in made] == ["none", "samokoder-staging-edge"]
     assert made[0]["entrypoint"] == ["samokoder-backup"]
@@ -519,7 +522,7 @@ def test_every_kind_of_the_command_is_one_of_the_program(monkeypatch: pytest.Mon
     monkeypatch.setattr(backups, "now", now)
     for kind in command.BackupKind:
         assert CliRunner().invoke(command.app, ["backup", "--kind", kind]).exit_code == 0
-    assert asked == ["all", "base", "dump", "redis"]
+    assert asked == ["all", "base", "dump", "redis", "workspace"]
 
 
 def test_every_command_that_the_page_for_3_am_names_is_a_target_with_these_variables() -> None:

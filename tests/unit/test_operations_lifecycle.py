@@ -43,7 +43,7 @@ class FakeEngine:
     def client(self) -> Any:
         return SimpleNamespace(
             volumes=SimpleNamespace(list=self._volumes, create=self._create, get=self._volume),
-            df=lambda: {"Volumes": [{"Name": volume("postgres"), "UsageData": {"Size": 4096}}, {"Name": "other"}]},
+            api=SimpleNamespace(base_url="", api_version="1.41", timeout=1, get=self._disk_usage),
             containers=SimpleNamespace(list=lambda **_: [self._container(part) for part in self.parts]),
             close=lambda: None,
         )
@@ -52,6 +52,11 @@ class FakeEngine:
         if filters and "label" in filters:
             return [SimpleNamespace(name=name, attrs={"Labels": labels}) for name, labels in self.locks.items()]
         return [SimpleNamespace(name=name) for name in self.volumes_there]
+
+    @staticmethod
+    def _disk_usage(_address: str, **_: object) -> SimpleNamespace:
+        said = {"Volumes": [{"Name": volume("postgres"), "UsageData": {"Size": 4096}}, {"Name": "other"}]}
+        return SimpleNamespace(raise_for_status=lambda: None, json=lambda: said)
 
     def _volume(self, name: str) -> SimpleNamespace:
         if name in self.locks:

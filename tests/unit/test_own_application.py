@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from base64 import urlsafe_b64decode
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from operations.exposure import not_exposed
 from stack.app import contract, ingress, redis_users
@@ -20,7 +22,7 @@ from stack.platform import specs
 from stack.secret_rules import fernet_key, is_fernet_key
 from stack.service import ServiceSpec
 from stack.settings import Environment
-from tests.recording import DIGEST, environment_of, record, secret_value
+from tests.recording import DIGEST, ROOT, environment_of, record, secret_value
 
 IMAGE = f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"
 FERNET = fernet_key(secret_value("fernet"))
@@ -110,9 +112,9 @@ def test_a_folder_in_memory_hides_no_file_of_the_workspace(path: str) -> None:
 
 
 def test_the_workspace_is_one_volume_of_api_and_worker_and_one_part_reads_it() -> None:
-    environment = own(workspace={"path": "/app/workspace"})
+    environment = own(workspace={"path": "/app/workspace"}, migrations={"command": ["alembic", "upgrade", "head"]})
     found = {spec.part: spec.data for spec in specs(environment) if spec.data and spec.data.name == "workspace"}
-    assert found.keys() == {"workspace", "api-1", "api-2", "worker"}
+    assert found.keys() == {"workspace", "migrations", "api-1", "api-2", "worker"}
     assert described(environment, "workspace").user == contract.USER, "nobody else may read what it writes"
     for part in ("api-1", "worker", "migrations"):
         assert "workspace" in described(environment, part).after, "an empty volume becomes their image's user's"
@@ -222,3 +224,13 @@ def test_uvicorn_believes_the_ingress_by_the_name_that_it_knows() -> None:
 def test_what_is_not_exposed_is_said_with_the_alerts_that_are_mute() -> None:
     said = not_exposed(own(), ["samokoder_auth_attempts_total"])
     assert said == "not exposed: samokoder_auth_attempts_total; mute without them: AuthenticationFailureSpike"
+
+
+def test_the_settings_that_the_page_gives_for_the_original_are_read_and_say_what_they_weaken() -> None:
+    page = (ROOT / "docs" / "migrating-from-compose.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(config:.*?)```", page, re.DOTALL)
+    config = yaml.safe_load(block.replace("sha256:…", DIGEST))["config"]
+    said = "\n".join(warnings(environment_of("staging", config)))
+    assert "samokoder:redis.login" in said
+    assert "samokoder:api.command" not in said
+    assert "healthCommand" not in said, "arq's own check is found by the worker's command"

@@ -112,7 +112,8 @@ def test_the_reference_frontend_is_there_where_it_is_enabled() -> None:
 
 
 def test_labels_for_a_traefik_are_on_every_replica_and_none_where_the_ingress_is_ours() -> None:
-    traefik = {"kind": "traefik", "domain": "samokoder.example.org", "traefik": {"network": "web"}}
+    where = {"network": "web", "address": "172.30.0.2"}
+    traefik = {"kind": "traefik", "domain": "samokoder.example.org", "traefik": where}
     found = described({"ingress": traefik})
     assert "ingress" not in found, "there is one already"
     for part in ("api-1", "api-2"):

@@ -247,7 +247,7 @@ def test_the_keepers_change_nothing_between_prepare_and_overlap() -> None:
 
 def test_redis_gets_all_accepted_passwords_in_one_command() -> None:
     text = redis_users.users_commands(app=["one", "two"], exporter="three", backup="four", login=True)
-    application, exporter, backup, save = text.splitlines()
+    application, _, exporter, backup, save = text.splitlines()
     assert application.startswith(f"ACL SETUSER {redis.APP_USER} reset on ")
     assert f"#{redis.password_hash('one')} #{redis.password_hash('two')} " in application, (
         "in two commands there is a moment in which one of them is refused"

@@ -262,7 +262,8 @@ def test_the_port_for_https_is_taken_only_with_a_domain() -> None:
 def test_an_existing_traefik_needs_its_network_and_a_domain_and_no_port_of_ours() -> None:
     wrong = mistakes(ingress={"kind": "traefik"})
     assert [mistake.key for mistake in wrong] == ["samokoder:ingress.domain", "samokoder:ingress.traefik.network"]
-    labels = {"kind": "traefik", "domain": "samokoder.example.org", "traefik": {"network": "web"}}
+    where = {"network": "web", "address": "172.30.0.2"}
+    labels = {"kind": "traefik", "domain": "samokoder.example.org", "traefik": where}
     environment = read(ingress=labels, grafana={"port": 8000})
     assert "ingress" in environment.absent, "there is no Caddy, so its port is free"
     assert environment.settings.ingress.bind_address == "127.0.0.1", "nothing of ours is public then"
@@ -772,6 +773,7 @@ def test_the_defaults_run_on_the_smallest_host_of_the_readme() -> None:
         "cadvisor",
         "blackbox_exporter",
         "backup",
+        "drill",
     }
     for part in environment.running().values():
         assert not isinstance(part, Published) or part.bind_address == "127.0.0.1"

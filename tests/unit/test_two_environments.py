@@ -121,7 +121,7 @@ def test_a_part_joins_networks_of_its_own_environment_alone() -> None:
 
 
 def test_behind_one_traefik_their_routers_and_services_have_names_of_their_own() -> None:
-    traefik = {"kind": "traefik", "traefik": {"network": "proxy"}}
+    traefik = {"kind": "traefik", "traefik": {"network": "proxy", "address": "172.30.0.2"}}
     keys: list[set[str]] = []
     for environment in ENVIRONMENTS:
         ingress = {**traefik, "domain": f"{environment}.example.org"}

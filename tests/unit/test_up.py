@@ -27,9 +27,10 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
         pulumi=lambda *said, **_: words.append(said),
         deployment=dict,
     )
-    looks = dict.fromkeys(("_refuse_undoing", "_begin_empty", "_sick_first"))
-    for name, answer in (looks | {"_gone": list(gone), "status": []}).items():
-        monkeypatch.setattr(lifecycle, name, lambda *_, answer=answer: answer)
+    for before in ("_refuse_undoing", "_begin_empty", "_sick_first"):
+        monkeypatch.setattr(lifecycle, before, lambda *_: None)
+    monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
+    monkeypatch.setattr(lifecycle, "status", lambda _: [])
     lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
     (only,) = words
     return only

@@ -244,11 +244,12 @@ def test_the_same_configuration_gives_the_same_stack(case: str) -> None:
         ({"prometheus": {"retentionTime": "30d"}}, {"prometheus"}),
         ({"prometheus": {"memoryMib": 600}}, {"prometheus"}),
         ({"redis": {"maxmemoryMib": 128}}, {"redis"}),
-        ({"backup": {"redisCopies": 24}}, {"backup"}),
+        # The part that restores for a trial reads the same settings.
+        ({"backup": {"redisCopies": 24}}, {"backup", "drill"}),
         # PostgreSQL keeps so much for it.
-        ({"backup": {"maxSlotWalMib": 2048}}, {"backup", "postgres"}),
+        ({"backup": {"maxSlotWalMib": 2048}}, {"backup", "drill", "postgres"}),
         # From where on a backup is too old follows from it.
-        ({"backup": {"dumpSchedule": "0 */6 * * *"}}, {"backup", "grafana", "prometheus"}),
+        ({"backup": {"dumpSchedule": "0 */6 * * *"}}, {"backup", "drill", "grafana", "prometheus"}),
         ({"rotation": {"postgresBackup": 2}}, {"secret-postgres-backup", "postgres-roles", "backup"}),
         ({"rotation": {"redisBackup": 2}}, {"secret-redis-backup", "redis-users", "backup"}),
         ({"postgres": {"maxConnections": 200}}, {"postgres"}),

@@ -1,0 +1,345 @@
+"""Rules of the host's packet filter for the networks that publish ports, `edge` and `published`.
+
+Inwards: before Docker Engine 28 whoever may send a packet to the host (a neighbour on the provider's private network)
+reaches a container's address by a route, also where its port is published on loopback alone. What has not come through
+a published port is dropped. Outwards: from `edge` the addresses of `samokoder:packetFilter.closed` are refused, but for
+DNS; a cloud gives the machine's credentials to whoever asks there. From `published` everything is.
+
+The rules are in Docker's chain DOCKER-USER, which it leaves to others. Each has a comment of ours, and no other rule is
+touched. `make up` puts them, as root of the engine's own host; there systemd puts them again before an engine starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from offline.progress import Task
+from operations import backups, containers
+from operations.engine import DEFAULT_DOCKER_HOST, systemd_runs
+from stack.names import NetworkName
+from stack.settings import PROJECT, Environment, key_of
+
+if TYPE_CHECKING:
+    import docker
+
+    from operations.project import Workspace
+
+CHAIN = "DOCKER-USER"
+SAFE_ENGINE = 28
+"""From this version on the engine itself drops what comes by a route."""
+UNITS = Path("/etc/systemd/system")
+TRY_LABEL = "samokoder.try"
+"""Of the container in which the closed addresses are tried, which is removed at once."""
+_BRIDGE_NAME = "com.docker.network.bridge.name"
+_REFUSED = ("REJECT", "--reject-with", "icmp-admin-prohibited")
+"""At once, where a packet that is dropped would let a program wait for its time limit."""
+
+
+@dataclass(frozen=True)
+class PacketFilter:
+    """The packet filter of this machine, or of a network namespace."""
+
+    enter: tuple[str, ...] = ()
+    """What a command begins with to run there."""
+    units: Path = UNITS
+
+    def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run iptables, waiting for others who write rules; it may fail."""
+        return subprocess.run(
+            [*self.enter, "iptables", "--wait", "10", *words], capture_output=True, text=True, check=False
+        )
+
+    def listed(self) -> list[list[str]] | None:
+        """Return the rules of the chain as iptables writes them; None where there is none that we may look at."""
+        with contextlib.suppress(OSError):
+            said = self.iptables("-S", CHAIN)
+            if said.returncode == 0:
+                return [shlex.split(line) for line in said.stdout.splitlines() if line.startswith("-A ")]
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bridges:
+    """Names of the networks' bridges on the host; empty where a network is not there."""
+
+    edge: str
+    published: str
+
+
+def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges:
+    """Ask the engine for them."""
+
+    def of(network: NetworkName) -> str:
+        name = f"{environment.prefix}-{network}"
+        for found in client.api.networks(names=[name]):
+            if found["Name"] == name:
+                return str((found.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{found['Id'][:12]}")
+        return ""
+
+    return Bridges(edge=of(NetworkName.EDGE), published=of(NetworkName.PUBLISHED))
+
+
+def wanted(environment: Environment, bridges: Bridges) -> list[list[str]]:
+    """Return the rules, each without its comment, the first one first."""
+    rules = [
+        ["-o", bridge, "!", "-i", bridge, *_not_of("RELATED,ESTABLISHED,DNAT"), "-j", "DROP"]
+        for bridge in (bridges.edge, bridges.published)
+        if bridge
+    ]
+    if inside := bridges.published:
+        rules.append(["-i", inside, "!", "-o", inside, *_not_of("RELATED,ESTABLISHED"), "-j", *_REFUSED])
+    for network in environment.settings.packet_filter.closed if bridges.edge else ():
+        rules += [
+            ["-i", bridges.edge, "-d", network, "-p", protocol, "!", "--dport", "53", "-j", *_REFUSED]
+            for protocol in ("tcp", "udp")
+        ]
+    return rules
+
+
+def _not_of(states: str) -> list[str]:
+    return ["-m", "conntrack", "!", "--ctstate", states]
+
+
+def commands(environment: Environment, bridges: Bridges) -> list[str]:
+    """Return what puts the rules, for a shell; each can be done twice, and none stops at a rule that is there."""
+    tag = ["-m", "comment", "--comment", _comment(environment, bridges)]
+    made = [f"iptables -w -N {CHAIN} 2>/dev/null || true"]
+    for rule in reversed(wanted(environment, bridges)):
+        words = shlex.join([*rule, *tag])
+        made.append(f"iptables -w -C {CHAIN} {words} 2>/dev/null || iptables -w -I {CHAIN} {words}")
+    return made
+
+
+def _comment(environment: Environment, bridges: Bridges) -> str:
+    """Return the mark of our rules: whose they are, and which."""
+    text = "\n".join(map(shlex.join, wanted(environment, bridges)))
+    return f"{PROJECT}:{environment.name}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _ours(environment: Environment, rules: Sequence[Sequence[str]]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the comment and the words of the rules of an environment."""
+    for rule in rules:
+        comment = rule[rule.index("--comment") + 1] if "--comment" in rule else ""
+        if comment.rpartition(":")[0] == f"{PROJECT}:{environment.name}":
+            yield comment, rule
+
+
+def is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
+    """Tell whether the rules are there and no others of ours; None where nobody can say."""
+    if (rules := host.listed()) is None:
+        return None
+    comments = [comment for comment, _ in _ours(environment, rules)]
+    return comments == [_comment(environment, bridges)] * len(wanted(environment, bridges))
+
+
+def put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
+    """Put the rules where they are not there, and remove those of before; return whether anything was changed.
+
+    Raises OSError with iptables' words. Cut off, the rules of before are there, or the new ones twice: never none.
+    """
+    if is_there(environment, bridges, host):
+        return False
+    before = list(_ours(environment, host.listed() or []))
+    for rule in reversed(wanted(environment, bridges)):
+        done = host.iptables("-I", CHAIN, *rule, "-m", "comment", "--comment", _comment(environment, bridges))
+        if done.returncode:
+            raise OSError(f"iptables: {done.stderr.strip()}")
+    _delete(before, host)
+    return True
+
+
+def remove(environment: Environment, host: PacketFilter) -> None:
+    """Remove the rules of an environment and their unit; no other rule."""
+    _delete(list(_ours(environment, host.listed() or [])), host)
+    unit = _unit(environment, host)
+    if unit.exists():
+        _systemctl("disable", unit.name)
+        unit.unlink()
+        _systemctl("daemon-reload")
+
+
+def _delete(rules: Sequence[tuple[str, Sequence[str]]], host: PacketFilter) -> None:
+    # From the end: of two that are the same, iptables takes the first, and one is as good as the other.
+    for _, rule in reversed(rules):
+        host.iptables("-D", *rule[1:])
+
+
+def _unit(environment: Environment, host: PacketFilter) -> Path:
+    return host.units / f"{environment.prefix}-packet-filter.service"
+
+
+def keep(environment: Environment, bridges: Bridges, host: PacketFilter) -> None:
+    """Let systemd put the rules at each start of the engine, before it starts a container."""
+    lines = "".join(
+        # systemd reads `%` and `$` itself, and none of both is in a rule.
+        f"ExecStart=/bin/sh -c {shlex.quote(command)}\n"
+        for command in commands(environment, bridges)
+    )
+    text = f"""\
+# Written by `make up` of {environment.name}; `make down` removes it. See docs/security.md.
+[Unit]
+Description=Packet filter of {environment.prefix}
+After=network-pre.target nftables.service firewalld.service ufw.service netfilter-persistent.service
+Before=docker.service
+
+[Service]
+Type=oneshot
+{lines}
+[Install]
+WantedBy=docker.service
+"""
+    unit = _unit(environment, host)
+    if unit.exists() and unit.read_text(encoding="utf-8") == text:
+        return
+    new = unit.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(unit)
+    _systemctl("daemon-reload")
+    _systemctl("enable", unit.name)
+
+
+def _systemctl(*words: str) -> None:
+    subprocess.run(["systemctl", *words], capture_output=True, check=False)
+
+
+def of_engine(docker_host: str) -> PacketFilter | None:
+    """Return the packet filter of the host of an engine, where we may change it: as root, on that host.
+
+    A chain of this machine's that is not the engine's would be no proof, so the socket must be the usual one.
+    """
+    if docker_host != DEFAULT_DOCKER_HOST or os.geteuid() != 0 or shutil.which("iptables") is None:
+        return None
+    host = PacketFilter()
+    return None if host.listed() is None else host
+
+
+def guard(workspace: Workspace) -> None:
+    """Put the rules of an environment that is up, where we may; say so where that fails."""
+    environment = workspace.settings()
+    host = of_engine(environment.settings.docker_host)
+    if host is None:
+        return
+    with contextlib.closing(workspace.client()) as client:
+        bridges = bridges_of(client, environment)
+    try:
+        if not environment.settings.packet_filter.manage:
+            remove(environment, host)
+        elif bridges.edge:
+            if put(environment, bridges, host):
+                workspace.reporter.say("Packet filter: no way in beside published ports (docs/security.md)")
+            if systemd_runs():
+                keep(environment, bridges, host)
+    except OSError as error:
+        workspace.reporter.say(f"The packet filter is not as it should be: {error}. See: {workspace.typed('doctor')}")
+
+
+def unguard(workspace: Workspace) -> None:
+    """Remove the rules of an environment that is no more, where we may."""
+    environment = workspace.settings()
+    if host := of_engine(environment.settings.docker_host):
+        remove(environment, host)
+
+
+def advice(environment: Environment, bridges: Bridges) -> str:
+    """Say what to type, as root, on a host that we may not change."""
+    typed = "\n".join(f"    {command}" for command in commands(environment, bridges))
+    return f"As root on the engine's host, and at each of its starts:\n{typed}"
+
+
+def told(workspace: Workspace) -> str:
+    """Say what is to be said of an environment that is up, beside its containers; empty where all is well."""
+    environment = workspace.settings()
+    with contextlib.closing(workspace.client()) as client:
+        holds, why = look(environment, client)
+    return "" if holds else f"Packet filter: {why}"
+
+
+def look(environment: Environment, client: docker.DockerClient) -> tuple[bool | None, str]:
+    """Judge the packet filter of an engine's host."""
+    bridges = bridges_of(client, environment)
+    version = str(client.version()["Version"])
+    return judge(environment, version, bridges, of_engine(environment.settings.docker_host))
+
+
+def reached(environment: Environment, client: docker.DockerClient) -> list[str]:
+    """Try, from a container on `edge`, the closed addresses; return those at which a web server answers."""
+    hosts = [str(next(_hosts(each))) for each in environment.settings.packet_filter.closed]
+    like = containers.find(client, environment, backups.PART).attrs
+    network = f"{environment.prefix}-{NetworkName.EDGE}"
+    said = backups.run_once(
+        client,
+        like["Image"],
+        ["python", "-c", _TRY, *hosts],
+        task=Task(""),
+        check=partial(backups.check, ["python"]),
+        user=like["Config"]["User"],
+        environment=like["Config"]["Env"],
+        network_mode=network,
+        mem_limit=64 * 2**20,
+        labels={TRY_LABEL: environment.name},
+    )
+    return said.split()
+
+
+_TRY = """
+import concurrent.futures, socket, sys
+def answers(host):
+    try:
+        socket.create_connection((host, 80), 3).close()
+    except OSError:
+        return False
+    return True
+hosts = sys.argv[1:]
+with concurrent.futures.ThreadPoolExecutor() as pool:
+    print(*(host for host, found in zip(hosts, pool.map(answers, hosts)) if found))
+"""
+
+
+def _hosts(network: str) -> Iterator[ipaddress.IPv4Address]:
+    """Yield addresses to try in a network: the one at which nearly every cloud gives credentials, else its first."""
+    there = ipaddress.IPv4Network(network)
+    metadata = ipaddress.IPv4Address("169.254.169.254")
+    if metadata in there:
+        yield metadata
+    yield from there.hosts()
+
+
+def judge(
+    environment: Environment, version: str, bridges: Bridges, host: PacketFilter | None
+) -> tuple[bool | None, str]:
+    """Tell whether the rules are as they should be (None: nobody knows) and why.
+
+    version: of the engine.
+    """
+    if not environment.settings.packet_filter.manage:
+        return None, f"{key_of('packet_filter', 'manage')} is false: whoever keeps that host's firewall sees to it"
+    if not bridges.edge:
+        return None, "the network is not there yet; `make up` puts them, as root of the engine's host"
+    if host is not None:
+        if is_there(environment, bridges, host):
+            return True, f"nothing but published ports from outside, and no way to {_closed(environment)}"
+        return False, f"they are not there: `make up` puts them. Or:\n{advice(environment, bridges)}"
+    neighbours = (
+        f"Docker Engine {version} lets a machine that may route to it reach ports that are on loopback alone, and "
+        if int(version.partition(".")[0]) < SAFE_ENGINE
+        else ""
+    )
+    return None, (
+        f"{neighbours}{_closed(environment)} may answer a container; from here nobody may look or change it. "
+        f"{advice(environment, bridges)}"
+    )
+
+
+def _closed(environment: Environment) -> str:
+    return ", ".join(environment.settings.packet_filter.closed) or "nothing in particular"

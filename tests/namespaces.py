@@ -1,0 +1,127 @@
+"""A host and its neighbour as two network namespaces, with an engine of its own in the host's.
+
+The engine writes its packet filter there: nobody else's rules are in sight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker
+
+from operations.engine import EngineError, connect
+
+HOST, NEIGHBOUR = "10.77.0.1", "10.77.0.2"
+METADATA = "169.254.169.254"
+_PATIENCE_SECONDS = 60
+
+
+def run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+    return done
+
+
+@dataclass
+class Namespace:
+    """A network namespace that is gone at the end."""
+
+    name: str = field(default_factory=lambda: f"samokoder-{secrets.token_hex(3)}")
+
+    @property
+    def enter(self) -> tuple[str, ...]:
+        # Not `ip netns exec`: that mounts another /sys, in which the engine finds no control groups.
+        return ("nsenter", f"--net=/run/netns/{self.name}")
+
+    def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return run(*self.enter, *words, check=check)
+
+    def reaches(self, address: str, port: int) -> bool:
+        """Tell whether something accepts a connection there."""
+        program = f"import socket; socket.create_connection(('{address}', {port}), 3)"
+        return self.run(sys.executable, "-c", program, check=False).returncode == 0
+
+
+@dataclass
+class Pair:
+    """Both, joined by a cable: the neighbour knows a route to the host's containers, and is the cloud's metadata."""
+
+    folder: Path
+    host: Namespace = field(default_factory=Namespace)
+    neighbour: Namespace = field(default_factory=Namespace)
+    daemon: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket(self) -> str:
+        return f"unix://{self.folder}/docker.sock"
+
+    def _command(self) -> list[str]:
+        return [
+            *(*self.host.enter, "dockerd", f"--host={self.socket}", f"--data-root={self.folder}/data"),
+            *(f"--exec-root={self.folder}/run", f"--pidfile={self.folder}/pid", "--storage-driver=overlay2"),
+            *(f"--containerd-namespace={self.host.name}", f"--containerd-plugins-namespace={self.host.name}-p"),
+        ]
+
+    def start(self) -> docker.DockerClient:
+        """Start the engine, or start it again."""
+        with (self.folder / "log").open("ab") as log:
+            self.daemon = subprocess.Popen(self._command(), stdout=log, stderr=log, start_new_session=True)
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            with contextlib.suppress(EngineError):
+                return connect(self.socket, timeout=60)
+            lives = self.daemon.poll() is None
+            assert lives, (self.folder / "log").read_text()[-3000:]
+            assert time.monotonic() < end, "the engine does not answer"
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        if self.daemon and self.daemon.poll() is None:
+            self.daemon.send_signal(signal.SIGTERM)
+            self.daemon.wait(60)
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[Pair]:
+    with tempfile.TemporaryDirectory(prefix="sk-", dir="/tmp") as folder:  # short: sockets are in it
+        made = Pair(Path(folder))
+        serving: list[subprocess.Popen[bytes]] = []
+        try:
+            for each in (made.host, made.neighbour):
+                run("ip", "netns", "add", each.name)
+                each.run("ip", "link", "set", "lo", "up")
+            link = made.host.name[-6:]
+            ends = ("name", f"h{link}", "netns", made.host.name, "type", "veth")
+            run("ip", "link", "add", *ends, "peer", "name", f"n{link}", "netns", made.neighbour.name)
+            for each, end, address in ((made.host, f"h{link}", HOST), (made.neighbour, f"n{link}", NEIGHBOUR)):
+                each.run("ip", "address", "add", f"{address}/24", "dev", end)
+                each.run("ip", "link", "set", end, "up")
+            made.neighbour.run("ip", "route", "add", "172.16.0.0/12", "via", HOST)
+            made.neighbour.run("ip", "address", "add", f"{METADATA}/32", "dev", "lo")
+            made.host.run("ip", "route", "add", f"{METADATA}/32", "via", NEIGHBOUR)
+            for port in (80, 53):
+                words = [*made.neighbour.enter, sys.executable, "-m", "http.server", str(port)]
+                serving.append(
+                    subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                )
+            yield made
+        finally:
+            for process in serving:
+                process.kill()
+                process.wait()
+            made.stop()
+            for each in (made.host, made.neighbour):
+                run("ip", "netns", "delete", each.name, check=False)
+            for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+                if Path(point := line.split()[4]).is_relative_to(folder) and os.path.ismount(point):
+                    run("umount", point, check=False)
