@@ -22,10 +22,10 @@ def python(port: int, path: str, *, stable_seconds: int = 0, later: str = "") ->
     replaced once this one is healthy, and what falls ill soon after its start must not take both. later: path that is
     asked once it was healthy.
     """
-    asked = f"'{path}'"
+    address, asked = f"http://127.0.0.1:{port}", f"'http://127.0.0.1:{port}{path}'"
     if later:
-        asked = f"('{later}' if os.path.exists('{READY_ONCE}') else '{path}')"
-    ask = f"import os, urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}' + {asked}, timeout=4)"
+        asked = f"'{address}' + ('{later}' if os.path.exists('{READY_ONCE}') else '{path}')"
+    ask = f"import {'os, ' if later else ''}urllib.request; urllib.request.urlopen({asked}, timeout=4)"
     # No assert: an image may have PYTHONOPTIMIZE set.
     steady = f"up < {stable_seconds} and sys.exit(f'up for {{up:.0f}} s, healthy from {stable_seconds} s on')"
     note = f"open('{READY_ONCE}', 'w').close()"
