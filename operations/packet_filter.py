@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from offline.progress import Task
 from operations import backups, containers
 from operations.engine import DEFAULT_DOCKER_HOST, systemd_runs
+from operations.project import typed
 from stack.names import NetworkName
 from stack.settings import PROJECT, Environment, key_of
 
@@ -187,7 +188,7 @@ def keep(environment: Environment, bridges: Bridges, host: PacketFilter) -> None
         for command in commands(environment, bridges)
     )
     text = f"""\
-# Written by `make up` of {environment.name}; `make down` removes it. See docs/security.md.
+# Written by `{typed(environment.name, "up")}`; `{typed(environment.name, "down")}` removes it. See docs/security.md.
 [Unit]
 Description=Packet filter of {environment.prefix}
 After=network-pre.target nftables.service firewalld.service ufw.service netfilter-persistent.service
@@ -322,14 +323,15 @@ def judge(
 
     version: of the engine.
     """
+    up = typed(environment.name, "up")
     if not environment.settings.packet_filter.manage:
         return None, f"{key_of('packet_filter', 'manage')} is false: whoever keeps that host's firewall sees to it"
     if not bridges.edge:
-        return None, "the network is not there yet; `make up` puts them, as root of the engine's host"
+        return None, f"the network is not there yet; `{up}` puts them, as root of the engine's host"
     if host is not None:
         if is_there(environment, bridges, host):
             return True, f"nothing but published ports from outside, and no way to {_closed(environment)}"
-        return False, f"they are not there: `make up` puts them. Or:\n{advice(environment, bridges)}"
+        return False, f"they are not there: `{up}` puts them. Or:\n{advice(environment, bridges)}"
     neighbours = (
         f"Docker Engine {version} lets a machine that may route to it reach ports that are on loopback alone, and "
         if int(version.partition(".")[0]) < SAFE_ENGINE

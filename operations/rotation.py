@@ -100,7 +100,7 @@ def refusal(environment: Environment, secret: str) -> str:
     configured = GENERATED[secret].configured
     if configured in environment.configured_secrets:
         return f"it is configured ({key_of(configured)}): whoever issued it makes a new one"
-    if secret not in secret_names(environment):
+    if secret not in secret_names(environment) and secret != "workspace_backup":  # noqa: S105 - a name
         if secret in WEB_PASSWORDS:
             return f"no password is asked for here ({key_of('basic_auth')})"
         if (secret in _OF_BACKUPS and not environment.settings.backup.enabled) or secret == "backup_encryption_key":  # noqa: S105 - a name

@@ -216,7 +216,8 @@ def test_without_base_backups_nobody_replicates_and_no_slot_keeps_the_log(values
 def test_without_backups_there_is_nothing_of_them() -> None:
     recording = record("staging", {"backup": {"enabled": False}})
     assert "backup" not in recording.containers()
-    assert not {name for name in recording.secrets if "backup" in name}, "a password that nothing checks"
+    names = {name for name in recording.secrets if "backup" in name}
+    assert names == {"secret-backup-encryption-key"}, "a password that nothing checks, or no key of the copies off-site"
     text = "\n".join(u["content"] for u in recording.carriers()["redis-users"].inputs["uploads"])
     assert "ACL SETUSER samokoder_backup reset off\n" in text, "whoever has the old password"
     assert backup.kinds(recording.environment) == {}
