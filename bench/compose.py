@@ -28,7 +28,8 @@ from operations.facts import Facts, found
 from operations.project import Workspace
 from stack.names import PART_LABEL
 from stack.platform import specs
-from stack.service import go_duration
+from stack.service import ServiceSpec, go_duration
+from stack.settings import Environment
 
 SERVICE_LABEL = "com.docker.compose.service"
 READY_SECONDS = 600.0
@@ -58,7 +59,7 @@ def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
         ours,
         after={spec.part: spec.after for spec in described},
         internal={str(each.name): bool(each.attrs["Internal"]) for each in networks},
-        data={environment.data_volume(spec.data.name, spec.data.adopt) for spec in described if spec.data},
+        data=begin_empty(environment, described),
     )
     containers.stop(client, environment, environment.running(), reporter)
     project = f"{workspace.name}-compose"
@@ -131,6 +132,12 @@ def differences(ours: Facts, theirs: Facts) -> list[str]:
     other = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
     read_only = [{path: mount.read_only for path, mount in facts.mounts.items()} for facts in (ours, theirs)]
     return other if read_only[0] == read_only[1] else [*other, "mounts"]
+
+
+def begin_empty(environment: Environment, described: Sequence[ServiceSpec]) -> set[str]:
+    """Return the names of the volumes that a stack fills itself."""
+    own = [volume for spec in described for volume in (spec.data, spec.scratch) if volume]
+    return {environment.data_volume(volume.name, volume.adopt) for volume in own}
 
 
 def document(

@@ -182,7 +182,7 @@ def test_behind_a_prefix_the_apis_paths_lose_it_and_its_metrics_stay_hidden() ->
                     "stripPrefix": "/api",
                     "kind": "traefik",
                     "domain": "a.example.org",
-                    "traefik": {"network": "web"},
+                    "traefik": {"network": "web", "address": "172.30.0.2"},
                 }
             },
         ),

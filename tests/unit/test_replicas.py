@@ -38,7 +38,7 @@ def test_each_replica_waits_for_the_one_before_and_the_first_for_what_all_need(r
     found = described({"api": {"replicas": replicas}, "host": {"memoryMib": 8192}})
     parts = [part for part in found if part.startswith("api-")]
     assert parts == [f"api-{number}" for number in range(1, replicas + 1)]
-    assert found["api-1"].after == ("postgres-roles", "redis-users", "migrations")
+    assert found["api-1"].after == ("postgres-roles", "redis-users", "workspace", "migrations")
     for before, part in pairwise(parts):
         assert found[part].after == (before,), "two at a time would be an outage"
 
@@ -46,7 +46,7 @@ def test_each_replica_waits_for_the_one_before_and_the_first_for_what_all_need(r
 def test_sick_replicas_are_replaced_before_those_that_serve() -> None:
     found = described({"api": {"replicas": 3, "first": [3]}, "host": {"memoryMib": 8192}})
     assert [part for part in found if part.startswith("api-")] == ["api-3", "api-1", "api-2"]
-    assert found["api-3"].after == ("postgres-roles", "redis-users", "migrations")
+    assert found["api-3"].after == ("postgres-roles", "redis-users", "workspace", "migrations")
     assert found["api-1"].after == ("api-3",), "it serves, and the sick one is not well yet"
     assert found["api-2"].after == ("api-1",)
     assert "api-3" in found["worker"].after, "a version that cannot serve must not take the worker"
@@ -201,7 +201,11 @@ def test_a_container_that_answers_badly_is_not_healthy_however_long_it_has_run(
 def test_behind_a_traefik_a_replica_that_was_ready_once_stays_healthy_while_it_lives(
     server: _Server, tmp_path: Path
 ) -> None:
-    traefik = {"kind": "traefik", "domain": "samokoder.example.org", "traefik": {"network": "web"}}
+    traefik = {
+        "kind": "traefik",
+        "domain": "samokoder.example.org",
+        "traefik": {"network": "web", "address": "172.30.0.2"},
+    }
     command = described({"ingress": traefik})["api-1"].health_command[2].replace(health.READY_ONCE, f"{tmp_path}/once")
     command = command.replace(f":{api.PORT}'", f":{server.server_port}'").replace("up < 15", "up < 1")
 

@@ -44,7 +44,7 @@ def document_of(case: str, parts: Mapping[str, Facts]) -> dict[str, Any]:
         parts,
         after={spec.part: spec.after for spec in described},
         internal={each.inputs["name"]: each.inputs["internal"] for each in record_case(case).of_type(NETWORK)},
-        data={environment.data_volume(spec.data.name) for spec in described if spec.data},
+        data=compose.begin_empty(environment, described),
     )
 
 
@@ -140,6 +140,7 @@ def test_data_begins_empty_files_are_those_that_are_there_and_networks_are_as_cl
         "samokoder-staging-data": True,
         "samokoder-staging-edge": False,
         "samokoder-staging-monitoring": True,
+        "samokoder-staging-published": False,
     }
 
 

@@ -29,6 +29,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     )
     for before in ("_refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
+    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
     monkeypatch.setattr(lifecycle, "status", lambda _: [])
     lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
