@@ -136,8 +136,8 @@ def differences(ours: Facts, theirs: Facts) -> list[str]:
 
 def begin_empty(environment: Environment, described: Sequence[ServiceSpec]) -> set[str]:
     """Return the names of the volumes that a stack fills itself."""
-    own = [volume for spec in described for volume in (spec.data, spec.scratch) if volume]
-    return {environment.data_volume(volume.name, volume.adopt) for volume in own}
+    data = {environment.data_volume(spec.data.name, spec.data.adopt) for spec in described if spec.data}
+    return data | {environment.scratch_volume(spec.scratch.name) for spec in described if spec.scratch}
 
 
 def document(
