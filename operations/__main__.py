@@ -588,7 +588,7 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
     """
-    from operations import generations, lock  # noqa: PLC0415
+    from operations import generations, lock, restore  # noqa: PLC0415
 
     workspace = _workspace(env)
     run = workspace.open()
@@ -599,6 +599,8 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     if context.args[:1] == ["config"]:
         run = run.in_clone()
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
+        if changes:
+            restore.refuse_half_replaced(workspace)
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)
 

@@ -27,6 +27,7 @@ from operations.journal import DATA
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres
+from stack.backup.workspace import MARK
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
@@ -384,14 +385,22 @@ def _after(before: Import, plan: Plan) -> Import:
     return replace(before, plan=plan)
 
 
-_COPY = """\
+# Of a workspace one file comes last: without it a copy is not whole.
+_COPY = f"""\
 set -eu
+rm -rf "$2/{MARK}"
 find "$2" -mindepth 1 -delete
-cp -a --reflink=auto "$1/." "$2"
+cd "$1"
+find . -mindepth 1 -maxdepth 1 ! -name {MARK} -exec cp -a --reflink=auto -t "$2" {{}} +
 if [ "$4" = postgres ]; then rm -f "$2/postmaster.pid" "$2/postmaster.opts"; fi
 chown -R "$3" "$2"
 chmod 0700 "$2"
 sync -f "$2"
+if [ "$4" = workspace ]; then
+    touch "$2/{MARK}"
+    chown "$3" "$2/{MARK}"
+    sync -f "$2"
+fi
 """
 
 

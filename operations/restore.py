@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.progress import Reporter, Task
 from operations import backups, containers, lock, mending, recovery, stack_file
-from operations.backups import BEFORE, RESTORED, STAMP
+from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres, redis
+from stack.backup.workspace import MARK
 from stack.names import PART_LABEL, NetworkName
 from stack.settings import PROJECT, Environment, Part, key_of
 
@@ -411,7 +412,7 @@ def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restore
             _refuse_incomplete(hands, journal.wanted.source, journal.wanted.server)
         if journal is None:
             there = [name for name in backups.made_by_restores(hands.client, environment) if RESTORED not in name]
-            _refuse(environment, asked, there)
+            _refuse(environment, asked, there, importing=importing)
             if before:
                 Restore(environment, hands, before, path, say).forget()
             journal = Journal(wanted=asked, stamp=hands.stamp(), stopped=bool(before and before.stopped))
@@ -458,13 +459,18 @@ def _path(workspace: Workspace) -> Path:
     return workspace.folder / f"restore.{workspace.name}.json"
 
 
-def _refuse(environment: Environment, asked: Wanted, there: Sequence[str]) -> None:
+def _refuse(environment: Environment, asked: Wanted, there: Sequence[str], *, importing: bool) -> None:
     """Raise ProjectError for what is known at once not to work. there: the volumes that can be put into place."""
     if asked == Wanted():
         moment = typed(environment.name, "restore TO='2026-11-23 10:05:00+03'")
         raise ProjectError(
             f"No restore was cut off. Which moment, or which backup? {moment}, or BACKUP=latest; "
             f"`{typed(environment.name, 'backups')}` lists what there is."
+        )
+    if IMPORTED in asked.source and not importing:
+        raise ProjectError(
+            f"{asked.source} is what an import has copied, perhaps not to its end: that alone puts it in place, by "
+            f"`{typed(environment.name, 'import-compose PROJECT=…')}`."
         )
     if asked.server == "workspace" and "workspace" in environment.absent:
         raise ProjectError(
@@ -524,15 +530,27 @@ def engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
         client.close()
 
 
-# The marker comes first and PG_VERSION last: without that file PostgreSQL does not start, and in a folder that is not
-# empty it makes no new database. So a copy that was cut off is never taken for data.
-WHOLE = """\
+# The marker comes first, PG_VERSION and the workspace's file last: without PG_VERSION PostgreSQL does not start, and in
+# a folder that is not empty it makes no new database. So a copy that was cut off is never taken for data. The marker
+# comes by a rename, since one of a copy before must be there all the time; and it is not given to the application.
+# The application owns the folder of the workspace and may have a file of any name there: one of its own says nothing.
+_CUT_OFF = f"""\
+cut_off() {{
+    for mark in .samokoder-copying .samokoder-restore; do
+        [ -e "$1/$mark" ] || continue
+        [ "$2" = workspace ] && [ "$(stat -c %u "$1/$mark")" = {contract.USER.partition(":")[0]} ] || return 0
+    done
+    return 1
+}}
+"""
+WHOLE = f"""\
 set -eu
-[ ! -e "$1/.samokoder-copying" ] && [ ! -e "$1/.samokoder-restore" ] || exit 1
+{_CUT_OFF}
+! cut_off "$1" "$2" || exit 1
 case $2 in
     postgres) [ -s "$1/PG_VERSION" ] && [ -s "$1/global/pg_control" ] ;;
     redis) [ -s "$1/appendonlydir/appendonly.aof.manifest" ] || [ -e "$1/appendonly.aof" ] || [ -e "$1/dump.rdb" ] ;;
-    workspace) : ;;
+    workspace) [ -e "$1/{MARK}" ] || [ -L "$1/{MARK}" ] ;;
     backup) [ -d "$1/barman" ] || [ -d "$1/dumps" ] || [ -d "$1/redis" ] || [ -e "$1/lock" ] ;;
 esac
 """
@@ -540,7 +558,7 @@ esac
 _RELEASE = """\
 if [ -e .samokoder-version ]; then mv .samokoder-version PG_VERSION; fi
 sync -f .
-rm -f .samokoder-copying
+[ -d .samokoder-copying ] || rm -f .samokoder-copying
 sync -f .
 """
 RELEASE = f"""\
@@ -550,7 +568,9 @@ cd "$1"
 """Lets a server start on the folder $1, which a replacement was copied into."""
 COPY = f"""\
 set -eu
-marker=.samokoder-copying version=.samokoder-version
+marker=.samokoder-copying version=.samokoder-version server=$3
+[ -z "${{5:-}}" ] || server=workspace
+{_CUT_OFF}
 whole() (
 {WHOLE}
 )
@@ -559,17 +579,27 @@ if [ -n "$3" ] && ! (whole "$1" "$3"); then
     exit 2
 fi
 cd "$2"
-echo "Incomplete: a restore was cut off here. It goes on by: $4" > $marker
+rm -rf $marker.new
+echo "Incomplete: a restore was cut off here. It goes on by: $4" > $marker.new
+if [ -d $marker ] && [ ! -L $marker ]; then rm -rf $marker; fi
+mv -fT $marker.new $marker
 sync -f .
-rm -f PG_VERSION
+rm -rf PG_VERSION {MARK}
 find . -mindepth 1 -maxdepth 1 ! -name $marker -exec rm -rf {{}} +
 cd "$1"
-find . -mindepth 1 -maxdepth 1 ! -name $marker ! -name PG_VERSION -exec cp -a --reflink=auto -t "$2" {{}} +
+find . -mindepth 1 -maxdepth 1 ! -name $marker ! -name PG_VERSION ! -name {MARK} \\
+    -exec cp -a --reflink=auto -t "$2" {{}} +
 if [ -e PG_VERSION ]; then cp -a PG_VERSION "$2/$version"; fi
 chmod --reference=. "$2"
-if [ -n "${{5:-}}" ]; then chown -R "$5" "$2"; fi
+if [ -n "${{5:-}}" ]; then
+    (cd "$2" && find . ! -path ./$marker -exec chown -h "$5" {{}} +)
+    if ! cut_off . "$server"; then
+        if [ -e {MARK} ] || [ -L {MARK} ]; then cp -a {MARK} "$2"; else touch "$2/{MARK}"; fi
+        chown -h "$5" "$2/{MARK}"
+    fi
+fi
 sync -f "$2"
-if [ -z "$3" ] && [ ! -e $marker ]; then
+if [ -z "$3" ] && ! cut_off . "$server"; then
     cd "$2"
 {_RELEASE}
 fi

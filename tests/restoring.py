@@ -13,7 +13,7 @@ import pytest
 from docker.errors import NotFound
 
 from operations import restore
-from operations.journal import Journal, Server, Wanted
+from operations.journal import DATA, Journal, Server, Wanted
 from operations.restore import Restore, Restored
 from operations.stack_file import ProjectError, stand_in
 from stack.settings import Environment, read_environment
@@ -26,6 +26,7 @@ SECRETS = ("samokoder:s3AccessKeyId", "samokoder:s3SecretAccessKey")
 USERS = {
     "postgres": {"postgres_roles", "migrations", "api", "worker", "postgres_exporter", "backup"},
     "redis": {"redis_users", "api", "worker", "redis_exporter"},
+    "workspace": {"api", "worker"},
     "backup": set[str](),
 }
 
@@ -50,10 +51,13 @@ class FakeEngine:
         default_factory=lambda: {
             "samokoder-staging-postgres-data": "old rows",
             "samokoder-staging-redis-data": "old keys",
+            "samokoder-staging-workspace-data": "old files",
             "samokoder-staging-backup-data": "backups",
         }
     )
-    running: set[str] = field(default_factory=lambda: {"postgres", "redis", *USERS["postgres"], *USERS["redis"]})
+    running: set[str] = field(
+        default_factory=lambda: {"postgres", "redis", "workspace", *USERS["postgres"], *USERS["redis"]}
+    )
     done: list[str] = field(default_factory=list)
     cut: int = -1
     free: int = 10**9
@@ -119,6 +123,7 @@ class FakeEngine:
         return next(each for n in range(60) if (each := STAMP.replace("00Z", f"{n:02}Z")) not in taken)
 
     def whole(self, volume: str, server: Server) -> bool:
+        """Of every server as `WHOLE` says it, which a test compares."""
         self._now()
         text = self.volumes.get(volume, "")
         return text not in {"", "half"} and not text.startswith(UNRELEASED)
@@ -130,7 +135,7 @@ class FakeEngine:
 
     def up(self) -> None:
         """What `make up` does while no data is half replaced."""
-        self.running |= {"postgres", "redis", *USERS["postgres"], *USERS["redis"]}
+        self.running |= {"postgres", "redis", "workspace", *USERS["postgres"], *USERS["redis"]}
 
     def copy(self, source: str, target: str, *, whole: Server | None) -> None:
         self._now()
@@ -157,7 +162,7 @@ class FakeEngine:
     def start(self, fields: Sequence[str]) -> None:
         self._now()
         for name in fields:
-            if name in ("postgres", "redis", "backup"):
+            if name in DATA:
                 text = self.volumes[self.data_of(cast("Server", name))]
                 assert text != "half", "it would serve half of its data"
                 assert not text.startswith(UNRELEASED), "it does not start on it"
@@ -194,10 +199,12 @@ ASKED = {
     "the latest": Wanted(backup="latest"),
     "a dump": Wanted(backup="dump-20261123T031500Z"),
     "redis": Wanted(backup="redis-20261123T030000Z"),
+    "the workspace": Wanted(backup="workspace-20261123T040000Z"),
     "a repair": Wanted(mend="cut"),
     "off-site": Wanted(backup="latest", source="offsite"),
     "redis off-site": Wanted(backup="redis-20261123T030000Z", source="offsite"),
     "what was set aside": Wanted(source="samokoder-staging-postgres-before-restore-20261122T000000Z"),
+    "files that were set aside": Wanted(source="samokoder-staging-workspace-before-restore-20261122T000000Z"),
     "backups that were set aside": Wanted(source="samokoder-staging-backup-before-restore-20261122T000000Z"),
 }
 

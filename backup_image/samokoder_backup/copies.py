@@ -24,7 +24,7 @@ from typing import Final
 from samokoder_backup import apart, clock, damage, database, shared
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
-from samokoder_backup.process import BackupError, run, say, sha256, sync, write
+from samokoder_backup.process import BackupError, run, run_unread, say, sha256, sync, write
 from samokoder_backup.settings import Kind, Redis, Settings
 
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -182,7 +182,7 @@ def dump(settings: Settings) -> Copy:
             roles = database.roles(connection)
         words = ["pg_dump", "--format=custom", "--create", "--no-password", f"--file={path}"]
         run([*words, f"--dbname={at.conninfo(postgres, postgres.database)}"], what="pg_dump")
-        run(["pg_restore", "--list", path], what="pg_restore --list")
+        run_unread(["pg_restore", "--list", path], what="pg_restore --list")
         return {"roles": roles, "database": postgres.database}
 
     return _make("dump", fill)
@@ -218,7 +218,7 @@ def workspace(settings: Settings) -> Copy:
 
     def fill(path: Path) -> dict[str, object]:
         shared.fetch(source, path)
-        run(["tar", "--list", "--file", path], what="tar --list")
+        run_unread(["tar", "--list", "--file", path], what="tar --list")
         return {}
 
     return _make("workspace", fill)
@@ -284,7 +284,8 @@ def verify(copy: Copy) -> None:
     if sha256(copy.path) != copy.sha256:
         raise BackupError(f"{copy.path.name} is not what it was when it was made")
     program = _READERS[copy.kind]
-    run([*program, copy.path], what=program[0])
+    # A list of what is in it is as long as the application likes; Redis' program says on its output what is wrong.
+    (run if copy.kind == "redis" else run_unread)([*program, copy.path], what=program[0])
 
 
 def retire(settings: Settings, kind: Kind, bad: set[str]) -> None:
@@ -350,4 +351,7 @@ def restore_redis(copy: Copy, into: Path) -> None:
 def restore_workspace(copy: Copy, into: Path) -> None:
     """Fill a folder with the files of a copy; whose they are to be is for whoever puts it into place."""
     words: list[str | Path] = ["tar", "--extract", "--preserve-permissions", "--no-same-owner", "--file", copy.path]
-    run([*words, f"--directory={into}"], what="tar --extract")
+    run_unread([*words, f"--directory={into}"], what="tar --extract")
+    mark = into / shared.MARK
+    if not os.path.lexists(mark):  # also a link of the application to nowhere is there
+        mark.touch(mode=0o600)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ _LACKED = re.compile(
     "No space left on device|Disk quota exceeded|Cannot allocate memory|[Oo]ut of memory|Too many open files"
     "|died with signal"
 )
+_LAST_LINES, _LINE_BYTES = 5, 2**16
 
 
 def lacking(error: BaseException) -> bool:
@@ -67,10 +69,30 @@ def run(command: Sequence[str | Path], *, what: str, environment: Mapping[str, s
     except OSError as error:
         raise UnsureError(f"{what}: {error}") from error
     if done.returncode != 0:
-        said = " | ".join([*done.stdout.strip().splitlines(), *done.stderr.strip().splitlines()][-5:])
-        kind = UnsureError if done.returncode < 0 or _LACKED.search(said) else BackupError
-        raise kind(f"{what}: {said or f'ended with {done.returncode}'}")
+        lines = [*done.stdout.strip().splitlines(), *done.stderr.strip().splitlines()]
+        raise _failure(what, done.returncode, lines[-_LAST_LINES:])
     return done.stdout
+
+
+def run_unread(command: Sequence[str | Path], *, what: str) -> None:
+    """Run a program as `run` does, whose output is as long as somebody else likes and is not needed: none is kept."""
+    last = deque[str](maxlen=_LAST_LINES)
+    try:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as program:
+            assert program.stderr is not None  # noqa: S101 - asked for above
+            while line := program.stderr.readline(_LINE_BYTES):
+                if text := line.decode(errors="replace").strip():
+                    last.append(text)
+    except OSError as error:
+        raise UnsureError(f"{what}: {error}") from error
+    if program.returncode != 0:
+        raise _failure(what, program.returncode, list(last))
+
+
+def _failure(what: str, status: int, last: Sequence[str]) -> BackupError:
+    said = " | ".join(last)
+    kind = UnsureError if status < 0 or _LACKED.search(said) else BackupError
+    return kind(f"{what}: {said or f'ended with {status}'}")
 
 
 def sha256(path: Path) -> str:

@@ -185,8 +185,8 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
         with restored(settings, planned, into) as running:
             say(f"restored: {running.ask('SELECT pg_postmaster_start_time()')[0][0]:%H:%M:%S} started, shutting down")
         run(["initdb", "--sync-only", f"--pgdata={into}"], what="writing to disk")
-    for folder in (into, *(path for path in into.iterdir() if path.is_dir())):
-        sync(folder)
+    # All that is on its disk, whoever wrote it: the marker may not go first.
+    run(["sync", "--file-system", into], what="writing to disk")
     (into / MARKER).unlink()
     sync(into)
 

@@ -7,10 +7,12 @@ chunks, and the last one comes only after tar was content.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -25,18 +27,21 @@ from samokoder_backup.process import BackupError, UnsureError, say
 from samokoder_backup.settings import Workspace
 
 _PIECE = 2**20
+_WORDS_BYTES = 500
 _CHANGED = 1
 """Of tar: a file was written to while it was read. So it is with what is never stopped."""
 _SILENT_SECONDS = 600.0
 _LEAST_FREE = 512 * 2**20
 """So much the copy leaves on the disk, where the database's log comes too."""
 _LOOK_SECONDS, _TURN_SECONDS = 60.0, 5.0
-_MARK = ".samokoder-workspace"
+MARK = ".samokoder-workspace"
 """Keeps the volume from being empty: the engine gives an empty one the owner that an image has where it is mounted, and
-the application could no longer write to it."""
+the application could no longer write to it. A copy of the volume gets it last, so one without it is not whole."""
 _OK, _REFUSED, _NOT_HERE, _ILL = 200, 403, 404, 503
-# A restore's own marks: one that came with a copy would make that look cut off.
-_MARKS = ("./.samokoder-restore", "./.samokoder-copying")
+_MARKERS = (".samokoder-restore", ".samokoder-copying")
+"""Of a restore that was cut off; the application may have a file of such a name too, which is its own user's. None is
+in a copy: what is restored from it would look cut off."""
+_HALF = "the workspace is half replaced: a restore was cut off. Finish it, by `make restore`\n"
 
 
 def fetch(source: Workspace, path: Path) -> None:
@@ -46,7 +51,8 @@ def fetch(source: Workspace, path: Path) -> None:
         connection.request("GET", "/copy", headers={"Authorization": at.secret("workspace_password")})
         answer = connection.getresponse()
         if answer.status != _OK:
-            raise BackupError(f"workspace: {source.host} answers {answer.status}")
+            said = answer.read(_WORDS_BYTES).decode(errors="replace").strip()
+            raise BackupError(f"workspace: {source.host} answers {answer.status}: {said}")
         with path.open("wb") as file:
             while piece := answer.read(_PIECE):
                 if shutil.disk_usage(path.parent).free < _LEAST_FREE + len(piece):
@@ -120,12 +126,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer; only a copy needs the password."""
         match self.path:
+            case "/copy" if self._may() and half_replaced():
+                self._say(_ILL, _HALF)
             case "/copy" if self._may():
                 self._copy()
             case "/copy":
                 self._say(_REFUSED, "no\n")
             case "/metrics":
                 self._say(_OK, self.server.sizes.text())
+            case "/health" if half_replaced():
+                self._say(_ILL, _HALF)
             case "/health":
                 self._say(*((_OK, "ok\n") if marked() else (_ILL, "the workspace cannot be written to\n")))
             case _:
@@ -165,7 +175,8 @@ def serve() -> int:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     looked = -_LOOK_SECONDS
     while not stop.is_set():
-        marked()
+        if not half_replaced():
+            marked()
         if time.monotonic() - looked >= _LOOK_SECONDS:
             server.sizes.look()
             looked = time.monotonic()
@@ -175,9 +186,31 @@ def serve() -> int:
     return 0
 
 
+def half_replaced() -> bool:
+    """Tell whether a restore was cut off here."""
+    for name in _MARKERS:
+        with contextlib.suppress(OSError):
+            if (at.WORKSPACE / name).lstat().st_uid != os.geteuid():
+                return True
+    return False
+
+
+def _make_readable() -> None:
+    """Let the owner of the files, whose user this is, read them all: one that it cannot read would stop every copy."""
+    for entry in _entries(at.WORKSPACE):
+        with contextlib.suppress(OSError):
+            needed = stat.S_IRUSR | (stat.S_IXUSR if entry.is_dir(follow_symlinks=False) else 0)
+            found = entry.stat(follow_symlinks=False)
+            mode = stat.S_IMODE(found.st_mode)
+            if entry.is_symlink() or found.st_uid != os.geteuid() or mode & needed == needed:
+                continue
+            Path(entry.path).chmod(mode | needed)
+            say(f"{entry.path!r} could not be read: its mode was {mode:03o} and is {mode | needed:03o} now")
+
+
 def marked() -> bool:
     """Make the mark where it is not there; tell whether it is, so that the volume is its user's."""
-    path = at.WORKSPACE / _MARK
+    path = at.WORKSPACE / MARK
     try:
         path.touch(mode=0o600)
     except OSError as error:
@@ -188,8 +221,9 @@ def marked() -> bool:
 
 def copy(into: BufferedIOBase) -> bool:
     """Write the workspace as tar's output in HTTP's chunks; tell whether it is whole."""
+    _make_readable()
     # Anchored: a file of such a name in a folder of the workspace is the application's.
-    words = ["tar", "--create", "--sparse", "--anchored", *(f"--exclude={mark}" for mark in _MARKS)]
+    words = ["tar", "--create", "--sparse", "--anchored", *(f"--exclude=./{name}" for name in _MARKERS)]
     words += ["--file=-", f"--directory={at.WORKSPACE}", "."]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as tar:
         assert tar.stdout is not None  # noqa: S101 - asked for above

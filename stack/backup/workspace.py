@@ -18,6 +18,9 @@ from stack.settings import Environment
 PART = backup.WORKSPACE
 FOLDER = "/workspace"
 PORT = backup.WORKSPACE_PORT
+MARK = ".samokoder-workspace"
+"""The file that the part keeps in the volume (`shared.py` of its image). A copy gets it last: one without it is not
+whole."""
 
 
 def spec(environment: Environment) -> ServiceSpec:

@@ -302,6 +302,7 @@ def test_one_unreadable_file_does_not_end_the_verification_of_the_others(
         return listed(self)
 
     monkeypatch.setattr(copies, "run", lambda *_, **__: "")
+    monkeypatch.setattr(copies, "run_unread", lambda *_, **__: None)
     monkeypatch.setattr(Path, "open", failing)
     monkeypatch.setattr(os, "scandir", unlisted)
     iterdir = Path.iterdir
@@ -322,7 +323,7 @@ def test_a_check_that_lacked_room_is_no_verdict_and_what_was_known_stays(
     def full(*_: object, **__: object) -> str:
         raise UnsureError("No space left on device")
 
-    monkeypatch.setattr(copies, "run", full)
+    monkeypatch.setattr(copies, "run_unread", full)
     assert jobs.verify() is False
     assert state.bad() == {bad: "one byte"}, "neither is a good one bad now, nor a bad one good"
     known = state.read()["verify"]
