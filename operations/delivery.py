@@ -23,9 +23,10 @@ from operations.engine import connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.images import ImageReferenceError, parse_reference
+from stack.mistakes import InvalidSettingsError
 from stack.rotation import label
 from stack.secrets import GENERATED, OPENS_WHAT_IS_KEPT, secret_names
-from stack.settings import Environment, InvalidSettingsError, key_of
+from stack.settings import Environment, key_of
 
 GOOD_COMMIT = "samokoder:good-commit"
 """Tag of a Pulumi stack: the last commit that was deployed from CI and passed its smoke test."""

@@ -197,8 +197,13 @@ def test_a_shell_that_removes_the_answer_and_holds_the_locks_is_ended_and_stops_
     for path in locks:
         path.touch()
     shells: list[subprocess.Popen[str]] = []
-    monkeypatch.setattr(apart, "_end_others", lambda: [shell.kill() for shell in shells])
     monkeypatch.setattr(state, "_LOCK_SECONDS", 0.2)
+
+    def end_others() -> None:
+        for shell in shells:
+            shell.kill()
+
+    monkeypatch.setattr(apart, "_end_others", end_others)
 
     def taken_over(_: object) -> dict[str, Any]:
         words = [sys.executable, "-c", HOLDS, *map(str, locks)]
