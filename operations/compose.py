@@ -378,6 +378,7 @@ def _after(before: Import, plan: Plan) -> Import:
         if before.hands.replacing(before.copy_of(source)) and f"put-{source.server}" not in before.plan.done:
             before.say(f"Finishing what was cut off: {_NAMES[source.server]}'s copy is put in its place")
             before.finish(source)
+    before = replace(before, plan=_of_earlier_version(before.plan, plan, before.hands))
     if before.plan.same(plan) and any(key.startswith("put-") for key in before.plan.done):
         before.say(f"Going on with the import of {before.plan.project}: {', '.join(before.plan.done)} is done")
         return before
@@ -385,8 +386,34 @@ def _after(before: Import, plan: Plan) -> Import:
     return replace(before, plan=plan)
 
 
+<<<<<<< HEAD
 # Of a workspace one file comes last: without it a copy is not whole.
 _COPY = f"""\
+=======
+def _of_earlier_version(begun: Plan, plan: Plan, hands: Hands) -> Plan:
+    """Return a plan with what this version notes of each old volume that was not written to since, as far as it tells.
+
+    The version before noted the newest time in a volume. Taken for another volume, the import would begin anew over
+    what is in place and was served meanwhile.
+    """
+    volumes = [each.volume for each in begun.sources]
+    earlier = any(str(each.changed).isdecimal() for each in begun.sources)
+    if not earlier or set(volumes) != {each.volume for each in plan.sources}:
+        return begun
+    now = hands.look(volumes)
+    return replace(
+        begun,
+        sources=tuple(
+            replace(each, changed=str(now[each.volume]["changed"]))
+            if str(each.changed) == str(now[each.volume]["newest"])
+            else each
+            for each in begun.sources
+        ),
+    )
+
+
+_COPY = """\
+>>>>>>> m-state
 set -eu
 rm -rf "$2/{MARK}"
 find "$2" -mindepth 1 -delete

@@ -20,17 +20,19 @@ def look(volume: Path) -> dict[str, Any]:
     """Return what is in one volume: `kind` is `postgres`, `redis` or empty, and what there is to say of it.
 
     `changed`: a digest of all names, sizes and times in it; the same as before where nothing was written since.
+    `newest`: the newest time in it, in nanoseconds since 1970, which an earlier version noted in its place.
     """
     found = _postgres(volume) or _redis(volume)
-    size, changed = 0, hashlib.sha256()
+    size, newest, changed = 0, 0, hashlib.sha256()
     for path in sorted([volume, *volume.rglob("*")]):
         file = path.lstat()
-        size += file.st_blocks * 512
+        size, newest = size + file.st_blocks * 512, max(newest, file.st_mtime_ns)
         # The time of its inode too, which nobody can set: a clock that went back leaves the newest time as it was.
-        noted = (str(path.relative_to(volume)), file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns)
-        changed.update(repr(noted).encode())
+        file_is = (str(path.relative_to(volume)), file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns)
+        changed.update(repr(file_is).encode())
     free = shutil.disk_usage(volume).free
-    return {"kind": "", **found, "bytes": size, "changed": changed.hexdigest(), "free": free}
+    noted = {"changed": changed.hexdigest(), "newest": newest}
+    return {"kind": "", **found, "bytes": size, **noted, "free": free}
 
 
 def _postgres(volume: Path) -> dict[str, Any]:

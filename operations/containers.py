@@ -258,6 +258,11 @@ def remove_begun(
     return removed
 
 
+def unknown(client: docker.DockerClient, environment: str, known: Collection[str]) -> list[str]:
+    """Return the names of an environment's containers that Pulumi's state does not know. known: ids in it."""
+    return sorted(str(each.name) for each in of_environment(client, environment) if each.id not in known)
+
+
 def remove_stopped(client: docker.DockerClient, environment: str, known: Collection[str]) -> None:
     """Remove containers of parts that do not run. known: ids in Pulumi's state.
 

@@ -23,6 +23,9 @@ from operations.engine import connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.images import ImageReferenceError, parse_reference
+from stack.mistakes import InvalidSettingsError
+from stack.rotation import label
+from stack.secrets import GENERATED, OPENS_WHAT_IS_KEPT, secret_names
 from stack.settings import Environment, key_of
 
 GOOD_COMMIT = "samokoder:good-commit"
@@ -31,6 +34,8 @@ LAST_COMMIT = "samokoder:last-commit"
 """Tag of a Pulumi stack: the last commit that CI began to deploy, or went back to."""
 MIGRATIONS = "reference_app/samokoder/migrations/versions"
 _KEEPS_DATA = ("postgres", "redis")
+_KEPT_SINCE = "opens_what_is_kept"
+"""In stack/secrets.py since such secrets stay in the state, protected, also where nothing uses them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +52,8 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
     root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
     whoever may write the state: it must have been the head of this branch, for its program runs with all secrets. There
     is no way back over a rotation of a secret (the old value would come back, and nothing else knows it any more), nor
-    over a new version of what keeps data that the older one cannot read (a major one; of Redis also a minor one).
-    Migrations are no obstacle, as they only add.
+    to a program that would delete a protected secret, nor over a new version of what keeps data that the older one
+    cannot read (a major one; of Redis also a minor one). Migrations are no obstacle, as they only add.
     """
     if why := _no_good_commit(root, environment, good=good, current=current):
         return WayBack(commit="", why=why)
@@ -59,6 +64,13 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
                 commit="",
                 why=f"a secret was rotated since {good[:12]} ({key_of(field)}): its old value would come back",
             )
+    if lost := _protected_later(root, environment, good=good, current=current):
+        names = ", ".join(label(secret) for secret in lost)
+        return WayBack(
+            commit="",
+            why=f"{good[:12]} would delete secrets that open what is kept ({names}), and Pulumi refuses that: they are "
+            "protected since",
+        )
     for part in _KEEPS_DATA:
         old, new = (_data_version(root, commit, config, part) for commit, config in ((good, before), (current, now)))
         if old != new:
@@ -69,6 +81,21 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
         commit=good,
         why=f"stays migrated by {names}: the older version must work on it (docs/deploying.md)" if names else "",
     )
+
+
+def _protected_later(root: Path, environment: str, *, good: str, current: str) -> list[str]:
+    """Return the secrets that the current commit keeps, used or not, and the program of the good one would delete."""
+    before, now = (_git(root, "show", f"{commit}:stack/secrets.py").stdout for commit in (good, current))
+    if _KEPT_SINCE in before or _KEPT_SINCE not in now:
+        return []
+    try:
+        settings = stack_file.read(environment, {"config": _stack_config(root, good, environment)})
+    except InvalidSettingsError:
+        return sorted(OPENS_WHAT_IS_KEPT)  # what it used cannot be told
+    # That program has those alone that are used, are not configured, and are known to it.
+    has = {name for name in secret_names(settings) if name in OPENS_WHAT_IS_KEPT and f'"{name}"' in before}
+    has -= {name for name in has if GENERATED[name].configured in settings.configured_secrets}
+    return sorted(OPENS_WHAT_IS_KEPT - has)
 
 
 def _no_good_commit(root: Path, environment: str, *, good: str, current: str) -> str:

@@ -46,8 +46,8 @@ def refuse_undoing(environment: Environment, deployment: Mapping[str, Any], *, f
     lines = [
         line
         for secret in Rotation.model_fields
-        # One that opens what is kept is protected, and Pulumi refuses to replace it.
-        if secret not in OPENS_WHAT_IS_KEPT and GENERATED[secret].configured not in environment.configured_secrets
+        # One that opens what is kept is in the state, also where another is configured in its place.
+        if secret in OPENS_WHAT_IS_KEPT or GENERATED[secret].configured not in environment.configured_secrets
         for line in _of_secret(environment, secret, deployment)
     ]
     if lines:
@@ -57,6 +57,8 @@ def refuse_undoing(environment: Environment, deployment: Mapping[str, Any], *, f
 def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the step of one secret, and what to do."""
     there, wanted = steps_in(deployment, secret), step_of(environment, secret)
+    if secret in OPENS_WHAT_IS_KEPT:
+        return _of_kept(secret, there, wanted)
     if not there or any(may_follow(secret, step, wanted) for step in there):
         return []
     newest = there[0]
@@ -72,6 +74,20 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
         "    Everybody who uses the value would be locked out, and the one before would be good again.",
         f"    Merge the commit that has the rotation, or write: {_written(secret, newest)}",
         f"    To get rid of the value that is there, rotate once more after that: {rotate}",
+    ]
+
+
+def _of_kept(secret: str, there: list[Step], wanted: Step) -> list[str]:
+    """Return what is wrong where a secret that opens what is kept would be replaced, and which line keeps it.
+
+    Pulumi refuses to replace one that is protected in the state, but that of an earlier version is not.
+    """
+    if not there or wanted == there[0]:
+        return []
+    return [
+        f"  {label(secret)}: {_says(there[0])} is there, and the file says {_says(wanted)}.",
+        "    What was encrypted with the one that is there could never be read again, so it is never replaced.",
+        f"    Write: {_written(secret, there[0])}",
     ]
 
 

@@ -139,6 +139,12 @@ class Journal:
     """Whether a data volume's content has begun to be replaced."""
     copied: tuple[str, ...] = ()
     """Servers whose replacement is all there, and was not let go before that was noted: it is not set aside."""
+    before: str = ""
+    """The volume with what was there before, where that is not the last of `aside`.
+
+    An earlier version noted no `copied`: where it was cut off, what is there may be the replacement. It is set aside
+    too, so that no write is lost, and is nothing to go back to.
+    """
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -150,6 +156,11 @@ class Journal:
     def half(self) -> bool:
         """Whether a data volume may have half of its content: there is only forward then."""
         return self.touched and not self.replaced
+
+    @property
+    def way_back(self) -> str:
+        """The volume to put back for an undo. There is one once the data is touched."""
+        return self.before or self.aside[-1]
 
     @property
     def imports(self) -> bool:

@@ -63,19 +63,41 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
         words.append("--refresh")
     try:
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
-    except PulumiFailedError:
+    except PulumiFailedError as failure:
         # What failed must not be hidden by a second failure, such as an engine that has gone away.
+        parts, why = [], str(failure)
         try:
+            in_the_way = _in_the_way(run)
             parts = tell_failures(run)
         except (ProjectError, EngineError) as error:
             workspace.reporter.say(f"The containers could not be asked: {error}")
-            parts = []
+            in_the_way = ""
         if parts:
-            raise PulumiFailedError(f"`pulumi up` failed: not healthy: {', '.join(parts)}") from None
+            why = f"`pulumi up` failed: not healthy: {', '.join(parts)}"
+        if parts or in_the_way:
+            raise PulumiFailedError("\n".join(filter(None, [why, in_the_way]))) from None
         raise
     finally:
         packet_filter.guard(workspace)
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def _in_the_way(run: PulumiRun) -> str:
+    """Say which containers have a name of this environment and are not in its state; empty: none has."""
+    client = run.workspace.client()
+    try:
+        names = containers.unknown(client, run.workspace.name, recovery.known_ids(run.deployment()))
+    finally:
+        client.close()
+    if not names:
+        return ""
+    return (
+        f"On the engine and not in this state: {', '.join(names)}. Where Pulumi says that such a name is already in "
+        "use, look at the container (`docker inspect`, `docker logs`): another clone's state may know it, and it may "
+        "serve. "
+        f"If it is only what a run that was cut off has left: `docker rm -f {' '.join(names)}`, then "
+        f"`{run.workspace.typed('up')}`. Its volumes stay."
+    )
 
 
 def _refuse_undoing(run: PulumiRun) -> None:

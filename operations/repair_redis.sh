@@ -74,8 +74,9 @@ read_by_redis() {
 appendonly=yes
 case $3 in
 read)
-    # Redis takes files that no list names for none at all, begins empty and writes over them.
-    if [ ! -e $manifest ] && [ -n "$(find $folder -name '*.incr.aof' -size +0 2> /dev/null)" ]; then
+    # Redis takes files that no list names for none at all, begins empty and writes over them. As in start-redis.sh.
+    held=$(find $folder \( -name '*.incr.aof' -size +0 -o -name '*.base.*' -size +200c \) 2> /dev/null || :)
+    if [ ! -e $manifest ] && [ -n "$held" ]; then
         refuse "The list of the append-only file's parts (appendonly.aof.manifest) is gone"
     fi
     if [ ! -e $manifest ] && [ ! -e appendonly.aof ]; then appendonly=no; fi

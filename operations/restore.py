@@ -8,6 +8,7 @@ begins anew, says `journal.py`.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -185,7 +186,9 @@ class Restore:
                 self._note(replace(self.journal, done=(*self.journal.done, key)))
         self.forget()
         aside = self.journal.aside
-        return Restored(wanted=self.journal.wanted, set_aside=aside, undo=self._typed(f"restore FROM={aside[-1]}"))
+        return Restored(
+            wanted=self.journal.wanted, set_aside=aside, undo=self._typed(f"restore FROM={self.journal.way_back}")
+        )
 
     def _typed(self, words: str) -> str:
         return typed(self.environment.name, words)
@@ -228,13 +231,13 @@ class Restore:
             back = "".join(f". Or back: {self._typed(f'restore FROM={each}')}" for each in self._way_back())
             return f"The data is half replaced. When that is put right, this goes on: {again}{back}"
         if self.journal.replaced:
-            back = self._typed(f"restore FROM={self.journal.aside[-1]}")
+            back = self._typed(f"restore FROM={self.journal.way_back}")
             return f"The data is replaced. When that is put right: {again}. Or back: {back}"
         ups = f"; `{self._typed('up')}` starts what was stopped" if self.journal.stopped else ""
         return f"No data was changed. It goes on: {self._typed('restore')}. Or ask for another{ups}."
 
     def _way_back(self) -> tuple[str, ...]:
-        return self.journal.aside[-1:] if len(self.journal.servers) == 1 else ()
+        return (self.journal.way_back,) if self.journal.aside and len(self.journal.servers) == 1 else ()
 
     def forget(self) -> None:
         """Remove what was made on the way, and the journal. What was set aside stays."""
@@ -361,13 +364,18 @@ def _refuse_incomplete(hands: Hands, volume: str, server: Server) -> None:
         raise ProjectError(f"{volume} is gone, empty or incomplete: nothing is replaced by it.")
 
 
-def _of_earlier_version(environment: Environment, journal: Journal | None) -> Journal | None:
-    """Return a journal with what the version before did not note: where it had set aside what was there."""
-    if journal is None or journal.aside:
-        return journal
-    servers = [server for server in journal.servers if f"keep-{server}" in journal.done]
-    aside = tuple(f"{environment.prefix}-{server}{BEFORE}{journal.stamp}" for server in servers)
-    return replace(journal, aside=aside, kept=aside)
+def _of_earlier_version(environment: Environment, path: Path) -> Journal | None:
+    """Return the journal that is there, with what the versions before did not note: where what was there is."""
+    journal = Journal.read(path)
+    if journal is None:
+        return None
+    if not journal.aside:
+        servers = [server for server in journal.servers if f"keep-{server}" in journal.done]
+        aside = tuple(f"{environment.prefix}-{server}{BEFORE}{journal.stamp}" for server in servers)
+        journal = replace(journal, aside=aside, kept=aside)
+    if journal.touched and journal.aside and "copied" not in json.loads(path.read_text(encoding="utf-8")):
+        journal = replace(journal, before=journal.aside[-1])
+    return journal
 
 
 def _enough(free: int, needed: int, environment: str) -> None:
@@ -403,7 +411,7 @@ def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restore
     path = _path(workspace)
     say = workspace.reporter.say
     with lock.held(workspace, "restore") as locked, engine(environment, locked) as hands:
-        before = _of_earlier_version(environment, Journal.read(path))
+        before = _of_earlier_version(environment, path)
         journal = before.after_words(asked, environment.name) if before else None
         if journal and journal.imports and not importing:
             again = journal.again(environment.name)

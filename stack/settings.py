@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -662,7 +663,10 @@ class Drill(Part):
     """Where the newest backup is restored for a trial, apart from the backups."""
 
     memory_mib: MemoryMib = Field(
-        384, description="Memory limit in MiB. A Redis with all its keys is loaded in it.", examples=[768]
+        384,
+        description="Memory limit in MiB. A Redis with all its keys is loaded in it: at least 96 and 1.25 times "
+        "redis.maxmemoryMib.",
+        examples=[768],
     )
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[0.5])
 
@@ -1127,7 +1131,7 @@ class Rotation(Model):
     app_secret_key: int = Field(
         1,
         ge=1,
-        description="APP_SECRET_KEY. Pulumi refuses a new one: what was stored under it could not be read any more.",
+        description="APP_SECRET_KEY. A new one is refused: what was stored under it could not be read any more.",
         examples=[2],
     )
     postgres_app: int = Field(1, ge=1, description="Password of the application's database role.", examples=[2])
@@ -1654,6 +1658,10 @@ def _backup_rules(environment: Environment) -> Iterator[Mistake]:
         )
 
 
+_DRILL_BASE_MIB = 96
+"""What the part `drill` needs beside a Redis that is loaded in it."""
+
+
 def _memory_rules(environment: Environment) -> Iterator[Mistake]:
     limits = {name: part.memory_mib * len(environment.parts_of(name)) for name, part in environment.running().items()}
     total, host = sum(limits.values()), environment.settings.host.memory_mib
@@ -1682,6 +1690,15 @@ def _memory_rules(environment: Environment) -> Iterator[Mistake]:
             f"at most 80 % of {key_of('redis', 'memory_mib')} ({redis.memory_mib}): Redis needs the rest while it "
             "rewrites its append-only file, and the kernel would kill it",
             f"{key_of('redis', 'maxmemory_mib')}: {int(0.8 * redis.memory_mib)}",
+        )
+    drill, needed = environment.settings.drill.memory_mib, math.ceil(1.25 * redis.maxmemory_mib) + _DRILL_BASE_MIB
+    if not {"redis", "drill"} & environment.absent and drill < needed:
+        yield Mistake(
+            key_of("drill", "memory_mib"),
+            str(drill),
+            f"at least {needed}, {_DRILL_BASE_MIB} and 1.25 times {key_of('redis', 'maxmemory_mib')} "
+            f"({redis.maxmemory_mib}): each copy of Redis is loaded there, and one that is full would not be verified",
+            f"{key_of('drill', 'memory_mib')}: {needed}",
         )
     prometheus = environment.settings.prometheus
     if seconds(prometheus.scrape_timeout) > seconds(prometheus.scrape_interval):

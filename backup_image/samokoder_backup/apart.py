@@ -216,9 +216,14 @@ def _alive() -> None:
 def _watch(asked: str, ended: threading.Event) -> None:
     """Show that it goes on; where nobody waits for it any more, end the programs that do it."""
     while not ended.wait(_LOOK_SECONDS):
-        _alive()
-        if _asked()["id"] == asked:
-            os.utime(at.DRILL / _ANSWER)
-        else:
+        try:
+            _alive()
+            waits = _asked()["id"] == asked
+            if waits:
+                os.utime(at.DRILL / _ANSWER)
+        except OSError:
+            # A shell that came out of the data has removed what shows it: nothing else would end that shell.
+            waits = False
+        if not waits:
             say("nobody waits for the answer any more")
             _end_others()

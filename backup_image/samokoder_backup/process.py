@@ -11,8 +11,13 @@ import re
 import subprocess
 import sys
 import threading
+<<<<<<< HEAD
 from collections import deque
+=======
+import time
+>>>>>>> m-state
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 
@@ -33,6 +38,7 @@ class UnsureError(BackupError):
     """A check could not be made, for want of room or since it was killed: no verdict on what was to be checked."""
 
 
+_AGAIN_SECONDS = 0.05
 _LACKING = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EROFS}
 _LACKED = re.compile(
     "No space left on device|Disk quota exceeded|Cannot allocate memory|[Oo]ut of memory|Too many open files"
@@ -131,10 +137,11 @@ def keep(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, brief: bool = False) -> Iterator[None]:
+def exclusive(path: Path, *, brief: bool = False, seconds: float = inf) -> Iterator[None]:
     """Hold a lock; it goes with the process, however that ends. A volume that is read-only can be locked too.
 
-    brief: it is held for a moment only, and nothing is said of a wait.
+    brief: it is held for a moment only, and nothing is said of a wait. seconds: a longer wait ends in a TimeoutError.
+    Whoever may read the backups can hold a lock of theirs, and so can who has taken the part `drill` over.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
@@ -149,7 +156,24 @@ def exclusive(path: Path, *, brief: bool = False) -> Iterator[None]:
         except BlockingIOError:
             if not brief:
                 say("waiting: another backup, verification or restore is running")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, path, seconds)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, seconds: float) -> None:
+    """Lock a file that somebody holds, once it is free."""
+    if seconds == inf:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise TimeoutError(f"somebody has held {path.name} for {seconds:g} s") from None
+            time.sleep(_AGAIN_SECONDS)
+        else:
+            return

@@ -66,6 +66,8 @@ class Service:
             signal.signal(each, lambda _number, _frame: self._stop.set())
         at.ROOT.mkdir(parents=True, exist_ok=True)
         at.RUN.mkdir(mode=0o700, exist_ok=True)
+        # Nobody waits for it any more. First, for what it has opened may hold each of the locks until it is ended.
+        at.DRILL_REQUEST.unlink(missing_ok=True)
         with exclusive(at.ROOT / ".service.lock"):  # never two receivers on one volume
             loops: list[Callable[[], None]] = [self._jobs]
             if self._settings.streamed:
@@ -160,7 +162,6 @@ class Service:
         """Do what is due, one after the other."""
         with exclusive(at.ROOT / "lock"):
             shutil.rmtree(at.SCRATCH, ignore_errors=True)  # of a verification that was killed
-            at.DRILL_REQUEST.unlink(missing_ok=True)  # nobody waits for it any more
         schedules = self._settings.schedules
         while not self._stop.wait(_LOOK_SECONDS):
             done = state.read()

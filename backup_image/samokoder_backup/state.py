@@ -15,6 +15,8 @@ from samokoder_backup.process import BackupError, exclusive, say, write
 
 _FILE = FORGOTTEN = "state.json"
 _STAMPS = {"finished", "success"}
+_LOCK_SECONDS = 10.0
+"""It is held for a moment; who holds it longer is not to stop the backups."""
 _memory: dict[str, dict[str, Any]] = {}
 _guard = threading.Lock()
 
@@ -64,16 +66,26 @@ def bad() -> dict[str, str]:
 
 
 def record(name: str, values: Mapping[str, Any]) -> None:
-    """Add to what is known of a job. On a full disk this process still knows it, and so do its metrics."""
+    """Add to what is known of a job.
+
+    On a full disk, or where somebody holds the lock, this process still knows it, and so do its metrics.
+    """
     with _guard:
         try:
-            with exclusive(at.ROOT / ".state.lock", brief=True):
-                known = _all()
-                _memory[name] = {**known.get(name, {}), **values}
-                write(at.ROOT / _FILE, json.dumps({**known, name: _memory[name]}, indent=1))
+            with exclusive(at.ROOT / ".state.lock", brief=True, seconds=_LOCK_SECONDS):
+                known = _remembered(name, values)
+                write(at.ROOT / _FILE, json.dumps(known, indent=1))
                 _memory.clear()
         except OSError as error:
+            _remembered(name, values)
             say(f"{_FILE} cannot be written: {error}")
+
+
+def _remembered(name: str, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Add to what this process knows of a job; return all that is known."""
+    known = _all()
+    _memory[name] = {**known.get(name, {}), **values}
+    return {**known, name: _memory[name]}
 
 
 def attempt(name: str, work: Callable[[], Mapping[str, Any]]) -> bool:

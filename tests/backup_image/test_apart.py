@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from samokoder_backup import apart, drill, settings
+from samokoder_backup import apart, drill, settings, state
 from samokoder_backup.process import BackupError, CannotError
 from tests.backup_image.folders import Home, home_at
 
@@ -60,7 +63,9 @@ def asked(reply: Callable[[str], None]) -> dict[str, Any]:
 
 def writes(**values: Any) -> Callable[[str], None]:
     def reply(request: str) -> None:
-        answer().write_text(json.dumps({"id": request, "status": "done", **MEASURED, **values}))
+        new = answer().with_suffix(".new")  # whole, or the other side would read half of it
+        new.write_text(json.dumps({"id": request, "status": "done", **MEASURED, **values}))
+        new.replace(answer())
 
     return reply
 
@@ -173,3 +178,49 @@ def test_what_a_shell_has_left_does_not_spoil_the_next_drill(
     monkeypatch.setattr(drill, "drill", lambda _: MEASURED)
     assert asked(part(home)) == MEASURED
     assert (settings.CONFIG / "backup.json").read_bytes() == kept
+
+
+HOLDS = """
+import fcntl, sys, time
+held = [open(path) for path in sys.argv[1:]]
+for file in held:
+    fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_shell_that_removes_the_answer_and_holds_the_locks_is_ended_and_stops_no_backup(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    locks = [home.root / "lock", home.root / ".state.lock"]
+    for path in locks:
+        path.touch()
+    shells: list[subprocess.Popen[str]] = []
+    monkeypatch.setattr(state, "_LOCK_SECONDS", 0.2)
+
+    def end_others() -> None:
+        for shell in shells:
+            shell.kill()
+
+    monkeypatch.setattr(apart, "_end_others", end_others)
+
+    def taken_over(_: object) -> dict[str, Any]:
+        words = [sys.executable, "-c", HOLDS, *map(str, locks)]
+        shells.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        with shells[0].stdout or pytest.fail("it says nothing") as said:
+            assert said.readline() == "held\n"
+        state.record("offsite", {"exit": 0, "finished": 7.0})
+        assert state.read()["offsite"]["exit"] == 0, "what a job came to is known as on a full disk"
+        assert ".state.lock" in capsys.readouterr().err
+        answer().unlink()
+        shutil.rmtree(settings.RUN)
+        shells[0].wait(10)
+        settings.RUN.mkdir()
+        raise BackupError("the drill's server was ended")
+
+    monkeypatch.setattr(drill, "drill", taken_over)
+    with pytest.raises(BackupError, match="was ended"):
+        asked(part(home))
+    assert state.attempt("dump", dict), "a lock that is never given back is the end of all backups"
+    assert json.loads((home.root / "state.json").read_text()).keys() >= {"offsite", "dump"}

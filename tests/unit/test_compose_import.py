@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -61,6 +62,7 @@ class FakeEngine:
     files: str = ""
     """Where the old stack has its workspace."""
     changed: str = "1"
+    newest: int = 1796000000000000000
     starts: str = ""
     """The call after which the old stack runs, writes and is stopped again, or runs on."""
     runs_on: bool = False
@@ -86,7 +88,8 @@ class FakeEngine:
         return ["old"]
 
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        return {name: {"bytes": 100, "changed": self.changed, "free": self.free} | self.found[name] for name in volumes}
+        each = {"bytes": 100, "changed": self.changed, "newest": self.newest, "free": self.free}
+        return {name: each | self.found[name] for name in volumes}
 
     def there(self, volume: str) -> bool:
         return volume in self.volumes_
@@ -262,6 +265,28 @@ def test_an_old_stack_that_went_on_after_the_first_copy_was_in_place_is_imported
     assert not [name for name in engine.volumes_ if "from-compose" in name]
 
 
+@pytest.mark.parametrize("went_on", [False, True], ids=["as it was", "old stack went on"])
+def test_an_import_that_an_earlier_version_has_begun_goes_on_where_no_old_volume_was_written_to(
+    tmp_path: Path, *, went_on: bool
+) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(cut=10)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    begun = json.loads(path.read_text())
+    assert "put-postgres" in begun["done"]
+    for source in begun["sources"]:
+        source["changed"] = engine.newest  # the newest time in it is what that version noted
+    path.write_text(json.dumps(begun))
+    engine.volumes_["samokoder-staging-postgres-data"] += ", and a row that was served since"
+    if went_on:
+        engine.newest += 1
+    run(engine, path)
+    assert engine.volumes_["samokoder-staging-postgres-data"].endswith("served since") is not went_on, (
+        "it began anew over a database that was in use"
+    )
+    assert engine.volumes_["samokoder-staging-redis-data"] == "content of old_redis_data"
+
+
 def test_a_copy_of_which_half_is_in_place_is_put_there_before_another_import_begins(tmp_path: Path) -> None:
     path, engine = tmp_path / "import.json", FakeEngine(cut=8)
     with pytest.raises(CutOffError):
@@ -396,6 +421,8 @@ def test_a_database_is_found_at_the_top_or_in_a_folder(tmp_path: Path) -> None:
     found = look(tmp_path / "one")
     (tmp_path / "one" / "base" / "1" / "2600").write_text("written")
     assert look(tmp_path / "one")["changed"] != found["changed"], "who went on with it is to lose nothing"
+    newest = max(each.lstat().st_mtime_ns for each in [tmp_path / "one", *(tmp_path / "one").rglob("*")])
+    assert look(tmp_path / "one")["newest"] == newest, "an import that an earlier version has begun would begin anew"
     before = look(tmp_path / "one")["changed"]
     assert look(tmp_path / "one")["changed"] == before, "every import would begin anew"
     file(tmp_path / "one" / "base" / "1" / "2600", "another", hours_ago=48)

@@ -88,6 +88,11 @@ def test_one_of_the_name_with_other_files_is_another_states_and_stays() -> None:
     assert theirs.done == [], "it runs for somebody else"
 
 
+def test_a_container_that_no_state_knows_is_named() -> None:
+    noted, left = of_part("api-1"), of_part("api-2")
+    assert containers.unknown(engine(noted, left), "staging", [f"id of {noted.name}"]) == [left.name]
+
+
 def test_one_that_is_still_starting_comes_to_its_start_and_then_has_its_own_time_to_stop() -> None:
     database = of_part("postgres", starts_for=2, stop_timeout=90)
     removed(engine(database), database.name)

@@ -17,6 +17,7 @@ from operations import delivery, lock
 from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
+from stack.secrets import OPENS_WHAT_IS_KEPT
 
 DIGEST = "sha256:" + "ab" * 32
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----"
@@ -301,6 +302,34 @@ def test_there_is_no_way_back_over_a_minor_version_of_redis(clone: Clone) -> Non
     assert "redis went from 7.2 to 7.4" in back.why
     newest = clone.commit("three", config=redis("4.2"))
     assert way_back(clone.folder, "staging", good=current, current=newest).commit == current
+
+
+def test_there_is_no_way_back_to_a_program_that_would_delete_a_protected_secret(clone: Clone) -> None:
+    program = clone.folder / "stack" / "secrets.py"
+    offsite = "samokoder:backup: {offsite: {endpoint: 'https://s3.example.org', bucket: backups}}"
+    keys = "samokoder:s3AccessKeyId: {secure: v1:x}\n  samokoder:s3SecretAccessKey: {secure: v1:x}"
+    with_all = f"config:\n  {offsite}\n  {keys}\n"
+    program.write_text(" ".join(f'"{name}"' for name in OPENS_WHAT_IS_KEPT))
+    good, also_good = clone.commit("one"), clone.commit("two", config=with_all)
+    program.write_text(f"{program.read_text()} opens_what_is_kept")
+    current = clone.commit("bad-smoke", config=with_all)
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "its `up` would end in the middle: Pulumi refuses to delete what the state protects"
+    assert "backup-encryption-key" in back.why
+    assert "postgres-superuser" not in back.why, "that one it has too"
+    assert way_back(clone.folder, "staging", good=also_good, current=current).commit == also_good, "it has them all"
+    newest = clone.commit("three")
+    assert way_back(clone.folder, "staging", good=current, current=newest).commit == current, "it keeps them too"
+
+
+def test_a_configured_key_has_a_protected_one_behind_it_that_an_older_program_would_delete(clone: Clone) -> None:
+    program = clone.folder / "stack" / "secrets.py"
+    config = "config:\n  samokoder:appSecretKey: {secure: v1:x}\n"
+    program.write_text(" ".join(f'"{name}"' for name in OPENS_WHAT_IS_KEPT))
+    good = clone.commit("one", config=config)
+    program.write_text(f"{program.read_text()} opens_what_is_kept")
+    current = clone.commit("two", config=config)
+    assert "app-secret-key" in way_back(clone.folder, "staging", good=good, current=current).why
 
 
 def test_a_minor_version_and_a_config_without_namespace_are_no_obstacle(clone: Clone) -> None:

@@ -100,6 +100,22 @@ def test_a_secret_that_is_configured_or_not_there_yet_is_nobodys_rotation() -> N
     assert not refused(state("secret_key", 2), secretKey=secret_value("own", 86))
 
 
+def test_a_key_that_opens_what_is_kept_is_refused_at_any_other_generation_also_where_it_is_not_protected() -> None:
+    for there, wanted in ((1, 2), (2, 1), (1, 3)):
+        said = refused(state("app_secret_key", there), rotation={"appSecretKey": wanted})
+        assert "app-secret-key" in said, "the state of an earlier version does not protect it: Pulumi would destroy it"
+        assert f"samokoder:rotation.appSecretKey: {there}" in said, "the line that keeps the key"
+        assert "make rotate" not in said, "this one is never rotated"
+    assert not refused(state("app_secret_key", 2), rotation={"appSecretKey": 2})
+    assert not refused({"resources": []}, rotation={"appSecretKey": 2}), "a new environment"
+
+
+def test_a_generated_key_is_not_lost_behind_a_configured_one() -> None:
+    own = secret_value("own", 86)
+    assert refused(state("app_secret_key", 2), appSecretKey=own), "what was encrypted before is under the generated one"
+    assert not refused(state("app_secret_key", 1), appSecretKey=own)
+
+
 STEPS = [Step(generation=generation, phase=phase) for generation in (1, 2, 3) for phase in ("", "prepare", "overlap")]
 
 

@@ -91,6 +91,23 @@ def test_a_whole_copy_that_was_set_aside_is_never_written_to_again(given: Given)
     assert set(before) <= set(done.set_aside), "all of them are told"
 
 
+def test_what_an_earlier_version_had_replaced_is_not_called_what_was_there_before(given: Given) -> None:
+    cut_when(given, lambda so_far: "postgres" in so_far.get("copied", ()), backup=DUMP)
+    given.engine.release(POSTGRES)
+    begun = journal(given)
+    assert "put-postgres" not in begun["done"], "it was cut off between the copy and the note of it"
+    for later in ("copied", "before"):
+        del begun[later]
+    (given.folder / "restore.staging.json").write_text(json.dumps(begun))
+    [before] = begun["aside"]
+    given.engine.up()
+    given.engine.write("a row that was served since")
+    done = given.restore()
+    assert done.undo == f"make restore FROM={before}", "an undo would put the replacement back"
+    assert given.engine.volumes[before] == "old rows"
+    assert reachable(given, "a row that was served since"), "and what was written to the replacement is not lost"
+
+
 def test_the_same_words_on_another_day_restore_what_there_is_on_that_day(given: Given) -> None:
     given.engine.free = 10**9
     refusing = FakeEngine.sizes

@@ -393,6 +393,17 @@ def test_redis_keeps_a_fifth_of_its_memory_for_itself() -> None:
     read(redis={"maxmemoryMib": 204})
 
 
+def test_the_part_that_loads_copies_of_redis_has_room_for_a_full_one() -> None:
+    larger = {"maxmemoryMib": 512, "memoryMib": 640}
+    host = {"memoryMib": 8192}
+    wrong = the_mistake(redis=larger, host=host)
+    assert (wrong.key, wrong.given) == ("samokoder:drill.memoryMib", "384"), "each copy of a full Redis would fail"
+    assert wrong.example == "samokoder:drill.memoryMib: 736"
+    assert "samokoder:redis.maxmemoryMib (512)" in wrong.allowed
+    read(redis=larger, host=host, drill={"memoryMib": 736})
+    read(redis=larger, host=host, backup={"enabled": False})
+
+
 def test_a_scrape_that_may_take_longer_than_its_interval_is_refused() -> None:
     wrong = the_mistake(prometheus={"scrapeInterval": "5s"})
     assert (wrong.key, wrong.given) == ("samokoder:prometheus.scrapeTimeout", "10s")
@@ -547,6 +558,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_keys() -> None:
         "api.image",
         "api.replicas",
         "backup.offsite",
+        "drill.memoryMib",
         "host.memoryMib",
         "ingress.bindAddress",
         "ingress.port",
@@ -561,7 +573,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_keys() -> None:
         "the stack's name",
     ], "whoever corrects one mistake at a time starts an update for each"
     text = str(InvalidSettingsError("Prod", found))
-    assert text.startswith("16 mistakes in the configuration of 'Prod'\n\n")
+    assert text.startswith("17 mistakes in the configuration of 'Prod'\n\n")
     assert text.count("\n\n") == len(found), "one block for each"
 
 

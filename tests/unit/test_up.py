@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from operations import lifecycle, lock, restore
+from operations import containers, lifecycle, lock, restore
 from operations.journal import Journal, Wanted
-from operations.project import PulumiRun, Workspace
+from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
 
 
@@ -47,6 +47,30 @@ def test_production_is_previewed_before_anything_is_changed_and_other_environmen
 def test_where_something_is_gone_pulumi_asks_the_engine_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--refresh" not in handed(monkeypatch), "it takes seconds, and an ordinary `up` needs it not"
     assert "--refresh" in handed(monkeypatch, gone=("samokoder-staging-api-1",)), "by its state alone it makes nothing"
+
+
+@pytest.mark.parametrize(("there", "sick"), [(["api-1"], []), (["api-1"], ["redis"]), ([], ["redis"]), ([], [])])
+def test_an_up_that_fails_names_the_containers_that_its_state_does_not_know(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, there: list[str], sick: list[str]
+) -> None:
+    def fails(*_: str, **__: object) -> None:
+        raise PulumiFailedError("`pulumi up` failed")
+
+    run = run_on(workspace, [])
+    run.pulumi = fails
+    for before in ("_refuse_undoing", "_begin_empty", "_sick_first"):
+        monkeypatch.setattr(lifecycle, before, lambda *_: None)
+    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr(lifecycle, "_gone", lambda _: [])
+    monkeypatch.setattr(lifecycle, "tell_failures", lambda _: sick)
+    monkeypatch.setattr(containers, "unknown", lambda *_: there)
+    with pytest.raises(PulumiFailedError) as failed:
+        lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
+    said = str(failed.value)
+    assert ("docker rm -f api-1" in said) is bool(there), "`name already in use` at each `up`, and no way out"
+    assert ("docker inspect" in said) is bool(there), "it may be another clone's, and serve"
+    assert ("not healthy: redis" in said) is bool(sick)
+    assert "`pulumi up` failed" in said
 
 
 @pytest.fixture

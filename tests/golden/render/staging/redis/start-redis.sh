@@ -10,9 +10,11 @@ for marker in /data/.samokoder-copying /data/.samokoder-restore; do
         exit 1
     fi
 done
-# Redis takes files that no list names for none at all: it begins empty, and writes over them.
+# Redis takes files that no list names for none at all: it begins empty, and writes over them. Of a first start that was
+# killed a base of some 100 bytes stays, with no key in it.
 parts=/data/appendonlydir
-if [ ! -e $parts/appendonly.aof.manifest ] && [ -n "$(find $parts -name '*.incr.aof' -size +0 2> /dev/null)" ]; then
+held() { find $parts \( -name '*.incr.aof' -size +0 -o -name '*.base.*' -size +200c \) 2> /dev/null || :; }
+if [ ! -e $parts/appendonly.aof.manifest ] && [ -n "$(held)" ]; then
     echo "appendonly.aof.manifest is gone, the list of the append-only file's parts."
     echo "To mend it: make repair PART=redis ENV=…"
     exit 1

@@ -1,0 +1,59 @@
+"""Redis takes files that no list names for none at all: neither its start nor a repair does so where they hold data."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from operations import mending
+from stack.app.redis import START_REDIS
+
+REPAIR = Path(mending.__file__).with_name("repair_redis.sh").read_text(encoding="utf-8")
+EMPTY_BASE = 89
+"""Bytes of the base that a first start writes."""
+
+HOLDS_DATA = {
+    "commands alone": {"appendonly.aof.1.base.rdb": EMPTY_BASE, "appendonly.aof.1.incr.aof": 1},
+    "all in the base, as after a rewrite": {"appendonly.aof.7.base.rdb": 5000, "appendonly.aof.7.incr.aof": 0},
+    "a base of commands": {"appendonly.aof.2.base.aof": 5000},
+}
+HOLDS_NONE: dict[str, dict[str, int]] = {
+    "a first start that was killed": {"appendonly.aof.1.base.rdb": EMPTY_BASE, "appendonly.aof.1.incr.aof": 0},
+    "a list": {"appendonly.aof.manifest": 80, "appendonly.aof.7.base.rdb": 5000, "appendonly.aof.7.incr.aof": 9},
+    "nothing": {},
+}
+CASES = HOLDS_DATA | HOLDS_NONE
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, bool]:
+    """A folder of data beside an older snapshot, and whether its list is missed."""
+    files, missed = CASES[request.param], request.param in HOLDS_DATA
+    data = tmp_path / "data"
+    (data / "appendonlydir").mkdir(parents=True)
+    (data / "dump.rdb").write_bytes(b"older")
+    for name, size in files.items():
+        (data / "appendonlydir" / name).write_bytes(b"x" * size)
+    return data, missed
+
+
+def test_redis_does_not_start_over_files_that_hold_data_and_that_no_list_names(case: tuple[Path, bool]) -> None:
+    data, missed = case
+    looks, users, _ = START_REDIS.partition("\nusers=")
+    assert users, "what follows needs a server"
+    done = subprocess.run(["sh", "-c", looks.replace("/data", str(data))], capture_output=True, text=True, check=False)
+    assert (done.returncode == 1) is missed, "it would begin empty, or with an older snapshot, and write over them"
+    assert ("make repair PART=redis" in done.stdout) is missed, done.stdout + done.stderr
+
+
+def test_a_repair_does_not_read_such_files_as_nothing(case: tuple[Path, bool], tmp_path: Path) -> None:
+    data, missed = case
+    into = tmp_path / "into"
+    into.mkdir()
+    script = REPAIR.replace("/tmp/", f"{tmp_path}/").replace("redis-server ", "false ")  # noqa: S108 - what is replaced
+    words = ["sh", "-c", script, "sh", str(data), str(into), "read"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, "the stand-in for Redis has no reason to tell"
+    assert ("appendonly.aof.manifest) is gone" in done.stderr) is missed, done.stderr
