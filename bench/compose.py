@@ -33,6 +33,7 @@ from stack.settings import Environment
 
 SERVICE_LABEL = "com.docker.compose.service"
 READY_SECONDS = 600.0
+_NO_NETWORK = "none"
 # By nature: its names are Compose's own, its volumes and networks are new and have other names.
 _DIFFER = frozenset({"name", "part", "labels", "networks", "network_mode", "mounts"})
 
@@ -136,8 +137,8 @@ def differences(ours: Facts, theirs: Facts) -> list[str]:
 
 def begin_empty(environment: Environment, described: Sequence[ServiceSpec]) -> set[str]:
     """Return the names of the volumes that a stack fills itself."""
-    own = [volume for spec in described for volume in (spec.data, spec.scratch) if volume]
-    return {environment.data_volume(volume.name, volume.adopt) for volume in own}
+    data = {environment.data_volume(spec.data.name, spec.data.adopt) for spec in described if spec.data}
+    return data | {environment.scratch_volume(spec.scratch.name) for spec in described if spec.scratch}
 
 
 def document(
@@ -154,7 +155,7 @@ def document(
     there already.
     """
     volumes = {mount.source for facts in parts.values() for mount in facts.mounts.values()}
-    networks = {network for facts in parts.values() for network in facts.networks}
+    networks = {network for facts in parts.values() for network in facts.networks} - {_NO_NETWORK}
     return {
         "services": {
             part: _escaped(_service(facts, [each for each in after.get(part, ()) if each in parts]))
@@ -183,7 +184,11 @@ def _service(facts: Facts, after: Sequence[str]) -> dict[str, Any]:
         "user": facts.user,
         "hostname": facts.hostname,
         "working_dir": facts.working_dir,
-        "networks": {name: {"aliases": list(aliases)} for name, aliases in facts.networks.items()},
+        **(
+            {"network_mode": _NO_NETWORK}
+            if _NO_NETWORK in facts.networks
+            else {"networks": {name: {"aliases": list(aliases)} for name, aliases in facts.networks.items()}}
+        ),
         "ports": [f"{address}:{port}" for port, addresses in facts.ports.items() for address in addresses],
         "volumes": [
             f"{mount.source}:{path}:{'ro' if mount.read_only else 'rw'}" for path, mount in facts.mounts.items()

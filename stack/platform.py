@@ -102,7 +102,7 @@ class Stack(pulumi.ComponentResource):
         )
         scratch = {
             spec.scratch.name: docker.Volume(
-                f"scratch-{spec.scratch.name}", name=f"{environment.prefix}-{spec.scratch.name}-scratch", opts=child
+                f"scratch-{spec.scratch.name}", name=environment.scratch_volume(spec.scratch.name), opts=child
             )
             for spec in self.specs
             if spec.scratch

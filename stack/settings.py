@@ -1305,6 +1305,10 @@ class Environment(Model):
         """Name on the engine of the data volume of that name. adopt: of an existing one that is taken over."""
         return adopt or f"{self.prefix}-{name}-data"
 
+    def scratch_volume(self, name: str) -> str:
+        """Name on the engine of the scratch volume of that name."""
+        return f"{self.prefix}-{name}-scratch"
+
     @property
     def managed_database(self) -> bool:
         """Whether PostgreSQL is somebody else's: then there is no container, volume or role of ours."""
