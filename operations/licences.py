@@ -88,6 +88,7 @@ _GROUPS = {
     "dev": "development",
     "reference-app": "reference application",
     "backup-image": "backup server",
+    "build": "build of our own package",
     "uv": "bootstrap",
 }
 

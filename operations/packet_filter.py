@@ -2,8 +2,9 @@
 
 Inwards: before Docker Engine 28 whoever may send a packet to the host (a neighbour on the provider's private network)
 reaches a container's address by a route, also where its port is published on loopback alone. What has not come through
-a published port is dropped. Outwards: from `edge` the addresses of `samokoder:packetFilter.closed` are refused, but for
-DNS; a cloud gives the machine's credentials to whoever asks there. From `published` everything is.
+a published port is dropped, and so is what was sent to a loopback address, which the engine would pass on. Outwards:
+from `edge` the addresses of `samokoder:packetFilter.closed` are refused, but for DNS; a cloud gives the machine's
+credentials to whoever asks there. From `published` everything is.
 
 The rules are in Docker's chain DOCKER-USER, which it leaves to others. Each has a comment of ours, and no other rule is
 touched. `make up` puts them, as root of the engine's own host; there systemd puts them again before an engine starts.
@@ -24,10 +25,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
 from offline.progress import Task
 from operations import backups, containers
-from operations.engine import DEFAULT_DOCKER_HOST, systemd_runs
+from operations.engine import DEFAULT_DOCKER_HOST, EngineError, systemd_runs
 from operations.project import typed
+from stack.app.ingress import external_networks
 from stack.names import NetworkName
 from stack.settings import PROJECT, Environment, key_of
 
@@ -62,10 +67,13 @@ class PacketFilter:
         )
 
     def listed(self) -> list[list[str]] | None:
-        """Return the rules of the chain as iptables writes them; None where there is none that we may look at."""
+        """Return the rules of the chain as iptables writes them; None where no packet would pass them.
+
+        An engine that writes nftables, or no rules at all, lets no packet into the chain.
+        """
         with contextlib.suppress(OSError):
             said = self.iptables("-S", CHAIN)
-            if said.returncode == 0:
+            if said.returncode == 0 and self.iptables("-C", "FORWARD", "-j", CHAIN).returncode == 0:
                 return [shlex.split(line) for line in said.stdout.splitlines() if line.startswith("-A ")]
         return None
 
@@ -93,13 +101,15 @@ def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges
 
 def wanted(environment: Environment, bridges: Bridges) -> list[list[str]]:
     """Return the rules, each without its comment, the first one first."""
-    rules = [
-        ["-o", bridge, "!", "-i", bridge, *_not_of("RELATED,ESTABLISHED,DNAT"), "-j", "DROP"]
-        for bridge in (bridges.edge, bridges.published)
-        if bridge
-    ]
+    rules: list[list[str]] = []
+    for bridge in filter(None, (bridges.edge, bridges.published)):
+        from_outside = ["-o", bridge, "!", "-i", bridge, "-m", "conntrack"]
+        # Sent to the host's hardware address for a port on loopback: the engine before 28 passes it on like any other.
+        rules.append([*from_outside, "--ctorigdst", "127.0.0.0/8", "-j", "DROP"])
+        rules.append([*from_outside, "!", "--ctstate", "RELATED,ESTABLISHED,DNAT", "-j", "DROP"])
     if inside := bridges.published:
-        rules.append(["-i", inside, "!", "-o", inside, *_not_of("RELATED,ESTABLISHED"), "-j", *_REFUSED])
+        answers = ["-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED"]
+        rules.append(["-i", inside, "!", "-o", inside, *answers, "-j", *_REFUSED])
     for network in environment.settings.packet_filter.closed if bridges.edge else ():
         rules += [
             ["-i", bridges.edge, "-d", network, "-p", protocol, "!", "--dport", "53", "-j", *_REFUSED]
@@ -108,14 +118,10 @@ def wanted(environment: Environment, bridges: Bridges) -> list[list[str]]:
     return rules
 
 
-def _not_of(states: str) -> list[str]:
-    return ["-m", "conntrack", "!", "--ctstate", states]
-
-
 def commands(environment: Environment, bridges: Bridges) -> list[str]:
     """Return what puts the rules, for a shell; each can be done twice, and none stops at a rule that is there."""
     tag = ["-m", "comment", "--comment", _comment(environment, bridges)]
-    made = [f"iptables -w -N {CHAIN} 2>/dev/null || true"]
+    made: list[str] = []
     for rule in reversed(wanted(environment, bridges)):
         words = shlex.join([*rule, *tag])
         made.append(f"iptables -w -C {CHAIN} {words} 2>/dev/null || iptables -w -I {CHAIN} {words}")
@@ -147,11 +153,14 @@ def is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> 
 def put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
     """Put the rules where they are not there, and remove those of before; return whether anything was changed.
 
-    Raises OSError with iptables' words. Cut off, the rules of before are there, or the new ones twice: never none.
+    Raises OSError with iptables' words, or where no packet passes the chain. Cut off, the rules of before are there, or
+    the new ones twice: never none.
     """
     if is_there(environment, bridges, host):
         return False
-    before = list(_ours(environment, host.listed() or []))
+    if (rules := host.listed()) is None:
+        raise OSError(f"no packet passes {CHAIN}")
+    before = list(_ours(environment, rules))
     for rule in reversed(wanted(environment, bridges)):
         done = host.iptables("-I", CHAIN, *rule, "-m", "comment", "--comment", _comment(environment, bridges))
         if done.returncode:
@@ -181,11 +190,14 @@ def _unit(environment: Environment, host: PacketFilter) -> Path:
 
 
 def keep(environment: Environment, bridges: Bridges, host: PacketFilter) -> None:
-    """Let systemd put the rules at each start of the engine, before it starts a container."""
+    """Let systemd put the rules at each start of the engine, before it starts a container.
+
+    At the machine's start there is no chain yet. An engine that used it before takes over the one that it finds.
+    """
     lines = "".join(
         # systemd reads `%` and `$` itself, and none of both is in a rule.
         f"ExecStart=/bin/sh -c {shlex.quote(command)}\n"
-        for command in commands(environment, bridges)
+        for command in (f"iptables -w -N {CHAIN} 2>/dev/null || true", *commands(environment, bridges))
     )
     text = f"""\
 # Written by `{typed(environment.name, "up")}`; `{typed(environment.name, "down")}` removes it. See docs/security.md.
@@ -221,28 +233,37 @@ def of_engine(docker_host: str) -> PacketFilter | None:
     """
     if docker_host != DEFAULT_DOCKER_HOST or os.geteuid() != 0 or shutil.which("iptables") is None:
         return None
-    host = PacketFilter()
-    return None if host.listed() is None else host
+    return PacketFilter()
 
 
 def guard(workspace: Workspace) -> None:
-    """Put the rules of an environment that is up, where we may; say so where that fails."""
+    """Put the rules of an environment that is up, where we may; say so where that cannot be or fails.
+
+    Raises nothing of the engine's: it runs also where Pulumi has failed, and that failure is to be told.
+    """
     environment = workspace.settings()
     host = of_engine(environment.settings.docker_host)
-    if host is None:
-        return
-    with contextlib.closing(workspace.client()) as client:
-        bridges = bridges_of(client, environment)
     try:
         if not environment.settings.packet_filter.manage:
-            remove(environment, host)
-        elif bridges.edge:
-            if put(environment, bridges, host):
-                workspace.reporter.say("Packet filter: no way in beside published ports (docs/security.md)")
-            if systemd_runs():
-                keep(environment, bridges, host)
-    except OSError as error:
+            if host is not None:
+                remove(environment, host)
+        elif host is None or host.listed() is None:
+            workspace.reporter.say(f"Packet filter: not put from here; see `{workspace.typed('doctor')}`")
+        else:
+            _guard(workspace, host)
+    except (OSError, EngineError, DockerException, RequestException) as error:
         workspace.reporter.say(f"The packet filter is not as it should be: {error}. See: {workspace.typed('doctor')}")
+
+
+def _guard(workspace: Workspace, host: PacketFilter) -> None:
+    environment = workspace.settings()
+    with contextlib.closing(workspace.client()) as client:
+        bridges = bridges_of(client, environment)
+    if bridges.edge:
+        if put(environment, bridges, host):
+            workspace.reporter.say("Packet filter: no way in beside published ports (docs/security.md)")
+        if systemd_runs():
+            keep(environment, bridges, host)
 
 
 def unguard(workspace: Workspace) -> None:
@@ -253,9 +274,15 @@ def unguard(workspace: Workspace) -> None:
 
 
 def advice(environment: Environment, bridges: Bridges) -> str:
-    """Say what to type, as root, on a host that we may not change."""
+    """Say what to type, as root, on a host that we may not change.
+
+    None of it makes the chain: one that no packet passes would look like protection.
+    """
     typed = "\n".join(f"    {command}" for command in commands(environment, bridges))
-    return f"As root on the engine's host, and at each of its starts:\n{typed}"
+    return (
+        f"As root on the engine's host, each time the engine has come up after the machine's start, and only where "
+        f"`iptables -C FORWARD -j {CHAIN}` fails not, for elsewhere they would hold nothing:\n{typed}"
+    )
 
 
 def told(workspace: Workspace) -> str:
@@ -328,19 +355,26 @@ def judge(
         return None, f"{key_of('packet_filter', 'manage')} is false: whoever keeps that host's firewall sees to it"
     if not bridges.edge:
         return None, f"the network is not there yet; `{up}` puts them, as root of the engine's host"
-    if host is not None:
-        if is_there(environment, bridges, host):
-            return True, f"nothing but published ports from outside, and no way to {_closed(environment)}"
+    there = None if host is None else is_there(environment, bridges, host)
+    if there:
+        held = f"nothing but published ports from outside, and no way to {_closed(environment)}"
+        others = ", ".join(external_networks(environment))
+        beside = f"; but what the API sends may leave by the network {others}, where no rule of ours is"
+        return (None, held + beside) if others else (True, held)
+    if there is False:
         return False, f"they are not there: `{up}` puts them. Or:\n{advice(environment, bridges)}"
     neighbours = (
         f"Docker Engine {version} lets a machine that may route to it reach ports that are on loopback alone, and "
         if int(version.partition(".")[0]) < SAFE_ENGINE
         else ""
     )
-    return None, (
-        f"{neighbours}{_closed(environment)} may answer a container; from here nobody may look or change it. "
-        f"{advice(environment, bridges)}"
+    why = (
+        f"from here nobody may look or change it. {advice(environment, bridges)}"
+        if host is None
+        else f"this engine sends no packet through {CHAIN} (nftables, or `iptables: false`), so no rule of ours would "
+        "hold: whoever keeps that host's firewall sees to it"
     )
+    return None, f"{neighbours}{_closed(environment)} may answer a container; {why}"
 
 
 def _closed(environment: Environment) -> str:

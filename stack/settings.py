@@ -447,7 +447,8 @@ class Ingress(Published):
         "",
         pattern=r"^(/[\w-]+)*$",
         description="Prefix that users' requests for the API have and its own paths have not: with `/api`, the request "
-        "/api/v1/projects reaches it as /v1/projects. Such paths are the API's, beside apiPaths. Empty: none.",
+        "/api/v1/projects reaches it as /v1/projects. Such paths are the API's, beside apiPaths. Behind it nobody "
+        "reaches a path with a part `metrics`. Empty: none.",
         examples=["/api"],
     )
     max_body_mib: int = Field(

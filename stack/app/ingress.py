@@ -28,7 +28,10 @@ COUNTED_HANDLER = "log_append"
 
 _DATA = "/var/tmp"  # noqa: S108 - a path in the container; see spec()
 _ACME_ROOT = "acme-root.pem"
-_METRICS_PATHS = ("/metrics", "/metrics/*")
+_METRICS = r"/metrics([/\s]|$)"
+"""The API's metrics and what is below them, also with a line's end behind: Starlette takes that for the same path."""
+_BELIEVED_HEADERS = ("SCRIPT_NAME", "PATH_INFO")
+"""What an older Gunicorn takes for the path itself, past our rules of paths, from whom FORWARDED_ALLOW_IPS names."""
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -161,6 +164,7 @@ def _snippets(environment: Environment) -> Iterator[str]:
         "log_append user_agent {http.request.header.User-Agent}",
         r"@unnamed not header_regexp X-Request-Id ^[\w.-]{1,64}$",
         "request_header @unnamed X-Request-Id {http.request.uuid}",
+        *(f"request_header -{name}" for name in _BELIEVED_HEADERS),
         "import headers",
         _block("request_body", f"max_size {settings.max_body_mib}MiB"),
         _block(
@@ -168,7 +172,7 @@ def _snippets(environment: Environment) -> Iterator[str]:
             _block("match", *(f"header Content-Type {content_type}" for content_type in _COMPRESSED)),
         ),
         # Caddy compares the path decoded and cleaned: //metrics, /./metrics and /%6detrics are this one.
-        f"@metrics path {' '.join(_METRICS_PATHS)}",
+        f"@metrics path_regexp (?i)^{_METRICS}",
         _block("handle @metrics", "error 404"),
         _block(
             "handle_errors",
@@ -193,14 +197,16 @@ def _routes(environment: Environment) -> Iterator[str]:
 def _stripped(environment: Environment) -> Iterator[str]:
     """Yield the route of the API's paths behind a prefix, which it does not have itself.
 
-    Its metrics are no more public behind the prefix than without it: what is left of the path is looked at.
+    Its metrics are no more public behind the prefix than without it, wherever they stand in what is left of the path:
+    an image that knows of the prefix takes it off once more.
     """
     if prefix := environment.settings.ingress.strip_prefix:
         yield f"@prefixed path {prefix} {prefix}/*"
+        yield f"@within path_regexp (?i){_METRICS}"
         yield _block(
             "handle @prefixed",
             f"uri strip_prefix {prefix}",
-            _block("handle @metrics", "error 404"),
+            _block("handle @within", "error 404"),
             _block("handle", _api(environment)),
         )
 
@@ -338,8 +344,8 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
         return {}
     name = f"{environment.prefix}-{service}"
     api, prefix = service != "frontend", settings.strip_prefix
-    hidden = [*_METRICS_PATHS, *(f"{prefix}{path}" for path in _METRICS_PATHS if prefix)]
-    rule = [f"Host(`{settings.domain}`)", *(f"!{_path_rule(path)}" for path in hidden)]
+    within = f"({prefix}(/.*)?)?" if prefix else ""
+    rule = [f"Host(`{settings.domain}`)", f"!PathRegexp(`(?is)^{within}{_METRICS}`)"]
     if api and _has_frontend(environment):
         paths = [*([prefix, f"{prefix}/*"] if prefix else []), *settings.api_paths]
         rule.append(f"({' || '.join(_path_rule(path) for path in paths)})")
@@ -356,6 +362,7 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
             "headers.stsseconds": str(_HSTS_SECONDS),
             # Empty: removed.
             "headers.customresponseheaders.Server": "",
+            **{f"headers.customrequestheaders.{name}": "" for name in _BELIEVED_HEADERS},
         },
         "limit": {"buffering.maxrequestbodybytes": str(settings.max_body_mib * 2**20)},
     }

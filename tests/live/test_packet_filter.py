@@ -45,6 +45,10 @@ class World:
         (network,) = part.attrs["NetworkSettings"]["Networks"].values()
         return self.pair.neighbour.reaches(str(network["IPAddress"]), 8080)
 
+    def neighbour_reaches_loopback(self, port: int) -> bool:
+        """Send a packet for 127.0.0.1 to the host's hardware address."""
+        return self.pair.neighbour.reaches("127.0.0.1", port)
+
     def rules(self) -> str:
         return self.pair.host.run("iptables", "-S", packet_filter.CHAIN).stdout
 
@@ -64,6 +68,13 @@ def world(local_images: Environment) -> Iterator[World]:
     environment = environment_of("neighbour", {})
     image = local_images.image("node_exporter")
     with pair() as made:
+        # To the neighbour, 127.0.0.1 is the host's: its own has to go, or it would answer itself.
+        for words in (
+            ("ip", "address", "delete", "127.0.0.1/8", "dev", "lo"),
+            ("ip", "route", "add", "127.0.0.0/8", "via", HOST),
+            ("sysctl", "-w", "net.ipv4.conf.all.route_localnet=1"),
+        ):
+            made.neighbour.run(*words)
         client = made.start()
         with contextlib.closing(docker.from_env()) as system:
             client.images.load(b"".join(system.images.get(image).save()))
@@ -100,6 +111,10 @@ def closed(world: World) -> None:
     for part in (world.part, world.measures):
         assert not world.neighbour_reaches(part), "a port on loopback is open to the provider's private network"
         assert not reaches(part, METADATA, 80), "a forged request reads the machine's credentials"
+    for port in (LOOPBACK, INSIDE):
+        assert not world.neighbour_reaches_loopback(port), (
+            "a neighbour on the same cable comes in by a port on loopback"
+        )
     assert not reaches(world.measures, NEIGHBOUR, 80), "what measures the host has a way to carry it away"
 
 
@@ -117,6 +132,10 @@ def test_a_neighbour_and_the_metadata_are_reached_without_the_rules_and_not_with
     assert reaches(world.part, METADATA, 80), "the test proves nothing: nobody answers there"
     oldest = int(world.client.version()["Version"].partition(".")[0]) < packet_filter.SAFE_ENGINE
     assert world.neighbour_reaches(world.part) == oldest
+    for port in (LOOPBACK, INSIDE):
+        assert world.neighbour_reaches_loopback(port) == oldest, (
+            "the test proves nothing: the engine drops it by itself"
+        )
     # The neighbour knows the way back to a container's own address. Nobody on the internet does.
     assert reaches(world.measures, NEIGHBOUR, 80)
     world.pair.neighbour.run("ip", "route", "delete", "172.16.0.0/12")

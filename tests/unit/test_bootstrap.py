@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -217,3 +218,23 @@ def test_a_release_of_today_is_not_locked_neither_are_packages_of_packages(
     assert (locked["direct"], locked["inner"]) == (newest, newest), (
         "what was stolen this morning would run on every machine this noon"
     )
+
+
+def test_what_builds_our_own_package_is_locked_with_sums_and_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    tool = project["tool"]["uv"]
+    assert tool["no-build-isolation-package"] == [project["project"]["name"]], (
+        "uv would take what builds it from PyPI without a sum, and run it"
+    )
+    assert "build" in tool["default-groups"]
+    locked = {each["name"]: each for each in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    asked = [re.split(r"[<>=]", each)[0] for each in project["dependency-groups"]["build"]]
+    assert {re.split(r"[<>=]", each)[0] for each in project["build-system"]["requires"]} <= set(asked)
+    while asked:
+        package = locked[asked.pop()]
+        assert all(wheel["hash"].startswith("sha256:") for wheel in package["wheels"])
+        asked += [each["name"] for each in package.get("dependencies", [])]
+    # By what is in the environment, and so in uv.lock, alone: the build asks for nothing else.
+    program = f"import hatchling.build; print(hatchling.build.build_editable({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -109,11 +109,58 @@ def test_behind_a_traefik_its_address_alone_is_believed() -> None:
     assert [each.key for each in caught.value.mistakes] == ["samokoder:ingress.traefik.address"]
 
 
-def test_traefik_gets_no_rule_for_the_metrics() -> None:
-    for values in (TRAEFIK, merged(TRAEFIK, {"frontend": {"enabled": True}})):
-        for spec in by_part(values).values():
-            rules = [value for label, value in spec.labels.items() if label.endswith(".rule")]
-            assert all("!Path(`/metrics`) && !PathPrefix(`/metrics/`)" in rule for rule in rules)
+PREFIXED: Mapping[str, Any] = {"ingress": {"stripPrefix": "/api"}}
+METRICS = ["/metrics", "/metrics/", "/metrics/x", "/metrics\n"]
+BEHIND = [
+    "/api/metrics",
+    "/api/metrics/x",
+    "/api//metrics",
+    "/api/api/metrics",
+    "/api/v1/metrics/x",
+    "/api/a\nb/metrics\n",
+]
+OPEN = ["/", "/metricsx", "/projects", "/api/v1/projects", "/api/metricsx", "/apimetrics"]
+
+
+@pytest.mark.parametrize("frontend", [False, True])
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_traefik_gets_no_rule_for_the_metrics(frontend: bool, prefixed: bool) -> None:
+    values = merged(merged(TRAEFIK, {"frontend": {"enabled": frontend}}), PREFIXED if prefixed else {})
+    labels = [item for spec in by_part(values).values() for item in spec.labels.items()]
+    rules = [value for label, value in labels if label.endswith(".rule")]
+    assert rules
+    for rule in rules:
+        (hidden,) = re.findall(r" && !PathRegexp\(`([^`]+)`\)", rule)
+        for path in METRICS + (BEHIND if prefixed else []):
+            assert re.search(hidden, path), f"{path!r} shows the metrics to the world"
+        assert not [path for path in OPEN if re.search(hidden, path)]
+
+
+def test_caddy_hides_the_metrics_wherever_they_are_behind_the_prefix() -> None:
+    # Which spellings of a path Caddy finds by these is in tests/render/test_ingress.py.
+    text = ingress.caddyfile(environment(PREFIXED))
+    (everywhere,) = re.findall(r"@metrics path_regexp (\S+)", text)
+    assert all(re.search(everywhere, path) for path in METRICS)
+    assert not [path for path in OPEN if re.search(everywhere, path)]
+    (within,) = re.findall(r"@within path_regexp (\S+)", text)
+    left = [path.removeprefix("/api") for path in BEHIND]
+    assert all(re.search(within, path) for path in left), "an image that knows its prefix takes it off once more"
+    assert not [path for path in OPEN if re.search(within, path)]
+    block = text.partition("handle @prefixed {")[2]
+    assert block.index("uri strip_prefix /api") < block.index("handle @within {") < block.index("reverse_proxy")
+
+
+def test_nobody_outside_says_which_path_the_application_is_to_see() -> None:
+    for name in ("SCRIPT_NAME", "PATH_INFO"):
+        app = ingress.caddyfile(environment({})).partition("(app) {")[2].partition("\n}")[0]
+        assert f"\n\trequest_header -{name}\n" in app, (
+            "an older Gunicorn serves /metrics by it where it is not asked for"
+        )
+        labels = by_part(TRAEFIK)["api-1"].labels
+        removed = f"traefik.http.middlewares.samokoder-staging-api-headers.headers.customrequestheaders.{name}"
+        assert labels[removed] == "", "Traefik removes a header that is to be empty"
+        for router in (ROUTER, f"{ROUTER}-uploads"):
+            assert "samokoder-staging-api-headers" in labels[f"{router}.middlewares"].split(",")
 
 
 def test_traefik_limits_what_is_sent_and_never_holds_back_an_answer_to_a_get() -> None:

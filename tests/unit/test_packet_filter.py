@@ -5,16 +5,24 @@ What they do to packets is in tests/live/test_packet_filter.py.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from docker.errors import DockerException
+from requests.exceptions import RequestException
 
 from operations import packet_filter
+from operations.engine import EngineError
 from operations.packet_filter import Bridges, PacketFilter
+from operations.project import Workspace
 from stack.mistakes import InvalidSettingsError
+from stack.settings import Environment
 from tests.recording import environment_of
 
 STAGING = environment_of("staging", {})
@@ -29,8 +37,12 @@ class Kept(PacketFilter):
 
     rules: list[list[str]] = field(default_factory=lambda: [["-s", "203.0.113.9", "-j", "DROP"], ["-j", "RETURN"]])
     fails: list[bool] = field(default_factory=list)
+    passed: bool = True
+    """Whether the engine sends packets through it."""
 
     def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
+        if words == ("-C", "FORWARD", "-j", packet_filter.CHAIN):
+            return subprocess.CompletedProcess([], 0 if self.passed else 1, "", "")
         do, _, rule = words[0], words[1], list(words[2:])
         said, code = "", 0
         if do == "-S":
@@ -88,7 +100,9 @@ def test_systemd_puts_the_same_rules_before_the_engine_starts(kept: Kept, tmp_pa
     (unit,) = tmp_path.iterdir()
     text = unit.read_text()
     assert "Before=docker.service" in text, "a container runs before the rules are there"
-    assert text.count("ExecStart=/bin/sh -c ") == len(packet_filter.commands(STAGING, BRIDGE))
+    steps = [shlex.split(line)[-1] for line in text.splitlines() if line.startswith("ExecStart=/bin/sh -c ")]
+    assert "-N DOCKER-USER" in steps[0], "before the first start of the engine there is no chain to put them into"
+    assert steps[1:] == packet_filter.commands(STAGING, BRIDGE)
     assert "%" not in text
     if shutil.which("systemd-analyze"):
         said = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
@@ -132,3 +146,112 @@ def test_a_closed_network_is_a_network(wrong: str) -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         environment_of("staging", {"packetFilter": {"closed": [wrong]}})
     assert caught.value.mistakes[0].key.startswith("samokoder:packetFilter.closed")
+
+
+@pytest.mark.parametrize("bridge", [BRIDGE, Bridges(edge=BRIDGE.edge, published="")])
+def test_what_was_sent_to_a_loopback_address_from_outside_is_dropped_before_published_ports_pass(
+    bridge: Bridges,
+) -> None:
+    rules = [" ".join(rule) for rule in packet_filter.wanted(STAGING, bridge)]
+    for name in filter(None, (bridge.edge, bridge.published)):
+        loopback = f"-o {name} ! -i {name} -m conntrack --ctorigdst 127.0.0.0/8 -j DROP"
+        assert loopback in rules, "the engine's own translation of a port on loopback lets a neighbour in"
+        published = next(rule for rule in rules if rule.startswith(f"-o {name}") and "DNAT" in rule)
+        assert rules.index(loopback) < rules.index(published)
+
+
+def test_rules_that_no_packet_passes_are_not_put_and_nobody_is_told_to_type_them(kept: Kept) -> None:
+    unused = replace(kept, passed=False)
+    before = [*unused.rules]
+    assert unused.listed() is None
+    assert packet_filter.is_there(STAGING, BRIDGE, unused) is None
+    with pytest.raises(OSError, match="no packet passes DOCKER-USER"):
+        packet_filter.put(STAGING, BRIDGE, unused)
+    assert unused.rules == before
+    holds, why = packet_filter.judge(STAGING, "29.0.0", BRIDGE, unused)
+    assert holds is None, "rules in a chain of nobody's look like protection"
+    assert "sends no packet through DOCKER-USER" in why
+    assert "iptables -w" not in why
+
+
+def test_what_is_told_to_type_never_makes_the_chain_by_itself() -> None:
+    told = packet_filter.advice(STAGING, BRIDGE)
+    assert " -N " not in told, "a chain that no packet passes looks like protection"
+    assert "only where `iptables -C FORWARD -j DOCKER-USER` fails not" in told
+
+
+def test_behind_a_traefik_nobody_says_that_every_way_out_is_closed(kept: Kept) -> None:
+    traefik = {"kind": "traefik", "domain": "samokoder.example.org"}
+    where = {"network": "proxy", "address": "172.30.0.2"}
+    behind = environment_of("staging", {"ingress": {**traefik, "traefik": where}})
+    packet_filter.put(behind, BRIDGE, kept)
+    holds, why = packet_filter.judge(behind, "20.10.24", BRIDGE, kept)
+    assert holds is None, "the API may have its default route by a network where no rule of ours is"
+    assert "what the API sends may leave by the network proxy" in why
+    packet_filter.remove(behind, kept)
+    assert packet_filter.judge(behind, "20.10.24", BRIDGE, kept)[0] is False, "what is missing is worse, and is told"
+
+
+@dataclass
+class Told:
+    """A workspace whose engine gives this answer, and what it was told to say."""
+
+    answer: Exception | None = None
+    settings_: Environment = STAGING
+    lines: list[str] = field(default_factory=list)
+
+    def workspace(self) -> Workspace:
+        def client() -> Any:
+            if self.answer:
+                raise self.answer
+            networks = [{"Name": "samokoder-staging-edge", "Id": "0123456789ab", "Options": {}}]
+            api = SimpleNamespace(networks=lambda names: [each for each in networks if each["Name"] in names])
+            return SimpleNamespace(api=api, close=lambda: None)
+
+        reporter = SimpleNamespace(say=self.lines.append)
+        made = SimpleNamespace(
+            settings=lambda: self.settings_, reporter=reporter, typed=lambda word: f"make {word}", client=client
+        )
+        return cast("Workspace", made)
+
+
+@pytest.fixture
+def units_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packet_filter, "systemd_runs", lambda: True)
+
+
+NOT_FROM_HERE = "Packet filter: not put from here; see `make doctor`"
+
+
+@pytest.mark.usefixtures("units_only")
+def test_an_up_that_may_not_put_the_rules_says_so_and_one_that_shall_not_says_nothing(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for host in (None, replace(kept, passed=False)):
+        monkeypatch.setattr(packet_filter, "of_engine", lambda _, host=host: host)
+        told = Told()
+        packet_filter.guard(told.workspace())
+        assert told.lines == [NOT_FROM_HERE], "by ssh or from CI everybody takes the host for closed"
+        told = Told(settings_=environment_of("staging", {"packetFilter": {"manage": False}}))
+        packet_filter.guard(told.workspace())
+        assert told.lines == []
+    assert not list(kept.units.iterdir()), "a unit would make a chain that no packet passes"
+    monkeypatch.setattr(packet_filter, "of_engine", lambda _: kept)
+    told = Told()
+    packet_filter.guard(told.workspace())
+    assert told.lines == ["Packet filter: no way in beside published ports (docs/security.md)"]
+    assert list(kept.units.iterdir())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [EngineError("it is gone"), DockerException("it is gone"), RequestException("it is gone"), OSError("it is gone")],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_engine_that_is_gone_does_not_hide_what_pulumi_says(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, answer: Exception
+) -> None:
+    monkeypatch.setattr(packet_filter, "of_engine", lambda _: kept)
+    told = Told(answer)
+    packet_filter.guard(told.workspace())
+    assert told.lines == ["The packet filter is not as it should be: it is gone. See: make doctor"]
