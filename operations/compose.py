@@ -386,10 +386,6 @@ def _after(before: Import, plan: Plan) -> Import:
     return replace(before, plan=plan)
 
 
-<<<<<<< HEAD
-# Of a workspace one file comes last: without it a copy is not whole.
-_COPY = f"""\
-=======
 def _of_earlier_version(begun: Plan, plan: Plan, hands: Hands) -> Plan:
     """Return a plan with what this version notes of each old volume that was not written to since, as far as it tells.
 
@@ -412,8 +408,8 @@ def _of_earlier_version(begun: Plan, plan: Plan, hands: Hands) -> Plan:
     )
 
 
-_COPY = """\
->>>>>>> m-state
+# Of a workspace one file comes last: without it a copy is not whole.
+_COPY = f"""\
 set -eu
 rm -rf "$2/{MARK}"
 find "$2" -mindepth 1 -delete

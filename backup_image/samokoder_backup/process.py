@@ -11,11 +11,8 @@ import re
 import subprocess
 import sys
 import threading
-<<<<<<< HEAD
-from collections import deque
-=======
 import time
->>>>>>> m-state
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from pathlib import Path
