@@ -107,11 +107,15 @@ def is_open(value: str) -> bool:
     return not value or any(mark in value for mark in "…<") or re.fullmatch(r"[A-Z]+", value) is not None
 
 
+SET_BESIDE = {"samokoder:drill.memoryMib": {"redis": {"maxmemoryMib": 128}}}
+"""What a page sets together with a setting that must fit to it."""
+
+
 def mistakes(key: str, value: Any) -> list[str]:
     """What is wrong with a setting of production when it has this value, and nothing else of it."""
     name, *path = key.removeprefix(f"{PROJECT}:").split(".")
     _, config = case_config("prod")
-    config = json.loads(json.dumps(config))
+    config = json.loads(json.dumps(config)) | SET_BESIDE.get(key, {})
     node: Any = config
     for step, after in zip([name, *path], [*path, None], strict=True):
         step, _, index = step.partition("[")  # noqa: PLW2901 - `command[0]` is the list's own key
