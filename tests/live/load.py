@@ -28,8 +28,8 @@ import httpx
 
 from operations.project import ROOT
 
-REQUESTS_A_SECOND = 50
-"""With fewer good answers, a test proves nothing."""
+ANSWERS = 1000
+"""With fewer good answers, a test proves nothing. How fast they come is the machine's."""
 STREAMS = 6
 # Four seconds of all requests. With thousands at once the HTTP client looks through all of its connections at each
 # event and needs a whole core for that: a pause of the service would then never end, and it would be ours.
@@ -87,7 +87,7 @@ class Report:
         print(self)
         assert not self.failed, f"lost requests: {self}"
         assert not self.limited, f"the limits are off in this stack: {self}"
-        assert self.rate >= REQUESTS_A_SECOND, f"too few to prove anything: {self}"
+        assert self.ok >= ANSWERS, f"too few to prove anything: {self}"
         assert self.by_kind["stream"] > 0, f"nobody watched: {self}"
         assert not self.not_done, f"a job was accepted and never done: {self}"
         assert not self.changed, f"a job was done twice: {self}"
