@@ -588,14 +588,14 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
     """
-    from operations import generations, lock, restore  # noqa: PLC0415
+    from operations import lifecycle, lock, restore  # noqa: PLC0415
 
     workspace = _workspace(env)
     run = workspace.open()
     # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
     changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
     if {"up", "update"} & set(changes):
-        generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
+        lifecycle.refuse_undoing(run)
     if context.args[:1] == ["config"]:
         run = run.in_clone()
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():

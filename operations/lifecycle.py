@@ -50,7 +50,7 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
 
 def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     workspace = run.workspace
-    _refuse_undoing(run)
+    refuse_undoing(run)
     _begin_empty(run, empty)
     run.settle()
     _sick_first(run)
@@ -100,7 +100,7 @@ def _in_the_way(run: PulumiRun) -> str:
     )
 
 
-def _refuse_undoing(run: PulumiRun) -> None:
+def refuse_undoing(run: PulumiRun) -> None:
     """Raise ProjectError where the settings lack a rotation that the state has."""
     workspace = run.workspace
     generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
@@ -200,7 +200,7 @@ def _gone(run: PulumiRun) -> list[str]:
 def preview(workspace: Workspace, *, interactive: bool) -> None:
     """Show what `up` would change. Raises PulumiFailedError."""
     run = workspace.prepare(images=False)
-    _refuse_undoing(run)
+    refuse_undoing(run)
     run.pulumi("preview", show=_shown(workspace, interactive=interactive))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -280,6 +281,15 @@ class Lab:
 
     def remove(self, what: str) -> None:
         docker("rm", "--force", "--volumes", f"{self.name}-{what}", check=False)
+
+    @contextlib.contextmanager
+    def target(self) -> Iterator[str]:
+        """Make an empty volume to restore into; it and what restored into it are gone afterwards."""
+        name = self.volume(f"target-{time.monotonic_ns()}")
+        yield name
+        for what in ("restore", "restored"):
+            self.remove(what)
+        self.drop_volume(name)
 
     def drop_volume(self, name: str) -> None:
         docker("volume", "rm", name)

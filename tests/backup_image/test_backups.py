@@ -30,12 +30,8 @@ RPO_SECONDS = 10.0
 
 @pytest.fixture
 def target(lab: Lab) -> Iterator[str]:
-    """An empty volume to restore into."""
-    name = lab.volume(f"target-{time.monotonic_ns()}")
-    yield name
-    for what in ("restore", "restored"):
-        lab.remove(what)
-    lab.drop_volume(name)
+    with lab.target() as name:
+        yield name
 
 
 def ask(lab: Lab, volume: str, query: str) -> str:

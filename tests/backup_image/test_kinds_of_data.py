@@ -27,11 +27,8 @@ SELECT (SELECT count(*) FROM fleeting), nextval('numbers') > 5, convert_from(lo_
 
 @pytest.fixture
 def target(lab: Lab) -> Iterator[str]:
-    name = lab.volume("target")
-    yield name
-    for what in ("restore", "restored"):
-        lab.remove(what)
-    lab.drop_volume(name)
+    with lab.target() as name:
+        yield name
 
 
 @pytest.mark.parametrize(

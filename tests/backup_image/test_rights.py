@@ -68,11 +68,8 @@ def taken(new_lab: Callable[[], Lab]) -> Lab:
 
 @pytest.fixture
 def target(taken: Lab) -> Iterator[str]:
-    name = taken.volume("target")
-    yield name
-    for what in ("restore", "restored"):
-        taken.remove(what)
-    taken.drop_volume(name)
+    with taken.target() as name:
+        yield name
 
 
 def assert_nothing_ran(lab: Lab) -> None:

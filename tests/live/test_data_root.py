@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import secrets
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import docker
 import pytest
@@ -19,11 +15,11 @@ from docker.models.containers import Container
 from offline.images import ensure_images
 from offline.progress import Reporter
 from operations.containers import execute
-from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect, ensure_engine
-from operations.engine import stop_engine as stop
+from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect
 from operations.project import Workspace
 from stack.monitoring import cadvisor
 from stack.settings import Environment
+from tests.private_engine import private_engine
 
 _WATCHED = "watched-by-cadvisor"
 
@@ -31,16 +27,8 @@ _WATCHED = "watched-by-cadvisor"
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[tuple[PrivateEngine, EngineInfo]]:
     """An engine with a folder of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can start an engine of its own")
-    # A short path: it holds sockets.
-    with tempfile.TemporaryDirectory(prefix="sk", ignore_cleanup_errors=True) as folder:
-        private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool="10.215")
-        info = ensure_engine(report=print, private=private)
-        try:
-            yield private, info
-        finally:
-            stop(report=print, private=private)
+    with private_engine("10.215") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +11,8 @@ import pytest
 from offline import images
 from offline.images import RECIPES, OfflineImages, ensure_images
 from offline.progress import Reporter
-from operations.engine import PrivateEngine, connect, ensure_engine, stop_engine
+from operations.engine import PrivateEngine, connect
+from tests.private_engine import private_engine
 
 pytestmark = pytest.mark.archive
 
@@ -24,16 +22,8 @@ OF_PACKAGES = [name for name, recipe in RECIPES.items() if recipe.packages]
 @pytest.fixture(scope="module")
 def engine() -> Iterator[PrivateEngine]:
     """An engine of its own, so that no image comes from the machine's and none is left on it."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can start an engine of its own, and make Debian's base")
-    # A short path: it holds sockets.
-    with tempfile.TemporaryDirectory(prefix="sk", ignore_cleanup_errors=True) as folder:
-        private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool="10.214")
-        ensure_engine(report=print, private=private)
-        try:
-            yield private
-        finally:
-            stop_engine(report=print, private=private)
+    with private_engine("10.214") as (private, _):
+        yield private
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import signal
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from operations import mending
 from operations.engine import PrivateEngine, connect, ensure_engine, stop_engine
 from stack.settings import Environment
 from tests import queued
+from tests.private_engine import private_engine
 from tests.render.conftest import Laboratory
 from tests.render.redis_part import Kept, begin, described, kept_redis
 
@@ -76,20 +75,14 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine(engine: docker.DockerClient, environment: Environment) -> Iterator[Machine]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can start an engine of its own")
-    # A short path: it holds sockets.
-    with tempfile.TemporaryDirectory(prefix="sk", ignore_cleanup_errors=True) as folder:
-        private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool="10.217")
-        ensure_engine(report=print, private=private)
-        try:
-            with contextlib.closing(connect(private.docker_host)) as client:
-                image = engine.images.get(described(environment).image)
-                (loaded,) = client.images.load(b"".join(image.save(named=True)))
-                assert loaded.id == image.id
-                yield Machine(private)
-        finally:
-            stop_engine(report=print, private=private)
+    with (
+        private_engine("10.217") as (private, _),
+        contextlib.closing(connect(private.docker_host)) as client,
+    ):
+        image = engine.images.get(described(environment).image)
+        (loaded,) = client.images.load(b"".join(image.save(named=True)))
+        assert loaded.id == image.id
+        yield Machine(private)
 
 
 @pytest.fixture(name="laboratory")

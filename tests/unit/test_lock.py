@@ -247,6 +247,8 @@ def test_pulumi_itself_takes_it_where_it_changes_something(
     ran: list[tuple[str, ...]] = []
 
     class Run:
+        workspace = Workspace()
+
         def in_clone(self) -> Run:
             return self
 

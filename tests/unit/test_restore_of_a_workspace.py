@@ -197,6 +197,8 @@ def test_pulumi_itself_changes_nothing_while_data_is_half_replaced(
     ran: list[tuple[str, ...]] = []
 
     class Run:
+        workspace = Workspace()
+
         def deployment(self) -> dict[str, Any]:
             return {}
 

@@ -27,7 +27,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
         pulumi=lambda *said, **_: words.append(said),
         deployment=dict,
     )
-    for before in ("_refuse_undoing", "_begin_empty", "_sick_first"):
+    for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
@@ -58,7 +58,7 @@ def test_an_up_that_fails_names_the_containers_that_its_state_does_not_know(
 
     run = run_on(workspace, [])
     run.pulumi = fails
-    for before in ("_refuse_undoing", "_begin_empty", "_sick_first"):
+    for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: [])
