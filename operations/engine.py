@@ -596,13 +596,18 @@ def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report)
 
 
 def _private_arguments(private: PrivateEngine) -> list[str]:
+    data = private.root / "data"
+    # An engine with pools of its own that finds networks of an earlier start removes docker0, the system's engine's
+    # bridge, unless its containers may live on without it.
+    again = (data / "network/files/local-kv.db").exists()
     return [
         f"--host={private.docker_host}",
-        f"--data-root={private.root / 'data'}",
+        f"--data-root={data}",
         f"--exec-root={private.exec_root}",
         f"--pidfile={private.pid_file}",
         f"--bridge={private.bridge}",
         f"--default-address-pool=base={private.subnet},size=24",
+        *(["--live-restore"] if again else []),
         "--iptables=false",
         "--ip-masq=false",
         # Where both engines share the system's containerd, each must see only its own containers there.

@@ -477,11 +477,17 @@ def test_what_is_large_is_compressed(client: httpx.Client) -> None:
 
 
 def test_its_own_metrics_name_the_server_and_the_replicas(caddy: Container) -> None:
-    code, text = output(caddy, "wget", "-q", "-O", "-", f"http://127.0.0.1:{ingress.METRICS_PORT}/metrics")
-    assert code == 0, text
+    def metrics() -> str:
+        code, text = output(caddy, "wget", "-q", "-O", "-", f"http://127.0.0.1:{ingress.METRICS_PORT}/metrics")
+        assert code == 0, text
+        return text
+
+    # Caddy writes the health of its replicas into its metrics every ten seconds only.
+    healthy = 'caddy_reverse_proxy_upstreams_healthy{upstream="api-1:8000"} 1'
+    wait_until(caddy, lambda: healthy in metrics())
+    text = metrics()
     counted = r'^caddy_http_request_duration_seconds_count\{code="200",handler="log_append",.*server="http"\}'
     assert re.search(counted, text, re.MULTILINE)
-    assert 'caddy_reverse_proxy_upstreams_healthy{upstream="api-1:8000"} 1' in text
     assert "host=" not in text, "a label with a value for each name that anybody asks for"
 
 
