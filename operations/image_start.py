@@ -17,6 +17,7 @@ import docker.errors
 from docker.models.containers import Container
 
 from offline.progress import Reporter, Task
+from operations.bound import MIB, Bound, BoundError
 from operations.containers import execute, execute_apart, has_images, without
 from operations.image_answer import ASK, Answer, parsed
 from operations.image_ways import STRICT, Way, written_folders
@@ -26,11 +27,13 @@ from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
 from stack.config_files import Template
 from stack.secret_rules import fernet_key
-from stack.service import Scrape, ServiceSpec
+from stack.service import LOG_FILES, LOG_MIB, Scrape, ServiceSpec
 from stack.settings import Application, Environment
 
 TURN_SECONDS = 0.3
 ASK_SECONDS = 5
+MOST_OF_AN_ANSWER = 8 * MIB
+_MOST_OF_A_CHECK = MIB
 _SLOWER = 2
 """What is not ready so many times later than another start of it does not become ready."""
 _LEAST_SECONDS = 5.0
@@ -54,19 +57,31 @@ def text(content: str | Template, values: Mapping[str, str]) -> str:
     return content if isinstance(content, str) else content.render(*(values[need] for need in content.needs))
 
 
-def tried(container: Container, command: Sequence[str]) -> tuple[bool, str]:
-    """Run a health command in a container; return whether it succeeds, and the last line that it says."""
+def tried(container: Container, command: Sequence[str], *, seconds: float) -> tuple[bool, str]:
+    """Run a health command in a container; return whether it succeeds within these seconds, and what there is to say.
+
+    That is the last line that it says, or why it was not waited for. Any image may have any program in its place.
+    """
     try:
-        status, said = execute(container, command)
+        status, said = execute(container, command, bound=Bound(seconds, _MOST_OF_A_CHECK))
     except docker.errors.APIError as error:  # there is no such program, or the container has ended
-        return False, str(error.explanation or error)
+        return False, f"the engine says: {error.explanation or error}"
+    except BoundError as error:
+        return False, str(error)
     lines = said.decode(errors="replace").split("\n")
-    return status == 0, next((line.strip() for line in reversed(lines) if line.strip()), "")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return status == 0, f"it says: {last}" if last else ""
 
 
 def log_of(container: Container) -> str:
-    """Return all that a container has said."""
+    """Return all that a container has said, as far as the engine has kept it."""
     return container.logs().decode(errors="replace")
+
+
+def may_be_cut(log: str) -> bool:
+    """Tell whether the engine may have thrown away the beginning of a log: it keeps so many files of so many MiB."""
+    # In its files a byte is up to six (an escape in JSON), and a line has its stream and its moment beside it.
+    return 6 * len(log) + 100 * log.count("\n") >= (LOG_FILES - 1) * LOG_MIB * MIB
 
 
 def writable(paths: Iterable[str]) -> dict[str, str]:
@@ -120,6 +135,8 @@ class Starting:
     timeout: float
     reporter: Reporter
     leaked: set[str] = field(default_factory=set)
+    cut: bool = False
+    """Whether a log was so long that the engine may have kept its end alone."""
     wants_fernet: bool = False
     """Whether it has said that APP_SECRET_KEY is to be a Fernet key."""
 
@@ -193,7 +210,7 @@ class Starting:
             life = self.start(way, spec=spec)
             end = time.monotonic() + min(self.timeout, spec.health.wait_timeout_seconds)
             while self.is_running(life) and time.monotonic() < end:
-                if tried(life.container, spec.health_command)[0]:
+                if tried(life.container, spec.health_command, seconds=spec.health.timeout_seconds)[0]:
                     self.end(life)
                     return way
                 time.sleep(TURN_SECONDS)
@@ -313,10 +330,12 @@ class Starting:
             if life.health == OK:
                 ready = self.ask(life, "/ready")
                 life.ready = ready.status if ready else 0
-        life.own_check, life.own_check_says = tried(life.container, self.spec.health_command)
+        seconds = self.spec.health.timeout_seconds
+        life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
         if self.kind is Kind.WORKER and self.port and not life.listens:
             command = worker.arq_check(self.part.command or worker.COMMAND)
-            life.portless = bool(command) and tried(life.container, contract.started(self.part, *command))[0]
+            started = contract.started(self.part, *command)
+            life.portless = bool(command) and tried(life.container, started, seconds=seconds)[0]
         self.is_running(life)
 
     def is_running(self, life: Life) -> bool:
@@ -337,12 +356,17 @@ class Starting:
         if not address:
             return None
         command = ["timeout", str(ASK_SECONDS), "bash", "-c", ASK, address, str(self.port), path]
-        _, out, err = execute_apart(self.asker, command)
+        try:
+            # `timeout` ends it; the bound is for what it says until then.
+            _, out, err = execute_apart(self.asker, command, bound=Bound(60, MOST_OF_AN_ANSWER))
+        except BoundError:
+            return Answer(status=0)
         return parsed(out) if b"connected" in err else None
 
     def end(self, life: Life) -> None:
         """Look through its log and remove it."""
         log = log_of(life.container)
+        self.cut = self.cut or may_be_cut(log)
         # The database's password is in the log of one who shows it alone, not in its URL.
         known = self.settings | {"the database's password": self.values.get("postgres_app", "")}
         self.leaked |= {name for name, value in known.items() if len(value) >= TELLING_LENGTH and value in log}
