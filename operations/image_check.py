@@ -27,6 +27,7 @@ from operations.bound import MIB, Bound, BoundError
 from operations.checks import Finding, Report, Verdict
 from operations.containers import execute, has_images, without
 from operations.exposure import not_exposed
+from operations.image_answer import log_of, tried
 from operations.image_start import (
     ASK_SECONDS,
     MOST_OF_AN_ANSWER,
@@ -36,9 +37,8 @@ from operations.image_start import (
     TURN_SECONDS,
     Life,
     Starting,
-    log_of,
+    at_once,
     text,
-    tried,
     writable,
 )
 from operations.image_ways import STRICT, Way, settings_text
@@ -209,7 +209,9 @@ def _bring_up_servers(
 ) -> tuple[Container, Container]:
     """Start the servers and the keepers of their users; return PostgreSQL's and Redis' when all are healthy."""
     specs = _servers(environment)
-    started = [made.run(spec, {name: text(content, values) for name, content in spec.files.items()}) for spec in specs]
+    started = at_once(
+        lambda spec: made.run(spec, {name: text(content, values) for name, content in spec.files.items()}), specs
+    )
     end = time.monotonic() + max(spec.health.wait_timeout_seconds for spec in specs)
     for spec, container in zip(specs, started, strict=True):
         task.detail = spec.part
@@ -502,13 +504,14 @@ class _Checking(Starting):
         seconds: after which one that runs has not refused what it was given.
         """
         changed = {(check, name): changes for check, each in cases.items() for name, changes in each.items()}
-        lives = {case: self.start(way, changes) for case, changes in changed.items()}
+        started = at_once(lambda changes: self.start(way, changes), changed.values())
+        lives = dict(zip(changed, started, strict=True))
         began, port = time.monotonic(), self.port is not None
         waiting = dict(lives)
         while waiting and time.monotonic() < began + min(seconds, self.timeout):
             task.detail = f"{len(waiting)} of {len(lives)} are still there"
+            at_once(self.look, waiting.values())
             for case, life in list(waiting.items()):
-                self.look(life)
                 if life.exit_code is not None or life.listens or life.is_up(port=port):
                     del waiting[case]
             time.sleep(TURN_SECONDS)
@@ -523,7 +526,7 @@ class _Checking(Starting):
                 problems[check].append(f"{name}: ends, but with exit code 0")
             elif any(value and value in log for value in changed[check, name].values()):
                 problems[check].append(f"{name}: shows the value in its log")
-            self.end(life)
+        at_once(self.end, lives.values())
         return problems
 
     def _judge_log(self) -> None:

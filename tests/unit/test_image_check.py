@@ -10,9 +10,9 @@ import yaml
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import image_check, image_start, laboratory
+from operations import image_check, laboratory
 from operations.checks import Finding, Report, Verdict
-from operations.image_answer import Answer, parsed
+from operations.image_answer import Answer, may_be_cut, parsed
 from operations.image_check import Check
 from operations.image_ways import Way, settings_text, written_folders
 from stack.app import api, migrations, redis, worker
@@ -127,7 +127,7 @@ def test_an_answer_is_one_only_when_it_is_whole_http(raw: bytes, status: int, bo
     ids=["of an application", "a long line", "bytes that are no text", "many lines"],
 )
 def test_a_log_of_which_the_engine_may_have_kept_the_end_alone_is_known(log: str, cut: bool) -> None:
-    assert image_start.may_be_cut(log) is cut, "a secret at its beginning would be taken for one that was never said"
+    assert may_be_cut(log) is cut, "a secret at its beginning would be taken for one that was never said"
 
 
 def sizes(options: dict[str, Any]) -> dict[str, int]:
