@@ -1,6 +1,6 @@
-"""1,000 jobs that arq has queued, in a stack that is up, and whatever befalls its Redis: each runs once.
+"""What an application has written to the Redis of a stack that is up, 1,000 jobs too, and whatever befalls that Redis.
 
-They wait in a queue of their own, which no worker of the stack takes from.
+The jobs wait in a queue of their own, which no worker of the stack takes from.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import docker
 import pytest
-from redis import Redis
 from typer.testing import CliRunner
 
 from operations import __main__ as command
@@ -23,9 +22,9 @@ from operations import backups, containers, lifecycle, redis_log, repair, restor
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis
-from tests import queued
 from tests.live.conftest import begin, cut_off, with_config
 from tests.render.conftest import address, output, wait_until
+from tests.written import Application
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -40,6 +39,7 @@ class Queue:
     workspace: Workspace
     engine: docker.DockerClient
     name: str
+    before: dict[str, object] = field(default_factory=dict)
 
     @property
     def server(self) -> Container:
@@ -49,18 +49,19 @@ class Queue:
     def password(self) -> str:
         return self.workspace.open().secrets()["redis-app"]
 
+    @property
+    def application(self) -> Application:
+        return Application(host=address(self.server), password=self.password, name=self.name)
+
     def put(self) -> None:
-        queued.put(address(self.server), self.password, queue=self.name)
-        time.sleep(2)  # a SIGKILL may cost the last second, `appendfsync everysec`
+        self.before = self.application.write()
+        self.application.settle()
 
     def holds(self) -> None:
-        """Check that all wait still, and that each runs once."""
+        """Check that all of it is there still, and that each job runs once."""
         server = self.server
         wait_until(server, lambda: output(server, "/etc/samokoder/healthy.sh")[0] == 0)
-        waiting = queued.waiting(address(server), self.password, queue=self.name)
-        assert len(waiting) == queued.COUNT, f"{queued.COUNT - len(waiting)} jobs are lost"
-        ran = queued.run(address(server), self.password, queue=self.name)
-        assert ran == queued.once(), "a job was lost, or ran twice"
+        self.application.holds(self.before)
 
     def damage(self, script: str) -> None:
         """Kill Redis, damage its volume, and see that it starts in vain."""
@@ -181,7 +182,8 @@ def test_a_restore_of_a_copy_brings_every_job_back(queue: Queue) -> None:
     backups.now(queue.workspace, "redis")
     rows, _ = backups.backups(queue.workspace)
     copy = next(row.id for row in rows if row.kind == redis.PART)
-    with Redis(address(queue.server), username=redis.APP_USER, password=queue.password) as client:
-        client.delete(queue.name)
+    with queue.application.client() as client:
+        for key in queue.before:
+            client.delete(key.partition(" ")[2])
     restore.restore(queue.workspace, backup=copy)
     queue.holds()
