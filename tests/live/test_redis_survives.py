@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
@@ -18,12 +19,16 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, containers, lifecycle, redis_log, repair, restore, rotation
+from operations import backups, containers, doctor, lifecycle, redis_log, repair, restore, rotation
+from operations.checks import Verdict
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis
-from tests.live.conftest import begin, cut_off, with_config
+from tests import queued
+from tests.live import clones
+from tests.live.conftest import begin, cut_off, prometheus, with_config
 from tests.render.conftest import address, output, wait_until
+from tests.render.redis_part import OLD_DEFAULT
 from tests.written import Application
 
 if TYPE_CHECKING:
@@ -68,6 +73,16 @@ class Queue:
         server = self.server
         server.kill()
         server.wait()
+        self.over_its_volume(script)
+        server.start()
+        end = time.monotonic() + 180
+        while not self.restarts():
+            assert time.monotonic() < end, "Redis reads what is damaged"
+            time.sleep(0.5)
+
+    def over_its_volume(self, script: str) -> None:
+        """Run a script in the volume of the server, which does not run."""
+        server = self.server
         (volume,) = (each["Name"] for each in server.attrs["Mounts"] if each["Destination"] == "/data")
         self.engine.containers.run(
             server.attrs["Image"],
@@ -78,11 +93,6 @@ class Queue:
             volumes={volume: {"bind": "/data"}},
             remove=True,
         )
-        server.start()
-        end = time.monotonic() + 180
-        while not self.restarts():
-            assert time.monotonic() < end, "Redis reads what is damaged"
-            time.sleep(0.5)
 
     def restarts(self) -> bool:
         server = self.server
@@ -164,6 +174,19 @@ def done(journal: Any) -> list[str]:
     return []
 
 
+def test_a_clean_restart_keeps_every_job(queue: Queue) -> None:
+    queue.server.restart()
+    queue.holds()
+
+
+def test_a_sigkill_keeps_every_job(queue: Queue) -> None:
+    server = queue.server
+    server.kill()
+    server.wait()
+    server.start()
+    queue.holds()
+
+
 def test_an_up_that_replaces_redis_keeps_every_job(queue: Queue) -> None:
     before = queue.server.id
     lifecycle.up(with_config(queue.workspace, {"samokoder:redis": {"maxmemoryMib": 190}}), interactive=False)
@@ -187,3 +210,53 @@ def test_a_restore_of_a_copy_brings_every_job_back(queue: Queue) -> None:
             client.delete(key.partition(" ")[2])
     restore.restore(queue.workspace, backup=copy)
     queue.holds()
+
+
+def test_an_upgrade_from_a_version_whose_redis_forgets_transactions_brings_every_job_back(
+    up: Workspace, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    clones.make(older, "of-nobody", {})
+    part = older / "stack" / "app" / "redis.py"
+    text = part.read_text(encoding="utf-8")
+    assert "user default off resetpass ~* &* +@all\n" in text
+    part.write_text(text.replace("user default off resetpass ~* &* +@all\n", OLD_DEFAULT), encoding="utf-8")
+    lifecycle.up(replace(up, root=older), interactive=False)
+    queue = Queue(up, engine, f"waits-{secrets.token_hex(3)}")
+    queue.put()
+    server = queue.server
+    server.restart()
+    wait_until(server, lambda: output(server, "/etc/samokoder/healthy.sh")[0] == 0)
+    waiting = queued.waiting(address(server), queue.password, queue=queue.name)
+    if "AOF-loading-client" in server.logs().decode():
+        assert waiting == set(), "this is not the fault that it was"
+    lifecycle.up(up, interactive=False)
+    assert queue.server.id != server.id, "it was not replaced"
+    queue.holds()
+
+
+# A command that Redis can read, and refuses: the queue is no number.
+REFUSED = """set -eu
+cd /data/appendonlydir
+last=$(sed -n 's/^file \\(.*\\) seq [0-9]* type i$/\\1/p' appendonly.aof.manifest | tail -n 1)
+printf '*2\\r\\n$4\\r\\nINCR\\r\\n$%s\\r\\n%s\\r\\n' {size} {name} >> "$last"
+"""
+
+
+def test_a_file_that_was_read_with_errors_is_told_by_the_alert_and_by_doctor(queue: Queue) -> None:
+    name = "RedisFileReadWithErrors"
+    server = queue.server
+    server.stop()
+    queue.over_its_volume(REFUSED.format(size=len(queue.name), name=queue.name))
+    server.start()
+    queue.holds()
+    end = time.monotonic() + 180
+    while not (
+        firing := prometheus(queue.workspace.settings(), "query", query=f'ALERTS{{alertname="{name}"}}')["result"]
+    ):
+        assert time.monotonic() < end, f"Redis refused a command of its own file, and nobody is told by {name}"
+        time.sleep(1)
+    assert firing[0]["metric"]["severity"] == "critical"
+    found = next(each for each in doctor.after(queue.workspace).findings if each.check == "redis' file")
+    assert found.verdict is Verdict.FAILED
+    assert "it refused commands of the file" in found.why
