@@ -235,11 +235,11 @@ def test_an_upgrade_from_a_version_whose_redis_forgets_transactions_brings_every
     queue.holds()
 
 
-# A command that Redis can read, and refuses: the queue is no number.
+# A command that Redis can read, and refuses: the queue, in database 0, is no number.
 REFUSED = """set -eu
 cd /data/appendonlydir
 last=$(sed -n 's/^file \\(.*\\) seq [0-9]* type i$/\\1/p' appendonly.aof.manifest | tail -n 1)
-printf '*2\\r\\n$4\\r\\nINCR\\r\\n$%s\\r\\n%s\\r\\n' {size} {name} >> "$last"
+printf '*2\\r\\n$6\\r\\nSELECT\\r\\n$1\\r\\n0\\r\\n*2\\r\\n$4\\r\\nINCR\\r\\n$%s\\r\\n%s\\r\\n' {size} {name} >> "$last"
 """
 
 
