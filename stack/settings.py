@@ -329,6 +329,14 @@ class Worker(Application, Part):
         "which is then not scraped.",
         examples=[9000],
     )
+    job_retention_days: int = Field(
+        365,
+        ge=0,
+        le=36500,
+        description="Days after which the worker removes the row of a job that is over; what it wrote stays in its "
+        "project. 0: never. The reference application's (`JOB_RETENTION_DAYS`); another image may ignore it.",
+        examples=[90],
+    )
 
 
 class Frontend(Published):
