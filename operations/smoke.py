@@ -273,13 +273,22 @@ def _as_user(asked: Asked) -> Said:
         public += settings.ingress.strip_prefix
         smoke_account.need_mark(asked.client, public)
     row = asked.rows.get(worker.PART)
+    work = bool(row and row.ok) and not _foreign_worker(asked)
     return smoke_account.write_and_read(
-        asked.client, public, asked.somebody, seconds=_JOB_SHARE * asked.seconds, work=bool(row and row.ok)
+        asked.client, public, asked.somebody, seconds=_JOB_SHARE * asked.seconds, work=work
     )
+
+
+def _foreign_worker(asked: Asked) -> bool:
+    """Whether the worker is a team's own and the API is not: nobody knows which jobs it does."""
+    settings = asked.environment.settings
+    return bool(settings.worker.image and not settings.api.image)
 
 
 def _job(asked: Asked, said: Callable[[], Said]) -> str:
     asked.need(worker.PART)
+    if _foreign_worker(asked):
+        raise UnavailableError("not asked: the worker's image is the team's own, and the API's is not")
     try:
         job = said().job
     except UnavailableError as why:

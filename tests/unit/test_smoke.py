@@ -342,6 +342,11 @@ def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_p
         entry, job = checks.run(list(smoke._entry(asked)), seconds=5)
     assert {entry.verdict, job.verdict} == {Verdict.PASSED}, "an image that says that it may be asked is asked"
     assert own.users == set()
+    foreign = World.whole(environment(worker={"image": f"registry.example.org/worker:1@sha256:{'0' * 64}"}))
+    with served(foreign) as asked:
+        entry, job = checks.run(list(smoke._entry(asked)), seconds=5)
+    assert (entry.verdict, job.verdict) == (Verdict.PASSED, Verdict.NOT_AVAILABLE), "whose jobs nobody knows"
+    assert "POST ingress /projects" not in foreign.asked
 
 
 def stopped(part: str) -> Callable[[World], None]:
