@@ -112,7 +112,8 @@ def requests(draw: st.DrawFn, api: Api) -> httpx.Request:
             if place == "query":
                 query[name] = text.encode("utf-8", "replace").decode()[:1000]
             else:
-                headers[name] = text.encode("ascii", "ignore").decode().translate(dict.fromkeys(range(32), "_"))[:5000]
+                sent_as = text.encode("ascii", "ignore").decode().translate(dict.fromkeys(range(33), "_"))
+                headers[name] = sent_as[:5000]
     body = b""
     if "requestBody" in what:
         schema = what["requestBody"]["content"]["application/json"]["schema"]
