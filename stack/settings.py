@@ -319,8 +319,8 @@ class Worker(Application, Part):
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
     health_command: list[str] | None = Field(
         None,
-        description="Health check of the team's own worker image, run in the container. Empty: the reference "
-        "worker's, which asks its metrics port.",
+        description="Health check of the team's own worker image, run in the container. Empty: `/health` on its "
+        "metrics port; of the reference worker `/ready`, until it was ready once.",
         examples=[["arq", "--check", "samokoder.worker.main.WorkerSettings"]],
     )
     metrics_port: Port | None = Field(
