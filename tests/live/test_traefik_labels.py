@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from operations import laboratory as laboratories
+from stack import health
 from stack.app import ingress
 from stack.settings import Environment
 from tests.render.conftest import wait_until
@@ -40,6 +41,21 @@ SITES: Mapping[str, Mapping[str, Any]] = {
 }
 PAGE, ALONE, PLAIN, SECURED = SITES
 
+# Alive always, and ready unless /tmp/ill is there: what the API is while Redis is away.
+READY_OR_NOT = """
+import http.server, os
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(503 if self.path == "/ready" and os.path.exists("/tmp/ill") else 200)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
+"""
+
 
 class World:
     """Traefik and what it serves, each site with two replicas named `api-1.<site>` and `api-2.<site>`."""
@@ -48,16 +64,19 @@ class World:
         self.client, self.traefik, self.labels = client, made, labels
         self.environments: dict[str, Environment] = {}
 
-    def start(self, site: str, name: str, service: str, port: int) -> Container:
+    def start(
+        self, site: str, name: str, service: str, port: int, *, server: str = SERVER, **options: Any
+    ) -> Container:
         environment = self.environments[site]
         container: Container = self.client.containers.create(
             environment.image("python"),
-            ["python", "-c", SERVER, str(port)],
+            ["python", "-c", server, str(port)],
             hostname=f"{name}.{site}",
             network=self.traefik.network.name,
             labels={**self.labels, **ingress.traefik_labels(environment, service, port)},
             init=True,
             stop_signal="SIGKILL",
+            **options,
         )
         container.start()
         return container
@@ -70,6 +89,11 @@ class World:
 
     def service(self, site: str) -> str:
         return f"{self.environments[site].prefix}-api"
+
+    def state(self, site: str, container: Container) -> str:
+        """Return UP, DOWN, or `gone` where Traefik does not know the container."""
+        inside = f"http://{address_on(container, self.traefik.network)}:8000"
+        return self.traefik.servers(self.service(site)).get(inside, "gone")
 
     def up(self, site: str) -> int:
         """Tell how many replicas of a site's API are up to Traefik."""
@@ -287,6 +311,7 @@ def test_a_replica_that_is_ill_or_gone_is_taken_out_and_let_in_again(world: Worl
     inside = f"http://{address_on(ill, world.traefik.network)}:8000"
 
     def state() -> str:
+        # A container that has ended has no address any more.
         return world.traefik.servers(world.service(PLAIN)).get(inside, "gone")
 
     def until(good: Callable[[], bool]) -> None:
@@ -306,3 +331,33 @@ def test_a_replica_that_is_ill_or_gone_is_taken_out_and_let_in_again(world: Worl
     until(lambda: state() == "gone")
     ill.remove(force=True)
     assert {world.ask(PLAIN, "/projects")["by"] for _ in range(4)} == {f"api-1.{PLAIN}", f"api-2.{PLAIN}"}
+
+
+@pytest.mark.parametrize(("later", "stays"), [("/health", True), ("", False)])
+def test_who_is_not_ready_for_a_while_stays_in_traefik_because_the_engine_asks_for_life_alone(
+    world: World, later: str, stays: bool
+) -> None:
+    check = {
+        "test": ["CMD", *health.python(8000, "/ready", later=later)],
+        "interval": 10**9,
+        "timeout": 10 * 10**9,
+        "retries": 2,
+    }
+    replica = world.start(PLAIN, "api-4", "api", 8000, server=READY_OR_NOT, healthcheck=check)
+    try:
+        wait_until(replica, lambda: world.state(PLAIN, replica) == "UP")
+        assert replica.exec_run(["touch", ILL]).exit_code == 0
+        asked = {each["Start"] for each in replica.attrs["State"]["Health"]["Log"]}
+
+        def checked() -> bool:
+            replica.reload()
+            return len({each["Start"] for each in replica.attrs["State"]["Health"]["Log"]} - asked) > 4
+
+        if stays:
+            wait_until(replica, checked)
+            assert replica.attrs["State"]["Health"]["Status"] == "healthy"
+            assert world.state(PLAIN, replica) == "UP"
+        else:
+            wait_until(replica, lambda: world.state(PLAIN, replica) == "gone")
+    finally:
+        replica.remove(force=True)
