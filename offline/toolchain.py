@@ -212,6 +212,16 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
         stamps={"main.Version": "v{version}"},
     ),
+    # Reads the labels of the application's containers, for the tests of an ingress of the team's own. Most of its build
+    # is lego's DNS providers, which no router, service or middleware needs.
+    "traefik": Program(
+        # renovate: datasource=github-releases depName=traefik/traefik
+        version="3.7.13",
+        executables={"traefik": "github.com/traefik/traefik/v3/cmd/traefik"},
+        stamps={"github.com/traefik/traefik/v3/pkg/version.Version": "{version}"},
+        completes="github.com/go-acme/lego/v5",
+        without=("providers/dns",),
+    ),
     # Reads the workflows, for `make lint`.
     "actionlint": Program(
         # renovate: datasource=github-releases depName=rhysd/actionlint

@@ -158,9 +158,9 @@ def described(environment: Environment) -> Environment:
     return with_images(environment, {"frontend": front, "api": api, "ingress": outside})
 
 
-def with_images(environment: Environment, values: Mapping[str, Any]) -> Environment:
+def with_images(environment: Environment, values: Mapping[str, Any], *, stack: str = "staging") -> Environment:
     images = environment.settings.images.model_dump(by_alias=True, exclude_none=True)
-    return environment_of("staging", {"images": images, **values})
+    return environment_of(stack, {"images": images, **values})
 
 
 class Servers:
