@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from offline.progress import Reporter
-from operations import ci, psql
+from operations import ci, logs, psql
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace, typed
@@ -31,6 +31,7 @@ from stack.app.metrics_contract import Kind
 from stack.images import short_name
 from stack.mistakes import InvalidSettingsError
 from stack.secret_rules import fernet_key
+from stack.settings import key_of
 
 if TYPE_CHECKING:
     from operations.backups import Backup
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 app.add_typer(ci.app, name="ci")
 app.command()(psql.psql)
+app.command()(logs.logs)
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
@@ -152,15 +154,15 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
-    from operations import lifecycle  # noqa: PLC0415
+    from operations import known  # noqa: PLC0415
 
-    workspace = _workspace(env)
-    rows = lifecycle.status(workspace)
+    there = known.of(_workspace(env))
+    rows = known.status(there)
     if as_json:
         typer.echo(json.dumps({"environment": env, "parts": [row.as_json() for row in rows]}, indent=2))
-    else:
+    elif rows:
         _show_table(env, rows)
-        _show_elsewhere(workspace)
+        _show_elsewhere(there.workspace, there.docker_host)
     _exit_if_failed(env, rows)
 
 
@@ -177,38 +179,6 @@ def tunnel(env: EnvironmentName = "staging") -> None:
         raise ProjectError(
             f"ssh ended with status {status}. A port that is in use here is another program's: see above"
         )
-
-
-@app.command()
-def logs(
-    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`; `api`: all its replicas.")],
-    env: EnvironmentName = "staging",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
-    tail: Annotated[int, typer.Option(help="So many of the last lines.", min=0)] = 100,
-) -> None:
-    """Show the log of one part. A part with replicas, such as `api`, is all of them, each line with its replica."""
-    from operations import containers  # noqa: PLC0415
-
-    workspace = _workspace(env)
-    client = workspace.client()
-
-    def write(text: bytes) -> None:
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
-
-    try:
-        found = containers.replicas(client, workspace.settings(), part)
-        logs = {name: container.logs(stream=True, follow=follow, tail=tail) for name, container in found.items()}
-        if part in logs:
-            for chunk in logs[part]:
-                write(chunk)
-        elif follow:
-            containers.show_logs(logs, write)
-        else:
-            for name, chunks in logs.items():
-                containers.show_logs({name: chunks}, write)
-    finally:
-        client.close()
 
 
 @app.command("test-alert")
@@ -318,11 +288,15 @@ def password(
     env: EnvironmentName = "staging",
 ) -> None:
     """Print one generated secret, and nothing else."""
+    from operations import known  # noqa: PLC0415
     from stack.secrets import GENERATED  # noqa: PLC0415
 
-    workspace = _workspace(env)
-    secrets = workspace.open().secrets()
-    if "app-secret-key" in secrets and workspace.settings().settings.fernet:
+    there = known.of(_workspace(env))
+    if not known.was_made(there):
+        raise ProjectError(f"{env} is not up, and has no secrets yet: {typed(env, 'up')}")
+    secrets = there.workspace.open().secrets()
+    configured = there.configured()
+    if "app-secret-key" in secrets and configured.get(key_of("app_secret_key_form")) == "fernet":
         secrets["app-secret-key"] = fernet_key(secrets["app-secret-key"])
     wanted = name.replace("_", "-")
     if not secrets:
@@ -331,7 +305,7 @@ def password(
         typer.echo("\n".join(sorted(secrets)))
     elif wanted in secrets:
         key = GENERATED[wanted.replace("-", "_")].configured
-        if key in workspace.settings(on_this_machine=False).configured_secrets:
+        if f"samokoder:{key}" in configured:
             typer.echo(f"samokoder:{key} is used in place of this one, which opens what was made before it.", err=True)
         typer.echo(secrets[wanted])
     else:
@@ -655,10 +629,10 @@ def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
     console.print(table)
 
 
-def _show_elsewhere(workspace: Workspace) -> None:
+def _show_elsewhere(workspace: Workspace, docker_host: str = "") -> None:
     from operations import reach  # noqa: PLC0415
 
-    if said := reach.elsewhere(workspace.settings(), workspace.typed("tunnel")):
+    if said := reach.elsewhere(docker_host or workspace.settings().settings.docker_host, workspace.typed("tunnel")):
         typer.echo(said)
 
 
@@ -751,7 +725,7 @@ def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = 
 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
     failed = [row.part for row in rows if row.counts_as_failed]
-    if failed and not any(row.ok for row in rows):
+    if not rows or (failed and not any(row.ok for row in rows)):
         raise ProjectError(f"{env} is not up: {typed(env, 'up')}")
     if failed:
         raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")

@@ -56,9 +56,7 @@ def test_beyond_the_limit_the_answer_is_429_and_says_when_to_come_back(setup: Se
         assert other.get("/projects").status_code == 200, "another client pays for nobody"
 
 
-def test_a_body_that_nobody_needs_so_large_is_not_even_read(
-    setup: Setup, waiting: Waiting
-) -> None:
+def test_a_body_that_nobody_needs_so_large_is_not_even_read(setup: Setup, waiting: Waiting) -> None:
     api = _api(setup, {})
     answer = api.post("/auth/login", content=b"x" * 70_000, headers={"content-type": "application/json"})
     assert answer.status_code == 413, "bodies are read before limits are asked"
