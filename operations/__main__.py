@@ -743,6 +743,13 @@ def _duration(seconds: int | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Foreseeable errors end in one message and status 1, never in a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if "/" in (file := os.environ.get("ENV", "")):
+        # POSIX shells have a file in ENV that they read at their start.
+        del os.environ["ENV"]
+        _console(stderr=True).print(
+            f"ENV is {escape(file)}, a file of your shell and no environment. One that is not staging: --env prod",
+            soft_wrap=True,
+        )
     try:
         app(words)
     except InvalidSettingsError as error:
