@@ -270,7 +270,7 @@ def test_a_whole_stack_passes_every_check_and_leaves_nothing_behind() -> None:
     world = World.whole(environment())
     found = findings(world)
     assert of(found, Verdict.FAILED) == {}
-    assert set(of(found, Verdict.NOT_AVAILABLE)) == {"certificate"}, "staging has no domain"
+    assert set(of(found, Verdict.NOT_CONFIGURED)) == {"certificate"}, "staging has no domain"
     assert world.users == set(), "each run would add to what is stored"
     assert world.asked.count("GET prometheus /api/v1/targets") == 1, "one question for all targets"
 
@@ -294,7 +294,7 @@ def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_p
     assert {unavailable[name] for name in names} == {
         "no image of grafana can be had on this host (samokoder:unavailable)"
     }
-    assert "samokoder:backup.enabled" in unavailable["backup"]
+    assert "samokoder:backup.enabled" in of(findings(world), Verdict.NOT_CONFIGURED)["backup"]
     own = World.whole(environment("prod", unavailable=["grafana"]))
     with served(own) as asked:
         (entry,) = checks.run(list(smoke._entry(asked)), seconds=5)
