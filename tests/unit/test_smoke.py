@@ -54,6 +54,11 @@ def environment(case: str = "every-receiver", **values: Any) -> Environment:
     return environment_of(stack, merged(config, {"basicAuth": "always", **values}))
 
 
+PATIENCE_SECONDS = 300.0
+"""That all checks may take on a busy machine."""
+JOB = "job: queue, worker, database"
+
+
 @dataclass
 class World:
     """What every part answers: all is well until a test changes something."""
@@ -72,6 +77,12 @@ class World:
     datasource: dict[str, str] = field(default_factory=lambda: {"status": "OK", "message": "Successfully queried"})
     dashboards: list[str] = field(default_factory=list)
     users: set[str] = field(default_factory=set)
+    projects: dict[str, str] = field(default_factory=dict)
+    """Project -> whose it is."""
+    states: list[str] = field(default_factory=lambda: ["queued", "running", "done"])
+    """Of a job, at each look; the last one stays."""
+    looks: int = 0
+    marked: object = True
     mistakes: bool = False
     keeps: bool = False
     asked: list[str] = field(default_factory=list)
@@ -192,8 +203,27 @@ class World:
                 return (200, known) if login in self.users else (401, "no good token")
             case "DELETE", ["auth", "me"]:
                 self.users.discard("" if self.keeps else login)
+                self.projects = {} if not self.keeps else self.projects
                 return (405, "not allowed") if self.keeps else (204, "")
+            case "GET", ["openapi.json"]:
+                return 200, {"paths": {"/projects": {"post": {"x-samokoder-smoke": self.marked}}}}
+        return self.projects_of(method, path, body, login)
+
+    def projects_of(self, method: str, path: str, body: Any, login: Any) -> Any:
+        match method, path.split("/")[1:]:
+            case "POST", ["projects"]:
+                assert login in self.users, "a project of nobody could never be removed"
+                assert body["job"] == {"name": "write_skeleton"}, "any other job may ask an LLM, which costs money"
+                self.projects["p"], self.looks = login, 0
+                return 201, {"id": "p", "job": self.job()}
+            case "GET", ["jobs", "j"]:
+                return 200, self.job()
         raise AssertionError((method, path))
+
+    def job(self) -> dict[str, str]:
+        state = self.states[min(self.looks, len(self.states) - 1)]
+        self.looks += 1
+        return {"id": "j", "state": state, "result": "failed: InvalidPasswordError" if state == "failed" else ""}
 
 
 def row(part: str, state: str = "running", health: str = "healthy", **more: Any) -> PartStatus:
@@ -236,7 +266,7 @@ def served(world: World) -> Iterator[Asked]:
     }
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with httpx.Client(timeout=5, trust_env=False) as client:
+        with httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False) as client:
             yield Asked(
                 world.environment,
                 world.parts,
@@ -244,13 +274,15 @@ def served(world: World) -> Iterator[Asked]:
                 client,
                 lambda part: f"http://127.0.0.1:{server.server_port}/{names[id(part)]}",
                 lambda: PASSWORDS,
+                # One second for a job that nobody ever ends.
+                seconds=(60.0 if world.states[-1] in {"done", "failed"} else 1.0) / smoke._JOB_SHARE,
             )
         server.shutdown()
 
 
 def findings(world: World) -> dict[str, Finding]:
     with served(world) as asked:
-        return {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=20)}
+        return {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
 
 
 def of(found: dict[str, Finding], verdict: Verdict) -> dict[str, str]:
@@ -270,8 +302,9 @@ def test_a_whole_stack_passes_every_check_and_leaves_nothing_behind() -> None:
     world = World.whole(environment())
     found = findings(world)
     assert of(found, Verdict.FAILED) == {}
-    assert set(of(found, Verdict.NOT_AVAILABLE)) == {"certificate"}, "staging has no domain"
-    assert world.users == set(), "each run would add to what is stored"
+    assert set(of(found, Verdict.NOT_CONFIGURED)) == {"certificate"}, "staging has no domain"
+    assert (world.users, world.projects) == (set(), {}), "each run would add to what is stored"
+    assert "the worker has done a job" in found[JOB].why
     assert world.asked.count("GET prometheus /api/v1/targets") == 1, "one question for all targets"
 
 
@@ -294,12 +327,29 @@ def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_p
     assert {unavailable[name] for name in names} == {
         "no image of grafana can be had on this host (samokoder:unavailable)"
     }
-    assert "samokoder:backup.enabled" in unavailable["backup"]
-    own = World.whole(environment("prod", unavailable=["grafana"]))
+    assert "samokoder:backup.enabled" in of(findings(world), Verdict.NOT_CONFIGURED)["backup"]
+    own = World.whole(environment(api={"image": f"registry.example.org/api:1@sha256:{'0' * 64}"}))
     with served(own) as asked:
-        (entry,) = checks.run(list(smoke._entry(asked)), seconds=5)
-    assert (entry.verdict, own.asked) == (Verdict.NOT_AVAILABLE, []), "nothing is written where nobody knows how"
-    assert "/health" in entry.why
+        own.marked = "yes"
+        entry, job = checks.run(list(smoke._entry(asked)), seconds=PATIENCE_SECONDS)
+        assert own.asked == ["GET ingress /openapi.json"], "nothing is written where nobody knows how"
+        assert {entry.verdict, job.verdict} == {Verdict.NOT_AVAILABLE}
+        assert "/health" in entry.why
+        assert job.why.startswith("not asked: "), "an application that is not ours is not failed for lacking the route"
+        own.status["ingress", "/openapi.json"] = 404
+        assert {each.verdict for each in checks.run(list(smoke._entry(asked)), seconds=PATIENCE_SECONDS)} == {
+            Verdict.NOT_AVAILABLE
+        }
+        del own.status["ingress", "/openapi.json"]
+        own.marked = True
+        entry, job = checks.run(list(smoke._entry(asked)), seconds=PATIENCE_SECONDS)
+    assert {entry.verdict, job.verdict} == {Verdict.PASSED}, "an image that says that it may be asked is asked"
+    assert own.users == set()
+    foreign = World.whole(environment(worker={"image": f"registry.example.org/worker:1@sha256:{'0' * 64}"}))
+    with served(foreign) as asked:
+        entry, job = checks.run(list(smoke._entry(asked)), seconds=PATIENCE_SECONDS)
+    assert (entry.verdict, job.verdict) == (Verdict.PASSED, Verdict.NOT_AVAILABLE), "whose jobs nobody knows"
+    assert "POST ingress /projects" not in foreign.asked
 
 
 def stopped(part: str) -> Callable[[World], None]:
@@ -312,8 +362,8 @@ def stopped(part: str) -> Callable[[World], None]:
 @pytest.mark.parametrize(
     ("part", "unavailable"),
     [
-        ("worker", {"metrics worker", "target worker:9000"}),
-        ("postgres", {"metrics postgres", "public entry: write, read"}),
+        ("worker", {"metrics worker", "target worker:9000", JOB}),
+        ("postgres", {"metrics postgres", "public entry: write, read", JOB}),
         ("redis-exporter", {"page redis-exporter", "metrics redis", "target redis-exporter:9121"}),
         ("alertmanager", {"page alertmanager", "alertmanager receivers", "alertmanager gets alerts"}),
         ("backup", {"backup base", "backup dump", "backup redis", "target backup:9188"}),
@@ -440,9 +490,9 @@ def test_a_managed_database_and_redis_are_judged_by_what_is_known_of_them() -> N
     assert "postgres" not in world.rows, "there is no container of ours to need"
     with served(world) as asked:
         judged = [check for check in smoke._metrics(asked) if check.name in names]
-        well = {each.check: each.verdict for each in checks.run(judged, seconds=20)}
+        well = {each.check: each.verdict for each in checks.run(judged, seconds=PATIENCE_SECONDS)}
         world.metrics = {name: text.replace("_up 1", "_up 0") for name, text in world.metrics.items()}
-        away = {each.check: each.verdict for each in checks.run(judged, seconds=20)}
+        away = {each.check: each.verdict for each in checks.run(judged, seconds=PATIENCE_SECONDS)}
     assert (well, away) == (dict.fromkeys(names, Verdict.PASSED), dict.fromkeys(names, Verdict.FAILED))
 
 
@@ -459,7 +509,9 @@ def test_what_a_managed_redis_has_refused_of_its_own_file_is_told_and_fails_noth
     counter = f"# TYPE {page.split(maxsplit=1)[0]} counter\n{page}\n"
     world.metrics["redis-exporter"] = f"redis_up 1\nredis_connected_clients 5\n{counter}"
     with served(world) as asked:
-        (found,) = checks.run([each for each in smoke._metrics(asked) if each.name == "metrics redis"], seconds=20)
+        (found,) = checks.run(
+            [each for each in smoke._metrics(asked) if each.name == "metrics redis"], seconds=PATIENCE_SECONDS
+        )
     assert found.verdict is Verdict.PASSED, "its replicas' errors are no fault of this stack"
     assert re.search(said, found.why), found.why
 
@@ -527,13 +579,61 @@ def test_turns_in_which_nobody_can_log_in_leave_one_account_and_the_turn_that_ca
     world.status["ingress", "/auth/login"] = 500
     with served(world) as asked:
         for _ in range(3):
-            findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=20)}
+            findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
             assert findings["public entry: write, read"].verdict is Verdict.FAILED
         assert len(world.users) == 1, "`--wait 600` would leave hundreds"
         del world.status["ingress", "/auth/login"]
-        findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=20)}
+        findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
     assert findings["public entry: write, read"].verdict is Verdict.PASSED, findings
     assert world.users == set()
+
+
+def test_a_worker_that_can_do_no_job_fails_by_its_name_and_nothing_stays() -> None:
+    world = World.whole(environment())
+    world.series["worker_queue_depth"], world.series["worker_jobs_total"] = [({}, 5.0)], [({}, 0.0)]
+    for states, why in (
+        (["queued"], "the worker has not done a job within 1 s: it is queued (make logs PART=worker)"),
+        (["running"], "it is running"),
+        (["queued", "failed"], "the worker has ended a job as failed: failed: InvalidPasswordError (make logs"),
+    ):
+        world.states = states
+        found = findings(world)
+        assert set(of(found, Verdict.FAILED)) == {JOB}, "the entry serves: one cause is one failure"
+        assert why in found[JOB].why
+        assert (world.users, world.projects) == (set(), {})
+
+
+def test_a_worker_that_does_its_jobs_and_has_many_of_them_is_no_failure() -> None:
+    def busy(world: World) -> None:
+        world.states = ["queued"]
+        world.series["worker_queue_depth"], world.series["worker_jobs_total"] = [({}, 40.0)], [({}, 7.0)]
+
+    found = fails(busy)
+    assert found[JOB].verdict is Verdict.NOT_AVAILABLE, "a good deploy of a busy service would go back"
+    assert "40 jobs are in the queue, and the worker has done 7" in found[JOB].why
+
+
+def test_an_entry_that_fails_says_nothing_of_the_worker() -> None:
+    found = fails(lambda world: world.status.update({("ingress", "/auth/me"): 500}), "public entry: write, read")
+    assert found[JOB].verdict is Verdict.NOT_AVAILABLE
+
+
+def test_a_check_that_failed_and_then_meets_the_limit_of_requests_has_failed_still() -> None:
+    world = World.whole(environment())
+    world.states = ["failed"]
+    world.series["worker_queue_depth"], world.series["worker_jobs_total"] = [({}, 5.0)], [({}, 0.0)]
+    with served(world) as asked:
+        turns = [smoke.standing([], checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS))]
+        world.status["ingress", "/auth/register"] = 429
+        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
+        world.series["worker_jobs_total"] = [({}, 1.0)]
+        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
+        world.status.clear()
+        world.states = ["done"]
+        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
+    failed = [[each.check for each in turn if each.verdict is Verdict.FAILED] for turn in turns]
+    assert failed == [[JOB], [JOB], [], []], "`--wait` would turn a bad deploy into a good one by asking often"
+    assert "the worker has done 1" in next(each.why for each in turns[2] if each.check == JOB), "it has jobs to do"
 
 
 def test_an_application_that_keeps_the_account_fails() -> None:
@@ -552,7 +652,7 @@ def test_a_password_that_is_not_the_generated_one_fails() -> None:
     world = World.whole(environment())
     with served(world) as asked:
         others = replace(asked, passwords=lambda: dict.fromkeys(PASSWORDS, "another"))
-        found = {each.check: each for each in checks.run(list(smoke.every(others)), seconds=20)}
+        found = {each.check: each for each in checks.run(list(smoke.every(others)), seconds=PATIENCE_SECONDS)}
     assert {"page prometheus", "page alertmanager", "grafana login"} <= set(of(found, Verdict.FAILED))
 
 
@@ -598,7 +698,7 @@ def test_a_certificate_that_is_not_renewed_in_time_fails(
     monkeypatch.setattr(smoke, "certificate_days", lambda *_: days)
     world = World.whole(environment(ingress={"domain": "samokoder.example.org"}))
     with served(world) as asked:
-        (found,) = checks.run(list(smoke._certificate(asked)), seconds=5)
+        (found,) = checks.run(list(smoke._certificate(asked)), seconds=PATIENCE_SECONDS)
     assert found.verdict is verdict, found.why
 
 
