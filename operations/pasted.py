@@ -19,7 +19,7 @@ def told(error: InvalidSettingsError) -> str:
     if any(_SECRET in block for block in blocks):
         blocks.append(
             "A secret's value is asked for and not echoed; it is also taken from standard input: "
-            "make pulumi … < file-with-the-value"
+            f"make pulumi ENV={error.stack} ARGS=… < file"
         )
     return "\n\n".join(blocks)
 
