@@ -28,12 +28,24 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
+	restart psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
 	test-all test-unit test-live test-deploy test-python test-archive test-orders newcomer mutations coverage bench docs
 
+# What `make help` lists under each heading.
+EVERY_DAY := up preview status smoke logs restart psql password doctor tunnel down destroy-data help
+DATA := backup backups restore repair drill import-compose
+DELIVERY := check-image rotate drift hardening test-alert render sbom pulumi
+DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-python test-archive newcomer lint \
+	mutations coverage bench docs
+
 help: ## List these targets
-	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
-		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -v groups="Every day:$(EVERY_DAY);Data:$(DATA);Delivery:$(DELIVERY);Development:$(DEVELOPMENT)" ' \
+		BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]" } \
+		/^[a-z-]+:.*## / { says[$$1] = $$2 } \
+		END { n = split(groups, group, ";"); for (g = 1; g <= n; g++) { split(group[g], part, ":"); \
+			print "\n" part[1]; m = split(part[2], target, " "); \
+			for (t = 1; t <= m; t++) printf "  %-14s %s\n", target[t], says[target[t]] } }' \
+		$(firstword $(MAKEFILE_LIST))
 
 bootstrap: # Python packages; nothing to say and nothing to do when they are there
 	@./bootstrap
@@ -58,6 +70,9 @@ tunnel: bootstrap ## Lead the ports of an engine's host (ssh://…) to the same 
 
 logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1 goes on
 	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) --tail "$(TAIL)" "$(PART)"
+
+restart: bootstrap ## Restart PART=…, each replica once the one before is healthy
+	@$(if $(PART),,$(error Which part? make restart PART=api))$(SAMOKODER) restart $(ARGS) "$(PART)"
 
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
 	@$(SAMOKODER) render --out "$(OUT)"

@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from offline.progress import Reporter
-from operations import ci, psql
+from operations import ci, cli_app, parts, psql
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace, typed
@@ -44,13 +44,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="samokoder",
+    cls=cli_app.Commands,
     help="Run Samokoder and its monitoring on a Docker engine. Exit status: 0 done, 1 failed, 2 wrong usage.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(ci.app, name="ci")
+app.callback()(cli_app.options)
 app.command()(psql.psql)
+app.command("restart")(parts.restart_command)
+app.command("exec")(parts.exec_command)
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140

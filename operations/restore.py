@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.progress import Reporter, Task
-from operations import backups, containers, lock, mending, recovery, stack_file
+from operations import backups, containers, healthy, lock, mending, recovery, stack_file
 from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
 from operations.project import Workspace, typed
@@ -31,7 +31,6 @@ from stack.settings import PROJECT, Environment, Part, key_of
 
 if TYPE_CHECKING:
     import docker
-    from docker.models.containers import Container
 
 LABEL = "samokoder.restore"
 INTO = DATA["postgres"]
@@ -726,13 +725,8 @@ class Engine:
         for name, each in found:
             part: Part = getattr(self.environment.settings, name)
             label = each.labels[PART_LABEL]
-            with self.reporter.task(f"Start {label}"):
-                end = time.monotonic() + part.health.wait_timeout_seconds
-                while (state := health(each)) != "healthy":
-                    if time.monotonic() > end:
-                        logs = typed(self.environment.name, f"logs PART={label}")
-                        raise ProjectError(f"{label} is not healthy but {state}. See: {logs}")
-                    time.sleep(0.5)
+            seconds = part.health.wait_timeout_seconds
+            healthy.wait(each, label, self.environment.name, seconds=seconds, reporter=self.reporter)
 
     def own_password(self) -> None:
         """Set it over the socket."""
@@ -814,10 +808,3 @@ class Engine:
             shm_size=host["ShmSize"],
             labels={LABEL: self.environment.name},
         )
-
-
-def health(container: Container) -> str:
-    """Return what the engine says of a container's health now, or that it does not run."""
-    container.reload()
-    state = container.attrs["State"]
-    return str((state.get("Health") or {}).get("Status") or "without a health check") if state["Running"] else "stopped"

@@ -82,6 +82,7 @@ ON_ONE_STACK = {
     "stack": {
         "test_hardening",
         "test_ingress",
+        "test_parts",
         "test_registry",
         "test_rights",
         "test_runbooks",
