@@ -51,13 +51,13 @@ bootstrap: # Python packages; nothing to say and nothing to do when they are the
 	@./bootstrap
 
 up: bootstrap ## Bring the environment up, getting whatever is missing; then a table of parts, addresses and health
-	@$(SAMOKODER) up $(foreach name,$(EMPTY),--empty "$(name)")
+	@$(SAMOKODER) up $(ARGS) $(foreach name,$(EMPTY),--empty "$(name)")
 
 preview: bootstrap ## Show what `up` would change
-	@$(SAMOKODER) preview
+	@$(SAMOKODER) preview $(ARGS)
 
 down: bootstrap ## Remove the containers, keep the data volumes
-	@$(SAMOKODER) down
+	@$(SAMOKODER) down $(ARGS)
 
 destroy-data: bootstrap ## Remove the environment with all its data; asks for its name
 	@$(SAMOKODER) destroy-data
@@ -106,7 +106,7 @@ backups: bootstrap ## List the backups: age, size, state, the moments that one c
 	@$(SAMOKODER) backups
 
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one go on with one cut off
-	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)")
+	@$(SAMOKODER) restore $(ARGS) $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)")
 
 repair: bootstrap ## Mend PART=redis where it cannot read its data; says what is lost, and asks. ARGS=--yes
 	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"

@@ -28,11 +28,16 @@ class Upped:
     secrets: list[str]
 
 
-def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) -> Upped:
+Agree = Callable[[], object]
+"""Asks whether to do what was shown. Raises where the answer is no."""
+
+
+def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = (), agree: Agree | None = None) -> Upped:
     """Bring an environment up.
 
     interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
-    empty: what may begin with nothing in it where its data volume was lost (`postgres`).
+    empty: what may begin with nothing in it where its data volume was lost (`postgres`). agree: is called once it was
+    shown what would change, before anything is.
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
     would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
     """
@@ -45,17 +50,19 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
     with lock.held(workspace, "up"):
         restore.refuse_half_replaced(workspace)
-        return _up(run, interactive=interactive, empty=empty)
+        return _up(run, interactive=interactive, empty=empty, agree=agree)
 
 
-def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
+def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str], agree: Agree | None = None) -> Upped:
     workspace = run.workspace
     refuse_undoing(run)
+    if agree:
+        _ask(run, agree, interactive=interactive, empty=empty)
     _begin_empty(run, empty)
     run.settle()
     _sick_first(run)
     words = ["up", "--yes", "--suppress-outputs"]
-    if not workspace.settings().settings.production:
+    if agree or not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
         words.append("--skip-preview")
     if gone := _gone(run):
@@ -80,6 +87,21 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     finally:
         packet_filter.guard(workspace)
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def _ask(run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[str]) -> None:
+    """Show what an `up` would change, and ask. What it would refuse is refused before that."""
+    workspace = run.workspace
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
+    try:
+        _refuse_lost(run, client, empty)
+    finally:
+        client.close()
+    run.settle()
+    run.pulumi("preview", show=_shown(workspace, interactive=interactive))
+    if gone := _gone(run, remove=False):
+        workspace.reporter.say(f"Stopped or removed behind Pulumi's back, and made anew as well: {', '.join(gone)}")
+    agree()
 
 
 def _in_the_way(run: PulumiRun) -> str:
@@ -130,10 +152,7 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
     workspace, environment = run.workspace, run.workspace.settings()
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        lost = _lost_volumes(run, client)
-        if not lost.keys() <= set(wanted):
-            backed_up = bool(containers.of_fields(client, environment, [backups.PART]))
-            raise ProjectError(_lost(workspace, lost, backed_up=backed_up))
+        lost = _refuse_lost(run, client, wanted)
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
             users = [each for each in restore.users_of(name) if each != backups.PART]
@@ -142,6 +161,15 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")
     finally:
         client.close()
+
+
+def _refuse_lost(run: PulumiRun, client: docker.DockerClient, wanted: Collection[str]) -> dict[str, str]:
+    """Return the data volumes that were lost. Raises ProjectError where one is not among those that may be empty."""
+    lost = _lost_volumes(run, client)
+    if not lost.keys() <= set(wanted):
+        backed_up = bool(containers.of_fields(client, run.workspace.settings(), [backups.PART]))
+        raise ProjectError(_lost(run.workspace, lost, backed_up=backed_up))
+    return lost
 
 
 def _lost_volumes(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
@@ -179,11 +207,12 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
     return "\n".join(lines)
 
 
-def _gone(run: PulumiRun) -> list[str]:
+def _gone(run: PulumiRun, *, remove: bool = True) -> list[str]:
     """Return the names of containers and networks in Pulumi's state that are not on the engine, or not any more.
 
     Pulumi itself would not know: it has its state. What was stopped is removed here, because the provider would start
     it, all at once and without waiting for any; what it makes anew comes in its order, and is waited for.
+    remove: else it is only told.
     """
     deployment = run.deployment()
     known = recovery.known_names(deployment)
@@ -191,29 +220,35 @@ def _gone(run: PulumiRun) -> list[str]:
         return []
     client = run.workspace.client()
     try:
-        containers.remove_stopped(client, run.workspace.name, recovery.known_ids(deployment))
-        return sorted(known - containers.names(client))
+        stopped = containers.stopped(client, run.workspace.name, recovery.known_ids(deployment))
+        for each in stopped if remove else ():
+            each.remove()
+        return sorted(known - containers.names(client) | {str(each.name) for each in stopped})
     finally:
         client.close()
 
 
-def preview(workspace: Workspace, *, interactive: bool) -> None:
-    """Show what `up` would change. Raises PulumiFailedError."""
+def preview(workspace: Workspace, *, interactive: bool, diff: bool = False) -> None:
+    """Show what `up` would change. diff: with each field. Raises PulumiFailedError."""
     run = workspace.prepare(images=False)
     refuse_undoing(run)
-    run.pulumi("preview", show=_shown(workspace, interactive=interactive))
+    run.pulumi("preview", *(["--diff"] if diff else []), show=_shown(workspace, interactive=interactive))
 
 
-def down(workspace: Workspace, *, interactive: bool) -> list[str]:
+def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None) -> list[str]:
     """Remove everything but the data volumes and the secrets that open them; return the volumes.
 
-    One that was lost is told, and stays in the state. Raises ProjectError where a restore has half replaced the data:
-    it needs the containers to be finished.
+    One that was lost is told, and stays in the state. agree: as for `up`. Raises ProjectError where a restore has half
+    replaced the data: it needs the containers to be finished.
     """
     run = _with_engine(workspace)
     with lock.held(workspace, "down"):
         restore.refuse_half_replaced(workspace)
         run.settle()
+        if agree:
+            looking = ("destroy", "--exclude-protected", "--preview-only", "--suppress-outputs")
+            run.pulumi(*looking, show=_shown(workspace, interactive=interactive))
+            agree()
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
         packet_filter.unguard(workspace)

@@ -442,6 +442,22 @@ def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restore
             raise
 
 
+def planned(workspace: Workspace, asked: Wanted, hands: Engine) -> Restore:
+    """Return the restore that these words would begin or go on with. Raises ProjectError as `restore` does."""
+    environment, path = workspace.settings(), _path(workspace)
+    before = _of_earlier_version(environment, path)
+    journal = before.after_words(asked, environment.name) if before else None
+    if journal and journal.imports:
+        raise ProjectError(
+            f"An import has begun this ({journal.wanted}). It goes on by {journal.again(environment.name)}."
+        )
+    if journal is None:
+        there = [name for name in backups.made_by_restores(hands.client, environment) if RESTORED not in name]
+        _refuse(environment, asked, there, importing=False)
+        journal = Journal(wanted=asked, stamp=hands.stamp())
+    return Restore(environment, hands, journal, path, workspace.reporter.say)
+
+
 def refuse_half_replaced(workspace: Workspace) -> None:
     """Raise ProjectError where a restore was cut off while a data volume's content was replaced."""
     if (journal := Journal.read(_path(workspace))) and journal.half:

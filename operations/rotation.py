@@ -143,12 +143,11 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
         raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
     written = step_of(environment, secret)
     generation, phase = written.generation, written.phase
-    planned = steps(secret, generation, phase)
+    to_do = steps(secret, generation, phase)
     say = workspace.reporter.say
     say(f"{label(secret)}: " + (f"going on after {phase!r}" if phase else f"generation {generation + 1}"))
-    for number, step in enumerate(planned, 1):
-        retires = secret == _SIGNS and not step.phase
-        if retires and not retire_now and (until := tokens_last_until(workspace)) > datetime.now(UTC):
+    for number, step in enumerate(to_do, 1):
+        if waits(secret, step) and not retire_now and (until := tokens_last_until(workspace)) > datetime.now(UTC):
             return Rotated(
                 secret=label(secret),
                 generation=step.generation,
@@ -156,7 +155,7 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
                 told=_wait_text(workspace, until),
                 until=until,
             )
-        say(f"[{number}/{len(planned)}] {_says(secret, step)}")
+        say(f"[{number}/{len(to_do)}] {says(secret, step)}")
         try:
             lifecycle.up(at(workspace, secret, step), interactive=interactive)
         except PulumiFailedError:
@@ -168,6 +167,19 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
         mode = workspace.committed_file.stat().st_mode & 0o777
         stack_file.write(workspace.committed_file, text, mode=mode)
     return _done(workspace, secret, before, grafana_url)
+
+
+def planned(workspace: Workspace, name: str) -> tuple[str, Step, list[Step]]:
+    """Return a secret, where it is, and the steps that `rotate` would do. Raises ProjectError as `rotate` does."""
+    environment = workspace.settings()
+    secret = _known(environment, name)
+    there = step_of(environment, secret)
+    return secret, there, steps(secret, there.generation, there.phase)
+
+
+def waits(secret: str, step: Step) -> bool:
+    """Tell whether a step comes only when the tokens that the old key signed have expired."""
+    return secret == _SIGNS and not step.phase
 
 
 def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
@@ -247,7 +259,8 @@ def _known(environment: Environment, name: str) -> str:
     return secret
 
 
-def _says(secret: str, step: Step) -> str:
+def says(secret: str, step: Step) -> str:
+    """Say what a step of a rotation does."""
     if secret not in SLOTTED:
         return f"generation {step.generation} takes the place of the one before"
     return {
