@@ -51,7 +51,7 @@ bootstrap: # Python packages; nothing to say and nothing to do when they are the
 	@./bootstrap
 
 up: bootstrap ## Bring the environment up, getting whatever is missing; then a table of parts, addresses and health
-	@$(SAMOKODER) up $(ARGS) $(foreach name,$(EMPTY),--empty "$(name)")
+	@$(SAMOKODER) up $(foreach name,$(EMPTY),--empty "$(name)") $(ARGS)
 
 preview: bootstrap ## Show what `up` would change
 	@$(SAMOKODER) preview $(ARGS)
@@ -106,7 +106,7 @@ backups: bootstrap ## List the backups: age, size, state, the moments that one c
 	@$(SAMOKODER) backups
 
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one go on with one cut off
-	@$(SAMOKODER) restore $(ARGS) $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)")
+	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)") $(ARGS)
 
 repair: bootstrap ## Mend PART=redis where it cannot read its data; says what is lost, and asks. ARGS=--yes
 	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"
