@@ -19,6 +19,10 @@ WRITE ?=
 # In the environment, where no shell takes it apart.
 SQL ?=
 export SQL
+# Not from the environment: what is deployed is what was typed.
+API =
+WORKER =
+FRONTEND =
 # Not from the environment: what is restored, or begins empty, is what was typed.
 TO =
 BACKUP =
@@ -28,13 +32,13 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	restart psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
+	restart deploy rollback psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
 	test-all test-unit test-live test-deploy test-python test-archive test-orders newcomer mutations coverage bench docs
 
 # What `make help` lists under each heading.
 EVERY_DAY := up preview status smoke logs restart psql password doctor tunnel down destroy-data help
 DATA := backup backups restore repair drill import-compose
-DELIVERY := check-image rotate drift hardening test-alert render sbom pulumi
+DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom pulumi
 DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-python test-archive newcomer lint \
 	mutations coverage bench docs
 
@@ -70,6 +74,13 @@ tunnel: bootstrap ## Lead the ports of an engine's host (ssh://…) to the same 
 
 logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1 goes on
 	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) --tail "$(TAIL)" "$(PART)"
+
+deploy: bootstrap ## Deploy API=… WORKER=… FRONTEND=…: digests, contract, stack file, preview, question, up. ARGS=--write-only
+	@$(SAMOKODER) deploy $(if $(API),--api "$(API)") $(if $(WORKER),--worker "$(WORKER)") \
+		$(if $(FRONTEND),--frontend "$(FRONTEND)") $(ARGS)
+
+rollback: bootstrap ## Go back to the images before, as the stack file had them; ARGS='--to COMMIT'
+	@$(SAMOKODER) rollback $(ARGS)
 
 restart: bootstrap ## Restart PART=…, each replica once the one before is healthy
 	@$(if $(PART),,$(error Which part? make restart PART=api))$(SAMOKODER) restart $(ARGS) "$(PART)"

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from operations.project import ROOT
 
-NEVER_PROPOSED = frozenset({"restore", "destroy-data", "down", "repair", "rotate", "import-compose"})
+NEVER_PROPOSED = frozenset({"restore", "destroy-data", "down", "repair", "rotate", "rollback", "import-compose"})
 """Commands that take something away. Who mistypes another word types what is proposed without reading it."""
 
 

@@ -7,7 +7,6 @@ again, to the same generation, and goes on from there.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from operations import containers, lifecycle, lock, reach, stack_file
+from operations import containers, lifecycle, lock, reach, stack_file, stack_text
 from operations.generations import ADMIN, Step, step_of
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
@@ -193,37 +192,17 @@ def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
 
 def write(text: str, secret: str, step: Step) -> str:
     """Return the text of a stack file with this step in it, all else as it was, comments and order too."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 - no other command writes a committed file
-    from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415 - as above
-
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(text) or CommentedMap()
-    config = document.get("config")
-    if not config:
-        config = document["config"] = CommentedMap()
     field = to_camel(secret)
-    _entry(config, "rotation", CommentedMap)[field] = step.generation
-    rotating = _entry(config, "rotating", CommentedMap)
-    rotating.pop(field, None)
-    if step.phase:
-        rotating[field] = step.phase
-    if not rotating:
-        for key in ("rotating", key_of("rotating")):
-            config.pop(key, None)
-    written = io.StringIO()
-    yaml.dump(document, written)
-    return written.getvalue()
 
+    def change(config: Any) -> None:
+        stack_text.section(config, "rotation")[field] = step.generation
+        rotating = stack_text.section(config, "rotating")
+        rotating.pop(field, None)
+        if step.phase:
+            rotating[field] = step.phase
+        stack_text.drop_empty(config, "rotating")
 
-def _entry(config: Any, name: str, new: type) -> Any:
-    """Return the mapping `name` of the configuration, made where there is none; a key may be without its namespace."""
-    key = name if name in config else key_of(name)
-    if not config.get(key):
-        config[key] = new()
-    return config[key]
+    return stack_text.edited(text, change)
 
 
 def tokens_last_until(workspace: Workspace) -> datetime:
