@@ -145,7 +145,9 @@ lint: bootstrap ## Style, types, workflows
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
 	@.venv/bin/python -m offline actionlint
+	@.venv/bin/python -m offline actionlint docs/examples/*.yml
 	@.venv/bin/zizmor -qqq --offline --no-progress --persona auditor .github
+	@.venv/bin/zizmor -qqq --offline --no-progress --persona auditor docs/examples/*.yml
 
 # tests/tiers.py says which tests on an engine are not long.
 test: SHORT = and not long

@@ -55,9 +55,12 @@ def test_a_command_that_always_asks_goes_on_without_a_terminal_in_staging() -> N
 
 
 ASKS = """\
-from operations import asking
-from tests.unit.test_asking import PRODUCTION
-asking.agreement(PRODUCTION, "up ARGS=--yes", yes=False)()
+from types import SimpleNamespace
+from operations import asking, project
+production = SimpleNamespace(settings=SimpleNamespace(production=True))
+typed = lambda words: project.typed("prod", words)
+workspace = SimpleNamespace(name="prod", settings=lambda **_: production, typed=typed)
+asking.agreement(workspace, "up ARGS=--yes", yes=False)()
 print("done")
 """
 
@@ -144,7 +147,12 @@ def test_what_was_stopped_is_told_before_the_question_and_stays_until_the_answer
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(lifecycle, "_gone", lambda _, *, remove=True: asked.append(remove) or [])
+
+    def gone(_: object, *, remove: bool = True) -> list[str]:
+        asked.append(remove)
+        return []
+
+    monkeypatch.setattr(lifecycle, "_gone", gone)
     with pytest.raises(NoError):
         lifecycle.up(run.workspace, interactive=True, agree=no)
     assert asked == [False], "a container was removed before anybody said yes"

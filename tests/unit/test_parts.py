@@ -138,9 +138,12 @@ def test_a_command_runs_in_the_first_replica_and_its_status_is_passed_on(
 def test_a_session_names_the_engine_and_takes_no_other_user_or_right(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/docker")
-    monkeypatch.setattr(
-        subprocess, "run", lambda words, **_: ran.append(words) or subprocess.CompletedProcess(words, 0)
-    )
+
+    def run(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(words)
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
     container: Any = SimpleNamespace(name="samokoder-staging-api-1")
     assert session.run(Workspace(), container, ["id"]) == 0
     host = Workspace().settings().settings.docker_host
