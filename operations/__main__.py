@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from offline.progress import Reporter
-from operations import asking, ci, cli_app, parts, psql
+from operations import asking, ci, cli_app, cli_deploy, parts, psql
 from operations.asking import DryRun, Yes
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
@@ -38,10 +37,9 @@ if TYPE_CHECKING:
     from operations.backups import Backup
     from operations.checks import Report
     from operations.containers import PartStatus
-    from operations.deploys import Deploy
     from operations.drift import Finding as Drifted
     from operations.hardening import Verdict
-    from operations.lifecycle import Agree, DataVolume, Upped
+    from operations.lifecycle import DataVolume, Upped
     from operations.restore import Restored
     from operations.rotation import Rotated, Row
 
@@ -119,96 +117,6 @@ def _show_upped(env: str, workspace: Workspace, upped: Upped) -> None:
     for name in upped.secrets:
         console.print(f"  {typed(env, f'password NAME={name}')}")
     _exit_if_failed(env, upped.parts)
-
-
-@app.command()
-def deploy(  # noqa: PLR0917 - each is an option
-    env: EnvironmentName = "staging",
-    api: Annotated[str, typer.Option(help="Image of the API, with a tag or a digest.")] = "",
-    worker: Annotated[str, typer.Option(help="Image of the worker.")] = "",
-    frontend: Annotated[str, typer.Option(help="Image of the frontend.")] = "",
-    migrations: Annotated[str, typer.Option(help="Command of the API's image that migrates the database.")] = "",
-    write_only: Annotated[
-        bool, typer.Option("--write-only", help="Write the stack file, for a pull request, and end.")
-    ] = False,
-    check: Annotated[bool, typer.Option(help="Check new images of API and worker against the contract first.")] = True,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
-    """Deploy images of your own: find their digests, check them, write the stack file, show the preview, ask, bring up.
-
-    What is not named stays. Asks at a terminal; without one staging goes on and production wants --yes.
-    """
-    from operations import deploys  # noqa: PLC0415
-
-    given = {name: image for name, image in (("api", api), ("worker", worker), ("frontend", frontend)) if image}
-    if not given:
-        raise typer.BadParameter("name an image: --api, --worker or --frontend")
-    workspace = _workspace(env)
-    planned = deploys.plan(workspace, given, migrations=shlex.split(migrations))
-    words = " ".join(f"{name.upper()}={shlex.quote(image)}" for name, image in given.items())
-    agree = _agreement(planned, f"deploy {words} ARGS=--yes", looking=write_only or dry_run, yes=yes)
-    _show_deploy(workspace, planned)
-    if write_only and not dry_run:
-        if planned.wanted != planned.before:
-            planned.write()
-            typer.echo(f"{workspace.committed_file.name} has them. Commit it; nothing was brought up.")
-        return
-    if check and not dry_run:
-        for report in planned.check():
-            _tell(report, verbose=False, as_json=False)
-    _run_deploy(env, planned, agree, dry_run=dry_run)
-
-
-@app.command()
-def rollback(
-    env: EnvironmentName = "staging",
-    to: Annotated[str, typer.Option(help="Commit whose images are deployed; default the last that had others.")] = "",
-    write_only: Annotated[
-        bool, typer.Option("--write-only", help="Write the stack file, for a pull request, and end.")
-    ] = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-) -> None:
-    """Go back to the images before, as Git's history of the stack file has them. All else stays as it is.
-
-    Migrations are not undone. Asks as `deploy` does.
-    """
-    from operations import deploys  # noqa: PLC0415
-
-    workspace = _workspace(env)
-    planned, earlier = deploys.back(workspace, to, ask_engine=not write_only)
-    agree = _agreement(planned, "rollback ARGS=--yes", looking=write_only or dry_run, yes=yes)
-    typer.echo(f"Back to the images of {earlier.told}")
-    _show_deploy(workspace, planned)
-    if write_only and not dry_run:
-        planned.write()
-        typer.echo(f"{workspace.committed_file.name} has them. Commit it; nothing was brought up.")
-        return
-    _run_deploy(env, planned, agree, dry_run=dry_run)
-
-
-def _agreement(planned: Deploy, words: str, *, looking: bool, yes: bool) -> Agree | None:
-    return None if looking else asking.agreement(planned.candidate, words, yes=yes, always=True)
-
-
-def _show_deploy(workspace: Workspace, planned: Deploy) -> None:
-    lines = planned.before.differs(planned.wanted) or ["No image differs from those of the stack file."]
-    for line in (f"{workspace.environment}:", *(f"  {line}" for line in lines)):
-        typer.echo(line)
-
-
-def _run_deploy(env: str, planned: Deploy, agree: Agree | None, *, dry_run: bool) -> None:
-    from operations import lifecycle  # noqa: PLC0415
-
-    interactive = sys.stdout.isatty()
-    if dry_run:
-        lifecycle.preview(planned.candidate, interactive=interactive)
-        typer.echo(f"Nothing was changed, {planned.workspace.committed_file.name} neither.")
-        return
-    upped = planned.run(agree, interactive=interactive)
-    typer.echo(f"{env} runs them. Commit {planned.workspace.committed_file.name}. Back: {typed(env, 'rollback')}")
-    _show_upped(env, planned.workspace, upped)
 
 
 @app.command()
@@ -902,6 +810,9 @@ def _duration(seconds: int | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+cli_deploy.register(app, show=_show_upped, tell=lambda report: _tell(report, verbose=False, as_json=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import asking, checks, deploys, lifecycle, lock, registry, stack_file, stack_text
+from operations import asking, checks, cli_deploy, deploys, lifecycle, lock, registry, stack_file, stack_text
 from operations.deploys import Version
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
@@ -173,7 +173,7 @@ def test_only_writing_asks_neither_engine_nor_registry_where_digests_are_named(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Workspace, "engine", lambda _: pytest.fail("a job of the application's has no engine of ours"))
-    monkeypatch.setattr(command, "_workspace", lambda _: clone.workspace)
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
     words = ["deploy", "--env", "prod", "--api", image("api", 1), "--worker", image("worker", 1), "--write-only"]
     answer = CliRunner().invoke(command.app, words)
     assert answer.exit_code == 0, answer.output
@@ -193,7 +193,7 @@ def test_an_image_that_breaks_the_contract_is_not_deployed(
         return checks.Report(title=reference, about={}, findings=[finding])
 
     monkeypatch.setattr("operations.image_check.check_image", check_image)
-    monkeypatch.setattr(command, "_workspace", lambda _: clone.workspace)
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
     words = ["deploy", "--env", "prod", "--api", image("api", 1), "--worker", image("worker", 1), "--yes"]
     answer = CliRunner().invoke(command.app, words)
     assert isinstance(answer.exception, ProjectError)
@@ -209,11 +209,12 @@ def test_production_without_a_terminal_wants_a_yes_before_an_image_is_even_check
     clone.put(2)
     running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
     monkeypatch.setattr(asking, "on_terminal", lambda: False)
-    monkeypatch.setattr(command, "_workspace", lambda _: clone.workspace)
-    given = ["--api", image("api", 3)] if name == "deploy" else []
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
+    given = ["--api", image("api", 3), "--no-check"] if name == "deploy" else []
     answer = CliRunner().invoke(command.app, [name, "--env", "prod", *given])
     assert isinstance(answer.exception, ProjectError)
-    typed = f"make deploy API={image('api', 3)} ARGS=--yes ENV=prod" if given else "make rollback ARGS=--yes ENV=prod"
+    deploy = f"make deploy API={image('api', 3)} ARGS='--yes --no-check' ENV=prod"
+    typed = deploy if given else "make rollback ARGS=--yes ENV=prod"
     assert typed in str(answer.exception), "what to type, whole"
     assert not ups.images
 
@@ -229,7 +230,7 @@ def test_a_dry_run_previews_the_images_and_writes_nothing(
         looked.append(workspace.settings(on_this_machine=False).settings.api.image)
 
     monkeypatch.setattr(lifecycle, "preview", preview)
-    monkeypatch.setattr(command, "_workspace", lambda _: clone.workspace)
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
     answer = CliRunner().invoke(command.app, ["deploy", "--env", "prod", "--api", image("api", 2), "--dry-run"])
     assert answer.exit_code == 0, answer.output
     assert looked == [image("api", 2)]

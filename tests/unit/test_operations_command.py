@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, render
-from operations.lifecycle import DataVolume, LineFilter
+from operations.lifecycle import DataVolume
+from operations.line_filter import LineFilter
 from operations.logs import show as show_logs
 from operations.project import Workspace
 from operations.stack_file import ProjectError
