@@ -301,7 +301,7 @@ def test_a_whole_stack_passes_every_check_and_leaves_nothing_behind() -> None:
     world = World.whole(environment())
     found = findings(world)
     assert of(found, Verdict.FAILED) == {}
-    assert set(of(found, Verdict.NOT_AVAILABLE)) == {"certificate"}, "staging has no domain"
+    assert set(of(found, Verdict.NOT_CONFIGURED)) == {"certificate"}, "staging has no domain"
     assert (world.users, world.projects) == (set(), {}), "each run would add to what is stored"
     assert "the worker has done a job" in found[JOB].why
     assert world.asked.count("GET prometheus /api/v1/targets") == 1, "one question for all targets"
@@ -326,7 +326,7 @@ def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_p
     assert {unavailable[name] for name in names} == {
         "no image of grafana can be had on this host (samokoder:unavailable)"
     }
-    assert "samokoder:backup.enabled" in unavailable["backup"]
+    assert "samokoder:backup.enabled" in of(findings(world), Verdict.NOT_CONFIGURED)["backup"]
     own = World.whole(environment(api={"image": f"registry.example.org/api:1@sha256:{'0' * 64}"}))
     with served(own) as asked:
         own.marked = "yes"
