@@ -11,7 +11,7 @@ while :; do
         if grep WRONGPASS /tmp/ping; then exit 1; fi
         sleep 0.5
     done
-    ask ACL SETUSER samokoder_keeper +client|kill +acl|getuser +multi +exec > /tmp/answers 2>&1 || :
+    ask ACL SETUSER samokoder_keeper '+client|kill' '+acl|getuser' +multi +exec > /tmp/answers 2>&1 || :
     : > /tmp/withdrawn
     for user in samokoder_app samokoder_monitoring samokoder_backup; do
         ask ACL GETUSER "$user" | grep -xE '[0-9a-f]{64}' > /tmp/hashes || :
