@@ -40,7 +40,8 @@ EMPTY =
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	restart deploy rollback psql password rotate backup backups restore repair drill import-compose sbom drift hardening pulumi lint test \
+	restart deploy rollback psql password rotate backup backups restore repair drill import-compose sbom drift \
+	hardening pulumi lint test \
 	test-all test-unit test-live test-deploy test-python test-archive test-orders newcomer mutations coverage bench docs
 
 # What `make help` lists under each heading.

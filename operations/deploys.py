@@ -124,7 +124,8 @@ class Deploy:
             nonlocal written
             if agree:
                 agree()
-            self.write()
+            if self.wanted != self.before:
+                self.write()
             written = True
 
         # A new clone has noted nothing of its engine yet.
@@ -202,7 +203,8 @@ def _earlier(workspace: Workspace, now: Version, to: str) -> Earlier:
             continue  # removed by this commit
         version = Version.of(document)
         if to or version != now:
-            return Earlier(version=version, commit=commit, told=told)
+            # Whoever has committed chose these words: nothing in them speaks to the terminal.
+            return Earlier(version=version, commit=commit, told="".join(filter(str.isprintable, told)))
     if to:
         raise ProjectError(f"No commit {to} of this branch has changed {file.name}: git log --first-parent {file.name}")
     raise ProjectError(
@@ -249,4 +251,8 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _short(image: str | None) -> str:
-    return short_name(image) if image else "the reference application's"
+    """Return an image with the beginning of its digest: a tag may have been pushed anew."""
+    if not image:
+        return "the reference application's"
+    digest = image.partition("@sha256:")[2]
+    return short_name(image) + (f"@sha256:{digest[:12]}" if digest else "")
