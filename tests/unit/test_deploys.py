@@ -282,7 +282,7 @@ def test_a_clone_that_lacks_what_was_deployed_last_does_not_go_back(
     clone.put(1)
     clone.put(2)
     running(monkeypatch, api_1=image("api", 3), api_2=image("api", 3), worker=image("worker", 3))
-    with pytest.raises(ProjectError, match=r"api runs .*api:3, which neither .*git pull"):
+    with pytest.raises(ProjectError, match=r"api runs .*api:3@sha256:333333333333, which neither .*git pull"):
         deploys.back(clone.workspace)
     running(monkeypatch, api_1=image("api", 2), api_2=image("api", 1), worker=image("worker", 1))
     assert deploys.back(clone.workspace)[0].wanted.images == both(1), "a deploy that failed half way"
