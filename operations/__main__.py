@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -716,7 +715,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(words)
     except InvalidSettingsError as error:
-        _fail(str(error) + _hint())
+        from operations import pasted  # noqa: PLC0415 - as in `up`
+
+        _fail(pasted.told(error))
     except PulumiFailedError as error:
         _fail(str(error), words)
     except (ProjectError, EngineError) as error:
@@ -729,13 +730,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from offline.toolchain import OfflineError  # noqa: PLC0415 - as in `up`
 
         _fail(str(error) if isinstance(error, OfflineError) else f"{type(error).__name__}: {error}", words)
-
-
-def _hint() -> str:
-    """Say how to run the commands of a message where Pulumi is not on PATH."""
-    if shutil.which("pulumi"):
-        return ""
-    return "\n\n`pulumi …` is here: make pulumi ENV=… ARGS='…'"
 
 
 def _fail(message: str, words: Sequence[str] = ()) -> None:

@@ -67,6 +67,7 @@ def files(environment: Environment) -> Files:
 # redis-cli ends with 0 whatever the server answers to commands that it reads from a file, so the answers are looked
 # at. Its subscription to a channel that nobody writes to ends when the server does. The keeper gives itself the right
 # to end sessions: with one in its seed, Redis itself would have to be replaced for it.
+# Quoted: a shell makes a pipe of each stroke.
 _TO_END_SESSIONS = "'+client|kill' '+acl|getuser' +multi +exec"
 KEEP_USERS = f"""\
 #!/bin/sh

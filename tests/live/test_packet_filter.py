@@ -158,7 +158,7 @@ def test_doctor_tries_from_a_container_whether_the_metadata_answer(open_world: W
     assert packet_filter.reached(world.environment, world.client) == [METADATA], "doctor calls an open host closed"
     assert packet_filter.put(world.environment, world.bridges, world.filter)
     assert packet_filter.reached(world.environment, world.client) == [], "doctor finds what is closed open"
-    mine = {"label": f"{packet_filter.TRY_LABEL}={world.environment.name}"}
+    mine: dict[str, str | list[str] | bool] = {"label": f"{packet_filter.TRY_LABEL}={world.environment.name}"}
     assert not world.client.containers.list(all=True, filters=mine), "each `doctor` leaves a container"
 
 

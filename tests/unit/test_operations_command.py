@@ -93,7 +93,7 @@ def test_an_incomplete_production_fails_before_anything_is_started(
 
     said = capsys.readouterr().err
     assert ended.value.code == 1, "it failed"
-    assert said.count("allowed:") >= 2, "all that production still needs is told at once"
+    assert said.count("needs:") >= 2, "all that production still needs is told at once"
     assert "samokoder:telegramBotToken" in said, "by its key"
 
 
