@@ -169,12 +169,14 @@ def _needed(before: list[Base]) -> int:
 
 def _first_wal(settings: Settings, server: Path, connection: Connection) -> None:
     """Wait until something is in the archive: before that, Barman refuses."""
-    end = time.monotonic() + _ARCHIVE_SECONDS
-    if not wal.archived(server):
-        database.finish_segment(connection)
+    end, finished = time.monotonic() + _ARCHIVE_SECONDS, False
     while not wal.archived(server):
         if time.monotonic() > end:
             raise BackupError("base backup: no WAL comes; see the log of the service")
+        # After a restore this may be asked for before the receiver has begun, and it begins with the segment of then.
+        if not finished and (slot := database.slot(connection, settings.slot)) and slot.active_pid:
+            database.finish_segment(connection)
+            finished = True
         time.sleep(0.5)
         archive(settings, server)
 
