@@ -138,7 +138,7 @@ test-deploy: bootstrap ## Tests under load, on a real stack of their own, one af
 	@.venv/bin/pytest -m "deploy $(SHORT)" tests/live
 
 test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups, deaths and restores: none loses a write
-	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m orders
+	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m orders -n 2 -s tests/backup_image
 
 # That of the official image: what the tests run on elsewhere is the system's.
 PYTHON = $(shell sed -n 's/.*reference="python:\([0-9]*\.[0-9]*\).*/\1/p' stack/images.py)

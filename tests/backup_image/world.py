@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -365,7 +366,9 @@ class World:
         answer = self.folder / "answer"
         answer.unlink(missing_ok=True)
         self.cut = cut or Cut()
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # xdist has a thread, which holds nothing of ours
+            child = os.fork()
         if child == 0:
             try:
                 said = ("done", str(call()))
