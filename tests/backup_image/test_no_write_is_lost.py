@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -104,13 +104,11 @@ class Orders(RuleBasedStateMachine):
         name = self._name()
         self.world.sql(f"INSERT INTO public.writes VALUES ('{name}')")
         self.rows.add(name)
-        at = float(self.world.sql("SELECT extract(epoch FROM clock_timestamp())"))
         said = self.world.redis(stdin=f"SET w{name} 1\nMULTI\nSET w{name}:a 1\nSET w{name}:b 1\nEXEC\n")
         assert said.split()[-2:] == ["OK", "OK"], said
         self.keys |= {f"w{name}", f"w{name}:a", f"w{name}:b"}
         if received:
-            self.world.received()
-            self.moments[name] = datetime.fromtimestamp(at, UTC) + timedelta(milliseconds=1)
+            self.moments[name] = self.world.moment()
         self._log(f"wrote {name} {received}", "written")
 
     @rule()
@@ -152,9 +150,7 @@ class Orders(RuleBasedStateMachine):
         """Its volume is gone, once the backup server has all of its log, and a backup that this leads on from."""
         if not self.world.serves() or self.world.ahead:
             return
-        at = datetime.fromtimestamp(float(self.world.sql("SELECT extract(epoch FROM clock_timestamp())")), UTC)
-        self.something_is_written(received=True)
-        shown = self._shown()
+        at, shown = self.world.moment(), self._shown()
         if not within(at, shown):
             return
         rows = self.world.rows()
@@ -321,7 +317,8 @@ class Orders(RuleBasedStateMachine):
         self.world.agent.sh("rm -rf $1", into)
         done = self.world.program("restore", "--to", at.isoformat(), "--into", into, check=False)
         assert done["status"] == 0, f"{rows} were received, and their moment {at} cannot be reached: {done['err']}"
-        assert rows <= self.world.rows_in(into), f"{rows} were received, and are not there at {at}"
+        missing = rows - self.world.rows_in(into)
+        assert not missing, f"{missing} were received, and are not there at {at}"
         self._log(f"reached {rows}", "moment reached")
 
     def teardown(self) -> None:

@@ -310,6 +310,13 @@ class World:
         segment, offset = self.sql(f"SELECT * FROM pg_walfile_name_offset({lsn})").split("|")
         self.agent.sh(RECEIVED, self.data("backup"), f"{self.data('postgres')}/pg_wal/{segment}", segment, offset)
 
+    def moment(self) -> datetime:
+        """A moment of now that the list of backups shows: the log goes on after it, and the backup server has that."""
+        at = datetime.fromtimestamp(float(self.sql("SELECT extract(epoch FROM clock_timestamp())")), UTC)
+        self.sql("SELECT pg_logical_emit_message(true, 'test', 'goes on')")
+        self.received()
+        return at
+
     def program(self, *words: str, store: str = "", check: bool = True) -> dict[str, Any]:
         """Run the backup program as in its container."""
         store = store or self.data("backup")
@@ -343,7 +350,8 @@ class World:
         if self.agent.run("test", "-e", f"{SCRATCH}/PG_VERSION", check=False)["status"]:
             return []
         single = ["postgres", "--single", "-D", SCRATCH, "-c", "max_connections=50", DATABASE]
-        said = self.agent.run(*single, stdin=f"{query}\n", check=False)
+        said = self.agent.run(*single, stdin=f"{query}\n")
+        assert "ERROR" not in said["err"] + said["out"], said
         return [line.split('"')[1] for line in said["out"].splitlines() if ' = "' in line]
 
     def keys_in(self, folder: str) -> set[str]:
