@@ -41,12 +41,11 @@ PARTS = 2
 STEPS = 10
 BEFORE = "-before-restore-"
 
-cuts = st.one_of(
-    st.just(Cut()),
-    st.builds(
-        Cut, at=st.integers(1, 26), how=st.sampled_from(["before", "during", "after"]), seconds=st.floats(0, 0.4)
-    ),
+deaths = st.builds(
+    Cut, at=st.integers(1, 26), how=st.sampled_from(["before", "during", "after"]), seconds=st.floats(0, 0.4)
 )
+cuts = st.one_of(st.just(Cut()), deaths)
+kinds = st.sampled_from(["latest", "moment", "dump", "dump", "redis", "back", "again"])
 
 
 class Orders(RuleBasedStateMachine):
@@ -189,12 +188,7 @@ class Orders(RuleBasedStateMachine):
 
     # Restores
 
-    @rule(
-        kind=st.sampled_from(["latest", "moment", "dump", "dump", "redis", "back", "again"]),
-        which=st.integers(0, 50),
-        cut=cuts,
-        finishes=st.booleans(),
-    )
+    @rule(kind=kinds, which=st.integers(0, 50), cut=cuts, finishes=st.booleans())
     def something_is_restored(self, kind: str, which: int, cut: Cut, *, finishes: bool) -> None:
         words = self._chosen(kind, which)
         if words is not None:
@@ -204,6 +198,20 @@ class Orders(RuleBasedStateMachine):
     def what_was_cut_off_goes_on(self, cut: Cut, *, finishes: bool) -> None:
         if self._journal():
             self._restore({}, cut, finishes=finishes)
+
+    @rule(kind=kinds, which=st.integers(0, 50), cut=deaths, pruned=st.booleans(), bare=st.booleans())
+    def a_restore_is_cut_off_and_goes_on_days_later(
+        self, kind: str, which: int, cut: Cut, *, pruned: bool, bare: bool
+    ) -> None:
+        words = self._chosen(kind, which)
+        if words is None or not self.world.serves():
+            return
+        self._restore(words, cut, finishes=False)
+        if pruned:
+            self.volumes_are_pruned(also_what_was_set_aside=False)
+        self.it_is_brought_up_and_written_to()
+        self.no_write_is_out_of_reach()
+        self._restore({} if bare and self._journal() else words, Cut(), finishes=False)
 
     def _restore(self, words: dict[str, str], cut: Cut, *, finishes: bool) -> None:
         served, before = self.world.serves(), self._journal()
@@ -248,6 +256,14 @@ class Orders(RuleBasedStateMachine):
         now, seen = (self.world.keys(), self.seen_keys) if redis else (self.world.rows(), self.seen_rows)
         missing = seen - now - self.held[volume] - self.by_hand
         assert not missing, f"`What was there before is in {volume}`: {missing} is not"
+
+    @rule(cut=deaths)
+    def an_import_is_cut_off_and_goes_on_days_later(self, cut: Cut) -> None:
+        self.the_old_stack_is_imported(cut, finishes=False)
+        self.the_old_stack_writes()
+        self.it_is_brought_up_and_written_to()
+        self.no_write_is_out_of_reach()
+        self.the_old_stack_is_imported(Cut(), finishes=False)
 
     @rule(cut=cuts, finishes=st.booleans())
     def the_old_stack_is_imported(self, cut: Cut, *, finishes: bool) -> None:
@@ -428,7 +444,7 @@ def takes_an_empty_volume_for_a_copy(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(restore, "COPY", restore.COPY.replace(demanded, "if false && ! (whole"))
 
 
-@pytest.mark.skipif("SAMOKODER_MUTATION" not in os.environ, reason="it may take as long as the one above")
+@pytest.mark.faults
 @pytest.mark.parametrize(
     "fault", [goes_on_with_what_it_had_done, goes_on_with_an_old_copy, takes_an_empty_volume_for_a_copy]
 )

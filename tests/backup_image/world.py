@@ -629,10 +629,10 @@ class Machines:
         return world
 
     def end(self, world: World) -> None:
+        for name in ("postgres", "redis", "backup", "drill"):
+            self.agent.ask("stop", name=name, signal=int(signal.SIGKILL))
         self.agent.ask("kill")
-        for name in ("postgres", "redis", "backup"):
-            world.stop(name)
-        self.agent.sh("rm -rf $1 /world/*.log", world.root)
+        self.agent.sh("rm -rf $1 /world/*.log /dev/shm/PostgreSQL.*", world.root)
         shutil.rmtree(world.folder)
 
 
