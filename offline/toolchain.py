@@ -212,6 +212,16 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
         stamps={"main.Version": "v{version}"},
     ),
+    # Reads the labels of the application's containers, for the tests of an ingress of the team's own. Most of its build
+    # is lego's DNS providers, which no router, service or middleware needs.
+    "traefik": Program(
+        # renovate: datasource=github-releases depName=traefik/traefik
+        version="3.7.13",
+        executables={"traefik": "github.com/traefik/traefik/v3/cmd/traefik"},
+        stamps={"github.com/traefik/traefik/v3/pkg/version.Version": "{version}"},
+        completes="github.com/go-acme/lego/v5",
+        without=("providers/dns",),
+    ),
     # Reads the workflows, for `make lint`.
     "actionlint": Program(
         # renovate: datasource=github-releases depName=rhysd/actionlint
@@ -485,25 +495,50 @@ def required_go(go_mod: Path) -> str:
 
 
 def go_environment(cache: Path) -> dict[str, str]:
-    """Return the environment of every Go command: the user's own, with static builds and our own caches.
+    """Return the environment of every Go command: how the user reaches modules, and nothing that changes a build.
 
-    GOPROXY, GOFLAGS, GOSUMDB and so on stay as the user has them. Module and build caches go below the product's cache
-    unless the user has named others, so that removing that one folder removes all of it.
+    A build's key names what goes into it, and GOFLAGS, GOARCH, GOAMD64, GOEXPERIMENT, CC and their like are not in it:
+    what one user set would be found by all. Module and build caches go below the product's cache unless the user has
+    named others, so that removing that one folder removes all of it.
     """
+    given = {**_saved_go_settings(), **os.environ}
+    passed = {name: value for name, value in given.items() if name.upper() in _REACHES_MODULES}
     own = {
         "GOMODCACHE": str(cache / "offline" / "go-modules"),
         "GOCACHE": str(cache / "offline" / "go-build"),
     }
     # Each program is a module of its own: a go.work above the clone must not change what is built.
-    fixed = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
-    return {**own, **os.environ, **fixed}
+    fixed = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOENV": "off"}
+    return {**own, **passed, **fixed}
+
+
+_REACHES_MODULES = frozenset(
+    (
+        *("PATH", "HOME", "USER", "TMPDIR", "LANG", "GOTMPDIR", "GOMODCACHE", "GOCACHE", "GOMAXPROCS"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"),
+        *("GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "GOVCS"),
+        *("GIT_SSH", "GIT_SSH_COMMAND", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
+    )
+)
+"""Where modules come from and by which way; where Go may write. Names of proxies are also written in small letters."""
+
+
+def _saved_go_settings() -> dict[str, str]:
+    """Read what the user has set by `go env -w`; Go itself reads no such file in our builds (GOENV=off)."""
+    folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    named = os.environ.get("GOENV") or str(Path(folder) / "go" / "env")
+    try:
+        lines = Path(named).read_text(encoding="utf-8").splitlines()
+    except OSError:  # there is none, or it is "off"
+        return {}
+    return {name: value for name, equals, value in (line.partition("=") for line in lines) if equals}
 
 
 def go_version(go: Path) -> str:
     """Return a Go command's version, such as "1.26.8"."""
     done = subprocess.run(
         [str(go), "env", "GOVERSION"],
-        env={**os.environ, "GOTOOLCHAIN": "local"},
+        env=go_environment(Path()),
         capture_output=True,
         text=True,
         check=False,
@@ -582,7 +617,7 @@ def _fetch_toolchain(starter: Path, home: Path, target: Path, minimum: str) -> N
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     module = f"golang.org/toolchain@v0.0.1-go{GO_VERSION}.linux-{machine}"
     home.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOMODCACHE": str(home / "modules")}
+    environment = {**go_environment(home), "GOMODCACHE": str(home / "modules")}
     done = subprocess.run(
         [str(starter), "mod", "download", "-json", "-modcacherw", module],
         cwd=home,  # outside any module

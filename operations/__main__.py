@@ -188,6 +188,7 @@ def logs(
 ) -> None:
     """Show the log of one part. A part with replicas, such as `api`, is all of them, each line with its replica."""
     from operations import containers  # noqa: PLC0415
+    from operations.logs import show as show_logs  # noqa: PLC0415
 
     workspace = _workspace(env)
     client = workspace.client()
@@ -203,10 +204,10 @@ def logs(
             for chunk in logs[part]:
                 write(chunk)
         elif follow:
-            containers.show_logs(logs, write)
+            show_logs(logs, write)
         else:
             for name, chunks in logs.items():
-                containers.show_logs({name: chunks}, write)
+                show_logs({name: chunks}, write)
     finally:
         client.close()
 

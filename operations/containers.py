@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 from offline.progress import Reporter
+from operations.bound import Bound
 from operations.stack_file import ProjectError
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import Environment, Published
@@ -123,30 +123,6 @@ def replicas(client: docker.DockerClient, environment: Environment, part: str) -
     }
     in_order = sorted(found, key=lambda name: (len(name), name))  # api-2 before api-10
     return {name: found[name] for name in in_order} or {part: find(client, environment, part)}
-
-
-def show_logs(logs: Mapping[str, Iterable[bytes]], write: Callable[[bytes], object]) -> None:
-    """Write the lines of several logs as they come, each after its log's name, until all have ended."""
-    width = max(map(len, logs))
-    writing = threading.Lock()
-
-    def read(name: str, chunks: Iterable[bytes]) -> None:
-        rest = b""
-        for chunk in chunks:
-            *lines, rest = (rest + chunk).split(b"\n")
-            with writing:
-                for line in lines:
-                    write(f"{name:{width}} | ".encode() + line + b"\n")
-        if rest:
-            with writing:
-                write(f"{name:{width}} | ".encode() + rest + b"\n")
-
-    # A daemon: Ctrl-C ends the command, and a log that is followed has no end.
-    readers = [threading.Thread(target=read, args=log, daemon=True) for log in logs.items()]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
 
 
 def _status(part: str, container: Container, url: str, tags: Mapping[str, str]) -> PartStatus:
@@ -294,47 +270,65 @@ def _is_starting(container: Container) -> bool:
     return bool(state["Running"]) and health == "starting" and not container.attrs.get("RestartCount")
 
 
-def execute(container: Container, command: Sequence[str], **options: Any) -> tuple[int, bytes]:
+def execute(
+    container: Container, command: Sequence[str], *, bound: Bound | None = None, **options: Any
+) -> tuple[int, bytes]:
     """Run a command in a container to its end; return its exit status and all that it says.
 
     options: of the SDK's `exec_create`. Its `exec_run` may have no status (see `exec_status`) and no output (`frames`).
+    Raises BoundError where the bound is reached; the command runs on then, for the engine can end none.
     """
-    status, said = _execute(container, command, options)
+    status, said = _execute(container, command, options, bound)
     return status, b"".join(text for _, text in said)
 
 
-def execute_apart(container: Container, command: Sequence[str]) -> tuple[int, bytes, bytes]:
+def execute_apart(
+    container: Container, command: Sequence[str], *, bound: Bound | None = None
+) -> tuple[int, bytes, bytes]:
     """Run a command as `execute` does; return its exit status, its standard output and its standard error."""
-    status, said = _execute(container, command, {})
+    status, said = _execute(container, command, {}, bound)
     out, err = (b"".join(text for number, text in said if number == wanted) for wanted in (_OUT, _ERR))
     return status, out, err
 
 
-def _execute(container: Container, command: Sequence[str], options: Mapping[str, Any]) -> tuple[int, list[Frame]]:
+def _execute(
+    container: Container, command: Sequence[str], options: Mapping[str, Any], bound: Bound | None
+) -> tuple[int, list[Frame]]:
     api = cast("docker.DockerClient", container.client).api
     session = api.exec_create(container.id, list(command), **options)["Id"]
     stream: Any = api.exec_start(session, socket=True)
     try:
-        said = list(frames(stream))
+        said = list(frames(stream, bound))
     finally:
         stream._response.close()  # noqa: SLF001 - there is no other way to it
-    return exec_status(api, session), said
+    return exec_status(api, session, bound), said
 
 
-def frames(stream: Any) -> Iterator[Frame]:
+def frames(stream: Any, bound: Bound | None = None) -> Iterator[Frame]:
     """Yield what a program says to a socket of the SDK (`exec_start`, `attach_socket`), until it closes its output.
 
     Not as the SDK does: it reads the socket below the buffer by which it has read the head of the answer. What has come
     together with that head, all that a quick command says, is lost then, and the status is 0.
+    Raises BoundError.
     """
-    getattr(stream, "_sock", stream).settimeout(None)  # a program may be silent for long
+    socket = getattr(stream, "_sock", stream)
     reader = stream._response.raw._fp.fp  # noqa: SLF001 - there is no other way to it
-    while len(head := reader.read(_HEAD.size)) == _HEAD.size:
-        number, size = _HEAD.unpack(head)
-        yield number, reader.read(size)
+    socket.settimeout(bound.left() if bound else None)  # a program may be silent for long
+    try:
+        while len(head := reader.read(_HEAD.size)) == _HEAD.size:
+            number, size = _HEAD.unpack(head)
+            if bound:
+                bound.take(size)
+            yield number, reader.read(size)
+            if bound:
+                socket.settimeout(bound.left())
+    except TimeoutError:
+        if bound is None:
+            raise
+        raise bound.late() from None
 
 
-def exec_status(api: docker.APIClient, session: str) -> int:
+def exec_status(api: docker.APIClient, session: str, bound: Bound | None = None) -> int:
     """Return the exit status of a command in a container whose output has ended.
 
     The engine ends the output when the command closes it, and knows the status a moment later: until then it says null,
@@ -342,6 +336,8 @@ def exec_status(api: docker.APIClient, session: str) -> int:
     """
     end = time.monotonic() + _ENDS_SECONDS
     while (status := api.exec_inspect(session)["ExitCode"]) is None:
+        if bound:
+            bound.left()
         if time.monotonic() > end:
             raise ProjectError(f"a command in a container has closed its output and still runs after {_ENDS_SECONDS} s")
         time.sleep(0.05)

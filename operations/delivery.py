@@ -223,7 +223,8 @@ class Deploy:
     def _bring_up(self, clone: Path, junit: Path) -> str:
         """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""
         samokoder = str(clone / ".venv" / "bin" / "samokoder")
-        smoke = [samokoder, "smoke", "--junit", str(junit.absolute())]
+        # Prometheus has to ask what is new once, and a worker with many jobs has to do one.
+        smoke = [samokoder, "smoke", "--wait", "60", "--junit", str(junit.absolute())]
         for words in ([str(clone / "bootstrap")], [samokoder, "up"], smoke):
             name = " ".join([Path(words[0]).name, *words[1:2]])
             self.say(f"{name} of {clone}")

@@ -23,20 +23,22 @@ from docker.models.containers import Container
 
 from offline.progress import Reporter, Task
 from operations import exposition, laboratory
+from operations.bound import MIB, Bound, BoundError
 from operations.checks import Finding, Report, Verdict
 from operations.containers import execute, has_images, without
 from operations.exposure import not_exposed
+from operations.image_answer import log_of, tried
 from operations.image_start import (
     ASK_SECONDS,
+    MOST_OF_AN_ANSWER,
     NOT_FOUND,
     OK,
     TELLING_LENGTH,
     TURN_SECONDS,
     Life,
     Starting,
-    log_of,
+    at_once,
     text,
-    tried,
     writable,
 )
 from operations.image_ways import STRICT, Way, settings_text
@@ -48,7 +50,7 @@ from stack.app.reference import reference_image
 from stack.config_files import Template
 from stack.secret_rules import fernet_key
 from stack.secrets import KEY_LENGTH, PASSWORD_LENGTH
-from stack.service import ServiceSpec
+from stack.service import LOG_FILES, LOG_MIB, ServiceSpec
 from stack.settings import LLM_KEYS, Application, Environment, Rotating, Rotation, key_of
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ _READY_SECONDS = 30.0
 _REFUSAL_SECONDS = 5.0
 # The ingress asks every second, and sends nothing more after the third answer that is not 200.
 _NOTICED_SECONDS = 2
+_NO_ANSWER = f"gives no whole answer within {ASK_SECONDS} s and {MOST_OF_AN_ANSWER // MIB} MiB"
 _KILLED, _TERMINATED = 137, 143
 _REDIRECTS = range(300, 400)
 _ALPHABET = string.ascii_letters + string.digits
@@ -206,11 +209,13 @@ def _bring_up_servers(
 ) -> tuple[Container, Container]:
     """Start the servers and the keepers of their users; return PostgreSQL's and Redis' when all are healthy."""
     specs = _servers(environment)
-    started = [made.run(spec, {name: text(content, values) for name, content in spec.files.items()}) for spec in specs]
+    started = at_once(
+        lambda spec: made.run(spec, {name: text(content, values) for name, content in spec.files.items()}), specs
+    )
     end = time.monotonic() + max(spec.health.wait_timeout_seconds for spec in specs)
     for spec, container in zip(specs, started, strict=True):
         task.detail = spec.part
-        while not tried(container, spec.health_command)[0]:
+        while not tried(container, spec.health_command, seconds=spec.health.timeout_seconds)[0]:
             container.reload()
             if container.status != "running" or time.monotonic() > end:
                 said = without(values, log_of(container))[-1000:]
@@ -253,8 +258,9 @@ class _Checking(Starting):
                 self._find(check, Verdict.NOT_AVAILABLE, "it does not run")
 
     def _find(self, check: Check, verdict: Verdict, why: str) -> None:
-        # An image may say anything in an error that is quoted here, a secret too.
-        self.findings[check] = Finding(check=check, verdict=verdict, why=without(self.settings, why))
+        # An image may say anything in an error that is quoted here: a secret, or what a terminal obeys.
+        shown = "".join(letter if letter.isprintable() else " " for letter in without(self.settings, why))
+        self.findings[check] = Finding(check=check, verdict=verdict, why=shown)
 
     def _passed(self, check: Check, good: bool, why: str) -> None:
         self._find(check, Verdict.PASSED if good else Verdict.FAILED, why)
@@ -368,7 +374,7 @@ class _Checking(Starting):
                 self._find(check, Verdict.NOT_AVAILABLE, f"nothing listens on port {self.port}")
         else:
             self._find(Check.PORT, Verdict.PASSED, f"listens on port {self.port} for other containers")
-            said = f"answers {life.health}" if life.health else f"does not answer within {ASK_SECONDS} s"
+            said = f"answers {life.health}" if life.health else _NO_ANSWER
             self._passed(Check.HEALTH, life.health == OK, said)
 
     def _judge_readiness(self, way: Way, life: Life) -> None:
@@ -384,7 +390,7 @@ class _Checking(Starting):
             self._find(Check.READY, Verdict.NOT_AVAILABLE, "its database is not migrated")
         elif not life.own_check:
             command = " ".join(self.spec.health_command)[:120]
-            said = f"; it says: {life.own_check_says[:200]}" if life.own_check_says else ""
+            said = f"; {life.own_check_says[:200]}" if life.own_check_says else ""
             why = f"its health check does not succeed in {self.timeout:g} s: {command}{said}"
             self._find(Check.READY, Verdict.FAILED, why)
         elif self.port and life.ready not in (OK, NOT_FOUND):
@@ -414,9 +420,9 @@ class _Checking(Starting):
             redirected = f"; /metrics redirects to {answer.location}, which costs a second request at each scrape"
             answer = self.ask(life, answer.location)
         if answer is None or answer.status != OK:
-            said = answer.status if answer and answer.status else "nothing"
-            self._find(Check.METRICS, Verdict.FAILED, f"/metrics answers {said}")
-            self._find(Check.OPTIONAL, Verdict.NOT_AVAILABLE, f"/metrics answers {said}")
+            said = f"/metrics answers {answer.status}" if answer and answer.status else f"/metrics {_NO_ANSWER}"
+            self._find(Check.METRICS, Verdict.FAILED, said)
+            self._find(Check.OPTIONAL, Verdict.NOT_AVAILABLE, said)
             return
         try:
             exposed = exposition.parse(answer.body)
@@ -498,13 +504,14 @@ class _Checking(Starting):
         seconds: after which one that runs has not refused what it was given.
         """
         changed = {(check, name): changes for check, each in cases.items() for name, changes in each.items()}
-        lives = {case: self.start(way, changes) for case, changes in changed.items()}
+        started = at_once(lambda changes: self.start(way, changes), changed.values())
+        lives = dict(zip(changed, started, strict=True))
         began, port = time.monotonic(), self.port is not None
         waiting = dict(lives)
         while waiting and time.monotonic() < began + min(seconds, self.timeout):
             task.detail = f"{len(waiting)} of {len(lives)} are still there"
+            at_once(self.look, waiting.values())
             for case, life in list(waiting.items()):
-                self.look(life)
                 if life.exit_code is not None or life.listens or life.is_up(port=port):
                     del waiting[case]
             time.sleep(TURN_SECONDS)
@@ -519,20 +526,25 @@ class _Checking(Starting):
                 problems[check].append(f"{name}: ends, but with exit code 0")
             elif any(value and value in log for value in changed[check, name].values()):
                 problems[check].append(f"{name}: shows the value in its log")
-            self.end(life)
+        at_once(self.end, lives.values())
         return problems
 
     def _judge_log(self) -> None:
         if self.leaked:
             self._find(Check.SILENT, Verdict.FAILED, f"its log has the value of {', '.join(sorted(self.leaked))}")
+        elif self.cut:
+            kept = f"the engine keeps {LOG_FILES * LOG_MIB} MiB of a log"
+            why = f"{kept}, and it says so much that the beginning may be gone; no secret is in the rest"
+            self._find(Check.SILENT, Verdict.NOT_AVAILABLE, why)
         else:
             self._find(Check.SILENT, Verdict.PASSED, "no secret's value is in the log of any of its containers")
 
 
 def _ports(container: Container) -> list[int]:
     """Return the TCP ports that listen in a container, where its image has `cat`; to help, not to judge."""
-    with contextlib.suppress(docker.errors.APIError):
-        _, output = execute(container, ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
+    with contextlib.suppress(docker.errors.APIError, BoundError):
+        command = ["cat", "/proc/net/tcp", "/proc/net/tcp6"]
+        _, output = execute(container, command, bound=Bound(ASK_SECONDS, MIB))
         rows = [line.split() for line in output.decode(errors="replace").splitlines()]
         # Engine's own resolver listens on loopback, on a port of its choice: 127.0.0.11.
         listening = [row[1] for row in rows if len(row) > 3 and row[3] == "0A" and not row[1].startswith("0B00007F")]  # noqa: PLR2004

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import docker.errors
 from docker.models.containers import Container
 
 from offline.progress import Reporter, Task
+from operations.bound import MIB, Bound, BoundError
 from operations.containers import execute, execute_apart, has_images, without
-from operations.image_answer import ASK, Answer, parsed
+from operations.image_answer import ASK, Answer, log_of, may_be_cut, parsed, tried
 from operations.image_ways import STRICT, Way, written_folders
 from operations.laboratory import Laboratory
 from stack.app import contract, redis, redis_users, worker
@@ -29,11 +31,16 @@ from stack.secret_rules import fernet_key
 from stack.service import Scrape, ServiceSpec
 from stack.settings import Application, Environment
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 TURN_SECONDS = 0.3
 ASK_SECONDS = 5
+MOST_OF_AN_ANSWER = 8 * MIB
 _SLOWER = 2
 """What is not ready so many times later than another start of it does not become ready."""
 _LEAST_SECONDS = 5.0
+_AT_ONCE = 4
 OK, NOT_FOUND = 200, 404
 _CANNOT_START = 127
 # A value shorter than this would be found in any log by chance.
@@ -54,25 +61,16 @@ def text(content: str | Template, values: Mapping[str, str]) -> str:
     return content if isinstance(content, str) else content.render(*(values[need] for need in content.needs))
 
 
-def tried(container: Container, command: Sequence[str]) -> tuple[bool, str]:
-    """Run a health command in a container; return whether it succeeds, and the last line that it says."""
-    try:
-        status, said = execute(container, command)
-    except docker.errors.APIError as error:  # there is no such program, or the container has ended
-        return False, str(error.explanation or error)
-    lines = said.decode(errors="replace").split("\n")
-    return status == 0, next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def log_of(container: Container) -> str:
-    """Return all that a container has said."""
-    return container.logs().decode(errors="replace")
-
-
 def writable(paths: Iterable[str]) -> dict[str, str]:
     """Return folders in memory that the application's user may write to, as the engine is told of them."""
     uid, _, gid = contract.USER.partition(":")
     return dict.fromkeys(paths, f"rw,noexec,nosuid,nodev,size=64m,uid={uid},gid={gid},mode=0700")
+
+
+def at_once(does: Callable[[T], U], each: Iterable[T]) -> list[U]:
+    """Do something with each, several at a time: most of it is waiting for the engine."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(does, each))
 
 
 @dataclass
@@ -120,6 +118,8 @@ class Starting:
     timeout: float
     reporter: Reporter
     leaked: set[str] = field(default_factory=set)
+    cut: bool = False
+    """Whether a log was so long that the engine may have kept its end alone."""
     wants_fernet: bool = False
     """Whether it has said that APP_SECRET_KEY is to be a Fernet key."""
 
@@ -193,7 +193,7 @@ class Starting:
             life = self.start(way, spec=spec)
             end = time.monotonic() + min(self.timeout, spec.health.wait_timeout_seconds)
             while self.is_running(life) and time.monotonic() < end:
-                if tried(life.container, spec.health_command)[0]:
+                if tried(life.container, spec.health_command, seconds=spec.health.timeout_seconds)[0]:
                     self.end(life)
                     return way
                 time.sleep(TURN_SECONDS)
@@ -210,32 +210,29 @@ class Starting:
         Returns the way, the life in it, and the strict one where that is another.
         """
         port = self.port is not None
-        strict = self.start(STRICT)
-        lives = {way: self.start(way) for way in self._easy(without_login=False)}
+        strict, *others = at_once(self.start, [STRICT, *self._easy(without_login=False)])
+        lives = dict(zip(self._easy(without_login=False), others, strict=True))
         self.watch([strict, *lives.values()], task, patient=False)
         up = any(life.is_up(port=port) for life in (strict, *lives.values()))
         if not up and self.environment.settings.redis.login != "none":
             task.detail = "once more, with a Redis that wants no login"
-            self._end_all(lives.values())
+            at_once(self.end, lives.values())
             self.let_in(True)
-            lives = {way: self.start(way) for way in self._easy(without_login=True)}
+            ways = self._easy(without_login=True)
+            lives = dict(zip(ways, at_once(self.start, ways), strict=True))
             self.watch([*lives.values()], task)
         way = next((way for way, life in lives.items() if life.is_up(port=port)), None)
         if strict.is_up(port=port) or (way is None and strict.exit_code is None):
-            self._end_all(lives.values())
+            at_once(self.end, lives.values())
             return STRICT, strict, None
         # What runs at least says more than what ends at once.
         way = way or next((way for way, life in lives.items() if life.exit_code is None), None)
         if way is None:
-            self._end_all(lives.values())
+            at_once(self.end, lives.values())
             return STRICT, strict, None
         lenient = lives.pop(way)
-        self._end_all(lives.values())
+        at_once(self.end, lives.values())
         return (*(self._strictest(way, lenient, task) if lenient.is_up(port=port) else (way, lenient)), strict)
-
-    def _end_all(self, lives: Iterable[Life]) -> None:
-        for life in lives:
-            self.end(life)
 
     def _easy(self, *, without_login: bool) -> list[Way]:
         """Return ways with all asked less that can be: of what an image may want the one or the other way, both."""
@@ -258,17 +255,17 @@ class Starting:
         port = self.port is not None
         # Whether it needs a Redis without a login was found out: it did not come up before there was one.
         known = {"without_login"} & set(way.easier)
-        lives = {name: self.start(way.stricter(name)) for name in way.easier if name not in known}
+        ways = {name: way.stricter(name) for name in way.easier if name not in known}
         folders = written_folders(lenient.container.diff())
         if folders:
-            lives["writable"] = self.start(replace(way, unhardened=False, writable=folders))
+            ways["writable"] = replace(way, unhardened=False, writable=folders)
+        lives = dict(zip(ways, at_once(self.start, ways.values()), strict=True))
         self.watch([*lives.values()], task, seconds=_SLOWER * lenient.seconds + _LEAST_SECONDS)
         needed = known | {name for name, life in lives.items() if name != "writable" and not life.is_up(port=port)}
         found = way.only(needed)
         if found.unhardened and folders and lives["writable"].is_up(port=port):
             found = replace(found, unhardened=False, writable=folders)
-        for life in lives.values():
-            self.end(life)
+        at_once(self.end, lives.values())
         if found == way:
             return way, lenient
         life = self.start(found)
@@ -288,8 +285,8 @@ class Starting:
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
         waiting = list(lives)
         while waiting and time.monotonic() < end:
+            at_once(self.look, waiting)
             for life in list(waiting):
-                self.look(life)
                 if life.is_up(port=port):
                     life.seconds = time.monotonic() - began
                     end = min(end, began + _SLOWER * life.seconds + _LEAST_SECONDS)
@@ -313,10 +310,12 @@ class Starting:
             if life.health == OK:
                 ready = self.ask(life, "/ready")
                 life.ready = ready.status if ready else 0
-        life.own_check, life.own_check_says = tried(life.container, self.spec.health_command)
+        seconds = self.spec.health.timeout_seconds
+        life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
         if self.kind is Kind.WORKER and self.port and not life.listens:
             command = worker.arq_check(self.part.command or worker.COMMAND)
-            life.portless = bool(command) and tried(life.container, contract.started(self.part, *command))[0]
+            started = contract.started(self.part, *command)
+            life.portless = bool(command) and tried(life.container, started, seconds=seconds)[0]
         self.is_running(life)
 
     def is_running(self, life: Life) -> bool:
@@ -337,16 +336,23 @@ class Starting:
         if not address:
             return None
         command = ["timeout", str(ASK_SECONDS), "bash", "-c", ASK, address, str(self.port), path]
-        _, out, err = execute_apart(self.asker, command)
+        try:
+            # `timeout` ends it; the bound is for what it says until then.
+            _, out, err = execute_apart(self.asker, command, bound=Bound(60, MOST_OF_AN_ANSWER))
+        except BoundError:
+            return Answer(status=0)
         return parsed(out) if b"connected" in err else None
 
     def end(self, life: Life) -> None:
         """Look through its log and remove it."""
         log = log_of(life.container)
+        if may_be_cut(log):
+            self.cut = True
         # The database's password is in the log of one who shows it alone, not in its URL.
         known = self.settings | {"the database's password": self.values.get("postgres_app", "")}
         self.leaked |= {name for name, value in known.items() if len(value) >= TELLING_LENGTH and value in log}
-        self.wants_fernet = self.wants_fernet or _FERNET_SAYS in log
+        if _FERNET_SAYS in log:
+            self.wants_fernet = True
         with contextlib.suppress(docker.errors.NotFound):
             life.container.remove(force=True, v=True)
 

@@ -22,12 +22,12 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 from docker.models.networks import Network
-from docker.types import Mount, Ulimit
+from docker.types import LogConfig, Mount, Ulimit
 
 from offline.progress import Reporter
 from stack.config_files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
 from stack.names import CARRIER_ENTRYPOINT
-from stack.service import ServiceSpec
+from stack.service import LOG_DRIVER, LOG_OPTIONS, ServiceSpec
 
 LABEL = "samokoder.laboratory"
 _NANO = 1_000_000_000
@@ -162,6 +162,7 @@ def container_options(spec: ServiceSpec) -> dict[str, Any]:
             Ulimit(name="nproc", soft=spec.processes, hard=spec.processes),
         ],
         "stop_signal": spec.stop_signal,
+        "log_config": LogConfig(type=LOG_DRIVER, config=LOG_OPTIONS),
     }
 
 

@@ -21,6 +21,10 @@ from stack.settings import Published as PublishedSettings
 
 # Edits of these are silently not applied by the provider's in-place update (reference: provider pitfalls, 7 and
 # "#initerror"): a container that failed its wait would be accepted as healthy by the next `up`.
+LOG_MIB, LOG_FILES = 10, 3
+LOG_DRIVER = "json-file"
+LOG_OPTIONS = {"max-size": f"{LOG_MIB}m", "max-file": str(LOG_FILES)}
+
 REPLACE_ON_CHANGES = ("#initerror", "healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "ulimits")
 
 
@@ -251,8 +255,8 @@ class Part(pulumi.ComponentResource):
                 # The provider has no limit of processes for the container; this one is for its user on the host.
                 docker.ContainerUlimitArgs(name="nproc", soft=spec.processes, hard=spec.processes),
             ],
-            log_driver="json-file",
-            log_opts={"max-size": "10m", "max-file": "3"},
+            log_driver=LOG_DRIVER,
+            log_opts=LOG_OPTIONS,
             restart="unless-stopped",
             stop_signal=spec.stop_signal,
             stop_timeout=spec.stop_grace_seconds,

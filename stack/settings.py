@@ -319,8 +319,8 @@ class Worker(Application, Part):
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
     health_command: list[str] | None = Field(
         None,
-        description="Health check of the team's own worker image, run in the container. Empty: the reference "
-        "worker's, which asks its metrics port.",
+        description="Health check of the team's own worker image, run in the container. Empty: `/health` on its "
+        "metrics port; of the reference worker `/ready`, until it was ready once.",
         examples=[["arq", "--check", "samokoder.worker.main.WorkerSettings"]],
     )
     metrics_port: Port | None = Field(
@@ -328,6 +328,14 @@ class Worker(Application, Part):
         description="Port of the worker's `/metrics` in the container; `null` for an image that has none, "
         "which is then not scraped.",
         examples=[9000],
+    )
+    job_retention_days: int = Field(
+        365,
+        ge=0,
+        le=36500,
+        description="Days after which the worker removes the row of a job that is over; what it wrote stays in its "
+        "project. 0: never. The reference application's (`JOB_RETENTION_DAYS`); another image may ignore it.",
+        examples=[90],
     )
 
 

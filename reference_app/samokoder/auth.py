@@ -102,6 +102,14 @@ async def _user(session: SessionDep, backends: BackendsDep, bearer: BearerDep) -
 UserDep = Annotated[User, Depends(_user)]
 
 
+async def _user_or_nobody(session: SessionDep, backends: BackendsDep, bearer: BearerDep) -> User | None:
+    return await _user(session, backends, bearer) if bearer else None
+
+
+#: Of a route that needs no login; a token that is no good is refused all the same.
+AnybodyDep = Annotated[User | None, Depends(_user_or_nobody)]
+
+
 @router.get("/me", responses={401: {"description": "no token, or not a good one"}})
 async def me(user: UserDep) -> UserOut:
     """Show who the token was given to."""
@@ -110,6 +118,6 @@ async def me(user: UserDep) -> UserOut:
 
 @router.delete("/me", status_code=HTTPStatus.NO_CONTENT)
 async def delete_me(user: UserDep, session: SessionDep) -> None:
-    """Remove the account that the token was given for; the token is worth nothing afterwards."""
+    """Remove the account that the token was given for, with its projects; the token is worth nothing afterwards."""
     await session.delete(user)
     await session.commit()

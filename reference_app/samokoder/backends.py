@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -17,13 +17,15 @@ from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from samokoder.db import PROBE, make_engine, require_schema
+from samokoder.db import PROBE, NotMigratedError, make_engine, require_schema
 from samokoder.settings import Settings
 
 CONNECT_SECONDS: Final = 2
 ANSWER_SECONDS: Final = 4
+READY_SECONDS: Final = 2.0
 #: With waits of 0.1 s, 0.2 s, ... 2 s: some 20 s in all, longer than Redis takes to restart.
 PATIENT_TRIES: Final = 12
 NOT_READABLE: Final = "stored data is not readable with this APP_SECRET_KEY"
@@ -31,10 +33,11 @@ NOT_READABLE: Final = "stored data is not readable with this APP_SECRET_KEY"
 log = structlog.stdlib.get_logger(__name__)
 
 
-def make_queue(settings: Settings, *, tries: int = 0) -> ArqRedis:
+def make_queue(settings: Settings, *, tries: int = 1) -> ArqRedis:
     """Make the pool, which connects at first use and repeats what fails at most `tries` times.
 
-    The API fails fast (0). arq ends at its first failed poll, so the worker gets PATIENT_TRIES.
+    The API fails fast, but not where its sessions were ended with a password that was withdrawn (1). arq ends at its
+    first failed poll, so the worker gets PATIENT_TRIES.
     """
     return ArqRedis(
         host=settings.redis_host,
@@ -72,6 +75,20 @@ class Vault:
             raise HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR, NOT_READABLE) from None
 
 
+async def _verdict(ask: Callable[[], Awaitable[object]]) -> str:
+    """Give "ok", or the kind of error (never its text, which may name hosts and users)."""
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            await ask()
+    except TimeoutError:
+        return f"no answer within {READY_SECONDS:g} s"
+    except NotMigratedError as error:
+        return str(error)
+    except (SQLAlchemyError, exceptions.RedisError, OSError) as error:
+        return f"failed: {type(error).__name__}"
+    return "ok"
+
+
 class Backends:
     """All of them, for as long as the process lives; `stopping` is set once it is told to end."""
 
@@ -91,6 +108,11 @@ class Backends:
             else:
                 await require_schema(connection)
                 self.migrated = True
+
+    async def ready(self) -> dict[str, str]:
+        """Ask PostgreSQL and Redis, each for at most 2 seconds, both at once; return "ok" of each, or what is wrong."""
+        database, redis = await asyncio.gather(_verdict(self.ask_database), _verdict(self.queue.ping))
+        return {"database": database, "redis": redis}
 
     async def close(self) -> None:
         """Give every connection back."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlalchemy import JSON, DateTime, ForeignKey, LargeBinary, String, Text, event, exc, func, select
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, LargeBinary, String, Text, event, exc, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -15,7 +15,7 @@ from samokoder.metrics import DB_ERRORS, DB_OPERATIONS, DB_SECONDS
 from samokoder.settings import Settings
 
 #: The newest step in `migrations`. Their numbers are compared as texts.
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 CONNECT_SECONDS: Final = 5
 COMMAND_SECONDS: Final = 30
 
@@ -69,7 +69,15 @@ class Project(Base):
     name: Mapped[str] = mapped_column(String(100))
     skeleton: Mapped[str | None] = mapped_column(Text, default=None)
     sealed_notes: Mapped[bytes | None] = mapped_column(LargeBinary, default=None)
+    #: Whose account it goes with; null where nobody was logged in.
+    owner_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), default=None)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now(), index=True)
+
+    __table_args__ = (Index("ix_projects_owner_id", "owner_id", postgresql_where=sa.text("owner_id IS NOT NULL")),)
+
+
+#: Of a job that is not over. As a text, since PostgreSQL takes the index only where it sees the same condition.
+OPEN: Final = sa.text("state IN ('queued', 'running')")
 
 
 class Job(Base):
@@ -88,6 +96,11 @@ class Job(Base):
     #: Of the last try; null before the first, and where a version without this column ran it.
     started_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), default=None)
     finished_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), default=None)
+
+    __table_args__ = (
+        Index("ix_jobs_open", "created_at", "id", postgresql_where=OPEN),
+        Index("ix_jobs_finished_at", "finished_at", postgresql_where=sa.text("finished_at IS NOT NULL")),
+    )
 
 
 class _CountedPool(sa.AsyncAdaptedQueuePool):

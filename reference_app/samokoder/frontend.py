@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -55,8 +56,10 @@ def _failure(status: int, detail: str, retry: str = "", said: Mapping[str, objec
     return httpx.Response(status, json={**said, "detail": detail}, headers={"retry-after": retry} if retry else {})
 
 
-async def _ask(request: Request, method: str, path: str, *, stream: bool = False, **more: Any) -> httpx.Response:
-    """Ask the API in the name of our own client.
+async def _ask(
+    request: Request, method: str, path: str, *, stream: bool = False, key: str = "", **more: Any
+) -> httpx.Response:
+    """Ask the API in the name of our own client. key: by which it knows a request that it had before.
 
     An answer that is no success holds JSON with a `detail` for people. Its status is the page's: 503 when the API
     is away, 502 when somebody else answered. Of a stream, only such an answer has been read.
@@ -66,6 +69,8 @@ async def _ask(request: Request, method: str, path: str, *, stream: bool = False
     headers = {"accept": "application/json", "accept-encoding": "identity", "x-request-id": request.state.request_id}
     # The address that was believed, never the header as it came. Even that is any text where all hops are trusted.
     headers["x-forwarded-for"] = quote(request.client.host, safe=":") if request.client else ""
+    if key:
+        headers["idempotency-key"] = key
     try:
         answer = await api.send(api.build_request(method, path, headers=headers, **more), stream=stream)
         if answer.is_success and ("event-stream" if stream else "json") in answer.headers.get("content-type", ""):
@@ -95,11 +100,12 @@ async def home(request: Request) -> Response:
     paths = ("/", "/health", "/ready", "/projects?limit=10")
     about, health, ready, projects = await asyncio.gather(*(_ask(request, "GET", path) for path in paths))
     worst = next((answer for answer in (health, ready, projects) if not answer.is_success), projects)
-    return _page(request, "home.html", worst, about=about, health=health, ready=ready, projects=projects, kinds=JobName)
+    shown = {"about": about, "health": health, "ready": ready, "projects": projects, "kinds": JobName}
+    return _page(request, "home.html", worst, **shown, key=secrets.token_hex())
 
 
 async def submit(request: Request) -> Response:
-    """Create a project with a job, and go to the job.
+    """Create a project with a job, and go to the job; the same form sent again, after a failure too, makes no second.
 
     A form on another site's page is refused, by the headers that browsers set themselves; a client without them is
     no browser that somebody could have tricked.
@@ -112,12 +118,13 @@ async def submit(request: Request) -> Response:
     form = dict(parse_qsl((await request.body()).decode(errors="replace")))
     if form.get("kind") not in list(JobName):
         return _page(request, "base.html", _failure(HTTPStatus.UNPROCESSABLE_ENTITY, "There is no such kind of job."))
-    answer = await _ask(request, "POST", "/projects", json={"name": form.get("name", "")})
-    if answer.is_success:
-        answer = await _ask(request, "POST", f"/projects/{answer.json()['id']}/jobs", json={"name": form["kind"]})
+    wanted = {"name": form.get("name", ""), "job": {"name": form["kind"]}}
+    key = form.get("key", "") if re.fullmatch(r"[0-9a-f]{64}", form.get("key", "")) else secrets.token_hex()
+    answer = await _ask(request, "POST", "/projects", key=key, json=wanted)
     if not answer.is_success:
         return _page(request, "base.html", answer)
-    return RedirectResponse(f"/app/jobs/{answer.json()['id']}", HTTPStatus.SEE_OTHER)
+    job = answer.json()["job"]  # none where its time is over: the form is an old one
+    return RedirectResponse(f"/app/jobs/{job['id']}" if job else "/app/", HTTPStatus.SEE_OTHER)
 
 
 async def show_job(request: Request) -> Response:

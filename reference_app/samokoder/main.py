@@ -4,37 +4,42 @@ import asyncio
 import contextlib
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4, uuid5
 
 import structlog
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.sse import EventSourceResponse
-from redis.exceptions import RedisError
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
+from redis.exceptions import RedisError, WatchError
+from sqlalchemy import false, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from samokoder import __version__, auth, metrics
 from samokoder.backends import Backends, BackendsDep, SessionDep, make_queue
-from samokoder.db import DATABASE_AWAY, Job, JobName, NotMigratedError, Project, State
+from samokoder.db import DATABASE_AWAY, Job, JobName, Project, State
 from samokoder.logs import set_up_logs
 from samokoder.rate_limit import within_limit
-from samokoder.request_log import PROBES, RequestLog, probe_answer
-from samokoder.schemas import JobIn, JobOut, ProjectIn, ProjectOut, ProjectWithNotes
+from samokoder.request_log import PROBES, RequestLog, probe_answer, ready_answer
+from samokoder.schemas import JobIn, JobOut, ProjectIn, ProjectMade, ProjectOut, ProjectWithNotes
 from samokoder.settings import settings_or_exit
 
-READY_SECONDS: Final = 2.0
 BODY_BYTES: Final = 65_536
 #: How often a stream looks at its job, and how many times: longer than all tries of a job, but not for ever.
 LOOK_SECONDS: Final = 1.0
 LOOKS: Final = 1800
+#: By it the smoke test knows an application that it may have do a job (the contract in README).
+SMOKE_JOB: Final = {"x-samokoder-smoke": True}
+#: Of ids that are made from what a client sent; any fixed one will do.
+_IDS: Final = UUID("6f0c3f0e-0d3d-4b0f-9f6e-2f8f3b7c5a11")
 Row = TypeVar("Row", Project, Job)
 
 log = structlog.stdlib.get_logger(__name__)
@@ -99,48 +104,98 @@ async def health() -> JSONResponse:
     return probe_answer("stopping" if _in_every_answer else "ok")
 
 
-async def _verdict(ask: Callable[[], Awaitable[object]]) -> str:
-    """Give "ok", or the kind of error (never its text, which may name hosts and users)."""
-    try:
-        async with asyncio.timeout(READY_SECONDS):
-            await ask()
-    except TimeoutError:
-        return f"no answer within {READY_SECONDS:g} s"
-    except NotMigratedError as error:
-        return str(error)
-    except (SQLAlchemyError, RedisError, OSError) as error:
-        return f"failed: {type(error).__name__}"
-    return "ok"
-
-
 @app.get("/ready", responses={503: {"description": "a part that it needs is away"}})
 async def ready(backends: BackendsDep) -> JSONResponse:
     """Readiness: really asks PostgreSQL and Redis, each for at most 2 seconds, both at once."""
     if _in_every_answer:
         return await health()
-    database, redis = await asyncio.gather(_verdict(backends.ask_database), _verdict(backends.queue.ping))
-    status = "ok" if database == redis == "ok" else "unavailable"
-    return probe_answer(status, database=database, redis=redis)
+    return ready_answer(await backends.ready())
 
 
-@app.post("/projects", status_code=HTTPStatus.CREATED)
+IdempotencyKey = Annotated[str | None, Header(min_length=8, max_length=100, description="of this one request")]
+
+
+@app.post(
+    "/projects",
+    status_code=HTTPStatus.CREATED,
+    openapi_extra=SMOKE_JOB,
+    responses={401: {"description": "a token that is not a good one"}},
+)
 async def create_project(
-    body: ProjectIn, session: SessionDep, backends: BackendsDep, response: Response
-) -> ProjectWithNotes:
-    """Store a new project, its notes encrypted."""
-    project = Project(name=body.name, sealed_notes=backends.vault.seal(body.notes))
-    session.add(project)
+    body: ProjectIn,
+    owner: auth.AnybodyDep,
+    session: SessionDep,
+    backends: BackendsDep,
+    request: Request,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> ProjectMade:
+    """Store a new project, its notes encrypted, and its first job.
+
+    Whoever was told of a failure, or of nothing, asks again with the same Idempotency-Key and the same body: both are
+    there once. A project of somebody who is logged in goes with the account, and is in nobody else's list.
+    """
+    owner_id = owner.id if owner else None
+    said = json.dumps([str(owner_id), idempotency_key, body.model_dump(mode="json")])
+    project_id = uuid5(_IDS, said) if idempotency_key else uuid4()
+    new = insert(Project).values(
+        id=project_id, name=body.name, sealed_notes=backends.vault.seal(body.notes), owner_id=owner_id
+    )
+    made = await session.scalar(new.on_conflict_do_nothing(index_elements=[Project.id]).returning(Project))
+    project = made or await _get(session, Project, project_id)
+    job = None
+    if body.job and made:
+        job = _new_job(project, body.job, request, uuid5(project_id, "job"))
+        session.add(job)
+    elif body.job:
+        job = await session.get(Job, uuid5(project_id, "job"))
     await session.commit()
-    metrics.PROJECTS_CREATED.inc()
+    if job and job.state == State.QUEUED:
+        try:
+            await _queue(job, backends)
+        except RedisError:
+            if not idempotency_key:  # with a key it stays: the client asks again, or the worker's sweep finds it
+                await session.delete(project)
+                await session.commit()
+            raise
+    if made:
+        metrics.PROJECTS_CREATED.inc()
     response.headers["location"] = f"/projects/{project.id}"
-    return ProjectWithNotes.model_validate(project).model_copy(update={"notes": body.notes})
+    shown = {"notes": body.notes, "job": JobOut.model_validate(job) if job else None}
+    return ProjectMade.model_validate(ProjectOut.model_validate(project).model_dump() | shown)
 
 
-@app.get("/projects")
-async def list_projects(session: SessionDep, limit: Annotated[int, Query(ge=1, le=100)] = 50) -> list[ProjectOut]:
-    """List the newest projects, newest first, without their notes."""
-    newest = select(Project).order_by(Project.created_at.desc(), Project.id).limit(limit)
+@app.get("/projects", responses={401: {"description": "a token that is not a good one"}})
+async def list_projects(
+    user: auth.AnybodyDep, session: SessionDep, limit: Annotated[int, Query(ge=1, le=100)] = 50
+) -> list[ProjectOut]:
+    """List the newest projects, newest first, without their notes: those of nobody, and the caller's own."""
+    shown = or_(Project.owner_id.is_(None), Project.owner_id == user.id if user else false())
+    newest = select(Project).where(shown).order_by(Project.created_at.desc(), Project.id).limit(limit)
     return [ProjectOut.model_validate(project) for project in await session.scalars(newest)]
+
+
+def _new_job(project: Project, body: JobIn, request: Request, job_id: UUID) -> Job:
+    arguments = {**body.args.model_dump(), "request_id": request.state.request_id}
+    return Job(id=job_id, project_id=project.id, name=body.name, arguments=arguments)
+
+
+async def _queue(job: Job, backends: Backends) -> None:
+    """Put a stored job into the queue, which takes each id once.
+
+    arq says the same of a job that is there already and of a connection that ended meanwhile, so it is asked twice.
+    """
+    enqueue = partial(backends.queue.enqueue_job, str(job.name), **job.arguments, _job_id=str(job.id))
+    try:
+        queued = None
+        with contextlib.suppress(WatchError):
+            queued = await enqueue()
+        if queued is None:
+            await enqueue()
+    except RedisError:
+        metrics.JOBS_NOT_QUEUED.labels(job.name).inc()
+        raise
+    metrics.JOBS_SUBMITTED.labels(job.name).inc()
 
 
 async def _get(session: AsyncSession, table: type[Row], key: UUID) -> Row:
@@ -163,19 +218,15 @@ async def submit_job(
     project_id: UUID, body: JobIn, session: SessionDep, backends: BackendsDep, request: Request, response: Response
 ) -> JobOut:
     """Have the worker do something for a project."""
-    await _get(session, Project, project_id)
-    arguments = {**body.args.model_dump(), "request_id": request.state.request_id}
-    job = Job(project_id=project_id, name=body.name, arguments=arguments)
+    job = _new_job(await _get(session, Project, project_id), body, request, uuid4())
     session.add(job)
     await session.commit()
     try:
-        await backends.queue.enqueue_job(body.name.value, **arguments, _job_id=str(job.id))
+        await _queue(job, backends)
     except RedisError:
-        metrics.JOBS_NOT_QUEUED.labels(body.name).inc()
         await session.delete(job)  # the client hears that it was not accepted
         await session.commit()
         raise
-    metrics.JOBS_SUBMITTED.labels(body.name).inc()
     response.headers["location"] = f"/jobs/{job.id}"
     return JobOut.model_validate(job)
 
@@ -210,14 +261,23 @@ async def stream_job(job: JobDep, backends: BackendsDep) -> AsyncIterator[JobOut
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(backends.stopping.wait(), LOOK_SECONDS)
             return
-        with contextlib.suppress(*DATABASE_AWAY):
+        try:
             job = await _job(job.id, backends)
+        except DATABASE_AWAY:
+            continue
+        except HTTPException:  # it was removed, with its project's account
+            return
 
 
 async def _unavailable(_request: Request, error: Exception) -> JSONResponse:
     part = "queue" if isinstance(error, RedisError) else "database"
     log.warning("a part is away", away=part, reason=type(error).__name__)
     return JSONResponse({"detail": f"{part} unavailable"}, HTTPStatus.SERVICE_UNAVAILABLE, headers={"retry-after": "5"})
+
+
+async def _gone(_request: Request, error: Exception) -> JSONResponse:
+    log.info("what it belongs to was removed meanwhile", reason=str(getattr(error, "orig", error)).partition("\n")[0])
+    return JSONResponse({"detail": "what it belongs to was removed meanwhile"}, HTTPStatus.CONFLICT)
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
@@ -247,6 +307,7 @@ app.add_route("/metrics", metrics.exposition(metrics.API, settings.environment),
 app.include_router(auth.router)
 for kind in (*DATABASE_AWAY, RedisError):
     app.add_exception_handler(kind, _unavailable)
+app.add_exception_handler(IntegrityError, _gone)
 app.add_exception_handler(RequestValidationError, _invalid)
 app.add_middleware(RequestLog, headers=_in_every_answer)
 if settings.trusted_proxies:

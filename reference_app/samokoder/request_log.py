@@ -30,6 +30,11 @@ def _count(scope: Scope, method: str, status: int | None, seconds: float) -> Non
         HTTP_SECONDS.labels(method, endpoint).observe(seconds)
 
 
+def ready_answer(parts: Mapping[str, str]) -> JSONResponse:
+    """Answer whether it is ready. parts: "ok" of each of what it needs, or what is wrong."""
+    return probe_answer("ok" if set(parts.values()) == {"ok"} else "unavailable", **parts)
+
+
 def probe_answer(status: str, **parts: str) -> JSONResponse:
     """Answer a probe, with 200 when the status is "ok" and 503 otherwise; parts: how each of what it needs is."""
     code = HTTPStatus.OK if status == "ok" else HTTPStatus.SERVICE_UNAVAILABLE

@@ -54,29 +54,6 @@ class TokenOut(_Out):
     expires_in: int = Field(description="seconds")
 
 
-class ProjectIn(_In):
-    """What a client sends to create a project."""
-
-    # PostgreSQL keeps no zero byte in a text.
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$", examples=["Recipe book"])
-    notes: str | None = Field(None, max_length=10_000, description="stored encrypted")
-
-
-class ProjectOut(_Out):
-    """A project as it is stored."""
-
-    id: UUID
-    name: str
-    skeleton: str | None = Field(description="what the worker wrote; null before its first job is done")
-    created_at: datetime
-
-
-class ProjectWithNotes(ProjectOut):
-    """A project with its notes, which are not stored as they are shown."""
-
-    notes: str | None = None
-
-
 class JobArgs(_In):
     """Arguments of every job."""
 
@@ -100,3 +77,33 @@ class JobOut(_Out):
     result: str | None = Field(description="what came of it, or why it failed")
     created_at: datetime
     finished_at: datetime | None
+
+
+class ProjectIn(_In):
+    """What a client sends to create a project."""
+
+    # PostgreSQL keeps no zero byte in a text.
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00]*$", examples=["Recipe book"])
+    notes: str | None = Field(None, max_length=10_000, description="stored encrypted")
+    job: JobIn | None = Field(None, description="what the worker is to do for it at once")
+
+
+class ProjectOut(_Out):
+    """A project as it is stored."""
+
+    id: UUID
+    name: str
+    skeleton: str | None = Field(description="what the worker wrote; null before its first job is done")
+    created_at: datetime
+
+
+class ProjectWithNotes(ProjectOut):
+    """A project with its notes, which are not stored as they are shown."""
+
+    notes: str | None = None
+
+
+class ProjectMade(ProjectWithNotes):
+    """A new project with its first job."""
+
+    job: JobOut | None = Field(None, description="null where none was asked for")

@@ -152,6 +152,7 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(5, ge=0, le=60, description="how long the API serves on after SIGTERM")
     worker_port: Port = Field(9000, description="port of the worker's /health, /ready and /metrics")
     worker_jobs: int = Field(32, ge=1, le=1000, description="jobs that one worker runs at the same time")
+    job_retention_days: int = Field(365, ge=0, le=36_500, description="jobs that are over stay so long; 0: for ever")
     worker_shutdown_seconds: int = Field(20, ge=1, le=3600, description="what running jobs get after SIGTERM")
     openai_api_key: LlmKey | None = None
     anthropic_api_key: LlmKey | None = None

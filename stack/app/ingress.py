@@ -30,6 +30,9 @@ _DATA = "/var/tmp"  # noqa: S108 - a path in the container; see spec()
 _ACME_ROOT = "acme-root.pem"
 _METRICS = r"/metrics([/\s]|$)"
 """The API's metrics and what is below them, also with a line's end behind: Starlette takes that for the same path."""
+_SLASH = "(/|%2f)"
+"""In Traefik's rules, which leave a slash that is written so as it is. The application takes both for one."""
+_TRAEFIKS_METRICS = rf"{_SLASH}+metrics({_SLASH}|\s|$)"
 _BELIEVED_HEADERS = ("SCRIPT_NAME", "PATH_INFO")
 """What an older Gunicorn takes for the path itself, past our rules of paths, from whom FORWARDED_ALLOW_IPS names."""
 _SECURITY_HEADERS = {
@@ -344,14 +347,16 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
         return {}
     name = f"{environment.prefix}-{service}"
     api, prefix = service != "frontend", settings.strip_prefix
-    within = f"({prefix}(/.*)?)?" if prefix else ""
-    rule = [f"Host(`{settings.domain}`)", f"!PathRegexp(`(?is)^{within}{_METRICS}`)"]
-    if api and _has_frontend(environment):
-        paths = [*([prefix, f"{prefix}/*"] if prefix else []), *settings.api_paths]
-        rule.append(f"({' || '.join(_path_rule(path) for path in paths)})")
-    # Its limit of a request's size holds back every answer until it is whole (traefik/traefik#12869), and so an event
-    # stream, too: only requests that have a body get it, by a router of their own.
-    uploads = [*rule, "(Method(`POST`) || Method(`PUT`) || Method(`PATCH`))"]
+    within = f"({prefix.replace('/', _SLASH)}({_SLASH}.*)?)?" if prefix else ""
+    known = [f"Host(`{settings.domain}`)", f"!PathRegexp(`(?is)^{within}{_TRAEFIKS_METRICS}`)"]
+    shared = api and _has_frontend(environment)
+    # Router -> its rules, and what it does to a path. The middleware takes the prefix off whatever begins with its
+    # letters (`/apimetrics`), so it is for the paths behind it alone.
+    ways: dict[str, tuple[list[str], tuple[str, ...]]] = {
+        name: ([*known, *([_one_of(settings.api_paths)] if shared else [])], ())
+    }
+    if api and prefix:
+        ways[f"{name}-prefixed"] = ([*known, _one_of([prefix, f"{prefix}/*"])], ("strip",))
     middlewares = {
         "retry": {"retry.attempts": "5", "retry.initialinterval": "100ms"},
         "headers": {
@@ -366,30 +371,38 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
         },
         "limit": {"buffering.maxrequestbodybytes": str(settings.max_body_mib * 2**20)},
     }
-    strips = ("strip",) if api and prefix else ()
-    if strips:
+    if api and prefix:
         middlewares["strip"] = {"stripprefix.prefixes": prefix}
     labels = {"traefik.enable": "true", "traefik.docker.network": traefik.network}
-    for router, rules, used, priority in (
-        (name, rule, ("headers", *strips, "retry"), 10),
-        (f"{name}-uploads", uploads, ("limit", "headers", *strips, "retry"), 20),
-    ):
-        values = {
-            "rule": " && ".join(rules),
-            "entrypoints": traefik.entrypoint,
-            "service": name,
-            "middlewares": ",".join(f"{name}-{middleware}" for middleware in used),
-            # The API's before the frontend's, whose rule has every path.
-            "priority": str(priority + api),
-            **({"tls": "true", "tls.certresolver": traefik.cert_resolver} if traefik.cert_resolver else {}),
-        }
-        labels |= {f"traefik.http.routers.{router}.{key}": value for key, value in values.items()}
+    # Traefik's limit of a request's size holds back every answer until it is whole (traefik/traefik#12869), and so an
+    # event stream, too: only requests that have a body get it, by a router of their own.
+    bodies = "(Method(`POST`) || Method(`PUT`) || Method(`PATCH`))"
+    for way, (rules, strips) in ways.items():
+        for router, rule, limits, priority in (
+            (way, rules, (), 10),
+            (f"{way}-uploads", [*rules, bodies], ("limit",), 20),
+        ):
+            values = {
+                "rule": " && ".join(rule),
+                "entrypoints": traefik.entrypoint,
+                "service": name,
+                "middlewares": ",".join(f"{name}-{used}" for used in (*limits, "headers", *strips, "retry")),
+                # What is behind the prefix first, and the frontend last: its rule has every path.
+                "priority": str(priority + api + len(strips)),
+                **({"tls": "true", "tls.certresolver": traefik.cert_resolver} if traefik.cert_resolver else {}),
+            }
+            labels |= {f"traefik.http.routers.{router}.{key}": value for key, value in values.items()}
     for middleware, options in middlewares.items():
         labels |= {f"traefik.http.middlewares.{name}-{middleware}.{key}": value for key, value in options.items()}
     balancer = {"server.port": str(port)}
     if api:
         balancer |= {"healthcheck.path": "/health", "healthcheck.interval": "1s", "healthcheck.timeout": "2s"}
     return labels | {f"traefik.http.services.{name}.loadbalancer.{key}": value for key, value in balancer.items()}
+
+
+def _one_of(paths: Sequence[str]) -> str:
+    """Return Traefik's rule for any of some paths of ours."""
+    return f"({' || '.join(_path_rule(path) for path in paths)})"
 
 
 def _path_rule(path: str) -> str:

@@ -1,7 +1,8 @@
 """The keeper of Redis' users: brings them to what is declared whenever the server starts, then stays.
 
-A keeper and not a job that ends, for the reason in `postgres_roles.py`. It changes the users of the running server,
-one command for each: Redis applies one whole or not at all, and a connection that is there stays.
+A keeper and not a job that ends, for the reason in `postgres_roles.py`. It changes the users of the running server, all
+in one transaction. A connection that is there stays, unless a password of its user is withdrawn: Redis does not tell
+with which one of a user's passwords a session logged in, so all sessions of that user end, in the same transaction.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def files(environment: Environment) -> Files:
 
 
 # redis-cli ends with 0 whatever the server answers to commands that it reads from a file, so the answers are looked
-# at. Its subscription to a channel that nobody writes to ends when the server does.
+# at. Its subscription to a channel that nobody writes to ends when the server does. The keeper gives itself the right
+# to end sessions: with one in its seed, Redis itself would have to be replaced for it.
+_TO_END_SESSIONS = "+client|kill +acl|getuser +multi +exec"
 KEEP_USERS = f"""\
 #!/bin/sh
 # Rendered by stack/app/redis_users.py.
@@ -79,11 +82,28 @@ while :; do
         if grep WRONGPASS /tmp/ping; then exit 1; fi
         sleep 0.5
     done
-    ask < /etc/samokoder/users.redis > /tmp/answers 2>&1 || :
-    if grep -vx OK /tmp/answers || [ "$(grep -cx OK /tmp/answers)" -ne "$(wc -l < /etc/samokoder/users.redis)" ]; then
+    ask ACL SETUSER {redis.KEEPER_USER} {_TO_END_SESSIONS} > /tmp/answers 2>&1 || :
+    : > /tmp/withdrawn
+    for user in {redis.APP_USER} {redis.EXPORTER_USER} {redis.BACKUP_USER}; do
+        ask ACL GETUSER "$user" | grep -xE '[0-9a-f]{{64}}' > /tmp/hashes || :
+        while read -r hash; do
+            grep -q "^ACL SETUSER $user .*#$hash" /etc/samokoder/users.redis || echo "CLIENT KILL USER $user"
+        done < /tmp/hashes | sort -u >> /tmp/withdrawn
+    done
+    {{
+        echo MULTI
+        sed '/^ACL SAVE$/d' /etc/samokoder/users.redis
+        cat /tmp/withdrawn
+        echo EXEC
+        echo ACL SAVE
+    }} > /tmp/commands
+    ask < /tmp/commands >> /tmp/answers 2>&1 || :
+    wanted=$(($(wc -l < /etc/samokoder/users.redis) + 2))
+    if grep -vxE 'OK|QUEUED|[0-9]+' /tmp/answers || [ "$(grep -cx OK /tmp/answers)" -ne "$wanted" ]; then
         echo "the users are not applied"
         exit 1
     fi
+    if [ -s /tmp/withdrawn ]; then echo "sessions ended: $(tr '\n' ';' < /tmp/withdrawn)"; fi
     touch /tmp/applied
     echo "users applied"
     ask subscribe {redis.KEEPER_CHANNEL} > /tmp/subscription 2>&1 || :

@@ -21,10 +21,12 @@ def spec(environment: Environment) -> ServiceSpec:
     """Describe the worker."""
     settings = environment.settings.worker
     port = settings.metrics_port
+    given = contract.given(environment, settings)
+    given["environment"] = {"JOB_RETENTION_DAYS": str(settings.job_retention_days), **given["environment"]}
     return ServiceSpec(
         part=PART,
         component="samokoder:app:Worker",
-        **contract.given(environment, settings),
+        **given,
         settings=settings,
         command=tuple(settings.command or COMMAND),
         # With its secrets: `arq --check` imports the image's own settings.
@@ -44,7 +46,11 @@ def _health_command(settings: WorkerSettings) -> tuple[str, ...]:
     if settings.health_command:
         return tuple(settings.health_command)
     if settings.metrics_port:
-        return health.python(settings.metrics_port, "/health")
+        # A deploy waits until it reaches the database and Redis once. Later it is well while it lives: a database that
+        # is away for a moment makes no worker sick. A team's own image has no /ready in the contract.
+        if settings.image:
+            return health.python(settings.metrics_port, "/health")
+        return health.python(settings.metrics_port, "/ready", later="/health")
     return arq_check(settings.command or COMMAND) or (_ARQ, "--check", COMMAND[1])
 
 

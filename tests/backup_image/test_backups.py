@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,10 +18,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from stack.app import redis, redis_users
-from tests import queued
 from tests.backup_image.conftest import DATA, Lab, docker, moment, wait_for
 from tests.planted import SUPERUSER_PSQL
 from tests.small_disk import small_disk
+from tests.written import Application
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(1200)]
 
@@ -130,11 +131,12 @@ def test_a_dump_has_large_objects_though_they_are_the_applications_alone(lab: La
 
 def test_a_copy_of_redis_is_restored_to_an_append_only_file(lab: Lab, target: str) -> None:
     password = lab.passwords["r"]
-    queued.put(lab.address("redis"), password)
+    application = Application(host=lab.address("redis"), password=password, name="copied")
+    before = application.write()
     try:
         assert lab.backup("now", "--kind", "redis").returncode == 0
     finally:
-        assert queued.run(lab.address("redis"), password) == queued.once()
+        application.holds(before)
     lab.restore(f"{lab.name}-backup", target, "--backup", lab.list("redis")[-1]["id"], where="/data")
     users = lab.folder / "users.acl"
     lines = redis_users.users_commands(app=[password], exporter=password, backup=password, login=True).splitlines()
@@ -154,7 +156,7 @@ def test_a_copy_of_redis_is_restored_to_an_append_only_file(lab: Lab, target: st
             return client.get("arq:one")
 
     assert wait_for("Redis", key, lambda: lab.logs("restored")) == b"1"
-    assert queued.run(lab.address("restored"), password) == queued.once(), "a job of the copy is lost, or ran twice"
+    replace(application, host=lab.address("restored")).holds(before)
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,54 @@ def test_an_image_whose_health_check_fails_is_told_what_that_says(checked: Calla
     assert "it says: the queue is away" in why(report, Check.READY)
 
 
+NO_END = {
+    "never ends": ("sleep 3600", "it does not end within 2 s"),
+    "says much for ever": ("yes", "it says more than 1 MiB"),
+    "closes its output and stays": ("exec >&- 2>&-; sleep 3600", "it does not end within 2 s"),
+}
+
+
+@pytest.mark.parametrize("how", NO_END)
+def test_a_health_check_that_has_no_end_is_told_and_holds_nothing_up(how: str, checked: Callable[..., Report]) -> None:
+    script, told = NO_END[how]
+
+    def hostile(spec: ServiceSpec) -> ServiceSpec:
+        health = spec.health.model_copy(update={"timeout_seconds": 2})
+        settings = spec.settings.model_copy(update={"health": health})
+        return replace(spec, settings=settings, health_command=("sh", "-c", script))
+
+    report = checked(Kind.WORKER, hostile, timeout=15)
+    assert report.failed == [Check.READY], reasons(report)
+    assert told in why(report, Check.READY), "any image may have any program in the place of Python"
+
+
+def test_an_answer_that_has_no_end_is_not_kept_in_memory(checked: Callable[..., Report]) -> None:
+    script = """
+import uvicorn
+from samokoder.main import app
+from starlette.responses import StreamingResponse
+
+def endless():
+    while True:
+        yield bytes(65536)
+
+app.router.routes[:] = [route for route in app.router.routes if getattr(route, "path", "") != "/metrics"]
+app.add_route("/metrics", lambda request: StreamingResponse(endless()))
+uvicorn.run(app, host="0.0.0.0", port=8000)
+"""
+    report = checked(Kind.API, python(script))
+    assert report.failed == [Check.METRICS], reasons(report)
+    assert "no whole answer within 5 s and 8 MiB" in why(report, Check.METRICS)
+
+
+def test_of_a_log_that_the_engine_cuts_nobody_says_that_it_has_no_secret(checked: Callable[..., Report]) -> None:
+    line = "yes $(head -c 1000 /dev/zero | tr '\\0' x) | head -c 25000000"
+    report = checked(Kind.API, shell(f"cat /run/secrets/secret_key; echo; {line}; exec {UVICORN}"))
+    assert report.failed == [], reasons(report)
+    assert verdicts(report, Verdict.NOT_AVAILABLE) == {Check.SILENT}, reasons(report)
+    assert "the beginning may be gone" in why(report, Check.SILENT)
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
     """Have Ctrl-C interrupt: whoever started pytest in the background may have it ignored."""

@@ -11,9 +11,9 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import packet_filter
+from operations import backups, packet_filter
 from operations.packet_filter import Bridges, PacketFilter
-from stack.names import NetworkName
+from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.network import OPTIONS
 from stack.settings import Environment
 from tests.namespaces import HOST, METADATA, NEIGHBOUR, Pair, pair
@@ -66,7 +66,7 @@ def world(local_images: Environment) -> Iterator[World]:
     if not shutil.which("ip") or not shutil.which("nsenter"):
         pytest.fail("iproute2 and util-linux make the namespaces")
     environment = environment_of("neighbour", {})
-    image = local_images.image("node_exporter")
+    image, asks = local_images.image("node_exporter"), local_images.image("python")
     with pair() as made:
         # To the neighbour, 127.0.0.1 is the host's: its own has to go, or it would answer itself.
         for words in (
@@ -77,7 +77,8 @@ def world(local_images: Environment) -> Iterator[World]:
             made.neighbour.run(*words)
         client = made.start()
         with contextlib.closing(docker.from_env()) as system:
-            client.images.load(b"".join(system.images.get(image).save()))
+            for name in (image, asks):
+                client.images.load(b"".join(system.images.get(name).save()))
         for each in (NetworkName.EDGE, NetworkName.PUBLISHED):
             client.networks.create(f"{environment.prefix}-{each}", driver="bridge", options=OPTIONS.get(each))
 
@@ -94,6 +95,9 @@ def world(local_images: Environment) -> Iterator[World]:
 
         part, _ = serve(LOOPBACK, "127.0.0.1"), serve(PUBLIC, "0.0.0.0")  # noqa: S104 - in a namespace
         measures = serve(INSIDE, "127.0.0.1", NetworkName.PUBLISHED)
+        labels = {ENVIRONMENT_LABEL: environment.name, PART_LABEL: backups.PART}
+        # `samokoder doctor` asks from a container like this one, which has Python.
+        client.containers.create(asks, ["sleep", "infinity"], network_mode="none", user="999:999", labels=labels)
         world = World(made, client, environment, packet_filter.bridges_of(client, environment), part, measures)
         yield world
         world.client.close()
@@ -147,6 +151,15 @@ def test_a_neighbour_and_the_metadata_are_reached_without_the_rules_and_not_with
     assert packet_filter.put(world.environment, world.bridges, world.filter)
     closed(world)
     works(world)
+
+
+def test_doctor_tries_from_a_container_whether_the_metadata_answer(open_world: World) -> None:
+    world = open_world
+    assert packet_filter.reached(world.environment, world.client) == [METADATA], "doctor calls an open host closed"
+    assert packet_filter.put(world.environment, world.bridges, world.filter)
+    assert packet_filter.reached(world.environment, world.client) == [], "doctor finds what is closed open"
+    mine = {"label": f"{packet_filter.TRY_LABEL}={world.environment.name}"}
+    assert not world.client.containers.list(all=True, filters=mine), "each `doctor` leaves a container"
 
 
 def test_rules_are_put_once_changed_with_the_settings_and_those_of_others_stay(open_world: World) -> None:

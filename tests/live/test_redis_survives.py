@@ -1,6 +1,6 @@
-"""1,000 jobs that arq has queued, in a stack that is up, and whatever befalls its Redis: each runs once.
+"""What an application has written to the Redis of a stack that is up, 1,000 jobs too, and whatever befalls that Redis.
 
-They wait in a queue of their own, which no worker of the stack takes from.
+The jobs wait in a queue of their own, which no worker of the stack takes from.
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
 import pytest
-from redis import Redis
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, containers, lifecycle, redis_log, repair, restore, rotation
+from operations import backups, containers, doctor, lifecycle, redis_log, repair, restore, rotation
+from operations.checks import Verdict
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis
 from tests import queued
-from tests.live.conftest import begin, cut_off, with_config
+from tests.live import clones
+from tests.live.conftest import begin, cut_off, prometheus, with_config
 from tests.render.conftest import address, output, wait_until
+from tests.render.redis_part import OLD_DEFAULT
+from tests.written import Application
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -40,6 +44,7 @@ class Queue:
     workspace: Workspace
     engine: docker.DockerClient
     name: str
+    before: dict[str, object] = field(default_factory=dict)
 
     @property
     def server(self) -> Container:
@@ -49,24 +54,35 @@ class Queue:
     def password(self) -> str:
         return self.workspace.open().secrets()["redis-app"]
 
+    @property
+    def application(self) -> Application:
+        return Application(host=address(self.server), password=self.password, name=self.name)
+
     def put(self) -> None:
-        queued.put(address(self.server), self.password, queue=self.name)
-        time.sleep(2)  # a SIGKILL may cost the last second, `appendfsync everysec`
+        self.before = self.application.write()
+        self.application.settle()
 
     def holds(self) -> None:
-        """Check that all wait still, and that each runs once."""
+        """Check that all of it is there still, and that each job runs once."""
         server = self.server
         wait_until(server, lambda: output(server, "/etc/samokoder/healthy.sh")[0] == 0)
-        waiting = queued.waiting(address(server), self.password, queue=self.name)
-        assert len(waiting) == queued.COUNT, f"{queued.COUNT - len(waiting)} jobs are lost"
-        ran = queued.run(address(server), self.password, queue=self.name)
-        assert ran == queued.once(), "a job was lost, or ran twice"
+        self.application.holds(self.before)
 
     def damage(self, script: str) -> None:
         """Kill Redis, damage its volume, and see that it starts in vain."""
         server = self.server
         server.kill()
         server.wait()
+        self.over_its_volume(script)
+        server.start()
+        end = time.monotonic() + 180
+        while not self.restarts():
+            assert time.monotonic() < end, "Redis reads what is damaged"
+            time.sleep(0.5)
+
+    def over_its_volume(self, script: str) -> None:
+        """Run a script in the volume of the server, which does not run."""
+        server = self.server
         (volume,) = (each["Name"] for each in server.attrs["Mounts"] if each["Destination"] == "/data")
         self.engine.containers.run(
             server.attrs["Image"],
@@ -77,11 +93,6 @@ class Queue:
             volumes={volume: {"bind": "/data"}},
             remove=True,
         )
-        server.start()
-        end = time.monotonic() + 180
-        while not self.restarts():
-            assert time.monotonic() < end, "Redis reads what is damaged"
-            time.sleep(0.5)
 
     def restarts(self) -> bool:
         server = self.server
@@ -163,6 +174,19 @@ def done(journal: Any) -> list[str]:
     return []
 
 
+def test_a_clean_restart_keeps_every_job(queue: Queue) -> None:
+    queue.server.restart()
+    queue.holds()
+
+
+def test_a_sigkill_keeps_every_job(queue: Queue) -> None:
+    server = queue.server
+    server.kill()
+    server.wait()
+    server.start()
+    queue.holds()
+
+
 def test_an_up_that_replaces_redis_keeps_every_job(queue: Queue) -> None:
     before = queue.server.id
     lifecycle.up(with_config(queue.workspace, {"samokoder:redis": {"maxmemoryMib": 190}}), interactive=False)
@@ -181,7 +205,58 @@ def test_a_restore_of_a_copy_brings_every_job_back(queue: Queue) -> None:
     backups.now(queue.workspace, "redis")
     rows, _ = backups.backups(queue.workspace)
     copy = next(row.id for row in rows if row.kind == redis.PART)
-    with Redis(address(queue.server), username=redis.APP_USER, password=queue.password) as client:
-        client.delete(queue.name)
+    with queue.application.client() as client:
+        for key in queue.before:
+            client.delete(key.partition(" ")[2])
     restore.restore(queue.workspace, backup=copy)
     queue.holds()
+
+
+def test_an_upgrade_from_a_version_whose_redis_forgets_transactions_brings_every_job_back(
+    up: Workspace, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    clones.make(older, "of-nobody", {})
+    part = older / "stack" / "app" / "redis.py"
+    text = part.read_text(encoding="utf-8")
+    assert "user default off resetpass ~* &* +@all\n" in text
+    part.write_text(text.replace("user default off resetpass ~* &* +@all\n", OLD_DEFAULT), encoding="utf-8")
+    lifecycle.up(replace(up, root=older), interactive=False)
+    queue = Queue(up, engine, f"waits-{secrets.token_hex(3)}")
+    queue.put()
+    server = queue.server
+    server.restart()
+    wait_until(server, lambda: output(server, "/etc/samokoder/healthy.sh")[0] == 0)
+    waiting = queued.waiting(address(server), queue.password, queue=queue.name)
+    if "AOF-loading-client" in server.logs().decode():
+        assert waiting == set(), "this is not the fault that it was"
+    lifecycle.up(up, interactive=False)
+    assert queue.server.id != server.id, "it was not replaced"
+    queue.holds()
+
+
+# A command that Redis can read, and refuses: the queue, in database 0, is no number.
+REFUSED = """set -eu
+cd /data/appendonlydir
+last=$(sed -n 's/^file \\(.*\\) seq [0-9]* type i$/\\1/p' appendonly.aof.manifest | tail -n 1)
+printf '*2\\r\\n$6\\r\\nSELECT\\r\\n$1\\r\\n0\\r\\n*2\\r\\n$4\\r\\nINCR\\r\\n$%s\\r\\n%s\\r\\n' {size} {name} >> "$last"
+"""
+
+
+def test_a_file_that_was_read_with_errors_is_told_by_the_alert_and_by_doctor(queue: Queue) -> None:
+    name = "RedisFileReadWithErrors"
+    server = queue.server
+    server.stop()
+    queue.over_its_volume(REFUSED.format(size=len(queue.name), name=queue.name))
+    server.start()
+    queue.holds()
+    end = time.monotonic() + 180
+    while not (
+        firing := prometheus(queue.workspace.settings(), "query", query=f'ALERTS{{alertname="{name}"}}')["result"]
+    ):
+        assert time.monotonic() < end, f"Redis refused a command of its own file, and nobody is told by {name}"
+        time.sleep(1)
+    assert firing[0]["metric"]["severity"] == "critical"
+    found = next(each for each in doctor.after(queue.workspace).findings if each.check == "redis' file")
+    assert found.verdict is Verdict.FAILED
+    assert "it refused commands of the file" in found.why

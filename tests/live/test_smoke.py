@@ -71,7 +71,7 @@ def test_a_whole_stack_passes_at_once_and_is_left_as_it_was(
     smoked: Workspace, engine: docker.DockerClient, record_property: Callable[[str, object], None]
 ) -> None:
     environment = smoked.settings()
-    count = "SELECT count(*) FROM users"
+    count = "SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM projects WHERE owner_id IS NOT NULL)"
     before = psql(engine, environment, count)
     began = time.monotonic()
     report = smoke.smoke(smoked)
@@ -183,6 +183,10 @@ def declared(**settings: Any) -> Break:
     return do
 
 
+#: Its own code would throw as well: the worker is well, and can write nothing of what it has done.
+THROW = """CREATE FUNCTION thrown() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'tomorrow'; END $$"""
+THROWING = "CREATE TRIGGER thrown BEFORE UPDATE OF skeleton ON projects FOR EACH ROW EXECUTE FUNCTION thrown()"
 EXPORTER = postgres.EXPORTER_ROLE
 KICKED = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{EXPORTER}'"
 
@@ -203,6 +207,7 @@ KICKED = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename 
             statement("ALTER TABLE users RENAME TO nobodies", "ALTER TABLE nobodies RENAME TO users"),
             "public entry: write, read",
         ),
+        (statement(THROW, "DROP FUNCTION thrown CASCADE", THROWING), "job: queue, worker, database"),
         (failed_dump, "backup dump"),
         (declared(alerts={"waitFactor": 0.5}), "rules loaded"),
         (declared(alertmanager={"email": None}), "alertmanager receivers"),

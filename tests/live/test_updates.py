@@ -18,6 +18,7 @@ import pytest
 from operations import containers, drift, lifecycle
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
+from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live.conftest import begin_up, cut_off, url, with_config, with_secrets
 from tests.live.traffic import Traffic
@@ -161,7 +162,7 @@ def test_an_up_killed_in_the_middle_converges_at_the_next_one(
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     workspace.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
     networks = [n.name for n in engine.networks.list(names=[f"samokoder-{workspace.name}-"])]
-    assert len(networks) == len(set(networks)) == 4, f"a network was left twice: {networks}"
+    assert len(networks) == len(set(networks)) == len(NetworkName), f"a network was left twice: {networks}"
     lifecycle.destroy_data(workspace, interactive=False)  # the health checks of a stack cost those that follow a core
 
 

@@ -255,9 +255,10 @@ def test_the_api_and_the_sweep_wait_for_the_schema(database: Database, waiting: 
     )
     assert errors == 0, "waiting is no error of the database"
     waiting("the sweep's refusal", lambda: '"NotMigratedError"' in worker.said(), worker.said)
-    worker.wait_until("/ready")
+    assert _not_migrated(worker), "a deploy waits for a worker that can do a job"
     assert database.migrate()[0] == 0
     api.wait_until("/ready")
+    worker.wait_until("/ready")
 
 
 def test_an_older_schema_is_not_enough(database: Database, waiting: Waiting) -> None:

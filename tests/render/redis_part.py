@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from redis import Redis
 
@@ -16,9 +15,9 @@ from stack.app import redis, redis_users
 from stack.platform import specs
 from stack.service import ServiceSpec
 from stack.settings import Environment, Phase, Rotating, Rotation
-from tests import queued
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, address, contents, output, wait_until
+from tests.written import Application
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -44,9 +43,6 @@ def keep_users(
 
 # As rendered until 29 November 2026: Redis read its append-only file with the rights of this `default`.
 OLD_DEFAULT = "user default on nopass resetkeys resetchannels -@all +ping\n"
-LIBRARY = """#!lua name=pair
-redis.register_function('pair', function(keys) redis.call('SET', keys[1], 1) redis.call('SET', keys[2], 2) end)
-"""
 
 
 @dataclass
@@ -103,81 +99,25 @@ class Kept:
     def host(self) -> str:
         return address(self.container)
 
+    @property
+    def application(self) -> Application:
+        return Application(host=self.host, password=self.password)
+
     def client(self, database: int = 0) -> Redis:
-        return Redis(self.host, username=redis.APP_USER, password=self.password, db=database, decode_responses=True)
+        return self.application.client(database)
 
     def write(self) -> dict[str, object]:
-        """Write in each way that an application writes, queue 1,000 jobs, and return what is there."""
-        queued.put(self.host, self.password)
-        with self.client() as client:
-            client.set("plain", "1")
-            client.set("expiring", "1", ex=1000)
-            with client.pipeline(transaction=True) as transaction:
-                transaction.zadd("transaction", {"member": 1})
-                transaction.psetex("transaction expiring", 1_000_000, "1")
-                transaction.xadd("transaction stream", {"field": "1"})
-                transaction.execute()
-            client.eval("redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 2)", 2, "script 1", "script 2")
-            client.eval("redis.call('SET', KEYS[1], 1)", 1, "script alone")
-            client.function_load(LIBRARY)
-            client.fcall("pair", 2, "function 1", "function 2")
-            for number in range(3):
-                client.xadd("stream", {"field": str(number)})
-            client.xgroup_create("stream", "group", "0")
-            client.xreadgroup("group", "consumer", {"stream": ">"}, count=2)
-            client.sadd("set", *range(10))
-            client.spop("set", 3)
-            client.rpush("list", 1, 2, 3)
-            client.lmove("list", "moved")
-        with self.client(3) as client, client.pipeline(transaction=True) as transaction:
-            transaction.set("other database", "1")
-            transaction.execute()
-        return self.seen()
+        return self.application.write()
 
     def seen(self) -> dict[str, object]:
-        """Return what is there: each key's content, and whether it ends by itself."""
-        read: dict[str, Callable[[Redis, str], Any]] = {
-            "string": lambda client, key: client.get(key),
-            "list": lambda client, key: client.lrange(key, 0, -1),
-            "set": lambda client, key: client.smembers(key),
-            "zset": lambda client, key: client.zrange(key, 0, -1, withscores=True),
-            "stream": lambda client, key: client.xrange(key),
-        }
-        found: dict[str, object] = {}
-        for database in (0, 3):
-            with self.client(database) as client:
-                for key in sorted(client.keys()):
-                    kind = client.type(key)
-                    # arq's jobs are bytes that are no text.
-                    content = client.strlen(key) if key.startswith("arq:job:") else read[kind](client, key)
-                    found[f"{database} {key}"] = (kind, content, client.ttl(key) > 0)
-        with self.client() as client:
-            found["functions"] = client.function_list()
-            if client.exists("stream"):
-                found["pending"] = [
-                    each["message_id"] for each in client.xpending_range("stream", "group", "-", "+", 9)
-                ]
-        return found
+        return self.application.seen()
 
     def settle(self) -> None:
-        """Wait until the file has it all: a SIGKILL may cost the writes of the last second, `appendfsync everysec`."""
-
-        def written() -> bool:
-            with self.client() as client:
-                said = client.info("persistence")
-            return bool(said["aof_buffer_length"] == said["aof_pending_bio_fsync"] == 0)
-
-        time.sleep(1)
-        wait_until(self.container, written)
+        self.application.settle()
 
     def holds(self, before: dict[str, object]) -> None:
-        """Check that all is there as before, and that each queued job runs once."""
-        now = self.seen()
-        lost = {key: (was, now.get(key)) for key, was in before.items() if now.get(key) != was}
-        few = dict(sorted(lost.items())[:5])
-        assert not lost, f"{len(lost)} of {len(before)} are lost or changed, such as {few}"
-        assert now.keys() == before.keys(), "more came back than was there"
-        assert queued.run(self.host, self.password) == queued.once(), "a job was lost, or ran twice"
+        """Check that all is there as before, that each queued job runs once, and that the log says so too."""
+        self.application.holds(before)
         assert "read all" in redis_log.judge(self.container.logs().decode())
 
 

@@ -158,9 +158,9 @@ def described(environment: Environment) -> Environment:
     return with_images(environment, {"frontend": front, "api": api, "ingress": outside})
 
 
-def with_images(environment: Environment, values: Mapping[str, Any]) -> Environment:
+def with_images(environment: Environment, values: Mapping[str, Any], *, stack: str = "staging") -> Environment:
     images = environment.settings.images.model_dump(by_alias=True, exclude_none=True)
-    return environment_of("staging", {"images": images, **values})
+    return environment_of(stack, {"images": images, **values})
 
 
 class Servers:
@@ -602,6 +602,13 @@ def test_with_a_domain_a_certificate_is_fetched_kept_and_used(
     assert "Alt-Svc" not in reply.headers, "it would name a port that is not published"
     code, kept = output(caddy, "find", KEPT, "-name", f"{DOMAIN}.key")
     assert (code, kept.count("\n")) == (0, 1), "fetched anew at every start, until the authority refuses"
+    file = kept.strip().replace(".key", ".crt")
+    certificate = output(caddy, "md5sum", file)
+    caddy.kill()
+    caddy.wait()
+    caddy.start()
+    wait_until(caddy, lambda: secured(host, "/projects", trusted) is not None)
+    assert output(caddy, "md5sum", file) == certificate, "fetched anew after each crash"
     redirected = httpx.get(f"http://{host}/projects?page=2", headers={"Host": "elsewhere.example"})
     assert (redirected.status_code, redirected.headers["Location"]) == (308, f"https://{DOMAIN}/projects?page=2")
     assert httpx.get(f"http://{host}/health").status_code == httpx.codes.OK, "smoke test and probes ask here"

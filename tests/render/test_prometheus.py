@@ -286,8 +286,8 @@ def test_promtool_sees_every_alert_fire_and_be_silent(
 @pytest.mark.parametrize(
     ("name", "said_by_the_case", "instead"),
     [
-        ("test-host-1m.yml", "4% is left", "40% is left"),
-        ("test-api-2m.yml", "burn: 14.4x", "burn: 6x"),
+        ("test-HostDiskAlmostFull-1m.yml", "4% is left", "40% is left"),
+        ("test-ApiErrorBudgetBurn-2m.yml", "burn: 14.4x", "burn: 6x"),
         ("test-rules-1m.yml", "value: 1\n", "value: 2\n"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -300,11 +301,43 @@ def test_both_passwords_are_good_in_the_middle_of_a_rotation_and_no_connection_e
         keeper = keep_users(laboratory, environment, generation=generation, phase=phase)
         keeper.remove(force=True)  # it would be heard again when the server restarts
         assert (opens(server, APP_SECRET), opens(server, SECOND_SECRET)) == expected, f"{generation} {phase}"
-    output(server, "touch", "/tmp/go")  # noqa: S108 - in the container
-    second = ("get", "connection")
-    wait_until(server, lambda: ask(server, *second, user=redis.APP_USER, password=SECOND_SECRET) == "2")
+        if phase == "overlap":
+            output(server, "touch", "/tmp/go")  # noqa: S108 - in the container
+            wait_until(server, lambda: app(server, "get", "connection") == "2")
     keep_users(laboratory, environment)
     assert (opens(server, APP_SECRET), opens(server, SECOND_SECRET)) == (True, False), "the way back"
+    first.start()
+
+
+def test_a_session_of_a_withdrawn_password_ends_with_it_and_those_of_other_users_stay(
+    laboratory: Laboratory, environment: Environment, kept: tuple[Container, Container]
+) -> None:
+    server, first = kept
+    first.kill()
+    with contextlib.ExitStack() as open_:
+        connections = {
+            name: open_.enter_context(socket.create_connection((address(server), redis.PORT), timeout=30))
+            for name in ("app", "exporter")
+        }
+        logins = {"app": (redis.APP_USER, APP_SECRET), "exporter": (redis.EXPORTER_USER, EXPORTER_SECRET)}
+        for name, connection in connections.items():
+            connection.sendall(f"auth {' '.join(logins[name])}\r\n".encode())
+            assert connection.recv(100) == b"+OK\r\n"
+
+        def alive(name: str) -> bool:
+            try:
+                connections[name].sendall(b"ping\r\n")
+                return connections[name].recv(100) == b"+PONG\r\n"
+            except ConnectionError:
+                return False
+
+        keep_users(laboratory, environment, generation=2, phase="overlap").remove(force=True)
+        assert (alive("app"), alive("exporter")) == (True, True), "nothing is withdrawn yet"
+        keeper = keep_users(laboratory, environment, generation=2)
+        assert (alive("app"), alive("exporter")) == (False, True), "whoever had the leaked password reads on for ever"
+        assert f"sessions ended: CLIENT KILL USER {redis.APP_USER}" in keeper.logs().decode()
+        keeper.remove(force=True)
+    keep_users(laboratory, environment).remove(force=True)
     first.start()
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from operations import __main__ as command
 from operations import image_check, laboratory
 from operations.checks import Finding, Report, Verdict
-from operations.image_answer import Answer, parsed
+from operations.image_answer import Answer, may_be_cut, parsed
 from operations.image_check import Check
 from operations.image_ways import Way, settings_text, written_folders
 from stack.app import api, migrations, redis, worker
@@ -116,6 +116,20 @@ def test_an_answer_is_one_only_when_it_is_whole_http(raw: bytes, status: int, bo
     assert parsed(raw) == Answer(status=status, body=body)
 
 
+@pytest.mark.parametrize(
+    ("log", "cut"),
+    [
+        ("a line\n" * 1000, False),
+        ("x" * 2**20, False),
+        ("\x00" * 4 * 2**20, True),  # six bytes each in the engine's file
+        ("y\n" * 300_000, True),  # 75 bytes each there
+    ],
+    ids=["of an application", "a long line", "bytes that are no text", "many lines"],
+)
+def test_a_log_of_which_the_engine_may_have_kept_the_end_alone_is_known(log: str, cut: bool) -> None:
+    assert may_be_cut(log) is cut, "a secret at its beginning would be taken for one that was never said"
+
+
 def sizes(options: dict[str, Any]) -> dict[str, int]:
     return {name: int(str(options[name]).removesuffix("m")) for name in ("mem_limit", "memswap_limit", "shm_size")}
 
@@ -144,6 +158,9 @@ def test_a_part_in_the_laboratory_has_the_container_that_pulumi_makes(part: str)
         "memswap_limit": made["memorySwap"],
         "shm_size": made["shmSize"],
     }
+    assert (options["log_config"].type, options["log_config"].config) == (made["logDriver"], made["logOpts"]), (
+        "an image that says much would fill the disk of the engine"
+    )
     assert options["nano_cpus"] == float(made["cpus"]) * 1e9
     assert [(each["Name"], each["Soft"], each["Hard"]) for each in options["ulimits"]] == [
         (each["name"], each["soft"], each["hard"]) for each in made["ulimits"]

@@ -119,6 +119,9 @@ BEHIND = [
     "/api/v1/metrics/x",
     "/api/a\nb/metrics\n",
 ]
+# As Traefik compares them: a slash that is written so stays as it is, and the application reads it as one.
+WRITTEN = ["/metrics%2F", "/metrics%2fx", "/%2Fmetrics", "//metrics"]
+WRITTEN_BEHIND = ["/api%2Fmetrics", "/api/api%2fmetrics", "/api%2fv1%2Fmetrics%2Fx"]
 OPEN = ["/", "/metricsx", "/projects", "/api/v1/projects", "/api/metricsx", "/apimetrics"]
 
 
@@ -131,9 +134,19 @@ def test_traefik_gets_no_rule_for_the_metrics(frontend: bool, prefixed: bool) ->
     assert rules
     for rule in rules:
         (hidden,) = re.findall(r" && !PathRegexp\(`([^`]+)`\)", rule)
-        for path in METRICS + (BEHIND if prefixed else []):
+        for path in METRICS + WRITTEN + (BEHIND + WRITTEN_BEHIND if prefixed else []):
             assert re.search(hidden, path), f"{path!r} shows the metrics to the world"
         assert not [path for path in OPEN if re.search(hidden, path)]
+
+
+def test_traefik_takes_the_prefix_off_only_what_is_behind_it() -> None:
+    labels = by_part(merged(TRAEFIK, PREFIXED))["api-1"].labels
+    for uploads in ("", "-uploads"):
+        assert "strip" not in labels[f"{ROUTER}{uploads}.middlewares"], "/apimetrics would reach the API as /metrics"
+        behind = f"{ROUTER}-prefixed{uploads}"
+        assert "samokoder-staging-api-strip" in labels[f"{behind}.middlewares"].split(",")
+        assert labels[f"{behind}.rule"].count("(Path(`/api`) || PathPrefix(`/api/`))") == 1
+        assert int(labels[f"{behind}.priority"]) > int(labels[f"{ROUTER}{uploads}.priority"])
 
 
 def test_caddy_hides_the_metrics_wherever_they_are_behind_the_prefix() -> None:

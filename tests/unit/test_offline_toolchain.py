@@ -334,6 +334,41 @@ def test_the_users_own_go_settings_stay(tmp_path: Path, monkeypatch: pytest.Monk
     assert environment["CGO_ENABLED"] == "0", "the executables run in images of another C library"
 
 
+def test_nothing_that_the_user_has_set_changes_what_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = tmp_path / "go" / "env"
+    saved.parent.mkdir()
+    saved.write_text("GOPROXY=https://mirror.example.org\nGOFLAGS=-tags=saved\nGOAMD64=v4\n", encoding="utf-8")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("GOENV", "GOPROXY"):
+        monkeypatch.delenv(name, raising=False)
+    theirs = {
+        "GOFLAGS": "-tags=theirs",
+        "GOARCH": "arm64",
+        "GOOS": "windows",
+        "GOAMD64": "v3",
+        "CGO_ENABLED": "1",
+        "GOEXPERIMENT": "nogreenteagc",
+        "GODEBUG": "netdns=cgo",
+        "GO111MODULE": "off",
+        "CC": "theirs",
+        "GOTOOLCHAIN": "go1.99.0",
+        "GOROOT": "/nowhere",
+        "GOWORK": "/theirs",
+        "https_proxy": "http://proxy",
+    }
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    environment = go_environment(tmp_path)
+    assert environment["https_proxy"] == "http://proxy", "a site's own way out is the reason this code exists"
+    assert environment["GOPROXY"] == "https://mirror.example.org", "set once by `go env -w`, as a mirror's manual says"
+    left = {name: environment.get(name) for name in theirs if name != "https_proxy"}
+    kept = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    assert {name: value for name, value in left.items() if value is not None} == kept, (
+        "it is no part of the build's key, so all others would get what this user has built"
+    )
+    assert environment["GOENV"] == "off", "Go would read the same from the user's file"
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

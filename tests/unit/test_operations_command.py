@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from operations import __main__ as command
 from operations import containers, render
 from operations.lifecycle import DataVolume, LineFilter
+from operations.logs import show as show_logs
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
@@ -241,7 +242,7 @@ def test_a_part_with_replicas_is_all_of_them_in_their_order() -> None:
 def test_each_line_of_several_logs_has_the_name_of_its_own() -> None:
     written: list[bytes] = []
     logs = {"api-1": [b"one\ntw", b"o\n"], "api-10": [b"a\n", b"without an end"]}
-    containers.show_logs(logs, written.append)
+    show_logs(logs, written.append)
     assert sorted(written) == [b"api-1  | one\n", b"api-1  | two\n", b"api-10 | a\n", b"api-10 | without an end\n"], (
         "a line is whole, and it says whose it is"
     )

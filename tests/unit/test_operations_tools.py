@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,15 @@ def test_the_sums_are_those_of_the_version() -> None:
     assert all(len(bytes.fromhex(digest)) == hashlib.sha256().digest_size for digest in tools.PULUMI_SUMS.values())
     assert [url.split("/")[2] for url in tools.DOWNLOADS] == ["get.pulumi.com", "github.com"]
     assert f"/v{tools.PULUMI_VERSION}" in tools.DOWNLOADS[1]
+
+
+def test_pulumis_packages_name_no_sum_of_their_plugins() -> None:
+    for name in tools._PLUGINS:
+        told = json.loads(files(f"pulumi_{name}").joinpath("pulumi-plugin.json").read_text(encoding="utf-8"))
+        assert told["version"] == version(f"pulumi-{name}"), "the plugin's version is the locked package's"
+        assert told.keys() == {"resource", "name", "version"}, (
+            "a sum may be there now, held by uv.lock: compare it, and mend docs/security.md, which says there is none"
+        )
 
 
 def _built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PulumiInstall:

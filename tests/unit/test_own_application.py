@@ -193,7 +193,7 @@ def test_behind_a_prefix_the_apis_paths_lose_it_and_its_metrics_stay_hidden() ->
     (hidden,) = re.findall(r"!PathRegexp\(`([^`]+)`\)", rule)
     assert re.search(hidden, "/api/metrics"), "the world sees them behind the prefix"
     assert labels["traefik.http.middlewares.samokoder-staging-api-strip.stripprefix.prefixes"] == "/api"
-    assert "strip" in labels["traefik.http.routers.samokoder-staging-api.middlewares"]
+    assert "strip" in labels["traefik.http.routers.samokoder-staging-api-prefixed.middlewares"]
 
 
 # What is said of it.

@@ -17,7 +17,8 @@ import pytest
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from operations import packet_filter
+from operations import doctor, packet_filter
+from operations.checks import FailedError, UnavailableError
 from operations.engine import EngineError
 from operations.packet_filter import Bridges, PacketFilter
 from operations.project import Workspace
@@ -255,3 +256,19 @@ def test_an_engine_that_is_gone_does_not_hide_what_pulumi_says(
     told = Told(answer)
     packet_filter.guard(told.workspace())
     assert told.lines == ["The packet filter is not as it should be: it is gone. See: make doctor"]
+
+
+@pytest.mark.parametrize("holds", [True, False, None])
+def test_doctor_and_hardening_say_where_the_rules_are_not_there(
+    holds: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packet_filter, "look", lambda *_: (holds, "how it is"))
+    told = packet_filter.told(Told().workspace())
+    assert told == ("" if holds else "Packet filter: how it is"), "`make hardening` says nothing of an open host"
+    engine = SimpleNamespace(client=None)
+    asked = cast("doctor.Asked", SimpleNamespace(environment=STAGING, engine=lambda: engine))
+    if holds:
+        assert doctor._packet_filter(asked) == "how it is"
+    else:
+        with pytest.raises(FailedError if holds is False else UnavailableError, match="how it is"):
+            doctor._packet_filter(asked)

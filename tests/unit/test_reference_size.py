@@ -7,7 +7,7 @@ import tokenize
 from pathlib import Path
 
 APPLICATION = Path(__file__).parents[2] / "reference_app"
-MOST_LINES = 1600
+MOST_LINES = 1700
 NO_CODE = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -40,7 +40,7 @@ def test_only_code_is_counted(tmp_path: Path) -> None:
     assert code_lines(module) == 4, "a text over two lines is code, a docstring and a comment are none"
 
 
-def test_the_reference_application_is_under_1600_lines_of_code() -> None:
+def test_the_reference_application_is_under_1700_lines_of_code() -> None:
     sizes = {path.relative_to(APPLICATION).as_posix(): code_lines(path) for path in sorted(APPLICATION.rglob("*.py"))}
     assert "samokoder/main.py" in sizes, "it is no longer where this test looks"
     assert sum(sizes.values()) < MOST_LINES, f"a newcomer reads all of it, so it says no more than it has to: {sizes}"

@@ -149,7 +149,7 @@ def test_renovates_own_managers_have_the_rest() -> None:
     assert not unlocked, f"not pinned: {unlocked}"
     other = [name for name in files if re.search(r"(^|/)(package\.json|Cargo\.toml|Gemfile|pom\.xml|setup\.py)$", name)]
     assert not other, f"no manager is switched on for {other}"
-    assert {Path(name).parent.parent.as_posix() for name in files if name.endswith("go.mod")} == {"offline/go"}
+    assert {"/".join(Path(name).parts[:2]) for name in files if name.endswith("go.mod")} == {"offline/go"}
 
 
 def test_nothing_is_locked_before_the_days_that_renovate_waits() -> None:

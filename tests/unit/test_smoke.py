@@ -54,6 +54,11 @@ def environment(case: str = "every-receiver", **values: Any) -> Environment:
     return environment_of(stack, merged(config, {"basicAuth": "always", **values}))
 
 
+JOB_SECONDS = 1.0
+"""That a job may take here: one that is done is so at the third look."""
+JOB = "job: queue, worker, database"
+
+
 @dataclass
 class World:
     """What every part answers: all is well until a test changes something."""
@@ -72,6 +77,12 @@ class World:
     datasource: dict[str, str] = field(default_factory=lambda: {"status": "OK", "message": "Successfully queried"})
     dashboards: list[str] = field(default_factory=list)
     users: set[str] = field(default_factory=set)
+    projects: dict[str, str] = field(default_factory=dict)
+    """Project -> whose it is."""
+    states: list[str] = field(default_factory=lambda: ["queued", "running", "done"])
+    """Of a job, at each look; the last one stays."""
+    looks: int = 0
+    marked: object = True
     mistakes: bool = False
     keeps: bool = False
     asked: list[str] = field(default_factory=list)
@@ -192,8 +203,27 @@ class World:
                 return (200, known) if login in self.users else (401, "no good token")
             case "DELETE", ["auth", "me"]:
                 self.users.discard("" if self.keeps else login)
+                self.projects = {} if not self.keeps else self.projects
                 return (405, "not allowed") if self.keeps else (204, "")
+            case "GET", ["openapi.json"]:
+                return 200, {"paths": {"/projects": {"post": {"x-samokoder-smoke": self.marked}}}}
+        return self.projects_of(method, path, body, login)
+
+    def projects_of(self, method: str, path: str, body: Any, login: Any) -> Any:
+        match method, path.split("/")[1:]:
+            case "POST", ["projects"]:
+                assert login in self.users, "a project of nobody could never be removed"
+                assert body["job"] == {"name": "write_skeleton"}, "any other job may ask an LLM, which costs money"
+                self.projects["p"], self.looks = login, 0
+                return 201, {"id": "p", "job": self.job()}
+            case "GET", ["jobs", "j"]:
+                return 200, self.job()
         raise AssertionError((method, path))
+
+    def job(self) -> dict[str, str]:
+        state = self.states[min(self.looks, len(self.states) - 1)]
+        self.looks += 1
+        return {"id": "j", "state": state, "result": "failed: InvalidPasswordError" if state == "failed" else ""}
 
 
 def row(part: str, state: str = "running", health: str = "healthy", **more: Any) -> PartStatus:
@@ -244,6 +274,7 @@ def served(world: World) -> Iterator[Asked]:
                 client,
                 lambda part: f"http://127.0.0.1:{server.server_port}/{names[id(part)]}",
                 lambda: PASSWORDS,
+                seconds=JOB_SECONDS / smoke._JOB_SHARE,
             )
         server.shutdown()
 
@@ -271,7 +302,8 @@ def test_a_whole_stack_passes_every_check_and_leaves_nothing_behind() -> None:
     found = findings(world)
     assert of(found, Verdict.FAILED) == {}
     assert set(of(found, Verdict.NOT_AVAILABLE)) == {"certificate"}, "staging has no domain"
-    assert world.users == set(), "each run would add to what is stored"
+    assert (world.users, world.projects) == (set(), {}), "each run would add to what is stored"
+    assert "the worker has done a job" in found[JOB].why
     assert world.asked.count("GET prometheus /api/v1/targets") == 1, "one question for all targets"
 
 
@@ -295,11 +327,26 @@ def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_p
         "no image of grafana can be had on this host (samokoder:unavailable)"
     }
     assert "samokoder:backup.enabled" in unavailable["backup"]
-    own = World.whole(environment("prod", unavailable=["grafana"]))
+    own = World.whole(environment(api={"image": f"registry.example.org/api:1@sha256:{'0' * 64}"}))
     with served(own) as asked:
-        (entry,) = checks.run(list(smoke._entry(asked)), seconds=5)
-    assert (entry.verdict, own.asked) == (Verdict.NOT_AVAILABLE, []), "nothing is written where nobody knows how"
-    assert "/health" in entry.why
+        own.marked = "yes"
+        entry, job = checks.run(list(smoke._entry(asked)), seconds=5)
+        assert own.asked == ["GET ingress /openapi.json"], "nothing is written where nobody knows how"
+        assert {entry.verdict, job.verdict} == {Verdict.NOT_AVAILABLE}
+        assert "/health" in entry.why
+        assert job.why.startswith("not asked: "), "an application that is not ours is not failed for lacking the route"
+        own.status["ingress", "/openapi.json"] = 404
+        assert {each.verdict for each in checks.run(list(smoke._entry(asked)), seconds=5)} == {Verdict.NOT_AVAILABLE}
+        del own.status["ingress", "/openapi.json"]
+        own.marked = True
+        entry, job = checks.run(list(smoke._entry(asked)), seconds=5)
+    assert {entry.verdict, job.verdict} == {Verdict.PASSED}, "an image that says that it may be asked is asked"
+    assert own.users == set()
+    foreign = World.whole(environment(worker={"image": f"registry.example.org/worker:1@sha256:{'0' * 64}"}))
+    with served(foreign) as asked:
+        entry, job = checks.run(list(smoke._entry(asked)), seconds=5)
+    assert (entry.verdict, job.verdict) == (Verdict.PASSED, Verdict.NOT_AVAILABLE), "whose jobs nobody knows"
+    assert "POST ingress /projects" not in foreign.asked
 
 
 def stopped(part: str) -> Callable[[World], None]:
@@ -312,8 +359,8 @@ def stopped(part: str) -> Callable[[World], None]:
 @pytest.mark.parametrize(
     ("part", "unavailable"),
     [
-        ("worker", {"metrics worker", "target worker:9000"}),
-        ("postgres", {"metrics postgres", "public entry: write, read"}),
+        ("worker", {"metrics worker", "target worker:9000", JOB}),
+        ("postgres", {"metrics postgres", "public entry: write, read", JOB}),
         ("redis-exporter", {"page redis-exporter", "metrics redis", "target redis-exporter:9121"}),
         ("alertmanager", {"page alertmanager", "alertmanager receivers", "alertmanager gets alerts"}),
         ("backup", {"backup base", "backup dump", "backup redis", "target backup:9188"}),
@@ -534,6 +581,54 @@ def test_turns_in_which_nobody_can_log_in_leave_one_account_and_the_turn_that_ca
         findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=20)}
     assert findings["public entry: write, read"].verdict is Verdict.PASSED, findings
     assert world.users == set()
+
+
+def test_a_worker_that_can_do_no_job_fails_by_its_name_and_nothing_stays() -> None:
+    world = World.whole(environment())
+    world.series["worker_queue_depth"], world.series["worker_jobs_total"] = [({}, 5.0)], [({}, 0.0)]
+    for states, why in (
+        (["queued"], "the worker has not done a job within 1 s: it is queued (make logs PART=worker)"),
+        (["running"], "it is running"),
+        (["queued", "failed"], "the worker has ended a job as failed: failed: InvalidPasswordError (make logs"),
+    ):
+        world.states = states
+        found = findings(world)
+        assert set(of(found, Verdict.FAILED)) == {JOB}, "the entry serves: one cause is one failure"
+        assert why in found[JOB].why
+        assert (world.users, world.projects) == (set(), {})
+
+
+def test_a_worker_that_does_its_jobs_and_has_many_of_them_is_no_failure() -> None:
+    def busy(world: World) -> None:
+        world.states = ["queued"]
+        world.series["worker_queue_depth"], world.series["worker_jobs_total"] = [({}, 40.0)], [({}, 7.0)]
+
+    found = fails(busy)
+    assert found[JOB].verdict is Verdict.NOT_AVAILABLE, "a good deploy of a busy service would go back"
+    assert "40 jobs are in the queue, and the worker has done 7" in found[JOB].why
+
+
+def test_an_entry_that_fails_says_nothing_of_the_worker() -> None:
+    found = fails(lambda world: world.status.update({("ingress", "/auth/me"): 500}), "public entry: write, read")
+    assert found[JOB].verdict is Verdict.NOT_AVAILABLE
+
+
+def test_a_check_that_failed_and_then_meets_the_limit_of_requests_has_failed_still() -> None:
+    world = World.whole(environment())
+    world.states = ["failed"]
+    world.series["worker_queue_depth"], world.series["worker_jobs_total"] = [({}, 5.0)], [({}, 0.0)]
+    with served(world) as asked:
+        turns = [smoke.standing([], checks.run(list(smoke.every(asked)), seconds=20))]
+        world.status["ingress", "/auth/register"] = 429
+        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=20)))
+        world.series["worker_jobs_total"] = [({}, 1.0)]
+        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=20)))
+        world.status.clear()
+        world.states = ["done"]
+        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=20)))
+    failed = [[each.check for each in turn if each.verdict is Verdict.FAILED] for turn in turns]
+    assert failed == [[JOB], [JOB], [], []], "`--wait` would turn a bad deploy into a good one by asking often"
+    assert "the worker has done 1" in next(each.why for each in turns[2] if each.check == JOB), "it has jobs to do"
 
 
 def test_an_application_that_keeps_the_account_fails() -> None:

@@ -9,6 +9,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 from uuid import UUID
@@ -19,7 +20,7 @@ import uvicorn
 from arq.connections import ArqRedis
 from arq.constants import default_queue_name
 from redis.exceptions import RedisError
-from sqlalchemy import Update, func, select, update
+from sqlalchemy import Update, delete, func, select, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.functions import now
 from starlette.applications import Starlette
@@ -29,15 +30,16 @@ from starlette.routing import Route
 
 from samokoder import metrics
 from samokoder.backends import PATIENT_TRIES, Backends, make_queue
-from samokoder.db import DATABASE_AWAY, Job, JobName, NotMigratedError, Project, State
+from samokoder.db import DATABASE_AWAY, OPEN, Job, JobName, NotMigratedError, Project, State
 from samokoder.llm import Gateway, LlmError
 from samokoder.logs import set_up_logs
-from samokoder.request_log import probe_answer
+from samokoder.request_log import probe_answer, ready_answer
 from samokoder.settings import settings_or_exit
 
 BEAT_SECONDS: Final = 5.0
-STALE_SECONDS: Final = 30.0
 SWEEP_SECONDS: Final = 60.0
+#: Of the database's rows that a turn of the sweep looks at, and that it removes.
+SWEEP_ROWS: Final = 1000
 WRITE_AGAIN_SECONDS: Final = 1.0
 JOB_SECONDS_MAX: Final = 300
 #: No try of a job is that old: it has ended, or its worker has.
@@ -107,7 +109,11 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
                 await mark(State.RUNNING, started_at=now())
                 async with sessions() as session:
                     whose = select(Project.id, Project.name, Job.state).join(Job).where(Job.id == job_id)
-                    project_id, name, state = (await session.execute(whose)).one()
+                    found = (await session.execute(whose)).one_or_none()
+                if found is None:
+                    log.info("job was removed, with its project")
+                    return
+                project_id, name, state = found
                 if state == State.DONE:  # by a worker that could not tell the queue any more
                     log.info("job was done already")
                     return
@@ -156,39 +162,71 @@ async def _beat(redis: ArqRedis) -> None:
     metrics.WORKER_HEARTBEAT.set_to_current_time()
 
 
-async def _sweep(backends: Backends) -> None:
-    """Put the jobs into the queue again that only the database still knows: Redis has lost its data.
+@dataclass
+class Sweep:
+    """Up to which job, by time and id, the turns have looked; nothing: from the oldest one on."""
 
-    Of one that was running, nobody can say whether it was what ended its worker (out of memory), so it is failed.
-    Redis is asked first: what leaves the queue afterwards is no longer "queued" or "running". It takes each id once,
-    so several workers may sweep.
+    after: tuple[datetime, UUID] | None = None
+
+
+async def _sweep(sweep: Sweep, backends: Backends) -> None:
+    """Put the jobs into the queue again that only the database still knows, and remove those that are over for long.
+
+    One turn looks at SWEEP_ROWS jobs at most, the next one goes on from there. Several workers may sweep.
     """
     await backends.ask_database()
-    redis = backends.queue
-    have = {entry.decode() for entry in await redis.zrange(default_queue_name, 0, -1)}
-    waits = (Job.state == State.QUEUED) & (Job.created_at < now() - timedelta(seconds=SWEEP_SECONDS))
+    started = select(Job.created_at, Job.id).where(OPEN, Job.created_at < now() - timedelta(seconds=SWEEP_SECONDS))
+    if sweep.after:
+        started = started.where(tuple_(Job.created_at, Job.id) > sweep.after)
+    async with backends.sessions() as session:
+        rows = (await session.execute(started.order_by(Job.created_at, Job.id).limit(SWEEP_ROWS))).all()
+    sweep.after = (rows[-1].created_at, rows[-1].id) if len(rows) == SWEEP_ROWS else None
+    async with backends.queue.pipeline(transaction=False) as asked:
+        for row in rows:
+            asked.zscore(default_queue_name, str(row.id))
+        queued = await asked.execute()
+    await _mend([row.id for row, score in zip(rows, queued, strict=True) if score is None], backends)
+    await _prune(backends)
+
+
+async def _mend(lost: list[UUID], backends: Backends) -> None:
+    """Queue what waits and is not in the queue: Redis has lost its data. It takes each id once.
+
+    Of one that was running, nobody can say whether it was what ended its worker (out of memory), so it is failed.
+    Redis was asked before: what has left the queue since then is no longer "queued" or "running".
+    """
     began = func.coalesce(Job.started_at, Job.created_at)
     runs = (Job.state == State.RUNNING) & (began < now() - timedelta(seconds=LOST_SECONDS))
     async with backends.sessions.begin() as session:
-        jobs = await session.scalars(select(Job).where(waits | runs))
-        for job in (job for job in jobs if str(job.id) not in have):
+        jobs = await session.scalars(select(Job).where(Job.id.in_(lost), (Job.state == State.QUEUED) | runs))
+        for job in jobs:
             words = {"job_id": str(job.id), "request_id": job.arguments.get("request_id")}
             if job.state == State.RUNNING:
                 job.state, job.result, job.finished_at = State.FAILED, "failed: its worker was lost", datetime.now(UTC)
                 metrics.WORKER_JOBS.labels("failed").inc()
                 log.error("lost job failed", **words)
-            elif await redis.enqueue_job(job.name, **job.arguments, _job_id=str(job.id)):
+            elif await backends.queue.enqueue_job(job.name, **job.arguments, _job_id=str(job.id)):
                 log.warning("lost job queued again", **words)
+
+
+async def _prune(backends: Backends) -> None:
+    """Remove jobs that were over before `job_retention_days`; what they wrote is in their projects."""
+    if days := backends.settings.job_retention_days:
+        over = select(Job.id).where(Job.finished_at < now() - timedelta(days=days)).order_by(Job.finished_at)
+        turn = over.limit(SWEEP_ROWS).with_for_update(skip_locked=True)
+        async with backends.sessions.begin() as session:
+            gone = (await session.execute(delete(Job).where(Job.id.in_(turn)).returning(Job.id))).all()
+        if gone:
+            log.info("old jobs removed", jobs=len(gone), days=days)
 
 
 async def _health(_request: Request) -> JSONResponse:
     return probe_answer("ok")
 
 
-async def _ready(_request: Request) -> JSONResponse:
-    last_beat = metrics.WORKER.get_sample_value("worker_heartbeat_timestamp_seconds") or 0.0
-    good = time.time() - last_beat < STALE_SECONDS
-    return probe_answer("ok", redis="ok") if good else probe_answer("unavailable", redis="no answer")
+async def _ready(request: Request) -> JSONResponse:
+    backends: Backends = request.app.state.backends
+    return ready_answer(await backends.ready())
 
 
 class _Listener(uvicorn.Server):
@@ -207,12 +245,14 @@ async def _start(ctx: dict[str, Any]) -> None:
     exposition = metrics.exposition(metrics.WORKER, settings.environment)
     routes = [Route("/health", _health), Route("/ready", _ready), Route("/metrics", exposition)]
     every_address = "0.0.0.0"  # noqa: S104 - Prometheus comes from another container
+    http = Starlette(routes=routes)
+    http.state.backends = backends
     ctx["listener"] = listener = _Listener(
-        uvicorn.Config(Starlette(routes=routes), host=every_address, port=settings.worker_port, log_config=None)
+        uvicorn.Config(http, host=every_address, port=settings.worker_port, log_config=None)
     )
 
     beating = _for_ever(BEAT_SECONDS, functools.partial(_beat, backends.queue), "queue does not answer")
-    sweeping = _for_ever(SWEEP_SECONDS, functools.partial(_sweep, backends), "lost jobs not looked for")
+    sweeping = _for_ever(SWEEP_SECONDS, functools.partial(_sweep, Sweep(), backends), "lost jobs not looked for")
     ctx["tasks"] = [asyncio.create_task(task) for task in (beating, sweeping, listener.serve())]
     log.info("started", environment=settings.environment, port=settings.worker_port)
 

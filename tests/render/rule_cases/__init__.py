@@ -48,18 +48,20 @@ def cases(environment: Environment) -> Iterator[Case]:
 def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
     """Return promtool's test files, `test-….yml`, and the files of rules that they name.
 
-    One for each group and interval: promtool evaluates every rule of a file for every minute of a case.
+    One for each alert and interval: promtool evaluates every rule of a file for every minute of a case.
     """
-    home = {alert.name: (group, alert.dashboard) for group, alert in _alerts(environment)}
+    dashboards = {alert.name: alert.dashboard for _, alert in _alerts(environment)}
     files = {"rules.yml": rules_yml}
     for group in yaml.safe_load(rules_yml)["groups"]:
-        files[f"{group['name']}.yml"] = yaml.safe_dump({"groups": [group]}, sort_keys=False)
+        for name in {rule["alert"] for rule in group["rules"] if "alert" in rule}:
+            # What the group records may be what this alert asks for.
+            needed = [rule for rule in group["rules"] if rule.get("alert", name) == name]
+            files[f"{name}.yml"] = yaml.safe_dump({"groups": [{**group, "rules": needed}]}, sort_keys=False)
     tests: dict[tuple[str, str], list[object]] = {
         ("rules", "1m"): [healthy.document(environment), healthy.gone(environment)]
     }
     for case in cases(environment):
-        group_name, dashboard = home[case.alert]
-        tests.setdefault((group_name, case.interval), []).append(case.document(environment, dashboard))
+        tests.setdefault((case.alert, case.interval), []).append(case.document(environment, dashboards[case.alert]))
     for (rules, interval), documents in tests.items():
         document = {"rule_files": [f"{rules}.yml"], "evaluation_interval": interval, "tests": documents}
         files[f"test-{rules}-{interval}.yml"] = yaml.safe_dump(document, sort_keys=False)

@@ -11,11 +11,29 @@ while :; do
         if grep WRONGPASS /tmp/ping; then exit 1; fi
         sleep 0.5
     done
-    ask < /etc/samokoder/users.redis > /tmp/answers 2>&1 || :
-    if grep -vx OK /tmp/answers || [ "$(grep -cx OK /tmp/answers)" -ne "$(wc -l < /etc/samokoder/users.redis)" ]; then
+    ask ACL SETUSER samokoder_keeper +client|kill +acl|getuser +multi +exec > /tmp/answers 2>&1 || :
+    : > /tmp/withdrawn
+    for user in samokoder_app samokoder_monitoring samokoder_backup; do
+        ask ACL GETUSER "$user" | grep -xE '[0-9a-f]{64}' > /tmp/hashes || :
+        while read -r hash; do
+            grep -q "^ACL SETUSER $user .*#$hash" /etc/samokoder/users.redis || echo "CLIENT KILL USER $user"
+        done < /tmp/hashes | sort -u >> /tmp/withdrawn
+    done
+    {
+        echo MULTI
+        sed '/^ACL SAVE$/d' /etc/samokoder/users.redis
+        cat /tmp/withdrawn
+        echo EXEC
+        echo ACL SAVE
+    } > /tmp/commands
+    ask < /tmp/commands >> /tmp/answers 2>&1 || :
+    wanted=$(($(wc -l < /etc/samokoder/users.redis) + 2))
+    if grep -vxE 'OK|QUEUED|[0-9]+' /tmp/answers || [ "$(grep -cx OK /tmp/answers)" -ne "$wanted" ]; then
         echo "the users are not applied"
         exit 1
     fi
+    if [ -s /tmp/withdrawn ]; then echo "sessions ended: $(tr '
+' ';' < /tmp/withdrawn)"; fi
     touch /tmp/applied
     echo "users applied"
     ask subscribe samokoder:keeper > /tmp/subscription 2>&1 || :
