@@ -1,5 +1,12 @@
 # Convenience over the `samokoder` command. `make` alone lists what there is.
 ENV ?= staging
+# POSIX shells have a file in ENV that they read at their start: a path is no environment.
+ifneq (,$(findstring /,$(ENV)))
+ifneq (,$(filter environment,$(origin ENV)))
+$(warning ENV is $(ENV), a file of your shell and no environment: staging is meant. Any other: make … ENV=prod)
+override ENV := staging
+endif
+endif
 export ENV
 
 SAMOKODER := .venv/bin/samokoder
@@ -8,9 +15,8 @@ PART ?=
 NAME ?=
 SECRET ?=
 OUT ?= .samokoder/render/$(ENV)
-ARGS ?=
 FOLLOW ?=
-TAIL ?= 100
+TAIL ?=
 IMAGE ?=
 KIND ?=
 PROJECT ?=
@@ -19,7 +25,10 @@ WRITE ?=
 # In the environment, where no shell takes it apart.
 SQL ?=
 export SQL
-# Not from the environment: what is restored, or begins empty, is what was typed.
+# Not from the environment: what is restored, or begins empty, or is not asked for, is what was typed.
+ARGS =
+SINCE =
+GREP =
 TO =
 BACKUP =
 FROM =
@@ -35,32 +44,38 @@ help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## "; print "make TARGET [ENV=staging]\n" } \
 		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+# Every other target hands ARGS on; these have nothing to hand them to.
+NO_ARGS = help bootstrap lint newcomer docs coverage bench
+WITHOUT := $(if $(strip $(ARGS)),$(filter $(NO_ARGS),$(or $(MAKECMDGOALS),help)))
+$(if $(WITHOUT),$(error make $(WITHOUT) takes no ARGS))
+
 bootstrap: # Python packages; nothing to say and nothing to do when they are there
 	@./bootstrap
 
 up: bootstrap ## Bring the environment up, getting whatever is missing; then a table of parts, addresses and health
-	@$(SAMOKODER) up $(foreach name,$(EMPTY),--empty "$(name)")
+	@$(SAMOKODER) up $(foreach name,$(EMPTY),--empty "$(name)") $(ARGS)
 
 preview: bootstrap ## Show what `up` would change
-	@$(SAMOKODER) preview
+	@$(SAMOKODER) preview $(ARGS)
 
 down: bootstrap ## Remove the containers, keep the data volumes
-	@$(SAMOKODER) down
+	@$(SAMOKODER) down $(ARGS)
 
 destroy-data: bootstrap ## Remove the environment with all its data; asks for its name
-	@$(SAMOKODER) destroy-data
+	@$(SAMOKODER) destroy-data $(ARGS)
 
 status: bootstrap ## Show how each part is
-	@$(SAMOKODER) status
+	@$(SAMOKODER) status $(ARGS)
 
 tunnel: bootstrap ## Lead the ports of an engine's host (ssh://…) to the same ports here, until Ctrl-C
-	@$(SAMOKODER) tunnel
+	@$(SAMOKODER) tunnel $(ARGS)
 
-logs: bootstrap ## Show the last TAIL=100 lines of the log of PART=…; FOLLOW=1 goes on
-	@$(if $(PART),,$(error Which part? make logs PART=api))$(SAMOKODER) logs $(if $(FOLLOW),--follow) --tail "$(TAIL)" "$(PART)"
+logs: bootstrap ## Show the log of PART=…, without it of all parts: TAIL=100, SINCE=2h, GREP=…, FOLLOW=1; raw: ARGS=--json
+	@$(SAMOKODER) logs $(if $(FOLLOW),--follow) $(if $(TAIL),--tail "$(TAIL)") $(if $(SINCE),--since "$(SINCE)") \
+		$(if $(GREP),--grep "$(GREP)") $(if $(PART),"$(PART)") $(ARGS)
 
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
-	@$(SAMOKODER) render --out "$(OUT)"
+	@$(SAMOKODER) render --out "$(OUT)" $(ARGS)
 
 doctor: bootstrap ## Check, before `up`, whether the environment can be brought up; after it: ARGS=--after
 	@$(SAMOKODER) doctor $(ARGS)
@@ -69,47 +84,47 @@ smoke: bootstrap ## Check that what is up does all that it is for: ARGS='--verbo
 	@$(SAMOKODER) smoke $(ARGS)
 
 test-alert: bootstrap ## Send a test alert through the real chain and tell whether it was delivered
-	@$(SAMOKODER) test-alert
+	@$(SAMOKODER) test-alert $(ARGS)
 
 check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the contract for the team's own images
 	@$(if $(and $(IMAGE),$(KIND)),,$(error Which image, as which part? make check-image IMAGE=… KIND=api))$(SAMOKODER) \
-		check-image "$(IMAGE)" --kind "$(KIND)"
+		check-image "$(IMAGE)" --kind "$(KIND)" $(ARGS)
 
 psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as who sees all statistics
-	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(WRITE),--write)
+	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(WRITE),--write) $(ARGS)
 
 password: bootstrap ## Show the secret NAME=…; without it the names
-	@$(SAMOKODER) password $(if $(NAME),"$(NAME)")
+	@$(SAMOKODER) password $(if $(NAME),"$(NAME)") $(ARGS)
 
 rotate: bootstrap ## Give SECRET=… a new value while everything runs; without it the list. ARGS='--retire-now'
 	@$(SAMOKODER) rotate $(ARGS) $(if $(SECRET),"$(SECRET)")
 
 backup: bootstrap ## Make a backup now: KIND=base, dump or redis; without it all
-	@$(SAMOKODER) backup $(if $(KIND),--kind "$(KIND)")
+	@$(SAMOKODER) backup $(if $(KIND),--kind "$(KIND)") $(ARGS)
 
 backups: bootstrap ## List the backups: age, size, state, the moments that one can go back to
-	@$(SAMOKODER) backups
+	@$(SAMOKODER) backups $(ARGS)
 
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one go on with one cut off
-	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)")
+	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)") $(ARGS)
 
 repair: bootstrap ## Mend PART=redis where it cannot read its data; says what is lost, and asks. ARGS=--yes
 	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"
 
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
-	@$(SAMOKODER) drill
+	@$(SAMOKODER) drill $(ARGS)
 
 import-compose: bootstrap ## Copy the data of the stopped compose stack PROJECT=… into the environment; asks for its name
 	@$(if $(PROJECT),,$(error Which project? make import-compose PROJECT=samokoder))$(SAMOKODER) import-compose $(ARGS) "$(PROJECT)"
 
 sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
-	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))"
+	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))" $(ARGS)
 
 drift: bootstrap ## Compare what runs with what is declared; each difference says what to type
-	@$(SAMOKODER) drift
+	@$(SAMOKODER) drift $(ARGS)
 
 hardening: bootstrap ## Hold what runs against the CIS Docker Benchmark; exceptions are in hardening.yaml
-	@$(SAMOKODER) hardening
+	@$(SAMOKODER) hardening $(ARGS)
 
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)
@@ -129,19 +144,19 @@ test-all: test-unit test-live test-deploy test-python test-orders test-archive #
 
 # Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine
-	@.venv/bin/pytest -m "not live and not archive $(SHORT)" -n 2 --ignore=tests/live --ignore=tests/reference_app
+	@.venv/bin/pytest -m "not live and not archive $(SHORT)" -n 2 --ignore=tests/live --ignore=tests/reference_app $(ARGS)
 
 test-live: bootstrap ## Tests on a real engine: whole stacks of their own, beside any other
-	@.venv/bin/pytest -m "live and not deploy and not orders $(SHORT)" -n 2 --ignore=tests/unit --ignore=tests/offline
+	@.venv/bin/pytest -m "live and not deploy and not orders $(SHORT)" -n 2 --ignore=tests/unit --ignore=tests/offline $(ARGS)
 
 test-deploy: bootstrap ## Tests under load, on a real stack of their own, one after the other
-	@.venv/bin/pytest -m "deploy $(SHORT)" tests/live
+	@.venv/bin/pytest -m "deploy $(SHORT)" tests/live $(ARGS)
 
 test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups, deaths and restores: none loses a write
-	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m "orders and not faults" -n 2 -s $(ORDERS)
+	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m "orders and not faults" -n 2 -s $(ORDERS) $(ARGS)
 
 test-orders-faults: bootstrap ## Put back faults that there were: `make test-orders` finds each within SAMOKODER_SEQUENCES=60
-	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-60}" .venv/bin/pytest -m faults -n 2 -s $(ORDERS)
+	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-60}" .venv/bin/pytest -m faults -n 2 -s $(ORDERS) $(ARGS)
 ORDERS = tests/backup_image/test_no_write_is_lost.py
 
 # That of the official image: what the tests run on elsewhere is the system's.
@@ -149,17 +164,17 @@ PYTHON = $(shell sed -n 's/.*reference="python:\([0-9]*\.[0-9]*\).*/\1/p' stack/
 test-python: bootstrap ## Test the reference application on the Python of its official image, where uv can give it
 	@PATH="$$PATH:$(UV_FOLDER)"; export PATH UV_PROJECT_ENVIRONMENT=.samokoder/python-$(PYTHON); \
 		if uv python find --quiet $(PYTHON) >/dev/null 2>&1 || uv python install --quiet $(PYTHON) >/dev/null 2>&1; then \
-			uv sync --quiet --frozen --python $(PYTHON) && .samokoder/python-$(PYTHON)/bin/pytest tests/reference_app; \
+			uv sync --quiet --frozen --python $(PYTHON) && .samokoder/python-$(PYTHON)/bin/pytest tests/reference_app $(ARGS); \
 		else echo "Not available, not tested: uv finds no Python $(PYTHON) here and cannot fetch one"; fi
 
 newcomer: ## Do what a newcomer does, in a container of IMAGE=debian:12 with nothing in it; OFFLINE=1: without a registry
 	@.ci/newcomer "$(or $(IMAGE),debian:12)"
 
 test-archive: bootstrap ## Make every image of Debian packages anew, from today's archive
-	@.venv/bin/pytest -m archive tests/offline
+	@.venv/bin/pytest -m archive tests/offline $(ARGS)
 
 mutations: bootstrap ## Try a list of faults on a copy of the tree: which unit test sees each
-	@.venv/bin/python -m tests.mutations
+	@.venv/bin/python -m tests.mutations $(ARGS)
 
 coverage: bootstrap ## Measure which lines of the product the unit tests run; name the files below 80 %
 	@.venv/bin/python -m tests.covered

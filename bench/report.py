@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
+
+from operations import tables
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,20 +57,17 @@ class Row:
         }
 
 
-_VERDICTS = {True: "[green]met[/]", False: "[red]not met[/]"}
+_VERDICTS = {True: ("met", "green"), False: ("not met", "red")}
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table, and the goals that are not met once more: they are what a person looks for."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("What", "Measured", "Beside", "Measured", "Unit", "Ratio", "Goal"):
-        number = column in {"Measured", "Ratio"}
-        table.add_column(column, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    cells = []
     for row in rows:
         measured, beside, ratio = (f"{number:.2f}" for number in (row.measured, row.beside_measured, row.ratio))
-        goal = "none" if row.met is None else f"{row.goal}: {_VERDICTS[row.met]}"
-        table.add_row(escape(row.what), measured, escape(row.beside), beside, row.unit, ratio, goal)
-    console.print(table)
+        goal = Text("none") if row.met is None else Text.assemble(f"{row.goal}: ", _VERDICTS[row.met])
+        cells.append([row.what, measured, row.beside, beside, row.unit, ratio, goal])
+    tables.show(console, "", ["What", "Measured", "Beside", "Measured", "Unit", "Ratio", "Goal"], cells)
     goals = [row for row in rows if row.met is not None]
     console.print(f"{sum(row.met is True for row in goals)} of {len(goals)} goals met", highlight=False)
     for row in goals:

@@ -10,37 +10,32 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from offline.progress import Reporter
-from operations import ci, psql
+from operations import ci, logs, psql
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
-from stack.images import short_name
 from stack.mistakes import InvalidSettingsError
 from stack.secret_rules import fernet_key
+from stack.settings import key_of
 
 if TYPE_CHECKING:
-    from operations.backups import Backup
     from operations.checks import Report
     from operations.containers import PartStatus
     from operations.drift import Finding as Drifted
     from operations.hardening import Verdict
-    from operations.lifecycle import DataVolume
     from operations.restore import Restored
-    from operations.rotation import Rotated, Row
+    from operations.rotation import Rotated
 
 app = typer.Typer(
     name="samokoder",
@@ -51,10 +46,10 @@ app = typer.Typer(
 )
 app.add_typer(ci.app, name="ci")
 app.command()(psql.psql)
+app.command()(logs.logs)
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
-_WIDTH_FOR_IMAGES = 120
 
 
 class BackupKind(StrEnum):
@@ -92,11 +87,11 @@ def up(
     ] = None,
 ) -> None:
     """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so."""
-    from operations import lifecycle  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
+    from operations import lifecycle, tables  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
 
     workspace = _workspace(env)
     upped = lifecycle.up(workspace, interactive=sys.stdout.isatty(), empty=empty or ())
-    _show_table(env, upped.parts)
+    tables.show_status(_console(), env, upped.parts)
     _show_elsewhere(workspace)
     console = _console()
     console.print("Passwords:")
@@ -130,11 +125,11 @@ def destroy_data(
     confirm: Annotated[str, typer.Option(help="The environment's name, in place of being asked for it.")] = "",
 ) -> None:
     """Remove the environment with all its data. There is no way back."""
-    from operations import lifecycle  # noqa: PLC0415
+    from operations import lifecycle, tables  # noqa: PLC0415
 
     workspace = _workspace(env)
     volumes = lifecycle.data_volumes(workspace)
-    _show_data(env, volumes)
+    tables.show_data(_console(), env, volumes)
     _console().print(
         "It removes the secrets that open what is elsewhere too, and nobody can read off-site copies, or dumps that "
         "were taken away, without these. Keep them first:"
@@ -152,15 +147,15 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
-    from operations import lifecycle  # noqa: PLC0415
+    from operations import known, tables  # noqa: PLC0415
 
-    workspace = _workspace(env)
-    rows = lifecycle.status(workspace)
+    there = known.of(_workspace(env))
+    rows = known.status(there)
     if as_json:
         typer.echo(json.dumps({"environment": env, "parts": [row.as_json() for row in rows]}, indent=2))
-    else:
-        _show_table(env, rows)
-        _show_elsewhere(workspace)
+    elif rows:
+        tables.show_status(_console(), env, rows)
+        _show_elsewhere(there.workspace, there.docker_host)
     _exit_if_failed(env, rows)
 
 
@@ -177,39 +172,6 @@ def tunnel(env: EnvironmentName = "staging") -> None:
         raise ProjectError(
             f"ssh ended with status {status}. A port that is in use here is another program's: see above"
         )
-
-
-@app.command()
-def logs(
-    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`; `api`: all its replicas.")],
-    env: EnvironmentName = "staging",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
-    tail: Annotated[int, typer.Option(help="So many of the last lines.", min=0)] = 100,
-) -> None:
-    """Show the log of one part. A part with replicas, such as `api`, is all of them, each line with its replica."""
-    from operations import containers  # noqa: PLC0415
-    from operations.logs import show as show_logs  # noqa: PLC0415
-
-    workspace = _workspace(env)
-    client = workspace.client()
-
-    def write(text: bytes) -> None:
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
-
-    try:
-        found = containers.replicas(client, workspace.settings(), part)
-        logs = {name: container.logs(stream=True, follow=follow, tail=tail) for name, container in found.items()}
-        if part in logs:
-            for chunk in logs[part]:
-                write(chunk)
-        elif follow:
-            show_logs(logs, write)
-        else:
-            for name, chunks in logs.items():
-                show_logs({name: chunks}, write)
-    finally:
-        client.close()
 
 
 @app.command("test-alert")
@@ -319,11 +281,15 @@ def password(
     env: EnvironmentName = "staging",
 ) -> None:
     """Print one generated secret, and nothing else."""
+    from operations import known  # noqa: PLC0415
     from stack.secrets import GENERATED  # noqa: PLC0415
 
-    workspace = _workspace(env)
-    secrets = workspace.open().secrets()
-    if "app-secret-key" in secrets and workspace.settings().settings.fernet:
+    there = known.of(_workspace(env))
+    if not known.was_made(there):
+        raise ProjectError(f"{env} is not up, and has no secrets yet: {typed(env, 'up')}")
+    secrets = there.workspace.open().secrets()
+    configured = there.configured()
+    if "app-secret-key" in secrets and configured.get(key_of("app_secret_key_form")) == "fernet":
         secrets["app-secret-key"] = fernet_key(secrets["app-secret-key"])
     wanted = name.replace("_", "-")
     if not secrets:
@@ -332,7 +298,7 @@ def password(
         typer.echo("\n".join(sorted(secrets)))
     elif wanted in secrets:
         key = GENERATED[wanted.replace("-", "_")].configured
-        if key in workspace.settings(on_this_machine=False).configured_secrets:
+        if f"samokoder:{key}" in configured:
             typer.echo(f"samokoder:{key} is used in place of this one, which opens what was made before it.", err=True)
         typer.echo(secrets[wanted])
     else:
@@ -353,7 +319,7 @@ def rotate(
 
     Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on.
     """
-    from operations import rotation  # noqa: PLC0415
+    from operations import rotation, tables  # noqa: PLC0415
 
     workspace = _workspace(env)
     if not secret:
@@ -361,7 +327,7 @@ def rotate(
         if as_json:
             typer.echo(json.dumps({"environment": env, "secrets": [asdict(row) for row in rows]}, indent=2))
         else:
-            _show_rotations(env, rows)
+            tables.show_rotations(_console(), env, rows)
         return
     interactive = sys.stdout.isatty() and not as_json
     _say(
@@ -390,12 +356,13 @@ def backups(
 ) -> None:
     """List the backups, newest first: age, size, state, and the moments that one can go back to."""
     from operations import backups as backing_up  # noqa: PLC0415
+    from operations import tables  # noqa: PLC0415
 
     found, set_aside = backing_up.backups(_workspace(env))
     if as_json:
         typer.echo(json.dumps({"backups": [each.as_json() for each in found], "set_aside": set_aside}, indent=2))
         return
-    _show_backups(env, found)
+    tables.show_backups(_console(), env, found)
     for volume in set_aside:
         typer.echo(f"Set aside by a restore: {volume}")
 
@@ -532,7 +499,7 @@ def show_drift(
 
     What came of it is a metric, of which Prometheus alerts.
     """
-    from operations import drift  # noqa: PLC0415
+    from operations import drift, tables  # noqa: PLC0415
 
     def as_text(result: str, error: str, found: Sequence[Drifted]) -> str:
         rows = [each.as_json() for each in found]
@@ -547,7 +514,7 @@ def show_drift(
     if as_json:
         typer.echo(as_text("drift" if findings else "none", "", findings))
     elif findings:
-        _show_drift(env, findings)
+        tables.show_drift(_console(), env, findings)
     else:
         typer.echo(f"{env}: what runs is what is declared.")
     if findings:
@@ -637,95 +604,22 @@ def _confirm(env: str, confirm: str, otherwise: str) -> None:
         raise typer.BadParameter(f"{confirm!r} is not {env!r}; {otherwise}", param_hint="--confirm")
 
 
-def _show_table(env: str, rows: Sequence[PartStatus]) -> None:
-    from operations.containers import NOT_AVAILABLE  # noqa: PLC0415
-
-    console = _console()
-    table = Table(title=f"Samokoder, {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("part", "health", "url", "up", "restarts"):
-        table.add_column(heading, no_wrap=True)
-    wide = console.width >= _WIDTH_FOR_IMAGES
-    if wide:
-        table.add_column("image", overflow="fold")
-    for row in rows:
-        colour = "green" if row.ok else "yellow" if row.state == NOT_AVAILABLE else "red"
-        health = row.health if row.state == "running" and row.health != "none" else row.state
-        restarts = "" if row.uptime_seconds is None else str(row.restarts)
-        cells = [row.url, _duration(row.uptime_seconds), restarts, *([escape(short_name(row.image))] if wide else [])]
-        table.add_row(row.part, f"[{colour}]{health}[/]", *cells)
-    console.print(table)
-
-
-def _show_elsewhere(workspace: Workspace) -> None:
+def _show_elsewhere(workspace: Workspace, docker_host: str = "") -> None:
     from operations import reach  # noqa: PLC0415
 
-    if said := reach.elsewhere(workspace.settings(), workspace.typed("tunnel")):
+    if said := reach.elsewhere(docker_host or workspace.settings().settings.docker_host, workspace.typed("tunnel")):
         typer.echo(said)
 
 
-def _show_data(env: str, volumes: Sequence[DataVolume]) -> None:
-    table = Table(title=f"This removes {env} with all its data", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("volume", "size", "what it is"):
-        table.add_column(heading, overflow="fold")
-    for each in volumes:
-        size = "" if each.bytes is None else f"{each.bytes / 2**20:,.1f} MiB"
-        table.add_row(each.name, size, each.origin or "in use")
-    _console().print(table if volumes else f"This removes {env}; no volume with data is left.")
-
-
-def _show_backups(env: str, rows: Sequence[Backup]) -> None:
-    table = Table(title=f"Backups of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("backup", "kind", "age", "size", "state"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("any moment from … to …: TO", overflow="fold")
-    for row in rows:
-        age = _duration(max(0, round((datetime.now(UTC) - row.finished).total_seconds())))
-        colour = {"good": "green", "bad": "red"}.get(row.status, "yellow")
-        # Whole, so that what is copied from here into TO is neither too early nor too late.
-        moments = f"{row.since} to {row.until or 'now'}" if row.since else ""
-        size = f"{row.bytes / 2**20:,.1f} MiB"
-        table.add_row(row.id, row.kind, age, size, f"[{colour}]{row.status}[/]", moments)
-    _console().print(table)
-
-
-def _show_drift(env: str, findings: Sequence[Drifted]) -> None:
-    console = _console()
-    table = Table(title=f"Drift of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("where", "what", "declared", "found"):
-        table.add_column(heading, overflow="fold")
-    for each in findings:
-        table.add_row(*map(escape, (each.name, each.field, each.declared, each.found)))
-    console.print(table)
-    console.print("What to type:")
-    for repair in dict.fromkeys(each.repair for each in findings):
-        console.print(f"  {escape(repair)}", soft_wrap=True)
-
-
 def _show_broken(env: str, verdict: Verdict) -> None:
+    from operations import tables  # noqa: PLC0415
     from operations.hardening import RULES  # noqa: PLC0415
 
     console = _console()
     if verdict.findings:
-        table = Table(title=f"Hardening of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("part", "rule"):
-            table.add_column(heading, no_wrap=True)
-        for heading in ("says", "found"):
-            table.add_column(heading, overflow="fold")
-        for each in verdict.findings:
-            table.add_row(escape(each.part), each.rule, escape(RULES[each.rule].title), escape(each.says))
-        console.print(table)
+        tables.show_broken(console, env, verdict.findings, {name: rule.title for name, rule in RULES.items()})
     told = f"{verdict.parts} parts, {len(RULES)} rules: {len(verdict.findings)} findings, {len(verdict.listed)} listed"
     console.print(f"{told} as exceptions in hardening.yaml", soft_wrap=True)
-
-
-def _show_rotations(env: str, rows: Sequence[Row]) -> None:
-    table = Table(title=f"Secrets of {env}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("secret", "generation", "phase"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("how it is rotated", overflow="fold")
-    for row in rows:
-        table.add_row(row.secret, str(row.generation), row.phase, escape(row.how))
-    _console().print(table)
 
 
 def _say(env: str, outcome: Restored | Rotated, *, as_json: bool) -> None:
@@ -752,24 +646,22 @@ def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = 
 
 def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
     failed = [row.part for row in rows if row.counts_as_failed]
-    if failed and not any(row.ok for row in rows):
+    if not rows or (failed and not any(row.ok for row in rows)):
         raise ProjectError(f"{env} is not up: {typed(env, 'up')}")
     if failed:
         raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")
 
 
-def _duration(seconds: int | None) -> str:
-    if seconds is None:
-        return ""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Foreseeable errors end in one message and status 1, never in a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if "/" in (file := os.environ.get("ENV", "")):
+        # POSIX shells have a file in ENV that they read at their start.
+        del os.environ["ENV"]
+        _console(stderr=True).print(
+            f"ENV is {escape(file)}, a file of your shell and no environment. One that is not staging: --env prod",
+            soft_wrap=True,
+        )
     try:
         app(words)
     except InvalidSettingsError as error:

@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from offline.progress import Task
-from operations import containers, lock
+from operations import containers, known, lock
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.names import ENVIRONMENT_LABEL
-from stack.settings import Environment
 
 if TYPE_CHECKING:
     import docker
@@ -76,7 +75,7 @@ def now(workspace: Workspace, kind: Kind) -> None:
     """Make a backup. Raises ProjectError when it fails; what was there before is there still."""
     with (
         lock.held(workspace, "backup"),
-        _container(workspace) as container,
+        _container(known.of(workspace)) as container,
         workspace.reporter.task(f"Backup ({kind})") as task,
     ):
         run(container, ["now", "--kind", kind], task)
@@ -84,9 +83,10 @@ def now(workspace: Workspace, kind: Kind) -> None:
 
 def backups(workspace: Workspace) -> tuple[list[Backup], list[str]]:
     """Return the backups, newest first, and the volumes with the data from before a restore."""
-    with _container(workspace) as container:
+    environment = known.of(workspace)
+    with _container(environment) as container:
         rows = json.loads(run(container, ["list", "--json"], Task("list")))
-        kept = set_aside(cast("docker.DockerClient", container.client), workspace.settings())
+        kept = set_aside(cast("docker.DockerClient", container.client), environment)
     return sorted(map(Backup.of, rows), key=lambda each: each.finished, reverse=True), kept
 
 
@@ -94,7 +94,7 @@ def drill(workspace: Workspace) -> dict[str, Any]:
     """Restore the newest backup beside everything and return what was measured. Raises ProjectError when it fails."""
     with (
         lock.held(workspace, "drill"),
-        _container(workspace) as container,
+        _container(known.of(workspace)) as container,
         workspace.reporter.task("Restore drill") as task,
     ):
         return dict(json.loads(run(container, ["drill", "--json"], task)))
@@ -111,7 +111,7 @@ STAMP = "%Y%m%dT%H%M%SZ"
 """At the end of both: when the restore was begun."""
 
 
-def made_by_restores(client: docker.DockerClient, environment: Environment) -> list[str]:
+def made_by_restores(client: docker.DockerClient, environment: containers.Named) -> list[str]:
     """Return the volumes that restores and imports have made and not removed, the newest last."""
     # The whole name, and a server is one word: `staging` must not be given what belongs to `staging-2`.
     ours = re.compile(rf"{re.escape(environment.prefix)}-[a-z]+({BEFORE}|{RESTORED}|{IMPORTED})\d{{8}}T\d{{6}}Z")
@@ -119,7 +119,7 @@ def made_by_restores(client: docker.DockerClient, environment: Environment) -> l
     return sorted(filter(ours.fullmatch, found), key=begun)
 
 
-def set_aside(client: docker.DockerClient, environment: Environment) -> list[str]:
+def set_aside(client: docker.DockerClient, environment: containers.Named) -> list[str]:
     """Return the volumes that restores have set aside, the newest last."""
     return [name for name in made_by_restores(client, environment) if BEFORE in name]
 
@@ -223,9 +223,8 @@ def check(words: Sequence[str], status: int, told: Sequence[str]) -> None:
 
 
 @contextmanager
-def _container(workspace: Workspace) -> Iterator[Container]:
-    environment = workspace.settings()
-    client = workspace.client(timeout=ANSWER_SECONDS)
+def _container(environment: known.Known) -> Iterator[Container]:
+    client = environment.client(timeout=ANSWER_SECONDS)
     try:
         yield containers.find(client, environment, PART)
     finally:

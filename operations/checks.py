@@ -10,25 +10,34 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from xml.etree import ElementTree as ET
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from offline.progress import Task
+from operations import tables
 
 T = TypeVar("T")
 
 
 class Verdict(StrEnum):
-    """How a check ended; not available: nothing can be said, and the sentence tells why."""
+    """How a check ended.
+
+    Not available: nothing can be said, and the sentence tells why. Not configured: nothing was asked for.
+    """
 
     PASSED = "passed"
     FAILED = "failed"
     NOT_AVAILABLE = "not available"
+    NOT_CONFIGURED = "not configured"
 
 
-_COLOURS = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.NOT_AVAILABLE: "yellow"}
+_COLOURS = {
+    Verdict.PASSED: "green",
+    Verdict.FAILED: "red",
+    Verdict.NOT_AVAILABLE: "yellow",
+    Verdict.NOT_CONFIGURED: "dim",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +92,12 @@ class Report:
             name=self.title,
             tests=str(counts["total"]),
             failures=str(counts[Verdict.FAILED]),
-            skipped=str(counts[Verdict.NOT_AVAILABLE]),
+            skipped=str(counts[Verdict.NOT_AVAILABLE] + counts[Verdict.NOT_CONFIGURED]),
             errors="0",
             time=f"{sum(each.seconds for each in self.findings):.3f}",
         )
-        elements = {Verdict.FAILED: "failure", Verdict.NOT_AVAILABLE: "skipped"}
+        skipped = dict.fromkeys((Verdict.NOT_AVAILABLE, Verdict.NOT_CONFIGURED), "skipped")
+        elements = {Verdict.FAILED: "failure", **skipped}
         for each in self.findings:
             case = ET.SubElement(
                 suite, "testcase", classname=self.title, name=str(each.check), time=f"{each.seconds:.3f}"
@@ -100,22 +110,15 @@ class Report:
 
 def show(console: Console, report: Report, *, verbose: bool = True) -> None:
     """Print a table, and a line with the numbers. verbose: with what passed, and why."""
-    rows = [each for each in report.findings if verbose or each.verdict is not Verdict.PASSED]
-    if rows:
-        table = Table(title=escape(report.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("check", overflow="fold")
-        table.add_column("verdict", no_wrap=True)
-        table.add_column("why", overflow="fold")
-        for each in rows:
-            colour = _COLOURS[each.verdict]
-            table.add_row(escape(each.check), f"[{colour}]{each.verdict.value}[/]", escape(each.why))
-        console.print(table)
+    if rows := [each for each in report.findings if verbose or each.verdict is not Verdict.PASSED]:
+        cells = [[str(each.check), Text(each.verdict.value, _COLOURS[each.verdict]), each.why] for each in rows]
+        tables.show(console, report.title, ["check", "verdict", "why"], cells, whole={"verdict"})
     counts = report.counts
     told = [
         f"{counts['total']} check" + "s" * (counts["total"] != 1),
-        *(_counted(verdict, counts[verdict]) for verdict in Verdict),
+        *(_counted(each, counts[each]) for each in Verdict if counts[each] or each is not Verdict.NOT_CONFIGURED),
     ]
-    console.print(f"{escape(report.title)}: " + ", ".join(told), soft_wrap=True)
+    console.print(f"{escape(report.title)}: " + ", ".join(told))
     if report.proposal:
         console.print("Settings with which less would fail, to paste into Pulumi.<environment>.yaml below `config:`")
         console.print(report.proposal, markup=False, highlight=False, soft_wrap=True)
@@ -132,6 +135,10 @@ class FailedError(Exception):
 
 class UnavailableError(Exception):
     """A check can say nothing; the text says why."""
+
+
+class NotConfiguredError(Exception):
+    """A check has nothing to look at, since nobody asked for it; the text says which setting would."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +204,8 @@ def _judged(check: Check, began: float) -> Finding:
         verdict, why = Verdict.PASSED, check.ask()
     except UnavailableError as error:
         verdict, why = Verdict.NOT_AVAILABLE, str(error)
+    except NotConfiguredError as error:
+        verdict, why = Verdict.NOT_CONFIGURED, str(error)
     except FailedError as error:
         verdict, why = Verdict.FAILED, str(error)
     except Exception as error:  # whatever it met, it has not found to be well what it asked for

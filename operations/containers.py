@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import docker
 import docker.errors
@@ -22,6 +22,7 @@ from requests.exceptions import RequestException
 
 from offline.progress import Reporter
 from operations.bound import Bound
+from operations.project import typed
 from operations.stack_file import ProjectError
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import Environment, Published
@@ -67,24 +68,58 @@ class PartStatus:
         return {**asdict(self), "ok": self.ok}
 
 
+class Named(Protocol):
+    """An environment's name, and the first part of all its names on the engine."""
+
+    @property
+    def name(self) -> str:
+        """As in its stack file's name."""
+
+    @property
+    def prefix(self) -> str:
+        """Such as `samokoder-staging`."""
+
+
+def expected(environment: Environment) -> dict[str, str]:
+    """Return the parts that the environment should run, each with its address, empty where it publishes none."""
+    return {
+        part: settings.url if isinstance(settings, Published) else ""
+        for field, settings in environment.running().items()
+        for part in environment.parts_of(field)
+    }
+
+
+def unavailable(environment: Environment) -> list[str]:
+    """Return the parts that cannot be had on this host."""
+    return [part for field in environment.settings.unavailable for part in environment.parts_of(field)]
+
+
 def status(client: docker.DockerClient, environment: Environment) -> list[PartStatus]:
     """Return every part that the environment should run, those not available here, and any other container of it."""
-    found = {container.labels.get(PART_LABEL, ""): container for container in of_environment(client, environment.name)}
+    return status_of(client, environment.name, expected(environment), unavailable(environment))
+
+
+def status_of(
+    client: docker.DockerClient, name: str, parts: Mapping[str, str], missing: Collection[str]
+) -> list[PartStatus]:
+    """Return the same. parts: as `expected` returns them. missing: those that are not available."""
+    found = by_part(client, name)
     # A local image is configured by its id; its tag says what it is.
     tags = {str(image["Id"]): str(image["RepoTags"][0]) for image in client.api.images() if image.get("RepoTags")}
     rows = []
-    for field, settings in environment.running().items():
-        url = settings.url if isinstance(settings, Published) else ""
-        for part in environment.parts_of(field):
-            container = found.pop(part, None)
-            missing = PartStatus(part=part, state=MISSING, url=url)
-            rows.append(_status(part, container, url, tags) if container else missing)
-    for field in environment.settings.unavailable:
-        for part in environment.parts_of(field):
-            found.pop(part, None)
-            rows.append(PartStatus(part=part, state=NOT_AVAILABLE))
+    for part, url in parts.items():
+        container = found.pop(part, None)
+        rows.append(_status(part, container, url, tags) if container else PartStatus(part=part, state=MISSING, url=url))
+    for part in missing:
+        found.pop(part, None)
+        rows.append(PartStatus(part=part, state=NOT_AVAILABLE))
     rows += [_status(part, container, "", tags) for part, container in found.items()]
     return sorted(rows, key=lambda row: row.part)
+
+
+def by_part(client: docker.DockerClient, name: str) -> dict[str, Container]:
+    """Return all service containers of an environment by their parts."""
+    return {container.labels.get(PART_LABEL, ""): container for container in of_environment(client, name)}
 
 
 def of_environment(client: docker.DockerClient, name: str) -> list[Container]:
@@ -105,16 +140,18 @@ def ids(client: docker.DockerClient, name: str) -> dict[str, str]:
     return {container.labels[PART_LABEL]: str(container.id) for container in of_environment(client, name)}
 
 
-def find(client: docker.DockerClient, environment: Environment, part: str) -> Container:
-    """Return the container of a part. Raises ProjectError with the parts that there are."""
-    containers = {c.labels.get(PART_LABEL, ""): c for c in of_environment(client, environment.name)}
-    if part in containers:
-        return containers[part]
-    there = ", ".join(sorted(containers)) or "none"
+def find(client: docker.DockerClient, environment: Named, part: str) -> Container:
+    """Return the container of a part. Raises ProjectError with the parts that there are, or that it is not up."""
+    found = by_part(client, environment.name)
+    if part in found:
+        return found[part]
+    if not found:
+        raise ProjectError(f"{environment.name} is not up: {typed(environment.name, 'up')}")
+    there = ", ".join(sorted(found))
     raise ProjectError(f"{environment.name} has no container of the part {part!r}. There are: {there}.")
 
 
-def replicas(client: docker.DockerClient, environment: Environment, part: str) -> dict[str, Container]:
+def replicas(client: docker.DockerClient, environment: Named, part: str) -> dict[str, Container]:
     """Return the container of a part, or those of all its replicas, by name. Raises ProjectError as `find` does."""
     found = {
         name: container

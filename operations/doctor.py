@@ -26,7 +26,7 @@ import httpx
 from offline import registries
 from offline.images import NAMES
 from operations import alerting, checks, lifecycle, packet_filter, reach, redis_log, smoke, ssh
-from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
+from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
 from operations.origins import third_party_images
 from operations.project import Workspace, typed
@@ -462,7 +462,7 @@ def _image(asked: Asked, name: str, image: str, made: str | None) -> str:
 def _telegram(asked: Asked) -> str:
     telegram = asked.environment.settings.alertmanager.telegram
     if telegram is None:
-        raise UnavailableError(f"{key_of('alertmanager', 'telegram')} is not set")
+        raise NotConfiguredError(f"{key_of('alertmanager', 'telegram')} is not set")
     bot = f"{telegram.api_url}/bot{asked.secret('telegramBotToken')}"
     # By no proxy of this machine: AlertManager has none either.
     with httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
@@ -484,7 +484,7 @@ def _telegram(asked: Asked) -> str:
 def _email(asked: Asked) -> str:
     email = asked.environment.settings.alertmanager.email
     if email is None:
-        raise UnavailableError(f"{key_of('alertmanager', 'email')} is not set")
+        raise NotConfiguredError(f"{key_of('alertmanager', 'email')} is not set")
     host, _, port = email.smarthost.partition(":")
     tls = int(port) == _SMTPS
     try:
@@ -537,7 +537,7 @@ def _destination(asked: Asked) -> str:
     """Write one small object beside the copies, always the same: a key that may not delete is the better one."""
     offsite = asked.environment.offsite
     if offsite is None:
-        raise UnavailableError(f"{key_of('backup', 'offsite')} is not set: the backups stay on that machine")
+        raise NotConfiguredError(f"{key_of('backup', 'offsite')} is not set: the backups stay on that machine")
     prefix = offsite.prefix or f"{PROJECT}-{asked.environment.name}"
     url = f"{offsite.endpoint.rstrip('/')}/{offsite.bucket}/{prefix}/doctor"
     keys = f"{asked.secret('s3AccessKeyId')}:{asked.secret('s3SecretAccessKey')}"
@@ -594,7 +594,7 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
 def _delivered(workspace: Workspace, timeout: float) -> Iterator[Finding]:
     ways = integrations(workspace.settings())
     if not ways:
-        yield Finding(check="test alert", verdict=Verdict.NOT_AVAILABLE, why=f"goes to nobody: {REACH_SOMEBODY}")
+        yield Finding(check="test alert", verdict=Verdict.NOT_CONFIGURED, why=f"goes to nobody: {REACH_SOMEBODY}")
         return
     try:
         report = alerting.send_test_alert(workspace, timeout=timeout)
@@ -617,7 +617,7 @@ def _restarts(workspace: Workspace) -> str:
 def _closed(workspace: Workspace) -> str:
     environment = workspace.settings()
     if not environment.settings.packet_filter.closed:
-        raise UnavailableError(f"{key_of('packet_filter', 'closed')} is empty: everything is open, as it says")
+        raise NotConfiguredError(f"{key_of('packet_filter', 'closed')} is empty: everything is open, as it says")
     if "backup" in environment.absent:
         raise UnavailableError("it is tried in the backup server's image, which is not here")
     with contextlib.closing(workspace.client()) as client:

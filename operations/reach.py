@@ -58,12 +58,11 @@ def opened(environment: Environment, *, seconds: float = 20) -> Iterator[Url]:
         )
 
 
-def elsewhere(environment: Environment, typed: str) -> str:
+def elsewhere(host: str, typed: str) -> str:
     """Say how the addresses of the table are reached where they are another host's; empty: they are this machine's.
 
-    typed: the command that holds a tunnel.
+    host: the engine (`ssh://…`). typed: the command that holds a tunnel.
     """
-    host = environment.settings.docker_host
     if host.startswith("unix://"):
         return ""
     if host.startswith("ssh://"):

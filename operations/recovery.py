@@ -18,6 +18,7 @@ IMAGE = "docker:index/remoteImage:RemoteImage"
 NETWORK = "docker:index/network:Network"
 VOLUME = "docker:index/volume:Volume"
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
+_STACK = "pulumi:pulumi:Stack"
 _SECRETS = "samokoder:platform:Secrets"
 _SECRET_PREFIX = "secret-"  # noqa: S105 - first part of a resource's name
 _DATA_PREFIX = "data-"
@@ -214,6 +215,14 @@ def _of_secrets(deployment: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the component of the secrets has noted."""
     for resource in _resources(deployment):
         if resource["type"] == _SECRETS:
+            return dict(resource.get("outputs") or {})
+    return {}
+
+
+def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the program has told of the stack (`stack/outputs.py`); empty where it has not come to its end."""
+    for resource in _resources(deployment):
+        if resource["type"] == _STACK:
             return dict(resource.get("outputs") or {})
     return {}
 

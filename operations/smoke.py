@@ -22,7 +22,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from operations import alerting, checks, containers, lifecycle, reach, smoke_account
-from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
+from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
 from operations.containers import PartStatus
 from operations.exposure import not_exposed
 from operations.project import Workspace, typed
@@ -224,7 +224,7 @@ def _certificate(asked: Asked) -> Iterator[Check]:
     def ask() -> str:
         settings = asked.environment.settings.ingress
         if not settings.domain:
-            raise UnavailableError(f"{key_of('ingress', 'domain')} is not set: it is reached by HTTP alone")
+            raise NotConfiguredError(f"{key_of('ingress', 'domain')} is not set: it is reached by HTTP alone")
         ours = settings.kind == "caddy"
         asked.need(*((ingress.PART,) if ours else ()))
         port = settings.https_port if ours else _HTTPS
@@ -600,7 +600,7 @@ def _grafana(asked: Asked) -> Iterator[Check]:
 
 def _backups(asked: Asked) -> Iterator[Check]:
     def off() -> str:
-        raise UnavailableError(f"no backups are made: {key_of('backup', 'enabled')} is false")
+        raise NotConfiguredError(f"no backups are made: {key_of('backup', 'enabled')} is false")
 
     schedules = backup.kinds(asked.environment)
     if not schedules:

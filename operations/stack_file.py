@@ -47,7 +47,10 @@ def committed(root: Path, environment: str) -> Document:
         raise ProjectError(
             f"There is no environment {environment!r}: {path.name} does not exist. Environments here: {known}."
         )
-    return load(path)
+    document = load(path)
+    if not isinstance(document.get("config") or {}, dict):
+        raise ProjectError(f"{path.name}: `config:` must be a mapping, not a {type(document['config']).__name__}.")
+    return document
 
 
 def load(path: Path) -> Document:

@@ -20,6 +20,7 @@ from weakref import WeakSet
 import httpx
 import structlog
 from starlette.applications import Starlette
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
@@ -30,7 +31,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from samokoder.db import JobName
 from samokoder.logs import set_up_logs
-from samokoder.request_log import RequestLog
+from samokoder.request_log import BODY_BYTES, RequestLog
 
 API_SECONDS: Final = 5.0
 #: No script and no style but this page's own files, none in the page itself, and no other site's page around it.
@@ -190,7 +191,7 @@ app = Starlette(
         Mount("/app/static", StaticFiles(directory=Path(__file__).parent / "frontend_files/static")),
     ],
     lifespan=_lifespan,
-    max_body_size=65_536,
 )
+app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_BYTES)
 app.add_middleware(RequestLog, headers=HEADERS)
 app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=os.environ.get("TRUSTED_PROXIES", ""))

@@ -1,10 +1,14 @@
 """Structured logs: one JSON object a line on standard output, for our own words and the libraries' alike."""
 
 import logging
+import re
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import structlog
-from structlog.typing import Processor
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import ExcInfo, Processor
 
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -12,6 +16,22 @@ _SHARED: tuple[Processor, ...] = (
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
+
+#: What users send is in the local variables of a traceback, and in the lines in which PostgreSQL names a row.
+_FRAMES = ExceptionDictTransformer(show_locals=False)
+_ROWS = re.compile(r"\n(?:DETAIL|CONTEXT):.*")
+
+
+def _without_rows(errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept = []
+    for error in errors:
+        inside = [_without_rows(each) for each in error.get("exceptions") or ()]
+        kept.append({**error, "exc_value": _ROWS.sub("", str(error["exc_value"])), "exceptions": inside})
+    return kept
+
+
+def _traceback(error: ExcInfo) -> list[dict[str, Any]]:
+    return _without_rows(_FRAMES(error))
 
 
 def set_up_logs(part: str) -> logging.Handler:
@@ -26,7 +46,7 @@ def set_up_logs(part: str) -> logging.Handler:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 lambda _logger, _method, event: {**event, "part": part},
-                structlog.processors.dict_tracebacks,
+                structlog.processors.ExceptionRenderer(_traceback),
                 structlog.processors.JSONRenderer(),
             ],
         )

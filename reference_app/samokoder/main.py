@@ -21,6 +21,7 @@ from sqlalchemy import false, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from samokoder import __version__, auth, metrics
@@ -28,11 +29,10 @@ from samokoder.backends import Backends, BackendsDep, SessionDep, make_queue
 from samokoder.db import DATABASE_AWAY, Job, JobName, Project, State
 from samokoder.logs import set_up_logs
 from samokoder.rate_limit import within_limit
-from samokoder.request_log import PROBES, RequestLog, probe_answer, ready_answer
+from samokoder.request_log import BODY_BYTES, PROBES, RequestLog, probe_answer, ready_answer
 from samokoder.schemas import JobIn, JobOut, ProjectIn, ProjectMade, ProjectOut, ProjectWithNotes
 from samokoder.settings import settings_or_exit
 
-BODY_BYTES: Final = 65_536
 #: How often a stream looks at its job, and how many times: longer than all tries of a job, but not for ever.
 LOOK_SECONDS: Final = 1.0
 LOOKS: Final = 1800
@@ -88,7 +88,6 @@ app = FastAPI(
     version=__version__,
     lifespan=_lifespan,
     dependencies=[Depends(within_limit)],
-    max_body_size=BODY_BYTES,
 )
 
 
@@ -309,6 +308,7 @@ for kind in (*DATABASE_AWAY, RedisError):
     app.add_exception_handler(kind, _unavailable)
 app.add_exception_handler(IntegrityError, _gone)
 app.add_exception_handler(RequestValidationError, _invalid)
+app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_BYTES)
 app.add_middleware(RequestLog, headers=_in_every_answer)
 if settings.trusted_proxies:
     app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=settings.trusted_proxies)

@@ -16,6 +16,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from samokoder.metrics import HTTP_IN_PROGRESS, HTTP_METHODS, HTTP_REQUESTS, HTTP_SECONDS
 
+#: The limit of a body stands inside RequestLog, which so sees its 413 as an answer; that of the application's own
+#: `max_body_size` stands around it, and passes through it as an error.
+BODY_BYTES: Final = 65_536
 PROBES: Final = frozenset({"/health", "/ready", "/metrics"})
 # What a client sends goes into our logs and into the answer, so only harmless characters, and few of them.
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -7,6 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import docker
 import httpx
@@ -105,6 +106,50 @@ def test_a_request_is_found_in_the_log_of_both_by_its_id_and_no_secret_is(
     both = log("api-1") + log("api-2")
     assert identity in both, "the application's lines about this request cannot be found"
     assert secret not in log("ingress")
+
+
+def test_no_log_of_any_part_has_what_a_user_keeps_to_himself(
+    user: httpx.Client, engine: docker.DockerClient, environment: Environment
+) -> None:
+    begun = int(time.time()) - 1
+    account = {"email": f"{secrets.token_hex(8)}@example.org", "password": secrets.token_urlsafe(24)}
+    other = {**account, "password": secrets.token_urlsafe(24)}
+
+    def ask(method: str, path: str, **more: Any) -> httpx.Response:
+        """Ask again while the limit of requests, which all tests share, is used up."""
+        limited = httpx.codes.TOO_MANY_REQUESTS
+        return until(lambda: user.request(method, path, **more), lambda answer: answer.status_code != limited, 300)
+
+    assert ask("POST", "/auth/register", json=account).status_code == httpx.codes.CREATED
+    assert ask("POST", "/auth/register", json=account).status_code == httpx.codes.CONFLICT
+    assert ask("POST", "/auth/login", json={**account, "email": [other]}).status_code == 422
+    assert ask("POST", "/auth/login", json=other).status_code == httpx.codes.UNAUTHORIZED
+    refused = ask("POST", "/auth/login", json={**account, "more": "x" * 70_000})
+    assert refused.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE
+    token = ask("POST", "/auth/login", json=account).json()["access_token"]
+    broken = ask("DELETE", "/auth/me", headers={"Authorization": f"Bearer {token}x"})
+    assert broken.status_code == httpx.codes.UNAUTHORIZED
+    last = ask("DELETE", "/auth/me", headers={"Authorization": f"Bearer {token}"})
+    assert last.status_code == httpx.codes.NO_CONTENT
+    identity = last.headers["X-Request-Id"].encode()
+
+    def logs() -> dict[str, bytes]:
+        parts = containers.of_environment(engine, environment.name)
+        return {str(part.name): part.logs(since=begun) for part in parts}
+
+    said = until(logs, lambda said: sum(identity in text for text in said.values()) == 2)
+    assert sum(identity in text for text in said.values()) == 2, "the lines of the last request are not there yet"
+    kept = {"e-mail": account["email"], "password": account["password"], "other": other["password"], "token": token}
+    found = [(part, what) for part, text in said.items() for what, value in kept.items() if value.encode() in text]
+    assert not found, f"whoever may read the logs gets it: {found}"
+    of_refused = [
+        line
+        for part, text in said.items()
+        for line in text.splitlines()
+        if "-api-" in part and refused.headers["X-Request-Id"].encode() in line
+    ]
+    assert [json.loads(line)["status"] for line in of_refused] == [413], "one request is one line"
+    assert json.loads(of_refused[0])["level"] == "info", "what a client does wrong is no error of ours"
 
 
 def test_its_metrics_are_scraped_and_see_both_replicas_well(environment: Environment) -> None:

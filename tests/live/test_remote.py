@@ -178,7 +178,7 @@ def test_every_part_is_healthy_over_there_and_none_is_here(
         assert far.info()["ID"] != engine.info()["ID"], "the engine here was asked"
         assert containers.of_environment(far, there.name)
     assert not containers.of_environment(engine, there.name), "the stack is on the engine here"
-    said = reach.elsewhere(there.settings(), "make tunnel")
+    said = reach.elsewhere(there.settings().settings.docker_host, "make tunnel")
     assert said == f"The addresses are those of root@{host.address}. From here: make tunnel"
 
 

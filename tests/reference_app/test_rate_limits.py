@@ -56,10 +56,13 @@ def test_beyond_the_limit_the_answer_is_429_and_says_when_to_come_back(setup: Se
         assert other.get("/projects").status_code == 200, "another client pays for nobody"
 
 
-def test_a_body_that_nobody_needs_so_large_is_not_even_read(setup: Setup) -> None:
+def test_a_body_that_nobody_needs_so_large_is_not_even_read(setup: Setup, waiting: Waiting) -> None:
     api = _api(setup, {})
     answer = api.post("/auth/login", content=b"x" * 70_000, headers={"content-type": "application/json"})
     assert answer.status_code == 413, "bodies are read before limits are asked"
+    waiting("its line in the log", lambda: '"status": 413' in api.said())
+    assert '"exception"' not in api.said(), "what a client does wrong is no fault of ours, and needs no traceback"
+    assert '"level": "error"' not in api.said(), "nobody is to be woken for what a client does wrong"
 
 
 def test_an_answer_that_is_an_error_has_the_headers_too(setup: Setup) -> None:

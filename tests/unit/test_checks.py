@@ -86,14 +86,14 @@ def test_what_several_checks_need_is_asked_for_once_and_fails_for_each_of_them()
 def test_what_cannot_be_said_is_neither_passed_nor_failed() -> None:
     only = report(Verdict.NOT_AVAILABLE)
     assert only.failed == []
-    assert only.counts == {"total": 1, "passed": 0, "failed": 0, "not available": 1}
+    assert only.counts == {"total": 1, "passed": 0, "failed": 0, "not available": 1, "not configured": 0}
     assert only.as_json()["ok"] is True
 
 
 def test_a_program_gets_every_check_with_its_verdict_and_why() -> None:
     told = ALL.as_json()
     assert (told["environment"], told["ok"]) == ("staging", False)
-    assert told["counts"] == {"total": 3, "passed": 1, "failed": 1, "not available": 1}
+    assert told["counts"] == {"total": 3, "passed": 1, "failed": 1, "not available": 1, "not configured": 0}
     assert told["checks"][1] == {"check": "check [1]", "verdict": "failed", "why": "because [of] 1"}
 
 
@@ -131,5 +131,6 @@ def test_each_verdict_has_its_colour(verdict: Verdict) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=120)
     checks.show(console, report(verdict))
     assert isinstance(console.file, io.StringIO)
-    code = {Verdict.PASSED: "32", Verdict.FAILED: "31", Verdict.NOT_AVAILABLE: "33"}[verdict]
+    codes = {Verdict.PASSED: "32", Verdict.FAILED: "31", Verdict.NOT_AVAILABLE: "33", Verdict.NOT_CONFIGURED: "2"}
+    code = codes[verdict]
     assert f"\x1b[{code}m{verdict.value}" in console.file.getvalue()

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from operations import __main__ as command
 from operations import containers, render
 from operations.lifecycle import DataVolume, LineFilter
-from operations.logs import show as show_logs
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
@@ -47,7 +46,7 @@ def test_what_a_program_would_ask_for_comes_as_json_too(name: str) -> None:
     "arguments",
     [
         ["status", "--bogus"],
-        ["logs"],
+        ["logs", "--tail", "-1"],
         ["render"],
         ["nothing"],
         ["check-image", "it"],
@@ -237,15 +236,6 @@ def test_a_part_with_replicas_is_all_of_them_in_their_order() -> None:
     assert list(containers.replicas(engine, environment, "worker")) == ["worker"]
     with pytest.raises(ProjectError, match="There are: api-1, api-10, api-2"):
         containers.replicas(engine, environment, "ap")
-
-
-def test_each_line_of_several_logs_has_the_name_of_its_own() -> None:
-    written: list[bytes] = []
-    logs = {"api-1": [b"one\ntw", b"o\n"], "api-10": [b"a\n", b"without an end"]}
-    show_logs(logs, written.append)
-    assert sorted(written) == [b"api-1  | one\n", b"api-1  | two\n", b"api-10 | a\n", b"api-10 | without an end\n"], (
-        "a line is whole, and it says whose it is"
-    )
 
 
 def test_where_no_engine_answers_that_is_said_and_what_brings_one_up(

@@ -49,13 +49,13 @@ def test_a_tunnel_for_people_keeps_the_ports_and_leaves_out_what_is_public() -> 
     assert "127.0.0.1:8000:127.0.0.1:8000" in words, "a bookmark of staging here would not find it"
     assert not any("13000" in word for word in words), "what everybody reaches needs no tunnel"
     assert words[-1] == "ssh://you@host.example.org:2222"
-    assert "make tunnel ENV=x" in reach.elsewhere(there, "make tunnel ENV=x")
-    assert "-p 2222 you@host.example.org" in reach.elsewhere(there, "")
+    assert "make tunnel ENV=x" in reach.elsewhere(there.settings.docker_host, "make tunnel ENV=x")
+    assert "-p 2222 you@host.example.org" in reach.elsewhere(there.settings.docker_host, "")
 
 
 def test_on_this_machine_there_is_nothing_to_lead() -> None:
     here = environment("unix:///var/run/docker.sock")
-    assert not reach.elsewhere(here, "make tunnel")
+    assert not reach.elsewhere(here.settings.docker_host, "make tunnel")
     with pytest.raises(ProjectError, match="is not reached by ssh"):
         reach.tunnel(here)
 

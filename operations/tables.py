@@ -1,0 +1,228 @@
+"""The tables of the product: as columns where every word has room, else as one block for each row.
+
+Nothing breaks within a word: what stands in a cell is copied from there, at 3 a.m. on 80 columns too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from operations.containers import NOT_AVAILABLE
+from operations.project import typed
+from stack.images import short_name
+
+if TYPE_CHECKING:
+    from operations.backups import Backup
+    from operations.containers import PartStatus
+    from operations.drift import Finding as Drifted
+    from operations.hardening import Broken
+    from operations.lifecycle import DataVolume
+    from operations.rotation import Row
+
+Cell = str | Text
+_BETWEEN = 2
+_EDGES = 2
+_FAR = 4
+"""Where a value begins that has no room beside its heading."""
+_WIDE = 120
+_MOMENT = "%Y-%m-%d %H:%M:%S+00"
+
+
+def show(
+    console: Console,
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    whole: Collection[str] = (),
+) -> None:
+    """Print a table. rows: as many cells as headings, the first one names the row. whole: columns kept in one line."""
+    texts = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    widths = _widths(console.width, headings, texts, whole)
+    if widths is None:
+        _blocks(console, title, headings, texts)
+        return
+    table = Table(title=Text(title, style="italic") if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)
+    for heading, width in zip(headings, widths, strict=True):
+        table.add_column(heading, width=width, overflow="fold")
+    for row in texts:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _widths(
+    room: int, headings: Sequence[str], rows: Sequence[Sequence[Text]], whole: Collection[str]
+) -> list[int] | None:
+    """Return the width of each column; None where they have no room beside each other."""
+    least, most = [], []
+    for number, heading in enumerate(headings):
+        cells = [Text(heading), *(row[number] for row in rows)]
+        lines = [line for cell in cells for line in cell.plain.splitlines()]
+        longest = max(Text(line).cell_len for line in lines)
+        words = (Text(word).cell_len for line in lines for word in line.split())
+        most.append(longest)
+        least.append(longest if heading in whole else max(words, default=1))
+    spare = room - sum(least) - _BETWEEN * (len(headings) - 1) - _EDGES
+    if spare < 0:
+        return None
+    wanted = [more - less for less, more in zip(least, most, strict=True)]
+    if sum(wanted) <= spare:
+        return most
+    return [less + spare * want // sum(wanted) for less, want in zip(least, wanted, strict=True)]
+
+
+def _blocks(console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    console.print(Text(title, style="italic"))
+    indent = max(map(len, headings[1:])) + 3
+    for name, *cells in rows:
+        console.print()
+        console.print(name)
+        for heading, cell in zip(headings[1:], cells, strict=True):
+            longest = max((Text(word).cell_len for word in cell.plain.split()), default=0)
+            left = indent if longest <= console.width - indent else _FAR
+            if left != indent:
+                console.print(Text(f"  {heading}"))
+            for number, line in enumerate(cell.wrap(console, max(1, console.width - left), overflow="fold")):
+                line.rstrip()
+                named = heading if not number and left == indent else ""
+                console.print(Text(f"  {named}".ljust(left)) + line)
+    console.print()
+
+
+def show_status(console: Console, env: str, rows: Sequence[PartStatus]) -> None:
+    """Print how each part is."""
+    rows_of = []
+    for row in rows:
+        colour = "green" if row.ok else "yellow" if row.state == NOT_AVAILABLE else "red"
+        health = row.health if row.state == "running" and row.health != "none" else row.state
+        restarts = "" if row.uptime_seconds is None else str(row.restarts)
+        rows_of.append(
+            {
+                "part": Text(row.part),
+                "health": Text(health, colour),
+                "url": Text(row.url),
+                "up": Text(duration(row.uptime_seconds)),
+                "restarts": Text(restarts),
+                "image": Text(short_name(row.image)),
+            }
+        )
+    # One block for each part would be longer than the screen: what has no room is left out, the addresses stand apart.
+    least = ["part", "health", "up", "restarts"]
+    choices = [["part", "health", "url", "up", "restarts"], least]
+    if console.width >= _WIDE:
+        choices.insert(0, [*choices[0], "image"])
+    whole = {"health", "up"}
+    for headings in choices:
+        cells = [[row[heading] for heading in headings] for row in rows_of]
+        if headings == least or _widths(console.width, headings, cells, whole) is not None:
+            break
+    show(console, f"Samokoder, {env}", headings, cells, whole=whole)
+    if headings == least:
+        for row in rows:
+            if row.url:
+                console.print(Text(f"{row.part}: {row.url}"), soft_wrap=True)
+
+
+def show_data(console: Console, env: str, volumes: Sequence[DataVolume]) -> None:
+    """Print the volumes with an environment's data."""
+    if not volumes:
+        console.print(Text(f"This removes {env}; no volume with data is left."))
+        return
+    sizes = ("" if each.bytes is None else _size(each.bytes) for each in volumes)
+    rows = [[each.name, size, each.origin or "in use"] for each, size in zip(volumes, sizes, strict=True)]
+    title = f"This removes {env} with all its data"
+    show(console, title, ["volume", "size", "what it is"], rows, whole={"size"})
+
+
+def show_backups(console: Console, env: str, rows: Sequence[Backup]) -> None:
+    """Print the backups, and below them each range of moments that can be restored, to be copied from there."""
+    now = datetime.now(UTC)
+    cells = []
+    for row in rows:
+        colour = {"good": "green", "bad": "red"}.get(row.status, "yellow")
+        age = duration(max(0, round((now - row.finished).total_seconds())))
+        cells.append([row.id, row.kind, age, _size(row.bytes), Text(row.status, colour)])
+    show(console, f"Backups of {env}", ["backup", "kind", "age", "size", "state"], cells, whole={"age", "size"})
+    ranges = list(restorable(rows))
+    if ranges:
+        console.print("Can restore to any moment:")
+    for since, until in ranges:
+        console.print(Text(f"  from {since:{_MOMENT}} to {until.strftime(_MOMENT) if until else 'now'}"))
+    if ranges:
+        moment = ranges[-1][1] or ranges[-1][0]
+        console.print(Text("For one of them: " + typed(env, f"restore TO='{moment:{_MOMENT}}'")), soft_wrap=True)
+
+
+def restorable(rows: Sequence[Backup]) -> Iterator[tuple[datetime, datetime | None]]:
+    """Yield the ranges of moments that one can go back to, the earliest first: whole seconds in UTC, within the range.
+
+    The end is None for one that goes on up to now.
+    """
+    # Later than the first moment, earlier than the last: what is copied must not lie outside.
+    found = [
+        (_up(row.since), row.until.astimezone(UTC).replace(microsecond=0) if row.until else None)
+        for row in rows
+        if row.since
+    ]
+    ends = datetime.max.replace(tzinfo=UTC)
+    since: datetime | None = None
+    until: datetime | None = None
+    for begin, end in sorted(found, key=lambda each: (each[0], each[1] or ends)):
+        if end and end < begin:
+            continue
+        if since is None or begin > (until or ends):
+            if since is not None:
+                yield since, until
+            since, until = begin, end
+        elif until is not None:
+            until = max(until, end) if end else None
+    if since is not None:
+        yield since, until
+
+
+def _up(moment: datetime) -> datetime:
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    return whole + timedelta(seconds=1) if moment.microsecond else whole
+
+
+def show_drift(console: Console, env: str, findings: Sequence[Drifted]) -> None:
+    """Print the differences, and what to type."""
+    rows = [[each.name, each.field, each.declared, each.found] for each in findings]
+    show(console, f"Drift of {env}", ["where", "what", "declared", "found"], rows)
+    console.print("What to type:")
+    for repair in dict.fromkeys(each.repair for each in findings):
+        console.print(Text(f"  {repair}"), soft_wrap=True)
+
+
+def show_broken(console: Console, env: str, findings: Sequence[Broken], titles: dict[str, str]) -> None:
+    """Print the rules that are broken. titles: what each rule says."""
+    rows = [[each.part, each.rule, titles[each.rule], each.says] for each in findings]
+    show(console, f"Hardening of {env}", ["part", "rule", "says", "found"], rows)
+
+
+def show_rotations(console: Console, env: str, rows: Sequence[Row]) -> None:
+    """Print the generated secrets."""
+    cells = [[row.secret, str(row.generation), row.phase, row.how] for row in rows]
+    show(console, f"Secrets of {env}", ["secret", "generation", "phase", "how it is rotated"], cells)
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**20:,.1f} MiB"
+
+
+def duration(seconds: int | None) -> str:
+    """Return a time of running as a person says it (`2 h`); empty for None."""
+    if seconds is None:
+        return ""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

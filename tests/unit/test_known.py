@@ -1,0 +1,170 @@
+"""Whatever only reads works with a broken stack file too: by the labels of the containers and by Pulumi's state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from offline.progress import Reporter
+from operations import __main__ as command
+from operations import backups, known
+from operations.project import Workspace
+from stack.names import PART_LABEL
+from stack.settings import PROJECT
+
+BROKEN = {
+    "a value that cannot be": "config:\n  samokoder:ingress: {port: eighty}\n  samokoder:nothing: 1\n",
+    "no YAML": "config: {\n",
+    "no mapping": "- config\n",
+    "a configuration that is none": "config: all\n",
+}
+URL = "http://127.0.0.1:13000"
+OUTPUTS = {
+    "dockerHost": "unix:///run/of-the-state.sock",
+    "parts": {"grafana": {"container": "samokoder-prod-grafana", "url": URL}, "worker": {}, "api-1": {}},
+    "unavailable": ["node_exporter"],
+}
+
+
+class Said(Reporter):
+    """What was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Callable[..., tuple[Workspace, Said]]:
+    def make(text: str, *, state: bool = True) -> tuple[Workspace, Said]:
+        (tmp_path / "Pulumi.prod.yaml").write_text(text)
+        home, said = tmp_path / "home", Said()
+        stacks = home / "state/.pulumi/stacks" / PROJECT
+        stacks.mkdir(parents=True)
+        if state:
+            resources = [{"type": "pulumi:pulumi:Stack", "urn": "urn", "outputs": OUTPUTS}]
+            (stacks / "prod.json").write_text(json.dumps({"checkpoint": {"latest": {"resources": resources}}}))
+        return Workspace(environment="prod", home=home, stack_files=tmp_path, isolated=True, reporter=said), said
+
+    return make
+
+
+def container(part: str) -> SimpleNamespace:
+    state = {"Running": True, "Status": "running", "Health": {"Status": "healthy"}, "StartedAt": "2026-11-29T14:00:00Z"}
+    attrs = {"State": state, "Config": {"Image": "image"}}
+    return SimpleNamespace(labels={PART_LABEL: part}, attrs=attrs)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """An engine; `parts` are the containers on it, `asked` where it was looked for."""
+    there = SimpleNamespace(parts=[], asked=[])
+    client = SimpleNamespace(
+        containers=SimpleNamespace(list=lambda **_: [container(part) for part in there.parts]),
+        api=SimpleNamespace(images=list),
+        close=lambda: None,
+    )
+
+    def connect(host: str, **_: object) -> Any:
+        there.asked.append(host)
+        return client
+
+    monkeypatch.setattr(known, "connect", connect)
+    return there
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_status_of_a_broken_stack_file_shows_what_runs_and_what_should(
+    broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace, text: str
+) -> None:
+    workspace, said = broken(text)
+    engine.parts = ["grafana", "worker", "left-over"]
+    rows = {row.part: row for row in known.status(known.of(workspace))}
+    states = {part: row.state for part, row in rows.items()}
+    assert states == {
+        "api-1": "missing",
+        "grafana": "running",
+        "left-over": "running",
+        "node-exporter": "not available",
+        "worker": "running",
+    }, "at 3 a.m. the mistake in the file is not what somebody wants to see"
+    assert rows["grafana"].url == URL, "the state knows the address"
+    assert engine.asked == [OUTPUTS["dockerHost"]], "the engine is the one on which it was brought up"
+    (warning,) = said.lines
+    assert "Pulumi.prod.yaml" in warning, "which file"
+    assert "make doctor ENV=prod" in warning, "and what names its mistakes"
+    assert "\n" not in warning, "one line: the table is what was asked for"
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize(
+    "words", [["status"], ["status", "--json"], ["logs"], ["logs", "api"], ["backups"], ["password"]]
+)
+def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
+    broken: Callable[..., tuple[Workspace, Said]],
+    engine: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    words: list[str],
+) -> None:
+    workspace, said = broken(text, state=False)
+    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    monkeypatch.setattr("operations.logs.Workspace", lambda **_: workspace)
+    with pytest.raises(SystemExit) as ended:
+        command.main([*words, "--env", "prod"])
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert "prod is not up" in shown, f"that is what somebody has to know: {shown}"
+    assert "make up ENV=prod" in shown, "and what to type"
+    assert len(said.lines) == 1, "the mistakes are not the answer"
+    if words == ["password"]:
+        assert not engine.asked
+        assert not workspace.stack_file.exists(), "who only reads makes no stack"
+
+
+def test_the_last_run_stands_in_for_a_stack_file_that_is_no_yaml(
+    broken: Callable[..., tuple[Workspace, Said]],
+) -> None:
+    workspace, _ = broken(BROKEN["no YAML"])
+    workspace.stack_file.write_text("config:\n  samokoder:appSecretKeyForm: fernet\n")
+    there = known.of(workspace)
+    assert there.configured()["samokoder:appSecretKeyForm"] == "fernet", "the form of a password is known from there"
+    assert there.workspace.stack_file == workspace.stack_file, "and the state is the same one"
+    assert there.workspace.name == "prod"
+
+
+def test_backups_are_listed_with_a_broken_stack_file(
+    broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, _ = broken(BROKEN["a value that cannot be"])
+    engine.parts = ["backup"]
+    monkeypatch.setattr(backups, "run", lambda *_: "[]")
+    monkeypatch.setattr(backups, "set_aside", lambda _client, there: [there.prefix])
+    monkeypatch.setattr(backups, "cast", lambda _, value: value)
+    monkeypatch.setattr(backups.containers, "find", lambda *_: SimpleNamespace(client=None))
+    assert backups.backups(workspace) == ([], ["samokoder-prod"])
+
+
+def test_an_environment_that_there_is_not_is_an_error_all_the_same(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="There is no environment 'prod'"):
+        known.of(Workspace(environment="prod", stack_files=tmp_path, home=tmp_path, isolated=True))
+
+
+def test_a_good_stack_file_is_what_counts(
+    broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace
+) -> None:
+    workspace, said = broken("config:\n  samokoder:dockerHost: unix:///run/of-the-file.sock\n")
+    there = known.of(workspace)
+    assert there.environment is not None
+    there.client()
+    assert engine.asked == ["unix:///run/of-the-file.sock"], "the file says where it is to be from now on"
+    assert not said.lines
+    assert "api-2" in there.parts, "as the file says, not as the state"
