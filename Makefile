@@ -42,14 +42,15 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
 	restart deploy rollback psql password rotate backup backups restore repair drill import-compose sbom drift \
 	hardening pulumi lint test \
-	test-all test-unit test-live test-deploy test-python test-archive test-orders newcomer mutations coverage bench docs
+	test-all test-unit test-live test-deploy test-python test-archive test-orders test-orders-faults newcomer \
+	mutations coverage bench docs
 
 # What `make help` lists under each heading.
 EVERY_DAY := up preview status smoke logs restart psql password doctor tunnel down destroy-data help
 DATA := backup backups restore repair drill import-compose
 DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom pulumi
-DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-python test-archive newcomer lint \
-	mutations coverage bench docs
+DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-orders-faults test-python \
+	test-archive newcomer lint mutations coverage bench docs
 
 help: ## List these targets
 	@awk -v groups="Every day:$(EVERY_DAY);Data:$(DATA);Delivery:$(DELIVERY);Development:$(DEVELOPMENT)" ' \
@@ -181,7 +182,11 @@ test-deploy: bootstrap ## Tests under load, on a real stack of their own, one af
 	@.venv/bin/pytest -m "deploy $(SHORT)" tests/live $(ARGS)
 
 test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups, deaths and restores: none loses a write
-	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m orders $(ARGS)
+	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m "orders and not faults" -n 2 -s $(ORDERS) $(ARGS)
+
+test-orders-faults: bootstrap ## Put back faults that there were: `make test-orders` finds each within SAMOKODER_SEQUENCES=60
+	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-60}" .venv/bin/pytest -m faults -n 2 -s $(ORDERS) $(ARGS)
+ORDERS = tests/backup_image/test_no_write_is_lost.py
 
 # That of the official image: what the tests run on elsewhere is the system's.
 PYTHON = $(shell sed -n 's/.*reference="python:\([0-9]*\.[0-9]*\).*/\1/p' stack/images.py)
