@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, render
-from operations.lifecycle import DataVolume, LineFilter
+from operations.lifecycle import DataVolume
+from operations.line_filter import LineFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
     *("smoke", "test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "ci", "sbom"),
-    *("hardening", "doctor", "drift", "import-compose", "tunnel", "repair"),
+    *("hardening", "doctor", "drift", "import-compose", "tunnel", "repair", "restart", "exec", "psql"),
 )
 
 
