@@ -62,7 +62,7 @@ _VERDICTS = {True: ("met", "green"), False: ("not met", "red")}
 
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table, and the goals that are not met once more: they are what a person looks for."""
-    cells = []
+    cells: list[list[tables.Cell]] = []
     for row in rows:
         measured, beside, ratio = (f"{number:.2f}" for number in (row.measured, row.beside_measured, row.ratio))
         goal = Text("none") if row.met is None else Text.assemble(f"{row.goal}: ", _VERDICTS[row.met])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from offline.progress import Reporter
-from operations import ci, logs, psql
+from operations import asking, ci, cli_app, cli_deploy, logs, parts, psql
+from operations.asking import DryRun, Yes
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
 from operations.project import ROOT, PulumiFailedError, Workspace, typed
@@ -34,18 +34,23 @@ if TYPE_CHECKING:
     from operations.containers import PartStatus
     from operations.drift import Finding as Drifted
     from operations.hardening import Verdict
+    from operations.lifecycle import Upped
     from operations.restore import Restored
     from operations.rotation import Rotated
 
 app = typer.Typer(
     name="samokoder",
+    cls=cli_app.Commands,
     help="Run Samokoder and its monitoring on a Docker engine. Exit status: 0 done, 1 failed, 2 wrong usage.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(ci.app, name="ci")
+app.callback()(cli_app.options)
 app.command()(psql.psql)
+app.command("restart")(parts.restart_command)
+app.command("exec")(parts.exec_command)
 app.command()(logs.logs)
 
 # A log has no width of its own, and 80 columns would fold every table.
@@ -85,12 +90,23 @@ def up(
     empty: Annotated[
         list[str] | None, typer.Option(help="What may begin with nothing in it, where its data volume was lost.")
     ] = None,
+    yes: Yes = False,
 ) -> None:
-    """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so."""
-    from operations import lifecycle, tables  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
+    """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so.
+
+    Production shows at a terminal what it would change, and asks.
+    """
+    from operations import lifecycle  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
 
     workspace = _workspace(env)
-    upped = lifecycle.up(workspace, interactive=sys.stdout.isatty(), empty=empty or ())
+    agree = asking.agreement(workspace, "up ARGS=--yes", yes=yes)
+    upped = lifecycle.up(workspace, interactive=sys.stdout.isatty(), empty=empty or (), agree=agree)
+    _show_upped(env, workspace, upped)
+
+
+def _show_upped(env: str, workspace: Workspace, upped: Upped) -> None:
+    from operations import tables  # noqa: PLC0415
+
     tables.show_status(_console(), env, upped.parts)
     _show_elsewhere(workspace)
     console = _console()
@@ -101,19 +117,38 @@ def up(
 
 
 @app.command()
-def preview(env: EnvironmentName = "staging") -> None:
-    """Show what `up` would change, and change nothing."""
+def preview(
+    env: EnvironmentName = "staging",
+    diff: Annotated[bool, typer.Option("--diff", help="Show each field that would change.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs; with no value of a field.")] = False,
+) -> None:
+    """Show what `up` would change, and change nothing. Exit status 1 where the preview fails."""
     from operations import lifecycle  # noqa: PLC0415
 
-    lifecycle.preview(_workspace(env), interactive=sys.stdout.isatty())
+    if diff and as_json:
+        raise typer.BadParameter("either --diff or --json")
+    if not as_json:
+        lifecycle.preview(_workspace(env), interactive=sys.stdout.isatty(), diff=diff)
+        return
+    from operations import planned  # noqa: PLC0415
+
+    answer = planned.planned(_workspace(env))
+    typer.echo(json.dumps(answer, indent=2))
+    if not answer["ok"]:
+        raise ProjectError(f"The preview of {env} failed.")
 
 
 @app.command()
-def down(env: EnvironmentName = "staging") -> None:
-    """Remove the containers and networks; keep the data volumes and the secrets that open them."""
+def down(env: EnvironmentName = "staging", yes: Yes = False) -> None:
+    """Remove the containers and networks; keep the data volumes and the secrets that open them.
+
+    Production shows at a terminal what it would remove, and asks.
+    """
     from operations import lifecycle  # noqa: PLC0415
 
-    kept = lifecycle.down(_workspace(env), interactive=sys.stdout.isatty())
+    workspace = _workspace(env)
+    agree = asking.agreement(workspace, "down ARGS=--yes", yes=yes)
+    kept = lifecycle.down(workspace, interactive=sys.stdout.isatty(), agree=agree)
     console = _console()
     console.print(f"[bold]{env}[/] is down. Kept, with the secrets that open them: {', '.join(kept) or 'no volume'}.")
     console.print(f"Back with their data: {typed(env, 'up')}    Remove them too: {typed(env, 'destroy-data')}")
@@ -314,6 +349,7 @@ def rotate(
     ] = False,
     grafana_url: Annotated[str, typer.Option(help="Grafana, where its port is not reached from here: a tunnel.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Give a secret a new value while everything runs, and make the old one worthless.
 
@@ -328,6 +364,11 @@ def rotate(
             typer.echo(json.dumps({"environment": env, "secrets": [asdict(row) for row in rows]}, indent=2))
         else:
             tables.show_rotations(_console(), env, rows)
+        return
+    if dry_run:
+        from operations import dry_run as planning  # noqa: PLC0415
+
+        typer.echo("\n".join(planning.of_rotation(workspace, secret, retire_now=retire_now)))
         return
     interactive = sys.stdout.isatty() and not as_json
     _say(
@@ -374,11 +415,17 @@ def restore(
     backup: Annotated[str, typer.Option(help="Id, as `backups` lists it, or `latest`.")] = "",
     source: Annotated[str, typer.Option("--from", help="`offsite`, or a volume that a restore has set aside.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Restore into the running environment; what was there is set aside. Without options: go on with one cut off.
 
     Refuses what it cannot do before anything is stopped. Cut off at any point, the same command goes on.
     """
+    if dry_run:
+        from operations import dry_run as planning  # noqa: PLC0415
+
+        typer.echo("\n".join(planning.of_restore(_workspace(env), to=to, backup=backup, source=source)))
+        return
     from operations import restore as restoring  # noqa: PLC0415
 
     _say(env, restoring.restore(_workspace(env), to=to, backup=backup, source=source), as_json=as_json)
@@ -652,6 +699,9 @@ def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
         raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")
 
 
+cli_deploy.register(app, show=_show_upped, tell=lambda report: _tell(report, verbose=False, as_json=False))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Foreseeable errors end in one message and status 1, never in a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -665,7 +715,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(words)
     except InvalidSettingsError as error:
-        _fail(str(error) + _hint())
+        from operations import pasted  # noqa: PLC0415 - as in `up`
+
+        _fail(pasted.told(error))
     except PulumiFailedError as error:
         _fail(str(error), words)
     except (ProjectError, EngineError) as error:
@@ -678,13 +730,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from offline.toolchain import OfflineError  # noqa: PLC0415 - as in `up`
 
         _fail(str(error) if isinstance(error, OfflineError) else f"{type(error).__name__}: {error}", words)
-
-
-def _hint() -> str:
-    """Say how to run the commands of a message where Pulumi is not on PATH."""
-    if shutil.which("pulumi"):
-        return ""
-    return "\n\n`pulumi …` is here: make pulumi ENV=… ARGS='…'"
 
 
 def _fail(message: str, words: Sequence[str] = ()) -> None:

@@ -111,7 +111,9 @@ class Report:
 def show(console: Console, report: Report, *, verbose: bool = True) -> None:
     """Print a table, and a line with the numbers. verbose: with what passed, and why."""
     if rows := [each for each in report.findings if verbose or each.verdict is not Verdict.PASSED]:
-        cells = [[str(each.check), Text(each.verdict.value, _COLOURS[each.verdict]), each.why] for each in rows]
+        cells: list[list[tables.Cell]] = [
+            [str(each.check), Text(each.verdict.value, _COLOURS[each.verdict]), each.why] for each in rows
+        ]
         tables.show(console, report.title, ["check", "verdict", "why"], cells, whole={"verdict"})
     counts = report.counts
     told = [

@@ -276,14 +276,12 @@ def unknown(client: docker.DockerClient, environment: str, known: Collection[str
     return sorted(str(each.name) for each in of_environment(client, environment) if each.id not in known)
 
 
-def remove_stopped(client: docker.DockerClient, environment: str, known: Collection[str]) -> None:
-    """Remove containers of parts that do not run. known: ids in Pulumi's state.
+def stopped(client: docker.DockerClient, environment: str, known: Collection[str]) -> list[Container]:
+    """Return the containers of parts that do not run. known: ids in Pulumi's state.
 
-    Not one that restarts again and again: that one is sick, and `up` has to say so. Volumes stay.
+    Not one that restarts again and again: that one is sick, and `up` has to say so.
     """
-    for each in of_environment(client, environment):
-        if each.status in _ENDED and each.id in known:
-            each.remove()
+    return [each for each in of_environment(client, environment) if each.status in _ENDED and each.id in known]
 
 
 def _stop_gently(container: Container, reporter: Reporter) -> None:

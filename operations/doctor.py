@@ -25,7 +25,7 @@ import httpx
 
 from offline import registries
 from offline.images import NAMES
-from operations import alerting, checks, lifecycle, packet_filter, reach, redis_log, smoke, ssh
+from operations import alerting, checks, lifecycle, packet_filter, pasted, reach, redis_log, smoke, ssh
 from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
 from operations.origins import third_party_images
@@ -65,7 +65,7 @@ def doctor(workspace: Workspace, *, seconds: float = 20) -> Report:
     try:
         environment = workspace.settings()
     except InvalidSettingsError as error:
-        wrong = Finding(check="settings", verdict=Verdict.FAILED, why=str(error))
+        wrong = Finding(check="settings", verdict=Verdict.FAILED, why=pasted.told(error))
         rest = Finding(check="everything else", verdict=Verdict.NOT_AVAILABLE, why="it follows from the settings")
         return Report(title=title, about=about, findings=[wrong, rest])
     with contextlib.ExitStack() as open_:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from operations import backups, containers, generations, lock, packet_filter, recovery, restore, stack_file
 from operations.engine import EngineError, ensure_engine
+from operations.line_filter import LineFilter
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.settings import key_of
 
 if TYPE_CHECKING:
     import docker
-
-_SLOW = ("docker:index:Container", "docker:index:RemoteImage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +27,16 @@ class Upped:
     secrets: list[str]
 
 
-def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) -> Upped:
+Agree = Callable[[], object]
+"""Asks whether to do what was shown. Raises where the answer is no."""
+
+
+def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = (), agree: Agree | None = None) -> Upped:
     """Bring an environment up.
 
     interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
-    empty: what may begin with nothing in it where its data volume was lost (`postgres`).
+    empty: what may begin with nothing in it where its data volume was lost (`postgres`). agree: is called once it was
+    shown what would change, before anything is.
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
     would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
     """
@@ -45,17 +49,19 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = ()) 
     workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
     with lock.held(workspace, "up"):
         restore.refuse_half_replaced(workspace)
-        return _up(run, interactive=interactive, empty=empty)
+        return _up(run, interactive=interactive, empty=empty, agree=agree)
 
 
-def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
+def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str], agree: Agree | None = None) -> Upped:
     workspace = run.workspace
     refuse_undoing(run)
+    if agree:
+        _ask(run, agree, interactive=interactive, empty=empty)
     _begin_empty(run, empty)
     run.settle()
     _sick_first(run)
     words = ["up", "--yes", "--suppress-outputs"]
-    if not workspace.settings().settings.production:
+    if agree or not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
         words.append("--skip-preview")
     if gone := _gone(run):
@@ -80,6 +86,21 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str]) -> Upped:
     finally:
         packet_filter.guard(workspace)
     return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+
+
+def _ask(run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[str]) -> None:
+    """Show what an `up` would change, and ask. What it would refuse is refused before that."""
+    workspace = run.workspace
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
+    try:
+        _refuse_lost(run, client, empty)
+    finally:
+        client.close()
+    run.settle()
+    run.pulumi("preview", show=_shown(workspace, interactive=interactive))
+    if gone := _gone(run, remove=False):
+        workspace.reporter.say(f"Stopped or removed behind Pulumi's back, and made anew as well: {', '.join(gone)}")
+    agree()
 
 
 def _in_the_way(run: PulumiRun) -> str:
@@ -130,10 +151,7 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
     workspace, environment = run.workspace, run.workspace.settings()
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        lost = _lost_volumes(run, client)
-        if not lost.keys() <= set(wanted):
-            backed_up = bool(containers.of_fields(client, environment, [backups.PART]))
-            raise ProjectError(_lost(workspace, lost, backed_up=backed_up))
+        lost = _refuse_lost(run, client, wanted)
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
             users = [each for each in restore.users_of(name) if each != backups.PART]
@@ -142,6 +160,15 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")
     finally:
         client.close()
+
+
+def _refuse_lost(run: PulumiRun, client: docker.DockerClient, wanted: Collection[str]) -> dict[str, str]:
+    """Return the data volumes that were lost. Raises ProjectError where one is not among those that may be empty."""
+    lost = _lost_volumes(run, client)
+    if not lost.keys() <= set(wanted):
+        backed_up = bool(containers.of_fields(client, run.workspace.settings(), [backups.PART]))
+        raise ProjectError(_lost(run.workspace, lost, backed_up=backed_up))
+    return lost
 
 
 def _lost_volumes(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
@@ -179,11 +206,12 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
     return "\n".join(lines)
 
 
-def _gone(run: PulumiRun) -> list[str]:
+def _gone(run: PulumiRun, *, remove: bool = True) -> list[str]:
     """Return the names of containers and networks in Pulumi's state that are not on the engine, or not any more.
 
     Pulumi itself would not know: it has its state. What was stopped is removed here, because the provider would start
     it, all at once and without waiting for any; what it makes anew comes in its order, and is waited for.
+    remove: else it is only told.
     """
     deployment = run.deployment()
     known = recovery.known_names(deployment)
@@ -191,29 +219,35 @@ def _gone(run: PulumiRun) -> list[str]:
         return []
     client = run.workspace.client()
     try:
-        containers.remove_stopped(client, run.workspace.name, recovery.known_ids(deployment))
-        return sorted(known - containers.names(client))
+        stopped = containers.stopped(client, run.workspace.name, recovery.known_ids(deployment))
+        for each in stopped if remove else ():
+            each.remove()
+        return sorted(known - containers.names(client) | {str(each.name) for each in stopped})
     finally:
         client.close()
 
 
-def preview(workspace: Workspace, *, interactive: bool) -> None:
-    """Show what `up` would change. Raises PulumiFailedError."""
+def preview(workspace: Workspace, *, interactive: bool, diff: bool = False) -> None:
+    """Show what `up` would change. diff: with each field. Raises PulumiFailedError."""
     run = workspace.prepare(images=False)
     refuse_undoing(run)
-    run.pulumi("preview", show=_shown(workspace, interactive=interactive))
+    run.pulumi("preview", *(["--diff"] if diff else []), show=_shown(workspace, interactive=interactive))
 
 
-def down(workspace: Workspace, *, interactive: bool) -> list[str]:
+def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None) -> list[str]:
     """Remove everything but the data volumes and the secrets that open them; return the volumes.
 
-    One that was lost is told, and stays in the state. Raises ProjectError where a restore has half replaced the data:
-    it needs the containers to be finished.
+    One that was lost is told, and stays in the state. agree: as for `up`. Raises ProjectError where a restore has half
+    replaced the data: it needs the containers to be finished.
     """
     run = _with_engine(workspace)
     with lock.held(workspace, "down"):
         restore.refuse_half_replaced(workspace)
         run.settle()
+        if agree:
+            looking = ("destroy", "--exclude-protected", "--preview-only", "--suppress-outputs")
+            run.pulumi(*looking, show=_shown(workspace, interactive=interactive))
+            agree()
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
         packet_filter.unguard(workspace)
@@ -329,53 +363,3 @@ def _with_engine(workspace: Workspace) -> PulumiRun:
 
 def _shown(workspace: Workspace, *, interactive: bool) -> Callable[[str], None] | None:
     return None if interactive else LineFilter(workspace.reporter.say)
-
-
-class LineFilter:
-    """Passes on, of Pulumi's plain output, what tells a person something.
-
-    Left out: its sign of life ("@ updating...."), components (each one's resources are there), the beginning of what
-    ends at once, what a refresh found unchanged, messages beside a resource (all of them stand under "Diagnostics"
-    again), and the Python traceback with which the language host ends when any resource has failed: the error itself
-    stands beside it, and the container's log follows.
-    """
-
-    _progress = re.compile(r"\s*[-+~<>]*\s+(?P<type>[\w-]+:[\w/-]+:[\w-]+)\s+(?P<name>\S+)\s(?P<what>.*)")
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self._show = show
-        self._in_diagnostics = False
-        self._in_traceback = False
-        self._blank = True
-
-    def __call__(self, line: str) -> None:
-        """Show one line, or not."""
-        text = line.strip()
-        if text == "Diagnostics:":
-            self._in_diagnostics = True
-        if self._left_out(line, text) or (not text and self._blank):
-            return
-        self._blank = not text
-        self._show(line.rstrip())
-
-    def _left_out(self, line: str, text: str) -> bool:
-        if text.startswith("@ "):
-            return True
-        if not self._in_diagnostics:
-            found = self._progress.fullmatch(line)
-            if found is None:
-                return False
-            if found["type"].partition(":")[0] in {"pulumi", "samokoder"}:
-                return True
-            # The beginning of what takes its time is a sign of life; of the rest the end is enough.
-            begins = found["what"].strip() == "creating (0s)" and found["type"] not in _SLOW
-            unchanged = re.fullmatch(r"(refresh(ing)?( \([\d.]+m?s\))?)?", found["what"].strip())
-            return begins or unchanged is not None or re.search(r"\b(warning|error|debug):", found["what"]) is not None
-        if text.startswith("Traceback (most recent call last)"):
-            self._in_traceback = True
-        if self._in_traceback:
-            # It ends with its exception's name, or at the latest with a blank line.
-            if not text or re.match(r"[A-Za-z_.]+(Error|Exception|Interrupt|Exit)\b", text):
-                self._in_traceback = False
-            return True
-        return False

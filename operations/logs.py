@@ -62,8 +62,10 @@ def logs(
         found = known.containers_of(client, environment, part)
         show = _writer(found, as_json=as_json)
         # What is searched for may lie before the last lines.
-        options = {"tail": "all" if tail is None or (grep and not follow) else tail, "since": begin}
-        read = {name: _lines(name, container, follow=follow, **options) for name, container in found.items()}
+        last = None if grep and not follow else tail
+        read = {
+            name: _lines(name, container, follow=follow, tail=last, since=begin) for name, container in found.items()
+        }
         chosen = {name: (line for line in lines if wanted(line)) for name, lines in read.items()}
         if follow:
             for line in together(chosen):
@@ -131,9 +133,12 @@ def _pattern(grep: str) -> Callable[[Line], bool]:
     return lambda line: not grep or bool(pattern.search(line.text) or pattern.search(line.readable()))
 
 
-def _lines(name: str, container: Container, **options: object) -> Iterator[Line]:
+def _lines(name: str, container: Container, *, follow: bool, tail: int | None, since: float | None) -> Iterator[Line]:
     # Asked for when the first line is: one after the other, where they are not followed.
-    yield from log_lines.of_frames(name, container.logs(stream=True, timestamps=True, **options))
+    yield from log_lines.of_frames(
+        name,
+        container.logs(stream=True, timestamps=True, follow=follow, tail="all" if tail is None else tail, since=since),
+    )
 
 
 def _writer(found: Mapping[str, Container], *, as_json: bool) -> Callable[[Line], None]:

@@ -6,8 +6,6 @@ do no more than the application, and changes nothing unless that is said.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +50,7 @@ def psql(
     write: Annotated[bool, typer.Option("--write", help="Changes are allowed: those that the role may make.")] = False,
 ) -> None:
     """Ask the database as the application's role, read-only unless --write is given."""
-    from operations import containers  # noqa: PLC0415 - the SDK takes its time
+    from operations import containers, session  # noqa: PLC0415 - the SDK takes its time
 
     workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
     environment = workspace.settings()
@@ -60,7 +58,7 @@ def psql(
     client = workspace.client()
     try:
         container = containers.find(client, environment, postgres.PART)
-        status = _ask(container, words) if sql else _open(workspace, container, words)
+        status = _ask(container, words) if sql else session.attached(workspace, container, words)
     finally:
         client.close()
     if status:
@@ -74,13 +72,3 @@ def _ask(container: Container, words: list[str]) -> int:
     sys.stdout.buffer.write(said)
     sys.stdout.buffer.flush()
     return status
-
-
-def _open(workspace: Workspace, container: Container, words: list[str]) -> int:
-    """Open a session on this terminal. Raises ProjectError where the docker program is not installed."""
-    docker = shutil.which("docker")
-    if not docker:
-        raise ProjectError("A session needs the docker program; without it give the statement: samokoder psql '…'")
-    options = ["-it"] if sys.stdin.isatty() else ["-i"]
-    where = ["--host", workspace.settings().settings.docker_host]  # that of `container`, whatever DOCKER_HOST says
-    return subprocess.run([docker, *where, "exec", *options, str(container.name), *words], check=False).returncode

@@ -6,6 +6,7 @@ Pulumi needs it, which then finds it on the engine.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +17,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 
 from operations.stack_file import ProjectError
-from stack.images import parse_reference
+from stack.images import ImageReferenceError, parse_reference
 
 _AT_ONCE = 4
 """Pulls; an engine loads three layers at a time unless it is told otherwise."""
@@ -56,6 +57,32 @@ def refused(client: docker.DockerClient, references: Iterable[str]) -> list[str]
         except (DockerException, RequestException):
             continue
     return found
+
+
+def pinned(client: docker.DockerClient, reference: str) -> str:
+    """Return a reference with the digest that its tag has in the registry now; one that has a digest, as it is.
+
+    An image that came from no registry is returned by its id. Raises ProjectError where neither can be had.
+    """
+    try:
+        parsed = parse_reference(reference)
+    except ImageReferenceError as error:
+        raise ProjectError(f"This is no image to deploy: {error}.") from None
+    if parsed.is_pinned:
+        return reference
+    with contextlib.suppress(ImageNotFound):
+        image = client.images.get(reference)
+        if not image.attrs.get("RepoDigests"):
+            return str(image.id)
+    try:
+        data = client.images.get_registry_data(reference, auth_config=_login(load_config(), reference) or {})
+    except (DockerException, RequestException) as error:
+        raise ProjectError(
+            f"The registry does not say which digest {reference} has: {_why(error)}. Is it there, and are you logged "
+            f"in (`docker login {_registry(reference)}`)? Else name it with its digest, {reference}@sha256:…, or by "
+            "its id where it is on the engine alone."
+        ) from None
+    return f"{reference}@{data.id}"
 
 
 def _logged_in(logins: AuthConfig, references: Iterable[str], say: Callable[[str], None]) -> dict[str, dict[str, Any]]:

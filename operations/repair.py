@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from operations import backups, containers, lock, redis_log, restore
+from operations import backups, containers, healthy, lock, redis_log, restore
 from operations.checks import FailedError, UnavailableError
 from operations.journal import Mend
 from operations.project import Workspace
@@ -106,7 +106,7 @@ def opened(workspace: Workspace, part: str) -> Iterator[Found]:
         restore.refuse_touched(locked)
         with restore.engine(environment, locked) as hands:
             container = containers.find(hands.client, environment, part)
-            if restore.health(container) == "healthy":
+            if healthy.health(container) == "healthy":
                 raise ProjectError("Redis runs and is healthy: there is nothing to repair.")
             _, wrong = _try(hands, "read")
             if not wrong:

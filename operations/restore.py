@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.progress import Reporter, Task
-from operations import backups, containers, lock, mending, recovery, stack_file
+from operations import backups, containers, healthy, lock, mending, recovery, stack_file
 from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
 from operations.project import Workspace, typed
@@ -31,7 +31,6 @@ from stack.settings import PROJECT, Environment, Part, key_of
 
 if TYPE_CHECKING:
     import docker
-    from docker.models.containers import Container
 
 LABEL = "samokoder.restore"
 INTO = DATA["postgres"]
@@ -443,6 +442,22 @@ def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restore
             raise
 
 
+def planned(workspace: Workspace, asked: Wanted, hands: Engine) -> Restore:
+    """Return the restore that these words would begin or go on with. Raises ProjectError as `restore` does."""
+    environment, path = workspace.settings(), _path(workspace)
+    before = _of_earlier_version(environment, path)
+    journal = before.after_words(asked, environment.name) if before else None
+    if journal and journal.imports:
+        raise ProjectError(
+            f"An import has begun this ({journal.wanted}). It goes on by {journal.again(environment.name)}."
+        )
+    if journal is None:
+        there = [name for name in backups.made_by_restores(hands.client, environment) if RESTORED not in name]
+        _refuse(environment, asked, there, importing=False)
+        journal = Journal(wanted=asked, stamp=hands.stamp())
+    return Restore(environment, hands, journal, path, workspace.reporter.say)
+
+
 def refuse_half_replaced(workspace: Workspace) -> None:
     """Raise ProjectError where a restore was cut off while a data volume's content was replaced."""
     if (journal := Journal.read(_path(workspace))) and journal.half:
@@ -726,13 +741,8 @@ class Engine:
         for name, each in found:
             part: Part = getattr(self.environment.settings, name)
             label = each.labels[PART_LABEL]
-            with self.reporter.task(f"Start {label}"):
-                end = time.monotonic() + part.health.wait_timeout_seconds
-                while (state := health(each)) != "healthy":
-                    if time.monotonic() > end:
-                        logs = typed(self.environment.name, f"logs PART={label}")
-                        raise ProjectError(f"{label} is not healthy but {state}. See: {logs}")
-                    time.sleep(0.5)
+            seconds = part.health.wait_timeout_seconds
+            healthy.wait(each, label, self.environment.name, seconds=seconds, reporter=self.reporter)
 
     def own_password(self) -> None:
         """Set it over the socket."""
@@ -814,10 +824,3 @@ class Engine:
             shm_size=host["ShmSize"],
             labels={LABEL: self.environment.name},
         )
-
-
-def health(container: Container) -> str:
-    """Return what the engine says of a container's health now, or that it does not run."""
-    container.reload()
-    state = container.attrs["State"]
-    return str((state.get("Health") or {}).get("Status") or "without a health check") if state["Running"] else "stopped"

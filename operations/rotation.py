@@ -7,7 +7,6 @@ again, to the same generation, and goes on from there.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from operations import containers, lifecycle, lock, reach, stack_file
+from operations import containers, lifecycle, lock, reach, stack_file, stack_text
 from operations.generations import ADMIN, Step, step_of
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
@@ -143,12 +142,11 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
         raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
     written = step_of(environment, secret)
     generation, phase = written.generation, written.phase
-    planned = steps(secret, generation, phase)
+    to_do = steps(secret, generation, phase)
     say = workspace.reporter.say
     say(f"{label(secret)}: " + (f"going on after {phase!r}" if phase else f"generation {generation + 1}"))
-    for number, step in enumerate(planned, 1):
-        retires = secret == _SIGNS and not step.phase
-        if retires and not retire_now and (until := tokens_last_until(workspace)) > datetime.now(UTC):
+    for number, step in enumerate(to_do, 1):
+        if waits(secret, step) and not retire_now and (until := tokens_last_until(workspace)) > datetime.now(UTC):
             return Rotated(
                 secret=label(secret),
                 generation=step.generation,
@@ -156,7 +154,7 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
                 told=_wait_text(workspace, until),
                 until=until,
             )
-        say(f"[{number}/{len(planned)}] {_says(secret, step)}")
+        say(f"[{number}/{len(to_do)}] {says(secret, step)}")
         try:
             lifecycle.up(at(workspace, secret, step), interactive=interactive)
         except PulumiFailedError:
@@ -170,6 +168,19 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
     return _done(workspace, secret, before, grafana_url)
 
 
+def planned(workspace: Workspace, name: str) -> tuple[str, Step, list[Step]]:
+    """Return a secret, where it is, and the steps that `rotate` would do. Raises ProjectError as `rotate` does."""
+    environment = workspace.settings()
+    secret = _known(environment, name)
+    there = step_of(environment, secret)
+    return secret, there, steps(secret, there.generation, there.phase)
+
+
+def waits(secret: str, step: Step) -> bool:
+    """Tell whether a step comes only when the tokens that the old key signed have expired."""
+    return secret == _SIGNS and not step.phase
+
+
 def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
     """Return the same workspace at a step that its stack file does not say yet."""
     field = to_camel(secret)
@@ -181,37 +192,17 @@ def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
 
 def write(text: str, secret: str, step: Step) -> str:
     """Return the text of a stack file with this step in it, all else as it was, comments and order too."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 - no other command writes a committed file
-    from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415 - as above
-
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(text) or CommentedMap()
-    config = document.get("config")
-    if not config:
-        config = document["config"] = CommentedMap()
     field = to_camel(secret)
-    _entry(config, "rotation", CommentedMap)[field] = step.generation
-    rotating = _entry(config, "rotating", CommentedMap)
-    rotating.pop(field, None)
-    if step.phase:
-        rotating[field] = step.phase
-    if not rotating:
-        for key in ("rotating", key_of("rotating")):
-            config.pop(key, None)
-    written = io.StringIO()
-    yaml.dump(document, written)
-    return written.getvalue()
 
+    def change(config: Any) -> None:
+        stack_text.section(config, "rotation")[field] = step.generation
+        rotating = stack_text.section(config, "rotating")
+        rotating.pop(field, None)
+        if step.phase:
+            rotating[field] = step.phase
+        stack_text.drop_empty(config, "rotating")
 
-def _entry(config: Any, name: str, new: type) -> Any:
-    """Return the mapping `name` of the configuration, made where there is none; a key may be without its namespace."""
-    key = name if name in config else key_of(name)
-    if not config.get(key):
-        config[key] = new()
-    return config[key]
+    return stack_text.edited(text, change)
 
 
 def tokens_last_until(workspace: Workspace) -> datetime:
@@ -247,7 +238,8 @@ def _known(environment: Environment, name: str) -> str:
     return secret
 
 
-def _says(secret: str, step: Step) -> str:
+def says(secret: str, step: Step) -> str:
+    """Say what a step of a rotation does."""
     if secret not in SLOTTED:
         return f"generation {step.generation} takes the place of the one before"
     return {

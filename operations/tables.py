@@ -145,7 +145,7 @@ def show_data(console: Console, env: str, volumes: Sequence[DataVolume]) -> None
 def show_backups(console: Console, env: str, rows: Sequence[Backup]) -> None:
     """Print the backups, and below them each range of moments that can be restored, to be copied from there."""
     now = datetime.now(UTC)
-    cells = []
+    cells: list[list[Cell]] = []
     for row in rows:
         colour = {"good": "green", "bad": "red"}.get(row.status, "yellow")
         age = duration(max(0, round((now - row.finished).total_seconds())))

@@ -16,9 +16,11 @@ class Mistake:
     example: str = ""
 
     def __str__(self) -> str:
-        lines = [self.key, f"  given:   {self.given}", f"  allowed: {self.allowed}"]
+        lines = [self.key, f"  is:    {self.given}", f"  needs: {self.allowed}"]
         if self.example:
-            lines.append(f"  example: {self.example}")
+            lines += [
+                f"  {'' if number else 'write:':6} {line}" for number, line in enumerate(self.example.splitlines())
+            ]
         return "\n".join(lines)
 
 

@@ -1834,8 +1834,14 @@ def _production_rules(environment: Environment) -> Iterator[Mistake]:
             "nothing",
             "production must survive the loss of this machine: the S3-compatible bucket elsewhere that gets a copy of "
             "every backup, encrypted before it leaves",
-            f"{key}: {{endpoint: https://s3.example.org, bucket: backups}}, and the secrets {PROJECT}:s3AccessKeyId "
-            f"and {PROJECT}:s3SecretAccessKey",
+            "\n".join(
+                (
+                    f"pulumi config set --path {key}.endpoint https://s3.example.org",
+                    f"pulumi config set --path {key}.bucket samokoder-backups",
+                    CONFIGURED_SECRETS["s3AccessKeyId"].how_to_set,
+                    CONFIGURED_SECRETS["s3SecretAccessKey"].how_to_set,
+                )
+            ),
         )
     for name in ("api", "worker"):
         if getattr(settings, name).image is None:
@@ -1843,7 +1849,7 @@ def _production_rules(environment: Environment) -> Iterator[Mistake]:
                 key_of(name, "image"),
                 "nothing",
                 "the team's own image with its digest: the reference application is for trials",
-                f"{key_of(name, 'image')}: registry.example.org/samokoder/{name}:1.4.2@sha256:<64 hex digits>",
+                f"{key_of(name, 'image')}: registry.example.org/samokoder/{name}:1.4.2@sha256:…",
             )
     images = {key_of("images", name): getattr(settings.images, name) for name in type(settings.images).model_fields}
     images |= {key_of(name, "image"): getattr(settings, name).image for name in ("api", "worker", "frontend")}
@@ -1853,5 +1859,5 @@ def _production_rules(environment: Environment) -> Iterator[Mistake]:
                 key,
                 image,
                 "production runs what was tested: a tag can move, so the digest is required",
-                f"{key}: {image}@sha256:<64 hex digits>",
+                f"{key}: {image}@sha256:…",
             )

@@ -26,6 +26,8 @@ from samokoder_backup.process import BackupError, UnsureError, exclusive, keep, 
 from samokoder_backup.settings import Settings
 
 _ARCHIVE_SECONDS = 300
+_SEGMENT_SECONDS = 30.0
+"""Within them a segment that has ended is received and archived, while the receiver runs."""
 _MARGIN = 256 * 2**20
 KEPT_FAILING = 2
 """How many of the base backups in a row that were bad from the beginning stay: the reason may be a lasting one."""
@@ -169,12 +171,15 @@ def _needed(before: list[Base]) -> int:
 
 def _first_wal(settings: Settings, server: Path, connection: Connection) -> None:
     """Wait until something is in the archive: before that, Barman refuses."""
-    end = time.monotonic() + _ARCHIVE_SECONDS
-    if not wal.archived(server):
-        database.finish_segment(connection)
+    end, again = time.monotonic() + _ARCHIVE_SECONDS, 0.0
     while not wal.archived(server):
         if time.monotonic() > end:
             raise BackupError("base backup: no WAL comes; see the log of the service")
+        # After a restore this may be asked for before the receiver has begun, and it begins with the segment of then.
+        slot = database.slot(connection, settings.slot)
+        if slot and slot.active_pid and time.monotonic() > again:
+            database.finish_segment(connection)
+            again = time.monotonic() + _SEGMENT_SECONDS
         time.sleep(0.5)
         archive(settings, server)
 

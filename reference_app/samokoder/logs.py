@@ -30,8 +30,8 @@ def _without_rows(errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _traceback(error: ExcInfo) -> list[dict[str, Any]]:
-    return _without_rows(_FRAMES(error))
+def _traceback(exc_info: ExcInfo) -> list[dict[str, Any]]:
+    return _without_rows(_FRAMES(exc_info))
 
 
 def set_up_logs(part: str) -> logging.Handler:

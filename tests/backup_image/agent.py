@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 from typing import Any
 
 jobs: set[subprocess.Popen[str]] = set()
@@ -44,11 +46,38 @@ def run(ask: dict[str, Any]) -> None:
     say({"id": ask["id"], "status": job.returncode, "out": out, "err": err})
 
 
+def parents() -> dict[int, int]:
+    """Each process that runs, and its parent."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            if state not in "ZX":
+                found[int(folder.name)] = int(parent)
+    return found
+
+
+def others() -> list[int]:
+    """What is neither a server nor of one: what a job has started may be in a session of its own, as `pg_ctl start`."""
+    family = parents()
+    ours = {each.pid for each in servers.values()}
+
+    def stays(process: int) -> bool:
+        while process not in {0, 1, os.getpid()} | ours:
+            process = family.get(process, 1)
+        return process in ours
+
+    return [each for each, parent in family.items() if parent and each != os.getpid() and not stays(each)]
+
+
 def kill_jobs() -> int:
+    """End all jobs with all that they have started, as the end of a container does."""
     running = list(jobs)
-    for job in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(job.pid, signal.SIGKILL)
+    while left := others():
+        for each in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(0.01)
     for job in running:
         job.wait()
     return len(running)
@@ -85,6 +114,7 @@ for line in sys.stdin:
         case "wait":
             for each in list(jobs):
                 each.wait()
+            kill_jobs()  # what they have left ends with their containers
             say({"id": asked["id"], "status": 0})
         case "start":
             say({"id": asked["id"], "status": start(asked["name"], asked["command"])})

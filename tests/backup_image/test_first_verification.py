@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -230,3 +231,30 @@ def test_a_day_after_the_last_bad_one_another_base_backup_is_tried(home: Home, m
     assert it._may_succeed(), "the reason may be mended by now"
     state.record("verify", {"bad": {}})
     assert it._may_succeed()
+
+
+def test_the_first_segment_of_a_history_ends_only_once_it_is_received(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, looks = home.server(), list[str]()
+
+    def slot(_connection: object, _name: str) -> database.Slot | None:
+        looks.append("slot")
+        return {1: None, 2: database.Slot(lost=False, active_pid=None, retained=0)}.get(
+            len(looks), database.Slot(lost=False, active_pid=7, retained=0)
+        )
+
+    def finish_segment(_: object) -> None:
+        looks.append("ended")
+        if looks.count("slot") > 2:
+            home.wal(2, home.now)
+
+    monkeypatch.setattr(database, "slot", slot)
+    monkeypatch.setattr(database, "finish_segment", finish_segment)
+    monkeypatch.setattr(barman, "archive", lambda *_: None)
+    monkeypatch.setattr(barman, "_ARCHIVE_SECONDS", 10)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    barman._first_wal(home.settings, server, object())  # type: ignore[arg-type]
+    assert looks == ["slot", "slot", "slot", "ended"], (
+        "one that ended before the receiver began never comes: the base backup of a restore would fail after minutes"
+    )

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,11 +43,23 @@ SCRATCH = "/world/scratch"
 SOCKETS = "/world/sockets"
 
 
+RECEIVED = """\
+for _ in $(seq 3000); do
+    for file in $1/barman/main-*/streaming/$3* $1/barman/main-*/wals/*/$3; do
+        if [ -e $file ] && zcat -f $file | cmp -s -n $4 - $2; then exit 0; fi
+    done
+    sleep 0.1
+done
+echo 'nobody receives the log' >&2
+exit 1
+"""
+
+
 class Agent:
     """The container, and how it is asked."""
 
-    def __init__(self, image: str, name: str, *more: str) -> None:
-        """Start it. more: options of `docker run`."""
+    def __init__(self, image: str, name: str, *more: str, program: Path = ROOT / "backup_image") -> None:
+        """Start it. more: options of `docker run`. program: the folder with the backup program."""
         here = Path(__file__).parent
         words = [
             "--rm",
@@ -58,7 +71,9 @@ class Agent:
             "--init",
         ]
         words += ["--tmpfs=/world:uid=999,gid=999,size=6g,exec", "--tmpfs=/tmp:mode=1777", "--env=PYTHONPATH=/app"]
-        words += [f"--volume={ROOT / 'backup_image'}:/app:ro", f"--volume={here}:/test:ro", "--entrypoint=python3"]
+        words += [f"--volume={program}:/app:ro", f"--volume={here}:/test:ro", "--entrypoint=python3"]
+        # The program is read from this tree: compiled once, and not at each of its runs.
+        words += ["--env=PYTHONDONTWRITEBYTECODE=", "--env=PYTHONPYCACHEPREFIX=/tmp/compiled"]
         self.name = name
         self.process = subprocess.Popen(
             ["docker", "run", f"--name={name}", *words, *more, image, "-u", "/test/agent.py"],
@@ -204,9 +219,8 @@ class World:
         if self.running(name):
             return
         self.agent.ask("stop", name=name, signal=int(signal.SIGKILL))
+        self._begin(name)
         data = self.data(name)
-        if self.agent.run("test", "-e", f"{data}/.samokoder-copying", check=False)["status"] == 0:
-            raise ProjectError(f"{name} does not start: {self.agent.sh('cat $1/.samokoder-copying', data)}")
         program = ["python3", "/test/shifted.py", data, "/world/conf/backup", str(self.ahead)]
         command = {
             "postgres": postgres_command(data, PORT, "/world/conf"),
@@ -234,17 +248,46 @@ class World:
                 raise ProjectError(f"{name} does not start: {log}")
             time.sleep(0.1)
         if name == "redis":
-            verifiers = redis_users.users_commands(app=[PASSWORD], exporter=PASSWORD, backup=PASSWORD)
-            for line in verifiers.splitlines():
-                if line.startswith("ACL SETUSER "):
-                    self.redis(*line.split())
+            made = redis_users.users_commands(app=[PASSWORD], exporter=PASSWORD, backup=PASSWORD).splitlines()
+            # The default user stays: the test asks as that one.
+            self.redis(stdin="".join(f"{line}\n" for line in made if line.startswith("ACL SETUSER samokoder_")))
 
-    def up(self) -> None:
-        """What `make up` does where all containers are there."""
+    def _begin(self, name: str) -> None:
+        """What its image does before the server itself."""
+        data = self.data(name)
+        if self.lost(name):
+            raise ProjectError(f"The volume {data} is gone: make restore BACKUP=latest, or make up EMPTY={name}")
+        if self.agent.run("test", "-e", f"{data}/.samokoder-copying", check=False)["status"] == 0:
+            raise ProjectError(f"{name} does not start: {self.agent.sh('cat $1/.samokoder-copying', data)}")
+        if name == "postgres" and not self.agent.sh("ls -A $1", data):
+            self.begin_postgres(data)  # as its image does
+
+    def lost(self, server: str) -> bool:
+        return self.environment.data_volume(server) not in self.volumes()
+
+    def up(self, *, empty: bool = False) -> None:
+        """What `make up` does where all containers are there. empty: `EMPTY=postgres`."""
         restore.refuse_half_replaced(self.workspace)
         self.agent.ask("kill")
+        if empty and self.lost("postgres"):
+            self.begin_postgres(self.data("postgres"))
         for name in ("postgres", "redis", "backup"):
             self.start(name)
+
+    def begin_postgres(self, folder: str) -> None:
+        """Make a new cluster with the roles and the schema of this stack, and leave it stopped."""
+        words = ["--data-checksums", "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--no-sync"]
+        self.agent.run("initdb", f"--pgdata={folder}", *words)
+        self.agent.ask("stop", name="postgres", signal=int(signal.SIGKILL))
+        self.agent.ask("start", name="postgres", command=postgres_command(folder, PORT, "/world/conf"))
+        self.agent.sh("until pg_isready -q -h $1; do sleep 0.1; done", SOCKETS)
+        admin = ["psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-v", "ON_ERROR_STOP=1"]
+        self.agent.run(*admin, "-d", "postgres", "-c", f"CREATE DATABASE {DATABASE}")
+        self.agent.run(*admin, "-d", "postgres", "-f", "/world/conf/roles.sql")
+        self.agent.run(*admin, "-d", "postgres", "-c", f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'")
+        table = f"SET ROLE {postgres.APP_ROLE}; CREATE TABLE public.writes (name text PRIMARY KEY)"
+        self.agent.run(*admin, "-d", DATABASE, stdin=table)
+        self.stop("postgres")
 
     # What is asked
 
@@ -253,7 +296,7 @@ class World:
         return str(self.agent.run(*words, "-v", "ON_ERROR_STOP=1", stdin=text, PGPASSWORD=PASSWORD)["out"]).strip()
 
     def redis(self, *words: str, stdin: str = "") -> str:
-        return str(self.agent.run("redis-cli", "-p", str(REDIS_PORT), *words, stdin=stdin)["out"]).strip()
+        return str(self.agent.run("redis-cli", "-e", "-p", str(REDIS_PORT), *words, stdin=stdin)["out"]).strip()
 
     def rows(self) -> set[str]:
         return set(self.sql("SELECT name FROM public.writes").split())
@@ -262,12 +305,17 @@ class World:
         return set(self.redis("--scan", "--pattern", "w*").split())
 
     def received(self) -> None:
-        """Wait until the backup server has all the log of now."""
-        now = self.sql("SELECT pg_current_wal_flush_lsn()")
-        end = time.monotonic() + 300
-        while self.sql(f"SELECT count(*) FROM pg_stat_replication WHERE write_lsn >= '{now}'") == "0":
-            assert time.monotonic() < end, "nobody receives the log"
-            time.sleep(0.2)
+        """Wait until the backup server has each byte of the log of now; PostgreSQL hears of it only after seconds."""
+        lsn = "pg_current_wal_flush_lsn()"
+        segment, offset = self.sql(f"SELECT * FROM pg_walfile_name_offset({lsn})").split("|")
+        self.agent.sh(RECEIVED, self.data("backup"), f"{self.data('postgres')}/pg_wal/{segment}", segment, offset)
+
+    def moment(self) -> datetime:
+        """A moment of now that the list of backups shows: the log goes on after it, and the backup server has that."""
+        at = datetime.fromtimestamp(float(self.sql("SELECT extract(epoch FROM clock_timestamp())")), UTC)
+        self.sql("SELECT pg_logical_emit_message(true, 'test', 'goes on')")
+        self.received()
+        return at
 
     def program(self, *words: str, store: str = "", check: bool = True) -> dict[str, Any]:
         """Run the backup program as in its container."""
@@ -302,7 +350,8 @@ class World:
         if self.agent.run("test", "-e", f"{SCRATCH}/PG_VERSION", check=False)["status"]:
             return []
         single = ["postgres", "--single", "-D", SCRATCH, "-c", "max_connections=50", DATABASE]
-        said = self.agent.run(*single, stdin=f"{query}\n", check=False)
+        said = self.agent.run(*single, stdin=f"{query}\n")
+        assert "ERROR" not in said["err"] + said["out"], said
         return [line.split('"')[1] for line in said["out"].splitlines() if ' = "' in line]
 
     def keys_in(self, folder: str) -> set[str]:
@@ -325,7 +374,9 @@ class World:
         answer = self.folder / "answer"
         answer.unlink(missing_ok=True)
         self.cut = cut or Cut()
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # xdist has a thread, which holds nothing of ours
+            child = os.fork()
         if child == 0:
             try:
                 said = ("done", str(call()))
@@ -393,7 +444,10 @@ class Hands(restore.Engine):
         return self.environment.data_volume(server)
 
     def bring_up(self, server: Server) -> None:
-        """Its container is always there."""
+        self.world.call(["true"])
+        if self.world.lost(server):
+            self.world.up(empty=True)
+            self.world.call(["true"])
 
     def stamp(self) -> str:
         there = backups.made_by_restores(self.client, self.environment)
@@ -425,6 +479,7 @@ class Hands(restore.Engine):
         self.world.agent.run("psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-d", "postgres", "-c", text)
 
     def new_backup(self) -> None:
+        self.world.call(["true"])
         end = time.monotonic() + 300
         while self.world.program("now", "--kind", "base", check=False)["status"]:
             if time.monotonic() > end:
@@ -531,16 +586,9 @@ class Machines:
         for server in ("redis", "backup"):
             agent.sh("mkdir -p $1", world.data(server))
         for folder in (world.data("postgres"), world.path("old_postgres_data")):
-            words = ["--data-checksums", "--auth=trust", f"--username={SUPERUSER}", "--encoding=UTF8", "--no-sync"]
-            agent.run("initdb", f"--pgdata={folder}", *words)
+            world.begin_postgres(folder)
             agent.ask("start", name="postgres", command=postgres_command(folder, PORT, "/world/conf"))
             agent.sh("until pg_isready -q -h $1; do sleep 0.1; done", SOCKETS)
-            admin = ["psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-v", "ON_ERROR_STOP=1"]
-            agent.run(*admin, "-d", "postgres", "-c", f"CREATE DATABASE {DATABASE}")
-            agent.run(*admin, "-d", "postgres", "-f", "/world/conf/roles.sql")
-            agent.run(*admin, "-d", "postgres", "-c", f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'")
-            table = f"SET ROLE {postgres.APP_ROLE}; CREATE TABLE public.writes (name text PRIMARY KEY)"
-            agent.run(*admin, "-d", DATABASE, stdin=table)
             if folder == world.data("postgres"):
                 world.start("redis")
                 world.redis("set", "wfirst", "1")
@@ -581,10 +629,10 @@ class Machines:
         return world
 
     def end(self, world: World) -> None:
+        for name in ("postgres", "redis", "backup", "drill"):
+            self.agent.ask("stop", name=name, signal=int(signal.SIGKILL))
         self.agent.ask("kill")
-        for name in ("postgres", "redis", "backup"):
-            world.stop(name)
-        self.agent.sh("rm -rf $1 /world/*.log", world.root)
+        self.agent.sh("rm -rf $1 /world/*.log /dev/shm/PostgreSQL.*", world.root)
         shutil.rmtree(world.folder)
 
 

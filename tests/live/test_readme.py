@@ -64,7 +64,7 @@ def test_bad_usage_ends_with_2_and_a_failure_with_1_and_both_say_what_to_do(clon
     assert "staging" in wrong.stdout, "which environments there are"
     prod = run(clone, "make", "preview", ENV="prod")
     assert prod.returncode != 0
-    assert prod.stdout.count("allowed:") >= 4, "all that production needs, at once"
+    assert prod.stdout.count("needs:") >= 4, "all that production needs, at once"
 
 
 def test_production_is_set_up_by_the_lines_of_readme(clone: Path) -> None:

@@ -62,6 +62,12 @@ def answers(container: Container) -> bool:
         return False
 
 
+def stores(container: Container) -> bool:
+    """Tell whether there is a sample of the last five minutes."""
+    query = f"http://{address(container)}:{prometheus.PORT}/api/v1/query"
+    return bool(httpx.get(query, params={"query": "up"}, timeout=30).json()["data"]["result"])
+
+
 def firing(name: str) -> Callable[[dict[str, dict[str, Any]]], bool]:
     return lambda found: name in found and found[name]["state"] == "firing"
 
@@ -101,6 +107,8 @@ def test_a_prometheus_with_a_full_disk_says_so(laboratory: Laboratory, environme
     small = laboratory.client.volumes.create(name, driver="local", driver_opts=options, labels=laboratory.labels)
     container = laboratory.run(spec, contents(spec), data=small.name)
     wait_until(container, lambda: answers(container) and "Watchdog" in alerts(container))
+    # One that had never stored anything would tell so at once, whatever fills its disk later.
+    wait_until(container, lambda: stores(container) and "PrometheusNotIngesting" not in alerts(container))
     container.exec_run(["dd", "if=/dev/zero", "of=/prometheus/fill", "bs=4k"])
     told: set[str] = set()
     end = time.monotonic() + 240

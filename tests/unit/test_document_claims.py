@@ -96,6 +96,7 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
 def check_options(words: list[str]) -> None:
     """Every option is one of the command's."""
     command, rest = command_of(words)
+    rest = rest[: rest.index("--")] if "--" in rest else rest  # what follows is another program's
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     known |= {"--help"}
     wrong = [word for word in rest if word.startswith("-") and word.partition("=")[0] not in known]

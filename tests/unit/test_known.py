@@ -35,10 +35,10 @@ class Said(Reporter):
     """What was said."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.told: list[str] = []
 
     def say(self, text: str) -> None:
-        self.lines.append(text)
+        self.told.append(text)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_status_of_a_broken_stack_file_shows_what_runs_and_what_should(
     }, "at 3 a.m. the mistake in the file is not what somebody wants to see"
     assert rows["grafana"].url == URL, "the state knows the address"
     assert engine.asked == [OUTPUTS["dockerHost"]], "the engine is the one on which it was brought up"
-    (warning,) = said.lines
+    (warning,) = said.told
     assert "Pulumi.prod.yaml" in warning, "which file"
     assert "make doctor ENV=prod" in warning, "and what names its mistakes"
     assert "\n" not in warning, "one line: the table is what was asked for"
@@ -124,7 +124,7 @@ def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
     shown = capsys.readouterr().err
     assert "prod is not up" in shown, f"that is what somebody has to know: {shown}"
     assert "make up ENV=prod" in shown, "and what to type"
-    assert len(said.lines) == 1, "the mistakes are not the answer"
+    assert len(said.told) == 1, "the mistakes are not the answer"
     if words == ["password"]:
         assert not engine.asked
         assert not workspace.stack_file.exists(), "who only reads makes no stack"
@@ -149,7 +149,7 @@ def test_backups_are_listed_with_a_broken_stack_file(
     monkeypatch.setattr(backups, "run", lambda *_: "[]")
     monkeypatch.setattr(backups, "set_aside", lambda _client, there: [there.prefix])
     monkeypatch.setattr(backups, "cast", lambda _, value: value)
-    monkeypatch.setattr(backups.containers, "find", lambda *_: SimpleNamespace(client=None))
+    monkeypatch.setattr("operations.containers.find", lambda *_: SimpleNamespace(client=None))
     assert backups.backups(workspace) == ([], ["samokoder-prod"])
 
 
@@ -166,5 +166,5 @@ def test_a_good_stack_file_is_what_counts(
     assert there.environment is not None
     there.client()
     assert engine.asked == ["unix:///run/of-the-file.sock"], "the file says where it is to be from now on"
-    assert not said.lines
+    assert not said.told
     assert "api-2" in there.parts, "as the file says, not as the state"

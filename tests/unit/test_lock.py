@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, compose, engine, lifecycle, lock, recovery, repair, restore, rotation
+from operations import backups, compose, engine, lifecycle, lock, parts, recovery, repair, restore, rotation
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -207,6 +207,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
     "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
     "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
+    "restart": ("restart", lambda it: parts.restart(it, "api")),
     "backup": ("backup", lambda it: backups.now(it, "all")),
     "drill": ("drill", backups.drill),
     "import": ("import-compose", lambda it: compose.Engine(it.client(), it.settings(), it).alone().__enter__()),

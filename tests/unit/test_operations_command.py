@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, render
-from operations.lifecycle import DataVolume, LineFilter
+from operations.lifecycle import DataVolume
+from operations.line_filter import LineFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
     *("smoke", "test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "ci", "sbom"),
-    *("hardening", "doctor", "drift", "import-compose", "tunnel", "repair"),
+    *("hardening", "doctor", "drift", "import-compose", "tunnel", "repair", "restart", "exec", "psql"),
 )
 
 
@@ -92,7 +93,7 @@ def test_an_incomplete_production_fails_before_anything_is_started(
 
     said = capsys.readouterr().err
     assert ended.value.code == 1, "it failed"
-    assert said.count("allowed:") >= 2, "all that production still needs is told at once"
+    assert said.count("needs:") >= 2, "all that production still needs is told at once"
     assert "samokoder:telegramBotToken" in said, "by its key"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from operations import mending
+from stack.app import redis_users
 from stack.app.redis import START_REDIS
 
 REPAIR = Path(mending.__file__).with_name("repair_redis.sh").read_text(encoding="utf-8")
@@ -57,3 +59,10 @@ def test_a_repair_does_not_read_such_files_as_nothing(case: tuple[Path, bool], t
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 3, "the stand-in for Redis has no reason to tell"
     assert ("appendonly.aof.manifest) is gone" in done.stderr) is missed, done.stderr
+
+
+def test_the_shell_of_the_keeper_hands_each_right_on_as_one_word() -> None:
+    line = next(line for line in redis_users.KEEP_USERS.splitlines() if "ACL SETUSER" in line and "ask" in line)
+    words = list(shlex.shlex(line.partition(">")[0], posix=True, punctuation_chars=True))
+    assert "|" not in words, "the shell takes a bare | for a pipe, and no user is ever applied"
+    assert {"+client|kill", "+acl|getuser"} <= set(words)

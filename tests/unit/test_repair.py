@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from operations import backups, containers, repair, restore
+from operations import backups, containers, healthy, repair
 from operations.backups import Backup
 from operations.journal import Journal, Wanted
 from operations.stack_file import ProjectError
@@ -21,7 +21,7 @@ NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 def given(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Given:
     made = on_a_fake_engine(tmp_path, monkeypatch)
     monkeypatch.setattr(containers, "find", lambda *_: None)
-    monkeypatch.setattr(restore, "health", lambda _: "stopped")
+    monkeypatch.setattr(healthy, "health", lambda _: "stopped")
     monkeypatch.setattr(repair, "redis_log", SimpleNamespace(read=lambda _: "Redis read all of it"))
     return made
 
@@ -118,7 +118,7 @@ def test_nothing_is_done_where_nothing_is_damaged(given: Given, monkeypatch: pyt
     says(given, read={"keys": "7"}, cut="must not be asked", snapshot="must not be asked")
     with pytest.raises(ProjectError, match="nothing is damaged"):
         looked(given)
-    monkeypatch.setattr(restore, "health", lambda _: "healthy")
+    monkeypatch.setattr(healthy, "health", lambda _: "healthy")
     says(given)
     with pytest.raises(ProjectError, match="there is nothing to repair"):
         looked(given)

@@ -125,7 +125,7 @@ def check_wrong(values: dict[str, Any], key: str, given: str) -> None:
     if not key.endswith(".0"):
         assert wrong[0].example.startswith(f"samokoder:{key}: "), "an example can be copied"
     text = str(InvalidSettingsError("staging", wrong))
-    for line in (f"samokoder:{key}", f"given:   {given}", f"allowed: {wrong[0].allowed}"):
+    for line in (f"samokoder:{key}", f"is:    {given}", f"needs: {wrong[0].allowed}"):
         assert line in text
 
 

@@ -1,0 +1,106 @@
+"""`samokoder restart PART` and `samokoder exec PART -- COMMAND`: one part of an environment, found by its label."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from offline.progress import Reporter
+from operations.ci import EnvironmentName
+from operations.project import ROOT, Workspace
+from operations.stack_file import ProjectError
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+    from stack.settings import Environment
+
+_ANSWER_SECONDS = 120
+_DEFAULT_STOP_SECONDS = 30
+
+
+def restart(workspace: Workspace, name: str) -> list[str]:
+    """Restart a part, each replica once the one before is healthy; return the parts that were restarted.
+
+    name: as in `status`; `api` is all its replicas. What is sick comes first, so that one that serves is stopped only
+    when another does. Each is asked to end and has its own time for it; container, volumes and secrets stay.
+    Raises ProjectError for an unknown part, before anything is stopped, and for one that does not become healthy.
+    """
+    from operations import containers, healthy, lock, restore  # noqa: PLC0415 - the SDK takes its time
+
+    environment = workspace.settings()
+    with lock.held(workspace, "restart") as locked:
+        restore.refuse_half_replaced(locked)
+        client = locked.client(timeout=_ANSWER_SECONDS)
+        try:
+            found = containers.replicas(client, environment, name)
+            seconds = {part: _wait_seconds(environment, part) for part in found}
+            order = sorted(found, key=lambda part: healthy.health(found[part]) == "healthy")  # stable: sick ones first
+            done = list[str]()
+            for part in order:
+                _again(found[part], part, locked)
+                try:
+                    healthy.wait(found[part], part, locked.environment, seconds=seconds[part], reporter=locked.reporter)
+                except ProjectError as error:
+                    left = ", ".join(order[len(done) + 1 :])
+                    raise ProjectError(f"{error}{f'. Not restarted: {left}' if left else ''}") from None
+                done.append(part)
+            return done
+        finally:
+            client.close()
+
+
+def _again(container: Container, part: str, workspace: Workspace) -> None:
+    """Have the engine stop and start it: it does both, also where this process dies in between."""
+    stop = container.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS
+    with workspace.reporter.task(f"Stop {part}, for which it has {stop} s"):
+        container.restart(timeout=stop)
+
+
+def _wait_seconds(environment: Environment, part: str) -> int:
+    """Return how long a part may take to become healthy. Raises ProjectError for one that is not declared."""
+    for field, settings in environment.running().items():
+        if part in environment.parts_of(field):
+            return settings.health.wait_timeout_seconds
+    raise ProjectError(f"{part} runs and is not declared: {environment.name} does not restart it.")
+
+
+def restart_command(
+    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`; `api`: all its replicas.")],
+    env: EnvironmentName = "staging",
+) -> None:
+    """Restart a part: it is asked to end, started again, and waited for. Replicas come one after the other.
+
+    Nothing is made anew: that does `up`. Exit status 1 where it is not healthy afterwards; then the others stay as they
+    are.
+    """
+    workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
+    done = restart(workspace, part)
+    typer.echo(f"Restarted and healthy: {', '.join(done)}")
+
+
+def exec_command(
+    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`; `api`: its first replica.")],
+    command: Annotated[list[str], typer.Argument(help="After `--`: the command and its words.")],
+    env: EnvironmentName = "staging",
+) -> None:
+    """Run a command in a part's container, as its own user: samokoder exec api -- python --version.
+
+    Ends with the exit status of the command. To ask the database: samokoder psql.
+    """
+    from operations import containers, session  # noqa: PLC0415 - the SDK takes its time
+
+    workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
+    client = workspace.client()
+    try:
+        found = containers.replicas(client, workspace.settings(), part)
+        running = [container for container in found.values() if container.status == "running"]
+        if not running:
+            raise ProjectError(f"{part} does not run: {workspace.typed('status')}")
+        status = session.run(workspace, running[0], command)
+    finally:
+        client.close()
+    sys.exit(status)

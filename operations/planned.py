@@ -1,0 +1,54 @@
+"""What an `up` would change, for programs: `samokoder preview --json`. docs/json.md has its form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from operations import lifecycle
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+
+_CHANGES = ("create", "update", "replace", "delete")
+_COLOUR = re.compile(r"<\{%.*?%\}>")
+
+
+def planned(workspace: Workspace) -> dict[str, Any]:
+    """Ask Pulumi what an `up` would change; change nothing. Raises ProjectError where it cannot be asked at all."""
+    run = workspace.prepare(images=False)
+    lifecycle.refuse_undoing(run)
+    done = run.pulumi("preview", "--json", check=False, capture=True)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        raise ProjectError(f"`pulumi preview` failed:\n{(done.stderr or done.stdout).strip()[-2000:]}") from None
+    return form(workspace.environment, answer, ok=done.returncode == 0)
+
+
+def form(environment: str, answer: Mapping[str, Any], *, ok: bool) -> dict[str, Any]:
+    """Return the documented form of an answer of `pulumi preview --json`. No value of a field is in it.
+
+    ok: whether the preview succeeded.
+    """
+    changes = [
+        {"name": name, "type": kind, "change": step["op"], "fields": sorted(map(str, step.get("detailedDiff") or {}))}
+        for step in answer.get("steps") or ()
+        if step["op"] in _CHANGES
+        for kind, name in [_named(step["urn"])]
+    ]
+    said = [each for each in answer.get("diagnostics") or () if each.get("severity") == "error"]
+    return {
+        "environment": environment,
+        "ok": ok,
+        "counts": {change: sum(each["change"] == change for each in changes) for change in _CHANGES},
+        "changes": changes,
+        "errors": [_COLOUR.sub("", str(each["message"])).strip() for each in said],
+    }
+
+
+def _named(urn: str) -> tuple[str, str]:
+    """Return type and name of a resource: `docker:index/container:Container`, `api-1`."""
+    *_, types, name = urn.split("::", 3)
+    return types.rpartition("$")[2], name

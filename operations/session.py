@@ -1,0 +1,37 @@
+"""Commands in a container of the environment, on the terminal of whoever types them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from operations import containers
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+
+def run(workspace: Workspace, container: Container, words: Sequence[str]) -> int:
+    """Run a command in a container; return its exit status. Without the docker program it has no standard input."""
+    if shutil.which("docker"):
+        return attached(workspace, container, words)
+    status, out, err = containers.execute_apart(container, words)
+    for stream, text in ((sys.stdout, out), (sys.stderr, err)):
+        stream.buffer.write(text)
+        stream.buffer.flush()
+    return status
+
+
+def attached(workspace: Workspace, container: Container, words: Sequence[str]) -> int:
+    """Run a command on this terminal. Raises ProjectError where the docker program is not installed."""
+    docker = shutil.which("docker")
+    if not docker:
+        raise ProjectError("A session needs the docker program; without it give the statement: samokoder psql '…'")
+    options = ["-it"] if sys.stdin.isatty() and sys.stdout.isatty() else ["-i"]
+    where = ["--host", workspace.settings().settings.docker_host]  # that of `container`, whatever DOCKER_HOST says
+    return subprocess.run([docker, *where, "exec", *options, str(container.name), *words], check=False).returncode

@@ -1,0 +1,200 @@
+"""Production asks before it is changed, and is refused where nobody can answer; staging goes on without a word."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations import asking, delivery, lifecycle, lock
+from operations.project import PulumiRun, Workspace
+from operations.stack_file import ProjectError
+from stack.secret_rules import CONFIGURED_SECRETS
+from tests.recording import ROOT, case_config
+
+CONFIG = {
+    f"samokoder:{key}": {"secure": "v1:"} if key in CONFIGURED_SECRETS else value
+    for key, value in case_config("prod")[1].items()
+}
+PRODUCTION = Workspace(environment="prod", extra_config=CONFIG)
+
+
+@pytest.fixture
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "on_terminal", lambda: False)
+
+
+@pytest.mark.usefixtures("no_terminal")
+def test_production_without_a_terminal_is_refused_with_what_to_type_and_goes_on_with_yes() -> None:
+    with pytest.raises(ProjectError) as refused:
+        asking.agreement(PRODUCTION, "up ARGS=--yes", yes=False)
+    for typed in ("make preview ENV=prod", "make up ARGS=--yes ENV=prod"):
+        assert typed in str(refused.value), "at 3 a.m. it is copied from here"
+    assert asking.agreement(PRODUCTION, "up ARGS=--yes", yes=True) is None
+
+
+def test_staging_asks_nobody_with_a_terminal_or_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there in (True, False):
+        monkeypatch.setattr(asking, "on_terminal", lambda there=there: there)
+        assert asking.agreement(Workspace(), "up ARGS=--yes", yes=False) is None
+
+
+@pytest.mark.usefixtures("no_terminal")
+def test_a_command_that_always_asks_goes_on_without_a_terminal_in_staging() -> None:
+    assert asking.agreement(Workspace(), "deploy ARGS=--yes", yes=False, always=True) is None
+
+
+ASKS = """\
+from types import SimpleNamespace
+from operations import asking, project
+production = SimpleNamespace(settings=SimpleNamespace(production=True))
+typed = lambda words: project.typed("prod", words)
+workspace = SimpleNamespace(name="prod", settings=lambda **_: production, typed=typed)
+asking.agreement(workspace, "up ARGS=--yes", yes=False)()
+print("done")
+"""
+
+
+def test_where_a_pipe_is_in_place_of_a_terminal_nobody_is_asked() -> None:
+    words = [sys.executable, "-c", ASKS]
+    piped = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, input="y\n")
+    assert piped.returncode == 1
+    assert "make up ARGS=--yes ENV=prod" in piped.stderr
+
+
+@pytest.mark.parametrize(("answer", "done"), [(b"y\n", True), (b"n\n", False), (b"\n", False)])
+def test_at_a_real_terminal_only_a_yes_is_one(answer: bytes, done: bool) -> None:
+    master, slave = pty.openpty()
+    try:
+        os.write(master, answer)
+        words = [sys.executable, "-c", ASKS]
+        at = subprocess.run(words, cwd=ROOT, stdin=slave, stdout=slave, stderr=subprocess.PIPE, check=False)
+        said = os.read(master, 1000).decode()
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert "prod, which is production?" in said
+    assert ("done" in said) is done, at.stderr
+    assert (at.returncode == 0) is done
+
+
+class NoError(Exception):
+    """Somebody's no."""
+
+
+def no() -> None:
+    raise NoError
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Pulumi that notes its words, on an environment whose lock nobody holds."""
+
+    @contextmanager
+    def held(workspace: Workspace, *_: object) -> Iterator[Workspace]:
+        yield workspace
+
+    words: list[tuple[str, ...]] = []
+    workspace = Workspace(home=tmp_path)
+    given = SimpleNamespace(
+        workspace=workspace,
+        words=words,
+        deployment=dict,
+        settle=lambda: None,
+        backend=SimpleNamespace(url="", origin=""),
+        pulumi=lambda *said, **_: words.append(said),
+    )
+    monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: given)
+    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: given)
+    monkeypatch.setattr(lock, "held", held)
+    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle, "status", lambda _: [])
+    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.packet_filter.unguard", lambda _: None)
+    return given
+
+
+def test_after_a_no_nothing_was_changed_and_it_was_shown_what_would_have_been(run: Any) -> None:
+    with pytest.raises(NoError):
+        lifecycle.up(run.workspace, interactive=True, agree=no)
+    with pytest.raises(NoError):
+        lifecycle.down(run.workspace, interactive=True, agree=no)
+    preview, down = run.words
+    assert preview == ("preview",)
+    assert "--preview-only" in down
+    assert "--exclude-protected" in down, "it would show the data among what goes"
+
+
+def test_after_a_yes_it_is_done_without_another_preview(run: Any) -> None:
+    lifecycle.up(run.workspace, interactive=True, agree=lambda: None)
+    lifecycle.down(run.workspace, interactive=True, agree=lambda: None)
+    assert [each[0] for each in run.words] == ["preview", "up", "destroy", "destroy"]
+    assert "--skip-preview" in run.words[1], "the person has just looked at it"
+
+
+def test_what_was_stopped_is_told_before_the_question_and_stays_until_the_answer(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def gone(_: object, *, remove: bool = True) -> list[str]:
+        asked.append(remove)
+        return []
+
+    monkeypatch.setattr(lifecycle, "_gone", gone)
+    with pytest.raises(NoError):
+        lifecycle.up(run.workspace, interactive=True, agree=no)
+    assert asked == [False], "a container was removed before anybody said yes"
+
+
+def test_a_lost_volume_is_refused_before_anybody_is_asked(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {"prometheus": "a-volume"})
+    monkeypatch.setattr("operations.containers.of_fields", lambda *_: [])
+    with pytest.raises(ProjectError, match="Data that was here is gone: prometheus"):
+        lifecycle.up(run.workspace, interactive=True, agree=lambda: pytest.fail("asked for nothing"))
+    assert not run.words
+
+
+def test_a_deploy_of_ci_says_yes_in_a_way_that_an_older_version_does_not_trip_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[list[str], str]] = []
+
+    def run(words: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        ran.append((words, env.get(asking.VARIABLE, "")))
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    deploy = delivery.Deploy(workspace=Workspace(), run=cast("PulumiRun", None), say=lambda _: None)
+    assert not deploy._bring_up(tmp_path, tmp_path / "smoke.xml")
+    ups = [(words, yes) for words, yes in ran if words[-1] == "up"]
+    assert [yes for _, yes in ups] == ["1"], "production would be refused, for no terminal is there"
+    assert all("--yes" not in words for words, _ in ups), "the version that it goes back to may have no such option"
+
+
+@pytest.mark.parametrize("name", ["up", "down"])
+def test_the_variable_of_ci_means_yes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bool] = []
+
+    def agreement(_: object, words: str, *, yes: bool) -> None:
+        assert words == f"{name} ARGS=--yes"
+        given.append(yes)
+        raise ProjectError("enough")
+
+    monkeypatch.setattr(asking, "agreement", agreement)
+    for variables, expected in (({}, False), ({asking.VARIABLE: "1"}, True)):
+        CliRunner().invoke(command.app, [name], env=variables)
+        assert given.pop() is expected
+    CliRunner().invoke(command.app, [name, "--yes"])
+    assert given == [True]

@@ -1,0 +1,331 @@
+"""Deploys of the team's own images, and the way back, in a repository of its own; no engine is asked."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from docker.errors import APIError, ImageNotFound
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations import asking, checks, cli_deploy, deploys, lifecycle, lock, registry, stack_file, stack_text
+from operations.deploys import Version
+from operations.project import PulumiFailedError, Workspace
+from operations.stack_file import ProjectError
+from stack.mistakes import InvalidSettingsError
+from stack.names import PART_LABEL
+from tests.unit.test_asking import CONFIG
+
+COMMENT = "  # Production. Whoever changes this asks first.\n"
+
+
+def image(part: str, number: int) -> str:
+    return f"registry.example.org/samokoder/{part}:{number}@sha256:{str(number) * 64}"
+
+
+def both(number: int) -> dict[str, str]:
+    return {"api": image("api", number), "worker": image("worker", number)}
+
+
+@dataclass
+class Clone:
+    """A repository with a stack file of production."""
+
+    folder: Path
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(environment="prod", stack_files=self.folder, home=self.folder / "home", isolated=True)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "Pulumi.prod.yaml"
+
+    @property
+    def version(self) -> Version:
+        return Version.of(self.workspace.committed())
+
+    def git(self, *words: str) -> str:
+        person = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=main")
+        done = subprocess.run(["git", *person, *words], cwd=self.folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def put(self, number: int, *, commit: bool = True) -> str:
+        """Write a version's images, and commit them."""
+        stack_text.write(self.workspace, Version(images=both(number)).write)
+        if commit:
+            self.git("commit", "--quiet", "--all", "--message", f"version {number}")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    made = Clone(tmp_path)
+    config = {key: dict(value) if isinstance(value, dict) else value for key, value in CONFIG.items()}
+    for name in ("api", "worker"):
+        config[f"samokoder:{name}"].pop("image")
+    config["samokoder:api"]["stableSeconds"] = 20
+    text = stack_file.dump({"config": config}, source="a test").partition("\n")[2]
+    made.file.write_text(text.replace("config:\n", f"config:\n{COMMENT}"))
+    made.git("init", "--quiet")
+    made.git("add", "--all")
+    made.git("commit", "--quiet", "--message", "begun")
+    return made
+
+
+@dataclass
+class Ups:
+    """What `up` was asked for."""
+
+    images: list[dict[str, str | None]]
+    files: list[str]
+    fails: bool = False
+
+
+@pytest.fixture
+def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
+    made = Ups([], [])
+
+    @contextmanager
+    def held(workspace: Workspace, doing: str, **_: str) -> Iterator[Workspace]:
+        assert doing == "deploy"
+        yield workspace
+
+    def up(workspace: Workspace, *, interactive: bool, agree: lifecycle.Agree) -> lifecycle.Upped:
+        del interactive
+        made.files.append(clone.file.read_text())
+        agree()
+        made.files.append(clone.file.read_text())
+        settings = workspace.settings(on_this_machine=False).settings
+        made.images.append({name: getattr(settings, name).image for name in deploys.FIELDS})
+        if made.fails:
+            raise PulumiFailedError("`pulumi up` failed: not healthy: api-1")
+        return lifecycle.Upped(parts=[], secrets=[])
+
+    monkeypatch.setattr(lock, "held", held)
+    monkeypatch.setattr(lifecycle, "up", up)
+    monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
+    return made
+
+
+def running(monkeypatch: pytest.MonkeyPatch, **images: str) -> None:
+    """An engine on which these run."""
+    rows = [
+        SimpleNamespace(labels={PART_LABEL: part.replace("_", "-")}, attrs={"Config": {"Image": reference}})
+        for part, reference in images.items()
+    ]
+    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: rows), close=lambda: None)
+    monkeypatch.setattr(Workspace, "client", lambda *_, **__: client)
+
+
+def test_the_first_deploy_of_a_production_that_lacks_only_its_images_is_one(clone: Clone, ups: Ups) -> None:
+    with pytest.raises(InvalidSettingsError):
+        clone.workspace.settings(on_this_machine=False)
+    deploys.plan(clone.workspace, both(1), migrations=["alembic", "upgrade", "head"]).run(None, interactive=False)
+    assert clone.version == Version(images=both(1), migrations=("alembic", "upgrade", "head"))
+    assert ups.images == [{**both(1), "frontend": None}]
+    text = clone.file.read_text()
+    assert COMMENT in text, "what people have written beside it stays"
+    assert "stableSeconds: 20" in text
+
+
+def test_what_is_wrong_besides_is_told_before_anything_is_asked_for(clone: Clone) -> None:
+    with pytest.raises(InvalidSettingsError, match=r"samokoder:worker\.image"):
+        deploys.plan(clone.workspace, {"api": image("api", 1)})
+
+
+def test_the_stack_file_is_written_after_the_yes_and_before_anything_is_changed(clone: Clone, ups: Ups) -> None:
+    before = clone.file.read_text()
+
+    def no() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        deploys.plan(clone.workspace, both(1)).run(no, interactive=False)
+    assert clone.file.read_text() == before, "after a no the file says what runs"
+    deploys.plan(clone.workspace, both(1)).run(lambda: None, interactive=False)
+    assert ups.files[-2] == before
+    assert image("api", 1) in ups.files[-1], "cut off in between, the file must say what was begun"
+
+
+def test_a_deploy_that_fails_says_how_to_go_back(clone: Clone, ups: Ups) -> None:
+    ups.fails = True
+    with pytest.raises(
+        PulumiFailedError, match=r"api-1\nPulumi\.prod\.yaml has the new images.*make rollback ENV=prod"
+    ):
+        deploys.plan(clone.workspace, both(1)).run(None, interactive=False)
+
+
+def test_what_is_not_named_stays(clone: Clone, ups: Ups) -> None:
+    clone.put(1)
+    deploys.plan(clone.workspace, {"worker": image("worker", 2)}).run(None, interactive=False)
+    assert ups.images == [{"api": image("api", 1), "worker": image("worker", 2), "frontend": None}]
+
+
+def test_only_writing_asks_neither_engine_nor_registry_where_digests_are_named(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workspace, "engine", lambda _: pytest.fail("a job of the application's has no engine of ours"))
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
+    words = ["deploy", "--env", "prod", "--api", image("api", 1), "--worker", image("worker", 1), "--write-only"]
+    answer = CliRunner().invoke(command.app, words)
+    assert answer.exit_code == 0, answer.output
+    assert clone.version.images == both(1)
+    assert clone.git("status", "--porcelain") == "M Pulumi.prod.yaml", "and nothing else of the clone"
+
+
+def test_an_image_that_breaks_the_contract_is_not_deployed(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, checked = clone.file.read_text(), list[tuple[str, str]]()
+
+    def check_image(workspace: Workspace, reference: str, kind: Any) -> checks.Report:
+        assert workspace.settings(on_this_machine=False).settings.api.image == image("api", 1)
+        checked.append((reference, kind.value))
+        finding = checks.Finding(check="stops on SIGTERM", verdict=checks.Verdict.FAILED, why="was killed")
+        return checks.Report(title=reference, about={}, findings=[finding])
+
+    monkeypatch.setattr("operations.image_check.check_image", check_image)
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
+    words = ["deploy", "--env", "prod", "--api", image("api", 1), "--worker", image("worker", 1), "--yes"]
+    answer = CliRunner().invoke(command.app, words)
+    assert isinstance(answer.exception, ProjectError)
+    assert (clone.file.read_text(), ups.images) == (before, [])
+    assert checked[0] == (image("api", 1), "api")
+
+
+@pytest.mark.parametrize("name", ["deploy", "rollback"])
+def test_production_without_a_terminal_wants_a_yes_before_an_image_is_even_checked(
+    name: str, clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    clone.put(2)
+    running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
+    monkeypatch.setattr(asking, "on_terminal", lambda: False)
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
+    given = ["--api", image("api", 3), "--no-check"] if name == "deploy" else []
+    answer = CliRunner().invoke(command.app, [name, "--env", "prod", *given])
+    assert isinstance(answer.exception, ProjectError)
+    deploy = f"make deploy API={image('api', 3)} ARGS='--yes --no-check' ENV=prod"
+    typed = deploy if given else "make rollback ARGS=--yes ENV=prod"
+    assert typed in str(answer.exception), "what to type, whole"
+    assert not ups.images
+
+
+def test_a_dry_run_previews_the_images_and_writes_nothing(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    before, looked = clone.file.read_text(), list[str | None]()
+
+    def preview(workspace: Workspace, *, interactive: bool) -> None:
+        del interactive
+        looked.append(workspace.settings(on_this_machine=False).settings.api.image)
+
+    monkeypatch.setattr(lifecycle, "preview", preview)
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
+    answer = CliRunner().invoke(command.app, ["deploy", "--env", "prod", "--api", image("api", 2), "--dry-run"])
+    assert answer.exit_code == 0, answer.output
+    assert looked == [image("api", 2)]
+    assert (clone.file.read_text(), ups.images) == (before, [])
+
+
+def test_back_is_the_version_before_committed_or_not(clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
+    clone.put(1)
+    clone.put(2, commit=False)
+    deploy, earlier = deploys.back(clone.workspace)
+    assert deploy.wanted.images == both(1), "what was not committed goes back to what is"
+    clone.put(2)
+    clone.git("commit", "--quiet", "--allow-empty", "--message", "something else")
+    deploy, earlier = deploys.back(clone.workspace)
+    assert deploy.wanted.images == both(1)
+    assert "by Ada: version 1" in earlier.told, "a person sees where it is from"
+    deploy.run(None, interactive=False)
+    assert ups.images == [{**both(1), "frontend": None}]
+    assert "stableSeconds: 20" in clone.file.read_text(), "only the images go back"
+
+
+def test_back_to_a_commit_that_is_named(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(monkeypatch, api_1=image("api", 3), worker=image("worker", 3))
+    first = clone.put(1)
+    clone.put(2)
+    clone.put(3)
+    assert deploys.back(clone.workspace, first[:10])[0].wanted.images == both(1)
+    with pytest.raises(ProjectError, match="No commit"):
+        deploys.back(clone.workspace, "0123456789")
+
+
+def test_what_was_never_the_head_of_the_branch_is_not_gone_back_to(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(monkeypatch)
+    clone.put(1)
+    clone.git("checkout", "--quiet", "-b", "branch")
+    clone.put(8)
+    clone.put(2)
+    clone.git("checkout", "--quiet", "main")
+    clone.git("merge", "--quiet", "--no-ff", "--message", "merged", "branch")
+    assert deploys.back(clone.workspace)[0].wanted.images == both(1), "version 8 was approved and run by nobody"
+
+
+def test_a_clone_that_lacks_what_was_deployed_last_does_not_go_back(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    clone.put(2)
+    running(monkeypatch, api_1=image("api", 3), api_2=image("api", 3), worker=image("worker", 3))
+    with pytest.raises(ProjectError, match=r"api runs .*api:3@sha256:333333333333, which neither .*git pull"):
+        deploys.back(clone.workspace)
+    running(monkeypatch, api_1=image("api", 2), api_2=image("api", 1), worker=image("worker", 1))
+    assert deploys.back(clone.workspace)[0].wanted.images == both(1), "a deploy that failed half way"
+
+
+def test_without_a_version_before_that_is_said(clone: Clone) -> None:
+    with pytest.raises(ProjectError, match="never had other images"):
+        deploys.back(clone.workspace)
+    nowhere = Workspace(environment="prod", stack_files=clone.folder / "copy", isolated=True)
+    (clone.folder / "copy").mkdir()
+    (clone.folder / "copy/Pulumi.prod.yaml").write_text(clone.file.read_text())
+    with pytest.raises(ProjectError, match="make deploy API"):
+        deploys.back(nowhere)
+
+
+def an_engine(*, there: dict[str, list[str]] | None = None, digest: str = "") -> Any:
+    def get(reference: str) -> Any:
+        if reference not in (there or {}):
+            raise ImageNotFound(reference)
+        return SimpleNamespace(id="sha256:" + "a" * 64, attrs={"RepoDigests": (there or {})[reference]})
+
+    def get_registry_data(_: str, *, auth_config: object) -> Any:
+        del auth_config
+        if not digest:
+            raise APIError("denied")
+        return SimpleNamespace(id=digest)
+
+    return SimpleNamespace(images=SimpleNamespace(get=get, get_registry_data=get_registry_data))
+
+
+def test_a_tag_becomes_the_digest_that_the_registry_has_now() -> None:
+    digest = "sha256:" + "b" * 64
+    pulled = {"registry.example.org/api:1": ["registry.example.org/api@sha256:old"]}
+    asked = registry.pinned(an_engine(there=pulled, digest=digest), "registry.example.org/api:1")
+    assert asked == f"registry.example.org/api:1@{digest}", "the engine's copy of a tag may be an old one"
+    assert registry.pinned(an_engine(), image("api", 1)) == image("api", 1), "what has a digest is not asked for"
+
+
+def test_an_image_of_the_engine_alone_is_its_id_and_one_that_nobody_has_is_refused() -> None:
+    assert registry.pinned(an_engine(there={"api:1": []}), "api:1") == "sha256:" + "a" * 64
+    pulled = {"registry.example.org/api:1": ["registry.example.org/api@sha256:old"]}
+    for engine in (an_engine(), an_engine(there=pulled)):
+        with pytest.raises(ProjectError, match=r"docker login registry.example.org"):
+            registry.pinned(engine, "registry.example.org/api:1")
+    with pytest.raises(ProjectError, match="neither a tag nor a digest"):
+        registry.pinned(an_engine(), "registry.example.org/api")

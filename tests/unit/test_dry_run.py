@@ -1,0 +1,101 @@
+"""--dry-run says what would be done, and does nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations import backups, containers, dry_run, lifecycle, lock, restore, rotation
+from operations.journal import Journal, Wanted
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+from stack.names import PART_LABEL
+
+SINCE = datetime(2026, 11, 23, tzinfo=UTC)
+THERE = [
+    backups.Backup(id="base-1", kind="base", finished=SINCE, bytes=1, status="good", since=SINCE, until=None),
+    backups.Backup(id="redis-1", kind="redis", finished=SINCE, bytes=1, status="good", since=None, until=None),
+]
+
+
+def changed(*_: object, **__: object) -> None:
+    pytest.fail("a look changed something")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """An environment with each part, whose engine and lock change nothing."""
+    parts = ("postgres", "postgres-roles", "migrations", "api-1", "worker", "redis", "backup")
+    found: list[Any] = [SimpleNamespace(labels={PART_LABEL: part}, attrs={"Mounts": []}) for part in parts]
+    client = SimpleNamespace(
+        volumes=SimpleNamespace(list=lambda **_: [], create=changed),
+        containers=SimpleNamespace(list=lambda **_: found, run=changed),
+        close=lambda: None,
+    )
+    monkeypatch.setattr(Workspace, "client", lambda *_, **__: client)
+    monkeypatch.setattr(backups, "backups", lambda _: (THERE, []))
+    for module, name in ((lock, "held"), (lifecycle, "up"), (containers, "stop"), (restore.Restore, "run")):
+        monkeypatch.setattr(module, name, changed)
+    monkeypatch.setattr(Journal, "write", changed)
+    return Workspace(home=tmp_path)
+
+
+def test_a_restore_says_its_steps_who_is_stopped_and_what_is_set_aside(workspace: Workspace) -> None:
+    said = dry_run.of_restore(workspace, to="2026-11-23 10:05:00+03")
+    text = "\n".join(said)
+    assert said[0] == "Would restore: TO='2026-11-23T07:05:00+00:00'"
+    assert "Set aside what is in postgres" in text
+    assert "Stopped meanwhile: api-1, backup, migrations, postgres, postgres-roles, worker" in text
+    assert "what is in samokoder-staging-postgres-data" in text
+    assert said[-1] == "Nothing was stopped or changed."
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"to": "2026-11-22 10:05:00+03"}, "No backup reaches"),
+        ({"backup": "base-2"}, "There is no backup 'base-2'"),
+        ({}, "No restore was cut off"),
+        ({"to": "2026-11-23 10:05:00"}, "time zone"),
+    ],
+)
+def test_what_a_restore_would_refuse_is_refused(workspace: Workspace, words: dict[str, str], why: str) -> None:
+    with pytest.raises(ProjectError, match=why):
+        dry_run.of_restore(workspace, **words)
+
+
+def test_a_restore_that_was_cut_off_says_which_steps_are_left(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", done=("check", "restore"))
+    monkeypatch.setattr(Journal, "read", lambda _: begun)
+    said = dry_run.of_restore(workspace)
+    assert said[0] == "Goes on with: BACKUP='latest'"
+    assert said[1].endswith("Can it be restored? (done before)")
+
+
+def test_a_rotation_says_each_step_and_what_it_waits_for(workspace: Workspace) -> None:
+    said = dry_run.of_rotation(workspace, "secret-key")
+    assert [line.partition("]")[0] for line in said[1:-1]] == ["  [1/3", "  [2/3", "  [3/3"]
+    assert "once the tokens of the old key have expired" in said[3]
+    assert "expired" not in "".join(dry_run.of_rotation(workspace, "secret-key", retire_now=True))
+    with pytest.raises(ProjectError, match="is not rotated"):
+        dry_run.of_rotation(workspace, "app-secret-key")
+
+
+@pytest.mark.parametrize("words", [["rotate", "secret-key"], ["restore", "--backup", "latest"]])
+def test_the_commands_do_nothing_with_it(
+    workspace: Workspace, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    monkeypatch.setattr(rotation, "rotate", changed)
+    monkeypatch.setattr(restore, "restore", changed)
+    answer = CliRunner().invoke(command.app, [*words, "--dry-run"])
+    assert answer.exit_code == 0, answer.output
+    assert "Nothing was" in answer.output

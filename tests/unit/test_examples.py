@@ -1,0 +1,153 @@
+"""The workflows for the application's repository: their own lines, run in a clone, with a stand-in for GitHub."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from operations import stack_file
+from operations.deploys import Version
+from tests.recording import ROOT
+from tests.unit.test_asking import CONFIG
+
+EXAMPLES = ROOT / "docs/examples"
+NAMES = ("propose-images", "deploy-to-staging")
+HANDED_OVER = "a-token-of-the-platforms-repository"
+
+
+def workflow(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((EXAMPLES / f"{name}.yml").read_text(encoding="utf-8"))
+    return document
+
+
+def steps(name: str) -> list[dict[str, Any]]:
+    (job,) = workflow(name)["jobs"].values()
+    found: list[dict[str, Any]] = job["steps"]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_pinned_as_our_own_workflows_are_and_may_nothing(name: str) -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.yml")} == set(NAMES)
+    own = "".join(path.read_text(encoding="utf-8") for path in (ROOT / ".github/workflows").glob("*.yml"))
+    text = (EXAMPLES / f"{name}.yml").read_text(encoding="utf-8")
+    for used in re.findall(r"uses: (.*)", text):
+        assert f"uses: {used}\n" in own, "one version of an action everywhere"
+    (job,) = workflow(name)["jobs"].values()
+    assert workflow(name)["permissions"] == job["permissions"] == {}
+    assert steps(name)[0]["with"]["persist-credentials"] is False
+    assert not re.search(r"run:[^\n]*\$\{\{", text), "what a caller gives would be run as a program"
+    page = (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
+    assert f"examples/{name}.yml" in page
+
+
+@dataclass
+class Platform:
+    """The platform's repository, and what its stand-in for GitHub was asked."""
+
+    folder: Path
+
+    @property
+    def repository(self) -> Path:
+        return self.folder / "platform.git"
+
+    def git(self, *words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=self.repository, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    def version(self, branch: str, environment: str) -> Version:
+        return Version.of(yaml.safe_load(self.git("show", f"{branch}:Pulumi.{environment}.yaml")))
+
+    def asked(self) -> str:
+        log = self.folder / "asked"
+        return log.read_text() if log.exists() else ""
+
+    def run(self, name: str, number: int) -> str:
+        """Run an example's steps as a job of GitHub's does; return what it says."""
+        clone = self.folder / f"clone-{len(list(self.folder.glob('clone-*')))}"
+        subprocess.run(["git", "clone", "--quiet", self.repository, clone], check=True)
+        program = clone / ".venv/bin/samokoder"
+        program.parent.mkdir(parents=True)
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m operations "$@"\n')
+        program.chmod(0o755)
+        images = {part: f"registry.example.org/{part}:{number}@sha256:{str(number) * 64}" for part in ("api", "worker")}
+        said = ""
+        for step in steps(name):
+            if "run" not in step or step["run"] == "./bootstrap":
+                continue
+            variables = {
+                "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}",
+                "HOME": str(self.folder),
+                "GITHUB_ACTOR": "ada",
+                "GITHUB_REPOSITORY": "team/application",
+                "GITHUB_SHA": "0123456789abcdef",
+                **{key: str(value) for key, value in step.get("env", {}).items()},
+            }
+            variables |= {key: images[key.lower()] for key in ("API", "WORKER") if key in variables}
+            variables |= {"GH_TOKEN": HANDED_OVER} if "GH_TOKEN" in variables else {}
+            done = subprocess.run(
+                ["bash", "-e", "-c", step["run"]], cwd=clone, env=variables, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{step.get('name')}:\n{done.stdout}{done.stderr}"
+            said += done.stdout + done.stderr
+        assert HANDED_OVER not in (clone / ".git/config").read_text() + said, "a token that stays is somebody else's"
+        return said
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Platform:
+    made = Platform(tmp_path)
+    tree = tmp_path / "tree"
+    for folder in ("operations", "stack", "offline"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "go", "images"))
+    for file in (".gitignore", "Pulumi.yaml", "Pulumi.staging.yaml"):
+        shutil.copy(ROOT / file, tree)
+    (tree / "Pulumi.prod.yaml").write_text(stack_file.dump({"config": CONFIG}, source="a test"))
+    author = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main")
+    for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "begun")):
+        subprocess.run(["git", *author, *words], cwd=tree, check=True)
+    subprocess.run(["git", "clone", "--quiet", "--bare", tree, made.repository], check=True)
+    gh = tmp_path / "bin/gh"
+    gh.parent.mkdir()
+    # A second pull request of one branch is refused.
+    gh.write_text(
+        f'#!/bin/sh\ncase "$*" in "pr create"*) grep -q "pr create" {tmp_path}/asked && exit 1 ;; esac\n'
+        f'echo "$*" >> {tmp_path}/asked\n'
+    )
+    gh.chmod(0o755)
+    return made
+
+
+def test_a_pull_request_with_the_images_of_both_environments_is_opened_and_then_renewed(platform: Platform) -> None:
+    main = platform.git("rev-parse", "main")
+    for number in (1, 2):
+        platform.run("propose-images", number)
+        for environment in ("staging", "prod"):
+            images = platform.version("images", environment).images
+            assert set(images) == {"api", "worker"}
+            assert images["api"].startswith(f"registry.example.org/api:{number}@sha256:")
+    assert platform.git("rev-parse", "main") == main, "nobody has approved it yet"
+    assert platform.git("diff", "--name-only", "main", "images").split() == ["Pulumi.prod.yaml", "Pulumi.staging.yaml"]
+    asked = platform.asked()
+    assert asked.count("pr create --fill --head images") == 1
+    assert "pr edit images --title Deploy the images of team/application@0123456789ab" in asked
+    assert HANDED_OVER not in asked
+
+
+def test_staging_gets_its_images_by_a_commit_to_main_and_production_stays(platform: Platform) -> None:
+    before = platform.git("rev-parse", "main")
+    platform.run("deploy-to-staging", 1)
+    assert platform.git("diff", "--name-only", before, "main").split() == ["Pulumi.staging.yaml"]
+    assert set(platform.version("main", "staging").images) == {"api", "worker"}
+    after = platform.git("rev-parse", "main")
+    assert "already" in platform.run("deploy-to-staging", 1)
+    assert platform.git("rev-parse", "main") == after, "an empty commit would deploy again"

@@ -1,0 +1,77 @@
+"""What an error tells to type can be pasted as it stands, and is for the environment that was asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from operations import __main__ as command
+from operations import pasted
+from operations.project import ROOT
+from stack.mistakes import InvalidSettingsError, Mistake
+
+
+@pytest.mark.parametrize(
+    ("example", "typed"),
+    [
+        (
+            "pulumi config set --path 'samokoder:alertmanager.telegram.chatId' -- -1001234567890",
+            "make pulumi ENV=prod ARGS='config set --path samokoder:alertmanager.telegram.chatId -- -1001234567890'",
+        ),
+        (
+            "pulumi config set --secret samokoder:smtpPassword",
+            "make pulumi ENV=prod ARGS='config set --secret samokoder:smtpPassword'",
+        ),
+        ("samokoder:api.replicas: 2", "make pulumi ENV=prod ARGS='config set --path samokoder:api.replicas 2'"),
+        ("samokoder:offset.hours: -3", "make pulumi ENV=prod ARGS='config set --path samokoder:offset.hours -- -3'"),
+        ("samokoder:basicAuth: always", "make pulumi ENV=prod ARGS='config set samokoder:basicAuth always'"),
+        (
+            "samokoder:api.image: registry.example.org/api:1.4.2@sha256:…",
+            "make pulumi ENV=prod ARGS='config set --path samokoder:api.image registry.example.org/api:1.4.2@sha256:…'",
+        ),
+    ],
+)
+def test_an_example_is_a_whole_line_for_that_environment(example: str, typed: str) -> None:
+    assert pasted.command("prod", example) == typed
+    assert len(shlex.split(typed)) == 4, "one word behind ARGS="
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        "samokoder:offsite: {endpoint: https://s3.example.org, bucket: backups}",
+        "samokoder:x: a b",
+        "samokoder:x: $(reboot)",
+        "samokoder:x: <64 digits>",
+        "pulumi stack init staging",
+        "",
+    ],
+)
+def test_what_is_no_single_value_stays_as_it_is(example: str) -> None:
+    assert pasted.command("prod", example) == example
+
+
+def test_the_mistakes_of_production_come_with_lines_to_paste(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["preview", "--env", "prod"])
+    said = capsys.readouterr().err
+    lines = re.findall(r"^  (?:write:|      ) (.*)$", said, re.MULTILINE)
+    readme = re.findall(r"^make pulumi ENV=prod .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(lines) == sorted(readme), "what is missing can be copied line by line, and the page says the same"
+    assert "`pulumi …`" not in said, "nobody has to put a command together from two lines"
+    assert "standard input" in said, "a script and a password manager give a secret too"
+
+
+def test_a_mistake_says_what_is_and_what_it_needs_and_no_line_where_there_is_none() -> None:
+    error = InvalidSettingsError("prod", [Mistake("samokoder:x", "nothing", "something")])
+    assert pasted.told(error).endswith("samokoder:x\n  is:    nothing\n  needs: something")
+
+
+def test_doctor_has_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["doctor", "--env", "prod", "--json"])
+    (settings, _) = json.loads(capsys.readouterr().out)["checks"]
+    assert "make pulumi ENV=prod ARGS='config set --secret samokoder:telegramBotToken'" in settings["why"]
