@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from operations.project import Workspace
 
 _READY_SECONDS = 30.0
-_REFUSAL_SECONDS = 5.0
+_REFUSAL_SECONDS = 10.0
 # The ingress asks every second, and sends nothing more after the third answer that is not 200.
 _NOTICED_SECONDS = 2
 _NO_ANSWER = f"gives no whole answer within {ASK_SECONDS} s and {MOST_OF_AN_ANSWER // MIB} MiB"
