@@ -33,8 +33,10 @@ def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = Fal
     words: what to type for `make` in place of being asked (`up ARGS=--yes`). always: at a terminal every environment
     asks. Raises ProjectError for production where nobody can be asked, InvalidSettingsError.
     """
+    if yes:
+        return None
     production = workspace.settings(on_this_machine=False).settings.production
-    if yes or not (production or always):
+    if not (production or always):
         return None
     if not on_terminal():
         if not production:

@@ -253,7 +253,7 @@ def test_production_without_a_bucket_is_refused_with_what_to_write() -> None:
         environment_of(stack, merged(values, {"backup": {"offsite": None}}))
     (wrong,) = caught.value.mistakes
     assert (wrong.key, wrong.given) == ("samokoder:backup.offsite", "nothing")
-    assert "samokoder:backup.offsite: {endpoint: " in wrong.example
+    assert "samokoder:backup.offsite.endpoint https://" in wrong.example
     assert "samokoder:s3SecretAccessKey" in wrong.example
     environment_of(stack, merged(values, {"backup": {"enabled": False}}))
 

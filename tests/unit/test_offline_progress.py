@@ -134,7 +134,7 @@ def test_installing_says_a_line_when_it_begins_and_then_seldom(monkeypatch: pyte
     assert said == ["Installing ..."], "each package would be a line of the log"
 
 
-@pytest.mark.parametrize("words", [["up"], ["up", "--env", "prod"]])
+@pytest.mark.parametrize("words", [["up"], ["up", "--env", "prod", "--yes"]])
 def test_the_last_lines_of_a_failed_up_are_the_cause_and_how_to_go_on(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

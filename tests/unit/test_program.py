@@ -83,7 +83,7 @@ def test_a_wrong_configuration_ends_the_program_with_all_mistakes() -> None:
     (said,) = ended.value.__notes__
     assert said.startswith("3 mistakes in the configuration of 'staging'")
     for key in ("ingress.port", "nonsense", "openaiApiKey"):
-        assert f"\n\nsamokoder:{key}\n  given: " in said
+        assert f"\n\nsamokoder:{key}\n  is:    " in said
     assert "changeme" not in said
 
 
