@@ -5,6 +5,7 @@ umask 077
 REDISCLI_AUTH=$(cat /etc/samokoder/keeper_password)
 export REDISCLI_AUTH
 ask() { redis-cli -h redis -p 6379 --user samokoder_keeper "$@"; }
+tries=0
 while :; do
     rm -f /tmp/applied
     until ask ping > /tmp/ping 2>&1 && grep -qx PONG /tmp/ping; do
@@ -29,9 +30,13 @@ while :; do
     ask < /tmp/commands >> /tmp/answers 2>&1 || :
     wanted=$(($(wc -l < /etc/samokoder/users.redis) + 2))
     if grep -vxE 'OK|QUEUED|[0-9]+' /tmp/answers || [ "$(grep -cx OK /tmp/answers)" -ne "$wanted" ]; then
+        # The server may have ended meanwhile: then all of it is asked again.
+        tries=$((tries + 1))
+        if [ "$tries" -lt 3 ]; then continue; fi
         echo "the users are not applied"
         exit 1
     fi
+    tries=0
     if [ -s /tmp/withdrawn ]; then echo "sessions ended: $(tr '
 ' ';' < /tmp/withdrawn)"; fi
     touch /tmp/applied
