@@ -28,10 +28,12 @@ def run_apart(folder: Path, *words: str, **variables: str) -> subprocess.Complet
 def _run(
     folder: Path, words: Sequence[str], variables: Mapping[str, str], *, errors: int, given: str = ""
 ) -> subprocess.CompletedProcess[str]:
+    # A person's shell has not what `make test` hands on to the `make` of a recipe.
+    inherited = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}}
     return subprocess.run(
         words,
         cwd=folder,
-        env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
+        env={**inherited, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
         input=given,
         stdout=subprocess.PIPE,
         stderr=errors,
