@@ -17,6 +17,8 @@ from samokoder.settings import Settings
 #: The newest step in `migrations`. Their numbers are compared as texts.
 REVISION: Final = "0003"
 CONNECT_SECONDS: Final = 5
+#: For one of the pool's connections while all are in use: that is load, and no database that is away.
+POOL_SECONDS: Final = 20
 COMMAND_SECONDS: Final = 30
 
 #: What says that the database is away, not that we asked it something wrong. A refused connection is an
@@ -124,7 +126,7 @@ def make_engine(settings: Settings, part: str, *, command_seconds: float | None 
         poolclass=_CountedPool,
         pool_size=5,
         max_overflow=5,
-        pool_timeout=CONNECT_SECONDS,
+        pool_timeout=POOL_SECONDS,
         pool_pre_ping=True,
         hide_parameters=True,  # an error's text goes to the log, and a parameter may be a password's hash
         connect_args={

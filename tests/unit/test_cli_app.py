@@ -67,8 +67,10 @@ def test_completion_is_installed_by_the_command_of_readme_and_completes(tmp_path
     assert typed, "README says how it is installed"
     program = ROOT / ".venv/bin/samokoder"
     variables = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "SHELL": "/bin/bash"}
-    installed = subprocess.run([program, typed[1], "bash"], env=variables, capture_output=True, text=True, check=False)
-    assert installed.returncode == 0, installed.stderr
+    # The shell is the one that it was typed in: not that of `make`, which runs this test.
+    typing = ["bash", "-c", f"'{program}' {typed[1]}; exit $?"]
+    installed = subprocess.run(typing, env=variables, capture_output=True, text=True, check=False)
+    assert installed.returncode == 0, installed.stdout + installed.stderr
     script = (
         f"source {tmp_path}/.bashrc\n"
         f"COMP_WORDS=({program} rest)\nCOMP_CWORD=1\n_samokoder_completion {program}\n"
