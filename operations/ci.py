@@ -14,7 +14,6 @@ from typing import Annotated
 
 import typer
 
-from offline.progress import Reporter
 from offline.toolchain import OfflineError
 from operations import stack_file
 from operations.engine import EngineError
@@ -125,7 +124,7 @@ def deploy(
 
 
 def _workspace(env: str) -> Workspace:
-    return Workspace(environment=env, root=ROOT, reporter=Reporter())
+    return Workspace(environment=env)
 
 
 def _prepare(workspace: Workspace) -> Workspace:

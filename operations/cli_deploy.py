@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from offline.progress import Reporter
 from operations import asking
 from operations.asking import DryRun, Yes
 from operations.ci import EnvironmentName
-from operations.project import ROOT, Workspace, typed
+from operations.project import Workspace, typed
 
 if TYPE_CHECKING:
     from operations.checks import Report
@@ -51,7 +49,7 @@ def register(app: typer.Typer, *, show: Show, tell: Callable[[Report], None]) ->
         given = {name: image for name, image in (("api", api), ("worker", worker), ("frontend", frontend)) if image}
         if not given:
             raise typer.BadParameter("name an image: --api, --worker or --frontend")
-        workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
+        workspace = Workspace(environment=env)
         planned = deploys.plan(workspace, given, migrations=shlex.split(migrations))
         words = " ".join(f"{name.upper()}={shlex.quote(image)}" for name, image in given.items())
         options = [*(["--migrations", migrations] if migrations else []), *([] if check else ["--no-check"])]
@@ -81,7 +79,7 @@ def register(app: typer.Typer, *, show: Show, tell: Callable[[Report], None]) ->
         """
         from operations import deploys  # noqa: PLC0415
 
-        workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
+        workspace = Workspace(environment=env)
         planned, earlier = deploys.back(workspace, to, ask_engine=not write_only)
         agree = _agreement(planned, "rollback", ["--to", to] if to else [], looking=write_only or dry_run, yes=yes)
         typer.echo(f"Back to the images of {earlier.told}")

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from offline.progress import Reporter
 from operations import log_lines
 from operations.ci import EnvironmentName
 from operations.journal import moment
 from operations.log_lines import Line
-from operations.project import ROOT, Workspace
+from operations.project import Workspace
 from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def logs(
     begin = since_when(since)
     if tail is None and not since:
         tail = TAIL
-    workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
+    workspace = Workspace(environment=env)
     environment = known.of(workspace)
     client = environment.client()
     try:

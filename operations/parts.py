@@ -6,11 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from offline.progress import Reporter
 from operations.ci import EnvironmentName
-from operations.project import ROOT, Workspace
+from operations.project import Workspace
 from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
@@ -77,7 +75,7 @@ def restart_command(
     Nothing is made anew: that does `up`. Exit status 1 where it is not healthy afterwards; then the others stay as they
     are.
     """
-    workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
+    workspace = Workspace(environment=env)
     done = restart(workspace, part)
     typer.echo(f"Restarted and healthy: {', '.join(done)}")
 
@@ -93,7 +91,7 @@ def exec_command(
     """
     from operations import containers, session  # noqa: PLC0415 - the SDK takes its time
 
-    workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
+    workspace = Workspace(environment=env)
     client = workspace.client()
     try:
         found = containers.replicas(client, workspace.settings(), part)

@@ -10,11 +10,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from offline.progress import Reporter
 from operations.ci import EnvironmentName
-from operations.project import ROOT, Workspace
+from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles
 from stack.rotation import slots
@@ -52,7 +50,7 @@ def psql(
     """Ask the database as the application's role, read-only unless --write is given."""
     from operations import containers, session  # noqa: PLC0415 - the SDK takes its time
 
-    workspace = Workspace(environment=env, root=ROOT, reporter=Reporter(Console(stderr=True)))
+    workspace = Workspace(environment=env)
     environment = workspace.settings()
     words = command(environment, sql, monitoring=monitoring, write=write)
     client = workspace.client()
