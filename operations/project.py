@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_camel
 
@@ -626,10 +626,18 @@ def _communicate(process: subprocess.Popen[str], given: str | None = None) -> tu
 
     In short turns: a signal that comes just before a blocking call is seen only when that call returns.
     """
+    stdin, process.stdin = process.stdin, None
+    if stdin:
+        # Beside that: `communicate` forgets in its second turn what did not fit into the pipe in the first.
+        threading.Thread(target=_give, args=(stdin, given or ""), daemon=True).start()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(given, timeout=_TURN_SECONDS)
-        given = None  # it is on its way
+            return process.communicate(timeout=_TURN_SECONDS)
+
+
+def _give(stdin: IO[str], text: str) -> None:
+    with contextlib.suppress(BrokenPipeError), stdin:
+        stdin.write(text)
 
 
 def _wait(process: subprocess.Popen[str]) -> None:

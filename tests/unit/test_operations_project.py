@@ -208,6 +208,15 @@ def test_a_failed_command_says_which_and_what_it_printed(clone: Path) -> None:
     assert run.pulumi("preview", capture=True, check=False).returncode == 3, "without a check the status is the answer"
 
 
+def test_a_state_of_megabytes_reaches_a_pulumi_that_begins_to_read_late(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.project._TURN_SECONDS", 0.01)
+    run = _run(clone, "import sys, time; time.sleep(0.1); print(len(sys.stdin.read()))")
+
+    assert run.pulumi("stack", "import", given="x" * 1_000_000).stdout.strip() == "1000000", "it would wait for ever"
+
+
 def test_lines_are_shown_as_they_come(clone: Path) -> None:
     shown: list[str] = []
 
