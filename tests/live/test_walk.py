@@ -13,7 +13,6 @@ import pty
 import re
 import secrets
 import shlex
-import shutil
 import struct
 import subprocess
 import termios
@@ -25,6 +24,7 @@ import docker
 import pytest
 
 from operations.ports import own_ports
+from operations.project import ROOT
 from stack.app import migrations
 from tests.live import clones
 from tests.live.clones import run, run_apart
@@ -197,6 +197,14 @@ def test_an_image_of_ones_own_is_deployed_and_taken_back(
     clones.commit(clone, "back")
 
 
+def put_passphrase(folder: Path, text: str) -> None:
+    """Type the lines of docs/colleagues.md by which a passphrase gets into a clone."""
+    page = (ROOT / "docs" / "colleagues.md").read_text()
+    for line in ("mkdir -p -m 700 .samokoder", "install -m 600 /dev/stdin .samokoder/passphrase"):
+        assert f"{line}\n" in page
+        assert run(folder, *shlex.split(line), given=f"{text}\n").returncode == 0
+
+
 def test_a_colleague_joins_and_another_one_leaves(clone: Path, tmp_path: Path) -> None:
     before = typed(clone, f"{SAMOKODER} password postgres-app")
     place = (tmp_path / "state of the team").as_uri()
@@ -212,7 +220,7 @@ def test_a_colleague_joins_and_another_one_leaves(clone: Path, tmp_path: Path) -
     assert run(tmp_path, "git", "clone", "--quiet", str(clone), str(joined)).returncode == 0
     assert "team's passphrase" in typed(joined, "make password", status=2)
     assert "healthy" in typed(joined, "make status"), "the engine needs no passphrase"
-    shutil.copy(clone / ".samokoder" / "passphrase", joined / ".samokoder" / "passphrase")
+    put_passphrase(joined, (clone / ".samokoder" / "passphrase").read_text())
     assert typed(joined, f"{SAMOKODER} password postgres-app") == before
     assert "unchanged" in typed(joined, "make preview"), "he sees what there is, and would make nothing anew"
     assert "worker" in typed(joined, "make restart PART=worker")
@@ -222,11 +230,11 @@ def test_a_colleague_joins_and_another_one_leaves(clone: Path, tmp_path: Path) -
     changed = run(joined, *shlex.split(line), given=f"{new}\n{new}\n", ENV=ENVIRONMENT)
     assert changed.returncode == 0, changed.stdout
     assert "passphrase" in typed(joined, "make password", status=2), "the old one opens nothing any more"
-    (joined / ".samokoder" / "passphrase").write_text(new)
+    put_passphrase(joined, new)
     assert typed(joined, f"{SAMOKODER} password postgres-app") == before
     clones.commit(joined, "under another passphrase")
     assert run(clone, "git", "pull", "--quiet", str(joined), "HEAD").returncode == 0
     assert "passphrase" in typed(clone, "make preview", status=2), "who has the old one alone"
-    (clone / ".samokoder" / "passphrase").write_text(new)
+    put_passphrase(clone, new)
     assert "unchanged" in typed(clone, "make preview")
     assert run(clone, "git", "status", "--porcelain").stdout == ""
