@@ -118,7 +118,7 @@ check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the
 	@$(if $(and $(IMAGE),$(KIND)),,$(error Which image, as which part? make check-image IMAGE=… KIND=api))$(SAMOKODER) \
 		check-image "$(IMAGE)" --kind "$(KIND)" $(ARGS)
 
-psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as who sees all statistics
+psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as the monitoring role
 	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(WRITE),--write) $(ARGS)
 
 password: bootstrap ## Show the secret NAME=…; without it the names
@@ -136,7 +136,7 @@ backups: bootstrap ## List the backups: age, size, state, the moments that one c
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one resume an interrupted restore
 	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)") $(ARGS)
 
-repair: bootstrap ## Mend PART=redis where it cannot read its data; says what is lost, and asks. ARGS=--yes
+repair: bootstrap ## Repair PART=redis when it cannot read its data; says what is lost, and asks. ARGS=--yes
 	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"
 
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
@@ -171,9 +171,9 @@ lint: bootstrap ## Style, types, workflows
 
 # tests/tiers.py says which tests on an engine are not long.
 test: SHORT = and not long
-test: test-unit test-live test-deploy ## Prove what README promises, in minutes
+test: test-unit test-live test-deploy ## Check what README promises, in minutes
 
-test-all: test-unit test-live test-deploy test-python test-orders test-archive ## All tests: what may take long too
+test-all: test-unit test-live test-deploy test-python test-orders test-archive ## Run all tests, also those that take hours
 
 # Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine

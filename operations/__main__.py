@@ -357,7 +357,7 @@ def rotate(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Give a secret a new value while everything runs, and make the old one worthless.
+    """Give a secret a new value while everything runs, and invalidate the old one.
 
     Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on.
     """
@@ -443,7 +443,7 @@ def repair(
     env: EnvironmentName = "staging",
     yes: Annotated[bool, typer.Option("--yes", help="Do it without being asked.")] = False,
 ) -> None:
-    """Mend Redis' data where it cannot read it; what was there is set aside. Says what is lost, and asks first.
+    """Repair Redis' data when Redis cannot read it; what was there is set aside. Says what is lost, and asks first.
 
     Refuses where nothing is damaged. Cut off at any point, `samokoder restore` goes on.
     """
