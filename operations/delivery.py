@@ -230,7 +230,7 @@ class Deploy:
             self.say(f"{name} of {clone}")
             # Who has approved the job has seen it; nobody is there to ask.
             variables = {**self.workspace.variables, "ENV": self.workspace.environment, asking.VARIABLE: "1"}
-            if place := self.run.backend.url:
+            if place := self.workspace.backend().url:
                 variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
             status = subprocess.run(words, cwd=clone, env=variables, check=False).returncode
             if status != 0:
