@@ -28,6 +28,7 @@ from tests.render.rule_cases import rules_tests
 pytestmark = pytest.mark.live
 
 PORT = 8080
+HTTP = httpx.Client(timeout=30, trust_env=False)
 #: Telegram answers as for a group that became a supergroup; mail is taken, or refused with the first argument "no".
 OUTSIDE = """
 import collections, json, socketserver, sys, threading
@@ -176,17 +177,14 @@ def opened(laboratory: Laboratory, environment: Environment, *, mail_taken: bool
 
 
 def _json(container: Container, port: int, path: str, **query: str) -> Any:
-    answer = httpx.get(f"http://{address(container)}:{port}{path}", params=query, timeout=30)
+    answer = HTTP.get(f"http://{address(container)}:{port}{path}", params=query)
     answer.raise_for_status()
     return answer.json()
 
 
 def _answers(container: Container, port: int) -> bool:
     try:
-        return (
-            httpx.get(f"http://{address(container)}:{port}/", timeout=5, follow_redirects=True).status_code
-            == httpx.codes.OK
-        )
+        return HTTP.get(f"http://{address(container)}:{port}/-/ready").status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 
