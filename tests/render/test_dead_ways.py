@@ -171,7 +171,7 @@ def opened(laboratory: Laboratory, environment: Environment, *, mail_taken: bool
         wait_until(asked, lambda: _answers(asked, prometheus.PORT))
         yield World(outside=outside, alertmanager=told, prometheus=asked)
     finally:
-        filters = {"label": f"{laboratory_of.LABEL}={laboratory.token}"}
+        filters: dict[str, str | list[str] | bool] = {"label": f"{laboratory_of.LABEL}={laboratory.token}"}
         for container in laboratory.client.containers.list(all=True, filters=filters):
             container.remove(force=True, v=True)
 
@@ -224,7 +224,7 @@ def test_promtool_sees_the_heart_stop_only_where_each_way_is_dead(
     laboratory: Laboratory, environment: Environment, email: bool
 ) -> None:
     described = environment_with(environment, email)
-    files = rules_tests(described, part(described, prometheus.PART).files["rules/samokoder.yml"])
+    files = rules_tests(described, contents(part(described, prometheus.PART))["rules/samokoder.yml"])
     shell = laboratory.shell(environment.image("prometheus"), {f"/test/{name}": text for name, text in files.items()})
     code, said = output(shell, "promtool", "test", "rules", "/test/test-Watchdog-1m.yml")
     assert code == 0, said
