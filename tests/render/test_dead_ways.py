@@ -16,6 +16,7 @@ import pytest
 from docker.models.containers import Container
 
 from operations import laboratory as laboratory_of
+from operations.containers import remove_labelled
 from stack.monitoring import alertmanager, prometheus
 from stack.monitoring.rules.alertmanager import failing
 from stack.platform import specs
@@ -171,9 +172,7 @@ def opened(laboratory: Laboratory, environment: Environment, *, mail_taken: bool
         wait_until(asked, lambda: _answers(asked, prometheus.PORT))
         yield World(outside=outside, alertmanager=told, prometheus=asked)
     finally:
-        filters: dict[str, str | list[str] | bool] = {"label": f"{laboratory_of.LABEL}={laboratory.token}"}
-        for container in laboratory.client.containers.list(all=True, filters=filters):
-            container.remove(force=True, v=True)
+        remove_labelled(laboratory.client, f"{laboratory_of.LABEL}={laboratory.token}")
 
 
 def _json(container: Container, port: int, path: str, **query: str) -> Any:
