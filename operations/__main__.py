@@ -613,13 +613,13 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     run = workspace.open()
     # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
     changes = [word for word in context.args if word in CHANGES and context.args[0] != "config"]
-    if {"up", "update"} & set(changes):
-        lifecycle.refuse_undoing(run)
     if context.args[:1] == ["config"] or context.args[:2] == ["stack", CHANGE_PROVIDER]:
         run = run.in_clone()
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         if changes:
             restore.refuse_half_replaced(workspace)
+        if {"up", "update"} & set(changes):
+            lifecycle.refuse_undoing(run)
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)
 

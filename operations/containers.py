@@ -252,8 +252,7 @@ def remove_begun(
         name = str(container.name)
         if name not in begun or container.id in known:
             continue
-        mounted = {mount.get("Name") for mount in container.attrs["Mounts"]}
-        if not set(begun[name]) <= mounted:
+        if not _is_of_run(container, begun[name], known):
             reporter.say(f"{name} is not the one that the run had begun to make, so it stays")
             continue
         _stop_gently(container, reporter)
@@ -269,6 +268,18 @@ def remove_begun(
         network.remove()
         removed.append(str(network.name))
     return removed
+
+
+def _is_of_run(container: Container, volumes: Collection[str], known: Collection[str]) -> bool:
+    """Tell whether a container is the one that the run of a state had begun to make, and not another state's.
+
+    volumes: what that one mounts; the names of those with files are random. known: ids of the state's networks.
+    """
+    if volumes:
+        return set(volumes) <= {mount.get("Name") for mount in container.attrs["Mounts"]}
+    networks = {each["NetworkID"] for each in container.attrs["NetworkSettings"]["Networks"].values()} - {""}
+    # What was never started may be on none yet, and serves nobody.
+    return networks <= set(known) if networks else container.status == "created"
 
 
 def unknown(client: docker.DockerClient, environment: str, known: Collection[str]) -> list[str]:

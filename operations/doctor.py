@@ -468,7 +468,8 @@ def _telegram(asked: Asked) -> str:
     with httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
         try:
             me = client.get(f"{bot}/getMe")
-            chat = client.get(f"{bot}/getChat", params={"chat_id": telegram.chat_id})
+            # getChat also knows a group that became a supergroup, to which nobody can write; this asks for that right.
+            chat = client.get(f"{bot}/sendChatAction", params={"chat_id": telegram.chat_id, "action": "typing"})
         except httpx.TransportError as error:  # its text may have the address, and the token is in that
             raise UnavailableError(f"{telegram.api_url} cannot be reached from here ({type(error).__name__})") from None
     if me.status_code in (_UNAUTHORIZED, _NOT_FOUND):
@@ -477,8 +478,22 @@ def _telegram(asked: Asked) -> str:
         raise FailedError(f"{telegram.api_url} answers {me.status_code}")
     name = me.json()["result"]["username"]
     if chat.status_code != _OK:
-        raise FailedError(f"@{name} may not write to the chat {telegram.chat_id}: add it there, or say /start to it")
-    return f"@{name} is let in, and knows the chat {telegram.chat_id}"
+        why, moved = _refused(chat)
+        if moved:
+            line = f"pulumi config set --path {key_of('alertmanager', 'telegram', 'chat_id')} -- {moved}"
+            told = f"became a supergroup, whose id is {moved}: {pasted.command(asked.environment.name, line)}"
+            raise FailedError(f"the chat {telegram.chat_id} {told}")
+        told = f"@{name} may not write to the chat {telegram.chat_id} ({why})"
+        raise FailedError(f"{told}: add it there, or say /start to it")
+    return f"@{name} is let in, and may write to the chat {telegram.chat_id}"
+
+
+def _refused(answer: httpx.Response) -> tuple[str, int]:
+    """Return what Telegram says of a refusal, and the id that a group has since it became a supergroup; else 0."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        said = answer.json()
+        return str(said["description"])[:200], int(said.get("parameters", {}).get("migrate_to_chat_id", 0))
+    return f"it answers {answer.status_code}", 0
 
 
 def _email(asked: Asked) -> str:

@@ -416,13 +416,13 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
         of_networks = (attributes["NetworkSettings"].get("Networks") or {}).keys()
         label = container.labels.get(ENVIRONMENT_LABEL)
         belongs = name in names or label == environment.name or (not label and ours(name))
-        host = by_id.get(_shared(attributes), "")
+        host = next((each for each in _hosts(attributes, by_id) if each in names), "")
         mounted = sorted(_mounted(attributes) & volumes)
-        if not (belongs or of_networks & wanted.networks.keys() or host in names or mounted):
+        if not (belongs or of_networks & wanted.networks.keys() or host or mounted):
             continue
         if name not in names:
             holds[name] = mounted
-            if host in names:
+            if host:
                 inside[name] = host
         say(name)
         if (image := str(attributes["Image"])) not in images:
@@ -459,15 +459,19 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
 def _mounted(attributes: Mapping[str, Any]) -> set[str]:
     """Return the names of the volumes that a container mounts, also by their folder on the host."""
     mounts = [(str(mount.get("Name") or ""), str(mount.get("Source") or "")) for mount in attributes["Mounts"]]
-    folders = (re.search(r"/volumes/([^/]+)/_data(/|$)", source) for _, source in mounts)
+    folders = (re.search(r"/volumes/([^/]+)(/|$)", source) for _, source in mounts)
     return {name for name, _ in mounts if name} | {folder[1] for folder in folders if folder}
 
 
-def _shared(attributes: Mapping[str, Any]) -> str:
-    """Return the id of the container whose network, processes or memory this one shares; empty for none."""
-    host = attributes["HostConfig"]
-    modes = (str(host.get(mode) or "") for mode in ("NetworkMode", "PidMode", "IpcMode"))
-    return next((mode.removeprefix("container:") for mode in modes if mode.startswith("container:")), "")
+def _hosts(attributes: Mapping[str, Any], by_id: Mapping[str, str]) -> Iterator[str]:
+    """Yield the names of the containers whose network, processes or memory this one shares.
+
+    It has written each by its id, the beginning of that, or the name. by_id: names of all containers.
+    """
+    for mode in ("NetworkMode", "PidMode", "IpcMode"):
+        kind, _, host = str(attributes["HostConfig"].get(mode) or "").partition(":")
+        if kind == "container" and host:
+            yield from (name for each, name in by_id.items() if each.startswith(host) or name == host)
 
 
 def _contents(chunks: Iterator[bytes]) -> Files:

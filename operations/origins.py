@@ -14,6 +14,8 @@ from operations.stack_file import ProjectError
 from stack.images import IMAGES, parse_reference
 from stack.settings import Environment, key_of
 
+_KEEPS_DATA = ("postgres", "redis")
+
 
 def third_party_images(environment: Environment) -> list[str]:
     """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
@@ -67,12 +69,16 @@ def refuse_others(
         else:
             lines.append(f"To change over all the same: OFFLINE=1 {command}")
         raise ProjectError("\n".join(lines))
-    newer = [name for name in from_here if name not in built_here]
-    if newer and not from_registry and typed != "0":
+    # Where some came from a registry, those of another one follow when it answers, but for what keeps data.
+    newer = [name for name in from_here if name not in built_here and (name in _KEEPS_DATA or not from_registry)]
+    if newer and typed != "0":
+        running = recovery.images(deployment)[1]
+        pins = " ".join(f"{key_of('images')}.{name}: {running[name]}" for name in newer if from_registry)
         raise ProjectError(
             f"{environment.name} runs images that were built here ({', '.join(newer)}), and those of a container "
             "registry would take their place: newer versions, and the way back is a restore. Nothing was changed.\n"
-            f"To go on as it is: OFFLINE=1 {command}\nTo change over: OFFLINE=0 {command}"
+            + (f"To go on as it is, write: {pins}" if pins else f"To go on as it is: OFFLINE=1 {command}")
+            + f"\nTo change over: OFFLINE=0 {command}"
         )
 
 

@@ -105,8 +105,7 @@ def was_interrupted(deployment: dict[str, Any]) -> bool:
 def begun(deployment: dict[str, Any]) -> dict[str, frozenset[str]]:
     """Return what a run had begun to make, and had not noted, when it was cut off: containers and networks.
 
-    By name, each with the volumes that it mounts. One with a volume of files can be told from another state's of the
-    same name: the names of such volumes are random.
+    By name, each with the volumes that it mounts.
     """
     return {
         str(resource["inputs"]["name"]): frozenset(

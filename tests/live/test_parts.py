@@ -48,7 +48,7 @@ def test_a_command_runs_as_the_parts_own_user_and_ends_with_its_own_status(
 
 def test_a_part_of_another_environment_is_not_found(stack: Workspace) -> None:
     other = Workspace(environment=stack.environment, stack=f"{stack.name}x", home=stack.home, isolated=True)
-    with pytest.raises(ProjectError, match="There are: none"):
+    with pytest.raises(ProjectError, match="is not up"):
         parts.restart(other, "api")
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from offline.progress import Reporter
 from operations import containers
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
@@ -23,6 +25,8 @@ class Container:
     health: str = "healthy"
     labels: dict[str, str] = field(default_factory=dict)
     stop_timeout: int | None = None
+    networks: tuple[str, ...] = ()
+    """Ids of those that it is on."""
     done: list[str] = field(default_factory=list)
     starts_for: int = 0
     """How many looks it is still starting for."""
@@ -36,6 +40,7 @@ class Container:
         health = "starting" if self.starts_for else self.health
         return {
             "Mounts": [{"Name": f"files of {self.name}"}],
+            "NetworkSettings": {"Networks": {each: {"NetworkID": each} for each in self.networks}},
             "Config": {"StopTimeout": self.stop_timeout},
             "State": {"Running": self.status == "running", "Health": {"Status": health}},
         }
@@ -88,6 +93,18 @@ def test_one_of_the_name_with_other_files_is_another_states_and_stays() -> None:
     assert theirs.done == [], "it runs for somebody else"
 
 
+@pytest.mark.parametrize("part", ["cadvisor", "node-exporter", "frontend"])
+def test_one_without_files_is_told_from_another_states_by_its_networks(part: str) -> None:
+    theirs = of_part(part, networks=("theirs",))
+    client = engine(theirs)
+    assert containers.remove_begun(client, {theirs.name: []}, ["ours"], Reporter()) == []
+    assert theirs.done == [], "a clone whose state was lost would take it from the users of the first one"
+    looping = of_part(part, status="restarting")
+    assert containers.remove_begun(engine(looping), {looping.name: []}, ["ours"], Reporter()) == []
+    for ours in (of_part(part, networks=("ours",)), of_part(part, status="created")):
+        assert containers.remove_begun(engine(ours), {ours.name: []}, ["ours"], Reporter()) == [ours.name]
+
+
 def test_a_container_that_no_state_knows_is_named() -> None:
     noted, left = of_part("api-1"), of_part("api-2")
     assert containers.unknown(engine(noted, left), "staging", [f"id of {noted.name}"]) == [left.name]
@@ -95,7 +112,7 @@ def test_a_container_that_no_state_knows_is_named() -> None:
 
 def test_one_that_is_still_starting_comes_to_its_start_and_then_has_its_own_time_to_stop() -> None:
     database = of_part("postgres", starts_for=2, stop_timeout=90)
-    removed(engine(database), database.name)
+    containers.remove_begun(engine(database), {database.name: [f"files of {database.name}"]}, [], Reporter())
     assert database.done == ["stopped within 90 s", "removed"], "a database that is being initialised would be half one"
 
 

@@ -373,12 +373,23 @@ def telegram(make: Callable[..., Workspace], url: str) -> Workspace:
     )
 
 
+KICKED = {"ok": False, "error_code": 403, "description": "Forbidden: bot was kicked"}
+UPGRADED = {
+    "ok": False,
+    "error_code": 400,
+    "description": "Bad Request: group chat was upgraded to a supergroup chat",
+    "parameters": {"migrate_to_chat_id": -1009},
+}
+
+
 @pytest.mark.parametrize(
     ("me", "chat", "expected", "why"),
     [
         (200, 200, Verdict.PASSED, "@samokoder_bot is let in"),
         (401, 401, Verdict.FAILED, "does not know the token"),
-        (200, 400, Verdict.FAILED, "may not write to the chat -100"),
+        (200, 403, Verdict.FAILED, "may not write to the chat -100 (Forbidden: bot was kicked): add it there"),
+        (200, 429, Verdict.FAILED, "may not write to the chat -100 (it answers 429)"),
+        (200, 400, Verdict.FAILED, "whose id is -1009: make pulumi ENV=staging ARGS='config set --path "),
         (502, 502, Verdict.FAILED, "answers 502"),
     ],
 )
@@ -387,7 +398,10 @@ def test_the_bot_is_asked_who_it_is_and_whether_it_knows_the_chat(
 ) -> None:
     def answer(_method: str, path: str, _headers: object) -> tuple[int, Any]:
         assert path.startswith(f"/bot{TELEGRAM_TOKEN}/")
-        return (me if "getMe" in path else chat), {"ok": True, "result": {"username": "samokoder_bot"}}
+        assert "getChat" not in path, "it knows a group that became a supergroup, to which nobody can write"
+        refused = {403: KICKED, 400: UPGRADED, 429: []} if "getMe" not in path else {}
+        good = {"ok": True, "result": {"username": "samokoder_bot"}}
+        return (me if "getMe" in path else chat), refused.get(chat, good)
 
     with page(answer) as url, examined(telegram(make, url), secrets={"telegramBotToken": TELEGRAM_TOKEN}) as asked:
         found, said = verdict(lambda: doctor._telegram(asked))

@@ -339,22 +339,25 @@ def test_a_stranger_inside_a_part_or_with_its_secrets_is_found_although_it_is_on
     world = recorded.recorded()
     api = recorded.container(world, "api-1")
     (secrets,) = (each["Name"] for each in api["Mounts"] if "files" in each.get("Name", ""))
-    for name in ("inside", "processes", "mounts", "folder"):
+    for name in ("inside", "processes", "named", "memory", "mounts", "folder", "above"):
         stranger(world, name)
         other = world["containers"][-1]
         other["Id"], other["Mounts"], other["HostConfig"]["PidMode"] = f"id of {name}", [], ""
         other["NetworkSettings"]["Networks"] = {}
-    *_, inside, processes, mounts, folder = world["containers"]
+    inside, processes, named, memory, mounts, folder, above = world["containers"][-7:]
     inside["HostConfig"]["NetworkMode"] = processes["HostConfig"]["PidMode"] = f"container:{api['Id']}"
+    named["HostConfig"]["PidMode"] = f"container:{API}"
+    # The first that it shares is somebody else's, the next one a part's.
+    memory["HostConfig"] |= {"NetworkMode": f"container:{folder['Id']}", "IpcMode": f"container:{api['Id'][:12]}"}
     mounts["Mounts"] = [{"Type": "volume", "Name": secrets, "Destination": "/x", "RW": False}]
-    source = f"/var/lib/docker/volumes/{secrets}/_data"
-    folder["Mounts"] = [{"Type": "bind", "Source": source, "Destination": "/x", "RW": False}]
+    for each, source in ((folder, f"{secrets}/_data"), (above, secrets)):
+        bound = {"Type": "bind", "Source": f"/var/lib/docker/volumes/{source}", "Destination": "/x", "RW": False}
+        each["Mounts"] = [bound]
     told = {each.name: (each.found, each.repair) for each in findings(world)}
     within, held = f"a container on the inside of {API}", f"a container with {secrets}"
-    assert told == {
-        name: (found, f"docker rm --force {name}")
-        for name, found in (("inside", within), ("processes", within), ("mounts", held), ("folder", held))
-    }
+    wanted = dict.fromkeys(("inside", "processes", "named", "memory"), within)
+    wanted |= dict.fromkeys(("mounts", "folder", "above"), held)
+    assert told == {name: (found, f"docker rm --force {name}") for name, found in wanted.items()}
 
 
 @pytest.mark.parametrize(

@@ -377,6 +377,24 @@ def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path
     )
 
 
+EXPORTER = "quay.io/prometheuscommunity/postgres-exporter:v0.20.1@sha256:" + "c" * 64
+
+
+def test_where_one_registry_was_silent_at_first_what_keeps_data_changes_over_only_when_that_is_typed(
+    clone: Path,
+) -> None:
+    environment = _workspace(clone).settings()
+    pulled = {"type": recovery.IMAGE, "urn": "u::exporter", "inputs": {"name": EXPORTER}}
+    alertmanager = {**running("sha256:" + "d" * 64), "urn": "u::alertmanager"}
+    state = {"resources": [pulled, *BUILT_HERE, alertmanager]}
+    with pytest.raises(ProjectError) as refused:
+        origins.refuse_others(environment, state, built_here=[], typed="", command="make up")
+    said = str(refused.value)
+    assert "(redis)" in said, "Redis 7.4 takes the data of 7.0 and does not give it back"
+    assert "samokoder:images.redis: sha256:bbbb" in said, "OFFLINE=1 would swap what came from a registry"
+    origins.refuse_others(environment, state, built_here=[], typed="0", command="make up")
+
+
 @dataclass
 class Listed:
     """A container or a network of an engine."""
@@ -384,6 +402,7 @@ class Listed:
     name: str
     volumes: tuple[str, ...] = ()
     removed: bool = False
+    status: str = "created"
 
     @property
     def id(self) -> str:
@@ -391,7 +410,9 @@ class Listed:
 
     @property
     def attrs(self) -> dict[str, Any]:
-        return {"Mounts": [{"Name": name} for name in self.volumes], "State": {"Running": False}, "Containers": {}}
+        mounts, none = [{"Name": name} for name in self.volumes], dict[str, Any]()
+        networks = {"NetworkSettings": {"Networks": none}, "Containers": none}
+        return {"Mounts": mounts, "State": {"Running": False}, **networks}
 
     def reload(self) -> None:
         """Ask the engine again."""
