@@ -18,6 +18,9 @@ from stack.settings import Environment
 
 _ASK_SECONDS = 10
 _MOST_OF_A_PAGE = 8 * MIB
+_OF_PYTHONS_CLIENT = "python_info"
+"""What prometheus_client shows of itself. Other libraries, and this one across processes, show no metric without a
+series: one that is away after a start may only not have counted yet."""
 
 
 def not_exposed(environment: Environment, missing: Iterable[str]) -> str:
@@ -31,8 +34,8 @@ def not_exposed(environment: Environment, missing: Iterable[str]) -> str:
 def shown(client: docker.DockerClient, environment: Environment) -> dict[Kind, frozenset[str]]:
     """Return the required metrics of the contract that all containers of each own image show now, by kind.
 
-    Read from their own pages: Prometheus has none that has no series yet. A kind with a container that cannot be asked
-    is left out.
+    Read from their own pages: Prometheus has none that has no series yet. A kind is left out where a container cannot
+    be asked, or does not say what it has not counted yet.
     """
     found: dict[Kind, frozenset[str]] = {}
     for kind in Kind:
@@ -62,5 +65,7 @@ def _page(container: Container, scrape: Scrape, kind: Kind) -> frozenset[str] | 
         exposed = exposition.parse(out.decode())
     except (docker.errors.APIError, BoundError, ValueError):
         return None
+    if status != 0 or _OF_PYTHONS_CLIENT not in exposed:
+        return None
     required = {metric.name for metric in exposition.expected(exposed, kind) if metric.required}
-    return frozenset(required & exposed.keys()) if status == 0 else None
+    return frozenset(required & exposed.keys())

@@ -55,7 +55,16 @@ def test_what_one_replica_lacks_is_not_shown(monkeypatch: pytest.MonkeyPatch) ->
     assert shown(monkeypatch, PAGE, older) == {Kind.API: frozenset({REQUESTS})}
 
 
-@pytest.mark.parametrize("answer", [1, docker.errors.APIError("no such program"), BoundError("late"), "# TYPE x y z"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        1,
+        docker.errors.APIError("no such program"),
+        BoundError("late"),
+        "# TYPE x y z",
+        PAGE.replace("python_info", "of_another_library"),
+    ],
+)
 def test_a_page_that_cannot_be_had_says_nothing_of_the_metrics(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, PAGE, answer) == {}, "an image is not judged by a question that failed"
 
