@@ -5,4 +5,4 @@ FROM ${BASE}
 RUN mkdir -p /srv/page /var/cache/nginx && echo "the page of the original" > /srv/page/index.html
 EXPOSE 80
 ENTRYPOINT []
-CMD ["sh", "-c", "mkdir /var/cache/nginx/client_temp && echo $$ > /var/run/nginx.pid && exec caddy file-server --root /srv/page --listen :80"]
+CMD ["sh", "-c", "mkdir /var/cache/nginx/client_temp && echo $$ > /var/run/nginx.pid && exec busybox httpd -f -p 80 -h /srv/page"]
