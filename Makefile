@@ -36,19 +36,20 @@ TO =
 BACKUP =
 FROM =
 EMPTY =
+STATE =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
-	restart deploy rollback psql password rotate backup backups restore repair drill import-compose sbom drift \
-	hardening pulumi lint test \
+	restart deploy rollback psql password rotate backup backups restore repair drill import-compose move-state sbom \
+	drift hardening pulumi lint test \
 	test-all test-unit test-live test-deploy test-python test-archive test-orders test-orders-faults newcomer \
 	mutations coverage bench docs
 
 # What `make help` lists under each heading.
 EVERY_DAY := up preview status smoke logs restart psql password doctor tunnel down destroy-data help
 DATA := backup backups restore repair drill import-compose
-DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom pulumi
+DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom move-state pulumi
 DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-orders-faults test-python \
 	test-archive newcomer lint mutations coverage bench docs
 
@@ -84,7 +85,7 @@ destroy-data: bootstrap ## Remove the environment with all its data; asks for it
 status: bootstrap ## Show how each part is
 	@$(SAMOKODER) status $(ARGS)
 
-tunnel: bootstrap ## Lead the ports of an engine's host (ssh://…) to the same ports here, until Ctrl-C
+tunnel: bootstrap ## Forward the ports of an engine's host (ssh://…) to the same ports here, until Ctrl-C
 	@$(SAMOKODER) tunnel $(ARGS)
 
 logs: bootstrap ## Show the log of PART=…, without it of all parts: TAIL=100, SINCE=2h, GREP=…, FOLLOW=1; raw: ARGS=--json
@@ -117,7 +118,7 @@ check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the
 	@$(if $(and $(IMAGE),$(KIND)),,$(error Which image, as which part? make check-image IMAGE=… KIND=api))$(SAMOKODER) \
 		check-image "$(IMAGE)" --kind "$(KIND)" $(ARGS)
 
-psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as who sees all statistics
+psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as the monitoring role
 	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(WRITE),--write) $(ARGS)
 
 password: bootstrap ## Show the secret NAME=…; without it the names
@@ -132,10 +133,10 @@ backup: bootstrap ## Make a backup now: KIND=base, dump or redis; without it all
 backups: bootstrap ## List the backups: age, size, state, the moments that one can go back to
 	@$(SAMOKODER) backups $(ARGS)
 
-restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one go on with one cut off
+restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one resume an interrupted restore
 	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)") $(ARGS)
 
-repair: bootstrap ## Mend PART=redis where it cannot read its data; says what is lost, and asks. ARGS=--yes
+repair: bootstrap ## Repair PART=redis when it cannot read its data; says what is lost, and asks. ARGS=--yes
 	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"
 
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
@@ -144,13 +145,16 @@ drill: bootstrap ## Restore the newest backup beside everything, look at it and 
 import-compose: bootstrap ## Copy the data of the stopped compose stack PROJECT=… into the environment; asks for its name
 	@$(if $(PROJECT),,$(error Which project? make import-compose PROJECT=samokoder))$(SAMOKODER) import-compose $(ARGS) "$(PROJECT)"
 
+move-state: bootstrap ## Move the state of all environments to STATE=s3://…, which a team reaches; the old one is kept
+	@$(if $(STATE),,$(error Where to? make move-state STATE='s3://BUCKET?endpoint=…'))$(SAMOKODER) move-state "$(STATE)" $(ARGS)
+
 sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
 	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))" $(ARGS)
 
 drift: bootstrap ## Compare what runs with what is declared; each difference says what to type
 	@$(SAMOKODER) drift $(ARGS)
 
-hardening: bootstrap ## Hold what runs against the CIS Docker Benchmark; exceptions are in hardening.yaml
+hardening: bootstrap ## Check what runs against the CIS Docker Benchmark; exceptions are in hardening.yaml
 	@$(SAMOKODER) hardening $(ARGS)
 
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
@@ -167,9 +171,9 @@ lint: bootstrap ## Style, types, workflows
 
 # tests/tiers.py says which tests on an engine are not long.
 test: SHORT = and not long
-test: test-unit test-live test-deploy ## Prove what README promises, in minutes
+test: test-unit test-live test-deploy ## Check what README promises, in minutes
 
-test-all: test-unit test-live test-deploy test-python test-orders test-archive ## All tests: what may take long too
+test-all: test-unit test-live test-deploy test-python test-orders test-archive ## Run all tests, also those that take hours
 
 # Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from offline.progress import Reporter
-from operations import asking, ci, cli_app, cli_deploy, logs, parts, psql
+from operations import asking, ci, cli_app, cli_deploy, logs, move_state, parts, psql
 from operations.asking import DryRun, Yes
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
-from operations.project import ROOT, PulumiFailedError, Workspace, typed
+from operations.project import CHANGE_PROVIDER, CHANGES, ROOT, PulumiFailedError, Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.mistakes import InvalidSettingsError
@@ -52,6 +52,7 @@ app.command()(psql.psql)
 app.command("restart")(parts.restart_command)
 app.command("exec")(parts.exec_command)
 app.command()(logs.logs)
+app.command("move-state")(move_state.command)
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
@@ -91,6 +92,9 @@ def up(
         list[str] | None, typer.Option(help="What may begin with nothing in it, where its data volume was lost.")
     ] = None,
     yes: Yes = False,
+    state: Annotated[
+        str, typer.Option(help="Where a team's state is to be made (s3://…): the answer to `Alone or a team?`.")
+    ] = "",
 ) -> None:
     """Bring the environment up: engine, Pulumi, images, containers. Gets what is missing, and says so.
 
@@ -100,6 +104,7 @@ def up(
 
     workspace = _workspace(env)
     agree = asking.agreement(workspace, "up ARGS=--yes", yes=yes)
+    asking.where_state(workspace, yes=yes, answer=state)
     upped = lifecycle.up(workspace, interactive=sys.stdout.isatty(), empty=empty or (), agree=agree)
     _show_upped(env, workspace, upped)
 
@@ -128,6 +133,7 @@ def preview(
     if diff and as_json:
         raise typer.BadParameter("either --diff or --json")
     if not as_json:
+        asking.where_state(_workspace(env))
         lifecycle.preview(_workspace(env), interactive=sys.stdout.isatty(), diff=diff)
         return
     from operations import planned  # noqa: PLC0415
@@ -196,11 +202,11 @@ def status(
 
 @app.command()
 def tunnel(env: EnvironmentName = "staging") -> None:
-    """Lead the published ports of an engine's host (ssh://…) to the same ports of this machine, until Ctrl-C."""
-    from operations import reach  # noqa: PLC0415
+    """Forward the published ports of an engine's host (ssh://…) to the same ports of this machine, until Ctrl-C."""
+    from operations import known, reach  # noqa: PLC0415
 
-    environment = _workspace(env).settings()
-    command = reach.tunnel(environment)
+    there = known.of(_workspace(env))
+    command = reach.tunnel(env, there.docker_host, known.addresses(there))
     typer.echo(f"The addresses of {env} are reached from here while this runs. Ctrl-C ends it.")
     status = subprocess.run(command, check=False).returncode
     if status:
@@ -351,7 +357,7 @@ def rotate(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Give a secret a new value while everything runs, and make the old one worthless.
+    """Give a secret a new value while everything runs, and invalidate the old one.
 
     Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on.
     """
@@ -417,7 +423,7 @@ def restore(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Restore into the running environment; what was there is set aside. Without options: go on with one cut off.
+    """Restore into the running environment; what is there is set aside. No options: resume an interrupted restore.
 
     Refuses what it cannot do before anything is stopped. Cut off at any point, the same command goes on.
     """
@@ -437,7 +443,7 @@ def repair(
     env: EnvironmentName = "staging",
     yes: Annotated[bool, typer.Option("--yes", help="Do it without being asked.")] = False,
 ) -> None:
-    """Mend Redis' data where it cannot read it; what was there is set aside. Says what is lost, and asks first.
+    """Repair Redis' data when Redis cannot read it; what was there is set aside. Says what is lost, and asks first.
 
     Refuses where nothing is damaged. Cut off at any point, `samokoder restore` goes on.
     """
@@ -574,7 +580,7 @@ def show_hardening(
     env: EnvironmentName = "staging",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
-    """Hold what runs against the rules of the CIS Docker Benchmark, sections 4 and 5. Exit status 1 for any finding.
+    """Check what runs against the CIS Docker Benchmark, sections 4 and 5. Exit status 1 for any finding.
 
     What may break a rule stands in hardening.yaml, with a reason and an expiry date.
     """
@@ -593,25 +599,23 @@ def show_hardening(
         )
 
 
-_CHANGES = {"up", "update", "destroy", "down", "dn", "refresh", "import", "watch"}
-"""Commands of Pulumi that change what is on the engine, or what is known of it, with their other names."""
-
-
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     """Run Pulumi itself on the environment: samokoder pulumi -e prod -- config set --secret samokoder:smtpPassword.
 
-    `config` works on the committed Pulumi.<env>.yaml, every other command on the state.
+    `config` works on the committed Pulumi.<env>.yaml, `stack change-secrets-provider` on it and the state,
+    every other command on the state.
     """
     from operations import lifecycle, lock, restore  # noqa: PLC0415
 
     workspace = _workspace(env)
+    asking.where_state(workspace)
     run = workspace.open()
     # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
-    changes = [word for word in context.args if word in _CHANGES and context.args[0] != "config"]
+    changes = [word for word in context.args if word in CHANGES and context.args[0] != "config"]
     if {"up", "update"} & set(changes):
         lifecycle.refuse_undoing(run)
-    if context.args[:1] == ["config"]:
+    if context.args[:1] == ["config"] or context.args[:2] == ["stack", CHANGE_PROVIDER]:
         run = run.in_clone()
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         if changes:

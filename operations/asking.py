@@ -1,12 +1,16 @@
-"""Who is asked before an environment is changed: in production somebody at a terminal, unless --yes was typed."""
+"""What somebody at a terminal is asked: before production is changed, and before the first state is made."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from operations import backend as places
+from operations import recovery
+from operations.backend import Backend
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 
@@ -50,3 +54,38 @@ def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = Fal
         typer.confirm(f"Do this to {workspace.name}{', which is production' if production else ''}?", abort=True)
 
     return ask
+
+
+def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") -> None:
+    """Ask, before the first state of a clone is made, whether one person works with it or a team, and note the place.
+
+    Nobody is asked where a place is chosen, where there is a state, with `yes`, or without a terminal: the state is
+    then made in this clone. answer: the place, typed as an option. Raises ProjectError for one that is not valid or is
+    not reached, and where there is a state already.
+    """
+    backend = workspace.backend()
+    made = backend.origin != places.OWN or bool(recovery.stacks(Path(str(backend.folder))))
+    if answer:
+        if places.checked(answer) == backend.url:
+            return
+        if made:
+            raise ProjectError(f"The state is already in {backend}. To move it: samokoder move-state '{answer}'")
+        _choose(workspace, answer)
+    elif not (made or yes or workspace.isolated) and on_terminal():
+        typer.echo(
+            "Alone or a team? Pulumi notes in its state what it has made, with the generated secrets, encrypted. "
+            "Alone: that is a folder of this clone. A team, or deploys by GitHub: a bucket that all of you reach."
+        )
+        if not typer.confirm("Does a team work with it?", default=False):
+            typer.echo("It is made in this clone. Later: samokoder move-state s3://…")
+            return
+        _choose(workspace, typer.prompt("Where? s3://BUCKET?endpoint=s3.example.org&s3ForcePathStyle=true"))
+
+
+def _choose(workspace: Workspace, url: str) -> None:
+    """Note a team's place for the state in Pulumi.yaml, once Pulumi has reached it."""
+    url = places.checked(url)
+    run = workspace.connected(Backend(url=url, origin="your answer"))
+    run.refuse_moved()
+    places.write(workspace.root, url)
+    typer.echo(f"{places.PROJECT_FILE} says so now: commit it. What a colleague needs beside it: docs/colleagues.md")

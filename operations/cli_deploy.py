@@ -111,6 +111,7 @@ def _run_deploy(planned: Deploy, agree: Agree | None, show: Show, *, dry_run: bo
         lifecycle.preview(planned.candidate, interactive=interactive)
         typer.echo(f"Nothing was changed, {planned.workspace.committed_file.name} neither.")
         return
+    asking.where_state(planned.workspace)
     upped = planned.run(agree, interactive=interactive)
     typer.echo(f"{env} runs them. Commit {planned.workspace.committed_file.name}. Back: {typed(env, 'rollback')}")
     show(env, planned.workspace, upped)

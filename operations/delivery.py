@@ -20,7 +20,7 @@ import yaml
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from operations import asking, exposure, lock, registry, runner, stack_file
+from operations import asking, backend, exposure, lock, registry, runner, stack_file
 from operations.engine import EngineError, connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -261,6 +261,8 @@ class Deploy:
             self.say(f"{name} of {clone}")
             # Who has approved the job has seen it; nobody is there to ask.
             variables = {**self.workspace.variables, "ENV": self.workspace.environment, asking.VARIABLE: "1"}
+            if place := self.workspace.backend().url:
+                variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
             status = subprocess.run(words, cwd=clone, env=variables, check=False).returncode
             if status != 0:
                 return f"`{name}` ended with {status}"
@@ -271,7 +273,7 @@ def commit_of(root: Path) -> str:
     """Return the commit that is checked out. Raises ProjectError where that is not all that would be deployed."""
     head = _git(root, "rev-parse", "--verify", "HEAD^{commit}")
     if head.returncode != 0:
-        raise ProjectError(f"{root} is no clone of a Git repository; a deploy is a commit.")
+        raise ProjectError(f"{root} is not a clone of a Git repository; a deploy is a commit.")
     if changed := _git(root, "status", "--porcelain").stdout.splitlines():
         raise ProjectError(f"A deploy is a commit, and these files are not committed: {', '.join(changed)}")
     return head.stdout.strip()
@@ -285,8 +287,8 @@ def check_machine(workspace: Workspace, *, home: Path) -> None:
     variables = workspace.variables
     hosted = variables.get("RUNNER_ENVIRONMENT") == "github-hosted"
     missing = [why] if (why := runner.refuse_machine(variables, home)) else []
-    backend = workspace.backend()
-    if backend.folder and backend.folder.is_relative_to(workspace.folder.absolute()):
+    place = workspace.backend()
+    if place.folder and place.folder.is_relative_to(workspace.folder.absolute()):
         missing.append(
             "PULUMI_BACKEND_URL or PULUMI_ACCESS_TOKEN: without one the state would lie in a folder of this clone, "
             "and the next job would not find it; write s3://bucket?endpoint=…&s3ForcePathStyle=true, or a token"

@@ -158,7 +158,7 @@ def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequenc
     try:
         unpinned = [name for name, image in new.items() if not parse_reference(image).is_pinned]
     except ImageReferenceError as error:
-        raise ProjectError(f"This is no image to deploy: {error}.") from None
+        raise ProjectError(f"This cannot be deployed: {error}.") from None
     if unpinned:
         from operations import registry  # noqa: PLC0415 - the SDK takes its time
         from operations.engine import connect  # noqa: PLC0415 - as above

@@ -1,4 +1,4 @@
-"""What an image exposes as metrics, held against the contract of `stack.app.metrics_contract`."""
+"""What an image exposes as metrics, checked against the contract of `stack.app.metrics_contract`."""
 
 from __future__ import annotations
 

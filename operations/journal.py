@@ -5,8 +5,8 @@ The journal is a file beside the state. What follows depends on what has become 
 - Nothing is replaced yet. `make restore` goes on, but what was stopped may have run and written since: it is set aside
   again, and for `latest` and a repair the copy is made again. Words begin anew; a fetched off-site copy stays for
   another moment of it, and is fetched again for `latest`.
-- Half replaced. `make restore` goes on: there is only forward. So do the same words, and those that put back what was
-  set aside; any others are refused.
+- Half replaced. `make restore` finishes it, for there is nothing whole to go back to. So do the same words, and those
+  that put back what was set aside; any others are refused.
 - Replaced, and not all started or backed up. `make restore` does the rest. Words begin anew.
 
 What was made on the way is looked at before it is relied on: a volume that is gone or not whole is made again. A whole
@@ -113,7 +113,7 @@ def moment(text: str) -> str:
     try:
         at = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise ProjectError(f"{text!r} is no moment. Write it like this: TO='2026-11-23 10:05:00+03'") from None
+        raise ProjectError(f"{text!r} is not a valid time. Write it like this: TO='2026-11-23 10:05:00+03'") from None
     if at.tzinfo is None:
         raise ProjectError(f"{text!r} has no time zone. Write TO='{at}+00' if it is UTC, TO='{at}+03' in Moscow.")
     return at.astimezone(UTC).isoformat()
@@ -154,7 +154,7 @@ class Journal:
 
     @property
     def half(self) -> bool:
-        """Whether a data volume may have half of its content: there is only forward then."""
+        """Whether a data volume may have half of its content: the restore has to be finished then."""
         return self.touched and not self.replaced
 
     @property

@@ -16,7 +16,7 @@ from operations.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.mistakes import InvalidSettingsError
-from stack.settings import PROJECT, Environment, key_of
+from stack.settings import PROJECT, Environment, http_url, key_of
 
 if TYPE_CHECKING:
     import docker
@@ -51,6 +51,11 @@ class Known:
     def client(self, *, timeout: float = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
         """Connect to the engine. timeout: seconds for one answer. Raises EngineError when none comes."""
         return connect(self.docker_host, timeout=timeout)
+
+    def deployment(self) -> dict[str, Any]:
+        """Return Pulumi's state of the environment, secrets encrypted; Pulumi is asked where it is in a bucket."""
+        folder = self.workspace.backend().folder
+        return (recovery.checkpoint(folder, self.name) or {}) if folder else self.workspace.open().deployment()
 
     def configured(self) -> Mapping[str, Any]:
         """Return what the stack file says by key (`samokoder:api`), unchecked, encrypted values as they stand there."""
@@ -106,6 +111,19 @@ def containers_of(client: docker.DockerClient, known: Known, part: str) -> dict[
     if not found:
         raise ProjectError(f"{known.name} is not up: {known.workspace.typed('up')}")
     return dict(sorted(found.items()))
+
+
+def addresses(known: Known) -> list[str]:
+    """Return the addresses of the parts' pages on the engine's host: as declared, else as the containers publish."""
+    if any(known.parts.values()):
+        return sorted(filter(None, known.parts.values()))
+    client = known.client()
+    try:
+        found = containers.of_environment(client, known.name)
+    finally:
+        client.close()
+    bindings = (each for one in found for each in (one.attrs["HostConfig"].get("PortBindings") or {}).values())
+    return sorted(http_url(str(each["HostIp"]), int(each["HostPort"])) for ports in bindings for each in ports or ())
 
 
 def was_made(known: Known) -> bool:

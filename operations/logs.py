@@ -128,7 +128,7 @@ def _pattern(grep: str) -> Callable[[Line], bool]:
     try:
         pattern = re.compile(grep)
     except re.error as error:
-        raise typer.BadParameter(f"{grep!r} is no regular expression: {error}", param_hint="--grep") from None
+        raise typer.BadParameter(f"{grep!r} is not a regular expression: {error}", param_hint="--grep") from None
     return lambda line: not grep or bool(pattern.search(line.text) or pattern.search(line.readable()))
 
 

@@ -89,16 +89,16 @@ def exec_command(
 
     Ends with the exit status of the command. To ask the database: samokoder psql.
     """
-    from operations import containers, session  # noqa: PLC0415 - the SDK takes its time
+    from operations import containers, known, session  # noqa: PLC0415 - the SDK takes its time
 
-    workspace = Workspace(environment=env)
-    client = workspace.client()
+    there = known.of(Workspace(environment=env))
+    client = there.client()
     try:
-        found = containers.replicas(client, workspace.settings(), part)
+        found = containers.replicas(client, there, part)
         running = [container for container in found.values() if container.status == "running"]
         if not running:
-            raise ProjectError(f"{part} does not run: {workspace.typed('status')}")
-        status = session.run(workspace, running[0], command)
+            raise ProjectError(f"{part} does not run: {there.workspace.typed('status')}")
+        status = session.run(there.docker_host, running[0], command)
     finally:
         client.close()
     sys.exit(status)

@@ -20,17 +20,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
+from operations import backend as places
 from operations import origins, recovery, stack_file
+from operations.backend import Backend
 from operations.engine import (
     DEFAULT_DOCKER_HOST,
     PING_TIMEOUT_SECONDS,
@@ -57,25 +58,13 @@ _STEPS_AT_ONCE = "64"
 """Most of an `up` waits for health, which needs no processor. Pulumi's default, four for each core, lets eight
 containers that wait on two cores keep all others back."""
 _TURN_SECONDS = 0.5
+CHANGE_PROVIDER = "change-secrets-provider"
+CHANGES = frozenset({"up", "update", "destroy", "down", "dn", "refresh", "import", "watch", CHANGE_PROVIDER})
+"""Commands of Pulumi that change what is on the engine, or what is known of it, with their other names."""
 
 
 class PulumiFailedError(ProjectError):
     """Pulumi ended with an error; what it said is already on the screen, or in the text when it was captured."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backend:
-    """Where Pulumi keeps the state. `url` is empty where Pulumi's own rules find it (a token, Pulumi.yaml)."""
-
-    url: str
-    origin: str
-    """Why this one, for people."""
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of a file backend; None for any other."""
-        parts = urlsplit(self.url)
-        return Path(unquote(parts.path)) if parts.scheme == "file" and not parts.netloc else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,29 +145,30 @@ class Workspace:
 
     def backend(self) -> Backend:
         """Return where the state is: the user's own choice where there is one, else a folder of this clone."""
-        own = Backend(url=(self.folder / "state").absolute().as_uri(), origin="a folder of this clone")
-        if self.isolated:
-            return own
-        if url := self.variables.get("PULUMI_BACKEND_URL"):
-            return Backend(url=url, origin="PULUMI_BACKEND_URL")
-        if self.variables.get("PULUMI_ACCESS_TOKEN"):
-            return Backend(url="", origin="PULUMI_ACCESS_TOKEN")
-        project = stack_file.load(self.root / "Pulumi.yaml")
-        if url := (project.get("backend") or {}).get("url"):
-            return Backend(url=str(url), origin="Pulumi.yaml")
-        if url := _logged_in(self.variables):
-            return Backend(url=url, origin="your `pulumi login`")
-        return own
+        own = Backend(url=(self.folder / "state").absolute().as_uri(), origin=places.OWN)
+        return own if self.isolated else places.chosen(self.root, self.variables) or own
 
     def open(self) -> PulumiRun:
-        """Return Pulumi with the stack ready, made where there is none. Neither engine nor images are needed for it."""
+        """Return Pulumi with the stack ready, made where there is none. Neither engine nor images are needed for it.
+
+        Raises ProjectError where the state has been moved away, or the passphrase of one that is there is missing.
+        """
+        run = self.connected()
+        run.mend()
+        run.ensure_stack(self.document())
+        return run
+
+    def connected(self, backend: Backend | None = None) -> PulumiRun:
+        """Return Pulumi as it is without any stack. backend: another one than this environment's."""
         from operations.tools import ensure_pulumi  # noqa: PLC0415 - httpx: `status` must stay fast
 
         document = self.document()
-        backend = self.backend()
-        variables = self._passphrase(document, backend)
+        backend = backend or self.backend()
+        variables = {
+            name: value for name, value in self.variables.items() if not (self.isolated and name in _PASSPHRASE)
+        }
         if backend.url:
-            variables["PULUMI_BACKEND_URL"] = backend.url
+            variables[places.VARIABLE] = backend.url
         variables["PULUMI_STACK"] = self.name
         # The provider would take it before the engine that the program names.
         variables.pop("DOCKER_CONTEXT", None)
@@ -195,9 +185,7 @@ class Workspace:
             backend=backend,
             folder=self.folder,
         )
-        run.mend()
-        run.ensure_stack(document)
-        return run
+        return replace(run, variables={**run.variables, **self._passphrase(document, run)})
 
     def prepare(self, *, images: bool = True) -> PulumiRun:
         """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
@@ -334,31 +322,32 @@ class Workspace:
             machine[key_of("unavailable")] = sorted(made.unavailable)
         return machine
 
-    def _passphrase(self, document: Document, backend: Backend) -> dict[str, str]:
-        """Return the variables with a passphrase: the user's, else the generated one of this clone."""
-        variables = dict(self.variables)
-        if self.isolated:
-            for name in _PASSPHRASE:
-                variables.pop(name, None)
-        elif any(name in variables for name in _PASSPHRASE) or "secretsprovider" in document:
-            return variables
+    def _passphrase(self, document: Document, run: PulumiRun) -> dict[str, str]:
+        """Return what names the passphrase, where the user's variables do not: this clone's, made with a new state."""
+        if not self.isolated and (any(name in self.variables for name in _PASSPHRASE) or "secretsprovider" in document):
+            return {}
         file = self.folder / "passphrase"
         if not file.is_file():
+            teams = f"Put it into {file}, or into a file that {_PASSPHRASE[1]} names."
             if "encryptionsalt" in self.committed():
                 raise ProjectError(
-                    f"The secrets of Pulumi.{self.environment}.yaml are encrypted with your team's passphrase. "
-                    f"Set {_PASSPHRASE[1]} to a file that has it."
+                    f"The secrets of Pulumi.{self.environment}.yaml are encrypted with your team's passphrase. {teams}"
                 )
-            if backend.folder and recovery.checkpoint(backend.folder, self.name) is not None:
+            if encrypted := run.encrypted_stacks():
+                if run.backend.origin == places.OWN:
+                    raise ProjectError(
+                        f"The passphrase of this state is gone: {file} is not there. Put it back; without it the "
+                        "state's secrets cannot be read."
+                    )
                 raise ProjectError(
-                    f"The passphrase of this state is gone: {file} is not there. Put it back; without it the state's "
-                    "secrets cannot be read."
+                    f"The secrets of {', '.join(encrypted)} in {run.backend} are encrypted with your team's "
+                    f"passphrase. {teams}"
                 )
             stack_file.write(file, secrets.token_urlsafe(48))
             # A salt from before belongs to a passphrase that is gone.
-            self.stack_file.unlink(missing_ok=True)
-        variables["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(file.absolute())
-        return variables
+            for copy in self.folder.glob("Pulumi.*.yaml"):
+                copy.unlink()
+        return {_PASSPHRASE[1]: str(file.absolute())}
 
     def _write_project(self) -> None:
         """Write the project that Pulumi runs in: the clone's own, with the clone as its program."""
@@ -373,19 +362,6 @@ class Workspace:
 def typed(environment: str, words: str) -> str:
     """Return a command of `make` as a person types it for an environment. words: `restore BACKUP=latest`."""
     return f"make {words}{'' if environment == 'staging' else f' ENV={environment}'}"
-
-
-def _logged_in(variables: Mapping[str, str]) -> str:
-    """Return the backend that the user is logged in to, empty for none. Nothing but its address is looked at."""
-    folder = Path(
-        variables.get("PULUMI_CREDENTIALS_PATH")
-        or variables.get("PULUMI_HOME")
-        or Path(variables.get("HOME") or Path.home()) / ".pulumi"
-    )
-    try:
-        return str(json.loads((folder / "credentials.json").read_text(encoding="utf-8")).get("current") or "")
-    except (OSError, ValueError, AttributeError):
-        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,9 +387,12 @@ class PulumiRun:
 
         capture: return both streams in the result in place of showing them. show: gets each line of both streams.
         given: its standard input, for a secret, which no command line may have; its output is captured.
-        Raises PulumiFailedError when it fails and `check` is on. An interruption reaches Pulumi, which is waited for:
-        it notes what it has begun.
+        Raises PulumiFailedError when it fails and `check` is on, ProjectError where it would change a state that has
+        been moved away since this was opened. An interruption reaches Pulumi, which is waited for: it notes what it has
+        begun.
         """
+        if CHANGES & set(words[:1]):
+            self.refuse_moved()
         piped = capture or show is not None or given is not None
         with _sigint_not_ignored():
             process = subprocess.Popen(
@@ -440,15 +419,16 @@ class PulumiRun:
     def ensure_stack(self, document: Document) -> None:
         """Write the stack file; make the stack where there is none, or find the salt of one that is there."""
         workspace = self.workspace
-        encrypted = bool(stack_file.encryption_of(document))
+        teams = stack_file.encryption_of(workspace.committed())
         self._write(document)
         if not self._exists():
             words = ["stack", "init", workspace.name, "--no-select"]
             if provider := document.get("secretsprovider"):
                 words += ["--secrets-provider", str(provider)]
             self.pulumi(*words, capture=True)
-        elif not encrypted and (salt := recovery.salt(self.deployment())):
-            document = {"encryptionsalt": salt, **document}
+        elif not teams and (salt := recovery.salt(self.deployment())):
+            # That of the copy may be of a state that this clone had before.
+            document = {**document, "encryptionsalt": salt}
         # Pulumi has put the salt of a new stack into the file.
         self._write(stack_file.encryption_of(stack_file.load(workspace.stack_file)) | document)
 
@@ -457,16 +437,49 @@ class PulumiRun:
         stack_file.write(self.workspace.stack_file, stack_file.dump(document, source=source))
 
     def _exists(self) -> bool:
-        if self.backend.folder:
-            return recovery.checkpoint(self.backend.folder, self.workspace.name) is not None
-        stacks = json.loads(self.pulumi("stack", "ls", "--json", capture=True).stdout)
-        return any(stack["name"].rpartition("/")[2] == self.workspace.name for stack in stacks)
+        stacks = self.stacks()
+        if (to := self.went_to(stacks)) is not None:
+            raise places.moved(self.backend, to)
+        return self.workspace.name in stacks
 
-    def deployment(self) -> dict[str, Any]:
-        """Return the stack's state, its secrets encrypted."""
+    def went_to(self, stacks: Sequence[str] | None = None) -> str | None:
+        """Return where the state was moved to; None: it is here. stacks: those of this place, where they are known."""
         if self.backend.folder:
-            return recovery.checkpoint(self.backend.folder, self.workspace.name) or {}
-        exported = json.loads(self.pulumi("stack", "export", capture=True).stdout)
+            return places.moved_to(self.backend) or None
+        if places.MOVED_STACK not in (self.stacks() if stacks is None else stacks):
+            return None
+        return self.tags(places.MOVED_STACK).get(places.TO)
+
+    def refuse_moved(self) -> None:
+        """Raise ProjectError where the state has left this place."""
+        if (to := self.went_to()) is not None:
+            raise places.moved(self.backend, to)
+
+    def tags(self, stack: str = "") -> dict[str, str]:
+        """Return the tags of the stack by name. stack: another one than this."""
+        words = ("--stack", stack) if stack else ()
+        listed = self.pulumi("stack", "tag", "ls", "--json", *words, capture=True).stdout
+        return {str(name): str(value) for name, value in json.loads(listed or "{}").items()}
+
+    def stacks(self) -> list[str]:
+        """Return the names of this project's stacks, sorted. Raises PulumiFailedError where it is not reached."""
+        if self.backend.folder:
+            return recovery.stacks(self.backend.folder)
+        listed = json.loads(self.pulumi("stack", "ls", "--json", capture=True).stdout)
+        return sorted(stack["name"].rpartition("/")[2] for stack in listed)
+
+    def encrypted_stacks(self) -> list[str]:
+        """Return the stacks whose secrets a passphrase opens, and this one also where that is not known yet."""
+        own = self.workspace.name
+        of_folder = self.backend.folder is not None
+        return [name for name in self.stacks() if recovery.salt(self.deployment(name)) or (of_folder and name == own)]
+
+    def deployment(self, stack: str = "") -> dict[str, Any]:
+        """Return the stack's state, its secrets encrypted. stack: another one than this."""
+        if self.backend.folder:
+            return recovery.checkpoint(self.backend.folder, stack or self.workspace.name) or {}
+        words = ("--stack", stack) if stack else ()
+        exported = json.loads(self.pulumi("stack", "export", *words, capture=True).stdout)
         return dict(exported.get("deployment") or {})
 
     def secrets(self, *, every: bool = False) -> dict[str, str]:
@@ -613,10 +626,18 @@ def _communicate(process: subprocess.Popen[str], given: str | None = None) -> tu
 
     In short turns: a signal that comes just before a blocking call is seen only when that call returns.
     """
+    stdin, process.stdin = process.stdin, None
+    if stdin:
+        # Beside that: `communicate` forgets in its second turn what did not fit into the pipe in the first.
+        threading.Thread(target=_give, args=(stdin, given or ""), daemon=True).start()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(given, timeout=_TURN_SECONDS)
-        given = None  # it is on its way
+            return process.communicate(timeout=_TURN_SECONDS)
+
+
+def _give(stdin: IO[str], text: str) -> None:
+    with contextlib.suppress(BrokenPipeError), stdin:
+        stdin.write(text)
 
 
 def _wait(process: subprocess.Popen[str]) -> None:

@@ -7,15 +7,17 @@ do no more than the application, and changes nothing unless that is said.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from operations import recovery
 from operations.ci import EnvironmentName
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles
-from stack.rotation import slots
+from stack.rotation import label, slots
 from stack.settings import Environment
 
 if TYPE_CHECKING:
@@ -31,11 +33,23 @@ def command(environment: Environment, sql: str = "", *, monitoring: bool = False
     """
     if environment.managed_database:
         raise ProjectError("The database is managed: ask it where it is, with its own URL.")
-    role = postgres.EXPORTER_ROLE
-    if not monitoring:
-        role = postgres_roles.role_of(slots(environment, "postgres_app").in_use)
+    slot = slots(environment, "postgres_app").in_use
+    return _words(slot, environment.settings.postgres.database, sql, monitoring=monitoring, write=write)
+
+
+def command_of_state(
+    deployment: Mapping[str, Any], container: Container, sql: str = "", *, monitoring: bool = False, write: bool = False
+) -> list[str]:
+    """Return the same where the stack file has mistakes: by Pulumi's state and by PostgreSQL's container."""
+    slot = recovery.slots_in_use(deployment).get(label("postgres_app"), "").replace("-", "_")
+    variables = dict(word.partition("=")[::2] for word in container.attrs["Config"]["Env"])
+    return _words(slot, variables["POSTGRES_DB"], sql, monitoring=monitoring, write=write)
+
+
+def _words(slot: str, database: str, sql: str, *, monitoring: bool, write: bool) -> list[str]:
+    role = postgres.EXPORTER_ROLE if monitoring else postgres_roles.role_of(slot)
     words = [*(() if write else ("env", _READ_ONLY)), "psql", "--no-psqlrc", "--pset=pager=off"]
-    words += [f"--username={role}", f"--dbname={environment.settings.postgres.database}"]
+    words += [f"--username={role}", f"--dbname={database}"]
     return [*words, "--set=ON_ERROR_STOP=1", f"--command={sql}"] if sql else words
 
 
@@ -48,15 +62,16 @@ def psql(
     write: Annotated[bool, typer.Option("--write", help="Changes are allowed: those that the role may make.")] = False,
 ) -> None:
     """Ask the database as the application's role, read-only unless --write is given."""
-    from operations import containers, session  # noqa: PLC0415 - the SDK takes its time
+    from operations import containers, known, session  # noqa: PLC0415 - the SDK takes its time
 
-    workspace = Workspace(environment=env)
-    environment = workspace.settings()
-    words = command(environment, sql, monitoring=monitoring, write=write)
-    client = workspace.client()
+    there = known.of(Workspace(environment=env))
+    # A managed database has no container here: that is said before one is looked for.
+    words = command(there.environment, sql, monitoring=monitoring, write=write) if there.environment else []
+    client = there.client()
     try:
-        container = containers.find(client, environment, postgres.PART)
-        status = _ask(container, words) if sql else session.attached(workspace, container, words)
+        container = containers.find(client, there, postgres.PART)
+        words = words or command_of_state(there.deployment(), container, sql, monitoring=monitoring, write=write)
+        status = _ask(container, words) if sql else session.attached(there.docker_host, container, words)
     finally:
         client.close()
     if status:

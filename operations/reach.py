@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -70,17 +70,19 @@ def elsewhere(host: str, typed: str) -> str:
     return f"The addresses are those of {urlsplit(host).hostname}."
 
 
-def tunnel(environment: Environment) -> list[str]:
-    """Return the words of an ssh that leads the ports on loopback of the engine's host to the same ones here.
+def tunnel(name: str, host: str, addresses: Iterable[str]) -> list[str]:
+    """Return the words of an ssh that forwards the ports on loopback of the engine's host to the same ones here.
 
-    Raises ProjectError where there is nothing to lead.
+    name: the environment's. host: its engine. addresses: of the parts' pages there. Raises ProjectError where there is
+    nothing to lead.
     """
-    host = environment.settings.docker_host
     if not host.startswith("ssh://"):
-        status = typed(environment.name, "status")
-        raise ProjectError(f"{environment.name} is not reached by ssh ({host}): its addresses are in `{status}`.")
-    hidden = (part for part in _published(environment) if ipaddress.ip_address(part.bind_address).is_loopback)
-    return _command(host, {(host_address(part), part.port): part.port for part in hidden})
+        raise ProjectError(f"{name} is not reached by ssh ({host}): its addresses are in `{typed(name, 'status')}`.")
+    targets = [(parts.hostname or "", parts.port or 0) for parts in map(urlsplit, addresses)]
+    hidden = {(to, port): port for to, port in targets if port and _is_loopback(to)}
+    if not hidden:
+        raise ProjectError(f"{name} has no page on loopback of {ssh.address(host)} that is known here.")
+    return _command(host, hidden)
 
 
 @contextmanager
@@ -122,6 +124,13 @@ def _command(host: str, local: Mapping[tuple[str, int], int]) -> list[str]:
     """Return the words that lead ports of this machine to addresses of another host, for as long as they run."""
     forwards = [word for (to, port), here in local.items() for word in ("-L", f"127.0.0.1:{here}:{_in_url(to)}:{port}")]
     return ssh.command(host, "-N", "-o", "ExitOnForwardFailure=yes", *forwards)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False  # a name: it is public
 
 
 def _in_url(address: str) -> str:

@@ -64,6 +64,12 @@ def locks(backend: Path, stack: str) -> list[Lock]:
     return found
 
 
+def stacks(backend: Path) -> list[str]:
+    """Return the names of the stacks in the file backend `backend`, sorted."""
+    folder = backend / ".pulumi" / "stacks" / PROJECT
+    return sorted(file.name.removesuffix(".json") for file in folder.glob("*.json"))
+
+
 def checkpoint(backend: Path, stack: str) -> dict[str, Any] | None:
     """Return a stack's deployment as the file backend holds it, secrets encrypted; None when there is no such stack."""
     file = backend / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"

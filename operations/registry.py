@@ -67,7 +67,7 @@ def pinned(client: docker.DockerClient, reference: str) -> str:
     try:
         parsed = parse_reference(reference)
     except ImageReferenceError as error:
-        raise ProjectError(f"This is no image to deploy: {error}.") from None
+        raise ProjectError(f"This cannot be deployed: {error}.") from None
     if parsed.is_pinned:
         return reference
     with contextlib.suppress(ImageNotFound):

@@ -387,7 +387,7 @@ def _enough(free: int, needed: int, environment: str) -> None:
 
 
 def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> Restored:
-    """Restore, or go on with a restore that was cut off.
+    """Restore, or resume an interrupted restore.
 
     to, backup, source: as in `Wanted`. All empty: go on. Raises ProjectError for what cannot be done, before anything
     is stopped or changed.

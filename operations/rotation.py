@@ -224,7 +224,7 @@ def tokens_last_until(workspace: Workspace) -> datetime:
         return max(made) + timedelta(minutes=int(minutes))
     except ValueError:
         key = f"{key_of('api', 'environment')}.TOKEN_MINUTES"
-        raise ProjectError(f"{key} is no number of minutes: {minutes!r}") from None
+        raise ProjectError(f"{key} is not a number of minutes: {minutes!r}") from None
 
 
 def _known(environment: Environment, name: str) -> str:

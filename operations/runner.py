@@ -57,7 +57,9 @@ def missing_of_login(variables: Mapping[str, str]) -> list[str]:
         return ["REGISTRY_SERVER: which registry the login is for; write its host, such as ghcr.io"] if given else []
     missing = []
     if not re.fullmatch(r"[A-Za-z0-9.-]+(?::\d+)?", server):
-        missing.append("REGISTRY_SERVER is no host: write it as in an image's name, such as registry.example.org:5000")
+        missing.append(
+            "REGISTRY_SERVER is not a host: write it as in an image's name, such as registry.example.org:5000"
+        )
     if not _user(variables):
         missing.append(f"REGISTRY_USER: who logs in at {server}")
     if not password:

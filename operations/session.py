@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from operations import containers
-from operations.project import Workspace
 from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
 
-def run(workspace: Workspace, container: Container, words: Sequence[str]) -> int:
-    """Run a command in a container; return its exit status. Without the docker program it has no standard input."""
+def run(docker_host: str, container: Container, words: Sequence[str]) -> int:
+    """Run a command in a container; return its exit status. Without the docker program it has no standard input.
+
+    docker_host: the engine of the container.
+    """
     if shutil.which("docker"):
-        return attached(workspace, container, words)
+        return attached(docker_host, container, words)
     status, out, err = containers.execute_apart(container, words)
     for stream, text in ((sys.stdout, out), (sys.stderr, err)):
         stream.buffer.write(text)
@@ -27,11 +29,11 @@ def run(workspace: Workspace, container: Container, words: Sequence[str]) -> int
     return status
 
 
-def attached(workspace: Workspace, container: Container, words: Sequence[str]) -> int:
+def attached(docker_host: str, container: Container, words: Sequence[str]) -> int:
     """Run a command on this terminal. Raises ProjectError where the docker program is not installed."""
     docker = shutil.which("docker")
     if not docker:
         raise ProjectError("A session needs the docker program; without it give the statement: samokoder psql '…'")
     options = ["-it"] if sys.stdin.isatty() and sys.stdout.isatty() else ["-i"]
-    where = ["--host", workspace.settings().settings.docker_host]  # that of `container`, whatever DOCKER_HOST says
+    where = ["--host", docker_host]  # that of `container`, whatever DOCKER_HOST says
     return subprocess.run([docker, *where, "exec", *options, str(container.name), *words], check=False).returncode

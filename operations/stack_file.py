@@ -56,15 +56,21 @@ def committed(root: Path, environment: str) -> Document:
 def load(path: Path) -> Document:
     """Return a YAML mapping, empty for a file that is not there. Raises ProjectError for anything else."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_text(path.read_text(encoding="utf-8"), path.name)
     except FileNotFoundError:
         return {}
+
+
+def load_text(text: str, name: str) -> Document:
+    """Return the mapping of a YAML text, empty for an empty one. Raises ProjectError that names the file."""
+    try:
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ProjectError(f"{path.name} is no valid YAML: {error}") from None
+        raise ProjectError(f"{name} is not valid YAML: {error}") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise ProjectError(f"{path.name} must be a mapping that has `config:`, not a {type(document).__name__}.")
+        raise ProjectError(f"{name} must be a mapping that has `config:`, not a {type(document).__name__}.")
     return document
 
 

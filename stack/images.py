@@ -149,7 +149,7 @@ def parse_reference(text: str) -> ImageReference:
     if not text or any(character.isspace() for character in text):
         raise ImageReferenceError("an image reference is one word without white space", _SHAPE)
     if "://" in text:
-        raise ImageReferenceError("an image reference is no web address", f"registry.example.org/{_SHAPE}")
+        raise ImageReferenceError("an image reference is not a web address", f"registry.example.org/{_SHAPE}")
     if text.startswith("sha256:"):
         return ImageReference(repository="", tag=None, digest=_digest(text))
     if _HEX.fullmatch(text):

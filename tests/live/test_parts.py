@@ -42,7 +42,7 @@ def test_a_command_runs_as_the_parts_own_user_and_ends_with_its_own_status(
     stack: Workspace, engine: docker.DockerClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     container = containers.find(engine, stack.settings(), "api-1")
-    assert session.run(stack, container, ["sh", "-c", "id -u; exit 7"]) == 7
+    assert session.run(stack.settings().settings.docker_host, container, ["sh", "-c", "id -u; exit 7"]) == 7
     assert capfd.readouterr().out.strip() == "10001", "a command has more rights than the part"
 
 

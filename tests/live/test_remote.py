@@ -22,7 +22,7 @@ import docker
 import httpx
 import pytest
 
-from operations import backups, containers, lifecycle, reach
+from operations import backups, containers, known, lifecycle, reach
 from operations.engine import EngineError, connect, ensure_engine, install_packages
 from operations.origins import third_party_images
 from operations.project import Workspace
@@ -258,7 +258,8 @@ def test_a_host_without_an_engine_says_so(host: Host, tmp_path: Path) -> None:
 
 def test_a_tunnel_for_people_leads_to_the_same_ports_here(there: Workspace) -> None:
     environment = there.settings()
-    process = subprocess.Popen(reach.tunnel(environment), stdin=subprocess.DEVNULL, start_new_session=True)
+    words = reach.tunnel(environment.name, environment.settings.docker_host, known.addresses(known.of(there)))
+    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         end = time.monotonic() + PATIENCE_SECONDS
         while True:

@@ -30,7 +30,7 @@ BOOTSTRAP = """#!/bin/sh
 mkdir -p .venv/bin
 cat >.venv/bin/samokoder <<END
 #!/bin/sh
-echo "$(cat version) $ENV \\$* \\$SAMOKODER_LOCK" >>"\\$CALLS"
+echo "$(cat version) $ENV \\$* \\$PULUMI_BACKEND_URL \\$SAMOKODER_LOCK" >>"\\$CALLS"
 case "$(cat version) \\$1" in *bad-\\$1*) exit 1 ;; esac
 END
 chmod +x .venv/bin/samokoder
@@ -117,6 +117,17 @@ def deploy(clone: Clone, pulumi: Pulumi) -> str:
     said: list[str] = []
     run = Deploy(workspace=workspace, run=cast("PulumiRun", pulumi), say=said.append)
     return run(junit=clone.folder / "build" / "smoke.xml")
+
+
+def test_the_version_before_works_with_the_same_state_although_its_pulumi_yaml_names_none(clone: Clone) -> None:
+    good = clone.commit("one")
+    (clone.folder / "Pulumi.yaml").write_text("backend: {url: s3://of-the-team}\n")
+    clone.commit("bad-smoke")
+    with pytest.raises(ProjectError, match="again, which is good"):
+        deploy(clone, Pulumi(good=good))
+    lines = (clone.folder / "calls").read_text().splitlines()
+    assert len(lines) == 4
+    assert {line.split()[-2] for line in lines} == {"s3://of-the-team"}, "it would begin with an empty state"
 
 
 def test_a_deploy_holds_the_lock_from_its_beginning_to_its_end(clone: Clone, held: list[str]) -> None:
@@ -413,7 +424,7 @@ def test_what_is_not_committed_is_not_deployed(clone: Clone) -> None:
     (clone.folder / "version").write_text("edited")
     with pytest.raises(ProjectError, match="version"):
         commit_of(clone.folder)
-    with pytest.raises(ProjectError, match="no clone"):
+    with pytest.raises(ProjectError, match="not a clone"):
         commit_of(clone.folder.parent)
 
 

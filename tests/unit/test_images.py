@@ -49,7 +49,7 @@ def test_only_a_digest_or_a_local_id_pins_an_image(text: str, pinned: bool) -> N
         ("", "one word", "name:tag@sha256:"),
         ("redis:7 ", "white space", "name:tag@sha256:"),
         ("redis:7\n", "white space", "name:tag@sha256:"),
-        ("https://ghcr.io/google/cadvisor:v1", "no web address", "registry.example.org/"),
+        ("https://ghcr.io/google/cadvisor:v1", "not a web address", "registry.example.org/"),
         ("redis", "neither a tag nor a digest", "redis:<version>@sha256:"),
         ("localhost:5000/redis", "neither a tag nor a digest", "localhost:5000/redis:<version>"),
         ("redis:", "a tag has 1 to 128", "redis:<version>"),

@@ -65,8 +65,8 @@ def container(part: str) -> SimpleNamespace:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """An engine; `parts` are the containers on it, `asked` where it was looked for."""
-    there = SimpleNamespace(parts=[], asked=[])
-    client = SimpleNamespace(
+    there = SimpleNamespace(parts=[], asked=[], client=None)
+    there.client = client = SimpleNamespace(
         containers=SimpleNamespace(list=lambda **_: [container(part) for part in there.parts]),
         api=SimpleNamespace(images=list),
         close=lambda: None,
@@ -151,6 +151,18 @@ def test_backups_are_listed_with_a_broken_stack_file(
     monkeypatch.setattr(backups, "cast", lambda _, value: value)
     monkeypatch.setattr("operations.containers.find", lambda *_: SimpleNamespace(client=None))
     assert backups.backups(workspace) == ([], ["samokoder-prod"])
+
+
+def test_the_addresses_to_forward_are_those_of_the_state_else_those_that_the_containers_publish(
+    broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace
+) -> None:
+    workspace, _ = broken(BROKEN["no YAML"])
+    assert known.addresses(known.of(workspace)) == [URL]
+    assert not engine.asked, "an ssh to the host costs seconds"
+    bindings = {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "13001"}], "9000/tcp": None}
+    engine.client.containers.list = lambda **_: [SimpleNamespace(attrs={"HostConfig": {"PortBindings": bindings}})]
+    without = known.Known(workspace=workspace, docker_host="ssh://deploy@host.example.org")
+    assert known.addresses(without) == ["http://127.0.0.1:13001"], "a state in a bucket is not asked for at 3 a.m."
 
 
 def test_an_environment_that_there_is_not_is_an_error_all_the_same(tmp_path: Path) -> None:

@@ -312,9 +312,10 @@ def test_what_pulumi_is_run_by_dies_and_pulumi_is_asked_to_end_as_by_ctrl_c(tmp_
     script = f"""
 import os
 from pathlib import Path
-from operations.project import Backend, PulumiRun, Workspace
+from operations.backend import Backend
+from operations.project import PulumiRun, Workspace
 workspace = Workspace(home=Path({str(tmp_path)!r}))
-backend = Backend(url="", origin="")
+backend = Backend(url=workspace.folder.as_uri(), origin="")
 folder, variables = workspace.folder, dict(os.environ)
 run = PulumiRun(workspace=workspace, program={str(program)!r}, variables=variables, backend=backend, folder=folder)
 run.pulumi("up", capture=True)

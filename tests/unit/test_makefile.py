@@ -14,7 +14,7 @@ from tests.recording import ROOT
 TARGETS = sorted(
     set(re.findall(r"^([a-z][a-z-]*):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 )
-NEEDED = ("PART=api", "IMAGE=i", "KIND=api", "PROJECT=p")
+NEEDED = ("PART=api", "IMAGE=i", "KIND=api", "PROJECT=p", "STATE=s")
 RUNS = re.compile(r"\.venv/bin/(samokoder|pytest|python -m (?!offline))|-\d[\d.]*/bin/pytest")
 
 

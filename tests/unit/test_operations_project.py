@@ -36,7 +36,12 @@ def _workspace(clone: Path, **arguments: Any) -> Workspace:
 
 
 def _passphrase(workspace: Workspace) -> dict[str, str]:
-    return workspace._passphrase(workspace.document(), workspace.backend())
+    run = PulumiRun(workspace=workspace, program="", variables={}, backend=workspace.backend(), folder=workspace.folder)
+    return workspace._passphrase(workspace.document(), run)
+
+
+def _installed(*, variables: dict[str, str], **_: object) -> SimpleNamespace:
+    return SimpleNamespace(program="pulumi", variables=variables)
 
 
 def test_the_state_is_in_the_clone_when_the_user_has_chosen_nothing(clone: Path) -> None:
@@ -58,14 +63,16 @@ def test_the_users_own_backend_is_respected(clone: Path) -> None:
     )
 
 
-def test_an_isolated_workspace_never_reaches_the_users_backend(clone: Path) -> None:
+def test_an_isolated_workspace_never_reaches_the_users_backend(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {"PULUMI_BACKEND_URL": "s3://bucket", "PULUMI_CONFIG_PASSPHRASE": "x"}
     workspace = _workspace(clone, isolated=True, variables=variables)
 
-    given = _passphrase(workspace)
+    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
+    given = workspace.connected().variables
 
     assert workspace.backend().folder == clone / ".samokoder/state", "a test must not write into a team's state"
     assert "PULUMI_CONFIG_PASSPHRASE" not in given, "nor encrypt under the team's passphrase"
+    assert given["PULUMI_CONFIG_PASSPHRASE_FILE"] == str(clone / ".samokoder/passphrase")
 
 
 def test_a_passphrase_is_generated_once_and_only_its_owner_can_read_it(clone: Path) -> None:
@@ -79,8 +86,9 @@ def test_a_passphrase_is_generated_once_and_only_its_owner_can_read_it(clone: Pa
     assert len(text) >= 64, "it must not be guessable"
 
 
-def test_the_users_own_passphrase_is_respected(clone: Path) -> None:
-    given = _passphrase(_workspace(clone, variables={"PULUMI_CONFIG_PASSPHRASE_FILE": "/own"}))
+def test_the_users_own_passphrase_is_respected(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
+    given = _workspace(clone, variables={"PULUMI_CONFIG_PASSPHRASE_FILE": "/own"}).connected().variables
 
     assert Path(given["PULUMI_CONFIG_PASSPHRASE_FILE"]) == Path("/own"), "it is the one that their secrets are under"
     assert not (clone / ".samokoder/passphrase").exists(), "and a second one would only confuse"
@@ -171,10 +179,7 @@ def _run(clone: Path, code: str) -> PulumiRun:
 def test_containers_that_wait_for_health_hold_no_others_back_but_logins_are_few(
     clone: Path, monkeypatch: pytest.MonkeyPatch, host: str, own: dict[str, str], expected: str
 ) -> None:
-    def installed(*, variables: dict[str, str], **_: object) -> SimpleNamespace:
-        return SimpleNamespace(program="pulumi", variables=variables)
-
-    monkeypatch.setattr(tools, "ensure_pulumi", installed)
+    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
     monkeypatch.setattr(PulumiRun, "mend", lambda _: None)
     monkeypatch.setattr(PulumiRun, "ensure_stack", lambda *_: None)
     config = {"samokoder:dockerHost": host} if host else {}
@@ -201,6 +206,15 @@ def test_a_failed_command_says_which_and_what_it_printed(clone: Path) -> None:
     with pytest.raises(PulumiFailedError, match=r"(?s)`pulumi stack init` failed:\nwhy"):
         run.pulumi("stack", "init", "x", capture=True)
     assert run.pulumi("preview", capture=True, check=False).returncode == 3, "without a check the status is the answer"
+
+
+def test_a_state_of_megabytes_reaches_a_pulumi_that_begins_to_read_late(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.project._TURN_SECONDS", 0.01)
+    run = _run(clone, "import sys, time; time.sleep(0.1); print(len(sys.stdin.read()))")
+
+    assert run.pulumi("stack", "import", given="x" * 1_000_000).stdout.strip() == "1000000", "it would wait for ever"
 
 
 def test_lines_are_shown_as_they_come(clone: Path) -> None:

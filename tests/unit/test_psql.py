@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -48,3 +50,17 @@ def test_no_page_tells_to_ask_as_the_superuser() -> None:
     for page in ROOT.glob("docs/**/*.md"):
         told = re.findall(r"(?:psql|pg_restore) (?:-U|--username=?) ?postgres\b", page.read_text(encoding="utf-8"))
         assert not told, f"{page.name}: what the application planted would run with the superuser's rights"
+
+
+def test_with_a_broken_stack_file_the_state_says_who_may_log_in_and_the_container_where() -> None:
+    container: Any = SimpleNamespace(attrs={"Config": {"Env": ["POSTGRES_USER=postgres", "POSTGRES_DB=shop"]}})
+
+    def state(**slots: str) -> dict[str, Any]:
+        return {"resources": [{"type": "samokoder:platform:Secrets", "urn": "urn", "outputs": {"inUse": slots}}]}
+
+    asked = psql.command_of_state(state(**{"postgres-app": "postgres-app-b"}), container, "SELECT 1")
+    assert role(asked) == "samokoder_app_b", "the first role cannot log in any more"
+    assert "--dbname=shop" in asked
+    assert asked[:2] == ["env", READ_ONLY], "read-only then too"
+    assert role(psql.command_of_state({}, container, "SELECT 1")) == "samokoder_app", "a state from before the slots"
+    assert role(psql.command_of_state({}, container, "SELECT 1", monitoring=True)) == "samokoder_monitoring"

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from operations import reach
+from operations import containers, reach
 from operations.ports import free_ports
 from operations.stack_file import ProjectError
 from stack.settings import Environment
@@ -45,7 +45,7 @@ def test_an_engine_by_tcp_gives_no_way_to_loopback_and_the_message_says_which_do
 
 def test_a_tunnel_for_people_keeps_the_ports_and_leaves_out_what_is_public() -> None:
     there = environment("ssh://you@host.example.org:2222", bindAddress="0.0.0.0")  # noqa: S104 - nothing is bound here
-    words = reach.tunnel(there)
+    words = reach.tunnel("x", there.settings.docker_host, filter(None, containers.expected(there).values()))
     assert "127.0.0.1:8000:127.0.0.1:8000" in words, "a bookmark of staging here would not find it"
     assert not any("13000" in word for word in words), "what everybody reaches needs no tunnel"
     assert words[-1] == "ssh://you@host.example.org:2222"
@@ -57,7 +57,7 @@ def test_on_this_machine_there_is_nothing_to_lead() -> None:
     here = environment("unix:///var/run/docker.sock")
     assert not reach.elsewhere(here.settings.docker_host, "make tunnel")
     with pytest.raises(ProjectError, match="is not reached by ssh"):
-        reach.tunnel(here)
+        reach.tunnel("x", here.settings.docker_host, [])
 
 
 @pytest.fixture

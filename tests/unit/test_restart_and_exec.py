@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import lock, parts, restore, session
+from operations import known, lock, parts, restore, session
 from operations.journal import Journal, Wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -122,7 +122,8 @@ def test_a_command_runs_in_the_first_replica_and_its_status_is_passed_on(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del workspace
-    on(Engine({"api-2": "healthy", "api-1": "healthy"}), monkeypatch)
+    engine = Engine({"api-2": "healthy", "api-1": "healthy"})
+    monkeypatch.setattr(known, "connect", lambda *_, **__: engine.client())
     ran: list[Any] = []
 
     def run(_: object, container: Any, words: list[str]) -> int:
@@ -145,6 +146,6 @@ def test_a_session_names_the_engine_and_takes_no_other_user_or_right(monkeypatch
 
     monkeypatch.setattr(subprocess, "run", run)
     container: Any = SimpleNamespace(name="samokoder-staging-api-1")
-    assert session.run(Workspace(), container, ["id"]) == 0
-    host = Workspace().settings().settings.docker_host
+    host = "ssh://deploy@host.example.org"
+    assert session.run(host, container, ["id"]) == 0
     assert ran == [["/bin/docker", "--host", host, "exec", "-i", "samokoder-staging-api-1", "id"]]

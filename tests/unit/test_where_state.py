@@ -1,0 +1,198 @@
+"""Where the state is made: who is asked, what is noted, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer
+
+from operations import asking, recovery, stack_file, tools
+from operations import backend as places
+from operations.backend import Backend
+from operations.project import ROOT, PulumiRun, Workspace
+from operations.stack_file import ProjectError
+
+BUCKET = "s3://state?endpoint=s3.example.org&s3ForcePathStyle=true"
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone whose Pulumi is no program: buckets have the stacks that `there` has."""
+    shutil.copy(ROOT / "Pulumi.yaml", tmp_path)
+    (tmp_path / "Pulumi.staging.yaml").write_text("config: {}\n")
+
+    def installed(*, variables: dict[str, str], **_: object) -> SimpleNamespace:
+        return SimpleNamespace(program="pulumi", variables=variables)
+
+    monkeypatch.setattr(tools, "ensure_pulumi", installed)
+    return tmp_path
+
+
+def working(clone: Path, **variables: str) -> Workspace:
+    return Workspace(root=clone, variables={"HOME": str(clone / "home"), "PATH": os.environ["PATH"], **variables})
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Somebody at a terminal, who answers so; what was asked."""
+
+    def make(*given: object) -> list[str]:
+        asked: list[str] = []
+        left = list(given)
+
+        def answer(question: str, **_: object) -> object:
+            asked.append(question)
+            return left.pop(0)
+
+        monkeypatch.setattr(asking, "on_terminal", lambda: True)
+        monkeypatch.setattr(typer, "confirm", answer)
+        monkeypatch.setattr(typer, "prompt", answer)
+        return asked
+
+    return make
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A bucket: its stacks, each with its state, and its tags."""
+    there: dict[str, Any] = {"stacks": {}, "tags": {}}
+    stacks, deployment = PulumiRun.stacks, PulumiRun.deployment
+    monkeypatch.setattr(PulumiRun, "stacks", lambda run: stacks(run) if run.backend.folder else sorted(there["stacks"]))
+    monkeypatch.setattr(
+        PulumiRun,
+        "deployment",
+        lambda run, stack="": deployment(run, stack) if run.backend.folder else there["stacks"].get(stack or "staging"),
+    )
+    monkeypatch.setattr(PulumiRun, "tags", lambda _run, stack="": there["tags"].get(stack, {}))
+    return there
+
+
+def state(clone: Path, name: str = "staging", salt: str = "") -> None:
+    latest = {"secrets_providers": {"state": {"salt": salt}}} if salt else {}
+    file = clone / f".samokoder/state/.pulumi/stacks/samokoder/{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"checkpoint": {"latest": latest}}))
+
+
+def test_somebody_alone_presses_enter_and_works_in_the_clone(clone: Path, answers: Callable[..., list[str]]) -> None:
+    asked = answers(False)
+    before = (clone / "Pulumi.yaml").read_text()
+    asking.where_state(working(clone))
+    assert len(asked) == 1
+    assert (clone / "Pulumi.yaml").read_text() == before, "a trial leaves the clone clean"
+    state(clone)
+    asking.where_state(working(clone))
+    assert len(asked) == 1, "where there is a state, the question is over"
+
+
+def test_a_team_says_where_and_pulumi_yaml_has_it(
+    clone: Path, answers: Callable[..., list[str]], bucket: dict[str, Any]
+) -> None:
+    assert bucket["stacks"] == {}
+    answers(True, BUCKET)
+    before = (clone / "Pulumi.yaml").read_text()
+    asking.where_state(working(clone))
+    assert working(clone).backend() == Backend(url=BUCKET, origin="Pulumi.yaml"), "whoever clones it works there too"
+    after = (clone / "Pulumi.yaml").read_text()
+    assert after.replace(f'{places._NOTE}backend:\n  url: "{BUCKET}"\n', "") == before, "all else stays, comments too"
+    asking.where_state(working(clone))  # asks nothing: there is no answer left
+
+
+@pytest.mark.parametrize("how", ["--yes", "no terminal", "a variable", "isolated"])
+def test_nobody_is_asked_where_nobody_answers_or_a_place_is_chosen(
+    clone: Path, answers: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    asked = answers()
+    workspace = working(clone, **({places.VARIABLE: BUCKET} if how == "a variable" else {}))
+    if how == "no terminal":
+        monkeypatch.setattr(asking, "on_terminal", lambda: False)
+    if how == "isolated":
+        workspace = Workspace(root=clone, isolated=True, variables={})
+    asking.where_state(workspace, yes=how == "--yes")
+    assert not asked, "a script would hang"
+    assert "backend" not in stack_file.load(clone / "Pulumi.yaml"), "the default stays: a folder of this clone"
+
+
+def test_the_option_is_an_answer_and_moves_nothing(clone: Path, bucket: dict[str, Any]) -> None:
+    assert bucket["stacks"] == {}
+    asking.where_state(working(clone), yes=True, answer=BUCKET)
+    assert working(clone).backend().url == BUCKET
+    asking.where_state(working(clone), answer=BUCKET)  # typed again
+    with pytest.raises(ProjectError, match="samokoder move-state 's3://other'"):
+        asking.where_state(working(clone), answer="s3://other")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("bucket", "not a valid address"),
+        ("https://s3.example.org/bucket", "not a valid address"),
+        ("s3://key:secret@bucket", "No password in the address"),
+        ("file://folder", "three slashes"),
+        ("file://~/folder", "three slashes"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_before_anything_is_written(clone: Path, url: str, said: str) -> None:
+    with pytest.raises(ProjectError, match=said) as error:
+        asking.where_state(working(clone), answer=url)
+    assert "key:secret" not in str(error.value), "a secret is not repeated on a screen"
+    assert "backend" not in stack_file.load(clone / "Pulumi.yaml")
+
+
+def test_a_place_is_changed_where_it_stands(clone: Path) -> None:
+    places.write(clone, "s3://one")
+    once = (clone / "Pulumi.yaml").read_text()
+    places.write(clone, "s3://two")
+    assert (clone / "Pulumi.yaml").read_text() == once.replace("s3://one", "s3://two")
+    (clone / "Pulumi.yaml").write_text("backend:\n  url: s3://by-hand\n  # a comment\nname: samokoder\n")
+    places.write(clone, "s3://two")
+    assert stack_file.load(clone / "Pulumi.yaml") == {"name": "samokoder", "backend": {"url": "s3://two"}}
+
+
+def test_a_clone_without_the_teams_passphrase_makes_none(clone: Path, bucket: dict[str, Any]) -> None:
+    bucket["stacks"] = {"prod": {"secrets_providers": {"state": {"salt": "v1:team"}}}}
+    places.write(clone, BUCKET)
+    with pytest.raises(ProjectError, match=r"secrets of prod in s3://.* are encrypted with your team's passphrase"):
+        working(clone).connected()
+    assert not (clone / ".samokoder/passphrase").exists(), "it would open nothing, and staging would be under it"
+    bucket["stacks"] = {}
+    assert working(clone).connected().variables["PULUMI_CONFIG_PASSPHRASE_FILE"], "the first one makes it"
+
+
+def test_a_lost_passphrase_of_another_environment_is_told_too(clone: Path) -> None:
+    state(clone, "prod", salt="v1:prod")
+    with pytest.raises(ProjectError, match="passphrase of this state is gone"):
+        working(clone).connected()
+    assert not (clone / ".samokoder/passphrase").exists(), "two passphrases of one state"
+
+
+def test_what_has_left_is_refused_and_says_where_it_is(clone: Path, bucket: dict[str, Any]) -> None:
+    state(clone)
+    (clone / ".samokoder/passphrase").write_text("x")
+    late = working(clone).connected()
+    places.mark(clone / ".samokoder/state", BUCKET)
+    for refused in (working(clone).open, lambda: late.pulumi("up", "--yes"), lambda: late.pulumi("destroy")):
+        with pytest.raises(ProjectError, match=r"was moved from .* to s3://state.*git pull"):
+            refused()
+    bucket["stacks"] = {places.MOVED_STACK: {}, "staging": {}}
+    old = working(clone, **{places.VARIABLE: "s3://old"})
+    old.open()
+    bucket["tags"] = {places.MOVED_STACK: {places.TO: BUCKET}}
+    with pytest.raises(ProjectError, match="PULUMI_BACKEND_URL names the old place"):
+        old.open()
+
+
+def test_stacks_of_a_folder_are_those_with_a_checkpoint(clone: Path) -> None:
+    state(clone, "prod")
+    state(clone)
+    folder = clone / ".samokoder/state"
+    (folder / ".pulumi/stacks/samokoder/staging.json.bak").write_text("{}")
+    (folder / ".pulumi/stacks/samokoder/staging.pulumi-tags").write_text("{}")
+    assert recovery.stacks(folder) == ["prod", "staging"]
