@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from xml.etree import ElementTree as ET
@@ -71,6 +71,16 @@ class Report:
     def failed(self) -> list[str]:
         """Names of the checks that failed."""
         return [each.check for each in self.findings if each.verdict is Verdict.FAILED]
+
+    def without_failure(self, names: Collection[str], why: str) -> Report:
+        """Return it with these checks not available in place of failed. why: what is said beside what they found."""
+
+        def judged(each: Finding) -> Finding:
+            if each.verdict is not Verdict.FAILED or each.check not in names:
+                return each
+            return replace(each, verdict=Verdict.NOT_AVAILABLE, why=f"{why}: {each.why}")
+
+        return replace(self, findings=[judged(each) for each in self.findings])
 
     @property
     def counts(self) -> dict[str, int]:

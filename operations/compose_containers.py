@@ -25,6 +25,7 @@ KEYS: Mapping[str, str] = {
     "telegramBotToken": "TELEGRAM_BOT_TOKEN",
 }
 """Secret of the configuration -> its name in the old environment."""
+_OPENS_DATA = "appSecretKey"
 
 
 def _containers(client: docker.DockerClient, project: str) -> list[Container]:
@@ -72,7 +73,8 @@ def keys_of(client: docker.DockerClient, project: str) -> dict[str, str]:
 def bring_keys(workspace: Workspace, project: str) -> str:
     """Write the keys of a project into the environment's stack file, encrypted; return what is to be done now.
 
-    What is configured already stays. Raises ProjectError with what is wrong with a key, and writes none then.
+    What is configured already stays, and what this stack takes from nobody is left out. Raises ProjectError where that
+    is APP_SECRET_KEY, and writes none then: without it stored data is lost.
     """
     environment = workspace.settings()
     client = workspace.client()
@@ -81,21 +83,39 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     finally:
         client.close()
     new = {name: value for name, value in found.items() if name not in environment.configured_secrets}
-    mistakes = list(check_secrets({name: SecretInput(value, encrypted=True) for name, value in new.items()}))
-    if mistakes:
-        raise ProjectError("Nothing was written.\n" + "\n".join(str(mistake) for mistake in mistakes))
+    refused = _refused(new, fernet=environment.settings.fernet)
+    if why := refused.get(_OPENS_DATA):
+        raise ProjectError(f"Nothing was written. What is stored is encrypted with APP_SECRET_KEY, which is {why}.")
+    new = {name: value for name, value in new.items() if name not in refused}
     run = workspace.open().in_clone()
     for name, value in sorted(new.items()):
         run.pulumi("config", "set", "--secret", f"{PROJECT}:{name}", given=value)
         workspace.reporter.say(f"{KEYS[name]}: written as {PROJECT}:{name}, encrypted")
-    kept = sorted(found.keys() - new.keys())
-    told = [f"{KEYS[name]}: {PROJECT}:{name} was set already, and stays" for name in kept]
+    instead = {"secretKey": "a new one is generated, and whoever is logged in logs in again"}
+    told = [
+        f"{KEYS[name]}: left out, {why}; {instead.get(name, 'set one by hand where it is needed')}"
+        for name, why in sorted(refused.items())
+    ]
+    kept = sorted(found.keys() - new.keys() - refused.keys())
+    told += [f"{KEYS[name]}: {PROJECT}:{name} was set already, and stays" for name in kept]
     if is_fernet_key(found.get("appSecretKey", "")) and not environment.settings.fernet:
         told.append(f"APP_SECRET_KEY is a Fernet key: set {key_of('app_secret_key_form')}: fernet, too")
     missing = [name for secret, name in KEYS.items() if secret in ("secretKey", "appSecretKey") and secret not in found]
     told += [f"{name}: no container of {project} was given it; set it by hand where it has one" for name in missing]
     told.append(f"They are used from the next `{workspace.typed('up')}` on.")
     return "\n".join(told)
+
+
+def _refused(new: Mapping[str, str], *, fernet: bool) -> dict[str, str]:
+    """Return why this stack does not take a key, by its name; of two that are equal, the one that opens no data."""
+    found = {
+        name: mistake.given
+        for name, value in new.items()
+        for mistake in check_secrets({name: SecretInput(value, encrypted=True)}, fernet=fernet)
+    }
+    if new.get("secretKey") and new.get("secretKey") == new.get(_OPENS_DATA):
+        found["secretKey"] = "the same value as APP_SECRET_KEY (not shown)"
+    return found
 
 
 def lost_keys(workspace: Workspace, project: str) -> str:
@@ -110,7 +130,7 @@ def lost_keys(workspace: Workspace, project: str) -> str:
         return ""
     finally:
         client.close()
-    key = "appSecretKey"
+    key = _OPENS_DATA
     if key not in found:
         return ""
     configured = workspace.open().configuration() if key in environment.configured_secrets else {}

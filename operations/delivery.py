@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from docker.errors import DockerException
+from requests.exceptions import RequestException
 
-from operations import asking, backend, lock, registry, runner, stack_file
-from operations.engine import connect
+from operations import asking, backend, exposure, lock, registry, runner, stack_file
+from operations.engine import EngineError, connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
+from stack.app.metrics_contract import Kind
 from stack.images import ImageReferenceError, parse_reference
 from stack.mistakes import InvalidSettingsError
 from stack.rotation import label
@@ -193,7 +196,8 @@ class Deploy:
             self.say(f"There is no way back: {back.why}.")
         # Before anything changes: what was begun counts, whether or not it comes to its end.
         self._note(LAST_COMMIT, current)
-        if not (fault := self._bring_up(self._root, junit)):
+        shown = self._shown(since=back.commit)
+        if not (fault := self._bring_up(self._root, junit) or self._went_mute(shown, current)):
             self._note(GOOD_COMMIT, current)
             return f"{environment} is at {current[:12]}, and good."
         if not back.commit:
@@ -219,6 +223,33 @@ class Deploy:
         answer = self.run.pulumi("stack", "tag", "get", tag, check=False, capture=True)
         commit = answer.stdout.strip()
         return commit if answer.returncode == 0 and re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
+
+    def _shown(self, *, since: str) -> Mapping[Kind, frozenset[str]]:
+        """Return what the own images show of the contract's metrics now; nothing where that cannot be asked.
+
+        since: the good commit. Where it had the reference application, what that has shown is no measure.
+        """
+        config = _stack_config(self._root, since, self.workspace.environment) if since else {}
+        parts = {kind: config.get(key_of(kind.value)) for kind in Kind}
+        own = {kind for kind, part in parts.items() if isinstance(part, Mapping) and part.get("image")}
+        if not own:
+            return {}
+        try:
+            environment = self.workspace.settings()
+            with contextlib.closing(connect(self.workspace.engine().docker_host)) as client:
+                return {kind: names for kind, names in exposure.shown(client, environment).items() if kind in own}
+        except (ProjectError, EngineError, InvalidSettingsError, DockerException, RequestException):
+            return {}
+
+    def _went_mute(self, before: Mapping[Kind, frozenset[str]], current: str) -> str:
+        """Say which metrics the own images no longer show; empty: none. Nobody would miss the alerts that need them."""
+        if not before:
+            return ""
+        gone = exposure.lost(before, self._shown(since=current))
+        environment = self.workspace.settings()
+        return "; ".join(
+            f"{kind}, which had them before: {exposure.not_exposed(environment, names)}" for kind, names in gone.items()
+        )
 
     def _bring_up(self, clone: Path, junit: Path) -> str:
         """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""

@@ -92,6 +92,10 @@ class Check(StrEnum):
     SILENT = "no secret in its log"
 
 
+REFUSALS = frozenset({Check.MISSING, Check.WEAK, Check.DEFAULT, Check.EQUAL})
+"""Whether it refuses wrong secrets: what it does with one that the stack never gives it."""
+
+
 def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float = 0) -> Report:
     """Check an image on the environment's engine, with the environment's settings of the part.
 

@@ -63,8 +63,7 @@ def text(content: str | Template, values: Mapping[str, str]) -> str:
 
 def writable(paths: Iterable[str]) -> dict[str, str]:
     """Return folders in memory that the application's user may write to, as the engine is told of them."""
-    uid, _, gid = contract.USER.partition(":")
-    return dict.fromkeys(paths, f"rw,noexec,nosuid,nodev,size=64m,uid={uid},gid={gid},mode=0700")
+    return contract.in_memory(paths, user=contract.USER, mib=64)
 
 
 def at_once(does: Callable[[T], U], each: Iterable[T]) -> list[U]:

@@ -19,12 +19,13 @@ from stack.settings import Environment, Health
 from stack.settings import Part as PartSettings
 from stack.settings import Published as PublishedSettings
 
-# Edits of these are silently not applied by the provider's in-place update (reference: provider pitfalls, 7 and
-# "#initerror"): a container that failed its wait would be accepted as healthy by the next `up`.
 LOG_MIB, LOG_FILES = 10, 3
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = {"max-size": f"{LOG_MIB}m", "max-file": str(LOG_FILES)}
-
+TMP = {"/tmp": "rw,noexec,nosuid,nodev,size=16m"}  # noqa: S108 - a mount of its own
+"""What a part has in memory unless it says otherwise."""
+# Edits of these are silently not applied by the provider's in-place update (reference: provider pitfalls, 7 and
+# "#initerror"): a container that failed its wait would be accepted as healthy by the next `up`.
 REPLACE_ON_CHANGES = ("#initerror", "healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "ulimits")
 
 
@@ -118,7 +119,7 @@ class ServiceSpec:
     """What it fills and nobody keeps: this volume goes with the stack."""
     reads: tuple[DataVolume, ...] = ()
     """Volumes of other parts, read-only."""
-    tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "rw,noexec,nosuid,nodev,size=16m"})  # noqa: S108
+    tmpfs: Mapping[str, str] = field(default_factory=lambda: dict(TMP))
     host_paths: tuple[HostPath, ...] = ()
     devices: tuple[HostPath, ...] = ()
     capabilities: tuple[str, ...] = ()

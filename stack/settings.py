@@ -368,6 +368,12 @@ class Frontend(Published):
         description="uid:gid that it runs as.",
         examples=["101:101"],
     )
+    writable_paths: list[ContainerPath] = Field(
+        default_factory=list,
+        description="Folders that the image writes to, in memory, each up to 16 MiB and empty at every start. "
+        "nginx' own image needs two.",
+        examples=[["/var/cache/nginx", "/var/run"]],
+    )
     memory_mib: MemoryMib = Field(128, description="Memory limit in MiB.", examples=[128])
 
 

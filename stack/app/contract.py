@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 from urllib.parse import quote, unquote, urlsplit
 
@@ -18,6 +18,7 @@ from stack.settings import LLM_KEYS, SECRET_KEY_PREVIOUS, Application, Environme
 SECRETS = "/run/secrets"
 API_PORT = 8000
 USER = "10001:10001"
+_IN_MEMORY = "rw,noexec,nosuid,nodev"
 
 # No shell: an image may have none, and the health check asks by Python all the same. Byte for byte, so that no locale
 # changes a secret. -I and -S: nothing of the image is imported before its own command.
@@ -67,9 +68,15 @@ def started(settings: Application, *command: str) -> tuple[str, ...]:
 
 def writable(settings: Application) -> Mapping[str, str]:
     """Return the folders in memory: /tmp, and those that the image writes to."""
-    uid, _, gid = USER.partition(":")
-    options = f"rw,noexec,nosuid,nodev,size={settings.tmp_mib}m"
-    return {"/tmp": options} | dict.fromkeys(settings.writable_paths, f"{options},uid={uid},gid={gid},mode=0700")  # noqa: S108 - a mount
+    return {"/tmp": f"{_IN_MEMORY},size={settings.tmp_mib}m"} | in_memory(  # noqa: S108 - a mount
+        settings.writable_paths, user=USER, mib=settings.tmp_mib
+    )
+
+
+def in_memory(paths: Iterable[str], *, user: str, mib: int) -> dict[str, str]:
+    """Return folders in memory, each of so many MiB, as the engine is told of them. user: uid:gid, whose they are."""
+    uid, _, gid = user.partition(":")
+    return dict.fromkeys(paths, f"{_IN_MEMORY},size={mib}m,uid={uid},gid={gid},mode=0700")
 
 
 def application_image(environment: Environment, settings: Application) -> str:

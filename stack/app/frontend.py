@@ -6,7 +6,7 @@ from stack import health
 from stack.app import api, contract, ingress
 from stack.app.reference import reference_image
 from stack.names import NetworkName
-from stack.service import NotScraped, Publish, ServiceSpec
+from stack.service import TMP, NotScraped, Publish, ServiceSpec
 from stack.settings import Environment
 
 PART = "frontend"
@@ -29,6 +29,7 @@ def spec(environment: Environment) -> ServiceSpec:
         settings=settings,
         command=() if own else ("uvicorn", "samokoder.frontend:app", "--host", "0.0.0.0", "--port", str(port)),  # noqa: S104 - inside the container
         environment={"API_URL": f"http://{entry}", **({} if own else contract.proxy_variables(environment))},
+        tmpfs={**TMP, **contract.in_memory(settings.writable_paths, user=settings.user, mib=16)},
         publish=Publish.of(settings, port, path),
         health_command=health.wget(port, path) if own else health.python(port, path),
         networks=(NetworkName.EDGE, NetworkName.APP),

@@ -29,3 +29,15 @@ def build(engine: docker.DockerClient, local_images: Environment, version: str) 
     tag = f"samokoder-test-original:{version}-{os.getpid()}"
     engine.images.build(path=str(APPLICATION), tag=tag, buildargs=arguments, rm=True)
     return str(engine.images.get(tag).id)
+
+
+def build_front(engine: docker.DockerClient, local_images: Environment) -> str:
+    """Build its page's image; return its id."""
+    base, tag = f"samokoder-test-front-base:{os.getpid()}", f"samokoder-test-front:{os.getpid()}"
+    engine.images.get(local_images.image("caddy")).tag(base)
+    try:
+        arguments = {"BASE": base}
+        engine.images.build(path=str(APPLICATION), dockerfile="front.Dockerfile", tag=tag, buildargs=arguments, rm=True)
+    finally:
+        engine.images.remove(base)
+    return str(engine.images.get(tag).id)

@@ -32,23 +32,30 @@ PASSPHRASE = "of a test, with nothing behind it"  # noqa: S105 - a test's
 KEY = "sk-the-key-that-a-user-has-stored"
 
 
+FRONT = "its page"
+
+
 @pytest.fixture(scope="module")
 def image(engine: docker.DockerClient, local_images: Environment) -> Iterator[Callable[[str], str]]:
-    """Builds a version of the application's image; gone at the end."""
-    made: list[str] = []
+    """Builds a version of the application's image, or its page's; gone at the end."""
+    made: dict[str, str] = {}
 
     def build(version: str) -> str:
-        made.append(originals.build(engine, local_images, version))
-        return made[-1]
+        if version not in made:
+            front = version == FRONT
+            made[version] = (
+                originals.build_front(engine, local_images) if front else originals.build(engine, local_images, version)
+            )
+        return made[version]
 
     yield build
-    for name in dict.fromkeys(made):
+    for name in dict.fromkeys(made.values()):
         engine.images.remove(name, force=True)
 
 
-def settings(image: str, ports: dict[str, Any]) -> dict[str, Any]:
+def settings(image: Callable[[str], str], version: str, ports: dict[str, Any]) -> dict[str, Any]:
     """What its owner writes: nothing of the image is changed for it."""
-    application = {"image": image, "secretsAs": "environment", "writablePaths": ["/app/config"]}
+    application = {"image": image(version), "secretsAs": "environment", "writablePaths": ["/app/config"]}
     return merged(
         ports,
         {
@@ -65,6 +72,12 @@ def settings(image: str, ports: dict[str, Any]) -> dict[str, Any]:
                 "health": {"intervalSeconds": 15, "timeoutSeconds": 15, "retries": 4, "waitTimeoutSeconds": 240},
             },
             "samokoder:migrations": {"command": ["python", "-m", "original.migrate"]},
+            "samokoder:frontend": {
+                "image": image(FRONT),
+                "containerPort": 80,
+                "user": "101:101",
+                "writablePaths": ["/var/cache/nginx", "/var/run"],
+            },
             "samokoder:appSecretKeyForm": "fernet",
             "samokoder:redis": {"login": "none"},
             "samokoder:workspace": {"path": "/app/workspace"},
@@ -167,7 +180,7 @@ def owner(
     """A clone with the application's settings, deployed from CI; gone at the end."""
     folder, state = tmp_path_factory.mktemp("owner") / "clone", tmp_path_factory.mktemp("state")
     ports = own_ports()
-    clones.make(folder, ENVIRONMENT, settings(image("1"), ports))
+    clones.make(folder, ENVIRONMENT, settings(image, "1", ports))
     variables = {"PULUMI_BACKEND_URL": state.as_uri(), "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE}
     variables["SAMOKODER_CACHE"] = os.environ.get("SAMOKODER_CACHE", str(Path.home() / ".cache" / "samokoder"))
     made = Owner(folder, ports, engine, variables=variables)
@@ -185,6 +198,8 @@ def test_it_is_brought_up_by_its_settings_alone_and_does_all_that_it_does(owner:
     assert owner.asks("PUT", "keys/alice", KEY).status_code == 200
     assert owner.reads("keys/alice") == KEY, "a user's key cannot be stored: APP_SECRET_KEY is no Fernet key"
     owner.builds("first", "written by the worker")
+    page = httpx.get(f"{owner.url}/", timeout=30)
+    assert (page.status_code, page.text) == (200, "the page of the original\n"), "its users see no page"
     owner.types("drift")
 
 
@@ -224,24 +239,51 @@ def test_smoke_names_what_it_does_not_expose_and_the_alerts_that_are_mute(owner:
         assert said["verdict"] == "not available"
         assert "samokoder_auth_attempts_total" in said["why"]
         assert "AuthenticationFailureSpike" in said["why"]
+        assert "samokoder_rate_limit_hits_total" not in said["why"], "a counter that has counted nothing is there"
 
 
 def test_a_new_version_is_deployed_from_ci_and_a_bad_one_goes_back(
     owner: Owner, image: Callable[[str], str], tmp_path: Path
 ) -> None:
-    owner.configures(settings(image("2"), owner.ports))
+    owner.configures(settings(image, "2", owner.ports))
     said = owner.types("ci", "deploy", "--junit", str(tmp_path / "second.xml"))
     assert "and good" in said
     assert json.loads(owner.reads("about"))["version"] == "2"
     bad = merged(
-        settings(image("3"), owner.ports), {"samokoder:api": {"command": ["python", "-m", "original.nothing"]}}
+        settings(image, "3", owner.ports), {"samokoder:api": {"command": ["python", "-m", "original.nothing"]}}
     )
     owner.configures(bad)
     said = owner.types("ci", "deploy", "--junit", str(tmp_path / "third.xml"), fails=True)
     assert "which is good" in said, said[-3000:]
     assert json.loads(owner.reads("about"))["version"] == "2", "a version that does not start stayed"
-    owner.configures(settings(image("2"), owner.ports))
+    owner.configures(settings(image, "2", owner.ports))
     assert owner.reads("keys/alice") == KEY
+
+
+# Its own command, without one of its metrics.
+MUTE = """
+import uvicorn
+from prometheus_client import REGISTRY
+from original import main
+REGISTRY.unregister(main.LIMITED)
+uvicorn.run(main.app, host="0.0.0.0", port=8000)
+"""
+
+
+def test_a_version_that_has_lost_a_metric_goes_back_and_is_told_the_alert_that_would_be_mute(
+    owner: Owner, image: Callable[[str], str], tmp_path: Path
+) -> None:
+    good = settings(image, "2", owner.ports)
+    owner.configures(merged(good, {"samokoder:api": {"command": ["python", "-c", MUTE]}}))
+    said = owner.types("ci", "deploy", "--junit", str(tmp_path / "mute.xml"), fails=True)
+    assert "api, which had them before: not exposed: samokoder_rate_limit_hits_total; mute" in said, said[-3000:]
+    assert "RateLimitHitsHigh" in said
+    assert "which is good" in said, said[-3000:]
+    page = owner.container("api-1").exec_run(
+        ["python", "-c", "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8000/metrics').read())"]
+    )
+    assert b"samokoder_rate_limit_hits_total" in page.output, "it stayed"
+    owner.configures(good)
 
 
 def test_a_restart_of_redis_loses_no_job_and_lets_the_application_in_again(owner: Owner) -> None:

@@ -201,6 +201,22 @@ def test_an_image_that_breaks_the_contract_is_not_deployed(
     assert checked[0] == (image("api", 1), "api")
 
 
+def test_an_image_that_looks_at_no_secret_is_deployed_since_the_stack_refuses_wrong_ones_itself(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_image(_: Workspace, reference: str, kind: Any) -> checks.Report:
+        finding = checks.Finding(check="refuses weak secrets", verdict=checks.Verdict.FAILED, why="runs all the same")
+        return checks.Report(title=reference, about={}, findings=[finding])
+
+    monkeypatch.setattr("operations.image_check.check_image", check_image)
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
+    words = ["deploy", "--env", "prod", "--api", image("api", 1), "--worker", image("worker", 1), "--yes"]
+    answer = CliRunner().invoke(command.app, words)
+    assert len(ups.images) == 1, f"no version of it could ever be deployed: {answer.exception}"
+    assert "the stack itself gives no image such a secret: runs all the same" in " ".join(answer.output.split())
+    assert clone.version.images == both(1)
+
+
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
 def test_production_without_a_terminal_wants_a_yes_before_an_image_is_even_checked(
     name: str, clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch

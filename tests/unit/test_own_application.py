@@ -98,6 +98,14 @@ def test_home_and_the_named_folders_can_be_written_to_by_its_user_alone() -> Non
     assert spec.tmpfs["/tmp"].endswith("size=64m")  # noqa: S108 - as above
 
 
+def test_the_frontends_image_may_write_where_nginx_does_and_listen_where_it_does() -> None:
+    values = {"image": IMAGE, "containerPort": 80, "user": "101:101", "writablePaths": ["/var/cache/nginx", "/var/run"]}
+    spec = described(own(frontend=values), "frontend")
+    folder = "rw,noexec,nosuid,nodev,size=16m,uid=101,gid=101,mode=0700"
+    assert spec.tmpfs == {"/tmp": "rw,noexec,nosuid,nodev,size=16m", "/var/cache/nginx": folder, "/var/run": folder}  # noqa: S108
+    assert "http://127.0.0.1:80/" in spec.health_command
+
+
 @pytest.mark.parametrize("path", ["app", "/", "/run/secrets", "/etc/x", "/a/../etc", "/a//b", "/a/./b", "/a b"])
 def test_a_folder_of_the_system_or_none_is_refused(path: str) -> None:
     assert "samokoder:api.writablePaths" in mistaken(application={"writablePaths": [path]})

@@ -1,0 +1,64 @@
+"""The keys of a compose stack: which come along, which are left out, and when none is written."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from operations import compose_containers
+from operations.project import Workspace
+from operations.stack_file import ProjectError
+from stack.secret_rules import fernet_key
+from tests.recording import environment_of, secret_value
+
+KEY = fernet_key(secret_value("of the old stack"))
+SIGNS = secret_value("signs sessions", 86)
+
+
+def brought(monkeypatch: pytest.MonkeyPatch, env: dict[str, str], **values: Any) -> tuple[str, dict[str, str]]:
+    """Bring what one old container was given; return what is said, and what was written."""
+    written: dict[str, str] = {}
+    run = SimpleNamespace(pulumi=lambda *words, given: written.update({words[-1]: given}))
+    container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
+    monkeypatch.setattr(compose_containers, "_containers", lambda *_: [container])
+    workspace = SimpleNamespace(
+        settings=lambda: environment_of("staging", values),
+        client=lambda: SimpleNamespace(close=lambda: None),
+        open=lambda: SimpleNamespace(in_clone=lambda: run),
+        typed=lambda words: f"make {words}",
+        reporter=SimpleNamespace(say=lambda _: None),
+    )
+    said = compose_containers.bring_keys(cast("Workspace", workspace), "samokoder")
+    assert not [value for value in env.values() if value in said], "a key is shown"
+    return said, {name.removeprefix("samokoder:"): value for name, value in written.items()}
+
+
+def test_a_fernet_key_comes_along_and_its_form_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, written = brought(monkeypatch, {"APP_SECRET_KEY": KEY, "SECRET_KEY": SIGNS})
+    assert written == {"appSecretKey": KEY, "secretKey": SIGNS}
+    assert "set samokoder:appSecretKeyForm: fernet" in said
+
+
+def test_a_placeholder_in_the_old_file_keeps_no_other_key_from_coming_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = {"APP_SECRET_KEY": KEY, "SECRET_KEY": "change-me", "OPENAI_API_KEY": "sk-your-openai-key-here"}
+    said, written = brought(monkeypatch, env, appSecretKeyForm="fernet")
+    assert written == {"appSecretKey": KEY}, "what the users have stored would be lost for a key that nobody uses"
+    assert "SECRET_KEY: left out, a value (not shown) that is a known default; a new one is generated" in said
+    assert "OPENAI_API_KEY: left out, a value (not shown) that is a placeholder" in said
+
+
+def test_of_two_equal_keys_the_one_comes_along_that_opens_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, written = brought(monkeypatch, {"APP_SECRET_KEY": KEY, "SECRET_KEY": KEY})
+    assert written == {"appSecretKey": KEY}
+    assert "SECRET_KEY: left out, " in said
+
+
+@pytest.mark.parametrize("form", ["fernet", "text"])
+def test_nothing_is_written_where_the_key_that_opens_the_data_cannot_be_taken(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ProjectError, match="Nothing was written") as told:
+        brought(monkeypatch, {"APP_SECRET_KEY": "short-of-the-old-stack", "SECRET_KEY": SIGNS}, appSecretKeyForm=form)
+    assert "short-of-the-old-stack" not in str(told.value)

@@ -1,0 +1,97 @@
+"""Which metrics of the contract a team's own image shows, read from its own page."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import docker
+import docker.errors
+import pytest
+
+from operations import checks, containers, exposure, smoke
+from operations.bound import BoundError
+from operations.checks import Verdict
+from stack.app.metrics_contract import Kind
+from tests.recording import DIGEST, environment_of
+from tests.unit.test_smoke import PATIENCE_SECONDS, World, environment, served
+
+OWN = {"image": f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"}
+ENVIRONMENT = environment_of("staging", {"api": OWN})
+HITS, REQUESTS = "samokoder_rate_limit_hits_total", "samokoder_http_requests_total"
+PAGE = f"""\
+# TYPE {HITS} counter
+# TYPE {REQUESTS} counter
+{REQUESTS}{{method="GET",endpoint="any",status="200"}} 3
+# TYPE python_info gauge
+python_info 1
+"""
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, *answers: object) -> dict[Kind, frozenset[str]]:
+    """Ask one container for each answer: the text of its page, its exit status, or what is raised."""
+    left = list(answers)
+
+    def asked(_: object, command: list[str], **__: object) -> tuple[int, bytes, bytes]:
+        assert "http://127.0.0.1:8000/metrics" in command[-1]
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return (0, answer.encode(), b"") if isinstance(answer, str) else (cast("int", answer), b"", b"")
+
+    monkeypatch.setattr(containers, "of_fields", lambda *_: answers)
+    monkeypatch.setattr(containers, "execute_apart", asked)
+    return exposure.shown(cast("docker.DockerClient", None), ENVIRONMENT)
+
+
+def test_a_metric_without_a_series_is_shown_and_one_outside_of_the_contract_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = frozenset({HITS, REQUESTS})
+    assert shown(monkeypatch, PAGE, PAGE) == {Kind.API: both}, "nobody has met the limit since the start"
+
+
+def test_what_one_replica_lacks_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = PAGE.replace(f"# TYPE {HITS} counter\n", "")
+    assert shown(monkeypatch, PAGE, older) == {Kind.API: frozenset({REQUESTS})}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        1,
+        docker.errors.APIError("no such program"),
+        BoundError("late"),
+        "# TYPE x y z",
+        PAGE.replace("python_info", "of_another_library"),
+    ],
+)
+def test_a_page_that_cannot_be_had_says_nothing_of_the_metrics(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, PAGE, answer) == {}, "an image is not judged by a question that failed"
+
+
+def test_only_what_was_asked_both_times_is_lost() -> None:
+    before = {Kind.API: frozenset({HITS, REQUESTS}), Kind.WORKER: frozenset({"worker_jobs_total"})}
+    assert exposure.lost(before, {Kind.API: frozenset({REQUESTS})}) == {Kind.API: frozenset({HITS})}
+
+
+@pytest.mark.parametrize("typed", [HITS, HITS.removesuffix("_total")], ids=["text", "OpenMetrics"])
+def test_the_smoke_test_calls_no_counter_missing_that_has_counted_nothing_yet(
+    typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World.whole(environment(api=OWN))
+    series = world.series['instance="api-1:']
+    world.series['instance="api-1:'] = [each for each in series if each[0]["__name__"] not in {HITS, REQUESTS}]
+    others = world.prometheus
+
+    def prometheus(path: str, query: dict[str, str]) -> Any:
+        if path != "/api/v1/targets/metadata":
+            return others(path, query)
+        assert query["match_target"] == '{job="api",instance="api-1:8000"}'
+        return 200, {"data": [{"metric": typed, "type": "counter", "help": "", "unit": ""}]}
+
+    monkeypatch.setattr(world, "prometheus", prometheus)
+    with served(world) as asked:
+        judged = [check for check in smoke._metrics(asked) if check.name == "metrics api-1"]
+        (found,) = checks.run(judged, seconds=PATIENCE_SECONDS)
+    assert found.verdict is Verdict.NOT_AVAILABLE
+    assert found.why.startswith(f"not exposed: {REQUESTS}; "), found.why
