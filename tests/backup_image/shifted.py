@@ -1,4 +1,8 @@
-"""The backup program over any folder, by a clock that is ahead: `shifted.py FOLDER SETTINGS SECONDS WORD…`."""
+"""The backup program over any folder, by a clock that is ahead: `shifted.py FOLDER SETTINGS SECONDS WORD…`.
+
+Two files beside the folder of all volumes say what else is so: `no-base`, PostgreSQL gives no base backup; `bad-disk`,
+what a base backup has written is not what is read. `/world/fault` names a fault that there was, which is put back.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import datetime as dt
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 folder, config, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 if seconds:
@@ -22,8 +27,35 @@ if seconds:
     dt.datetime = Shifted  # type: ignore[misc]
 
 # Only now: what they import is the clock that steps.
+from samokoder_backup import barman  # noqa: E402
 from samokoder_backup import settings as at  # noqa: E402
 from samokoder_backup.__main__ import main  # noqa: E402
+from samokoder_backup.catalogue import Base  # noqa: E402
+from samokoder_backup.process import BackupError  # noqa: E402
+
+take = barman.take
+
+
+def take_today(*words: Any) -> Base:
+    """Make a base backup as this machine can today."""
+    if (folder.parents[1] / "no-base").exists():
+        raise BackupError("PostgreSQL gives no base backup today")
+    base = take(*words)
+    if (folder.parents[1] / "bad-disk").exists():
+        archive = base.folder / "data" / "base.tar.gz"
+        with archive.open("r+b") as file:
+            file.seek(archive.stat().st_size // 2)
+            byte = file.read(1)[0]
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 0x40]))
+    return base
+
+
+barman.take = take_today
+if (fault := Path("/world/fault")).exists():
+    import program_faults
+
+    program_faults.put_back(fault.read_text(encoding="utf-8"))
 
 at.CONFIG, at.ROOT, at.RUN = config, folder, Path("/tmp/samokoder-backup")  # noqa: S108 - in the container
 at.BARMAN_HOME, at.DUMPS = folder / "barman", folder / "dumps"
