@@ -54,7 +54,7 @@ class Hands(restore.Engine):
     def bring_up(self, server: Server) -> None:
         self.world.call(["true"])
         if self.world.lost(server):
-            self.world.up(empty=True)
+            self.world.start_all(empty=True)
             self.world.call(["true"])
 
     def stamp(self) -> str:

@@ -10,7 +10,7 @@ from samokoder_backup import barman, clock, copies, jobs, restore, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.entries import chain
 from samokoder_backup.process import BackupError, CannotError
-from samokoder_backup.settings import Kind
+from samokoder_backup.settings import Kind, Settings
 
 
 def counts_a_base_backup_that_is_bad() -> None:
@@ -22,7 +22,11 @@ def counts_a_base_backup_that_is_bad() -> None:
                 return base, found
         raise CannotError(f"{moment.isoformat()} cannot be reached")
 
-    jobs._first_verification = lambda _, base: barman.verify(base)
+    def first_verification(settings: Settings, base: Base) -> None:
+        del settings
+        barman.verify(base)
+
+    jobs._first_verification = first_verification
     restore._proven = lambda bases: bases[-1]
     restore._reaching = reaching
 
@@ -35,7 +39,7 @@ def ends_a_verification_at_what_cannot_be_read() -> None:
             raise error
         return False
 
-    jobs.lacking = lacking
+    setattr(jobs, "lacking", lacking)  # noqa: B010 - it is another module's
 
 
 def removes_what_cannot_be_read() -> None:
@@ -57,7 +61,12 @@ def takes_the_end_of_the_history_before_for_the_latest_moment() -> None:
 
 def believes_a_clock_that_was_ahead() -> None:
     """8: nothing was due until its time had come."""
-    clock.ahead = lambda _: False
+
+    def ahead(stamp: float) -> bool:
+        del stamp
+        return False
+
+    clock.ahead = ahead
 
 
 _FAULTS: tuple[Callable[[], None], ...] = (

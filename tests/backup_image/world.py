@@ -230,17 +230,13 @@ class World:
             self.agent.ask("stop", name="drill", signal=int(signal.SIGKILL))
             self.agent.ask("start", name="drill", command=[*program, "serve-drill"])
         self.agent.ask("start", name=name, command=command)
-        ready = {
-            "postgres": ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(PORT)],
-            "redis": ["redis-cli", "-p", str(REDIS_PORT), "ping"],
-            "backup": [
-                "python3",
-                "-c",
-                "import urllib.request as u; u.urlopen('http://127.0.0.1:9188/health', timeout=2)",
-            ],
-        }[name]
+        ready: dict[str, Callable[[], bool]] = {
+            "postgres": lambda: self._says_yes("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(PORT)),
+            "redis": lambda: self._says_yes("redis-cli", "-p", str(REDIS_PORT), "ping"),
+            "backup": lambda: bool(self.agent.ask("answers", port=9188)["status"]),
+        }
         end = time.monotonic() + 300
-        while self.agent.run(*ready, check=False)["status"] != 0:
+        while not ready[name]():
             if not self.running(name) or time.monotonic() > end:
                 log = self.agent.sh(f"tail -n 15 /world/{name}.log")
                 raise ProjectError(f"{name} does not start: {log}")
@@ -249,6 +245,9 @@ class World:
             made = redis_users.users_commands(app=[PASSWORD], exporter=PASSWORD, backup=PASSWORD).splitlines()
             # The default user stays: the test asks as that one.
             self.redis(stdin="".join(f"{line}\n" for line in made if line.startswith("ACL SETUSER samokoder_")))
+
+    def _says_yes(self, *command: str) -> bool:
+        return int(self.agent.run(*command, check=False)["status"]) == 0
 
     def _begin(self, name: str) -> None:
         """What its image does before the server itself."""
