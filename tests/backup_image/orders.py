@@ -63,6 +63,8 @@ class Orders(RuleBasedStateMachine):
         """The backups in which something was changed, or cannot be read."""
         self.replaced = False
         """Whether something else was put in the place of a database."""
+        self.verified = False
+        """Whether that was the last event."""
         self.number = 0
         self.words: dict[str, str] = {}
         self._log("a new machine", "sequences")
@@ -70,6 +72,7 @@ class Orders(RuleBasedStateMachine):
     def _log(self, text: str, came: str = "") -> None:
         if came:
             self.came[came] += 1
+            self.verified = came == "verified"
         print(f"{datetime.now():%H:%M:%S} {self.world.root} {text}"[:400], file=sys.stderr, flush=True)  # noqa: DTZ005
 
     def _journal(self) -> Journal | None:
@@ -114,8 +117,8 @@ class Orders(RuleBasedStateMachine):
 
     @rule()
     def all_is_verified(self) -> None:
-        if not self.world.serves():
-            return
+        if self.verified or not self.world.serves():
+            return  # nothing has happened since
         done = self.world.program("verify", check=False)
         found = self.world.listed()
         bad = {each["id"] for each in found if each["status"] == "bad" and each["kind"] != "base"}
