@@ -89,7 +89,8 @@ class Agent:
                     if answer["id"] == number:
                         return answer
             read = os.read(self.process.stdout.fileno(), 1 << 20)
-            assert read, "the container has ended"
+            if not read:
+                raise ConnectionError("the container has ended")  # no sign of a lost write
             self._buffer += read
 
     def run(self, *command: str, stdin: str = "", check: bool = True, **environment: str) -> dict[str, Any]:
