@@ -273,7 +273,13 @@ class World:
     def start_all(self, *, empty: bool = False) -> None:
         if empty and self.lost("postgres"):
             self.begin_postgres(self.data("postgres"))
-        for name in ("postgres", "redis", "backup"):
+        self.start("postgres")
+        # The keeper of the roles comes in by the superuser's password, and all others wait for it.
+        words = ["psql", "-XAtq", "-h", "127.0.0.1", "-p", str(PORT), "-U", SUPERUSER, "-d", "postgres"]
+        kept = self.agent.run(*words, "-f", "/world/conf/roles.sql", check=False, PGPASSWORD=PASSWORD)
+        if kept["status"]:
+            raise ProjectError(f"postgres-roles is not healthy: {kept['err']}")
+        for name in ("redis", "backup"):
             self.start(name)
 
     def up_elsewhere(self) -> None:
