@@ -6,27 +6,27 @@ import os
 from collections.abc import Iterable, Mapping
 
 SECONDS: Mapping[str, int] = {
-    # Programs of offline/go: seconds of processor time in an empty cache. Estimates, from the times of whole runs and
-    # from how many packages each one compiles: no quiet machine was there to measure each one by itself.
-    "pulumi": 400,
-    "prometheus": 270,
-    "alertmanager": 40,
+    # Programs of offline/go: seconds of processor time, the programs before it compiled (measured on 2026-11-29: the
+    # first three and the docker provider by themselves, the others in a whole run on two quiet cores).
+    "pulumi": 360,
+    "prometheus": 140,
+    "alertmanager": 70,
     "pulumi-language-python": 30,
-    "pulumi-resource-docker": 90,
-    "pulumi-resource-random": 10,
+    "pulumi-resource-docker": 260,
+    "pulumi-resource-random": 35,
     "cadvisor": 40,
-    "node_exporter": 10,
-    "blackbox_exporter": 10,
-    "caddy": 40,
-    "postgres_exporter": 10,
-    "redis_exporter": 10,
+    "node_exporter": 20,
+    "blackbox_exporter": 45,
+    "caddy": 105,
+    "postgres_exporter": 20,
+    "redis_exporter": 20,
     # Bases and images.
-    "Debian base": 40,
+    "Debian base": 60,
     "BusyBox base": 5,
-    "image postgres": 20,
-    "image redis": 8,
-    "image python": 15,
-    "image backup": 20,
+    "image postgres": 30,
+    "image redis": 10,
+    "image python": 40,
+    "image backup": 35,
 }
 _IMAGE_OF_A_PROGRAM = 3
 

@@ -72,3 +72,21 @@ def test_the_projects_of_a_clone_run_in_its_virtual_environment_and_leave_the_lo
     found = Path(python_of(program, workspace.folder, clone, path))
     assert found.parent == Path(sys.prefix) / "bin", "`make up`, whose project lies in .samokoder"
     assert (clone / "uv.lock").read_bytes() == locked, "uv of another version would write it anew at each `up`"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["login", "gs://bucket"], "gs:// and gcpkms:// are left out of this build of Pulumi"),
+        (["stack", "init", "one", "--secrets-provider", "gcpkms://key"], "gcpkms:// are left out of this build"),
+        (["api", "/user"], "`pulumi api` is left out of this build"),
+    ],
+)
+def test_what_is_left_out_of_the_pulumi_that_is_built_here_says_so(tmp_path: Path, words: list[str], says: str) -> None:
+    pulumi = build(["pulumi"], cache=cache_directory())["pulumi"] / "pulumi"
+    (tmp_path / "Pulumi.yaml").write_text("name: example\nruntime: yaml\n")
+    environment = {"PATH": os.environ["PATH"], "PULUMI_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
+    environment |= {"PULUMI_BACKEND_URL": f"file://{tmp_path}"} if words[0] == "stack" else {}
+    done = subprocess.run([pulumi, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert says in done.stderr, "an address that Pulumi does not know would be taken for one of Pulumi Cloud"

@@ -189,26 +189,44 @@ def test_a_program_is_reported_as_soon_as_it_is_there_built_or_not(
         assert told == built, "an image whose program is there need not wait for all the others"
 
 
-def test_a_folder_of_a_module_is_replaced_and_the_module_in_the_cache_stays(
-    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
-) -> None:
+@pytest.fixture
+def big_module(tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a module in Go's cache, of which the program `hello` has a file of its own; the build notes what it saw."""
     module = tmp_path / "modules" / "big"
-    for file in ("keep/keep.go", "clients/one.go", "clients/two.go"):
+    for file in ("keep/keep.go", "clients/one.go", "clients/two.go", "api/api.go", "api/rest.go"):
         (module / file).parent.mkdir(parents=True, exist_ok=True)
         (module / file).write_text("upstream's")
-    (sources / "hello/added/clients").mkdir(parents=True)
-    (sources / "hello/added/clients/one.go").write_text("ours")
-    answers = f"""case "$1" in list) echo {module}; exit 0;; mod) exit 0;; esac
-{{ find completed -type f | sort; cat completed/clients/one.go; }} > "$(dirname "$0")/seen"
+    added = sources / "hello/added/example.org/big/clients"
+    added.mkdir(parents=True)
+    (added / "one.go").write_text("ours")
+    answers = f"""case "$1" in list) echo {module}; exit 0;; mod) echo "$@" >> "$(dirname "$0")/seen"; exit 0;; esac
+cd replaced/example.org/big
+{{ find . -type f | sort; cat clients/one.go; }} >> "$(dirname "$0")/seen"
 """
     install_go(tmp_path, monkeypatch, FAKE_GO.replace("echo example.org/hello\n", answers))
-    program = Program(version="1.0.0", executables={"hello": "."}, completes="example.org/big", without=("clients",))
+    return module
+
+
+def test_folders_and_files_of_a_module_are_left_out_and_the_module_in_the_cache_stays(
+    tmp_path: Path, sources: Path, big_module: Path, reporter: Reporter
+) -> None:
+    program = replace(HELLO, without={"example.org/big": ("clients", "api/rest.go")})
     build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
     seen = (tmp_path / "path/seen").read_text().splitlines()
-    assert seen == ["completed/clients/one.go", "completed/keep/keep.go", "ours"], (
+    assert "mod edit -replace=example.org/big=./replaced/example.org/big" in seen, "the build takes the copy"
+    assert seen[-4:] == ["./api/api.go", "./clients/one.go", "./keep/keep.go", "ours"], (
         "what is left of the folder would compile all that it was taken out for"
     )
-    assert (module / "clients/two.go").exists(), "Go's cache is checked by its sums and shared by all programs"
+    assert (big_module / "clients/two.go").exists(), "Go's cache is checked by its sums and shared by all programs"
+
+
+def test_what_a_new_version_of_a_module_has_no_more_ends_the_build_with_its_name(
+    tmp_path: Path, sources: Path, big_module: Path, reporter: Reporter
+) -> None:
+    program = replace(HELLO, without={"example.org/big": ("api/soap.go",)})
+    with pytest.raises(BuildError, match=r"example\.org/big has no api/soap\.go any more"):
+        build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
+    assert big_module.is_dir()
 
 
 def test_a_compiler_error_is_not_tried_again(
