@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import secrets
 import shutil
 import time
 from collections.abc import Collection, Iterable
@@ -29,6 +30,8 @@ _ARCHIVE_SECONDS = 300
 _SEGMENT_SECONDS = 30.0
 """Within them a segment that has ended is received and archived, while the receiver runs."""
 _MARGIN = 256 * 2**20
+_MARK = "samokoder-mark.json"
+"""In the folder of a history: the mark of the copy of the cluster whose log it has; two, while it gets another one."""
 KEPT_FAILING = 2
 """How many of the base backups in a row that were bad from the beginning stay: the reason may be a lasting one."""
 
@@ -87,10 +90,40 @@ def attach(settings: Settings) -> Path:
         elif any(path.name[:24] > identity.segment for path in (server / "streaming").glob("[0-9A-F]" * 24 + "*")):
             say(f"PostgreSQL is behind what was received from it: another copy of the cluster {identity.system}")
             set_aside(server)
+        elif not _is_known(server, database.mark(connection)):
+            say(f"PostgreSQL is not what it was when its log was last received: another copy of {identity.system}")
+            set_aside(server)
         elif slot is None and wal.newest(server):
             say(f"the slot {settings.slot} is gone and is made anew: WAL that PostgreSQL has no longer will be a gap")
-    server.mkdir(parents=True, exist_ok=True)
+        server.mkdir(parents=True, exist_ok=True)
+        _give_mark(connection, server)
     return server
+
+
+def _is_known(server: Path, mark: str) -> bool:
+    """Tell whether the log that comes goes on from what is in a history's folder, by the mark that PostgreSQL has."""
+    path = server / _MARK
+    try:
+        return not path.exists() or mark in json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        say(f"{path.name} cannot be read: {error}")
+        return False
+
+
+def _give_mark(connection: Connection, server: Path) -> None:
+    """Give PostgreSQL a new mark, by which a copy of its data from before is known when it is put back.
+
+    It may be in the segment that is being received: by its names the log of both would be one.
+    """
+    old, new = database.mark(connection), secrets.token_hex(8)
+    write(server / _MARK, json.dumps([old, new]))
+    try:
+        database.set_mark(connection, new)
+    except BackupError as error:
+        # A disk that is full of log that waits gets room by its being received.
+        say(f"PostgreSQL keeps its mark: {error}")
+        return
+    write(server / _MARK, json.dumps([new]))
 
 
 def _server_of(identity: Identity) -> Path:

@@ -23,7 +23,12 @@ INSERT INTO public.heartbeat VALUES (true, clock_timestamp(), pg_current_wal_ins
 _TABLE = """
 CREATE TABLE IF NOT EXISTS public.heartbeat (
     one boolean PRIMARY KEY DEFAULT true CHECK (one), written_at timestamptz NOT NULL, lsn pg_lsn NOT NULL
-)
+);
+ALTER TABLE public.heartbeat ADD COLUMN IF NOT EXISTS mark text
+"""
+_MARK = """
+INSERT INTO public.heartbeat (written_at, lsn, mark) VALUES (clock_timestamp(), pg_current_wal_insert_lsn(), %s)
+    ON CONFLICT (one) DO UPDATE SET mark = excluded.mark
 """
 
 
@@ -84,6 +89,20 @@ def prepare(postgres: Postgres) -> None:
 def beat(connection: Connection) -> None:
     """Write the marker whose age in a restored copy is the loss."""
     row(connection, _BEAT)
+
+
+def mark(connection: Connection) -> str:
+    """Return the mark that this copy of the cluster was given last; empty for none."""
+    found = row(connection, "SELECT mark FROM public.heartbeat")
+    return str(found[0] or "") if found else ""
+
+
+def set_mark(connection: Connection, new: str) -> None:
+    """Give this copy of the cluster another mark; raises BackupError where nothing can be written."""
+    try:
+        row(connection, _MARK, new)
+    except psycopg2.Error as error:
+        raise BackupError(f"PostgreSQL: {str(error).strip()}") from None
 
 
 def identity(connection: Connection) -> Identity:

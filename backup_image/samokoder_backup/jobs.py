@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from samokoder_backup import apart, barman, catalogue, copies, entries, state, wal
@@ -17,11 +18,20 @@ _ALL = "whole"
 
 
 def backup(settings: Settings, kind: Kind) -> bool:
-    """Make a backup of one kind, then remove what is too old."""
+    """Make a backup of one kind, then remove what is too old.
+
+    A base backup that came to its end while this one waited for the lock has all that this one would have: it is taken
+    for it. After a restore the service and who restores both want the first one of the new history, and each is as
+    large as the database.
+    """
+    before = {base.folder for base in catalogue.bases()}
 
     def work() -> Mapping[str, Any]:
         made: Base | Copy
         if kind == "base":
+            if beside := _made_beside(settings, before):
+                say(f"base: {beside.id} came to its end meanwhile, and is not made a second time")
+                return {"bytes": beside.bytes, "id": beside.id}
             made = barman.take(settings, entries.known_bad())
             try:
                 _first_verification(settings, made)
@@ -35,6 +45,14 @@ def backup(settings: Settings, kind: Kind) -> bool:
         return {"bytes": made.bytes, "id": made.id}
 
     return state.attempt(kind, work)
+
+
+def _made_beside(settings: Settings, before: Collection[Path]) -> Base | None:
+    """Return a good base backup of what PostgreSQL has now that was not there before; None where there is none."""
+    bad = entries.known_bad()
+    new = [base for base in catalogue.bases() if base.folder not in before and base.id not in bad and not base.ahead]
+    verified = [base for base in new if base.noted.exists() and entries.joined(base)]
+    return verified[-1] if verified and verified[-1].server == barman.current(settings) else None
 
 
 def _first_verification(settings: Settings, base: Base) -> None:

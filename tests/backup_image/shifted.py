@@ -1,14 +1,21 @@
-"""The backup program over any folder, by a clock that is ahead: `shifted.py FOLDER SETTINGS SECONDS WORD…`."""
+"""The backup program over any folder, by a clock that is ahead: `shifted.py FOLDER SETTINGS SECONDS WORD…`.
+
+Two files beside the folder of all volumes say what else is so: `no-base`, PostgreSQL gives no base backup; `bad-disk`,
+what a base backup has written is not what is read. `/world/fault` names a fault that there was, which is put back.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-folder, config, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-if seconds:
+
+def shift(seconds: float) -> None:
+    """Let the clock be ahead, for what is imported from here on."""
     really, passed = time.time, dt.timedelta(seconds=seconds)
 
     class Shifted(dt.datetime):
@@ -21,13 +28,43 @@ if seconds:
     time.time = lambda: really() + seconds
     dt.datetime = Shifted  # type: ignore[misc]
 
-# Only now: what they import is the clock that steps.
-from samokoder_backup import settings as at  # noqa: E402
-from samokoder_backup.__main__ import main  # noqa: E402
 
-at.CONFIG, at.ROOT, at.RUN = config, folder, Path("/tmp/samokoder-backup")  # noqa: S108 - in the container
-at.BARMAN_HOME, at.DUMPS = folder / "barman", folder / "dumps"
-at.REDIS_COPIES, at.SCRATCH = folder / "redis", folder / "scratch"
-at.DRILL_REQUEST, at.DRILL = folder / "drill.json", Path("/tmp/samokoder-drill")  # noqa: S108 - as above
-at.DRILL.mkdir(exist_ok=True)
-sys.exit(main(sys.argv[4:]))
+def run(folder: Path, config: Path, words: Sequence[str]) -> int:
+    """Run the program; return its status."""
+    # Only now: what they import is the clock that steps.
+    from samokoder_backup import barman, process  # noqa: PLC0415
+    from samokoder_backup import settings as at  # noqa: PLC0415
+    from samokoder_backup.__main__ import main  # noqa: PLC0415
+
+    take = barman.take
+
+    def take_today(*asked: Any) -> Any:
+        if (folder.parents[1] / "no-base").exists():
+            raise process.BackupError("PostgreSQL gives no base backup today")
+        base = take(*asked)
+        if (folder.parents[1] / "bad-disk").exists():
+            archive = base.folder / "data" / "base.tar.gz"
+            with archive.open("r+b") as file:
+                file.seek(archive.stat().st_size // 2)
+                byte = file.read(1)[0]
+                file.seek(-1, 1)
+                file.write(bytes([byte ^ 0x40]))
+        return base
+
+    setattr(barman, "take", take_today)  # noqa: B010 - of another type
+    if (fault := Path("/world/fault")).exists():
+        import program_faults  # type: ignore[import-not-found]  # noqa: PLC0415 - beside this file
+
+        program_faults.put_back(fault.read_text(encoding="utf-8"))
+    at.CONFIG, at.ROOT, at.RUN = config, folder, Path("/tmp/samokoder-backup")  # noqa: S108 - in the container
+    at.BARMAN_HOME, at.DUMPS = folder / "barman", folder / "dumps"
+    at.REDIS_COPIES, at.SCRATCH = folder / "redis", folder / "scratch"
+    at.DRILL_REQUEST, at.DRILL = folder / "drill.json", Path("/tmp/samokoder-drill")  # noqa: S108 - as above
+    at.DRILL.mkdir(exist_ok=True)
+    return main(words)
+
+
+if __name__ == "__main__":
+    if float(sys.argv[3]):
+        shift(float(sys.argv[3]))
+    sys.exit(run(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[4:]))

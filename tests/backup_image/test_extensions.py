@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from stack.app import postgres
-from tests.backup_image.world import Agent, Machines, World, patch
+from tests.backup_image.machines import Machines, patch
+from tests.backup_image.world import Agent, World
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(2400)]
 

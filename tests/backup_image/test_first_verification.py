@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -168,6 +171,61 @@ def test_after_one_that_is_bad_room_for_the_databases_is_asked_for_beside_the_ne
         with pytest.raises(BackupError, match=expected):
             barman.take(home.settings, known)
     assert reached == ["room"]
+
+
+def made_beside(home: Home, monkeypatch: pytest.MonkeyPatch, lay: Callable[[], object]) -> list[str]:
+    """Ask for a base backup while something else holds the lock and lays down another; gives those that were made."""
+    made, waits = taking(home, monkeypatch), threading.Event()
+    monkeypatch.setattr(process, "say", lambda _: waits.set())
+    monkeypatch.setattr(barman, "current", lambda _: home.server())
+    monkeypatch.setattr(barman, "run", lambda *_, **__: "")
+    asked = threading.Thread(target=jobs.backup, args=(home.settings, "base"))
+    with process.exclusive(home.root / "lock"):
+        asked.start()
+        assert waits.wait(60), "it waits for the lock"
+        lay()
+    asked.join(60)
+    assert not asked.is_alive()
+    assert state.read()["base"]["exit"] == 0
+    return made
+
+
+def test_a_base_backup_that_came_to_its_end_meanwhile_is_not_made_a_second_time(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(days=1))
+    assert made_beside(home, monkeypatch, lambda: home.base(home.ago(minutes=1), 2)) == [], (
+        "after a restore the service and `make restore` both want the first one, and each takes as long as the database"
+    )
+    assert state.read()["base"]["id"] == f"{home.ago(minutes=1):%Y%m%dT%H%M%S}"
+
+
+@pytest.mark.parametrize("how", ["there before", "not verified", "bad", "of another history", "WAL does not lead on"])
+def test_a_base_backup_that_is_not_as_good_as_the_one_that_is_asked_for_is_not_taken_for_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    base = home.base(home.ago(minutes=3), verified=how != "there before")
+
+    def lay() -> None:
+        if how == "there before":  # a verification had the lock
+            (noted,) = (each.noted for each in bases())
+            noted.write_text(json.dumps({"backup.info": process.sha256(bases()[0].info)}))
+            assert bases()
+            return
+        made = home.base(
+            home.ago(minutes=1),
+            2,
+            "8000-1" if how == "of another history" else "7000-1",
+            verified=how != "not verified",
+        )
+        if how == "bad":
+            state.record("verify", {"bad": {made: "one byte"}})
+        if how == "WAL does not lead on":
+            home.wal(9, home.ago(seconds=30))
+
+    made = made_beside(home, monkeypatch, lay)
+    assert len(made) == 1, "nothing leads on from the other one to what is there now"
+    assert base not in made
 
 
 def always_bad(home: Home, monkeypatch: pytest.MonkeyPatch) -> list[str]:

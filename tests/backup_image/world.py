@@ -10,35 +10,28 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from docker.errors import NotFound
 
-from operations import backups, compose, compose_volumes, restore
-from operations.backups import STAMP
-from operations.journal import DATA, Server
+from operations import backups, compose, lock, restore
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
-from stack.app import postgres, postgres_roles, redis_users
-from stack.app import redis as redis_part
+from stack.app import postgres, redis_users
 from stack.settings import Environment
 
 DATABASE, SUPERUSER, PASSWORD = "samokoder", "postgres", "only of a test"
 PORT, REDIS_PORT = 5432, 6379
-NEVER = "0 0 1 1 *"
 SCRATCH = "/world/scratch"
 SOCKETS = "/world/sockets"
 
@@ -96,7 +89,8 @@ class Agent:
                     if answer["id"] == number:
                         return answer
             read = os.read(self.process.stdout.fileno(), 1 << 20)
-            assert read, "the container has ended"
+            if not read:
+                raise ConnectionError("the container has ended")  # no sign of a lost write
             self._buffer += read
 
     def run(self, *command: str, stdin: str = "", check: bool = True, **environment: str) -> dict[str, Any]:
@@ -114,7 +108,10 @@ class Agent:
 
 @dataclass
 class Cut:
-    """The call at which the process that restores is killed: before it, in its middle or after it. `at` 0: never."""
+    """The call at which the process that restores is killed: before it, in its middle or after it. `at` 0: never.
+
+    `up`: nobody is killed; before that call somebody else brings the environment up.
+    """
 
     at: int = 0
     how: str = "before"
@@ -181,6 +178,8 @@ class World:
     ahead: float = 0.0
     """Seconds that the clock of the backup program, and of who restores, is ahead."""
     cut: Cut = field(default_factory=Cut)
+    settings: str = "/world/conf/backup"
+    """Of the backup program: a folder in the container."""
 
     def __post_init__(self) -> None:
         self.locks.mkdir(parents=True)
@@ -221,7 +220,7 @@ class World:
         self.agent.ask("stop", name=name, signal=int(signal.SIGKILL))
         self._begin(name)
         data = self.data(name)
-        program = ["python3", "/test/shifted.py", data, "/world/conf/backup", str(self.ahead)]
+        program = ["python3", "/test/shifted.py", data, self.settings, str(self.ahead)]
         command = {
             "postgres": postgres_command(data, PORT, "/world/conf"),
             "redis": redis_command(data, REDIS_PORT),
@@ -232,17 +231,13 @@ class World:
             self.agent.ask("stop", name="drill", signal=int(signal.SIGKILL))
             self.agent.ask("start", name="drill", command=[*program, "serve-drill"])
         self.agent.ask("start", name=name, command=command)
-        ready = {
-            "postgres": ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(PORT)],
-            "redis": ["redis-cli", "-p", str(REDIS_PORT), "ping"],
-            "backup": [
-                "python3",
-                "-c",
-                "import urllib.request as u; u.urlopen('http://127.0.0.1:9188/health', timeout=2)",
-            ],
-        }[name]
+        ready: dict[str, Callable[[], bool]] = {
+            "postgres": lambda: self._says_yes("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(PORT)),
+            "redis": lambda: self._says_yes("redis-cli", "-p", str(REDIS_PORT), "ping"),
+            "backup": lambda: bool(self.agent.ask("answers", port=9188)["status"]),
+        }
         end = time.monotonic() + 300
-        while self.agent.run(*ready, check=False)["status"] != 0:
+        while not ready[name]():
             if not self.running(name) or time.monotonic() > end:
                 log = self.agent.sh(f"tail -n 15 /world/{name}.log")
                 raise ProjectError(f"{name} does not start: {log}")
@@ -251,6 +246,9 @@ class World:
             made = redis_users.users_commands(app=[PASSWORD], exporter=PASSWORD, backup=PASSWORD).splitlines()
             # The default user stays: the test asks as that one.
             self.redis(stdin="".join(f"{line}\n" for line in made if line.startswith("ACL SETUSER samokoder_")))
+
+    def _says_yes(self, *command: str) -> bool:
+        return int(self.agent.run(*command, check=False)["status"]) == 0
 
     def _begin(self, name: str) -> None:
         """What its image does before the server itself."""
@@ -267,12 +265,39 @@ class World:
 
     def up(self, *, empty: bool = False) -> None:
         """What `make up` does where all containers are there. empty: `EMPTY=postgres`."""
-        restore.refuse_half_replaced(self.workspace)
-        self.agent.ask("kill")
+        with lock.held(self.workspace, "up"):
+            restore.refuse_half_replaced(self.workspace)
+            self.agent.ask("kill")
+            self.start_all(empty=empty)
+
+    def start_all(self, *, empty: bool = False) -> None:
         if empty and self.lost("postgres"):
             self.begin_postgres(self.data("postgres"))
-        for name in ("postgres", "redis", "backup"):
+        self.start("postgres")
+        # The keeper of the roles comes in by the superuser's password, and all others wait for it.
+        words = ["psql", "-XAtq", "-h", "127.0.0.1", "-p", str(PORT), "-U", SUPERUSER, "-d", "postgres"]
+        kept = self.agent.run(*words, "-f", "/world/conf/roles.sql", check=False, PGPASSWORD=PASSWORD)
+        if kept["status"]:
+            raise ProjectError(f"postgres-roles is not healthy: {kept['err']}")
+        for name in ("redis", "backup"):
             self.start(name)
+
+    def up_elsewhere(self) -> None:
+        """Let a second person bring it up in another clone, and somebody write, while this process restores."""
+        other = replace(self.workspace, home=self.folder / "elsewhere")
+        name = f"elsewhere-{os.getpid()}"
+        try:
+            with lock.held(other, "up"):
+                restore.refuse_half_replaced(other)
+                self.start_all()
+                self.sql(f"INSERT INTO public.writes VALUES ('{name}')")
+        except ProjectError:
+            return
+        (self.folder / name).touch()
+
+    def written_elsewhere(self) -> set[str]:
+        """The rows that were acknowledged to somebody whom another clone let write."""
+        return {path.name for path in self.folder.glob("elsewhere-*")}
 
     def begin_postgres(self, folder: str) -> None:
         """Make a new cluster with the roles and the schema of this stack, and leave it stopped."""
@@ -320,8 +345,17 @@ class World:
     def program(self, *words: str, store: str = "", check: bool = True) -> dict[str, Any]:
         """Run the backup program as in its container."""
         store = store or self.data("backup")
-        shifted = ["python3", "/test/shifted.py", store, "/world/conf/backup", str(self.ahead)]
+        shifted = ["python3", "/test/shifted.py", store, self.settings, str(self.ahead)]
         return self.agent.run(*shifted, *words, check=check)
+
+    def is_so(self, day: str, *, so: bool) -> None:
+        """Let something be so on this machine that `shifted.py` knows: `no-base`, `bad-disk`."""
+        self.agent.sh('if [ "$2" = True ]; then touch $1; else rm -f $1; fi', f"{self.root}/{day}", str(so))
+
+    def restart_backup(self) -> None:
+        if self.running("backup"):
+            self.stop("backup")
+            self.start("backup")
 
     def listed(self) -> list[dict[str, Any]]:
         return list(json.loads(self.program("list", "--json")["out"]))
@@ -408,6 +442,9 @@ class World:
         """Run one command of a restore or an import, or be killed at it."""
         if self.cut.now("before"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.cut.now("up"):
+            self.cut = Cut()
+            self.up_elsewhere()
         if self.cut.now("during"):
             asked = {"id": "nobody", "do": "run", "command": list(command), "stdin": "", "environment": {}}
             assert self.agent.process.stdin
@@ -433,234 +470,7 @@ def redis_command(data: str, port: int) -> list[str]:
     return [*words, "--protected-mode", "no", "--appendfsync", "everysec"]
 
 
-class Hands(restore.Engine):
-    """A restore's own engine: its commands run in the one container, and its parts are processes."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world.workspace.client(), world.environment, world.workspace.reporter, lambda: None)
-        self.world = world
-
-    def data_of(self, server: Server) -> str:
-        return self.environment.data_volume(server)
-
-    def bring_up(self, server: Server) -> None:
-        self.world.call(["true"])
-        if self.world.lost(server):
-            self.world.up(empty=True)
-            self.world.call(["true"])
-
-    def stamp(self) -> str:
-        there = backups.made_by_restores(self.client, self.environment)
-        now = datetime.now(UTC) + timedelta(seconds=self.world.ahead)
-        while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
-            now += timedelta(seconds=1)
-        return f"{now:{STAMP}}"
-
-    def _once(self, command: Sequence[str], volumes: Mapping[str, tuple[str, bool]], **_: Any) -> str:
-        return once(self.world, command, volumes, partial(backups.check, command[1:]))
-
-    def _server(self, fields: Sequence[str], do: Callable[[str], None]) -> None:
-        for name in fields:
-            if name in ("postgres", "redis", "backup"):
-                self.world.call(["true"])
-                do(name)
-
-    def stop(self, fields: Sequence[str]) -> None:
-        self._server(fields, self.world.stop)
-
-    def start(self, fields: Sequence[str]) -> None:
-        if "postgres_roles" in fields:
-            words = ["-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-d", "postgres", "-f", "/world/conf/roles.sql"]
-            self.world.agent.run("psql", *words)
-        self._server(fields, self.world.start)
-
-    def own_password(self) -> None:
-        text = f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'"
-        self.world.agent.run("psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-d", "postgres", "-c", text)
-
-    def new_backup(self) -> None:
-        self.world.call(["true"])
-        end = time.monotonic() + 300
-        while self.world.program("now", "--kind", "base", check=False)["status"]:
-            if time.monotonic() > end:
-                raise ProjectError("no backup of what was restored")
-            time.sleep(1)
-
-
-class OldStack(compose.Engine):
-    """An import's own engine, in the same way."""
-
-    def __init__(self, client: Any, environment: Environment, workspace: Here) -> None:
-        super().__init__(client, environment, workspace)
-        self.world: World = workspace.world
-
-    def volumes(self, project: str) -> list[str]:
-        return [name for name in self.world.volumes() if name.startswith(f"{project}_")]
-
-    def projects(self) -> list[str]:
-        return ["old"]
-
-    def users(self, volume: str) -> list[str]:
-        return []
-
-    def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
-        found = json.loads(self.world.call(["python3", "-c", program, f"{self.world.root}/old"])["out"])
-        return {name: found[name] for name in volumes}
-
-    def _once(
-        self, title: str, part: str, command: Sequence[str], volumes: Mapping[str, tuple[str, bool]], **_: Any
-    ) -> str:
-        return once(self.world, command, volumes, partial(compose._check, title))
-
-
-def once(
-    world: World,
-    command: Sequence[str],
-    volumes: Mapping[str, tuple[str, bool]],
-    check: Callable[[int, list[str]], None],
-) -> str:
-    """Run what would be a container's command; its mounts are the volumes' folders, which an engine makes."""
-    paths = {mount: world.path(volume) for mount, (volume, _) in volumes.items()}
-    for folder in paths.values():
-        world.agent.run("mkdir", "-p", "-m", "0700", folder)
-    if command[0] == backups.PROGRAM:
-        store, words = paths[DATA["backup"]], [paths.get(word, word) for word in command[1:]]
-        command = ["python3", "/test/shifted.py", store, "/world/conf/backup", str(world.ahead), *words]
-    else:
-        mounts = sorted(paths, key=len, reverse=True)
-        for mount in mounts:
-            command = [paths[mount] + word.removeprefix(mount) if in_mount(word, mount) else word for word in command]
-    done = world.call(command)
-    check(done["status"], [line for line in done["err"].splitlines() if line.strip()])
-    return str(done["out"])
-
-
-def in_mount(word: str, mount: str) -> bool:
-    return word == mount or word.startswith(f"{mount}/")
-
-
-def patch(monkeypatch: Any) -> None:
-    """Let restores and imports of a small machine work on it."""
-
-    @contextmanager
-    def engine(_: Environment, workspace: Here) -> Iterator[Hands]:
-        workspace.world.agent.ask("kill")  # as the containers of a run that was killed go
-        yield Hands(workspace.world)
-
-    monkeypatch.setattr(restore, "engine", engine)
-    monkeypatch.setattr(compose, "Engine", OldStack)
-
-
-@dataclass
-class Machines:
-    """Makes small machines that have run for a while: their first backups are there."""
-
-    agent: Agent
-    folder: Path
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
-
-    def prepare(self) -> None:
-        """Make what each of them begins with."""
-        agent = self.agent
-        verifier = postgres_roles.scram_verifier(PASSWORD, "salt")
-        app = {postgres.APP_ROLE: verifier}
-        # A machine of a test has little memory to give, and many of these.
-        conf = postgres.postgresql_conf(256, 50, 256).replace("shared_preload_libraries = 'pg_stat_statements'", "")
-        files = {
-            "postgresql.conf": f"{conf}\nfsync = off\nmin_wal_size = 32MB\n",
-            "pg_hba.conf": f"local all all trust\n{postgres.pg_hba_conf(DATABASE, SUPERUSER)}",
-            "pg_ident.conf": postgres.pg_ident_conf(SUPERUSER),
-            "roles.sql": postgres_roles.roles_sql(
-                DATABASE, app=app, exporter=verifier, backup=verifier, replication=True
-            ),
-            "backup/backup.json": json.dumps(backup_settings()),
-            "backup/postgres_password": PASSWORD,
-            "backup/redis_password": PASSWORD,
-        }
-        agent.sh("mkdir -p /world/conf/backup $1", SOCKETS)
-        for name, text in files.items():
-            agent.run("tee", f"/world/conf/{name}", stdin=text)
-        world = World(agent, self.folder / "first", "/world/first")
-        agent.sh("mkdir -p $1/volumes $1/old", world.root)
-        for server in ("redis", "backup"):
-            agent.sh("mkdir -p $1", world.data(server))
-        for folder in (world.data("postgres"), world.path("old_postgres_data")):
-            world.begin_postgres(folder)
-            agent.ask("start", name="postgres", command=postgres_command(folder, PORT, "/world/conf"))
-            agent.sh("until pg_isready -q -h $1; do sleep 0.1; done", SOCKETS)
-            if folder == world.data("postgres"):
-                world.start("redis")
-                world.redis("set", "wfirst", "1")
-                world.sql("INSERT INTO public.writes VALUES ('first')")
-                world.start("backup")
-                self._first_backups(world)
-                for name in ("redis", "postgres", "backup"):
-                    world.stop(name)
-            else:
-                world.sql("INSERT INTO public.writes VALUES ('old-first')")
-                world.stop("postgres")
-        old = world.path("old_redis_data")
-        agent.sh("mkdir -p $1", old)
-        self.in_old_redis(old, "set", "wold-first", "1")
-
-    def in_old_redis(self, folder: str, *words: str) -> None:
-        """Write to the old stack's Redis, which is stopped again."""
-        self.agent.ask("start", name="old", command=redis_command(folder, REDIS_PORT + 1))
-        self.agent.sh(f"until redis-cli -p {REDIS_PORT + 1} ping > /dev/null 2>&1; do sleep 0.05; done")
-        self.agent.run("redis-cli", "-p", str(REDIS_PORT + 1), *words)
-        self.agent.ask("stop", name="old", signal=int(signal.SIGTERM))
-
-    def _first_backups(self, world: World) -> None:
-        end = time.monotonic() + 1200
-        while {each["kind"] for each in world.listed() if each["status"] == "good"} != {"base", "dump", "redis"}:
-            assert time.monotonic() < end, self.agent.sh("tail -n 30 /world/backup.log")
-            time.sleep(1)
-        while "drill" not in self.agent.sh("cat $1/state.json", world.data("backup")):
-            assert time.monotonic() < end, self.agent.sh("tail -n 30 /world/backup.log")
-            time.sleep(1)
-
-    def new(self) -> World:
-        """Make one, and bring it up."""
-        number = next(self._numbers)
-        world = World(self.agent, self.folder / str(number), f"/world/{number}")
-        self.agent.sh("cp -a /world/first $1", world.root)
-        world.up()
-        return world
-
-    def end(self, world: World) -> None:
-        for name in ("postgres", "redis", "backup", "drill"):
-            self.agent.ask("stop", name=name, signal=int(signal.SIGKILL))
-        self.agent.ask("kill")
-        self.agent.sh("rm -rf $1 /world/*.log /dev/shm/PostgreSQL.*", world.root)
-        shutil.rmtree(world.folder)
-
-
-def backup_settings() -> dict[str, Any]:
-    """Settings of a backup server that does nothing by its schedule."""
-    here = {"host": "127.0.0.1", "user": postgres.BACKUP_ROLE}
-    return {
-        "postgres": {**here, "port": PORT, "database": DATABASE, "sslmode": "disable"},
-        "superuser": SUPERUSER,
-        "session_options": postgres.PINNED_OPTIONS,
-        "physical": True,
-        "slot": postgres.BACKUP_ROLE,
-        "redis": {"host": "127.0.0.1", "port": REDIS_PORT, "user": redis_part.BACKUP_USER, "tls": False},
-        "workspace": None,
-        "schedules": dict.fromkeys(("base", "dump", "redis", "workspace", "verify", "drill"), NEVER),
-        "recovery_window_days": 7,
-        "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
-        "redis_copies": 48,
-        "workspace_copies": 7,
-        "max_slot_wal_mib": 256,
-        "offsite": None,
-    }
-
-
 def volumes_of(world: World, mark: str) -> list[str]:
     """The volumes with a mark in their names, of this environment."""
     found = backups.made_by_restores(world.workspace.client(), world.environment)
     return [name for name in found if mark in name]
-
-
-__all__ = ["Agent", "Cut", "Machines", "World", "patch", "volumes_of"]

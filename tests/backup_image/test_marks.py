@@ -1,0 +1,115 @@
+"""A copy of PostgreSQL's data from before that is put back: what is received of it is not the log of the one before."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from samokoder_backup import barman, database
+from samokoder_backup.process import BackupError
+from tests.backup_image.folders import Home, home_at, segment
+
+
+@dataclass
+class Copy:
+    """PostgreSQL's data, as far as the backup server asks for it."""
+
+    mark: str = ""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    home = home_at(tmp_path, monkeypatch)
+    home.base(home.ago(hours=1))
+    home.wal(2, home.ago(minutes=1), received=True)
+    return home
+
+
+@pytest.fixture
+def copy(monkeypatch: pytest.MonkeyPatch) -> Copy:
+    """All is in the segment that is being received."""
+    copy = Copy()
+    monkeypatch.setattr(database, "connected", lambda _: nullcontext(copy))
+    monkeypatch.setattr(database, "identity", lambda _: database.Identity("7000", 1, segment(2)))
+    monkeypatch.setattr(database, "slot", lambda *_: database.Slot(lost=False, active_pid=None, retained=0))
+    monkeypatch.setattr(database, "mark", lambda copy: copy.mark)
+    monkeypatch.setattr(database, "set_mark", lambda copy, new: setattr(copy, "mark", new))
+    return copy
+
+
+def histories(home: Home) -> list[str]:
+    return sorted(path.name for path in (home.root / "barman").iterdir())
+
+
+def test_a_restart_goes_on_with_what_was_received(home: Home, copy: Copy) -> None:
+    marks = set()
+    for _ in range(3):
+        assert barman.attach(home.settings) == home.server()
+        marks.add(copy.mark)
+    assert histories(home) == ["main-7000-1"], "each restart would cost a base backup"
+    assert len(marks) == 3
+
+
+def test_a_copy_from_before_begins_a_history_of_its_own_also_within_one_segment(home: Home, copy: Copy) -> None:
+    barman.attach(home.settings)
+    before = copy.mark  # it is set aside here
+    barman.attach(home.settings)
+    assert histories(home) == ["main-7000-1"]
+    copy.mark = before
+    server = barman.attach(home.settings)
+    aside, now = sorted(histories(home), key=len, reverse=True)
+    assert (server.name, [path.name for path in server.iterdir()]) == (now, ["samokoder-mark.json"])
+    kept = home.root / "barman" / aside
+    assert list((kept / "streaming").iterdir()), "its log would be written over, and moments that are listed be wrong"
+    barman.attach(home.settings)
+    assert len(histories(home)) == 2, "from then on this one is known"
+
+
+@pytest.mark.parametrize("step", ["before the mark", "after the mark"])
+def test_a_death_while_a_mark_is_given_makes_no_other_copy_of_it(
+    home: Home, copy: Copy, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    barman.attach(home.settings)
+
+    def dies(copy: Copy, new: str) -> None:
+        if step == "after the mark":
+            copy.mark = new
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "set_mark", dies)
+        with pytest.raises(KeyboardInterrupt):
+            barman.attach(home.settings)
+    barman.attach(home.settings)
+    assert histories(home) == ["main-7000-1"]
+
+
+def test_log_is_received_also_where_nothing_can_be_written(
+    home: Home, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Copy, __: str) -> None:
+        raise BackupError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "set_mark", full)
+        assert barman.attach(home.settings) == home.server(), "to receive what waits is what makes room"
+    barman.attach(home.settings)
+    assert histories(home) == ["main-7000-1"]
+    assert copy.mark
+
+
+def test_the_log_of_an_installation_from_before_there_were_marks_goes_on(home: Home, copy: Copy) -> None:
+    assert copy.mark == ""
+    assert barman.attach(home.settings) == home.server()
+    assert histories(home) == ["main-7000-1"]
+
+
+def test_a_mark_that_cannot_be_read_is_no_mark(home: Home, copy: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    (home.server() / "samokoder-mark.json").write_bytes(b"\xff[")
+    barman.attach(home.settings)
+    assert len(histories(home)) == 2, "nobody knows whether what comes joins on"
+    assert "samokoder-mark.json cannot be read" in capsys.readouterr().err
+    assert copy.mark
