@@ -85,7 +85,7 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
 def _choose(workspace: Workspace, url: str) -> None:
     """Note a team's place for the state in Pulumi.yaml, once Pulumi has reached it."""
     url = places.checked(url)
-    run = workspace.connected(Backend(url=url, origin="your answer"))
+    run = workspace.connected(Backend(url=url, origin=places.ANSWER))
     run.refuse_moved()
     places.write(workspace.root, url)
     typer.echo(f"{places.PROJECT_FILE} says so now: commit it. What a colleague needs beside it: docs/colleagues.md")

@@ -176,6 +176,7 @@ class Deploy:
 
     def deploy(self, junit: Path) -> str:
         """Do it, for who holds the environment's lock."""
+        self.run.refuse_moved()  # while this waited for the lock, or just before
         environment = self.workspace.environment
         current = commit_of(self._root)
         if untried := untried_images(self._root, environment):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from operations import backend as places
 from operations import backups, containers, generations, lock, packet_filter, recovery, restore, stack_file
 from operations.engine import EngineError, ensure_engine
 from operations.line_filter import LineFilter
@@ -46,7 +47,7 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = (), 
         "when they are there; then its parts, about a minute"
     )
     run = workspace.prepare()
-    workspace.reporter.say(f"State: {run.backend.url or 'as Pulumi finds it'} ({run.backend.origin})")
+    workspace.reporter.say(f"State: {run.backend}")
     with lock.held(workspace, "up"):
         restore.refuse_half_replaced(workspace)
         return _up(run, interactive=interactive, empty=empty, agree=agree)
@@ -240,7 +241,7 @@ def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None)
     One that was lost is told, and stays in the state. agree: as for `up`. Raises ProjectError where a restore has half
     replaced the data: it needs the containers to be finished.
     """
-    run = _with_engine(workspace)
+    run = _to_end(workspace, "down")
     with lock.held(workspace, "down"):
         restore.refuse_half_replaced(workspace)
         run.settle()
@@ -275,7 +276,7 @@ class DataVolume:
 
 def data_volumes(workspace: Workspace) -> list[DataVolume]:
     """Return every volume with data of the environment, also those that restores have set aside, the newest last."""
-    run = _with_engine(workspace)
+    run = _to_end(workspace, "destroy-data")
     environment = workspace.settings()
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
@@ -296,7 +297,7 @@ def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
 
     The data is also what restores have set aside.
     """
-    run = _with_engine(workspace)
+    run = _to_end(workspace, "destroy-data")
     with lock.held(workspace, "destroy-data"):
         return _destroy_data(run, interactive=interactive)
 
@@ -354,6 +355,14 @@ def tell_failures(run: PulumiRun) -> list[str]:
     for part, text in failures:
         workspace.reporter.say(f"\n{part} is not healthy\n{text}")
     return [part for part, _ in failures]
+
+
+def _to_end(workspace: Workspace, words: str) -> PulumiRun:
+    """Return Pulumi for a command that takes the environment away, and say in which state. words: the command's."""
+    backend = workspace.backend()
+    workspace.reporter.say(f"State: {backend}")
+    places.refuse_forgotten(workspace.folder, backend, workspace.name, workspace.typed(words))
+    return _with_engine(workspace)
 
 
 def _with_engine(workspace: Workspace) -> PulumiRun:

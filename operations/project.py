@@ -145,7 +145,7 @@ class Workspace:
 
     def backend(self) -> Backend:
         """Return where the state is: the user's own choice where there is one, else a folder of this clone."""
-        own = Backend(url=(self.folder / "state").absolute().as_uri(), origin=places.OWN)
+        own = places.own(self.folder)
         return own if self.isolated else places.chosen(self.root, self.variables) or own
 
     def open(self) -> PulumiRun:
@@ -159,7 +159,10 @@ class Workspace:
         return run
 
     def connected(self, backend: Backend | None = None) -> PulumiRun:
-        """Return Pulumi as it is without any stack. backend: another one than this environment's."""
+        """Return Pulumi as it is without any stack. backend: another one than this environment's.
+
+        Raises ProjectError where the folder of somebody's choice is not there.
+        """
         from operations.tools import ensure_pulumi  # noqa: PLC0415 - httpx: `status` must stay fast
 
         document = self.document()
@@ -174,7 +177,9 @@ class Workspace:
         variables.pop("DOCKER_CONTEXT", None)
         by_ssh = str(document["config"].get(key_of("docker_host"))).startswith("ssh://")
         variables.setdefault("PULUMI_PARALLEL", _LOGINS_AT_ONCE if by_ssh else _STEPS_AT_ONCE)
-        if backend.folder:
+        if backend.folder and not backend.folder.is_dir():
+            if not (backend.may_be_made or backend.folder == places.own(self.folder).folder):
+                raise ProjectError(f"{backend} is not there: is it mounted? Make the folder yourself for a new state.")
             backend.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = ensure_pulumi(cache=self.cache, variables=variables, reporter=self.reporter)
         self._write_project()
@@ -438,8 +443,7 @@ class PulumiRun:
 
     def _exists(self) -> bool:
         stacks = self.stacks()
-        if (to := self.went_to(stacks)) is not None:
-            raise places.moved(self.backend, to)
+        self.refuse_moved(stacks)
         return self.workspace.name in stacks
 
     def went_to(self, stacks: Sequence[str] | None = None) -> str | None:
@@ -450,13 +454,19 @@ class PulumiRun:
             return None
         return self.tags(places.MOVED_STACK).get(places.TO)
 
-    def refuse_moved(self) -> None:
-        """Raise ProjectError where the state has left this place."""
-        if (to := self.went_to()) is not None:
+    def refuse_moved(self, stacks: Sequence[str] | None = None) -> None:
+        """Raise ProjectError where the state has left this place, or has not come to it whole. stacks: as above."""
+        stacks = self.stacks() if stacks is None else stacks
+        if (to := self.went_to(stacks)) is not None:
             raise places.moved(self.backend, to)
+        moves = self.backend.origin == places.MOVE
+        if not moves and self.workspace.name in stacks and (tag := self.tags().get(places.COPY_OF)):
+            raise places.unfinished(self.backend, self.workspace.name, tag)
 
     def tags(self, stack: str = "") -> dict[str, str]:
         """Return the tags of the stack by name. stack: another one than this."""
+        if self.backend.folder:
+            return recovery.tags(self.backend.folder, stack or self.workspace.name)
         words = ("--stack", stack) if stack else ()
         listed = self.pulumi("stack", "tag", "ls", "--json", *words, capture=True).stdout
         return {str(name): str(value) for name, value in json.loads(listed or "{}").items()}

@@ -80,6 +80,16 @@ def checkpoint(backend: Path, stack: str) -> dict[str, Any] | None:
     return dict(latest or {})
 
 
+def tags(backend: Path, stack: str) -> dict[str, str]:
+    """Return the tags of a stack in the file backend `backend` by name."""
+    file = backend / ".pulumi" / "stacks" / PROJECT / f"{stack}.pulumi-tags"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")).get("tags") or {}
+    except FileNotFoundError:
+        return {}
+    return {str(name): str(value) for name, value in found.items()}
+
+
 def mend(backend: Path, stack: str) -> list[Path]:
     """Remove what a killed Pulumi has begun and not finished of the files of attributes; return those.
 

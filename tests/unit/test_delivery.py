@@ -79,10 +79,15 @@ class Pulumi:
 
     def __init__(self, good: str = "", last: str = "") -> None:
         self.tags = {delivery.GOOD_COMMIT: good, delivery.LAST_COMMIT: last}
+        self.moved = False
 
     @property
     def good(self) -> str:
         return self.tags[delivery.GOOD_COMMIT]
+
+    def refuse_moved(self) -> None:
+        if self.moved:
+            raise ProjectError("The state was moved")
 
     def pulumi(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
         if words[:3] == ("stack", "tag", "set"):
@@ -136,6 +141,16 @@ def test_a_deploy_holds_the_lock_from_its_beginning_to_its_end(clone: Clone, hel
     assert held == ["deploy"]
     lines = (clone.folder / "calls").read_text().splitlines()
     assert [line.split()[-1] for line in lines] == ["held", "held"], "its own `up` would be refused"
+
+
+def test_a_state_that_moved_while_a_deploy_waited_for_the_lock_is_not_written_to(clone: Clone) -> None:
+    clone.commit("one")
+    pulumi = Pulumi()
+    pulumi.moved = True
+    with pytest.raises(ProjectError, match="was moved"):
+        deploy(clone, pulumi)
+    assert not any(pulumi.tags.values()), "the commit would be noted where nobody looks any more"
+    assert not clone.calls()
 
 
 def test_a_good_commit_is_deployed_and_noted(clone: Clone) -> None:
