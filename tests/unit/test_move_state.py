@@ -104,6 +104,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     )
     monkeypatch.setattr(PulumiRun, "in_plain", lambda run: {"resources": made.at(run)[run.workspace.name]["resources"]})
     monkeypatch.setattr(places, "write", written)
+    for owner, name in ((PulumiRun, "_write"), (Workspace, "_write_project")):  # for Pulumi alone, and slow
+        monkeypatch.setattr(owner, name, lambda *_: None)
     return made
 
 

@@ -6,14 +6,16 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer
 
-from operations import asking, recovery, stack_file, tools
+from offline.progress import Reporter
+from operations import asking, lifecycle, recovery, stack_file, tools
 from operations import backend as places
 from operations.backend import Backend
 from operations.project import ROOT, PulumiRun, Workspace
@@ -63,19 +65,24 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 def bucket(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A bucket: its stacks, each with its state, and its tags."""
     there: dict[str, Any] = {"stacks": {}, "tags": {}}
-    stacks, deployment = PulumiRun.stacks, PulumiRun.deployment
+    stacks, deployment, tags = PulumiRun.stacks, PulumiRun.deployment, PulumiRun.tags
     monkeypatch.setattr(PulumiRun, "stacks", lambda run: stacks(run) if run.backend.folder else sorted(there["stacks"]))
     monkeypatch.setattr(
         PulumiRun,
         "deployment",
         lambda run, stack="": deployment(run, stack) if run.backend.folder else there["stacks"].get(stack or "staging"),
     )
-    monkeypatch.setattr(PulumiRun, "tags", lambda _run, stack="": there["tags"].get(stack, {}))
+    monkeypatch.setattr(
+        PulumiRun,
+        "tags",
+        lambda run, stack="": tags(run, stack) if run.backend.folder else there["tags"].get(stack, {}),
+    )
     return there
 
 
-def state(clone: Path, name: str = "staging", salt: str = "") -> None:
-    latest = {"secrets_providers": {"state": {"salt": salt}}} if salt else {}
+def state(clone: Path, name: str = "staging", salt: str = "", resources: int = 0) -> None:
+    latest: dict[str, Any] = {"secrets_providers": {"state": {"salt": salt}}} if salt else {}
+    latest["resources"] = [{"urn": str(number)} for number in range(resources)]
     file = clone / f".samokoder/state/.pulumi/stacks/samokoder/{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"checkpoint": {"latest": latest}}))
@@ -187,6 +194,74 @@ def test_what_has_left_is_refused_and_says_where_it_is(clone: Path, bucket: dict
     bucket["tags"] = {places.MOVED_STACK: {places.TO: BUCKET}}
     with pytest.raises(ProjectError, match="PULUMI_BACKEND_URL names the old place"):
         old.open()
+
+
+def test_an_unfinished_copy_is_refused_also_by_who_opened_it_before(clone: Path, bucket: dict[str, Any]) -> None:
+    state(clone)
+    (clone / ".samokoder/passphrase").write_text("x")
+    late = working(clone).connected()
+    tags = clone / ".samokoder/state/.pulumi/stacks/samokoder/staging.pulumi-tags"
+    tags.write_text(json.dumps({"version": 1, "tags": {places.COPY_OF: places.copy_of("s3://from")}}))  # as Pulumi does
+    for refused in (working(clone).open, lambda: late.pulumi("up", "--yes")):
+        with pytest.raises(ProjectError, match="is an unfinished copy"):
+            refused()
+    bucket["stacks"], bucket["tags"] = {"staging": {}}, {"": {places.COPY_OF: "host abc"}}
+    with pytest.raises(ProjectError, match=r"unfinished copy: host was .* type again: samokoder move-state s3://new"):
+        working(clone, **{places.VARIABLE: "s3://new"}).open()
+
+
+@pytest.fixture
+def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the engine was asked")
+
+    monkeypatch.setattr(lifecycle, "ensure_engine", asked)
+
+
+TAKES_AWAY: dict[str, Callable[[Workspace], object]] = {
+    "down": lambda it: lifecycle.down(it, interactive=False),
+    "destroy-data": lambda it: lifecycle.destroy_data(it, interactive=False),
+    "destroy-data, as it shows the volumes": lifecycle.data_volumes,
+}
+
+
+@pytest.mark.usefixtures("no_engine")
+@pytest.mark.parametrize("name", TAKES_AWAY)
+def test_the_teams_environment_is_not_taken_for_the_trial_of_the_clone(clone: Path, name: str) -> None:
+    command = TAKES_AWAY[name]
+    state(clone, resources=2)
+    places.write(clone, BUCKET)  # as `git pull` does
+    own = (clone / ".samokoder/state").as_uri()
+    with pytest.raises(ProjectError, match="Two states have staging") as error:
+        command(working(clone))
+    for said in (BUCKET, f"{places.VARIABLE}={own} make {name.partition(',')[0]}"):
+        assert said in str(error.value), "whoever types it again would destroy what the team has"
+    said_before = []
+    for usable in ("that very place", "moved", "empty"):
+        workspace = working(clone, **({places.VARIABLE: own} if usable == "that very place" else {}))
+        if usable == "moved":
+            places.mark(clone / ".samokoder/state", BUCKET)
+        if usable == "empty":
+            (clone / ".samokoder/state/moved-to").unlink()
+            state(clone)
+        reporter = cast("Reporter", SimpleNamespace(say=said_before.append))
+        with pytest.raises(AssertionError, match="the engine was asked"):
+            command(replace(workspace, reporter=reporter))
+    assert said_before[:2] == [f"State: {own} ({places.VARIABLE})", f"State: {BUCKET} (Pulumi.yaml)"]
+
+
+def test_a_shared_folder_that_is_not_mounted_gets_no_second_state(clone: Path) -> None:
+    (clone / ".samokoder").mkdir()
+    (clone / ".samokoder/passphrase").write_text("x")
+    folder = clone / "mnt/team"
+    places.write(clone, folder.as_uri())
+    with pytest.raises(ProjectError, match="is not there: is it mounted"):
+        working(clone).connected()
+    assert not folder.parent.exists()
+    for origin in (places.MOVE, places.ANSWER):
+        working(clone).connected(Backend(url=folder.as_uri(), origin=origin))
+        folder.rmdir()
+    working(clone, **{places.VARIABLE: places.own(clone / ".samokoder").url}).connected()
 
 
 def test_stacks_of_a_folder_are_those_with_a_checkpoint(clone: Path) -> None:
