@@ -236,7 +236,7 @@ def test_the_teams_environment_is_not_taken_for_the_trial_of_the_clone(clone: Pa
         command(working(clone))
     for said in (BUCKET, f"{places.VARIABLE}={own} make {name.partition(',')[0]}"):
         assert said in str(error.value), "whoever types it again would destroy what the team has"
-    said_before = []
+    said_before: list[str] = []
     for usable in ("that very place", "moved", "empty"):
         workspace = working(clone, **({places.VARIABLE: own} if usable == "that very place" else {}))
         if usable == "moved":
