@@ -336,7 +336,7 @@ class _Alertmanager:
                 f"not of {self.environment.name!r}"
             )
         if not found:
-            # The Watchdog stops where each way to people is dead, while other alerts still arrive.
+            # The Watchdog stops where the only way to people is dead, while other alerts still arrive.
             ours = self._alerts(f'environment="{self.environment.name}"')
             found = [each for each in ours if each["labels"]["alertname"] != TEST_ALERT]
         if not found:

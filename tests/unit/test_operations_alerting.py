@@ -234,7 +234,7 @@ def test_a_chain_that_is_broken_before_alertmanager_fails_the_test_and_the_rest_
     assert states(report) == dict.fromkeys(WAYS, "delivered"), "where the chain is broken is worth to know"
 
 
-def test_another_alert_shows_that_the_chain_works_where_each_way_is_dead_and_the_watchdog_stops() -> None:
+def test_another_alert_shows_that_the_chain_works_where_the_only_way_is_dead_and_the_watchdog_stops() -> None:
     report = run(FakeAlertmanager(watchdog_age=None, other_age=timedelta(seconds=30)), timeout=1)
     assert not report.broken_before, "a deploy that mends the way to people would be taken back"
     assert run(FakeAlertmanager(watchdog_age=None, other_age=timedelta(minutes=10)), timeout=1).broken_before
