@@ -135,7 +135,8 @@ def _give_mark(connection: Connection, server: Path) -> str:
     """
     try:
         old, new = database.mark(connection), secrets.token_hex(8)
-        write(server / _MARK, json.dumps([old, new]))  # first, or a death here would make the new one unknown
+        # First, or a death here would make the new one unknown.
+        write(server / _MARK, json.dumps([old, new]))
         database.set_mark(connection, new)
         write(server / _MARK, json.dumps([new]))
     except (BackupError, OSError) as error:
