@@ -5,7 +5,7 @@ A key opens data: what a user's API keys are encrypted with is in the old `.env`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from operations.project import Workspace
@@ -83,11 +83,15 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     finally:
         client.close()
     new = {name: value for name, value in found.items() if name not in environment.configured_secrets}
-    refused = _refused(new, fernet=environment.settings.fernet)
+    stack = workspace.open()
+    opening = {found.get(_OPENS_DATA)}
+    if "secretKey" in new and _OPENS_DATA in environment.configured_secrets:
+        opening.add(stack.configuration().get(f"{PROJECT}:{_OPENS_DATA}", {}).get("value"))
+    refused = _refused(new, opening, fernet=environment.settings.fernet)
     if why := refused.get(_OPENS_DATA):
         raise ProjectError(f"Nothing was written. What is stored is encrypted with APP_SECRET_KEY, which is {why}.")
     new = {name: value for name, value in new.items() if name not in refused}
-    run = workspace.open().in_clone()
+    run = stack.in_clone()
     for name, value in sorted(new.items()):
         run.pulumi("config", "set", "--secret", f"{PROJECT}:{name}", given=value)
         workspace.reporter.say(f"{KEYS[name]}: written as {PROJECT}:{name}, encrypted")
@@ -106,14 +110,17 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     return "\n".join(told)
 
 
-def _refused(new: Mapping[str, str], *, fernet: bool) -> dict[str, str]:
-    """Return why this stack does not take a key, by its name; of two that are equal, the one that opens no data."""
+def _refused(new: Mapping[str, str], opening: Collection[str | None], *, fernet: bool) -> dict[str, str]:
+    """Return why this stack does not take a key, by its name; of two that are equal, the one that opens no data.
+
+    opening: the old APP_SECRET_KEY and the one that is configured, also where it is not written now.
+    """
     found = {
         name: mistake.given
         for name, value in new.items()
         for mistake in check_secrets({name: SecretInput(value, encrypted=True)}, fernet=fernet)
     }
-    if new.get("secretKey") and new.get("secretKey") == new.get(_OPENS_DATA):
+    if new.get("secretKey") in set(opening) - {None}:
         found["secretKey"] = "the same value as APP_SECRET_KEY (not shown)"
     return found
 

@@ -11,14 +11,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from docker.errors import DockerException
-from requests.exceptions import RequestException
 
 from operations import asking, backend, exposure, lock, registry, runner, stack_file
 from operations.engine import EngineError, connect
@@ -197,7 +196,7 @@ class Deploy:
             self.say(f"There is no way back: {back.why}.")
         # Before anything changes: what was begun counts, whether or not it comes to its end.
         self._note(LAST_COMMIT, current)
-        shown = self._shown(since=back.commit)
+        shown = self._shown(self._own(back.commit))
         if not (fault := self._bring_up(self._root, junit) or self._went_mute(shown, current)):
             self._note(GOOD_COMMIT, current)
             return f"{environment} is at {current[:12]}, and good."
@@ -225,32 +224,43 @@ class Deploy:
         commit = answer.stdout.strip()
         return commit if answer.returncode == 0 and re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
 
-    def _shown(self, *, since: str) -> Mapping[Kind, frozenset[str]]:
-        """Return what the own images show of the contract's metrics now; nothing where that cannot be asked.
-
-        since: the good commit. Where it had the reference application, what that has shown is no measure.
-        """
-        config = _stack_config(self._root, since, self.workspace.environment) if since else {}
+    def _own(self, commit: str) -> set[Kind]:
+        """Return the kinds that a commit has an own image of: what the reference application shows is no measure."""
+        config = _stack_config(self._root, commit, self.workspace.environment) if commit else {}
         parts = {kind: config.get(key_of(kind.value)) for kind in Kind}
-        own = {kind for kind, part in parts.items() if isinstance(part, Mapping) and part.get("image")}
-        if not own:
-            return {}
+        return {kind for kind, part in parts.items() if isinstance(part, Mapping) and part.get("image")}
+
+    def _shown(self, kinds: Collection[Kind]) -> exposure.Shown:
+        """Return what the own images of these kinds show of the contract's metrics now."""
+        if not kinds:
+            return exposure.Shown({}, {})
         try:
             environment = self.workspace.settings()
             with contextlib.closing(connect(self.workspace.engine().docker_host)) as client:
-                return {kind: names for kind, names in exposure.shown(client, environment).items() if kind in own}
-        except (ProjectError, EngineError, InvalidSettingsError, DockerException, RequestException):
-            return {}
+                found = exposure.shown(client, environment)
+        except (ProjectError, EngineError, InvalidSettingsError, DockerException, OSError) as error:
+            return exposure.Shown({}, dict.fromkeys(kinds, str(error)))
+        return exposure.Shown({kind: each for kind, each in found.metrics.items() if kind in kinds}, found.unknown)
 
-    def _went_mute(self, before: Mapping[Kind, frozenset[str]], current: str) -> str:
-        """Say which metrics the own images no longer show; empty: none. Nobody would miss the alerts that need them."""
-        if not before:
-            return ""
-        gone = exposure.lost(before, self._shown(since=current))
-        environment = self.workspace.settings()
-        return "; ".join(
-            f"{kind}, which had them before: {exposure.not_exposed(environment, names)}" for kind, names in gone.items()
-        )
+    def _went_mute(self, before: exposure.Shown, current: str) -> str:
+        """Say which metrics the own images have lost; empty: none. Nobody would miss the alerts that need them."""
+        own = self._own(current)
+        now = self._shown(own & before.metrics.keys())
+        faults = []
+        for kind in sorted(own):
+            if kind not in before.metrics or kind not in now.metrics:
+                none = "nothing good of it ran before to compare with"
+                why = before.unknown.get(kind) or now.unknown.get(kind) or none
+                self.say(f"{kind}: not judged by its metrics: {why}")
+                continue
+            gone = exposure.gone(before.metrics[kind], now.metrics[kind])
+            environment = self.workspace.settings()
+            if gone.unseen:
+                missing = exposure.not_exposed(environment, gone.unseen)
+                self.say(f"{kind}, which had them before, perhaps only later than now: {missing}. Look at `make smoke`")
+            if gone.lost:
+                faults.append(f"{kind}, which had them before: {exposure.not_exposed(environment, gone.lost)}")
+        return "; ".join(faults)
 
     def _bring_up(self, clone: Path, junit: Path) -> str:
         """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""

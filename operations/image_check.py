@@ -498,7 +498,7 @@ class _Checking(Starting):
         for check, changes in cases.items():
             names = ", ".join(changes)
             found = problems[check]
-            self._passed(check, not found, "; ".join(found) or f"ends with an error, value not shown: {names}")
+            self._passed(check, not found, "; ".join(found) or f"ends with an error: {names}")
 
     def _accepted(
         self, way: Way, cases: Mapping[Check, Mapping[str, Mapping[str, str | None]]], task: Task, *, seconds: float
@@ -523,13 +523,14 @@ class _Checking(Starting):
         for (check, name), life in lives.items():
             self.is_running(life)
             log = log_of(life.container)
+            given = changed[check, name]
+            # A leak, however it refuses: a mistyped secret is nearly the right one, and Loki keeps it.
+            self.leaked |= {f"{key} (a wrong one)" for key, value in given.items() if value and value in log}
             if life.exit_code is None:
                 late = f" after {time.monotonic() - began:.0f} s" if (check, name) in waiting else ""
                 problems[check].append(f"{name}: runs all the same{late}")
             elif life.exit_code == 0:
                 problems[check].append(f"{name}: ends, but with exit code 0")
-            elif any(value and value in log for value in changed[check, name].values()):
-                problems[check].append(f"{name}: shows the value in its log")
         at_once(self.end, lives.values())
         return problems
 

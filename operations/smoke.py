@@ -555,7 +555,7 @@ def _alertmanager(asked: Asked) -> Iterator[Check]:
         with httpx.Client(base_url=url, auth=login, timeout=asked.client.timeout, trust_env=False) as client:
             if broken := alerting.broken_before(asked.environment, client):
                 raise FailedError(broken)
-        return f"the {alertmanager.WATCHDOG} arrives from Prometheus"
+        return "alerts arrive from Prometheus"
 
     yield Check(name="alertmanager receivers", ask=receivers)
     yield Check(name="alertmanager gets alerts", ask=alerts)

@@ -228,9 +228,10 @@ def check_secrets(secrets: Mapping[str, SecretInput], *, fernet: bool = False) -
             yield Mistake(key, f"a value (not shown) that {reason}", known.description, known.how_to_set)
     first, second = secrets.get("secretKey"), secrets.get("appSecretKey")
     if first and second and first.value == second.value:
+        # The one to replace is the one that opens no data: with another appSecretKey what is stored is lost.
         yield Mistake(
-            "samokoder:appSecretKey",
-            "the same value as samokoder:secretKey (not shown)",
+            "samokoder:secretKey",
+            "the same value as samokoder:appSecretKey (not shown)",
             "a value of its own: whoever can sign a session must not be able to decrypt the data",
-            CONFIGURED_SECRETS["appSecretKey"].how_to_set,
+            CONFIGURED_SECRETS["secretKey"].how_to_set,
         )

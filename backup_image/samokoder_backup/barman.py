@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
@@ -72,7 +73,15 @@ check_timeout = 60
     return ["barman", "--config", str(config), *words]
 
 
-def attach(settings: Settings) -> Path:
+class Attached(NamedTuple):
+    """A history whose WAL can be received now."""
+
+    server: Path
+    unmarked: str
+    """Why PostgreSQL has no new mark; empty: it has."""
+
+
+def attach(settings: Settings) -> Attached:
     """Return the server of the history that PostgreSQL is in now, made where it is new, ready to receive its WAL.
 
     Only for the one process that receives: a session that still holds the slot is ended.
@@ -96,8 +105,16 @@ def attach(settings: Settings) -> Path:
         elif slot is None and wal.newest(server):
             say(f"the slot {settings.slot} is gone and is made anew: WAL that PostgreSQL has no longer will be a gap")
         server.mkdir(parents=True, exist_ok=True)
-        _give_mark(connection, server)
-    return server
+        return Attached(server, _give_mark(connection, server))
+
+
+def mark_again(connection: Connection, server: Path) -> bool:
+    """Give the mark that could not be given when the history was attached; tell whether PostgreSQL has it now.
+
+    Never to a copy that is not known: only who attaches it may say what it is.
+    """
+    same = _server_of(database.identity(connection)) == server and server.is_dir()
+    return same and _is_known(server, database.mark(connection)) and not _give_mark(connection, server)
 
 
 def _is_known(server: Path, mark: str) -> bool:
@@ -110,20 +127,21 @@ def _is_known(server: Path, mark: str) -> bool:
         return False
 
 
-def _give_mark(connection: Connection, server: Path) -> None:
+def _give_mark(connection: Connection, server: Path) -> str:
     """Give PostgreSQL a new mark, by which a copy of its data from before is known when it is put back.
 
-    It may be in the segment that is being received: by its names the log of both would be one.
+    It may be in the segment that is being received: by its names the log of both would be one. Returns why it has none;
+    empty: it has. Log is received without one too: a disk that is full of log that waits gets room by that.
     """
-    old, new = database.mark(connection), secrets.token_hex(8)
-    write(server / _MARK, json.dumps([old, new]))
     try:
+        old, new = database.mark(connection), secrets.token_hex(8)
+        # First, or a death here would make the new one unknown.
+        write(server / _MARK, json.dumps([old, new]))
         database.set_mark(connection, new)
-    except BackupError as error:
-        # A disk that is full of log that waits gets room by its being received.
-        say(f"PostgreSQL keeps its mark: {error}")
-        return
-    write(server / _MARK, json.dumps([new]))
+        write(server / _MARK, json.dumps([new]))
+    except (BackupError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def _server_of(identity: Identity) -> Path:

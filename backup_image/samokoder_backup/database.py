@@ -22,10 +22,17 @@ INSERT INTO public.heartbeat VALUES (true, clock_timestamp(), pg_current_wal_ins
 """
 _TABLE = """
 CREATE TABLE IF NOT EXISTS public.heartbeat (
-    one boolean PRIMARY KEY DEFAULT true CHECK (one), written_at timestamptz NOT NULL, lsn pg_lsn NOT NULL
-);
-ALTER TABLE public.heartbeat ADD COLUMN IF NOT EXISTS mark text
+    one boolean PRIMARY KEY DEFAULT true CHECK (one), written_at timestamptz NOT NULL, lsn pg_lsn NOT NULL, mark text
+)
 """
+_HAS_COLUMN = """
+SELECT 1 FROM pg_attribute
+    WHERE attrelid = to_regclass('public.heartbeat') AND attname = 'mark' AND NOT attisdropped
+"""
+_COLUMN = """
+SELECT set_config('lock_timeout', '5s', true); ALTER TABLE public.heartbeat ADD COLUMN IF NOT EXISTS mark text
+"""
+"""Of a table from before there were marks. One transaction, and the bound is of it alone."""
 _MARK = """
 INSERT INTO public.heartbeat (written_at, lsn, mark) VALUES (clock_timestamp(), pg_current_wal_insert_lsn(), %s)
     ON CONFLICT (one) DO UPDATE SET mark = excluded.mark
@@ -93,13 +100,19 @@ def beat(connection: Connection) -> None:
 
 def mark(connection: Connection) -> str:
     """Return the mark that this copy of the cluster was given last; empty for none."""
-    found = row(connection, "SELECT mark FROM public.heartbeat")
+    # As a document, for the column may be missing.
+    found = row(connection, "SELECT to_jsonb(heartbeat) ->> 'mark' FROM public.heartbeat")
     return str(found[0] or "") if found else ""
 
 
 def set_mark(connection: Connection, new: str) -> None:
-    """Give this copy of the cluster another mark; raises BackupError where nothing can be written."""
+    """Give this copy of the cluster another mark; raises BackupError where nothing can be written.
+
+    The column is added only where it is missing: that wants the table for itself, and its owner.
+    """
     try:
+        if not row(connection, _HAS_COLUMN):
+            row(connection, _COLUMN)
         row(connection, _MARK, new)
     except psycopg2.Error as error:
         raise BackupError(f"PostgreSQL: {str(error).strip()}") from None

@@ -19,6 +19,7 @@ from pathlib import Path
 from apscheduler.triggers.cron import CronTrigger
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
 from samokoder_backup import barman, catalogue, copies, database, entries, jobs, metrics, offsite, state, wal
 from samokoder_backup import settings as at
@@ -26,6 +27,8 @@ from samokoder_backup.process import BackupError, exclusive, say
 from samokoder_backup.settings import Kind, Settings
 
 _BEAT_SECONDS = 5.0
+_MARK_SECONDS = 60.0
+"""Between two tries to give PostgreSQL a mark: one that may not be given is an error in its log each time."""
 _ARCHIVE_SECONDS = 5.0
 _LOOK_SECONDS = 5.0
 _AGAIN_SECONDS = 30.0
@@ -44,6 +47,9 @@ class Service:
         self._stop = threading.Event()
         self._offsite_wake = threading.Event()
         self._server: Path | None = None
+        self._attaching = threading.Lock()
+        self._unmarked = ""
+        """Why PostgreSQL could be given no new mark; empty: it has one."""
         self._receiver: subprocess.Popen[str] | None = None
         self._began = time.monotonic()
         self._tried: dict[str, tuple[float, int]] = {}
@@ -93,12 +99,12 @@ class Service:
             began = time.monotonic()
             try:
                 database.prepare(self._settings.streamed)
-                self._server = barman.attach(self._settings)
-                say(f"receiving the WAL of {self._server.name}")
-                if self._follow(self._server):
+                server = self._attach()
+                say(f"receiving the WAL of {server.name}")
+                if self._follow(server):
                     # Nothing that comes joins on to it: a new beginning, and a new base backup with it.
                     say("WAL has a gap: PostgreSQL no longer has what comes next, so a new base backup follows")
-                    barman.set_aside(self._server)
+                    barman.set_aside(server)
                 said = ""
             except (BackupError, OSError) as error:
                 if str(error) != said:
@@ -107,6 +113,24 @@ class Service:
             # At once after a long time, slower and slower while nothing works.
             pause = 1.0 if time.monotonic() - began > 60 else min(10.0, pause * 1.5)  # noqa: PLR2004
             self._stop.wait(pause)
+
+    def _attach(self) -> Path:
+        with self._attaching:
+            self._server, unmarked = barman.attach(self._settings)
+            if unmarked and unmarked != self._unmarked:
+                say(f"PostgreSQL keeps its mark: {unmarked}")
+            self._unmarked = unmarked
+            return self._server
+
+    def _mark_again(self, connection: Connection) -> None:
+        """Try again to give a mark; not while another thread attaches, which gives one itself."""
+        if self._unmarked and self._server and self._attaching.acquire(blocking=False):
+            try:
+                if self._unmarked and barman.mark_again(connection, self._server):
+                    self._unmarked = ""
+                    say("PostgreSQL has a new mark now")
+            finally:
+                self._attaching.release()
 
     def _follow(self, server: Path) -> bool:
         """Run the receiver to its end; tell whether PostgreSQL no longer has what it asked for."""
@@ -149,13 +173,17 @@ class Service:
         while not self._stop.is_set():
             try:
                 with database.connected(self._settings.streamed) as connection:
+                    again = time.monotonic()
                     while True:
                         database.beat(connection)
+                        if time.monotonic() >= again:
+                            self._mark_again(connection)
+                            again = time.monotonic() + _MARK_SECONDS
                         slot = database.slot(connection, self._settings.slot)
                         self.retained = slot.retained if slot else 0
                         if self._stop.wait(_BEAT_SECONDS):
                             return
-            except BackupError:
+            except (BackupError, OSError):
                 self._stop.wait(_BEAT_SECONDS)  # the receiver says it
 
     def _jobs(self) -> None:

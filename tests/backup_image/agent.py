@@ -47,6 +47,8 @@ class Forked:
             os.setpgid(0, 0)
             for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), out.fileno(), err.fileno())):
                 os.dup2(file, number)
+            # The pipes of runs beside this one: they would not end before this one does.
+            os.closerange(3, max(int(each.name) for each in Path("/proc/self/fd").iterdir()) + 1)
             # Those of before may be locked by a thread that is not in this process.
             sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
             os.environ.update(environment)

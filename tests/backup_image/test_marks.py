@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import barman, database
+from samokoder_backup import barman, database, service
 from samokoder_backup.process import BackupError
 from tests.backup_image.folders import Home, home_at, segment
 
@@ -47,7 +50,7 @@ def histories(home: Home) -> list[str]:
 def test_a_restart_goes_on_with_what_was_received(home: Home, copy: Copy) -> None:
     marks = set()
     for _ in range(3):
-        assert barman.attach(home.settings) == home.server()
+        assert barman.attach(home.settings).server == home.server()
         marks.add(copy.mark)
     assert histories(home) == ["main-7000-1"], "each restart would cost a base backup"
     assert len(marks) == 3
@@ -59,7 +62,7 @@ def test_a_copy_from_before_begins_a_history_of_its_own_also_within_one_segment(
     barman.attach(home.settings)
     assert histories(home) == ["main-7000-1"]
     copy.mark = before
-    server = barman.attach(home.settings)
+    server = barman.attach(home.settings).server
     aside, now = sorted(histories(home), key=len, reverse=True)
     assert (server.name, [path.name for path in server.iterdir()]) == (now, ["samokoder-mark.json"])
     kept = home.root / "barman" / aside
@@ -95,15 +98,68 @@ def test_log_is_received_also_where_nothing_can_be_written(
 
     with monkeypatch.context() as patched:
         patched.setattr(database, "set_mark", full)
-        assert barman.attach(home.settings) == home.server(), "to receive what waits is what makes room"
+        assert barman.attach(home.settings).server == home.server(), "to receive what waits is what makes room"
     barman.attach(home.settings)
     assert histories(home) == ["main-7000-1"]
     assert copy.mark
 
 
+def test_log_is_received_also_where_the_marks_file_cannot_be_written(
+    home: Home, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barman.attach(home.settings)
+    before = copy.mark
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(barman, "write", full)
+        attached = barman.attach(home.settings)
+    assert attached.server == home.server(), "to receive and archive what waits is what makes room"
+    assert "No space left" in attached.unmarked
+    assert copy.mark == before, "one that no file knows would be taken for another copy at the next start"
+    barman.attach(home.settings)
+    assert histories(home) == ["main-7000-1"]
+
+
+def test_a_mark_that_could_not_be_given_is_given_later_and_told_once(
+    home: Home, copy: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: Copy, __: str) -> None:
+        raise BackupError("No space left on device")
+
+    running = service.Service(home.settings)
+    connection = cast("Connection", copy)
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "set_mark", full)
+        running._attach()
+        running._attach()
+        running._mark_again(connection)
+    assert capsys.readouterr().err.count("keeps its mark: No space left") == 1
+    running._mark_again(connection)
+    assert copy.mark, "a copy that is taken from now on is known when it is put back"
+    given = copy.mark
+    running._mark_again(connection)
+    assert copy.mark == given, "it is given once"
+
+
+def test_a_copy_that_is_not_known_gets_no_mark_before_it_is_attached(
+    home: Home, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barman.attach(home.settings)
+    before = copy.mark
+    barman.attach(home.settings)
+    copy.mark = before  # put back, and the heartbeat is there before the receiver
+    assert not barman.mark_again(cast("Connection", copy), home.server())
+    assert copy.mark == before
+    barman.attach(home.settings)
+    assert len(histories(home)) == 2, "it would be taken for the one whose log was received"
+
+
 def test_the_log_of_an_installation_from_before_there_were_marks_goes_on(home: Home, copy: Copy) -> None:
     assert copy.mark == ""
-    assert barman.attach(home.settings) == home.server()
+    assert barman.attach(home.settings).server == home.server()
     assert histories(home) == ["main-7000-1"]
 
 

@@ -17,16 +17,23 @@ KEY = fernet_key(secret_value("of the old stack"))
 SIGNS = secret_value("signs sessions", 86)
 
 
-def brought(monkeypatch: pytest.MonkeyPatch, env: dict[str, str], **values: Any) -> tuple[str, dict[str, str]]:
-    """Bring what one old container was given; return what is said, and what was written."""
+def brought(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], configured: dict[str, str] | None = None, **values: Any
+) -> tuple[str, dict[str, str]]:
+    """Bring what one old container was given; return what is said, and what was written. configured: there already."""
     written: dict[str, str] = {}
     run = SimpleNamespace(pulumi=lambda *words, given: written.update({words[-1]: given}))
+    stack = SimpleNamespace(
+        in_clone=lambda: run,
+        configuration=lambda: {f"samokoder:{name}": {"value": value} for name, value in (configured or {}).items()},
+    )
+    environment = environment_of("staging", values | (configured or {}))
     container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
     monkeypatch.setattr(compose_containers, "_containers", lambda *_: [container])
     workspace = SimpleNamespace(
-        settings=lambda: environment_of("staging", values),
+        settings=lambda: environment,
         client=lambda: SimpleNamespace(close=lambda: None),
-        open=lambda: SimpleNamespace(in_clone=lambda: run),
+        open=lambda: stack,
         typed=lambda words: f"make {words}",
         reporter=SimpleNamespace(say=lambda _: None),
     )
@@ -52,6 +59,20 @@ def test_a_placeholder_in_the_old_file_keeps_no_other_key_from_coming_along(monk
 def test_of_two_equal_keys_the_one_comes_along_that_opens_data(monkeypatch: pytest.MonkeyPatch) -> None:
     said, written = brought(monkeypatch, {"APP_SECRET_KEY": KEY, "SECRET_KEY": KEY})
     assert written == {"appSecretKey": KEY}
+    assert "SECRET_KEY: left out, " in said
+
+
+def test_typed_twice_it_writes_no_key_that_it_has_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {"APP_SECRET_KEY": SIGNS, "SECRET_KEY": SIGNS}
+    _, first = brought(monkeypatch, old)
+    said, written = brought(monkeypatch, old, configured=first)
+    assert written == {}, "the stack would refuse both, and who then replaces the wrong one loses what is stored"
+    assert "SECRET_KEY: left out, the same value as APP_SECRET_KEY" in said
+
+
+def test_a_key_that_equals_the_one_configured_by_hand_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    said, written = brought(monkeypatch, {"SECRET_KEY": SIGNS}, configured={"appSecretKey": SIGNS})
+    assert written == {}
     assert "SECRET_KEY: left out, " in said
 
 

@@ -116,10 +116,10 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return taken
 
 
-def deploy(clone: Clone, pulumi: Pulumi) -> str:
+def deploy(clone: Clone, pulumi: Pulumi, said: list[str] | None = None) -> str:
     variables = {**os.environ, "CALLS": str(clone.folder / "calls")}
     workspace = Workspace(environment="staging", root=clone.folder, variables=variables)
-    said: list[str] = []
+    said = [] if said is None else said
     run = Deploy(workspace=workspace, run=cast("PulumiRun", pulumi), say=said.append)
     return run(junit=clone.folder / "build" / "smoke.xml")
 
@@ -186,7 +186,7 @@ def showing(monkeypatch: pytest.MonkeyPatch, *turns: set[str]) -> None:
     """Have the API show these metrics, turn by turn."""
     left = list(turns)
     monkeypatch.setattr(delivery, "connect", lambda _: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(exposure, "shown", lambda *_: {Kind.API: frozenset(left.pop(0))})
+    monkeypatch.setattr(exposure, "shown", lambda *_: exposure.Shown({Kind.API: frozenset(left.pop(0))}, {}))
 
 
 def test_an_image_that_has_lost_a_metric_goes_back_and_the_alert_that_would_be_mute_is_named(
@@ -203,6 +203,17 @@ def test_an_image_that_has_lost_a_metric_goes_back_and_the_alert_that_would_be_m
     assert pulumi.good == good
 
 
+def test_a_module_that_shows_no_metric_yet_is_told_and_the_deploy_is_good(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = clone.commit("one", config=OWN)
+    newer, pulumi, said = clone.commit("two", config=OWN), Pulumi(good), list[str]()
+    showing(monkeypatch, {"samokoder_db_errors_total", "samokoder_llm_requests_total"}, {"samokoder_db_errors_total"})
+    deploy(clone, pulumi, said)
+    assert pulumi.good == newer, "it may be imported with the first job"
+    assert [line for line in said if "not exposed: samokoder_llm_requests_total; mute without them: " in line]
+
+
 def test_an_image_that_never_had_a_metric_is_deployed_without_it(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     good = clone.commit("one", config=OWN)
     newer, pulumi = clone.commit("two", config=OWN), Pulumi(good)
@@ -215,10 +226,11 @@ def test_what_the_reference_application_has_shown_is_asked_of_no_other_image(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = clone.commit("the reference application")
-    newer, pulumi = clone.commit("two", config=OWN), Pulumi(good)
+    newer, pulumi, said = clone.commit("two", config=OWN), Pulumi(good), list[str]()
     monkeypatch.setattr(exposure, "shown", lambda *_: pytest.fail("it has other metrics"))
-    deploy(clone, pulumi)
+    deploy(clone, pulumi, said)
     assert pulumi.good == newer
+    assert "api: not judged by its metrics: nothing good of it ran before to compare with" in said
 
 
 def test_what_cannot_be_asked_holds_no_deploy_up(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,10 +238,11 @@ def test_what_cannot_be_asked_holds_no_deploy_up(clone: Clone, monkeypatch: pyte
         raise EngineError("it does not answer")
 
     good = clone.commit("one", config=OWN)
-    newer, pulumi = clone.commit("two", config=OWN), Pulumi(good)
+    newer, pulumi, said = clone.commit("two", config=OWN), Pulumi(good), list[str]()
     monkeypatch.setattr(delivery, "connect", away)
-    deploy(clone, pulumi)
+    deploy(clone, pulumi, said)
     assert pulumi.good == newer
+    assert "api: not judged by its metrics: it does not answer" in said, "nobody would know that it was not"
 
 
 def test_the_report_of_the_bad_commit_is_kept_beside_that_of_going_back(clone: Clone) -> None:

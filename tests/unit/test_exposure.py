@@ -27,7 +27,7 @@ python_info 1
 """
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, *answers: object) -> dict[Kind, frozenset[str]]:
+def shown(monkeypatch: pytest.MonkeyPatch, *answers: object) -> exposure.Shown:
     """Ask one container for each answer: the text of its page, its exit status, or what is raised."""
     left = list(answers)
 
@@ -47,12 +47,12 @@ def test_a_metric_without_a_series_is_shown_and_one_outside_of_the_contract_is_n
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     both = frozenset({HITS, REQUESTS})
-    assert shown(monkeypatch, PAGE, PAGE) == {Kind.API: both}, "nobody has met the limit since the start"
+    assert shown(monkeypatch, PAGE, PAGE).metrics == {Kind.API: both}, "nobody has met the limit since the start"
 
 
 def test_what_one_replica_lacks_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     older = PAGE.replace(f"# TYPE {HITS} counter\n", "")
-    assert shown(monkeypatch, PAGE, older) == {Kind.API: frozenset({REQUESTS})}
+    assert shown(monkeypatch, PAGE, older).metrics == {Kind.API: frozenset({REQUESTS})}
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,34 @@ def test_what_one_replica_lacks_is_not_shown(monkeypatch: pytest.MonkeyPatch) ->
         1,
         docker.errors.APIError("no such program"),
         BoundError("late"),
+        ConnectionResetError("the engine closed it"),
         "# TYPE x y z",
         PAGE.replace("python_info", "of_another_library"),
     ],
 )
 def test_a_page_that_cannot_be_had_says_nothing_of_the_metrics(answer: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shown(monkeypatch, PAGE, answer) == {}, "an image is not judged by a question that failed"
+    found = shown(monkeypatch, PAGE, answer)
+    assert found.metrics == {}, "an image is not judged by a question that failed"
+    assert found.unknown[Kind.API], "CI says why it was not judged"
 
 
-def test_only_what_was_asked_both_times_is_lost() -> None:
-    before = {Kind.API: frozenset({HITS, REQUESTS}), Kind.WORKER: frozenset({"worker_jobs_total"})}
-    assert exposure.lost(before, {Kind.API: frozenset({REQUESTS})}) == {Kind.API: frozenset({HITS})}
+def test_what_does_not_run_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch) == ({}, {Kind.API: "none of its containers runs"})
+
+
+LLM = {"samokoder_llm_requests_total", "samokoder_llm_cost_usd_total"}
+
+
+def test_a_module_that_was_not_imported_yet_has_lost_nothing() -> None:
+    before = frozenset({"worker_jobs_total", *LLM})
+    found = exposure.gone(before, frozenset({"worker_jobs_total"}))
+    assert found.lost == frozenset(), "a worker that imports it in its first job would go back for being new"
+    assert found.unseen == LLM, "it is told"
+
+
+def test_what_a_module_that_is_there_no_longer_shows_is_lost() -> None:
+    now = frozenset({"samokoder_llm_requests_total"})
+    assert exposure.gone(frozenset(LLM), now).lost == {"samokoder_llm_cost_usd_total"}
 
 
 @pytest.mark.parametrize("typed", [HITS, HITS.removesuffix("_total")], ids=["text", "OpenMetrics"])

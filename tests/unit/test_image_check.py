@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+from offline.progress import Task
 from operations import __main__ as command
 from operations import image_check, laboratory
 from operations.checks import Finding, Report, Verdict
@@ -100,6 +102,37 @@ def test_every_secret_of_a_check_is_made_for_it() -> None:
 def test_the_default_secret_of_a_check_is_only_refused_for_what_it_says() -> None:
     assert len(image_check._DEFAULT) >= 64, "a shorter one would be refused for its length"
     assert len(set(image_check._DEFAULT)) > 20, "and this one is no repetition"
+
+
+def test_a_refused_secret_in_the_log_is_a_leak_and_no_matter_of_how_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(image_check, "log_of", str)
+    life = {
+        "tells": SimpleNamespace(exit_code=1, container="bad SECRET_KEY: weak-1"),
+        "takes": SimpleNamespace(exit_code=0, container="bye"),
+        "refuses": SimpleNamespace(exit_code=1, container="bad SECRET_KEY"),
+    }
+    found: list[tuple[Check, Verdict, str]] = []
+    checking = SimpleNamespace(
+        start=lambda _, changes: life[next(iter(changes))],
+        is_running=lambda _: None,
+        look=lambda _: None,
+        end=lambda _: None,
+        port=None,
+        timeout=0.0,
+        leaked=set(),
+        cut=False,
+        _find=lambda check, verdict, why: found.append((check, verdict, why)),
+    )
+    cases = {Check.WEAK: {name: {name: "weak-1"} for name in life}}
+    asked = cast("image_check._Checking", checking)
+    task = cast("Task", SimpleNamespace(detail=""))
+    problems = image_check._Checking._accepted(asked, cast("Way", None), cases, task, seconds=0)
+    assert problems == {Check.WEAK: ["takes: ends, but with exit code 0"]}, "`make deploy` forgives what is in here"
+    image_check._Checking._judge_log(asked)
+    assert found == [(Check.SILENT, Verdict.FAILED, "its log has the value of tells (a wrong one)")]
+    assert Check.SILENT not in image_check.REFUSALS
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ class FakeAlertmanager:
     ways: Mapping[str, str] = field(default_factory=lambda: dict.fromkeys(WAYS, WORKS))
     environment: str = "staging"
     watchdog_age: timedelta | None = timedelta(seconds=20)
+    other_age: timedelta | None = None
     ahead: timedelta = timedelta()
     """Its clock, beside ours."""
     status: Mapping[str, Any] = field(default_factory=lambda: {"state": "active", "silencedBy": [], "inhibitedBy": []})
@@ -86,10 +87,15 @@ class FakeAlertmanager:
             for alert in self.alerts.values()
             if datetime.fromisoformat(alert["endsAt"]) > self.now()
         ]
-        if self.watchdog_age is None:
-            return test
-        labels = {"alertname": "Watchdog", "severity": "none", "environment": self.environment}
-        return [*test, {"labels": labels, "updatedAt": (self.now() - self.watchdog_age).isoformat()}]
+        ages = {"Watchdog": self.watchdog_age, "ApiDown": self.other_age}
+        return test + [
+            {
+                "labels": {"alertname": name, "environment": self.environment},
+                "updatedAt": (self.now() - age).isoformat(),
+            }
+            for name, age in ages.items()
+            if age is not None
+        ]
 
     def metrics(self) -> str:
         self.looks += 1
@@ -214,7 +220,8 @@ def test_what_keeps_the_alert_back_is_told(status: dict[str, Any], said: str) ->
 
 
 @pytest.mark.parametrize(
-    ("age", "said"), [(None, "has not arrived"), (timedelta(minutes=10), r"arrived from Prometheus [56][0-9]{2} s ago")]
+    ("age", "said"),
+    [(None, "nor another alert has arrived"), (timedelta(minutes=10), r"arrived from Prometheus [56][0-9]{2} s ago")],
 )
 def test_a_chain_that_is_broken_before_alertmanager_fails_the_test_and_the_rest_is_still_told(
     age: timedelta | None, said: str
@@ -225,6 +232,12 @@ def test_a_chain_that_is_broken_before_alertmanager_fails_the_test_and_the_rest_
     assert re.search(said, report.broken_before)
     assert report.broken_before in report.failure
     assert states(report) == dict.fromkeys(WAYS, "delivered"), "where the chain is broken is worth to know"
+
+
+def test_another_alert_shows_that_the_chain_works_where_the_only_way_is_dead_and_the_watchdog_stops() -> None:
+    report = run(FakeAlertmanager(watchdog_age=None, other_age=timedelta(seconds=30)), timeout=1)
+    assert not report.broken_before, "a deploy that mends the way to people would be taken back"
+    assert run(FakeAlertmanager(watchdog_age=None, other_age=timedelta(minutes=10)), timeout=1).broken_before
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=-3), timedelta(hours=3)])

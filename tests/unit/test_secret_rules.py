@@ -119,8 +119,9 @@ def test_the_applications_keys_have_64_characters_or_more(name: str) -> None:
 def test_the_same_value_for_both_keys_is_refused() -> None:
     both = SecretInput(secret_value("both", 86), encrypted=True)
     (mistake,) = check_secrets({"secretKey": both, "appSecretKey": both})
-    assert mistake.key == "samokoder:appSecretKey"
-    assert mistake.given == "the same value as samokoder:secretKey (not shown)"
+    assert mistake.key == "samokoder:secretKey", "to replace the other one makes what is stored unreadable"
+    assert mistake.example == "pulumi config set --secret samokoder:secretKey"
+    assert mistake.given == "the same value as samokoder:appSecretKey (not shown)"
     assert both.value not in str(mistake)
 
 

@@ -34,10 +34,10 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 def _watchdog(environment: Environment) -> Alert:
     expression, ways = "vector(1)", environment.alert_ways
-    if ways:
-        # Where each way is dead, nothing else can tell so: the heart stops, and who watches it from outside tells.
-        failing = alertmanager.failing(f'integration=~"{"|".join(ways)}"')
-        expression += f" unless on () count({failing} > 0.5) == {len(ways)}"
+    if len(ways) == 1:
+        # Nothing else can tell that the only way is dead: the heart stops, and who watches it from outside tells.
+        only = f'integration="{ways[0]}"'
+        expression += f" unless on () {alertmanager.failing(only)} > 0.5"
     return alert(
         name="Watchdog",
         expression=expression,
