@@ -46,15 +46,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Let several processes begin with what takes longest; before xdist tells its controller what there is to run."""
-    if not hasattr(session.config, "workerinput"):
-        return
-    order = {scope: place for place, scope in enumerate(longest_first(item.nodeid for item in session.items))}
-    session.items.sort(key=lambda item: order[scope_of(item.nodeid)])
-
-
 @pytest.fixture(scope="session", autouse=True)
 def packet_filter_of_nobody() -> Iterator[None]:
     """This machine's packet filter stays as it is: the tests of ours have network namespaces of their own."""
@@ -86,10 +77,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(line)
 
 
-# Files of tests/live that use one stack: each process brings one up of its own. What takes longest is first: a process
-# that begins with it last would be waited for.
+# Fixture of a stack that is up -> the files of tests/live that use it: else each process would bring one up of its own.
 ON_ONE_STACK = {
-    "what looks at a stack": {
+    "stack": {
         "test_hardening",
         "test_ingress",
         "test_parts",
@@ -98,49 +88,37 @@ ON_ONE_STACK = {
         "test_runbooks",
         "test_the_stack",
         "test_traffic",
+        "test_updates",
+        "test_volume_lost",
         "test_waiting_jobs",
     },
-    "what changes a stack": {"test_updates", "test_volume_lost"},
-    "what makes alerts": {"test_alerts", "test_smoke"},
+    "alerting": {"test_alerts", "test_smoke"},
 }
 
 
 ORDERS = "tests/backup_image/test_no_write_is_lost.py"
 
 
-def scope_of(nodeid: str) -> str:
-    """Return what runs in one process: a file, or the files on one stack; of the orders of events each by itself."""
-    file = nodeid.partition("::")[0]
-    if file == ORDERS:
-        return nodeid
-    stem = Path(file).stem if file.startswith("tests/live/") else ""
-    return next((stack for stack, files in ON_ONE_STACK.items() if stem in files), file)
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """A file's tests stay in one process, where they share what they set up; those on one stack are one file here.
 
-
-def longest_first(nodeids: Iterable[str]) -> list[str]:
-    """Return the order in which scopes are begun: those on one stack, then those of most tests."""
-    tests: defaultdict[str, int] = defaultdict(int)
-    for nodeid in nodeids:
-        tests[scope_of(nodeid)] += 1
-    stacks = [stack for stack in ON_ONE_STACK if stack in tests]
-    return stacks + sorted(tests.keys() - set(stacks), key=lambda scope: (-tests[scope], scope))
-
-
-class _ByScope(LoadFileScheduling):  # type: ignore[misc]
-    """A scope's tests stay in one process, where they share what they set up.
+    Hundreds of orders of events take an hour, so each part of them is handed out by itself.
 
     xdist's own way to say so, the mark `xdist_group`, does nothing with pytest 9.2: it writes an attribute that is no
     longer read (pytest-xdist 3.8.0, `remote.py`).
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return scope_of(nodeid)
+        file = nodeid.partition("::")[0]
+        if file == ORDERS:
+            return nodeid
+        stem = Path(file).stem if file.startswith("tests/live/") else ""
+        return next((stack for stack, files in ON_ONE_STACK.items() if stem in files), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
     """Say how tests are handed out when there are several processes."""
-    config.option.loadscopereorder = False  # by the number of tests alone: a stack that few tests change takes longest
-    return _ByScope(config, log)
+    return _ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

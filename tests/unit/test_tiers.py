@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from tests.conftest import DEAREST, ON_ONE_STACK, longest_first, time_by_file
+from tests.conftest import DEAREST, time_by_file
 from tests.tiers import SHORT, is_short
 
 TESTS = Path(__file__).parents[1]
@@ -41,16 +41,6 @@ def test_the_closing_lines_name_the_dearest_files_and_the_time_of_all() -> None:
     assert lines[0] == ["630.0", "s", "20", "tests", "all", "files"]
     assert lines[1] == ["60.0", "s", "1", "tests", "tests/test_20.py"], "setting up and taking down cost time as well"
     assert len(lines) == DEAREST + 1, "a long list is not read"
-
-
-def test_each_file_that_shares_a_stack_is_there_and_stacks_are_begun_before_all_else() -> None:
-    for file in [file for files in ON_ONE_STACK.values() for file in files]:
-        assert (TESTS / f"live/{file}.py").is_file(), f"nothing is shared by {file}, which is not there"
-    many = [f"tests/unit/test_many.py::test_{number}" for number in range(9)]
-    order = longest_first([*many, "tests/live/test_smoke.py::test_it", "tests/live/test_updates.py::test_it"])
-    assert order == ["what changes a stack", "what makes alerts", "tests/unit/test_many.py"], (
-        "what takes minutes would be begun last, and the other processes would wait for it"
-    )
 
 
 @pytest.mark.parametrize(
