@@ -257,7 +257,8 @@ class Deploy:
             environment = self.workspace.settings()
             if gone.unseen:
                 missing = exposure.not_exposed(environment, gone.unseen)
-                self.say(f"{kind}, which had them before, perhaps only later than now: {missing}. Look at `make smoke`")
+                look = self.workspace.typed("smoke")
+                self.say(f"{kind}, which had them before, perhaps only later than now: {missing}. Look at: {look}")
             if gone.lost:
                 faults.append(f"{kind}, which had them before: {exposure.not_exposed(environment, gone.lost)}")
         return "; ".join(faults)
