@@ -65,7 +65,7 @@ class Clone:
 
     def bootstrap(self) -> subprocess.CompletedProcess[str]:
         words = ["sh", str(self.folder / "bootstrap")]
-        return subprocess.run(words, env=self.variables, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(words, env=self.variables, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_a_release_of_today_is_not_locked_neither_are_packages_of_packages(
     variables = {**os.environ, "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_DEFAULT_INDEX": index}
     variables["UV_PYTHON"] = sys.executable
     done = subprocess.run(
-        [uv, "lock"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False, timeout=60
+        [uv, "lock"], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     locked = {each["name"]: each["version"] for each in tomllib.loads((tmp_path / "uv.lock").read_text())["package"]}
