@@ -132,13 +132,14 @@ def preview(
 
     if diff and as_json:
         raise typer.BadParameter("either --diff or --json")
+    workspace = _workspace(env)
     if not as_json:
-        asking.where_state(_workspace(env))
-        lifecycle.preview(_workspace(env), interactive=sys.stdout.isatty(), diff=diff)
+        asking.where_state(workspace)
+        lifecycle.preview(workspace, interactive=sys.stdout.isatty(), diff=diff)
         return
     from operations import planned  # noqa: PLC0415
 
-    answer = planned.planned(_workspace(env))
+    answer = planned.planned(workspace)
     typer.echo(json.dumps(answer, indent=2))
     if not answer["ok"]:
         raise ProjectError(f"The preview of {env} failed.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from operations.project import Workspace
+from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.secret_rules import SecretInput, check_secrets, is_fernet_key
 from stack.settings import LLM_KEYS, PROJECT, key_of
@@ -86,7 +86,7 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     stack = workspace.open()
     opening = {found.get(_OPENS_DATA)}
     if "secretKey" in new and _OPENS_DATA in environment.configured_secrets:
-        opening.add(stack.configuration().get(f"{PROJECT}:{_OPENS_DATA}", {}).get("value"))
+        opening.add(_opens_data_here(stack))
     refused = _refused(new, opening, fernet=environment.settings.fernet)
     if why := refused.get(_OPENS_DATA):
         raise ProjectError(f"Nothing was written. What is stored is encrypted with APP_SECRET_KEY, which is {why}.")
@@ -102,9 +102,9 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     ]
     kept = sorted(found.keys() - new.keys() - refused.keys())
     told += [f"{KEYS[name]}: {PROJECT}:{name} was set already, and stays" for name in kept]
-    if is_fernet_key(found.get("appSecretKey", "")) and not environment.settings.fernet:
+    if is_fernet_key(found.get(_OPENS_DATA, "")) and not environment.settings.fernet:
         told.append(f"APP_SECRET_KEY is a Fernet key: set {key_of('app_secret_key_form')}: fernet, too")
-    missing = [name for secret, name in KEYS.items() if secret in ("secretKey", "appSecretKey") and secret not in found]
+    missing = [name for secret, name in KEYS.items() if secret in ("secretKey", _OPENS_DATA) and secret not in found]
     told += [f"{name}: no container of {project} was given it; set it by hand where it has one" for name in missing]
     told.append(f"They are used from the next `{workspace.typed('up')}` on.")
     return "\n".join(told)
@@ -125,6 +125,12 @@ def _refused(new: Mapping[str, str], opening: Collection[str | None], *, fernet:
     return found
 
 
+def _opens_data_here(stack: PulumiRun) -> str | None:
+    """Return the key that is configured for what is stored; None for none."""
+    value: str | None = stack.configuration().get(f"{PROJECT}:{_OPENS_DATA}", {}).get("value")
+    return value
+
+
 def lost_keys(workspace: Workspace, project: str) -> str:
     """Say which keys of a project this environment has not, without which some of its data cannot be read; or nothing.
 
@@ -137,11 +143,9 @@ def lost_keys(workspace: Workspace, project: str) -> str:
         return ""
     finally:
         client.close()
-    key = _OPENS_DATA
-    if key not in found:
+    if _OPENS_DATA not in found:
         return ""
-    configured = workspace.open().configuration() if key in environment.configured_secrets else {}
-    if configured.get(f"{PROJECT}:{key}", {}).get("value") == found[key]:
+    if _OPENS_DATA in environment.configured_secrets and _opens_data_here(workspace.open()) == found[_OPENS_DATA]:
         return ""
     return (
         f"APP_SECRET_KEY of {project} is not this environment's: what is encrypted with it, such as the API keys of "

@@ -109,7 +109,7 @@ def _hold_all(workspace: Workspace, locks: contextlib.ExitStack) -> dict[str, In
     from operations import lock, restore  # noqa: PLC0415 - the SDK takes its time
 
     barred: dict[str, InvalidSettingsError] = {}
-    for name in environments(workspace.stack_files or workspace.root):
+    for name in environments(workspace.committed_folder):
         each = _environment(workspace, name)
         try:
             each.settings(on_this_machine=False)
@@ -135,7 +135,7 @@ def _copy_all(
     All that is in the target is looked at before anything is written there.
     """
     names = _full(source)
-    known = environments(workspace.stack_files or workspace.root)
+    known = environments(workspace.committed_folder)
     if lost := [name for name in names if name not in known]:
         files = ", ".join(f"Pulumi.{name}.yaml" for name in lost)
         raise ProjectError(f"The state has {', '.join(lost)}, and there is no {files}: bring that file back first.")
@@ -159,10 +159,6 @@ def _copy_all(
 
 def _environment(workspace: Workspace, name: str) -> Workspace:
     return replace(workspace, environment=name, stack="")
-
-
-def _of(workspace: Workspace, name: str, backend: Backend) -> PulumiRun:
-    return _environment(workspace, name).connected(backend)
 
 
 def _look(old: PulumiRun, new: PulumiRun) -> None:

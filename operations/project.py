@@ -106,9 +106,14 @@ class Workspace:
         return self.folder / f"Pulumi.{self.name}.yaml"
 
     @property
+    def committed_folder(self) -> Path:
+        """The folder of the committed stack files of all environments."""
+        return self.stack_files or self.root
+
+    @property
     def committed_file(self) -> Path:
         """The committed stack file."""
-        return (self.stack_files or self.root) / f"Pulumi.{self.environment}.yaml"
+        return self.committed_folder / f"Pulumi.{self.environment}.yaml"
 
     @property
     def _machine_file(self) -> Path:
@@ -116,7 +121,7 @@ class Workspace:
 
     def committed(self) -> Document:
         """Return the committed stack file. Raises ProjectError when there is none."""
-        return stack_file.committed(self.stack_files or self.root, self.environment)
+        return stack_file.committed(self.committed_folder, self.environment)
 
     def document(self) -> Document:
         """Return the stack file that Pulumi works with, from the committed one and what is known of this machine."""

@@ -64,15 +64,18 @@ def locks(backend: Path, stack: str) -> list[Lock]:
     return found
 
 
+def _stacks_folder(backend: Path) -> Path:
+    return backend / ".pulumi" / "stacks" / PROJECT
+
+
 def stacks(backend: Path) -> list[str]:
     """Return the names of the stacks in the file backend `backend`, sorted."""
-    folder = backend / ".pulumi" / "stacks" / PROJECT
-    return sorted(file.name.removesuffix(".json") for file in folder.glob("*.json"))
+    return sorted(file.name.removesuffix(".json") for file in _stacks_folder(backend).glob("*.json"))
 
 
 def checkpoint(backend: Path, stack: str) -> dict[str, Any] | None:
     """Return a stack's deployment as the file backend holds it, secrets encrypted; None when there is no such stack."""
-    file = backend / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
+    file = _stacks_folder(backend) / f"{stack}.json"
     try:
         latest = json.loads(file.read_text(encoding="utf-8"))["checkpoint"].get("latest")
     except FileNotFoundError:
@@ -82,7 +85,7 @@ def checkpoint(backend: Path, stack: str) -> dict[str, Any] | None:
 
 def tags(backend: Path, stack: str) -> dict[str, str]:
     """Return the tags of a stack in the file backend `backend` by name."""
-    file = backend / ".pulumi" / "stacks" / PROJECT / f"{stack}.pulumi-tags"
+    file = _stacks_folder(backend) / f"{stack}.pulumi-tags"
     try:
         found = json.loads(file.read_text(encoding="utf-8")).get("tags") or {}
     except FileNotFoundError:
@@ -99,7 +102,7 @@ def mend(backend: Path, stack: str) -> list[Path]:
     Only for a stack that nobody is at.
     """
     folder = backend / ".pulumi"
-    places = [(folder / "stacks" / PROJECT, f"{stack}.*"), (folder / "locks" / "organization" / PROJECT / stack, "*.")]
+    places = [(_stacks_folder(backend), f"{stack}.*"), (folder / "locks" / "organization" / PROJECT / stack, "*.")]
     places += [(folder / kind / PROJECT / stack, "*.") for kind in ("history", "backups")]
     broken = [file for place, name in places for file in place.glob(f"{name}attrs") if not file.stat().st_size]
     for file in broken:
