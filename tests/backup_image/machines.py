@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import secrets
 import shutil
 import signal
 import time
@@ -14,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from operations import backups, compose, compose_volumes, restore
 from operations.backups import STAMP
@@ -245,6 +248,20 @@ class Machines:
         self.agent.ask("kill")
         self.agent.sh("rm -rf $1 /world/*.log /dev/shm/PostgreSQL.*", world.root)
         shutil.rmtree(world.folder)
+
+
+@contextmanager
+def one_machine(image: str, folder: Path, *options: str) -> Iterator[World]:
+    """Make one machine by itself, whose restores and imports are the real ones. options: of `docker run`."""
+    agent = Agent(image, f"samokoder-test-{secrets.token_hex(4)}", *options)
+    try:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            patch(monkeypatch)
+            machines = Machines(agent, folder)
+            machines.prepare()
+            yield machines.new()
+    finally:
+        agent.close()
 
 
 def backup_settings(copies: str) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stack.app import postgres
-from tests.backup_image.machines import Machines, patch
-from tests.backup_image.world import Agent, World
+from tests.backup_image.machines import one_machine
+from tests.backup_image.world import World
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(2400)]
 
@@ -35,15 +34,8 @@ def world(backup_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         (folder / name).write_text(text)
         options.append(f"--volume={folder / name}:{WHERE}/{name}:ro")
     folder.chmod(0o755)
-    agent = Agent(backup_image, f"samokoder-test-{secrets.token_hex(4)}", *options)
-    try:
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            patch(monkeypatch)
-            machines = Machines(agent, folder / "machines")
-            machines.prepare()
-            yield machines.new()
-    finally:
-        agent.close()
+    with one_machine(backup_image, folder / "machines", *options) as world:
+        yield world
 
 
 def restored(world: World) -> str:

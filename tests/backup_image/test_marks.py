@@ -43,6 +43,10 @@ def copy(monkeypatch: pytest.MonkeyPatch) -> Copy:
     return copy
 
 
+def full_disk(_: Copy, __: str) -> None:
+    raise BackupError("No space left on device")
+
+
 def histories(home: Home) -> list[str]:
     return sorted(path.name for path in (home.root / "barman").iterdir())
 
@@ -93,11 +97,8 @@ def test_a_death_while_a_mark_is_given_makes_no_other_copy_of_it(
 def test_log_is_received_also_where_nothing_can_be_written(
     home: Home, copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: Copy, __: str) -> None:
-        raise BackupError("No space left on device")
-
     with monkeypatch.context() as patched:
-        patched.setattr(database, "set_mark", full)
+        patched.setattr(database, "set_mark", full_disk)
         assert barman.attach(home.settings).server == home.server(), "to receive what waits is what makes room"
     barman.attach(home.settings)
     assert histories(home) == ["main-7000-1"]
@@ -126,13 +127,10 @@ def test_log_is_received_also_where_the_marks_file_cannot_be_written(
 def test_a_mark_that_could_not_be_given_is_given_later_and_told_once(
     home: Home, copy: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(_: Copy, __: str) -> None:
-        raise BackupError("No space left on device")
-
     running = service.Service(home.settings)
     connection = cast("Connection", copy)
     with monkeypatch.context() as patched:
-        patched.setattr(database, "set_mark", full)
+        patched.setattr(database, "set_mark", full_disk)
         running._attach()
         running._attach()
         running._mark_again(connection)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,24 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.backup_image.machines import Machines, patch
+from tests.backup_image.machines import one_machine
 from tests.backup_image.orders import PATIENCE_SECONDS, within
-from tests.backup_image.world import Agent, World, volumes_of
+from tests.backup_image.world import World, volumes_of
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(2400)]
 
 
 @pytest.fixture
 def world(backup_image: str, tmp_path: Path) -> Iterator[World]:
-    agent = Agent(backup_image, f"samokoder-test-{secrets.token_hex(4)}")
-    try:
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            patch(monkeypatch)
-            machines = Machines(agent, tmp_path)
-            machines.prepare()
-            yield machines.new()
-    finally:
-        agent.close()
+    with one_machine(backup_image, tmp_path) as world:
+        yield world
 
 
 def test_a_moment_between_two_undos_of_one_restore_is_reached_as_it_was(world: World) -> None:

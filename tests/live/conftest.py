@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,22 @@ def up_with_llm(workspace: Workspace, engine: docker.DockerClient) -> Iterator[N
     with stand_in(engine, workspace.settings()):
         yield
     lifecycle.destroy_data(workspace, interactive=False)
+
+
+@contextlib.contextmanager
+def own_images(engine: docker.DockerClient, base: str, repository: str, numbers: Sequence[int]) -> Iterator[list[str]]:
+    """Make images like `base`, by tags that no registry has; they are gone afterwards, so nothing may use them then."""
+    tags = []
+    for number in numbers:
+        container = engine.containers.create(base)
+        try:
+            container.commit(repository=repository, tag=str(number), changes=f"LABEL own={number}")
+        finally:
+            container.remove()
+        tags.append(f"{repository}:{number}")
+    yield tags
+    for tag in tags:
+        engine.images.remove(tag)
 
 
 def begin_up(run: PulumiRun) -> subprocess.Popen[bytes]:

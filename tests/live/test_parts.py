@@ -16,6 +16,7 @@ from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import migrations
 from stack.app.reference import reference_image
+from tests.live.conftest import own_images
 
 if TYPE_CHECKING:
     import docker
@@ -55,18 +56,9 @@ def test_a_part_of_another_environment_is_not_found(stack: Workspace) -> None:
 @pytest.fixture
 def own(stack: Workspace, engine: docker.DockerClient) -> Iterator[tuple[str, str]]:
     """Two images like the reference application's, by tags that no registry has; the stack is put back first."""
-    base, tags = reference_image(stack.settings()).name, []
-    for number in (2, 3):
-        container = engine.containers.create(base)
-        try:
-            container.commit(repository=f"{stack.name}-own", tag=str(number), changes=f"LABEL own={number}")
-        finally:
-            container.remove()
-        tags.append(f"{stack.name}-own:{number}")
-    yield tags[0], tags[1]
-    lifecycle.up(stack, interactive=False)
-    for tag in tags:
-        engine.images.remove(tag)
+    with own_images(engine, reference_image(stack.settings()).name, f"{stack.name}-own", (2, 3)) as tags:
+        yield tags[0], tags[1]
+        lifecycle.up(stack, interactive=False)
 
 
 def test_own_images_are_deployed_by_their_tags_and_the_ones_before_come_back(

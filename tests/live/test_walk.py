@@ -28,6 +28,7 @@ from operations.project import ROOT
 from stack.app import migrations
 from tests.live import clones
 from tests.live.clones import run, run_apart
+from tests.live.conftest import own_images
 
 ENVIRONMENT = "walk"
 FILE = f"Pulumi.{ENVIRONMENT}.yaml"
@@ -158,18 +159,10 @@ def test_at_3_am_with_a_broken_stack_file(clone: Path) -> None:
 def own(engine: docker.DockerClient, clone: Path) -> Iterator[list[str]]:
     """Two images like the reference application's, by tags that no registry has."""
     assert (clone / FILE).is_file()
-    base, tags = engine.containers.get(f"samokoder-{ENVIRONMENT}-api-1").attrs["Config"]["Image"], []
-    for number in (1, 2):
-        container = engine.containers.create(base)
-        try:
-            container.commit(repository=f"{ENVIRONMENT}-own", tag=str(number), changes=f"LABEL own={number}")
-        finally:
-            container.remove()
-        tags.append(f"{ENVIRONMENT}-own:{number}")
-    yield tags
-    clones.remove(engine, ENVIRONMENT)  # a container that uses one keeps it
-    for tag in tags:
-        engine.images.remove(tag)
+    base = engine.containers.get(f"samokoder-{ENVIRONMENT}-api-1").attrs["Config"]["Image"]
+    with own_images(engine, base, f"{ENVIRONMENT}-own", (1, 2)) as tags:
+        yield tags
+        clones.remove(engine, ENVIRONMENT)  # a container that uses one keeps it
 
 
 def test_an_image_of_ones_own_is_deployed_and_taken_back(

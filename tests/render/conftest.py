@@ -57,12 +57,20 @@ class Laboratory(laboratory.Laboratory):
 
     def shell(self, image: str, files: Mapping[str, str], *, alias: str = "") -> Container:
         """Start a container that does nothing but have `files` (absolute paths) and the image's programs."""
+        return self._nobodys(image, files, ["sleep", "infinity"], alias)
+
+    def python(self, environment: Environment, code: str, *words: str, alias: str) -> Container:
+        """Start a container that runs a program of Python and has no files. words: its arguments."""
+        return self._nobodys(environment.image("python"), {}, ["python3", "-c", code, *words], alias)
+
+    def _nobodys(self, image: str, files: Mapping[str, str], command: list[str], alias: str) -> Container:
+        """Start a command as nobody, without capabilities."""
         return self.start(
             image,
             files,
             alias=alias,
-            entrypoint=["sleep"],
-            command=["infinity"],
+            entrypoint=command[:1],
+            command=command[1:],
             user="65534:65534",
             cap_drop=["ALL"],
             security_opt=["no-new-privileges:true"],

@@ -76,17 +76,7 @@ def test_a_server_that_takes_the_connection_and_is_silent_is_told_before_the_scr
     laboratory: Laboratory, environment: Environment
 ) -> None:
     for alias in ("postgres", "redis"):
-        laboratory.start(
-            environment.image("python"),
-            {},
-            alias=alias,
-            entrypoint=["python3"],
-            command=["-c", SILENT],
-            user="65534:65534",
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
-            init=True,
-        )
+        laboratory.python(environment, SILENT, alias=alias)
     scrape = 10
     for name, port, said in (
         (postgres_exporter.PART, postgres_exporter.PORT, "pg_up 0"),

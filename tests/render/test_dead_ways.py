@@ -153,17 +153,7 @@ class World:
 def opened(laboratory: Laboratory, environment: Environment, *, mail_taken: bool) -> Iterator[World]:
     """Give what is up; it is gone afterwards, so that the next one's names are its own."""
     try:
-        outside = laboratory.start(
-            environment.image("python"),
-            {},
-            alias="outside",
-            entrypoint=["python3"],
-            command=["-c", OUTSIDE, "yes" if mail_taken else "no"],
-            user="65534:65534",
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
-            init=True,
-        )
+        outside = laboratory.python(environment, OUTSIDE, "yes" if mail_taken else "no", alias="outside")
         wait_until(outside, lambda: _answers(outside, PORT))
         url = {"heartbeat_url": f"http://outside:{PORT}/heartbeat"}
         told = laboratory.healthy_part(part(environment, alertmanager.PART), replaced=url)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from docker.errors import APIError, ImageNotFound
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
 from operations import asking, checks, cli_deploy, deploys, lifecycle, lock, registry, stack_file, stack_text
@@ -115,6 +115,17 @@ def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
     return made
 
 
+def typed(clone: Clone, monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
+    """Type a command in the clone, in production."""
+    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
+    return CliRunner().invoke(command.app, [words[0], "--env", "prod", *words[1:]])
+
+
+def typed_both(clone: Clone, monkeypatch: pytest.MonkeyPatch, option: str) -> Result:
+    """Type the deploy of the first version."""
+    return typed(clone, monkeypatch, "deploy", "--api", image("api", 1), "--worker", image("worker", 1), option)
+
+
 def running(monkeypatch: pytest.MonkeyPatch, **images: str) -> None:
     """An engine on which these run."""
     rows = [
@@ -173,9 +184,7 @@ def test_only_writing_asks_neither_engine_nor_registry_where_digests_are_named(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Workspace, "engine", lambda _: pytest.fail("a job of the application's has no engine of ours"))
-    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
-    words = ["deploy", "--env", "prod", "--api", image("api", 1), "--worker", image("worker", 1), "--write-only"]
-    answer = CliRunner().invoke(command.app, words)
+    answer = typed_both(clone, monkeypatch, "--write-only")
     assert answer.exit_code == 0, answer.output
     assert clone.version.images == both(1)
     assert clone.git("status", "--porcelain") == "M Pulumi.prod.yaml", "and nothing else of the clone"
@@ -193,9 +202,7 @@ def test_an_image_that_breaks_the_contract_is_not_deployed(
         return checks.Report(title=reference, about={}, findings=[finding])
 
     monkeypatch.setattr("operations.image_check.check_image", check_image)
-    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
-    words = ["deploy", "--env", "prod", "--api", image("api", 1), "--worker", image("worker", 1), "--yes"]
-    answer = CliRunner().invoke(command.app, words)
+    answer = typed_both(clone, monkeypatch, "--yes")
     assert isinstance(answer.exception, ProjectError)
     assert (clone.file.read_text(), ups.images) == (before, [])
     assert checked[0] == (image("api", 1), "api")
@@ -209,9 +216,7 @@ def test_an_image_that_looks_at_no_secret_is_deployed_since_the_stack_refuses_wr
         return checks.Report(title=reference, about={}, findings=[finding])
 
     monkeypatch.setattr("operations.image_check.check_image", check_image)
-    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
-    words = ["deploy", "--env", "prod", "--api", image("api", 1), "--worker", image("worker", 1), "--yes"]
-    answer = CliRunner().invoke(command.app, words)
+    answer = typed_both(clone, monkeypatch, "--yes")
     assert len(ups.images) == 1, f"no version of it could ever be deployed: {answer.exception}"
     assert "the stack itself gives no image such a secret: runs all the same" in " ".join(answer.output.split())
     assert clone.version.images == both(1)
@@ -225,13 +230,12 @@ def test_production_without_a_terminal_wants_a_yes_before_an_image_is_even_check
     clone.put(2)
     running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
     monkeypatch.setattr(asking, "on_terminal", lambda: False)
-    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
     given = ["--api", image("api", 3), "--no-check"] if name == "deploy" else []
-    answer = CliRunner().invoke(command.app, [name, "--env", "prod", *given])
+    answer = typed(clone, monkeypatch, name, *given)
     assert isinstance(answer.exception, ProjectError)
     deploy = f"make deploy API={image('api', 3)} ARGS='--yes --no-check' ENV=prod"
-    typed = deploy if given else "make rollback ARGS=--yes ENV=prod"
-    assert typed in str(answer.exception), "what to type, whole"
+    whole = deploy if given else "make rollback ARGS=--yes ENV=prod"
+    assert whole in str(answer.exception), "what to type, whole"
     assert not ups.images
 
 
@@ -246,8 +250,7 @@ def test_a_dry_run_previews_the_images_and_writes_nothing(
         looked.append(workspace.settings(on_this_machine=False).settings.api.image)
 
     monkeypatch.setattr(lifecycle, "preview", preview)
-    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
-    answer = CliRunner().invoke(command.app, ["deploy", "--env", "prod", "--api", image("api", 2), "--dry-run"])
+    answer = typed(clone, monkeypatch, "deploy", "--api", image("api", 2), "--dry-run")
     assert answer.exit_code == 0, answer.output
     assert looked == [image("api", 2)]
     assert (clone.file.read_text(), ups.images) == (before, [])
