@@ -35,15 +35,12 @@ def cut(values: str, samples: int) -> str:
 
 def gone(case: Case) -> dict[str, object]:
     """Return promtool's test: the case, and after its minute nothing is stored any more."""
-    interval = round(seconds(case.interval) / 60)
+    samples = round(case.minute * 60 / seconds(case.interval)) + 1
     firing = f'count(ALERTS{{alertname="{case.alert}",alertstate="firing"}}) >= bool {len(case.fires)}'
     return {
         "name": f"{case.alert}: {case.title}, and its series end",
         "interval": case.interval,
-        "input_series": [
-            {"series": series, "values": cut(values, case.minute // interval + 1)}
-            for series, values in case.series.items()
-        ],
+        "input_series": [{"series": series, "values": cut(values, samples)} for series, values in case.series.items()],
         "promql_expr_test": [
             {"expr": firing, "eval_time": f"{case.minute + TOLD_AFTER}m", "exp_samples": [{"labels": "{}", "value": 1}]}
         ],
@@ -63,13 +60,15 @@ def test_what_fires_goes_on_until_prometheus_says_that_it_stores_nothing(
     ]
     assert len({case.alert for case in tried}) > 60, "the cases are not found"
     files = {name: text for name, text in rules_tests(described, rules_text(world)).items() if "test-" not in name}
-    tests: dict[str, list[object]] = {}
+    tests: dict[tuple[str, str], list[object]] = {}
     for case in tried:
-        tests.setdefault(case.alert, []).append(gone(case))
-    for alert, documents in tests.items():
-        document = {"rule_files": [f"{alert}.yml"], "evaluation_interval": "1m", "tests": documents}
-        files[f"gone-{alert}.yml"] = yaml.safe_dump(document, sort_keys=False)
-    shell = laboratory.shell(environment.image("prometheus"), {f"/test/{name}": text for name, text in files.items()})
-    code, said = output(shell, "promtool", "test", "rules", *(f"/test/gone-{alert}.yml" for alert in tests))
+        tests.setdefault((case.alert, case.interval), []).append(gone(case))
+    named = {}
+    for (alert, interval), documents in tests.items():
+        document = {"rule_files": [f"{alert}.yml"], "evaluation_interval": interval, "tests": documents}
+        named[f"/test/gone-{alert}-{interval}.yml"] = yaml.safe_dump(document, sort_keys=False)
+    placed = {f"/test/{name}": text for name, text in files.items()}
+    shell = laboratory.shell(environment.image("prometheus"), placed | named)
+    code, said = output(shell, "promtool", "test", "rules", *named)
     assert code == 0, said
-    assert said.count("SUCCESS") == len(tests), said
+    assert said.count("SUCCESS") == len(named), said
