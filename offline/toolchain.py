@@ -49,7 +49,7 @@ _NETWORK_TROUBLE = re.compile(
 
 
 class OfflineError(Exception):
-    """Something that the offline bring-up needs cannot be had; the text says what to do."""
+    """The offline bring-up cannot get what it needs; the text says what to do."""
 
 
 class BuildError(OfflineError):

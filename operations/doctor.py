@@ -453,7 +453,7 @@ def _image(asked: Asked, name: str, image: str, made: str | None) -> str:
         if name == grafana.PART:
             raise UnavailableError(f"{registry} cannot be reached: the stack comes up without it, or `docker load` one")
         return f"{registry} cannot be reached: `{asked.workspace.typed('up')}` builds it from package registries"
-    raise FailedError(f"{short_name(image)} cannot be had: {why}")
+    raise FailedError(f"cannot pull {short_name(image)}: {why}")
 
 
 # What is outside

@@ -1205,7 +1205,7 @@ class Settings(Model):
     )
     unavailable: list[Literal["grafana"]] = Field(
         default_factory=list,
-        description="Parts whose image cannot be had on this host; written by `make up` without a container registry. "
+        description="Parts whose image this host cannot get; written by `make up` without a container registry. "
         "The stack comes up without them and says so everywhere.",
         examples=[["grafana"]],
     )
