@@ -73,7 +73,13 @@ def test_no_request_and_no_job_is_lost_while_all_sessions_end_again_and_again(se
 def test_a_job_whose_watch_is_lost_is_left_for_the_next_poll_and_the_worker_goes_on(setup: Setup) -> None:
     password = SecretStr(setup.redis.application_password)
     settings = SimpleNamespace(
-        redis_host="127.0.0.1", redis_port=setup.redis.port, redis_username="app", redis_password=password
+        redis_host="127.0.0.1",
+        redis_port=setup.redis.port,
+        redis_db=0,
+        redis_tls=False,
+        redis_ca_file="",
+        redis_username="app",
+        redis_password=password,
     )
     progress, job = f"{in_progress_key_prefix}one", f"{job_key_prefix}one"
 
