@@ -95,6 +95,8 @@ def status(known: Known) -> list[containers.PartStatus]:
     """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
     client = known.client()
     try:
+        if known.environment:
+            return containers.status(client, known.environment)
         return containers.status_of(client, known.name, known.parts, known.unavailable)
     finally:
         client.close()
