@@ -286,7 +286,7 @@ def test_a_setting_that_a_page_names_is_one() -> None:
 
 
 OTHERS = {"good", "last", "copy"}
-"""What begins like a setting and is none: the tags `samokoder:good-commit`, `samokoder:last-commit` and `samokoder:copy-of` of a stack."""
+"""What begins like a setting and is none: tags of a stack (`samokoder:good-commit`, `…:last-commit`, `…:copy-of`)."""
 
 
 def anchor(heading: str) -> str:
