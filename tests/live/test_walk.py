@@ -247,7 +247,7 @@ def test_production_with_a_domain_says_what_it_needs_and_asks_before_it_is_chang
     def there() -> set[str]:
         return {str(one.name) for one in engine.containers.list(filters={"name": f"^samokoder-{PRODUCTION}-"})}
 
-    ports = own_ports()
+    ports: dict[str, dict[str, Any]] = {**own_ports()}
     ports["samokoder:ingress"] |= {"domain": "samokoder.test", "acmeDirectory": f"{ELSEWHERE}/directory"}
     migrated = {"samokoder:migrations": {"command": list(migrations.REFERENCE)}}
     clones.configure(clone, PRODUCTION, {"samokoder:production": True, **ports, **migrated})
