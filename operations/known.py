@@ -145,7 +145,10 @@ def _as_last_run(workspace: Workspace) -> Workspace | None:
 
 
 def _from_state(workspace: Workspace) -> Known:
-    folder = workspace.backend().folder
+    try:
+        folder = workspace.backend().folder
+    except ProjectError:  # two places are named: what is done with the state is refused, and not what runs
+        folder = None
     outputs = recovery.outputs(recovery.checkpoint(folder, workspace.name) or {}) if folder else {}
     try:
         configured = workspace.document()["config"].get(key_of("docker_host"))

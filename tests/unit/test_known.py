@@ -135,6 +135,16 @@ def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
         assert not workspace.stack_file.exists(), "who only reads makes no stack"
 
 
+def test_what_runs_is_shown_also_where_two_places_of_the_state_are_named(
+    tmp_path: Path, engine: SimpleNamespace
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("backend:\n  url: s3://state\n")
+    (tmp_path / "Pulumi.prod.yaml").write_text(BROKEN["no YAML"])
+    engine.parts = ["worker"]
+    workspace = Workspace(environment="prod", root=tmp_path, variables={"PULUMI_ACCESS_TOKEN": "x"}, reporter=Said())
+    assert [row.part for row in known.status(known.of(workspace))] == ["worker"]
+
+
 def test_the_last_run_stands_in_for_a_stack_file_that_is_no_yaml(
     broken: Callable[..., tuple[Workspace, Said]],
 ) -> None:
