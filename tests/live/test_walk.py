@@ -150,6 +150,8 @@ def test_at_3_am_with_a_broken_stack_file(clone: Path) -> None:
                 ("make password", "grafana-admin"),
                 ("make rotate", "postgres-app"),
                 ("make hardening", "Packet filter: not looked at"),
+                ("make rotate", "postgres-app"),
+                ("make hardening", "Packet filter: not looked at"),
                 (f"{SAMOKODER} exec postgres -- echo it-runs", "it-runs"),
             ):
                 said = typed(clone, line)
