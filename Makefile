@@ -173,7 +173,7 @@ lint: bootstrap ## Style, types, workflows
 test: SHORT = and not long
 test: test-unit test-live test-deploy ## Check what README promises, in minutes
 
-test-all: test-unit test-live test-deploy test-python test-orders test-archive ## Run all tests, also those that take hours
+test-all: test-unit test-live test-deploy test-python test-orders test-orders-faults test-archive ## Run all tests, also those that take hours
 
 # Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine
