@@ -135,9 +135,12 @@ class Workspace:
     def settings(self, *, on_this_machine: bool = True) -> Environment:
         """Read and check the settings. Raises InvalidSettingsError with every mistake at once.
 
-        on_this_machine: with what earlier runs found out about this machine (images without a registry, its memory).
+        on_this_machine: with what earlier runs found out about this machine (images without a registry); its memory and
+        cores, against which limits are checked, are taken either way.
         """
-        machine = stack_file.load(self._machine_file) if on_this_machine else {}
+        machine = stack_file.load(self._machine_file)
+        if not on_this_machine:
+            machine = {key: value for key, value in machine.items() if key == key_of("host")}
         return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
 
     def typed(self, words: str) -> str:
