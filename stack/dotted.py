@@ -14,7 +14,7 @@ from typing import Any
 from stack.mistakes import Mistake
 
 _READ_AS_ANOTHER_TYPE = re.compile(r"true|false|[+-]?[0-9]+")
-"""Texts that `pulumi config set --path` writes as a boolean or a whole number."""
+"""Texts that `pulumi config set --path` takes for a boolean or a whole number unless it is told."""
 
 
 def mistake(key: str, value: Any) -> Mistake:
@@ -24,8 +24,8 @@ def mistake(key: str, value: Any) -> Mistake:
     nested = [f"{section}:", *(f"{'  ' * depth}{name}:" for depth, name in enumerate(names, 1))]
     nested[-1] += f" {given}"
     lines = [*nested, "and no line with dots; by commands:", f"pulumi config rm {key}"]
-    if words := _words(value):
-        lines.append(f"pulumi config set --path {shlex.quote(key)} {words}")
+    if isinstance(value, str | int | float):
+        lines.append(f"pulumi config set --path {_words(key, value)}")
     else:
         lines[-2:] = ["and no line with dots"]
     return Mistake(
@@ -36,12 +36,11 @@ def mistake(key: str, value: Any) -> Mistake:
     )
 
 
-def _words(value: Any) -> str:
-    """Return the last words of `pulumi config set --path` for a value; empty where it would write another one."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return f"-- {value}" if value < 0 else str(value)
-    if isinstance(value, str) and value and not _READ_AS_ANOTHER_TYPE.fullmatch(value):
-        return f"-- {shlex.quote(value)}" if value.startswith("-") else shlex.quote(value)
-    return ""
+def _words(key: str, value: str | float) -> str:
+    """Return the last words of `pulumi config set --path`, which write the value as its own type."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, float):
+        kind = "--type float "
+    else:
+        kind = "--type string " if isinstance(value, str) and _READ_AS_ANOTHER_TYPE.fullmatch(value) else ""
+    return f"{kind}{shlex.quote(key)} {'-- ' if text.startswith('-') else ''}{shlex.quote(text)}"

@@ -6,6 +6,7 @@ import io
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker
@@ -179,3 +180,17 @@ def test_a_network_and_a_carrier_that_were_removed_come_back_by_up(
     assert fields == {f"network {prefix}-app"}, "and whoever was on it"
     put_right(changed, rows)
     assert found(changed) == set()
+
+
+def test_an_up_right_after_all_parts_were_started_at_once_waits_for_them(
+    changed: Workspace, engine: docker.DockerClient
+) -> None:
+    prefix = changed.settings().prefix
+    parts = ["postgres", "redis", "api-1", "api-2", "worker"]
+    with ThreadPoolExecutor() as pool:  # as the engine does after a power cut
+        list(pool.map(lambda part: engine.containers.get(f"{prefix}-{part}").restart(timeout=0), parts))
+
+    upped = lifecycle.up(changed, interactive=False)
+
+    ill = {row.part: row.health for row in upped.parts if row.counts_as_failed}
+    assert not ill, "what is healthy ten seconds later is not ill, and a script that brings it up must not end with 1"

@@ -223,6 +223,13 @@ def test_an_unknown_key_never_shows_its_value() -> None:
             "samokoder:alertmanager:\n  telegram:\n    chatId: -100",
             "samokoder:alertmanager.telegram.chatId -- -100",
         ),
+        ("worker.cpus", 0.5, "samokoder:worker:\n  cpus: 0.5", "--type float samokoder:worker.cpus 0.5"),
+        (
+            "postgres.adoptVolume",
+            "2026",
+            'samokoder:postgres:\n  adoptVolume: "2026"',
+            "--type string samokoder:postgres.adoptVolume 2026",
+        ),
         ("migrations.command", ["alembic", "up"], 'samokoder:migrations:\n  command: ["alembic", "up"]', None),
         (
             "api.environment.LEVEL",
