@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operations import asking, ci, cli_app, cli_deploy, cli_state, logs, parts, psql
+from operations import asking, ci, cli_app, cli_deploy, cli_drift, cli_state, logs, parts, psql
 from operations.asking import DryRun, Yes
 from operations.basics import CHANGE_PROVIDER, CHANGES, ROOT, EngineError, ProjectError, PulumiFailedError, typed
 from operations.ci import EnvironmentName
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from operations.checks import Report
     from operations.containers import PartStatus
-    from operations.drift import Finding as Drifted
     from operations.hardening import Verdict
     from operations.lifecycle import Upped
     from operations.project import Workspace
@@ -547,69 +546,6 @@ def sbom(
         client.close()
 
 
-@app.command("drift")
-def show_drift(
-    env: EnvironmentName = "staging",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="As JSON, for programs; `result` tells drift from a failure.")
-    ] = False,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Make what differs as it is declared. Asks at a terminal.")
-    ] = False,
-    yes: Yes = False,
-) -> None:
-    """Compare what runs with what is declared. Exit status 1 for any difference that is left.
-
-    What came of it is a metric, of which Prometheus alerts. --repair leaves what nobody declared: that is looked at
-    first.
-    """
-    from operations import drift, tables  # noqa: PLC0415
-
-    if as_json and repair:
-        raise typer.BadParameter("either --json or --repair")
-
-    def as_text(result: str, error: str, found: Sequence[Drifted]) -> str:
-        rows = [each.as_json() for each in found]
-        return json.dumps({"environment": env, "result": result, "error": error, "findings": rows}, indent=2)
-
-    try:
-        findings = drift.drift(_workspace(env))
-    except (ProjectError, EngineError) as error:
-        if as_json:
-            typer.echo(as_text("failed", str(error), []))
-        raise
-    if as_json:
-        typer.echo(as_text("drift" if findings else "none", "", findings))
-        if findings:
-            raise ProjectError(_differs(env, findings))
-        return
-    if findings:
-        tables.show_drift(_console(), env, findings, repairing=repair)
-        if repair and any(not each.unknown for each in findings):
-            findings = _repair(env, findings, yes=yes)
-    if findings:
-        raise ProjectError(_differs(env, findings))
-    typer.echo(f"{env}: what runs is what is declared.")
-
-
-def _repair(env: str, findings: Sequence[Drifted], *, yes: bool) -> list[Drifted]:
-    """Make what differs as it is declared; return what differs then, which has been shown."""
-    from operations import drift, drift_repair, tables  # noqa: PLC0415
-
-    workspace = _workspace(env)
-    agree = asking.agreement(workspace, "drift ARGS='--repair --yes'", yes=yes, always=True)
-    upped = drift_repair.repair(workspace, findings, interactive=sys.stdout.isatty(), agree=agree)
-    _exit_if_failed(env, upped.parts)
-    if left := drift.drift(workspace):
-        tables.show_drift(_console(), env, left)
-    return left
-
-
-def _differs(env: str, findings: Sequence[Drifted]) -> str:
-    places = "1 place" if len(findings) == 1 else f"{len(findings)} places"
-    return f"{env} differs from what is declared in {places}."
-
-
 @app.command("hardening")
 def show_hardening(
     env: EnvironmentName = "staging",
@@ -738,6 +674,7 @@ def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
         raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")
 
 
+cli_drift.register(app, console=_console, exit_if_failed=_exit_if_failed)
 cli_deploy.register(app, show=_show_upped, tell=lambda report: _tell(report, verbose=False, as_json=False))
 
 
