@@ -9,7 +9,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from operations import backend as places
-from operations import backups, containers, generations, healthy, lock, packet_filter, recovery, restore, stack_file
+from operations import (
+    backups,
+    containers,
+    generations,
+    healthy,
+    lock,
+    packet_filter,
+    recovery,
+    restore,
+    stack_file,
+    state_room,
+)
 from operations.engine import EngineError, ensure_engine
 from operations.line_filter import LineFilter
 from operations.project import PulumiFailedError, PulumiRun, Workspace
@@ -58,7 +69,12 @@ def up(
     workspace.reporter.say(f"State: {run.backend}")
     with lock.held(workspace, "up"):
         restore.refuse_half_replaced(workspace)
-        return _up(run, interactive=interactive, empty=empty, agree=agree, make_way=make_way)
+        upped = _up(run, interactive=interactive, empty=empty, agree=agree, make_way=make_way)
+        try:
+            state_room.thin(run.backend, workspace.name)
+        except OSError as error:
+            workspace.reporter.say(f"What earlier updates have left of the state could not be thinned: {error}")
+        return upped
 
 
 def _up(

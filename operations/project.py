@@ -30,7 +30,7 @@ from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
 from operations import backend as places
-from operations import origins, recovery, stack_file
+from operations import origins, recovery, stack_file, state_room
 from operations.backend import Backend
 from operations.basics import CHANGES
 from operations.basics import ROOT as ROOT  # noqa: PLC0414 - many import it from here
@@ -200,6 +200,7 @@ class Workspace:
         would take the place of those that run.
         """
         self.settings(on_this_machine=False)
+        state_room.refuse_full(self.backend(), self.name)
         engine = self.engine()
         # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
         machine = self._of_engine(engine, ask=images)
@@ -393,6 +394,8 @@ class PulumiRun:
         """
         if CHANGES & set(words[:1]):
             self.refuse_moved()
+        if {"up", "update"} & set(words[:1]):
+            state_room.refuse_full(self.backend, self.workspace.name)
         piped = capture or show is not None or given is not None
         with _sigint_not_ignored():
             process = subprocess.Popen(
