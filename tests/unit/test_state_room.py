@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
@@ -115,4 +114,4 @@ def test_a_full_disk_is_told_with_its_place_before_anything_is_changed(
     run = PulumiRun(workspace=workspace, program="/bin/false", variables={}, backend=backend, folder=tmp_path)
     monkeypatch.setattr(PulumiRun, "refuse_moved", lambda _: None)
     with pytest.raises(ProjectError, match="No space"):
-        cast("PulumiRun", run).pulumi("up", "--yes", capture=True)
+        run.pulumi("up", "--yes", capture=True)
