@@ -61,7 +61,8 @@ def rounds(findings: Sequence[Finding], environment: Environment) -> list[list[F
 
 def clear(client: docker.DockerClient, findings: Iterable[Finding], reporter: Reporter) -> None:
     """Do the steps of the findings: networks are left, containers end in their own time, and their files go."""
-    steps = list(dict.fromkeys(step for each in findings if not each.unknown for step in each.steps))
+    # What nobody declared has no steps.
+    steps = list(dict.fromkeys(step for each in findings for step in each.steps))
     going = dict.fromkeys(name for step in steps if step[0] == "rm" for name in step[1:] if name != "--force")
     # Who leaves a network serves on; who goes needs not leave it.
     for network, name in _named(steps, ("network", "disconnect")):

@@ -89,7 +89,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 def run_on(workspace: Workspace, words: list[tuple[str, ...]]) -> Any:
     return SimpleNamespace(
         workspace=workspace,
-        backend=SimpleNamespace(url="file:///state", origin="here"),
+        backend=SimpleNamespace(url="file:///state", origin="here", folder=None),
         settle=lambda: None,
         deployment=dict,
         pulumi=lambda *said, **_: words.append(said),
