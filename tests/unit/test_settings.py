@@ -11,13 +11,24 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from operations import pasted
+from stack import connections
 from stack.app.contract import secret_settings
 from stack.images import IMAGES
 from stack.mistakes import InvalidSettingsError, Mistake
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.settings import Environment, Images, Model, Published, Settings, read_environment, seconds
 from tests.facts import facts
-from tests.recording import CASES, DIGEST, case_config, case_environment, encrypted, merged, secret_value, wire_config
+from tests.recording import (
+    CASES,
+    DIGEST,
+    ROOT,
+    case_config,
+    case_environment,
+    encrypted,
+    merged,
+    secret_value,
+    wire_config,
+)
 
 TAGGED = "registry.example.org/samokoder/api:1.4.2"
 
@@ -454,6 +465,12 @@ def test_more_connections_than_postgres_takes_are_refused_with_the_sum_and_what_
     read(postgres={"maxConnections": needed}, **large)
     mistakes(postgres={"maxConnections": needed - 1}, **large)
     read(postgres={"maxConnections": int(wrong.example.rpartition(": ")[2])}, **large)
+
+
+def test_the_pool_that_is_supposed_of_the_reference_application_is_its_own() -> None:
+    text = (ROOT / "reference_app/samokoder/db.py").read_text(encoding="utf-8")
+    sizes = re.findall(r"(?:pool_size|max_overflow)=(\d+)", text)
+    assert sum(map(int, sizes)) == connections.REFERENCE_POOL, "or the sum at preview is of another program"
 
 
 def test_an_images_own_pool_counts_in_place_of_what_is_supposed() -> None:
