@@ -27,7 +27,7 @@ class PulumiFailedError(ProjectError):
 
 
 class EngineError(Exception):
-    """No engine could be had, or a command failed; the text says what happened and what to do."""
+    """There is no engine, or a command failed; the text says what happened and what to do."""
 
 
 def typed(environment: str, words: str) -> str:
