@@ -155,7 +155,7 @@ move-state: bootstrap ## Move the state of all environments to STATE=s3://…, w
 sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
 	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))" $(ARGS)
 
-drift: bootstrap ## Compare what runs with what is declared; each difference says what to type
+drift: bootstrap ## Compare what runs with what is declared; ARGS=--repair makes it so
 	@$(SAMOKODER) drift $(ARGS)
 
 hardening: bootstrap ## Check what runs against the CIS Docker Benchmark; exceptions are in hardening.yaml

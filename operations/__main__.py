@@ -14,28 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from offline.progress import Reporter
-from operations import asking, ci, cli_app, cli_deploy, logs, move_state, parts, psql
+from operations import asking, ci, cli_app, cli_deploy, cli_drift, cli_state, logs, parts, psql
 from operations.asking import DryRun, Yes
-from operations.backend import OPENS_COPY
+from operations.basics import CHANGE_PROVIDER, CHANGES, ROOT, EngineError, ProjectError, PulumiFailedError, typed
 from operations.ci import EnvironmentName
-from operations.engine import EngineError
-from operations.project import CHANGE_PROVIDER, CHANGES, ROOT, PulumiFailedError, Workspace, typed
-from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.mistakes import InvalidSettingsError
-from stack.secret_rules import fernet_key
-from stack.settings import key_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from operations.checks import Report
     from operations.containers import PartStatus
-    from operations.drift import Finding as Drifted
     from operations.hardening import Verdict
     from operations.lifecycle import Upped
+    from operations.project import Workspace
     from operations.restore import Restored
     from operations.rotation import Rotated
 
@@ -45,6 +39,8 @@ app = typer.Typer(
     help="Run Samokoder and its monitoring on a Docker engine. Exit status: 0 done, 1 failed, 2 wrong usage.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Plain: what draws boxes around the help takes half a second to import.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(ci.app, name="ci")
@@ -53,7 +49,7 @@ app.command()(psql.psql)
 app.command("restart")(parts.restart_command)
 app.command("exec")(parts.exec_command)
 app.command()(logs.logs)
-app.command("move-state")(move_state.command)
+app.command("move-state")(cli_state.move_state)
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
@@ -78,11 +74,16 @@ class Severity(StrEnum):
 
 
 def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console  # noqa: PLC0415 - it takes its time
+
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else _WIDTH_IN_A_LOG, highlight=False)
 
 
 def _workspace(environment: str) -> Workspace:
+    from offline.progress import Reporter  # noqa: PLC0415 - it takes its time
+    from operations.project import Workspace  # noqa: PLC0415 - the settings take their time
+
     return Workspace(environment=environment, root=ROOT, reporter=Reporter(_console(stderr=True)))
 
 
@@ -325,7 +326,9 @@ def password(
 ) -> None:
     """Print one generated secret, and nothing else."""
     from operations import known  # noqa: PLC0415
+    from stack.secret_rules import fernet_key  # noqa: PLC0415
     from stack.secrets import GENERATED  # noqa: PLC0415
+    from stack.settings import key_of  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     if not known.was_made(there):
@@ -543,40 +546,6 @@ def sbom(
         client.close()
 
 
-@app.command("drift")
-def show_drift(
-    env: EnvironmentName = "staging",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="As JSON, for programs; `result` tells drift from a failure.")
-    ] = False,
-) -> None:
-    """Compare what runs with what is declared. Exit status 1 for any difference; each says what to type.
-
-    What came of it is a metric, of which Prometheus alerts.
-    """
-    from operations import drift, tables  # noqa: PLC0415
-
-    def as_text(result: str, error: str, found: Sequence[Drifted]) -> str:
-        rows = [each.as_json() for each in found]
-        return json.dumps({"environment": env, "result": result, "error": error, "findings": rows}, indent=2)
-
-    try:
-        findings = drift.drift(_workspace(env))
-    except (ProjectError, EngineError) as error:
-        if as_json:
-            typer.echo(as_text("failed", str(error), []))
-        raise
-    if as_json:
-        typer.echo(as_text("drift" if findings else "none", "", findings))
-    elif findings:
-        tables.show_drift(_console(), env, findings)
-    else:
-        typer.echo(f"{env}: what runs is what is declared.")
-    if findings:
-        places = "1 place" if len(findings) == 1 else f"{len(findings)} places"
-        raise ProjectError(f"{env} differs from what is declared in {places}.")
-
-
 @app.command("hardening")
 def show_hardening(
     env: EnvironmentName = "staging",
@@ -612,6 +581,7 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     every other command on the state.
     """
     from operations import lifecycle, lock, restore  # noqa: PLC0415
+    from operations.backend import OPENS_COPY  # noqa: PLC0415
 
     workspace = _workspace(env)
     asking.where_state(workspace)
@@ -708,6 +678,7 @@ def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
         raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")
 
 
+cli_drift.register(app, console=_console, exit_if_failed=_exit_if_failed)
 cli_deploy.register(app, show=_show_upped, tell=lambda report: _tell(report, verbose=False, as_json=False))
 
 
@@ -717,10 +688,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "/" in (file := os.environ.get("ENV", "")):
         # POSIX shells have a file in ENV that they read at their start.
         del os.environ["ENV"]
-        _console(stderr=True).print(
-            f"ENV is {escape(file)}, a file of your shell and no environment. One that is not staging: --env prod",
-            soft_wrap=True,
-        )
+        said = f"ENV is {file}, a file of your shell and no environment. One that is not staging: --env prod"
+        _console(stderr=True).print(said, markup=False, soft_wrap=True)
     try:
         app(words)
     except InvalidSettingsError as error:
@@ -743,14 +712,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _fail(message: str, words: Sequence[str] = ()) -> None:
     """End with status 1. A person reads the last lines first: there stand the cause, and how to go on with `up`."""
+    from rich.markup import escape  # noqa: PLC0415 - it takes its time
+
     console = _console(stderr=True)
     console.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     first, *more = message.strip().splitlines()
     if len(more) > 1:
         console.print(f"[bold red]error:[/] {escape(first)}", soft_wrap=True)
-    if words[:1] == ["up"]:
+    again = {"up": "up", "drift": "drift ARGS=--repair" if "--repair" in words else ""}.get(" ".join(words[:1]))
+    if again:
         named = words[words.index("--env") + 1] if "--env" in words[:-1] else os.environ.get("ENV", "staging")
-        console.print(f"What is finished is kept. Go on with: {typed(named, 'up')}", soft_wrap=True)
+        console.print(f"What is finished is kept. Go on with: {typed(named, again)}", soft_wrap=True)
     sys.exit(1)
 
 

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operations import backend as places
-from operations import recovery
-from operations.backend import Backend
-from operations.project import Workspace
-from operations.stack_file import ProjectError
+from operations.basics import ProjectError
 
 if TYPE_CHECKING:
     from operations.lifecycle import Agree
+    from operations.project import Workspace
 
 VARIABLE = "SAMOKODER_YES"
 """Environment variable that means --yes. `ci deploy` sets it: an older version, which it goes back to, has no --yes."""
@@ -63,6 +60,9 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
     then made in this clone. answer: the place, typed as an option. Raises ProjectError for one that is not valid or is
     not reached, and where there is a state already.
     """
+    from operations import backend as places  # noqa: PLC0415 - it takes its time
+    from operations import recovery  # noqa: PLC0415
+
     backend = workspace.backend()
     made = backend.origin != places.OWN or bool(recovery.stacks(Path(str(backend.folder))))
     if answer:
@@ -84,8 +84,10 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
 
 def _choose(workspace: Workspace, url: str) -> None:
     """Note a team's place for the state in Pulumi.yaml, once Pulumi has reached it."""
+    from operations import backend as places  # noqa: PLC0415 - as above
+
     url = places.checked(url)
-    run = workspace.connected(Backend(url=url, origin=places.ANSWER))
+    run = workspace.connected(places.Backend(url=url, origin=places.ANSWER))
     run.refuse_moved()
     places.write(workspace.root, url)
     typer.echo(f"{places.PROJECT_FILE} says so now: commit it. What a colleague needs beside it: docs/colleagues.md")

@@ -10,20 +10,19 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from offline.toolchain import OfflineError
-from operations import stack_file
-from operations.engine import EngineError
-from operations.project import ROOT, Workspace
-from operations.stack_file import ProjectError
+from operations import basics
+from operations.basics import ROOT, EngineError, ProjectError
 from stack.images import IMAGES
 from stack.mistakes import InvalidSettingsError
-from stack.settings import key_of
 
-app = typer.Typer(help="Steps of the workflows in .github/workflows.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from operations.project import Workspace
+
+app = typer.Typer(help="Steps of the workflows in .github/workflows.", no_args_is_help=True, rich_markup_mode=None)
 
 EnvironmentName = Annotated[
     str, typer.Option("--env", "-e", envvar="ENV", help="Environment: the name in Pulumi.<name>.yaml.")
@@ -33,6 +32,8 @@ EnvironmentName = Annotated[
 @app.command()
 def environments() -> None:
     """List the environments: all, before production, production. Those that Pulumi.<name>.yaml files are there for."""
+    from operations import stack_file  # noqa: PLC0415 - each command imports what it needs
+
     names = stack_file.environments(ROOT)
     production = [name for name in names if _is_production(name)]
     _put_out({"all": names, "trial": [name for name in names if name not in production], "production": production})
@@ -74,7 +75,8 @@ def preview(
     commit: Annotated[str, typer.Option(envvar="COMMIT", help="Commit that is looked at.")] = "",
 ) -> None:
     """Run `pulumi preview --diff` and write a pull request's comment. Exit status 1 when the preview fails."""
-    from operations import pull_request  # noqa: PLC0415 - each command imports what it needs
+    from offline.toolchain import OfflineError  # noqa: PLC0415 - each command imports what it needs
+    from operations import pull_request  # noqa: PLC0415
 
     workspace, error = _workspace(env), ""
     try:
@@ -124,7 +126,7 @@ def deploy(
 
 
 def _workspace(env: str) -> Workspace:
-    return Workspace(environment=env)
+    return basics.workspace(env)
 
 
 def _prepare(workspace: Workspace) -> Workspace:
@@ -143,6 +145,9 @@ def _prepare(workspace: Workspace) -> Workspace:
 
 def _is_production(name: str) -> bool:
     """Read the one setting alone: the others may be incomplete, and a deploy says so."""
+    from operations import stack_file  # noqa: PLC0415 - as above
+    from stack.settings import key_of  # noqa: PLC0415
+
     config = stack_file.merged(stack_file.committed(ROOT, name), machine={})["config"]
     return str(config.get(key_of("production"), False)).lower() == "true"
 

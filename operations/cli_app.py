@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from difflib import get_close_matches
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from operations.project import ROOT
+from operations.basics import ROOT
 
 NEVER_PROPOSED = frozenset({"restore", "destroy-data", "down", "repair", "rotate", "rollback", "import-compose"})
 """Commands that take something away. Who mistypes another word types what is proposed without reading it."""
@@ -27,9 +26,17 @@ class Commands(TyperGroup):
             ctx.fail(f"No such command {args[0]!r}.{meant}")
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands with the whole of their first sentences."""
+        rows = [(name, self.commands[name].get_short_help_str(limit=1000)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 def said_version() -> str:
     """Return the version, with the commit that is checked out where Git knows it."""
+    from importlib.metadata import version  # noqa: PLC0415 - `--help` needs it not
+
     number = version("samokoder-platform")
     try:
         words = ["git", "describe", "--always", "--dirty", "--exclude=*"]

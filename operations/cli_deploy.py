@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operations import asking
+from operations import asking, basics
 from operations.asking import DryRun, Yes
+from operations.basics import typed
 from operations.ci import EnvironmentName
-from operations.project import Workspace, typed
 
 if TYPE_CHECKING:
     from operations.checks import Report
     from operations.deploys import Deploy
     from operations.lifecycle import Agree, Upped
+    from operations.project import Workspace
 
     Show = Callable[[str, Workspace, Upped], None]
 
@@ -49,7 +50,7 @@ def register(app: typer.Typer, *, show: Show, tell: Callable[[Report], None]) ->
         given = {name: image for name, image in (("api", api), ("worker", worker), ("frontend", frontend)) if image}
         if not given:
             raise typer.BadParameter("name an image: --api, --worker or --frontend")
-        workspace = Workspace(environment=env)
+        workspace = basics.workspace(env)
         planned = deploys.plan(workspace, given, migrations=shlex.split(migrations))
         words = " ".join(f"{name.upper()}={shlex.quote(image)}" for name, image in given.items())
         options = [*(["--migrations", migrations] if migrations else []), *([] if check else ["--no-check"])]
@@ -79,7 +80,7 @@ def register(app: typer.Typer, *, show: Show, tell: Callable[[Report], None]) ->
         """
         from operations import deploys  # noqa: PLC0415
 
-        workspace = Workspace(environment=env)
+        workspace = basics.workspace(env)
         planned, earlier = deploys.back(workspace, to, ask_engine=not write_only)
         agree = _agreement(planned, "rollback", ["--to", to] if to else [], looking=write_only or dry_run, yes=yes)
         typer.echo(f"Back to the images of {earlier.told}")

@@ -19,7 +19,7 @@ import shlex
 import tarfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from operations.backups import made_by_restores
@@ -67,6 +67,10 @@ _BYTES = frozenset({"memory", "memory swap", "memory reservation", "shm size"})
 _MIB = 2**20
 
 
+Step = tuple[str, ...]
+"""Words after `docker` that make way for what is made anew."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One difference. `field` is empty where all of it is missing or should not be."""
@@ -78,10 +82,17 @@ class Finding:
     found: str
     repair: str
     """What to type."""
+    steps: tuple[Step, ...] = ()
+    """What of that comes before `up`."""
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody declared it at all: it may be an intruder's, or hold data, so a person looks first."""
+        return not self.field and self.declared == NOTHING
 
     def as_json(self) -> dict[str, str]:
         """Return it with the keys of `samokoder drift --json`."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "steps"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +148,15 @@ class Typed:
     up: str
     """`make up ENV=prod`"""
 
-    def remake(self, *containers: str, volume: str = "") -> str:
-        """Return what makes containers anew: `up` notices what is gone."""
-        names = shlex.join(containers)
-        gone = f"{self.docker} stop {names} && {self.docker} rm {names}"
-        return f"{gone}{f' && {self.docker} volume rm {volume}' if volume else ''} && {self.up}"
+    def line(self, *steps: Step, up: bool = True) -> str:
+        """Return the steps in one line to paste. up: and `up` after them, which notices what is gone."""
+        return " && ".join([*(f"{self.docker} {shlex.join(step)}" for step in steps), *([self.up] if up else [])])
+
+
+def _remade(*containers: str, volume: str = "") -> tuple[Step, ...]:
+    """Return what has `up` make containers anew. volume: with their files, which goes as well."""
+    gone = (("stop", *containers), ("rm", *containers))
+    return (*gone, ("volume", "rm", volume)) if volume else gone
 
 
 def read(deployment: Mapping[str, Any]) -> Declared:
@@ -221,9 +236,15 @@ def _networks(wanted: Declared, there: There, typed: Typed) -> Iterator[Finding]
         for key, what, default in (("driver", "Driver", "bridge"), ("internal", "Internal", False)):
             if (declared := inputs.get(key, default)) != (is_now := network.get(what)):
                 # Nobody can change it on the engine: it was made anew under the name.
-                users = " ".join(sorted(_users(name, wanted)))
-                repair = f"{typed.docker} rm --force {users} && {typed.docker} network rm {name} && {typed.up}"
-                yield Finding(name=name, field=key, declared=_text(declared), found=_text(is_now), repair=repair)
+                steps = (("rm", "--force", *sorted(_users(name, wanted))), ("network", "rm", name))
+                yield Finding(
+                    name=name,
+                    field=key,
+                    declared=_text(declared),
+                    found=_text(is_now),
+                    repair=typed.line(*steps),
+                    steps=steps,
+                )
 
 
 def _users(network: str, wanted: Declared) -> Iterator[str]:
@@ -251,8 +272,14 @@ def _containers(wanted: Declared, there: There, typed: Typed) -> Iterator[Findin
         if inputs.get("mustRun", True) and name not in there.running:
             yield Finding(name=name, field="state", declared="running", found="stopped", repair=typed.up)
         if should.is_carrier and name in there.running:
+            steps = _remade(name)
             yield Finding(
-                name=name, field="state", declared="never started", found="running", repair=typed.remake(name)
+                name=name,
+                field="state",
+                declared="never started",
+                found="running",
+                repair=typed.line(*steps),
+                steps=steps,
             )
 
 
@@ -263,14 +290,21 @@ def _differences(should: Facts, facts: Facts, typed: Typed, *, hidden: bool) -> 
         before, now = wanted.get(label), there.get(label)
         if before == now:
             continue
-        repair = typed.remake(facts.name)
-        if label.startswith("network ") and before is None:
-            repair = f"{typed.docker} network disconnect {label.partition(' ')[2]} {facts.name}"
+        steps = _remade(facts.name)
+        if more := label.startswith("network ") and before is None:
+            steps = (("network", "disconnect", label.partition(" ")[2], facts.name),)
         declared_text, found_text = (
             _shown(label, before, hidden=hidden),
             _shown(label, now, hidden=hidden or not before),
         )
-        yield Finding(name=facts.name, field=label, declared=declared_text, found=found_text, repair=repair)
+        yield Finding(
+            name=facts.name,
+            field=label,
+            declared=declared_text,
+            found=found_text,
+            repair=typed.line(*steps, up=not more),
+            steps=steps,
+        )
 
 
 def _flat(facts: Facts) -> Iterator[tuple[str, Any]]:
@@ -316,12 +350,19 @@ def _files(wanted: Declared, there: There, typed: Typed) -> Iterator[Finding]:
         ]
         # Its service first, its carrier after it.
         users.sort(key=lambda name: name == volume)
-        repair = typed.remake(*users, volume=volume)
+        steps = _remade(*users, volume=volume)
         for path in sorted(files.keys() | found_there.keys()):
             before, now = files.get(path), found_there.get(path)
             if before != now:
                 texts = [_file_text(each, before, now) for each in (before, now)]
-                yield Finding(name=users[0], field=f"file {path}", declared=texts[0], found=texts[1], repair=repair)
+                yield Finding(
+                    name=users[0],
+                    field=f"file {path}",
+                    declared=texts[0],
+                    found=texts[1],
+                    repair=typed.line(*steps),
+                    steps=steps,
+                )
 
 
 def _file_text(file: File | None, before: File | None, now: File | None) -> str:
@@ -511,12 +552,16 @@ def drift(workspace: Workspace) -> list[Finding]:
         steps = json.loads(said[said.index("{") :])["steps"]
         findings += of_preview(steps, {each.name for each in findings}, typed)
         secrets = every_generated_secret(deployment)
-        findings = [Finding(**{key: without(secrets, text) for key, text in asdict(each).items()}) for each in findings]
+        findings = [replace(each, **_hidden(secrets, each.as_json())) for each in findings]
         if not _note(client, environment, len(findings)):
             reporter.say("node-exporter does not run: Prometheus is not told of this comparison")
         return findings
     finally:
         client.close()
+
+
+def _hidden(secrets: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, Any]:
+    return {key: without(secrets, text) for key, text in texts.items()}
 
 
 def exposition(findings: int, now: float) -> str:

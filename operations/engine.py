@@ -28,6 +28,7 @@ import docker.types
 import requests.exceptions
 
 from operations import ssh
+from operations.basics import EngineError as EngineError  # noqa: PLC0414 - many import it from here
 
 Report = Callable[[str], None]
 
@@ -66,10 +67,6 @@ _DAEMON_ENVIRONMENT = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-
-
-class EngineError(Exception):
-    """There is no engine, or a command failed; the text says what happened and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

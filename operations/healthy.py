@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from offline.progress import Reporter
@@ -11,6 +12,9 @@ from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
+
+    from operations.containers import PartStatus
+    from stack.settings import Environment
 
 _TURN_SECONDS = 0.5
 
@@ -31,3 +35,35 @@ def wait(container: Container, part: str, environment: str, *, seconds: float, r
                 logs = typed(environment, f"logs PART={part}")
                 raise ProjectError(f"{part} is not healthy but {state}. See: {logs}")
             time.sleep(_TURN_SECONDS)
+
+
+def settled(
+    ask: Callable[[], list[PartStatus]], environment: Callable[[], Environment], reporter: Reporter
+) -> list[PartStatus]:
+    """Wait until no part is starting any more, and return how each one is then.
+
+    After a power cut the engine starts all parts at once, and those that need another one are healthy only after it:
+    until then they are not ill. Each part has as long as `up` gives a new one (`waitTimeoutSeconds`).
+    ask: how each part is now. environment: whose settings say how long that is.
+    """
+    began = time.monotonic()
+    rows = ask()
+    if not _starting(rows):
+        return rows
+    settings = environment()
+    seconds = {
+        part: settings_of.health.wait_timeout_seconds
+        for field, settings_of in settings.running().items()
+        for part in settings.parts_of(field)
+    }
+    with reporter.task("Wait for what is still starting") as task:
+        while waiting := [part for part in _starting(rows) if time.monotonic() - began < seconds.get(part, 0)]:
+            task.detail = ", ".join(waiting)
+            time.sleep(_TURN_SECONDS)
+            rows = ask()
+    return rows
+
+
+def _starting(rows: Sequence[PartStatus]) -> list[str]:
+    """Return the parts of which their health checks have not yet said how they are."""
+    return [row.part for row in rows if row.state == "restarting" or (row.state, row.health) == ("running", "starting")]

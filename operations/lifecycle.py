@@ -9,7 +9,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from operations import backend as places
-from operations import backups, containers, generations, lock, packet_filter, recovery, restore, stack_file
+from operations import (
+    backups,
+    containers,
+    generations,
+    healthy,
+    lock,
+    packet_filter,
+    recovery,
+    restore,
+    stack_file,
+    state_room,
+)
 from operations.engine import EngineError, ensure_engine
 from operations.line_filter import LineFilter
 from operations.project import PulumiFailedError, PulumiRun, Workspace
@@ -32,12 +43,20 @@ Agree = Callable[[], object]
 """Asks whether to do what was shown. Raises where the answer is no."""
 
 
-def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = (), agree: Agree | None = None) -> Upped:
+def up(
+    workspace: Workspace,
+    *,
+    interactive: bool,
+    empty: Collection[str] = (),
+    agree: Agree | None = None,
+    make_way: Callable[[], object] | None = None,
+) -> Upped:
     """Bring an environment up.
 
     interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
     empty: what may begin with nothing in it where its data volume was lost (`postgres`). agree: is called once it was
-    shown what would change, before anything is.
+    shown what would change, before anything is. make_way: removes what is to be made anew, when nothing is left that
+    would be refused.
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
     would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
     """
@@ -50,10 +69,22 @@ def up(workspace: Workspace, *, interactive: bool, empty: Collection[str] = (), 
     workspace.reporter.say(f"State: {run.backend}")
     with lock.held(workspace, "up"):
         restore.refuse_half_replaced(workspace)
-        return _up(run, interactive=interactive, empty=empty, agree=agree)
+        upped = _up(run, interactive=interactive, empty=empty, agree=agree, make_way=make_way)
+        try:
+            state_room.thin(run.backend, workspace.name)
+        except OSError as error:
+            workspace.reporter.say(f"What earlier updates have left of the state could not be thinned: {error}")
+        return upped
 
 
-def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str], agree: Agree | None = None) -> Upped:
+def _up(
+    run: PulumiRun,
+    *,
+    interactive: bool,
+    empty: Collection[str],
+    agree: Agree | None = None,
+    make_way: Callable[[], object] | None = None,
+) -> Upped:
     workspace = run.workspace
     refuse_undoing(run)
     if agree:
@@ -61,6 +92,8 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str], agree: Agr
     restore.give_own_password(workspace)
     _begin_empty(run, empty)
     run.settle()
+    if make_way:
+        make_way()
     _sick_first(run)
     words = ["up", "--yes", "--suppress-outputs"]
     if agree or not workspace.settings().settings.production:
@@ -87,7 +120,8 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str], agree: Agr
         raise
     finally:
         packet_filter.guard(workspace)
-    return Upped(parts=status(workspace), secrets=recovery.secret_names(run.deployment()))
+    settled = healthy.settled(lambda: status(workspace), workspace.settings, workspace.reporter)
+    return Upped(parts=settled, secrets=recovery.secret_names(run.deployment()))
 
 
 def _ask(run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[str]) -> None:

@@ -14,14 +14,11 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from operations import log_lines
+from operations import basics, log_lines
+from operations.basics import ProjectError
 from operations.ci import EnvironmentName
-from operations.journal import moment
 from operations.log_lines import Line
-from operations.project import Workspace
-from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -54,7 +51,7 @@ def logs(
     begin = since_when(since)
     if tail is None and not since:
         tail = TAIL
-    workspace = Workspace(environment=env)
+    workspace = basics.workspace(env)
     environment = known.of(workspace)
     client = environment.client()
     try:
@@ -81,6 +78,8 @@ def since_when(text: str, now: datetime | None = None) -> float | None:
 
     Raises ProjectError that says what to type instead.
     """
+    from operations.journal import moment  # noqa: PLC0415 - the settings take their time
+
     if not text:
         return None
     if ago := _AGO.fullmatch(text.strip()):
@@ -143,6 +142,8 @@ def _lines(name: str, container: Container, *, follow: bool, tail: int | None, s
 def _writer(found: Mapping[str, Container], *, as_json: bool) -> Callable[[Line], None]:
     """Return what writes a line: with its part's name where there are several, cut where it goes to a terminal."""
     names = max(map(len, found)) if len(found) > 1 else 0
+    from rich.console import Console  # noqa: PLC0415 - it takes its time
+
     width = Console().width if sys.stdout.isatty() else None
 
     def show(line: Line) -> None:

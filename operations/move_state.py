@@ -12,14 +12,11 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated
-
-import typer
 
 from operations import backend as places
 from operations import recovery
 from operations.backend import Backend
-from operations.project import ROOT, PulumiRun, Workspace
+from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError, environments
 from stack.mistakes import InvalidSettingsError
 
@@ -255,15 +252,3 @@ def _unmark_copies(run: PulumiRun, names: list[str]) -> None:
     for name in run.stacks():
         if name in names and places.COPY_OF in run.tags(name):
             run.pulumi("stack", "tag", "rm", places.COPY_OF, "--stack", name, capture=True)
-
-
-def command(
-    to: Annotated[str, typer.Argument(help="s3://BUCKET?endpoint=…&s3ForcePathStyle=true, or file:///a/folder")],
-) -> None:
-    """Move the state of all environments to a place that a team reaches; the old one is kept, and refused from then on.
-
-    Pulumi.yaml then names the new place. Cut off at any point, the same command goes on.
-    """
-    workspace = Workspace(environment=environments(ROOT)[0])
-    for line in move(workspace, to).lines():
-        typer.echo(line)

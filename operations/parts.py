@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from operations import basics
+from operations.basics import ProjectError
 from operations.ci import EnvironmentName
-from operations.project import Workspace
-from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
+    from operations.project import Workspace
     from stack.settings import Environment
 
 _ANSWER_SECONDS = 120
@@ -75,8 +76,7 @@ def restart_command(
     Nothing is made anew: that does `up`. Exit status 1 where it is not healthy afterwards; then the others stay as they
     are.
     """
-    workspace = Workspace(environment=env)
-    done = restart(workspace, part)
+    done = restart(basics.workspace(env), part)
     typer.echo(f"Restarted and healthy: {', '.join(done)}")
 
 
@@ -91,7 +91,7 @@ def exec_command(
     """
     from operations import containers, known, session  # noqa: PLC0415 - the SDK takes its time
 
-    there = known.of(Workspace(environment=env))
+    there = known.of(basics.workspace(env))
     client = there.client()
     try:
         found = containers.replicas(client, there, part)

@@ -38,6 +38,8 @@ def command(environment: str, example: str) -> str:
         words = shlex.split(example.removeprefix("pulumi "))
     elif setting := _SCALAR.fullmatch(example):
         path = ["--path"] if "." in setting[1] else []
+        # Pulumi would write the text "0.5", which is no number.
+        path += ["--type", "float"] if re.fullmatch(r"-?[0-9]+\.[0-9]+", setting[2]) else []
         words = ["config", "set", *path, setting[1], *(["--"] if setting[2].startswith("-") else []), setting[2]]
     else:
         return example

@@ -30,8 +30,12 @@ from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
 from operations import backend as places
-from operations import origins, recovery, stack_file
+from operations import origins, recovery, stack_file, state_room
 from operations.backend import Backend
+from operations.basics import CHANGES
+from operations.basics import ROOT as ROOT  # noqa: PLC0414 - many import it from here
+from operations.basics import PulumiFailedError as PulumiFailedError  # noqa: PLC0414 - many import it from here
+from operations.basics import typed as typed  # noqa: PLC0414 - many import it from here
 from operations.engine import (
     DEFAULT_DOCKER_HOST,
     PING_TIMEOUT_SECONDS,
@@ -48,8 +52,6 @@ from stack.settings import Environment, Settings, key_of
 if TYPE_CHECKING:
     import docker
 
-ROOT = Path(__file__).resolve().parents[1]
-
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 _SAY_EVERY_SECONDS = 10.0
 _LOGINS_AT_ONCE = "8"
@@ -58,13 +60,6 @@ _STEPS_AT_ONCE = "64"
 """Most of an `up` waits for health, which needs no processor. Pulumi's default, four for each core, lets eight
 containers that wait on two cores keep all others back."""
 _TURN_SECONDS = 0.5
-CHANGE_PROVIDER = "change-secrets-provider"
-CHANGES = frozenset({"up", "update", "destroy", "down", "dn", "refresh", "import", "watch", CHANGE_PROVIDER})
-"""Commands of Pulumi that change what is on the engine, or what is known of it, with their other names."""
-
-
-class PulumiFailedError(ProjectError):
-    """Pulumi ended with an error; what it said is already on the screen, or in the text when it was captured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +215,7 @@ class Workspace:
         would take the place of those that run.
         """
         self.settings(on_this_machine=False)
+        state_room.refuse_full(self.backend(), self.name)
         engine = self.engine()
         # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
         machine = self._of_engine(engine, ask=images)
@@ -384,11 +380,6 @@ class Workspace:
         stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
 
 
-def typed(environment: str, words: str) -> str:
-    """Return a command of `make` as a person types it for an environment. words: `restore BACKUP=latest`."""
-    return f"make {words}{'' if environment == 'staging' else f' ENV={environment}'}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class PulumiRun:
     """Pulumi, ready to be run on one stack."""
@@ -418,6 +409,8 @@ class PulumiRun:
         """
         if CHANGES & set(words[:1]):
             self.refuse_moved()
+        if {"up", "update"} & set(words[:1]):
+            state_room.refuse_full(self.backend, self.workspace.name)
         piped = capture or show is not None or given is not None
         with _sigint_not_ignored():
             process = subprocess.Popen(

@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from operations import recovery
+from operations import basics
+from operations.basics import ProjectError
 from operations.ci import EnvironmentName
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.app import postgres, postgres_roles
-from stack.rotation import label, slots
-from stack.settings import Environment
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
+
+    from stack.settings import Environment
 
 _READ_ONLY = "PGOPTIONS=-c default_transaction_read_only=on"
 
@@ -31,6 +29,8 @@ def command(environment: Environment, sql: str = "", *, monitoring: bool = False
 
     Raises ProjectError for a managed database, which has no container here.
     """
+    from stack.rotation import slots  # noqa: PLC0415 - the settings take their time
+
     if environment.managed_database:
         raise ProjectError("The database is managed: ask it where it is, with its own URL.")
     slot = slots(environment, "postgres_app").in_use
@@ -41,12 +41,17 @@ def command_of_state(
     deployment: Mapping[str, Any], container: Container, sql: str = "", *, monitoring: bool = False, write: bool = False
 ) -> list[str]:
     """Return the same where the stack file has mistakes: by Pulumi's state and by PostgreSQL's container."""
+    from operations import recovery  # noqa: PLC0415 - as above
+    from stack.rotation import label  # noqa: PLC0415
+
     slot = recovery.slots_in_use(deployment).get(label("postgres_app"), "").replace("-", "_")
     variables = dict(word.partition("=")[::2] for word in container.attrs["Config"]["Env"])
     return _words(slot, variables["POSTGRES_DB"], sql, monitoring=monitoring, write=write)
 
 
 def _words(slot: str, database: str, sql: str, *, monitoring: bool, write: bool) -> list[str]:
+    from stack.app import postgres, postgres_roles  # noqa: PLC0415 - Pulumi takes its time
+
     role = postgres.EXPORTER_ROLE if monitoring else postgres_roles.role_of(slot)
     words = [*(() if write else ("env", _READ_ONLY)), "psql", "--no-psqlrc", "--pset=pager=off"]
     words += [f"--username={role}", f"--dbname={database}"]
@@ -63,8 +68,9 @@ def psql(
 ) -> None:
     """Ask the database as the application's role, read-only unless --write is given."""
     from operations import containers, known, session  # noqa: PLC0415 - the SDK takes its time
+    from stack.app import postgres  # noqa: PLC0415
 
-    there = known.of(Workspace(environment=env))
+    there = known.of(basics.workspace(env))
     # A managed database has no container here: that is said before one is looked for.
     words = command(there.environment, sql, monitoring=monitoring, write=write) if there.environment else []
     client = there.client()

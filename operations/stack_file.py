@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from operations.basics import ProjectError as ProjectError  # noqa: PLC0414 - many import it from here
 from stack.mistakes import InvalidSettingsError, Mistake
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.settings import PROJECT, Environment, read_environment
@@ -28,10 +29,6 @@ Document = dict[str, Any]
 ENCRYPTION_KEYS = ("encryptionsalt", "encryptedkey", "secretsprovider")
 
 _HEADER = "# Made by `samokoder` at each run from {source} and from what this machine adds. Edit that file.\n"
-
-
-class ProjectError(Exception):
-    """Something that the person can put right: the text says what it is and what to do."""
 
 
 def environments(root: Path) -> list[str]:

@@ -193,13 +193,17 @@ def _up(moment: datetime) -> datetime:
     return whole + timedelta(seconds=1) if moment.microsecond else whole
 
 
-def show_drift(console: Console, env: str, findings: Sequence[Drifted]) -> None:
-    """Print the differences, and what to type."""
+def show_drift(console: Console, env: str, findings: Sequence[Drifted], *, repairing: bool = False) -> None:
+    """Print the differences, and what to type. repairing: it is about to be done."""
     rows = [[each.name, each.field, each.declared, each.found] for each in findings]
     show(console, f"Drift of {env}", ["where", "what", "declared", "found"], rows)
-    console.print("What to type:")
-    for repair in dict.fromkeys(each.repair for each in findings):
-        console.print(Text(f"  {repair}"), soft_wrap=True)
+    if unknown := dict.fromkeys(each.repair for each in findings if each.unknown):
+        console.print("Declared by nobody. Look at it first (`docker inspect NAME`); then it is taken away by:")
+        for repair in unknown:
+            console.print(Text(f"  {repair}"), soft_wrap=True)
+    if not repairing and any(not each.unknown for each in findings):
+        rest = "All else" if unknown else "All of it"
+        console.print(Text(f"{rest} is made as declared by: {typed(env, 'drift ARGS=--repair')}"), soft_wrap=True)
 
 
 def show_broken(console: Console, env: str, findings: Sequence[Broken], titles: dict[str, str]) -> None:

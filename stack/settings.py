@@ -11,14 +11,15 @@ import ipaddress
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from stack import cron
+from stack import connections, cron, dotted
+from stack.app.metrics_contract import LATENCY_BUCKETS
 from stack.images import IMAGES, ImageReferenceError, PartName, parse_reference
 from stack.mistakes import InvalidSettingsError, Mistake
 from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
@@ -249,6 +250,9 @@ class Application(Model):
     )
 
 
+DatabaseConnections = Annotated[int | None, Field(ge=1, le=1000)]
+
+
 class Api(Application, Part):
     """The API: port 8000 in the container, `/health`, `/ready`, `/metrics`; reached through the ingress."""
 
@@ -280,6 +284,12 @@ class Api(Application, Part):
         description="Path that answers 200 when the API can serve. Empty: `/health` for the team's own image, "
         "`/ready` for the reference application.",
         examples=["/health"],
+    )
+    database_connections: DatabaseConnections = Field(
+        None,
+        description="Connections to PostgreSQL that a replica opens at most: its pool with the overflow, times its "
+        "processes. Empty: 10 for the reference application, 15 (SQLAlchemy's default) for the team's own image.",
+        examples=[20],
     )
     memory_mib: MemoryMib = Field(384, description="Memory limit in MiB, of each replica.", examples=[512])
     cpus: Cpus = Field(1.0, description="CPU limit in cores, of each replica.", examples=[1.0])
@@ -323,6 +333,9 @@ class Migrations(Part):
 class Worker(Application, Part):
     """The arq worker: metrics on port 9000 in the container."""
 
+    database_connections: DatabaseConnections = Field(
+        None, description="Connections to PostgreSQL that it opens at most; as of the API.", examples=[20]
+    )
     memory_mib: MemoryMib = Field(384, description="Memory limit in MiB.", examples=[512])
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
     health_command: list[str] | None = Field(
@@ -518,10 +531,21 @@ class Postgres(Part):
     )
     # A plain int: of two lower bounds, pydantic keeps the one of the alias.
     memory_mib: int = Field(
-        512, ge=256, description="Memory limit in MiB; shared_buffers is a quarter of it.", examples=[1024]
+        512,
+        ge=256,
+        description="Memory limit in MiB; shared_buffers is a quarter of it, and what the workers of one query share "
+        "(/dev/shm) at most half.",
+        examples=[1024],
     )
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
-    max_connections: int = Field(100, ge=20, le=5000, description="Connections at most.", examples=[100])
+    max_connections: int = Field(
+        100,
+        ge=20,
+        le=5000,
+        description="Connections at most. All that may connect at once has to fit (databaseConnections of the API and "
+        "the worker); each takes some 5 to 10 MiB of memoryMib.",
+        examples=[100],
+    )
     adopt_volume: str = Field(
         "",
         description="An existing Docker volume to take over in place of a new one.",
@@ -913,11 +937,10 @@ class BlackboxExporter(Exporter):
 
 PercentOf = Annotated[float, Field(gt=0, lt=100)]
 PositiveNumber = Annotated[float, Field(gt=0, le=1e9)]
-# Of the API's histogram, in seconds: only at a bucket's border can be counted how many requests were slower.
-LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 
 def _bucket(value: float) -> float:
+    # Only at a bucket's border can be counted how many requests were slower.
     if value not in LATENCY_BUCKETS:
         raise ValueError(f"not a bucket of the API's histogram: {', '.join(f'{each:g}' for each in LATENCY_BUCKETS)}")
     return value
@@ -1462,7 +1485,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
                 "pulumi stack init staging",
             )
         )
-    for name in [name for name in own if f"{PROJECT}:{name}" in secret_keys and _field_at((name,))[1]]:
+    for name in [name for name in own if f"{PROJECT}:{name}" in secret_keys and _field_at(name.split("."))[1]]:
         del own[name]  # nothing may show what somebody took for a secret
         mistakes.append(
             Mistake(
@@ -1473,6 +1496,12 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
                 f"pulumi config rm {PROJECT}:{name}",
             )
         )
+    for name in [name for name in own if "." in name]:
+        model, field = _field_at(name.split("."))
+        if free := field is not None and get_origin(field.annotation) is dict:
+            own[name] = "…"  # a variable of an image, which may be a secret
+        if free or (model and field):
+            mistakes.append(dotted.mistake(f"{PROJECT}:{name}", _json_value(name, own.pop(name))))
     document = {name: _json_value(name, text) for name, text in own.items()}
     settings, wrong = _validated(document)
     mistakes += wrong
@@ -1492,7 +1521,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
 
 def _json_value(name: str, text: str) -> Any:
     """Parse a value as Pulumi hands it over; what is a string in the model stays the text that it is."""
-    field = next((f for n, f in Settings.model_fields.items() if to_camel(n) == name), None)
+    field = _field_at(name.split("."))[1]
     if field is None or field.annotation is str:
         return text
     try:
@@ -1540,12 +1569,14 @@ def _explain(detail: ErrorDetails) -> Mistake:
     given = "nothing" if detail["type"] == "missing" else json.dumps(detail["input"], ensure_ascii=False)
     model, field = _field_at(location)
     if detail["type"] == "extra_forbidden":
+        name = str(location[-1])
+        if len(location) == 1 and (section := _field_at(name.split("."))[0]) not in {None, Settings}:
+            # One name with dots whose end is misspelled: what is known is what its section has.
+            model, name = section, name.rpartition(".")[2]
         known = sorted(to_camel(name) for name in model.model_fields) if model else []
         if model is Settings:
             known = sorted([*known, *CONFIGURED_SECRETS])
-        return Mistake(
-            key, "a key that does not exist", "one of " + ", ".join(known), _nearest(str(location[-1]), known)
-        )
+        return Mistake(key, "a key that does not exist", "one of " + ", ".join(known), _nearest(name, known))
     allowed = detail["msg"].removeprefix("Value error, ")
     example = ""
     if field is not None:
@@ -1555,7 +1586,7 @@ def _explain(detail: ErrorDetails) -> Mistake:
     return Mistake(key, given, allowed, example)
 
 
-def _field_at(location: tuple[int | str, ...]) -> tuple[type[Model] | None, Any]:
+def _field_at(location: Sequence[int | str]) -> tuple[type[Model] | None, Any]:
     """Return the model that holds the last step of `location`, and the field there."""
     model: type[Model] | None = Settings
     field = None
@@ -1594,6 +1625,7 @@ def _rules(environment: Environment) -> Iterator[Mistake]:
     yield from _threshold_rules(environment)
     yield from _backup_rules(environment)
     yield from _memory_rules(environment)
+    yield from connections.rules(environment)
     yield from _secret_use_rules(environment)
     yield from _workspace_rules(environment)
     yield from _rotation_rules(environment)

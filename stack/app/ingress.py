@@ -9,7 +9,7 @@ from stack.app import contract
 from stack.config_files import Files
 from stack.names import NetworkName
 from stack.service import DataVolume, Publish, Scrape, ServiceSpec
-from stack.settings import Environment
+from stack.settings import Environment, Ingress
 
 PART = "ingress"
 HTTP_PORT = 8000
@@ -168,6 +168,9 @@ def _snippets(environment: Environment) -> Iterator[str]:
         r"@unnamed not header_regexp X-Request-Id ^[\w.-]{1,64}$",
         "request_header @unnamed X-Request-Id {http.request.uuid}",
         *(f"request_header -{name}" for name in _BELIEVED_HEADERS),
+        # Uptime monitors ask by HEAD, which an application has for no path unless it says so. The answer has no body.
+        _block("@asked", "method HEAD", f"path {' '.join(_asked_paths(settings))}"),
+        "method @asked GET",
         "import headers",
         _block("request_body", f"max_size {settings.max_body_mib}MiB"),
         _block(
@@ -184,6 +187,12 @@ def _snippets(environment: Environment) -> Iterator[str]:
             'respond `{"detail":"{http.error.status_text}"}` {http.error.status_code}',
         ),
     )
+
+
+def _asked_paths(settings: Ingress) -> list[str]:
+    """Return the paths that monitors outside ask: the first page, and the API's health, behind its prefix too."""
+    prefix = settings.strip_prefix
+    return ["/", "/health", *([f"{prefix}/health"] if prefix else [])]
 
 
 def _routes(environment: Environment) -> Iterator[str]:

@@ -288,6 +288,15 @@ def test_the_apis_paths_go_to_the_api_and_all_else_to_the_frontend(client: httpx
     assert raw(client, path)["by"].partition("-")[0] == by
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/api/health"])
+def test_a_monitor_that_asks_by_head_gets_the_answer_to_a_get_without_its_body(client: httpx.Client, path: str) -> None:
+    got, asked = client.get(path), client.head(path)
+    assert asked.status_code == got.status_code == 200, "an uptime monitor would call a service down that serves"
+    assert asked.headers["content-type"] == got.headers["content-type"]
+    assert asked.content == b""
+    assert client.head("/projects").status_code == 501, "any other path is asked as the client asks it"
+
+
 @pytest.mark.parametrize("port", [ingress.HTTP_PORT, ingress.INTERNAL_PORT])
 @pytest.mark.parametrize(("path", "reaches"), [("/api/v1/a%20b?c=d", "/v1/a%20b?c=d"), ("/api/", "/"), ("/x", "/x")])
 def test_the_api_gets_its_paths_without_the_prefix_that_users_know(

@@ -85,6 +85,35 @@ def test_postgresql_reads_every_line_of_its_files(server: Container, environment
     assert ask(server, "SHOW server_version_num").startswith("15"), "PostgreSQL 15 is the original's"
 
 
+MANY_ROWS = """
+    CREATE TABLE public.facts AS SELECT g AS id, repeat('x', 40) AS text FROM generate_series(1, 2000000) AS g;
+    ANALYZE public.facts;
+"""
+PARALLEL_JOIN = """
+    SET work_mem = '128MB'; SET max_parallel_workers_per_gather = 2; SET min_parallel_table_scan_size = 0;
+    SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET enable_mergejoin = off; SET enable_nestloop = off;
+    EXPLAIN (ANALYZE, COSTS off, TIMING off)
+        SELECT count(a.text || b.text) FROM public.facts AS a JOIN public.facts AS b USING (id);
+"""
+
+
+def test_the_workers_of_a_large_parallel_hash_join_have_room_to_share_it(
+    laboratory: Laboratory, environment: Environment
+) -> None:
+    """Its hash table has some 200 MB, which a part with 1 GiB of memory can hold and 128 MiB of /dev/shm cannot."""
+    sized = environment.settings.postgres.model_copy(update={"memory_mib": 1024})
+    settings = environment.settings.model_copy(update={"postgres": sized})
+    spec = described(environment.model_copy(update={"settings": settings}))["postgres"]
+    container = laboratory.run(spec, contents(spec), alias=False)
+    wait_until(container, lambda: container.exec_run(list(spec.health_command)).exit_code == 0)
+    ask(container, MANY_ROWS)
+    code, said = output(container, *SUPERUSER_PSQL, "--dbname=samokoder", "-XAtqc", PARALLEL_JOIN)
+    container.remove(force=True, v=True)
+    assert code == 0, f"a report of a customer's ends in an error, however much memory the part has: {said}"
+    assert "Parallel Hash Join" in said, "the plan that shares a hash table between workers"
+    assert "Batches: 1 " in said, f"in batches it would need less, and prove nothing: {said}"
+
+
 @pytest.mark.parametrize(("memory", "connections"), [(256, 20), (1024, 100), (65536, 5000)])
 def test_postgresql_takes_the_file_of_every_size_of_host(
     laboratory: Laboratory, environment: Environment, memory: int, connections: int

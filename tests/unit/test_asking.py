@@ -111,7 +111,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         words=words,
         deployment=dict,
         settle=lambda: None,
-        backend=SimpleNamespace(url="", origin=""),
+        backend=SimpleNamespace(url="", origin="", folder=None),
         pulumi=lambda *said, **_: words.append(said),
     )
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,43 @@ def test_completion_is_installed_by_the_command_of_readme_and_completes(tmp_path
     )
     said = subprocess.run(["bash", "-c", script], env=variables, capture_output=True, text=True, check=True).stdout
     assert {"restart", "restore"} <= set(said.split()), said
+
+
+HELP = """
+import sys
+from operations.__main__ import main
+try:
+    main({words!r})
+finally:
+    print("modules:", *sorted(sys.modules), file=sys.stderr)
+"""
+SLOW = {
+    "docker",
+    "requests",
+    "httpx",
+    "yaml",
+    "pulumi",
+    "pulumi_docker",
+    "stack.settings",
+    "offline.toolchain",
+    "rich.console",
+}
+MOST_MODULES = 300
+"""Python's own and typer's are 177; with all that the commands need, it was 1007."""
+
+
+def imported(*words: str) -> tuple[set[str], str]:
+    """Modules that a command has imported, and what it said."""
+    asked = [sys.executable, "-c", HELP.format(words=list(words))]
+    answer = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(answer.stderr.rpartition("modules: ")[2].split())
+    assert "operations.__main__" in modules, answer.stderr
+    return modules, answer.stdout
+
+
+def test_help_imports_neither_the_engines_nor_pulumis_nor_the_settings_programs() -> None:
+    modules, said = imported("--help")
+    assert not modules & {*SLOW, "pydantic"}, "it would take a second and a half, which is imports alone"
+    assert len(modules) <= MOST_MODULES, f"{len(modules)} modules for a page of help"
+    assert "Show the logs, one line for each event, in the order of time" in " ".join(said.split()), "nothing is cut"
+    assert not imported("drift", "--help")[0] & SLOW, "nor does the help of one command, nor the shell's completion"

@@ -15,7 +15,7 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
-from operations import asking, checks, cli_deploy, deploys, lifecycle, lock, registry, stack_file, stack_text
+from operations import asking, basics, checks, deploys, lifecycle, lock, registry, stack_file, stack_text
 from operations.deploys import Version
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
@@ -117,7 +117,7 @@ def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
 
 def typed(clone: Clone, monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
     """Type a command in the clone, in production."""
-    monkeypatch.setattr(cli_deploy, "Workspace", lambda **_: clone.workspace)
+    monkeypatch.setattr(basics, "workspace", lambda _: clone.workspace)
     return CliRunner().invoke(command.app, [words[0], "--env", "prod", *words[1:]])
 
 

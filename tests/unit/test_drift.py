@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tarfile
@@ -12,15 +13,20 @@ from typing import Any, cast
 import docker
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
 
+from offline.progress import Reporter
 from operations import __main__ as command
-from operations import drift
+from operations import drift, drift_repair, lifecycle, lock, restore
+from operations.containers import PartStatus
 from operations.drift import Finding, Typed, compare, look, of_preview, read
-from operations.project import PulumiFailedError
+from operations.project import PulumiFailedError, Workspace
+from operations.stack_file import ProjectError
 from stack.settings import Environment, read_environment
 from tests import recorded
 
 TYPED = Typed(docker="docker", up="make up")
+STRANGER = Finding(name="debug", field="", declared="nothing", found="a container", repair="docker rm --force debug")
 PREFIX = f"samokoder-{recorded.ENVIRONMENT}"
 API = f"{PREFIX}-api-1"
 World = dict[str, Any]
@@ -425,7 +431,8 @@ def test_what_pulumi_would_change_is_a_finding_unless_more_is_known() -> None:
 def test_the_command_tells_drift_from_a_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finding = Finding(name=API, field="memory", declared="1", found="2", repair="docker rm it && make up")
+    remade = {"steps": (("stop", API), ("rm", API)), "repair": "docker rm it && make up"}
+    finding = Finding(name=API, field="memory", declared="1", found="2", **remade)  # type: ignore[arg-type]
 
     def ended(result: Callable[[], list[Finding]], *words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(drift, "drift", lambda _: result())
@@ -445,17 +452,130 @@ def test_the_command_tells_drift_from_a_failure(
     code, out, _ = ended(lambda: [finding], "--json")
     assert (code, json.loads(out)["result"]) == (1, "drift")
     assert json.loads(out)["findings"][0]["field"] == "memory"
+    assert json.loads(out)["findings"][0]["repair"] == "docker rm it && make up", "a program may have its own way"
+    assert "steps" not in json.loads(out)["findings"][0]
     code, out, err = ended(fails, "--json")
     assert (code, json.loads(out)["result"]) == (1, "failed")
     assert "`pulumi preview` failed" in json.loads(out)["error"]
     assert "`pulumi preview` failed" in err
     code, out, err = ended(lambda: [finding])
     assert code == 1
-    assert "docker rm it && make up" in out, "what to type, in one line to copy"
+    assert "make drift ARGS=--repair" in out.splitlines()[-1], "one command, however many differences there are"
+    assert "docker rm it" not in out, "of eighteen lines to paste one is forgotten"
     assert "in 1 place." in err
+    code, out, err = ended(lambda: [STRANGER])
+    assert "docker rm --force debug" in out, "what a person has to look at has a line of its own"
+    assert "--repair" not in out, "which takes no stranger away"
     code, out, _ = ended(list)
     assert code == 0
     assert "what runs is what is declared" in out
+
+
+def test_the_repair_is_one_command_that_looks_again_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = Finding(name=API, field="", declared="a container", found="nothing", repair="make up")
+    looks = [[missing, STRANGER], [STRANGER]]
+    done: list[tuple[list[str], bool]] = []
+    monkeypatch.setattr(drift, "drift", lambda _: looks.pop(0))
+
+    def repair(workspace: Workspace, findings: list[Finding], *, agree: Any, **_: Any) -> SimpleNamespace:
+        done.append(([each.name for each in findings], agree is None))
+        return SimpleNamespace(parts=[PartStatus(part="api-1", state="running", health="healthy")])
+
+    monkeypatch.setattr(drift_repair, "repair", repair)
+    with pytest.raises(SystemExit):
+        command.main(["drift", "--repair"])
+    said = capsys.readouterr()
+    assert done == [([API, "debug"], True)]
+    assert "in 1 place." in said.err, "what is left is told, and the command does not end with 0"
+    assert said.out.count("docker rm --force debug") == 2
+    with pytest.raises(SystemExit) as ended:
+        command.main(["drift", "--repair", "--json"])
+    assert ended.value.code == 2
+
+
+class Named:
+    """A container, a volume or a network of an engine that writes down what is done to it."""
+
+    def __init__(self, name: str, log: list[str], *, there: bool = True) -> None:
+        self.name, self._log, self._there = name, log, there
+        self.attrs: dict[str, Any] = {"Config": {"StopTimeout": 45}}
+
+    def stop(self, *, timeout: int) -> None:
+        self._log.append(f"stop {self.name} in {timeout}")
+
+    def remove(self, **_: object) -> None:
+        self._log.append(f"remove {self.name}")
+
+    def disconnect(self, name: str) -> None:
+        self._log.append(f"{name} leaves {self.name}")
+
+
+def test_a_repair_removes_what_was_declared_and_nothing_that_nobody_declared() -> None:
+    world = recorded.recorded()
+    stranger(world, f"{PREFIX}-debug")
+    world["volumes"].append({"Name": f"{PREFIX}-loot", "Labels": None})
+    recorded.container(world, "api-1")["HostConfig"]["Memory"] = 2**30
+    recorded.container(world, "cadvisor")["NetworkSettings"]["Networks"]["bridge"] = {"Aliases": None}
+    world["files"] = uploaded(world)
+    mounts = recorded.container(world, "ingress")["Mounts"]
+    volume = next(each["Name"] for each in mounts if "files" in each.get("Name", ""))
+    path = next(iter(world["files"][volume]))
+    world["files"][volume][path] = (b"other", 0o444)
+    rows = findings(world)
+    assert {each.name for each in rows if each.unknown} == {f"{PREFIX}-debug", f"{PREFIX}-loot"}
+    log: list[str] = []
+
+    def get(name: str) -> Named:
+        if name == API:
+            raise docker.errors.NotFound("an earlier repair, which was cut off, has removed it")
+        return Named(name, log)
+
+    place = SimpleNamespace(get=get)
+    client = cast("docker.DockerClient", SimpleNamespace(containers=place, volumes=place, networks=place))
+    drift_repair.clear(client, rows, Reporter(Console(file=io.StringIO())))
+    assert not [line for line in log if "debug" in line or "loot" in line], "it may be an intruder's, or hold data"
+    assert f"{PREFIX}-cadvisor leaves bridge" in log
+    assert not [line for line in log if line.startswith("remove") and "cadvisor" in line], "it serves on"
+    assert f"stop {PREFIX}-ingress in 45" in log, "it has its own time to end"
+    removed = [line.removeprefix("remove ") for line in log if line.startswith("remove ")]
+    assert removed[-1] == volume, "the engine lets go of a volume when nobody has it any more"
+    # Twice: the carrier of the files has the name of their volume.
+    assert removed == [f"{PREFIX}-ingress", volume, volume]
+
+
+def test_replicas_are_made_anew_one_by_one_after_what_they_may_need() -> None:
+    def of(name: str) -> Finding:
+        return Finding(name=f"{PREFIX}-{name}", field="memory", declared="1", found="2", repair="make up")
+
+    rows = [of("api-1"), of("api-2"), of("api-2"), of("redis"), of("worker")]
+    batches = [
+        [each.name.removeprefix(f"{PREFIX}-") for each in batch] for batch in drift_repair.rounds(rows, environment())
+    ]
+    assert batches == [["redis", "worker"], ["api-1"], ["api-2", "api-2"]], "or nobody serves meanwhile"
+    assert [len(batch) for batch in drift_repair.rounds(rows[:1], environment())] == [1]
+    assert drift_repair.rounds([of("redis")], environment()) == [[of("redis")]]
+
+
+def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    workspace = Workspace()
+    monkeypatch.setattr(drift_repair, "clear", lambda *_: begun.append("clear"))
+    monkeypatch.setattr(Workspace, "prepare", lambda _: SimpleNamespace(workspace=workspace, backend="here"))
+    monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(restore, "refuse_half_replaced", lambda _: None)
+    monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(lifecycle, "refuse_undoing", lambda _: None)
+    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+
+    def lost(*_: object) -> None:
+        raise ProjectError("Data that was here is gone: postgres.")
+
+    monkeypatch.setattr(lifecycle, "_begin_empty", lost)
+    with pytest.raises(ProjectError, match="is gone"):
+        drift_repair.repair(workspace, [STRANGER], interactive=False)
+    assert begun == [], "where a volume was lost, what still serves must not be taken down"
 
 
 def test_prometheus_gets_how_many_there_are_and_when_it_was() -> None:

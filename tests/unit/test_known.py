@@ -122,7 +122,7 @@ def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
 ) -> None:
     workspace, said = broken(text, state=False)
     monkeypatch.setattr(command, "_workspace", lambda _: workspace)
-    monkeypatch.setattr("operations.logs.Workspace", lambda **_: workspace)
+    monkeypatch.setattr("operations.basics.workspace", lambda _: workspace)
     with pytest.raises(SystemExit) as ended:
         command.main([*words, "--env", "prod"])
     assert ended.value.code == 1

@@ -26,6 +26,10 @@ from stack.mistakes import InvalidSettingsError, Mistake
             "make pulumi ENV=prod ARGS='config set --secret samokoder:smtpPassword'",
         ),
         ("samokoder:api.replicas: 2", "make pulumi ENV=prod ARGS='config set --path samokoder:api.replicas 2'"),
+        (
+            "samokoder:worker.cpus: 0.5",
+            "make pulumi ENV=prod ARGS='config set --path --type float samokoder:worker.cpus 0.5'",
+        ),
         ("samokoder:offset.hours: -3", "make pulumi ENV=prod ARGS='config set --path samokoder:offset.hours -- -3'"),
         ("samokoder:basicAuth: always", "make pulumi ENV=prod ARGS='config set samokoder:basicAuth always'"),
         (

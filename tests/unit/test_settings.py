@@ -1,20 +1,34 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
+from operations import pasted
+from stack import connections
 from stack.app.contract import secret_settings
 from stack.images import IMAGES
 from stack.mistakes import InvalidSettingsError, Mistake
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.settings import Environment, Images, Model, Published, Settings, read_environment, seconds
 from tests.facts import facts
-from tests.recording import CASES, DIGEST, case_config, case_environment, encrypted, merged, secret_value, wire_config
+from tests.recording import (
+    CASES,
+    DIGEST,
+    ROOT,
+    case_config,
+    case_environment,
+    encrypted,
+    merged,
+    secret_value,
+    wire_config,
+)
 
 TAGGED = "registry.example.org/samokoder/api:1.4.2"
 
@@ -210,6 +224,63 @@ def test_an_unknown_key_never_shows_its_value() -> None:
     assert "telegramBotToken" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "nested", "typed"),
+    [
+        ("api.replicas", 16, "samokoder:api:\n  replicas: 16", "samokoder:api.replicas 16"),
+        (
+            "alertmanager.telegram.chatId",
+            -100,
+            "samokoder:alertmanager:\n  telegram:\n    chatId: -100",
+            "samokoder:alertmanager.telegram.chatId -- -100",
+        ),
+        ("worker.cpus", 0.5, "samokoder:worker:\n  cpus: 0.5", "--type float samokoder:worker.cpus 0.5"),
+        (
+            "postgres.adoptVolume",
+            "2026",
+            'samokoder:postgres:\n  adoptVolume: "2026"',
+            "--type string samokoder:postgres.adoptVolume 2026",
+        ),
+        ("migrations.command", ["alembic", "up"], 'samokoder:migrations:\n  command: ["alembic", "up"]', None),
+        (
+            "api.environment.LEVEL",
+            "x",
+            'samokoder:api:\n  environment:\n    LEVEL: "…"',
+            "samokoder:api.environment.LEVEL …",
+        ),
+    ],
+)
+def test_a_setting_under_one_name_with_dots_is_told_in_its_nested_form(
+    key: str, value: Any, nested: str, typed: str | None
+) -> None:
+    wrong = the_mistake(**{key: value})
+    assert wrong.key == f"samokoder:{key}", "the tables name it so, and so it was written"
+    first, _, commands = wrong.example.partition("\nand no line with dots")
+    assert first == nested, "what belongs into the file can be copied"
+    document = {name.removeprefix("samokoder:"): inner for name, inner in yaml.safe_load(first).items()}
+    assert Settings.model_validate_json(json.dumps(document)) != Settings(), "and is taken as it stands"
+    lines = [pasted.command("prod", line) for line in commands.splitlines()[1:]]
+    expected = ["config rm samokoder:" + key, f"config set --path {typed}"] if typed else []
+    assert lines == [f"make pulumi ENV=prod ARGS='{words}'" for words in expected], "or is done by what is pasted"
+
+
+def test_a_misspelled_end_of_a_name_with_dots_is_told_with_what_its_section_has() -> None:
+    wrong = the_mistake(**{"api.replcas": 16})
+    assert (wrong.key, wrong.given) == ("samokoder:api.replcas", "a key that does not exist")
+    assert wrong.example == "did you mean samokoder:…replicas?"
+    assert "grafana" not in wrong.allowed, "forty keys of the whole file help nobody"
+    assert the_mistake(**{"zzz.memoryMib": 1}).example == "", "what has no section is no setting of another one"
+
+
+def test_an_encrypted_value_under_a_name_with_dots_is_not_shown() -> None:
+    value = secret_value("misplaced")
+    for key in ("samokoder:api.image", "samokoder:api.environment.TOKEN", "samokoder:api.tokn"):
+        with pytest.raises(InvalidSettingsError) as caught:
+            read_environment("staging", {key: value}, frozenset({key}))
+        assert value not in str(caught.value), key
+        assert key in str(caught.value)
+
+
 def test_keys_of_other_projects_are_nobodys_business() -> None:
     config = {"docker:host": "x", "pulumi:tags": "y"}
     assert read_environment("staging", config).settings == Settings()
@@ -377,6 +448,44 @@ def test_each_replica_takes_its_memory() -> None:
     )
     assert f"api {3 * one}" in wrong.allowed, "what takes the most is named with all its replicas"
     read(host={"memoryMib": total - one}, api={"replicas": 1})
+
+
+LARGE = {"memoryMib": 65536, "cpus": 16}
+
+
+def test_more_connections_than_postgres_takes_are_refused_with_the_sum_and_what_to_write() -> None:
+    wrong = the_mistake(api={"replicas": 16}, host=LARGE)
+    assert (wrong.key, wrong.given) == ("samokoder:postgres.maxConnections", "100")
+    needed = int(re.search(r"at least (\d+)", wrong.allowed)[1])  # type: ignore[index]
+    summands = wrong.allowed.partition(": ")[2].partition(". ")[0].split(" + ")
+    assert "api 16 x 10" in summands, "replicas times their pool is what grows"
+    assert {each.rpartition(" ")[0] for each in summands} >= {"postgres-exporter", "backup", "postgres-roles"}
+    assert sum(math.prod(map(int, re.findall(r"\d+", each))) for each in summands) == needed, "the sum is the sum"
+    large = {"api": {"replicas": 16}, "host": LARGE}
+    read(postgres={"maxConnections": needed}, **large)
+    mistakes(postgres={"maxConnections": needed - 1}, **large)
+    read(postgres={"maxConnections": int(wrong.example.rpartition(": ")[2])}, **large)
+
+
+def test_the_pool_that_is_supposed_of_the_reference_application_is_its_own() -> None:
+    text = (ROOT / "reference_app/samokoder/db.py").read_text(encoding="utf-8")
+    sizes = re.findall(r"(?:pool_size|max_overflow)=(\d+)", text)
+    assert sum(map(int, sizes)) == connections.REFERENCE_POOL, "or the sum at preview is of another program"
+
+
+def test_an_images_own_pool_counts_in_place_of_what_is_supposed() -> None:
+    own = {"image": f"{TAGGED}@{DIGEST}", "replicas": 6}
+    wrong = the_mistake(api=own, host=LARGE)
+    assert "api 6 x 15" in wrong.allowed, "of a team's image SQLAlchemy's own default is supposed"
+    assert "worker 10" in wrong.allowed
+    assert "migrations" not in wrong.allowed, "what does not run does not connect"
+    read(api=own | {"databaseConnections": 5}, host=LARGE)
+    the_mistake(worker={"databaseConnections": 80}, host=LARGE)
+
+
+def test_a_managed_database_has_a_limit_that_is_not_known_here() -> None:
+    url = {"managedDatabaseUrl": f"postgresql://a:{secret_value('database')}@db.example.org/samokoder"}
+    read(api={"replicas": 16}, host=LARGE, **url)
 
 
 def test_more_cores_than_the_host_has_are_refused() -> None:

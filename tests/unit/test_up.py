@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
-from operations import containers, lifecycle, lock, restore
+from offline.progress import Reporter
+from operations import containers, healthy, lifecycle, lock, restore
 from operations.journal import Journal, Wanted
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
+from tests.recording import environment_of
 
 
 def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -86,7 +90,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 def run_on(workspace: Workspace, words: list[tuple[str, ...]]) -> Any:
     return SimpleNamespace(
         workspace=workspace,
-        backend=SimpleNamespace(url="file:///state", origin="here"),
+        backend=SimpleNamespace(url="file:///state", origin="here", folder=None),
         settle=lambda: None,
         deployment=dict,
         pulumi=lambda *said, **_: words.append(said),
@@ -131,3 +135,47 @@ def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_awa
     lifecycle.destroy_data(workspace, interactive=True)
     assert [each[:2] for each in words] == [("state", "unprotect"), ("destroy", "--yes")]
     assert "--exclude-protected" not in words[1], "`destroy-data` would leave the data"
+
+
+def row(part: str, health: str, state: str = "running") -> containers.PartStatus:
+    return containers.PartStatus(part=part, state=state, health=health)
+
+
+def settled(
+    monkeypatch: pytest.MonkeyPatch, *answers: list[containers.PartStatus], turn: float = 1.0
+) -> tuple[list[containers.PartStatus], list[str]]:
+    """Wait with a clock that goes on by `turn` seconds at a time; the last answer stays. With what was said."""
+    now, asked, said = [0.0], list(answers), list[str]()
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: now.__setitem__(0, now[0] + turn))
+    monkeypatch.setattr(healthy, "time", clock)
+    reporter = Reporter(Console(file=io.StringIO()))
+    monkeypatch.setattr(reporter, "say", said.append)
+    rows = healthy.settled(
+        lambda: asked.pop(0) if len(asked) > 1 else asked[0], lambda: environment_of("staging", {}), reporter
+    )
+    assert len(asked) == 1, "all was asked that there is to see"
+    return rows, said
+
+
+def test_what_is_still_starting_after_a_power_cut_is_waited_for_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    well = [row("postgres", "healthy"), row("api-1", "healthy"), row("worker", "healthy")]
+    starting = [row("postgres", "healthy"), row("api-1", "starting"), row("worker", "", "restarting")]
+    rows, said = settled(monkeypatch, *[starting] * 50, well)
+    assert rows == well, "they were healthy ten seconds after `up` had called them ill"
+    assert any("still starting" in line for line in said), "a minute of silence looks like a hang"
+    assert settled(monkeypatch, well) == (well, []), "and nothing is said where nothing is starting"
+
+
+def test_what_its_own_checks_call_ill_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ill = [row("api-1", "unhealthy"), row("redis", "", "exited"), row("grafana", "", "not available")]
+    assert settled(monkeypatch, ill)[0] == ill
+    ends = [row("api-1", "starting")], [row("api-1", "unhealthy")]
+    assert settled(monkeypatch, *ends)[0] == ends[1]
+
+
+def test_what_starts_for_ever_ends_with_the_time_that_up_gives_a_new_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    loops = [row("api-1", "starting", "restarting")]
+    for turn in (1.0, 1000.0):
+        assert settled(monkeypatch, loops, turn=turn)[0] == loops, "a crash loop must not hold `up` for ever"
+    stranger = [row("left-over", "starting")]
+    assert settled(monkeypatch, stranger)[0] == stranger, "what is not declared has no time of its own"

@@ -1,0 +1,87 @@
+"""`samokoder drift`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from operations import asking, basics
+from operations.asking import Yes
+from operations.basics import EngineError, ProjectError
+from operations.ci import EnvironmentName
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from operations.containers import PartStatus
+    from operations.drift import Finding
+
+    Show = Callable[[], Console]
+    ExitIfFailed = Callable[[str, Sequence[PartStatus]], None]
+
+
+def register(app: typer.Typer, *, console: Show, exit_if_failed: ExitIfFailed) -> None:
+    """Add the command. console: what is shown is printed to it. exit_if_failed: raises where a part is not healthy."""
+
+    @app.command()
+    def drift(
+        env: EnvironmentName = "staging",
+        as_json: Annotated[
+            bool, typer.Option("--json", help="As JSON, for programs; `result` tells drift from a failure.")
+        ] = False,
+        repair: Annotated[
+            bool, typer.Option("--repair", help="Make what differs as it is declared. Asks at a terminal.")
+        ] = False,
+        yes: Yes = False,
+    ) -> None:
+        """Compare what runs with what is declared. Exit status 1 for any difference that is left.
+
+        What came of it is a metric, of which Prometheus alerts. --repair leaves what nobody declared: that is looked
+        at first.
+        """
+        from operations import drift, tables  # noqa: PLC0415 - each command imports what it needs
+
+        if as_json and repair:
+            raise typer.BadParameter("either --json or --repair")
+        workspace = basics.workspace(env)
+        try:
+            findings = drift.drift(workspace)
+        except (ProjectError, EngineError) as error:
+            if as_json:
+                typer.echo(_as_json(env, "failed", str(error), []))
+            raise
+        if as_json:
+            typer.echo(_as_json(env, "drift" if findings else "none", "", findings))
+        elif findings:
+            tables.show_drift(console(), env, findings, repairing=repair)
+        if repair and any(not each.unknown for each in findings):
+            findings = _repair(env, findings, console, exit_if_failed, yes=yes)
+        if findings:
+            places = "1 place" if len(findings) == 1 else f"{len(findings)} places"
+            raise ProjectError(f"{env} differs from what is declared in {places}.")
+        if not as_json:
+            typer.echo(f"{env}: what runs is what is declared.")
+
+
+def _repair(
+    env: str, findings: Sequence[Finding], console: Show, exit_if_failed: ExitIfFailed, *, yes: bool
+) -> list[Finding]:
+    """Make what differs as it is declared; return what differs then, which has been shown."""
+    from operations import drift, drift_repair, tables  # noqa: PLC0415
+
+    workspace = basics.workspace(env)
+    agree = asking.agreement(workspace, "drift ARGS='--repair --yes'", yes=yes, always=True)
+    upped = drift_repair.repair(workspace, findings, interactive=sys.stdout.isatty(), agree=agree)
+    exit_if_failed(env, upped.parts)
+    if left := drift.drift(workspace):
+        tables.show_drift(console(), env, left)
+    return left
+
+
+def _as_json(env: str, result: str, error: str, findings: Sequence[Finding]) -> str:
+    rows = [each.as_json() for each in findings]
+    return json.dumps({"environment": env, "result": result, "error": error, "findings": rows}, indent=2)

@@ -1,0 +1,109 @@
+"""`samokoder drift --repair`: has `up` make anew what differs, which it would not see by itself.
+
+What nobody declared stays: it may be an intruder's, which is looked at first, or somebody's data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from operations import backups, lifecycle
+from operations.drift import Finding, Step
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+    from offline.progress import Reporter
+    from operations.lifecycle import Agree, Upped
+    from operations.project import Workspace
+    from stack.settings import Environment
+
+_STOP_SECONDS = 30
+
+
+def repair(
+    workspace: Workspace, findings: Sequence[Finding], *, interactive: bool, agree: Agree | None = None
+) -> Upped:
+    """Make way for what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
+
+    Everything that `up` refuses is refused before anything goes, a data volume that was lost above all. Of several
+    replicas of the API one at a time goes. Cut off at any point, the same command goes on, and so does `up`: what went
+    is missing then. Raises as `lifecycle.up`.
+    """
+
+    def make_way(of: Sequence[Finding]) -> None:
+        client = workspace.client(timeout=backups.ANSWER_SECONDS)
+        try:
+            clear(client, of, workspace.reporter)
+        finally:
+            client.close()
+
+    first, *others = rounds(findings, workspace.settings())
+    upped = lifecycle.up(workspace, interactive=interactive, agree=agree, make_way=lambda: make_way(first))
+    for each in others:
+        upped = lifecycle.up(workspace, interactive=interactive, make_way=partial(make_way, each))
+    return upped
+
+
+def rounds(findings: Sequence[Finding], environment: Environment) -> list[list[Finding]]:
+    """Return what is made anew together: the replicas of the API one by one, after all else that one may need."""
+    replicas = [f"{environment.prefix}-{part}" for part in environment.api_in_turn()]
+    alone = [name for name in replicas if len(replicas) > 1 and any(each.name == name for each in findings)]
+    together = [each for each in findings if each.name not in alone]
+    by_name = [[each for each in findings if each.name == name] for name in alone]
+    return [*([together] if together or not alone else []), *by_name]
+
+
+def clear(client: docker.DockerClient, findings: Iterable[Finding], reporter: Reporter) -> None:
+    """Do the steps of the findings: networks are left, containers end in their own time, and their files go."""
+    # What nobody declared has no steps.
+    steps = list(dict.fromkeys(step for each in findings for step in each.steps))
+    going = dict.fromkeys(name for step in steps if step[0] == "rm" for name in step[1:] if name != "--force")
+    # Who leaves a network serves on; who goes needs not leave it.
+    for network, name in _named(steps, ("network", "disconnect")):
+        if name not in going:
+            with _unless_gone():
+                client.networks.get(network).disconnect(name)
+    found = list(_there(client, going))
+    if found:
+        with reporter.task(f"Stop {', '.join(str(each.name) for each in found)}"), ThreadPoolExecutor() as pool:
+            list(pool.map(_stop, found))
+    for each in found:
+        with _unless_gone():
+            each.remove(force=True)
+    for (volume,) in _named(steps, ("volume", "rm")):
+        with _unless_gone():
+            client.volumes.get(volume).remove()
+    for (network,) in _named(steps, ("network", "rm")):
+        with _unless_gone():
+            client.networks.get(network).remove()
+
+
+def _named(steps: Iterable[Step], words: Step) -> list[Step]:
+    """Return what the steps that begin with two words name after these."""
+    return [step[2:] for step in steps if step[:2] == words]
+
+
+def _there(client: docker.DockerClient, names: Iterable[str]) -> Iterator[Container]:
+    for name in names:
+        with _unless_gone():
+            yield client.containers.get(name)
+
+
+def _stop(container: Container) -> None:
+    with _unless_gone():
+        container.stop(timeout=container.attrs["Config"].get("StopTimeout") or _STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Pass over what is not there any more: somebody was faster, or an earlier repair was cut off."""
+    import docker.errors  # noqa: PLC0415 - the SDK takes its time
+
+    with contextlib.suppress(docker.errors.NotFound):
+        yield
