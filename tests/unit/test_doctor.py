@@ -652,6 +652,7 @@ def test_after_up_come_the_smoke_test_the_test_alert_and_the_restarts(
         "test alert by email": Verdict.FAILED,
         "restarts": Verdict.PASSED,
         "redis' file": Verdict.NOT_AVAILABLE,
+        "collations": Verdict.NOT_AVAILABLE,
         "closed addresses": Verdict.FAILED,  # the stand-in's container cannot be asked
     }
     assert "goes to nobody" in silent["test alert"]
@@ -741,7 +742,9 @@ def test_a_tunnel_that_breaks_before_the_test_alert_costs_no_other_finding(
         telegramBotToken={"secure": "v1:x"},
     )
     found = {each.check: each for each in doctor.after(workspace).findings}
-    assert list(found) == ["container api-1", "test alert", "restarts", "redis' file", "closed addresses"]
+    assert list(found) == [
+        *("container api-1", "test alert", "restarts", "redis' file", "collations", "closed addresses")
+    ]
     assert "There is no tunnel" in found["test alert"].why
 
 
