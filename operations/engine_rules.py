@@ -93,6 +93,8 @@ GONE = (
 
 def told(environment: containers.Named, workspace: Workspace, docker_host: str) -> str:
     """Say that they are gone, and what to type; empty where they are not, or nobody can say."""
+    if packet_filter.of_engine(docker_host) is None:
+        return ""
     with contextlib.suppress(engine.EngineError, DockerException, RequestException, OSError):
         with contextlib.closing(engine.connect(docker_host)) as client:
             there, why = look(environment, docker_host, client)
