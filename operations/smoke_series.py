@@ -44,7 +44,7 @@ def may_be_missing(environment: Environment) -> Mapping[str, str]:
     if not any(url.startswith("https:") for url in public):
         found[r"probe_ssl_.*"] = "no address with TLS is probed"
     if grafana.PART in environment.absent:
-        found[r"grafana_.*"] = "there is no Grafana"
+        found[r"grafana_.*"] = "this host cannot get Grafana"
     if not integrations(environment):
         found[r"alertmanager_notification.*"] = "nobody is to be told"
     return found
