@@ -77,10 +77,10 @@ def _containers(asked: Asked) -> str:
 def _of_rules(asked: Asked) -> str:
     asked.need(prometheus.PART)
     read = series.of_rules(asked.environment, asked.parts)
-    missing = _missing(asked, read)
+    missing, count = _missing(asked, read)
     if missing:
         raise FailedError(f"nobody exposes {_told(missing, read)}: these alerts are mute")
-    return f"all {len(read)} are there"
+    return f"all {count} that are asked for are there, of {len(read)} that rules read"
 
 
 def _of_dashboards(asked: Asked) -> str:
@@ -89,15 +89,18 @@ def _of_dashboards(asked: Asked) -> str:
     texts = [text for name, text in files.items() if name.startswith("dashboards/") and isinstance(text, str)]
     read = series.of_dashboards(asked.environment, asked.parts, texts)
     rules = series.of_rules(asked.environment, asked.parts)
-    missing = _missing(asked, {name: panels for name, panels in read.items() if name not in rules})
+    missing, count = _missing(asked, {name: panels for name, panels in read.items() if name not in rules})
     if missing:
         # No panel wakes anybody, and some measure what not every host has.
         raise UnavailableError(f"nobody exposes {_told(missing, read)}: these panels are empty")
-    return f"all {len(read)} are there"
+    return f"all {count} that are asked for are there, of {len(read)} that panels read"
 
 
-def _missing(asked: Asked, read: series.Readers) -> list[str]:
-    """Return the names that Prometheus has no sample of, and should have. Raises UnavailableError where one is down."""
+def _missing(asked: Asked, read: series.Readers) -> tuple[list[str], int]:
+    """Return the names that Prometheus has no sample of, and how many it should have.
+
+    Raises UnavailableError where something is missing while a part cannot be measured.
+    """
     excused = list(may_be_missing(asked.environment))
     row = asked.rows.get(backup.PART)
     if row is None or (row.uptime_seconds or 0) < seconds(backups.FIRST):
@@ -114,7 +117,7 @@ def _missing(asked: Asked, read: series.Readers) -> list[str]:
     missing = [name for name in wanted if name not in there]
     if missing and down:
         raise UnavailableError(f"{len(missing)} are missing while {', '.join(down)} cannot be measured")
-    return missing
+    return missing, len(wanted)
 
 
 def _names(metric: Metric) -> list[str]:
