@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
 _NEW_SECONDS = 2 * UNSEEN_SECONDS
 """For so long after its start a container need not have been seen: cAdvisor looks and Prometheus asks in turns."""
-_DOWN = "up == 0 or pg_up == 0 or redis_up == 0 or probe_success == 0"
-"""What has a check of its own, and takes series with it."""
+_SEEN_SECONDS = 3 * UNSEEN_SECONDS
+"""As long as ContainerMissing waits, on a host that is busy."""
+_DOWN = (
+    "up == 0 or pg_up == 0 or redis_up == 0 or probe_success == 0 or pg_scrape_collector_success == 0 "
+    "or pg_exporter_last_scrape_error == 1 or redis_exporter_last_scrape_error == 1"
+)
+"""What has a check or an alert of its own, and takes series with it."""
 _SHOWN = 8
 
 
@@ -64,7 +69,7 @@ def _containers(asked: Asked) -> str:
     asked.need_target(asked.spec(cadvisor.PART))
     well = [spec.part for spec in asked.parts if spec.part in asked.rows and asked.rows[spec.part].ok]
     last = f"max by (name) (container_last_seen{{{named(asked.environment, well)}}})"
-    found = {labels.get("name", "") for labels, _ in asked.samples(f"time() - {last} <= {UNSEEN_SECONDS}")}
+    found = {labels.get("name", "") for labels, _ in asked.samples(f"time() - {last} <= {_SEEN_SECONDS}")}
     missing = [part for part in well if f"{asked.environment.prefix}-{part}" not in found]
     if not missing:
         return f"cAdvisor sees all {len(well)}"
