@@ -140,8 +140,8 @@ backups: bootstrap ## List the backups: age, size, state, the moments that one c
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one resume an interrupted restore
 	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)") $(ARGS)
 
-repair: bootstrap ## Repair PART=redis when it cannot read its data; says what is lost, and asks. ARGS=--yes
-	@$(if $(PART),,$(error What? make repair PART=redis))$(SAMOKODER) repair $(ARGS) "$(PART)"
+repair: bootstrap ## Repair PART=redis (data it cannot read), collations (after another C library) or network (Docker's rules are gone); asks
+	@$(if $(PART),,$(error What? make repair PART=redis, collations or network))$(SAMOKODER) repair $(ARGS) "$(PART)"
 
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill $(ARGS)

@@ -191,7 +191,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
-    from operations import known, tables  # noqa: PLC0415
+    from operations import engine_rules, known, tables  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     rows = known.status(there)
@@ -200,6 +200,8 @@ def status(
     elif rows:
         tables.show_status(_console(), env, rows)
         _show_elsewhere(there.workspace, there.docker_host)
+        if gone := engine_rules.told(there, there.workspace, there.docker_host):
+            _console().print(gone, style="red", markup=False, soft_wrap=True)
     _exit_if_failed(env, rows)
 
 
@@ -444,13 +446,14 @@ def restore(
 
 @app.command()
 def repair(
-    part: Annotated[str, typer.Argument(help="What is to be repaired: redis.")],
+    part: Annotated[str, typer.Argument(help="What is to be repaired: redis, collations or network.")],
     env: EnvironmentName = "staging",
     yes: Annotated[bool, typer.Option("--yes", help="Do it without being asked.")] = False,
 ) -> None:
-    """Repair Redis' data when Redis cannot read it; what was there is set aside. Says what is lost, and asks first.
+    """Repair Redis' unreadable data, indexes in another C library's order, or Docker's lost firewall rules; asks first.
 
-    Refuses where nothing is damaged. Cut off at any point, `samokoder restore` goes on.
+    Refuses where nothing is damaged. Cut off at any point, of Redis `samokoder restore` goes on, of the others the same
+    command.
     """
     from operations import repair as repairing  # noqa: PLC0415
 
@@ -460,7 +463,7 @@ def repair(
         if not yes:
             if not sys.stdin.isatty():
                 raise typer.BadParameter("no terminal to ask at: pass --yes", param_hint="--yes")
-            typer.confirm("Do it? What is there is set aside", abort=True)
+            typer.confirm(found.question, abort=True)
         _console().print(found.run(), markup=False, soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ from offline.progress import Task
 from operations import containers, known, lock
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL
+from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES
 
 if TYPE_CHECKING:
     import docker
@@ -187,7 +187,7 @@ def run_once(
         read_only=True,
         init=True,
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true"],
+        security_opt=[NO_NEW_PRIVILEGES],
         healthcheck={"test": ["NONE"]},
         **{"network_mode": "none", **options},
     )

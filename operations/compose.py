@@ -20,13 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from operations import backups, compose_containers, compose_volumes, containers, lock, restore, stack_file
+from operations import backups, collations, compose_containers, compose_volumes, containers, lock, restore, stack_file
 from operations.backups import IMPORTED, STAMP
 from operations.compose_containers import PROJECT_LABEL
 from operations.journal import DATA
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres
+from stack.app.collations import OUTDATED
 from stack.backup.workspace import MARK
 from stack.settings import Environment, key_of
 
@@ -495,10 +496,12 @@ class Engine:
             return ""
         path, settings = DATA[source.server], self.environment.settings
         if source.server == "postgres":
-            words = [settings.postgres.superuser, settings.postgres.database, postgres.PINNED_OPTIONS]
+            words = [settings.postgres.superuser, settings.postgres.database, postgres.PINNED_OPTIONS, OUTDATED]
         else:
             words = ["yes" if source.appendonly else "no", str(settings.redis.maxmemory_mib * 2**20)]
         script = Path(__file__).with_name(f"import_{source.server}.sh").read_text(encoding="utf-8")
+        if source.server == "postgres":
+            script = collations.script(script)
         command = ["sh", "-c", script, "sh", path, *words]
         return self._once(f"Open {target}", source.server, command, {path: (target, False)}, user=_OWNER).strip()
 

@@ -25,7 +25,20 @@ import httpx
 
 from offline import registries
 from offline.images import NAMES
-from operations import alerting, checks, lifecycle, packet_filter, pasted, reach, redis_log, smoke, ssh
+from operations import (
+    alerting,
+    checks,
+    collations,
+    disk_room,
+    engine_rules,
+    lifecycle,
+    packet_filter,
+    pasted,
+    reach,
+    redis_log,
+    smoke,
+    ssh,
+)
 from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
 from operations.origins import third_party_images
@@ -100,16 +113,15 @@ class Facts:
         return cls(values, [_socket(words[1]) for words in lines if words[:1] == ["listens"]])
 
 
-# `{root}`: the engine's own folder. The kernel's tables of sockets need no right and no program.
+# Beside the room on its disks. The kernel's tables of sockets need no right and no program.
 _FACTS = """\
-df -Pk {root} 2>/dev/null | awk 'NR == 2 {{ print "disk", $4 }}'
 for name in vm/overcommit_memory net/ipv4/ip_forward; do
     test -r /proc/sys/$name && echo "$name $(cat /proc/sys/$name)"
 done
 test -e /dev/kmsg && echo "kmsg yes"
 test -r /proc/net/tcp && echo "sockets yes"
 echo "synchronised $(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
-awk '$4 == "0A" {{ print "listens", $2 }}' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+awk '$4 == "0A" { print "listens", $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
 true
 """
 
@@ -167,10 +179,10 @@ class Asked:
         return Engine(client, info, client.info())
 
     def _facts(self) -> Facts:
-        root = "/var/lib"
+        root, said = "/var/lib", dict[str, Any]()
         with contextlib.suppress(UnavailableError):
-            root = self.engine().info.data_root or root
-        return Facts.parse(self.shell(_FACTS.format(root=shlex.quote(root))))
+            root, said = self.engine().info.data_root or root, dict(self.engine().limits)
+        return Facts.parse(self.shell(disk_room.script(said, root) + _FACTS))
 
     def shell(self, script: str) -> str:
         """Run a script on the engine's host, and return what it prints."""
@@ -219,6 +231,7 @@ def every(asked: Asked) -> Iterator[Check]:
         "memory and cores": _memory,
         "disk": _disk,
         "ports": _ports,
+        "docker's rules": _engine_rules,
         "packet filter": _packet_filter,
         "clock": _clock,
         "kernel": _kernel,
@@ -305,18 +318,13 @@ def _memory(asked: Asked) -> str:
 
 def _disk(asked: Asked) -> str:
     settings, root = asked.environment.settings, asked.engine().info.data_root
-    free = int(asked.fact("disk")) // 1024
     needs = {"images": _IMAGES_MIB, "logs": _LOG_MIB * len(asked.parts())}
     needs["metrics"] = _mib(settings.prometheus.retention_size)
     if asked.environment.physical_backups and not asked.environment.managed_database:
         needs["write-ahead log, when the backups fail"] = settings.backup.max_slot_wal_mib
     if _own_containers(asked):
         del needs["images"]  # they are there
-    told = ", ".join(f"{name} {mib}" for name, mib in needs.items())
-    why = f"{free} MiB left in {root}; up to {sum(needs.values())} may be needed ({told}), and your data beside them"
-    if free < sum(needs.values()):
-        raise FailedError(why)
-    return why
+    return disk_room.judge(asked.facts().values, root, needs)
 
 
 def _mib(size: str) -> int:
@@ -355,6 +363,15 @@ def _ports(asked: Asked) -> str:
     if not asked.facts().values.get("sockets"):
         raise UnavailableError("no container has them; which other programs listen cannot be seen on this host")
     return f"{len(wanted)} ports are free" + (f", {ours} of them held by this environment itself" if ours else "")
+
+
+def _engine_rules(asked: Asked) -> str:
+    there, why = engine_rules.look(asked.environment, asked.host, asked.engine().client)
+    if there is None:
+        raise UnavailableError(why)
+    if not there:
+        raise FailedError(engine_rules.advised(why, asked.workspace))
+    return why
 
 
 def _packet_filter(asked: Asked) -> str:
@@ -470,7 +487,10 @@ def _telegram(asked: Asked) -> str:
         try:
             me = client.get(f"{bot}/getMe")
             # getChat also knows a group that became a supergroup, to which nobody can write; this asks for that right.
-            chat = client.get(f"{bot}/sendChatAction", params={"chat_id": telegram.chat_id, "action": "typing"})
+            asked_for: dict[str, str | int] = {"chat_id": telegram.chat_id, "action": "typing"}
+            if telegram.message_thread_id:
+                asked_for["message_thread_id"] = telegram.message_thread_id
+            chat = client.get(f"{bot}/sendChatAction", params=asked_for)
         except httpx.TransportError as error:  # its text may have the address, and the token is in that
             raise UnavailableError(f"{telegram.api_url} cannot be reached from here ({type(error).__name__})") from None
     if me.status_code in (_UNAUTHORIZED, _NOT_FOUND):
@@ -484,9 +504,13 @@ def _telegram(asked: Asked) -> str:
             line = f"pulumi config set --path {key_of('alertmanager', 'telegram', 'chat_id')} -- {moved}"
             told = f"became a supergroup, whose id is {moved}: {pasted.command(asked.environment.name, line)}"
             raise FailedError(f"the chat {telegram.chat_id} {told}")
+        if "thread" in why:
+            key = key_of("alertmanager", "telegram", "message_thread_id")
+            raise FailedError(f"the chat {telegram.chat_id} has no topic {telegram.message_thread_id} ({why}): {key}")
         told = f"@{name} may not write to the chat {telegram.chat_id} ({why})"
         raise FailedError(f"{told}: add it there, or say /start to it")
-    return f"@{name} is let in, and may write to the chat {telegram.chat_id}"
+    where = f", topic {telegram.message_thread_id}" if telegram.message_thread_id else ""
+    return f"@{name} is let in, and may write to the chat {telegram.chat_id}{where}"
 
 
 def _refused(answer: httpx.Response) -> tuple[str, int]:
@@ -601,6 +625,7 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
     rest = [
         Check(name="restarts", ask=lambda: _restarts(workspace)),
         Check(name="redis' file", ask=lambda: redis_log.read(workspace, counted=counted)),
+        Check(name="collations", ask=lambda: collations.read(workspace)),
         Check(name="closed addresses", ask=lambda: _closed(workspace)),
     ]
     found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stack.names import CARRIER_ENTRYPOINT, PART_LABEL
+from stack.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES, PART_LABEL
 
 _MIB = 2**20
 _NANO = 1_000_000_000
@@ -147,7 +147,7 @@ def declared(inputs: Mapping[str, Any], image: Mapping[str, Any], image_id: str 
         privileged=bool(inputs.get("privileged")),
         capabilities_added=_capabilities(capabilities.get("adds")),
         capabilities_dropped=_capabilities(capabilities.get("drops")),
-        security_options=_sorted(inputs.get("securityOpts")),
+        security_options=_security(inputs.get("securityOpts")),
         groups=_sorted(inputs.get("groupAdds")),
         network_mode=mode,
         pid_mode=str(inputs.get("pidMode") or ""),
@@ -223,7 +223,7 @@ def found(container: Mapping[str, Any], image: Mapping[str, Any]) -> Facts:
         privileged=bool(host.get("Privileged")),
         capabilities_added=_capabilities(host.get("CapAdd")),
         capabilities_dropped=_capabilities(host.get("CapDrop")),
-        security_options=_sorted(host.get("SecurityOpt")),
+        security_options=_security(host.get("SecurityOpt")),
         groups=_sorted(host.get("GroupAdd")),
         network_mode=_BRIDGE if (mode := str(host.get("NetworkMode") or "")) in ("", "default") else mode,
         pid_mode=str(host.get("PidMode") or ""),
@@ -260,6 +260,13 @@ def _words(words: Sequence[Any] | None) -> tuple[str, ...]:
 
 def _sorted(words: Iterable[Any] | None) -> tuple[str, ...]:
     return tuple(sorted(str(word) for word in words or ()))
+
+
+def _security(options: Iterable[Any] | None) -> tuple[str, ...]:
+    """Return them in one form, `name=value`: the engine takes `name:value` too, and one of them alone."""
+    bare = NO_NEW_PRIVILEGES.partition("=")[0]
+    named = (NO_NEW_PRIVILEGES if option == bare else str(option) for option in options or ())
+    return _sorted(word if "=" in word else word.replace(":", "=", 1) for word in named)
 
 
 def _bytes(mebibytes: Any) -> int:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from offline.progress import Reporter
 from operations.facts import Facts, Mount, found
 from operations.stack_file import ProjectError
+from stack.names import NO_NEW_PRIVILEGES
 from stack.settings import PROJECT
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _apparmor(seen: Seen) -> Iterator[tuple[str, str]]:
 
 @_rule("5.3", "SELinux confines it, where the engine has it")
 def _selinux(seen: Seen) -> Iterator[tuple[str, str]]:
-    if {"label=disable", "label:disable"} & set(seen.facts.security_options):
+    if "label=disable" in seen.facts.security_options:
         yield "selinux", "is not confined by SELinux"
 
 
@@ -264,7 +265,7 @@ def _uts(seen: Seen) -> Iterator[tuple[str, str]]:
 
 @_rule("5.22", "seccomp filters its system calls")
 def _seccomp(seen: Seen) -> Iterator[tuple[str, str]]:
-    if {"seccomp=unconfined", "seccomp:unconfined"} & set(seen.facts.security_options):
+    if "seccomp=unconfined" in seen.facts.security_options:
         yield "seccomp", "may make every system call"
     elif seen.engine and "seccomp" not in seen.engine:
         yield "engine", "may make every system call: the engine has no seccomp"
@@ -290,7 +291,7 @@ def _cgroup(seen: Seen) -> Iterator[tuple[str, str]]:
 
 @_rule("5.26", "Nothing in it can gain privileges")
 def _privileges(seen: Seen) -> Iterator[tuple[str, str]]:
-    if not {"no-new-privileges", "no-new-privileges:true"} & set(seen.facts.security_options):
+    if NO_NEW_PRIVILEGES not in seen.facts.security_options:
         yield "no-new-privileges", "can make root out of its user by a setuid program"
 
 

@@ -4,7 +4,7 @@
 # What it found is its output; status 3 is a refusal, its reason on standard error.
 # Alone on a socket, with nothing of the old configuration: that is this stack's from now on.
 set -eu
-superuser=$2 database=$3
+superuser=$2 database=$3 question=$5
 export PGDATA=$1 PGUSER=$2 PGHOST=/tmp PGOPTIONS="$4 -c client_min_messages=warning"
 refuse() { echo "$*" >&2; exit 3; }
 rm -f "$PGDATA/postmaster.pid"  # of a try that was cut off: nobody else has this copy
@@ -37,35 +37,7 @@ if [ -n "$missing" ]; then
     refuse "Its extensions are not in this stack's PostgreSQL: $(echo $missing). Set samokoder:images.postgres to an" \
         "image that has them"
 fi
-# Whether something is in an order that this C library may not have, as with a folder of Alpine's.
-cat > /tmp/ordered.sql <<'END'
-SELECT EXISTS (
-    SELECT FROM pg_database WHERE datname = current_database() AND datcollate NOT IN ('C', 'POSIX')
-        AND datcollversion IS DISTINCT FROM pg_database_collation_actual_version(oid)
-) OR EXISTS (
-    SELECT FROM pg_index, unnest(indcollation) AS used JOIN pg_collation ON pg_collation.oid = used
-    WHERE collprovider <> 'd' AND coalesce(collcollate, '') NOT IN ('C', 'POSIX')
-        AND collversion IS DISTINCT FROM pg_collation_actual_version(pg_collation.oid)
-);
-END
-# The versions by hand: where there was none, as with Alpine, `REFRESH COLLATION VERSION` is an error.
-cat > /tmp/reindex.sql <<'END'
--- Functions of an index run as its owner, and may need the path that they were written for.
-SET search_path = "$user", public;
-REINDEX DATABASE :"name";
-SET search_path = pg_catalog, pg_temp;
-UPDATE pg_collation SET collversion = pg_collation_actual_version(oid) WHERE collprovider <> 'd';
-UPDATE pg_database SET datcollversion = pg_database_collation_actual_version(oid) WHERE datname = current_database();
-END
-ask -d template1 -c 'SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1' > /tmp/databases
-while read -r name; do
-    # Of its own: in a condition a question that fails would be a no.
-    ordered=$(ask -d "$name" -f /tmp/ordered.sql)
-    if [ "$ordered" = t ]; then
-        echo "build the indexes of $name anew: they have another C library's order" >&2
-        ask -d "$name" -v name="$name" -f /tmp/reindex.sql
-    fi
-done < /tmp/databases
+mend_collations
 ask -d "$database" -c "SELECT 'PostgreSQL: ' || count(*) || ' tables in the database $database, '
     || pg_size_pretty(pg_database_size(current_database())) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
     WHERE relkind IN ('r', 'p') AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\_%'" > /tmp/told

@@ -26,7 +26,7 @@ from docker.types import LogConfig, Mount, Ulimit
 
 from offline.progress import Reporter
 from stack.config_files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
-from stack.names import CARRIER_ENTRYPOINT
+from stack.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES
 from stack.service import LOG_DRIVER, LOG_OPTIONS, ServiceSpec
 
 LABEL = "samokoder.laboratory"
@@ -152,7 +152,7 @@ def container_options(spec: ServiceSpec) -> dict[str, Any]:
         "init": True,
         "cap_drop": ["ALL"],
         "cap_add": list(spec.capabilities),
-        "security_opt": ["no-new-privileges:true"],
+        "security_opt": [NO_NEW_PRIVILEGES],
         "mem_limit": memory,
         "memswap_limit": memory,
         "nano_cpus": round(spec.settings.cpus * _NANO),

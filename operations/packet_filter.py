@@ -19,11 +19,11 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docker.errors import DockerException
 from requests.exceptions import RequestException
@@ -86,6 +86,11 @@ class Bridges:
     published: str
 
 
+def bridge_name(network: Mapping[str, Any]) -> str:
+    """Return the name of a network's bridge on the host. network: as the engine says it."""
+    return str((network.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{network['Id'][:12]}")
+
+
 def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges:
     """Ask the engine for them."""
 
@@ -93,7 +98,7 @@ def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges
         name = f"{environment.prefix}-{network}"
         for found in client.api.networks(names=[name]):
             if found["Name"] == name:
-                return str((found.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{found['Id'][:12]}")
+                return bridge_name(found)
         return ""
 
     return Bridges(edge=of(NetworkName.EDGE), published=of(NetworkName.PUBLISHED))

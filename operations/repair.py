@@ -1,4 +1,6 @@
-"""Repair of Redis' data where it does not start: what cannot be read is cut off, or an older copy takes its place.
+"""Repairs: of Redis' data where it does not start, and what other modules repair (`collations`, `engine_rules`).
+
+What Redis cannot read is cut off, or an older copy takes its place.
 
 Each way is tried first on a copy, which Redis itself reads; so what is kept and lost is told before anything is stopped
 or changed. The repair then is a restore (`restore.py`): Redis is stopped, its data is copied and mended beside what is
@@ -7,13 +9,13 @@ there, what is there is set aside and replaced. Cut off at any point, `make rest
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from operations import backups, containers, healthy, lock, redis_log, restore
+from operations import backups, collations, containers, engine_rules, healthy, lock, redis_log, restore
 from operations.checks import FailedError, UnavailableError
 from operations.journal import Mend
 from operations.project import Workspace
@@ -23,8 +25,22 @@ from stack.app import redis
 if TYPE_CHECKING:
     from operations.backups import Backup
 
-PARTS = (redis.PART,)
+WHAT = (redis.PART, collations.WHAT, engine_rules.WHAT)
 """What can be repaired."""
+
+
+class Repair(Protocol):
+    """Something that is wrong, and what is done about it."""
+
+    @property
+    def question(self) -> str:
+        """What the person is asked."""
+
+    def lines(self) -> Iterator[str]:
+        """Say what is wrong and what would be done."""
+
+    def run(self) -> str:
+        """Do it, and return what was done. Raises ProjectError."""
 
 
 _WAYS: Mapping[Mend | None, str] = {
@@ -64,6 +80,7 @@ class Found:
     """The one that loses least comes first."""
     refused: tuple[str, ...]
     """Ways that lead nowhere, and why."""
+    question: str = "Do it? What is there is set aside"
 
     def lines(self) -> Iterator[str]:
         """Say it, for the person who decides."""
@@ -89,30 +106,41 @@ class Found:
 
 
 @contextmanager
-def opened(workspace: Workspace, part: str) -> Iterator[Found]:
-    """Hold the environment's lock, and give what is wrong. Nothing is stopped or changed until `Found.run`.
+def opened(workspace: Workspace, what: str) -> Iterator[Repair]:
+    """Hold the environment's lock, and give what is wrong. Nothing is stopped or changed until `run`.
 
     Raises ProjectError where nothing is damaged, and where nothing can be done.
     """
-    if part not in PARTS:
+    if what not in WHAT:
         raise ProjectError(
-            f"Only {', '.join(PARTS)} can be repaired, not {part!r}. PostgreSQL: "
+            f"Only {', '.join(WHAT)} can be repaired, not {what!r}. PostgreSQL: "
             f"{workspace.typed('restore BACKUP=latest')}"
         )
+    ways: Mapping[str, Callable[[Workspace], AbstractContextManager[Repair]]] = {
+        redis.PART: _opened_redis,
+        collations.WHAT: collations.opened,
+        engine_rules.WHAT: engine_rules.opened,
+    }
+    with ways[what](workspace) as found:
+        yield found
+
+
+@contextmanager
+def _opened_redis(workspace: Workspace) -> Iterator[Found]:
     environment = workspace.settings()
-    if part in environment.absent:
+    if redis.PART in environment.absent:
         raise ProjectError("Redis is a managed one here: its data is repaired where it is managed.")
     with lock.held(workspace, "repair") as locked:
         restore.refuse_touched(locked)
         with restore.engine(environment, locked) as hands:
-            container = containers.find(hands.client, environment, part)
+            container = containers.find(hands.client, environment, redis.PART)
             if healthy.health(container) == "healthy":
                 raise ProjectError("Redis runs and is healthy: there is nothing to repair.")
             _, wrong = _try(hands, "read")
             if not wrong:
                 raise ProjectError(
                     "Redis reads all of its data: nothing is damaged, and nothing was changed. Why it is not healthy: "
-                    f"{workspace.typed('logs')} PART={part}, docs/runbooks/RedisDown.md"
+                    f"{workspace.typed(f'logs PART={redis.PART}')}, docs/runbooks/RedisDown.md"
                 )
             found = _ways(locked, hands, wrong)
         yield found

@@ -21,7 +21,7 @@ import httpx
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from operations import alerting, checks, containers, lifecycle, reach, smoke_account
+from operations import alerting, checks, containers, lifecycle, reach, smoke_account, smoke_series
 from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
 from operations.containers import PartStatus
 from operations.exposure import not_exposed
@@ -181,7 +181,7 @@ class Asked:
 def every(asked: Asked) -> Iterator[Check]:
     """Yield all that there is to ask, in the order of the report."""
     first, second = (_containers, _pages, _certificate, _entry), (_metrics, _targets, _rules, _alertmanager)
-    for kind in (*first, *second, _grafana, _backups):
+    for kind in (*first, *second, smoke_series.every, _grafana, _backups):
         yield from kind(asked)
 
 

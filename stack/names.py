@@ -9,6 +9,9 @@ PART_LABEL = "samokoder.part"
 CARRIER_ENTRYPOINT = "/never-started"
 """Of a container that only holds files and is never started."""
 
+NO_NEW_PRIVILEGES = "no-new-privileges=true"
+"""Security option of every container. Engines also take it with a colon, which is deprecated."""
+
 
 class NetworkName(StrEnum):
     """The segments; a part joins only what it needs."""

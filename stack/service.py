@@ -14,7 +14,7 @@ import pulumi
 import pulumi_docker as docker
 
 from stack.config_files import Files, Secrets, Template, files_volume, resolve
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
+from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES, PART_LABEL, NetworkName
 from stack.settings import Environment, Health
 from stack.settings import Part as PartSettings
 from stack.settings import Published as PublishedSettings
@@ -245,7 +245,7 @@ class Part(pulumi.ComponentResource):
             read_only=True,
             init=True,
             capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(spec.capabilities) or None),
-            security_opts=["no-new-privileges:true"],
+            security_opts=[NO_NEW_PRIVILEGES],
             memory=spec.settings.memory_mib,
             # Equal to memory: no swap. Unset, the engine reports twice the memory, a difference for ever.
             memory_swap=spec.settings.memory_mib,

@@ -765,6 +765,13 @@ class Telegram(Model):
     """Alerts to Telegram. The bot's token is the secret `telegramBotToken`."""
 
     chat_id: int = Field(description="Chat that gets the alerts: negative for groups.", examples=[-1001234567890])
+    message_thread_id: int | None = Field(
+        None,
+        gt=0,
+        description="Topic of a forum that gets them: the number before the last in a link to one of its messages. "
+        "Unset: the topic General.",
+        examples=[42],
+    )
     api_url: str = Field(
         "https://api.telegram.org",
         pattern=r"^https?://[^/\s]+$",

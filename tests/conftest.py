@@ -80,6 +80,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # Fixture of a stack that is up -> the files of tests/live that use it: else each process would bring one up of its own.
 ON_ONE_STACK = {
     "stack": {
+        "test_collations",
         "test_hardening",
         "test_ingress",
         "test_parts",

@@ -130,7 +130,7 @@ def traefik(
         ],
         user="0:0",
         cap_drop=["ALL"],
-        security_opt=["no-new-privileges:true"],
+        security_opt=["no-new-privileges=true"],
         read_only=True,
         tmpfs={"/tmp": "rw,size=16m"},  # noqa: S108 - of the container
         mounts=[

@@ -129,6 +129,7 @@ def integrations(environment: Environment) -> Mapping[str, Mapping[str, Any]]:
             "api_url": settings.telegram.api_url,
             "bot_token_file": f"{access.FOLDER}/telegram_bot_token",
             "chat_id": settings.telegram.chat_id,
+            **({"message_thread_id": topic} if (topic := settings.telegram.message_thread_id) else {}),
             "parse_mode": "HTML",
             "message": messages.TELEGRAM,
             "send_resolved": True,

@@ -9,6 +9,8 @@ from stack.settings import Environment
 
 PART = "cadvisor"
 PORT = 8080
+_HOST_RUN, _RUN = "/run", "/var/run"
+"""Where the sockets are on the host and in the container: the engine's is looked for at the second."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -25,8 +27,9 @@ def spec(environment: Environment) -> ServiceSpec:
             "--logtostderr",
             f"--port={PORT}",
             "--docker_only=true",
-            # Where dockerd runs its own containerd, the default path is wrong and every series silently missing.
-            f"--containerd={settings.containerd_socket}",
+            # Where dockerd runs its own containerd, the default path is wrong and every series silently missing. Below
+            # /var, where the host's /run is mounted: an image need not have a /run that leads there.
+            f"--containerd={_RUN}{settings.containerd_socket.removeprefix(_HOST_RUN)}",
             "--store_container_labels=false",
             "--whitelisted_container_labels=samokoder.environment,samokoder.part",
             # Its default of one second is what people complain of: most of a core on a busy host.
@@ -41,7 +44,7 @@ def spec(environment: Environment) -> ServiceSpec:
             HostPath(host=settings.data_root, container=f"/rootfs{settings.data_root}"),
             # A read-only mount of docker.sock is still root on the host for whoever breaks in: cAdvisor is the one
             # part that has it, on no network with the application's data, and it serves pages and metrics alone.
-            HostPath(host="/run", container="/var/run"),
+            HostPath(host=_HOST_RUN, container=_RUN),
         ),
         # Without the kernel's log container_oom_events_total stays 0 for ever and ContainerOomKilled is mute.
         devices=(HostPath(host="/dev/kmsg", container="/dev/kmsg"),) if settings.kernel_log else (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from stack import health, managed
-from stack.app import postgres, postgres_roles
+from stack.app import collations, postgres, postgres_roles
 from stack.config_files import Files, Template, secret_file
 from stack.names import NetworkName
 from stack.service import Publish, Scrape, ServiceSpec
@@ -36,6 +36,8 @@ def spec(environment: Environment) -> ServiceSpec:
             # Off by default: PostgresXidWraparoundRisk and PostgresRestarted ask for them.
             "--collector.database_wraparound",
             "--collector.postmaster",
+            # Deprecated, and in 0.20 still the one way: PostgresCollationOutdated asks for what no collector has.
+            *(() if environment.managed_database else (f"--extend.query-path={FILES}/queries.yml",)),
         ),
         environment={
             f"DATA_SOURCE_{name}_FILE": f"{FILES}/{file}"
@@ -57,7 +59,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return where the database is and who asks: three files, so that the password is in no URL."""
+    """Return where the database is and who asks, so that the password is in no URL, and what is asked besides."""
     connect = environment.settings.prometheus.connect_seconds
     if environment.managed_database:
         ca = bool(environment.settings.managed_database_ca)
@@ -71,6 +73,7 @@ def files(environment: Environment) -> Files:
         f"&connect_timeout={connect}",
         "user": postgres.EXPORTER_ROLE,
         "password": secret_file("postgres_exporter"),
+        "queries.yml": collations.queries_yml(),
     }
 
 

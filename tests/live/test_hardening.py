@@ -41,7 +41,7 @@ def test_nothing_that_runs_breaks_a_rule_that_is_not_listed(stack: Workspace) ->
         ({"cap_add": ["NET_ADMIN"]}, {"5.4"}),
         ({"cap_drop": None}, {"5.4"}),
         ({"security_opt": []}, {"5.26"}),
-        ({"security_opt": ["no-new-privileges:true", "seccomp=unconfined"]}, {"5.22"}),
+        ({"security_opt": ["no-new-privileges=true", "seccomp=unconfined"]}, {"5.22"}),
         ({"read_only": False}, {"5.13"}),
         ({"tmpfs": {"/tmp": ""}}, {"5.13"}),  # noqa: S108 - a folder of the container
         ({"uts_mode": "host", "hostname": None}, {"5.21"}),

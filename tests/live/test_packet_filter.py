@@ -11,7 +11,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, packet_filter
+from operations import backups, engine_rules, packet_filter
 from operations.packet_filter import Bridges, PacketFilter
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.network import OPTIONS
@@ -130,6 +130,16 @@ def works(world: World) -> None:
     assert reaches(world.part, METADATA, 53), "where the cloud's name server has that address, no name is found"
 
 
+def restart(world: World) -> None:
+    """Restart the engine, and start all containers."""
+    world.client.close()
+    world.pair.stop()
+    world.client = world.pair.start()
+    world.part, world.measures = (world.client.containers.get(str(each.id)) for each in (world.part, world.measures))
+    for each in world.client.containers.list(all=True):
+        each.start()
+
+
 def test_a_neighbour_and_the_metadata_are_reached_without_the_rules_and_not_with_them(open_world: World) -> None:
     world = open_world
     works(world)
@@ -201,12 +211,31 @@ def test_the_commands_that_are_told_do_the_same_and_a_start_of_the_engine_keeps_
         for command in packet_filter.commands(world.environment, world.bridges):
             world.pair.host.run("sh", "-ec", command)
     assert packet_filter.is_there(world.environment, world.bridges, world.filter)
-    world.client.close()
-    world.pair.stop()
-    world.client = world.pair.start()
-    world.part, world.measures = (world.client.containers.get(str(each.id)) for each in (world.part, world.measures))
-    for each in world.client.containers.list(all=True):
-        each.start()
+    restart(world)
     assert packet_filter.is_there(world.environment, world.bridges, world.filter), "a restart of the engine opens all"
     closed(world)
+    works(world)
+
+
+def test_a_firewall_that_was_emptied_is_told_and_a_restart_of_the_engine_makes_its_rules_again(
+    open_world: World,
+) -> None:
+    world = open_world
+
+    def there() -> bool | None:
+        return engine_rules.are_there(world.filter, world.bridges.edge)
+
+    assert there() is True, "each `status` would cry"
+    packet_filter.put(world.environment, world.bridges, world.filter)
+    for words in (("-F",), ("-t", "nat", "-F"), ("-P", "FORWARD", "DROP")):
+        world.pair.host.run("iptables", *words)
+    assert not reaches(world.part, NEIGHBOUR, 80), "the test proves nothing: the way out is there"
+    assert there() is False
+    restart(world)
+    assert there() is True, "`repair` would restart the engine for nothing"
+    works(world)
+    for words in (("-F",), ("-t", "nat", "-F"), ("-X",), ("-t", "nat", "-X")):
+        world.pair.host.run("iptables", *words)
+    assert there() is False, "as a reload of firewalld leaves it: without the chains"
+    restart(world)
     works(world)

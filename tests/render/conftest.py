@@ -73,7 +73,7 @@ class Laboratory(laboratory.Laboratory):
             command=command[1:],
             user="65534:65534",
             cap_drop=["ALL"],
-            security_opt=["no-new-privileges:true"],
+            security_opt=["no-new-privileges=true"],
             init=True,
         )
 

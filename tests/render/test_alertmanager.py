@@ -98,6 +98,15 @@ def test_alerts_of_production_reach_telegram_with_their_end() -> None:
     assert telegram["send_resolved"] is True, "somebody must know that it is over"
 
 
+def test_alerts_go_to_the_topic_of_a_forum_that_is_chosen() -> None:
+    telegram = {"chatId": -100, "messageThreadId": 42}
+    chosen = {"alertmanager": {"telegram": telegram}, "telegramBotToken": TELEGRAM_TOKEN}
+    for config, topic in ((chosen, 42), (WAYS["telegram"], None)):
+        document = yaml.safe_load(alertmanager_yml(environment_of("staging", config)))
+        (way,) = next(each for each in document["receivers"] if "telegram_configs" in each)["telegram_configs"]
+        assert way.get("message_thread_id") == topic, "in a forum nobody reads General"
+
+
 @pytest.mark.parametrize("ways", SUBSETS, ids="+".join)
 def test_every_receiver_is_used_and_every_route_leads_to_one(ways: tuple[str, ...]) -> None:
     document = yaml.safe_load(alertmanager_yml(subset_environment(ways)))

@@ -217,7 +217,7 @@ def shell(laboratory: Laboratory, environment: Environment) -> Container:
         user=spec.user,
         cap_drop=["ALL"],
         cap_add=list(spec.capabilities),
-        security_opt=["no-new-privileges:true"],
+        security_opt=["no-new-privileges=true"],
         init=True,
     )
 

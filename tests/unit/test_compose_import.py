@@ -17,10 +17,11 @@ from typing import Any, cast
 import pytest
 
 from offline.progress import Reporter
-from operations import backups, compose, containers
+from operations import backups, collations, compose, containers
 from operations.compose import Import, Plan, Server, Source, planned
 from operations.compose_volumes import look
 from operations.stack_file import ProjectError
+from stack.app.collations import OUTDATED
 from stack.settings import Environment
 from tests.recording import environment_of
 
@@ -387,9 +388,9 @@ def opened(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
     for name in ("postgres", "pg_ctl", "psql", "pg_controldata", "pg_checksums"):
         (folder / name).write_text(f"#!/bin/sh\n{programs.get(name, '')}\n")
         (folder / name).chmod(0o755)
-    script = Path(compose.__file__).with_name("import_postgres.sh").read_text(encoding="utf-8")
+    script = collations.script(Path(compose.__file__).with_name("import_postgres.sh").read_text(encoding="utf-8"))
     return subprocess.run(
-        ["sh", "-c", script.replace("/tmp", str(folder)), "sh", str(folder), "postgres", "samokoder", ""],  # noqa: S108
+        ["sh", "-c", script.replace("/tmp", str(folder)), "sh", str(folder), "postgres", "samokoder", "", OUTDATED],  # noqa: S108
         env={"PATH": f"{folder}:/usr/bin:/bin"},
         capture_output=True,
         text=True,
@@ -400,7 +401,7 @@ def opened(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
 def test_a_question_that_fails_is_neither_a_no_nor_a_refusal(tmp_path: Path) -> None:
     done = opened(tmp_path, "no such words")
     assert done.returncode == 0, done.stderr
-    for question in ("pg_database", "pg_extension", "ordered.sql", "pg_size_pretty"):
+    for question in ("pg_database", "pg_extension", "AS each", "pg_size_pretty"):
         done = opened(tmp_path, question)
         assert done.returncode == 1, f"{question}: the copy would be put in place, its indexes in a wrong order"
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socketserver
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from operations import __main__ as command
-from operations import alerting, checks, doctor, lifecycle, redis_log, smoke
+from operations import alerting, checks, disk_room, doctor, lifecycle, redis_log, smoke
 from operations.alerting import Delivery, State
 from operations.checks import Check, FailedError, Finding, Report, UnavailableError, Verdict
 from operations.doctor import Asked, Facts
@@ -181,6 +182,31 @@ def test_a_disk_without_room_for_what_may_come_fails(make: Callable[..., Workspa
         told("", asked)
         with pytest.raises(UnavailableError):
             doctor._disk(asked)
+
+
+def test_images_need_their_room_where_containerd_has_them(make: Callable[..., Workspace], tmp_path: Path) -> None:
+    with engine_at(FakeEngine()) as host, examined(make(), host) as asked:
+        much, little = 40 * 2**20, 2 * 2**20
+        of_images = f"images {little}\nimages-in /var/lib/containerd\nimages-at"
+        told(f"disk {much}\ndisk-at /\n{of_images} /var\n", asked)
+        with pytest.raises(FailedError, match="2048 MiB left in /var/lib/containerd"):
+            doctor._disk(asked)
+        told(f"disk {much}\ndisk-at /\n{of_images} /\n", asked)
+        assert "/var/lib/containerd" not in doctor._disk(asked), "one disk has one room"
+    store = [["driver-type", "io.containerd.snapshotter.v1"]]
+    own = {"DriverStatus": store, "Containerd": {"Address": "/run/docker/containerd/containerd.sock"}}
+    (tmp_path / "containerd/daemon").mkdir(parents=True)
+    for info, folder in (
+        (own, f"{tmp_path}/containerd/daemon"),
+        ({"DriverStatus": store}, "/var/lib/containerd"),
+        ({"DriverStatus": [["Backing Filesystem", "extfs"]]}, None),
+    ):
+        script = disk_room.script(info, str(tmp_path))
+        said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+        facts = Facts.parse(said.stdout)
+        assert int(facts.values["disk"]) > 0
+        if folder is None or Path(folder).exists():
+            assert facts.values.get("images-in") == folder, "the wrong disk would be looked at"
 
 
 def bound(name: str, port: int, *, own: bool = False, ip: str = "127.0.0.1") -> dict[str, Any]:
@@ -410,6 +436,28 @@ def test_the_bot_is_asked_who_it_is_and_whether_it_knows_the_chat(
     assert TELEGRAM_TOKEN not in said
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_the_topic_of_a_forum_is_asked_for(make: Callable[..., Workspace], *, there: bool) -> None:
+    asked_for = []
+
+    def answer(_method: str, path: str, _headers: object) -> tuple[int, Any]:
+        asked_for.append(path)
+        if "getMe" in path or there:
+            return 200, {"ok": True, "result": {"username": "samokoder_bot"}}
+        return 400, {"ok": False, "error_code": 400, "description": "Bad Request: message thread not found"}
+
+    with page(answer) as url:
+        telegram = {"chatId": -100, "apiUrl": url, "messageThreadId": 42}
+        workspace = make(
+            alertmanager={"port": free_ports(1)[0], "telegram": telegram}, telegramBotToken={"secure": "v1:x"}
+        )
+        with examined(workspace, secrets={"telegramBotToken": TELEGRAM_TOKEN}) as asked:
+            found, said = verdict(lambda: doctor._telegram(asked))
+    assert "message_thread_id=42" in asked_for[-1]
+    assert found is (Verdict.PASSED if there else Verdict.FAILED), said
+    assert "topic 42" in said
+
+
 def test_a_telegram_that_is_out_of_reach_is_no_failure_and_shows_no_token(make: Callable[..., Workspace]) -> None:
     workspace = telegram(make, "http://127.0.0.1:9")
     with examined(workspace, secrets={"telegramBotToken": TELEGRAM_TOKEN}) as asked:
@@ -604,6 +652,7 @@ def test_after_up_come_the_smoke_test_the_test_alert_and_the_restarts(
         "test alert by email": Verdict.FAILED,
         "restarts": Verdict.PASSED,
         "redis' file": Verdict.NOT_AVAILABLE,
+        "collations": Verdict.NOT_AVAILABLE,
         "closed addresses": Verdict.FAILED,  # the stand-in's container cannot be asked
     }
     assert "goes to nobody" in silent["test alert"]
@@ -693,7 +742,9 @@ def test_a_tunnel_that_breaks_before_the_test_alert_costs_no_other_finding(
         telegramBotToken={"secure": "v1:x"},
     )
     found = {each.check: each for each in doctor.after(workspace).findings}
-    assert list(found) == ["container api-1", "test alert", "restarts", "redis' file", "closed addresses"]
+    assert list(found) == [
+        *("container api-1", "test alert", "restarts", "redis' file", "collations", "closed addresses")
+    ]
     assert "There is no tunnel" in found["test alert"].why
 
 

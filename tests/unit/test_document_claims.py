@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+from operations import repair
 from operations.__main__ import app
 from operations.backups import BEFORE
 from operations.rotation import rows
@@ -177,7 +178,9 @@ def check_command(command: str) -> None:
     assert rest[0] in targets, f"there is no `make {rest[0]}`"
     assert given.keys() <= variables | ENVIRONMENT_WORDS, f"nobody reads {sorted(given.keys() - variables)}"
     for name, value in given.items():
-        if name in IN_PART and not is_open(value):
+        if rest[0] == "repair" and name == "PART":
+            assert value in repair.WHAT, f"nobody repairs {value}"
+        elif name in IN_PART and not is_open(value):
             assert value in IN_PART[name](), f"{name} is never {value}"
     arguments = shlex.split(given.get("ARGS", ""))
     if rest[0] == "pulumi" and arguments and not is_open(arguments[0]):

@@ -115,6 +115,12 @@ def api(world: World) -> dict[str, Any]:
     return recorded.container(world, "api-1")
 
 
+@pytest.mark.parametrize("option", ["no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"])
+def test_every_way_to_say_that_nothing_gains_privileges_is_the_same(option: str) -> None:
+    """An environment that was made before says it with a colon."""
+    assert found(lambda world: api(world)["HostConfig"].update(SecurityOpt=[option])) == []
+
+
 def test_what_pulumi_made_has_no_drift() -> None:
     assert found(lambda _: None) == [], "a comparison that cries is switched off"
 
@@ -137,7 +143,7 @@ def test_what_pulumi_made_has_no_drift() -> None:
         ("Init", False, "init", "yes", "no"),
         ("CapAdd", ["NET_ADMIN"], "capabilities added", "none", "CAP_NET_ADMIN"),
         ("CapDrop", None, "capabilities dropped", "ALL", "none"),
-        ("SecurityOpt", None, "security options", "no-new-privileges:true", "none"),
+        ("SecurityOpt", None, "security options", "no-new-privileges=true", "none"),
         ("GroupAdd", ["docker"], "groups", "none", "docker"),
         ("PidMode", "host", "pid mode", "none", "host"),
         ("IpcMode", "host", "ipc mode", "private", "host"),

@@ -56,7 +56,7 @@ def cut(kept: datetime | None, *, size: int = 90, commands: int = 3, written: da
 
 def looked(given: Given) -> repair.Found:
     with repair.opened(cast("Any", given), "redis") as found:
-        return found
+        return cast("repair.Found", found)
 
 
 def test_what_is_lost_is_said_in_commands_and_seconds(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from operations.smoke import Asked
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Job, of_jobs
 from stack.backup import backup
-from stack.monitoring import alertmanager, grafana, prometheus, rules
+from stack.monitoring import alertmanager, grafana, prometheus, rules, series
 from stack.platform import specs
 from stack.settings import Environment, Published, seconds
 from tests.fake_engine import FakeEngine, engine_at
@@ -57,6 +57,8 @@ def environment(case: str = "every-receiver", **values: Any) -> Environment:
 PATIENCE_SECONDS = 300.0
 """That all checks may take on a busy machine."""
 JOB = "job: queue, worker, database"
+COUNTED = "count by (__name__)"
+"""The question that names every series."""
 
 
 @dataclass
@@ -119,6 +121,7 @@ class World:
         for kind in backup.kinds(environment):
             world.series[f'kind="{kind}"'] = [({}, 1800.0)]
         world.expose()
+        world.measure()
         world.series["probe_success"] = [({}, 1.0)]
         settings = environment.settings
         world.metrics = {
@@ -148,6 +151,22 @@ class World:
                 ]
                 self.series[f'instance="{spec.part}:'] = [({"__name__": name}, 3.0) for name in names]
 
+    def measure(self) -> None:
+        """Let Prometheus have every series that is read, and cAdvisor see every container."""
+        prefix = self.environment.prefix
+        self.series["container_last_seen"] = [({"name": f"{prefix}-{spec.part}"}, 2.0) for spec in self.parts]
+        texts = [text for spec in self.parts for name, text in spec.files.items() if name.startswith("dashboards/")]
+        read = {
+            **series.of_rules(self.environment, self.parts),
+            **series.of_dashboards(self.environment, self.parts, texts),
+        }
+        self.series[COUNTED] = [({"__name__": name}, 1.0) for name in read]
+
+    def lose(self, name: str) -> None:
+        """Let nobody expose a series."""
+        kept = self.series[COUNTED]
+        self.series[COUNTED] = [each for each in kept if each[0]["__name__"] != name]
+
     def target(self, instance: str) -> dict[str, Any]:
         return next(each for each in self.targets if each["labels"]["instance"] == instance)
 
@@ -170,7 +189,9 @@ class World:
         if path == "/api/v1/rules":
             return 200, {"data": {"groups": self.groups}}
         if path == "/api/v1/query":
-            found = next(values for words, values in self.series.items() if words in query["query"])
+            asked = query["query"]
+            key = COUNTED if COUNTED in asked else next(words for words in self.series if words in asked)
+            found = self.series[key]
             return 200, {"data": {"result": [{"metric": labels, "value": [0, str(v)]} for labels, v in found]}}
         return 200, "well"
 
@@ -409,6 +430,81 @@ def test_a_target_that_prometheus_does_not_have_or_has_not_asked_yet_fails() -> 
 
     found = fails(gone, "target redis-exporter:9121", "target cadvisor:8080")
     assert "older configuration" in found["target redis-exporter:9121"].why, "any one that is up is not enough"
+
+
+def test_a_container_that_cadvisor_does_not_see_fails_by_its_name() -> None:
+    def unseen(world: World) -> None:
+        world.series["container_last_seen"] = [({"name": f"{world.environment.prefix}-api-1"}, 2.0)]
+
+    found = fails(unseen, "series of containers")
+    why = found["series of containers"].why
+    assert "worker" in why, "each part, not any of them"
+    assert "api-1" not in why
+
+    def young(world: World) -> None:
+        unseen(world)
+        world.rows = {part: replace(each, uptime_seconds=30) for part, each in world.rows.items()}
+        world.rows["backup"] = replace(world.rows["backup"], uptime_seconds=9000)
+        world.series["container_last_seen"].append(({"name": f"{world.environment.prefix}-backup"}, 2.0))
+
+    found = fails(young)
+    assert found["series of containers"].verdict is Verdict.NOT_AVAILABLE, "cAdvisor has not looked yet"
+
+
+def test_a_series_that_a_rule_reads_and_nobody_exposes_fails_with_the_alerts_that_are_mute() -> None:
+    found = fails(lambda world: world.lose("node_filesystem_avail_bytes"), "series of rules")
+    why = found["series of rules"].why
+    assert "node_filesystem_avail_bytes (HostDiskLow" in why or "HostDisk" in why, why
+    found = fails(lambda world: world.lose("backup_size_bytes"), "series of rules")
+    assert "backup_size_bytes" in found["series of rules"].why
+
+
+def test_a_series_that_only_panels_read_is_told_and_fails_nothing() -> None:
+    world = World.whole(environment())
+    of_rules = series.of_rules(world.environment, world.parts)
+    texts = [text for spec in world.parts for name, text in spec.files.items() if name.startswith("dashboards/")]
+    only = next(
+        name
+        for name in series.of_dashboards(world.environment, world.parts, texts)
+        if name not in of_rules and name.startswith("node_")
+    )
+    found = fails(lambda world: world.lose(only))
+    assert found["series of dashboards"].verdict is Verdict.NOT_AVAILABLE
+    assert only in found["series of dashboards"].why
+
+
+def test_what_is_missing_because_something_is_down_is_told_once_where_it_is_down() -> None:
+    def down(world: World) -> None:
+        world.lose("node_filesystem_avail_bytes")
+        world.series[COUNTED].append(({"__name__": "up", "job": "x", "instance": "node-exporter:9100"}, 0.0))
+
+    found = fails(down)
+    assert "node-exporter:9100" in found["series of rules"].why
+
+
+def test_a_stack_without_a_bucket_or_a_first_backup_lacks_what_these_bring() -> None:
+    def new(world: World) -> None:
+        world.lose("backup_restore_test_last_success_timestamp_seconds")
+        world.lose("backup_size_bytes")
+        world.rows["backup"] = replace(world.rows["backup"], uptime_seconds=60)
+
+    fails(new)
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ('sum by (instance, datname) (rate(a_total{b="c}d"}[5m])) / (b:c:rate5m > 1e9)', {"a_total", "b:c:rate5m"}),
+        ("absent(pg_up{job='x'}) and on (job) up == 1 unless on () up", {"pg_up", "up"}),
+        ("a - a offset 1d > a / 7 or vector(0)", {"a"}),
+        ("a * on (x) group_left (y) b", {"a", "b"}),
+        ("max_over_time(rate(c_total[$__rate_interval])[1h:1m]) > $limit + ${other} * inf", {"c_total"}),
+        ('label_replace(a == 1, "b", "c", "", "")', {"a"}),
+        ("histogram_quantile(0.95, sum by (le) (d_bucket))", {"d_bucket"}),
+    ],
+)
+def test_the_series_of_an_expression_are_its_names_and_nothing_else(expression: str, names: set[str]) -> None:
+    assert series.named(expression) == names
 
 
 def test_a_public_address_that_does_not_answer_fails_though_its_probe_runs() -> None:

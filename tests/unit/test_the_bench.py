@@ -85,7 +85,7 @@ def test_one_container_is_written_as_the_engine_says_that_it_is() -> None:
         "init": True,
         "cap_add": ["CAP_SYSLOG"],
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
+        "security_opt": ["no-new-privileges=true"],
         "mem_limit": 256 * 2**20,
         "memswap_limit": 256 * 2**20,
         "cpus": 0.25,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
+from stack.app.collations import METRIC
 from stack.monitoring.dashboards.panels import UP, Limit, Panel, Query, Row, board, choice, figure, series
 from stack.monitoring.dashboards.promql import grown, ratio, total
 from stack.monitoring.rules import postgres as rules
@@ -39,7 +40,7 @@ def describe(environment: Environment) -> dashboard.Dashboard:
             Row("Now", _now(alerts)),
             Row("Connections", _connections(alerts)),
             Row("Work", _work(), _conflicts()),
-            Row("Memory and disk", _memory(alerts), _disk()),
+            Row("Memory and disk", _memory(alerts), [*_disk(), *_collations(environment)]),
             Row("Statements and tables", _statements(), _tables()),
             Row("Exporter", _exporter()),
         ],
@@ -240,6 +241,21 @@ def _disk() -> list[Panel]:
             Query(f"max by (datname) (pg_database_wraparound_age_datfrozenxid_seconds{{{DATABASE}}})", "{{datname}}"),
             limits=[Limit(alert="PostgresXidWraparoundRisk", value=1e9, severity="critical")],
         ),
+    ]
+
+
+def _collations(environment: Environment) -> list[Panel]:
+    if environment.managed_database:
+        return []  # nobody measures it there
+    return [
+        series(
+            "Text in another C library's order",
+            "1: the C library of PostgreSQL's image is another one than that which put the indexes on text in order.",
+            "none",
+            Query(f"max by (datname) ({METRIC}{{{DATABASE}}})", "{{datname}}"),
+            limits=[Limit(alert="PostgresCollationOutdated", value=1, severity="critical")],
+            top=1,
+        )
     ]
 
 

@@ -56,7 +56,9 @@ def _alerts() -> Iterator[Alert]:
             ru="уведомления через {{ $labels.integration }} не доходят",
         ),
         description=Text(
-            en="{{ $value | humanizePercentage }} of the last 15 minutes' notifications were not delivered.",
-            ru="Не доставлено {{ $value | humanizePercentage }} уведомлений за последние 15 минут.",
+            en="{{ $value | humanizePercentage }} of the last 15 minutes' notifications were not delivered. "
+            "`make doctor` says why, and the new id of a Telegram group that has one.",
+            ru="Не доставлено {{ $value | humanizePercentage }} уведомлений за последние 15 минут. "
+            "`make doctor` скажет, почему, и новый id группы Telegram, если он сменился.",
         ),
     )

@@ -11,6 +11,8 @@ from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
 
 CADVISOR = "cadvisor"
+UNSEEN_SECONDS = 60
+"""A container that cAdvisor has not seen for longer is missing."""
 
 alert = partial(Alert, dashboard="samokoder-containers")
 
@@ -24,24 +26,24 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     }
     missing = (_missing(part, f"{environment.prefix}-{part}", severity) for part, severity in severities.items())
     # The parts by name: `staging-.+` would match the containers of an environment called staging-2 as well.
-    ours = _containers(environment, severities)
+    ours = named(environment, severities)
     part = f'{{{{ reReplaceAll "^{environment.prefix}-" "" $labels.name }}}}'
     unhealthy = (
-        _unhealthy(_containers(environment, names), part, severity)
+        _unhealthy(named(environment, names), part, severity)
         for severity in sorted(set(severities.values()))
         if (names := [name for name, has in severities.items() if has == severity])
     )
     return Group(name="containers", rules=[*missing, *unhealthy, *_alerts(environment.settings.alerts, ours, part)])
 
 
-def _containers(environment: Environment, parts: Iterable[str]) -> str:
+def named(environment: Environment, parts: Iterable[str]) -> str:
     """Return the selector of some parts' containers."""
     return f'name=~"{environment.prefix}-({"|".join(parts)})"'
 
 
 def _missing(part: str, name: str, severity: Severity) -> Alert:
     seen = f'container_last_seen{{name="{name}"}}'
-    expression = f"absent({seen}) or time() - max by (name) ({seen}) > 60"
+    expression = f"absent({seen}) or time() - max by (name) ({seen}) > {UNSEEN_SECONDS}"
     if part != CADVISOR:
         # A cAdvisor that is gone says nothing of anybody. Then TargetDown and its own missing container are enough.
         expression = f'({expression}) unless on () up{{job="{CADVISOR}"}} == 0'

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from stack.app.collations import METRIC
 from stack.monitoring.rules.model import Alert, Group, Text, number, share
 from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
@@ -24,7 +25,9 @@ ALLOWED = "(sum by (instance) (pg_settings_max_connections - pg_settings_superus
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     alerts = environment.settings.alerts
-    return Group(name="postgres", rules=[*_availability(), *_connections(alerts), *_work(alerts), *_storage()])
+    rules = [*_availability(), *_connections(alerts), *_work(alerts), *_storage()]
+    # Which C library a managed server has is its provider's to say.
+    return Group(name="postgres", rules=[*rules, *_collations()] if not environment.managed_database else rules)
 
 
 def _availability() -> Iterator[Alert]:
@@ -188,5 +191,24 @@ def _storage() -> Iterator[Alert]:
         description=Text(
             en="{{ $value | humanize1024 }}B more than a day ago: at this pace it doubles within a week.",
             ru="За сутки прибавилось {{ $value | humanize1024 }}B: при такой скорости база удвоится за неделю.",
+        ),
+    )
+
+
+def _collations() -> Iterator[Alert]:
+    yield alert(
+        name="PostgresCollationOutdated",
+        expression=f"max by (instance, datname) ({METRIC}) == 1",
+        wait="5m",
+        severity="critical",
+        summary=Text(
+            en="text of {{ $labels.datname }} is in the order of another C library",
+            ru="текст в {{ $labels.datname }} упорядочен по другой библиотеке C",
+        ),
+        description=Text(
+            en="The image of PostgreSQL has another glibc or ICU than the indexes were built with: a query may not "
+            "find what is there, and a duplicate may get in.",
+            ru="В образе PostgreSQL другая glibc или ICU, чем при построении индексов: запрос может не найти строку, "
+            "которая есть, и может появиться дубль.",
         ),
     )

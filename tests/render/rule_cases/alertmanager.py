@@ -52,5 +52,6 @@ def cases(environment: Environment) -> Iterator[Case]:
         minute=30,
         labels=CRITICAL | {"integration": "telegram"},
         summary="notifications by telegram fail",
-        description="50% of the last 15 minutes' notifications were not delivered.",
+        description="50% of the last 15 minutes' notifications were not delivered. "
+        "`make doctor` says why, and the new id of a Telegram group that has one.",
     )

@@ -22,6 +22,8 @@ def cases(environment: Environment) -> Iterator[Case]:
     yield from _connections()
     yield from _work()
     yield from _storage()
+    if not environment.managed_database:
+        yield from _collations()
 
 
 def _availability() -> Iterator[Case]:
@@ -234,3 +236,18 @@ def _storage() -> Iterator[Case]:
     )
     yield grown(2 * gib, gib // 2560, "a tenth of that")
     yield grown(0, gib // 2560, "a small one")
+
+
+def _collations() -> Iterator[Case]:
+    metric = f'pg_collation_outdated{{{EXPORTER},datname="samokoder"}}'
+    yield from pair(
+        "PostgresCollationOutdated",
+        titles=("the C library has another version than the indexes", "it is the same"),
+        fires={metric: stays(1)},
+        silent={metric: stays(0)},
+        minute=10,
+        labels=CRITICAL | DATABASE,
+        summary="text of samokoder is in the order of another C library",
+        description="The image of PostgreSQL has another glibc or ICU than the indexes were built with: a query may "
+        "not find what is there, and a duplicate may get in.",
+    )
