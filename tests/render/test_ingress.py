@@ -19,6 +19,7 @@ from stack.app import ingress
 from stack.settings import Environment
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, address, output, wait_until
+from tests.render.test_what_survives import killed, restarted
 
 if TYPE_CHECKING:
     import docker
@@ -587,6 +588,15 @@ def secured(host: str, path: str, trusted: ssl.SSLContext) -> httpx.Response | N
     return httpx.Response(int(status.split()[1]), headers=pairs, content=body)
 
 
+def shown_certificate(host: str, trusted: ssl.SSLContext) -> bytes | None:
+    """The certificate that is shown at an address for the domain."""
+    with (
+        socket.create_connection((host, 443), timeout=10) as connection,
+        trusted.wrap_socket(connection, server_hostname=DOMAIN) as tls,
+    ):
+        return tls.getpeercert(binary_form=True)
+
+
 def test_with_a_domain_a_certificate_is_fetched_kept_and_used(
     elsewhere: Laboratory, environment: Environment, root_certificate: str
 ) -> None:
@@ -612,3 +622,8 @@ def test_with_a_domain_a_certificate_is_fetched_kept_and_used(
     redirected = httpx.get(f"http://{host}/projects?page=2", headers={"Host": "elsewhere.example"})
     assert (redirected.status_code, redirected.headers["Location"]) == (308, f"https://{DOMAIN}/projects?page=2")
     assert httpx.get(f"http://{host}/health").status_code == httpx.codes.OK, "smoke test and probes ask here"
+    before = shown_certificate(host, trusted)
+    for fault in (restarted, killed):
+        fault(caddy)
+        wait_until(caddy, lambda: secured(host, "/projects", trusted) is not None)
+        assert shown_certificate(host, trusted) == before, "another one: an authority gives a domain a few in a week"
