@@ -267,7 +267,12 @@ def test_its_own_health_check_is_run_only_where_health_answers(
     status: int, asked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[object] = []
-    monkeypatch.setattr(image_start, "tried", lambda *_, **__: (not runs.append(1), ""))
+
+    def tried(container: object, *_: object, **__: object) -> tuple[bool, str]:
+        runs.append(container)
+        return True, ""
+
+    monkeypatch.setattr(image_start, "tried", tried)
     answer = Answer(status=status) if status else None
     starting = SimpleNamespace(
         port=8000,
