@@ -213,7 +213,8 @@ class Starting:
         lives = dict(zip(self._easy(without_login=False), others, strict=True))
         self.watch([strict, *lives.values()], task, patient=False)
         up = any(life.is_up(port=port) for life in (strict, *lives.values()))
-        if not up and self.environment.settings.redis.login != "none":
+        # Whom Redis has refused nothing, another Redis does not help.
+        if not up and self.environment.settings.redis.login != "none" and self.refused():
             task.detail = "once more, with a Redis that wants no login"
             at_once(self.end, lives.values())
             self.let_in(True)

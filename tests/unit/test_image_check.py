@@ -285,3 +285,23 @@ def test_its_own_health_check_is_run_only_where_health_answers(
     Starting.look(cast("Starting", starting), looked)
     assert bool(runs) is asked, "each of them starts a Python beside the image that is starting"
     assert looked.own_check is asked, "what was well before and no longer answers is not well"
+
+
+@pytest.mark.parametrize(("refused", "opened"), [({}, []), ({"NOAUTH": 3}, [True])])
+def test_a_redis_without_a_login_is_tried_only_where_redis_has_refused_something(
+    refused: dict[str, int], opened: list[bool]
+) -> None:
+    tried: list[bool] = []
+    starting = SimpleNamespace(
+        port=8000,
+        environment=SimpleNamespace(settings=SimpleNamespace(redis=SimpleNamespace(login="application"))),
+        start=lambda _: life(up=False),
+        _easy=lambda **_: [Way(unhardened=True)],
+        watch=lambda *_, **__: None,
+        refused=lambda: refused,
+        let_in=tried.append,
+        end=lambda _: None,
+    )
+    way, _, other = Starting.first_life(cast("Starting", starting), cast("Task", SimpleNamespace(detail="")))
+    assert tried == opened, "an image that never comes up would be waited for twice"
+    assert (way, other) == (Way(), None)
