@@ -79,7 +79,7 @@ class OfflineImages:
     ids: dict[str, str] = field(default_factory=dict)
     """Name -> local image id (`sha256:…`)."""
     unavailable: dict[str, str] = field(default_factory=dict)
-    """Name -> why it cannot be had."""
+    """Name -> why there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

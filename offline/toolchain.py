@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -49,7 +49,7 @@ _NETWORK_TROUBLE = re.compile(
 
 
 class OfflineError(Exception):
-    """Something that the offline bring-up needs cannot be had; the text says what to do."""
+    """The offline bring-up cannot get what it needs; the text says what to do."""
 
 
 class BuildError(OfflineError):
@@ -148,6 +148,12 @@ PROGRAMS: Mapping[str, Program] = {
         # The page is made by a Node build; a notice takes its place.
         without={"github.com/prometheus/alertmanager": ()},
     ),
+    "caddy": Program(
+        # renovate: datasource=github-releases depName=caddyserver/caddy
+        version="2.11.4",
+        executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
+        stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"},
+    ),
     # The newest module version that still holds the Python language host.
     "pulumi-language-python": Program(
         version="3.75.0",
@@ -200,12 +206,6 @@ PROGRAMS: Mapping[str, Program] = {
         version="0.28.0",
         executables={"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
         stamps=_PROMETHEUS_STAMPS,
-    ),
-    "caddy": Program(
-        # renovate: datasource=github-releases depName=caddyserver/caddy
-        version="2.11.4",
-        executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
-        stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"},
     ),
     "postgres_exporter": Program(
         # renovate: datasource=github-releases depName=prometheus-community/postgres_exporter
@@ -313,17 +313,25 @@ def there(names: Iterable[str], *, cache: Path) -> dict[str, Path]:
 
 
 def _run_all(builds: list[_Build], jobs: int, stopped: threading.Event) -> None:
+    """Run `jobs` of them at a time, in their order; one that waits for another keeps no place from those after it."""
+    waiting, begun, futures = list(builds), list[_Build](), list[Future[None]]()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        futures = [pool.submit(item.run) for item in builds]
         try:
-            while not stopped.is_set():
-                over, running = wait(futures, timeout=_POLL_SECONDS, return_when=FIRST_EXCEPTION)
-                if not running or any(future.exception() for future in over):
+            while not stopped.is_set() and not any(future.done() and future.exception() for future in futures):
+                running = [future for future in futures if not future.done()]
+                ready = [item for item in waiting if item.earlier is None or item.earlier.over]
+                for item in ready[: jobs - len(running)]:
+                    waiting.remove(item)
+                    begun.append(item)
+                    futures.append(pool.submit(item.run))
+                if all(future.done() for future in futures) and not waiting:
                     break
+                wait([future for future in futures if not future.done()], _POLL_SECONDS, FIRST_COMPLETED)
         finally:
-            unfinished = [item for item, future in zip(builds, futures, strict=True) if not future.done()]
+            cut_off = [item for item, future in zip(begun, futures, strict=True) if not future.done()]
+            unfinished = sorted(cut_off + waiting, key=builds.index)
             pool.shutdown(wait=False, cancel_futures=True)
-            for item in unfinished:
+            for item in cut_off:
                 item.stop()
     for future in futures:
         if not future.cancelled() and not isinstance(future.exception(), _StoppedError):
@@ -345,10 +353,11 @@ class _Build:
     go_release: str
     reporter: Reporter
     earlier: _Build | None = None
+    """The one that this one shares code with, which is built first."""
+    over: bool = False
     on_built: Callable[[str, Path], None] = lambda _name, _folder: None
     _process: subprocess.Popen[str] | None = None
     _stopped: threading.Event = field(default_factory=threading.Event)
-    _over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def folder(self) -> Path:
@@ -372,15 +381,12 @@ class _Build:
             process.terminate()
 
     def run(self) -> None:
-        """Build, after the one that this one shares code with."""
-        while self.earlier is not None and not self.earlier._over.wait(0.2):  # noqa: SLF001 - one of our own kind
-            if self._stopped.is_set():
-                raise _StoppedError
+        """Build it, and have it told."""
         try:
             self._build()
             self.on_built(self.name, self.bin_dir)
         finally:
-            self._over.set()
+            self.over = True
 
     def _build(self) -> None:
         """Build into a temporary folder and rename it, unless another process has done so meanwhile."""

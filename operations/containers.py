@@ -60,7 +60,7 @@ class PartStatus:
 
     @property
     def counts_as_failed(self) -> bool:
-        """Whether the environment is not whole because of it; a part that cannot be had here is told, not failed."""
+        """Whether the environment is not whole because of it; a part without an image here is told, not failed."""
         return not self.ok and self.state != NOT_AVAILABLE
 
     def as_json(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def expected(environment: Environment) -> dict[str, str]:
 
 
 def unavailable(environment: Environment) -> list[str]:
-    """Return the parts that cannot be had on this host."""
+    """Return the parts whose image this host cannot get."""
     return [part for field in environment.settings.unavailable for part in environment.parts_of(field)]
 
 

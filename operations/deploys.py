@@ -100,7 +100,7 @@ class Deploy:
         return replace(self.workspace, extra_config=stack_file.fill(qualified, self.workspace.extra_config))
 
     def check(self) -> list[Report]:
-        """Check each new image of API and worker against the contract. Raises ProjectError where it cannot be had.
+        """Check each new image of API and worker against the contract. Raises ProjectError where one cannot be pulled.
 
         That an image takes a wrong secret is told and does not fail it: the stack has refused such a secret before any
         image gets it, and of an image that looks at none no version could ever be deployed.
@@ -150,8 +150,8 @@ class Deploy:
 def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequence[str] = ()) -> Deploy:
     """Return the deploy of these images, each with its digest. images: part -> reference, of what changes.
 
-    The engine is asked only where one has no digest. Raises ProjectError where that cannot be had, InvalidSettingsError
-    where the environment cannot be brought up like this.
+    The engine is asked only where one has no digest. Raises ProjectError where the engine cannot pull it,
+    InvalidSettingsError where the environment cannot be brought up like this.
     """
     before = Version.of(workspace.committed())
     new = dict(images)

@@ -260,7 +260,8 @@ def _secrets(asked: Asked) -> str:
     told = f"{len(generated)} are generated, of {min(GENERATED[name].length for name in generated)} characters or more"
     if not asked.environment.configured_secrets:
         return f"{told}; none is configured"
-    if wrong := list(check_secrets(asked.secrets())):
+    ca = bool(asked.environment.settings.managed_database_ca)
+    if wrong := list(check_secrets(asked.secrets(), database_ca=ca)):
         raise FailedError("\n".join(map(str, wrong)))
     return f"{told}; strong: {', '.join(sorted(asked.environment.configured_secrets))}"
 
@@ -453,7 +454,7 @@ def _image(asked: Asked, name: str, image: str, made: str | None) -> str:
         if name == grafana.PART:
             raise UnavailableError(f"{registry} cannot be reached: the stack comes up without it, or `docker load` one")
         return f"{registry} cannot be reached: `{asked.workspace.typed('up')}` builds it from package registries"
-    raise FailedError(f"{short_name(image)} cannot be had: {why}")
+    raise FailedError(f"cannot pull {short_name(image)}: {why}")
 
 
 # What is outside

@@ -69,7 +69,7 @@ _DAEMON_ENVIRONMENT = (
 
 
 class EngineError(Exception):
-    """No engine could be had, or a command failed; the text says what happened and what to do."""
+    """There is no engine, or a command failed; the text says what happened and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)

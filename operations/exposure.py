@@ -94,7 +94,7 @@ def _page(container: Container, scrape: Scrape, kind: Kind) -> frozenset[str] | 
     except (docker.errors.APIError, BoundError, ValueError, OSError) as error:
         return f"its page of metrics cannot be read: {error}"
     if status != 0:
-        return "its page of metrics cannot be had from within, with `python`"
+        return "`python` in the container cannot read its page of metrics"
     if _OF_PYTHONS_CLIENT not in exposed:
         return "its library does not show what it has not counted yet"
     required = {metric.name for metric in exposition.expected(exposed, kind) if metric.required}

@@ -101,7 +101,7 @@ def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float 
 
     timeout: seconds that the image has to become ready; 0: 30. How long it has to refuse a secret follows from how long
     it took with good ones.
-    Raises ProjectError where the image, PostgreSQL or Redis cannot be had.
+    Raises ProjectError where the image, or that of PostgreSQL or Redis, cannot be pulled.
     """
     from operations.engine import connect  # noqa: PLC0415 - tests check without it, on an engine that they have
 
@@ -173,7 +173,7 @@ def _with_images(
     reporter = workspace.reporter
     if workspace.variables.get("OFFLINE") != "1" and not registries.unreachable(references, engine):
         for name, reference in references.items():
-            _ensure(client, reference, reporter, f"The image of {name} cannot be had")
+            _ensure(client, reference, reporter, f"Cannot pull the image of {name}")
         return environment
     made = ensure_images(references, cache=workspace.cache, docker_host=engine.docker_host, progress=reporter)
     images = environment.settings.images.model_copy(update=made.ids)

@@ -307,7 +307,7 @@ class Workspace:
         return [name for images in lost.values() for name in images]
 
     def _of_images(self, names: list[str], engine: EngineInfo, *, build: bool) -> Document:
-        """What this machine adds for the images that are built here: their ids, and what cannot be had then."""
+        """What this machine adds for the images that are built here: their ids, and the parts without an image."""
         from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
         from operations.tools import found_pulumi  # noqa: PLC0415 - as above
 

@@ -62,7 +62,7 @@ def refused(client: docker.DockerClient, references: Iterable[str]) -> list[str]
 def pinned(client: docker.DockerClient, reference: str) -> str:
     """Return a reference with the digest that its tag has in the registry now; one that has a digest, as it is.
 
-    An image that came from no registry is returned by its id. Raises ProjectError where neither can be had.
+    An image that came from no registry is returned by its id. Raises ProjectError where it has neither.
     """
     try:
         parsed = parse_reference(reference)

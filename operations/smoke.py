@@ -126,7 +126,7 @@ class Asked:
         for part in parts:
             row = self.rows.get(part)
             if row and row.state == containers.NOT_AVAILABLE:
-                raise UnavailableError(f"no image of {part} can be had on this host ({key_of('unavailable')})")
+                raise UnavailableError(f"this host cannot get an image of {part} ({key_of('unavailable')})")
             if row is None or not row.ok:
                 raise UnavailableError(f"the container of {part} is {_state(row)}")
 

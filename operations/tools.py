@@ -180,7 +180,7 @@ def _official(cache: Path, downloads: Sequence[str], reporter: Reporter) -> Path
                 subprocess.run(["tar", "-xzf", archive], cwd=unfinished, check=True, capture_output=True)
                 (unfinished / "pulumi").rename(home)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, subprocess.CalledProcessError) as error:
-            reporter.say(f"Pulumi {PULUMI_VERSION} could not be had from {site}: {error or type(error).__name__}")
+            reporter.say(f"Cannot download Pulumi {PULUMI_VERSION} from {site}: {error or type(error).__name__}")
         else:
             return program
         finally:

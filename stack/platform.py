@@ -125,7 +125,7 @@ class Stack(pulumi.ComponentResource):
 def _images(
     specs: Sequence[ServiceSpec], ours: Iterable[BuiltImage], parent: pulumi.Resource
 ) -> dict[str, docker.RemoteImage]:
-    """Pull or build each image before a container goes: an image that cannot be had takes nothing down."""
+    """Pull or build each image before a container goes: an image that cannot be pulled takes nothing down."""
     built = {image.name: image for image in ours}
     images: dict[str, docker.RemoteImage] = {}
     names = _resource_names(specs)

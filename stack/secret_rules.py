@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from stack import managed
 from stack.mistakes import Mistake
 
 # Values found in the original's compose file, in tutorials and in every list of default passwords. Compared
@@ -58,8 +59,6 @@ class ConfiguredSecret:
         return f"pulumi config set --secret samokoder:{self.name}"
 
 
-# Without brackets: an IPv6 address in a URL would need them, and so might a broken one.
-_HOST = r"[^:@/?#\[\]\s]+(:[0-9]{1,5})?"
 _WEB = r"https?://[^\s/?#]+(/\S*)?"
 _URL = "with the password in it: %s://user:password@host:port/%s"
 
@@ -138,8 +137,8 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
         ConfiguredSecret(
             name="managedDatabaseUrl",
             description="A managed PostgreSQL in place of the local container.",
-            pattern=rf"postgres(ql)?://[^:@/?#\[\]\s]+:[^:@/?#\[\]\s]+@{_HOST}/[^/\s]+",
-            pattern_says="a URL " + _URL % ("postgresql", "database"),
+            pattern=managed.DATABASE,
+            pattern_says=f"a URL {_URL % ('postgresql', 'database')} of one server; {managed.ENCODED}",
             minimum_length=12,
             minimum_bits=0,
             holds_password=True,
@@ -147,8 +146,8 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
         ConfiguredSecret(
             name="managedRedisUrl",
             description="A managed Redis in place of the local container.",
-            pattern=rf"rediss?://[^:@/?#\[\]\s]*:[^:@/?#\[\]\s]+@{_HOST}(/[0-9]+)?",
-            pattern_says="a URL " + _URL % ("rediss", "0"),
+            pattern=managed.REDIS,
+            pattern_says=f"a URL {_URL % ('rediss', '0')}; {managed.ENCODED}",
             minimum_length=12,
             minimum_bits=0,
             holds_password=True,
@@ -194,22 +193,19 @@ def fernet_key(secret: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(secret.encode()).digest()).decode()
 
 
-def _port_exists(url: str) -> bool:
-    """Whether the port in `url`, if there is one, can be a port; urlsplit finds out when it is asked for it."""
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:
-        return False
+def check_secrets(
+    secrets: Mapping[str, SecretInput], *, fernet: bool = False, database_ca: bool = False
+) -> Iterator[Mistake]:
+    """Yield every mistake in the configured secrets.
 
-
-def check_secrets(secrets: Mapping[str, SecretInput], *, fernet: bool = False) -> Iterator[Mistake]:
-    """Yield every mistake in the configured secrets. fernet: whether APP_SECRET_KEY must be a Fernet key."""
+    fernet: whether APP_SECRET_KEY must be a Fernet key. database_ca: whether there is a `managedDatabaseCa`.
+    """
     for name, given in secrets.items():
         known = CONFIGURED_SECRETS[name]
         key = f"samokoder:{name}"
         if not given.encrypted:
             yield Mistake(key, "a value in plain text", "a value that Pulumi encrypts", known.how_to_set)
-        if known.pattern and not (re.fullmatch(known.pattern, given.value) and _port_exists(given.value)):
+        if known.pattern and not (re.fullmatch(known.pattern, given.value) and managed.port_exists(given.value)):
             yield Mistake(key, "a value of another form (not shown)", known.pattern_says, known.how_to_set)
             continue
         if name == "appSecretKey" and fernet and not is_fernet_key(given.value):
@@ -220,6 +216,9 @@ def check_secrets(secrets: Mapping[str, SecretInput], *, fernet: bool = False) -
                 known.how_to_set,
             )
             continue
+        if name == "managedDatabaseUrl":
+            for found in managed.unusable_database(given.value, ca=database_ca):
+                yield Mistake(key, found.given, found.needs, known.how_to_set)
         guessable = urlsplit(given.value).password or "" if known.holds_password else given.value
         # Of a Fernet key the form says that it has 256 bits, and its characters whether they are guessable.
         minimum_length = 0 if name == "appSecretKey" and is_fernet_key(given.value) else known.minimum_length

@@ -79,17 +79,25 @@ Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 ContainerPath = Annotated[str, AfterValidator(_container_path)]
 
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB...\n-----END CERTIFICATE-----\n"
+Certificate = Annotated[
+    str,
+    Field(
+        pattern=r"^(\s*-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s.]+-----END CERTIFICATE-----\s*)*$",
+        max_length=64_000,
+    ),
+]
+
 # Configured LLM key -> the name of its setting in the application's contract.
 LLM_KEYS = {
     "openaiApiKey": "OPENAI_API_KEY",
     "anthropicApiKey": "ANTHROPIC_API_KEY",
     "openrouterApiKey": "OPENROUTER_API_KEY",
 }
-# The application's other secret settings: always, and what is inside the URL of a managed Redis.
+# The application's other secret settings.
 _SECRET_SETTINGS = frozenset({"SECRET_KEY", "APP_SECRET_KEY", "SAMOKODER_DATABASE_URL", "REDIS_PASSWORD"})
 # Only during a rotation, and always where SECRET_KEY is: nobody asks for it by name.
 SECRET_KEY_PREVIOUS = "SECRET_KEY_PREVIOUS"  # noqa: S105 - a setting's name
-_MANAGED_REDIS_SETTINGS = frozenset({"REDIS_HOST", "REDIS_USERNAME", "REDIS_PORT"})
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 
@@ -1205,9 +1213,21 @@ class Settings(Model):
     )
     unavailable: list[Literal["grafana"]] = Field(
         default_factory=list,
-        description="Parts whose image cannot be had on this host; written by `make up` without a container registry. "
+        description="Parts whose image this host cannot get; written by `make up` without a container registry. "
         "The stack comes up without them and says so everywhere.",
         examples=[["grafana"]],
+    )
+    managed_database_ca: Certificate = Field(
+        "",
+        description="The certificate, in PEM, of the authority that signed that of the server in `managedDatabaseUrl`, "
+        "as its provider shows it; with `sslmode=verify-full` in the URL it is checked.",
+        examples=[CERTIFICATE],
+    )
+    managed_redis_ca: Certificate = Field(
+        "",
+        description="The certificate, in PEM, of the authority that signed that of the server in `managedRedisUrl`. "
+        "Empty: one of those that each image knows.",
+        examples=[CERTIFICATE],
     )
     app_secret_key_form: Literal["text", "fernet"] = Field(
         "text",
@@ -1358,7 +1378,7 @@ class Environment(Model):
     def secret_settings(self) -> frozenset[str]:
         """Names of the application's secret settings in this environment: what `secretsInEnvironment` may name."""
         llm = {name for key, name in LLM_KEYS.items() if key in self.configured_secrets}
-        return _SECRET_SETTINGS | llm | (_MANAGED_REDIS_SETTINGS if self.managed_redis else frozenset())
+        return _SECRET_SETTINGS | llm
 
     @property
     def absent(self) -> frozenset[str]:
@@ -1456,7 +1476,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     document = {name: _json_value(name, text) for name, text in own.items()}
     settings, wrong = _validated(document)
     mistakes += wrong
-    mistakes += check_secrets(secrets, fernet=settings.fernet)
+    mistakes += check_secrets(secrets, fernet=settings.fernet, database_ca=bool(settings.managed_database_ca))
     environment = Environment.model_construct(name=stack, settings=settings, configured_secrets=frozenset(secrets))
     broken = {mistake.key for mistake in mistakes}
     # A rule that speaks of a key which is already wrong would only repeat it with a default's value.

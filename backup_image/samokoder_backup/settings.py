@@ -178,6 +178,7 @@ def conninfo(postgres: Postgres, database: str) -> str:
         "sslmode": postgres.sslmode,
         "passfile": str(passfile(postgres)),
         "connect_timeout": "10",
+        **({"sslrootcert": str(authority)} if (authority := CONFIG / "managed_database_ca.pem").exists() else {}),
     }
     return " ".join(
         "{}='{}'".format(key, value.replace("\\", "\\\\").replace("'", "\\'")) for key, value in words.items()

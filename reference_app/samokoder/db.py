@@ -106,7 +106,7 @@ class Job(Base):
 
 
 class _CountedPool(sa.AsyncAdaptedQueuePool):
-    """Counts the connections that could not be had: what fails before there is one is no event of the engine."""
+    """Counts the connections that could not be opened: what fails before there is one is no event of the engine."""
 
     def connect(self) -> sa.PoolProxiedConnection:
         try:

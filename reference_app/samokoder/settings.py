@@ -143,6 +143,9 @@ class Settings(BaseSettings):
     redis_port: Port = Field(6379, description="port of Redis")
     redis_username: str = Field("default", min_length=1, description="Redis ACL user")
     redis_password: Password
+    redis_db: int = Field(0, ge=0, le=10_000, description="number of Redis' database")
+    redis_tls: bool = Field(False, description="whether the way to Redis is encrypted; its certificate is checked then")
+    redis_ca_file: str = Field("", description="the authority of Redis' certificate, in PEM; empty: the system's")
     secret_key: Key = Field(description="signs tokens")
     secret_key_previous: Key | None = Field(None, description="tokens that it signed are accepted too")
     app_secret_key: Key = Field(description="encrypts stored data")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
+from stack import managed
 from stack.app import postgres, postgres_roles, redis
 from stack.app.reference import reference_image
 from stack.config_files import Files, Template, secret_file
@@ -17,6 +17,8 @@ from stack.settings import LLM_KEYS, SECRET_KEY_PREVIOUS, Application, Environme
 
 SECRETS = "/run/secrets"
 API_PORT = 8000
+DATABASE_CA = "managed_database_ca.pem"
+REDIS_CA = "managed_redis_ca.pem"
 USER = "10001:10001"
 _IN_MEMORY = "rw,noexec,nosuid,nodev"
 
@@ -53,7 +55,7 @@ def given(environment: Environment, settings: Application) -> Given:
         user=USER,
         environment=environment_variables(environment, settings),
         secret_environment=secret_variables(environment, settings),
-        files=files(environment, settings),
+        files={**files(environment, settings), **authorities(environment)},
         files_at=SECRETS,
         entrypoint=started(settings),
         tmpfs=writable(settings),
@@ -93,7 +95,7 @@ def secret_settings(environment: Environment) -> Mapping[str, Template]:
         if environment.settings.fernet
         else secret_file("app_secret_key"),
         "SAMOKODER_DATABASE_URL": _database_url(environment),
-        "REDIS_PASSWORD": Template(("managedRedisUrl",), _redis("password"))
+        "REDIS_PASSWORD": Template(("managedRedisUrl",), lambda url: managed.redis(url).password)
         if environment.managed_redis
         else secret_file(slots(environment, "redis_app").in_use),
     }
@@ -101,13 +103,6 @@ def secret_settings(environment: Environment) -> Mapping[str, Template]:
         # The next key before a rotation and the last one after it: what either has signed is good in both.
         made[SECRET_KEY_PREVIOUS] = secret_file(keys.other)
     made |= {name: secret_file(key) for key, name in LLM_KEYS.items() if key in environment.configured_secrets}
-    if environment.managed_redis:
-        # Host and user are in the managed URL, which is a secret as a whole.
-        made |= {
-            f"REDIS_{part.upper()}": Template(("managedRedisUrl",), _redis(part))
-            for part in ("hostname", "username", "port")
-        }
-        made["REDIS_HOST"] = made.pop("REDIS_HOSTNAME")
     return made
 
 
@@ -118,6 +113,13 @@ def files(environment: Environment, settings: Application) -> Files:
         for name, template in secret_settings(environment).items()
         if name not in _in_environment(settings)
     }
+
+
+def authorities(environment: Environment) -> dict[str, str]:
+    """Return the certificates of the authorities that signed those of managed servers, each in a file."""
+    settings = environment.settings
+    files = {DATABASE_CA: settings.managed_database_ca, REDIS_CA: settings.managed_redis_ca}
+    return {name: text for name, text in files.items() if text}
 
 
 def environment_variables(environment: Environment, settings: Application) -> Mapping[str, str]:
@@ -132,6 +134,9 @@ def environment_variables(environment: Environment, settings: Application) -> Ma
             "REDIS_USERNAME": redis.APP_USER,
         }
     variables |= proxy_variables(environment)
+    # The first is libpq's own name, which asyncpg and psycopg read.
+    named = {DATABASE_CA: "PGSSLROOTCERT", REDIS_CA: "REDIS_CA_FILE"}
+    variables |= {named[file]: f"{SECRETS}/{file}" for file in authorities(environment)}
     if settings.secrets_as == "files":
         variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
     if settings.image:
@@ -158,9 +163,24 @@ def _traefik(environment: Environment) -> str:
 
 
 def secret_variables(environment: Environment, settings: Application) -> Mapping[str, Template]:
-    """Return the opted-in variables that hold a secret themselves."""
+    """Return the opted-in variables that hold a secret, and where a managed Redis is: only its secret URL says that."""
     known = secret_settings(environment)
-    return {name: known[name] for name in known if name in _in_environment(settings)}
+    opted_in = {name: known[name] for name in known if name in _in_environment(settings)}
+    return opted_in | (_MANAGED_REDIS if environment.managed_redis else {})
+
+
+def _of_redis(read: Callable[[managed.Redis], object]) -> Template:
+    return Template(("managedRedisUrl",), lambda url: str(read(managed.redis(url))))
+
+
+# No password is in them. An image reads them where it reads those of the local Redis.
+_MANAGED_REDIS: dict[str, Template] = {
+    "REDIS_HOST": _of_redis(lambda redis: redis.host),
+    "REDIS_PORT": _of_redis(lambda redis: redis.port),
+    "REDIS_USERNAME": _of_redis(lambda redis: redis.user),
+    "REDIS_DB": _of_redis(lambda redis: redis.number),
+    "REDIS_TLS": _of_redis(lambda redis: str(redis.tls).lower()),
+}
 
 
 def _in_environment(settings: Application) -> set[str]:
@@ -171,7 +191,7 @@ def _in_environment(settings: Application) -> set[str]:
 
 def _database_url(environment: Environment) -> Template:
     if environment.managed_database:
-        return Template(("managedDatabaseUrl",), asyncpg_url)
+        return Template(("managedDatabaseUrl",), managed.asyncpg_url)
     database, slot = environment.settings.postgres.database, slots(environment, "postgres_app").in_use
 
     def local(password: str) -> str:
@@ -179,17 +199,3 @@ def _database_url(environment: Environment) -> Template:
         return f"postgresql+asyncpg://{user}@{postgres.PART}:{postgres.PORT}/{database}"
 
     return Template((slot,), local)
-
-
-def asyncpg_url(url: str) -> str:
-    """Return a `postgres://…` URL with SQLAlchemy's scheme for asyncpg, which calls libpq's `sslmode` `ssl`."""
-    return "postgresql+asyncpg://" + re.sub(r"(?<=[?&])sslmode=", "ssl=", url.partition("://")[2])
-
-
-def _redis(part: str) -> Callable[[str], str]:
-    defaults = {"port": str(redis.PORT), "username": "default"}
-
-    def take(url: str) -> str:
-        return unquote(str(getattr(urlsplit(url), part) or defaults.get(part, "")))
-
-    return take

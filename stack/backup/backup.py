@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from stack import health
+from stack import health, managed
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.built_image import BuiltImage, base_of, built_image
 from stack.config_files import Files, Template, secret_file
@@ -81,7 +80,7 @@ def files(environment: Environment) -> Files:
     """Return what there is to back up, when, and how long it stays; and the passwords, each in a file."""
     password = secret_file("postgres_backup")
     if environment.managed_database:
-        password = Template(("managedDatabaseUrl",), lambda url: unquote(urlsplit(url).password or ""))
+        password = Template(("managedDatabaseUrl",), lambda url: managed.database(url).password)
     offsite = {
         "offsite_access_key_id": secret_file("s3AccessKeyId"),
         "offsite_secret_access_key": secret_file("s3SecretAccessKey"),
@@ -93,6 +92,7 @@ def files(environment: Environment) -> Files:
         **({} if environment.managed_redis else {"redis_password": secret_file("redis_backup")}),
         **({"workspace_password": secret_file("workspace_backup")} if environment.settings.workspace.path else {}),
         **(offsite if environment.offsite else {}),
+        **({"managed_database_ca.pem": authority} if (authority := environment.settings.managed_database_ca) else {}),
     }
 
 
@@ -150,14 +150,13 @@ def _local(environment: Environment) -> dict[str, Any]:
 
 def _managed(url: str) -> dict[str, Any]:
     """Return how a managed database is reached: encrypted unless its URL says otherwise, as its one user."""
-    parts = urlsplit(url)
-    user = unquote(parts.username or "")
+    found = managed.database(url)
     return {
-        "host": parts.hostname or "",
-        "port": parts.port or postgres.PORT,
-        "database": unquote(parts.path.removeprefix("/")),
-        "user": user,
-        "sslmode": parse_qs(parts.query).get("sslmode", ["require"])[-1],
+        "host": found.host,
+        "port": found.port,
+        "database": found.name,
+        "user": found.user,
+        "sslmode": found.sslmode,
         # Of the server in which a drill restores a dump: not the owner of what is in it.
         "superuser": "samokoder_superuser",
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote
 
-from stack import health
+from stack import health, managed
 from stack.app import postgres, postgres_roles
 from stack.config_files import Files, Template, secret_file
 from stack.names import NetworkName
@@ -13,6 +13,8 @@ from stack.settings import Environment
 
 PART = "postgres-exporter"
 PORT = 9187
+FILES = "/etc/samokoder"
+CA = "managed_database_ca.pem"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -36,7 +38,7 @@ def spec(environment: Environment) -> ServiceSpec:
             "--collector.postmaster",
         ),
         environment={
-            f"DATA_SOURCE_{name}_FILE": f"/etc/samokoder/{file}"
+            f"DATA_SOURCE_{name}_FILE": f"{FILES}/{file}"
             for name, file in (("URI", "uri"), ("USER", "user"), ("PASS", "password"))
         },
         files=files(environment),
@@ -60,9 +62,9 @@ def files(environment: Environment) -> Files:
     if environment.managed_database:
         return {
             "uri": Template(("managedDatabaseUrl",), lambda url: managed_uri(url, connect)),
-            "user": Template(("managedDatabaseUrl",), lambda url: unquote(urlsplit(url).username or "")),
-            "password": Template(("managedDatabaseUrl",), lambda url: unquote(urlsplit(url).password or "")),
-        }
+            "user": Template(("managedDatabaseUrl",), lambda url: managed.database(url).user),
+            "password": Template(("managedDatabaseUrl",), lambda url: managed.database(url).password),
+        } | ({CA: authority} if (authority := environment.settings.managed_database_ca) else {})
     return {
         "uri": f"{postgres.PART}:{postgres.PORT}/{environment.settings.postgres.database}?sslmode=disable"
         f"&connect_timeout={connect}",
@@ -72,10 +74,8 @@ def files(environment: Environment) -> Files:
 
 
 def managed_uri(url: str, connect_seconds: int) -> str:
-    """Return host, database and options of a managed database's URL; encrypted unless the URL says otherwise."""
-    parts = urlsplit(url)
-    options = [
-        each for each in (parts.query or "sslmode=require").split("&") if not each.startswith("connect_timeout=")
-    ]
-    query = "&".join([*options, f"connect_timeout={connect_seconds}"])
-    return f"{parts.hostname}:{parts.port or postgres.PORT}{parts.path}?{query}"
+    """Return host, database and options of a managed database; encrypted unless its URL says otherwise."""
+    found = managed.database(url)
+    root = f"&sslrootcert={FILES}/{CA}" if found.verified else ""
+    address, name = f"{managed.in_url(found.host)}:{found.port}", quote(found.name, safe="")
+    return f"{address}/{name}?sslmode={found.sslmode}{root}&connect_timeout={connect_seconds}"

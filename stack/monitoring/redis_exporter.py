@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
-from stack import health
+from stack import health, managed
 from stack.app import redis, redis_users
 from stack.config_files import Files, Template
 from stack.names import NetworkName
@@ -14,6 +14,7 @@ from stack.settings import Environment
 
 PART = "redis-exporter"
 PORT = 9121
+CA = "managed_redis_ca.pem"
 LOCAL = f"redis://{redis.PART}:{redis.PORT}"
 
 
@@ -31,6 +32,7 @@ def spec(environment: Environment) -> ServiceSpec:
         command=(
             f"--web.listen-address=:{PORT}",
             f"--connection-timeout={environment.settings.prometheus.connect_seconds}s",
+            *((f"--tls-ca-cert-file=/etc/samokoder/{CA}",) if environment.settings.managed_redis_ca else ()),
         ),
         environment={"REDIS_PASSWORD_FILE": "/etc/samokoder/passwords.json"}
         | ({} if environment.managed_redis else {"REDIS_ADDR": LOCAL, "REDIS_USER": redis.EXPORTER_USER}),
@@ -58,7 +60,10 @@ def spec(environment: Environment) -> ServiceSpec:
 def files(environment: Environment) -> Files:
     """Return the password file: a JSON object from the server's address, with the user in it, to the password."""
     if environment.managed_redis:
-        return {"passwords.json": Template(("managedRedisUrl",), managed_passwords)}
+        authority = environment.settings.managed_redis_ca
+        return {"passwords.json": Template(("managedRedisUrl",), managed_passwords)} | (
+            {CA: authority} if authority else {}
+        )
     return {
         "passwords.json": Template(
             ("redis_exporter",), lambda password: passwords(LOCAL, redis.EXPORTER_USER, password)
@@ -75,15 +80,15 @@ def passwords(address: str, user: str, password: str) -> str:
 
 def managed_address(url: str) -> str:
     """Return scheme, host and port of a managed Redis, without user and password."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or redis.PORT}"
+    found = managed.redis(url)
+    return f"{'rediss' if found.tls else 'redis'}://{managed.in_url(found.host)}:{found.port}"
 
 
 def managed_user(url: str) -> str:
     """Return the user of a managed Redis."""
-    return unquote(urlsplit(url).username or "default")
+    return managed.redis(url).user
 
 
 def managed_passwords(url: str) -> str:
     """Return the password file for a managed Redis."""
-    return passwords(managed_address(url), managed_user(url), unquote(urlsplit(url).password or ""))
+    return passwords(managed_address(url), managed_user(url), managed.redis(url).password)

@@ -46,7 +46,10 @@ class Sites:
 @contextlib.contextmanager
 def sites(folder: Path, hosts: Mapping[str, tuple[str, int]]) -> Iterator[Sites]:
     """Answer for `hosts` (name -> address of a plain HTTP server); every other host is reached as it is."""
-    context = _authority(folder, list(hosts))
+    certify(folder, [f"DNS:{host}" for host in hosts])
+    (folder / "bundle.pem").write_bytes(SYSTEM_CERTIFICATES.read_bytes() + (folder / "ca.pem").read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "site.pem", folder / "site.key")
 
     class Proxy(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -89,10 +92,9 @@ def _pass_on(client: socket.socket, target: socket.socket) -> None:
             other[one].sendall(data)
 
 
-def _authority(folder: Path, hosts: list[str]) -> ssl.SSLContext:
-    """Make an authority and a certificate of it for `hosts`; `bundle.pem` has the system's authorities and this one."""
-    names = ",".join(f"DNS:{host}" for host in hosts)
-    (folder / "names").write_text(f"subjectAltName={names}\nbasicConstraints=CA:FALSE\n")
+def certify(folder: Path, names: list[str]) -> None:
+    """Make an authority, `ca.pem`, and its certificate for `names` (`DNS:…`, `IP:…`): `site.pem` and `site.key`."""
+    (folder / "names").write_text(f"subjectAltName={','.join(names)}\nbasicConstraints=CA:FALSE\n")
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-batch"]
     for words in (
         ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=stand-in"],
@@ -103,8 +105,3 @@ def _authority(folder: Path, hosts: list[str]) -> ssl.SSLContext:
         ],
     ):
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-    own = (folder / "ca.pem").read_bytes()
-    (folder / "bundle.pem").write_bytes(SYSTEM_CERTIFICATES.read_bytes() + own)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "site.pem", folder / "site.key")
-    return context

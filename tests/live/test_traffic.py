@@ -33,7 +33,7 @@ NOT_HERE = {
     r"backup_(restore_test|verify_last)_.*": "the first drill and the first verification come when they are due",
     r"backup:size_bytes:median7d": "it takes a sample at each full hour",
     r"probe_ssl_.*": "staging has no public address with TLS (samokoder:blackboxExporter.urls is empty)",
-    r"grafana_.*": "Grafana cannot be had on this host",
+    r"grafana_.*": "this host cannot get Grafana",
     r"alertmanager_notification.*": "no receiver is configured here; test_alerts.py has them all",
     r"stack_drift_.*": "nobody has compared what runs with what is declared; test_drift.py does",
     r"container_fs_.*": "this machine's kernel counts no block input and output of control groups",

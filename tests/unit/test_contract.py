@@ -9,20 +9,26 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stack.app import contract, postgres, postgres_roles, redis, redis_users
+from stack import managed
+from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.config_files import Template
 from stack.images import parse_reference
 from stack.monitoring import postgres_exporter, redis_exporter
 from stack.platform import specs
 from stack.service import ServiceSpec
+from stack.settings import CERTIFICATE
 from tests.recording import (
     CASES,
     DATABASE_PASSWORD,
     DATABASE_URL,
     REDIS_PASSWORD,
     REDIS_URL,
+    Config,
     Recording,
+    case_config,
     case_environment,
+    merged,
+    record,
     record_case,
     secret_value,
 )
@@ -98,7 +104,9 @@ def test_managed_servers_are_reached_with_the_decoded_password() -> None:
         "REDIS_PORT": "6380",
         "REDIS_USERNAME": "default",
         "REDIS_PASSWORD": REDIS_PASSWORD,
-    }, "a password with %40 in place of @ is another password"
+        "REDIS_DB": "0",
+        "REDIS_TLS": "true",
+    }, "a password with %40 in place of @ is another password; without TLS its server answers nothing"
 
 
 def asyncpg(url: str) -> str:
@@ -108,15 +116,42 @@ def asyncpg(url: str) -> str:
 @pytest.mark.parametrize(
     ("given", "made"),
     [
-        ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
-        ("postgresql://u:p@h:6432/d", "postgresql+asyncpg://u:p@h:6432/d"),
-        ("postgresql://u%40t:p%2Fw%3A@h/d?sslmode=require", "postgresql+asyncpg://u%40t:p%2Fw%3A@h/d?ssl=require"),
-        ("postgres://u:p@h/d?a=1&sslmode=disable&b=2", "postgresql+asyncpg://u:p@h/d?a=1&ssl=disable&b=2"),
-        ("postgres://u:p@h/d?nosslmode=1", "postgresql+asyncpg://u:p@h/d?nosslmode=1"),
+        ("postgres://u:p@h/d", "u:p@h:5432/d?ssl=require"),
+        ("postgresql://u:p@h:6432/d", "u:p@h:6432/d?ssl=require"),
+        ("postgresql://u:p@[2001:db8::1]:6432/d", "u:p@[2001:db8::1]:6432/d?ssl=require"),
+        ("postgresql://u%40t:p%2Fw%3A@h/d?sslmode=require", "u%40t:p%2Fw%3A@h:5432/d?ssl=require"),
+        ("postgres://u:p@h/d?sslmode=disable", "u:p@h:5432/d?ssl=disable"),
+        ("postgres://u:p@h/d?sslmode=require&channel_binding=prefer", "u:p@h:5432/d?ssl=require"),
     ],
 )
 def test_a_database_url_becomes_sqlalchemys_for_asyncpg(given: str, made: str) -> None:
-    assert contract.asyncpg_url(given) == made, "asyncpg refuses libpq's sslmode as an unknown argument"
+    assert managed.asyncpg_url(given) == f"postgresql+asyncpg://{made}", (
+        "asyncpg takes each other parameter for an unknown argument"
+    )
+
+
+OTHER = CERTIFICATE.replace("MIIB", "MIIC")
+
+
+def with_authorities() -> tuple[str, Config]:
+    stack, values = case_config("managed")
+    url = DATABASE_URL.replace("sslmode=require", "sslmode=verify-full")
+    given = {"managedDatabaseUrl": url, "managedDatabaseCa": CERTIFICATE, "managedRedisCa": OTHER}
+    return stack, merged(values, given)
+
+
+def test_the_certificates_of_managed_servers_reach_each_part_that_asks_them() -> None:
+    recording = record(*with_authorities())
+    api = files_of(recording, "api-1")
+    assert (api["managed_database_ca.pem"], api["managed_redis_ca.pem"]) == (CERTIFICATE, OTHER)
+    variables = variables_of(recording, "api-1")
+    assert variables["PGSSLROOTCERT"] == "/run/secrets/managed_database_ca.pem", "asyncpg looks nowhere else"
+    assert variables["REDIS_CA_FILE"] == "/run/secrets/managed_redis_ca.pem"
+    assert files_of(recording, "postgres-exporter")["managed_database_ca.pem"] == CERTIFICATE
+    assert files_of(recording, "backup")["managed_database_ca.pem"] == CERTIFICATE
+    assert files_of(recording, "redis-exporter")["managed_redis_ca.pem"] == OTHER
+    command = recording.containers()["redis-exporter"].inputs["command"]
+    assert "--tls-ca-cert-file=/etc/samokoder/managed_redis_ca.pem" in command
 
 
 def test_the_exporters_ask_managed_servers_with_the_decoded_password() -> None:
@@ -138,8 +173,11 @@ def test_the_exporters_ask_managed_servers_with_the_decoded_password() -> None:
     ("url", "uri"),
     [
         ("postgres://u:p@h/d", "h:5432/d?sslmode=require&connect_timeout=4"),
-        ("postgres://u:p@h:6432/d?sslmode=verify-full", "h:6432/d?sslmode=verify-full&connect_timeout=4"),
-        ("postgres://u:p@h/d?connect_timeout=60&sslmode=require", "h:5432/d?sslmode=require&connect_timeout=4"),
+        (
+            "postgres://u:p@[::1]:6432/d?sslmode=verify-full",
+            "[::1]:6432/d?sslmode=verify-full&sslrootcert=/etc/samokoder/managed_database_ca.pem&connect_timeout=4",
+        ),
+        ("postgres://u:p@h/d%20e?sslmode=require", "h:5432/d%20e?sslmode=require&connect_timeout=4"),
     ],
 )
 def test_the_exporter_of_a_managed_database_encrypts_unless_told_otherwise(url: str, uri: str) -> None:
@@ -148,6 +186,7 @@ def test_the_exporter_of_a_managed_database_encrypts_unless_told_otherwise(url: 
 
 def test_a_managed_redis_without_a_port_is_asked_at_its_usual_one() -> None:
     assert redis_exporter.managed_address("redis://:p@h/0") == "redis://h:6379"
+    assert redis_exporter.managed_address("rediss://:p@[::1]:6380/0") == "rediss://[::1]:6380"
     assert json.loads(redis_exporter.managed_passwords("redis://:p%22%5C@h")) == {"redis://default@h:6379": 'p"\\'}
     made = json.loads(redis_exporter.managed_passwords("redis://a%40b%2Fc$:p@h"))
     assert made == {"redis://a%40b%2Fc$@h:6379": "p"}, "the exporter looks it up under the address as Go writes it"

@@ -158,6 +158,20 @@ def test_programs_that_share_code_are_built_one_after_the_other(
     assert order == ["first", "second"], "at the same time, both would compile the same packages"
 
 
+def test_a_program_that_waits_for_another_keeps_no_place_from_those_after_it(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    third = tmp_path / "third"
+    wait = f'case "$PWD" in */first/*) while [ ! -e {third} ]; do sleep 0.05; done;; */third/*) touch {third};; esac\n'
+    install_go(tmp_path, monkeypatch, FAKE_GO + wait)
+    for name in ("first", "second", "third"):
+        (sources / name).mkdir()
+        (sources / name / "go.mod").write_text(f"module example.org/{name}\n\ngo 1.25.0\n")
+    programs = {"first": HELLO, "second": replace(HELLO, after="first"), "third": HELLO}
+    built = build(list(programs), cache=tmp_path, jobs=2, progress=reporter, sources=sources, programs=programs)
+    assert built.keys() == programs.keys(), "the first ends only once the third has begun, beside it"
+
+
 def test_a_download_that_breaks_is_tried_again(
     tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
 ) -> None:

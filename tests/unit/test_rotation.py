@@ -607,7 +607,7 @@ def test_the_rest_of_a_workspaces_own_configuration_stays(stack: Stack) -> None:
     assert (settings.rotation.secret_key, settings.rotation.redis_app, settings.api.cpus) == (3, 2, 2.0)
 
 
-# Grafana: a stand-in of two paths of its API. No real Grafana can be had where this project is built.
+# Grafana: a stand-in of two paths of its API. There is no Grafana where this project is built.
 
 
 class Grafana(BaseHTTPRequestHandler):

@@ -157,6 +157,8 @@ def test_a_telegram_token_of_another_form_is_refused(value: str) -> None:
         "{scheme}://user:{password}@db.example.org:99999/0",
         "{scheme}://user:{password}@db.example.org:0/0",
         "{scheme}://user:{password}@[db/0",
+        "{scheme}://user:{password}@one.example.org:1,two.example.org:2/0",
+        "{scheme}://user:{password}%@db.example.org/0",
         "{scheme}://user:a@b{password}@db.example.org/0",
         "{scheme}://user:a/b{password}@db.example.org/0",
         "{scheme}://user:a?b{password}@db.example.org/0",
@@ -181,8 +183,9 @@ def test_a_managed_database_needs_the_databases_name() -> None:
     "url",
     [
         "postgres://user:{password}@db.example.org/samokoder",
-        "postgresql://user:{password}@db:6432/samokoder?sslmode=verify-full",
+        "postgresql://user:{password}@db:6432/samokoder?sslmode=disable",
         "postgresql://us%40er:p%40ss{password}@10.0.0.1:5432/samokoder",
+        "postgresql://user:{password}@[2001:db8::1]:5432/samokoder?sslmode=require&channel_binding=prefer",
     ],
 )
 def test_the_usual_urls_of_a_managed_database_are_taken(url: str) -> None:
@@ -232,3 +235,32 @@ def test_entropy_counts_what_a_guesser_faces() -> None:
 def test_every_configured_secret_says_what_it_is_and_how_to_set_it(secret: ConfiguredSecret) -> None:
     assert secret.description.endswith(".")
     assert bool(secret.pattern) == bool(secret.pattern_says), "a form that is not said cannot be met"
+
+
+@pytest.mark.parametrize(
+    ("query", "given", "needs"),
+    [
+        ("sslmode=prefer", "sslmode (not shown)", "one of require, verify-ca, verify-full, disable"),
+        ("sslmode=require&channel_binding=require", "channel_binding", "sslmode=verify-full"),
+        ("sslmode=verify-full&sslrootcert=system", "sslrootcert", "samokoder:managedDatabaseCa"),
+        ("sslmode=verify-full", "sslmode=verify-full", "samokoder:managedDatabaseCa"),
+        ("options=endpoint%3Dep-cool-1", "options", "ALTER ROLE"),
+        ("target_session_attrs=read-write", "target_session_attrs", "follows the primary"),
+        ("pgbouncer=true", "pgbouncer", "1.21"),
+        ("schema=public", "schema", "leave it out"),
+        ("hunter2%20x=1", "a parameter (not shown)", "leave it out"),
+    ],
+)
+def test_a_parameter_that_a_part_cannot_honour_is_refused_by_its_name(query: str, given: str, needs: str) -> None:
+    found = said("managedDatabaseUrl", f"postgresql://user:{secret_value('url')}@db.example.org/samokoder?{query}")
+    assert any(given in each.given and needs in each.allowed for each in found), found
+    assert not any("hunter2" in f"{each}" or "cool" in f"{each}" for each in found), "a value is shown to nobody"
+
+
+def test_an_authority_that_no_connection_would_ask_for_is_refused() -> None:
+    url = f"postgresql://user:{secret_value('url')}@db.example.org/samokoder"
+    given = {"managedDatabaseUrl": SecretInput(f"{url}?sslmode=require", encrypted=True)}
+    (mistake,) = check_secrets(given, database_ca=True)
+    assert "sslmode=verify-full" in mistake.allowed, "its owner believes that the certificate is checked"
+    given = {"managedDatabaseUrl": SecretInput(f"{url}?sslmode=verify-full", encrypted=True)}
+    assert list(check_secrets(given, database_ca=True)) == []

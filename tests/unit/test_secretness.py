@@ -34,9 +34,22 @@ OPTED_IN = {
         **{part: {"SECRET_KEY", "SAMOKODER_DATABASE_URL"} for part in ("migrations", "api-1", "api-2")},
         "worker": {"REDIS_PASSWORD"},
     },
-    # Address and user alone; the password is in a file.
-    "managed": {"redis-exporter": {"REDIS_ADDR", "REDIS_USER"}},
 }
+# Part -> what comes out of the secret URL of a managed Redis and is no password: nobody need be warned of it.
+ADDRESSES = {
+    "managed": {
+        "redis-exporter": {"REDIS_ADDR", "REDIS_USER"},
+        **{
+            part: {f"REDIS_{name}" for name in ("HOST", "PORT", "USERNAME", "DB", "TLS")}
+            for part in ("migrations", "api-1", "api-2", "worker")
+        },
+    },
+}
+
+
+def known_variables(case: str, part: str) -> set[str]:
+    """The variables of a part that come from a secret, and may."""
+    return {name for table in (OPTED_IN, ADDRESSES) for name in table.get(case, {}).get(part, set())}
 
 
 def values_that_must_not_be_seen(recording: Recording) -> set[str]:
@@ -72,12 +85,12 @@ def test_no_secret_is_in_plain_text_anywhere_in_the_state(case: str) -> None:
 def test_a_secret_travels_only_in_the_content_of_a_carriers_file(case: str) -> None:
     recording = record_case(case)
     for resource in recording.resources:
-        opted_in = OPTED_IN.get(case, {}).get(resource.name, set())
+        known = known_variables(case, resource.name)
         for leaf in resource.leaves:
             if not leaf.secret:
                 continue
             in_file = resource.inputs.get("start") is False and re.fullmatch(r"uploads\[\d+\]\.content", leaf.path)
-            in_environment = re.fullmatch(r"envs\[\d+\]", leaf.path) and leaf.value.partition("=")[0] in opted_in
+            in_environment = re.fullmatch(r"envs\[\d+\]", leaf.path) and leaf.value.partition("=")[0] in known
             assert resource.type == CONTAINER, f"{resource.name} has a secret in {leaf.path}"
             assert in_file or in_environment, f"{resource.name}: the engine shows {leaf.path} to everybody who may ask"
 
@@ -243,7 +256,7 @@ def test_a_secret_is_in_the_environment_only_where_asked_for_and_the_preview_war
         secret = {
             leaf.value.partition("=")[0] for leaf in container.leaves if leaf.path.startswith("envs") and leaf.secret
         }
-        assert secret == OPTED_IN.get(case, {}).get(part, set()), f"{part} has other secrets in its environment"
+        assert secret == known_variables(case, part), f"{part} has other secrets in its environment"
 
 
 def test_an_opted_in_secret_is_no_file_any_more_and_the_others_stay() -> None:

@@ -324,9 +324,7 @@ def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_p
     world = World.whole(environment("without-grafana", backup={"enabled": False}))
     unavailable = of(findings(world), Verdict.NOT_AVAILABLE)
     names = ("container grafana", "grafana login", "grafana datasource", "grafana dashboards")
-    assert {unavailable[name] for name in names} == {
-        "no image of grafana can be had on this host (samokoder:unavailable)"
-    }
+    assert {unavailable[name] for name in names} == {"this host cannot get an image of grafana (samokoder:unavailable)"}
     assert "samokoder:backup.enabled" in of(findings(world), Verdict.NOT_CONFIGURED)["backup"]
     own = World.whole(environment(api={"image": f"registry.example.org/api:1@sha256:{'0' * 64}"}))
     with served(own) as asked:

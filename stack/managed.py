@@ -1,0 +1,144 @@
+"""A managed PostgreSQL or Redis: its provider's URL, in the words of each driver that reads it.
+
+Pure rules over one secret value; no error text holds any of it but the names of its parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+POSTGRES_PORT = 5432
+REDIS_PORT = 6379
+
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#\[\],\s]+)(:[0-9]{1,5})?"
+_WORD = r"([^:@/?#\[\]%\s]|%[0-9A-Fa-f]{2})"
+DATABASE = rf"postgres(ql)?://{_WORD}+:{_WORD}+@{_HOST}/[^/?#\s]+(\?[^#\s]*)?"
+REDIS = rf"rediss?://{_WORD}*:{_WORD}+@{_HOST}(/[0-9]*)?"
+ENCODED = "in user and password @ : / ? # [ ] % are written %40 %3A %2F %3F %23 %5B %5D %25"
+
+#: What each of our drivers knows: asyncpg of the application, lib/pq of the exporter, libpq of the backups.
+#: `allow` and `prefer` would go on in plain text without a word where somebody between the two asks for it.
+_VERIFIED = ("verify-ca", "verify-full")
+_SSLMODES = ("require", *_VERIFIED, "disable")
+
+# Parameter that a provider or a framework writes -> what to write in its place.
+_INSTEAD = {
+    "channel_binding": "leave it out: asyncpg has no channel binding; sslmode=verify-full is what knows the server",
+    "sslrootcert": "leave it out and give the certificate itself: samokoder:managedDatabaseCa",
+    "options": "leave it out: `ALTER ROLE … SET` in the database gives a role its options",
+    "target_session_attrs": "leave it out and give the one address that follows the primary",
+    "connect_timeout": "leave it out: each part has its own",
+    "pool_timeout": "leave it out: each part has its own",
+    "connection_limit": "leave it out: each part has its own pool",
+    "pgbouncer": "leave it out: a pooler that keeps prepared statements (PgBouncer from 1.21 on) needs no word",
+    "application_name": "leave it out: each part gives its own name",
+}
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A URL that no part could use: what it holds, what it must hold. Neither names a value."""
+
+    given: str
+    needs: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Database:
+    """A managed PostgreSQL, decoded. sslmode: as libpq calls it; encrypted unless the URL says otherwise."""
+
+    user: str
+    password: str
+    host: str
+    port: int
+    name: str
+    sslmode: str
+
+    @property
+    def verified(self) -> bool:
+        """Whether the server's certificate is checked against `managedDatabaseCa`."""
+        return self.sslmode in _VERIFIED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redis:
+    """A managed Redis, decoded."""
+
+    user: str
+    password: str
+    host: str
+    port: int
+    number: int
+    tls: bool
+
+
+def database(url: str) -> Database:
+    """Read a URL that `unusable_database` finds nothing in."""
+    parts = urlsplit(url)
+    return Database(
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        host=parts.hostname or "",
+        port=parts.port or POSTGRES_PORT,
+        name=unquote(parts.path.removeprefix("/")),
+        sslmode=dict(parse_qsl(parts.query)).get("sslmode", "require"),
+    )
+
+
+def redis(url: str) -> Redis:
+    """Read the URL of a Redis, which has the form `REDIS`."""
+    parts = urlsplit(url)
+    return Redis(
+        user=unquote(parts.username or "") or "default",
+        password=unquote(parts.password or ""),
+        host=parts.hostname or "",
+        port=parts.port or REDIS_PORT,
+        number=int(parts.path.removeprefix("/") or 0),
+        tls=parts.scheme == "rediss",
+    )
+
+
+def in_url(host: str) -> str:
+    """Return a host as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def asyncpg_url(url: str) -> str:
+    """Return the URL as SQLAlchemy takes it for asyncpg, which calls libpq's `sslmode` `ssl`."""
+    parts, found = urlsplit(url), database(url)
+    login, _, _ = parts.netloc.rpartition("@")
+    # Encoded as it was: SQLAlchemy decodes it.
+    return f"postgresql+asyncpg://{login}@{in_url(found.host)}:{found.port}{parts.path}?ssl={found.sslmode}"
+
+
+def unusable_database(url: str, *, ca: bool) -> Iterator[Unusable]:
+    """Yield what no part could use in a URL of the form `DATABASE`. ca: whether there is a `managedDatabaseCa`."""
+    given = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    for name, value in given:
+        if name == "sslmode":
+            if value not in _SSLMODES:
+                yield Unusable("an sslmode (not shown) that not every part honours", f"one of {', '.join(_SSLMODES)}")
+        elif not (name == "channel_binding" and value in ("prefer", "disable")):
+            known = re.fullmatch(r"[a-z_]{1,40}", name)
+            yield Unusable(
+                f"the parameter {name}" if known else "a parameter (not shown)",
+                _INSTEAD.get(name, "leave it out: the parts' drivers do not know it; sslmode is the only one"),
+            )
+    mode = dict(given).get("sslmode", "")
+    if mode in _VERIFIED and not ca:
+        yield Unusable(f"sslmode={mode}", "the authority's certificate, too: samokoder:managedDatabaseCa")
+    if mode not in _VERIFIED and ca:
+        yield Unusable(
+            "no sslmode that checks the certificate", "sslmode=verify-full, since there is a managedDatabaseCa"
+        )
+
+
+def port_exists(url: str) -> bool:
+    """Whether the port in `url`, if there is one, can be a port; urlsplit finds out when it is asked for it."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
