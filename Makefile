@@ -59,7 +59,11 @@ help: ## List these targets
 		/^[a-z-]+:.*## / { says[$$1] = $$2 } \
 		END { n = split(groups, group, ";"); for (g = 1; g <= n; g++) { split(group[g], part, ":"); \
 			print "\n" part[1]; m = split(part[2], target, " "); \
-			for (t = 1; t <= m; t++) printf "  %-14s %s\n", target[t], says[target[t]] } }' \
+			for (t = 1; t <= m; t++) { line = sprintf("  %-14s", target[t]); words = split(says[target[t]], word, " "); \
+				for (w = 1; w <= words; w++) { \
+					if (length(line " " word[w]) > 80) { print line; line = sprintf("%16s", "") } \
+					line = line " " word[w] } \
+				print line } } }' \
 		$(firstword $(MAKEFILE_LIST))
 
 # Every other target hands ARGS on; these have nothing to hand them to.

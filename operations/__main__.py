@@ -20,6 +20,7 @@ from rich.markup import escape
 from offline.progress import Reporter
 from operations import asking, ci, cli_app, cli_deploy, logs, move_state, parts, psql
 from operations.asking import DryRun, Yes
+from operations.backend import OPENS_COPY
 from operations.ci import EnvironmentName
 from operations.engine import EngineError
 from operations.project import CHANGE_PROVIDER, CHANGES, ROOT, PulumiFailedError, Workspace, typed
@@ -362,11 +363,11 @@ def rotate(
 
     Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on.
     """
-    from operations import rotation, tables  # noqa: PLC0415
+    from operations import known, rotation, tables  # noqa: PLC0415
 
     workspace = _workspace(env)
     if not secret:
-        rows = rotation.rows(workspace.settings())
+        rows = rotation.listed(known.of(workspace))
         if as_json:
             typer.echo(json.dumps({"environment": env, "secrets": [asdict(row) for row in rows]}, indent=2))
         else:
@@ -585,14 +586,17 @@ def show_hardening(
 
     What may break a rule stands in hardening.yaml, with a reason and an expiry date.
     """
-    from operations import hardening, packet_filter  # noqa: PLC0415
+    from operations import hardening, known, packet_filter  # noqa: PLC0415
 
-    verdict = hardening.gate(_workspace(env))
+    there = known.of(_workspace(env))
+    verdict = hardening.gate(there)
     if as_json:
         typer.echo(json.dumps({"environment": env, **verdict.as_json()}, indent=2))
     else:
         _show_broken(env, verdict)
-        if beside := packet_filter.told(_workspace(env)):
+        if not there.environment:
+            typer.echo("Packet filter: not looked at, since the stack file says which rules there must be")
+        elif beside := packet_filter.told(there.workspace):
             typer.echo(beside)
     if verdict.findings:
         raise ProjectError(
@@ -611,7 +615,7 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
 
     workspace = _workspace(env)
     asking.where_state(workspace)
-    run = workspace.open()
+    run = workspace.open_copy() if tuple(context.args) == OPENS_COPY else workspace.open()
     # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
     changes = [word for word in context.args if word in CHANGES and context.args[0] != "config"]
     if context.args[:1] == ["config"] or context.args[:2] == ["stack", CHANGE_PROVIDER]:

@@ -69,7 +69,7 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
         if places.checked(answer) == backend.url:
             return
         if made:
-            raise ProjectError(f"The state is already in {backend}. To move it: samokoder move-state '{answer}'")
+            raise ProjectError(f"The state is already in {backend}. To move it: {places.move_again(answer)}")
         _choose(workspace, answer)
     elif not (made or yes or workspace.isolated) and on_terminal():
         typer.echo(
@@ -77,7 +77,7 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
             "Alone: that is a folder of this clone. A team, or deploys by GitHub: a bucket that all of you reach."
         )
         if not typer.confirm("Does a team work with it?", default=False):
-            typer.echo("It is made in this clone. Later: samokoder move-state s3://…")
+            typer.echo("It is made in this clone. Later: make move-state STATE='s3://…'")
             return
         _choose(workspace, typer.prompt("Where? s3://BUCKET?endpoint=s3.example.org&s3ForcePathStyle=true"))
 

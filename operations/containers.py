@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
@@ -24,6 +24,7 @@ from offline.progress import Reporter
 from operations.bound import Bound
 from operations.project import typed
 from operations.stack_file import ProjectError
+from stack.monitoring import grafana, prometheus
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import Environment, Published
 
@@ -96,7 +97,25 @@ def unavailable(environment: Environment) -> list[str]:
 
 def status(client: docker.DockerClient, environment: Environment) -> list[PartStatus]:
     """Return every part that the environment should run, those not available here, and any other container of it."""
-    return status_of(client, environment.name, expected(environment), unavailable(environment))
+    rows = status_of(client, environment.name, expected(environment), unavailable(environment))
+    if _has_no_grafana(client, environment, rows):
+        return [replace(row, state=NOT_AVAILABLE, url="") if row.part == grafana.PART else row for row in rows]
+    return rows
+
+
+def _has_no_grafana(client: docker.DockerClient, environment: Environment, rows: Sequence[PartStatus]) -> bool:
+    """Tell whether there is no Grafana because no image of it can be had, in a clone that has noted nothing of it yet.
+
+    Without a registry the images of others are made on the machine, and Grafana's cannot be.
+    """
+    if (grafana.PART, MISSING) not in {(row.part, row.state) for row in rows} or environment.settings.images.prometheus:
+        return False
+    of_prometheus = by_part(client, environment.name).get(prometheus.PART)
+    if of_prometheus is None or not str(of_prometheus.attrs["Config"]["Image"]).startswith("sha256:"):
+        return False
+    from offline import images  # noqa: PLC0415 - httpx: `status` must stay fast
+
+    return images._official_grafana(client) is None  # noqa: SLF001 - which image would be taken is decided there
 
 
 def status_of(

@@ -28,6 +28,13 @@ from stack.service import Scrape
 from stack.settings import PROJECT, Model, Settings, read_environment
 
 ROOT = Path(__file__).resolve().parents[1]
+FIRST = (
+    *("production", "dockerHost", "ingress.domain", "ingress.email", "ingress.kind", "ingress.port"),
+    *("api.image", "worker.image", "migrations.command", "api.environment", "worker.environment", "api.replicas"),
+    *("api.memoryMib", "frontend.enabled", "alertmanager.telegram.chatId", "alertmanager.email.smarthost"),
+    *("alertmanager.language", "backup.offsite.endpoint", "backup.offsite.bucket", "prometheus.retentionTime"),
+)
+"""The twenty settings that people set, in the order in which they come to them."""
 
 
 def generated() -> dict[Path, str]:
@@ -84,12 +91,17 @@ def pulumi_schema() -> str:
 
 
 def settings_table() -> str:
-    """Render every setting and every configured secret as Markdown tables."""
-    lines = ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
-    lines += _rows(Settings, Settings(), PROJECT + ":")
+    """Render what people set first, every setting and every configured secret as Markdown tables."""
+    head = ["", "| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+    rows = list(_rows(Settings, Settings(), PROJECT + ":"))
+    of_key = {row.split("`")[1].removeprefix(PROJECT + ":"): row for row in rows}
+    lines = ["## What people set", *head, *(of_key[key] for key in FIRST)]
+    lines += ["", "## All settings", *head, *rows]
     lines += [
         "",
-        "Secrets, all optional but where a setting needs one:",
+        "## Secrets",
+        "",
+        "All optional but where a setting needs one:",
         "",
         "| Key | Meaning | Form |",
         "|---|---|---|",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from operations.project import Workspace
+    from operations.known import Known
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "hardening.yaml"
@@ -434,17 +434,17 @@ def of_rule(rule: Rule, seen: Seen) -> list[Broken]:
     return [Broken(part=seen.facts.part, rule=rule.number, what=what, says=says) for what, says in rule.judge(seen)]
 
 
-def gate(workspace: Workspace) -> Verdict:
+def gate(there: Known) -> Verdict:
     """Judge what runs of an environment. Raises ProjectError where nothing does, or for a list that cannot be read."""
     from operations.containers import of_environment  # noqa: PLC0415 - the policy pack has the rules without an engine
 
     allowed = exceptions()
-    client = workspace.client()
+    client = there.client()
     try:
-        running = of_environment(client, workspace.name)
+        running = of_environment(client, there.name)
         if not running:
-            raise ProjectError(f"{workspace.name} is not up: {workspace.typed('up')}")
-        return judge(look(client, running, workspace.reporter), allowed, datetime.now(UTC).date())
+            raise ProjectError(f"{there.name} is not up: {there.workspace.typed('up')}")
+        return judge(look(client, running, there.workspace.reporter), allowed, datetime.now(UTC).date())
     finally:
         client.close()
 

@@ -95,6 +95,8 @@ def status(known: Known) -> list[containers.PartStatus]:
     """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
     client = known.client()
     try:
+        if known.environment:
+            return containers.status(client, known.environment)
         return containers.status_of(client, known.name, known.parts, known.unavailable)
     finally:
         client.close()
@@ -143,7 +145,10 @@ def _as_last_run(workspace: Workspace) -> Workspace | None:
 
 
 def _from_state(workspace: Workspace) -> Known:
-    folder = workspace.backend().folder
+    try:
+        folder = workspace.backend().folder
+    except ProjectError:  # two places are named: what is done with the state is refused, and not what runs
+        folder = None
     outputs = recovery.outputs(recovery.checkpoint(folder, workspace.name) or {}) if folder else {}
     try:
         configured = workspace.document()["config"].get(key_of("docker_host"))

@@ -295,9 +295,9 @@ def data_volumes(workspace: Workspace) -> list[DataVolume]:
 def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
     """Remove everything, the data too, and return the removed volumes. There is no way back.
 
-    The data is also what restores have set aside.
+    The data is also what restores have set aside. In which state was said by `data_volumes`, which is shown first.
     """
-    run = _to_end(workspace, "destroy-data")
+    run = _to_end(workspace, "destroy-data", told=True)
     with lock.held(workspace, "destroy-data"):
         return _destroy_data(run, interactive=interactive)
 
@@ -357,10 +357,14 @@ def tell_failures(run: PulumiRun) -> list[str]:
     return [part for part, _ in failures]
 
 
-def _to_end(workspace: Workspace, words: str) -> PulumiRun:
-    """Return Pulumi for a command that takes the environment away, and say in which state. words: the command's."""
+def _to_end(workspace: Workspace, words: str, *, told: bool = False) -> PulumiRun:
+    """Return Pulumi for a command that takes the environment away, and say in which state.
+
+    words: the command's. told: that was said already.
+    """
     backend = workspace.backend()
-    workspace.reporter.say(f"State: {backend}")
+    if not told:
+        workspace.reporter.say(f"State: {backend}")
     places.refuse_forgotten(workspace.folder, backend, workspace.name, workspace.typed(words))
     return _with_engine(workspace)
 

@@ -88,7 +88,7 @@ def since_when(text: str, now: datetime | None = None) -> float | None:
     try:
         return datetime.fromisoformat(moment(text)).timestamp()
     except ProjectError as error:
-        raise ProjectError(f"{str(error).replace('TO=', '')} Or how long ago: 10m, 2h, 1d.") from None
+        raise ProjectError(f"{str(error).replace('TO=', '')}, or how long ago: 10m, 2h, 1d.") from None
 
 
 def in_order(logs: Mapping[str, Iterable[Line]], tail: int | None) -> Iterator[Line]:

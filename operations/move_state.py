@@ -38,7 +38,7 @@ class Moved:
     variable: bool
     """Whether PULUMI_BACKEND_URL still names the old place here."""
     token: bool
-    """Whether PULUMI_ACCESS_TOKEN is set here, which comes before Pulumi.yaml."""
+    """Whether PULUMI_ACCESS_TOKEN is set here, which is refused beside Pulumi.yaml's place."""
 
     def lines(self) -> list[str]:
         """Return what a person has to know."""
@@ -48,7 +48,7 @@ class Moved:
         if self.variable:
             lines.append(f"{places.VARIABLE} names the old place and comes first: change or unset it, in CI too.")
         if self.token:
-            lines.append(f"{places.TOKEN} is set and comes before {places.PROJECT_FILE}: unset it, in CI too.")
+            lines.append(f"{places.TOKEN} is set beside it, and commands are refused until it is unset, in CI too.")
         return [*lines, "What a colleague needs now: docs/colleagues.md"]
 
 

@@ -163,6 +163,18 @@ class Workspace:
         run.ensure_stack(self.document())
         return run
 
+    def open_copy(self) -> PulumiRun:
+        """Return Pulumi on a copy that nobody can finish any more, to let it be used.
+
+        Raises ProjectError where the state has left that place, or nothing is in the copy.
+        """
+        run = self.connected()
+        if (to := run.went_to()) is not None:
+            raise places.moved(run.backend, to)
+        if not run.deployment().get("resources"):
+            raise places.empty_copy(run.backend, self.name)
+        return run
+
     def connected(self, backend: Backend | None = None) -> PulumiRun:
         """Return Pulumi as it is without any stack. backend: another one than this environment's.
 
@@ -466,7 +478,7 @@ class PulumiRun:
             raise places.moved(self.backend, to)
         moves = self.backend.origin == places.MOVE
         if not moves and self.workspace.name in stacks and (tag := self.tags().get(places.COPY_OF)):
-            raise places.unfinished(self.backend, self.workspace.name, tag)
+            raise places.unfinished(self.backend, self.workspace.name, tag, typed=self.workspace.typed)
 
     def tags(self, stack: str = "") -> dict[str, str]:
         """Return the tags of the stack by name. stack: another one than this."""
@@ -563,9 +575,10 @@ class PulumiRun:
                 return True
             other = next((lock for lock in found if not lock.is_here), None)
             if other:
+                cancel = self.workspace.typed("pulumi ARGS='cancel --yes'")
                 raise ProjectError(
                     f"The stack {self.workspace.name!r} is locked since {other.since} by process {other.process} on "
-                    f"{other.host}. Wait for it; if nobody runs there any more: samokoder pulumi -- cancel --yes"
+                    f"{other.host}. Wait for it; if nobody runs there any more: {cancel}"
                 )
             if time.monotonic() - said >= _SAY_EVERY_SECONDS:
                 said = time.monotonic()

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic.alias_generators import to_camel
 
 from operations import containers, lifecycle, lock, reach, stack_file, stack_text
-from operations.generations import ADMIN, Step, step_of
+from operations.generations import ADMIN, Step, step_of, steps_in
+from operations.known import Known, was_made
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles, redis, redis_users
@@ -86,12 +87,30 @@ def rows(environment: Environment) -> list[Row]:
     for secret in secret_names(environment):
         if secret not in GENERATED or secret == SALT:
             continue
-        why_not = refusal(environment, secret)
-        phased = "no request is lost" if secret in SLOTTED else "one step: whoever asks with it may fail for seconds"
-        at = step_of(environment, secret)
-        how = f"never: {why_not}" if why_not else phased
-        found.append(Row(secret=label(secret), generation=at.generation, phase=at.phase, how=how, rotates=not why_not))
+        found.append(_row(secret, step_of(environment, secret), refusal(environment, secret)))
     return found
+
+
+def listed(there: Known) -> list[Row]:
+    """Return every generated secret, by the state where the stack file has mistakes.
+
+    Raises ProjectError where the state has none either.
+    """
+    if there.environment:
+        return rows(there.environment)
+    deployment = there.deployment() if was_made(there) else {}
+    steps_there = ((secret, steps_in(deployment, secret)) for secret in sorted(GENERATED) if secret != SALT)
+    found = [_row(secret, at[0], NEVER.get(secret, "")) for secret, at in steps_there if at]
+    if not found:
+        raise ProjectError(f"{there.name} is not up, and has no secrets yet: {there.workspace.typed('up')}")
+    return found
+
+
+def _row(secret: str, at: Step, why_not: str) -> Row:
+    """Return one row. why_not: why it is not rotated; empty where it is."""
+    phased = "no request is lost" if secret in SLOTTED else "one step: whoever asks with it may fail for seconds"
+    how = f"never: {why_not}" if why_not else phased
+    return Row(secret=label(secret), generation=at.generation, phase=at.phase, how=how, rotates=not why_not)
 
 
 def refusal(environment: Environment, secret: str) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from operations import containers
+from operations.project import typed
 from operations.stack_file import ProjectError
+from stack.names import ENVIRONMENT_LABEL
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -33,7 +35,8 @@ def attached(docker_host: str, container: Container, words: Sequence[str]) -> in
     """Run a command on this terminal. Raises ProjectError where the docker program is not installed."""
     docker = shutil.which("docker")
     if not docker:
-        raise ProjectError("A session needs the docker program; without it give the statement: samokoder psql '…'")
+        asked = typed(container.labels.get(ENVIRONMENT_LABEL, ""), "psql SQL='…'")
+        raise ProjectError(f"A session needs the docker program; without it give the statement: {asked}")
     options = ["-it"] if sys.stdin.isatty() and sys.stdout.isatty() else ["-i"]
     where = ["--host", docker_host]  # that of `container`, whatever DOCKER_HOST says
     return subprocess.run([docker, *where, "exec", *options, str(container.name), *words], check=False).returncode

@@ -1,18 +1,32 @@
-"""Changes of a committed stack file in which all else stays as it was, comments and order too."""
+"""Changes of a committed YAML file in which all else stays as it was, comments and order too."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from operations import stack_file
-from operations.project import Workspace
 from stack.settings import key_of
+
+if TYPE_CHECKING:
+    from operations.project import Workspace
 
 
 def edited(text: str, change: Callable[[Any], None]) -> str:
     """Return the text of a stack file, changed. change: gets its configuration, a mapping that it writes to."""
+
+    def of_document(document: Any) -> None:
+        config = document.get("config")
+        if not config:
+            config = document["config"] = type(document)()
+        change(config)
+
+    return edited_whole(text, of_document)
+
+
+def edited_whole(text: str, change: Callable[[Any], None]) -> str:
+    """Return the text of a YAML file, changed. change: gets its mapping, which it writes to."""
     from ruamel.yaml import YAML  # noqa: PLC0415 - few commands write a committed file
     from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415 - as above
 
@@ -21,10 +35,7 @@ def edited(text: str, change: Callable[[Any], None]) -> str:
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     document = yaml.load(text) or CommentedMap()
-    config = document.get("config")
-    if not config:
-        config = document["config"] = CommentedMap()
-    change(config)
+    change(document)
     written = io.StringIO()
     yaml.dump(document, written)
     return written.getvalue()

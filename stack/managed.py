@@ -48,7 +48,7 @@ class Unusable:
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """A managed PostgreSQL, decoded. sslmode: as libpq calls it; encrypted unless the URL says otherwise."""
+    """A managed PostgreSQL, decoded. sslmode: as libpq calls it."""
 
     user: str
     password: str
@@ -75,8 +75,11 @@ class Redis:
     tls: bool
 
 
-def database(url: str) -> Database:
-    """Read a URL that `unusable_database` finds nothing in."""
+def database(url: str, *, ca: bool) -> Database:
+    """Read a URL that `unusable_database` finds nothing in; encrypted, with `ca` also verified, unless it says else.
+
+    ca: whether there is a `managedDatabaseCa`.
+    """
     parts = urlsplit(url)
     return Database(
         user=unquote(parts.username or ""),
@@ -84,7 +87,7 @@ def database(url: str) -> Database:
         host=parts.hostname or "",
         port=parts.port or POSTGRES_PORT,
         name=unquote(parts.path.removeprefix("/")),
-        sslmode=dict(parse_qsl(parts.query)).get("sslmode", "require"),
+        sslmode=dict(parse_qsl(parts.query)).get("sslmode", "verify-full" if ca else "require"),
     )
 
 
@@ -106,9 +109,9 @@ def in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def asyncpg_url(url: str) -> str:
+def asyncpg_url(url: str, *, ca: bool) -> str:
     """Return the URL as SQLAlchemy takes it for asyncpg, which calls libpq's `sslmode` `ssl`."""
-    parts, found = urlsplit(url), database(url)
+    parts, found = urlsplit(url), database(url, ca=ca)
     login, _, _ = parts.netloc.rpartition("@")
     # Encoded as it was: SQLAlchemy decodes it.
     return f"postgresql+asyncpg://{login}@{in_url(found.host)}:{found.port}{parts.path}?ssl={found.sslmode}"
@@ -130,9 +133,10 @@ def unusable_database(url: str, *, ca: bool) -> Iterator[Unusable]:
     mode = dict(given).get("sslmode", "")
     if mode in _VERIFIED and not ca:
         yield Unusable(f"sslmode={mode}", "the authority's certificate, too: samokoder:managedDatabaseCa")
-    if mode not in _VERIFIED and ca:
+    if mode and mode not in _VERIFIED and ca:
         yield Unusable(
-            "no sslmode that checks the certificate", "sslmode=verify-full, since there is a managedDatabaseCa"
+            "an sslmode (not shown) with which no certificate is checked",
+            "sslmode=verify-full, or none, since there is a managedDatabaseCa",
         )
 
 

@@ -1220,7 +1220,7 @@ class Settings(Model):
     managed_database_ca: Certificate = Field(
         "",
         description="The certificate, in PEM, of the authority that signed that of the server in `managedDatabaseUrl`, "
-        "as its provider shows it; with `sslmode=verify-full` in the URL it is checked.",
+        "as its provider shows it; the certificate of that server is checked then.",
         examples=[CERTIFICATE],
     )
     managed_redis_ca: Certificate = Field(

@@ -191,7 +191,8 @@ def _in_environment(settings: Application) -> set[str]:
 
 def _database_url(environment: Environment) -> Template:
     if environment.managed_database:
-        return Template(("managedDatabaseUrl",), managed.asyncpg_url)
+        ca = bool(environment.settings.managed_database_ca)
+        return Template(("managedDatabaseUrl",), lambda url: managed.asyncpg_url(url, ca=ca))
     database, slot = environment.settings.postgres.database, slots(environment, "postgres_app").in_use
 
     def local(password: str) -> str:

@@ -78,9 +78,9 @@ def spec(environment: Environment) -> ServiceSpec:
 
 def files(environment: Environment) -> Files:
     """Return what there is to back up, when, and how long it stays; and the passwords, each in a file."""
-    password = secret_file("postgres_backup")
+    password, authority = secret_file("postgres_backup"), environment.settings.managed_database_ca
     if environment.managed_database:
-        password = Template(("managedDatabaseUrl",), lambda url: managed.database(url).password)
+        password = Template(("managedDatabaseUrl",), lambda url: managed.database(url, ca=bool(authority)).password)
     offsite = {
         "offsite_access_key_id": secret_file("s3AccessKeyId"),
         "offsite_secret_access_key": secret_file("s3SecretAccessKey"),
@@ -92,14 +92,15 @@ def files(environment: Environment) -> Files:
         **({} if environment.managed_redis else {"redis_password": secret_file("redis_backup")}),
         **({"workspace_password": secret_file("workspace_backup")} if environment.settings.workspace.path else {}),
         **(offsite if environment.offsite else {}),
-        **({"managed_database_ca.pem": authority} if (authority := environment.settings.managed_database_ca) else {}),
+        **({"managed_database_ca.pem": authority} if authority else {}),
     }
 
 
 def configuration(environment: Environment) -> str | Template:
     """Return the content of `backup.json`, in which there is no password."""
     if environment.managed_database:
-        return Template(("managedDatabaseUrl",), lambda url: backup_json(environment, _managed(url)))
+        ca = bool(environment.settings.managed_database_ca)
+        return Template(("managedDatabaseUrl",), lambda url: backup_json(environment, _managed(url, ca=ca)))
     return backup_json(environment, _local(environment))
 
 
@@ -148,9 +149,9 @@ def _local(environment: Environment) -> dict[str, Any]:
     }
 
 
-def _managed(url: str) -> dict[str, Any]:
+def _managed(url: str, *, ca: bool) -> dict[str, Any]:
     """Return how a managed database is reached: encrypted unless its URL says otherwise, as its one user."""
-    found = managed.database(url)
+    found = managed.database(url, ca=ca)
     return {
         "host": found.host,
         "port": found.port,

@@ -60,11 +60,12 @@ def files(environment: Environment) -> Files:
     """Return where the database is and who asks: three files, so that the password is in no URL."""
     connect = environment.settings.prometheus.connect_seconds
     if environment.managed_database:
+        ca = bool(environment.settings.managed_database_ca)
         return {
-            "uri": Template(("managedDatabaseUrl",), lambda url: managed_uri(url, connect)),
-            "user": Template(("managedDatabaseUrl",), lambda url: managed.database(url).user),
-            "password": Template(("managedDatabaseUrl",), lambda url: managed.database(url).password),
-        } | ({CA: authority} if (authority := environment.settings.managed_database_ca) else {})
+            "uri": Template(("managedDatabaseUrl",), lambda url: managed_uri(url, connect, ca=ca)),
+            "user": Template(("managedDatabaseUrl",), lambda url: managed.database(url, ca=ca).user),
+            "password": Template(("managedDatabaseUrl",), lambda url: managed.database(url, ca=ca).password),
+        } | ({CA: environment.settings.managed_database_ca} if ca else {})
     return {
         "uri": f"{postgres.PART}:{postgres.PORT}/{environment.settings.postgres.database}?sslmode=disable"
         f"&connect_timeout={connect}",
@@ -73,9 +74,9 @@ def files(environment: Environment) -> Files:
     }
 
 
-def managed_uri(url: str, connect_seconds: int) -> str:
+def managed_uri(url: str, connect_seconds: int, *, ca: bool) -> str:
     """Return host, database and options of a managed database; encrypted unless its URL says otherwise."""
-    found = managed.database(url)
+    found = managed.database(url, ca=ca)
     root = f"&sslrootcert={FILES}/{CA}" if found.verified else ""
     address, name = f"{managed.in_url(found.host)}:{found.port}", quote(found.name, safe="")
     return f"{address}/{name}?sslmode={found.sslmode}{root}&connect_timeout={connect_seconds}"

@@ -90,7 +90,7 @@ def servers(
             {"POSTGRES_USER": "app@team", "POSTGRES_PASSWORD": password, "POSTGRES_DB": "samokoder"},
             {"docker-entrypoint-initdb.d/tls.sh": TLS_ONLY},
         )
-        urls = {"managedDatabaseUrl": f"postgresql://{login}@{address}:{port}/samokoder?sslmode=verify-full"}
+        urls = {"managedDatabaseUrl": f"postgresql://{login}@{address}:{port}/samokoder"}
         port = begin(
             "redis",
             999,

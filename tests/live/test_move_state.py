@@ -123,7 +123,7 @@ def check_moved(workspace: Workspace, url: str, before: dict[str, Any], files: d
     left = replace(workspace, variables={**workspace.variables, places.VARIABLE: old.as_uri()})
     assert f"was moved from {old.as_uri()}" in told(left.open), "two states of one environment"
     text = (workspace.root / "Pulumi.yaml").read_text()
-    assert text.replace(f'{places._NOTE}backend:\n  url: "{url}"\n', "") == (ROOT / "Pulumi.yaml").read_text()
+    assert text.replace(f'# {places._NOTE}\nbackend:\n  url: "{url}"\n', "") == (ROOT / "Pulumi.yaml").read_text()
 
 
 def state_files(workspace: Workspace) -> dict[str, bytes]:
@@ -166,6 +166,8 @@ STEPS = ({"init"}, {"import"}, {"tag", "set"}, {"tag", "rm"})
 """Words of the commands of `pulumi stack` that change a place."""
 IMPORTED = 3
 """How many changes there have been when the copy is whole and not compared yet."""
+MARKED = IMPORTED + 2
+"""And when the old place has its mark: the tag of the commit goes along before that."""
 
 
 @pytest.fixture
@@ -224,6 +226,32 @@ def test_cut_off_after_any_step_the_same_command_goes_on(
         assert len(run.deployment()["resources"]) == len(expected["resources"]), f"lost after step {kills}"
         assert set(run.tags()) & {places.COPY_OF, TAG} == {TAG}, f"after step {kills}"
     assert kills > IMPORTED + 3, "a step is not killed any more"
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["the old place is there", "the old place is lost"])
+def test_a_move_whose_machine_is_gone_after_the_mark_is_finished_in_another_clone(
+    clone: Workspace, tmp_path: Path, kill_after: Callable[[int], None], lost: bool
+) -> None:
+    before, url, old = clone.open().in_plain(), (tmp_path / "team").as_uri(), clone.backend()
+    kill_after(MARKED)
+    assert is_killed(clone, url)
+    kill_after(0)
+    assert places.moved_to(old) == url, "the mark is not the step that it was killed after"
+    other = second_clone(clone, "another clone")
+    other.folder.mkdir()
+    shutil.copy(clone.folder / "passphrase", other.folder / "passphrase")
+    there = replace(other, variables={**other.variables, places.VARIABLE: url})
+    if lost:
+        shutil.rmtree(clone.folder)
+        said = told(there.open)
+        assert f"make pulumi ARGS='{' '.join(places.OPENS_COPY)}' ENV={clone.name}" in said, "nobody could open it"
+        there.open_copy().pulumi(*places.OPENS_COPY, capture=True)
+    else:
+        move_state.move(replace(other, variables={**other.variables, places.VARIABLE: old.url}), url)
+    run = there.open()
+    assert run.in_plain()["resources"] == before["resources"]
+    assert set(run.tags()) & {places.COPY_OF, TAG} == {TAG}
+    run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
 
 
 def go_on(workspace: Workspace, url: str, *, changed: bool) -> None:

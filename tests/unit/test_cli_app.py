@@ -20,8 +20,12 @@ def help_of_make() -> dict[str, list[str]]:
     """Return the targets under each heading."""
     said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     found: dict[str, list[str]] = {}
-    for line in said.splitlines()[1:]:
-        if line and not line.startswith(" "):
+    lines = said.splitlines()
+    assert not [line for line in lines if len(line) > 80], "a terminal of 80 columns breaks it within a word"
+    for line in lines[1:]:
+        if line.startswith(" " * 16):
+            assert found[list(found)[-1]], "the rest of what a target says stands below it"
+        elif line and not line.startswith(" "):
             found[line] = []
         elif line:
             name, _, says = line.strip().partition(" ")

@@ -12,9 +12,12 @@ import pytest
 from operations.project import Workspace, typed
 from tests.recording import ROOT
 
-OF_NO_ENVIRONMENT = {"help", "bootstrap", "lint", "test", "docs", "bench", "check-image", "sbom"}
+OF_NO_ENVIRONMENT = {"help", "bootstrap", "lint", "test", "docs", "bench", "check-image", "sbom", "move-state"}
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-COMMAND = re.compile(rf"\bmake ({'|'.join(sorted(TARGETS - OF_NO_ENVIRONMENT, key=len, reverse=True))})\b")
+COMMAND = re.compile(
+    rf"\bmake ({'|'.join(sorted(TARGETS - OF_NO_ENVIRONMENT, key=len, reverse=True))})\b"
+    r"|\bsamokoder (?:pulumi|psql|up|down|restore|logs|status)\b"
+)
 WRITTEN_BY_MAKE_DOCS = {"documents.py", "metrics_document.py"}
 """Pages name what is typed for staging, and say once how another environment is meant."""
 

@@ -125,7 +125,7 @@ def asyncpg(url: str) -> str:
     ],
 )
 def test_a_database_url_becomes_sqlalchemys_for_asyncpg(given: str, made: str) -> None:
-    assert managed.asyncpg_url(given) == f"postgresql+asyncpg://{made}", (
+    assert managed.asyncpg_url(given, ca=False) == f"postgresql+asyncpg://{made}", (
         "asyncpg takes each other parameter for an unknown argument"
     )
 
@@ -174,14 +174,14 @@ def test_the_exporters_ask_managed_servers_with_the_decoded_password() -> None:
     [
         ("postgres://u:p@h/d", "h:5432/d?sslmode=require&connect_timeout=4"),
         (
-            "postgres://u:p@[::1]:6432/d?sslmode=verify-full",
+            "postgres://u:p@[::1]:6432/d",
             "[::1]:6432/d?sslmode=verify-full&sslrootcert=/etc/samokoder/managed_database_ca.pem&connect_timeout=4",
         ),
         ("postgres://u:p@h/d%20e?sslmode=require", "h:5432/d%20e?sslmode=require&connect_timeout=4"),
     ],
 )
 def test_the_exporter_of_a_managed_database_encrypts_unless_told_otherwise(url: str, uri: str) -> None:
-    assert postgres_exporter.managed_uri(url, 4) == uri
+    assert postgres_exporter.managed_uri(url, 4, ca="verify" in uri) == uri
 
 
 def test_a_managed_redis_without_a_port_is_asked_at_its_usual_one() -> None:

@@ -285,8 +285,8 @@ def test_a_setting_that_a_page_names_is_one() -> None:
                 assert not wrong, "a key that `make preview` would refuse"
 
 
-OTHERS = {"good", "last"}
-"""What begins like a setting and is none: the tags `samokoder:good-commit` and `samokoder:last-commit` of a stack."""
+OTHERS = {"good", "last", "copy"}
+"""What begins like a setting and is none: tags of a stack (`samokoder:good-commit`, `…:last-commit`, `…:copy-of`)."""
 
 
 def anchor(heading: str) -> str:
@@ -363,3 +363,17 @@ def test_the_threat_model_has_everybody_who_was_thought_of() -> None:
         *("A dependency", "the state", "the bucket"),
     ):
         assert who in said, f"{who}: nothing says what they reach"
+
+
+@pytest.mark.parametrize(("page", "heading"), [("README.md", "Two commands"), ("README.ru.md", "Две команды")])
+def test_hosts_that_do_not_work_are_named_where_a_newcomer_begins(page: str, heading: str) -> None:
+    section = (ROOT / page).read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    before = " ".join(section.partition("`make test`")[0].split())
+    for host in ("Docker Desktop", "rootless Docker", "Podman", "docs/remote-engine.md"):
+        assert host in before, "somebody with a Mac finds out after an hour"
+
+
+def test_what_can_be_looked_at_first_is_told_on_the_page_of_each_command() -> None:
+    for page, command in (("deploying.md", "deploy"), ("deploying.md", "rotate"), ("backup-and-restore.md", "restore")):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        assert "ARGS=--dry-run" in text[text.index(f"make {command}") :], f"nobody knows that {command} can be tried"

@@ -115,3 +115,17 @@ def test_the_russian_readme_says_what_the_english_one_says() -> None:
             assert sorted(original) == sorted(russian[what]), "a command or a key that only one of the two has"
         else:
             assert original == russian[what], f"{what} differ: change both pages"
+
+
+def test_the_page_of_settings_begins_with_the_twenty_that_people_set() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    first, every = (
+        page.partition(f"\n## {title}\n")[2].partition("\n## ")[0] for title in ("What people set", "All settings")
+    )
+    keys = re.findall(r"^\| `samokoder:(.*?)` ", first, re.MULTILINE)
+    assert page.index("## What people set") < page.index("## All settings"), (
+        "nobody reads three hundred rows for a domain"
+    )
+    assert len(keys) == len(set(keys)) == 20
+    assert {"ingress.domain", "api.image", "alertmanager.telegram.chatId", "backup.offsite.bucket"} <= set(keys)
+    assert set(first.splitlines()[4:]) <= set(every.splitlines()), "each is also in its place"

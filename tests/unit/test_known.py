@@ -9,10 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from offline.progress import Reporter
 from operations import __main__ as command
-from operations import backups, known
+from operations import backups, hardening, known
 from operations.project import Workspace
 from stack.names import PART_LABEL
 from stack.settings import PROJECT
@@ -105,7 +106,11 @@ def test_status_of_a_broken_stack_file_shows_what_runs_and_what_should(
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 @pytest.mark.parametrize(
-    "words", [["status"], ["status", "--json"], ["logs"], ["logs", "api"], ["backups"], ["password"]]
+    "words",
+    [
+        *(["status"], ["status", "--json"], ["logs"], ["logs", "api"], ["backups"], ["password"]),
+        *(["hardening"], ["rotate"], ["rotate", "--json"]),
+    ],
 )
 def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
     broken: Callable[..., tuple[Workspace, Said]],
@@ -125,9 +130,19 @@ def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
     assert "prod is not up" in shown, f"that is what somebody has to know: {shown}"
     assert "make up ENV=prod" in shown, "and what to type"
     assert len(said.told) == 1, "the mistakes are not the answer"
-    if words == ["password"]:
+    if words[0] in {"password", "rotate"}:
         assert not engine.asked
         assert not workspace.stack_file.exists(), "who only reads makes no stack"
+
+
+def test_what_runs_is_shown_also_where_two_places_of_the_state_are_named(
+    tmp_path: Path, engine: SimpleNamespace
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("backend:\n  url: s3://state\n")
+    (tmp_path / "Pulumi.prod.yaml").write_text(BROKEN["no YAML"])
+    engine.parts = ["worker"]
+    workspace = Workspace(environment="prod", root=tmp_path, variables={"PULUMI_ACCESS_TOKEN": "x"}, reporter=Said())
+    assert [row.part for row in known.status(known.of(workspace))] == ["worker"]
 
 
 def test_the_last_run_stands_in_for_a_stack_file_that_is_no_yaml(
@@ -163,6 +178,81 @@ def test_the_addresses_to_forward_are_those_of_the_state_else_those_that_the_con
     engine.client.containers.list = lambda **_: [SimpleNamespace(attrs={"HostConfig": {"PortBindings": bindings}})]
     without = known.Known(workspace=workspace, docker_host="ssh://deploy@host.example.org")
     assert known.addresses(without) == ["http://127.0.0.1:13001"], "a state in a bucket is not asked for at 3 a.m."
+
+
+PASSWORDS = [
+    {
+        "type": "random:index/randomPassword:RandomPassword",
+        "urn": f"urn:pulumi:prod::samokoder::random:index/randomPassword:RandomPassword::secret-{name}",
+        "inputs": {"keepers": {"generation": str(generation)}},
+    }
+    for name, generation in (("postgres-app", 3), ("postgres-app-b", 4), ("redis-exporter", 2), ("salt", 1))
+]
+NOTED = {"inUse": {"postgres-app": "postgres-app-b"}, "phases": {"postgres-app": "overlap"}}
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_the_secrets_that_can_be_rotated_are_listed_by_the_state(
+    broken: Callable[..., tuple[Workspace, Said]],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+) -> None:
+    workspace, said = broken(text)
+    state = workspace.folder / "state/.pulumi/stacks" / PROJECT / "prod.json"
+    secrets = {"type": "samokoder:platform:Secrets", "urn": "urn", "outputs": NOTED}
+    state.write_text(json.dumps({"checkpoint": {"latest": {"resources": [secrets, *PASSWORDS]}}}))
+    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    printed = CliRunner().invoke(command.app, ["rotate", "--env", "prod", "--json"]).stdout
+    rows = {row["secret"]: (row["generation"], row["phase"]) for row in json.loads(printed)["secrets"]}
+    assert rows == {"postgres-app": (4, "overlap"), "redis-exporter": (2, "")}, "who looks how far a rotation has come"
+    assert len(said.told) == 1
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+def test_what_runs_is_held_against_the_benchmark_whatever_the_stack_file_says(
+    broken: Callable[..., tuple[Workspace, Said]],
+    engine: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+) -> None:
+    workspace, said = broken(text)
+    engine.parts = ["grafana", "worker"]
+    looked: list[str] = []
+
+    def look(_client: object, running: list[SimpleNamespace], _: object) -> list[hardening.Seen]:
+        looked.extend(each.labels[PART_LABEL] for each in running)
+        return []
+
+    monkeypatch.setattr(hardening, "look", look)
+    monkeypatch.setattr(hardening, "exceptions", list)
+    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    printed = CliRunner().invoke(command.app, ["hardening", "--env", "prod"]).stdout
+    assert looked == ["grafana", "worker"], "the mistake in the file hides nothing that runs"
+    assert "Packet filter: not looked at" in printed, "which rules there must be stands in that file"
+    assert len(said.told) == 1
+
+
+@pytest.mark.parametrize(
+    ("runs", "there", "state"),
+    [
+        ("sha256:" + "a" * 64, [], "not available"),
+        ("sha256:" + "a" * 64, ["docker.io/grafana/grafana:11.0.0"], "missing"),
+        ("docker.io/prom/prometheus:v3@sha256:" + "a" * 64, [], "missing"),
+    ],
+    ids=["made here", "made here, but for Grafana, which somebody has loaded", "of a registry"],
+)
+def test_a_fresh_clone_knows_that_no_grafana_can_be_had_without_a_registry(
+    broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace, runs: str, there: list[str], state: str
+) -> None:
+    workspace, _ = broken("config: {}\n")
+    of_prometheus = container("prometheus")
+    of_prometheus.attrs["Config"]["Image"] = runs
+    engine.client.containers.list = lambda **_: [of_prometheus]
+    engine.client.api.images = lambda: [{"Id": "i", "Created": 1, "RepoTags": [name]} for name in there]
+    rows = {row.part: row for row in known.status(known.of(workspace))}
+    assert rows["grafana"].state == state, "a colleague would look for a fault that there is none"
+    assert rows["grafana"].counts_as_failed is (state == "missing")
+    assert rows["worker"].state == "missing", "all else can be had"
 
 
 def test_an_environment_that_there_is_not_is_an_error_all_the_same(tmp_path: Path) -> None:

@@ -253,11 +253,15 @@ def test_a_tag_at_the_new_place_does_not_tell_the_password_of_the_old_one(world:
 
 def test_what_is_printed_to_be_typed_runs_nothing_else() -> None:
     error = str(places.moved(Backend(url=OLD, origin="x"), "s3://b';touch x;'"))
-    assert "move-state 's3://b'\"'\"';touch x;'\"'\"''" in error, "the mark is a file that others may write"
+    assert "samokoder move-state 's3://b'\"'\"';touch x;'\"'\"''" in error, "the mark is a file that others may write"
+    for hidden in ("s3://b$(touch x)", 's3://b";touch x;"', "s3://b`touch x`", "s3://b\nmake x"):
+        assert "make" not in str(places.moved(Backend(url=OLD, origin="x"), hidden)).replace(hidden, ""), (
+            "in double quotes of a recipe, and by make itself, that is run"
+        )
 
 
-def test_a_token_that_comes_before_pulumi_yaml_is_told(world: World, workspace: Workspace) -> None:
+def test_a_token_that_is_refused_beside_pulumi_yaml_is_told(world: World, workspace: Workspace) -> None:
     world.places[OLD] = {"staging": stack(ROWS)}
     variables = {**workspace.variables, places.TOKEN: "x"}
     lines = move_state.move(Workspace(root=workspace.root, variables=variables), NEW).lines()
-    assert any("PULUMI_ACCESS_TOKEN is set and comes before Pulumi.yaml" in line for line in lines)
+    assert any("PULUMI_ACCESS_TOKEN is set beside it, and commands are refused" in line for line in lines)

@@ -13,8 +13,10 @@ from typing import Any, cast
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from offline.progress import Reporter
+from operations import __main__ as command
 from operations import asking, lifecycle, recovery, stack_file, tools
 from operations import backend as places
 from operations.backend import Backend
@@ -108,7 +110,9 @@ def test_a_team_says_where_and_pulumi_yaml_has_it(
     asking.where_state(working(clone))
     assert working(clone).backend() == Backend(url=BUCKET, origin="Pulumi.yaml"), "whoever clones it works there too"
     after = (clone / "Pulumi.yaml").read_text()
-    assert after.replace(f'{places._NOTE}backend:\n  url: "{BUCKET}"\n', "") == before, "all else stays, comments too"
+    assert after.replace(f'# {places._NOTE}\nbackend:\n  url: "{BUCKET}"\n', "") == before, (
+        "all else stays, comments too"
+    )
     asking.where_state(working(clone))  # asks nothing: there is no answer left
 
 
@@ -132,7 +136,7 @@ def test_the_option_is_an_answer_and_moves_nothing(clone: Path, bucket: dict[str
     asking.where_state(working(clone), yes=True, answer=BUCKET)
     assert working(clone).backend().url == BUCKET
     asking.where_state(working(clone), answer=BUCKET)  # typed again
-    with pytest.raises(ProjectError, match="samokoder move-state 's3://other'"):
+    with pytest.raises(ProjectError, match="make move-state STATE=s3://other"):
         asking.where_state(working(clone), answer="s3://other")
 
 
@@ -206,8 +210,67 @@ def test_an_unfinished_copy_is_refused_also_by_who_opened_it_before(clone: Path,
         with pytest.raises(ProjectError, match="is an unfinished copy"):
             refused()
     bucket["stacks"], bucket["tags"] = {"staging": {}}, {"": {places.COPY_OF: "host abc"}}
-    with pytest.raises(ProjectError, match=r"unfinished copy: host was .* type again: samokoder move-state s3://new"):
+    with pytest.raises(ProjectError, match=r"unfinished copy: host was .*") as error:
         working(clone, **{places.VARIABLE: "s3://new"}).open()
+    assert "type again: make move-state STATE=s3://new\n" in str(error.value)
+    opens = "make pulumi ARGS='stack tag rm samokoder:copy-of', then make preview, which must make nothing anew"
+    assert opens in str(error.value), "where that clone is lost, nobody would know what opens the state"
+    assert "Only where the old place is lost, and nobody has changed the environment" in str(error.value), (
+        "else there are two states"
+    )
+
+
+def open_copy(clone: Path, *words: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], str]:
+    """Type what the message about an unfinished copy says; return what Pulumi is given, and how it ended."""
+    given: list[Any] = []
+
+    def pulumi(_run: PulumiRun, *words: str, **_: object) -> SimpleNamespace:
+        given.append(words)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(PulumiRun, "pulumi", pulumi)
+    monkeypatch.setattr(command, "_workspace", lambda _: working(clone, **{places.VARIABLE: "s3://new"}))
+    answer = CliRunner().invoke(command.app, ["pulumi", "--", *words])
+    return given, str(answer.exception or "")
+
+
+def test_the_command_that_opens_an_unfinished_copy_is_let_through_and_no_other_one(
+    clone: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clone / ".samokoder").mkdir()
+    (clone / ".samokoder/passphrase").write_text("x")
+    bucket["stacks"] = {"staging": {"resources": [{"urn": "one"}]}}
+    bucket["tags"] = {"": {places.COPY_OF: "host abc"}}
+    given, _ = open_copy(clone, *places.OPENS_COPY, monkeypatch=monkeypatch)
+    assert given == [places.OPENS_COPY], "the message would name a command that is refused itself"
+    for other in (("stack", "tag", "rm", "another"), ("up",), (*places.OPENS_COPY, "--stack", "prod")):
+        given, why = open_copy(clone, *other, monkeypatch=monkeypatch)
+        assert not given
+        assert "unfinished copy" in why
+    bucket["stacks"] = {"staging": {"resources": []}}
+    given, why = open_copy(clone, *places.OPENS_COPY, monkeypatch=monkeypatch)
+    assert not given, "an `up` would make everything anew beside what runs"
+    assert "copy with nothing in it" in why
+    bucket["stacks"] = {"staging": {"resources": [{"urn": "one"}]}, places.MOVED_STACK: {}}
+    bucket["tags"][places.MOVED_STACK] = {places.TO: "s3://third"}
+    given, why = open_copy(clone, *places.OPENS_COPY, monkeypatch=monkeypatch)
+    assert not given
+    assert "was moved from" in why
+
+
+def test_a_token_beside_the_place_of_pulumi_yaml_is_refused_by_every_command(clone: Path) -> None:
+    token = {places.TOKEN: "pul-geheim"}
+    assert working(clone, **token).backend() == Backend(url="", origin=places.TOKEN)
+    places.write(clone, BUCKET)
+    for use in (lambda: working(clone, **token).open(), lambda: asking.where_state(working(clone, **token))):
+        with pytest.raises(ProjectError, match="Two places of the state are named, and nothing was done") as error:
+            use()
+        for said in (BUCKET, "unset PULUMI_ACCESS_TOKEN", "export PULUMI_BACKEND_URL=https://api.pulumi.com"):
+            assert said in str(error.value), "a state that nobody meant would be used without a word"
+        assert "geheim" not in str(error.value)
+    named = {**token, places.VARIABLE: "https://api.pulumi.com"}
+    assert working(clone, **named).backend().url == "https://api.pulumi.com", "who says which is taken at his word"
+    assert working(clone, **{places.TOKEN: ""}).backend().url == BUCKET, "a workflow sets what is not there to nothing"
 
 
 @pytest.fixture
@@ -247,7 +310,9 @@ def test_the_teams_environment_is_not_taken_for_the_trial_of_the_clone(clone: Pa
         reporter = cast("Reporter", SimpleNamespace(say=said_before.append))
         with pytest.raises(AssertionError, match="the engine was asked"):
             command(replace(workspace, reporter=reporter))
-    assert said_before[:2] == [f"State: {own} ({places.VARIABLE})", f"State: {BUCKET} (Pulumi.yaml)"]
+    told = [f"State: {own} ({places.VARIABLE})", f"State: {BUCKET} (Pulumi.yaml)"]
+    # `destroy-data` shows the volumes first, and says it there.
+    assert said_before[:2] == (told if command is not TAKES_AWAY["destroy-data"] else [])
 
 
 def test_a_shared_folder_that_is_not_mounted_gets_no_second_state(clone: Path) -> None:
