@@ -298,6 +298,8 @@ def test_a_restart_of_redis_loses_no_job_and_lets_the_application_in_again(owner
 
 
 def test_its_files_and_its_users_keys_are_backed_up_and_restored(owner: Owner) -> None:
+    owner.builds("first", "written by the worker")
+    assert owner.asks("PUT", "keys/alice", KEY).status_code == 200
     owner.types("backup")
     rows = owner.tells("backups")["backups"]
     newest = {row["kind"]: row["id"] for row in reversed(rows)}
