@@ -213,8 +213,7 @@ class Starting:
         lives = dict(zip(self._easy(without_login=False), others, strict=True))
         self.watch([strict, *lives.values()], task, patient=False)
         up = any(life.is_up(port=port) for life in (strict, *lives.values()))
-        # Whom Redis has refused nothing, another Redis does not help.
-        if not up and self.environment.settings.redis.login != "none" and self.refused():
+        if not up and self.environment.settings.redis.login != "none":
             task.detail = "once more, with a Redis that wants no login"
             at_once(self.end, lives.values())
             self.let_in(True)
@@ -265,19 +264,16 @@ class Starting:
         found = way.only(needed)
         if found.unhardened and folders and lives["writable"].is_up(port=port):
             found = replace(found, unhardened=False, writable=folders)
-        # Most often it was one of these already.
-        there = {each: lives[name] for name, each in ways.items() if lives[name].is_up(port=port)} | {way: lenient}
-        life = there.pop(found, None)
-        at_once(self.end, [each for each in lives.values() if each is not life])
-        if life is None:
-            life = self.start(found)
-            self.watch([life], task, seconds=_SLOWER * lenient.seconds + _LEAST_SECONDS)
-        if not life.is_up(port=port):
-            self.end(life)
+        at_once(self.end, lives.values())
+        if found == way:
             return way, lenient
-        if life is not lenient:
+        life = self.start(found)
+        self.watch([life], task, seconds=_SLOWER * lenient.seconds + _LEAST_SECONDS)
+        if life.is_up(port=port):
             self.end(lenient)
-        return found, life
+            return found, life
+        self.end(life)
+        return way, lenient
 
     def watch(self, lives: Sequence[Life], task: Task, *, seconds: float = 0, patient: bool = True) -> None:
         """Look until each is up, has ended, or the time is over; that is near once one of them is up.
@@ -288,9 +284,7 @@ class Starting:
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
         waiting = list(lives)
         while waiting and time.monotonic() < end:
-            looked = time.monotonic()
             at_once(self.look, waiting)
-            looked = time.monotonic() - looked
             for life in list(waiting):
                 if life.is_up(port=port):
                     life.seconds = time.monotonic() - began
@@ -302,8 +296,7 @@ class Starting:
                     task.detail = answers
             if not patient and self.refused():
                 end, patient = min(end, time.monotonic() + _LEAST_SECONDS), True
-            # A look costs what the image needs to start: half of the time is its own.
-            time.sleep(max(TURN_SECONDS, min(looked, end - time.monotonic())))
+            time.sleep(TURN_SECONDS)
 
     def look(self, life: Life) -> None:
         """See how it is."""
@@ -317,10 +310,7 @@ class Starting:
                 ready = self.ask(life, "/ready")
                 life.ready = ready.status if ready else 0
         seconds = self.spec.health.timeout_seconds
-        life.own_check = False
-        # Where /health does not answer, its own check has nothing to add, and each one costs what a start needs itself.
-        if not self.port or life.health == OK:
-            life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
+        life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
         if self.kind is Kind.WORKER and self.port and not life.listens:
             command = worker.arq_check(self.part.command or worker.COMMAND)
             started = contract.started(self.part, *command)

@@ -12,11 +12,10 @@ from typer.testing import CliRunner
 
 from offline.progress import Task
 from operations import __main__ as command
-from operations import image_check, image_start, laboratory
+from operations import image_check, laboratory
 from operations.checks import Finding, Report, Verdict
 from operations.image_answer import Answer, may_be_cut, parsed
 from operations.image_check import Check
-from operations.image_start import Life, Starting
 from operations.image_ways import Way, settings_text, written_folders
 from stack.app import api, migrations, redis, worker
 from stack.app.metrics_contract import Kind
@@ -238,70 +237,3 @@ def test_the_settings_to_paste_are_those_that_the_stack_knows() -> None:
     assert environment.settings.workspace.path == "/app/workspace"
     assert settings_text(Kind.API, Way(), command=(), portless=False) == "", "where nothing helps, nothing is proposed"
     assert settings_text(Kind.API, Way(unhardened=True), command=(), portless=False) == ""
-
-
-def life(*, up: bool, seconds: float = 1.0) -> Life:
-    return Life(
-        cast("Any", SimpleNamespace(diff=list, reload=lambda: None, attrs={"State": {"Running": True}})),
-        health=200 if up else 0,
-        own_check=up,
-        ready=200 if up else 0,
-        seconds=seconds,
-    )
-
-
-def test_the_way_that_was_tried_already_is_not_started_once_more() -> None:
-    way = Way(unhardened=True, secrets_in_environment=True)
-    needed = life(up=True)
-    started = {way.stricter("unhardened"): needed, way.stricter("secrets_in_environment"): life(up=False)}
-    ended: list[Life] = []
-    starting = SimpleNamespace(port=8000, start=started.pop, watch=lambda *_, **__: None, end=ended.append)
-    found = Starting._strictest(cast("Starting", starting), way, life(up=True), cast("Task", SimpleNamespace()))
-    assert found == (Way(secrets_in_environment=True), needed), "each start costs seconds of the minute"
-    assert needed not in ended
-    assert len(ended) == 2, "the lenient one, and the one that did not come up"
-
-
-@pytest.mark.parametrize(("status", "asked"), [(0, False), (503, False), (200, True)])
-def test_its_own_health_check_is_run_only_where_health_answers(
-    status: int, asked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs: list[object] = []
-
-    def tried(container: object, *_: object, **__: object) -> tuple[bool, str]:
-        runs.append(container)
-        return True, ""
-
-    monkeypatch.setattr(image_start, "tried", tried)
-    answer = Answer(status=status) if status else None
-    starting = SimpleNamespace(
-        port=8000,
-        kind=Kind.API,
-        is_running=lambda _: True,
-        ask=lambda *_: answer,
-        spec=SimpleNamespace(health=SimpleNamespace(timeout_seconds=5), health_command=("true",)),
-    )
-    looked = life(up=True)
-    Starting.look(cast("Starting", starting), looked)
-    assert bool(runs) is asked, "each of them starts a Python beside the image that is starting"
-    assert looked.own_check is asked, "what was well before and no longer answers is not well"
-
-
-@pytest.mark.parametrize(("refused", "opened"), [({}, []), ({"NOAUTH": 3}, [True])])
-def test_a_redis_without_a_login_is_tried_only_where_redis_has_refused_something(
-    refused: dict[str, int], opened: list[bool]
-) -> None:
-    tried: list[bool] = []
-    starting = SimpleNamespace(
-        port=8000,
-        environment=SimpleNamespace(settings=SimpleNamespace(redis=SimpleNamespace(login="application"))),
-        start=lambda _: life(up=False),
-        _easy=lambda **_: [Way(unhardened=True)],
-        watch=lambda *_, **__: None,
-        refused=lambda: refused,
-        let_in=tried.append,
-        end=lambda _: None,
-    )
-    way, _, other = Starting.first_life(cast("Starting", starting), cast("Task", SimpleNamespace(detail="")))
-    assert tried == opened, "an image that never comes up would be waited for twice"
-    assert (way, other) == (Way(), None)
