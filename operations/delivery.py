@@ -11,16 +11,15 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from docker.errors import DockerException
 
-from operations import asking, backend, exposure, lock, registry, runner, stack_file
-from operations.engine import EngineError, connect
+from operations import asking, backend, good_metrics, lock, registry, runner, stack_file
+from operations.engine import connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
@@ -196,8 +195,16 @@ class Deploy:
             self.say(f"There is no way back: {back.why}.")
         # Before anything changes: what was begun counts, whether or not it comes to its end.
         self._note(LAST_COMMIT, current)
-        shown = self._shown(self._own(back.commit))
-        if not (fault := self._bring_up(self._root, junit) or self._went_mute(shown, current)):
+        own = self._own(current)
+        noted = {kind: self._tag(good_metrics.TAGS[kind]) for kind in own & self._own(good)}
+        before = good_metrics.before(self.workspace, noted, good_runs=last in ("", good))
+        if not (fault := self._bring_up(self._root, junit)):
+            now = good_metrics.shown(self.workspace, own)
+            fault = good_metrics.went_mute(self.workspace, before, now, kinds=own, say=self.say)
+        if not fault:
+            # First: an end between the two leaves the metrics of a version that was found good.
+            for kind, names in now.metrics.items():
+                self._note(good_metrics.TAGS[kind], good_metrics.written(names | before.get(kind, frozenset())))
             self._note(GOOD_COMMIT, current)
             return f"{environment} is at {current[:12]}, and good."
         if not back.commit:
@@ -215,53 +222,21 @@ class Deploy:
             f"{back.why}".rstrip()
         )
 
-    def _note(self, tag: str, commit: str) -> None:
-        self.run.pulumi("stack", "tag", "set", tag, commit, capture=True)
+    def _note(self, tag: str, value: str) -> None:
+        self.run.pulumi("stack", "tag", "set", tag, value, capture=True)
+
+    def _tag(self, tag: str) -> str:
+        """Return the value of a tag; empty for none."""
+        answer = self.run.pulumi("stack", "tag", "get", tag, check=False, capture=True)
+        return answer.stdout.strip() if answer.returncode == 0 else ""
 
     def _noted(self, tag: str) -> str:
         """Return the commit of a tag; empty for none, and for what is no commit: Git would take it for an option."""
-        answer = self.run.pulumi("stack", "tag", "get", tag, check=False, capture=True)
-        commit = answer.stdout.strip()
-        return commit if answer.returncode == 0 and re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
+        commit = self._tag(tag)
+        return commit if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
 
     def _own(self, commit: str) -> set[Kind]:
-        """Return the kinds that a commit has an own image of: what the reference application shows is no measure."""
-        config = _stack_config(self._root, commit, self.workspace.environment) if commit else {}
-        parts = {kind: config.get(key_of(kind.value)) for kind in Kind}
-        return {kind for kind, part in parts.items() if isinstance(part, Mapping) and part.get("image")}
-
-    def _shown(self, kinds: Collection[Kind]) -> exposure.Shown:
-        """Return what the own images of these kinds show of the contract's metrics now."""
-        if not kinds:
-            return exposure.Shown({}, {})
-        try:
-            environment = self.workspace.settings()
-            with contextlib.closing(connect(self.workspace.engine().docker_host)) as client:
-                found = exposure.shown(client, environment)
-        except (ProjectError, EngineError, InvalidSettingsError, DockerException, OSError) as error:
-            return exposure.Shown({}, dict.fromkeys(kinds, str(error)))
-        return exposure.Shown({kind: each for kind, each in found.metrics.items() if kind in kinds}, found.unknown)
-
-    def _went_mute(self, before: exposure.Shown, current: str) -> str:
-        """Say which metrics the own images have lost; empty: none. Nobody would miss the alerts that need them."""
-        own = self._own(current)
-        now = self._shown(own & before.metrics.keys())
-        faults = []
-        for kind in sorted(own):
-            if kind not in before.metrics or kind not in now.metrics:
-                none = "nothing good of it ran before to compare with"
-                why = before.unknown.get(kind) or now.unknown.get(kind) or none
-                self.say(f"{kind}: not judged by its metrics: {why}")
-                continue
-            gone = exposure.gone(before.metrics[kind], now.metrics[kind])
-            environment = self.workspace.settings()
-            if gone.unseen:
-                missing = exposure.not_exposed(environment, gone.unseen)
-                look = self.workspace.typed("smoke")
-                self.say(f"{kind}, which had them before, perhaps only later than now: {missing}. Look at: {look}")
-            if gone.lost:
-                faults.append(f"{kind}, which had them before: {exposure.not_exposed(environment, gone.lost)}")
-        return "; ".join(faults)
+        return good_metrics.own(_stack_config(self._root, commit, self.workspace.environment)) if commit else set()
 
     def _bring_up(self, clone: Path, junit: Path) -> str:
         """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""

@@ -939,7 +939,7 @@ class Alerts(Model):
         1.0,
         gt=0,
         le=10,
-        description="Every alert's `for` is multiplied by it; below 1 to try alerts out without waiting.",
+        description="Every alert's `for`, and how long it stays, is multiplied by it; below 1 to try alerts out.",
         examples=[0.1],
     )
     api_availability_percent: PercentOf = Field(

@@ -4,16 +4,18 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import structlog
 from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix
 from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fastapi import Depends, HTTPException, Request
 from pydantic import SecretStr
 from redis import exceptions
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from sqlalchemy import select
@@ -33,13 +35,32 @@ NOT_READABLE: Final = "stored data is not readable with this APP_SECRET_KEY"
 log = structlog.stdlib.get_logger(__name__)
 
 
+class _Pipeline(Pipeline):
+    """What arq asks under a watch. It ends where the connection is lost meanwhile, as at the end of a rotation."""
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """Ask; of a job that was to begin, answer as if another worker had it: arq looks again at its next poll."""
+        try:
+            return await super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except exceptions.WatchError:
+            begins = args[0] == "EXISTS" and str(args[1]).startswith(in_progress_key_prefix)
+            if not begins and args[0] != "ZSCORE":
+                raise
+            return 1 if begins else None
+
+
+class _Queue(ArqRedis):
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
 def make_queue(settings: Settings, *, tries: int = 1) -> ArqRedis:
     """Make the pool, which connects at first use and repeats what fails at most `tries` times.
 
     The API fails fast, but not where its sessions were ended with a password that was withdrawn (1). arq ends at its
     first failed poll, so the worker gets PATIENT_TRIES.
     """
-    return ArqRedis(
+    return _Queue(
         host=settings.redis_host,
         port=settings.redis_port,
         username=settings.redis_username,

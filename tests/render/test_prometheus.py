@@ -22,6 +22,8 @@ from tests.render.rule_cases import cases, rules_tests
 RULES = "rules/samokoder.yml"
 # They fire always: there is no state of the world in which they should not.
 ALWAYS = {"Watchdog"}
+# A heart that goes on beating after it should stop, and what keeps all others back for longer than it must.
+AT_ONCE = {"Watchdog", "PrometheusNotIngesting"}
 CYRILLIC = re.compile("[\u0400-\u04ff]")
 # With and without a local database, a password, a production's name.
 WORLDS = ("staging", "managed")
@@ -116,6 +118,8 @@ def test_waiting_times_are_scaled_by_their_factor() -> None:
         assert bool(short) == bool(wait)
         if wait:
             assert seconds(short) == pytest.approx(seconds(wait) / 20), alert.name
+        kept = [each.rule(e).get("keep_firing_for") for each, e in ((alert, usual), (hasty, quick))]
+        assert kept == ([None, None] if alert.name in AT_ONCE else ["4m", "12000ms"]), alert.name
 
 
 def test_numbers_are_written_as_people_write_them() -> None:

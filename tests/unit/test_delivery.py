@@ -13,12 +13,10 @@ from typing import cast
 
 import pytest
 
-from operations import delivery, exposure, lock
+from operations import delivery, lock
 from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back
-from operations.engine import EngineError
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
-from stack.app.metrics_contract import Kind
 from stack.secrets import OPENS_WHAT_IS_KEPT
 
 DIGEST = "sha256:" + "ab" * 32
@@ -77,8 +75,8 @@ class Clone:
 class Pulumi:
     """The one thing that a deploy asks Pulumi for: the tags of the stack."""
 
-    def __init__(self, good: str = "", last: str = "") -> None:
-        self.tags = {delivery.GOOD_COMMIT: good, delivery.LAST_COMMIT: last}
+    def __init__(self, good: str = "", last: str = "", **others: str) -> None:
+        self.tags = {delivery.GOOD_COMMIT: good, delivery.LAST_COMMIT: last, **others}
         self.moved = False
 
     @property
@@ -92,7 +90,7 @@ class Pulumi:
     def pulumi(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
         if words[:3] == ("stack", "tag", "set"):
             self.tags[words[3]] = words[4]
-        value = self.tags[words[3]]
+        value = self.tags.get(words[3], "")
         return subprocess.CompletedProcess(words, 0 if value else 1, f"{value}\n", "")
 
 
@@ -174,75 +172,6 @@ def test_a_bad_commit_goes_back_to_the_last_good_one_with_that_ones_program(clon
     assert pulumi.good == good, "a bad commit is never noted as good"
     assert clone.git("worktree", "list").count("\n") == 0, "what was checked out for it is removed again"
     assert clone.git("status", "--porcelain") == "", "the clone is as it was"
-
-
-OWN = f"""config:
-  samokoder:api: {{image: "registry.example.org/api:1@{DIGEST}"}}
-  samokoder:migrations: {{command: [migrate]}}
-"""
-
-
-def showing(monkeypatch: pytest.MonkeyPatch, *turns: set[str]) -> None:
-    """Have the API show these metrics, turn by turn."""
-    left = list(turns)
-    monkeypatch.setattr(delivery, "connect", lambda _: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(exposure, "shown", lambda *_: exposure.Shown({Kind.API: frozenset(left.pop(0))}, {}))
-
-
-def test_an_image_that_has_lost_a_metric_goes_back_and_the_alert_that_would_be_mute_is_named(
-    clone: Clone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = clone.commit("one", config=OWN)
-    clone.commit("two", config=OWN)
-    showing(monkeypatch, {"samokoder_auth_attempts_total", "samokoder_db_errors_total"}, {"samokoder_db_errors_total"})
-    pulumi = Pulumi(good)
-    with pytest.raises(ProjectError, match=r"samokoder_auth_attempts_total; mute .* Authentication") as told:
-        deploy(clone, pulumi)
-    assert "samokoder_db_errors_total" not in str(told.value)
-    assert clone.calls()[-2:] == ["one staging up", "one staging smoke"]
-    assert pulumi.good == good
-
-
-def test_a_module_that_shows_no_metric_yet_is_told_and_the_deploy_is_good(
-    clone: Clone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = clone.commit("one", config=OWN)
-    newer, pulumi, said = clone.commit("two", config=OWN), Pulumi(good), list[str]()
-    showing(monkeypatch, {"samokoder_db_errors_total", "samokoder_llm_requests_total"}, {"samokoder_db_errors_total"})
-    deploy(clone, pulumi, said)
-    assert pulumi.good == newer, "it may be imported with the first job"
-    assert [line for line in said if "not exposed: samokoder_llm_requests_total; mute without them: " in line]
-
-
-def test_an_image_that_never_had_a_metric_is_deployed_without_it(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = clone.commit("one", config=OWN)
-    newer, pulumi = clone.commit("two", config=OWN), Pulumi(good)
-    showing(monkeypatch, {"samokoder_db_errors_total"}, {"samokoder_db_errors_total"})
-    deploy(clone, pulumi)
-    assert pulumi.good == newer, "else no change of it could ever be deployed"
-
-
-def test_what_the_reference_application_has_shown_is_asked_of_no_other_image(
-    clone: Clone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    good = clone.commit("the reference application")
-    newer, pulumi, said = clone.commit("two", config=OWN), Pulumi(good), list[str]()
-    monkeypatch.setattr(exposure, "shown", lambda *_: pytest.fail("it has other metrics"))
-    deploy(clone, pulumi, said)
-    assert pulumi.good == newer
-    assert "api: not judged by its metrics: nothing good of it ran before to compare with" in said
-
-
-def test_what_cannot_be_asked_holds_no_deploy_up(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(_: str) -> None:
-        raise EngineError("it does not answer")
-
-    good = clone.commit("one", config=OWN)
-    newer, pulumi, said = clone.commit("two", config=OWN), Pulumi(good), list[str]()
-    monkeypatch.setattr(delivery, "connect", away)
-    deploy(clone, pulumi, said)
-    assert pulumi.good == newer
-    assert "api: not judged by its metrics: it does not answer" in said, "nobody would know that it was not"
 
 
 def test_the_report_of_the_bad_commit_is_kept_beside_that_of_going_back(clone: Clone) -> None:

@@ -9,6 +9,10 @@ from typing import Any, Literal
 
 from stack.settings import Environment, seconds
 
+KEEPS_FIRING = "4m"
+"""After what it asks for is over or gone. A Prometheus that stores nothing says so after three minutes, which keeps
+back what it makes false: until then nobody is told "resolved" of what cannot be seen any more."""
+
 Severity = Literal["critical", "warning", "info", "none"]
 
 
@@ -40,14 +44,18 @@ class Alert:
     symptom_of: frozenset[str] = frozenset()
     """Parts that explain it when they are down themselves: then AlertManager keeps it back."""
 
+    ends_at_once: bool = False
+    """Whether it does not stay for KEEPS_FIRING: the heart, and what keeps all others back."""
+
     def rule(self, environment: Environment) -> dict[str, Any]:
         """Return the rule as Prometheus reads it, in the language and with the waiting time of the environment."""
         settings = environment.settings
-        language = settings.alertmanager.language
+        language, factor = settings.alertmanager.language, settings.alerts.wait_factor
         return {
             "alert": self.name,
             "expr": self.expression,
-            **({"for": _scaled(self.wait, settings.alerts.wait_factor)} if self.wait else {}),
+            **({"for": _scaled(self.wait, factor)} if self.wait else {}),
+            **({} if self.ends_at_once else {"keep_firing_for": _scaled(KEEPS_FIRING, factor)}),
             "labels": {"severity": self.severity, "service": self.service, **self.labels},
             "annotations": {
                 "summary": getattr(self.summary, language),

@@ -43,6 +43,7 @@ def _watchdog(environment: Environment) -> Alert:
         expression=expression,
         wait="",
         severity="none",
+        ends_at_once=True,
         summary=Text(en="the chain of alerts works", ru="цепочка оповещений работает"),
         description=Text(
             en="Always firing: when it stops arriving, nothing else would arrive either.",
@@ -125,6 +126,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression=f"0 * absent_over_time(up[{window}s])",
         wait="1m",
         severity="critical",
+        ends_at_once=True,
         summary=stores_nothing,
         description=old_values,
     )
@@ -133,6 +135,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression='sum without (type) (rate(prometheus_tsdb_head_samples_appended_total{job="prometheus"}[5m])) <= 0',
         wait="10m",
         severity="critical",
+        ends_at_once=True,
         summary=stores_nothing,
         description=old_values,
     )

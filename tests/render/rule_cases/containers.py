@@ -135,19 +135,20 @@ def _health(environment: Environment) -> Iterator[Case]:
     yield Case(alert="ContainerUnhealthy", title="it starts", series={health: "0+0x3 1+0x15"}, minute=9)
     yield Case(alert="ContainerUnhealthy", title="without a health check", series={health: stays(-1)}, minute=9)
     there = {seen + api: SEEN}
+    # It stays for 4 minutes after it is over, and at minute 18 it would still fire if nobody saw that it is.
     gone = {seen + api: "0+60x10 _x20"}
     yield Case(alert="ContainerRestartLoop", title="two restarts", series=there | {started: "1x5 2x5 3x9"}, minute=14)
     yield Case(
         alert="ContainerRestartLoop",
         title="another container took its place",
         series=gone | {started: "1 2 3 4 5x6 _x20"},
-        minute=14,
+        minute=18,
     )
     yield Case(
         alert="ContainerOomKilled",
         title="another container took its place",
-        series=gone | {killed: "0 1 2 3x7 _x20"},
-        minute=14,
+        series=gone | {killed: "0x6 1 2 3x1 _x20"},
+        minute=18,
     )
     deployed = {f'container_start_time_seconds{{name="{name}",id="/{n}"}}': "_ " * n + f"{n}+0x20" for n in range(1, 5)}
     deployed |= {f'{seen}{{name="{name}",id="/{n}"}}': "_ " * n + f"{n * 60}+60x20" for n in range(1, 5)}

@@ -10,6 +10,8 @@ from stack.settings import Environment
 
 ENDS = 10
 """Minute of the last samples of `gone`."""
+TOLD_AFTER = 3
+"""Minutes without a sample until Prometheus says that it stores nothing."""
 
 
 def gone(environment: Environment) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def gone(environment: Environment) -> dict[str, Any]:
         "promql_expr_test": [
             at(ENDS),
             # Before anything else is: what is told later than this is kept back by it.
-            at(ENDS + 3, told),
+            at(ENDS + TOLD_AFTER, told),
             at(ENDS + 45, told, of='count by (alertname) (ALERTS{alertstate="firing",alertname=~"PrometheusNot.*"})'),
         ],
     }
