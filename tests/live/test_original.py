@@ -87,6 +87,7 @@ def settings(image: Callable[[str], str], version: str, ports: dict[str, Any]) -
 
 
 # As the owner's, but for the images, which are those of this engine. Its folder is one of the host.
+# Redis' official image has no protected mode; Debian's, which is this engine's, lets nobody in without a password.
 COMPOSE = """\
 services:
   db:
@@ -95,7 +96,7 @@ services:
     volumes: ["postgres_data:/var/lib/postgresql/data"]
   redis:
     image: {redis}
-    command: redis-server --appendonly yes
+    command: redis-server --appendonly yes --protected-mode no
     volumes: ["redis_data:/data"]
   api: &application
     image: {image}
