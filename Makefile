@@ -177,7 +177,7 @@ lint: bootstrap ## Style, types, workflows
 test: SHORT = and not long
 test: test-unit test-live test-deploy ## Check what README promises, in minutes
 
-test-all: test-unit test-live test-deploy test-python test-orders test-archive ## Run all tests, also those that take hours
+test-all: test-unit test-live test-deploy test-python test-orders test-orders-faults test-archive ## Run all tests, also those that take hours
 
 # Folders in which there is no test of a kind are not even read: each process would spend seconds on that.
 test-unit: bootstrap ## Tests without an engine
@@ -192,8 +192,8 @@ test-deploy: bootstrap ## Tests under load, on a real stack of their own, one af
 test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups, deaths and restores: none loses a write
 	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-200}" .venv/bin/pytest -m "orders and not faults" -n 2 -s $(ORDERS) $(ARGS)
 
-test-orders-faults: bootstrap ## Put back faults that there were: `make test-orders` finds each within SAMOKODER_SEQUENCES=60
-	@SAMOKODER_SEQUENCES="$${SAMOKODER_SEQUENCES:-60}" .venv/bin/pytest -m faults -n 2 -s $(ORDERS) $(ARGS)
+test-orders-faults: bootstrap ## Put back faults that there were, one after the other: `make test-orders` finds each
+	@.venv/bin/pytest -m faults -n 2 -s $(ORDERS) $(ARGS)
 ORDERS = tests/backup_image/test_no_write_is_lost.py
 
 # That of the official image: what the tests run on elsewhere is the system's.

@@ -44,6 +44,8 @@ class Backup:
     """Of a base: the first moment that can be restored to."""
     until: datetime | None
     """The last one; empty: up to now."""
+    without: tuple[tuple[datetime, datetime], ...] = ()
+    """Times between them that cannot be restored from it."""
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Backup:
@@ -56,7 +58,21 @@ class Backup:
             status=str(row["status"]),
             since=datetime.fromisoformat(row["from"]) if row.get("from") else None,
             until=datetime.fromisoformat(row["to"]) if row.get("to") else None,
+            without=tuple(
+                (datetime.fromisoformat(each["from"]), datetime.fromisoformat(each["to"]))
+                for each in row.get("without", ())
+            ),
         )
+
+    def ranges(self) -> Iterator[tuple[datetime, datetime | None]]:
+        """Yield the ranges of moments that can be restored from it, the earliest first; the end is None for now."""
+        since = self.since
+        for start, end in self.without:
+            if since and since < start:
+                yield since, start
+            since = max(since, end) if since else None
+        if since and (self.until is None or since <= self.until):
+            yield since, self.until
 
     def as_json(self) -> dict[str, Any]:
         """Return it with the keys of `samokoder backups --json`."""
@@ -68,6 +84,7 @@ class Backup:
             "bytes": self.bytes,
             "status": self.status,
             **moments,
+            "without": [{"from": start.isoformat(), "to": end.isoformat()} for start, end in self.without],
         }
 
 

@@ -51,7 +51,7 @@ def _refuse_unlisted(workspace: Workspace, asked: Wanted) -> None:
         raise ProjectError(f"There is no backup {asked.backup!r}. `{listed}` lists what there is.")
     if asked.to:
         at = datetime.fromisoformat(asked.to)
-        if not any(row.since and row.since <= at and (row.until is None or at <= row.until) for row in rows):
+        if not any(start <= at and (end is None or at <= end) for row in rows for start, end in row.ranges()):
             raise ProjectError(f"No backup reaches {asked.to}. `{listed}` lists which moments one can go back to.")
 
 

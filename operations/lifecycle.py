@@ -58,6 +58,7 @@ def _up(run: PulumiRun, *, interactive: bool, empty: Collection[str], agree: Agr
     refuse_undoing(run)
     if agree:
         _ask(run, agree, interactive=interactive, empty=empty)
+    restore.give_own_password(workspace)
     _begin_empty(run, empty)
     run.settle()
     _sick_first(run)

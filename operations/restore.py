@@ -464,6 +464,24 @@ def refuse_half_replaced(workspace: Workspace) -> None:
         raise ProjectError(journal.unfinished(workspace.settings().name))
 
 
+def give_own_password(workspace: Workspace) -> None:
+    """Do what a restore was cut off before: start PostgreSQL on what was restored, with this stack's own password.
+
+    A dump has no superuser's password and a backup may have an older one; without this one the keeper of the roles does
+    not come in, and all others wait for it. For who holds the environment's lock and is about to start the keeper.
+    A PostgreSQL that does not start is told: what comes next may be what mends it.
+    """
+    journal, environment = Journal.read(_path(workspace)), workspace.settings()
+    if not journal or not journal.replaced or journal.wanted.server != "postgres" or "start" in journal.done:
+        return
+    with engine(environment, workspace) as hands:
+        try:
+            hands.start(["postgres"])
+            hands.own_password()
+        except ProjectError as error:
+            workspace.reporter.say(f"After the restore PostgreSQL has another superuser's password: {error}")
+
+
 def refuse_touched(workspace: Workspace) -> None:
     """Raise ProjectError where a restore has begun to replace data, and has not come to its end."""
     if (journal := Journal.read(_path(workspace))) and journal.touched:

@@ -168,9 +168,9 @@ def restorable(rows: Sequence[Backup]) -> Iterator[tuple[datetime, datetime | No
     """
     # Later than the first moment, earlier than the last: what is copied must not lie outside.
     found = [
-        (_up(row.since), row.until.astimezone(UTC).replace(microsecond=0) if row.until else None)
+        (_up(begin), end.astimezone(UTC).replace(microsecond=0) if end else None)
         for row in rows
-        if row.since
+        for begin, end in row.ranges()
     ]
     ends = datetime.max.replace(tzinfo=UTC)
     since: datetime | None = None

@@ -94,12 +94,13 @@ def database(url: str, *, ca: bool) -> Database:
 def redis(url: str) -> Redis:
     """Read the URL of a Redis, which has the form `REDIS`."""
     parts = urlsplit(url)
+    number = re.fullmatch(r"/([0-9]+)", parts.path)
     return Redis(
         user=unquote(parts.username or "") or "default",
         password=unquote(parts.password or ""),
         host=parts.hostname or "",
         port=parts.port or REDIS_PORT,
-        number=int(parts.path.removeprefix("/") or 0),
+        number=int(number[1]) if number else 0,
         tls=parts.scheme == "rediss",
     )
 

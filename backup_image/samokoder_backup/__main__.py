@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from samokoder_backup import apart, copies, entries, jobs, offsite, restore, shared, state
 from samokoder_backup import settings as at
@@ -96,9 +97,10 @@ def _offsite(given: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _table(found: Sequence[dict[str, object]]) -> None:
+def _table(found: Sequence[dict[str, Any]]) -> None:
     for entry in found:
         reach = f"  {entry['from']} .. {entry['to']}" if entry["from"] else ""
+        reach += "".join(f", but {pause['from']} .. {pause['to']}" for pause in entry["without"])
         print(f"{entry['id']:24} {entry['kind']:5} {entry['status']:10} {entry['bytes']:>14}{reach}")
 
 

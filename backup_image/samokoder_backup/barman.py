@@ -104,17 +104,21 @@ def attach(settings: Settings) -> Attached:
             set_aside(server)
         elif slot is None and wal.newest(server):
             say(f"the slot {settings.slot} is gone and is made anew: WAL that PostgreSQL has no longer will be a gap")
+        _note_pause(server)
         server.mkdir(parents=True, exist_ok=True)
         return Attached(server, _give_mark(connection, server))
 
 
-def mark_again(connection: Connection, server: Path) -> bool:
-    """Give the mark that could not be given when the history was attached; tell whether PostgreSQL has it now.
+def mark_again(connection: Connection, server: Path) -> str:
+    """Give another mark while the history's log is received; return why PostgreSQL has none, empty where it has.
 
-    Never to a copy that is not known: only who attaches it may say what it is.
+    So a copy of the data from some minutes ago is known as one, too. Never to a copy that is not known: only who
+    attaches it may say what it is.
     """
     same = _server_of(database.identity(connection)) == server and server.is_dir()
-    return same and _is_known(server, database.mark(connection)) and not _give_mark(connection, server)
+    if not same or not _is_known(server, database.mark(connection)):
+        return "it is not the copy whose log was received last"
+    return _give_mark(connection, server)
 
 
 def _is_known(server: Path, mark: str) -> bool:
@@ -125,6 +129,19 @@ def _is_known(server: Path, mark: str) -> bool:
     except ValueError as error:
         say(f"{path.name} cannot be read: {error}")
         return False
+
+
+def _note_pause(server: Path) -> None:
+    """Note since when nothing of a history was received, where that of another one was: a restore was undone.
+
+    Its log goes on as if nothing had been between. What PostgreSQL had then is in the other history, if anywhere.
+    """
+    last, until = wal.newest(server), max((wal.newest(other) for other in servers() if other != server), default=0.0)
+    if 0 < last < until:
+        try:
+            catalogue.note_pause(server, last, until)
+        except OSError as error:
+            say(f"the pause of {server.name} cannot be noted: {error}")  # to receive what waits is what makes room
 
 
 def _give_mark(connection: Connection, server: Path) -> str:

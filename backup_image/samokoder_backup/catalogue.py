@@ -26,6 +26,7 @@ _DONE = "DONE"
 _UNFINISHED = {"EMPTY", "STARTED", "FAILED", "WAITING_FOR_WALS", "SYNCING"}
 """Barman's other words for the state of a backup."""
 _INFO, _APART, _NEW, _REMOVING = "-backup.info", "-backup.info.apart", "-backup.info.tmp", ".removing"
+_PAUSES = "samokoder-pauses.json"
 _UNREADABLE = (OSError, KeyError, TypeError, ValueError)
 
 
@@ -97,6 +98,24 @@ def bases(*among: Path) -> list[Base]:
 def broken(*among: Path) -> list[Broken]:
     """Return those that cannot be read."""
     return [each for server in among or servers() for each in _look(server) if isinstance(each, Broken)]
+
+
+def pauses(server: Path) -> list[tuple[datetime, datetime]]:
+    """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them."""
+    try:
+        said = json.loads((server / _PAUSES).read_text(encoding="utf-8"))
+        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said]
+    except FileNotFoundError:
+        return []
+    except (OSError, TypeError, ValueError) as error:
+        say(f"{_PAUSES} of {server.name} cannot be read: {error}")
+        return []
+
+
+def note_pause(server: Path, start: float, end: float) -> None:
+    """Note one more, in the place of one with the same start; raises OSError. start, end: time stamps."""
+    known = [(begin.timestamp(), until.timestamp()) for begin, until in pauses(server)]
+    write(server / _PAUSES, json.dumps([*(each for each in known if each[0] != start), (start, end)]))
 
 
 def holds_any(server: Path) -> bool:

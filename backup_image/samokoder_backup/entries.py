@@ -29,6 +29,8 @@ class Entry:
     """A base: the first moment that one can restore to."""
     to: datetime | None
     """The last one."""
+    without: tuple[tuple[datetime, datetime], ...] = ()
+    """Times between them that cannot be restored from it: PostgreSQL was on another history."""
 
     @property
     def counts(self) -> bool:
@@ -38,6 +40,7 @@ class Entry:
     def public(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         values = {key: each.isoformat() if isinstance(each, datetime) else each for key, each in asdict(self).items()}
+        values["without"] = [{"from": start.isoformat(), "to": end.isoformat()} for start, end in self.without]
         return {("from" if key == "start" else key): value for key, value in values.items()}
 
 
@@ -69,7 +72,8 @@ def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry
     except CannotError:
         return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
     status = "bad" if base.id in bad else "ahead" if base.ahead else "good" if base.noted.exists() else "unverified"
-    return Entry(base.id, "base", base.end, base.bytes, status, start, to)
+    without = tuple(each for each in catalogue.pauses(base.server) if start < each[1] and each[0] < to)
+    return Entry(base.id, "base", base.end, base.bytes, status, start, to, without)
 
 
 def chain(base: Base, bad: Mapping[str, str], looked: wal.Look | None = None) -> wal.Chain:

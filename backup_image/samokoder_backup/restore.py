@@ -145,7 +145,12 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tu
             why = why or str(error)
             continue
         if found.end >= moment:
-            return base, found
+            pause = next((each for each in catalogue.pauses(base.server) if each[0] < moment < each[1]), None)
+            if pause is None:
+                return base, found
+            ends = " to ".join(each.isoformat() for each in pause)
+            why = why or f"from {ends} PostgreSQL was on another history, of which there is no base backup before it"
+            continue
         gap = f", since WAL file {found.missing} is missing or bad" if found.missing else ""
         why = why or f"the last moment that can be restored before it is {found.end.isoformat()}{gap}"
     raise CannotError(f"{moment.isoformat()} cannot be reached: {why}")

@@ -28,7 +28,7 @@ from samokoder_backup.settings import Kind, Settings
 
 _BEAT_SECONDS = 5.0
 _MARK_SECONDS = 60.0
-"""Between two tries to give PostgreSQL a mark: one that may not be given is an error in its log each time."""
+"""Between two marks of PostgreSQL: one that may not be given is an error in its log each time."""
 _ARCHIVE_SECONDS = 5.0
 _LOOK_SECONDS = 5.0
 _AGAIN_SECONDS = 30.0
@@ -123,12 +123,15 @@ class Service:
             return self._server
 
     def _mark_again(self, connection: Connection) -> None:
-        """Try again to give a mark; not while another thread attaches, which gives one itself."""
-        if self._unmarked and self._server and self._attaching.acquire(blocking=False):
+        """Give another mark; not while another thread attaches, which gives one itself."""
+        if self._server and self._attaching.acquire(blocking=False):
             try:
-                if self._unmarked and barman.mark_again(connection, self._server):
-                    self._unmarked = ""
+                unmarked = barman.mark_again(connection, self._server)
+                if unmarked and unmarked != self._unmarked:
+                    say(f"PostgreSQL keeps its mark: {unmarked}")
+                elif self._unmarked and not unmarked:
                     say("PostgreSQL has a new mark now")
+                self._unmarked = unmarked
             finally:
                 self._attaching.release()
 

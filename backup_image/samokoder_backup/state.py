@@ -18,6 +18,9 @@ _STAMPS = {"finished", "success"}
 _LOCK_SECONDS = 10.0
 """It is held for a moment; who holds it longer is not to stop the backups."""
 _memory: dict[str, dict[str, Any]] = {}
+"""What could not be written."""
+_beside: dict[str, dict[str, Any]] = {}
+"""What the file said of the same jobs then. Where it says something else now, another process has written it since."""
 _guard = threading.Lock()
 
 
@@ -40,7 +43,8 @@ def _ahead(key: str, value: Any) -> bool:
 def _all() -> dict[str, dict[str, Any]]:
     found = _kept()
     for name, values in list(_memory.items()):
-        if values.get("finished", 0) >= found.get(name, {}).get("finished", 0):
+        # Not by their stamps: the clock may have been ahead for one of them. A file that cannot be read has none.
+        if found.get(name, {}) == _beside.get(name) or "finished" not in found.get(name, {}):
             found[name] = values
     return found
 
@@ -76,6 +80,7 @@ def record(name: str, values: Mapping[str, Any]) -> None:
                 known = _remembered(name, values)
                 write(at.ROOT / _FILE, json.dumps(known, indent=1))
                 _memory.clear()
+                _beside.clear()
         except OSError as error:
             _remembered(name, values)
             say(f"{_FILE} cannot be written: {error}")
@@ -84,6 +89,7 @@ def record(name: str, values: Mapping[str, Any]) -> None:
 def _remembered(name: str, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Add to what this process knows of a job; return all that is known."""
     known = _all()
+    _beside[name] = _kept().get(name, {})
     _memory[name] = {**known.get(name, {}), **values}
     return {**known, name: _memory[name]}
 

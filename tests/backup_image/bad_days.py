@@ -7,7 +7,8 @@ import time
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from tests.backup_image.orders import PATIENCE_SECONDS, Orders, within
+from tests.backup_image.holds import within
+from tests.backup_image.orders import PATIENCE_SECONDS, Orders
 from tests.backup_image.world import Cut
 
 DAMAGE = """\
@@ -112,6 +113,9 @@ class BadDays(Orders):
 
     def _is_put_right(self) -> None:
         super()._is_put_right()
+        if self.damaged:
+            self.verified = False
+            self.all_is_verified()
         if self.was_ahead:
             self._copies_go_on()
 

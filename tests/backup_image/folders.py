@@ -146,6 +146,7 @@ def home_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(settings, "DRILL", folder / "drill")
     settings.DRILL.mkdir()
     monkeypatch.setattr(state, "_memory", {})
+    monkeypatch.setattr(state, "_beside", {})
     monkeypatch.setattr(restore, "_installed", lambda: 15)
     now = datetime.now(UTC).replace(microsecond=0)
     state.record("verify", {"bad": {}, "finished": now.timestamp(), "whole": now.timestamp()})

@@ -86,6 +86,7 @@ class Hands(restore.Engine):
         self._server(fields, self.world.start)
 
     def own_password(self) -> None:
+        self.world.call(["true"])
         text = f"ALTER ROLE {SUPERUSER} PASSWORD '{PASSWORD}'"
         self.world.agent.run("psql", "-XAtq", "-h", SOCKETS, "-U", SUPERUSER, "-d", "postgres", "-c", text)
 
@@ -169,6 +170,8 @@ class Machines:
 
     agent: Agent
     folder: Path
+    first: dict[str, str] = field(default_factory=dict)
+    """The dump and the copy of Redis that each of them begins with, and of which kind they are."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def prepare(self) -> None:
@@ -230,6 +233,7 @@ class Machines:
         while {each["kind"] for each in world.listed() if each["status"] == "good"} != {"base", "dump", "redis"}:
             assert time.monotonic() < end, self.agent.sh("tail -n 30 /world/backup.log")
             time.sleep(1)
+        self.first = {each["id"]: each["kind"] for each in world.listed() if each["kind"] != "base"}
         while "drill" not in self.agent.sh("cat $1/state.json", world.data("backup")):
             assert time.monotonic() < end, self.agent.sh("tail -n 30 /world/backup.log")
             time.sleep(1)

@@ -1,86 +1,33 @@
-"""The machine that draws orders of events on a small machine, and what must hold after each of them."""
+"""The machine that draws orders of events on a small machine; what must hold after each of them is in `holds.py`."""
 
 from __future__ import annotations
 
 import re
-import secrets
 import signal
 import sys
 import time
-from collections import Counter
-from datetime import datetime
-from typing import Any, ClassVar
+from dataclasses import replace
 
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import rule
 
-from operations.journal import Journal
+from operations.journal import wanted
 from operations.stack_file import ProjectError
-from tests.backup_image.machines import Machines
-from tests.backup_image.world import Cut, World, volumes_of
+from tests.backup_image.holds import BEFORE, Holds, within
+from tests.backup_image.world import Cut, volumes_of
 
-BEFORE = "-before-restore-"
 PATIENCE_SECONDS = 300.0
 
 deaths = st.builds(
-    Cut, at=st.integers(1, 26), how=st.sampled_from(["before", "during", "after", "up"]), seconds=st.floats(0, 0.4)
+    Cut, at=st.integers(1, 27), how=st.sampled_from(["before", "during", "after", "up"]), seconds=st.floats(0, 0.4)
 )
 cuts = st.one_of(st.just(Cut()), deaths)
 kinds = st.sampled_from(["latest", "moment", "dump", "dump", "redis", "back", "again"])
 
 
-class Orders(RuleBasedStateMachine):
+class Orders(Holds):
     """One order of events on one machine."""
-
-    machines: ClassVar[Machines]
-    came: ClassVar[Counter[str]] = Counter()
-    """How often each event came to its end, and to which."""
-    failure: ClassVar[BaseException | None] = None
-    """The first one. Hypothesis tries an order that failed again, which may come to something else, and takes long."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        if self.failure:
-            raise self.failure
-        self.world: World = self.machines.new()
-        self.rows, self.keys = {"first"}, {"wfirst"}
-        """What was acknowledged, also by the old stack once its data came over."""
-        self.old_rows, self.old_keys = {"old-first"}, {"wold-first"}
-        self.seen_rows, self.seen_keys = {"first"}, {"wfirst"}
-        """What the servers had when they served last."""
-        self.moments: dict[str, datetime] = {}
-        """Of rows that the backup server has: a moment after each."""
-        self.by_hand: set[str] = set()
-        """What was only in a copy that a person has removed."""
-        self.held: dict[str, set[str]] = {}
-        """What is in a volume that was set aside: nothing writes to it again."""
-        self.reached: set[tuple[object, ...]] = set()
-        """Rows with the backups from which their moments were restored: not again while those are the same."""
-        self.lost: set[str] = set()
-        """What was in a volume that is gone, until something serves in its place."""
-        self.damaged: set[str] = set()
-        """The backups in which something was changed, or cannot be read."""
-        self.replaced = False
-        """Whether something else was put in the place of a database."""
-        self.verified = False
-        """Whether that was the last event."""
-        self.number = 0
-        self.words: dict[str, str] = {}
-        self._log("a new machine", "sequences")
-
-    def _log(self, text: str, came: str = "") -> None:
-        if came:
-            self.came[came] += 1
-            self.verified = came == "verified"
-        print(f"{datetime.now():%H:%M:%S} {self.world.root} {text}"[:400], file=sys.stderr, flush=True)  # noqa: DTZ005
-
-    def _journal(self) -> Journal | None:
-        return Journal.read(self.world.workspace.folder / "restore.staging.json")
-
-    def _name(self) -> str:
-        self.number += 1
-        return f"{self.number}-{secrets.token_hex(2)}"
 
     # Writes
 
@@ -113,6 +60,8 @@ class Orders(RuleBasedStateMachine):
         if not self.world.serves():
             return
         done = self.world.program("now", "--kind", kind, check=False)
+        if kind != "base" and (made := re.search(rf"{kind}: ({kind}-\w+), \d+ bytes", done["err"])):
+            self.content[made[1]] = self.world.rows() if kind == "dump" else self.world.keys()
         self._log(f"backup {kind}: {done['status']} {done['err'][-160:]}", f"backup {kind}: {done['status']}")
 
     @rule()
@@ -205,13 +154,17 @@ class Orders(RuleBasedStateMachine):
         self.no_write_is_out_of_reach()
         self._restore({} if bare and self._journal() else words, Cut(), finishes=False)
 
+    def put_back(self, volume: str) -> None:
+        """Undo a restore."""
+        self._restore({"source": volume}, Cut(), finishes=False)
+
     def _restore(self, words: dict[str, str], cut: Cut, *, finishes: bool) -> None:
         served, before = self.world.serves(), self._journal()
         if served:
             self.seen_rows, self.seen_keys = self.world.rows(), self.world.keys()
         self.replaced = True
         self._log(f"restore {words} {cut}")
-        came, said = self.world.restore(Cut(cut.at, cut.how, cut.seconds), **words)
+        came, said = self.world.restore(replace(cut), **words)
         what = next((name for name in ("to", "source") if name in words), words.get("backup", "bare"))
         self._log(f"restore {came} {said[-300:]!r}", f"restore {what.partition('-')[0]} {came}")
         self.words = words or self.words
@@ -221,6 +174,8 @@ class Orders(RuleBasedStateMachine):
             self.world.agent.ask("wait" if finishes else "kill")
         elif came == "done":
             self._is_set_aside(re.findall(r"FROM=(\S+)", said)[-1])
+            asked = wanted(self.world.environment, **words) if words or not before else before.wanted
+            self._is_what_was_asked(asked)
             if words.get("backup") == "latest" and served and not (before and before.half):
                 assert self.seen_rows <= self.world.rows(), "`latest` lost what was acknowledged"
             if words.get("backup") == "latest":
@@ -265,7 +220,7 @@ class Orders(RuleBasedStateMachine):
             self.seen_rows, self.seen_keys = self.world.rows(), self.world.keys()
         self.replaced = True
         self._log(f"import {cut}")
-        came, said = self.world.import_old(Cut(cut.at, cut.how, cut.seconds))
+        came, said = self.world.import_old(replace(cut))
         self._log(f"import {came} {said[-300:]!r}", f"import {came}")
         self.rows |= self.world.written_elsewhere()
         if came == "killed":
@@ -274,64 +229,7 @@ class Orders(RuleBasedStateMachine):
             self.rows |= self.old_rows
             self.keys |= self.old_keys
             assert self.old_rows <= self.world.rows(), "it says that the old data came over"
-            assert self.old_keys <= self.world.keys()
-
-    # What holds after each of them
-
-    def _look(self) -> None:
-        for volume in volumes_of(self.world, BEFORE):
-            if volume not in self.held:
-                look = self.world.keys_in if "-redis-" in volume else self.world.rows_in
-                self.held[volume] = look(self.world.path(volume))
-
-    @invariant()
-    def no_write_is_out_of_reach(self) -> None:
-        if not self.world.serves():
-            return  # it is looked at once it serves again
-        rows, keys = self.world.rows(), self.world.keys()
-        self.seen_rows, self.seen_keys, self.lost = rows, keys, set()
-        torn = {key for key in keys if key.endswith(":a")} ^ {f"{key[:-1]}a" for key in keys if key.endswith(":b")}
-        assert not torn, "half of a transaction"
-        if self.rows <= rows and self.keys <= keys:
-            return
-        self._look()
-        held = {each for volume in volumes_of(self.world, BEFORE) for each in self.held[volume]}
-        missing = self.keys - keys - held - self.by_hand
-        assert not missing, f"acknowledged keys are in Redis no more, and in nothing that was set aside: {missing}"
-        missing = self.rows - rows - held
-        self._is_promised(missing)
-        ahead, self.world.ahead = self.world.ahead, 0.0
-        try:  # while the clock is wrong, not each moment is shown
-            missing -= self.by_hand | (self._is_promised(missing) if missing - self.by_hand else set())
-        finally:
-            self.world.ahead = ahead
-        assert not missing, f"acknowledged rows are in nothing that is listed: {missing}"
-
-    def _shown(self) -> list[dict[str, Any]]:
-        """The backups with moments that can be restored; of a history without a base backup the list shows none."""
-        return [each for each in self.world.listed() if each["from"] and each["status"] != "bad"]
-
-    def _is_promised(self, missing: set[str]) -> set[str]:
-        """Which of these rows the backup server has at a moment that is shown; the last of these moments is reached."""
-        shown = self._shown() if missing & self.moments.keys() else []
-        promised = {row for row in missing & self.moments.keys() if within(self.moments[row], shown)}
-        if promised:
-            at = max(self.moments[row] for row in promised)
-            known = (at, *((each["id"], each["status"]) for each in shown))
-            if known not in self.reached:
-                self._is_reached(at, {row for row in promised if self.moments[row] == at})
-                self.reached.add(known)
-        return promised
-
-    def _is_reached(self, at: datetime, rows: set[str]) -> None:
-        """Restore a moment beside everything."""
-        into = "/world/reached"
-        self.world.agent.sh("rm -rf $1", into)
-        done = self.world.program("restore", "--to", at.isoformat(), "--into", into, check=False)
-        assert done["status"] == 0, f"{rows} were received, and their moment {at} cannot be reached: {done['err']}"
-        missing = rows - self.world.rows_in(into)
-        assert not missing, f"{missing} were received, and are not there at {at}"
-        self._log(f"reached {rows}", "moment reached")
+            assert self.old_keys <= self.world.keys(), "it says that the old keys came over"
 
     def teardown(self) -> None:
         try:
@@ -384,9 +282,3 @@ class Orders(RuleBasedStateMachine):
             assert time.monotonic() < end, "no base backup leads to what is there now, and none is made"
             time.sleep(1)
         self._is_reached(at, rows)
-
-
-def within(at: datetime, shown: list[dict[str, Any]]) -> bool:
-    """Whether a moment is one of those that are shown."""
-    ends = [(datetime.fromisoformat(each["from"]), datetime.fromisoformat(each["to"])) for each in shown]
-    return any(start <= at <= to for start, to in ends)

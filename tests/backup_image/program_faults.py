@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -69,16 +69,6 @@ def believes_a_clock_that_was_ahead() -> None:
     clock.ahead = ahead
 
 
-_FAULTS: tuple[Callable[[], None], ...] = (
-    counts_a_base_backup_that_is_bad,
-    ends_a_verification_at_what_cannot_be_read,
-    removes_what_cannot_be_read,
-    takes_the_end_of_the_history_before_for_the_latest_moment,
-    believes_a_clock_that_was_ahead,
-)
-NAMES = tuple(each.__name__ for each in _FAULTS)
-
-
 def put_back(name: str) -> None:
-    """Put one back."""
-    next(each for each in _FAULTS if each.__name__ == name.strip())()
+    """Put one back, by its name."""
+    globals()[name.strip()]()

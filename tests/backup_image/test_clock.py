@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -131,6 +133,34 @@ def test_a_later_run_that_fails_does_not_hide_the_stamp_and_one_that_does_well_e
     assert state.ahead() == ["drill"]
     state.record("drill", {"exit": 0, "finished": home.now.timestamp(), "success": home.now.timestamp()})
     assert state.ahead() == []
+
+
+@pytest.mark.parametrize("ahead", ["what was written", "what was not"])
+def test_what_a_full_disk_did_not_take_is_known_whichever_stamp_is_ahead(
+    home: Home, monkeypatch: pytest.MonkeyPatch, ahead: str
+) -> None:
+    written, not_written = (home.now + YEAR, home.now) if ahead == "what was written" else (home.now, home.now + YEAR)
+    state.record("verify", {"bad": {}, "finished": written.timestamp()})
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "write", full)
+        state.record("verify", {"bad": {"one": "byte"}, "finished": not_written.timestamp()})
+    assert state.bad() == {"one": "byte"}, "what is bad would be restored from, and good ones be removed for it"
+
+
+def test_what_another_process_has_written_since_is_believed(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "write", full)
+        state.record("verify", {"bad": {"one": "byte"}, "finished": (home.now + YEAR).timestamp()})
+    later = {"verify": {"bad": {"another": "byte"}, "finished": home.now.timestamp() + 1}}
+    (home.root / "state.json").write_text(json.dumps(later))
+    assert state.bad() == {"another": "byte"}, "that one has verified all again"
 
 
 def test_wal_of_a_time_to_come_is_no_sign_that_wal_is_received(home: Home) -> None:

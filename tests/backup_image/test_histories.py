@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
-from datetime import datetime
+import json
+from contextlib import nullcontext
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from samokoder_backup import jobs, restore, state, wal
+from samokoder_backup import barman, catalogue, database, jobs, restore, state, wal
 from samokoder_backup.__main__ import main
 from samokoder_backup.catalogue import Base
 from samokoder_backup.drill import drill
 from samokoder_backup.process import CannotError
 from samokoder_backup.restore import Target
-from tests.backup_image.folders import Home, home_at, one_wrong_byte
+from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
 
 
 @pytest.fixture
@@ -76,6 +79,57 @@ def test_the_refusal_is_told_before_anything_is_touched(home: Home, capsys: pyte
         assert main(words) == 2
         assert as_told(home.ago(minutes=2)) in capsys.readouterr().err.splitlines()[-1]
     assert not (home.root / "into").exists()
+
+
+@pytest.fixture
+def undone(home: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A restore of an hour ago was undone half an hour later, and the log of before goes on in the same segment."""
+    home.wal(1, home.ago(minutes=30), "7000-2", received=True)
+    monkeypatch.setattr(database, "connected", lambda _: nullcontext())
+    monkeypatch.setattr(database, "identity", lambda _: database.Identity("7000", 1, segment(2)))
+    monkeypatch.setattr(database, "slot", lambda *_: database.Slot(lost=False, active_pid=None, retained=0))
+    marks = [""]
+    monkeypatch.setattr(database, "mark", lambda _: marks[-1])
+    monkeypatch.setattr(database, "set_mark", lambda _, new: marks.append(new))
+    for _ in range(2):  # a second start before anything has come
+        assert barman.attach(home.settings).server == home.server()
+    home.wal(2, home.now)
+    return home
+
+
+def test_a_moment_of_a_restore_that_was_undone_is_not_what_was_before_it(
+    undone: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for minutes in (59, 31):
+        with pytest.raises(CannotError, match="was on another history"):
+            restore.plan(Target(moment=undone.ago(minutes=minutes)))
+    for minutes in (61, 29):
+        assert restore.plan(Target(moment=undone.ago(minutes=minutes))).source, "before and after it is in the log"
+    assert main(["list", "--json"]) == 0
+    (base,) = json.loads(capsys.readouterr().out)
+    assert base["without"] == [{"from": undone.ago(hours=1).isoformat(), "to": undone.ago(minutes=30).isoformat()}]
+    assert main(["list"]) == 0
+    assert f"but {undone.ago(hours=1).isoformat()} .. " in capsys.readouterr().out
+    assert restore.plan(Target(latest=True)).source, "now it is the newest again"
+
+
+def test_a_moment_of_it_that_its_own_base_backup_reaches_is_restored_from_that_one(undone: Home) -> None:
+    base = undone.base(undone.ago(minutes=50), history="7000-2")
+    undone.wal(1, undone.ago(minutes=30), "7000-2")
+    found = restore.plan(Target(moment=undone.ago(minutes=40))).source
+    assert (found.id, isinstance(found, Base) and found.server) == (base, undone.server("7000-2"))
+
+
+def test_a_pause_that_cannot_be_noted_does_not_keep_the_log_from_being_received(
+    home: Home, undone: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    undone.wal(1, undone.now + timedelta(seconds=30), "7000-2", received=True)
+    monkeypatch.setattr(catalogue, "write", full)
+    assert barman.attach(home.settings).server == home.server()
+    assert "cannot be noted: " in capsys.readouterr().err
 
 
 def test_a_drill_does_not_prove_the_history_before(home: Home) -> None:

@@ -137,9 +137,32 @@ def test_a_mark_that_could_not_be_given_is_given_later_and_told_once(
     assert capsys.readouterr().err.count("keeps its mark: No space left") == 1
     running._mark_again(connection)
     assert copy.mark, "a copy that is taken from now on is known when it is put back"
-    given = copy.mark
+    assert "has a new mark" in capsys.readouterr().err
     running._mark_again(connection)
-    assert copy.mark == given, "it is given once"
+    assert capsys.readouterr().err == "", "nobody wants to read that each minute"
+
+
+def test_a_copy_that_was_taken_while_the_log_is_received_is_known_after_the_next_mark(home: Home, copy: Copy) -> None:
+    running = service.Service(home.settings)
+    running._attach()
+    taken = copy.mark  # a snapshot of the volume, by whatever makes it
+    running._mark_again(cast("Connection", copy))
+    copy.mark = taken
+    barman.attach(home.settings)
+    assert len(histories(home)) == 2, "the log of hours would be written over, since all is in one segment"
+
+
+def test_a_mark_that_cannot_be_given_any_more_is_told_once(
+    home: Home, copy: Copy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = service.Service(home.settings)
+    running._attach()
+    monkeypatch.setattr(database, "set_mark", full_disk)
+    for _ in range(3):
+        running._mark_again(cast("Connection", copy))
+    assert capsys.readouterr().err.count("keeps its mark: No space left") == 1
+    barman.attach(home.settings)
+    assert histories(home) == ["main-7000-1"], "it is the same copy, whichever of both marks it has"
 
 
 def test_a_copy_that_is_not_known_gets_no_mark_before_it_is_attached(
@@ -149,7 +172,7 @@ def test_a_copy_that_is_not_known_gets_no_mark_before_it_is_attached(
     before = copy.mark
     barman.attach(home.settings)
     copy.mark = before  # put back, and the heartbeat is there before the receiver
-    assert not barman.mark_again(cast("Connection", copy), home.server())
+    assert barman.mark_again(cast("Connection", copy), home.server()), "it has no new one"
     assert copy.mark == before
     barman.attach(home.settings)
     assert len(histories(home)) == 2, "it would be taken for the one whose log was received"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.backup_image.holds import within
 from tests.backup_image.machines import one_machine
-from tests.backup_image.orders import PATIENCE_SECONDS, within
+from tests.backup_image.orders import PATIENCE_SECONDS
 from tests.backup_image.world import World, volumes_of
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(2400)]

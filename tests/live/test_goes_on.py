@@ -47,6 +47,25 @@ def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_
     assert {"in the dump", "after the dump"} <= names(engine, backed), "the way back leads to the replacement"
 
 
+def test_up_serves_a_dump_whose_restore_was_killed_before_postgresql_had_this_stacks_password(
+    backed: Workspace, engine: docker.DockerClient
+) -> None:
+    write(backed, "in a dump without passwords")
+    backups.now(backed, "dump")
+    taken = newest(backed, "dump").id
+    write(backed, "after that dump")
+    dies = f"setattr(restore.Engine, 'own_password', lambda _: {KILL})"
+    process = begin(backed, f"{dies} or restore.restore(workspace, backup={taken!r})")
+    assert process.wait(PATIENCE_SECONDS) == -9
+    lifecycle.up(backed, interactive=False)  # raises where the keeper of the roles is not let in
+    assert "in a dump without passwords" in names(engine, backed)
+    write(backed, "acknowledged since")
+    done = restore.restore(backed)
+    assert {"in a dump without passwords", "acknowledged since"} <= names(engine, backed), "it only does the rest"
+    restore.restore(backed, source=done.set_aside[-1])
+    assert "after that dump" in names(engine, backed), "the way back leads to what was there before"
+
+
 def test_the_same_words_days_after_a_refusal_restore_what_there_is_on_that_day(
     backed: Workspace, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

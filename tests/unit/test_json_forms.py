@@ -36,7 +36,9 @@ PREVIEW = {
         {"severity": "error", "message": "<{%reset%}>it cannot be<{%reset%}>\n"},
     ],
 }
-BACKUP = backups.Backup(id="b", kind="base", finished=NOW, bytes=1, status="good", since=NOW, until=None)
+BACKUP = backups.Backup(
+    id="b", kind="base", finished=NOW, bytes=1, status="good", since=NOW, until=None, without=((NOW, NOW),)
+)
 FOUND: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "backups": (backups, "backups", lambda _: ([BACKUP], ["a-volume"])),
     "smoke": (smoke, "smoke", lambda *_, **__: REPORT),

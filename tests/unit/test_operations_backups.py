@@ -459,6 +459,7 @@ ROW = {
     "status": "good",
     "from": "2026-11-23T02:15:09+00:00",
     "to": None,
+    "without": [],
 }
 
 

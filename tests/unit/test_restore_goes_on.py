@@ -6,11 +6,11 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from operations import lock
+from operations import lock, restore
 from operations.stack_file import ProjectError
 from tests.restoring import ASKED, OFFSITE, UNRELEASED, CutOffError, FakeEngine, Given, on_a_fake_engine
 
@@ -78,6 +78,39 @@ def test_what_was_written_between_a_restore_that_was_cut_off_and_the_next_is_set
     aside = given.engine.volumes[done.set_aside[-1]]
     assert "an acknowledged row" in aside, "`What was there before is in …` would not be true"
     assert reachable(given, "an acknowledged row")
+
+
+def test_up_lets_the_keeper_of_the_roles_in_where_a_restore_was_cut_off_before_it_did(given: Given) -> None:
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    assert given.engine.key == "of before", "a dump has no password of this stack"
+    restore.give_own_password(cast("Any", given))
+    given.engine.start(["postgres_roles"])  # asserts that it gets in
+    given.engine.up()
+    given.engine.write("an acknowledged row")
+    assert str(given.restore()).startswith("Restored"), "the rest is done"
+    assert "an acknowledged row" in given.engine.volumes[POSTGRES]
+
+
+@pytest.mark.parametrize("reached", ["keep-postgres", "start"])
+def test_up_touches_no_password_before_the_data_is_replaced_and_after_all_was_started(
+    given: Given, reached: str
+) -> None:
+    cut_when(given, lambda so_far: reached in so_far.get("done", ()), backup=DUMP)
+    given.engine.key = "its own"
+    restore.give_own_password(cast("Any", given))
+    assert given.engine.key == "its own"
+
+
+def test_a_postgresql_that_does_not_start_does_not_keep_up_from_mending_it(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sick(*_: object) -> None:
+        raise ProjectError("postgres is not healthy")
+
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    monkeypatch.setattr(FakeEngine, "start", sick)
+    restore.give_own_password(cast("Any", given))
+    assert "postgres is not healthy" in given.said[-1]
 
 
 def test_a_whole_copy_that_was_set_aside_is_never_written_to_again(given: Given) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from collections.abc import Callable
@@ -172,6 +173,11 @@ def test_ranges_that_touch_are_one_and_a_gap_stays() -> None:
         (NOON.replace(microsecond=0) - 5 * day + timedelta(seconds=1), None)
     ]
     assert list(tables.restorable([backup(1, "dump")])) == []
+    paused = dataclasses.replace(backup(5), without=((NOON - 3 * day, NOON - 2 * day),))
+    assert [(since and since.day, until and until.day) for since, until in tables.restorable([paused])] == [
+        ((NOON - 5 * day).day, (NOON - 3 * day).day),
+        ((NOON - 2 * day).day, None),
+    ], "what is copied from there would bring back something else"
 
 
 def test_images_are_in_the_table_of_a_terminal_with_120_columns() -> None:

@@ -30,6 +30,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr(restore, "give_own_password", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
     monkeypatch.setattr(lifecycle, "status", lambda _: [])
     lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
