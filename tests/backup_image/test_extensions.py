@@ -57,7 +57,8 @@ def test_every_extension_that_the_application_may_make_comes_back(world: World) 
         "CREATE TABLE public.used (a hstore, b citext, c ltree); INSERT INTO public.used VALUES ('a=>1', 'B', 'c.d');"
     )
     used += "CREATE INDEX ON public.used USING gist (c); CREATE INDEX ON public.used USING gin (b gin_trgm_ops);"
-    world.sql(f"SET ROLE {postgres.APP_ROLE}; {made} {used}")
+    # As in the application's own session: in the superuser's, `public` is not searched.
+    world.sql(f"SET ROLE {postgres.APP_ROLE}; SET search_path = public; {made} {used}")
     into = restored(world)
     assert names <= set(world.asked_in(into, "SELECT extname FROM pg_extension")), "what used it would not come back"
     assert world.asked_in(into, "SELECT (a->'a') || b::text || c::text FROM public.used") == ["1Bc.d"]

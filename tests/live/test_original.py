@@ -87,6 +87,7 @@ def settings(image: Callable[[str], str], version: str, ports: dict[str, Any]) -
 
 
 # As the owner's, but for the images, which are those of this engine. Its folder is one of the host.
+# Redis' official image has no protected mode; Debian's, which is this engine's, lets nobody in without a password.
 COMPOSE = """\
 services:
   db:
@@ -95,7 +96,7 @@ services:
     volumes: ["postgres_data:/var/lib/postgresql/data"]
   redis:
     image: {redis}
-    command: redis-server --appendonly yes
+    command: redis-server --appendonly yes --protected-mode no
     volumes: ["redis_data:/data"]
   api: &application
     image: {image}
@@ -298,6 +299,8 @@ def test_a_restart_of_redis_loses_no_job_and_lets_the_application_in_again(owner
 
 
 def test_its_files_and_its_users_keys_are_backed_up_and_restored(owner: Owner) -> None:
+    owner.builds("first", "written by the worker")
+    assert owner.asks("PUT", "keys/alice", KEY).status_code == 200
     owner.types("backup")
     rows = owner.tells("backups")["backups"]
     newest = {row["kind"]: row["id"] for row in reversed(rows)}

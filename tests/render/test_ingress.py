@@ -9,6 +9,8 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,6 +21,7 @@ from stack.app import ingress
 from stack.settings import Environment
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, address, output, wait_until
+from tests.render.test_what_survives import killed, restarted
 
 if TYPE_CHECKING:
     import docker
@@ -578,27 +581,48 @@ def root_certificate(elsewhere: Laboratory, environment: Environment) -> str:
     return output(authority, "cat", path)[1]
 
 
-def secured(host: str, path: str, trusted: ssl.SSLContext) -> httpx.Response | None:
-    """Ask by HTTPS for the domain at an address; None where there is no certificate that is trusted."""
-    request = f"GET {path} HTTP/1.1\r\nHost: {DOMAIN}\r\nConnection: close\r\n\r\n".encode()
-    try:
+@dataclass
+class Secured:
+    """The ingress with a domain, and how it is reached."""
+
+    caddy: Container
+    host: str
+    trusted: ssl.SSLContext
+
+    def ask(self, path: str) -> httpx.Response | None:
+        """Ask by HTTPS for the domain; None where there is no certificate that is trusted."""
+        request = f"GET {path} HTTP/1.1\r\nHost: {DOMAIN}\r\nConnection: close\r\n\r\n".encode()
+        try:
+            with self._connected() as tls:
+                tls.sendall(request)
+                with tls.makefile("rb") as reader:
+                    head, _, body = reader.read().partition(b"\r\n\r\n")
+        except OSError:
+            return None
+        status, *headers = head.decode().split("\r\n")
+        pairs = [(name, value) for name, _, value in (line.partition(": ") for line in headers)]
+        return httpx.Response(int(status.split()[1]), headers=pairs, content=body)
+
+    def certificate(self) -> bytes | None:
+        """The certificate that is shown for the domain; None where none is, or one that is not trusted."""
+        try:
+            with self._connected() as tls:
+                return tls.getpeercert(binary_form=True)
+        except OSError:
+            return None
+
+    @contextmanager
+    def _connected(self) -> Iterator[ssl.SSLSocket]:
         with (
-            socket.create_connection((host, 443), timeout=10) as connection,
-            trusted.wrap_socket(connection, server_hostname=DOMAIN) as tls,
+            socket.create_connection((self.host, 443), timeout=10) as connection,
+            self.trusted.wrap_socket(connection, server_hostname=DOMAIN) as tls,
         ):
-            tls.sendall(request)
-            with tls.makefile("rb") as reader:
-                head, _, body = reader.read().partition(b"\r\n\r\n")
-    except OSError:
-        return None
-    status, *headers = head.decode().split("\r\n")
-    pairs = [(name, value) for name, _, value in (line.partition(": ") for line in headers)]
-    return httpx.Response(int(status.split()[1]), headers=pairs, content=body)
+            yield tls
 
 
-def test_with_a_domain_a_certificate_is_fetched_kept_and_used(
-    elsewhere: Laboratory, environment: Environment, root_certificate: str
-) -> None:
+@pytest.fixture
+def secured(elsewhere: Laboratory, environment: Environment, root_certificate: str) -> Secured:
+    """The ingress with a domain, whose certificate it has fetched from the authority."""
     settings = {"domain": DOMAIN, "acmeDirectory": "https://ca.example.org:8443/acme/local/directory"}
     values = {"api": {"replicas": 1}, "ingress": {**settings, "acmeRoot": root_certificate}}
     described = with_images(environment, values)
@@ -608,16 +632,30 @@ def test_with_a_domain_a_certificate_is_fetched_kept_and_used(
         described.image("python"), {}, alias=DOMAIN, command=["python", "-c", PUBLISHED, *ports], init=True
     )
     caddy = elsewhere.healthy_part(ingress.spec(described))
-    host, trusted = address(published), ssl.create_default_context(cadata=root_certificate)
-    wait_until(caddy, lambda: secured(host, "/projects", trusted) is not None)
-    reply = secured(host, "/projects", trusted)
+    made = Secured(caddy, address(published), ssl.create_default_context(cadata=root_certificate))
+    wait_until(caddy, lambda: made.ask("/projects") is not None)
+    return made
+
+
+def test_with_a_domain_a_certificate_is_fetched_kept_and_used(secured: Secured) -> None:
+    reply = secured.ask("/projects")
     assert reply is not None
     assert reply.status_code == httpx.codes.OK
     assert reply.json()["headers"]["X-Forwarded-Proto"] == "https"
     assert reply.headers["Strict-Transport-Security"] == "max-age=31536000"
     assert "Alt-Svc" not in reply.headers, "it would name a port that is not published"
-    code, kept = output(caddy, "find", KEPT, "-name", f"{DOMAIN}.key")
+    code, kept = output(secured.caddy, "find", KEPT, "-name", f"{DOMAIN}.key")
     assert (code, kept.count("\n")) == (0, 1), "fetched anew at every start, until the authority refuses"
-    redirected = httpx.get(f"http://{host}/projects?page=2", headers={"Host": "elsewhere.example"})
+    redirected = httpx.get(f"http://{secured.host}/projects?page=2", headers={"Host": "elsewhere.example"})
     assert (redirected.status_code, redirected.headers["Location"]) == (308, f"https://{DOMAIN}/projects?page=2")
-    assert httpx.get(f"http://{host}/health").status_code == httpx.codes.OK, "smoke test and probes ask here"
+    assert httpx.get(f"http://{secured.host}/health").status_code == httpx.codes.OK, "smoke test and probes ask here"
+
+
+@pytest.mark.long
+def test_the_same_certificate_is_shown_after_a_restart_and_after_sigkill(secured: Secured) -> None:
+    before = secured.certificate()
+    assert before is not None
+    for fault in (restarted, killed):
+        fault(secured.caddy)
+        wait_until(secured.caddy, lambda: secured.certificate() is not None)
+        assert secured.certificate() == before, "it was fetched anew, and an authority gives a domain only a few a week"
