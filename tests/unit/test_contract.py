@@ -198,7 +198,8 @@ def test_the_local_exporters_password_file_is_by_the_address_they_ask() -> None:
     variables = variables_of(recording, "redis-exporter")
     address = variables["REDIS_ADDR"].replace("://", f"://{variables['REDIS_USER']}@")
     assert passwords == {address: recording.secrets["secret-redis-exporter"]}
-    assert files_of(recording, "postgres-exporter") == {
+    files = files_of(recording, "postgres-exporter")
+    assert {name: files[name] for name in ("uri", "user", "password")} == {
         "uri": "postgres:5432/samokoder?sslmode=disable&connect_timeout=4",
         "user": "samokoder_monitoring",
         "password": recording.secrets["secret-postgres-exporter"],
