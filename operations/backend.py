@@ -162,6 +162,8 @@ def chosen(root: Path, variables: Mapping[str, str]) -> Backend | None:
         return Backend(url=url, origin=VARIABLE)
     url = str((stack_file.load(root / PROJECT_FILE).get("backend") or {}).get("url") or "")
     if variables.get(TOKEN):
+        if urlsplit(url).scheme in ("http", "https"):
+            return Backend(url=url, origin=PROJECT_FILE)  # what the token is a login at
         if url:
             raise ProjectError(
                 f"Two places of the state are named, and nothing was done: {PROJECT_FILE} says {shown(url)}, and "

@@ -19,8 +19,10 @@ WHERE relkind = 'i' AND relpersistence <> 't' AND nspname NOT IN ('pg_catalog', 
             JOIN pg_catalog.pg_collation ON pg_collation.oid = used
             WHERE collprovider = 'd' OR coalesce(collcollate, '') NOT IN ('C', 'POSIX')
         ) OR EXISTS (
+            -- Texts inside of it, as in JSON, are in the database's order, and no collation is noted.
             SELECT FROM pg_catalog.pg_attribute JOIN pg_catalog.pg_type ON pg_type.oid = atttypid
-            WHERE attrelid = indexrelid AND typtype NOT IN ('b', 'e')
+            WHERE attrelid = indexrelid AND typtype <> 'e' AND (typtype <> 'b' OR typcategory IN ('U', 'A'))
+                AND typname NOT IN ('uuid', 'bytea', 'inet', 'cidr', 'macaddr', 'macaddr8', 'tid', 'xid', 'pg_lsn')
         )
     )
 ORDER BY nspname, relname

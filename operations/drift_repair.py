@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from operations import backups, lifecycle
+from operations.basics import ProjectError
 from operations.drift import Finding, Step
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def clear(client: docker.DockerClient, findings: Iterable[Finding], reporter: Re
     # What nobody declared has no steps.
     steps = list(dict.fromkeys(step for each in findings for step in each.steps))
     going = dict.fromkeys(name for step in steps if step[0] == "rm" for name in step[1:] if name != "--force")
+    _refuse_strangers(client, steps, going)
     # Who leaves a network serves on; who goes needs not leave it.
     for network, name in _named(steps, ("network", "disconnect")):
         if name not in going:
@@ -82,6 +84,18 @@ def clear(client: docker.DockerClient, findings: Iterable[Finding], reporter: Re
     for (network,) in _named(steps, ("network", "rm")):
         with _unless_gone():
             client.networks.get(network).remove()
+
+
+def _refuse_strangers(client: docker.DockerClient, steps: Iterable[Step], going: Iterable[str]) -> None:
+    """Raise ProjectError, before anything stops, where somebody else holds what goes: the engine would not let it."""
+    for kind in ("volume", "network"):
+        for (name,) in _named(steps, (kind, "rm")):
+            users = client.containers.list(all=True, ignore_removed=True, filters={kind: name})
+            if others := sorted({str(each.name) for each in users} - set(going)):
+                raise ProjectError(
+                    f"Nothing was changed: {', '.join(others)} holds the {kind} {name}, and nobody declared it. "
+                    f"Look at it first, then: docker rm --force {' '.join(others)}"
+                )
 
 
 def _named(steps: Iterable[Step], words: Step) -> list[Step]:

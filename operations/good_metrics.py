@@ -90,11 +90,11 @@ def went_mute(
         if gone.unseen:
             missing = exposure.not_exposed(environment, gone.unseen)
             look = workspace.typed("smoke")
-            say(f"{kind}, which had them before, perhaps only later than now: {missing}. Look at: {look}")
+            say(f"{kind}, which an earlier good version had, perhaps only later than now: {missing}. Look at: {look}")
         if gone.lost:
             forget = workspace.typed(f"pulumi ARGS='stack tag rm {TAGS[kind]}'")
             say(f"{kind}: to let it go without them on purpose, type `{forget}` and deploy again")
-            faults.append(f"{kind}, which had them before: {exposure.not_exposed(environment, gone.lost)}")
+            faults.append(f"{kind}, which an earlier good version had: {exposure.not_exposed(environment, gone.lost)}")
     return "; ".join(faults)
 
 

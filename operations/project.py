@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
 _SAY_EVERY_SECONDS = 10.0
+#: For the checks before the engine has said what its host has.
+_ANY_HOST = {"memoryMib": 2**30, "cpus": 2**16}
 _LOGINS_AT_ONCE = "8"
 """An sshd refuses at random from ten logins on that are not through yet (MaxStartups), and each request may be one."""
 _STEPS_AT_ONCE = "64"
@@ -130,12 +132,12 @@ class Workspace:
     def settings(self, *, on_this_machine: bool = True) -> Environment:
         """Read and check the settings. Raises InvalidSettingsError with every mistake at once.
 
-        on_this_machine: with what earlier runs found out about this machine (images without a registry); its memory and
-        cores, against which limits are checked, are taken either way.
+        on_this_machine: with what earlier runs found out about this machine (images without a registry, its memory).
+        Without it, limits are not checked against a host that an earlier run has noted: it may have grown since.
         """
         machine = stack_file.load(self._machine_file)
         if not on_this_machine:
-            machine = {key: value for key, value in machine.items() if key == key_of("host")}
+            machine = {key_of("host"): _ANY_HOST} if key_of("host") in machine else {}
         return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
 
     def typed(self, words: str) -> str:
@@ -215,7 +217,8 @@ class Workspace:
         would take the place of those that run.
         """
         self.settings(on_this_machine=False)
-        state_room.refuse_full(self.backend(), self.name)
+        if images:
+            state_room.refuse_full(self.backend(), self.name)
         engine = self.engine()
         # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
         machine = self._of_engine(engine, ask=images)

@@ -471,6 +471,9 @@ def give_own_password(workspace: Workspace) -> None:
     not come in, and all others wait for it. For who holds the environment's lock and is about to start the keeper.
     A PostgreSQL that does not start is told: what comes next may be what mends it.
     """
+    import docker.errors  # noqa: PLC0415 - the SDK takes its time
+    import requests  # noqa: PLC0415 - as above
+
     journal, environment = Journal.read(_path(workspace)), workspace.settings()
     if not journal or not journal.replaced or journal.wanted.server != "postgres" or "start" in journal.done:
         return
@@ -478,7 +481,7 @@ def give_own_password(workspace: Workspace) -> None:
         try:
             hands.start(["postgres"])
             hands.own_password()
-        except ProjectError as error:
+        except (ProjectError, docker.errors.DockerException, requests.exceptions.RequestException) as error:
             workspace.reporter.say(f"After the restore PostgreSQL has another superuser's password: {error}")
 
 

@@ -9,6 +9,7 @@ import gzip
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def thin(backend: Backend, stack: str) -> int:
         by_update: dict[int, list[Path]] = {}
         for update, file in _files(folder, re.compile(rf"{re.escape(stack)}{between}([0-9]+)\.[a-z.]+")):
             by_update.setdefault(update, []).append(file)
-        for update in sorted(by_update)[:-KEPT]:
+        # Of a clock that was once ahead: they would count as the newest for years.
+        to_come = [update for update in by_update if update > time.time_ns()]
+        for update in sorted(set(by_update) - set(to_come))[:-KEPT]:
             gained += sum(map(_remove, by_update[update]))
     for _, file in _files(folder, re.compile(rf"{re.escape(stack)}\.([0-9]+)\.json")):
         gained += _compress(file)

@@ -28,18 +28,27 @@ def of_part(part: Api | Worker) -> int:
     return part.database_connections or (SQLALCHEMY_POOL if part.image else REFERENCE_POOL)
 
 
-def rules(environment: Environment) -> Iterator[Mistake]:
-    """Yield a mistake where more may connect at once than the local PostgreSQL takes."""
-    running = environment.running()
+def _sums(environment: Environment) -> dict[str, int]:
+    """Return who may connect -> how many connections at once; empty where there is no local PostgreSQL."""
+    running, settings = environment.running(), environment.settings
     if "postgres" not in running:
-        return
-    settings = environment.settings
+        return {}
     each, replicas = of_part(settings.api), settings.api.replicas
     sums = {f"api {replicas} x {each}": replicas * each, f"worker {of_part(settings.worker)}": of_part(settings.worker)}
     sums |= {f"{name.replace('_', '-')} {count}": count for name, count in _OTHERS.items() if name in running}
-    sums |= {f"people {_PEOPLE}": _PEOPLE, f"reserved for the superuser {SUPERUSER_RESERVED}": SUPERUSER_RESERVED}
-    needed, allowed = sum(sums.values()), settings.postgres.max_connections
-    if needed > allowed:
+    return sums | {f"people {_PEOPLE}": _PEOPLE, f"reserved for the superuser {SUPERUSER_RESERVED}": SUPERUSER_RESERVED}
+
+
+def _supposed(environment: Environment) -> bool:
+    """Whether the pool of an image is supposed, and not told: no reason to refuse what may run well."""
+    parts = (environment.settings.api, environment.settings.worker)
+    return any(part.image and not part.database_connections for part in parts)
+
+
+def rules(environment: Environment) -> Iterator[Mistake]:
+    """Yield a mistake where more may connect at once than the local PostgreSQL takes."""
+    sums, allowed = _sums(environment), environment.settings.postgres.max_connections
+    if (needed := sum(sums.values())) > allowed and not _supposed(environment):
         yield Mistake(
             _KEY,
             str(allowed),
@@ -48,4 +57,15 @@ def rules(environment: Environment) -> Iterator[Mistake]:
             "image, told by "
             "samokoder:api.databaseConnections and samokoder:worker.databaseConnections",
             f"{_KEY}: {-(-needed // 10) * 10}",
+        )
+
+
+def warnings(environment: Environment) -> Iterator[str]:
+    """Yield what a person must know where an image, whose pool is not told, may open more than PostgreSQL takes."""
+    sums, allowed = _sums(environment), environment.settings.postgres.max_connections
+    if (needed := sum(sums.values())) > allowed and _supposed(environment):
+        yield (
+            f"{_KEY} is {allowed}, and {needed} may connect at once, if the image has SQLAlchemy's usual pool of "
+            f"{SQLALCHEMY_POOL}: {' + '.join(sums)}. Say what its pool is by samokoder:api.databaseConnections and "
+            "samokoder:worker.databaseConnections, or let more connect."
         )

@@ -14,7 +14,7 @@ POSTGRES_PORT = 5432
 REDIS_PORT = 6379
 
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#\[\],\s]+)(:[0-9]{1,5})?"
-_WORD = r"([^:@/?#\[\]%\s]|%[0-9A-Fa-f]{2})"
+_WORD = r"[^:@/?#\[\]\s]"
 DATABASE = rf"postgres(ql)?://{_WORD}+:{_WORD}+@{_HOST}/[^/?#\s]+(\?[^#\s]*)?"
 REDIS = rf"rediss?://{_WORD}*:{_WORD}+@{_HOST}(/[0-9]*)?"
 ENCODED = "in user and password @ : / ? # [ ] % are written %40 %3A %2F %3F %23 %5B %5D %25"
@@ -131,6 +131,7 @@ def unusable_database(url: str, *, ca: bool) -> Iterator[Unusable]:
                 f"the parameter {name}" if known else "a parameter (not shown)",
                 _INSTEAD.get(name, "leave it out: the parts' drivers do not know it; sslmode is the only one"),
             )
+    yield from _unprintable(url)
     mode = dict(given).get("sslmode", "")
     if mode in _VERIFIED and not ca:
         yield Unusable(f"sslmode={mode}", "the authority's certificate, too: samokoder:managedDatabaseCa")
@@ -139,6 +140,21 @@ def unusable_database(url: str, *, ca: bool) -> Iterator[Unusable]:
             "an sslmode (not shown) with which no certificate is checked",
             "sslmode=verify-full, or none, since there is a managedDatabaseCa",
         )
+
+
+def unusable_redis(url: str, *, ca: bool) -> Iterator[Unusable]:
+    """Yield what no part could use in a URL of the form `REDIS`. ca: whether there is a `managedRedisCa`."""
+    yield from _unprintable(url)
+    if ca and not redis(url).tls:
+        yield Unusable("redis://, a way in plain text", "rediss://, since there is a managedRedisCa")
+
+
+def _unprintable(url: str) -> Iterator[Unusable]:
+    """Yield what a file of passwords would break at, and what is no UTF-8."""
+    parts = urlsplit(url)
+    decoded = unquote(f"{parts.username}{parts.password}{parts.path}")
+    if not decoded.isprintable() or "\ufffd" in decoded:
+        yield Unusable("a control character, or bytes that are no UTF-8", "printable characters; a new password, then")
 
 
 def port_exists(url: str) -> bool:

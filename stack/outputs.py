@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from stack import connections
 from stack.app import api, worker
 from stack.monitoring.alertmanager import integrations
 from stack.rotation import label
@@ -48,6 +49,7 @@ def warnings(environment: Environment) -> Iterator[str]:
             f"{part}: {UNAVAILABLE} on this host ({key_of('unavailable')}). The stack comes up without it; "
             "its files are rendered and checked all the same."
         )
+    yield from connections.warnings(environment)
     yield from _of_own_images(environment)
     for name in ("api", "worker"):
         for secret in getattr(settings, name).secrets_in_environment:

@@ -194,11 +194,12 @@ def fernet_key(secret: str) -> str:
 
 
 def check_secrets(
-    secrets: Mapping[str, SecretInput], *, fernet: bool = False, database_ca: bool = False
+    secrets: Mapping[str, SecretInput], *, fernet: bool = False, database_ca: bool = False, redis_ca: bool = False
 ) -> Iterator[Mistake]:
     """Yield every mistake in the configured secrets.
 
-    fernet: whether APP_SECRET_KEY must be a Fernet key. database_ca: whether there is a `managedDatabaseCa`.
+    fernet: whether APP_SECRET_KEY must be a Fernet key. database_ca: whether there is a `managedDatabaseCa`;
+    redis_ca: a `managedRedisCa`.
     """
     for name, given in secrets.items():
         known = CONFIGURED_SECRETS[name]
@@ -217,8 +218,12 @@ def check_secrets(
             )
             continue
         if name == "managedDatabaseUrl":
-            for found in managed.unusable_database(given.value, ca=database_ca):
-                yield Mistake(key, found.given, found.needs, known.how_to_set)
+            unusable = managed.unusable_database(given.value, ca=database_ca)
+        elif name == "managedRedisUrl":
+            unusable = managed.unusable_redis(given.value, ca=redis_ca)
+        else:
+            unusable = iter(())
+        yield from (Mistake(key, found.given, found.needs, known.how_to_set) for found in unusable)
         guessable = urlsplit(given.value).password or "" if known.holds_password else given.value
         # Of a Fernet key the form says that it has 256 bits, and its characters whether they are guessable.
         minimum_length = 0 if name == "appSecretKey" and is_fernet_key(given.value) else known.minimum_length

@@ -80,12 +80,12 @@ Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 ContainerPath = Annotated[str, AfterValidator(_container_path)]
 
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB...\n-----END CERTIFICATE-----\n"
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 Certificate = Annotated[
     str,
     Field(
-        pattern=r"^(\s*-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s.]+-----END CERTIFICATE-----\s*)*$",
-        max_length=64_000,
+        pattern=r"^(\s*-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)*$",
+        max_length=512_000,
     ),
 ]
 
@@ -534,7 +534,7 @@ class Postgres(Part):
         512,
         ge=256,
         description="Memory limit in MiB; shared_buffers is a quarter of it, and what the workers of one query share "
-        "(/dev/shm) at most half.",
+        "(/dev/shm) at most another one.",
         examples=[1024],
     )
     cpus: Cpus = Field(1.0, description="CPU limit in cores.", examples=[1.0])
@@ -767,7 +767,7 @@ class Telegram(Model):
     chat_id: int = Field(description="Chat that gets the alerts: negative for groups.", examples=[-1001234567890])
     message_thread_id: int | None = Field(
         None,
-        gt=0,
+        gt=1,
         description="Topic of a forum that gets them: the number before the last in a link to one of its messages. "
         "Unset: the topic General.",
         examples=[42],
@@ -969,7 +969,7 @@ class Alerts(Model):
         1.0,
         gt=0,
         le=10,
-        description="Every alert's `for`, and how long it stays, is multiplied by it; below 1 to try alerts out.",
+        description="Every alert's `for` is multiplied by it, and alerts stay the shorter; below 1 to try alerts out.",
         examples=[0.1],
     )
     api_availability_percent: PercentOf = Field(
@@ -1512,7 +1512,12 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     document = {name: _json_value(name, text) for name, text in own.items()}
     settings, wrong = _validated(document)
     mistakes += wrong
-    mistakes += check_secrets(secrets, fernet=settings.fernet, database_ca=bool(settings.managed_database_ca))
+    mistakes += check_secrets(
+        secrets,
+        fernet=settings.fernet,
+        database_ca=bool(settings.managed_database_ca),
+        redis_ca=bool(settings.managed_redis_ca),
+    )
     environment = Environment.model_construct(name=stack, settings=settings, configured_secrets=frozenset(secrets))
     broken = {mistake.key for mistake in mistakes}
     # A rule that speaks of a key which is already wrong would only repeat it with a default's value.
@@ -1575,6 +1580,8 @@ def _explain(detail: ErrorDetails) -> Mistake:
     key = f"{PROJECT}:" + ".".join(str(step) for step in location)
     given = "nothing" if detail["type"] == "missing" else json.dumps(detail["input"], ensure_ascii=False)
     model, field = _field_at(location)
+    if location[-1] in ("managedDatabaseCa", "managedRedisCa"):  # somebody may have put the key there, too
+        return Mistake(key, "a value (not shown) that is no certificate", "certificates in PEM, and no key")
     if detail["type"] == "extra_forbidden":
         name = str(location[-1])
         if len(location) == 1 and (section := _field_at(name.split("."))[0]) not in {None, Settings}:

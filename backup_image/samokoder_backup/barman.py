@@ -116,7 +116,11 @@ def mark_again(connection: Connection, server: Path) -> str:
     attaches it may say what it is.
     """
     same = _server_of(database.identity(connection)) == server and server.is_dir()
-    if not same or not _is_known(server, database.mark(connection)):
+    try:
+        known = same and _is_known(server, database.mark(connection))
+    except OSError as error:  # the heartbeat goes on: with it, what the slot keeps is measured
+        return f"{_MARK} cannot be read: {error}"
+    if not known:
         return "it is not the copy whose log was received last"
     return _give_mark(connection, server)
 

@@ -118,7 +118,10 @@ def files(environment: Environment, settings: Application) -> Files:
 def authorities(environment: Environment) -> dict[str, str]:
     """Return the certificates of the authorities that signed those of managed servers, each in a file."""
     settings = environment.settings
-    files = {DATABASE_CA: settings.managed_database_ca, REDIS_CA: settings.managed_redis_ca}
+    files = {
+        DATABASE_CA: settings.managed_database_ca if environment.managed_database else "",
+        REDIS_CA: settings.managed_redis_ca if environment.managed_redis else "",
+    }
     return {name: text for name, text in files.items() if text}
 
 
@@ -166,7 +169,10 @@ def secret_variables(environment: Environment, settings: Application) -> Mapping
     """Return the opted-in variables that hold a secret, and where a managed Redis is: only its secret URL says that."""
     known = secret_settings(environment)
     opted_in = {name: known[name] for name in known if name in _in_environment(settings)}
-    return opted_in | (_MANAGED_REDIS if environment.managed_redis else {})
+    if not environment.managed_redis:
+        return opted_in
+    # What a person has set stays: there may be a proxy before it, or another of its databases.
+    return opted_in | {name: made for name, made in _MANAGED_REDIS.items() if name not in settings.environment}
 
 
 def _of_redis(read: Callable[[managed.Redis], object]) -> Template:

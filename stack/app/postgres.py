@@ -79,9 +79,9 @@ def spec(environment: Environment) -> ServiceSpec:
         # One for each connection, beside the servers of other environments.
         processes=4096 + settings.max_connections,
         open_files=16384,
-        # The workers of one query hand rows to each other there. It counts as memory, of which shared_buffers is a
-        # quarter: a query that needs more ends in an error before the kernel ends the server.
-        shm_mib=settings.memory_mib // 2,
+        # The workers of one query hand rows to each other there. It counts as memory, of which shared_buffers is
+        # another quarter: a query that needs more ends in an error before the kernel ends the server.
+        shm_mib=settings.memory_mib // 4,
         # SIGINT is PostgreSQL's fast shutdown: sessions end, everything is written, no recovery at the next start.
         stop_signal="SIGINT",
         stop_grace_seconds=120,

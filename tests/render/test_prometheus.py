@@ -119,7 +119,18 @@ def test_waiting_times_are_scaled_by_their_factor() -> None:
         if wait:
             assert seconds(short) == pytest.approx(seconds(wait) / 20), alert.name
         kept = [each.rule(e).get("keep_firing_for") for each, e in ((alert, usual), (hasty, quick))]
-        assert kept == ([None, None] if alert.name in AT_ONCE else ["4m", "12000ms"]), alert.name
+        assert kept == ([None, None] if alert.name in AT_ONCE else ["4m", "93000ms"]), alert.name
+
+
+def test_an_alert_stays_until_a_prometheus_that_stores_nothing_has_said_so() -> None:
+    for interval, factor in (("15s", 1), ("60s", 1), ("2m", 1), ("15s", 0.1), ("5s", 2)):
+        given = {"prometheus": {"scrapeInterval": interval, "scrapeTimeout": "5s"}, "alerts": {"waitFactor": factor}}
+        environment = environment_of("staging", given)
+        blind = 60 * factor + max(60, 3 * seconds(interval))
+        for alert in known(environment):
+            if alert.name not in AT_ONCE:
+                stays = seconds(alert.rule(environment)["keep_firing_for"])
+                assert stays >= blind + 30, f"{alert.name} would be told as over, and nobody looked"
 
 
 def test_numbers_are_written_as_people_write_them() -> None:

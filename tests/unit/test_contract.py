@@ -140,6 +140,12 @@ def with_authorities() -> tuple[str, Config]:
     return stack, merged(values, given)
 
 
+def test_what_a_person_has_set_of_a_managed_redis_stays() -> None:
+    stack, values = case_config("managed")
+    recording = record(stack, merged(values, {"worker": {"environment": {"REDIS_DB": "2"}}}))
+    assert variables_of(recording, "worker")["REDIS_DB"] == "2", "the queue would move without a word"
+
+
 def test_the_certificates_of_managed_servers_reach_each_part_that_asks_them() -> None:
     recording = record(*with_authorities())
     api = files_of(recording, "api-1")

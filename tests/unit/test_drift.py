@@ -538,8 +538,13 @@ def test_a_repair_removes_what_was_declared_and_nothing_that_nobody_declared() -
             raise docker.errors.NotFound("an earlier repair, which was cut off, has removed it")
         return Named(name, log)
 
-    place = SimpleNamespace(get=get)
+    holders: list[Named] = [Named(volume, log), Named("debug", log)]
+    place = SimpleNamespace(get=get, list=lambda **_: holders)
     client = cast("docker.DockerClient", SimpleNamespace(containers=place, volumes=place, networks=place))
+    with pytest.raises(ProjectError, match=r"Nothing was changed: debug holds the volume .*docker rm --force debug"):
+        drift_repair.clear(client, rows, Reporter(Console(file=io.StringIO())))
+    assert log == [], "the engine lets go of nothing that somebody has, so what serves would go for nothing"
+    holders.pop()
     drift_repair.clear(client, rows, Reporter(Console(file=io.StringIO())))
     assert not [line for line in log if "debug" in line or "loot" in line], "it may be an intruder's, or hold data"
     assert f"{PREFIX}-cadvisor leaves bridge" in log

@@ -19,6 +19,7 @@ from operations import origins, recovery, stack_file, tools
 from operations.origins import third_party_images
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
+from stack.mistakes import InvalidSettingsError
 
 
 @pytest.fixture
@@ -488,3 +489,14 @@ def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:
 
     with pytest.raises(ProjectError, match=r"process 1 on elsewhere.*cancel"):
         run.settle()
+
+
+def test_limits_are_not_checked_against_a_host_that_an_earlier_run_has_noted(tmp_path: Path) -> None:
+    workspace = Workspace(home=tmp_path, extra_config={"samokoder:api": {"replicas": 5}}, isolated=True)
+    workspace._machine_file.parent.mkdir(parents=True, exist_ok=True)
+    for memory in (65536, 4096):
+        noted = {"samokoder:host": {"memoryMib": memory, "cpus": 2}}
+        workspace._machine_file.write_text(json.dumps(noted))
+        workspace.settings(on_this_machine=False)
+    with pytest.raises(InvalidSettingsError, match=r"host\.memoryMib"):
+        workspace.settings()

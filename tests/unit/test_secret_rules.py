@@ -158,7 +158,6 @@ def test_a_telegram_token_of_another_form_is_refused(value: str) -> None:
         "{scheme}://user:{password}@db.example.org:0/0",
         "{scheme}://user:{password}@[db/0",
         "{scheme}://user:{password}@one.example.org:1,two.example.org:2/0",
-        "{scheme}://user:{password}%@db.example.org/0",
         "{scheme}://user:a@b{password}@db.example.org/0",
         "{scheme}://user:a/b{password}@db.example.org/0",
         "{scheme}://user:a?b{password}@db.example.org/0",
@@ -265,3 +264,17 @@ def test_an_authority_that_no_connection_would_ask_for_is_refused() -> None:
     for good in ("", "?sslmode=verify-full"):
         given = {"managedDatabaseUrl": SecretInput(f"{url}{good}", encrypted=True)}
         assert list(check_secrets(given, database_ca=True)) == []
+
+
+def test_a_redis_with_an_authority_is_asked_by_nobody_in_plain_text() -> None:
+    given = {"managedRedisUrl": SecretInput(f"redis://:{secret_value('url')}@cache.example.org/0", encrypted=True)}
+    (mistake,) = check_secrets(given, redis_ca=True)
+    assert "rediss://" in mistake.allowed, "its owner believes that the way is encrypted"
+
+
+@pytest.mark.parametrize("name", ["managedDatabaseUrl", "managedRedisUrl"])
+@pytest.mark.parametrize("ending", ["%0A", "%00", "%C3"])
+def test_a_password_that_not_every_part_can_write_down_is_refused(name: str, ending: str) -> None:
+    scheme = "postgresql" if name == "managedDatabaseUrl" else "rediss"
+    (mistake,) = said(name, f"{scheme}://user:{secret_value('url')}{ending}@db.example.org/0")
+    assert "control character" in mistake.given

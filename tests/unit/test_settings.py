@@ -16,7 +16,7 @@ from stack.app.contract import secret_settings
 from stack.images import IMAGES
 from stack.mistakes import InvalidSettingsError, Mistake
 from stack.secret_rules import CONFIGURED_SECRETS
-from stack.settings import Environment, Images, Model, Published, Settings, read_environment, seconds
+from stack.settings import CERTIFICATE, Environment, Images, Model, Published, Settings, read_environment, seconds
 from tests.facts import facts
 from tests.recording import (
     CASES,
@@ -475,11 +475,13 @@ def test_the_pool_that_is_supposed_of_the_reference_application_is_its_own() -> 
 
 def test_an_images_own_pool_counts_in_place_of_what_is_supposed() -> None:
     own = {"image": f"{TAGGED}@{DIGEST}", "replicas": 6}
-    wrong = the_mistake(api=own, host=LARGE)
-    assert "api 6 x 15" in wrong.allowed, "of a team's image SQLAlchemy's own default is supposed"
-    assert "worker 10" in wrong.allowed
-    assert "migrations" not in wrong.allowed, "what does not run does not connect"
-    read(api=own | {"databaseConnections": 5}, host=LARGE)
+    (told,) = connections.warnings(read(api=own, host=LARGE))
+    assert "api 6 x 15" in told, "of a team's image SQLAlchemy's own default is supposed"
+    assert "worker 10" in told
+    assert "migrations" not in told, "what does not run does not connect"
+    assert not list(connections.warnings(read(api=own | {"databaseConnections": 5}, host=LARGE)))
+    wrong = the_mistake(api=own | {"databaseConnections": 30}, host=LARGE)
+    assert "api 6 x 30" in wrong.allowed, "what is known and does not fit is refused"
     the_mistake(worker={"databaseConnections": 80}, host=LARGE)
 
 
@@ -909,3 +911,12 @@ def test_an_image_that_is_not_configured_is_the_pinned_one() -> None:
 def test_an_empty_secret_is_one_that_is_not_set() -> None:
     environment = read(**dict.fromkeys(CONFIGURED_SECRETS, ""))
     assert environment.configured_secrets == frozenset(), "Pulumi.yaml's defaults are empty texts"
+
+
+@pytest.mark.parametrize("name", ["managedDatabaseCa", "managedRedisCa"])
+def test_a_private_key_in_the_place_of_a_certificate_is_shown_to_nobody(name: str) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----\n"
+    wrong = the_mistake(**{name: CERTIFICATE + key})
+    assert (wrong.key, wrong.given) == (f"samokoder:{name}", "a value (not shown) that is no certificate")
+    assert "MIIEv" not in str(wrong)
+    read(**{name: CERTIFICATE * 3})

@@ -56,6 +56,16 @@ def test_the_newest_updates_stay_and_their_backups_are_compressed(tmp_path: Path
     assert state_room.thin(backend, "staging") == 0, "a second time there is nothing to do"
 
 
+def test_what_a_clock_that_was_ahead_has_numbered_counts_for_no_newer_one(tmp_path: Path) -> None:
+    backend = state(tmp_path, 30)
+    folder = tmp_path / ".pulumi/history/samokoder/staging"
+    for number in range(30):
+        (folder / f"staging-{4_000_000_000_000_000_000 + number}.history.json").write_text("{}")
+    state_room.thin(backend, "staging")
+    real = [name for name in names(tmp_path, "history") if name.startswith("staging-17959") and "history" in name]
+    assert len(real) == 2 * state_room.KEPT, "the updates that were made would go, one after the other"
+
+
 def test_what_is_none_of_pulumis_and_what_a_link_leads_to_stays(tmp_path: Path) -> None:
     backend = state(tmp_path, 30)
     folder = tmp_path / ".pulumi/backups/samokoder/staging"

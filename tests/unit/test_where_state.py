@@ -271,6 +271,8 @@ def test_a_token_beside_the_place_of_pulumi_yaml_is_refused_by_every_command(clo
     named = {**token, places.VARIABLE: "https://api.pulumi.com"}
     assert working(clone, **named).backend().url == "https://api.pulumi.com", "who says which is taken at his word"
     assert working(clone, **{places.TOKEN: ""}).backend().url == BUCKET, "a workflow sets what is not there to nothing"
+    places.write(clone, "https://api.pulumi.com")
+    assert working(clone, **token).backend().url == "https://api.pulumi.com", "the token is a login there: one place"
 
 
 @pytest.fixture

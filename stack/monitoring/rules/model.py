@@ -9,9 +9,25 @@ from typing import Any, Literal
 
 from stack.settings import Environment, seconds
 
-KEEPS_FIRING = "4m"
-"""After what it asks for is over or gone. A Prometheus that stores nothing says so after three minutes, which keeps
-back what it makes false: until then nobody is told "resolved" of what cannot be seen any more."""
+STORED_SECONDS = 60
+"""For so long, and for three scrapes, Prometheus may store nothing before PrometheusNotIngesting waits its minute."""
+
+
+def keeps_firing(environment: Environment) -> str:
+    """Return how long an alert stays after what it asks for is over or gone: 4 minutes, by default.
+
+    A Prometheus that stores nothing says so after its window and a minute, which keeps back what it makes false: until
+    then, and for twice that minute, nobody is told "resolved" of what cannot be seen any more.
+    """
+    factor = environment.settings.alerts.wait_factor
+    most = unseen_seconds(environment) + 60 * factor + max(30, 120 * factor)
+    return f"{most // 60:.0f}m" if most % 60 == 0 else f"{round(most * 1000)}ms"
+
+
+def unseen_seconds(environment: Environment) -> float:
+    """Return for how long nothing may be stored before that is told."""
+    return max(STORED_SECONDS, 3 * seconds(environment.settings.prometheus.scrape_interval))
+
 
 Severity = Literal["critical", "warning", "info", "none"]
 
@@ -45,7 +61,7 @@ class Alert:
     """Parts that explain it when they are down themselves: then AlertManager keeps it back."""
 
     ends_at_once: bool = False
-    """Whether it does not stay for KEEPS_FIRING: the heart, and what keeps all others back."""
+    """Whether it does not stay, as `keeps_firing` says: the heart, and what keeps all others back."""
 
     def rule(self, environment: Environment) -> dict[str, Any]:
         """Return the rule as Prometheus reads it, in the language and with the waiting time of the environment."""
@@ -55,7 +71,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expression,
             **({"for": _scaled(self.wait, factor)} if self.wait else {}),
-            **({} if self.ends_at_once else {"keep_firing_for": _scaled(KEEPS_FIRING, factor)}),
+            **({} if self.ends_at_once else {"keep_firing_for": keeps_firing(environment)}),
             "labels": {"severity": self.severity, "service": self.service, **self.labels},
             "annotations": {
                 "summary": getattr(self.summary, language),

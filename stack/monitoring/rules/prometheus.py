@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from stack.monitoring.rules import alertmanager
-from stack.monitoring.rules.model import Alert, Group, Text, number
+from stack.monitoring.rules.model import Alert, Group, Text, number, unseen_seconds
 from stack.service import ServiceSpec
-from stack.settings import Alerts, Environment, seconds
+from stack.settings import Alerts, Environment
 
 DASHBOARD = "samokoder-monitoring"
 # They have an alert of their own, which counts replicas.
@@ -118,7 +118,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
     )
     # Before anything else notices: what the silence makes false is kept back by this one. A container counts as missing
     # three minutes after its last sample.
-    window = number(max(60, 3 * seconds(environment.settings.prometheus.scrape_interval)))
+    window = number(unseen_seconds(environment))
     yield alert(
         name="PrometheusNotIngesting",
         labels={"series": "gone"},
