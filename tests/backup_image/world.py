@@ -340,6 +340,11 @@ class World:
 
     def moment(self) -> datetime:
         """A moment of now that the list of backups shows: the log goes on after it, and the backup server has that."""
+        # Of a new cluster the log is received from its first base backup on, which has what was before.
+        end = time.monotonic() + 300
+        while self.sql("SELECT count(*) FROM pg_replication_slots WHERE active") != "1":
+            assert time.monotonic() < end, "nobody is about to receive the log"
+            time.sleep(0.1)
         at = datetime.fromtimestamp(float(self.sql("SELECT extract(epoch FROM clock_timestamp())")), UTC)
         self.sql("SELECT pg_logical_emit_message(true, 'test', 'goes on')")
         self.received()
