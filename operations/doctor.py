@@ -273,8 +273,7 @@ def _secrets(asked: Asked) -> str:
     told = f"{len(generated)} are generated, of {min(GENERATED[name].length for name in generated)} characters or more"
     if not asked.environment.configured_secrets:
         return f"{told}; none is configured"
-    settings = asked.environment.settings
-    authorities = {"database_ca": bool(settings.managed_database_ca), "redis_ca": bool(settings.managed_redis_ca)}
+    authorities = {"database_ca": bool(asked.environment.database_ca), "redis_ca": bool(asked.environment.redis_ca)}
     if wrong := list(check_secrets(asked.secrets(), **authorities)):
         raise FailedError("\n".join(map(str, wrong)))
     return f"{told}; strong: {', '.join(sorted(asked.environment.configured_secrets))}"

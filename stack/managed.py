@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 POSTGRES_PORT = 5432
 REDIS_PORT = 6379
+DATABASE_CA, REDIS_CA = "managed_database_ca.pem", "managed_redis_ca.pem"
+"""Files in which the parts have the authorities' certificates."""
 
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#\[\],\s]+)(:[0-9]{1,5})?"
 _WORD = r"[^:@/?#\[\]\s]"

@@ -1388,6 +1388,16 @@ class Environment(Model):
         return "managedRedisUrl" in self.configured_secrets
 
     @property
+    def database_ca(self) -> str:
+        """The certificate that the managed PostgreSQL's is checked against; empty for none, and for a local one."""
+        return self.settings.managed_database_ca if self.managed_database else ""
+
+    @property
+    def redis_ca(self) -> str:
+        """The certificate that the managed Redis' is checked against; empty for none, and for a local one."""
+        return self.settings.managed_redis_ca if self.managed_redis else ""
+
+    @property
     def physical_backups(self) -> bool:
         """Whether there are base backups and the write-ahead log of PostgreSQL, beside its dumps."""
         asked = self.settings.backup.physical

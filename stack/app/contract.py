@@ -17,8 +17,6 @@ from stack.settings import LLM_KEYS, SECRET_KEY_PREVIOUS, Application, Environme
 
 SECRETS = "/run/secrets"
 API_PORT = 8000
-DATABASE_CA = "managed_database_ca.pem"
-REDIS_CA = "managed_redis_ca.pem"
 USER = "10001:10001"
 _IN_MEMORY = "rw,noexec,nosuid,nodev"
 
@@ -117,11 +115,7 @@ def files(environment: Environment, settings: Application) -> Files:
 
 def authorities(environment: Environment) -> dict[str, str]:
     """Return the certificates of the authorities that signed those of managed servers, each in a file."""
-    settings = environment.settings
-    files = {
-        DATABASE_CA: settings.managed_database_ca if environment.managed_database else "",
-        REDIS_CA: settings.managed_redis_ca if environment.managed_redis else "",
-    }
+    files = {managed.DATABASE_CA: environment.database_ca, managed.REDIS_CA: environment.redis_ca}
     return {name: text for name, text in files.items() if text}
 
 
@@ -138,7 +132,7 @@ def environment_variables(environment: Environment, settings: Application) -> Ma
         }
     variables |= proxy_variables(environment)
     # The first is libpq's own name, which asyncpg and psycopg read.
-    named = {DATABASE_CA: "PGSSLROOTCERT", REDIS_CA: "REDIS_CA_FILE"}
+    named = {managed.DATABASE_CA: "PGSSLROOTCERT", managed.REDIS_CA: "REDIS_CA_FILE"}
     variables |= {named[file]: f"{SECRETS}/{file}" for file in authorities(environment)}
     if settings.secrets_as == "files":
         variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
@@ -197,7 +191,7 @@ def _in_environment(settings: Application) -> set[str]:
 
 def _database_url(environment: Environment) -> Template:
     if environment.managed_database:
-        ca = bool(environment.settings.managed_database_ca)
+        ca = bool(environment.database_ca)
         return Template(("managedDatabaseUrl",), lambda url: managed.asyncpg_url(url, ca=ca))
     database, slot = environment.settings.postgres.database, slots(environment, "postgres_app").in_use
 

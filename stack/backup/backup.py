@@ -78,7 +78,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 def files(environment: Environment) -> Files:
     """Return what there is to back up, when, and how long it stays; and the passwords, each in a file."""
-    password, authority = secret_file("postgres_backup"), environment.settings.managed_database_ca
+    password, authority = secret_file("postgres_backup"), environment.database_ca
     if environment.managed_database:
         password = Template(("managedDatabaseUrl",), lambda url: managed.database(url, ca=bool(authority)).password)
     offsite = {
@@ -92,14 +92,14 @@ def files(environment: Environment) -> Files:
         **({} if environment.managed_redis else {"redis_password": secret_file("redis_backup")}),
         **({"workspace_password": secret_file("workspace_backup")} if environment.settings.workspace.path else {}),
         **(offsite if environment.offsite else {}),
-        **({"managed_database_ca.pem": authority} if authority else {}),
+        **({managed.DATABASE_CA: authority} if authority else {}),
     }
 
 
 def configuration(environment: Environment) -> str | Template:
     """Return the content of `backup.json`, in which there is no password."""
     if environment.managed_database:
-        ca = bool(environment.settings.managed_database_ca)
+        ca = bool(environment.database_ca)
         return Template(("managedDatabaseUrl",), lambda url: backup_json(environment, _managed(url, ca=ca)))
     return backup_json(environment, _local(environment))
 

@@ -14,7 +14,6 @@ from stack.settings import Environment
 PART = "postgres-exporter"
 PORT = 9187
 FILES = "/etc/samokoder"
-CA = "managed_database_ca.pem"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -62,12 +61,12 @@ def files(environment: Environment) -> Files:
     """Return where the database is and who asks, so that the password is in no URL, and what is asked besides."""
     connect = environment.settings.prometheus.connect_seconds
     if environment.managed_database:
-        ca = bool(environment.settings.managed_database_ca)
+        ca = bool(environment.database_ca)
         return {
             "uri": Template(("managedDatabaseUrl",), lambda url: managed_uri(url, connect, ca=ca)),
             "user": Template(("managedDatabaseUrl",), lambda url: managed.database(url, ca=ca).user),
             "password": Template(("managedDatabaseUrl",), lambda url: managed.database(url, ca=ca).password),
-        } | ({CA: environment.settings.managed_database_ca} if ca else {})
+        } | ({managed.DATABASE_CA: environment.database_ca} if ca else {})
     return {
         "uri": f"{postgres.PART}:{postgres.PORT}/{environment.settings.postgres.database}?sslmode=disable"
         f"&connect_timeout={connect}",
@@ -80,6 +79,6 @@ def files(environment: Environment) -> Files:
 def managed_uri(url: str, connect_seconds: int, *, ca: bool) -> str:
     """Return host, database and options of a managed database; encrypted unless its URL says otherwise."""
     found = managed.database(url, ca=ca)
-    root = f"&sslrootcert={FILES}/{CA}" if found.verified else ""
+    root = f"&sslrootcert={FILES}/{managed.DATABASE_CA}" if found.verified else ""
     address, name = f"{managed.in_url(found.host)}:{found.port}", quote(found.name, safe="")
     return f"{address}/{name}?sslmode={found.sslmode}{root}&connect_timeout={connect_seconds}"

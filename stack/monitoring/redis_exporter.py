@@ -14,7 +14,6 @@ from stack.settings import Environment
 
 PART = "redis-exporter"
 PORT = 9121
-CA = "managed_redis_ca.pem"
 LOCAL = f"redis://{redis.PART}:{redis.PORT}"
 
 
@@ -32,7 +31,7 @@ def spec(environment: Environment) -> ServiceSpec:
         command=(
             f"--web.listen-address=:{PORT}",
             f"--connection-timeout={environment.settings.prometheus.connect_seconds}s",
-            *((f"--tls-ca-cert-file=/etc/samokoder/{CA}",) if environment.settings.managed_redis_ca else ()),
+            *((f"--tls-ca-cert-file=/etc/samokoder/{managed.REDIS_CA}",) if environment.redis_ca else ()),
         ),
         environment={"REDIS_PASSWORD_FILE": "/etc/samokoder/passwords.json"}
         | ({} if environment.managed_redis else {"REDIS_ADDR": LOCAL, "REDIS_USER": redis.EXPORTER_USER}),
@@ -60,9 +59,9 @@ def spec(environment: Environment) -> ServiceSpec:
 def files(environment: Environment) -> Files:
     """Return the password file: a JSON object from the server's address, with the user in it, to the password."""
     if environment.managed_redis:
-        authority = environment.settings.managed_redis_ca
+        authority = environment.redis_ca
         return {"passwords.json": Template(("managedRedisUrl",), managed_passwords)} | (
-            {CA: authority} if authority else {}
+            {managed.REDIS_CA: authority} if authority else {}
         )
     return {
         "passwords.json": Template(

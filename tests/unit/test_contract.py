@@ -140,6 +140,15 @@ def with_authorities() -> tuple[str, Config]:
     return stack, merged(values, given)
 
 
+def test_a_certificate_that_is_left_of_a_managed_server_reaches_no_part() -> None:
+    stack, values = case_config("staging")
+    recording = record(stack, merged(values, {"managedDatabaseCa": CERTIFICATE, "managedRedisCa": OTHER}))
+    command = recording.containers()["redis-exporter"].inputs["command"]
+    assert not [word for word in command if "tls" in word], "it would ask for a file that is not there, and end"
+    for part in ("api-1", "backup", "postgres-exporter", "redis-exporter"):
+        assert not [name for name in files_of(recording, part) if name.endswith(".pem")], part
+
+
 def test_what_a_person_has_set_of_a_managed_redis_stays() -> None:
     stack, values = case_config("managed")
     recording = record(stack, merged(values, {"worker": {"environment": {"REDIS_DB": "2"}}}))
