@@ -355,7 +355,7 @@ def _programs(
         toolchain.build(names, cache=cache, jobs=2, progress=progress, stopped=stopped, on_built=built.__setitem__)
 
 
-def _official_grafana(client: docker.DockerClient) -> str | None:
+def official_grafana(client: docker.DockerClient) -> str | None:
     """Return the newest Grafana image that the engine has under one of its official names."""
     found: list[tuple[int, str]] = []
     for image in client.api.images():
@@ -431,7 +431,7 @@ class _Builder:
 
     def grafana(self) -> str | None:
         """Return the id of an official image that somebody has loaded."""
-        return _official_grafana(self._client)
+        return official_grafana(self._client)
 
     def missing(self, names: Sequence[str], programs: Mapping[str, Path]) -> list[str]:
         """Return the bases and images that have to be made, by the titles of their tasks. programs: those built."""

@@ -115,7 +115,7 @@ def _has_no_grafana(client: docker.DockerClient, environment: Environment, rows:
         return False
     from offline import images  # noqa: PLC0415 - httpx: `status` must stay fast
 
-    return images._official_grafana(client) is None  # noqa: SLF001 - which image would be taken is decided there
+    return images.official_grafana(client) is None
 
 
 def status_of(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from stack.monitoring import rules
-from stack.monitoring.rules.model import Recording
+from stack.monitoring.rules.model import Alert, Recording
 from stack.service import ServiceSpec
 from stack.settings import Environment
 
@@ -33,17 +33,20 @@ def named(expression: str) -> frozenset[str]:
 
 def of_rules(environment: Environment, parts: Sequence[ServiceSpec]) -> Readers:
     """Return what the rules read of what is scraped, with the names of the alerts and of the recorded series."""
-    every = [rule for group in rules.groups(environment, parts) for rule in group.rules]
-    return _scraped(environment, parts, ((rule.name, rule.expression) for rule in every))
+    every = _rules(environment, parts)
+    return _scraped(every, ((rule.name, rule.expression) for rule in every))
 
 
 def of_dashboards(environment: Environment, parts: Sequence[ServiceSpec], texts: Iterable[str]) -> Readers:
     """Return what the dashboards read of what is scraped, with the titles of the panels. texts: their JSON."""
-    return _scraped(environment, parts, (each for text in texts for each in _questions(json.loads(text), "")))
+    return _scraped(_rules(environment, parts), (each for text in texts for each in _questions(json.loads(text), "")))
 
 
-def _scraped(environment: Environment, parts: Sequence[ServiceSpec], asked: Iterable[tuple[str, str]]) -> Readers:
-    every = [rule for group in rules.groups(environment, parts) for rule in group.rules]
+def _rules(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Alert | Recording]:
+    return [rule for group in rules.groups(environment, parts) for rule in group.rules]
+
+
+def _scraped(every: Iterable[Alert | Recording], asked: Iterable[tuple[str, str]]) -> Readers:
     recorded = {rule.name for rule in every if isinstance(rule, Recording)}
     found: dict[str, dict[str, None]] = {}
     for reader, expression in asked:

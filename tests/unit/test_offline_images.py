@@ -166,7 +166,7 @@ def fake_engine(*listed: dict[str, Any]) -> docker.DockerClient:
     return cast("docker.DockerClient", SimpleNamespace(api=SimpleNamespace(images=lambda **_filters: list(listed))))
 
 
-def test_the_newest_official_grafana_of_the_engine_is_used() -> None:
+def test_the_newestofficial_grafana_of_the_engine_is_used() -> None:
     engine = fake_engine(
         {"Id": "sha256:old", "Created": 1, "RepoTags": ["grafana/grafana:12.0.0"], "RepoDigests": None},
         {
@@ -178,11 +178,11 @@ def test_the_newest_official_grafana_of_the_engine_is_used() -> None:
         {"Id": "sha256:renderer", "Created": 9, "RepoTags": ["grafana/grafana-image-renderer:4"], "RepoDigests": []},
         {"Id": "sha256:other", "Created": 9, "RepoTags": ["example.org:5000/grafana:1"], "RepoDigests": []},
     )
-    assert images._official_grafana(engine) == "sha256:new", "the renderer and look-alikes are no Grafana"
+    assert images.official_grafana(engine) == "sha256:new", "the renderer and look-alikes are no Grafana"
 
 
 def test_without_grafana_the_reason_says_how_to_bring_it(tmp_path: Path) -> None:
-    assert images._official_grafana(fake_engine()) is None
+    assert images.official_grafana(fake_engine()) is None
     result = images._ensure(
         ["grafana"],
         client=fake_engine(),
