@@ -9,7 +9,7 @@ import pulumi
 import pulumi_docker as docker
 
 from stack.mistakes import InvalidSettingsError
-from stack.outputs import outputs, warnings
+from stack.outputs import of_kept_volumes, outputs, warnings
 from stack.platform import Stack, StackArgs
 from stack.pulumi_config import environment_from_pulumi
 
@@ -32,6 +32,9 @@ stack = Stack(
     StackArgs(environment=environment),
     opts=pulumi.ResourceOptions(providers={"docker": engine}),
 )
+
+for warning in of_kept_volumes(environment, stack.specs):
+    pulumi.log.warn(warning)
 
 for name, value in outputs(environment, stack.specs).items():
     pulumi.export(name, value)

@@ -190,7 +190,8 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
         lost = _refuse_lost(run, client, wanted)
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
-            users = [each for each in restore.users_of(name) if each != backups.PART]
+            unused = name in environment.settings.kept_volumes
+            users = [] if unused else [each for each in restore.users_of(name) if each != backups.PART]
             containers.stop(client, environment, users, workspace.reporter)
             client.volumes.create(volume)
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")
@@ -222,6 +223,10 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
         f"Data that was here is gone: {', '.join(lost)}. {environment.settings.docker_host} has no volume {gone}.",
         "A new one would be empty, so nothing was started.",
     ]
+    # What no part uses now is nothing that a restore could put back.
+    unused = environment.settings.kept_volumes.keys() & lost.keys()
+    lines += [f"No part uses {name} now: it is switched off." for name in sorted(unused)]
+    lost = {name: volume for name, volume in lost.items() if name not in unused}
     if "postgres" in lost and environment.settings.backup.enabled:
         if backups.PART in lost:
             offsite = f"The database from the off-site copy: {empty}, then {typed('restore FROM=offsite')}"

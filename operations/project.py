@@ -30,7 +30,7 @@ from pydantic.alias_generators import to_camel
 
 from offline.progress import Reporter
 from operations import backend as places
-from operations import origins, recovery, stack_file, state_room
+from operations import kept, origins, recovery, stack_file, state_room
 from operations.backend import Backend
 from operations.basics import CHANGES
 from operations.basics import ROOT as ROOT  # noqa: PLC0414 - many import it from here
@@ -226,23 +226,30 @@ class Workspace:
             self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
         )
         built_here = self._built_here(environment, engine)
+        deployment = self._deployment()
         origins.refuse_others(
             environment,
-            self._deployment(),
+            deployment,
             built_here=built_here,
             typed=self.variables.get("OFFLINE", ""),
             command=self.typed("up"),
         )
         if built_here:
             machine = stack_file.fill(machine, self._of_images(built_here, engine, build=images))
-        stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
+        self._note(machine)
         environment = self.settings()
+        if volumes := kept.volumes(environment, deployment, file=self.committed_file.name):
+            self._note({**machine, key_of("kept_volumes"): volumes})
+            environment = self.settings()
         if images and self.variables.get("OFFLINE") != "1":
             from operations import registry  # noqa: PLC0415 - `status` must stay fast
 
             with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
                 registry.pull(client, used_images(environment), say=self.reporter.say)
         return self.open()
+
+    def _note(self, machine: Document) -> None:
+        stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
 
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""

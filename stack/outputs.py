@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stack import connections
+from stack import connections, storage
 from stack.app import api, worker
 from stack.monitoring.alertmanager import integrations
 from stack.rotation import label
@@ -26,7 +26,7 @@ def outputs(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str,
         "dockerHost": environment.settings.docker_host,
         "parts": {spec.part: _part(environment, spec) for spec in specs},
         "unavailable": list(environment.settings.unavailable),
-        "volumes": sorted({environment.data_volume(spec.data.name, spec.data.adopt) for spec in specs if spec.data}),
+        "volumes": sorted({*storage.used(environment, specs).values(), *storage.left(environment, specs).values()}),
     }
 
 
@@ -38,6 +38,15 @@ def _part(environment: Environment, spec: ServiceSpec) -> dict[str, Any]:
     if spec.job:
         part["job"] = spec.job
     return part
+
+
+def of_kept_volumes(environment: Environment, specs: Sequence[ServiceSpec]) -> Iterator[str]:
+    """Yield where the data of each part is that is switched off."""
+    for which, volume in storage.left(environment, specs).items():
+        yield (
+            f"{which} is switched off: its data stays in the volume {volume}, and is not copied to what takes its "
+            "place. Switched on again, it has that data."
+        )
 
 
 def warnings(environment: Environment) -> Iterator[str]:

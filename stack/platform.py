@@ -94,8 +94,7 @@ class Stack(pulumi.ComponentResource):
             "data",
             DataVolumesArgs(
                 environment=environment,
-                # By name: several parts may share one.
-                volumes=list({spec.data.name: spec.data for spec in self.specs if spec.data}.values()),
+                specs=self.specs,
                 opened_by=secrets.generated,
             ),
             opts=child,

@@ -1219,6 +1219,10 @@ class Rotating(Model):
     grafana_admin: Phase = Field("", description="Grafana's admin password.", examples=["prepare"])
 
 
+VolumeOf = Annotated[str, Field(pattern=r"^[a-z]+$")]
+VolumeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][\w.-]+$")]
+
+
 class Settings(Model):
     """One environment of Samokoder."""
 
@@ -1276,6 +1280,12 @@ class Settings(Model):
         default_factory=Images,
         description="Other images than the pinned ones.",
         examples=[{"redis": "sha256:" + "0" * 64}],
+    )
+    kept_volumes: dict[VolumeOf, VolumeName] = Field(
+        default_factory=dict,
+        description="Data volumes of parts that are switched off: which one -> its name on the engine. Written by "
+        "`make up` from the state, so that nothing deletes them and their parts find them again.",
+        examples=[{"postgres": "samokoder-staging-postgres-data"}],
     )
     rotation: Rotation = Field(
         default_factory=Rotation,

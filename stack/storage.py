@@ -8,10 +8,22 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from stack.service import DataVolume
+from stack.service import ServiceSpec
 from stack.settings import Environment
 
 TYPE = "samokoder:platform:DataVolumes"
+
+
+def used(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str, str]:
+    """Return the data volumes that the parts use: what each is for (`postgres`) -> its name on the engine."""
+    # Several parts may share one.
+    return {spec.data.name: environment.data_volume(spec.data.name, spec.data.adopt) for spec in specs if spec.data}
+
+
+def left(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str, str]:
+    """Return the data volumes that parts had which are switched off, in the same way."""
+    there = used(environment, specs)
+    return {name: volume for name, volume in environment.settings.kept_volumes.items() if name not in there}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +31,12 @@ class DataVolumesArgs:
     """Which volumes, and the generated secrets without which what is in them cannot be opened."""
 
     environment: Environment
-    volumes: Sequence[DataVolume]
+    specs: Sequence[ServiceSpec]
     opened_by: Sequence[pulumi.Resource]
 
 
 class DataVolumes(pulumi.ComponentResource):
-    """One protected volume for each part with data; `by_name` has them.
+    """One protected volume for each part with data, also for one that is switched off; `by_name` has them.
 
     Protected in every environment: no update, rename or `pulumi destroy` removes one. They depend on the generated
     secrets, because `pulumi destroy --exclude-protected` keeps what protected resources depend on: a kept database
@@ -35,21 +47,24 @@ class DataVolumes(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: DataVolumesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
+        adopted = {spec.data.name: spec.data.adopt for spec in args.specs if spec.data}
+        # Those of parts that are switched off stay declared: what leaves the program, Pulumi would delete.
+        volumes = used(args.environment, args.specs) | left(args.environment, args.specs)
         self.by_name = {
-            volume.name: docker.Volume(
-                f"{name}-{volume.name}",
+            which: docker.Volume(
+                f"{name}-{which}",
                 # No label, no driver option: the provider replaces a volume for any change of them.
-                name=args.environment.data_volume(volume.name, volume.adopt),
+                name=volume,
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     protect=True,
                     retain_on_delete=args.environment.settings.production,
-                    import_=volume.adopt or None,
+                    import_=adopted.get(which) or None,
                     # Compose labels its volumes: no reason to replace one, and a replaced one is empty.
                     ignore_changes=["labels", "driver", "driverOpts"],
                     depends_on=list(args.opened_by),
                 ),
             )
-            for volume in args.volumes
+            for which, volume in volumes.items()
         }
         self.register_outputs({volume: resource.name for volume, resource in self.by_name.items()})
