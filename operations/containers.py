@@ -31,8 +31,7 @@ from stack.settings import Environment, Published
 NOT_AVAILABLE = "not available"
 MISSING = "missing"
 
-_LOG_LINES = 20
-_HEALTH_LINES = 3
+_NO_TAG = "<none>:<none>"
 _DEFAULT_STOP_SECONDS = 30
 _ENDS_SECONDS = 60
 _OUT, _ERR = 1, 2
@@ -123,17 +122,30 @@ def status_of(
 ) -> list[PartStatus]:
     """Return the same. parts: as `expected` returns them. missing: those that are not available."""
     found = by_part(client, name)
-    # A local image is configured by its id; its tag says what it is.
-    tags = {str(image["Id"]): str(image["RepoTags"][0]) for image in client.api.images() if image.get("RepoTags")}
+    tags = _tags(client)
     rows = []
     for part, url in parts.items():
         container = found.pop(part, None)
-        rows.append(_status(part, container, url, tags) if container else PartStatus(part=part, state=MISSING, url=url))
+        there = container and status_of_container(part, container, url=url, tags=tags)
+        rows.append(there or PartStatus(part=part, state=MISSING, url=url))
     for part in missing:
         found.pop(part, None)
         rows.append(PartStatus(part=part, state=NOT_AVAILABLE))
-    rows += [_status(part, container, "", tags) for part, container in found.items()]
+    rows += [status_of_container(part, container, tags=tags) for part, container in found.items()]
     return sorted(rows, key=lambda row: row.part)
+
+
+def _tags(client: docker.DockerClient) -> dict[str, str]:
+    """Return the tag of each image by its id: a local image is configured by its id, and its tag says what it is.
+
+    The engine lists one whose tag has gone to another image as `<none>:<none>`.
+    """
+    found = {}
+    for image in client.api.images():
+        tags = [str(tag) for tag in image.get("RepoTags") or () if tag != _NO_TAG]
+        if tags:
+            found[str(image["Id"])] = tags[0]
+    return found
 
 
 def by_part(client: docker.DockerClient, name: str) -> dict[str, Container]:
@@ -181,7 +193,10 @@ def replicas(client: docker.DockerClient, environment: Named, part: str) -> dict
     return {name: found[name] for name in in_order} or {part: find(client, environment, part)}
 
 
-def _status(part: str, container: Container, url: str, tags: Mapping[str, str]) -> PartStatus:
+def status_of_container(
+    part: str, container: Container, *, url: str = "", tags: Mapping[str, str] | None = None
+) -> PartStatus:
+    """Return how a part's container is. tags: of the engine's images, by their ids."""
     state = container.attrs["State"]
     image = str(container.attrs["Config"]["Image"])
     uptime = None
@@ -193,7 +208,7 @@ def _status(part: str, container: Container, url: str, tags: Mapping[str, str]) 
         part=part,
         state=state["Status"],
         health=(state.get("Health") or {}).get("Status", "none"),
-        image=tags.get(image, image),
+        image=(tags or {}).get(image, image),
         url=url,
         uptime_seconds=uptime,
         restarts=int(container.attrs.get("RestartCount", 0)),
@@ -216,35 +231,6 @@ def stop(client: docker.DockerClient, environment: Environment, fields: Collecti
     with reporter.task(f"Stop {names}"), ThreadPoolExecutor() as pool:
         seconds = [each.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS for each in found]
         list(pool.map(lambda each, limit: each.stop(timeout=limit), found, seconds))
-
-
-def failures(client: docker.DockerClient, environment: str, secrets: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield, for each container that is not healthy, its part and what a person needs to find out why.
-
-    secrets: values by name that must not be shown; in their place stands `<name>`.
-    """
-    for container in of_environment(client, environment):
-        row = _status(container.labels.get(PART_LABEL, "?"), container, "", {})
-        if row.ok:
-            continue
-        state = container.attrs["State"]
-        lines = [f"state: {row.state}, health: {row.health}, restarts: {row.restarts}"]
-        if not state["Running"]:
-            lines.append(f"exit code: {state.get('ExitCode')}")
-        if state.get("OOMKilled"):
-            lines.append("the kernel killed it: it needed more memory than its limit")
-        if state.get("Error"):
-            lines.append(f"engine: {state['Error']}")
-        for check in ((state.get("Health") or {}).get("Log") or [])[-1:]:
-            # The end of what it said is the error; before it may stand a whole traceback.
-            said = str(check.get("Output", "")).strip().splitlines()[-_HEALTH_LINES:] or ["(no output)"]
-            lines.append(f"health check ended with {check.get('ExitCode')}:")
-            lines += [f"  {line}" for line in said]
-        with contextlib.suppress(docker.errors.APIError):
-            text = container.logs(tail=_LOG_LINES).decode(errors="replace").rstrip()
-            lines.append(f"last {_LOG_LINES} lines of its log:" if text else "its log is empty")
-            lines += [f"  {line}" for line in text.splitlines()]
-        yield row.part, without(secrets, "\n".join(lines))
 
 
 def without(secrets: Mapping[str, str], text: str) -> str:

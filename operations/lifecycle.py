@@ -12,6 +12,7 @@ from operations import backend as places
 from operations import (
     backups,
     containers,
+    failures,
     generations,
     healthy,
     lock,
@@ -389,12 +390,17 @@ def tell_failures(run: PulumiRun) -> list[str]:
     secrets = run.secrets(every=True)
     client = workspace.client()
     try:
-        failures = list(containers.failures(client, workspace.name, secrets))
+        found = list(
+            failures.failures(client, workspace.name, secrets, more=lambda part: workspace.typed(f"logs PART={part}"))
+        )
     finally:
         client.close()
-    for part, text in failures:
-        workspace.reporter.say(f"\n{part} is not healthy\n{text}")
-    return [part for part, _ in failures]
+    for each in found:
+        if each.text:
+            workspace.reporter.say(f"\n{each.text}")
+    if waiting := [each.part for each in found if not each.text]:
+        workspace.reporter.say(f"\nNot yet healthy, without a failed check: {', '.join(waiting)}")
+    return [each.part for each in found if each.text] or waiting
 
 
 def _to_end(workspace: Workspace, words: str, *, told: bool = False) -> PulumiRun:

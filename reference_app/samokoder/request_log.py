@@ -47,14 +47,15 @@ def probe_answer(status: str, **parts: str) -> JSONResponse:
 class RequestLog:
     """Give each request an id (the client's `X-Request-ID` when it is a sane one), and log and count how it ended.
 
-    The query string stays out, since people put secrets there. Probes are not counted, and logged only when they
-    fail. A stream is counted when it begins. What `request.state.headers` holds goes into the answer, whoever makes it;
-    at first that is `headers`.
+    The query string stays out, since people put secrets there. Probes are not counted, and logged only when their
+    answer has changed: they come each second, and would fill the log while something is away. A stream is counted when
+    it begins. What `request.state.headers` holds goes into the answer, whoever makes it; at first that is `headers`.
     """
 
     def __init__(self, app: ASGIApp, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.app = app
         self.headers = headers
+        self._probed: dict[str, int | None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -93,8 +94,10 @@ class RequestLog:
                     raise
                 answer = JSONResponse({"detail": "internal error"}, HTTPStatus.INTERNAL_SERVER_ERROR)
                 await answer(scope, receive, send_with_headers)
-            if probe and status == HTTPStatus.OK:
+            if probe and status == self._probed.get(scope["path"], HTTPStatus.OK):
                 return
+            if probe:
+                self._probed[scope["path"]] = status
             log.info(
                 "request",
                 method=scope["method"],

@@ -101,9 +101,9 @@ def names(base: str) -> list[str]:
 
 
 def data(engine: docker.DockerClient, workspace: Workspace) -> dict[str, str]:
-    """Return the data volumes that are there and that the state knows, with when the engine made each."""
+    """Return the data volumes that the state knows and that are there: which one -> its name on the engine."""
     known = recovery.data_volumes(workspace.open().deployment())
-    return {name: engine.volumes.get(volume).attrs["CreatedAt"] for name, volume in known.items()}
+    return {name: str(engine.volumes.get(volume).name) for name, volume in known.items()}
 
 
 def test_each_optional_part_goes_and_comes_back_to_its_own_data(

@@ -47,6 +47,30 @@ asyncio.run(main())
 """
 
 
+PROBED = """
+import asyncio, httpx
+from starlette.responses import Response
+from samokoder.logs import set_up_logs
+from samokoder.request_log import RequestLog
+
+set_up_logs("api")
+status = 200
+
+async def app(scope, receive, send):
+    await Response(status_code=status)(scope, receive, send)
+
+async def main():
+    global status
+    transport = httpx.ASGITransport(RequestLog(app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        for status in (200, 503, 503, 503, 500, 503, 200, 200):
+            for path in ("/health", "/ready"):
+                await client.get(path)
+
+asyncio.run(main())
+"""
+
+
 def _logged(program: str = FAILS) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -84,3 +108,13 @@ def test_a_body_that_is_too_large_is_one_line_and_no_error() -> None:
     assert not any("exception" in event or event["level"] == "error" for event in events), (
         "what a client does wrong is no fault of ours, and nobody is to be woken for it"
     )
+
+
+def test_probes_are_logged_when_their_answer_changes_and_not_each_second() -> None:
+    lines = [json.loads(line) for line in _logged(PROBED).splitlines() if line.startswith("{")]
+    logged = [(each["path"], each["status"]) for each in lines if each["event"] == "request"]
+    expected = [503, 500, 503, 200]
+    for path in ("/health", "/ready"):
+        assert [status for where, status in logged if where == path] == expected, (
+            "while Redis is away an hour, its lines would be all that is left of the log"
+        )
