@@ -287,11 +287,6 @@ def _is_of_run(container: Container, volumes: Collection[str], known: Collection
     return networks <= set(known) if networks else container.status == "created"
 
 
-def unknown(client: docker.DockerClient, environment: str, known: Collection[str]) -> list[str]:
-    """Return the names of an environment's containers that Pulumi's state does not know. known: ids in it."""
-    return sorted(str(each.name) for each in of_environment(client, environment) if each.id not in known)
-
-
 def stopped(client: docker.DockerClient, environment: str, known: Collection[str]) -> list[Container]:
     """Return the containers of parts that do not run. known: ids in Pulumi's state.
 

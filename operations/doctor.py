@@ -31,6 +31,7 @@ from operations import (
     collations,
     disk_room,
     engine_rules,
+    in_the_way,
     lifecycle,
     packet_filter,
     pasted,
@@ -53,7 +54,7 @@ from stack.outputs import REACH_SOMEBODY
 from stack.platform import specs
 from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
 from stack.secrets import GENERATED, secret_names
-from stack.service import Publish, ServiceSpec
+from stack.service import ServiceSpec
 from stack.settings import PROJECT, Environment, key_of
 
 _OLDEST_ENGINE = (20, 10)
@@ -338,25 +339,19 @@ def _own_containers(asked: Asked) -> list[Mapping[str, Any]]:
 
 
 def _ports(asked: Asked) -> str:
-    wanted = [(spec, each) for spec in asked.parts() for each in _published(spec)]
+    wanted = [(spec, each) for spec in asked.parts() for each in in_the_way.published(spec)]
     own = {str(each["Id"]) for each in _own_containers(asked)}
-    containers = asked.engine().client.api.containers()
-    held = [
-        (str(port.get("IP") or "0.0.0.0"), int(port["PublicPort"]), each)  # noqa: S104 - how the engine says it
-        for each in containers
-        for port in each.get("Ports") or ()
-        if port.get("PublicPort")
-    ]
+    held = in_the_way.held_ports(asked.engine().client)
     problems, ours = [], 0
     for spec, publish in wanted:
-        holders = [each for address, port, each in held if _clashes(publish, address, port)]
+        holders = [each for address, port, each in held if in_the_way.clashes(publish, address, port)]
         others = [str(each["Names"][0]).lstrip("/") for each in holders if str(each["Id"]) not in own]
         where = f"{publish.address}:{publish.host_port} ({spec.part})"
         if others:
             problems.append(f"{where} is held by the container {others[0]}")
         elif holders:
             ours += 1
-        elif any(_clashes(publish, address, port) for address, port in asked.facts().listening):
+        elif any(in_the_way.clashes(publish, address, port) for address, port in asked.facts().listening):
             problems.append(f"{where} is held by another program of the host: ss -ltnp 'sport = :{publish.host_port}'")
     if problems:
         raise FailedError("; ".join(problems))
@@ -381,16 +376,6 @@ def _packet_filter(asked: Asked) -> str:
     if not holds:
         raise FailedError(why)
     return why
-
-
-def _published(spec: ServiceSpec) -> list[Publish]:
-    return [each for each in (spec.publish, *spec.also_publish) if each]
-
-
-def _clashes(publish: Publish, address: str, port: int) -> bool:
-    """Whether a socket keeps the engine from binding a port."""
-    mine, other = ipaddress.ip_address(publish.address), ipaddress.ip_address(address)
-    return port == publish.host_port and (mine == other or mine.is_unspecified or other.is_unspecified)
 
 
 def _clock(asked: Asked) -> str:

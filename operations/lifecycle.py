@@ -15,6 +15,7 @@ from operations import (
     failures,
     generations,
     healthy,
+    in_the_way,
     lock,
     packet_filter,
     recovery,
@@ -93,6 +94,7 @@ def _up(
     restore.give_own_password(workspace)
     _begin_empty(run, empty)
     run.settle()
+    in_the_way.refuse(run)
     if make_way:
         make_way()
     _sick_first(run)
@@ -109,15 +111,15 @@ def _up(
         # What failed must not be hidden by a second failure, such as an engine that has gone away.
         parts, why = [], str(failure)
         try:
-            in_the_way = _in_the_way(run)
+            known = in_the_way.why(run)
             parts = tell_failures(run)
         except (ProjectError, EngineError) as error:
             workspace.reporter.say(f"The containers could not be asked: {error}")
-            in_the_way = ""
+            known = ""
         if parts:
             why = f"`pulumi up` failed: not healthy: {', '.join(parts)}"
-        if parts or in_the_way:
-            raise PulumiFailedError("\n".join(filter(None, [why, in_the_way]))) from None
+        if parts or known:
+            raise PulumiFailedError("\n".join(filter(None, [why, known]))) from None
         raise
     finally:
         packet_filter.guard(workspace)
@@ -134,28 +136,11 @@ def _ask(run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[s
     finally:
         client.close()
     run.settle()
+    in_the_way.refuse(run)
     run.pulumi("preview", show=_shown(workspace, interactive=interactive))
     if gone := _gone(run, remove=False):
         workspace.reporter.say(f"Stopped or removed behind Pulumi's back, and made anew as well: {', '.join(gone)}")
     agree()
-
-
-def _in_the_way(run: PulumiRun) -> str:
-    """Say which containers have a name of this environment and are not in its state; empty: none has."""
-    client = run.workspace.client()
-    try:
-        names = containers.unknown(client, run.workspace.name, recovery.known_ids(run.deployment()))
-    finally:
-        client.close()
-    if not names:
-        return ""
-    return (
-        f"On the engine and not in this state: {', '.join(names)}. Where Pulumi says that such a name is already in "
-        "use, look at the container (`docker inspect`, `docker logs`): another clone's state may know it, and it may "
-        "serve. "
-        f"If it is only what a run that was cut off has left: `docker rm -f {' '.join(names)}`, then "
-        f"`{run.workspace.typed('up')}`. Its volumes stay."
-    )
 
 
 def refuse_undoing(run: PulumiRun) -> None:
@@ -273,6 +258,7 @@ def preview(workspace: Workspace, *, interactive: bool, diff: bool = False) -> N
     """Show what `up` would change. diff: with each field. Raises PulumiFailedError."""
     run = workspace.prepare(images=False)
     refuse_undoing(run)
+    in_the_way.refuse_missing_networks(workspace)
     run.pulumi("preview", *(["--diff"] if diff else []), show=_shown(workspace, interactive=interactive))
 
 

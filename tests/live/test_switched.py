@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from operations import backups, containers, lifecycle, recovery, smoke
-from operations.project import Workspace
+from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.names import NetworkName
 from tests.live.conftest import no_limits, url, with_config, with_secrets
@@ -119,6 +119,9 @@ def test_each_optional_part_goes_and_comes_back_to_its_own_data(
     made = data(engine, ways.on)
     assert set(KEPT) <= made.keys()
 
+    with pytest.raises(PulumiFailedError, match="protect"):
+        # Nothing has been asked of the state yet: so it ends where only the settings are followed.
+        ways.off.open().pulumi("preview", "--suppress-outputs", capture=True)
     capsys.readouterr()
     assert not SWITCHED & up(ways.off)
     said = capsys.readouterr()

@@ -182,7 +182,7 @@ def test_a_clone_without_the_state_leaves_the_running_environment_alone_although
     with contextlib.suppress(ProcessLookupError):  # a run that met the first one's names so soon is over
         cut_off(process)
     try:
-        with pytest.raises(PulumiFailedError, match=r"On the engine and not in this state: .*-api-1"):
+        with pytest.raises(ProjectError, match=r"On the engine and not in this state: .*-api-1"):
             lifecycle.up(other, interactive=False)
         assert containers.ids(engine, stack.name) == before, "it removed what another state has, with its users on it"
         assert "of the first clone" in projects(stack)

@@ -95,6 +95,14 @@ def test_every_alert_says_how_bad_it_is_what_to_look_at_and_where() -> None:
         assert (alert.severity == "none") == (alert.name in ALWAYS)
 
 
+def test_without_grafana_no_alert_links_to_its_address() -> None:
+    without = environment_of("staging", {"unavailable": ["grafana"]})
+    for alert in known(without):
+        annotations = alert.rule(without)["annotations"]
+        assert "dashboard_url" not in annotations, "nothing listens there, and at night somebody waits for a page"
+        assert annotations["runbook_url"], alert.name
+
+
 def test_both_languages_say_the_same_with_the_same_values() -> None:
     for alert in known(case_environment("staging")):
         for text in (alert.summary, alert.description):

@@ -105,11 +105,6 @@ def test_one_without_files_is_told_from_another_states_by_its_networks(part: str
         assert containers.remove_begun(engine(ours), {ours.name: []}, ["ours"], Reporter()) == [ours.name]
 
 
-def test_a_container_that_no_state_knows_is_named() -> None:
-    noted, left = of_part("api-1"), of_part("api-2")
-    assert containers.unknown(engine(noted, left), "staging", [f"id of {noted.name}"]) == [left.name]
-
-
 def test_one_that_is_still_starting_comes_to_its_start_and_then_has_its_own_time_to_stop() -> None:
     database = of_part("postgres", starts_for=2, stop_timeout=90)
     containers.remove_begun(engine(database), {database.name: [f"files of {database.name}"]}, [], Reporter())

@@ -34,6 +34,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
     monkeypatch.setattr(restore, "give_own_password", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
     monkeypatch.setattr(lifecycle, "status", lambda _: [])
@@ -55,7 +56,7 @@ def test_where_something_is_gone_pulumi_asks_the_engine_what_there_is(monkeypatc
 
 
 @pytest.mark.parametrize(("there", "sick"), [(["api-1"], []), (["api-1"], ["redis"]), ([], ["redis"]), ([], [])])
-def test_an_up_that_fails_names_the_containers_that_its_state_does_not_know(
+def test_an_up_that_fails_says_what_is_in_the_way_and_what_is_not_healthy(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, there: list[str], sick: list[str]
 ) -> None:
     def fails(*_: str, **__: object) -> None:
@@ -66,14 +67,14 @@ def test_an_up_that_fails_names_the_containers_that_its_state_does_not_know(
     for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: [])
     monkeypatch.setattr(lifecycle, "tell_failures", lambda _: sick)
-    monkeypatch.setattr(containers, "unknown", lambda *_: there)
+    monkeypatch.setattr("operations.in_the_way.why", lambda _: f"docker inspect {there}" if there else "")
     with pytest.raises(PulumiFailedError) as failed:
         lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
     said = str(failed.value)
-    assert ("docker rm -f api-1" in said) is bool(there), "`name already in use` at each `up`, and no way out"
-    assert ("docker inspect" in said) is bool(there), "it may be another clone's, and serve"
+    assert ("docker inspect" in said) is bool(there), "`name already in use` at each `up`, and no way out"
     assert ("not healthy: redis" in said) is bool(sick)
     assert "`pulumi up` failed" in said
 

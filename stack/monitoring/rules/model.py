@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from stack.settings import Environment, seconds
+from stack.settings import Environment, Settings, seconds
 
 STORED_SECONDS = 60
 """For so long, and for three scrapes, Prometheus may store nothing before PrometheusNotIngesting waits its minute."""
@@ -77,9 +77,13 @@ class Alert:
                 "summary": getattr(self.summary, language),
                 "description": getattr(self.description, language),
                 "runbook_url": f"{settings.alerts.runbooks_url}/{self.name}.md",
-                "dashboard_url": f"{settings.grafana.address}/d/{self.dashboard}",
+                # Where no Grafana runs, nothing listens there.
+                **({} if "grafana" in environment.absent else {"dashboard_url": self._dashboard_url(settings)}),
             },
         }
+
+    def _dashboard_url(self, settings: Settings) -> str:
+        return f"{settings.grafana.address}/d/{self.dashboard}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,140 @@
+"""What on the engine keeps an `up` from coming to its end: said before anything is changed, with what to type."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+
+from operations import containers, recovery
+from operations.stack_file import ProjectError
+from stack.app.ingress import external_networks
+from stack.names import NetworkName
+from stack.service import Publish, ServiceSpec
+from stack.settings import Environment, key_of
+
+if TYPE_CHECKING:
+    from operations.project import PulumiRun, Workspace
+
+
+def refuse(run: PulumiRun) -> None:
+    """Raise ProjectError where a name or a port that is needed is somebody else's, or somebody's network is missing.
+
+    What an interrupted run has left must have been removed (`settle`).
+    """
+    from stack.platform import specs  # noqa: PLC0415 - the whole program, which no other command here needs
+
+    workspace, environment, deployment = run.workspace, run.workspace.settings(), run.deployment()
+    refuse_missing_networks(workspace)
+    names, ids = recovery.known_names(deployment), recovery.known_ids(deployment)
+    with contextlib.closing(workspace.client()) as client:
+        lines = [_taken(client, workspace, lambda _, name: name in names)]
+        lines += [
+            f"{where} is held by the container {holder}. Stop that one, or give the part another port: docs/settings.md"
+            for where, holder in _foreign_ports(client, specs(environment), ids)
+        ]
+    if told := list(filter(None, lines)):
+        raise ProjectError("\n".join(["Nothing was replaced:", *told]))
+
+
+def refuse_missing_networks(workspace: Workspace) -> None:
+    """Raise ProjectError where the network of a team's Traefik is missing: the API would end and not start again."""
+    wanted = set(external_networks(workspace.settings()))
+    if not wanted:
+        return
+    with contextlib.closing(workspace.client()) as client:
+        missing = wanted - containers.names(client)
+    if missing:
+        name = ", ".join(sorted(missing))
+        raise ProjectError(
+            f"Nothing was replaced: {key_of('ingress', 'traefik')}.network is {name}, and the engine has no such "
+            f"network. `docker network ls` shows those that there are; `docker network create {name}` makes it."
+        )
+
+
+def why(run: PulumiRun) -> str:
+    """Say what on the engine may have made an `up` fail, whatever Pulumi has said of it; empty: nothing."""
+    ids = recovery.known_ids(run.deployment())
+    with contextlib.closing(run.workspace.client()) as client:
+        taken = _taken(client, run.workspace, lambda id_, _: id_ in ids)
+        return taken or _no_addresses(client, run.workspace.settings())
+
+
+def _taken(client: docker.DockerClient, workspace: Workspace, known: Callable[[str, str], bool]) -> str:
+    """Say which containers and networks have a name of this environment and are not its own; empty: none.
+
+    known: whether the state knows one, by its id and its name.
+    """
+    environment = workspace.settings()
+    parts = {f"{environment.prefix}-{part}" for part in containers.expected(environment)}
+    segments = {f"{environment.prefix}-{network}" for network in NetworkName}
+    listed = client.api.containers(all=True)
+    there = [(str(each["Id"]), str(name).lstrip("/")) for each in listed for name in each.get("Names") or ()]
+    networks = [(str(each["Id"]), str(each["Name"])) for each in client.api.networks()]
+    found = sorted(name for id_, name in there if name in parts and not known(id_, name))
+    nets = sorted({name for id_, name in networks if name in segments and not known(id_, name)})
+    if not found and not nets:
+        return ""
+    remove = [f"docker rm -f {' '.join(found)}"] * bool(found) + [f"docker network rm {' '.join(nets)}"] * bool(nets)
+    return (
+        f"On the engine and not in this state: {', '.join([*found, *nets])}. Look at them (`docker inspect`, `docker "
+        "logs`): another clone's state may know them, and they may serve. If they are only what a run that was cut off "
+        f"has left: `{' && '.join(remove)}`, then `{workspace.typed('up')}`. Volumes stay."
+    )
+
+
+def published(spec: ServiceSpec) -> list[Publish]:
+    """Return the ports of the host that a part takes."""
+    return [each for each in (spec.publish, *spec.also_publish) if each]
+
+
+def clashes(publish: Publish, address: str, port: int) -> bool:
+    """Tell whether a socket keeps the engine from binding a port."""
+    mine, other = ipaddress.ip_address(publish.address), ipaddress.ip_address(address)
+    return port == publish.host_port and (mine == other or mine.is_unspecified or other.is_unspecified)
+
+
+def held_ports(client: docker.DockerClient) -> list[tuple[str, int, Mapping[str, Any]]]:
+    """Return each port of the host that a container has: address, port, and the container as the engine lists it."""
+    return [
+        (str(port.get("IP") or "0.0.0.0"), int(port["PublicPort"]), each)  # noqa: S104 - how the engine says it
+        for each in client.api.containers()
+        for port in each.get("Ports") or ()
+        if port.get("PublicPort")
+    ]
+
+
+def _foreign_ports(
+    client: docker.DockerClient, specs: Sequence[ServiceSpec], own: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield each port that another container has, and that container's name. own: ids of this environment's."""
+    held = [(address, port, each) for address, port, each in held_ports(client) if str(each["Id"]) not in own]
+    for spec in specs:
+        for publish in published(spec):
+            holder = next((each for address, port, each in held if clashes(publish, address, port)), None)
+            if holder:
+                name = str(holder["Names"][0]).lstrip("/")
+                yield f"{publish.address}:{publish.host_port} ({spec.part})", name
+
+
+def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
+    """Say that the engine has no range of addresses left for a network that is missing; empty: it has, or none is."""
+    there = containers.names(client)
+    if not {f"{environment.prefix}-{network}" for network in NetworkName} - there:
+        return ""
+    try:
+        client.networks.create(f"{environment.prefix}-tried-{secrets.token_hex(4)}", internal=True).remove()
+    except docker.errors.APIError as error:
+        if "address pool" not in str(error).lower():
+            return ""
+        return (
+            f"The engine has no range of addresses left for another network: it has {len(client.api.networks())}. "
+            "`docker network ls` shows them, `docker network prune` removes those that no container uses. Or give it "
+            'more ranges: in /etc/docker/daemon.json "default-address-pools": [{"base": "10.201.0.0/16", "size": 24}], '
+            "then `systemctl restart docker`."
+        )
+    return ""

@@ -1,0 +1,142 @@
+"""What of others keeps an `up` from its end, and is said before it begins; with an SDK of plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import docker.errors
+import pytest
+
+from operations import in_the_way
+from operations.recovery import CONTAINER, NETWORK
+from operations.stack_file import ProjectError
+from tests.recording import environment_of
+
+OWN_PORT = 9090
+
+
+@dataclass
+class Given:
+    """An engine with these containers and networks, and a state that knows some of them by their ids."""
+
+    containers: list[dict[str, Any]] = field(default_factory=list)
+    networks: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    config: dict[str, object] = field(default_factory=dict)
+    no_addresses: str = ""
+    made: list[str] = field(default_factory=list)
+
+    @property
+    def run(self) -> Any:
+        api = SimpleNamespace(
+            containers=lambda **_: self.containers,
+            networks=lambda: [{"Id": f"id of {name}", "Name": name} for name in self.networks],
+        )
+        client = SimpleNamespace(api=api, networks=SimpleNamespace(create=self._create), close=lambda: None)
+        resources = [
+            {"type": NETWORK if name in self.networks else CONTAINER, "id": f"id of {name}", "inputs": {"name": name}}
+            for name in self.known
+        ]
+        workspace = SimpleNamespace(
+            settings=lambda: environment_of("staging", self.config),
+            client=lambda: client,
+            typed="make {}".format,
+        )
+        return SimpleNamespace(workspace=workspace, deployment=lambda: {"resources": resources})
+
+    def _create(self, name: str, **_: object) -> Any:
+        if self.no_addresses:
+            raise docker.errors.APIError(self.no_addresses)
+        self.made.append(name)
+        return SimpleNamespace(remove=lambda: self.made.remove(name))
+
+    def refusal(self) -> str:
+        with pytest.raises(ProjectError) as refused:
+            in_the_way.refuse(self.run)
+        return str(refused.value)
+
+
+def container(name: str, port: int = 0, ip: str = "127.0.0.1") -> dict[str, Any]:
+    ports = [{"IP": ip, "PublicPort": port}] if port else []
+    return {"Id": f"id of {name}", "Names": [f"/{name}"], "Ports": ports}
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def there(client: Any) -> set[str]:
+        return {each["Name"] for each in client.api.networks()}
+
+    monkeypatch.setattr("operations.containers.names", there)
+
+
+def test_what_is_ones_own_and_what_has_nothing_to_do_with_it_is_in_nobodys_way() -> None:
+    own = container("samokoder-staging-prometheus", OWN_PORT)
+    others = [container("samokoder-staging-2-api-1"), container("web", 80), container("samokoder-staging-guest")]
+    given = Given([own, *others], ["samokoder-staging-edge", "bridge"])
+    given.known = ["samokoder-staging-prometheus", "samokoder-staging-edge"]
+    in_the_way.refuse(given.run)
+
+
+def test_a_container_that_somebody_made_by_hand_under_a_name_of_ours_is_named_before_anything_is_replaced() -> None:
+    said = Given([container("samokoder-staging-redis")]).refusal()
+    assert "samokoder-staging-redis" in said, "Docker says it when half of the parts have been replaced"
+    assert "docker inspect" in said, "it may be another clone's, and serve"
+    assert "docker rm -f samokoder-staging-redis" in said, "what to type"
+    assert "make up" in said
+
+
+def test_a_network_under_a_name_of_ours_is_named() -> None:
+    assert "docker network rm samokoder-staging-data" in Given(networks=["samokoder-staging-data"]).refusal(), (
+        "containers are put on a network by its name, and of two nobody knows on which"
+    )
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - what the engine says
+def test_a_container_that_holds_a_port_is_named_with_the_part_that_wants_it(ip: str) -> None:
+    said = Given([container("grafana-of-somebody", OWN_PORT, ip)]).refusal()
+    assert "127.0.0.1:9090 (prometheus) is held by the container grafana-of-somebody" in said
+
+
+def test_a_port_on_another_address_is_no_hindrance() -> None:
+    in_the_way.refuse(Given([container("elsewhere", OWN_PORT, "192.0.2.7")]).run)
+
+
+def test_a_missing_network_of_traefik_is_named_before_the_api_is_replaced() -> None:
+    traefik = {"network": "traefik", "address": "10.9.0.2"}
+    given = Given(config={"ingress": {"kind": "traefik", "domain": "x.example.org", "traefik": traefik}})
+    assert "docker network create traefik" in given.refusal()
+    with pytest.raises(ProjectError, match="traefik"):
+        in_the_way.refuse_missing_networks(given.run.workspace)
+    given.networks = ["traefik"]
+    in_the_way.refuse(given.run)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
+        "all predefined address pools have been fully subnetted",
+    ],
+)
+def test_an_engine_without_addresses_is_told_with_the_ways_out(said: str) -> None:
+    given = Given(networks=["bridge"], no_addresses=said)
+    told = in_the_way.why(given.run)
+    assert "docker network prune" in told
+    assert "default-address-pools" in told
+
+
+def test_nothing_is_said_of_addresses_where_they_are_not_the_reason() -> None:
+    given = Given(networks=["bridge"])
+    assert in_the_way.why(given.run) == ""
+    assert given.made == [], "the network by which it was tried stays behind"
+    assert in_the_way.why(Given(no_addresses="permission denied").run) == ""
+    every = [f"samokoder-staging-{each}" for each in ("edge", "published", "app", "data", "monitoring")]
+    assert in_the_way.why(Given(networks=every, known=every, no_addresses="address pool").run) == ""
+
+
+def test_after_a_failure_a_container_is_somebody_elses_by_its_id_whatever_its_name() -> None:
+    given = Given([container("samokoder-staging-redis")], known=["samokoder-staging-redis"])
+    given.containers[0]["Id"] = "another"
+    assert "samokoder-staging-redis" in in_the_way.why(given.run)
