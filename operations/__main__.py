@@ -704,6 +704,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ProjectError, EngineError) as error:
         _fail(str(error), words)
     except KeyboardInterrupt:
+        _say_how_to_go_on(_console(stderr=True), words)
         sys.exit(130)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in {"offline", "docker", "requests"}:
@@ -722,11 +723,15 @@ def _fail(message: str, words: Sequence[str] = ()) -> None:
     first, *more = message.strip().splitlines()
     if len(more) > 1:
         console.print(f"[bold red]error:[/] {escape(first)}", soft_wrap=True)
+    _say_how_to_go_on(console, words)
+    sys.exit(1)
+
+
+def _say_how_to_go_on(console: Console, words: Sequence[str]) -> None:
     again = {"up": "up", "drift": "drift ARGS=--repair" if "--repair" in words else ""}.get(" ".join(words[:1]))
     if again:
         named = words[words.index("--env") + 1] if "--env" in words[:-1] else os.environ.get("ENV", "staging")
         console.print(f"What is finished is kept. Go on with: {typed(named, again)}", soft_wrap=True)
-    sys.exit(1)
 
 
 if __name__ == "__main__":
