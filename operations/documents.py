@@ -245,7 +245,7 @@ def _model_in(field: FieldInfo) -> type[Model] | None:
 
 
 def _pulumi_type(field: FieldInfo) -> str:
-    if _model_in(field):
+    if _model_in(field) or get_origin(field.annotation) is dict:
         return "object"
     if get_origin(field.annotation) is list:
         return "array"
