@@ -7,12 +7,10 @@ mount that, and another user is told which tests were left out. Figures are prin
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import secrets
 import shutil
 import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +32,7 @@ from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.backup import backup as part
 from stack.settings import Environment
-from tests.backup_image.s3_server import built
+from tests.live.bucket import KEYS, MACHINE, OFFSITE, machine
 from tests.live.conftest import begin, cut_off, no_limits, url, with_config, with_secrets
 from tests.live.test_the_stack import until
 from tests.planted import SUPERUSER_PSQL
@@ -43,8 +41,6 @@ from tests.small_disk import small_disk
 DISK_MIB = 2048
 PATIENCE_SECONDS = 300.0
 RPO_SECONDS = 10.0
-ACCESS, SECRET = f"TEST{secrets.token_hex(8).upper()}", secrets.token_hex(20)
-BUCKET_MACHINE = "bucket"
 
 
 @pytest.fixture(scope="module")
@@ -62,37 +58,13 @@ def bucket(
     engine: docker.DockerClient, new_workspace: Callable[[], Workspace], local_images: Environment
 ) -> Iterator[tuple[Workspace, Container]]:
     """A workspace that copies its backups into a bucket, and the bucket's machine, on no network yet."""
-    workspace = with_secrets(
-        new_workspace(),
-        {
-            "s3AccessKeyId": ACCESS,
-            "s3SecretAccessKey": SECRET,
-            "backupEncryptionKey": secrets.token_urlsafe(48),
-        },
-    )
-    offsite = {"endpoint": f"http://{BUCKET_MACHINE}:7070", "bucket": "copies", "syncMinutes": 1}
+    workspace = with_secrets(new_workspace(), {**KEYS, "backupEncryptionKey": secrets.token_urlsafe(48)})
+    offsite = {**OFFSITE, "syncMinutes": 1}
     workspace = with_config(
         workspace, {"samokoder:backup": {"offsite": offsite}, "samokoder:api": {"environment": no_limits()}}
     )
-    program = built()
-    machine = engine.containers.create(
-        local_images.image("postgres"),
-        ["-c", "mkdir -p /data/copies /meta && exec /versitygw --port=:7070 posix --sidecar=/meta /data"],
-        entrypoint=["sh"],
-        user="0:0",
-        environment={"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET},
-        cap_drop=["ALL"],
-    )
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        entry = tar.gettarinfo(str(program), "versitygw")
-        entry.mode, entry.uid, entry.gid = 0o755, 0, 0
-        with program.open("rb") as file:
-            tar.addfile(entry, file)
-    machine.put_archive("/", buffer.getvalue())
-    machine.start()
-    yield workspace, machine
-    machine.remove(force=True, v=True)
+    with machine(engine, local_images) as made:
+        yield workspace, made
 
 
 def edge(engine: docker.DockerClient, workspace: Workspace) -> Any:
@@ -107,7 +79,7 @@ def backed(engine: docker.DockerClient, bucket: tuple[Workspace, Container], dis
         how = {"type": "none", "o": "bind", "device": str(disk)}
         engine.volumes.create(f"samokoder-{workspace.name}-backup-data", driver="local", driver_opts=how)
     lifecycle.up(workspace, interactive=False)
-    edge(engine, workspace).connect(machine, aliases=[BUCKET_MACHINE])
+    edge(engine, workspace).connect(machine, aliases=[MACHINE])
     wait_for_backups(workspace)
     yield workspace
     with contextlib.suppress(docker.errors.APIError):
@@ -643,7 +615,7 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
         for path in disk.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     lifecycle.up(backed, interactive=False)
-    edge(engine, backed).connect(machine, aliases=[BUCKET_MACHINE])
+    edge(engine, backed).connect(machine, aliases=[MACHINE])
     assert backed.open().secrets()["postgres-superuser"] != old["postgres-superuser"], "it is no fresh machine"
     wait_for_backups(backed)  # of the empty database, which must not take the place of the others in the bucket
     code, said = program(engine, backed, "offsite", "sync")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import docker
+import docker.errors
 import httpx
 import pytest
+from docker.models.containers import Container
+from docker.models.networks import Network
 
 from operations import backups, containers, lifecycle, recovery, smoke
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.names import NetworkName
+from stack.settings import Environment
+from tests.live import bucket
 from tests.live.conftest import no_limits, url, with_config, with_secrets
 from tests.live.test_managed import PATIENCE_SECONDS, Servers
 from tests.live.test_managed import servers as servers  # noqa: PLC0414 - a fixture
@@ -39,19 +45,23 @@ class Ways:
     on: Workspace
     off: Workspace
     network: str
+    bucket: Container
 
 
 @pytest.fixture(scope="module")
-def ways(new_workspace: Callable[[], Workspace], engine: docker.DockerClient, servers: Servers) -> Iterator[Ways]:
-    base = with_config(new_workspace(), {"samokoder:api": {"environment": no_limits()}})
-    bucket = with_secrets(base, {"s3AccessKeyId": "TEST-OF-A-BUCKET", "s3SecretAccessKey": "nobody-is-asked-with-this"})
+def ways(
+    new_workspace: Callable[[], Workspace],
+    engine: docker.DockerClient,
+    servers: Servers,
+    local_images: Environment,
+) -> Iterator[Ways]:
+    base = with_config(new_workspace(), {"samokoder:api": {"replicas": 1, "environment": no_limits()}})
     on = with_config(
-        bucket,
+        with_secrets(base, bucket.KEYS),
         {
             "samokoder:workspace": {"path": "/app/workspace"},
             "samokoder:frontend": {"enabled": True},
-            # Nobody listens there: what is asked here is whether the part follows its setting.
-            "samokoder:backup": {"offsite": {"endpoint": "http://127.0.0.1:9", "bucket": "copies"}},
+            "samokoder:backup": {"offsite": bucket.OFFSITE},
         },
     )
     name = f"traefik-of-{base.name}"
@@ -70,8 +80,21 @@ def ways(new_workspace: Callable[[], Workspace], engine: docker.DockerClient, se
             "samokoder:managedRedisCa": servers.authorities["redis"],
         }
         off = replace(off, extra_config={**off.extra_config, **certificates})
-        yield Ways(on, off, str(network.name))
-        lifecycle.destroy_data(off, interactive=False)
+        with bucket.machine(engine, local_images) as machine:
+            yield Ways(on, off, str(network.name), machine)
+            with contextlib.suppress(docker.errors.APIError):
+                edge(engine, on).disconnect(machine, force=True)
+            lifecycle.destroy_data(off, interactive=False)
+
+
+def edge(engine: docker.DockerClient, workspace: Workspace) -> Network:
+    network: Network = engine.networks.get(f"samokoder-{workspace.name}-edge")
+    return network
+
+
+def copy_offsite(engine: docker.DockerClient, workspace: Workspace) -> None:
+    """Copy the backups into the bucket now, under the key that this environment has."""
+    run_in(engine, workspace, "backup", backups.PROGRAM, "offsite", "sync")
 
 
 def up(workspace: Workspace) -> set[str]:
@@ -110,12 +133,14 @@ def test_each_optional_part_goes_and_comes_back_to_its_own_data(
     ways: Ways, engine: docker.DockerClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert up(ways.on) >= SWITCHED
+    edge(engine, ways.on).connect(ways.bucket, aliases=[bucket.MACHINE])
     ingress = url(ways.on.settings(), "ingress")
     write(ingress, "at the local one")
     run_in(engine, ways.on, "worker", "python", "-c", IN_QUEUE.format(what="set('of-the-test', 'kept')"))
     run_in(engine, ways.on, "worker", "sh", "-c", "echo kept > /app/workspace/of-the-test")
     backups.now(ways.on, "dump")
     dumps = {each.id for each in backups.backups(ways.on)[0] if each.kind == "dump"}
+    copy_offsite(engine, ways.on)
     made = data(engine, ways.on)
     assert set(KEPT) <= made.keys()
 
@@ -144,6 +169,7 @@ def test_each_optional_part_goes_and_comes_back_to_its_own_data(
     assert "kept" in kept, "Redis came back without what it had"
     assert run_in(engine, ways.on, "worker", "cat", "/app/workspace/of-the-test") == "kept"
     backups.now(ways.on, "all")
+    copy_offsite(engine, ways.on)  # with another key the copies from before could not be opened
     listed = {each.id: each.status for each in backups.backups(ways.on)[0]}
     assert dumps <= listed.keys(), "the backups from before are gone"
     assert set(listed.values()) <= {"good", "made"}, listed
