@@ -177,9 +177,13 @@ def test_each_optional_part_goes_and_comes_back_to_its_own_data(
     whole = smoke.smoke(ways.on, wait=PATIENCE_SECONDS)
     assert not whole.failed, whole.as_json()
 
+
+def test_switched_off_again_each_finds_the_managed_one_as_it_was(ways: Ways, engine: docker.DockerClient) -> None:
+    """Goes on from the test above, where every optional part runs."""
+    before = data(engine, ways.on)
     assert not SWITCHED & up(ways.off)
     assert names(api_behind_traefik(engine, ways)) == ["at the managed one"]
-    assert data(engine, ways.off) == made
+    assert data(engine, ways.off) == before
 
 
 def test_another_volume_in_the_place_of_one_with_data_is_refused_before_anything_is_replaced(
