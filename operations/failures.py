@@ -91,6 +91,7 @@ def _said(container: Container, secrets: Mapping[str, str]) -> Iterator[str]:
     for check in ((container.attrs["State"].get("Health") or {}).get("Log") or [])[-1:]:
         # The end of what it said is the error; before it may stand a whole traceback.
         said = containers.without(secrets, str(check.get("Output", ""))).strip().splitlines()[-_CHECK_LINES:]
+        said = [Line(part="", at="", text=line).readable() for line in said]
         yield from (f"check: {cut(line, _WIDTH)}" for line in said or [f"ended with {check.get('ExitCode')}"])
     with contextlib.suppress(docker.errors.APIError):
         text = containers.without(secrets, container.logs(tail=_READ_LINES).decode(errors="replace"))

@@ -32,10 +32,10 @@ def refuse(run: PulumiRun) -> None:
     refuse_missing_networks(workspace)
     names, ids = recovery.known_names(deployment), recovery.known_ids(deployment)
     with contextlib.closing(workspace.client()) as client:
-        lines = [_taken(client, workspace, lambda _, name: name in names)]
+        lines = [_taken(client, workspace, lambda id_, name: name in names or id_ in ids)]
         lines += [
             f"{where} is held by the container {holder}. Stop that one, or give the part another port: docs/settings.md"
-            for where, holder in _foreign_ports(client, specs(environment), ids)
+            for where, holder in _foreign_ports(client, environment, specs(environment), ids)
         ]
     if told := list(filter(None, lines)):
         raise ProjectError("\n".join(["Nothing was replaced:", *told]))
@@ -109,16 +109,21 @@ def held_ports(client: docker.DockerClient) -> list[tuple[str, int, Mapping[str,
 
 
 def _foreign_ports(
-    client: docker.DockerClient, specs: Sequence[ServiceSpec], own: Collection[str]
+    client: docker.DockerClient, environment: Environment, specs: Sequence[ServiceSpec], ids: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each port that another container has, and that container's name. own: ids of this environment's."""
-    held = [(address, port, each) for address, port, each in held_ports(client) if str(each["Id"]) not in own]
+    """Yield each port that a container of somebody else has, and that container's name. ids: those in the state."""
+    # One under a name of ours makes way for ours, or is told by its name.
+    own = {f"{environment.prefix}-{part}" for part in containers.expected(environment)}
+    held = [
+        (address, port, name)
+        for address, port, each in held_ports(client)
+        if str(each["Id"]) not in ids and (name := str(each["Names"][0]).lstrip("/")) not in own
+    ]
     for spec in specs:
         for publish in published(spec):
-            holder = next((each for address, port, each in held if clashes(publish, address, port)), None)
+            holder = next((name for address, port, name in held if clashes(publish, address, port)), "")
             if holder:
-                name = str(holder["Names"][0]).lstrip("/")
-                yield f"{publish.address}:{publish.host_port} ({spec.part})", name
+                yield f"{publish.address}:{publish.host_port} ({spec.part})", holder
 
 
 def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:

@@ -99,6 +99,20 @@ def test_a_container_that_holds_a_port_is_named_with_the_part_that_wants_it(ip: 
     assert "127.0.0.1:9090 (prometheus) is held by the container grafana-of-somebody" in said
 
 
+def test_what_was_made_anew_by_hand_under_a_name_of_the_state_makes_way_by_a_repair_of_drift() -> None:
+    given = Given([container("samokoder-staging-prometheus", OWN_PORT)], known=["samokoder-staging-prometheus"])
+    given.containers[0]["Id"] = "another"
+    in_the_way.refuse(given.run)
+
+
+def test_one_that_waits_for_its_removal_is_ones_own() -> None:
+    given = Given([container("samokoder-staging-redis")], known=["samokoder-staging-redis"])
+    run = given.run
+    resources = run.deployment()["resources"]
+    run.deployment = lambda: {"resources": [{**each, "delete": True} for each in resources]}
+    in_the_way.refuse(run)
+
+
 def test_a_port_on_another_address_is_no_hindrance() -> None:
     in_the_way.refuse(Given([container("elsewhere", OWN_PORT, "192.0.2.7")]).run)
 
