@@ -120,13 +120,11 @@ def test_a_part_that_gets_sick_fails_the_up_with_its_log_and_a_good_value_repair
         with pytest.raises(PulumiFailedError):
             lifecycle.up(broken, interactive=False)
         said = capsys.readouterr()
-        assert "samokoder.worker.nothing" in said.out + said.err, "the log says why"
-        assert "worker is not healthy since " in said.out + said.err, "a person at 3 a.m. must be told which and why"
-        told = (
-            (said.out + said.err).partition("worker is not healthy since ")[2].partition("more: make logs PART=worker")
-        )
-        assert told[1], "what to type to see the rest"
-        assert len(told[0].splitlines()) <= 10, "an error is a few lines, not a log"
+        begins, more = "worker is not healthy since ", "more: make logs PART=worker"
+        why, found, _ = (said.out + said.err).partition(begins)[2].partition(more)
+        assert found, f"a person at 3 a.m. must be told which, since when, and what to type: {said}"
+        assert "samokoder.worker.nothing" in why, "the log says why"
+        assert len(why.splitlines()) <= 10, "an error is a few lines, not a log"
         with pytest.raises(PulumiFailedError):
             # Without "#initerror" in replace_on_changes this one would pass.
             lifecycle.up(broken, interactive=False)
