@@ -43,7 +43,13 @@ def test_a_check_that_fails_is_told_with_since_when_and_the_command_for_more() -
 
 
 def test_one_that_ends_again_and_again_is_told_with_its_exit_code() -> None:
-    ended = {"Status": "restarting", "Restarting": True, "FinishedAt": at(2), "ExitCode": 137, "OOMKilled": True}
+    ended: dict[str, Any] = {
+        "Status": "restarting",
+        "Restarting": True,
+        "FinishedAt": at(2),
+        "ExitCode": 137,
+        "OOMKilled": True,
+    }
     (found,) = told(container("api-1", health="starting", restarts=4, **ended))
     first = found.text.splitlines()[0]
     assert first.startswith("api-1 is not healthy: ended since ")
