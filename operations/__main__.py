@@ -53,6 +53,7 @@ app.command("move-state")(cli_state.move_state)
 
 # A log has no width of its own, and 80 columns would fold every table.
 _WIDTH_IN_A_LOG = 140
+_INTERRUPTED = 130
 
 
 class BackupKind(StrEnum):
@@ -703,9 +704,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error), words)
     except (ProjectError, EngineError) as error:
         _fail(str(error), words)
-    except KeyboardInterrupt:
-        _say_how_to_go_on(_console(stderr=True), words)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:  # by typer, which keeps the interruption to itself
+            _say_how_to_go_on(_console(stderr=True), words)
+        raise
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in {"offline", "docker", "requests"}:
             raise

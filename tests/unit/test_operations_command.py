@@ -251,3 +251,17 @@ def test_where_no_engine_answers_that_is_said_and_what_brings_one_up(
         '"No such file or directory" helps nobody'
     )
     assert "make up" in said
+
+
+def test_after_ctrl_c_it_is_said_how_an_up_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("operations.lifecycle.up", interrupted)
+    monkeypatch.setattr("operations.asking.where_state", lambda *_, **__: None)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["up", "--env", "staging"])
+    assert ended.value.code == 130
+    assert "What is finished is kept. Go on with: make up" in capsys.readouterr().err
