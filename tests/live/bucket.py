@@ -16,14 +16,15 @@ from tests.backup_image.s3_server import built
 
 MACHINE = "bucket"
 """Its name on a network."""
-OFFSITE = {"endpoint": f"http://{MACHINE}:7070", "bucket": "copies"}
+PORT = 7070
+OFFSITE = {"endpoint": f"http://{MACHINE}:{PORT}", "bucket": "copies"}
 ACCESS, SECRET = f"TEST{secrets.token_hex(8).upper()}", secrets.token_hex(20)
 KEYS = {"s3AccessKeyId": ACCESS, "s3SecretAccessKey": SECRET}
 
 
 @contextmanager
-def machine(engine: docker.DockerClient, images: Environment) -> Iterator[Container]:
-    """Start it, on no network of a stack yet; gone afterwards."""
+def machine(engine: docker.DockerClient, images: Environment, *, address: str = "") -> Iterator[Container]:
+    """Start it, on no network of a stack yet; gone afterwards. address: of the host, on which its port is published."""
     program = built()
     made: Container = engine.containers.create(
         images.image("postgres"),
@@ -32,6 +33,7 @@ def machine(engine: docker.DockerClient, images: Environment) -> Iterator[Contai
         user="0:0",
         environment={"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET},
         cap_drop=["ALL"],
+        ports={f"{PORT}/tcp": (address, None)} if address else {},  # type: ignore[dict-item]
     )
     try:
         buffer = io.BytesIO()

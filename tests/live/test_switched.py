@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import docker
-import docker.errors
 import httpx
 import pytest
-from docker.models.containers import Container
-from docker.models.networks import Network
 
 from operations import backups, containers, lifecycle, recovery, smoke
 from operations.project import PulumiFailedError, Workspace
@@ -45,15 +42,21 @@ class Ways:
     on: Workspace
     off: Workspace
     network: str
-    bucket: Container
+
+
+@pytest.fixture(scope="module")
+def offsite(engine: docker.DockerClient, local_images: Environment) -> Iterator[dict[str, str]]:
+    """A bucket outside of the stack, as its settings name it."""
+    address = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    with bucket.machine(engine, local_images, address=address) as machine:
+        machine.reload()
+        port = machine.ports[f"{bucket.PORT}/tcp"][0]["HostPort"]  # type: ignore[index]
+        yield {**bucket.OFFSITE, "endpoint": f"http://{address}:{port}"}
 
 
 @pytest.fixture(scope="module")
 def ways(
-    new_workspace: Callable[[], Workspace],
-    engine: docker.DockerClient,
-    servers: Servers,
-    local_images: Environment,
+    new_workspace: Callable[[], Workspace], engine: docker.DockerClient, servers: Servers, offsite: dict[str, str]
 ) -> Iterator[Ways]:
     base = with_config(new_workspace(), {"samokoder:api": {"replicas": 1, "environment": no_limits()}})
     on = with_config(
@@ -61,7 +64,7 @@ def ways(
         {
             "samokoder:workspace": {"path": "/app/workspace"},
             "samokoder:frontend": {"enabled": True},
-            "samokoder:backup": {"offsite": bucket.OFFSITE},
+            "samokoder:backup": {"offsite": offsite},
         },
     )
     name = f"traefik-of-{base.name}"
@@ -80,21 +83,17 @@ def ways(
             "samokoder:managedRedisCa": servers.authorities["redis"],
         }
         off = replace(off, extra_config={**off.extra_config, **certificates})
-        with bucket.machine(engine, local_images) as machine:
-            yield Ways(on, off, str(network.name), machine)
-            with contextlib.suppress(docker.errors.APIError):
-                edge(engine, on).disconnect(machine, force=True)
-            lifecycle.destroy_data(off, interactive=False)
-
-
-def edge(engine: docker.DockerClient, workspace: Workspace) -> Network:
-    network: Network = engine.networks.get(f"samokoder-{workspace.name}-edge")
-    return network
+        yield Ways(on, off, str(network.name))
+        lifecycle.destroy_data(off, interactive=False)
 
 
 def copy_offsite(engine: docker.DockerClient, workspace: Workspace) -> None:
-    """Copy the backups into the bucket now, under the key that this environment has."""
-    run_in(engine, workspace, "backup", backups.PROGRAM, "offsite", "sync")
+    """Copy the backups into the bucket, under the key that this environment has, once no job of its own is at it."""
+    container = containers.find(engine, workspace.settings(), "backup")
+    end = time.monotonic() + PATIENCE_SECONDS
+    while (answer := containers.execute(container, [backups.PROGRAM, "offsite", "sync"]))[0]:
+        assert time.monotonic() < end, answer[1].decode()
+        time.sleep(2)
 
 
 def up(workspace: Workspace) -> set[str]:
@@ -133,7 +132,6 @@ def test_each_optional_part_goes_and_comes_back_to_its_own_data(
     ways: Ways, engine: docker.DockerClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert up(ways.on) >= SWITCHED
-    edge(engine, ways.on).connect(ways.bucket, aliases=[bucket.MACHINE])
     ingress = url(ways.on.settings(), "ingress")
     write(ingress, "at the local one")
     run_in(engine, ways.on, "worker", "python", "-c", IN_QUEUE.format(what="set('of-the-test', 'kept')"))
@@ -168,7 +166,7 @@ def test_each_optional_part_goes_and_comes_back_to_its_own_data(
     kept = run_in(engine, ways.on, "worker", "python", "-c", IN_QUEUE.format(what="get('of-the-test')"))
     assert "kept" in kept, "Redis came back without what it had"
     assert run_in(engine, ways.on, "worker", "cat", "/app/workspace/of-the-test") == "kept"
-    backups.now(ways.on, "all")
+    backups.now(ways.on, "dump")
     copy_offsite(engine, ways.on)  # with another key the copies from before could not be opened
     listed = {each.id: each.status for each in backups.backups(ways.on)[0]}
     assert dumps <= listed.keys(), "the backups from before are gone"
