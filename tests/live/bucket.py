@@ -28,7 +28,7 @@ def machine(engine: docker.DockerClient, images: Environment, *, address: str = 
     program = built()
     made: Container = engine.containers.create(
         images.image("postgres"),
-        ["-c", "mkdir -p /data/copies /meta && exec /versitygw --port=:7070 posix --sidecar=/meta /data"],
+        ["-c", f"mkdir -p /data/copies /meta && exec /versitygw --port=:{PORT} posix --sidecar=/meta /data"],
         entrypoint=["sh"],
         user="0:0",
         environment={"ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET},
