@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -26,6 +27,7 @@ ENVIRONMENT = "odd"
 PATIENCE_SECONDS = 400.0
 LOCALE = {"LANG": "C", "LC_ALL": "C", "ENV": ENVIRONMENT}
 UMASK = 0o077
+PAGE = f"somebodys-page-{secrets.token_hex(3)}"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def others(engine: docker.DockerClient, images: Environment, port: int) -> Itera
     made = [
         engine.containers.create(image, ["sleep", "infinity"], name=f"samokoder-{ENVIRONMENT}-redis"),
         engine.containers.run(
-            image, ["sleep", "infinity"], name="somebodys-page", detach=True, ports={"80/tcp": ("127.0.0.1", port)}
+            image, ["sleep", "infinity"], name=PAGE, detach=True, ports={"80/tcp": ("127.0.0.1", port)}
         ),
     ]
     try:
@@ -96,7 +98,7 @@ def test_what_others_hold_is_named_before_anything_is_made(
         status, said = up(clone)
         assert status != 0
         assert f"docker rm -f samokoder-{ENVIRONMENT}-redis" in said, said[-3000:]
-        assert f"127.0.0.1:{port} (prometheus) is held by the container somebodys-page" in said
+        assert f"127.0.0.1:{port} (prometheus) is held by the container {PAGE}" in said
         assert not containers.of_environment(engine, ENVIRONMENT), "it was made half before it was refused"
         assert f"make up ENV={ENVIRONMENT}" in said, "what to type then"
 
