@@ -1219,7 +1219,7 @@ class Rotating(Model):
     grafana_admin: Phase = Field("", description="Grafana's admin password.", examples=["prepare"])
 
 
-VolumeOf = Annotated[str, Field(pattern=r"^[a-z]+$")]
+VolumeOf = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 VolumeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][\w.-]+$")]
 
 
