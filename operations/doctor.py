@@ -32,6 +32,7 @@ from operations import (
     disk_room,
     engine_rules,
     lifecycle,
+    network_mtu,
     packet_filter,
     pasted,
     reach,
@@ -182,7 +183,7 @@ class Asked:
         root, said = "/var/lib", dict[str, Any]()
         with contextlib.suppress(UnavailableError):
             root, said = self.engine().info.data_root or root, dict(self.engine().limits)
-        return Facts.parse(self.shell(disk_room.script(said, root) + _FACTS))
+        return Facts.parse(self.shell(disk_room.script(said, root) + network_mtu.SCRIPT + _FACTS))
 
     def shell(self, script: str) -> str:
         """Run a script on the engine's host, and return what it prints."""
@@ -231,6 +232,7 @@ def every(asked: Asked) -> Iterator[Check]:
         "memory and cores": _memory,
         "disk": _disk,
         "ports": _ports,
+        "largest packet": _mtu,
         "docker's rules": _engine_rules,
         "packet filter": _packet_filter,
         "clock": _clock,
@@ -363,6 +365,11 @@ def _ports(asked: Asked) -> str:
     if not asked.facts().values.get("sockets"):
         raise UnavailableError("no container has them; which other programs listen cannot be seen on this host")
     return f"{len(wanted)} ports are free" + (f", {ours} of them held by this environment itself" if ours else "")
+
+
+def _mtu(asked: Asked) -> str:
+    networks = network_mtu.found(asked.environment, asked.engine().client)
+    return network_mtu.judge(asked.environment, networks, network_mtu.Uplink.parse(asked.facts().values))
 
 
 def _engine_rules(asked: Asked) -> str:
@@ -627,6 +634,7 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
         Check(name="redis' file", ask=lambda: redis_log.read(workspace, counted=counted)),
         Check(name="collations", ask=lambda: collations.read(workspace)),
         Check(name="closed addresses", ask=lambda: _closed(workspace)),
+        Check(name="large packets", ask=lambda: network_mtu.try_large(workspace)),
     ]
     found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]
     return Report(title=f"After `{workspace.typed('up')}` of {workspace.name}", about=smoked.about, findings=found)

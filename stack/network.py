@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from stack.names import NetworkName
+from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment
 
 TYPE = "samokoder:platform:Networks"
 
 # Only `edge` has a way out, and an internal network can publish no ports. No argument here may change: the provider
-# replaces a network for any change, and with it every container on it.
+# replaces a network for any change, and with it every container on it. The MTU alone does, where somebody sets it.
 INTERNAL = {
     NetworkName.EDGE: False,
     NetworkName.PUBLISHED: False,
@@ -40,15 +40,28 @@ class Networks(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: NetworksArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
+        mtu = args.environment.settings.network
+        # Set by nobody, it stays what it was when the network was made: another host that runs `make up`, or an uplink
+        # that changes, would replace what serves.
+        kept = ["options"] if mtu.mtu is None else []
         self.by_name = {
             network: docker.Network(
                 f"{name}-{network}",
                 name=f"{args.environment.prefix}-{network}",
                 driver="bridge",
                 internal=INTERNAL[network],
-                options=OPTIONS.get(network),
-                opts=pulumi.ResourceOptions(parent=self),
+                options=options(network, mtu.packet),
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=kept),
             )
             for network in NetworkName
         }
         self.register_outputs({network.value: resource.name for network, resource in self.by_name.items()})
+
+
+def options(network: NetworkName, mtu: int) -> dict[str, str] | None:
+    """Return the driver's options of a network.
+
+    mtu: largest packet in bytes. What an internal network sends never leaves the host, and an engine's own is 1500.
+    """
+    smaller = mtu < USUAL_MTU and not INTERNAL[network]
+    return {**OPTIONS.get(network, {}), **({MTU_OPTION: str(mtu)} if smaller else {})} or None
