@@ -210,10 +210,11 @@ class Workspace:
         )
         return replace(run, variables={**run.variables, **self._passphrase(document, run)})
 
-    def prepare(self, *, images: bool = True) -> PulumiRun:
+    def prepare(self, *, images: bool = True, note: bool = False) -> PulumiRun:
         """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
 
         images: build what no registry can give here; without it only what is there is looked at, as a preview does.
+        note: which images the engine lacks now, on the engine, for an `up` that removes them one day.
         Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
         would take the place of those that run.
         """
@@ -239,11 +240,14 @@ class Workspace:
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
         environment = self.settings()
         self._tell_made_anew(environment, engine)
-        if images and self.variables.get("OFFLINE") != "1":
-            from operations import registry  # noqa: PLC0415 - `status` must stay fast
+        if images:
+            from operations import old_images, registry  # noqa: PLC0415 - `status` must stay fast
 
             with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
-                registry.pull(client, used_images(environment), say=self.reporter.say)
+                if note:
+                    old_images.note(client, environment, self.reporter.say)
+                if self.variables.get("OFFLINE") != "1":
+                    registry.pull(client, used_images(environment), say=self.reporter.say)
         return self.open()
 
     def _tell_made_anew(self, environment: Environment, engine: EngineInfo) -> None:

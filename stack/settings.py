@@ -1308,6 +1308,14 @@ class Settings(Model):
         description="Other images than the pinned ones.",
         examples=[{"redis": "sha256:" + "0" * 64}],
     )
+    keep_images: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="How many images of each part stay on the engine, the newest ones, at least two; `make up` removes "
+        "the older ones that it has pulled or built itself. 0: it removes none.",
+        examples=[0],
+    )
     rotation: Rotation = Field(
         default_factory=Rotation,
         description="Generation of each generated secret.",

@@ -160,7 +160,8 @@ def test_a_stack_takes_the_uplinks_keeps_it_and_changes_it_in_an_order_that_serv
     asked_for = with_config(workspace, {"samokoder:network": {"mtu": WIDE}})
     capsys.readouterr()
     lifecycle.preview(asked_for, interactive=False)
-    assert "nobody is served" in capsys.readouterr().out, "a preview does not say what that takes"
+    said = capsys.readouterr()
+    assert "nobody is served" in said.out + said.err, "a preview does not say what that takes"
     rows = lifecycle.up(asked_for, interactive=False).parts
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     after = networks(engine, workspace)

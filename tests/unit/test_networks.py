@@ -145,9 +145,7 @@ def test_a_smaller_uplink_changes_the_networks_with_a_way_out_alone_and_only_whe
             smaller = packet < 1500 and not network.inputs["internal"]
             mtu = {"com.docker.network.driver.mtu": str(packet)} if smaller else {}
             expected = {**before.inputs, "options": {**(before.inputs.get("options") or {}), **mtu}}
-            assert {"options": {}, **network.inputs} == expected, (
-                "an option more replaces the networks of all"
-            )
+            assert {"options": {}, **network.inputs} == expected, "an option more replaces the networks of all"
             assert network.ignore_changes == (frozenset() if "mtu" in values else {"options"}), (
                 "another machine's uplink would replace what serves, or a setting would do nothing"
             )
