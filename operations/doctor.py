@@ -35,6 +35,7 @@ from operations import (
     network_mtu,
     packet_filter,
     pasted,
+    public_name,
     reach,
     redis_log,
     smoke,
@@ -239,6 +240,7 @@ def every(asked: Asked) -> Iterator[Check]:
         "kernel": _kernel,
     }
     outside: dict[str, Callable[[Asked], str]] = {
+        "public name": lambda asked: public_name.check(asked.environment),
         "telegram": _telegram,
         "e-mail": _email,
         "grafana password": _grafana_password,

@@ -71,20 +71,24 @@ def uplink(docker_host: str, *, enter: Sequence[str] = ()) -> Uplink | None:
 
 def found(environment: Environment, client: docker.DockerClient) -> dict[str, int]:
     """Return the largest packet of each network with a way out that the engine has, by its name."""
+    return {name: int(option or USUAL_MTU) for name, option in _options(environment, client).items()}
+
+
+def _options(environment: Environment, client: docker.DockerClient) -> dict[str, str | None]:
     wanted = {f"{environment.prefix}-{name}" for name in (NetworkName.EDGE, NetworkName.PUBLISHED)}
     there = [each for each in client.api.networks(names=sorted(wanted)) if each["Name"] in wanted]
-    return {each["Name"]: int((each.get("Options") or {}).get(MTU_OPTION) or USUAL_MTU) for each in there}
+    return {each["Name"]: (each.get("Options") or {}).get(MTU_OPTION) for each in there}
 
 
 def made_anew(environment: Environment, client: docker.DockerClient) -> str:
     """Say which networks an `up` replaces because of the setting, and what that takes; empty: none."""
     mtu = environment.settings.network.mtu
-    others = sorted(name for name, is_now in found(environment, client).items() if mtu and is_now != mtu)
+    others = sorted(name for name, option in _options(environment, client).items() if mtu and option != str(mtu))
     if not others:
         return ""
     return (
-        f"{key_of('network', 'mtu')} is {mtu}, and these networks have another: {', '.join(others)}. They are made "
-        "anew, and with them every container on them: for about a minute nobody is served"
+        f"{key_of('network', 'mtu')} is {mtu}, and these networks were made with another: {', '.join(others)}. They "
+        "are made anew, and with them every container on them: for about a minute nobody is served"
     )
 
 

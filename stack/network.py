@@ -10,6 +10,7 @@ import pulumi_docker as docker
 
 from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment
+from stack.settings import Networks as NetworkSettings
 
 TYPE = "samokoder:platform:Networks"
 
@@ -50,7 +51,7 @@ class Networks(pulumi.ComponentResource):
                 name=f"{args.environment.prefix}-{network}",
                 driver="bridge",
                 internal=INTERNAL[network],
-                options=options(network, mtu.packet),
+                options=options(network, mtu),
                 opts=pulumi.ResourceOptions(parent=self, ignore_changes=kept),
             )
             for network in NetworkName
@@ -58,10 +59,8 @@ class Networks(pulumi.ComponentResource):
         self.register_outputs({network.value: resource.name for network, resource in self.by_name.items()})
 
 
-def options(network: NetworkName, mtu: int) -> dict[str, str] | None:
-    """Return the driver's options of a network.
-
-    mtu: largest packet in bytes. What an internal network sends never leaves the host, and an engine's own is 1500.
-    """
-    smaller = mtu < USUAL_MTU and not INTERNAL[network]
-    return {**OPTIONS.get(network, {}), **({MTU_OPTION: str(mtu)} if smaller else {})} or None
+def options(network: NetworkName, settings: NetworkSettings) -> dict[str, str] | None:
+    """Return the driver's options of a network. What an internal one sends never leaves the host."""
+    # Where it is set, also a usual one is said: the provider sees no difference in options of which none is left.
+    said = settings.mtu or (settings.uplink_mtu if settings.uplink_mtu < USUAL_MTU else 0)
+    return {**OPTIONS.get(network, {}), **({MTU_OPTION: str(said)} if said and not INTERNAL[network] else {})} or None

@@ -1165,11 +1165,6 @@ class Networks(Model):
         examples=[1400],
     )
 
-    @property
-    def packet(self) -> int:
-        """The largest packet of a network that is made now."""
-        return min(self.mtu or self.uplink_mtu, USUAL_MTU)
-
 
 class Images(Model):
     """Other images than those of `stack/images.py`, part by part: a mirror, or a local image id `sha256:…`."""

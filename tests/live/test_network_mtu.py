@@ -18,7 +18,7 @@ from operations.network_mtu import Uplink
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.network import options
-from stack.settings import Environment
+from stack.settings import Environment, Networks
 from tests.live.conftest import with_config
 from tests.namespaces import NEIGHBOUR, Pair, pair
 from tests.recording import environment_of
@@ -54,7 +54,9 @@ class World:
     def edge(self, mtu: int) -> Iterator[None]:
         """A network `edge` as the program makes it for an uplink that takes so much."""
         name = f"{self.environment.prefix}-{NetworkName.EDGE}"
-        network = self.client.networks.create(name, driver="bridge", options=options(NetworkName.EDGE, mtu))
+        network = self.client.networks.create(
+            name, driver="bridge", options=options(NetworkName.EDGE, Networks(uplink_mtu=mtu))
+        )
         try:
             yield
         finally:

@@ -744,7 +744,8 @@ def test_a_tunnel_that_breaks_before_the_test_alert_costs_no_other_finding(
     )
     found = {each.check: each for each in doctor.after(workspace).findings}
     assert list(found) == [
-        *("container api-1", "test alert", "restarts", "redis' file", "collations", "closed addresses")
+        *("container api-1", "test alert", "restarts", "redis' file", "collations", "closed addresses"),
+        "large packets",
     ]
     assert "There is no tunnel" in found["test alert"].why
 
