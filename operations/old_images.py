@@ -44,19 +44,23 @@ class Noted:
 
 
 def note(client: docker.DockerClient, environment: Environment, say: Say) -> None:
-    """Note which images of an environment the engine lacks, before they are brought. What fails is told."""
+    """Note what an environment wants, and what of it the engine lacks, before that is brought. What fails is told.
+
+    It comes before all that has run: an `up` that fails makes no image a newest one.
+    """
     if not environment.settings.keep_images:
         return
     try:
         own = _notes(client).get(environment.name, [])
         brought = {each.reference for each in own if each.brought}
-        lacking = [
-            Noted(name=name, reference=reference, brought=True)
-            for name, reference in wanted(environment).items()
-            if reference not in brought and _image(client, reference) is None
-        ]
-        if lacking:
-            _write(client, environment, [*own, *lacking])
+        known = {(each.name, each.reference) for each in own}
+        new = []
+        for name, reference in wanted(environment).items():
+            lacking = reference not in brought and _image(client, reference) is None
+            if lacking or (name, reference) not in known:
+                new.append(Noted(name=name, reference=reference, brought=lacking or reference in brought))
+        if new:
+            _write(client, environment, [*new, *own])
     except (DockerException, RequestException, ValueError) as error:
         say(f"Which images are brought now is not noted, so they will stay: {error}")
 

@@ -101,10 +101,17 @@ def test_only_what_this_environment_brought_and_nobody_else_has_is_removed(
             up(versions[8])
             assert there(engine, versions) == [0, 4, 6, 7, 8], "by the order in which they ran"
 
+            # Three that never came up, and one that does.
+            for version in versions[9:12]:
+                old_images.note(engine, at(version), said.append)
+                engine.images.pull(version)
+            up(versions[0])
+            assert there(engine, versions) == [0, 4, 6, 8], "what ran last is gone, for images that never ran"
+
             up(versions[9], keep=0)
             up(versions[10], keep=0)
             up(versions[11], keep=0)
-            assert there(engine, versions) == [0, 4, 6, 7, 8, 9, 10, 11], "switched off, it removes all the same"
+            assert there(engine, versions) == [0, 4, 6, 8, 9, 10, 11], "switched off, it removes all the same"
         finally:
             for environment in (name, other):
                 old_images.forget(engine, at(versions[0], environment))
