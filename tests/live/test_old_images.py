@@ -130,6 +130,8 @@ def test_a_note_that_cannot_be_read_removes_nothing(
                 environment = environment_of(name, {"images": {"nodeExporter": version}, "keepImages": 2})
                 old_images.note(engine, environment, said.append)
                 engine.images.pull(version)
+                if version != versions[2]:
+                    old_images.tidy(engine, environment, said.append)
             foreign = engine.volumes.create(f"samokoder-{other}-images-1", labels={old_images.LABEL: other})
             try:
                 old_images.tidy(engine, environment, said.append)
