@@ -33,8 +33,10 @@ from operations import (
     engine_rules,
     in_the_way,
     lifecycle,
+    network_mtu,
     packet_filter,
     pasted,
+    public_name,
     reach,
     redis_log,
     smoke,
@@ -183,7 +185,7 @@ class Asked:
         root, said = "/var/lib", dict[str, Any]()
         with contextlib.suppress(UnavailableError):
             root, said = self.engine().info.data_root or root, dict(self.engine().limits)
-        return Facts.parse(self.shell(disk_room.script(said, root) + _FACTS))
+        return Facts.parse(self.shell(disk_room.script(said, root) + network_mtu.SCRIPT + _FACTS))
 
     def shell(self, script: str) -> str:
         """Run a script on the engine's host, and return what it prints."""
@@ -232,12 +234,14 @@ def every(asked: Asked) -> Iterator[Check]:
         "memory and cores": _memory,
         "disk": _disk,
         "ports": _ports,
+        "largest packet": _mtu,
         "docker's rules": _engine_rules,
         "packet filter": _packet_filter,
         "clock": _clock,
         "kernel": _kernel,
     }
     outside: dict[str, Callable[[Asked], str]] = {
+        "public name": lambda asked: public_name.check(asked.environment),
         "telegram": _telegram,
         "e-mail": _email,
         "grafana password": _grafana_password,
@@ -358,6 +362,11 @@ def _ports(asked: Asked) -> str:
     if not asked.facts().values.get("sockets"):
         raise UnavailableError("no container has them; which other programs listen cannot be seen on this host")
     return f"{len(wanted)} ports are free" + (f", {ours} of them held by this environment itself" if ours else "")
+
+
+def _mtu(asked: Asked) -> str:
+    networks = network_mtu.found(asked.environment, asked.engine().client)
+    return network_mtu.judge(asked.environment, networks, network_mtu.Uplink.parse(asked.facts().values))
 
 
 def _engine_rules(asked: Asked) -> str:
@@ -612,6 +621,7 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
         Check(name="redis' file", ask=lambda: redis_log.read(workspace, counted=counted)),
         Check(name="collations", ask=lambda: collations.read(workspace)),
         Check(name="closed addresses", ask=lambda: _closed(workspace)),
+        Check(name="large packets", ask=lambda: network_mtu.try_large(workspace)),
     ]
     found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]
     return Report(title=f"After `{workspace.typed('up')}` of {workspace.name}", about=smoked.about, findings=found)

@@ -249,7 +249,7 @@ def _pulumi_type(field: FieldInfo) -> str:
         return "object"
     if get_origin(field.annotation) is list:
         return "array"
-    return "boolean" if field.annotation is bool else "string"
+    return {bool: "boolean", int: "integer"}.get(field.annotation, "string")  # type: ignore[arg-type]
 
 
 def _type_name(field: FieldInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
@@ -67,7 +68,7 @@ def up(
         f"Bringing {workspace.name} up: first Docker, images and Pulumi where they are missing, which takes seconds "
         "when they are there; then its parts, about a minute"
     )
-    run = workspace.prepare()
+    run = workspace.prepare(note=True)
     workspace.reporter.say(f"State: {run.backend}")
     with lock.held(workspace, "up"):
         restore.refuse_half_replaced(workspace)
@@ -76,7 +77,18 @@ def up(
             state_room.thin(run.backend, workspace.name)
         except OSError as error:
             workspace.reporter.say(f"What earlier updates have left of the state could not be thinned: {error}")
+        _tidy_images(workspace)
         return upped
+
+
+def _tidy_images(workspace: Workspace) -> None:
+    from operations import old_images  # noqa: PLC0415 - `status` must stay fast
+
+    try:
+        with contextlib.closing(workspace.client(timeout=backups.ANSWER_SECONDS)) as client:
+            old_images.tidy(client, workspace.settings(), workspace.reporter.say)
+    except EngineError as error:
+        workspace.reporter.say(f"Old images were left as they are: {error}")
 
 
 def _up(
@@ -330,6 +342,8 @@ def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
 
 
 def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
+    from operations import old_images  # noqa: PLC0415 - `status` must stay fast
+
     workspace = run.workspace
     run.settle()
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
@@ -341,6 +355,7 @@ def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
         packet_filter.unguard(workspace)
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
         containers.remove_volumes(client, volumes)
+        old_images.forget(client, workspace.settings())
         return [*volumes, *restore.forget_all(workspace, client)]
     finally:
         client.close()

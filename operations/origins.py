@@ -25,9 +25,14 @@ def third_party_images(environment: Environment) -> list[str]:
 
 def used_images(environment: Environment) -> list[str]:
     """Return the references of all images that an environment runs or builds upon, but those that are built here."""
-    parts = (getattr(environment.settings, part).image for part in ("api", "worker", "frontend"))
-    names = [environment.image(name) for name in _image_names(environment)]  # type: ignore[arg-type]
-    return [*dict.fromkeys([*names, *filter(None, parts)])]
+    return [*dict.fromkeys(used_by_name(environment).values())]
+
+
+def used_by_name(environment: Environment) -> dict[str, str]:
+    """Return the same by name: as in `samokoder:images`, and the application's parts."""
+    found = {name: environment.image(name) for name in _image_names(environment)}  # type: ignore[arg-type]
+    parts = {part: getattr(environment.settings, part).image for part in ("api", "worker", "frontend")}
+    return found | {part: image for part, image in parts.items() if image}
 
 
 def _image_names(environment: Environment) -> list[str]:

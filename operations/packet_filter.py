@@ -308,21 +308,25 @@ def look(environment: Environment, client: docker.DockerClient) -> tuple[bool | 
 def reached(environment: Environment, client: docker.DockerClient) -> list[str]:
     """Try, from a container on `edge`, the closed addresses; return those at which a web server answers."""
     hosts = [str(next(_hosts(each))) for each in environment.settings.packet_filter.closed]
+    said = from_edge(environment, client, _TRY, hosts)
+    return said.split()
+
+
+def from_edge(environment: Environment, client: docker.DockerClient, program: str, words: Sequence[str]) -> str:
+    """Run a program of Python in a container on `edge`, as the backup server's user; return what it prints."""
     like = containers.find(client, environment, backups.PART).attrs
-    network = f"{environment.prefix}-{NetworkName.EDGE}"
-    said = backups.run_once(
+    return backups.run_once(
         client,
         like["Image"],
-        ["python", "-c", _TRY, *hosts],
+        ["python", "-c", program, *words],
         task=Task(""),
         check=partial(backups.check, ["python"]),
         user=like["Config"]["User"],
         environment=like["Config"]["Env"],
-        network_mode=network,
+        network_mode=f"{environment.prefix}-{NetworkName.EDGE}",
         mem_limit=64 * 2**20,
         labels={TRY_LABEL: environment.name},
     )
-    return said.split()
 
 
 _TRY = """

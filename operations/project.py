@@ -47,6 +47,7 @@ from operations.engine import (
 )
 from operations.origins import third_party_images, used_images
 from operations.stack_file import Document, ProjectError
+from stack.names import USUAL_MTU
 from stack.settings import Environment, Settings, key_of
 
 if TYPE_CHECKING:
@@ -209,10 +210,11 @@ class Workspace:
         )
         return replace(run, variables={**run.variables, **self._passphrase(document, run)})
 
-    def prepare(self, *, images: bool = True) -> PulumiRun:
+    def prepare(self, *, images: bool = True, note: bool = False) -> PulumiRun:
         """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
 
         images: build what no registry can give here; without it only what is there is looked at, as a preview does.
+        note: which images the engine lacks now, on the engine, for an `up` that removes them one day.
         Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
         would take the place of those that run.
         """
@@ -241,15 +243,27 @@ class Workspace:
         if volumes := kept.volumes(environment, deployment, file=self.committed_file.name):
             self._note({**machine, key_of("kept_volumes"): volumes})
             environment = self.settings()
-        if images and self.variables.get("OFFLINE") != "1":
-            from operations import registry  # noqa: PLC0415 - `status` must stay fast
+        self._tell_made_anew(environment, engine)
+        if images:
+            from operations import old_images, registry  # noqa: PLC0415 - `status` must stay fast
 
             with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
-                registry.pull(client, used_images(environment), say=self.reporter.say)
+                if note:
+                    old_images.note(client, environment, self.reporter.say)
+                if self.variables.get("OFFLINE") != "1":
+                    registry.pull(client, used_images(environment), say=self.reporter.say)
         return self.open()
 
     def _note(self, machine: Document) -> None:
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
+
+    def _tell_made_anew(self, environment: Environment, engine: EngineInfo) -> None:
+        from operations import network_mtu  # noqa: PLC0415 - `status` must stay fast
+
+        if environment.settings.network.mtu:
+            with contextlib.closing(connect(engine.docker_host)) as client:
+                if said := network_mtu.made_anew(environment, client):
+                    self.reporter.say(said)
 
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""
@@ -297,6 +311,11 @@ class Workspace:
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
             machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
+        from operations import network_mtu  # noqa: PLC0415 - `status` must stay fast
+
+        uplink = network_mtu.uplink(engine.docker_host)
+        if uplink and uplink.mtu < USUAL_MTU:
+            machine[key_of("network")] = {"uplinkMtu": uplink.mtu}
         return machine
 
     def _deployment(self) -> Document:

@@ -12,6 +12,10 @@ from stack.settings import PROJECT
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# A registry that refuses at once, on the engine's host: with containerd's image store a build asks the registry of a
+# `FROM` first, also for an image that is there, and where packets are dropped Docker Hub is silent for a minute.
+_NO_REGISTRY = "localhost:1"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
@@ -45,9 +49,8 @@ class BuiltImage:
 def base_of(image: str, *, title: str, argument: str = "BASE") -> Base:
     """Describe what a built image stands on. image: reference, or the id of a local image."""
     local = image if image.startswith("sha256:") else None
-    return Base(
-        argument=argument, reference=f"{PROJECT}-{title}:{image[7:19]}" if local else image, title=title, local=local
-    )
+    reference = f"{_NO_REGISTRY}/{PROJECT}-{title}:{image[7:19]}" if local else image
+    return Base(argument=argument, reference=reference, title=title, local=local)
 
 
 def built_image(title: str, *, folder: str, bases: Sequence[Base]) -> BuiltImage:

@@ -12,6 +12,10 @@ CARRIER_ENTRYPOINT = "/never-started"
 NO_NEW_PRIVILEGES = "no-new-privileges=true"
 """Security option of every container. Engines also take it with a colon, which is deprecated."""
 
+MTU_OPTION = "com.docker.network.driver.mtu"
+"""Of a network: its largest packet in bytes. Without it an engine takes `USUAL_MTU`."""
+USUAL_MTU = 1500
+
 
 class NetworkName(StrEnum):
     """The segments; a part joins only what it needs."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from stack.names import NetworkName
+from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment
+from stack.settings import Networks as NetworkSettings
 
 TYPE = "samokoder:platform:Networks"
 
 # Only `edge` has a way out, and an internal network can publish no ports. No argument here may change: the provider
-# replaces a network for any change, and with it every container on it.
+# replaces a network for any change, and with it every container on it. The MTU alone does, where somebody sets it.
 INTERNAL = {
     NetworkName.EDGE: False,
     NetworkName.PUBLISHED: False,
@@ -40,15 +41,26 @@ class Networks(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: NetworksArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
+        mtu = args.environment.settings.network
+        # Set by nobody, it stays what it was when the network was made: another host that runs `make up`, or an uplink
+        # that changes, would replace what serves.
+        kept = ["options"] if mtu.mtu is None else []
         self.by_name = {
             network: docker.Network(
                 f"{name}-{network}",
                 name=f"{args.environment.prefix}-{network}",
                 driver="bridge",
                 internal=INTERNAL[network],
-                options=OPTIONS.get(network),
-                opts=pulumi.ResourceOptions(parent=self),
+                options=options(network, mtu),
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=kept),
             )
             for network in NetworkName
         }
         self.register_outputs({network.value: resource.name for network, resource in self.by_name.items()})
+
+
+def options(network: NetworkName, settings: NetworkSettings) -> dict[str, str] | None:
+    """Return the driver's options of a network. What an internal one sends never leaves the host."""
+    # Where it is set, also a usual one is said: the provider sees no difference in options of which none is left.
+    said = settings.mtu or (settings.uplink_mtu if settings.uplink_mtu < USUAL_MTU else 0)
+    return {**OPTIONS.get(network, {}), **({MTU_OPTION: str(said)} if said and not INTERNAL[network] else {})} or None

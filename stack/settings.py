@@ -22,6 +22,7 @@ from stack import connections, cron, dotted
 from stack.app.metrics_contract import LATENCY_BUCKETS
 from stack.images import IMAGES, ImageReferenceError, PartName, parse_reference
 from stack.mistakes import InvalidSettingsError, Mistake
+from stack.names import USUAL_MTU
 from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
 
 PROJECT = "samokoder"
@@ -1145,6 +1146,26 @@ class PacketFilter(Model):
     )
 
 
+class Networks(Model):
+    """The stack's networks."""
+
+    mtu: int | None = Field(
+        None,
+        ge=576,
+        le=USUAL_MTU,
+        description="Largest packet of the networks with a way out, in bytes. Empty: that of the host's uplink when "
+        "they were made. A change makes these networks and all containers on them anew, in which nobody is served.",
+        examples=[1400],
+    )
+    uplink_mtu: int = Field(
+        USUAL_MTU,
+        ge=1,
+        le=65536,
+        description="Largest packet of the host's uplink; written by `make up`. What is there is not made anew for it.",
+        examples=[1400],
+    )
+
+
 class Images(Model):
     """Other images than those of `stack/images.py`, part by part: a mirror, or a local image id `sha256:…`."""
 
@@ -1283,6 +1304,11 @@ class Settings(Model):
         description="The host's packet filter around the stack.",
         examples=[{"closed": ["169.254.0.0/16", "10.0.0.0/8"]}],
     )
+    network: Networks = Field(
+        default_factory=Networks,
+        description="The stack's networks.",
+        examples=[{"mtu": 1400}],
+    )
     images: Images = Field(
         default_factory=Images,
         description="Other images than the pinned ones.",
@@ -1293,6 +1319,14 @@ class Settings(Model):
         description="Data volumes of parts that are switched off: which one -> its name on the engine. Written by "
         "`make up` from the state, so that nothing deletes them and their parts find them again.",
         examples=[{"postgres": "samokoder-staging-postgres-data"}],
+    )
+    keep_images: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="How many images of each part stay on the engine, the newest ones, at least two; `make up` removes "
+        "the older ones that it has pulled or built itself. 0: it removes none.",
+        examples=[0],
     )
     rotation: Rotation = Field(
         default_factory=Rotation,

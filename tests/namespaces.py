@@ -85,6 +85,16 @@ class Pair:
             assert time.monotonic() < end, "the engine does not answer"
             time.sleep(0.2)
 
+    @contextlib.contextmanager
+    def serving(self, command: list[str]) -> Iterator[None]:
+        """Run a program meanwhile."""
+        process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
     def stop(self) -> None:
         if self.daemon and self.daemon.poll() is None:
             self.daemon.send_signal(signal.SIGTERM)
@@ -95,7 +105,7 @@ class Pair:
 def pair() -> Iterator[Pair]:
     with tempfile.TemporaryDirectory(prefix="sk-", dir="/tmp") as folder:  # short: sockets are in it
         made = Pair(Path(folder))
-        serving: list[subprocess.Popen[bytes]] = []
+        serving = contextlib.ExitStack()
         try:
             for each in (made.host, made.neighbour):
                 run("ip", "netns", "add", each.name)
@@ -111,14 +121,10 @@ def pair() -> Iterator[Pair]:
             made.host.run("ip", "route", "add", f"{METADATA}/32", "via", NEIGHBOUR)
             for port in (80, 53):
                 words = [*made.neighbour.enter, sys.executable, "-m", "http.server", str(port)]
-                serving.append(
-                    subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                )
+                serving.enter_context(made.serving(words))
             yield made
         finally:
-            for process in serving:
-                process.kill()
-                process.wait()
+            serving.close()
             made.stop()
             for each in (made.host, made.neighbour):
                 run("ip", "netns", "delete", each.name, check=False)

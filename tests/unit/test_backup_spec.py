@@ -150,7 +150,9 @@ def test_its_image_stands_on_the_servers_that_run_and_on_a_whole_base_where_one_
     mirrored = environment_of("staging", {"images": {"postgres": f"mirror.example.org/postgres:15@{DIGEST}"}})
     assert backup.image(mirrored).arguments["BASE"] == f"mirror.example.org/postgres:15@{DIGEST}"
     whole = backup.image(environment_of("staging", {"images": {"backup": DIGEST}}))
-    assert whole.arguments == {"BASE": "samokoder-backup-base:0123456789ab"}, "FROM cannot name an id"
+    assert whole.arguments == {"BASE": "localhost:1/samokoder-backup-base:0123456789ab"}, (
+        "FROM cannot name an id, and a name of Docker Hub is asked for there, for a minute where packets are dropped"
+    )
 
 
 def test_each_local_base_is_tagged_before_the_image_is_built() -> None:

@@ -109,7 +109,7 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
 
     words: list[tuple[str, ...]] = []
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(Workspace, "prepare", lambda *_: run_on(workspace, words))
+    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: run_on(workspace, words))
     monkeypatch.setattr(lifecycle, "_up", lambda *_, **__: pytest.fail("half a database would be started"))
     with pytest.raises(ProjectError, match="make restore"):
         lifecycle.up(workspace, interactive=False)
@@ -128,6 +128,7 @@ def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_awa
     monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
     monkeypatch.setattr(lifecycle, "_data_there", lambda *_: {})
     monkeypatch.setattr(restore, "forget_all", lambda *_: [])
+    monkeypatch.setattr("operations.old_images.forget", lambda *_: None)
     lifecycle.down(workspace, interactive=True)
     (down,) = words
     assert down[0] == "destroy"

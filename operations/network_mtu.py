@@ -1,0 +1,200 @@
+"""The largest packet of the stack's networks, against that of the host's uplink.
+
+A container whose network takes 1500 bytes tells everybody to send it as much. Where the uplink takes less (a cloud's
+network, a VPN) and the word of it is filtered on the way, large answers never arrive, and small ones do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from operations import pasted, ssh
+from operations.basics import typed
+from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
+from stack.settings import Environment, key_of
+
+if TYPE_CHECKING:
+    import docker
+
+    from operations.project import Workspace
+
+_SECONDS = 20
+# A VPN may lay two halves over the default route, which win. No `ip` is needed: busybox has all of it.
+SCRIPT = """\
+set -- $(awk '$2 == "00000000" && ($8 == "00000000" || $8 == "00000080") && $1 != "*" {
+    print ($8 == "00000000"), $7, $1, $3
+}' /proc/net/route | sort -n | head -n 1)
+test -n "$3" && echo "uplink-mtu $(cat "/sys/class/net/$3/mtu")" && echo "uplink-gateway $4"
+true
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uplink:
+    """Where a host's packets go that are for nobody near."""
+
+    mtu: int
+    """Largest packet in bytes."""
+    gateway: str
+    """Its address; empty: there is none."""
+
+    @classmethod
+    def parse(cls, said: Mapping[str, str]) -> Uplink | None:
+        """Read what `SCRIPT` prints, word by word; None where that host has no such way, or does not say."""
+        mtu, gateway = said.get("uplink-mtu", ""), said.get("uplink-gateway", "")
+        if not mtu.isdecimal() or int(mtu) == 0:
+            return None
+        address = ipaddress.IPv4Address(bytes.fromhex(gateway)[::-1]) if gateway else ipaddress.IPv4Address(0)
+        return cls(mtu=int(mtu), gateway="" if address.is_unspecified else str(address))
+
+
+def uplink(docker_host: str, *, enter: Sequence[str] = ()) -> Uplink | None:
+    """Ask an engine's host; None where it does not say: through `tcp://` the engine alone is reached.
+
+    enter: what a command begins with to run in another network namespace of this machine.
+    """
+    if docker_host.startswith("tcp://"):
+        return None
+    words = [*enter, "sh"] if docker_host.startswith("unix://") else [*ssh.command(docker_host), "sh"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(words, input=SCRIPT, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        lines = (line.split() for line in done.stdout.splitlines())
+        return Uplink.parse({words[0]: words[1] for words in lines if len(words) == 2})  # noqa: PLR2004 - a name, a value
+    return None
+
+
+def found(environment: Environment, client: docker.DockerClient) -> dict[str, int]:
+    """Return the largest packet of each network with a way out that the engine has, by its name."""
+    return {name: int(option or USUAL_MTU) for name, option in _options(environment, client).items()}
+
+
+def _options(environment: Environment, client: docker.DockerClient) -> dict[str, str | None]:
+    wanted = {f"{environment.prefix}-{name}" for name in (NetworkName.EDGE, NetworkName.PUBLISHED)}
+    there = [each for each in client.api.networks(names=sorted(wanted)) if each["Name"] in wanted]
+    return {each["Name"]: (each.get("Options") or {}).get(MTU_OPTION) for each in there}
+
+
+def made_anew(environment: Environment, client: docker.DockerClient) -> str:
+    """Say which networks an `up` replaces because of the setting, and what that takes; empty: none."""
+    mtu = environment.settings.network.mtu
+    others = sorted(name for name, option in _options(environment, client).items() if mtu and option != str(mtu))
+    if not others:
+        return ""
+    return (
+        f"{key_of('network', 'mtu')} is {mtu}, and these networks were made with another: {', '.join(others)}. They "
+        "are made anew, and with them every container on them: for about a minute nobody is served"
+    )
+
+
+def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink | None) -> str:
+    """Say whether the uplink takes what the networks send. Raises FailedError, UnavailableError."""
+    from operations.checks import FailedError, UnavailableError  # noqa: PLC0415 - `up` needs none of its tables
+
+    settings, up = environment.settings.network, typed(environment.name, "up")
+    if uplink is None:
+        raise UnavailableError(f"the host does not say what its uplink takes; {key_of('network', 'mtu')} sets it")
+    takes = f"the host's uplink takes packets of {uplink.mtu} bytes"
+    if not networks:
+        return f"{takes}; `{up}` makes the networks for {settings.mtu or min(uplink.mtu, USUAL_MTU)}"
+    sent = ", ".join(f"{name} {mtu}" for name, mtu in sorted(networks.items()))
+    if max(networks.values()) <= uplink.mtu:
+        return f"{takes}, the networks send at most {max(networks.values())}"
+    if settings.mtu and set(networks.values()) == {settings.mtu}:
+        return f"{takes}, and {key_of('network', 'mtu')} says {settings.mtu}"
+    raise FailedError(f"{takes}, and containers send larger ones: {sent}. {_advice(environment, uplink.mtu)}")
+
+
+def _advice(environment: Environment, mtu: int) -> str:
+    line = f"pulumi config set --path {key_of('network', 'mtu')} {mtu}"
+    return (
+        "Where the word of it is filtered on the way, large answers hang. "
+        f"{pasted.command(environment.name, line)}, then {typed(environment.name, 'up')}, which makes the networks anew"
+        ", with every container on them: for about a minute nobody is served"
+    )
+
+
+def try_large(workspace: Workspace) -> str:
+    """Send packets as large as `edge` takes, that nobody may cut, to those whom the stack speaks to, and back.
+
+    Raises FailedError where only smaller ones come back, UnavailableError where nobody answers.
+    """
+    from operations.checks import UnavailableError  # noqa: PLC0415 - as above
+
+    environment = workspace.settings()
+    if "backup" in environment.absent:
+        raise UnavailableError("it is tried in the backup server's image, which is not here")
+    way = uplink(environment.settings.docker_host)
+    hosts = [*_outside(environment), *([way.gateway] if way and way.gateway else [])]
+    with contextlib.closing(workspace.client()) as client:
+        return tried(environment, client, hosts)
+
+
+def _outside(environment: Environment) -> list[str]:
+    """Return the hosts outside that the settings name."""
+    alertmanager = environment.settings.alertmanager
+    urls = [alertmanager.telegram.api_url] if alertmanager.telegram else []
+    urls += [f"smtp://{alertmanager.email.smarthost}"] if alertmanager.email else []
+    urls += [environment.offsite.endpoint] if environment.offsite else []
+    return list(dict.fromkeys(filter(None, (urlsplit(url).hostname for url in urls))))
+
+
+def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence[str]) -> str:
+    """Do it. hosts: the farthest first; one that is near says nothing of the way beyond it.
+
+    Raises as `try_large`.
+    """
+    from operations import packet_filter  # noqa: PLC0415 - as above
+    from operations.checks import FailedError, UnavailableError  # noqa: PLC0415 - as above
+
+    mtu = found(environment, client).get(f"{environment.prefix}-{NetworkName.EDGE}", USUAL_MTU)
+    said = packet_filter.from_edge(environment, client, _TRY, [str(mtu), *hosts]) if hosts else ""
+    sizes = {host: int(size) for host, size in (line.split() for line in said.splitlines()) if int(size)}
+    if not sizes:
+        raise UnavailableError(f"nobody answers an echo: {', '.join(hosts) or 'there is nobody to ask'}")
+    host, size = next(((host, size) for host, size in sizes.items() if size < mtu), next(iter(sizes.items())))
+    if size < mtu:
+        raise FailedError(
+            f"a packet of {mtu} bytes does not come back from {host}, one of {size} does. {_advice(environment, size)}"
+        )
+    return f"a packet of {size} bytes comes back whole from {host}"
+
+
+# An echo without any right. 10 is IP_MTU_DISCOVER, and 2 forbids to cut a packet; 28 bytes are the two headers.
+# Who leaves large echoes unanswered on purpose leaves the smallest of the list so as well, and counts as silent.
+_TRY = """
+import concurrent.futures, os, socket, struct, sys
+mtu, hosts = int(sys.argv[1]), sys.argv[2:]
+def comes_back(host, size):
+    body = os.urandom(size - 28)
+    for number in range(3):
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as echo:
+                echo.setsockopt(socket.IPPROTO_IP, 10, 2)
+                echo.settimeout(2)
+                echo.connect((host, 0))
+                echo.send(struct.pack('!BBHHH', 8, 0, 0, 0, number) + body)
+                if echo.recv(65536)[8:] == body:
+                    return True
+        except OSError:
+            pass
+    return False
+def largest(host):
+    common = (1492, 1480, 1460, 1450, 1440, 1420, 1400, 1380, 1350, 1320, 1280)
+    sizes = [mtu, *(size for size in common if size < mtu)]
+    if comes_back(host, mtu):
+        return mtu
+    low, high = 0, len(sizes)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if comes_back(host, sizes[middle]) else (middle, high)
+    return sizes[high] if high < len(sizes) else 0
+with concurrent.futures.ThreadPoolExecutor() as pool:
+    for host, size in zip(hosts, pool.map(largest, hosts)):
+        print(host, size)
+"""

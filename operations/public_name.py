@@ -1,0 +1,58 @@
+"""Of `doctor`: whether the public name leads to somebody, by IPv4 and by IPv6.
+
+The stack's networks are IPv4, and so is what the ingress listens on. Browsers and certificate authorities take an AAAA
+record first, so that one which leads to a silent address takes the service away from them.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from operations.checks import FailedError, NotConfiguredError, UnavailableError
+from stack.settings import Environment, key_of
+
+_SECONDS = 5
+_NO_IPV6 = {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+"""What a machine without IPv6 says of itself, and nothing of the other one."""
+
+
+def check(environment: Environment) -> str:
+    """Ask the name service, and whoever is behind the AAAA records. Raises FailedError, UnavailableError."""
+    ingress = environment.settings.ingress
+    if not ingress.domain:
+        raise NotConfiguredError(f"{key_of('ingress', 'domain')} is not set")
+    four, six = (_addresses(ingress.domain, family) for family in (socket.AF_INET, socket.AF_INET6))
+    if not four:
+        raise FailedError(f"{ingress.domain} has no A record" + (", only an AAAA record" if six else " from here"))
+    leads = f"{ingress.domain} leads to {', '.join(four)}"
+    if not six:
+        return f"{leads}, and has no AAAA record"
+    silent = [address for address in six if not _listens(address, ingress.https_port)]
+    if silent:
+        raise FailedError(
+            f"the AAAA record of {ingress.domain} leads to {', '.join(silent)}, where nobody listens on port "
+            f"{ingress.https_port}: the ingress has IPv4 alone. Browsers and the certificate authority ask there "
+            "first: remove the record, or have a load balancer with IPv6 in front"
+        )
+    return f"{leads} and {', '.join(six)}"
+
+
+def _addresses(name: str, family: socket.AddressFamily) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+            return []
+        raise UnavailableError(f"the name service does not answer for {name}: {error.strerror}") from None
+    return sorted({str(each[4][0]) for each in found})
+
+
+def _listens(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), _SECONDS).close()
+    except OSError as error:
+        if error.errno in _NO_IPV6:
+            raise UnavailableError(f"this machine has no IPv6, so nobody can say who listens at {address}") from None
+        return False
+    return True
