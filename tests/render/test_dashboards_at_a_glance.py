@@ -15,11 +15,18 @@ from tests.render.test_dashboards import Json, dashboards, everything_in, filled
 
 SCREEN = 20
 """Units of the grid that a screen of 900 pixels shows below Grafana's own bars."""
-NAMES = "container_label_samokoder_part"
 BAD = (
-    ["failed", "failure", "5xx", "refused", "dropped", "evicted", "invalid", "critical"]
-    + ["not queued", "not taken"]
-)  # fmt: skip
+    "5xx",
+    "critical",
+    "dropped",
+    "evicted",
+    "failed",
+    "failure",
+    "invalid",
+    "not queued",
+    "not taken",
+    "refused",
+)
 GREY = "#8e8e8e"
 
 
