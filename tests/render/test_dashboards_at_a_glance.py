@@ -5,13 +5,25 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
+from typing import Any
 
 import pytest
 import yaml
 
 from operations.render import files
+from stack.settings import Environment
 from tests.recording import case_environment
-from tests.render.test_dashboards import Json, dashboards, everything_in, filled_in, panels, panels_of, variables
+from tests.render.conftest import Laboratory, output
+from tests.render.test_dashboards import (
+    Json,
+    dashboards,
+    everything_in,
+    filled_in,
+    panels,
+    panels_of,
+    questions,
+    variables,
+)
 
 SCREEN = 20
 """Units of the grid that a screen of 900 pixels shows below Grafana's own bars."""
@@ -297,3 +309,59 @@ def test_the_home_dashboard_is_a_file_that_is_mounted() -> None:
     name = path.removeprefix("/etc/samokoder/")
     text = files(case_environment("staging"))[f"grafana/{name}"]
     assert panels_of(json.loads(text)), "the page would be Grafana's own, with an error"
+
+
+def series(labels: str, values: str) -> dict[str, str]:
+    return {"series": labels, "values": values}
+
+
+def told(expression: str, *expected: tuple[str, float]) -> dict[str, Any]:
+    samples = [{"labels": labels, "value": value} for labels, value in expected]
+    return {"expr": expression, "eval_time": "5m", "exp_samples": samples}
+
+
+@pytest.mark.live
+def test_what_fires_and_what_statements_are_called_is_what_prometheus_makes_of_it(
+    laboratory: Laboratory, environment: Environment
+) -> None:
+    asked = {(uid, title): expression for uid, title, expression in questions(environment)}
+    fires = asked["samokoder-overview", "Firing alerts"]
+    statements = asked["samokoder-postgres", "Calls of statements"]
+    named = 'pg_stat_statements_calls_total{instance="e",datname="d",queryid="%s"}'
+    alert = 'ALERTS{alertname="%s",alertstate="%s",severity="%s",service="x"}'
+    tests = [
+        {
+            "input_series": [series(alert % ("Watchdog", "firing", "none"), "1x40")],
+            "promql_expr_test": [told(fires, ('{alertname="nothing fires"}', 0))],
+        },
+        {
+            "input_series": [
+                series(alert % ("A", "firing", "warning"), "1x40"),
+                series(alert % ("B", "firing", "warning"), "1x40"),
+                series(alert % ("B", "firing", "critical"), "1x40"),
+                series(alert % ("C", "pending", "critical"), "1x40"),
+            ],
+            "promql_expr_test": [
+                told(fires, ('{alertname="B",service="x"}', 3), ('{alertname="A",service="x"}', 2)),
+            ],
+        },
+        {
+            "input_series": [
+                series(named % "1", "0+15x40"),
+                series(named % "2", "0+15x40"),
+                series('pg_statement_named{instance="e",queryid="1",statement="SELECT $1"}', "1x40"),
+            ],
+            "promql_expr_test": [
+                told(
+                    f"round({statements})",
+                    ('{datname="d",queryid="1",statement="SELECT $1"}', 1),
+                    ('{datname="d",queryid="2",statement="2"}', 1),
+                )
+            ],
+        },
+    ]
+    document = {"evaluation_interval": "15s", "tests": [{"interval": "15s", **each} for each in tests]}
+    text = yaml.safe_dump(document, width=10_000)
+    shell = laboratory.shell(environment.image("prometheus"), {"/test/dashboards.yml": text})
+    code, said = output(shell, "promtool", "test", "rules", "/test/dashboards.yml")
+    assert code == 0, said
