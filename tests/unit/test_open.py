@@ -91,8 +91,8 @@ def opening(
     monkeypatch.setattr(known, "of", lambda _: there)
     states = [PartStatus(part=part, state="running", health=health) for part, health in rows.items()]
     monkeypatch.setattr(known, "status", lambda _: states)
-    monkeypatch.setattr(cli_open.shutil, "which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(cli_open.subprocess, "Popen", lambda words, **_: opened.append(words))
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("subprocess.Popen", lambda words, **_: opened.append(words))
     yield opened
 
 
@@ -134,8 +134,12 @@ def test_a_tunnel_says_the_same_addresses(monkeypatch: pytest.MonkeyPatch) -> No
     with opening(monkeypatch, {}, "ssh://you@host"):
         monkeypatch.setattr(known, "addresses", lambda _: [url for url in PARTS.values() if url])
         ran: list[list[str]] = []
-        ended = SimpleNamespace(returncode=0)
-        monkeypatch.setattr(command.subprocess, "run", lambda words, **_: ran.append(words) or ended)
+
+        def run(words: list[str], **_: object) -> SimpleNamespace:
+            ran.append(words)
+            return SimpleNamespace(returncode=0)
+
+        monkeypatch.setattr("subprocess.run", run)
         monkeypatch.setattr(command, "_workspace", lambda _: None)
         result = CliRunner().invoke(command.app, ["tunnel"])
     assert result.exit_code == 0, result.output
