@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from stack import health
@@ -220,14 +221,19 @@ def _own_metrics(environment: Environment) -> Iterator[str]:
     settings = environment.settings.ingress
     if settings.domain or settings.trusted_proxies or not ipaddress.ip_address(settings.bind_address).is_loopback:
         return
-    hosts = dict.fromkeys(["localhost", "127.0.0.1", "::1", str(settings.bind_address)])
+    hosts = "|".join(dict.fromkeys(map(_in_pattern, ("localhost", "127.0.0.1", "::1", str(settings.bind_address)))))
     yield _block(
         "@own_metrics",
         f"path_regexp {_OWN_METRICS}",
-        f"host {' '.join(hosts)}",
+        # Not `host`: for its sake Caddy would put all routes into another one, and count the requests as that one's.
+        rf"header_regexp Host ^({hosts})(:\d+)?$",
         *(f"header !{name}" for name in _FORWARDED_FOR),
     )
     yield _block("handle @own_metrics", _api(environment))
+
+
+def _in_pattern(host: str) -> str:
+    return re.escape(f"[{host}]" if ":" in host else host)
 
 
 def _stripped(environment: Environment) -> Iterator[str]:
