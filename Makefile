@@ -40,14 +40,14 @@ STATE =
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help bootstrap up preview down destroy-data status tunnel logs render doctor smoke test-alert check-image \
+.PHONY: help bootstrap up preview down destroy-data status open tunnel logs render doctor smoke test-alert check-image \
 	restart deploy rollback psql password rotate backup backups restore repair drill import-compose move-state sbom \
 	drift hardening pulumi lint test \
 	test-all test-unit test-live test-deploy test-python test-archive test-orders test-orders-faults newcomer \
 	mutations coverage bench docs
 
 # What `make help` lists under each heading.
-EVERY_DAY := up preview status smoke logs restart psql password doctor tunnel down destroy-data help
+EVERY_DAY := up preview status smoke logs restart psql password doctor open tunnel down destroy-data help
 DATA := backup backups restore repair drill import-compose
 DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom move-state pulumi
 DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-orders-faults test-python \
@@ -88,6 +88,9 @@ destroy-data: bootstrap ## Remove the environment with all its data; asks for it
 
 status: bootstrap ## Show how each part is
 	@$(SAMOKODER) status $(ARGS)
+
+open: bootstrap ## Print the address of the start page, and open it where there is a desktop
+	@$(SAMOKODER) open $(ARGS)
 
 tunnel: bootstrap ## Forward the ports of an engine's host (ssh://…) to the same ports here, until Ctrl-C
 	@$(SAMOKODER) tunnel $(ARGS)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operations import asking, ci, cli_app, cli_deploy, cli_drift, cli_state, logs, parts, psql
+from operations import asking, ci, cli_app, cli_deploy, cli_drift, cli_open, cli_state, logs, parts, psql
 from operations.asking import DryRun, Yes
 from operations.basics import CHANGE_PROVIDER, CHANGES, ROOT, EngineError, ProjectError, PulumiFailedError, typed
 from operations.ci import EnvironmentName
@@ -122,6 +122,8 @@ def _show_upped(env: str, workspace: Workspace, upped: Upped) -> None:
     for name in upped.secrets:
         console.print(f"  {typed(env, f'password NAME={name}')}")
     _exit_if_failed(env, upped.parts)
+    if first := cli_open.told(env, {part.part: part.url for part in upped.parts}):
+        console.print(first, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -214,6 +216,8 @@ def tunnel(env: EnvironmentName = "staging") -> None:
     there = known.of(_workspace(env))
     command = reach.tunnel(env, there.docker_host, known.addresses(there))
     typer.echo(f"The addresses of {env} are reached from here while this runs. Ctrl-C ends it.")
+    if first := cli_open.told(env, cli_open.known_pages(there)):
+        typer.echo(first)
     status = subprocess.run(command, check=False).returncode
     if status:
         raise ProjectError(
@@ -682,6 +686,7 @@ def _exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:
         raise ProjectError(f"Not healthy: {', '.join(failed)}. See: {typed(env, f'logs PART={failed[0]}')}")
 
 
+cli_open.register(app)
 cli_drift.register(app, console=_console, exit_if_failed=_exit_if_failed)
 cli_deploy.register(app, show=_show_upped, tell=lambda report: _tell(report, verbose=False, as_json=False))
 

@@ -108,7 +108,7 @@ def _tunnel(host: str, published: Sequence[Published], seconds: float) -> Iterat
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said)
         try:
             end = time.monotonic() + seconds
-            while not all(_listens(port) for port in local.values()):
+            while not all(listens("127.0.0.1", port) for port in local.values()):
                 if process.poll() is not None or time.monotonic() > end:
                     said.seek(0)
                     text = said.read().decode(errors="replace").strip() or f"no answer within {seconds:g} s"
@@ -137,7 +137,10 @@ def _in_url(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as one:
-        one.settimeout(1)
-        return one.connect_ex(("127.0.0.1", port)) == 0
+def listens(host: str, port: int) -> bool:
+    """Tell whether somebody listens at an address."""
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False

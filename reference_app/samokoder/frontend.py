@@ -22,7 +22,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
@@ -94,6 +94,11 @@ def _page(request: Request, name: str, answer: httpx.Response, **more: object) -
     """Show the page `name` about an answer; where that is no success, it says what is wrong."""
     headers = {key: value for key, value in answer.headers.items() if key == "retry-after"}
     return templates.TemplateResponse(request, name, {"answer": answer, **more}, answer.status_code, headers)
+
+
+async def _first(_: Request) -> Response:
+    """Lead to the page; who does not follow reads the product's name."""
+    return HTMLResponse('<a href="/app/">Samokoder</a>\n', HTTPStatus.TEMPORARY_REDIRECT, {"location": "/app/"})
 
 
 async def home(request: Request) -> Response:
@@ -182,7 +187,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 
 app = Starlette(
     routes=[
-        Route("/", lambda _: RedirectResponse("/app/")),
+        Route("/", _first),
         Route("/health", lambda _: JSONResponse({"status": "ok"})),
         Route("/app/", home),
         Route("/app/projects", submit, methods=["POST"]),

@@ -94,7 +94,7 @@ app = FastAPI(
 @app.get("/")
 async def about() -> dict[str, str]:
     """Say what this is."""
-    return {"name": "samokoder", "version": __version__, "environment": settings.environment}
+    return {"name": "Samokoder", "version": __version__, "environment": settings.environment}
 
 
 @app.get("/health", responses={503: {"description": "it is told to stop; it answers all the same for a while"}})

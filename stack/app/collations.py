@@ -6,7 +6,7 @@ what is there, or let a duplicate in.
 
 from __future__ import annotations
 
-from stack.config_files import yaml_text
+from typing import Any
 
 METRIC = "pg_collation_outdated"
 
@@ -27,8 +27,8 @@ FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname"""
 """Each database, and 1 where its order is of another version; for the exporter, doctor, the import and the repair."""
 
 
-def queries_yml() -> str:
-    """Render the exporter's question, which becomes the metric."""
+def exporter_query() -> dict[str, Any]:
+    """Return the exporter's question, which becomes the metric."""
     labels = {"datname": {"usage": "LABEL", "description": "Database."}}
     value = {"outdated": {"usage": "GAUGE", "description": "1: its text is in the order of another C library or ICU."}}
-    return yaml_text({"pg_collation": {"query": OUTDATED, "metrics": [labels, value]}})
+    return {"pg_collation": {"query": OUTDATED, "metrics": [labels, value]}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from stack import health
@@ -33,6 +35,9 @@ _METRICS = r"/metrics([/\s]|$)"
 _SLASH = "(/|%2f)"
 """In Traefik's rules, which leave a slash that is written so as it is. The application takes both for one."""
 _TRAEFIKS_METRICS = rf"{_SLASH}+metrics({_SLASH}|\s|$)"
+_OWN_METRICS = "^/metrics/?$"
+_FORWARDED_FOR = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+"""Headers by which a proxy says that it asks for somebody else."""
 _BELIEVED_HEADERS = ("SCRIPT_NAME", "PATH_INFO")
 """What an older Gunicorn takes for the path itself, past our rules of paths, from whom FORWARDED_ALLOW_IPS names."""
 _SECURITY_HEADERS = {
@@ -206,6 +211,31 @@ def _routes(environment: Environment) -> Iterator[str]:
         yield _block("handle", _api(environment))
 
 
+def _own_metrics(environment: Environment) -> Iterator[str]:
+    """Yield the route of the API's metrics for who asks on this machine: one replica's, as they are.
+
+    Only where the ingress is on loopback, and nobody in front of it is known. Of others who hand on what the world
+    asks, and of a page in a browser that took a name of its own for this address, the request tells: it has another
+    Host, or says for whom it is.
+    """
+    settings = environment.settings.ingress
+    if settings.domain or settings.trusted_proxies or not ipaddress.ip_address(settings.bind_address).is_loopback:
+        return
+    hosts = "|".join(dict.fromkeys(map(_in_pattern, ("localhost", "127.0.0.1", "::1", str(settings.bind_address)))))
+    yield _block(
+        "@own_metrics",
+        f"path_regexp {_OWN_METRICS}",
+        # Not `host`: for its sake Caddy would put all routes into another one, and count the requests as that one's.
+        rf"header_regexp Host ^({hosts})(:\d+)?$",
+        *(f"header !{name}" for name in _FORWARDED_FOR),
+    )
+    yield _block("handle @own_metrics", _api(environment))
+
+
+def _in_pattern(host: str) -> str:
+    return re.escape(f"[{host}]" if ":" in host else host)
+
+
 def _stripped(environment: Environment) -> Iterator[str]:
     """Yield the route of the API's paths behind a prefix, which it does not have itself.
 
@@ -263,7 +293,7 @@ def _sites(environment: Environment) -> Iterator[str]:
         hsts = f'header ?Strict-Transport-Security "max-age={_HSTS_SECONDS}"'
         yield _block(f"https://{settings.domain}", hsts, "import app", *_routes(environment))
     else:
-        yield _block(f"http://:{HTTP_PORT}", "import app", *_routes(environment))
+        yield _block(f"http://:{HTTP_PORT}", *_own_metrics(environment), "import app", *_routes(environment))
     if _has_frontend(environment):
         # Every path is the API's: the frontend's own pages are nothing that it would ask for.
         every = _block("handle", _api(environment))

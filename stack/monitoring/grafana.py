@@ -16,6 +16,8 @@ from stack.settings import Environment
 PART = "grafana"
 PORT = 3000
 DATASOURCE = "prometheus"
+HOME = "samokoder-overview"
+"""Uid of the dashboard that a person sees after the login."""
 UNUSED_PLUGINS = (
     "cloudwatch",
     "elasticsearch",
@@ -48,6 +50,8 @@ def spec(environment: Environment) -> ServiceSpec:
             "GF_SECURITY_ADMIN_PASSWORD__FILE": "/etc/samokoder/admin_password",
             "GF_SECURITY_SECRET_KEY__FILE": "/etc/samokoder/secret_key",
             "GF_PATHS_PROVISIONING": "/etc/samokoder/provisioning",
+            # Grafana's own first page asks grafana.com for its blog, and shows an error where it may not.
+            "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": f"/etc/samokoder/{_dashboard_file(HOME)}",
             "GF_SERVER_ROOT_URL": f"{settings.address}/",
             "GF_USERS_ALLOW_SIGN_UP": "false",
             "GF_AUTH_ANONYMOUS_ENABLED": "false",
@@ -88,8 +92,14 @@ def files(environment: Environment) -> Files:
         if environment.basic_auth
         else datasources_yml(scraped),
         "provisioning/dashboards/samokoder.yml": providers_yml(),
-        **{f"dashboards/{uid}.json": text for uid, text in dashboards.dashboards(environment).items()},
+        # Nothing is provisioned there, and without the folders Grafana logs an error for each at every start.
+        **{f"provisioning/{kind}/samokoder.yml": yaml_text({"apiVersion": 1}) for kind in ("plugins", "alerting")},
+        **{_dashboard_file(uid): text for uid, text in dashboards.dashboards(environment).items()},
     }
+
+
+def _dashboard_file(uid: str) -> str:
+    return f"dashboards/{uid}.json"
 
 
 def datasources_yml(scrape_interval: str, password: str = "") -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 from stack import health, managed
 from stack.app import collations, postgres, postgres_roles
-from stack.config_files import Files, Template, secret_file
+from stack.config_files import Files, Template, secret_file, yaml_text
 from stack.names import NetworkName
 from stack.service import Publish, Scrape, ServiceSpec
 from stack.settings import Environment
@@ -14,6 +15,20 @@ from stack.settings import Environment
 PART = "postgres-exporter"
 PORT = 9187
 FILES = "/etc/samokoder"
+STATEMENT = "pg_statement_named"
+"""1 for each statement whose duration is measured, with the beginning of its text."""
+
+# PostgreSQL has put `$1` in place of every value of these; never of ALTER ROLE ... PASSWORD and its likes, which stay
+# out. A quoted value that is left all the same, which happens when its table of statements is full, is cut out.
+_STATEMENTS = r"""
+SELECT DISTINCT ON (queryid) queryid::text AS queryid, 1 AS named,
+    pg_catalog.left(pg_catalog.regexp_replace(pg_catalog.regexp_replace(
+        query, '(E?''([^'']|'''')*(''|$)|\$[a-z_]*\$.*)', '?', 'gi'), '\s+', ' ', 'g'), 80) AS statement
+FROM (
+    SELECT queryid, query, total_exec_time FROM pg_stat_statements
+    WHERE query ~* '^\s*(select|insert|update|delete|with|merge)\M' ORDER BY total_exec_time DESC LIMIT 200
+) AS busiest
+ORDER BY queryid, total_exec_time DESC"""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -72,8 +87,17 @@ def files(environment: Environment) -> Files:
         f"&connect_timeout={connect}",
         "user": postgres.EXPORTER_ROLE,
         "password": secret_file("postgres_exporter"),
-        "queries.yml": collations.queries_yml(),
+        "queries.yml": yaml_text({**collations.exporter_query(), **_statements()}),
     }
+
+
+def _statements() -> dict[str, Any]:
+    labels = {"queryid": "Its number in pg_stat_statements.", "statement": "The beginning of its text, without values."}
+    metrics = [
+        *({name: {"usage": "LABEL", "description": description}} for name, description in labels.items()),
+        {"named": {"usage": "GAUGE", "description": "1."}},
+    ]
+    return {"pg_statement": {"query": _STATEMENTS.strip(), "metrics": metrics}}
 
 
 def managed_uri(url: str, connect_seconds: int, *, ca: bool) -> str:

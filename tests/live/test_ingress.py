@@ -47,11 +47,21 @@ def test_the_application_is_published_by_the_ingress_alone_and_on_loopback(
             assert elsewhere.connect_ex((own, port)) != 0, "reached from outside the host"
 
 
-def test_the_api_answers_through_it_and_its_metrics_do_not(user: httpx.Client) -> None:
+def test_the_api_answers_through_it_and_its_metrics_to_this_machine_alone(user: httpx.Client) -> None:
     assert user.get("/health").status_code == httpx.codes.OK
     assert user.get("/projects").status_code == httpx.codes.OK
-    for path in ("/metrics", "/metrics/", "/%6detrics"):
-        assert user.get(path).status_code == httpx.codes.NOT_FOUND
+    here = user.get("/metrics")
+    assert (here.status_code, "samokoder_http_requests_total{" in here.text) == (httpx.codes.OK, True), (
+        "the owner's acceptance asks for Prometheus' metrics at http://localhost:8000/metrics"
+    )
+    for headers in ({"Host": "samokoder.example.org"}, {"X-Forwarded-For": "203.0.113.9"}):
+        for path in ("/metrics", "/metrics/", "/%6detrics"):
+            assert user.get(path, headers=headers).status_code == httpx.codes.NOT_FOUND, (headers, path)
+
+
+def test_the_first_answer_names_the_product_as_the_owners_smoke_script_asks(user: httpx.Client) -> None:
+    first = user.get("/", follow_redirects=False)
+    assert "Samokoder" in first.text, f"{first.status_code} {first.headers}"
 
 
 def test_the_page_is_what_a_browser_gets_and_asks_the_api_for_its_user(user: httpx.Client) -> None:

@@ -21,7 +21,7 @@ Waiting = Callable[[str, Callable[[], object]], object]
 
 def test_the_root_says_name_version_and_environment(api: Service) -> None:
     answer = api.get("/").json()
-    assert answer == {"name": "samokoder", "version": "0.1.0", "environment": "test"}, (
+    assert answer == {"name": "Samokoder", "version": "0.1.0", "environment": "test"}, (
         "an operator sees by it which release answers in which environment"
     )
 

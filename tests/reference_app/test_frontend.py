@@ -106,7 +106,9 @@ def test_the_page_shows_how_the_api_is_and_keeps_other_sites_out(setup: Setup, a
 
 def test_all_paths_lie_below_app_but_the_entry_and_the_health_check(setup: Setup) -> None:
     page = _page(setup, NOWHERE)
-    assert page.get("/").headers["location"] == "/app/"
+    entry = page.get("/")
+    assert (entry.status_code, entry.headers["location"]) == (307, "/app/")
+    assert "Samokoder" in entry.text, "the owner's smoke script reads the name and follows nowhere"
     assert page.get("/health").json() == {"status": "ok"}, "liveness asks nobody"
     for path in ("/projects", "/jobs/x", "/ready", "/metrics", "/docs"):
         assert page.get(path).status_code == 404, "what is the API's is not here"

@@ -318,9 +318,11 @@ def raw(client: httpx.Client, path: str) -> dict[str, Any]:
     return dict(json.loads(body))
 
 
-def answer(client: httpx.Client, path: str, port: int = ingress.HTTP_PORT) -> tuple[int, str]:
+def answer(
+    client: httpx.Client, path: str, port: int = ingress.HTTP_PORT, host: str = "x", more: str = ""
+) -> tuple[int, str]:
     with socket.create_connection((client.base_url.host, port), timeout=60) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n".encode())
         with connection.makefile("rb") as reader:
             head, _, body = reader.read().decode().partition("\r\n\r\n")
     return int(head.split()[1]), body
@@ -362,6 +364,33 @@ def test_the_metrics_are_not_for_the_world(client: httpx.Client, path: str, port
     status, body = answer(client, path, port)
     assert status == httpx.codes.NOT_FOUND
     assert "the metrics" not in body
+
+
+HERE = ["localhost:8000", "127.0.0.1:8000", "[::1]:8000", "localhost"]
+
+
+@pytest.mark.parametrize("host", HERE)
+def test_who_asks_on_this_machine_gets_the_metrics_of_a_replica(client: httpx.Client, host: str) -> None:
+    assert answer(client, "/metrics", host=host) == (httpx.codes.OK, "the metrics"), "the owner's acceptance"
+
+
+def test_a_proxy_on_this_machine_that_asks_for_others_does_not_get_the_metrics(client: httpx.Client) -> None:
+    for sent in ("X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "X-Real-IP: 203.0.113.9", "Via: 1.1 x"):
+        status, body = answer(client, "/metrics", host=HERE[0], more=f"{sent}\r\n")
+        assert (status, "the metrics" in body) == (httpx.codes.NOT_FOUND, False), sent
+    for host in ("samokoder.example.org", "localhost.example.org", "127.0.0.1.example.org", "203.0.113.9:8000"):
+        status, body = answer(client, "/metrics", host=host)
+        assert (status, "the metrics" in body) == (httpx.codes.NOT_FOUND, False), f"{host}: a page of anybody's"
+
+
+@pytest.mark.parametrize("port", [ingress.HTTP_PORT, ingress.INTERNAL_PORT])
+@pytest.mark.parametrize("path", METRICS_SPELLINGS)
+def test_on_this_machine_nothing_but_this_page_is_handed_on_and_nothing_to_the_frontend(
+    client: httpx.Client, path: str, port: int
+) -> None:
+    if port == ingress.HTTP_PORT and re.fullmatch(r"/+metrics(\?.*)?", path):
+        return  # the page itself
+    assert "the metrics" not in answer(client, path, port, host=HERE[0])[1]
 
 
 @pytest.mark.parametrize("path", ["/projects", "/api/v1/projects"])

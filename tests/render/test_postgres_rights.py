@@ -109,6 +109,34 @@ def test_the_exporter_runs_nothing_of_the_applications_and_still_has_its_figures
     assert_nothing_ran(server)
 
 
+def test_the_exporter_names_the_statements_and_no_value_of_theirs(
+    laboratory: Laboratory, environment: Environment, server: Container
+) -> None:
+    described = {spec.part: spec for spec in specs(environment)}
+    value = "a-customers-secret"
+    for said in (f"SELECT 42, '{value}'::text", f"WITH x AS (SELECT '{value}'::text) SELECT  *\n FROM x"):
+        assert ask(server, postgres.APP_ROLE, said)[0] == 0
+    # What a person types who sets a password: nothing puts a `$1` in its place.
+    code, told = superuser(server, f"CREATE ROLE somebody LOGIN PASSWORD '{value}'")
+    assert code == 0, told
+    exporter = laboratory.healthy_part(described["postgres-exporter"])
+    code, page = output(exporter, "wget", "-qO-", EXPORTER_PAGE)
+    assert code == 0, page
+    named = [line for line in page.splitlines() if line.startswith(f"{postgres_exporter.STATEMENT}{{")]
+    assert any('statement="SELECT $1, $2::text"' in line for line in named), (named, exporter.logs().decode())
+    assert any('statement="WITH x AS (SELECT $1::text) SELECT * FROM x"' in line for line in named), named
+    assert value not in page, "a value of somebody is kept by Prometheus for weeks"
+    assert "PASSWORD" not in page.upper().replace("PASSWORD_ENCRYPTION", ""), "the text that sets a password"
+    assert superuser(
+        server, f"SELECT count(*) > 0 FROM samokoder_extensions.pg_stat_statements WHERE query ~ '{value}'"
+    ) == (
+        0,
+        "t",
+    ), "PostgreSQL keeps no such text any more: this test proves nothing"
+    superuser(server, "DROP ROLE somebody")
+    assert_nothing_ran(server)
+
+
 def test_what_the_backup_server_asks_runs_nothing_of_the_applications(server: Container) -> None:
     roles = "SELECT array_agg(rolname::text ORDER BY 1) FROM pg_roles WHERE rolname !~ '^pg_'"
     code, said = ask(server, postgres.BACKUP_ROLE, roles)

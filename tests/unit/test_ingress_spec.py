@@ -163,6 +163,28 @@ def test_caddy_hides_the_metrics_wherever_they_are_behind_the_prefix() -> None:
     assert block.index("uri strip_prefix /api") < block.index("handle @within {") < block.index("reverse_proxy")
 
 
+@pytest.mark.parametrize(
+    ("ingress_settings", "shown"),
+    [
+        ({}, True),
+        ({"bindAddress": "::1"}, True),
+        ({"domain": DOMAIN}, False),
+        ({"domain": DOMAIN, "bindAddress": "127.0.0.1"}, False),
+        ({"bindAddress": "192.0.2.1", "bindReason": "a load balancer"}, False),
+        ({"trustedProxies": ["127.0.0.1/32"]}, False),
+    ],
+)
+def test_the_metrics_are_handed_on_only_where_the_ingress_is_on_loopback_and_has_no_domain(
+    ingress_settings: Mapping[str, Any], shown: bool
+) -> None:
+    text = ingress.caddyfile(environment({"ingress": dict(ingress_settings), "frontend": {"enabled": True}}))
+    assert ("handle @own_metrics {" in text) is shown
+    assert "handle @metrics {\n\t\terror 404" in text, "whoever else asks finds nothing"
+    internal = text.partition(f"http://:{ingress.INTERNAL_PORT} {{")[2].partition("\n}\n")[0]
+    assert "import app" in internal
+    assert "own_metrics" not in internal, "the frontend asks for its users, from inside"
+
+
 def test_nobody_outside_says_which_path_the_application_is_to_see() -> None:
     for name in ("SCRIPT_NAME", "PATH_INFO"):
         app = ingress.caddyfile(environment({})).partition("(app) {")[2].partition("\n}")[0]

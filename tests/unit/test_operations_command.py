@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 COMMANDS = (
     *("up", "preview", "down", "destroy-data", "status", "logs", "render", "password", "pulumi", "engine"),
     *("smoke", "test-alert", "check-image", "rotate", "backup", "backups", "restore", "drill", "ci", "sbom"),
-    *("hardening", "doctor", "drift", "import-compose", "tunnel", "repair", "restart", "exec", "psql", "move-state"),
+    *(
+        "hardening",
+        "doctor",
+        "drift",
+        "import-compose",
+        "open",
+        "tunnel",
+        "repair",
+        "restart",
+        "exec",
+        "psql",
+        "move-state",
+    ),
 )
 
 

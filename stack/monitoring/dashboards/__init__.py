@@ -1,7 +1,7 @@
-"""Grafana dashboards as code: pure functions from the settings to JSON. A module for each, what they share in `panels`.
+"""Dashboards as code: pure functions from the settings to plain data. A module for each; `grafana_json` renders them.
 
-`grafana-foundation-sdk` is pinned exactly. Its import takes half a second: nothing but Grafana's own files needs this
-package, and nothing else may import it at its top.
+The import of `grafana-foundation-sdk` takes half a second: nothing but Grafana's own files needs this package, and
+nothing else may import it at its top.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stack.monitoring.dashboards import (
     postgres,
     redis,
 )
-from stack.monitoring.dashboards.panels import to_text
+from stack.monitoring.dashboards.grafana_json import to_text
 from stack.settings import Environment
 
 __all__ = ["dashboards"]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
-
 from stack.backup import backup
-from stack.monitoring.dashboards.panels import UP, Limit, Panel, Query, Row, board, choice, figure, series, states
+from stack.monitoring.dashboards.boards import Board, Row, board, choice
+from stack.monitoring.dashboards.panels import UP, Limit, Panel, Query, figure, series, states
 from stack.monitoring.dashboards.promql import ratio
 from stack.monitoring.rules import backups as rules
 from stack.settings import Alerts, Environment
@@ -14,10 +13,10 @@ UID = "samokoder-backups"
 KIND = 'kind=~"$kind"'
 DONE = {0: ("ok", "green"), 1: ("failed", "red")}
 TITLES = {"base": "Base backup", "dump": "Dump", "redis": "Copy of Redis", "workspace": "Copy of the workspace"}
-DRILL_DAYS = f"max({rules.DRILL_AGE}) / 86400"
+DRILL_AGE = f"max({rules.DRILL_AGE})"
 
 
-def describe(environment: Environment) -> dashboard.Dashboard:
+def describe(environment: Environment) -> Board:
     """Describe the dashboard."""
     enabled = environment.settings.backup.enabled
     return board(
@@ -30,19 +29,22 @@ def describe(environment: Environment) -> dashboard.Dashboard:
         ]
         if enabled
         else [],
-        since="now-7d",
-        rows=_rows(environment) if enabled else [Row("Now", [_none()])],
+        since="now-2d",
+        # Backups are made by the hour or the day: who comes from what happens now would see nothing.
+        keeps_time=False,
+        figures=_now(environment) if enabled else [_none()],
+        beside=_last_run(environment) if enabled else None,
+        rows=_rows(environment) if enabled else [],
     )
 
 
 def _rows(environment: Environment) -> list[Row]:
     alerts = environment.settings.alerts
     return [
-        Row("Now", _now(environment)),
         Row("Backups", _ages(environment), _runs(), _sizes(alerts)),
         *([Row("Write-ahead log", _log(alerts))] if environment.physical_backups else []),
         Row("Verified and restored", _proof(environment)),
-        Row("Elsewhere, and room", _elsewhere(alerts)),
+        Row("Elsewhere, and room", _elsewhere(environment)),
     ]
 
 
@@ -89,9 +91,9 @@ def _now(environment: Environment) -> list[Panel]:
         ),
         figure(
             "Restored",
-            "Days since a backup was last restored and looked at. One that was never restored is a hope.",
-            "d",
-            DRILL_DAYS,
+            "Time since a backup was last restored and looked at. One that was never restored is a hope.",
+            "s",
+            DRILL_AGE,
             limits=[_drill(alerts)],
             absent="never",
         ),
@@ -111,15 +113,19 @@ def _ages(environment: Environment) -> list[Panel]:
     ]
 
 
+def _last_run(environment: Environment) -> Panel:
+    return states(
+        "Last run",
+        "How the last run of each kind ended.",
+        [Query(f"max by (kind) (backup_last_exit_code{{{KIND}}} != bool 0)", "{{kind}}")],
+        DONE,
+        watched_by=["BackupFailed"],
+        bands=len(backup.kinds(environment)),
+    )
+
+
 def _runs() -> list[Panel]:
     return [
-        states(
-            "Last run",
-            "How the last run of each kind ended.",
-            [Query(f"max by (kind) (backup_last_exit_code{{{KIND}}} != bool 0)", "{{kind}}")],
-            DONE,
-            watched_by=["BackupFailed"],
-        ),
         series(
             "Duration",
             "How long the last run of each kind took.",
@@ -145,15 +151,20 @@ def _sizes(alerts: Alerts) -> list[Panel]:
         ),
         series(
             "Smaller than usual",
-            "How much smaller the last backup is than the median of seven days; below zero it is larger.",
+            "How much smaller the last backup is than the median of seven days; below zero it is larger, "
+            "-100 % where it is twice as large or more.",
             "percentunit",
             Query(
-                f"max by (kind) ({rules.smaller(0).replace('backup_size_bytes', f'backup_size_bytes{{{KIND}}}')})",
+                f"clamp_min(max by (kind) ({_smaller()}), -1)",
                 "{{kind}}",
             ),
             limits=[Limit(alert="BackupShrank", value=ratio(alerts.backup_shrank_percent))],
         ),
     ]
+
+
+def _smaller() -> str:
+    return rules.smaller(0).replace("backup_size_bytes", f"backup_size_bytes{{{KIND}}}")
 
 
 def _log(alerts: Alerts) -> list[Panel]:
@@ -208,10 +219,10 @@ def _proof(environment: Environment) -> list[Panel]:
             watched_by=["RestoreDrillFailed"],
         ),
         series(
-            "Days since a restore",
+            "Time since a restore",
             "Since a backup was last restored and looked at.",
-            "d",
-            Query(DRILL_DAYS, "days"),
+            "s",
+            Query(DRILL_AGE, "age"),
             limits=[_drill(alerts)],
         ),
         series(
@@ -231,7 +242,34 @@ def _proof(environment: Environment) -> list[Panel]:
     ]
 
 
-def _elsewhere(alerts: Alerts) -> list[Panel]:
+def _elsewhere(environment: Environment) -> list[Panel]:
+    return [*(_offsite(environment.settings.alerts) if environment.offsite else [_no_offsite()]), _room(environment)]
+
+
+def _no_offsite() -> Panel:
+    return figure(
+        "Off-site: age",
+        "Time since the last copy reached a bucket elsewhere.",
+        "s",
+        f"max({rules.OFFSITE_AGE})",
+        watched_by=["BackupOffsiteStale", "BackupOffsiteFailing"],
+        absent="no bucket is set",
+    )
+
+
+def _room(environment: Environment) -> Panel:
+    free = environment.settings.alerts.backup_volume_free_percent
+    return series(
+        "Room for backups",
+        "Free space where the backups are.",
+        "percentunit",
+        Query(f"min({rules.VOLUME_FREE})", "free"),
+        limits=[Limit(alert="BackupVolumeAlmostFull", value=ratio(free), below=True)],
+        top=1,
+    )
+
+
+def _offsite(alerts: Alerts) -> list[Panel]:
     return [
         series(
             "Off-site: time since",
@@ -247,14 +285,6 @@ def _elsewhere(alerts: Alerts) -> list[Panel]:
             DONE,
             watched_by=["BackupOffsiteFailing"],
         ),
-        series(
-            "Room for backups",
-            "Free space where the backups are.",
-            "percentunit",
-            Query(f"min({rules.VOLUME_FREE})", "free"),
-            limits=[Limit(alert="BackupVolumeAlmostFull", value=ratio(alerts.backup_volume_free_percent), below=True)],
-            top=1,
-        ),
     ]
 
 
@@ -267,4 +297,4 @@ def _late(alerts: Alerts, schedule: str) -> list[Limit]:
 
 
 def _drill(alerts: Alerts) -> Limit:
-    return Limit(alert="RestoreDrillTooOld", value=alerts.restore_drill_days)
+    return Limit(alert="RestoreDrillTooOld", value=alerts.restore_drill_days * 86400)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
-
-from stack.monitoring.dashboards.panels import Limit, Panel, Query, Row, board, choice, figure, series, states
+from stack.monitoring.dashboards.boards import Board, Row, board, choice, replicas
+from stack.monitoring.dashboards.panels import Limit, Panel, Query, figure, series, states
 from stack.monitoring.dashboards.promql import (
+    CONTAINER_PART,
+    counted,
     cpu_held_back,
     cpu_of_limit,
-    grown,
     memory_of_limit,
     names_of,
     ratio,
@@ -19,16 +19,17 @@ from stack.monitoring.rules import host
 from stack.settings import Alerts, Environment
 
 UID = "samokoder-containers"
+NAME = f"{{{{{CONTAINER_PART}}}}}"
 DISK_LEFT = f"min by (mountpoint) ({host.LEFT})"
 CPU_BUSY = '1 - avg by (instance) (sum by (instance, cpu) (rate(node_cpu_seconds_total{mode=~"idle|iowait"}[5m])))'
 LOAD = 'max by (instance) (node_load1) / count by (instance) (node_cpu_seconds_total{mode="idle"})'
 
 
-def describe(environment: Environment) -> dashboard.Dashboard:
+def describe(environment: Environment) -> Board:
     """Describe the dashboard."""
     alerts = environment.settings.alerts
     everything = names_of(environment)
-    chosen = f'{everything},name=~"$container"'
+    chosen = f'{everything},{CONTAINER_PART}=~"$container"'
     return board(
         environment,
         uid=UID,
@@ -39,12 +40,13 @@ def describe(environment: Environment) -> dashboard.Dashboard:
                 "container",
                 "Container",
                 "Containers of this environment.",
-                f"label_values(container_last_seen{{{everything}}}, name)",
+                f"label_values(container_last_seen{{{everything}}}, {CONTAINER_PART})",
             ),
         ],
         since="now-3h",
+        figures=_now(environment, alerts),
+        beside=_health(environment, chosen),
         rows=[
-            Row("Now", _now(environment, alerts)),
             Row("CPU of the containers", _cpu(chosen, alerts)),
             Row("Memory of the containers", _memory(chosen, alerts)),
             Row("State of the containers", _state(chosen)),
@@ -124,23 +126,24 @@ def _cpu(chosen: str, alerts: Alerts) -> list[Panel]:
     return [
         series(
             "CPU",
-            "Cores that each container uses.",
-            "none",
-            Query(total("container_cpu_usage_seconds_total", chosen, "name"), "{{name}}"),
+            "CPU that each container uses; 100 % is one core.",
+            "percentunit",
+            Query(total("container_cpu_usage_seconds_total", chosen, CONTAINER_PART), NAME),
+            top=0.1,
             stacked=True,
         ),
         series(
             "CPU, of the limit",
             "CPU that each container uses, of what its limit allows.",
             "percentunit",
-            Query(cpu_of_limit(chosen), "{{name}}"),
+            Query(cpu_of_limit(chosen), NAME),
             top=1,
         ),
         series(
             "CPU held back",
             "Share of the periods in which the limit held the container back: it waits although there may be cores.",
             "percentunit",
-            Query(cpu_held_back(chosen), "{{name}}"),
+            Query(cpu_held_back(chosen), NAME),
             limits=[Limit(alert="ContainerCpuThrottled", value=ratio(alerts.container_throttled_percent))],
             top=1,
         ),
@@ -153,14 +156,14 @@ def _memory(chosen: str, alerts: Alerts) -> list[Panel]:
             "Memory",
             "Working set of each container: what cannot be taken away from it.",
             "bytes",
-            Query(f"max by (name) (container_memory_working_set_bytes{{{chosen}}})", "{{name}}"),
+            Query(f"max by ({CONTAINER_PART}) (container_memory_working_set_bytes{{{chosen}}})", NAME),
             stacked=True,
         ),
         series(
             "Memory, of the limit",
             "Working set, of the limit. At it the kernel ends a process of the container; there is no swap.",
             "percentunit",
-            Query(memory_of_limit(chosen), "{{name}}"),
+            Query(memory_of_limit(chosen), NAME),
             limits=[Limit(alert="ContainerMemoryNearLimit", value=ratio(alerts.container_memory_percent))],
             top=1,
         ),
@@ -168,33 +171,37 @@ def _memory(chosen: str, alerts: Alerts) -> list[Panel]:
             "Ended by the kernel",
             "Processes that the kernel ended in ten minutes because the container was at its limit of memory.",
             "short",
-            Query(grown("10m", "container_oom_events_total", chosen, "name"), "{{name}}"),
+            Query(counted("10m", "container_oom_events_total", chosen, CONTAINER_PART), NAME),
             watched_by=["ContainerOomKilled"],
         ),
     ]
 
 
+def _health(environment: Environment, chosen: str) -> Panel:
+    return states(
+        "Health",
+        "Health check of each container.",
+        [Query(f"min by ({CONTAINER_PART}) (container_health_state{{{chosen}}})", NAME)],
+        {1: ("healthy", "green"), 0: ("not healthy, or starting", "red"), -1: ("no check", "blue")},
+        watched_by=["ContainerUnhealthy", "ContainerMissing"],
+        bands=replicas(environment),
+    )
+
+
 def _state(chosen: str) -> list[Panel]:
     return [
-        states(
-            "Health",
-            "Health check of each container.",
-            [Query(f"min by (name) (container_health_state{{{chosen}}})", "{{name}}")],
-            {1: ("healthy", "green"), 0: ("not healthy, or starting", "red"), -1: ("no check", "blue")},
-            watched_by=["ContainerUnhealthy", "ContainerMissing"],
-        ),
         series(
             "Restarts",
             "Starts of each container in 15 minutes.",
             "short",
-            Query(f"sum by (name) (changes(container_start_time_seconds{{{chosen}}}[15m]))", "{{name}}"),
+            Query(f"sum by ({CONTAINER_PART}) (changes(container_start_time_seconds{{{chosen}}}[15m]))", NAME),
             limits=[Limit(alert="ContainerRestartLoop", value=2, severity="critical")],
         ),
         series(
             "Age",
             "Time since each container started.",
             "s",
-            Query(f"time() - max by (name) (container_start_time_seconds{{{chosen}}})", "{{name}}"),
+            Query(f"time() - max by ({CONTAINER_PART}) (container_start_time_seconds{{{chosen}}})", NAME),
         ),
     ]
 
@@ -205,20 +212,20 @@ def _traffic(chosen: str) -> list[Panel]:
             "Received",
             "Bytes a second that each container gets from its networks.",
             "binBps",
-            Query(total("container_network_receive_bytes_total", chosen, "name"), "{{name}}"),
+            Query(total("container_network_receive_bytes_total", chosen, CONTAINER_PART), NAME),
         ),
         series(
             "Sent",
             "Bytes a second that each container sends into its networks.",
             "binBps",
-            Query(total("container_network_transmit_bytes_total", chosen, "name"), "{{name}}"),
+            Query(total("container_network_transmit_bytes_total", chosen, CONTAINER_PART), NAME),
         ),
         series(
             "Disk",
             "Bytes a second that each container reads and writes, where the kernel counts them.",
             "binBps",
-            Query(total("container_fs_reads_bytes_total", chosen, "name"), "{{name}} read"),
-            Query(total("container_fs_writes_bytes_total", chosen, "name"), "{{name}} written"),
+            Query(total("container_fs_reads_bytes_total", chosen, CONTAINER_PART), f"{NAME} read"),
+            Query(total("container_fs_writes_bytes_total", chosen, CONTAINER_PART), f"{NAME} written"),
         ),
     ]
 
@@ -347,7 +354,7 @@ def _kernel() -> list[Panel]:
             "Ended for want of memory",
             "Processes that the kernel ended in ten minutes, in and outside of containers.",
             "short",
-            Query(grown("10m", "node_vmstat_oom_kill"), "processes"),
+            Query(counted("10m", "node_vmstat_oom_kill"), "processes"),
             watched_by=["HostOomKill"],
         ),
         states(

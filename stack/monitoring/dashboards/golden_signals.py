@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from grafana_foundation_sdk.builders import dashboard
-
+from stack.app.contract import API_PORT
 from stack.monitoring.dashboards import postgres
-from stack.monitoring.dashboards.panels import Limit, Panel, Query, Row, board, choice, figure, series
+from stack.monitoring.dashboards.boards import Board, Row, board, choice
+from stack.monitoring.dashboards.panels import PER_SECOND, Limit, Panel, Query, figure, series
 from stack.monitoring.dashboards.promql import (
+    CONTAINER_PART,
     cpu_held_back,
     cpu_of_limit,
     memory_of_limit,
@@ -29,7 +30,7 @@ DURATION = "samokoder_http_request_duration_seconds"
 STATEMENTS = "samokoder_db_query_duration_seconds"
 
 
-def describe(environment: Environment) -> dashboard.Dashboard:
+def describe(environment: Environment) -> Board:
     """Describe the dashboard."""
     alerts = environment.settings.alerts
     return board(
@@ -39,8 +40,9 @@ def describe(environment: Environment) -> dashboard.Dashboard:
         description="Whether the API answers, how fast, how often with an error, and how much more it can take.",
         choices=[choice("replica", "Replica", "Replicas of the API.", 'label_values(up{job="api"}, instance)')],
         since="now-3h",
+        figures=_now(alerts),
+        beside=_by_status(),
         rows=[
-            Row("Now", _now(alerts)),
             Row("Latency", _latency(alerts)),
             Row("Traffic", _traffic()),
             Row("Errors", _objectives(alerts), _errors(alerts)),
@@ -57,7 +59,7 @@ def _now(alerts: Alerts) -> list[Panel]:
             "Replicas that answer",
             "Replicas of the API that Prometheus gets metrics from.",
             "short",
-            or_zero('sum(up{job="api"})'),
+            or_zero(f"sum(up{{{API}}})"),
             limits=[Limit(alert="ApiDown", value=1, severity="critical", below=True)],
             watched_by=["ApiReplicaDown"],
         ),
@@ -80,9 +82,10 @@ def _now(alerts: Alerts) -> list[Panel]:
         ),
         figure(
             "Error budget left",
-            f"Of the 5xx that the objective of {number(errors.percent)} % allows in three days, so many are left.",
+            f"Of the 5xx that the objective of {number(errors.percent)} % allows in three days, so many are left; "
+            "-100 % where twice as many were used, or more.",
             "percentunit",
-            f"1 - {_burn(errors, '3d')}",
+            f"clamp_min(1 - {_burn(errors, '3d')}, -1)",
             limits=[Limit(alert=errors.alert, value=0, below=True)],
             absent="no requests",
         ),
@@ -101,7 +104,8 @@ def _latency(alerts: Alerts) -> list[Panel]:
     return [
         series(
             "Latency",
-            "Time within which 50, 95 and 99 of 100 requests are answered. The line is for the 95th percentile.",
+            "Time within which 50, 95 and 99 of 100 requests are answered. The line is for the 95th percentile. "
+            "Longer ones than the last bucket of the histogram, 10 s, count as that.",
             "s",
             *(Query(quantile(part, DURATION, API), f"p{part * 100:g}") for part in (0.5, 0.95, 0.99)),
             limits=[_p95(alerts)],
@@ -124,17 +128,20 @@ def _latency(alerts: Alerts) -> list[Panel]:
     ]
 
 
+def _by_status() -> Panel:
+    return series(
+        "Requests by status",
+        "Requests a second by the class of their answer.",
+        "reqps",
+        Query(total(REQUESTS, f'{API},status=~"2.."'), "2xx"),
+        *(Query(or_zero(total(REQUESTS, f'{API},status=~"{digit}.."')), f"{digit}xx") for digit in (3, 4, 5)),
+        watched_by=["ApiTrafficDrop"],
+        stacked=True,
+    )
+
+
 def _traffic() -> list[Panel]:
     return [
-        series(
-            "Requests by status",
-            "Requests a second by the class of their answer.",
-            "reqps",
-            Query(total(REQUESTS, f'{API},status=~"2.."'), "2xx"),
-            *(Query(or_zero(total(REQUESTS, f'{API},status=~"{digit}.."')), f"{digit}xx") for digit in (3, 4, 5)),
-            watched_by=["ApiTrafficDrop"],
-            stacked=True,
-        ),
         series(
             "Requests by endpoint",
             "Requests a second by route; `unmatched` is what no route was found for.",
@@ -195,7 +202,7 @@ def _errors(alerts: Alerts) -> list[Panel]:
         series(
             "Database errors",
             "Errors of API and worker at the database a second, by the exception's class.",
-            "cps",
+            PER_SECOND,
             Query(total("samokoder_db_errors_total"), "all"),
             Query(total("samokoder_db_errors_total", by="job, error_type"), "{{job}} {{error_type}}"),
             limits=[Limit(alert="DatabaseErrors", value=alerts.database_errors_per_second)],
@@ -221,8 +228,8 @@ def _load(environment: Environment) -> list[Panel]:
             "CPU that each replica uses, of its limit, and the share of time in which the limit held it back: "
             "the line is for that.",
             "percentunit",
-            Query(cpu_of_limit(containers), "{{name}}"),
-            Query(cpu_held_back(containers), "{{name}} held back"),
+            Query(_of_chosen(cpu_of_limit(containers)), "{{instance}}"),
+            Query(_of_chosen(cpu_held_back(containers)), "{{instance}} held back"),
             limits=[Limit(alert="ContainerCpuThrottled", value=ratio(alerts.container_throttled_percent))],
             top=1,
         ),
@@ -230,7 +237,7 @@ def _load(environment: Environment) -> list[Panel]:
             "Memory of the API",
             "Memory that each replica uses, of its limit; at it the kernel ends the process.",
             "percentunit",
-            Query(memory_of_limit(containers), "{{name}}"),
+            Query(_of_chosen(memory_of_limit(containers)), "{{instance}}"),
             limits=[Limit(alert="ContainerMemoryNearLimit", value=ratio(alerts.container_memory_percent))],
             top=1,
         ),
@@ -276,7 +283,10 @@ def _entry(alerts: Alerts) -> list[Panel]:
             "Answers to users",
             "Answers of the ingress a second, by their status.",
             "reqps",
-            Query(total(count, ingress.ANSWERS, by="code"), "{{code}}"),
+            *(
+                Query(or_zero(total(count, f'{ingress.ANSWERS},code=~"{digit}.."')), f"{digit}xx")
+                for digit in (2, 3, 4, 5)
+            ),
             stacked=True,
         ),
         series(
@@ -293,6 +303,12 @@ def _entry(alerts: Alerts) -> list[Panel]:
             Query(quantile(0.95, ingress.DURATION, ingress.ANSWERS), "p95"),
         ),
     ]
+
+
+def _of_chosen(by_part: str) -> str:
+    """Return what is measured of containers for the chosen replicas: their addresses begin with the part's name."""
+    named = f'label_replace({by_part}, "instance", "$1:{API_PORT}", "{CONTAINER_PART}", "(.+)")'
+    return f"{named} and on (instance) up{{{API}}}"
 
 
 def _burn(slo: api.Slo, window: str) -> str:

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
-
-from stack.monitoring.dashboards.panels import (
-    UP,
-    Limit,
-    Panel,
-    Query,
-    Row,
-    board,
-    choice,
-    figure,
-    lines,
-    series,
-    states,
-)
-from stack.monitoring.dashboards.promql import grown, quantile, total
+from stack.monitoring.dashboards.boards import Board, Row, board, choice, replicas
+from stack.monitoring.dashboards.panels import PER_SECOND, UP, Limit, Panel, Query, figure, lines, series, states
+from stack.monitoring.dashboards.promql import counted, or_zero, quantile, total
 from stack.monitoring.rules import probes
 from stack.settings import Alerts, Environment
 
@@ -29,7 +16,7 @@ BOTH = 'job=~"prometheus|alertmanager"'
 RELOADED = {1: ("read", "green"), 0: ("refused", "red")}
 
 
-def describe(environment: Environment) -> dashboard.Dashboard:
+def describe(environment: Environment) -> Board:
     """Describe the dashboard."""
     alerts = environment.settings.alerts
     return board(
@@ -42,14 +29,15 @@ def describe(environment: Environment) -> dashboard.Dashboard:
             choice("service", "Page", "Parts with a page that is probed.", "label_values(probe_success, service)"),
         ],
         since="now-3h",
+        figures=_now(alerts),
+        beside=_targets(environment),
         rows=[
-            Row("Now", _now(alerts)),
-            Row("Prometheus: scrapes", _targets(), _scrapes()),
+            Row("Prometheus: scrapes", _given(), _scrapes()),
             Row("Prometheus: storage", _series(alerts), _storage()),
             Row("Prometheus: rules", _rules(), _process()),
             Row("From Prometheus to AlertManager", _handover()),
-            Row("AlertManager", _alerts(), _notifications()),
-            Row("Probes", _probes(alerts), _pages(alerts)),
+            Row("AlertManager", _alerts(), _notifications() if environment.alert_ways else []),
+            Row("Probes", _probes(environment), _pages(environment.settings.alerts)),
         ],
     )
 
@@ -71,7 +59,7 @@ def _now(alerts: Alerts) -> list[Panel]:
             limits=[_series_limit(alerts)],
         ),
         figure(
-            "Prometheus' configuration",
+            "Prometheus: config",
             "Whether Prometheus could read its configuration when it last tried.",
             "none",
             f"min(prometheus_config_last_reload_successful{{{PROMETHEUS}}})",
@@ -79,7 +67,7 @@ def _now(alerts: Alerts) -> list[Panel]:
             texts=RELOADED,
         ),
         figure(
-            "AlertManager's configuration",
+            "AlertManager: config",
             "Whether AlertManager could read its configuration when it last tried.",
             "none",
             f"min(alertmanager_config_last_reload_successful{{{ALERTMANAGER}}})",
@@ -87,7 +75,7 @@ def _now(alerts: Alerts) -> list[Panel]:
             texts=RELOADED,
         ),
         figure(
-            "Probes' configuration",
+            "Probes: config",
             "Whether the blackbox exporter could read its configuration when it last tried.",
             "none",
             "min(blackbox_exporter_config_last_reload_successful)",
@@ -95,10 +83,10 @@ def _now(alerts: Alerts) -> list[Panel]:
             texts=RELOADED,
         ),
         figure(
-            "Notifications that failed",
+            "Failed notifications",
             "Attempts to send a notification that failed in the last hour.",
             "short",
-            grown("1h", "alertmanager_notifications_failed_total", ALERTMANAGER),
+            counted("1h", "alertmanager_notifications_failed_total", ALERTMANAGER),
             absent="no receiver",
             watched_by=["AlertmanagerNotificationsFailing"],
         ),
@@ -112,15 +100,19 @@ def _now(alerts: Alerts) -> list[Panel]:
     ]
 
 
-def _targets() -> list[Panel]:
+def _targets(environment: Environment) -> Panel:
+    return states(
+        "Targets",
+        "Whether Prometheus gets metrics from each target.",
+        [Query('min by (instance) (up{job!="probe",job=~"$job"})', "{{instance}}")],
+        UP,
+        watched_by=["TargetDown"],
+        bands=replicas(environment),
+    )
+
+
+def _given() -> list[Panel]:
     return [
-        states(
-            "Targets",
-            "Whether Prometheus gets metrics from each target.",
-            [Query('min by (job, instance) (up{job!="probe",job=~"$job"})', "{{job}} {{instance}}")],
-            UP,
-            watched_by=["TargetDown"],
-        ),
         series(
             "Duration of scrapes",
             "Time until a target has given all of its metrics.",
@@ -143,7 +135,7 @@ def _scrapes() -> list[Panel]:
         series(
             "Samples",
             "Samples a second that go into the storage.",
-            "cps",
+            PER_SECOND,
             Query(total("prometheus_tsdb_head_samples_appended_total", PROMETHEUS), "samples"),
             watched_by=["PrometheusNotIngesting"],
         ),
@@ -159,7 +151,7 @@ def _scrapes() -> list[Panel]:
             "Scrapes in five minutes that had too many samples, or samples that came twice, late or from the future.",
             "short",
             *(
-                Query(grown("5m", f"prometheus_target_scrapes_{why}_total", PROMETHEUS), name)
+                Query(counted("5m", f"prometheus_target_scrapes_{why}_total", PROMETHEUS), name)
                 for why, name in (
                     ("exceeded_sample_limit", "too many samples"),
                     ("sample_duplicate_timestamp", "twice"),
@@ -192,7 +184,7 @@ def _series(alerts: Alerts) -> list[Panel]:
         series(
             "Series that come and go",
             "Series a second that were made and removed.",
-            "cps",
+            PER_SECOND,
             Query(total("prometheus_tsdb_head_series_created_total", PROMETHEUS), "made"),
             Query(total("prometheus_tsdb_head_series_removed_total", PROMETHEUS), "removed"),
         ),
@@ -215,7 +207,7 @@ def _storage() -> list[Panel]:
             "What failed in three hours: compactions, reloads of blocks, reading and writing the write-ahead log.",
             "short",
             *(
-                Query(grown("3h", f"prometheus_tsdb_{what}_total", PROMETHEUS), name)
+                Query(counted("3h", f"prometheus_tsdb_{what}_total", PROMETHEUS), name)
                 for what, name in (
                     ("compactions_failed", "compactions"),
                     ("reloads_failures", "reloads"),
@@ -242,7 +234,9 @@ def _rules() -> list[Panel]:
             "Time that the last evaluation of each group took, and the time between two evaluations.",
             "s",
             Query(
-                f"max by (rule_group) (prometheus_rule_group_last_duration_seconds{{{PROMETHEUS}}})", "{{rule_group}}"
+                f"max by (rule_group) (label_replace(prometheus_rule_group_last_duration_seconds{{{PROMETHEUS}}}, "
+                '"rule_group", "$1", "rule_group", ".+;(.+)"))',
+                "{{rule_group}}",
             ),
             watched_by=["PrometheusRuleGroupSlow"],
         ),
@@ -250,15 +244,18 @@ def _rules() -> list[Panel]:
             "Rules that fail",
             "Evaluations that failed in five minutes, and rounds that were left out: the one before took too long.",
             "short",
-            Query(grown("5m", "prometheus_rule_evaluation_failures_total", PROMETHEUS), "failed"),
-            Query(grown("5m", "prometheus_rule_group_iterations_missed_total", PROMETHEUS), "left out"),
+            Query(counted("5m", "prometheus_rule_evaluation_failures_total", PROMETHEUS), "failed"),
+            Query(counted("5m", "prometheus_rule_group_iterations_missed_total", PROMETHEUS), "left out"),
             watched_by=["PrometheusRuleFailures", "PrometheusRuleGroupSlow"],
         ),
         series(
             "Alerts in Prometheus",
             "Alerts that fire or wait, by severity; Watchdog is `none` and always fires.",
             "short",
-            Query("count by (severity, alertstate) (ALERTS)", "{{severity}} {{alertstate}}"),
+            *(
+                Query(or_zero(f'count(ALERTS{{severity="{each}"}})'), each)
+                for each in ("critical", "warning", "info", "none")
+            ),
             watched_by=["Watchdog"],
         ),
     ]
@@ -274,9 +271,10 @@ def _process() -> list[Panel]:
         ),
         series(
             "CPU",
-            "Cores that Prometheus and AlertManager use.",
-            "none",
+            "CPU that Prometheus and AlertManager use; 100 % is one core.",
+            "percentunit",
             Query(total("process_cpu_seconds_total", BOTH, "job"), "{{job}}"),
+            top=0.1,
         ),
         series(
             "Running for",
@@ -341,7 +339,7 @@ def _alerts() -> list[Panel]:
         series(
             "Alerts received",
             "Alerts a second from Prometheus, and those that AlertManager did not understand.",
-            "cps",
+            PER_SECOND,
             Query(total("alertmanager_alerts_received_total", ALERTMANAGER, "status"), "{{status}}"),
             Query(total("alertmanager_alerts_invalid_total", ALERTMANAGER), "invalid"),
         ),
@@ -359,7 +357,7 @@ def _notifications() -> list[Panel]:
         total(f"alertmanager_notifications_{kind}", ALERTMANAGER, "integration", "15m")
         for kind in ("failed_total", "total")
     )
-    attempts = grown("15m", "alertmanager_notifications_total", ALERTMANAGER, "integration, receiver_name")
+    attempts = counted("15m", "alertmanager_notifications_total", ALERTMANAGER, "integration, receiver_name")
     return [
         series(
             "Notifications",
@@ -386,14 +384,16 @@ def _notifications() -> list[Panel]:
     ]
 
 
-def _probes(alerts: Alerts) -> list[Panel]:
+def _probes(environment: Environment) -> list[Panel]:
+    alerts = environment.settings.alerts
     return [
         states(
             "Probes",
             "Whether each page answers as it should.",
-            [Query(f"min by (service, instance) (probe_success{{{PAGE}}})", "{{service}} {{instance}}")],
+            [Query(f"min by (service) (probe_success{{{PAGE}}})", "{{service}}")],
             UP,
             watched_by=["ProbeFailed"],
+            bands=replicas(environment),
         ),
         series(
             "Duration of probes",
@@ -424,18 +424,19 @@ def _pages(alerts: Alerts) -> list[Panel]:
         ),
         series(
             "Certificates",
-            "Days until the first certificate of a page's chain expires. Only pages with TLS have one.",
-            "d",
-            Query(f"min by (service, instance) (({probes.LEFT}) / 86400)", "{{service}} {{instance}}"),
+            "Time until the first certificate of a page's chain expires. Only pages with TLS have one.",
+            "s",
+            Query(f"min by (service, instance) ({probes.LEFT})", "{{service}}"),
             limits=[
-                Limit(alert="TlsCertificateExpiresSoon", value=alerts.tls_expires_days, below=True),
+                Limit(alert="TlsCertificateExpiresSoon", value=alerts.tls_expires_days * 86400, below=True),
                 Limit(
                     alert="TlsCertificateExpiresVerySoon",
-                    value=alerts.tls_expires_very_soon_days,
+                    value=alerts.tls_expires_very_soon_days * 86400,
                     severity="critical",
                     below=True,
                 ),
             ],
+            absent="no page with TLS",
         ),
     ]
 

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
-
-from stack.monitoring.dashboards.panels import (
-    UP,
-    Limit,
-    Panel,
-    Query,
-    Row,
-    board,
-    choice,
-    figure,
-    lines,
-    series,
-    states,
-)
-from stack.monitoring.dashboards.promql import grown, or_zero, quantile, ratio, total
+from stack.monitoring.dashboards.boards import Board, Row, board, choice, replicas
+from stack.monitoring.dashboards.panels import PER_SECOND, UP, Limit, Panel, Query, figure, lines, series, states
+from stack.monitoring.dashboards.promql import counted, grown, or_zero, quantile, ratio, total
 from stack.settings import Alerts, Environment
 
 UID = "samokoder-overview"
-LLM = 'provider=~"$provider"'
+# The API has series without a provider while it has none.
+LLM = 'provider=~"$provider",provider!="none"'
+NO_CALLS = "no calls"
 PROJECTS = "samokoder_projects_created_total"
 CALLS = "samokoder_llm_requests_total"
 FAILED_CALLS = "samokoder_llm_request_errors_total"
@@ -38,20 +27,28 @@ COST = "samokoder_llm_cost_usd_total"
 HEARTBEAT_AGE = 'time() - max by (instance) (worker_heartbeat_timestamp_seconds{job="worker"})'
 
 
-def describe(environment: Environment) -> dashboard.Dashboard:
+def describe(environment: Environment) -> Board:
     """Describe the dashboard."""
     alerts = environment.settings.alerts
     return board(
         environment,
         uid=UID,
-        title="Samokoder",
+        title="Overview",
         description="What is up, what fires, and what Samokoder does for its users.",
         choices=[
-            choice("provider", "LLM provider", "Providers of language models.", f"label_values({CALLS}, provider)"),
+            choice(
+                "provider",
+                "LLM provider",
+                "Providers of language models.",
+                f'label_values({CALLS}{{provider!="none"}}, provider)',
+            ),
         ],
         since="now-6h",
+        everything=True,
+        figures=_now(alerts),
+        beside=_targets(environment),
         rows=[
-            Row("State", _now(alerts), _state()),
+            Row("State", _state(environment)),
             Row("Users", _users(alerts)),
             Row("Jobs", _jobs(alerts), _queue(alerts)),
             Row("Language models", _calls(alerts), _answers(alerts), _use(alerts)),
@@ -91,7 +88,7 @@ def _now(alerts: Alerts) -> list[Panel]:
             limits=[Limit(value=1)],
         ),
         figure(
-            "Heartbeat of the worker",
+            "Worker's heartbeat",
             "Time since the worker last had an answer from its queue; of several, the one that waits longest.",
             "s",
             f"max({HEARTBEAT_AGE})",
@@ -108,7 +105,7 @@ def _now(alerts: Alerts) -> list[Panel]:
             "Projects in an hour",
             "Projects that were created in the last hour.",
             "short",
-            grown("1h", PROJECTS),
+            counted("1h", PROJECTS),
             watched_by=["NoProjectsCreated"],
         ),
         figure(
@@ -121,28 +118,26 @@ def _now(alerts: Alerts) -> list[Panel]:
     ]
 
 
-def _state() -> list[Panel]:
+def _targets(environment: Environment) -> Panel:
+    return states(
+        "Targets",
+        "Whether Prometheus gets metrics from every replica of each part, and an answer from every page.",
+        [Query("min by (job) (up)", "{{job}}")],
+        UP,
+        watched_by=["TargetDown", "ApiDown", "WorkerDown"],
+        bands=replicas(environment),
+    )
+
+
+def _state(environment: Environment) -> list[Panel]:
     return [
-        states(
-            "Targets",
-            "Whether Prometheus gets metrics from every replica of each part.",
-            [Query("min by (job) (up)", "{{job}}")],
-            UP,
-            watched_by=["TargetDown", "ApiDown", "WorkerDown"],
-        ),
         states(
             "Probes",
             "Whether every page answers as it should, asked from outside its container.",
             [Query("min by (service) (probe_success)", "{{service}}")],
             UP,
             watched_by=["ProbeFailed"],
-        ),
-        lines(
-            "Firing alerts",
-            "All that fires now. Watchdog always does: it shows that the chain works.",
-            'count by (alertname, severity, service) (ALERTS{alertstate="firing"})',
-            {"alertname": "alert", "severity": "severity", "service": "part", "Value": "times"},
-            watched_by=["Watchdog"],
+            bands=replicas(environment),
         ),
         lines(
             "Versions",
@@ -159,13 +154,13 @@ def _users(alerts: Alerts) -> list[Panel]:
             "Projects",
             "Projects created in an hour.",
             "short",
-            Query(grown("1h", PROJECTS), "projects"),
+            Query(counted("1h", PROJECTS), "projects"),
             watched_by=["NoProjectsCreated"],
         ),
         series(
             "Logins",
             "Logins a second. Many failures at once: somebody guesses passwords.",
-            "cps",
+            PER_SECOND,
             *(
                 Query(or_zero(total("samokoder_auth_attempts_total", f'result="{each}"')), each)
                 for each in ("success", "failure")
@@ -193,7 +188,10 @@ def _jobs(alerts: Alerts) -> list[Panel]:
             "Jobs a second: given to the queue by the API, and ended by the worker.",
             "ops",
             Query(or_zero(total("samokoder_jobs_submitted_total")), "submitted"),
-            Query(total("worker_jobs_total", 'job="worker"', "status"), "{{status}}"),
+            *(
+                Query(or_zero(total("worker_jobs_total", f'job="worker",status="{each}"')), each)
+                for each in ("complete", "retried", "failed")
+            ),
             Query(or_zero(total("samokoder_jobs_not_queued_total")), "not queued"),
             watched_by=["WorkerQueueStalled"],
         ),
@@ -254,6 +252,7 @@ def _calls(alerts: Alerts) -> list[Panel]:
             "reqps",
             Query(total(CALLS, LLM, "provider, model"), "{{provider}} {{model}}"),
             stacked=True,
+            absent=NO_CALLS,
         ),
         series(
             "Calls that fail",
@@ -261,11 +260,12 @@ def _calls(alerts: Alerts) -> list[Panel]:
             "percentunit",
             Query(f"({failed}) / ({total(CALLS, LLM, 'provider', '10m')} > 0)", "{{provider}}"),
             limits=[Limit(alert="LlmErrorRateHigh", value=ratio(alerts.llm_error_percent))],
+            absent=NO_CALLS,
         ),
         series(
             "Errors by kind",
             "Failed calls a second by what went wrong.",
-            "cps",
+            PER_SECOND,
             Query(or_zero(total(FAILED_CALLS, LLM)), "all"),
             *(
                 Query(or_zero(total(FAILED_CALLS, f'{LLM},error_type="{kind}"')), kind.replace("_", " "))
@@ -284,12 +284,14 @@ def _answers(alerts: Alerts) -> list[Panel]:
             "s",
             Query(quantile(0.95, "samokoder_llm_request_duration_seconds", LLM, "provider", "10m"), "{{provider}}"),
             limits=[Limit(alert="LlmLatencyHigh", value=alerts.llm_p95_seconds)],
+            absent=NO_CALLS,
         ),
         series(
             "Calls in flight",
             "Calls that wait for an answer.",
             "short",
             Query(f"sum by (provider) (samokoder_llm_requests_in_flight{{{LLM}}})", "{{provider}}"),
+            absent=NO_CALLS,
         ),
         states(
             "Circuit breaker",
@@ -297,6 +299,7 @@ def _answers(alerts: Alerts) -> list[Panel]:
             [Query(f"max by (provider) (samokoder_llm_circuit_open{{{LLM}}})", "{{provider}}")],
             {0: ("closed", "green"), 1: ("open", "red")},
             watched_by=["LlmCircuitOpen"],
+            absent=NO_CALLS,
         ),
     ]
 
@@ -306,9 +309,10 @@ def _use(alerts: Alerts) -> list[Panel]:
         series(
             "Tokens",
             "Tokens a second: what is asked and what is answered.",
-            "cps",
+            PER_SECOND,
             Query(total("samokoder_llm_tokens_consumed_total", LLM, "model, token_type"), "{{model}} {{token_type}}"),
             stacked=True,
+            absent=NO_CALLS,
         ),
         series(
             "Cost",
@@ -326,6 +330,7 @@ def _use(alerts: Alerts) -> list[Panel]:
                 f"{total(COST, LLM, 'provider, model', '1h')} / ({total(CALLS, LLM, 'provider, model', '1h')} > 0)",
                 "{{provider}} {{model}}",
             ),
+            absent=NO_CALLS,
         ),
     ]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
-
 from stack.app.collations import METRIC
-from stack.monitoring.dashboards.panels import UP, Limit, Panel, Query, Row, board, choice, figure, series
-from stack.monitoring.dashboards.promql import grown, ratio, total
+from stack.monitoring.dashboards.boards import Board, Row, board, choice
+from stack.monitoring.dashboards.panels import UP, Limit, Panel, Query, figure, series
+from stack.monitoring.dashboards.promql import counted, ratio, total
+from stack.monitoring.postgres_exporter import STATEMENT
 from stack.monitoring.rules import postgres as rules
 from stack.settings import Alerts, Environment
 
@@ -18,7 +18,7 @@ CLIENTS = f"{DATABASE},{rules.CLIENTS}"
 CONNECTIONS_USED = f"{rules.USED} / {rules.ALLOWED}"
 
 
-def describe(environment: Environment) -> dashboard.Dashboard:
+def describe(environment: Environment) -> Board:
     """Describe the dashboard."""
     alerts = environment.settings.alerts
     return board(
@@ -36,8 +36,9 @@ def describe(environment: Environment) -> dashboard.Dashboard:
             ),
         ],
         since="now-3h",
+        figures=_now(alerts),
+        beside=_by_state(),
         rows=[
-            Row("Now", _now(alerts)),
             Row("Connections", _connections(alerts)),
             Row("Work", _work(), _conflicts()),
             Row("Memory and disk", _memory(alerts), [*_disk(), *_collations(environment)]),
@@ -102,15 +103,18 @@ def _now(alerts: Alerts) -> list[Panel]:
     ]
 
 
+def _by_state() -> Panel:
+    return series(
+        "Connections by state",
+        "What the connections do; `idle in transaction` holds locks and does nothing.",
+        "short",
+        Query(f"sum by (state) (pg_stat_activity_count{{{CLIENTS}}})", "{{state}}"),
+        stacked=True,
+    )
+
+
 def _connections(alerts: Alerts) -> list[Panel]:
     return [
-        series(
-            "Connections by state",
-            "What the connections do; `idle in transaction` holds locks and does nothing.",
-            "short",
-            Query(f"sum by (state) (pg_stat_activity_count{{{CLIENTS}}})", "{{state}}"),
-            stacked=True,
-        ),
         connections_used(alerts, f"{CONNECTIONS_USED} and on (instance) pg_up{{{SERVER}}}"),
         series(
             "Age of the oldest transaction",
@@ -179,7 +183,7 @@ def _conflicts() -> list[Panel]:
             "Deadlocks",
             "Deadlocks in ten minutes: PostgreSQL ended one of the two transactions.",
             "short",
-            Query(grown("10m", "pg_stat_database_deadlocks", DATABASE, "datname"), "{{datname}}"),
+            Query(counted("10m", "pg_stat_database_deadlocks", DATABASE, "datname"), "{{datname}}"),
             watched_by=["PostgresDeadlocks"],
         ),
         series(
@@ -212,8 +216,8 @@ def _memory(alerts: Alerts) -> list[Panel]:
             "Checkpoints",
             "Checkpoints in an hour. Requested ones: max_wal_size is too small for what is written.",
             "short",
-            Query(grown("1h", "pg_stat_bgwriter_checkpoints_timed_total", SERVER), "timed"),
-            Query(grown("1h", "pg_stat_bgwriter_checkpoints_req_total", SERVER), "requested"),
+            Query(counted("1h", "pg_stat_bgwriter_checkpoints_timed_total", SERVER), "timed"),
+            Query(counted("1h", "pg_stat_bgwriter_checkpoints_req_total", SERVER), "requested"),
         ),
     ]
 
@@ -265,24 +269,35 @@ def _statements() -> list[Panel]:
     return [
         series(
             "Busiest statements",
-            "The ten statements that took the most time: seconds a second. Their text: pg_stat_statements.",
+            "The ten statements that took the most time: seconds a second. Of their text the beginning.",
             "none",
-            Query(f"topk(10, {seconds})", "{{datname}} {{queryid}}"),
+            Query(_with_text(seconds), "{{statement}}"),
         ),
         series(
             "Mean duration of the busiest statements",
             "Mean duration of the ten slowest statements that were run.",
             "s",
-            Query(f"topk(10, {seconds} / ({calls} > 0))", "{{datname}} {{queryid}}"),
+            Query(_with_text(f"{seconds} / ({calls} > 0)"), "{{statement}}"),
             watched_by=["SlowDatabaseQueries"],
         ),
         series(
             "Calls of statements",
             "The ten statements that were run most often, times a second.",
             "ops",
-            Query(f"topk(10, {calls})", "{{datname}} {{queryid}}"),
+            Query(_with_text(calls), "{{statement}}"),
         ),
     ]
+
+
+def _with_text(measured: str) -> str:
+    """Return the ten largest, each with the text of its statement; with its number where no text is known."""
+    largest = f"topk(10, {measured})"
+    texts = f"max by (queryid, statement) ({STATEMENT}{{{SERVER}}})"
+    unknown = f"{largest} unless on (queryid) {texts}"
+    return (
+        f"{largest} * on (queryid) group_left (statement) {texts} "
+        f'or label_replace({unknown}, "statement", "$1", "queryid", "(.+)")'
+    )
 
 
 def _tables() -> list[Panel]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from stack.monitoring.rules.model import share
-from stack.names import ENVIRONMENT_LABEL
+from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import Environment
+
+CONTAINER_PART = f"container_label_{PART_LABEL.replace('.', '_')}"
+"""cAdvisor's label with the name of a part: the container's own name begins with that of the environment."""
 
 
 def ratio(percent: float) -> float:
@@ -20,6 +23,11 @@ def total(metric: str, selector: str = "", by: str = "", window: str = "$__rate_
 def grown(window: str, metric: str, selector: str = "", by: str = "") -> str:
     """Return a counter's growth in `window`, over all replicas."""
     return _sum(f"increase({metric}{_in_braces(selector)}[{window}])", by)
+
+
+def counted(window: str, metric: str, selector: str = "", by: str = "") -> str:
+    """Return how often something was counted in `window`: whole numbers, which an increase is not by itself."""
+    return f"round({grown(window, metric, selector, by)})"
 
 
 def quantile(part: float, histogram: str, selector: str = "", by: str = "", window: str = "$__rate_interval") -> str:
@@ -43,20 +51,22 @@ def names_of(environment: Environment, *parts: str) -> str:
 
 def cpu_of_limit(selector: str) -> str:
     """Return the CPU that each container uses, of what its limit allows."""
-    allowed = f"max by (name) (container_spec_cpu_quota{{{selector}}} / container_spec_cpu_period{{{selector}}})"
-    return f"{total('container_cpu_usage_seconds_total', selector, 'name')} / {allowed}"
+    allowed = (
+        f"max by ({CONTAINER_PART}) (container_spec_cpu_quota{{{selector}}} / container_spec_cpu_period{{{selector}}})"
+    )
+    return f"{total('container_cpu_usage_seconds_total', selector, CONTAINER_PART)} / {allowed}"
 
 
 def cpu_held_back(selector: str) -> str:
     """Return the share of each container's periods in which its limit of CPU held it back."""
-    periods = total("container_cpu_cfs_periods_total", selector, "name")
-    return f"{total('container_cpu_cfs_throttled_periods_total', selector, 'name')} / ({periods} > 0)"
+    periods = total("container_cpu_cfs_periods_total", selector, CONTAINER_PART)
+    return f"{total('container_cpu_cfs_throttled_periods_total', selector, CONTAINER_PART)} / ({periods} > 0)"
 
 
 def memory_of_limit(selector: str) -> str:
     """Return the memory that each container uses, of its limit."""
-    limit = f"max by (name) (container_spec_memory_limit_bytes{{{selector}}})"
-    return f"max by (name) (container_memory_working_set_bytes{{{selector}}}) / ({limit} > 0)"
+    limit = f"max by ({CONTAINER_PART}) (container_spec_memory_limit_bytes{{{selector}}})"
+    return f"max by ({CONTAINER_PART}) (container_memory_working_set_bytes{{{selector}}}) / ({limit} > 0)"
 
 
 def _sum(expression: str, by: str) -> str:

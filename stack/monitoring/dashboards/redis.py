@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import dashboard
-
-from stack.monitoring.dashboards.panels import UP, Limit, Panel, Query, Row, board, choice, figure, series, states
+from stack.monitoring.dashboards.boards import Board, Row, board, choice
+from stack.monitoring.dashboards.panels import PER_SECOND, UP, Limit, Panel, Query, figure, series, states
 from stack.monitoring.dashboards.promql import ratio, total
 from stack.settings import Alerts, Environment
 
@@ -18,7 +17,7 @@ SNAPSHOT_AGE = f"time() - max(redis_rdb_last_save_timestamp_seconds{{{SERVER}}})
 OK = {1: ("ok", "green"), 0: ("failed", "red")}
 
 
-def describe(environment: Environment) -> dashboard.Dashboard:
+def describe(environment: Environment) -> Board:
     """Describe the dashboard."""
     alerts = environment.settings.alerts
     return board(
@@ -28,9 +27,10 @@ def describe(environment: Environment) -> dashboard.Dashboard:
         description="Redis as its exporter sees it: it holds the queue of jobs and the counters of the rate limit.",
         choices=[choice("redis", "Exporter", "Exporters of Redis.", "label_values(redis_up, instance)")],
         since="now-3h",
+        figures=_now(environment),
+        beside=_of_maxmemory(alerts),
         rows=[
-            Row("Now", _now(environment)),
-            Row("Memory and keys", _memory(alerts), _keys()),
+            Row("Memory and keys", _memory(), _keys()),
             Row("Commands", _commands()),
             Row("Clients", _clients()),
             Row("Disk", _disk(environment)),
@@ -87,7 +87,18 @@ def _now(environment: Environment) -> list[Panel]:
     ]
 
 
-def _memory(alerts: Alerts) -> list[Panel]:
+def _of_maxmemory(alerts: Alerts) -> Panel:
+    return series(
+        "Memory, of maxmemory",
+        "At all of it Redis refuses to write (noeviction): no job can be queued.",
+        "percentunit",
+        Query(MEMORY_USED, "{{instance}}"),
+        limits=[_memory_limit(alerts)],
+        top=1,
+    )
+
+
+def _memory() -> list[Panel]:
     return [
         series(
             "Memory",
@@ -96,14 +107,6 @@ def _memory(alerts: Alerts) -> list[Panel]:
             Query(f"sum(redis_memory_used_bytes{{{SERVER}}})", "used"),
             Query(f"sum(redis_memory_used_rss_bytes{{{SERVER}}})", "resident"),
             Query(f"sum(redis_memory_max_bytes{{{SERVER}}})", "maxmemory"),
-        ),
-        series(
-            "Memory, of maxmemory",
-            "At all of it Redis refuses to write (noeviction): no job can be queued.",
-            "percentunit",
-            Query(MEMORY_USED, "{{instance}}"),
-            limits=[_memory_limit(alerts)],
-            top=1,
         ),
         series(
             "Fragmentation",
@@ -127,7 +130,7 @@ def _keys() -> list[Panel]:
         series(
             "Keys that went",
             "Keys a second whose end came, and keys that were evicted because memory was short: a job may be lost.",
-            "cps",
+            PER_SECOND,
             Query(total("redis_expired_keys_total", SERVER), "expired"),
             Query(total("redis_evicted_keys_total", SERVER), "evicted"),
             watched_by=["RedisEvictingKeys"],
@@ -189,7 +192,7 @@ def _clients() -> list[Panel]:
         series(
             "New connections",
             "Connections a second that were accepted, and that were refused because there were too many.",
-            "cps",
+            PER_SECOND,
             Query(total("redis_connections_received_total", SERVER), "accepted"),
             Query(total("redis_rejected_connections_total", SERVER), "refused"),
             watched_by=["RedisRejectedConnections"],

@@ -21,10 +21,17 @@ def cases(environment: Environment) -> Iterator[Case]:
         titles=("it cannot be scraped", "it can"),
         fires={UP: "1 0+0x9"},
         silent={UP: stays(1)},
-        minute=4,
+        minute=5,
         labels=CRITICAL,
         summary=summary,
         description=description,
+    )
+    yield Case(
+        alert="IngressDown",
+        title="it comes up two minutes after Prometheus, on a slow machine",
+        series={UP: "0+0x2 1+0x9"},
+        minute=2,
+        fires=(),
     )
     yield Case(
         alert="IngressDown",
