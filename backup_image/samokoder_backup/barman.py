@@ -245,7 +245,7 @@ def _pass_taken_names() -> None:
     Barman names a new one by the second, and would write over the description of the other, which is lost by that.
     """
     said = False
-    while any(_is_near(each.id) for each in (*bases(), *catalogue.broken())):
+    while any(map(_is_near, [*(base.id for base in bases()), *(each.id for each in catalogue.broken())])):
         if not said:
             say("waiting: base backups have names of the next seconds, for the clock was set back")
             said = True
