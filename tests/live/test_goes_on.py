@@ -40,14 +40,14 @@ def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_
     assert {"in the dump", "after the dump"} <= names(engine, backed), "the way back leads to the replacement"
 
 
-@pytest.mark.parametrize("after", ["", "down"])
+@pytest.mark.parametrize("after", ["the kill", "down"])
 def test_up_serves_a_dump_whose_restore_was_killed_before_postgresql_had_this_stacks_password(
     backed: Workspace, engine: docker.DockerClient, after: str
 ) -> None:
     dies = f"setattr(restore.Engine, 'own_password', lambda _: {KILL}) or "
-    dumped, not_dumped, since = (f"{what}{after}" for what in ("without passwords ", "after that ", "acknowledged "))
+    dumped, not_dumped, since = (f"{what}, {after}" for what in ("without passwords", "not dumped", "acknowledged"))
     killed_while_it_restores_a_dump(backed, dies, has=dumped, lacks=not_dumped)
-    if after:
+    if after == "down":
         lifecycle.down(backed, interactive=False)
     lifecycle.up(backed, interactive=False)  # raises where the keeper of the roles is not let in
     assert {dumped, not_dumped} & names(engine, backed) == {dumped}
