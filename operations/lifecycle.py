@@ -288,6 +288,7 @@ def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None)
             looking = ("destroy", "--exclude-protected", "--preview-only", "--suppress-outputs")
             run.pulumi(*looking, show=_shown(workspace, interactive=interactive))
             agree()
+        restore.give_own_password(workspace)  # while PostgreSQL is there: the next `up` makes it and the keeper at once
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
         packet_filter.unguard(workspace)

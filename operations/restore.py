@@ -468,8 +468,9 @@ def give_own_password(workspace: Workspace) -> None:
     """Do what a restore was cut off before: start PostgreSQL on what was restored, with this stack's own password.
 
     A dump has no superuser's password and a backup may have an older one; without this one the keeper of the roles does
-    not come in, and all others wait for it. For who holds the environment's lock and is about to start the keeper.
-    A PostgreSQL that does not start is told: what comes next may be what mends it.
+    not come in, and all others wait for it. For who holds the environment's lock and is about to start the keeper, or
+    to remove all containers. A PostgreSQL that does not start is told: what comes next may be what mends it. One that
+    is not there got the password before it was removed.
     """
     import docker.errors  # noqa: PLC0415 - the SDK takes its time
     import requests  # noqa: PLC0415 - as above
@@ -478,6 +479,8 @@ def give_own_password(workspace: Workspace) -> None:
     if not journal or not journal.replaced or journal.wanted.server != "postgres" or "start" in journal.done:
         return
     with engine(environment, workspace) as hands:
+        if not hands.there("postgres"):
+            return
         try:
             hands.start(["postgres"])
             hands.own_password()
@@ -684,8 +687,12 @@ class Engine:
 
     def bring_up(self, server: Server) -> None:
         """Have `up` do it."""
-        if not containers.of_fields(self.client, self.environment, [server]):
+        if not self.there(server):
             self.up()
+
+    def there(self, server: Server) -> bool:
+        """Tell whether the server has a container."""
+        return bool(containers.of_fields(self.client, self.environment, [server]))
 
     def make(self, volume: str) -> None:
         """Make a volume; the engine gives back one that is there."""

@@ -63,6 +63,8 @@ class FakeEngine:
     free: int = 10**9
     refuses: str = ""
     key: str = "of before"
+    removed: bool = False
+    """Whether the containers are."""
 
     def _now(self) -> None:
         self.cut -= 1
@@ -80,6 +82,10 @@ class FakeEngine:
         self.volumes[self.data_of(server)] = "empty"
         self._now()
         self.running |= {server, *USERS[server]}
+
+    def there(self, server: Server) -> bool:
+        self._now()
+        return not self.removed
 
     def make(self, volume: str) -> None:
         self._now()

@@ -31,6 +31,8 @@ _ARCHIVE_SECONDS = 300
 _SEGMENT_SECONDS = 30.0
 """Within them a segment that has ended is received and archived, while the receiver runs."""
 _MARGIN = 256 * 2**20
+_STARTS = timedelta(seconds=60)
+"""Within it Barman has started and has named the base backup that it makes."""
 _MARK = "samokoder-mark.json"
 """In the folder of a history: the mark of the copy of the cluster whose log it has; two, while it gets another one."""
 KEPT_FAILING = 2
@@ -222,6 +224,7 @@ def take(settings: Settings, bad: Collection[str]) -> Base:
         if (free := shutil.disk_usage(at.ROOT).free) < needed:
             raise BackupError(f"{needed // 2**20} MiB are needed for a base backup, {free // 2**20} MiB are free")
         _first_wal(settings, server, connection)
+    _pass_taken_names()
     try:
         words = ("backup", "--wait", "--wait-timeout", str(_ARCHIVE_SECONDS), server.name)
         barman(settings, *words, what="base backup")
@@ -234,6 +237,28 @@ def take(settings: Settings, bad: Collection[str]) -> Base:
     if not made:
         raise BackupError("base backup: Barman says that it is incomplete")
     return made[-1]
+
+
+def _pass_taken_names() -> None:
+    """Wait while a base backup has a name of the next seconds: the clock was set back.
+
+    Barman names a new one by the second, and would write over the description of the other, which is lost by that.
+    """
+    said = False
+    while any(map(_is_near, [*(base.id for base in bases()), *(each.id for each in catalogue.broken())])):
+        if not said:
+            say("waiting: base backups have names of the next seconds, for the clock was set back")
+            said = True
+        time.sleep(1)
+
+
+def _is_near(identifier: str) -> bool:
+    """Tell whether Barman, once it has started, may be about to give this name."""
+    try:
+        named = datetime.strptime(identifier, catalogue.STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return timedelta(seconds=-1) < named - datetime.now(UTC) < _STARTS
 
 
 def _needed(before: list[Base]) -> int:

@@ -21,7 +21,8 @@ from samokoder_backup.damage import Broken
 from samokoder_backup.process import BackupError, say, sha256, sync, write
 
 _SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
-_STAMP = "%Y%m%dT%H%M%S"
+STAMP = "%Y%m%dT%H%M%S"
+"""Of a base backup's name."""
 _DONE = "DONE"
 _UNFINISHED = {"EMPTY", "STARTED", "FAILED", "WAITING_FOR_WALS", "SYNCING"}
 """Barman's other words for the state of a backup."""
@@ -129,7 +130,7 @@ def _look(server: Path) -> Iterator[Base | Broken]:
         # In this order, since Barman begins and ends with the description.
         there, described = _names(folders), _names(meta)
     except OSError as error:
-        yield damage.broken(server.name, "base", _STAMP, f"it cannot be listed: {error}", ())
+        yield damage.broken(server.name, "base", STAMP, f"it cannot be listed: {error}", ())
         return
     ends = (_INFO, _APART)
     identifiers = {name.removesuffix(end) for name in described for end in ends if name.endswith(end)}
@@ -157,7 +158,7 @@ def _one(folder: Path, info: Path) -> Base | Broken | None:
         return None
     if not (damage.there(info) or damage.there(folder)):
         return None
-    return damage.broken(identifier, "base", _STAMP, why, (folder, info)) if why else base
+    return damage.broken(identifier, "base", STAMP, why, (folder, info)) if why else base
 
 
 def _names(folder: Path) -> set[str]:

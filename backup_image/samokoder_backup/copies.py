@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -142,7 +142,7 @@ def _make(kind: Kind, fill: Callable[[Path], dict[str, object]]) -> Copy:
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(kind, folder)
     now = datetime.now(UTC)
-    path = folder / f"{kind}-{now:{_STAMP}}{suffix}"
+    path = _free(folder, kind, now, suffix)
     part, note = _part(path), path.with_suffix(".json")
     try:
         said = fill(part)
@@ -156,6 +156,17 @@ def _make(kind: Kind, fill: Callable[[Path], dict[str, object]]) -> Copy:
         raise BackupError(f"{kind}: {error}") from error
     finally:
         _remove_leftovers(kind, folder)
+
+
+def _free(folder: Path, kind: Kind, now: datetime, suffix: str) -> Path:
+    """Return the path of a new copy: with the first second from now on whose name no other has.
+
+    One of this second may be there, also a damaged one: two in a second, or a clock that was set back.
+    """
+    taken = {Path(name).stem for name in os.listdir(folder)}  # noqa: PTH208 - as above
+    while (name := f"{kind}-{now:{_STAMP}}") in taken:
+        now += timedelta(seconds=1)
+    return folder / f"{name}{suffix}"
 
 
 def _remove_leftovers(kind: Kind, folder: Path) -> None:

@@ -62,7 +62,6 @@ class Orders(Holds):
         done = self.world.program("now", "--kind", kind, check=False)
         if kind != "base" and (made := re.search(rf"{kind}: ({kind}-\w+), \d+ bytes", done["err"])):
             self.content[made[1]] = self.world.rows() if kind == "dump" else self.world.keys()
-            self.damaged.discard(made[1])  # one of the same second, whose place it takes
         self._log(f"backup {kind}: {done['status']} {done['err'][-160:]}", f"backup {kind}: {done['status']}")
 
     @rule()

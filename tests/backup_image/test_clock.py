@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from samokoder_backup import barman, copies, entries, jobs, metrics, restore, service, state, wal
-from samokoder_backup.process import CannotError
+from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.restore import Target
 from samokoder_backup.settings import Kind
 from tests.backup_image.folders import Home, home_at, segment
@@ -218,6 +218,31 @@ def test_what_is_of_a_time_to_come_takes_no_place_and_stays(home: Home, kind: Ki
         return {}
 
     assert copies._make(kind, fill).id not in ahead, "a run tells of what it has made itself"
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("left", ["whole", "its file alone", "its description alone"])
+def test_a_copy_takes_the_name_of_no_other_of_its_second(home: Home, kind: Kind, left: str) -> None:
+    names = [home.copy(home.now + timedelta(seconds=seconds), kind) for seconds in range(30)]
+    for path in list(home.files()) if left != "whole" else ():
+        if (Path(path).suffix == ".json") is (left == "its file alone"):
+            (home.root / path).unlink()
+    before = home.files()
+
+    def fill(path: Path) -> dict[str, object]:
+        path.write_text("new")
+        return {}
+
+    made = copies._make(kind, fill)
+    assert made.id not in names
+    assert home.files().items() >= before.items(), "a clock that was set back costs a backup"
+    with pytest.raises(BackupError, match="cut off"):
+        copies._make(kind, cut_off)
+    assert home.files().items() >= before.items(), "and so does a run that is cut off"
+
+
+def cut_off(_: Path) -> dict[str, object]:
+    raise OSError("cut off")
 
 
 def test_a_base_backup_of_a_time_to_come_lets_no_older_one_go(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

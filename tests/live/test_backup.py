@@ -40,6 +40,7 @@ from tests.small_disk import small_disk
 
 DISK_MIB = 2048
 PATIENCE_SECONDS = 300.0
+KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
 RPO_SECONDS = 10.0
 
 
@@ -479,8 +480,17 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
 
 def dies_at(step: str) -> str:
     """Words before a call for `begin`: the process is killed when it comes to this step of a restore."""
-    kill = "lambda *_: __import__('os').kill(__import__('os').getpid(), 9)"
-    return f"setattr(restore.Restore, {step!r}, {kill}) or "
+    return f"setattr(restore.Restore, {step!r}, lambda *_: {KILL}) or "
+
+
+def killed_while_it_restores_a_dump(workspace: Workspace, dies: str, *, has: str, lacks: str) -> None:
+    """Dump the database, and let a restore of that die. dies: words before its call. has, lacks: rows of it."""
+    write(workspace, has)
+    backups.now(workspace, "dump")
+    taken = newest(workspace, "dump").id
+    write(workspace, lacks)
+    process = begin(workspace, f"{dies}restore.restore(workspace, backup={taken!r})")
+    assert process.wait(PATIENCE_SECONDS) == -9
 
 
 def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_aside(
@@ -526,18 +536,15 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
 def test_a_replacement_that_was_pruned_between_two_tries_is_made_again(
     backed: Workspace, engine: docker.DockerClient
 ) -> None:
-    write(backed, "to be restored")
-    backups.now(backed, "dump")
-    taken = newest(backed, "dump").id
     for left in ("gone", "empty"):
-        process = begin(backed, f"{dies_at('_put')}restore.restore(workspace, backup={taken!r})")
-        assert process.wait(PATIENCE_SECONDS) == -9
+        killed_while_it_restores_a_dump(backed, dies_at("_put"), has="to be restored", lacks="of after the dump")
         (made,) = [name for name in own_volumes(engine, backed) if "-postgres-restored-" in name]
         engine.volumes.get(made).remove()
         if left == "empty":
             engine.volumes.create(made)
         restore.restore(backed)
-        assert "to be restored" in names(engine, backed), "an empty database was put in place"
+        there = {"to be restored", "of after the dump"} & names(engine, backed)
+        assert there == {"to be restored"}, "an empty database was put in place"
     empty = f"samokoder-{backed.name}-postgres-before-restore-20200101T000000Z"
     engine.volumes.create(empty)
     with pytest.raises(ProjectError, match=f"{empty} is gone, empty or incomplete"):

@@ -11,10 +11,8 @@ from operations import backups, lifecycle, restore
 from operations.journal import Journal
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from tests.live.conftest import begin, no_limits, with_config
-from tests.live.test_backup import PATIENCE_SECONDS, names, newest, wait_for_backups, write
-
-KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
+from tests.live.conftest import no_limits, with_config
+from tests.live.test_backup import KILL, killed_while_it_restores_a_dump, names, newest, wait_for_backups, write
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +28,8 @@ def backed(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
 def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_the_right_way_back(
     backed: Workspace, engine: docker.DockerClient
 ) -> None:
-    write(backed, "in the dump")
-    backups.now(backed, "dump")
-    taken = newest(backed, "dump").id
-    write(backed, "after the dump")
     dies = f"(lambda real: setattr(restore.Engine, 'release', lambda *a: (real(*a), {KILL})))(restore.Engine.release)"
-    process = begin(backed, f"{dies} or restore.restore(workspace, backup={taken!r})")
-    assert process.wait(PATIENCE_SECONDS) == -9
+    killed_while_it_restores_a_dump(backed, f"{dies} or ", has="in the dump", lacks="after the dump")
     journal = Journal.read(backed.folder / f"restore.{backed.name}.json")
     assert journal is not None
     assert "put-postgres" not in journal.done
@@ -47,23 +40,22 @@ def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_
     assert {"in the dump", "after the dump"} <= names(engine, backed), "the way back leads to the replacement"
 
 
+@pytest.mark.parametrize("after", ["the kill", "down"])
 def test_up_serves_a_dump_whose_restore_was_killed_before_postgresql_had_this_stacks_password(
-    backed: Workspace, engine: docker.DockerClient
+    backed: Workspace, engine: docker.DockerClient, after: str
 ) -> None:
-    write(backed, "in a dump without passwords")
-    backups.now(backed, "dump")
-    taken = newest(backed, "dump").id
-    write(backed, "after that dump")
-    dies = f"setattr(restore.Engine, 'own_password', lambda _: {KILL})"
-    process = begin(backed, f"{dies} or restore.restore(workspace, backup={taken!r})")
-    assert process.wait(PATIENCE_SECONDS) == -9
+    dies = f"setattr(restore.Engine, 'own_password', lambda _: {KILL}) or "
+    dumped, not_dumped, since = (f"{what}, {after}" for what in ("without passwords", "not dumped", "acknowledged"))
+    killed_while_it_restores_a_dump(backed, dies, has=dumped, lacks=not_dumped)
+    if after == "down":
+        lifecycle.down(backed, interactive=False)
     lifecycle.up(backed, interactive=False)  # raises where the keeper of the roles is not let in
-    assert "in a dump without passwords" in names(engine, backed)
-    write(backed, "acknowledged since")
+    assert {dumped, not_dumped} & names(engine, backed) == {dumped}
+    write(backed, since)
     done = restore.restore(backed)
-    assert {"in a dump without passwords", "acknowledged since"} <= names(engine, backed), "it only does the rest"
+    assert {dumped, since} <= names(engine, backed), "it only does the rest"
     restore.restore(backed, source=done.set_aside[-1])
-    assert "after that dump" in names(engine, backed), "the way back leads to what was there before"
+    assert not_dumped in names(engine, backed), "the way back leads to what was there before"
 
 
 def test_the_same_words_days_after_a_refusal_restore_what_there_is_on_that_day(

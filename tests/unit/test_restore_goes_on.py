@@ -113,6 +113,13 @@ def test_a_postgresql_that_does_not_start_does_not_keep_up_from_mending_it(
     assert "postgres is not healthy" in given.said[-1]
 
 
+def test_up_says_nothing_of_the_password_of_a_postgresql_that_it_is_about_to_make(given: Given) -> None:
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    given.engine.removed, before = True, len(given.said)
+    restore.give_own_password(cast("Any", given))
+    assert given.said[before:] == [], "`down` has given it: it would be a false alarm"
+
+
 def test_a_whole_copy_that_was_set_aside_is_never_written_to_again(given: Given) -> None:
     cut_when(given, lambda so_far: "keep-postgres" in so_far.get("done", ()), backup=DUMP)
     before = {name: text for name, text in given.engine.volumes.items() if BEFORE in name}

@@ -139,6 +139,22 @@ def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_awa
     assert "--exclude-protected" not in words[1], "`destroy-data` would leave the data"
 
 
+def test_down_gives_postgresql_its_own_password_while_it_is_there(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def held(*_: object) -> Iterator[Workspace]:
+        yield workspace
+
+    did: list[tuple[str, ...]] = []
+    monkeypatch.setattr(lock, "held", held)
+    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run_on(workspace, did))
+    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
+    monkeypatch.setattr(restore, "give_own_password", lambda _: did.append(("password",)))
+    lifecycle.down(workspace, interactive=True)
+    assert [each[0] for each in did] == ["password", "destroy"], "the next `up` does not let the keeper of the roles in"
+
+
 def row(part: str, health: str, state: str = "running") -> containers.PartStatus:
     return containers.PartStatus(part=part, state=state, health=health)
 
