@@ -40,6 +40,10 @@ MOST_OF_AN_ANSWER = 8 * MIB
 _SLOWER = 2
 """What is not ready so many times later than another start of it does not become ready."""
 _LEAST_SECONDS = 5.0
+_RESTS = 2
+"""How many times as long as a look has taken its container is left alone: each look starts programs, and takes the time
+of a processor from what is starting."""
+_MOST_REST_SECONDS = 2.0
 _AT_ONCE = 4
 OK, NOT_FOUND = 200, 404
 _CANNOT_START = 127
@@ -92,6 +96,8 @@ class Life:
     """Whether a worker is well by arq's own check, and nothing listens on its port."""
     seconds: float = 0
     """How long it took until it was up."""
+    rests_until: float = 0
+    """Moment of the monotonic clock until which nothing is asked of it."""
 
     def is_up(self, *, port: bool) -> bool:
         """Whether `make up` would be content, and /ready, where there is one, says so too."""
@@ -299,9 +305,11 @@ class Starting:
             time.sleep(TURN_SECONDS)
 
     def look(self, life: Life) -> None:
-        """See how it is."""
-        if not self.is_running(life):
+        """See whether it runs, and, unless it was asked a moment ago, how it is."""
+        began = time.monotonic()
+        if not self.is_running(life) or began < life.rests_until:
             return
+        seconds = self.spec.health.timeout_seconds
         if self.port:
             answer = self.ask(life, "/health")
             life.listens = life.listens or answer is not None
@@ -309,13 +317,15 @@ class Starting:
             if life.health == OK:
                 ready = self.ask(life, "/ready")
                 life.ready = ready.status if ready else 0
-        seconds = self.spec.health.timeout_seconds
-        life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
-        if self.kind is Kind.WORKER and self.port and not life.listens:
+        if life.health == OK or not self.port:  # the others are not up, whatever this check says
+            life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
+        elif self.kind is Kind.WORKER and not life.listens:
             command = worker.arq_check(self.part.command or worker.COMMAND)
             started = contract.started(self.part, *command)
             life.portless = bool(command) and tried(life.container, started, seconds=seconds)[0]
         self.is_running(life)
+        now = time.monotonic()
+        life.rests_until = now + min(_RESTS * (now - began), _MOST_REST_SECONDS)
 
     def is_running(self, life: Life) -> bool:
         """Tell whether it runs; its exit code is noted."""
