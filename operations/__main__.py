@@ -247,7 +247,7 @@ def check_image(
     kind: Annotated[Kind, typer.Option(help="Part that it is for.")],
     env: EnvironmentName = "staging",
     timeout: Annotated[
-        float, typer.Option(help="Seconds to become ready, or to refuse a secret; 0: as long as `up` waits.", min=0)
+        float, typer.Option(help="Seconds to become ready, or to refuse a secret; 0: 30.", min=0)
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
