@@ -288,8 +288,12 @@ class Starting:
         """
         began, port = time.monotonic(), self.port is not None
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
-        waiting = list(lives)
-        while waiting and time.monotonic() < end:
+        waiting, over = list(lives), False
+        while waiting and not over:
+            over = time.monotonic() >= end
+            if over:  # the last look is at all of them
+                for life in waiting:
+                    life.rests_until = 0
             at_once(self.look, waiting)
             for life in list(waiting):
                 if life.is_up(port=port):
