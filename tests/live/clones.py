@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,24 +15,9 @@ import yaml
 from operations.project import ROOT
 
 
-def shell_variables(**variables: str) -> dict[str, str]:
-    """Return the environment of a person's shell, with these variables and without colours."""
-    # Such a shell has not what `make test` hands on to the `make` of a recipe.
-    inherited = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}}
-    return {**inherited, "NO_COLOR": "1", **variables}
-
-
 def run(folder: Path, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """Run one command in the clone, `given` on its standard input; its output is both streams."""
     return _run(folder, words, variables, given=given, errors=subprocess.STDOUT)
-
-
-def typed(folder: Path, line: str, *, status: int = 0, **variables: str) -> str:
-    """Type a line in a clone; return what it prints. It ends with this status, and never with a traceback."""
-    answer = run(folder, *shlex.split(line), **variables)
-    assert answer.returncode == status, f"{line}:\n{answer.stdout[-4000:]}"
-    assert "Traceback" not in answer.stdout, f"{line}:\n{answer.stdout[-4000:]}"
-    return answer.stdout
 
 
 def run_apart(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -44,10 +28,12 @@ def run_apart(folder: Path, *words: str, **variables: str) -> subprocess.Complet
 def _run(
     folder: Path, words: Sequence[str], variables: Mapping[str, str], *, errors: int, given: str = ""
 ) -> subprocess.CompletedProcess[str]:
+    # A person's shell has not what `make test` hands on to the `make` of a recipe.
+    inherited = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}}
     return subprocess.run(
         words,
         cwd=folder,
-        env=shell_variables(**{"TERM": "dumb", "COLUMNS": "200", **variables}),
+        env={**inherited, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
         input=given,
         stdout=subprocess.PIPE,
         stderr=errors,
