@@ -69,6 +69,10 @@ _DAEMON_ENVIRONMENT = (
 )
 
 
+_START_INTERVAL = (1, 44)
+_DOCKERD = ("dockerd", "--storage-driver=overlay2")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
     """What the rest of the program needs to know of the engine that it will use."""
@@ -97,6 +101,11 @@ class EngineInfo:
     """How far the clock of the engine's host is ahead of this machine's."""
 
     @property
+    def knows_start_interval(self) -> bool:
+        """Tell whether its health checks may have a start interval (API 1.44)."""
+        return tuple(map(int, self.api_version.split("."))) >= _START_INTERVAL
+
+    @property
     def clocks_differ(self) -> str:
         """What to say where the two clocks differ by more than an answer over a slow line takes; else empty."""
         if abs(self.clock_ahead_seconds) <= _CLOCKS_DIFFER_SECONDS:
@@ -122,6 +131,8 @@ class PrivateEngine:
     """Name of its bridge device, at most 15 characters, unique on the host."""
     pool: str = "10.213"
     """First two numbers of its /16; every network gets a /24, the bridge the first one."""
+    dockerd: tuple[str, ...] = _DOCKERD
+    """The words that become its dockerd; its own arguments follow."""
 
     @property
     def socket(self) -> Path:
@@ -570,7 +581,7 @@ def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report)
     if live_process(containerd, "containerd") is None:
         containerd.unlink(missing_ok=True)
     # `env --chdir=/`: the daemon must not keep the caller's folder busy. It execs, so the pid is dockerd's.
-    command = ["env", "--chdir=/", "dockerd", "--storage-driver=overlay2"]
+    command = ["env", "--chdir=/", *(private.dockerd if private else _DOCKERD)]
     if private is not None:
         private.root.mkdir(parents=True, exist_ok=True)
         _add_private_network(private)

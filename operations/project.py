@@ -270,6 +270,8 @@ class Workspace:
         machine: Document = {}
         if engine.docker_host != DEFAULT_DOCKER_HOST:
             machine[key_of("docker_host")] = engine.docker_host
+        if engine.knows_start_interval:
+            machine[key_of("start_interval")] = True
         usual = Settings.model_fields["cadvisor"].get_default(call_default_factory=True)
         containerd = engine.containerd_socket
         if containerd is None and not engine.docker_host.startswith("unix://"):

@@ -1235,6 +1235,13 @@ class Settings(Model):
         "password (docs/remote-engine.md).",
         examples=["ssh://deploy@host.example.org"],
     )
+    start_interval: bool = Field(
+        False,
+        description="Whether the engine knows the start interval of health checks (API 1.44: Docker 25 and newer). A "
+        "container that starts is then asked every second until it is healthy, and half as often as before from then "
+        "on, unless its part sets intervalSeconds or retries. `make up` asks the engine.",
+        examples=[True],
+    )
     basic_auth: Literal["production", "always", "never"] = Field(
         "production",
         description="Where Prometheus and AlertManager ask for a password (user samokoder): in `production` alone, "

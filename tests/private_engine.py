@@ -15,13 +15,23 @@ from operations.engine import EngineInfo, PrivateEngine, ensure_engine, stop_eng
 
 
 @contextlib.contextmanager
-def private_engine(pool: str) -> Iterator[tuple[PrivateEngine, EngineInfo]]:
-    """Start one; it is stopped and its folder gone afterwards. pool: of addresses, such as `10.214`: one engine's."""
+def private_engine(
+    pool: str, *, data: Path | None = None, dockerd: tuple[str, ...] = ()
+) -> Iterator[tuple[PrivateEngine, EngineInfo]]:
+    """Start one; it is stopped and its folder gone afterwards.
+
+    pool: of addresses, such as `10.214`: one engine's. data: folder for its images and volumes; the others lie below
+    /run then, where cAdvisor looks for containerd. dockerd: as of PrivateEngine.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can start an engine of its own")
     # A short path: it holds sockets.
-    with tempfile.TemporaryDirectory(prefix="sk", ignore_cleanup_errors=True) as folder:
-        private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool=pool)
+    with tempfile.TemporaryDirectory(prefix="sk", dir="/run" if data else None, ignore_cleanup_errors=True) as folder:
+        if data:
+            data.mkdir()
+            (Path(folder) / "data").symlink_to(data)
+        own = {"dockerd": dockerd} if dockerd else {}
+        private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool=pool, **own)
         info = ensure_engine(report=print, private=private)
         try:
             yield private, info

@@ -111,7 +111,12 @@ password=$(cat /etc/samokoder/superuser_password)
 printf '{postgres.PART}:{postgres.PORT}:*:%s:%s\\n' "$SUPERUSER" "$password" > /tmp/pgpass
 export PGPASSFILE=/tmp/pgpass
 export PGCLIENTENCODING=UTF8 PGOPTIONS='{postgres.PINNED_OPTIONS}'
-until pg_isready --quiet --host={postgres.PART}; do sleep 0.5; done
+told=
+until answer=$(pg_isready --host={postgres.PART}); do
+    # Who finds the keeper unhealthy finds the reason in its log.
+    if [ "$answer" != "$told" ]; then told=$answer && echo "waiting for PostgreSQL: $told"; fi
+    sleep 0.5
+done
 psql --host={postgres.PART} --username="$SUPERUSER" --dbname=postgres --no-psqlrc --quiet \\
     --set=ON_ERROR_STOP=1 --file=/etc/samokoder/roles.sql
 touch /tmp/applied

@@ -30,7 +30,10 @@ from stack.settings import PROJECT, Model, Settings, key_of, read_environment
 from tests.facts import facts
 from tests.recording import ROOT, case_config, case_environment, wire_config
 
-PAGES = [ROOT / "README.md", ROOT / "README.ru.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "README.ru.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 ENVIRONMENT_WORDS = {"OFFLINE", "DOCKER_HOST"}
 """Variables of the command itself, typed before `make` or after it."""
 PULUMI_WORDS = {"cancel", "config", "preview", "refresh", "stack", "state"}

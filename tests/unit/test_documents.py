@@ -79,6 +79,8 @@ def test_every_link_of_the_documents_to_a_file_here_leads_somewhere() -> None:
         for page in [
             ROOT / "README.md",
             ROOT / "README.ru.md",
+            ROOT / "CONTRIBUTING.md",
+            ROOT / "SECURITY.md",
             *sorted((ROOT / "docs").rglob("*.md")),
             ROOT / "reference_app" / "README.md",
         ]
@@ -129,3 +131,13 @@ def test_the_page_of_settings_begins_with_the_twenty_that_people_set() -> None:
     assert len(keys) == len(set(keys)) == 20
     assert {"ingress.domain", "api.image", "alertmanager.telegram.chatId", "backup.offsite.bucket"} <= set(keys)
     assert set(first.splitlines()[4:]) <= set(every.splitlines()), "each is also in its place"
+
+
+def test_the_list_of_decisions_has_each_with_its_title() -> None:
+    folder = ROOT / "docs" / "adr"
+    titles = {page.name: page.read_text(encoding="utf-8").splitlines()[0] for page in sorted(folder.glob("0*.md"))}
+    listed = re.findall(
+        r"^\| \[(\d+)\]\(([\w.-]+)\) \| (.+) \|$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert {name: f"# {number}. {title}" for number, name, title in listed} == titles, "who asks why looks here first"
+    assert [name for _, name, _ in listed] == sorted(titles)

@@ -8,7 +8,12 @@ password=$(cat /etc/samokoder/superuser_password)
 printf 'postgres:5432:*:%s:%s\n' "$SUPERUSER" "$password" > /tmp/pgpass
 export PGPASSFILE=/tmp/pgpass
 export PGCLIENTENCODING=UTF8 PGOPTIONS='-c search_path=pg_catalog,pg_temp -c role=none -c local_preload_libraries= -c default_transaction_read_only=off -c default_transaction_isolation=read\ committed -c default_transaction_deferrable=off -c statement_timeout=0 -c lock_timeout=0 -c idle_session_timeout=0 -c exit_on_error=off -c standard_conforming_strings=on'
-until pg_isready --quiet --host=postgres; do sleep 0.5; done
+told=
+until answer=$(pg_isready --host=postgres); do
+    # Who finds the keeper unhealthy finds the reason in its log.
+    if [ "$answer" != "$told" ]; then told=$answer && echo "waiting for PostgreSQL: $told"; fi
+    sleep 0.5
+done
 psql --host=postgres --username="$SUPERUSER" --dbname=postgres --no-psqlrc --quiet \
     --set=ON_ERROR_STOP=1 --file=/etc/samokoder/roles.sql
 touch /tmp/applied

@@ -5,11 +5,13 @@ umask 077
 REDISCLI_AUTH=$(cat /etc/samokoder/keeper_password)
 export REDISCLI_AUTH
 ask() { redis-cli -h redis -p 6379 --user samokoder_keeper "$@"; }
-tries=0
+tries=0 told=
 while :; do
     rm -f /tmp/applied
     until ask ping > /tmp/ping 2>&1 && grep -qx PONG /tmp/ping; do
         if grep WRONGPASS /tmp/ping; then exit 1; fi
+        # Who finds the keeper unhealthy finds the reason in its log.
+        if [ "$(cat /tmp/ping)" != "$told" ]; then told=$(cat /tmp/ping) && echo "waiting for Redis: $told"; fi
         sleep 0.5
     done
     ask ACL SETUSER samokoder_keeper '+client|kill' '+acl|getuser' +multi +exec > /tmp/answers 2>&1 || :

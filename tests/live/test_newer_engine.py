@@ -1,0 +1,93 @@
+"""The days of an environment, typed in a clone, on the newest engine that Debian has, with each of its image stores."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+
+from operations.engine import PrivateEngine, connect
+from operations.ports import own_ports
+from tests.live import clones
+from tests.newer_engine import STORES, newer_engine
+
+ENVIRONMENT = "newer"
+Typed = Callable[..., str]
+
+
+@pytest.fixture(scope="module", params=STORES)
+def engine_of_today(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrivateEngine]:
+    """The engine, which has no image yet."""
+    with newer_engine(tmp_path_factory.mktemp("newer"), request.param, pool="10.217") as (private, info):
+        assert info.knows_start_interval, info
+        yield private
+
+
+@pytest.fixture(scope="module")
+def client(engine_of_today: PrivateEngine) -> Iterator[docker.DockerClient]:
+    """A client of it."""
+    with contextlib.closing(connect(engine_of_today.docker_host, timeout=60)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def typed(engine_of_today: PrivateEngine, tmp_path_factory: pytest.TempPathFactory) -> Typed:
+    """Type a line in a clone whose engine it is; return what it prints. It ends with this status."""
+    folder = tmp_path_factory.mktemp("clone") / "samokoder"
+    clones.make(folder, ENVIRONMENT, {**own_ports(), "samokoder:api": {"stableSeconds": 2}})
+
+    def typed(line: str, *, given: str = "") -> str:
+        answer = clones.run(
+            folder, *shlex.split(line), given=given, ENV=ENVIRONMENT, DOCKER_HOST=engine_of_today.docker_host
+        )
+        assert answer.returncode == 0, f"{line}:\n{answer.stdout[-4000:]}"
+        assert "Traceback" not in answer.stdout, f"{line}:\n{answer.stdout[-4000:]}"
+        return answer.stdout
+
+    return typed
+
+
+def health_checks(client: docker.DockerClient) -> dict[str, dict[str, int]]:
+    """Return part -> its health check, as the engine has it."""
+    return {
+        each.labels["samokoder.part"]: each.attrs["Config"]["Healthcheck"]
+        for each in client.containers.list(filters={"label": f"samokoder.environment={ENVIRONMENT}"})
+    }
+
+
+def test_up_brings_everything_up_and_finds_nothing_to_do_again(typed: Typed, client: docker.DockerClient) -> None:
+    typed("make up")
+    checks = health_checks(client)
+    slow = [part for part, check in checks.items() if check.get("StartInterval") != 10**9]
+    assert checks
+    assert not slow, f"`up` waits for their first answer: {slow}"
+    assert "unchanged" in typed("make preview"), "the provider reads back what it wrote, or each `up` replaces all"
+    typed("make smoke ARGS='--wait 120'")
+    assert "not configured" in typed("make doctor")
+
+
+def test_nothing_runs_otherwise_than_declared(typed: Typed) -> None:
+    typed("make drift")
+    typed("make hardening")
+
+
+def test_a_backup_is_restored(typed: Typed) -> None:
+    typed("make psql SQL='CREATE TABLE kept (id int)' WRITE=1")
+    typed("make backup")
+    typed("make psql SQL='DROP TABLE kept' WRITE=1")
+    typed("make drill")
+    typed("make restore BACKUP=latest ARGS=--yes")
+    assert "0 rows" in typed("make psql SQL='SELECT * FROM kept'"), "what the backup has is back"
+
+
+def test_a_password_is_rotated_and_all_comes_back_after_down(typed: Typed) -> None:
+    typed("make rotate SECRET=redis-app ARGS=--retire-now")
+    typed("make down ARGS=--yes")
+    typed("make up")
+    typed("make smoke ARGS='--wait 120'")
+    assert "0 rows" in typed("make psql SQL='SELECT * FROM kept'"), "the volume stayed"

@@ -1,0 +1,74 @@
+"""An engine newer than Debian 12's, on this machine: dockerd, containerd and runc of a newer Debian.
+
+That Debian's /usr takes the place of the host's for this engine alone, in a mount namespace of its own; everything else
+that it sees is the host's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from offline.images import debian_mirrors
+from operations.engine import EngineInfo, PrivateEngine
+from tests.private_engine import private_engine
+
+SUITE = "forky"
+"""Debian's next release: its engine is the newest that a package registry has."""
+STORES = {"graph drivers": "--storage-driver=overlay2", "containerd": "--feature=containerd-snapshotter"}
+"""Where an engine keeps its images -> the argument that says so; `containerd` is what Docker 29 takes by itself."""
+
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_IN_ITS_USR = 'mount --bind "$0" /usr && exec dockerd "$@"'
+
+
+def _unpack(folder: Path) -> Path:
+    """Unpack the engine's packages with all that they need; return their /usr."""
+    rows = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    release = dict(
+        line.replace('"', "").split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
+    )
+    mirror, _ = debian_mirrors(rows, release)
+    root = folder / "debian"
+    done = subprocess.run(
+        [
+            *(
+                "mmdebstrap",
+                "--mode=root",
+                "--variant=extract",
+                "--include=base-files,docker.io",
+                f"--keyring={_KEYRING}",
+            ),
+            # A mirror that stands still, as of a sealed test machine, has lists whose time is over.
+            '--aptopt=Acquire::Check-Valid-Until "false"',
+            *(SUITE, str(root), mirror),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"Debian {SUITE} was not unpacked: {done.stderr[-2000:]}"
+    # What the packages' own scripts would have made: the engine has containers find each other by packet filter rules.
+    for name in ("iptables", "ip6tables"):
+        (root / "usr/sbin" / name).symlink_to(f"/etc/alternatives/{name}")
+    return root / "usr"
+
+
+@contextlib.contextmanager
+def newer_engine(folder: Path, store: str, *, pool: str) -> Iterator[tuple[PrivateEngine, EngineInfo]]:
+    """Start it; it is gone afterwards. store: one of STORES. pool: as of `private_engine`."""
+    if os.geteuid() != 0 or not _KEYRING.exists():
+        pytest.skip("only root of a Debian can unpack another one's engine and run it")
+    dockerd = ("unshare", "--mount", "--propagation=slave", "sh", "-c", _IN_ITS_USR, str(_unpack(folder)))
+    with private_engine(pool, data=folder / "data", dockerd=(*dockerd, STORES[store])) as made:
+        yield made
