@@ -125,6 +125,8 @@ class Starting:
     leaked: set[str] = field(default_factory=set)
     cut: bool = False
     """Whether a log was so long that the engine may have kept its end alone."""
+    refused_before: dict[str, int] = field(default_factory=dict)
+    """How often Redis had refused somebody before the image was started: its own servers' parts, while they came up."""
     wants_fernet: bool = False
     """Whether it has said that APP_SECRET_KEY is to be a Fernet key."""
 
@@ -383,10 +385,12 @@ class Starting:
         self._redis(redis.KEEPER_USER, "redis_keeper", *line.split())
 
     def refused(self) -> dict[str, int]:
-        """Return how often Redis has refused somebody, by the word that it says."""
+        """Return how often Redis has refused the image, by the word that it says."""
         said = self._redis(redis.EXPORTER_USER, "redis_exporter", "info", "errorstats")
         counts = (line.strip().removeprefix("errorstat_").partition(":count=") for line in said.splitlines())
-        return {name: int(count) for name, _, count in counts if name in ("NOAUTH", "NOPERM") and count.isdigit()}
+        known = {name: int(count) for name, _, count in counts if name in ("NOAUTH", "NOPERM") and count.isdigit()}
+        of_it = {name: count - self.refused_before.get(name, 0) for name, count in known.items()}
+        return {name: count for name, count in of_it.items() if count > 0}
 
     def _redis(self, user: str, secret: str, *words: str) -> str:
         # Its password is thrown away with this Redis.

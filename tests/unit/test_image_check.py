@@ -159,6 +159,13 @@ def test_a_container_is_left_alone_after_a_look_for_twice_as_long_as_it_took_and
     assert asked == [100.0, 100.0 + takes + rests], "what starts gets no time of a processor"
 
 
+@pytest.mark.parametrize(("said", "of_the_image"), [(2, {}), (5, {"NOPERM": 3})])
+def test_what_redis_refused_its_own_parts_is_no_fault_of_the_image(said: int, of_the_image: dict[str, int]) -> None:
+    stats = f"# Errorstats\r\nerrorstat_ERR:count=9\r\nerrorstat_NOPERM:count={said}\r\n"
+    starting = SimpleNamespace(_redis=lambda *_: stats, refused_before={"NOPERM": 2})
+    assert image_start.Starting.refused(cast("image_start.Starting", starting)) == of_the_image
+
+
 @pytest.mark.parametrize(
     ("raw", "status", "body"),
     [
