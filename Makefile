@@ -134,7 +134,7 @@ password: bootstrap ## Show the secret NAME=…; without it the names
 rotate: bootstrap ## Give SECRET=… a new value while everything runs; without it the list. ARGS='--retire-now'
 	@$(SAMOKODER) rotate $(ARGS) $(if $(SECRET),"$(SECRET)")
 
-backup: bootstrap ## Make a backup now: KIND=base, dump or redis; without it all
+backup: bootstrap ## Make a backup now: KIND=base, dump, redis or workspace; without it all
 	@$(SAMOKODER) backup $(if $(KIND),--kind "$(KIND)") $(ARGS)
 
 backups: bootstrap ## List the backups: age, size, state, the moments that one can go back to

@@ -251,9 +251,7 @@ def check_image(
     image: Annotated[str, typer.Argument(help="Image on the engine, or one that the engine can pull.")],
     kind: Annotated[Kind, typer.Option(help="Part that it is for.")],
     env: EnvironmentName = "staging",
-    timeout: Annotated[
-        float, typer.Option(help="Seconds to become ready, or to refuse a secret; 0: as long as `up` waits.", min=0)
-    ] = 0,
+    timeout: Annotated[float, typer.Option(help="Seconds to become ready, or to refuse a secret; 0: 30.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Check an image against the contract of README's "Your own images". Exit status 1 when it breaks it.

@@ -239,6 +239,7 @@ class _Checking(Starting):
 
     def run(self) -> None:
         """Judge everything."""
+        self.refused_before = self.refused()
         with self.reporter.task("Migrating the database"):
             migrated = self.migrated()
         with self.reporter.task(f"The image as {self.kind.value}") as task:

@@ -40,6 +40,10 @@ MOST_OF_AN_ANSWER = 8 * MIB
 _SLOWER = 2
 """What is not ready so many times later than another start of it does not become ready."""
 _LEAST_SECONDS = 5.0
+_RESTS = 2
+"""How many times as long as a look has taken its container is left alone: each look starts programs, and takes the time
+of a processor from what is starting."""
+_MOST_REST_SECONDS = 2.0
 _AT_ONCE = 4
 OK, NOT_FOUND = 200, 404
 _CANNOT_START = 127
@@ -92,6 +96,8 @@ class Life:
     """Whether a worker is well by arq's own check, and nothing listens on its port."""
     seconds: float = 0
     """How long it took until it was up."""
+    rests_until: float = 0
+    """Moment of the monotonic clock until which nothing is asked of it."""
 
     def is_up(self, *, port: bool) -> bool:
         """Whether `make up` would be content, and /ready, where there is one, says so too."""
@@ -119,6 +125,8 @@ class Starting:
     leaked: set[str] = field(default_factory=set)
     cut: bool = False
     """Whether a log was so long that the engine may have kept its end alone."""
+    refused_before: dict[str, int] = field(default_factory=dict)
+    """How often Redis had refused somebody before the image was started: its own servers' parts, while they came up."""
     wants_fernet: bool = False
     """Whether it has said that APP_SECRET_KEY is to be a Fernet key."""
 
@@ -282,8 +290,12 @@ class Starting:
         """
         began, port = time.monotonic(), self.port is not None
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
-        waiting = list(lives)
-        while waiting and time.monotonic() < end:
+        waiting, over = list(lives), False
+        while waiting and not over:
+            over = time.monotonic() >= end
+            if over:  # the last look is at all of them
+                for life in waiting:
+                    life.rests_until = 0
             at_once(self.look, waiting)
             for life in list(waiting):
                 if life.is_up(port=port):
@@ -299,9 +311,11 @@ class Starting:
             time.sleep(TURN_SECONDS)
 
     def look(self, life: Life) -> None:
-        """See how it is."""
-        if not self.is_running(life):
+        """See whether it runs, and, unless it was asked a moment ago, how it is."""
+        began = time.monotonic()
+        if not self.is_running(life) or began < life.rests_until:
             return
+        seconds = self.spec.health.timeout_seconds
         if self.port:
             answer = self.ask(life, "/health")
             life.listens = life.listens or answer is not None
@@ -309,13 +323,15 @@ class Starting:
             if life.health == OK:
                 ready = self.ask(life, "/ready")
                 life.ready = ready.status if ready else 0
-        seconds = self.spec.health.timeout_seconds
-        life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
-        if self.kind is Kind.WORKER and self.port and not life.listens:
+        if life.health == OK or not self.port:  # the others are not up, whatever this check says
+            life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
+        elif self.kind is Kind.WORKER and not life.listens:
             command = worker.arq_check(self.part.command or worker.COMMAND)
             started = contract.started(self.part, *command)
             life.portless = bool(command) and tried(life.container, started, seconds=seconds)[0]
         self.is_running(life)
+        now = time.monotonic()
+        life.rests_until = now + min(_RESTS * (now - began), _MOST_REST_SECONDS)
 
     def is_running(self, life: Life) -> bool:
         """Tell whether it runs; its exit code is noted."""
@@ -369,10 +385,12 @@ class Starting:
         self._redis(redis.KEEPER_USER, "redis_keeper", *line.split())
 
     def refused(self) -> dict[str, int]:
-        """Return how often Redis has refused somebody, by the word that it says."""
+        """Return how often Redis has refused the image, by the word that it says."""
         said = self._redis(redis.EXPORTER_USER, "redis_exporter", "info", "errorstats")
         counts = (line.strip().removeprefix("errorstat_").partition(":count=") for line in said.splitlines())
-        return {name: int(count) for name, _, count in counts if name in ("NOAUTH", "NOPERM") and count.isdigit()}
+        known = {name: int(count) for name, _, count in counts if name in ("NOAUTH", "NOPERM") and count.isdigit()}
+        of_it = {name: count - self.refused_before.get(name, 0) for name, count in known.items()}
+        return {name: count for name, count in of_it.items() if count > 0}
 
     def _redis(self, user: str, secret: str, *words: str) -> str:
         # Its password is thrown away with this Redis.

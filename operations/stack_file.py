@@ -20,7 +20,7 @@ import yaml
 
 from operations.basics import ProjectError as ProjectError  # noqa: PLC0414 - many import it from here
 from stack.mistakes import InvalidSettingsError, Mistake
-from stack.secret_rules import CONFIGURED_SECRETS
+from stack.secret_rules import CONFIGURED_SECRETS, fernet_key
 from stack.settings import PROJECT, Environment, read_environment
 
 Document = dict[str, Any]
@@ -146,6 +146,7 @@ def stand_in(secret: str) -> str:
         "managedRedisUrl": f"rediss://user:{value}@host/0",
         "alertWebhookUrl": f"https://host/{value}",
         "heartbeatUrl": f"https://host/{value}",
+        "appSecretKey": fernet_key(value),  # good in each of its two forms
     }
     return forms.get(secret, value)
 

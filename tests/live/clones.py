@@ -15,6 +15,13 @@ import yaml
 from operations.project import ROOT
 
 
+def shell_variables(**variables: str) -> dict[str, str]:
+    """Return the environment of a person's shell, with these variables and without colours."""
+    # Such a shell has not what `make test` hands on to the `make` of a recipe.
+    inherited = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}}
+    return {**inherited, "NO_COLOR": "1", **variables}
+
+
 def run(folder: Path, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """Run one command in the clone, `given` on its standard input; its output is both streams."""
     return _run(folder, words, variables, given=given, errors=subprocess.STDOUT)
@@ -28,12 +35,10 @@ def run_apart(folder: Path, *words: str, **variables: str) -> subprocess.Complet
 def _run(
     folder: Path, words: Sequence[str], variables: Mapping[str, str], *, errors: int, given: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    # A person's shell has not what `make test` hands on to the `make` of a recipe.
-    inherited = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKEOVERRIDES"}}
     return subprocess.run(
         words,
         cwd=folder,
-        env={**inherited, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", **variables},
+        env=shell_variables(**{"TERM": "dumb", "COLUMNS": "200", **variables}),
         input=given,
         stdout=subprocess.PIPE,
         stderr=errors,

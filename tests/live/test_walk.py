@@ -48,7 +48,7 @@ def clone(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory)
 
 def typed(folder: Path, line: str, *, status: int = 0, **variables: str) -> str:
     """Type a line in a clone; return what it prints. It ends with this status, and never with a traceback."""
-    answer = run(folder, *shlex.split(line), ENV=ENVIRONMENT, **variables)
+    answer = run(folder, *shlex.split(line), **{"ENV": ENVIRONMENT, **variables})
     assert answer.returncode == status, f"{line}:\n{answer.stdout[-4000:]}"
     assert "Traceback" not in answer.stdout, f"{line}:\n{answer.stdout[-4000:]}"
     return answer.stdout
@@ -61,22 +61,27 @@ def as_json(folder: Path, line: str) -> Any:
     return json.loads(answer.stdout)
 
 
-def on_terminal(folder: Path, line: str) -> list[str]:
-    """Type a line at a terminal of 80 columns; return the lines that it shows."""
+def on_terminal(
+    folder: Path, line: str, *, answer: str = "", status: int = 0, environment: str = ENVIRONMENT
+) -> list[str]:
+    """Type a line at a terminal of 80 columns; return the lines that it shows. answer: to its question."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, COLUMNS, 0, 0))
-    variables = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "MAKEFLAGS"}}
-    variables |= {"ENV": ENVIRONMENT, "TERM": "xterm", "NO_COLOR": "1"}
+    variables = clones.shell_variables(ENV=environment, TERM="xterm")
+    variables.pop("COLUMNS", None)  # which would say another width than the terminal's
     with subprocess.Popen(
-        shlex.split(line), cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+        shlex.split(line), cwd=folder, env=variables, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
-        shown = b""
+        shown, asked = b"", False
         with contextlib.suppress(OSError):  # the end of a terminal that nobody has open any more
             while piece := os.read(ours, 65536):
                 shown += piece
+                if answer and not asked and b"[y/N]" in shown:
+                    asked = True
+                    os.write(ours, f"{answer}\n".encode())
     os.close(ours)
-    assert process.returncode == 0, f"{line}:\n{shown.decode()[-3000:]}"
+    assert process.returncode == status, f"{line}:\n{shown.decode()[-3000:]}"
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n").split("\n")
 
 
@@ -157,6 +162,24 @@ def test_at_3_am_with_a_broken_stack_file(clone: Path) -> None:
         file.write_text(good)
 
 
+def test_it_is_scaled_and_back_by_the_line_of_the_questions(clone: Path) -> None:
+    file = clone / FILE
+    good = file.read_text()
+
+    def healthy() -> set[str]:
+        rows = as_json(clone, f"{SAMOKODER} status --json")["parts"]
+        return {row["part"] for row in rows if row["ok"] and row["part"].startswith("api-")}
+
+    try:
+        for number in (3, 2):
+            typed(clone, f"make pulumi ARGS='config set --path samokoder:api.replicas {number}'")
+            typed(clone, "make up")
+            assert healthy() == {f"api-{one}" for one in range(1, number + 1)}
+            assert "1 row" in typed(clone, "make psql", SQL="SELECT count(*) FROM jobs"), "nobody else was touched"
+    finally:
+        file.write_text(good)
+
+
 @pytest.fixture(scope="module")
 def own(engine: docker.DockerClient, clone: Path) -> Iterator[list[str]]:
     """Two images like the reference application's, by tags that no registry has."""
@@ -190,6 +213,66 @@ def test_an_image_of_ones_own_is_deployed_and_taken_back(
     assert runs() == first, "the version that Git has before"
     assert str(engine.images.get(own[0]).id) in (clone / FILE).read_text(), "the stack file says what runs"
     clones.commit(clone, "back")
+
+
+PRODUCTION = "walkprod"
+ELSEWHERE = "https://127.0.0.1:9"
+"""What is outside, for a test that reaches nobody: nothing answers there."""
+
+
+def set_up_production(clone: Path, image: str) -> None:
+    """Paste each line of what production says that it needs, for PRODUCTION."""
+    ours = {"api": image, "worker": image, "endpoint": ELSEWHERE}
+    missing = typed(clone, "make preview", status=2, ENV=PRODUCTION)
+    lines = re.findall(rf"^ +(?:write: +)?(make pulumi ENV={PRODUCTION} ARGS='config set .*)$", missing, re.MULTILINE)
+    assert len(lines) == 8, missing
+    for line in lines:
+        start, _, last = line.rstrip("'").rpartition(" ")
+        name = next((each for each in ours if re.search(rf"[:.]{each}\b", start)), "")
+        pasted = f"{start} {ours[name]}'" if name else f"{start} {last}'"
+        given = f"123456789:{secrets.token_hex(20)}"
+        answer = run(clone, *shlex.split(pasted), given=given, ENV=PRODUCTION)
+        assert answer.returncode == 0, f"{pasted}:\n{answer.stdout[-2000:]}"
+        assert given not in answer.stdout, "a secret that is pasted is not echoed"
+    typed(
+        clone,
+        f"make pulumi ARGS='config set --path samokoder:alertmanager.telegram.apiUrl {ELSEWHERE}'",
+        ENV=PRODUCTION,
+    )
+
+
+def test_production_with_a_domain_says_what_it_needs_and_asks_before_it_is_changed(
+    clone: Path, engine: docker.DockerClient, own: list[str]
+) -> None:
+    def there() -> set[str]:
+        return {str(one.name) for one in engine.containers.list(filters={"name": f"^samokoder-{PRODUCTION}-"})}
+
+    ports: dict[str, dict[str, Any]] = {**own_ports()}
+    ports["samokoder:ingress"] |= {"domain": "samokoder.test", "acmeDirectory": f"{ELSEWHERE}/directory"}
+    migrated = {"samokoder:migrations": {"command": list(migrations.REFERENCE)}}
+    clones.configure(clone, PRODUCTION, {"samokoder:production": True, **ports, **migrated})
+    try:
+        set_up_production(clone, str(engine.images.get(own[0]).id))
+        assert "no terminal to ask at, so nothing was changed" in typed(clone, "make up", status=2, ENV=PRODUCTION)
+        shown = "\n".join(on_terminal(clone, "make up", answer="n", status=2, environment=PRODUCTION))
+        assert "which is production?" in shown
+        assert "to create" in shown, "it is asked before anybody has seen what changes"
+        assert not there(), "nobody said yes"
+        typed(clone, "make up ARGS=--yes", ENV=PRODUCTION)
+        table = typed(clone, "make status", ENV=PRODUCTION)
+        assert re.search(r"ingress +healthy +https://samokoder\.test", table), table
+        assert "samokoder-walk-" not in table, "each environment is shown by itself"
+        assert "no terminal to ask at" in typed(clone, "make down", status=2, ENV=PRODUCTION)
+        before = there()
+        on_terminal(clone, "make down", answer="n", status=2, environment=PRODUCTION)
+        assert there() == before
+        typed(clone, "make down ARGS=--yes", ENV=PRODUCTION)
+        assert not there()
+        said = typed(clone, f"make destroy-data ARGS='--confirm {PRODUCTION}'", ENV=PRODUCTION)
+        assert said.count("State: ") == 1, "which state is said once"
+    finally:
+        clones.remove(engine, PRODUCTION)
+        (clone / f"Pulumi.{PRODUCTION}.yaml").unlink()
 
 
 def put_passphrase(folder: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from offline.progress import Task
 from operations import __main__ as command
-from operations import image_check, laboratory
+from operations import image_check, image_start, laboratory
 from operations.checks import Finding, Report, Verdict
 from operations.image_answer import Answer, may_be_cut, parsed
 from operations.image_check import Check
@@ -22,6 +22,9 @@ from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
 from stack.platform import specs
 from tests.recording import case_environment, environment_of, record_case
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
 
 IMAGE = "registry.example.org/samokoder/api:1.4.2"
 
@@ -133,6 +136,34 @@ def test_a_refused_secret_in_the_log_is_a_leak_and_no_matter_of_how_it_is_refuse
     image_check._Checking._judge_log(asked)
     assert found == [(Check.SILENT, Verdict.FAILED, "its log has the value of tells (a wrong one)")]
     assert Check.SILENT not in image_check.REFUSALS
+
+
+@pytest.mark.parametrize(("takes", "rests"), [(0.25, 0.5), (10.0, 2.0)])
+def test_a_container_is_left_alone_after_a_look_for_twice_as_long_as_it_took_and_for_two_seconds_at_most(
+    monkeypatch: pytest.MonkeyPatch, takes: float, rests: float
+) -> None:
+    now, asked = [100.0], []
+
+    def ask(*_: Any) -> None:
+        asked.append(now[0])
+        now[0] += takes
+
+    monkeypatch.setattr(image_start, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    spec = SimpleNamespace(health=SimpleNamespace(timeout_seconds=5))
+    running = SimpleNamespace(is_running=lambda _: True, port=8000, ask=ask, spec=spec, kind=Kind.API)
+    starting = cast("image_start.Starting", running)
+    life = image_start.Life(cast("Container", None))
+    for after in (0.0, rests - 0.125, 0.125):
+        now[0] += after
+        image_start.Starting.look(starting, life)
+    assert asked == [100.0, 100.0 + takes + rests], "what starts gets no time of a processor"
+
+
+@pytest.mark.parametrize(("said", "of_the_image"), [(2, {}), (5, {"NOPERM": 3})])
+def test_what_redis_refused_its_own_parts_is_no_fault_of_the_image(said: int, of_the_image: dict[str, int]) -> None:
+    stats = f"# Errorstats\r\nerrorstat_ERR:count=9\r\nerrorstat_NOPERM:count={said}\r\n"
+    starting = SimpleNamespace(_redis=lambda *_: stats, refused_before={"NOPERM": 2})
+    assert image_start.Starting.refused(cast("image_start.Starting", starting)) == of_the_image
 
 
 @pytest.mark.parametrize(

@@ -127,11 +127,14 @@ def test_an_encrypted_secret_counts_as_there_and_its_value_as_good() -> None:
     assert environment.configured_secrets == {"telegramBotToken"}, "it cannot be read here, but it is configured"
 
 
+@pytest.mark.parametrize("strict", [False, True], ids=["by the defaults", "by each rule that a setting adds"])
 @pytest.mark.parametrize("name", sorted(CONFIGURED_SECRETS))
-def test_the_stand_in_of_every_secret_passes_its_own_rules(name: str) -> None:
+def test_the_stand_in_of_every_secret_passes_its_own_rules(name: str, strict: bool) -> None:
     given = {name: SecretInput(stack_file.stand_in(name), encrypted=True)}
 
-    assert list(check_secrets(given)) == [], "else a good encrypted secret would be called wrong before `up`"
+    problems = list(check_secrets(given, fernet=strict, database_ca=strict, redis_ca=strict))
+
+    assert problems == [], "else a good encrypted secret would be called wrong before `up`"
 
 
 def test_an_encrypted_value_inside_a_setting_is_told() -> None:
