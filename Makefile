@@ -8,6 +8,10 @@ override ENV := staging
 endif
 endif
 export ENV
+# Python looks for the program by the locale: in plain C, a folder with other letters than ASCII ends every command.
+ifneq (,$(filter C POSIX,$(LC_ALL)))
+export LC_ALL := C.UTF-8
+endif
 
 SAMOKODER := .venv/bin/samokoder
 # Words of a command line reach the shell as they were typed, quotes and all.

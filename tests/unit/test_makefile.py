@@ -79,3 +79,11 @@ def test_the_command_itself_takes_no_file_for_an_environment(
     assert "ENV is /root/.shrc, a file of your shell" in said
     assert "Pulumi.nowhere.yaml" in said, "what was typed is what is meant"
     assert "ENV" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("locale", "reaches"), [("C", "C.UTF-8"), ("POSIX", "C.UTF-8"), ("ru_RU.UTF-8", "ru_RU.UTF-8")]
+)
+def test_a_clone_in_a_folder_with_other_letters_works_in_the_plain_locale(locale: str, reaches: str) -> None:
+    shown = make("--eval=shown: ; $(info $(LC_ALL))", "shown", LC_ALL=locale)
+    assert shown.stdout.splitlines()[0] == reaches, "Python would read where the program lies as ASCII, and end there"
