@@ -555,16 +555,20 @@ def _grafana_password(asked: Asked) -> str:
         generated = asked.workspace.open().secrets().get(label("grafana_admin"), "")
     shown = asked.workspace.typed("password NAME=grafana-admin")
     with reach.opened(asked.environment) as url, httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
-        # The right one first, and the default only where it is refused: Grafana locks admin out for five minutes after
-        # five logins that fail.
-        for password in filter(None, (generated, "admin")):
+        # Grafana locks admin out for five minutes after five logins that fail. A volume of ours began with the
+        # generated one: the default is tried only where that one is not known, or the volume is somebody else's.
+        default = ("admin",) if settings.adopt_volume or not generated else ()
+        for password in filter(None, (generated, *default)):
             answer = client.get(f"{url(settings)}/api/user", auth=("admin", password))
             if answer.status_code not in (_OK, _UNAUTHORIZED):
                 raise FailedError(f"Grafana does not say whether it lets admin in: it answers {answer.status_code}")
             if answer.status_code == _OK:
                 break
         else:
-            return "the default is refused" + (f", and so is what `{shown}` shows" if generated else "")
+            # During the lock-out the right one is refused as well, and so is the default where it is valid.
+            tried = [*([f"what `{shown}` shows"] if generated else []), *default]
+            text = f"admin is refused with {' and with '.join(tried)}"
+            raise UnavailableError(f"{text}: its password was changed by hand, or it is locked for five minutes")
     if password != generated:
         raise FailedError(
             "it lets admin in with the password admin; in its container: grafana cli admin reset-admin-password "

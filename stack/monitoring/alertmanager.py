@@ -11,7 +11,7 @@ from stack.app import api
 from stack.config_files import Files, secret_file, yaml_text
 from stack.monitoring import access, messages, rules
 from stack.monitoring.rules.alertmanager import HEARTBEAT
-from stack.monitoring.rules.model import Alert
+from stack.monitoring.rules.model import Alert, down_alert
 from stack.names import NetworkName
 from stack.secrets import ALERTMANAGER_WEB
 from stack.service import DataVolume, Publish, Scrape, ServiceSpec
@@ -161,7 +161,7 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
     alerts: every alert that there is. The Watchdog and the test alert are kept back by nothing.
     """
     known = [alert for alert in alerts if alert.name not in {WATCHDOG, TEST_ALERT}]
-    down = {alert.name for alert in known if alert.name == _down(alert.service)}
+    down = {alert.name for alert in known if alert.name == down_alert(alert.service)}
     noticed = _NOTICED | {alert.name for alert in known if alert.name.endswith("Down")} - down
     if _STORES_NOTHING in {alert.name for alert in known}:
         # What was measured is gone, so that whatever else is told then is false, and so is its end.
@@ -190,9 +190,9 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
             "target_matchers": [_is("alertname", _GONE, *noticed)],
             "equal": ["service"],
         }
-    if _down(api.JOB) in down:
+    if down_alert(api.JOB) in down:
         yield {
-            "source_matchers": [_is("alertname", _down(api.JOB))],
+            "source_matchers": [_is("alertname", down_alert(api.JOB))],
             "target_matchers": [_is("alertname", _GONE, *noticed), f'service=~"{_REPLICA}"'],
         }
     yield {
@@ -201,7 +201,7 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
         "equal": ["service"],
     }
     for part in sorted(frozenset[str]().union(*(alert.symptom_of for alert in known))):
-        causes = {_GONE, _UNHEALTHY} | ({_down(part)} & down)
+        causes = {_GONE, _UNHEALTHY} | ({down_alert(part)} & down)
         # Critical: a symptom may be, and must not be kept back by what wakes nobody.
         source = [_is("alertname", *causes), _is("service", part), _is("severity", "critical")]
         symptoms = [alert for alert in known if part in alert.symptom_of and alert.name not in causes]
@@ -209,7 +209,7 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
             names = {alert.name for alert in symptoms}
             yield {"source_matchers": source, "target_matchers": [_is("alertname", *names)]}
         others = {alert.service for alert in symptoms} - {part}
-        if others and _down(part) in down:
+        if others and down_alert(part) in down:
             # What shows such symptoms is not ready without it either, and says so when it is asked.
             others |= {_REPLICA} if api.JOB in others else set()
             targets = [_is("alertname", _UNHEALTHY, "ProbeFailed"), _is("service", *others)]
@@ -302,11 +302,6 @@ def _without(way: str) -> str:
 
 def _times(timing: Timing) -> dict[str, str]:
     return timing.model_dump()
-
-
-def _down(part: str) -> str:
-    """Name of the alert that says that a part is down: `postgres-exporter` is PostgresExporterDown."""
-    return "".join(word.capitalize() for word in part.split("-")) + "Down"
 
 
 def _is(label: str, *values: str) -> str:

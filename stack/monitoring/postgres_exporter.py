@@ -19,14 +19,19 @@ STATEMENT = "pg_statement_named"
 """1 for each statement whose duration is measured, with the beginning of its text."""
 
 # PostgreSQL has put `$1` in place of every value of these; never of ALTER ROLE ... PASSWORD and its likes, which stay
-# out. A quoted value that is left all the same, which happens when its table of statements is full, is cut out.
-_STATEMENTS = r"""
+# out. A quoted value that is left all the same, which happens when its table of statements is full, ends the text:
+# where a value ends depends on its prefix, its tag and the server's settings.
+QUOTED = r"('|\$([^0-9\s$][^\s$]*)?\$).*"
+"""What is left out of a text: all from the first quote or dollar quote on. `$1` is none."""
+# Of a bulk INSERT the text may have hundreds of kB: only its beginning is looked at.
+_STATEMENTS = rf"""
 SELECT DISTINCT ON (queryid) queryid::text AS queryid, 1 AS named,
     pg_catalog.left(pg_catalog.regexp_replace(pg_catalog.regexp_replace(
-        query, '(E?''([^'']|'''')*(''|$)|\$[a-z_]*\$.*)', '?', 'gi'), '\s+', ' ', 'g'), 80) AS statement
+        beginning, '{QUOTED.replace("'", "''")}', '?'), '\s+', ' ', 'g'), 80) AS statement
 FROM (
-    SELECT queryid, query, total_exec_time FROM pg_stat_statements
-    WHERE query ~* '^\s*(select|insert|update|delete|with|merge)\M' ORDER BY total_exec_time DESC LIMIT 200
+    SELECT queryid, beginning, total_exec_time
+    FROM (SELECT queryid, pg_catalog.left(query, 1000) AS beginning, total_exec_time FROM pg_stat_statements) AS begun
+    WHERE beginning ~* '^\s*(select|insert|update|delete|with|merge)\M' ORDER BY total_exec_time DESC LIMIT 200
 ) AS busiest
 ORDER BY queryid, total_exec_time DESC"""
 

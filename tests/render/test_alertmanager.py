@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,11 @@ import yaml
 from stack.monitoring import alertmanager as parts
 from stack.monitoring import rules
 from stack.monitoring.alertmanager import inhibitions
-from stack.monitoring.rules.model import Alert, Severity, Text
+from stack.monitoring.rules.containers import UNSEEN_SECONDS
+from stack.monitoring.rules.model import Alert, Severity, Text, down_alert
 from stack.platform import specs
 from stack.service import ServiceSpec
-from stack.settings import Environment
+from stack.settings import Environment, seconds
 from tests.recording import CASES, HEARTBEAT_URL, TELEGRAM_TOKEN, WEBHOOK_URL, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output
 
@@ -217,6 +219,22 @@ def test_a_part_that_is_down_is_told_once() -> None:
     gone = found['alertname="ContainerMissing"']
     assert gone["target_matchers"] == ['alertname=~"ApiReplicaDown|ContainerUnhealthy|ProbeFailed|TargetDown"']
     assert down["equal"] == gone["equal"] == ["service"], "another part's alerts are no concern of it"
+
+
+@pytest.mark.parametrize("interval", [15, 30])
+@pytest.mark.parametrize("case", CASES)
+def test_that_a_part_is_down_is_told_before_its_missing_container(case: str, interval: int) -> None:
+    environment = case_environment(case)
+    known = list(rules.alerts(environment, specs(environment)))
+    down = {each.service: seconds(each.wait) for each in known if each.name == down_alert(each.service)}
+    missing = {each.service: seconds(each.wait) for each in known if each.name == "ContainerMissing"}
+    assert down.keys() >= {"api", "worker"}
+    for part, waits in down.items():
+        for container in (each for each in missing if re.fullmatch(rf"{part}(-[0-9]+)?", each)):
+            assert waits + 2 * interval < UNSEEN_SECONDS + missing[container] - interval, (
+                f"{container}: both are sent, and the end of ContainerMissing never: it is kept back then"
+            )
+            assert waits < missing[container], f"{container}: of one that was never there the same"
 
 
 def test_without_an_alert_there_is_no_rule_about_it() -> None:

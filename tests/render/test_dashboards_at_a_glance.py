@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from operations.render import files
+from stack.monitoring.dashboards.boards import replicas
 from stack.settings import Environment
 from tests.recording import case_environment
 from tests.render.conftest import Laboratory, output
@@ -150,6 +151,39 @@ def test_a_figure_without_a_value_is_grey_and_says_so() -> None:
         assert nothing["match"] == "null+nan", name
         assert nothing["result"]["color"] == GREY, f"{name}: Prometheus is away, and it looks well"
         assert nothing["result"]["text"], f"{name}: a grey nothing"
+
+
+NEUTRAL = {
+    # Young is neither well nor ill: a deployment restarts them, too.
+    "Host is up for": "HostRebooted",
+    "Running for": "PostgresRestarted or RedisRestarted",
+    # None in an hour is ill only while there are requests, and at night it is not.
+    "Projects in an hour": "NoProjectsCreated",
+}
+"""Figures with an alert and without a line."""
+
+
+@pytest.mark.parametrize("case", ["staging", "prod", "managed", "frontend"])
+def test_a_figure_that_an_alert_watches_is_not_green_whatever_it_shows(case: str) -> None:
+    green = {
+        panel["title"]
+        for _, panel in shown(case)
+        if panel["type"] == "stat" and panel["links"] and len(defaults(panel)["thresholds"]["steps"]) == 1
+    }
+    assert green <= NEUTRAL.keys(), f"green, however bad it is: {green - NEUTRAL.keys()}"
+
+
+def test_a_replica_of_two_that_is_away_is_seen_and_so_is_a_host_where_nothing_is_healthy() -> None:
+    steps = {
+        panel["title"]: [(step["value"], step["color"]) for step in defaults(panel)["thresholds"]["steps"]]
+        for _, panel in shown("prod")
+        if panel["type"] == "stat"
+    }
+    for title in ("Replicas that answer", "Replicas with traffic"):
+        assert steps[title] == [(None, "red"), (1, "orange"), (2, "green")], "1 of 2 looks well"
+    assert steps["Containers"] == [(None, "red"), (replicas(case_environment("prod")), "green")]
+    (asked,) = [expression for _, title, expression in questions(case_environment("prod")) if title == "Not healthy"]
+    assert "!=" not in asked, "of nothing healthy there is no count: the answer is none, in grey, where all are ill"
 
 
 def test_what_is_no_value_looks_the_same_in_bands() -> None:

@@ -527,18 +527,21 @@ def grafana_engine(make: Callable[..., Workspace], url: str) -> tuple[FakeEngine
 
 
 @pytest.mark.parametrize(
-    ("taken", "tried", "expected"),
+    ("adopted", "taken", "tried", "expected"),
     [
-        (["generated"], ["generated"], Verdict.PASSED),
-        (["admin"], ["generated", "admin"], Verdict.FAILED),
-        ([], ["generated", "admin"], Verdict.PASSED),
-        (None, ["generated"], Verdict.FAILED),
+        (False, ["generated"], ["generated"], Verdict.PASSED),
+        (True, ["admin"], ["generated", "admin"], Verdict.FAILED),
+        (True, [], ["generated", "admin"], Verdict.NOT_AVAILABLE),
+        (False, [], ["generated"], Verdict.NOT_AVAILABLE),
+        (False, None, ["generated"], Verdict.FAILED),
     ],
-    ids=["the generated one", "the default", "one set by hand", "Grafana is ill"],
+    ids=["the generated one", "the default", "an adopted one", "set by hand or locked", "Grafana is ill"],
 )
 def test_a_grafana_that_lets_admin_in_with_admin_fails_and_the_right_one_is_tried_first(
     make: Callable[..., Workspace],
     monkeypatch: pytest.MonkeyPatch,
+    *,
+    adopted: bool,
     taken: list[str] | None,
     tried: list[str],
     expected: Verdict,
@@ -556,8 +559,8 @@ def test_a_grafana_that_lets_admin_in_with_admin_fails_and_the_right_one_is_trie
     with page(answer) as url:
         fake, settings = grafana_engine(make, url)
         with engine_at(fake) as host:
-            workspace = make(dockerHost=host, grafana=settings)
-            with examined(workspace, host) as asked:
+            grafana = settings | ({"adoptVolume": "grafana_data"} if adopted else {})
+            with examined(make(dockerHost=host, grafana=grafana), host) as asked:
                 found, why = verdict(lambda: doctor._grafana_password(asked))
     assert asked_with == tried, "five logins that fail lock admin out: five runs would"
     assert found is expected, why

@@ -243,16 +243,20 @@ def _proof(environment: Environment) -> list[Panel]:
 
 
 def _elsewhere(environment: Environment) -> list[Panel]:
-    return [*(_offsite(environment.settings.alerts) if environment.offsite else [_no_offsite()]), _room(environment)]
+    return [
+        *(_offsite(environment.settings.alerts) if environment.offsite else [_no_offsite(environment.settings.alerts)]),
+        _room(environment),
+    ]
 
 
-def _no_offsite() -> Panel:
+def _no_offsite(alerts: Alerts) -> Panel:
     return figure(
         "Off-site: age",
         "Time since the last copy reached a bucket elsewhere.",
         "s",
         f"max({rules.OFFSITE_AGE})",
-        watched_by=["BackupOffsiteStale", "BackupOffsiteFailing"],
+        limits=[_stale(alerts)],
+        watched_by=["BackupOffsiteFailing"],
         absent="no bucket is set",
     )
 
@@ -276,7 +280,7 @@ def _offsite(alerts: Alerts) -> list[Panel]:
             "Since the last copy reached the bucket: so much would be lost with this machine.",
             "s",
             Query(f"max({rules.OFFSITE_AGE})", "age"),
-            limits=[Limit(alert="BackupOffsiteStale", value=alerts.backup_offsite_hours * 3600, severity="critical")],
+            limits=[_stale(alerts)],
         ),
         states(
             "Off-site: last try",
@@ -286,6 +290,10 @@ def _offsite(alerts: Alerts) -> list[Panel]:
             watched_by=["BackupOffsiteFailing"],
         ),
     ]
+
+
+def _stale(alerts: Alerts) -> Limit:
+    return Limit(alert="BackupOffsiteStale", value=alerts.backup_offsite_hours * 3600, severity="critical")
 
 
 def _late(alerts: Alerts, schedule: str) -> list[Limit]:

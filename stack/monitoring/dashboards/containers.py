@@ -63,16 +63,16 @@ def _now(environment: Environment, alerts: Alerts) -> list[Panel]:
     return [
         figure(
             "Containers",
-            f"Containers of this environment that run. It has {len(environment.running())} parts.",
+            f"Containers of this environment that run. It has {replicas(environment)}.",
             "short",
             f"count(count by (name) (container_last_seen{{{everything}}}))",
-            watched_by=["ContainerMissing"],
+            limits=[Limit(alert="ContainerMissing", value=replicas(environment), severity="critical", below=True)],
         ),
         figure(
             "Not healthy",
             "Containers whose health check fails, or has not succeeded yet.",
             "short",
-            f"count(container_health_state{{{everything}}}) - count(container_health_state{{{everything}}} != 0)",
+            f"sum(max by (name) (container_health_state{{{everything}}}) == bool 0)",
             limits=[Limit(alert="ContainerUnhealthy", value=1, severity="critical")],
         ),
         figure(
@@ -116,7 +116,7 @@ def _now(environment: Environment, alerts: Alerts) -> list[Panel]:
             "Time since the last comparison of what runs with what is declared.",
             "s",
             f"time() - max({DRIFT_CHECKED})",
-            watched_by=["DriftNotCompared"],
+            limits=[Limit(alert="DriftNotCompared", value=86400, severity="info")],
             absent="never compared",
         ),
     ]

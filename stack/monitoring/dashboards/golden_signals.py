@@ -40,27 +40,32 @@ def describe(environment: Environment) -> Board:
         description="Whether the API answers, how fast, how often with an error, and how much more it can take.",
         choices=[choice("replica", "Replica", "Replicas of the API.", 'label_values(up{job="api"}, instance)')],
         since="now-3h",
-        figures=_now(alerts),
+        figures=_now(environment),
         beside=_by_status(),
         rows=[
             Row("Latency", _latency(alerts)),
             Row("Traffic", _traffic()),
             Row("Errors", _objectives(alerts), _errors(alerts)),
             Row("Saturation", _load(environment), _database(alerts)),
-            *([Row("Entry", _entry(alerts))] if "ingress" not in environment.absent else []),
+            *([Row("Entry", _entry(environment))] if "ingress" not in environment.absent else []),
         ],
     )
 
 
-def _now(alerts: Alerts) -> list[Panel]:
+def _now(environment: Environment) -> list[Panel]:
+    alerts = environment.settings.alerts
     errors, _ = api.slos(alerts)
     return [
         figure(
             "Replicas that answer",
             "Replicas of the API that Prometheus gets metrics from.",
             "short",
-            or_zero(f"sum(up{{{API}}})"),
-            limits=[Limit(alert="ApiDown", value=1, severity="critical", below=True)],
+            # All: against the number of those that there should be.
+            or_zero('sum(up{job="api"})'),
+            limits=[
+                Limit(alert="ApiDown", value=1, severity="critical", below=True),
+                *_fewer(environment, "ApiReplicaDown"),
+            ],
             watched_by=["ApiReplicaDown"],
         ),
         figure("Requests", "Requests a second, without probes.", "reqps", total(REQUESTS, API)),
@@ -265,8 +270,15 @@ def _database(alerts: Alerts) -> list[Panel]:
     ]
 
 
-def _entry(alerts: Alerts) -> list[Panel]:
+def _fewer(environment: Environment, alert: str = "") -> list[Limit]:
+    """Return the line below which not all of several replicas are there. alert: what fires then, if anything."""
+    replicas = environment.settings.api.replicas
+    return [Limit(alert=alert, value=replicas, below=True)] if replicas > 1 else []
+
+
+def _entry(environment: Environment) -> list[Panel]:
     """What users get, API and frontend together, and what the ingress itself answers when nobody else does."""
+    alerts = environment.settings.alerts
     count = f"{ingress.DURATION}_count"
     # The ingress counts a status from its first answer on: without one the share is none, not "no data".
     failed = f"""({total(count, f'{ingress.ANSWERS},code=~"5.."')} or 0 * {total(count, ingress.ANSWERS)})"""
@@ -276,7 +288,7 @@ def _entry(alerts: Alerts) -> list[Panel]:
             "Replicas of the API whose last probe by the ingress was good.",
             "short",
             f"sum(max by (upstream) ({ingress.REPLICAS}))",
-            limits=[Limit(alert="IngressNoReplica", value=1, severity="critical", below=True)],
+            limits=[Limit(alert="IngressNoReplica", value=1, severity="critical", below=True), *_fewer(environment)],
             watched_by=["IngressDown"],
         ),
         series(

@@ -88,7 +88,7 @@ def _now(alerts: Alerts) -> list[Panel]:
             "short",
             counted("1h", "alertmanager_notifications_failed_total", ALERTMANAGER),
             absent="no receiver",
-            watched_by=["AlertmanagerNotificationsFailing"],
+            limits=[Limit(alert="AlertmanagerNotificationsFailing", value=1, severity="critical")],
         ),
         figure(
             "Probes that fail",

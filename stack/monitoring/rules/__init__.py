@@ -31,9 +31,10 @@ from stack.settings import Environment
 
 def groups(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Group]:
     """Return all rules. parts: every part that runs."""
-    application = (api, ingress, llm, worker, postgres, redis, backups)
-    modules = (*application, containers, drift, host, prometheus, alertmanager, probes)
-    described = (module.group(environment, parts) for module in modules)
+    application = [module.group(environment, parts) for module in (api, ingress, llm, worker, postgres, redis, backups)]
+    waits = {rule.name: rule.wait for group in application for rule in group.rules if isinstance(rule, Alert)}
+    others = (module.group(environment, parts) for module in (drift, host, prometheus, alertmanager, probes))
+    described = (*application, containers.group(environment, parts, waits), *others)
     return [group for group in described if group.rules]
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from stack.monitoring.rules.model import Alert, Group, Severity, Text, number, share
+from stack.monitoring.rules.model import Alert, Group, Severity, Text, down_alert, number, share
 from stack.service import ServiceSpec
-from stack.settings import Alerts, Environment
+from stack.settings import Alerts, Environment, seconds
 
 CADVISOR = "cadvisor"
 UNSEEN_SECONDS = 60
@@ -17,14 +17,18 @@ UNSEEN_SECONDS = 60
 alert = partial(Alert, dashboard="samokoder-containers")
 
 
-def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
-    """Return the rules."""
+def group(environment: Environment, parts: Sequence[ServiceSpec], waits: Mapping[str, str]) -> Group:
+    """Return the rules. waits: how long each alert of the application waits, by its name."""
     jobs = Counter(part.job for part in parts if part.job)
     # One of several wakes nobody: the others carry its share. That none is left says the alert of their job.
     severities: dict[str, Severity] = {
         part.part: "warning" if jobs[part.job] > 1 else "critical" for part in sorted(parts, key=lambda part: part.part)
     }
-    missing = (_missing(part, f"{environment.prefix}-{part}", severity) for part, severity in severities.items())
+    kept_back_by = {part.part: down_alert(part.job or part.part) for part in parts}
+    missing = (
+        _missing(part, f"{environment.prefix}-{part}", severity, _missing_wait(waits.get(kept_back_by[part], "1m")))
+        for part, severity in severities.items()
+    )
     # The parts by name: `staging-.+` would match the containers of an environment called staging-2 as well.
     ours = named(environment, severities)
     part = f'{{{{ reReplaceAll "^{environment.prefix}-" "" $labels.name }}}}'
@@ -41,7 +45,17 @@ def named(environment: Environment, parts: Iterable[str]) -> str:
     return f'name=~"{environment.prefix}-({"|".join(parts)})"'
 
 
-def _missing(part: str, name: str, severity: Severity) -> Alert:
+def _missing_wait(down: str) -> str:
+    """Return how long a container is missing before that is told. down: so long waits what keeps it back.
+
+    A minute longer: with the minute that it is unseen before, that is more than three scrapes, by which the two may
+    notice at other times. Were it told first, both would be sent, and its end never: it is kept back then.
+    """
+    wait = round(seconds(down)) + 60
+    return f"{wait}s" if wait % 60 else f"{wait // 60}m"
+
+
+def _missing(part: str, name: str, severity: Severity, wait: str) -> Alert:
     seen = f'container_last_seen{{name="{name}"}}'
     expression = f"absent({seen}) or time() - max by (name) ({seen}) > {UNSEEN_SECONDS}"
     if part != CADVISOR:
@@ -50,7 +64,7 @@ def _missing(part: str, name: str, severity: Severity) -> Alert:
     return alert(
         name="ContainerMissing",
         expression=expression,
-        wait="2m",
+        wait=wait,
         severity=severity,
         service=part,
         summary=Text(en=f"container of {part} is missing", ru=f"нет контейнера {part}"),

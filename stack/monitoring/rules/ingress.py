@@ -30,8 +30,7 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         name="IngressDown",
         # The vector: of a job that is gone there is no `up` at all.
         expression=f'(sum(up{{job="{PART}"}}) or vector(0)) == 0',
-        # On a first `make up` Prometheus is there a minute before the ingress, which waits for the API. Not longer, or
-        # ContainerMissing, which this keeps back, is told before it.
+        # On a first `make up` Prometheus is there a minute before the ingress, which waits for the API.
         wait="150s",
         severity="critical",
         summary=Text(en="the ingress is down", ru="входной прокси не работает"),

@@ -106,6 +106,11 @@ class Group:
     rules: Sequence[Alert | Recording]
 
 
+def down_alert(part: str) -> str:
+    """Name of the alert that says that a part is down: `postgres-exporter` is PostgresExporterDown."""
+    return "".join(word.capitalize() for word in part.split("-")) + "Down"
+
+
 def number(value: float | Decimal) -> str:
     """Return a number as people write it: no exponent, and 0.1 stays 0.1, in the rules and in the texts."""
     return f"{Decimal(str(value)).normalize():f}"

@@ -47,7 +47,7 @@ def _missing(environment: Environment) -> Iterator[Case]:
     for part in parts:
         never = {name: values for name, values in seen.items() if name != series(part)}
         yield case(f"{part} was never there", never, 5, missing(part))
-        yield case(f"{part} was last seen at minute 5", seen | {series(part): "0+60x5 300+0x15"}, 10, missing(part))
+        yield case(f"{part} was last seen at minute 5", seen | {series(part): "0+60x5 300+0x15"}, 11, missing(part))
     yield case(
         "api-1 was replaced within a minute",
         seen | {series("api-1"): "0+60x5 300 _x14", series("api-1", "2"): "_x7 420+60x13"},
