@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from operations import containers, recovery
+from operations import containers, network_mtu, recovery
 from operations.stack_file import ProjectError
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def refuse(run: PulumiRun) -> None:
     """Raise ProjectError where a name or a port that is needed is somebody else's, or somebody's network is missing.
 
-    What an interrupted run has left must have been removed (`settle`).
+    And where a network that is made anew cannot be removed, because somebody else's container is on it. What an
+    interrupted run has left must have been removed (`settle`).
     """
     from stack.platform import specs  # noqa: PLC0415 - the whole program, which no other command here needs
 
@@ -36,6 +37,12 @@ def refuse(run: PulumiRun) -> None:
         lines += [
             f"{where} is held by the container {holder}. Stop that one, or give the part another port: docs/settings.md"
             for where, holder in _foreign_ports(client, environment, specs(environment), ids)
+        ]
+        lines += [
+            f"{key_of('network', 'mtu')} makes the network {network} anew, and the container {guest} of somebody else "
+            f"keeps it from being removed: `docker network disconnect {network} {guest}`, and connect it again "
+            f"after `{workspace.typed('up')}`"
+            for network, guest in network_mtu.strangers(environment, client)
         ]
     if told := list(filter(None, lines)):
         raise ProjectError("\n".join(["Nothing was replaced:", *told]))
