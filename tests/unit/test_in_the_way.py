@@ -70,14 +70,6 @@ def container(name: str, port: int = 0, ip: str = "127.0.0.1") -> dict[str, Any]
     return {"Id": f"id of {name}", "Names": [f"/{name}"], "Ports": ports}
 
 
-@pytest.fixture(autouse=True)
-def names(monkeypatch: pytest.MonkeyPatch) -> None:
-    def there(client: Any) -> set[str]:
-        return {each["Name"] for each in client.api.networks()}
-
-    monkeypatch.setattr("operations.containers.names", there)
-
-
 def test_what_is_ones_own_and_what_has_nothing_to_do_with_it_is_in_nobodys_way() -> None:
     own = container("samokoder-staging-prometheus", OWN_PORT)
     others = [container("samokoder-staging-2-api-1"), container("web", 80), container("samokoder-staging-guest")]
@@ -118,6 +110,24 @@ def test_one_that_waits_for_its_removal_is_ones_own() -> None:
     resources = run.deployment()["resources"]
     run.deployment = lambda: {"resources": [{**each, "delete": True} for each in resources]}
     in_the_way.refuse(run)
+
+
+def test_the_same_number_of_another_protocol_is_another_port() -> None:
+    wireguard = container("wireguard", OWN_PORT, "0.0.0.0")  # noqa: S104 - what the engine says
+    wireguard["Ports"][0]["Type"] = "udp"
+    in_the_way.refuse(Given([wireguard]).run)
+
+
+def test_what_is_to_be_typed_reaches_the_engine_that_was_looked_at() -> None:
+    host = "ssh://deploy@host.example.org"
+    said = Given([container("samokoder-staging-redis")], config={"dockerHost": host}).refusal()
+    assert f"docker --host {host} rm -f samokoder-staging-redis" in said, "here it would remove what serves here"
+
+
+def test_a_container_with_the_name_of_traefiks_network_is_no_network() -> None:
+    traefik = {"network": "traefik", "address": "10.9.0.2"}
+    config: dict[str, Any] = {"ingress": {"kind": "traefik", "domain": "x.example.org", "traefik": traefik}}
+    assert "docker network create traefik" in Given([container("traefik")], config=config).refusal()
 
 
 def test_a_port_on_another_address_is_no_hindrance() -> None:
