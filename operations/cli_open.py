@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(name="open")
     def open_page(env: EnvironmentName = "staging") -> None:
-        """Print the address of the start page, and open it where there is a desktop.
+        """Print the address of the start page, and open it where there is a desktop and the engine is this machine's.
 
         That is Grafana's first page, which is the overview; where no Grafana can be had, the application's.
         """
@@ -87,7 +87,9 @@ def register(app: typer.Typer) -> None:
             raise ProjectError(f"{first.part} does not run well, and so has no page: {there.workspace.typed('status')}")
         typer.echo(first.address)
         if said := reach.elsewhere(there.docker_host, there.workspace.typed("tunnel")):
+            # Something may listen at this address here too: another environment, whose page it would be.
             typer.echo(said, err=True)
+            return
         _show(first.address)
 
 

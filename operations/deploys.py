@@ -110,6 +110,7 @@ class Deploy:
         def lenient(report: Report) -> Report:
             return report.without_failure(image_check.REFUSALS, "the stack itself gives no image such a secret")
 
+        _note_images(self.candidate)
         return [
             lenient(image_check.check_image(self.candidate, image, kind))
             for kind in Kind
@@ -263,3 +264,12 @@ def _short(image: str | None) -> str:
         return "the reference application's"
     digest = image.partition("@sha256:")[2]
     return short_name(image) + (f"@sha256:{digest[:12]}" if digest else "")
+
+
+def _note_images(candidate: Workspace) -> None:
+    """Note which images the engine lacks: what a check pulls is brought by the environment, as what `up` pulls."""
+    from operations import old_images  # noqa: PLC0415 - `status` must stay fast
+    from operations.engine import connect  # noqa: PLC0415 - as above
+
+    with contextlib.closing(connect(candidate.engine().docker_host)) as client:
+        old_images.note(client, candidate.settings(), candidate.reporter.say)

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from operations.backups import made_by_restores
 from operations.containers import execute, volume_names, without
-from operations.engine import DEFAULT_DOCKER_HOST
+from operations.engine import docker_command
 from operations.facts import Facts, Mount, declared, found
 from operations.lock import is_one as is_lock
+from operations.old_images import is_note
 from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
 from operations.stack_file import ProjectError
 from stack.config_files import CARRIER_MOUNT
@@ -489,7 +490,12 @@ def look(client: docker.DockerClient, wanted: Declared, environment: Environment
         volumes=frozenset(
             each
             for each in volume_names(client)
-            if each in wanted.volumes or (ours(each) and each not in aside and not is_lock(each, environment.prefix))
+            if each in wanted.volumes
+            or (
+                ours(each)
+                and each not in aside
+                and not any(is_(each, environment.prefix) for is_ in (is_lock, is_note))
+            )
         ),
         files=files,
         inside=inside,
@@ -537,8 +543,7 @@ def drift(workspace: Workspace) -> list[Finding]:
     wanted = read(deployment)
     if not wanted.containers:
         raise ProjectError(f"{workspace.name} is not up: {workspace.typed('up')}")
-    host = environment.settings.docker_host
-    typed = Typed(docker="docker" if host == DEFAULT_DOCKER_HOST else f"docker --host {host}", up=workspace.typed("up"))
+    typed = Typed(docker=docker_command(environment.settings.docker_host), up=workspace.typed("up"))
     client = workspace.client()
     try:
         with reporter.task("Comparing what runs with what is declared") as task:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -290,6 +291,11 @@ def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -
 def look(docker_host: str, *, cache: Path | None = None) -> EngineInfo:
     """Return the engine that answers at `docker_host`. Raises EngineError when none does; nothing is started."""
     return _ask(docker_host, state=_state_directory(cache), private=None)
+
+
+def docker_command(docker_host: str) -> str:
+    """Return what a person types to reach an engine: `docker`, or with `--host` where it is not the usual one."""
+    return "docker" if docker_host == DEFAULT_DOCKER_HOST else f"docker --host {shlex.quote(docker_host)}"
 
 
 def ensure_engine(

@@ -53,7 +53,7 @@ def failures(
         lines = [_how(row, container.attrs["State"])]
         lines += [f"  {line}" for line in _said(container, secrets)]
         lines.append(f"  more: {more(row.part)}")
-        yield Failure(part=row.part, text="\n".join(lines))
+        yield Failure(part=row.part, text=containers.without(secrets, "\n".join(lines)))
     yield from waiting
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from operations import containers, recovery
+from operations import containers, network_mtu, recovery
+from operations.engine import docker_command
 from operations.stack_file import ProjectError
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
@@ -24,18 +25,26 @@ if TYPE_CHECKING:
 def refuse(run: PulumiRun) -> None:
     """Raise ProjectError where a name or a port that is needed is somebody else's, or somebody's network is missing.
 
-    What an interrupted run has left must have been removed (`settle`).
+    And where a network that is made anew cannot be removed, because somebody else's container is on it. What an
+    interrupted run has left must have been removed (`settle`).
     """
     from stack.platform import specs  # noqa: PLC0415 - the whole program, which no other command here needs
 
     workspace, environment, deployment = run.workspace, run.workspace.settings(), run.deployment()
     refuse_missing_networks(workspace)
+    typed = docker_command(environment.settings.docker_host)
     names, ids = recovery.known_names(deployment), recovery.known_ids(deployment)
     with contextlib.closing(workspace.client()) as client:
         lines = [_taken(client, workspace, lambda id_, name: name in names or id_ in ids)]
         lines += [
             f"{where} is held by the container {holder}. Stop that one, or give the part another port: docs/settings.md"
             for where, holder in _foreign_ports(client, environment, specs(environment), ids)
+        ]
+        lines += [
+            f"{key_of('network', 'mtu')} makes the network {network} anew, and the container {guest} of somebody else "
+            f"keeps it from being removed: `{typed} network disconnect {network} {guest}`, and connect it again "
+            f"after `{workspace.typed('up')}`"
+            for network, guest in network_mtu.strangers(environment, client)
         ]
     if told := list(filter(None, lines)):
         raise ProjectError("\n".join(["Nothing was replaced:", *told]))
@@ -47,7 +56,7 @@ def refuse_missing_networks(workspace: Workspace) -> None:
     if not wanted:
         return
     with contextlib.closing(workspace.client()) as client:
-        missing = wanted - containers.names(client)
+        missing = wanted - {str(each["Name"]) for each in client.api.networks()}
     if missing:
         name = ", ".join(sorted(missing))
         raise ProjectError(
@@ -79,9 +88,10 @@ def _taken(client: docker.DockerClient, workspace: Workspace, known: Callable[[s
     nets = sorted({name for id_, name in networks if name in segments and not known(id_, name)})
     if not found and not nets:
         return ""
-    remove = [f"docker rm -f {' '.join(found)}"] * bool(found) + [f"docker network rm {' '.join(nets)}"] * bool(nets)
+    typed = docker_command(environment.settings.docker_host)
+    remove = [f"{typed} rm -f {' '.join(found)}"] * bool(found) + [f"{typed} network rm {' '.join(nets)}"] * bool(nets)
     return (
-        f"On the engine and not in this state: {', '.join([*found, *nets])}. Look at them (`docker inspect`, `docker "
+        f"On the engine and not in this state: {', '.join([*found, *nets])}. Look at them (`{typed} inspect`, `{typed} "
         "logs`): another clone's state may know them, and they may serve. If they are only what a run that was cut off "
         f"has left: `{' && '.join(remove)}`, then `{workspace.typed('up')}`. Volumes stay."
     )
@@ -104,7 +114,8 @@ def held_ports(client: docker.DockerClient) -> list[tuple[str, int, Mapping[str,
         (str(port.get("IP") or "0.0.0.0"), int(port["PublicPort"]), each)  # noqa: S104 - how the engine says it
         for each in client.api.containers()
         for port in each.get("Ports") or ()
-        if port.get("PublicPort")
+        # Another protocol's ports are others: the stack publishes TCP alone.
+        if port.get("PublicPort") and port.get("Type", "tcp") == "tcp"
     ]
 
 
@@ -132,7 +143,7 @@ def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
     if not {f"{environment.prefix}-{network}" for network in NetworkName} - there:
         return ""
     try:
-        client.networks.create(f"{environment.prefix}-tried-{secrets.token_hex(4)}", internal=True).remove()
+        client.networks.create(f"samokoder-tried-{secrets.token_hex(4)}", internal=True).remove()
     except docker.errors.APIError as error:
         if "address pool" not in str(error).lower():
             return ""

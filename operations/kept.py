@@ -34,6 +34,18 @@ def volumes(environment: Environment, deployment: Mapping[str, Any], *, file: st
     if lines:
         title = f"{file} names other volumes than those with the data, so nothing was changed:"
         raise ProjectError("\n".join([title, *lines]))
+    # A name that the state does not know would become this environment's: `destroy-data` would remove it.
+    foreign = {
+        which: volume
+        for which, volume in environment.settings.kept_volumes.items()
+        if which not in wanted and there.get(which) != volume
+    }
+    if foreign:
+        named = ", ".join(f"{key_of('kept_volumes')}.{which}: {volume}" for which, volume in foreign.items())
+        raise ProjectError(
+            f"{file} says {named}, and the state of {environment.name} has no such volume, so nothing was changed. "
+            "Remove that line: what the state has is kept without it"
+        )
     return {which: volume for which, volume in there.items() if which not in wanted}
 
 

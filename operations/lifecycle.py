@@ -28,7 +28,7 @@ from operations.engine import EngineError, ensure_engine
 from operations.line_filter import LineFilter
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
-from stack.settings import key_of
+from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
     import docker
@@ -188,13 +188,21 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
         lost = _refuse_lost(run, client, wanted)
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
-            unused = name in environment.settings.kept_volumes
-            users = [] if unused else [each for each in restore.users_of(name) if each != backups.PART]
+            off = name in _switched_off(environment)
+            users = [] if off else [each for each in restore.users_of(name) if each != backups.PART]
             containers.stop(client, environment, users, workspace.reporter)
             client.volumes.create(volume)
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")
     finally:
         client.close()
+
+
+def _switched_off(environment: Environment) -> set[str]:
+    """Return the data volumes that no part uses now."""
+    from stack.platform import specs  # noqa: PLC0415 - Pulumi: `status` must stay fast
+    from stack.storage import left  # noqa: PLC0415 - as above
+
+    return set(left(environment, specs(environment)))
 
 
 def _refuse_lost(run: PulumiRun, client: docker.DockerClient, wanted: Collection[str]) -> dict[str, str]:
@@ -222,7 +230,7 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
         "A new one would be empty, so nothing was started.",
     ]
     # What no part uses now is nothing that a restore could put back.
-    unused = environment.settings.kept_volumes.keys() & lost.keys()
+    unused = _switched_off(environment) & lost.keys()
     lines += [f"No part uses {name} now: it is switched off." for name in sorted(unused)]
     lost = {name: volume for name, volume in lost.items() if name not in unused}
     if "postgres" in lost and environment.settings.backup.enabled:

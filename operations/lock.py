@@ -17,7 +17,6 @@ import json
 import os
 import re
 import secrets
-import shlex
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,7 @@ from docker.errors import APIError
 from requests.exceptions import RequestException
 
 from operations import containers, recovery
-from operations.engine import DEFAULT_DOCKER_HOST, EngineError, connect, start_time
+from operations.engine import EngineError, connect, docker_command, start_time
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 
@@ -225,5 +224,4 @@ def _pulumi_at_work(workspace: Workspace, folder: Path) -> int:
 
 
 def _removal(workspace: Workspace, volume: str) -> str:
-    host = workspace.settings().settings.docker_host
-    return f"docker {'' if host == DEFAULT_DOCKER_HOST else f'--host {shlex.quote(host)} '}volume rm {volume}"
+    return f"{docker_command(workspace.settings().settings.docker_host)} volume rm {volume}"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from operations import pasted, ssh
 from operations.basics import typed
-from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
+from stack.names import ENVIRONMENT_LABEL, MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
@@ -25,12 +25,17 @@ if TYPE_CHECKING:
     from operations.project import Workspace
 
 _SECONDS = 20
-# A VPN may lay two halves over the default route, which win. No `ip` is needed: busybox has all of it.
+# `ip` knows routes by rules too, as wg-quick makes them; the address is public, and nothing is sent to it. Without `ip`
+# the default route is looked up, or the two halves that a VPN may lay over it, which win.
 SCRIPT = """\
-set -- $(awk '$2 == "00000000" && ($8 == "00000000" || $8 == "00000080") && $1 != "*" {
+set -- $(PATH="$PATH:/usr/sbin:/sbin" ip -4 route get 198.41.0.4 2>/dev/null | awk 'NR == 1 {
+    for (i = 1; i < NF; i++) if ($i == "dev") dev = $(i + 1); else if ($i == "via") via = $(i + 1)
+    if (dev) print dev, via
+}')
+test -n "$1" || set -- $(awk '$2 == "00000000" && ($8 == "00000000" || $8 == "00000080") && $1 != "*" {
     print ($8 == "00000000"), $7, $1, $3
-}' /proc/net/route | sort -n | head -n 1)
-test -n "$3" && echo "uplink-mtu $(cat "/sys/class/net/$3/mtu")" && echo "uplink-gateway $4"
+}' /proc/net/route | sort -k1,1n -k2,2n | head -n 1 | cut -d ' ' -f 3-)
+test -n "$1" && echo "uplink-mtu $(cat "/sys/class/net/$1/mtu")" && echo "uplink-gateway ${2:-00000000}"
 true
 """
 
@@ -50,8 +55,15 @@ class Uplink:
         mtu, gateway = said.get("uplink-mtu", ""), said.get("uplink-gateway", "")
         if not mtu.isdecimal() or int(mtu) == 0:
             return None
-        address = ipaddress.IPv4Address(bytes.fromhex(gateway)[::-1]) if gateway else ipaddress.IPv4Address(0)
-        return cls(mtu=int(mtu), gateway="" if address.is_unspecified else str(address))
+        return cls(mtu=int(mtu), gateway=_gateway(gateway))
+
+
+def _gateway(said: str) -> str:
+    """Return an address as `ip` writes it or as the kernel's table does; empty: none, or none of IPv4."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.IPv4Address(said if "." in said else bytes.fromhex(said)[::-1])
+        return "" if address.is_unspecified else str(address)
+    return ""
 
 
 def uplink(docker_host: str, *, enter: Sequence[str] = ()) -> Uplink | None:
@@ -82,14 +94,35 @@ def _options(environment: Environment, client: docker.DockerClient) -> dict[str,
 
 def made_anew(environment: Environment, client: docker.DockerClient) -> str:
     """Say which networks an `up` replaces because of the setting, and what that takes; empty: none."""
-    mtu = environment.settings.network.mtu
-    others = sorted(name for name, option in _options(environment, client).items() if mtu and option != str(mtu))
-    if not others:
+    if not (others := _replaced(environment, client)):
         return ""
+    mtu = environment.settings.network.mtu
     return (
         f"{key_of('network', 'mtu')} is {mtu}, and these networks were made with another: {', '.join(others)}. They "
         "are made anew, and with them every container on them: for about a minute nobody is served"
     )
+
+
+def _replaced(environment: Environment, client: docker.DockerClient) -> list[str]:
+    mtu = environment.settings.network.mtu
+    return sorted(name for name, option in _options(environment, client).items() if mtu and option != str(mtu))
+
+
+def strangers(environment: Environment, client: docker.DockerClient) -> list[tuple[str, str]]:
+    """Return each network that an `up` replaces, and the name of a running container of somebody else that is on it.
+
+    The engine removes no network that somebody is on, and the environment's own containers are gone by then.
+    """
+    if not (names := _replaced(environment, client)):
+        return []
+    label = {"label": f"{ENVIRONMENT_LABEL}={environment.name}"}
+    own = {str(each["Id"]) for each in client.api.containers(all=True, filters=label)}
+    return [
+        (name, str(each["Name"]))
+        for name in names
+        for id_, each in sorted((client.networks.get(name).attrs.get("Containers") or {}).items())
+        if id_ not in own
+    ]
 
 
 def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink | None) -> str:
@@ -132,7 +165,7 @@ def try_large(workspace: Workspace) -> str:
     way = uplink(environment.settings.docker_host)
     hosts = [*_outside(environment), *([way.gateway] if way and way.gateway else [])]
     with contextlib.closing(workspace.client()) as client:
-        return tried(environment, client, hosts)
+        return tried(environment, client, hosts, way)
 
 
 def _outside(environment: Environment) -> list[str]:
@@ -144,57 +177,74 @@ def _outside(environment: Environment) -> list[str]:
     return list(dict.fromkeys(filter(None, (urlsplit(url).hostname for url in urls))))
 
 
-def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence[str]) -> str:
-    """Do it. hosts: the farthest first; one that is near says nothing of the way beyond it.
+def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence[str], way: Uplink | None) -> str:
+    """Do it. hosts: the farthest first; one that is near says nothing of the way beyond it. way: the host's uplink.
 
-    Raises as `try_large`.
+    A hop that answers how large a packet may be is no failure: whoever sends through it learns it. But the word of this
+    host about its own uplink does not reach those who answer, and they send larger packets. Raises as `try_large`.
     """
     from operations import packet_filter  # noqa: PLC0415 - as above
     from operations.checks import FailedError, UnavailableError  # noqa: PLC0415 - as above
 
     mtu = found(environment, client).get(f"{environment.prefix}-{NetworkName.EDGE}", USUAL_MTU)
     said = packet_filter.from_edge(environment, client, _TRY, [str(mtu), *hosts]) if hosts else ""
-    sizes = {host: int(size) for host, size in (line.split() for line in said.splitlines()) if int(size)}
-    if not sizes:
+    lines = [(host, int(size), int(lost)) for host, size, lost in (line.split() for line in said.splitlines())]
+    answers = [(host, size, lost) for host, size, lost in lines if size]
+    if not answers:
         raise UnavailableError(f"nobody answers an echo: {', '.join(hosts) or 'there is nobody to ask'}")
-    host, size = next(((host, size) for host, size in sizes.items() if size < mtu), next(iter(sizes.items())))
-    if size < mtu:
+    narrow = way is not None and way.mtu < mtu
+    host, size, lost = next((each for each in answers if each[2] or (narrow and each[1] < mtu)), answers[0])
+    if lost or (narrow and size < mtu):
         raise FailedError(
-            f"a packet of {mtu} bytes does not come back from {host}, one of {size} does. {_advice(environment, size)}"
+            f"a packet of {lost or mtu} bytes does not come back from {host}, one of {size} does. "
+            f"{_advice(environment, size)}"
         )
-    return f"a packet of {size} bytes comes back whole from {host}"
+    told = "" if size == mtu else "; who sends a larger one is told how large it may be"
+    return f"a packet of {size} bytes comes back whole from {host}{told}"
 
 
+# For each host the largest size that comes back, and the one that was lost without a word (0: none, or all of them).
 # An echo without any right. 10 is IP_MTU_DISCOVER, and 2 forbids to cut a packet; 28 bytes are the two headers.
+# 14 is IP_MTU: what the kernel has learnt of the way from a hop's answer, which it hands on as EMSGSIZE.
 # Who leaves large echoes unanswered on purpose leaves the smallest of the list so as well, and counts as silent.
 _TRY = """
-import concurrent.futures, os, socket, struct, sys
+import concurrent.futures, errno, os, socket, struct, sys
 mtu, hosts = int(sys.argv[1]), sys.argv[2:]
-def comes_back(host, size):
+def connected(host):
+    echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+    echo.setsockopt(socket.IPPROTO_IP, 10, 2)
+    echo.settimeout(2)
+    echo.connect((host, 0))
+    return echo
+def takes(host, size):
     body = os.urandom(size - 28)
     for number in range(3):
         try:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP) as echo:
-                echo.setsockopt(socket.IPPROTO_IP, 10, 2)
-                echo.settimeout(2)
-                echo.connect((host, 0))
+            with connected(host) as echo:
                 echo.send(struct.pack('!BBHHH', 8, 0, 0, 0, number) + body)
                 if echo.recv(65536)[8:] == body:
-                    return True
-        except OSError:
-            pass
-    return False
+                    return size
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                with connected(host) as echo:
+                    told = echo.getsockopt(socket.IPPROTO_IP, 14)
+                if told < size:
+                    return told
+    return 0
 def largest(host):
     common = (1492, 1480, 1460, 1450, 1440, 1420, 1400, 1380, 1350, 1320, 1280)
-    sizes = [mtu, *(size for size in common if size < mtu)]
-    if comes_back(host, mtu):
-        return mtu
+    top = mtu
+    while (taken := takes(host, top)) and taken < top:
+        top = taken
+    if taken:
+        return top, 0
+    sizes = [top, *(size for size in common if size < top)]
     low, high = 0, len(sizes)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if comes_back(host, sizes[middle]) else (middle, high)
-    return sizes[high] if high < len(sizes) else 0
+        low, high = (low, middle) if takes(host, sizes[middle]) == sizes[middle] else (middle, high)
+    return (sizes[high], top) if high < len(sizes) else (0, 0)
 with concurrent.futures.ThreadPoolExecutor() as pool:
-    for host, size in zip(hosts, pool.map(largest, hosts)):
-        print(host, size)
+    for host, found in zip(hosts, pool.map(largest, hosts)):
+        print(host, *found)
 """

@@ -8,6 +8,7 @@ it. Whatever is not sure stays.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -75,7 +76,8 @@ def tidy(client: docker.DockerClient, environment: Environment, say: Say) -> Non
         own = _newest_last(notes.get(environment.name, []), wanted(environment))
         old = _older(own, keep)
         others = {each.reference for name, noted in notes.items() if name != environment.name for each in noted}
-        gone, freed = _remove(client, {each.reference for each in old if each.brought} - others, say)
+        needed = others | {each.reference for each in own if each not in old}
+        gone, freed = _remove(client, {each.reference for each in old if each.brought} - others, needed, say)
         stay = [each for each in own if each not in old or (each.brought and each.reference not in gone)]
         if stay != notes.get(environment.name):
             _write(client, environment, stay)
@@ -85,6 +87,11 @@ def tidy(client: docker.DockerClient, environment: Environment, say: Say) -> Non
     if freed:
         names = ", ".join(sorted(map(short_name, freed)))
         say(f"Old images removed, up to {sum(freed.values()) / 1e9:.1f} GB: {names}. The newest {keep} of each stay")
+
+
+def is_note(volume: str, prefix: str) -> bool:
+    """Tell whether a volume is such a note, by its name alone. prefix: of the environment."""
+    return re.fullmatch(rf"{re.escape(prefix)}-images-\d{{20}}", volume) is not None
 
 
 def forget(client: docker.DockerClient, environment: Environment) -> None:
@@ -123,8 +130,10 @@ def _older(noted: Sequence[Noted], keep: int) -> list[Noted]:
     return [each for each in noted if each.reference not in stay]
 
 
-def _remove(client: docker.DockerClient, references: Collection[str], say: Say) -> tuple[set[str], dict[str, int]]:
-    """Remove images that nobody uses and that have no names but these.
+def _remove(
+    client: docker.DockerClient, references: Collection[str], needed: Collection[str], say: Say
+) -> tuple[set[str], dict[str, int]]:
+    """Remove images that nobody uses and that have no names but these. needed: references that somebody goes back to.
 
     Return which are not there any more, and the bytes of each that was removed now.
     """
@@ -134,6 +143,8 @@ def _remove(client: docker.DockerClient, references: Collection[str], say: Say) 
         return gone, freed
     containers = client.api.containers(all=True)
     in_use = {str(each[key]) for each in containers for key in ("ImageID", "Image")}
+    # One image may be needed under another spelling: with another tag beside its digest.
+    in_use |= {str(image["Id"]) for image in (_image(client, each) for each in needed) if image}
     for reference in sorted(references):
         image = _image(client, reference)
         if image is None:

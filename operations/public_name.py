@@ -13,6 +13,7 @@ from operations.checks import FailedError, NotConfiguredError, UnavailableError
 from stack.settings import Environment, key_of
 
 _SECONDS = 5
+_HTTPS = 443
 _NO_IPV6 = {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 """What a machine without IPv6 says of itself, and nothing of the other one."""
 
@@ -23,19 +24,22 @@ def check(environment: Environment) -> str:
     if not ingress.domain:
         raise NotConfiguredError(f"{key_of('ingress', 'domain')} is not set")
     four, six = (_addresses(ingress.domain, family) for family in (socket.AF_INET, socket.AF_INET6))
-    if not four:
+    # Somebody is in front of the host, whose addresses the records have: port 443, and maybe IPv6 alone.
+    in_front = ingress.kind == "traefik" or bool(ingress.trusted_proxies)
+    if not four and not (in_front and six):
         raise FailedError(f"{ingress.domain} has no A record" + (", only an AAAA record" if six else " from here"))
-    leads = f"{ingress.domain} leads to {', '.join(four)}"
     if not six:
-        return f"{leads}, and has no AAAA record"
-    silent = [address for address in six if not _listens(address, ingress.https_port)]
+        return f"{ingress.domain} leads to {', '.join(four)}, and has no AAAA record"
+    port = _HTTPS if in_front else ingress.https_port
+    silent = [address for address in six if not _listens(address, port)]
     if silent:
+        why = "" if in_front else ": the ingress has IPv4 alone"
+        cure = "have what is in front listen there" if in_front else "have a load balancer with IPv6 in front"
         raise FailedError(
-            f"the AAAA record of {ingress.domain} leads to {', '.join(silent)}, where nobody listens on port "
-            f"{ingress.https_port}: the ingress has IPv4 alone. Browsers and the certificate authority ask there "
-            "first: remove the record, or have a load balancer with IPv6 in front"
+            f"the AAAA record of {ingress.domain} leads to {', '.join(silent)}, where nobody listens on port {port}"
+            f"{why}. Browsers and the certificate authority ask there first: remove the record, or {cure}"
         )
-    return f"{leads} and {', '.join(six)}"
+    return f"{ingress.domain} leads to {', '.join([*four, *six])}"
 
 
 def _addresses(name: str, family: socket.AddressFamily) -> list[str]:

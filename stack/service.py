@@ -280,8 +280,8 @@ class Part(pulumi.ComponentResource):
 def health_check(spec: ServiceSpec, *, start_interval: bool) -> docker.ContainerHealthcheckArgs:
     """When the engine asks a container whether it is healthy.
 
-    start_interval: the engine can ask often at first, so that it may ask seldom later: each time starts a process. The
-    failures that make a container unhealthy take as long as without.
+    start_interval: the engine can ask often while the start period lasts, so that it may ask seldom later: each time
+    starts a process. Checks that fail at once make a container unhealthy after as long as without.
     """
     timing, often = spec.health, 1
     if start_interval and not timing.model_fields_set & {"interval_seconds", "retries"}:

@@ -1263,8 +1263,9 @@ class Settings(Model):
     start_interval: bool = Field(
         False,
         description="Whether the engine knows the start interval of health checks (API 1.44: Docker 25 and newer). A "
-        "container that starts is then asked every second until it is healthy, and half as often as before from then "
-        "on, unless its part sets intervalSeconds or retries. `make up` asks the engine.",
+        "container that starts is then asked every second while its startPeriodSeconds last, until it is healthy, and "
+        "half as often as before from then on, unless its part sets intervalSeconds or retries. `make up` asks the "
+        "engine.",
         examples=[True],
     )
     basic_auth: Literal["production", "always", "never"] = Field(

@@ -214,12 +214,14 @@ def _routes(environment: Environment) -> Iterator[str]:
 def _own_metrics(environment: Environment) -> Iterator[str]:
     """Yield the route of the API's metrics for who asks on this machine: one replica's, as they are.
 
-    Only where the ingress is on loopback, and nobody in front of it is known. Of others who hand on what the world
-    asks, and of a page in a browser that took a name of its own for this address, the request tells: it has another
-    Host, or says for whom it is.
+    Only where the ingress is on loopback, and nobody in front of it is known. In production somebody always is: what
+    nginx sends by default (`Host: 127.0.0.1:8000`, and for whom in no header) cannot be told from a request of this
+    machine's own. A page in a browser that took a name of its own for this address, and most proxies, can be told: they
+    have another Host, or say for whom they ask.
     """
     settings = environment.settings.ingress
-    if settings.domain or settings.trusted_proxies or not ipaddress.ip_address(settings.bind_address).is_loopback:
+    known = environment.settings.production or settings.domain or settings.trusted_proxies
+    if known or not ipaddress.ip_address(settings.bind_address).is_loopback:
         return
     hosts = "|".join(dict.fromkeys(map(_in_pattern, ("localhost", "127.0.0.1", "::1", str(settings.bind_address)))))
     yield _block(

@@ -108,13 +108,13 @@ def test_a_large_answer_hangs_on_a_network_of_1500_bytes_and_arrives_on_one_as_t
         with pytest.raises(FailedError, match=r"network\.mtu 1400"):
             network_mtu.judge(world.environment, network_mtu.found(world.environment, world.client), way)
         with pytest.raises(FailedError, match=r"1500 bytes .* one of 1400 does"):
-            network_mtu.tried(world.environment, world.client, [NEIGHBOUR])
+            network_mtu.tried(world.environment, world.client, [NEIGHBOUR], way)
     with world.edge(way.mtu):
         assert world.downloads("large"), "a network as the uplink takes it is of no use"
         assert "1400" in network_mtu.judge(
             world.environment, network_mtu.found(world.environment, world.client), way
         ), "doctor calls it wrong all the same"
-        said = network_mtu.tried(world.environment, world.client, ["192.0.2.255", NEIGHBOUR])
+        said = network_mtu.tried(world.environment, world.client, ["192.0.2.255", NEIGHBOUR], way)
         assert "1400 bytes comes back whole" in said, "one that nobody answers hides one that does"
 
 
@@ -123,7 +123,7 @@ def test_a_way_that_drops_large_packets_farther_on_is_found_and_its_size_told(wo
     world.pair.neighbour.run("iptables", "-A", *rule)
     try:
         with world.edge(NARROW), pytest.raises(FailedError, match=r"network\.mtu 1280"):
-            network_mtu.tried(world.environment, world.client, [NEIGHBOUR])
+            network_mtu.tried(world.environment, world.client, [NEIGHBOUR], None)
     finally:
         world.pair.neighbour.run("iptables", "-D", *rule)
 

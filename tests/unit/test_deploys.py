@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,11 +87,16 @@ class Ups:
     images: list[dict[str, str | None]]
     files: list[str]
     fails: bool = False
+    noted: list[str | None] = field(default_factory=list)
+    """The API's image, each time that was noted which images the engine lacks."""
 
 
 @pytest.fixture
 def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
     made = Ups([], [])
+    monkeypatch.setattr(
+        deploys, "_note_images", lambda each: made.noted.append(each.settings(on_this_machine=False).settings.api.image)
+    )
 
     @contextmanager
     def held(workspace: Workspace, doing: str, **_: str) -> Iterator[Workspace]:
@@ -197,6 +202,7 @@ def test_an_image_that_breaks_the_contract_is_not_deployed(
 
     def check_image(workspace: Workspace, reference: str, kind: Any) -> checks.Report:
         assert workspace.settings(on_this_machine=False).settings.api.image == image("api", 1)
+        assert ups.noted == [image("api", 1)], "what the check pulls would never be removed again"
         checked.append((reference, kind.value))
         finding = checks.Finding(check="stops on SIGTERM", verdict=checks.Verdict.FAILED, why="was killed")
         return checks.Report(title=reference, about={}, findings=[finding])

@@ -573,7 +573,7 @@ def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.Monk
     begun: list[str] = []
     workspace = Workspace()
     monkeypatch.setattr(drift_repair, "clear", lambda *_: begun.append("clear"))
-    monkeypatch.setattr(Workspace, "prepare", lambda _: SimpleNamespace(workspace=workspace, backend="here"))
+    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(restore, "refuse_half_replaced", lambda _: None)
     monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())

@@ -118,7 +118,7 @@ def test_a_refused_secret_in_the_log_is_a_leak_and_no_matter_of_how_it_is_refuse
     }
     found: list[tuple[Check, Verdict, str]] = []
     checking = SimpleNamespace(
-        start=lambda _, changes: life[next(iter(changes))],
+        start=lambda _, changes: life[next(iter(changes))] if changes else SimpleNamespace(seconds=0),
         is_running=lambda _: None,
         look=lambda _: None,
         end=lambda _: None,
@@ -131,11 +131,43 @@ def test_a_refused_secret_in_the_log_is_a_leak_and_no_matter_of_how_it_is_refuse
     cases = {Check.WEAK: {name: {name: "weak-1"} for name in life}}
     asked = cast("image_check._Checking", checking)
     task = cast("Task", SimpleNamespace(detail=""))
-    problems = image_check._Checking._accepted(asked, cast("Way", None), cases, task, seconds=0)
+    problems = image_check._Checking._accepted(asked, cast("Way", None), cases, task, comes_up=True)
     assert problems == {Check.WEAK: ["takes: ends, but with exit code 0"]}, "`make deploy` forgives what is in here"
     image_check._Checking._judge_log(asked)
     assert found == [(Check.SILENT, Verdict.FAILED, "its log has the value of tells (a wrong one)")]
     assert Check.SILENT not in image_check.REFUSALS
+
+
+@pytest.mark.parametrize(("a_start_takes", "found"), [(40.0, []), (10.0, ["SECRET_KEY: runs all the same after"])])
+def test_an_image_has_as_long_to_refuse_a_secret_as_a_start_takes_while_all_of_them_start(
+    monkeypatch: pytest.MonkeyPatch, a_start_takes: float, found: list[str]
+) -> None:
+    now, refuses_after = [0.0], 60.0
+    monkeypatch.setattr(image_check, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+    monkeypatch.setattr(image_check, "log_of", str)
+    good = SimpleNamespace(exit_code=None, container="", seconds=0, is_up=lambda **_: now[0] >= a_start_takes)
+    bad = SimpleNamespace(exit_code=None, container="", listens=False, is_up=lambda **_: False)
+
+    def look(_: object) -> None:
+        now[0] += 1
+        bad.exit_code = 1 if now[0] >= refuses_after else None
+
+    checking = SimpleNamespace(
+        start=lambda _, changes: bad if changes else good,
+        is_running=lambda _: None,
+        look=look,
+        end=lambda _: None,
+        port=8000,
+        timeout=30.0,
+        leaked=set(),
+    )
+    cases = {Check.MISSING: {"SECRET_KEY": {"SECRET_KEY": None}}}
+    task = cast("Task", SimpleNamespace(detail=""))
+    asked = cast("image_check._Checking", checking)
+    problems = image_check._Checking._accepted(asked, cast("Way", None), cases, task, comes_up=True)
+    assert [each[: len("SECRET_KEY: runs all the same after")] for each in problems[Check.MISSING]] == found, (
+        "on a busy machine a good image would be told not to refuse a missing secret"
+    )
 
 
 @pytest.mark.parametrize(("takes", "rests"), [(0.25, 0.5), (10.0, 2.0)])

@@ -27,14 +27,21 @@ class Given:
     config: dict[str, object] = field(default_factory=dict)
     no_addresses: str = ""
     made: list[str] = field(default_factory=list)
+    on_edge: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def run(self) -> Any:
+        def listed(**asked: Any) -> list[dict[str, Any]]:
+            label = asked.get("filters", {}).get("label")
+            return [each for each in self.containers if label is None or each.get("Label") == label]
+
         api = SimpleNamespace(
-            containers=lambda **_: self.containers,
-            networks=lambda: [{"Id": f"id of {name}", "Name": name} for name in self.networks],
+            containers=listed,
+            networks=lambda **_: [{"Id": f"id of {name}", "Name": name} for name in self.networks],
         )
-        client = SimpleNamespace(api=api, networks=SimpleNamespace(create=self._create), close=lambda: None)
+        edge = SimpleNamespace(attrs={"Containers": self.on_edge})
+        networks = SimpleNamespace(create=self._create, get={"samokoder-staging-edge": edge}.__getitem__)
+        client = SimpleNamespace(api=api, networks=networks, close=lambda: None)
         resources = [
             {"type": NETWORK if name in self.networks else CONTAINER, "id": f"id of {name}", "inputs": {"name": name}}
             for name in self.known
@@ -61,14 +68,6 @@ class Given:
 def container(name: str, port: int = 0, ip: str = "127.0.0.1") -> dict[str, Any]:
     ports = [{"IP": ip, "PublicPort": port}] if port else []
     return {"Id": f"id of {name}", "Names": [f"/{name}"], "Ports": ports}
-
-
-@pytest.fixture(autouse=True)
-def names(monkeypatch: pytest.MonkeyPatch) -> None:
-    def there(client: Any) -> set[str]:
-        return {each["Name"] for each in client.api.networks()}
-
-    monkeypatch.setattr("operations.containers.names", there)
 
 
 def test_what_is_ones_own_and_what_has_nothing_to_do_with_it_is_in_nobodys_way() -> None:
@@ -113,6 +112,24 @@ def test_one_that_waits_for_its_removal_is_ones_own() -> None:
     in_the_way.refuse(run)
 
 
+def test_the_same_number_of_another_protocol_is_another_port() -> None:
+    wireguard = container("wireguard", OWN_PORT, "0.0.0.0")  # noqa: S104 - what the engine says
+    wireguard["Ports"][0]["Type"] = "udp"
+    in_the_way.refuse(Given([wireguard]).run)
+
+
+def test_what_is_to_be_typed_reaches_the_engine_that_was_looked_at() -> None:
+    host = "ssh://deploy@host.example.org"
+    said = Given([container("samokoder-staging-redis")], config={"dockerHost": host}).refusal()
+    assert f"docker --host {host} rm -f samokoder-staging-redis" in said, "here it would remove what serves here"
+
+
+def test_a_container_with_the_name_of_traefiks_network_is_no_network() -> None:
+    traefik = {"network": "traefik", "address": "10.9.0.2"}
+    config: dict[str, Any] = {"ingress": {"kind": "traefik", "domain": "x.example.org", "traefik": traefik}}
+    assert "docker network create traefik" in Given([container("traefik")], config=config).refusal()
+
+
 def test_a_port_on_another_address_is_no_hindrance() -> None:
     in_the_way.refuse(Given([container("elsewhere", OWN_PORT, "192.0.2.7")]).run)
 
@@ -154,3 +171,19 @@ def test_after_a_failure_a_container_is_somebody_elses_by_its_id_whatever_its_na
     given = Given([container("samokoder-staging-redis")], known=["samokoder-staging-redis"])
     given.containers[0]["Id"] = "another"
     assert "samokoder-staging-redis" in in_the_way.why(given.run)
+
+
+def test_a_container_of_somebody_else_on_a_network_that_is_made_anew_is_named_before_anything_is_replaced() -> None:
+    own = container("samokoder-staging-api-1") | {"Label": "samokoder.environment=staging"}
+    edge = "samokoder-staging-edge"
+    given = Given([own, container("debug")], [edge], [edge, "samokoder-staging-api-1"])
+    given.on_edge = {f"id of {name}": {"Name": name} for name in ("samokoder-staging-api-1", "debug")}
+    in_the_way.refuse(given.run)
+    given.config = {"network": {"mtu": 1400}}
+    said = given.refusal()
+    assert f"docker network disconnect {edge} debug" in said, (
+        "the engine removes no network that somebody is on, and all parts on it would be gone by then"
+    )
+    assert f"{edge} samokoder" not in said, "one's own make way by themselves"
+    del given.on_edge["id of debug"]
+    in_the_way.refuse(given.run)

@@ -185,6 +185,16 @@ def test_the_metrics_are_handed_on_only_where_the_ingress_is_on_loopback_and_has
     assert "own_metrics" not in internal, "the frontend asks for its users, from inside"
 
 
+def test_in_production_the_metrics_are_handed_on_to_nobody() -> None:
+    # `proxy_pass http://127.0.0.1:8000;` alone: nginx sends `Host: 127.0.0.1:8000`, and no header says for whom.
+    trial = environment({})
+    assert "handle @own_metrics {" in ingress.caddyfile(trial)
+    settings = trial.settings.model_copy(update={"production": True})
+    text = ingress.caddyfile(trial.model_copy(update={"settings": settings}))
+    assert "own_metrics" not in text, "without a domain a proxy is in front, whose requests look like this machine's"
+    assert "handle @metrics {\n\t\terror 404" in text
+
+
 def test_nobody_outside_says_which_path_the_application_is_to_see() -> None:
     for name in ("SCRIPT_NAME", "PATH_INFO"):
         app = ingress.caddyfile(environment({})).partition("(app) {")[2].partition("\n}")[0]

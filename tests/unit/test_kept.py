@@ -86,6 +86,17 @@ def test_a_part_gets_no_other_volume_than_the_one_with_its_data(there: str, adop
     assert line in str(refused.value), "what to type"
 
 
+@pytest.mark.parametrize("named", [own("postgres").replace("staging", "prod"), "samokoder-staging-postgres"])
+def test_a_volume_that_the_state_does_not_know_is_not_taken_over_by_a_line_of_the_file(named: str) -> None:
+    with pytest.raises(ProjectError) as refused:
+        kept_in(state(), managedDatabaseUrl=DATABASE_URL, keptVolumes={"postgres": named})
+    assert f"samokoder:keptVolumes.postgres: {named}" in str(refused.value), (
+        "`destroy-data` would remove another environment's data as one's own"
+    )
+    same = {"postgres": own("postgres")}
+    assert kept_in(state(), managedDatabaseUrl=DATABASE_URL, keptVolumes=same) == same, "as plain Pulumi needs it"
+
+
 def test_a_kept_volume_stays_declared_and_a_part_that_is_back_has_its_own() -> None:
     config = {"managedDatabaseUrl": DATABASE_URL, "keptVolumes": {"postgres": "compose_pg", "redis": "another"}}
     recording = record("staging", config)

@@ -225,7 +225,7 @@ def test_what_changes_an_environment_takes_the_lock_before_it_does_anything(
     run: Any = type("Run", (), {"workspace": given, "backend": type("Backend", (), {"url": "", "origin": ""})})
     monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run)
     monkeypatch.setattr(lifecycle, "_to_end", lambda *_, **__: run)
-    monkeypatch.setattr(Given, "prepare", lambda _: run, raising=False)
+    monkeypatch.setattr(Given, "prepare", lambda *_, **__: run, raising=False)
     doing, call = CHANGES[name]
     with pytest.raises(RefusedError, match=f"^{doing}$"):
         call(given)

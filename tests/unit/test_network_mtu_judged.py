@@ -1,6 +1,15 @@
-"""What is made of the words of a host about its uplink."""
+"""What is made of the words of a host about its uplink, and of the answers to large packets."""
 
 from __future__ import annotations
+
+import errno
+import socket
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 
@@ -18,6 +27,8 @@ EDGE = "samokoder-staging-edge"
         ({"uplink-mtu": "1400", "uplink-gateway": "010200C0"}, Uplink(mtu=1400, gateway="192.0.2.1")),
         ({"uplink-mtu": "1492", "uplink-gateway": "00000000"}, Uplink(mtu=1492, gateway="")),
         ({"uplink-mtu": "1400"}, Uplink(mtu=1400, gateway="")),
+        ({"uplink-mtu": "1420", "uplink-gateway": "192.0.2.9"}, Uplink(mtu=1420, gateway="192.0.2.9")),
+        ({"uplink-mtu": "1420", "uplink-gateway": "inet6"}, Uplink(mtu=1420, gateway="")),
         ({"uplink-mtu": "0"}, None),
         ({"uplink-gateway": "010200C0"}, None),
         ({}, None),
@@ -45,3 +56,110 @@ def test_networks_that_send_more_than_the_uplink_takes_fail_with_what_to_type() 
         network_mtu.judge(asked_for, {EDGE: 1450}, way)
     with pytest.raises(UnavailableError):
         network_mtu.judge(asked_for, {EDGE: 1500}, None)
+
+
+ROUTES = """\
+Iface	Destination	Gateway 	Flags	RefCnt	Use	Metric	Mask		MTU	Window	IRTT
+eth0	00000000	010200C0	0003	0	0	100	00000000	0	0	0
+tun0	00000000	090200C0	0003	0	0	50	00000000	0	0	0
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("exit 127", Uplink(mtu=1380, gateway="192.0.2.9")),
+        ("echo '198.41.0.4 dev wg0 table 51820 src 10.0.0.2 uid 0'", Uplink(mtu=1420, gateway="")),
+        ("echo '198.41.0.4 via 192.0.2.1 dev eth0 src 192.0.2.7 uid 0'", Uplink(mtu=1500, gateway="192.0.2.1")),
+    ],
+    ids=["without ip, the lower metric", "a route by a rule, as of wg-quick", "the usual one"],
+)
+def test_of_several_routes_the_one_is_taken_that_packets_take(tmp_path: Path, asked: str, expected: Uplink) -> None:
+    (tmp_path / "route").write_text(ROUTES)
+    for device, mtu in (("eth0", 1500), ("tun0", 1380), ("wg0", 1420)):
+        (tmp_path / device).mkdir()
+        (tmp_path / device / "mtu").write_text(f"{mtu}\n")
+    (tmp_path / "ip").write_text(f"#!/bin/sh\n{asked}\n")
+    (tmp_path / "ip").chmod(0o755)
+    script = network_mtu.SCRIPT.replace("/proc/net/route", f"{tmp_path}/route")
+    script = f"PATH={tmp_path}:$PATH\n" + script.replace("/sys/class/net", str(tmp_path))
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=30, check=True)
+    assert Uplink.parse(dict(line.split() for line in done.stdout.splitlines())) == expected, done.stdout
+
+
+class Way:
+    """An echo through a hop that takes so much, and says so or drops the packet, to who takes so much without a word.
+
+    As the kernel has it: the hop's answer to one packet is the error of the next call, and known from then on.
+    """
+
+    hop, says, end, known = 1500, True, 1500, 1500
+
+    def __init__(self, *_: object) -> None:
+        self.back = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+    def setsockopt(self, *_: object) -> None: ...
+    def settimeout(self, _seconds: float) -> None: ...
+    def connect(self, _address: object) -> None: ...
+
+    def getsockopt(self, *_: object) -> int:
+        return Way.known
+
+    def send(self, packet: bytes) -> None:
+        size = len(packet) + 20
+        if size > Way.known:
+            raise OSError(errno.EMSGSIZE, "Message too long")
+        if size > Way.hop and Way.says:
+            Way.known = Way.hop
+        elif size <= min(Way.hop, Way.end):
+            self.back = struct.pack("!BBHHH", 0, 0, 0, 0, 0) + packet[8:]
+
+    def recv(self, _size: int) -> bytes:
+        if not self.back:
+            raise TimeoutError("timed out")
+        return self.back
+
+
+@pytest.fixture
+def through(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the echoes through such a way, and gives what is made of them. The networks take 1500 bytes."""
+
+    def tried(hop: int, *, says: bool, end: int = 1500, way: Uplink | None = None) -> str:
+        for name, value in (("hop", hop), ("says", says), ("end", end), ("known", 1500)):
+            monkeypatch.setattr(Way, name, value)
+
+        def from_edge(_environment: object, _client: object, program: str, words: list[str]) -> str:
+            with monkeypatch.context() as patched:
+                patched.setattr(socket, "socket", Way)
+                patched.setattr("sys.argv", ["-c", *words])
+                exec(program, {})  # noqa: S102 - our own program
+            return capsys.readouterr().out
+
+        monkeypatch.setattr("operations.packet_filter.from_edge", from_edge)
+        client: Any = SimpleNamespace(api=SimpleNamespace(networks=lambda **_: []))
+        return network_mtu.tried(environment_of("staging", {}), client, ["192.0.2.9"], way)
+
+    return tried
+
+
+def test_a_hop_that_says_how_much_it_takes_is_no_failure_and_one_that_says_nothing_is(
+    through: Callable[..., str],
+) -> None:
+    assert "1500 bytes comes back whole" in through(1500, says=True)
+    assert "1400 bytes comes back whole" in through(1400, says=True), "TCP learns it, and an outage would be the cure"
+    with pytest.raises(FailedError, match=r"1500 bytes does not come back .*network\.mtu 1400"):
+        through(1400, says=False)
+    with pytest.raises(FailedError, match=r"1400 bytes does not come back .*network\.mtu 1280"):
+        through(1400, says=True, end=1300)
+    with pytest.raises(UnavailableError):
+        through(1400, says=True, end=0)
+
+
+def test_what_the_host_says_of_its_own_uplink_does_not_help_those_who_answer(through: Callable[..., str]) -> None:
+    with pytest.raises(FailedError, match=r"network\.mtu 1400"):
+        through(1400, says=True, way=Uplink(mtu=1400, gateway=""))
+    assert "1400" in through(1400, says=True, way=Uplink(mtu=1500, gateway="")), "it is another's farther on"

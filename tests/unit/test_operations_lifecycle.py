@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from docker.errors import NotFound
 
-from operations import containers, lifecycle, restore
+from operations import containers, lifecycle, old_images, restore
 from operations.journal import Journal, Wanted
 from operations.project import PulumiRun, Workspace
 from operations.restore import Engine
@@ -49,6 +49,8 @@ class FakeEngine:
         )
 
     def _volumes(self, *, filters: dict[str, str] | None = None) -> list[SimpleNamespace]:
+        if filters and filters.get("label", "").startswith(old_images.LABEL):
+            return []
         if filters and "label" in filters:
             return [SimpleNamespace(name=name, attrs={"Labels": labels}) for name, labels in self.locks.items()]
         return [SimpleNamespace(name=name) for name in self.volumes_there]

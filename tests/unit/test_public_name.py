@@ -34,11 +34,11 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Resolver:
     return given
 
 
-def behind(monkeypatch: pytest.MonkeyPatch, answer: OSError | None) -> None:
+def behind(monkeypatch: pytest.MonkeyPatch, answer: OSError | None, port: int = 443) -> None:
     """Have whoever is at the IPv6 address answer so; None: a connection."""
 
     def connect(address: tuple[str, int], _seconds: float) -> socket.socket:
-        assert address == (SIX, 443)
+        assert address == (SIX, port)
         if answer:
             raise answer
         return socket.socket()
@@ -85,3 +85,36 @@ def test_a_machine_that_cannot_know_says_so(answers: Resolver, monkeypatch: pyte
     answers({socket.AF_INET: socket.EAI_AGAIN})
     with pytest.raises(UnavailableError, match="does not answer"):
         public_name.check(ENVIRONMENT)
+
+
+WHERE = {"network": "proxy", "address": "172.30.0.2"}
+
+
+@pytest.mark.parametrize(
+    "in_front",
+    [{"kind": "traefik", "traefik": WHERE}, {"trustedProxies": ["192.0.2.0/24"], "email": "a@example.org"}],
+    ids=["traefik", "a load balancer"],
+)
+def test_who_is_in_front_of_the_host_is_asked_on_443_and_may_have_ipv6_alone(
+    answers: Resolver, monkeypatch: pytest.MonkeyPatch, in_front: dict[str, object]
+) -> None:
+    environment = environment_of("staging", {"ingress": {"domain": NAME, "httpsPort": 8443, **in_front}})
+    answers({socket.AF_INET6: [SIX]})
+    behind(monkeypatch, None)
+    assert SIX in public_name.check(environment), "the port of the host is not the one that browsers ask"
+    behind(monkeypatch, ConnectionRefusedError(errno.ECONNREFUSED, "refused"))
+    with pytest.raises(FailedError, match="port 443") as error:
+        public_name.check(environment)
+    assert "the ingress" not in str(error.value), "whether it has IPv6 is nothing that browsers meet"
+    answers({})
+    with pytest.raises(FailedError, match="no A record"):
+        public_name.check(environment)
+
+
+def test_without_anybody_in_front_the_hosts_own_port_is_asked(
+    answers: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"domain": NAME, "email": "a@example.org", "httpsPort": 8443}
+    answers({socket.AF_INET: [FOUR], socket.AF_INET6: [SIX]})
+    behind(monkeypatch, None, 8443)
+    assert SIX in public_name.check(environment_of("staging", {"ingress": values}))
