@@ -497,16 +497,20 @@ class _Checking(Starting):
             Check.EQUAL: {" and ".join(keys): dict.fromkeys(keys, same)},
         }
         with self.reporter.task("Whether it refuses wrong secrets") as task:
-            problems = self._accepted(way, cases, task, comes_up=bool(life.seconds))
+            problems, late = self._accepted(way, cases, task, comes_up=bool(life.seconds))
         for check, changes in cases.items():
-            names = ", ".join(changes)
-            found = problems[check]
-            self._passed(check, not found, "; ".join(found) or f"ends with an error: {names}")
+            found = [*problems[check], *late[check]]
+            said = "; ".join(found) or f"ends with an error: {', '.join(changes)}"
+            if late[check] and not problems[check] and not life.seconds:
+                # Nothing says how long a start takes.
+                self._find(check, Verdict.NOT_AVAILABLE, f"{said}, and it does not become ready with good ones either")
+            else:
+                self._passed(check, not found, said)
 
     def _accepted(
         self, way: Way, cases: Mapping[Check, Mapping[str, Mapping[str, str | None]]], task: Task, *, comes_up: bool
-    ) -> Mapping[Check, Sequence[str]]:
-        """Start one container for each case, all at once; return what is wrong with how each of them ends.
+    ) -> tuple[Mapping[Check, Sequence[str]], Mapping[Check, Sequence[str]]]:
+        """Start one container for each case, all at once; return what is wrong with how each ends, and which still run.
 
         One with good secrets is started beside them, and measures how long a start takes meanwhile: what runs for more
         than twice as long has not refused what it was given. comes_up: whether the image does, with good ones.
@@ -531,19 +535,21 @@ class _Checking(Starting):
                     del waiting[case]
             time.sleep(TURN_SECONDS)
         problems: dict[Check, list[str]] = {check: [] for check in cases}
+        late: dict[Check, list[str]] = {check: [] for check in cases}
         for (check, name), life in lives.items():
             self.is_running(life)
             log = log_of(life.container)
             given = changed[check, name]
             # A leak, however it refuses: a mistyped secret is nearly the right one, and Loki keeps it.
             self.leaked |= {f"{key} (a wrong one)" for key, value in given.items() if value and value in log}
-            if life.exit_code is None:
-                late = f" after {time.monotonic() - began:.0f} s" if (check, name) in waiting else ""
-                problems[check].append(f"{name}: runs all the same{late}")
+            if life.exit_code is None and (check, name) in waiting:
+                late[check].append(f"{name}: runs all the same after {time.monotonic() - began:.0f} s")
+            elif life.exit_code is None:
+                problems[check].append(f"{name}: runs all the same")
             elif life.exit_code == 0:
                 problems[check].append(f"{name}: ends, but with exit code 0")
         at_once(self.end, [*lives.values(), good])
-        return problems
+        return problems, late
 
     def _judge_log(self) -> None:
         if self.leaked:
