@@ -1,7 +1,7 @@
 """An engine newer than Debian 12's, on this machine: dockerd, containerd and runc of a newer Debian.
 
-That Debian's /usr takes the place of the host's for this engine alone, in a mount namespace of its own; everything else
-that it sees is the host's.
+That Debian's /usr takes the place of the host's for this engine alone, in a mount namespace of its own, and so does a
+/run with its sockets, where cAdvisor looks for them; everything else that it sees is the host's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from offline.images import debian_mirrors
 from operations.engine import EngineInfo, PrivateEngine
-from tests.private_engine import private_engine
+from tests.private_engine import ROOT, private_engine
 
 SUITE = "forky"
 """Debian's next release: its engine is the newest that a package registry has."""
@@ -24,7 +24,11 @@ STORES = {"graph drivers": "--storage-driver=overlay2", "containerd": "--feature
 """Where an engine keeps its images -> the argument that says so; `containerd` is what Docker 29 takes by itself."""
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_IN_ITS_USR = 'mount --bind "$0" /usr && exec dockerd "$@"'
+# Its folder is /run for it, and is found under its own name there as well.
+_IN_ITS_OWN = (
+    'mount --bind "$0" /usr && mkdir "$1/${1##*/}" && mount --bind "$1" /run && mount --bind /run "$1" '
+    '&& shift && exec dockerd "$@"'
+)
 
 
 def _unpack(folder: Path) -> Path:
@@ -69,6 +73,6 @@ def newer_engine(folder: Path, store: str, *, pool: str) -> Iterator[tuple[Priva
     """Start it; it is gone afterwards. store: one of STORES. pool: as of `private_engine`."""
     if os.geteuid() != 0 or not _KEYRING.exists():
         pytest.skip("only root of a Debian can unpack another one's engine and run it")
-    dockerd = ("unshare", "--mount", "--propagation=slave", "sh", "-c", _IN_ITS_USR, str(_unpack(folder)))
+    dockerd = ("unshare", "--mount", "--propagation=slave", "sh", "-c", _IN_ITS_OWN, str(_unpack(folder)), ROOT)
     with private_engine(pool, data=folder / "data", dockerd=(*dockerd, STORES[store])) as made:
         yield made

@@ -14,6 +14,9 @@ import pytest
 from operations.engine import EngineInfo, PrivateEngine, ensure_engine, stop_engine
 
 
+ROOT = "folder of the engine"
+
+
 @contextlib.contextmanager
 def private_engine(
     pool: str, *, data: Path | None = None, dockerd: tuple[str, ...] = ()
@@ -21,7 +24,7 @@ def private_engine(
     """Start one; it is stopped and its folder gone afterwards.
 
     pool: of addresses, such as `10.214`: one engine's. data: folder for its images and volumes; the others lie below
-    /run then, where cAdvisor looks for containerd. dockerd: as of PrivateEngine.
+    /run then, where cAdvisor looks for containerd. dockerd: as of PrivateEngine; the word ROOT stands for its folder.
     """
     if os.geteuid() != 0:
         pytest.skip("only root can start an engine of its own")
@@ -30,7 +33,7 @@ def private_engine(
         if data:
             data.mkdir()
             (Path(folder) / "data").symlink_to(data)
-        own = {"dockerd": dockerd} if dockerd else {}
+        own = {"dockerd": tuple(folder if word == ROOT else word for word in dockerd)} if dockerd else {}
         private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool=pool, **own)
         info = ensure_engine(report=print, private=private)
         try:
