@@ -13,7 +13,6 @@ import pytest
 
 from operations.engine import EngineInfo, PrivateEngine, ensure_engine, stop_engine
 
-
 ROOT = "folder of the engine"
 
 
