@@ -26,7 +26,7 @@ STORES = {"graph drivers": "--storage-driver=overlay2", "containerd": "--feature
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # Its folder is /run for it, and is found under its own name there as well.
 _IN_ITS_OWN = (
-    'mount --bind "$0" /usr && mkdir "$1/${1##*/}" && mount --bind "$1" /run && mount --bind /run "$1" '
+    'mkdir "$1/${1##*/}" && mount --bind "$1" /run && mount --bind /run "$1" && mount --bind "$0" /usr '
     '&& shift && exec dockerd "$@"'
 )
 
