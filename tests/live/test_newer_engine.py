@@ -81,7 +81,7 @@ def test_a_backup_is_restored(typed: Typed) -> None:
     typed("make backup")
     typed("make psql SQL='DROP TABLE kept' WRITE=1")
     typed("make drill")
-    typed("make restore BACKUP=latest ARGS=--yes")
+    typed("make restore BACKUP=latest")
     assert "0 rows" in typed("make psql SQL='SELECT * FROM kept'"), "what the backup has is back"
 
 
