@@ -47,7 +47,6 @@ from operations.engine import (
 )
 from operations.origins import third_party_images, used_images
 from operations.stack_file import Document, ProjectError
-from stack.names import USUAL_MTU
 from stack.settings import Environment, Settings, key_of
 
 if TYPE_CHECKING:
@@ -311,11 +310,6 @@ class Workspace:
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
             machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
-        from operations import network_mtu  # noqa: PLC0415 - `status` must stay fast
-
-        uplink = network_mtu.uplink(engine.docker_host)
-        if uplink and uplink.mtu < USUAL_MTU:
-            machine[key_of("network")] = {"uplinkMtu": uplink.mtu}
         return machine
 
     def _deployment(self) -> Document:

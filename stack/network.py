@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
+from stack.names import MTU_OPTION, NetworkName
 from stack.settings import Environment
 from stack.settings import Networks as NetworkSettings
 
@@ -42,8 +42,7 @@ class Networks(pulumi.ComponentResource):
     def __init__(self, name: str, args: NetworksArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
         mtu = args.environment.settings.network
-        # Set by nobody, it stays what it was when the network was made: another host that runs `make up`, or an uplink
-        # that changes, would replace what serves.
+        # Set by nobody, it stays what it was when the network was made: a file without it would replace what serves.
         kept = ["options"] if mtu.mtu is None else []
         self.by_name = {
             network: docker.Network(
@@ -62,5 +61,5 @@ class Networks(pulumi.ComponentResource):
 def options(network: NetworkName, settings: NetworkSettings) -> dict[str, str] | None:
     """Return the driver's options of a network. What an internal one sends never leaves the host."""
     # Where it is set, also a usual one is said: the provider sees no difference in options of which none is left.
-    said = settings.mtu or (settings.uplink_mtu if settings.uplink_mtu < USUAL_MTU else 0)
-    return {**OPTIONS.get(network, {}), **({MTU_OPTION: str(said)} if said and not INTERNAL[network] else {})} or None
+    said = {MTU_OPTION: str(settings.mtu)} if settings.mtu and not INTERNAL[network] else {}
+    return {**OPTIONS.get(network, {}), **said} or None

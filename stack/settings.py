@@ -1153,15 +1153,8 @@ class Networks(Model):
         None,
         ge=576,
         le=USUAL_MTU,
-        description="Largest packet of the networks with a way out, in bytes. Empty: that of the host's uplink when "
-        "they were made. A change makes these networks and all containers on them anew, in which nobody is served.",
-        examples=[1400],
-    )
-    uplink_mtu: int = Field(
-        USUAL_MTU,
-        ge=1,
-        le=65536,
-        description="Largest packet of the host's uplink; written by `make up`. What is there is not made anew for it.",
+        description="Largest packet of the networks with a way out, in bytes. Empty: as they were made, 1500 by the "
+        "engine. A change makes these networks and all containers on them anew, in which nobody is served.",
         examples=[1400],
     )
 

@@ -161,6 +161,8 @@ class _Users:
         common: dict[str, Any] = {"base_url": self.url, "timeout": PATIENCE_SECONDS, "trust_env": False}
         self.kept = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, keepalive_expiry=60), **common)
         self.fresh = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=0), **common)
+        # Whoever watches a stream does not wait for the others: behind their queue, no stream would be there to be cut.
+        self.watching = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, keepalive_expiry=60), **common)
         self.begun = time.monotonic()
         self.user = {"email": f"{secrets.token_hex(8)}@example.org", "password": secrets.token_urlsafe(24)}
 
@@ -189,9 +191,9 @@ class _Users:
 
     async def ask(self, kind: str, method: str, path: str, **more: Any) -> Any:
         """Send one request; return the JSON of a good answer, else None."""
-        client, since = self.fresh if kind == "fresh" else self.kept, time.monotonic()
+        client, since = {"fresh": self.fresh, "stream": self.watching}.get(kind, self.kept), time.monotonic()
         with self._counted(kind, f"{method} {path}"):
-            async with self.slots:
+            async with contextlib.nullcontext() if kind == "stream" else self.slots:
                 answer = await client.request(method, path, **more)
             if self._good(kind, f"{method} {path}", answer, answer.text, since):
                 return answer.json()
@@ -261,7 +263,7 @@ class _Users:
         """Read one stream to its end; return the last state in it, a failed one as "failed"."""
         path, since, state = f"/jobs/{job}/events", time.monotonic(), "failed"
         with self._counted("stream", f"GET {path}"):
-            async with self.kept.stream("GET", path) as answer:
+            async with self.watching.stream("GET", path) as answer:
                 text = "" if answer.is_success else (await answer.aread()).decode(errors="replace")
                 began = time.monotonic()
                 async for line in answer.aiter_lines():
@@ -314,6 +316,7 @@ class _Users:
         states = await self._finished()
         await self.kept.aclose()
         await self.fresh.aclose()
+        await self.watching.aclose()
         return Report(
             seconds=seconds,
             ok=ok,
