@@ -186,10 +186,10 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         lost = _refuse_lost(run, client, wanted)
+        off = _switched_off(environment) if lost else set()
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
-            off = name in _switched_off(environment)
-            users = [] if off else [each for each in restore.users_of(name) if each != backups.PART]
+            users = [] if name in off else [each for each in restore.users_of(name) if each != backups.PART]
             containers.stop(client, environment, users, workspace.reporter)
             client.volumes.create(volume)
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")

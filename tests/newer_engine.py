@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +40,7 @@ def _unpack(folder: Path) -> Path:
         capture_output=True,
         text=True,
     ).stdout
-    release = dict(
-        line.replace('"', "").split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line
-    )
-    mirror, _ = debian_mirrors(rows, release)
+    mirror, _ = debian_mirrors(rows, platform.freedesktop_os_release())
     root = folder / "debian"
     done = subprocess.run(
         [

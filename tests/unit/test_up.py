@@ -115,17 +115,23 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
         lifecycle.up(workspace, interactive=False)
 
 
-def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_away_first(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def with_engine(workspace: Workspace, words: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give it an engine where nothing is lost and the lock is free. words: there goes what Pulumi is asked for."""
+
     @contextmanager
     def held(*_: object) -> Iterator[Workspace]:
         yield workspace
 
-    words: list[tuple[str, ...]] = []
     monkeypatch.setattr(lock, "held", held)
     monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run_on(workspace, words))
     monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
+
+
+def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_away_first(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: list[tuple[str, ...]] = []
+    with_engine(workspace, words, monkeypatch)
     monkeypatch.setattr(lifecycle, "_data_there", lambda *_: {})
     monkeypatch.setattr(restore, "forget_all", lambda *_: [])
     monkeypatch.setattr("operations.old_images.forget", lambda *_: None)
@@ -142,14 +148,8 @@ def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_awa
 def test_down_gives_postgresql_its_own_password_while_it_is_there(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def held(*_: object) -> Iterator[Workspace]:
-        yield workspace
-
     did: list[tuple[str, ...]] = []
-    monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run_on(workspace, did))
-    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
+    with_engine(workspace, did, monkeypatch)
     monkeypatch.setattr(restore, "give_own_password", lambda _: did.append(("password",)))
     lifecycle.down(workspace, interactive=True)
     assert [each[0] for each in did] == ["password", "destroy"], "the next `up` does not let the keeper of the roles in"
