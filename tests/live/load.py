@@ -159,10 +159,13 @@ class _Users:
     def __post_init__(self) -> None:
         # No proxy of the environment is for a port of this machine.
         common: dict[str, Any] = {"base_url": self.url, "timeout": PATIENCE_SECONDS, "trust_env": False}
-        self.kept = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, keepalive_expiry=60), **common)
+        # Few idle connections: the client asks the kernel about each of them at every request, and after one pause of
+        # the service 200 of them took a third of the machine until the end.
+        kept = httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=60)
+        self.kept = httpx.AsyncClient(limits=kept, **common)
         self.fresh = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=0), **common)
         # Whoever watches a stream does not wait for the others: behind their queue, no stream would be there to be cut.
-        self.watching = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, keepalive_expiry=60), **common)
+        self.watching = httpx.AsyncClient(limits=kept, **common)
         self.begun = time.monotonic()
         self.user = {"email": f"{secrets.token_hex(8)}@example.org", "password": secrets.token_urlsafe(24)}
 

@@ -137,6 +137,15 @@ def test_a_uv_with_another_sum_is_not_run(clone: Clone, venv: bool) -> None:
     assert digest(clone) in done.stderr, "what was got is told, to compare it"
 
 
+def test_a_step_that_ends_at_once_does_not_hang() -> None:
+    script = (ROOT / "bootstrap").read_text()
+    functions = script[script.index("log=$(mktemp)") : script.index("has_venv()")]
+    steps = f"set -eu\n{functions}\nfor _ in $(seq 200); do quietly step :; done"
+    done = subprocess.run(["sh", "-c", steps], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == 200 * "step ...\n", "nobody reads how the sign of life was stopped"
+
+
 def test_no_script_from_the_network_is_run() -> None:
     text = (ROOT / "bootstrap").read_text()
     assert "install.sh" not in text, "a script that is run as it comes has no sum"
