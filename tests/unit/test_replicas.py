@@ -229,7 +229,7 @@ def test_the_seconds_of_the_settings_are_in_the_health_check() -> None:
     assert found["api-1"].health_command == found["api-2"].health_command
 
 
-@pytest.mark.parametrize(("replicas", "healthy_from"), [(2, "up < 6 "), (1, "up < 2 ")])
+@pytest.mark.parametrize(("replicas", "healthy_from"), [(2, "up < 8 "), (1, "up < 2 ")])
 def test_the_next_replica_is_not_replaced_before_the_ingress_knows_that_this_one_is_well(
     replicas: int, healthy_from: str
 ) -> None:
