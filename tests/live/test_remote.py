@@ -266,7 +266,7 @@ def test_a_host_without_an_engine_says_so(host: Host, tmp_path: Path) -> None:
 
 def test_what_a_person_types_every_day_is_done_over_there(there: Workspace) -> None:
     assert "api-1" in typed(there, "make status")
-    assert "api-1" in typed(there, "make logs PART=api TAIL=3")
+    assert "api-1" in typed(there, "make logs TAIL=3")
     assert "worker" in typed(there, "make restart PART=worker")
     assert "1 row" in typed(there, "make psql SQL='SELECT count(*) FROM jobs'")
     typed(there, "make smoke ARGS='--wait 120'")
