@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.blackbox_exporter import PUBLIC
+from stack.monitoring.blackbox_exporter import FAMILY, PUBLIC
 from stack.monitoring.rules.model import Alert, Group, Text, number
 from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
@@ -14,6 +14,11 @@ from stack.settings import Alerts, Environment
 alert = partial(Alert, service="{{ $labels.service }}", dashboard="samokoder-monitoring")
 
 # The last one that was seen: a probe that fails has none.
+# Where a public address is asked by IPv4 and by IPv6 apart: by which of them.
+_BY = Text(
+    en=f"{{{{ with $labels.{FAMILY} }}}} by {{{{ . }}}}{{{{ end }}}}",
+    ru=f"{{{{ with $labels.{FAMILY} }}}} по {{{{ . }}}}{{{{ end }}}}",
+)
 LEFT = "last_over_time(probe_ssl_earliest_cert_expiry[10m]) - time()"
 
 
@@ -32,7 +37,10 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
             wait=wait,
             service=service,
             severity="critical",
-            summary=Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает"),
+            summary=Text(
+                en=f"{{{{ $labels.instance }}}} does not answer{_BY.en}",
+                ru=f"{{{{ $labels.instance }}}} не отвечает{_BY.ru}",
+            ),
             description=Text(
                 en="It gives no answer, or another one than 2xx, to a client inside the stack.",
                 ru="Клиент внутри стека не получает ответа или получает не 2xx.",
