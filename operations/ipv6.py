@@ -79,11 +79,13 @@ def judge(environment: Environment, version: str, there: bool | None, said: Mapp
 
 def _advice(environment: Environment, version: str) -> str:
     """Return what to type for a stack that serves both."""
-    engine = (
-        "" if _major(version) >= SAFE_ENGINE else f"Docker Engine {SAFE_ENGINE} or newer (this is {version}), then "
-    )
+    old = _major(version) < SAFE_ENGINE
+    engine = f"Docker Engine {SAFE_ENGINE} or newer (this is {version}), then " if old else ""
     setting, up = pasted.command(environment.name, f"{KEY}: true"), typed(environment.name, "up")
-    return f"{engine}{setting}, then {up}, which makes the network and its containers anew (for about a minute nobody is served), then an AAAA record"
+    return (
+        f"{engine}{setting}, then {up}, which makes the network and its containers anew (for about a minute nobody is "
+        "served), then an AAAA record"
+    )
 
 
 def _major(version: str) -> int:

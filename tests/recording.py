@@ -275,12 +275,17 @@ CASES: Mapping[str, tuple[str, Config]] = {
             "heartbeatUrl": HEARTBEAT_URL,
         },
     ),
-    # A provider that allows replication; the key of the off-site copies is generated.
+    # A provider that allows replication; the key of the off-site copies is generated. And users come by IPv6 too.
     "physical": (
         "prod",
         merged(
             _PROD,
-            {"managedDatabaseUrl": DATABASE_URL, "backup": {"physical": True}, "backupEncryptionKey": ""},
+            {
+                "managedDatabaseUrl": DATABASE_URL,
+                "backup": {"physical": True},
+                "backupEncryptionKey": "",
+                "network": {"ipv6": True},
+            },
         ),
     ),
     "opted-in": (
