@@ -51,7 +51,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 def files(environment: Environment) -> Files:
     """Return the modules."""
-    return {"blackbox.yml": blackbox_yml(guarded=environment.basic_auth, families=_apart(environment))}
+    return {"blackbox.yml": blackbox_yml(guarded=environment.basic_auth, families=by_family(environment))}
 
 
 def blackbox_yml(*, guarded: bool, families: bool) -> str:
@@ -71,7 +71,7 @@ def _module(**expected: Any) -> dict[str, Any]:
     return {"prober": "http", "timeout": "8s", "http": http}
 
 
-def _apart(environment: Environment) -> bool:
+def by_family(environment: Environment) -> bool:
     """Whether the service's own public address is asked by IPv4 and by IPv6 apart."""
     return environment.settings.network.ipv6 and bool(environment.settings.ingress.domain)
 
@@ -89,7 +89,7 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
         if part.publish
     ]
     own, urls = [*_domain(environment.settings.ingress)], environment.settings.blackbox_exporter.urls
-    if _apart(environment):
+    if by_family(environment):
         pages += [
             {"targets": own, "labels": {"service": PUBLIC, FAMILY: family, "__param_module": module}}
             for family, (module, _) in BY_FAMILY.items()
