@@ -95,7 +95,7 @@ def published(spec: ServiceSpec) -> dict[str, list[tuple[str, int]]]:
 def world(local_images: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     if not shutil.which("ip") or not shutil.which("nsenter"):
         pytest.fail("iproute2 and util-linux make the namespaces")
-    images = {name: local_images.image(name) for name in ("caddy", "blackbox_exporter")}  # type: ignore[arg-type]
+    images = {name: local_images.image(name) for name in ("caddy", "blackbox_exporter")}
     asks = local_images.image("python")
     entry = {"port": PORT, "bindAddress": "0.0.0.0", "bindReason": "a test"}  # noqa: S104 - in a namespace
     values = {"network": {"ipv6": True}, "ingress": entry, "images": images}
