@@ -18,7 +18,7 @@ from operations.hardening import RULES, Allowed, Broken, Seen, broken, exception
 from operations.policy_pack import validation
 from operations.stack_file import ProjectError
 from tests import recorded
-from tests.recording import CASES, CONTAINER, record, record_case
+from tests.recording import CASES, CONTAINER, record_case
 
 TODAY = datetime.now(UTC).date()
 LATER = date(2999, 1, 1)
@@ -292,8 +292,7 @@ def reported(inputs: dict[str, Any], type_: str = CONTAINER) -> list[str]:
 
 
 def test_the_same_entry_by_ipv6_is_no_finding_and_that_of_another_part_is() -> None:
-    values = {"network": {"ipv6": True}, "ingress": {"domain": "samokoder.example.org", "email": "a@example.org"}}
-    inputs = record("staging", values).containers()["ingress"].inputs
+    inputs = record_case("managed").containers()["ingress"].inputs
     assert ":::443" in {f"{port['ip']}:{port['external']:.0f}" for port in inputs["ports"]}
     assert reported(inputs) == []
     other = deepcopy(record_case("staging").containers()["grafana"].inputs)

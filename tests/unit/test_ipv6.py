@@ -14,12 +14,14 @@ import yaml
 
 from operations import ipv6, made_anew
 from operations.checks import FailedError
+from operations.in_the_way import published
 from operations.project import Workspace
 from operations.stack_file import ProjectError
+from stack.app import ingress
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import blackbox_exporter
 from stack.platform import specs
-from tests.recording import NETWORK, environment_of, record
+from tests.recording import NETWORK, environment_of, record_case
 
 NAME = "samokoder.example.org"
 PUBLIC: Mapping[str, Any] = {"domain": NAME, "email": "a@example.org"}
@@ -29,30 +31,30 @@ ADDRESS = "20010db8000000000000000000000007"
 
 
 def test_only_edge_gets_ipv6_and_without_the_setting_no_network_has_an_argument_more() -> None:
-    asked = {each.name: each.inputs.get("ipv6") for each in record("staging", SIX).of_type(NETWORK)}
+    asked = {each.name: each.inputs.get("ipv6") for each in record_case("managed").of_type(NETWORK)}
     assert asked.pop("network-edge") is True
     assert set(asked.values()) == {None}, "what never leaves the host needs none"
-    for values in ({}, {"network": {"ipv6": False}}):
-        assert not [each for each in record("staging", values).of_type(NETWORK) if "ipv6" in each.inputs], (
-            "a further argument replaces the networks of every environment"
-        )
+    assert not [each for each in record_case("staging").of_type(NETWORK) if "ipv6" in each.inputs], (
+        "a further argument replaces the networks of every environment"
+    )
 
 
 @pytest.mark.parametrize(
-    ("ingress", "expected"),
+    ("entry", "expected"),
     [
         ({}, [(8000, 8000, "127.0.0.1"), (8000, 8000, "::1")]),
         (PUBLIC, [(8000, 80, "0.0.0.0"), (8000, 80, "::"), (8443, 443, "0.0.0.0"), (8443, 443, "::")]),  # noqa: S104
     ],
 )
 def test_the_ingress_listens_on_the_same_of_both(
-    ingress: Mapping[str, Any], expected: list[tuple[int, int, str]]
+    entry: Mapping[str, Any], expected: list[tuple[int, int, str]]
 ) -> None:
-    ports = record("staging", {**SIX, "ingress": ingress}).containers()["ingress"].inputs["ports"]
-    found = [(port["internal"], port["external"], port["ip"]) for port in ports]
-    assert found == expected, "by the container's port, as the engine writes them back: else each `up` replaces it"
-    before = record("staging", {"ingress": ingress}).containers()["ingress"].inputs["ports"]
-    assert [port for port in ports if ":" not in port["ip"]] == before
+    def ports(values: Mapping[str, Any]) -> list[tuple[int, int, str]]:
+        found = published(ingress.spec(environment_of("staging", {**values, "ingress": entry})))
+        return [(each.container_port, each.host_port, each.address) for each in found]
+
+    assert ports(SIX) == expected, "by the container's port, as the engine writes them back: else each `up` replaces it"
+    assert ports({}) == [each for each in expected if ":" not in each[2]]
 
 
 @pytest.mark.parametrize("address", ["203.0.113.7", "::", "2001:db8::7"])
@@ -67,10 +69,12 @@ def test_an_ipv4_address_that_has_no_pair_is_refused(address: str) -> None:
 
 def test_the_application_believes_the_ingress_by_ipv6_too() -> None:
     for values, believed in ((SIX, True), ({}, False)):
-        trusted = record("staging", {**values, "frontend": {"enabled": True}}).containers()
+        parts = {
+            each.part: each for each in specs(environment_of("staging", {**values, "frontend": {"enabled": True}}))
+        }
         for part in ("api-1", "frontend"):
-            (line,) = [each for each in trusted[part].inputs["envs"] if each.startswith("TRUSTED_PROXIES=")]
-            assert ("fd00::/8" in line) is believed, "all clients would count as one, the ingress"
+            trusted = parts[part].environment["TRUSTED_PROXIES"]
+            assert ("fd00::/8" in trusted) is believed, "all clients would count as one, the ingress"
 
 
 # What the exporter asks
