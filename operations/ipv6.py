@@ -48,18 +48,9 @@ def judge(environment: Environment, version: str, there: bool | None, said: Mapp
 
     ingress = environment.settings.ingress
     address = str(ipaddress.IPv6Address(bytes.fromhex(given))) if (given := said.get("ipv6-address")) else ""
+    inside = ingress.kind == "caddy" and ipaddress.ip_address(ingress.bind_address).is_loopback
     if not environment.settings.network.ipv6:
-        if ingress.kind == "caddy" and ":" in ingress.bind_address:
-            raise FailedError(
-                f"{key_of('ingress', 'bind_address')} is {ingress.bind_address}, and the networks have IPv4 alone: "
-                "every client has the network's own address, and limits count all as one. "
-                f"{_advice(environment, version)}, with {key_of('ingress', 'bind_address')}: 0.0.0.0"
-            )
-        if not address:
-            return "the host has no public IPv6 address, and the stack serves IPv4"
-        if ingress.kind == "traefik":
-            return f"the host has {address}, and your Traefik sees to it"
-        return f"the host has {address}, and the stack serves IPv4 alone. For both: {_advice(environment, version)}"
+        return _without(environment, version, address, inside=inside)
     if why := refusal(environment, version):
         raise FailedError(why)
     if device := said.get("ipv6-learnt"):
@@ -68,13 +59,34 @@ def judge(environment: Environment, version: str, there: bool | None, said: Mapp
             "the host learns its way out by IPv6 from a router, and forgets it once it forwards packets for "
             f"containers: sysctl -w {setting}=2, and the line {setting} = 2 in a file of /etc/sysctl.d"
         )
-    if not address:
+    if not (address or inside):
         raise FailedError(f"{KEY} is true, and the host has no public IPv6 address: nobody comes by it")
+    has = f"the host has {address or 'no public address'}"
     if there is None:
-        return f"the host has {address}; `{typed(environment.name, 'up')}` makes the network with IPv6"
+        return f"{has}; `{typed(environment.name, 'up')}` makes the network with IPv6"
     if not there:
         raise FailedError(f"the network has none yet: `{typed(environment.name, 'up')}` makes it anew ({KEY})")
-    return f"the host has {address}, and the stack serves IPv4 and IPv6"
+    return f"{has}, and the stack serves IPv4 and IPv6" + (" on loopback" if inside else "")
+
+
+def _without(environment: Environment, version: str, address: str, *, inside: bool) -> str:
+    """Say it of a stack that serves IPv4 alone. address: the host's; inside: the ingress is on loopback."""
+    from operations.checks import FailedError  # noqa: PLC0415 - as above
+
+    ingress = environment.settings.ingress
+    if ingress.kind == "caddy" and ":" in ingress.bind_address and not inside:
+        key = key_of("ingress", "bind_address")
+        raise FailedError(
+            f"{key} is {ingress.bind_address}, and the networks have IPv4 alone: every client has the network's own "
+            f"address, and limits count all as one. {_advice(environment, version)}, with {key}: 0.0.0.0"
+        )
+    if not address:
+        return "the host has no public IPv6 address, and the stack serves IPv4"
+    if ingress.kind == "traefik":
+        return f"the host has {address}, and your Traefik sees to it"
+    if inside:
+        return f"the host has {address}, and the ingress is on loopback alone"
+    return f"the host has {address}, and the stack serves IPv4 alone. For both: {_advice(environment, version)}"
 
 
 def _advice(environment: Environment, version: str) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import docker
 import pytest
@@ -34,6 +35,7 @@ pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.timeout(600)]
 HOST_SIX, NEIGHBOUR_SIX = "2001:db8:77::1", "2001:db8:77::2"
 METADATA_SIX = "fd00:ec2::254"
 PORT, PLAIN = 18000, 18001
+OUTSIDE = ((METADATA_SIX, 80), (METADATA_SIX, 53), (NEIGHBOUR_SIX, 80))
 NAME = "samokoder.example.org"
 # A replica: it says for whom it was asked, and from where.
 SERVER = """
@@ -109,6 +111,9 @@ def world(local_images: Environment, tmp_path_factory: pytest.TempPathFactory) -
         made.neighbour.run("ip", "-6", "route", "add", "fc00::/7", "via", HOST_SIX)
         made.neighbour.run("ip", "-6", "address", "add", f"{METADATA_SIX}/128", "dev", "lo", "nodad")
         made.host.run("ip", "-6", "route", "add", f"{METADATA_SIX}/128", "via", NEIGHBOUR_SIX)
+        for address, port in OUTSIDE:
+            words = [*made.neighbour.enter, sys.executable, "-m", "http.server", str(port), "--bind", address]
+            open_.enter_context(made.serving(words))
         client = open_.enter_context(contextlib.closing(made.start()))
         with contextlib.closing(docker.from_env()) as system:
             for name in (asks, *images.values()):
@@ -139,6 +144,8 @@ def world(local_images: Environment, tmp_path_factory: pytest.TempPathFactory) -
         probes = laboratory.run(asked, contents(asked), extra_hosts=[f"{NAME}:{HOST}", f"{NAME}:{HOST_SIX}"])
         world = World(made, client, environment, entrance, replica, probes)
         wait_until(entrance, lambda: bool(world.asked_by_neighbour(HOST)))
+        for address, port in OUTSIDE:
+            wait_until(replica, partial(world.goes_out, address, port))
         wait_until(probes, lambda: output(probes, *asked.health_command)[0] == 0)
         yield world
 

@@ -184,28 +184,32 @@ def judged(
 
 
 HAS = {"ipv6-address": ADDRESS}
+OPEN: Mapping[str, Any] = {"ingress": PUBLIC}
 
 
 def test_a_host_with_ipv6_is_told_with_what_to_type_and_one_without_changes_nothing() -> None:
-    said = judged({}, HAS)
+    said = judged(OPEN, HAS)
     for words in ("2001:db8::7", "network.ipv6 true", "AAAA", "nobody is served"):
         assert words in said
     assert "Docker Engine 28" not in said
-    assert "Docker Engine 28 or newer (this is 20.10.24)" in judged({}, HAS, version="20.10.24")
-    assert "make pulumi" not in judged({}, {}), "there is nothing to do"
+    assert "Docker Engine 28 or newer (this is 20.10.24)" in judged(OPEN, HAS, version="20.10.24")
+    assert "make pulumi" not in judged(OPEN, {}), "there is nothing to do"
+    assert "make pulumi" not in judged({}, HAS), "an outage for what only this machine reaches"
 
 
 def test_what_does_not_work_with_the_setting_fails() -> None:
+    both = {**OPEN, **SIX}
     with pytest.raises(FailedError, match="needs Docker Engine 28"):
-        judged(SIX, HAS, version="20.10.24")
+        judged(both, HAS, version="20.10.24")
     with pytest.raises(FailedError, match="no public IPv6 address"):
-        judged(SIX, {}, there=True)
+        judged(both, {}, there=True)
     with pytest.raises(FailedError, match="makes it anew"):
-        judged(SIX, HAS, there=False)
+        judged(both, HAS, there=False)
     with pytest.raises(FailedError, match=r"net\.ipv6\.conf\.eth0\.accept_ra=2"):
-        judged(SIX, {**HAS, "ipv6-learnt": "eth0"}, there=True)
-    assert "serves IPv4 and IPv6" in judged(SIX, HAS, there=True)
-    assert "`make up" in judged(SIX, HAS)
+        judged(both, {**HAS, "ipv6-learnt": "eth0"}, there=True)
+    assert "serves IPv4 and IPv6" in judged(both, HAS, there=True)
+    assert "`make up" in judged(both, HAS)
+    assert "on loopback" in judged(SIX, {}, there=True), "what is on loopback needs no address"
 
 
 def test_a_port_on_ipv6_without_a_network_that_has_it_fails() -> None:
