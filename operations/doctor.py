@@ -31,8 +31,11 @@ from operations import (
     collations,
     disk_room,
     engine_rules,
+    from_edge,
     in_the_way,
+    ipv6,
     lifecycle,
+    made_anew,
     network_mtu,
     packet_filter,
     pasted,
@@ -51,7 +54,7 @@ from stack.images import IMAGES, short_name
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import grafana
 from stack.monitoring.alertmanager import integrations
-from stack.names import ENVIRONMENT_LABEL
+from stack.names import ENVIRONMENT_LABEL, NetworkName
 from stack.outputs import REACH_SOMEBODY
 from stack.platform import specs
 from stack.rotation import label
@@ -186,7 +189,7 @@ class Asked:
         root, said = "/var/lib", dict[str, Any]()
         with contextlib.suppress(UnavailableError):
             root, said = self.engine().info.data_root or root, dict(self.engine().limits)
-        return Facts.parse(self.shell(disk_room.script(said, root) + network_mtu.SCRIPT + _FACTS))
+        return Facts.parse(self.shell(disk_room.script(said, root) + network_mtu.SCRIPT + ipv6.SCRIPT + _FACTS))
 
     def shell(self, script: str) -> str:
         """Run a script on the engine's host, and return what it prints."""
@@ -236,13 +239,14 @@ def every(asked: Asked) -> Iterator[Check]:
         "disk": _disk,
         "ports": _ports,
         "largest packet": _mtu,
+        "IPv6": _ipv6,
         "docker's rules": _engine_rules,
         "packet filter": _packet_filter,
         "clock": _clock,
         "kernel": _kernel,
     }
     outside: dict[str, Callable[[Asked], str]] = {
-        "public name": lambda asked: public_name.check(asked.environment),
+        "public name": _public_name,
         "telegram": _telegram,
         "e-mail": _email,
         "grafana password": _grafana_password,
@@ -368,6 +372,20 @@ def _ports(asked: Asked) -> str:
 def _mtu(asked: Asked) -> str:
     networks = network_mtu.found(asked.environment, asked.engine().client)
     return network_mtu.judge(asked.environment, networks, network_mtu.Uplink.parse(asked.facts().values))
+
+
+def _ipv6(asked: Asked) -> str:
+    environment, engine = asked.environment, asked.engine()
+    edge = made_anew.networks(environment, engine.client).get(f"{environment.prefix}-{NetworkName.EDGE}")
+    there = bool(edge.get("EnableIPv6")) if edge else None
+    return ipv6.judge(environment, engine.info.version, there, asked.facts().values)
+
+
+def _public_name(asked: Asked) -> str:
+    runs = False
+    with contextlib.suppress(UnavailableError):
+        runs = bool(_own_containers(asked))
+    return public_name.check(asked.environment, runs=runs)
 
 
 def _engine_rules(asked: Asked) -> str:
@@ -673,7 +691,7 @@ def _closed(workspace: Workspace) -> str:
     if "backup" in environment.absent:
         raise UnavailableError("it is tried in the backup server's image, which is not here")
     with contextlib.closing(workspace.client()) as client:
-        if found := packet_filter.reached(environment, client):
+        if found := from_edge.reached(environment, client):
             _, why = packet_filter.look(environment, client)
             raise FailedError(f"a container on `edge` reaches {', '.join(found)}. {why}")
     return "a container on `edge` finds nobody there"

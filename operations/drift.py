@@ -234,8 +234,9 @@ def _networks(wanted: Declared, there: There, typed: Typed) -> Iterator[Finding]
         if network is None:
             yield _missing(name, "a network", typed.up)
             continue
-        for key, what, default in (("driver", "Driver", "bridge"), ("internal", "Internal", False)):
-            if (declared := inputs.get(key, default)) != (is_now := network.get(what)):
+        kept = (("driver", "Driver", "bridge"), ("internal", "Internal", False), ("ipv6", "EnableIPv6", False))
+        for key, what, default in kept:
+            if (declared := inputs.get(key, default)) != (is_now := network.get(what, default)):
                 # Nobody can change it on the engine: it was made anew under the name.
                 steps = (("rm", "--force", *sorted(_users(name, wanted))), ("network", "rm", name))
                 yield Finding(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from operations import containers, network_mtu, recovery
+from operations import containers, made_anew, recovery
 from operations.engine import docker_command
 from operations.stack_file import ProjectError
 from stack.app.ingress import external_networks
@@ -41,10 +41,10 @@ def refuse(run: PulumiRun) -> None:
             for where, holder in _foreign_ports(client, environment, specs(environment), ids)
         ]
         lines += [
-            f"{key_of('network', 'mtu')} makes the network {network} anew, and the container {guest} of somebody else "
+            f"{' and '.join(keys)} makes the network {network} anew, and the container {guest} of somebody else "
             f"keeps it from being removed: `{typed} network disconnect {network} {guest}`, and connect it again "
             f"after `{workspace.typed('up')}`"
-            for network, guest in network_mtu.strangers(environment, client)
+            for keys, network, guest in made_anew.strangers(environment, client)
         ]
     if told := list(filter(None, lines)):
         raise ProjectError("\n".join(["Nothing was replaced:", *told]))

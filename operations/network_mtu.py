@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from operations import pasted, ssh
+from operations import made_anew, pasted, ssh
 from operations.basics import typed
-from stack.names import ENVIRONMENT_LABEL, MTU_OPTION, USUAL_MTU, NetworkName
+from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
@@ -83,46 +83,8 @@ def uplink(docker_host: str, *, enter: Sequence[str] = ()) -> Uplink | None:
 
 def found(environment: Environment, client: docker.DockerClient) -> dict[str, int]:
     """Return the largest packet of each network with a way out that the engine has, by its name."""
-    return {name: int(option or USUAL_MTU) for name, option in _options(environment, client).items()}
-
-
-def _options(environment: Environment, client: docker.DockerClient) -> dict[str, str | None]:
-    wanted = {f"{environment.prefix}-{name}" for name in (NetworkName.EDGE, NetworkName.PUBLISHED)}
-    there = [each for each in client.api.networks(names=sorted(wanted)) if each["Name"] in wanted]
-    return {each["Name"]: (each.get("Options") or {}).get(MTU_OPTION) for each in there}
-
-
-def made_anew(environment: Environment, client: docker.DockerClient) -> str:
-    """Say which networks an `up` replaces because of the setting, and what that takes; empty: none."""
-    if not (others := _replaced(environment, client)):
-        return ""
-    mtu = environment.settings.network.mtu
-    return (
-        f"{key_of('network', 'mtu')} is {mtu}, and these networks were made with another: {', '.join(others)}. They "
-        "are made anew, and with them every container on them: for about a minute nobody is served"
-    )
-
-
-def _replaced(environment: Environment, client: docker.DockerClient) -> list[str]:
-    mtu = environment.settings.network.mtu
-    return sorted(name for name, option in _options(environment, client).items() if mtu and option != str(mtu))
-
-
-def strangers(environment: Environment, client: docker.DockerClient) -> list[tuple[str, str]]:
-    """Return each network that an `up` replaces, and the name of a running container of somebody else that is on it.
-
-    The engine removes no network that somebody is on, and the environment's own containers are gone by then.
-    """
-    if not (names := _replaced(environment, client)):
-        return []
-    label = {"label": f"{ENVIRONMENT_LABEL}={environment.name}"}
-    own = {str(each["Id"]) for each in client.api.containers(all=True, filters=label)}
-    return [
-        (name, str(each["Name"]))
-        for name in names
-        for id_, each in sorted((client.networks.get(name).attrs.get("Containers") or {}).items())
-        if id_ not in own
-    ]
+    there = made_anew.networks(environment, client)
+    return {name: int((each.get("Options") or {}).get(MTU_OPTION) or USUAL_MTU) for name, each in there.items()}
 
 
 def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink | None) -> str:
@@ -184,11 +146,11 @@ def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence
     A hop that answers how large a packet may be is no failure: whoever sends through it learns it. But the word of this
     host about its own uplink does not reach those who answer, and they send larger packets. Raises as `try_large`.
     """
-    from operations import packet_filter  # noqa: PLC0415 - as above
+    from operations import from_edge  # noqa: PLC0415 - as above
     from operations.checks import FailedError, UnavailableError  # noqa: PLC0415 - as above
 
     mtu = found(environment, client).get(f"{environment.prefix}-{NetworkName.EDGE}", USUAL_MTU)
-    said = packet_filter.from_edge(environment, client, _TRY, [str(mtu), *hosts]) if hosts else ""
+    said = from_edge.run(environment, client, _TRY, [str(mtu), *hosts]) if hosts else ""
     lines = [(host, int(size), int(lost)) for host, size, lost in (line.split() for line in said.splitlines())]
     answers = [(host, size, lost) for host, size, lost in lines if size]
     if not answers:

@@ -4,7 +4,7 @@ Inwards: before Docker Engine 28 whoever may send a packet to the host (a neighb
 reaches a container's address by a route, also where its port is published on loopback alone. What has not come through
 a published port is dropped, and so is what was sent to a loopback address, which the engine would pass on. Outwards:
 from `edge` the addresses of `samokoder:packetFilter.closed` are refused, but for DNS; a cloud gives the machine's
-credentials to whoever asks there. From `published` everything is.
+credentials to whoever asks there. From `published` everything is. Where `edge` has IPv6, the same holds by it.
 
 The rules are in Docker's chain DOCKER-USER, which it leaves to others. Each has a comment of ours, and no other rule is
 touched. `make up` puts them, as root of the engine's own host; there systemd puts them again before an engine starts.
@@ -14,22 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import os
 import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from offline.progress import Task
-from operations import backups, containers
+from operations import made_anew
 from operations.engine import DEFAULT_DOCKER_HOST, EngineError, systemd_runs
 from operations.project import typed
 from stack.app.ingress import external_networks
@@ -45,10 +42,12 @@ CHAIN = "DOCKER-USER"
 SAFE_ENGINE = 28
 """From this version on the engine itself drops what comes by a route."""
 UNITS = Path("/etc/systemd/system")
-TRY_LABEL = "samokoder.try"
-"""Of the container in which the closed addresses are tried, which is removed at once."""
 _BRIDGE_NAME = "com.docker.network.bridge.name"
-_REFUSED = ("REJECT", "--reject-with", "icmp-admin-prohibited")
+FOUR, SIX = "iptables", "ip6tables"
+_REFUSED = {
+    FOUR: ("REJECT", "--reject-with", "icmp-admin-prohibited"),
+    SIX: ("REJECT", "--reject-with", "icmp6-adm-prohibited"),
+}
 """At once, where a packet that is dropped would let a program wait for its time limit."""
 
 
@@ -59,11 +58,13 @@ class PacketFilter:
     enter: tuple[str, ...] = ()
     """What a command begins with to run there."""
     units: Path = UNITS
+    program: str = FOUR
+    """What is run for the rules: of IPv4, or of IPv6."""
 
     def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run iptables, waiting for others who write rules; it may fail."""
         return subprocess.run(
-            [*self.enter, "iptables", "--wait", "10", *words], capture_output=True, text=True, check=False
+            [*self.enter, self.program, "--wait", "10", *words], capture_output=True, text=True, check=False
         )
 
     def listed(self) -> list[list[str]] | None:
@@ -84,6 +85,8 @@ class Bridges:
 
     edge: str
     published: str
+    six: bool = False
+    """Whether `edge` has IPv6, too."""
 
 
 def bridge_name(network: Mapping[str, Any]) -> str:
@@ -93,49 +96,70 @@ def bridge_name(network: Mapping[str, Any]) -> str:
 
 def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges:
     """Ask the engine for them."""
-
-    def of(network: NetworkName) -> str:
-        name = f"{environment.prefix}-{network}"
-        for found in client.api.networks(names=[name]):
-            if found["Name"] == name:
-                return bridge_name(found)
-        return ""
-
-    return Bridges(edge=of(NetworkName.EDGE), published=of(NetworkName.PUBLISHED))
+    there = made_anew.networks(environment, client)
+    edge, published = (there.get(f"{environment.prefix}-{name}") for name in (NetworkName.EDGE, NetworkName.PUBLISHED))
+    return Bridges(
+        edge=bridge_name(edge) if edge else "",
+        published=bridge_name(published) if published else "",
+        six=bool(edge and edge.get("EnableIPv6")),
+    )
 
 
-def wanted(environment: Environment, bridges: Bridges) -> list[list[str]]:
-    """Return the rules, each without its comment, the first one first."""
+def wanted(environment: Environment, bridges: Bridges, program: str = FOUR) -> list[list[str]]:
+    """Return the rules of IPv4 or of IPv6, each without its comment, the first one first."""
+    return _wanted_six(environment, bridges) if program == SIX else _wanted_four(environment, bridges)
+
+
+def _wanted_six(environment: Environment, bridges: Bridges) -> list[list[str]]:
+    # The kernel itself drops what comes from outside for ::1, and only `edge` has IPv6.
+    if not (bridges.six and bridges.edge):
+        return []
+    return [_no_way_beside(bridges.edge), *_closed_rules(environment, bridges, SIX)]
+
+
+def _no_way_beside(bridge: str) -> list[str]:
+    """Return the rule by which nothing comes in but through a published port."""
+    state = ["-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT"]
+    return ["-o", bridge, "!", "-i", bridge, *state, "-j", "DROP"]
+
+
+def _closed_rules(environment: Environment, bridges: Bridges, program: str) -> list[list[str]]:
+    """Return the rules for the closed addresses of IPv4 or of IPv6."""
+    return [
+        ["-i", bridges.edge, "-d", network, "-p", protocol, "!", "--dport", "53", "-j", *_REFUSED[program]]
+        for network in environment.settings.packet_filter.closed
+        if (":" in network) == (program == SIX)
+        for protocol in ("tcp", "udp")
+    ]
+
+
+def _wanted_four(environment: Environment, bridges: Bridges) -> list[list[str]]:
     rules: list[list[str]] = []
     for bridge in filter(None, (bridges.edge, bridges.published)):
-        from_outside = ["-o", bridge, "!", "-i", bridge, "-m", "conntrack"]
         # Sent to the host's hardware address for a port on loopback: the engine before 28 passes it on like any other.
+        from_outside = ["-o", bridge, "!", "-i", bridge, "-m", "conntrack"]
         rules.append([*from_outside, "--ctorigdst", "127.0.0.0/8", "-j", "DROP"])
-        rules.append([*from_outside, "!", "--ctstate", "RELATED,ESTABLISHED,DNAT", "-j", "DROP"])
+        rules.append(_no_way_beside(bridge))
     if inside := bridges.published:
         answers = ["-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED"]
-        rules.append(["-i", inside, "!", "-o", inside, *answers, "-j", *_REFUSED])
-    for network in environment.settings.packet_filter.closed if bridges.edge else ():
-        rules += [
-            ["-i", bridges.edge, "-d", network, "-p", protocol, "!", "--dport", "53", "-j", *_REFUSED]
-            for protocol in ("tcp", "udp")
-        ]
-    return rules
+        rules.append(["-i", inside, "!", "-o", inside, *answers, "-j", *_REFUSED[FOUR]])
+    return [*rules, *(_closed_rules(environment, bridges, FOUR) if bridges.edge else ())]
 
 
 def commands(environment: Environment, bridges: Bridges) -> list[str]:
     """Return what puts the rules, for a shell; each can be done twice, and none stops at a rule that is there."""
-    tag = ["-m", "comment", "--comment", _comment(environment, bridges)]
     made: list[str] = []
-    for rule in reversed(wanted(environment, bridges)):
-        words = shlex.join([*rule, *tag])
-        made.append(f"iptables -w -C {CHAIN} {words} 2>/dev/null || iptables -w -I {CHAIN} {words}")
+    for program in (FOUR, SIX):
+        tag = ["-m", "comment", "--comment", _comment(environment, bridges, program)]
+        for rule in reversed(wanted(environment, bridges, program)):
+            words = shlex.join([*rule, *tag])
+            made.append(f"{program} -w -C {CHAIN} {words} 2>/dev/null || {program} -w -I {CHAIN} {words}")
     return made
 
 
-def _comment(environment: Environment, bridges: Bridges) -> str:
+def _comment(environment: Environment, bridges: Bridges, program: str = FOUR) -> str:
     """Return the mark of our rules: whose they are, and which."""
-    text = "\n".join(map(shlex.join, wanted(environment, bridges)))
+    text = "\n".join(map(shlex.join, wanted(environment, bridges, program)))
     return f"{PROJECT}:{environment.name}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -147,12 +171,24 @@ def _ours(environment: Environment, rules: Sequence[Sequence[str]]) -> Iterator[
             yield comment, rule
 
 
+def _by_family(host: PacketFilter) -> tuple[PacketFilter, PacketFilter]:
+    """Return the host's filter of IPv4 and that of IPv6."""
+    return replace(host, program=FOUR), replace(host, program=SIX)
+
+
 def is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
     """Tell whether the rules are there and no others of ours; None where nobody can say."""
-    if (rules := host.listed()) is None:
-        return None
-    comments = [comment for comment, _ in _ours(environment, rules)]
-    return comments == [_comment(environment, bridges)] * len(wanted(environment, bridges))
+    found = [_is_there(environment, bridges, each) for each in _by_family(host)]
+    return None if None in found else all(found)
+
+
+def _is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
+    rules = wanted(environment, bridges, host.program)
+    if (listed := host.listed()) is None:
+        # Without IPv6 there is nothing to put, and an older engine has no such chain.
+        return None if rules or host.program == FOUR else True
+    comments = [comment for comment, _ in _ours(environment, listed)]
+    return comments == [_comment(environment, bridges, host.program)] * len(rules)
 
 
 def put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
@@ -161,22 +197,29 @@ def put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
     Raises OSError with iptables' words, or where no packet passes the chain. Cut off, the rules of before are there, or
     the new ones twice: never none.
     """
-    if is_there(environment, bridges, host):
+    changed = [_put(environment, bridges, each) for each in _by_family(host)]
+    return any(changed)
+
+
+def _put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
+    if _is_there(environment, bridges, host):
         return False
     if (rules := host.listed()) is None:
-        raise OSError(f"no packet passes {CHAIN}")
+        raise OSError(f"no packet passes {CHAIN} of {host.program}")
     before = list(_ours(environment, rules))
-    for rule in reversed(wanted(environment, bridges)):
-        done = host.iptables("-I", CHAIN, *rule, "-m", "comment", "--comment", _comment(environment, bridges))
+    comment = _comment(environment, bridges, host.program)
+    for rule in reversed(wanted(environment, bridges, host.program)):
+        done = host.iptables("-I", CHAIN, *rule, "-m", "comment", "--comment", comment)
         if done.returncode:
-            raise OSError(f"iptables: {done.stderr.strip()}")
+            raise OSError(f"{host.program}: {done.stderr.strip()}")
     _delete(before, host)
     return True
 
 
 def remove(environment: Environment, host: PacketFilter) -> None:
     """Remove the rules of an environment and their unit; no other rule."""
-    _delete(list(_ours(environment, host.listed() or [])), host)
+    for each in _by_family(host):
+        _delete(list(_ours(environment, each.listed() or [])), each)
     unit = _unit(environment, host)
     if unit.exists():
         _systemctl("disable", unit.name)
@@ -202,7 +245,11 @@ def keep(environment: Environment, bridges: Bridges, host: PacketFilter) -> None
     lines = "".join(
         # systemd reads `%` and `$` itself, and none of both is in a rule.
         f"ExecStart=/bin/sh -c {shlex.quote(command)}\n"
-        for command in (f"iptables -w -N {CHAIN} 2>/dev/null || true", *commands(environment, bridges))
+        for command in (
+            f"{FOUR} -w -N {CHAIN} 2>/dev/null || true",
+            *([f"{SIX} -w -N {CHAIN} 2>/dev/null || true"] if bridges.six else []),
+            *commands(environment, bridges),
+        )
     )
     text = f"""\
 # Written by `{typed(environment.name, "up")}`; `{typed(environment.name, "down")}` removes it. See docs/security.md.
@@ -284,9 +331,10 @@ def advice(environment: Environment, bridges: Bridges) -> str:
     None of it makes the chain: one that no packet passes would look like protection.
     """
     typed = "\n".join(f"    {command}" for command in commands(environment, bridges))
+    six = f", nor the same of `{SIX}`" if bridges.six else ""
     return (
         f"As root on the engine's host, each time the engine has come up after the machine's start, and only where "
-        f"`iptables -C FORWARD -j {CHAIN}` fails not, for elsewhere they would hold nothing:\n{typed}"
+        f"`iptables -C FORWARD -j {CHAIN}` fails not{six}, for elsewhere they would hold nothing:\n{typed}"
     )
 
 
@@ -305,53 +353,6 @@ def look(environment: Environment, client: docker.DockerClient) -> tuple[bool | 
     return judge(environment, version, bridges, of_engine(environment.settings.docker_host))
 
 
-def reached(environment: Environment, client: docker.DockerClient) -> list[str]:
-    """Try, from a container on `edge`, the closed addresses; return those at which a web server answers."""
-    hosts = [str(next(_hosts(each))) for each in environment.settings.packet_filter.closed]
-    said = from_edge(environment, client, _TRY, hosts)
-    return said.split()
-
-
-def from_edge(environment: Environment, client: docker.DockerClient, program: str, words: Sequence[str]) -> str:
-    """Run a program of Python in a container on `edge`, as the backup server's user; return what it prints."""
-    like = containers.find(client, environment, backups.PART).attrs
-    return backups.run_once(
-        client,
-        like["Image"],
-        ["python", "-c", program, *words],
-        task=Task(""),
-        check=partial(backups.check, ["python"]),
-        user=like["Config"]["User"],
-        environment=like["Config"]["Env"],
-        network_mode=f"{environment.prefix}-{NetworkName.EDGE}",
-        mem_limit=64 * 2**20,
-        labels={TRY_LABEL: environment.name},
-    )
-
-
-_TRY = """
-import concurrent.futures, socket, sys
-def answers(host):
-    try:
-        socket.create_connection((host, 80), 3).close()
-    except OSError:
-        return False
-    return True
-hosts = sys.argv[1:]
-with concurrent.futures.ThreadPoolExecutor() as pool:
-    print(*(host for host, found in zip(hosts, pool.map(answers, hosts)) if found))
-"""
-
-
-def _hosts(network: str) -> Iterator[ipaddress.IPv4Address]:
-    """Yield addresses to try in a network: the one at which nearly every cloud gives credentials, else its first."""
-    there = ipaddress.IPv4Network(network)
-    metadata = ipaddress.IPv4Address("169.254.169.254")
-    if metadata in there:
-        yield metadata
-    yield from there.hosts()
-
-
 def judge(
     environment: Environment, version: str, bridges: Bridges, host: PacketFilter | None
 ) -> tuple[bool | None, str]:
@@ -366,7 +367,7 @@ def judge(
         return None, f"the network is not there yet; `{up}` puts them, as root of the engine's host"
     there = None if host is None else is_there(environment, bridges, host)
     if there:
-        held = f"nothing but published ports from outside, and no way to {_closed(environment)}"
+        held = f"nothing but published ports from outside, and no way to {_closed(environment, bridges)}"
         others = ", ".join(external_networks(environment))
         beside = f"; but what the API sends may leave by the network {others}, where no rule of ours is"
         return (None, held + beside) if others else (True, held)
@@ -383,8 +384,9 @@ def judge(
         else f"this engine sends no packet through {CHAIN} (nftables, or `iptables: false`), so no rule of ours would "
         "hold: whoever keeps that host's firewall sees to it"
     )
-    return None, f"{neighbours}{_closed(environment)} may answer a container; {why}"
+    return None, f"{neighbours}{_closed(environment, bridges)} may answer a container; {why}"
 
 
-def _closed(environment: Environment) -> str:
-    return ", ".join(environment.settings.packet_filter.closed) or "nothing in particular"
+def _closed(environment: Environment, bridges: Bridges) -> str:
+    closed = [each for each in environment.settings.packet_filter.closed if bridges.six or ":" not in each]
+    return ", ".join(closed) or "nothing in particular"

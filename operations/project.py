@@ -257,12 +257,13 @@ class Workspace:
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
 
     def _tell_made_anew(self, environment: Environment, engine: EngineInfo) -> None:
-        from operations import network_mtu  # noqa: PLC0415 - `status` must stay fast
+        from operations import ipv6, made_anew  # noqa: PLC0415 - `status` must stay fast
 
-        if environment.settings.network.mtu:
-            with contextlib.closing(connect(engine.docker_host)) as client:
-                if said := network_mtu.made_anew(environment, client):
-                    self.reporter.say(said)
+        if why := ipv6.refusal(environment, engine.version):
+            raise ProjectError(f"Nothing was replaced: {why}")
+        with contextlib.closing(connect(engine.docker_host)) as client:
+            if said := made_anew.told(environment, client):
+                self.reporter.say(said)
 
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""

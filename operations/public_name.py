@@ -1,7 +1,7 @@
 """Of `doctor`: whether the public name leads to somebody, by IPv4 and by IPv6.
 
-The stack's networks are IPv4, and so is what the ingress listens on. Browsers and certificate authorities take an AAAA
-record first, so that one which leads to a silent address takes the service away from them.
+Browsers and certificate authorities take an AAAA record first, so that one which leads to a silent address takes the
+service away from them. The ingress listens by IPv6 where `samokoder:network.ipv6` says so.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ _NO_IPV6 = {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 """What a machine without IPv6 says of itself, and nothing of the other one."""
 
 
-def check(environment: Environment) -> str:
-    """Ask the name service, and whoever is behind the AAAA records. Raises FailedError, UnavailableError."""
+def check(environment: Environment, *, runs: bool = True) -> str:
+    """Ask the name service, and whoever is behind the AAAA records. Raises FailedError, UnavailableError.
+
+    runs: whether the stack is up; before that, nobody listens at an address of its own.
+    """
     ingress = environment.settings.ingress
     if not ingress.domain:
         raise NotConfiguredError(f"{key_of('ingress', 'domain')} is not set")
@@ -28,13 +31,20 @@ def check(environment: Environment) -> str:
     in_front = ingress.kind == "traefik" or bool(ingress.trusted_proxies)
     if not four and not (in_front and six):
         raise FailedError(f"{ingress.domain} has no A record" + (", only an AAAA record" if six else " from here"))
+    ours = environment.settings.network.ipv6 and not in_front
     if not six:
-        return f"{ingress.domain} leads to {', '.join(four)}, and has no AAAA record"
+        waits = f": nobody comes by IPv6 ({key_of('network', 'ipv6')}) until there is one" if ours else ""
+        return f"{ingress.domain} leads to {', '.join(four)}, and has no AAAA record{waits}"
     port = _HTTPS if in_front else ingress.https_port
     silent = [address for address in six if not _listens(address, port)]
+    if silent and ours and not runs:
+        return f"{ingress.domain} leads to {', '.join([*four, *six])}; by IPv6 nobody listens before the stack is up"
     if silent:
-        why = "" if in_front else ": the ingress has IPv4 alone"
-        cure = "have what is in front listen there" if in_front else "have a load balancer with IPv6 in front"
+        why, cure = "", "have what is in front listen there"
+        if ours:
+            cure = "open the port in the firewalls of the host and of its provider for IPv6 too"
+        elif not in_front:
+            why, cure = ": the ingress has IPv4 alone", f"let it have both ({key_of('network', 'ipv6')}, docs/faq.md)"
         raise FailedError(
             f"the AAAA record of {ingress.domain} leads to {', '.join(silent)}, where nobody listens on port {port}"
             f"{why}. Browsers and the certificate authority ask there first: remove the record, or {cure}"

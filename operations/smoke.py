@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
@@ -104,6 +104,15 @@ def _certificates(settings: Ingress) -> ssl.SSLContext:
     return context
 
 
+class Target(NamedTuple):
+    """What Prometheus asks: a part's page of metrics, or by the blackbox exporter an address."""
+
+    job: str
+    instance: str
+    family: str = ""
+    """Of an address that is asked by IPv4 and by IPv6 apart: by which of them."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A stack, and how it is asked."""
@@ -139,7 +148,7 @@ class Asked:
         assert isinstance(spec.scrape, Scrape), spec.part  # noqa: S101 - asked of scraped parts alone
         self.need(prometheus.PART, spec.part)
         instance = f"{spec.part}:{spec.scrape.port}"
-        target = self.targets().get((spec.job, instance))
+        target = self.targets().get(Target(spec.job, instance))
         if target is None or target["health"] != "up":
             raise UnavailableError("Prometheus does not get its metrics: its target is not up")
         return instance
@@ -163,12 +172,17 @@ class Asked:
         return self.get(prometheus.PART, f"/api/v1/{path}", **query).json()["data"]
 
     @cached_property
-    def targets(self) -> Once[Mapping[tuple[str, str], Mapping[str, Any]]]:
-        """Prometheus' targets by job and instance."""
+    def targets(self) -> Once[Mapping[Target, Mapping[str, Any]]]:
+        """Prometheus' targets."""
 
-        def ask() -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        def ask() -> Mapping[Target, Mapping[str, Any]]:
             found = self.prometheus("targets", state="active")["activeTargets"]
-            return {(each["labels"]["job"], each["labels"]["instance"]): each for each in found}
+            family = blackbox_exporter.FAMILY
+            return {
+                Target(labels["job"], labels["instance"], labels.get(family, "")): each
+                for each in found
+                for labels in [each["labels"]]
+            }
 
         return Once(ask)
 
@@ -453,17 +467,20 @@ def _targets(asked: Asked) -> Iterator[Check]:
     for job in configured:
         for group in job["static_configs"]:
             for instance in group["targets"]:
-                probed = group.get("labels", {}).get("service", "")
+                labels = group.get("labels", {})
+                target = Target(job["job_name"], instance, labels.get(blackbox_exporter.FAMILY, ""))
+                probed = labels.get("service", "")
 
-                def ask(job: str = job["job_name"], instance: str = instance, probed: str = probed) -> str:
-                    part = blackbox_exporter.PART if probed else instance.partition(":")[0]
+                def ask(target: Target = target, probed: str = probed) -> str:
+                    part = blackbox_exporter.PART if probed else target.instance.partition(":")[0]
                     asked.need(prometheus.PART, part)
-                    text = _judged(asked.targets().get((job, instance)), typed(asked.environment.name, "up"))
+                    text = _judged(asked.targets().get(target), typed(asked.environment.name, "up"))
                     if probed == blackbox_exporter.PUBLIC:
-                        _expect_probe(asked, instance)
+                        _expect_probe(asked, target)
                     return text
 
-                yield Check(name=f"{'probe' if probed else 'target'} {instance}", ask=ask)
+                by = f" by {target.family}" if target.family else ""
+                yield Check(name=f"{'probe' if probed else 'target'} {instance}{by}", ask=ask)
 
 
 def _judged(target: Mapping[str, Any] | None, up: str) -> str:
@@ -476,8 +493,10 @@ def _judged(target: Mapping[str, Any] | None, up: str) -> str:
     return f"up, answered in {float(target['lastScrapeDuration']) * 1000:.0f} ms"
 
 
-def _expect_probe(asked: Asked, instance: str) -> None:
-    succeeded = [value for _, value in asked.samples(f'probe_success{{instance="{instance}"}}')]
+def _expect_probe(asked: Asked, target: Target) -> None:
+    # A label that a series has not is empty.
+    labels = f'instance="{target.instance}",{blackbox_exporter.FAMILY}="{target.family}"'
+    succeeded = [value for _, value in asked.samples(f"probe_success{{{labels}}}")]
     if succeeded != [1.0]:
         raise FailedError("from inside of the stack it does not answer 200")
 

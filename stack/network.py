@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
+from stack import ipv6
 from stack.names import MTU_OPTION, NetworkName
 from stack.settings import Environment
 from stack.settings import Networks as NetworkSettings
@@ -15,7 +16,8 @@ from stack.settings import Networks as NetworkSettings
 TYPE = "samokoder:platform:Networks"
 
 # Only `edge` has a way out, and an internal network can publish no ports. No argument here may change: the provider
-# replaces a network for any change, and with it every container on it. The MTU alone does, where somebody sets it.
+# replaces a network for any change, and with it every container on it. The MTU and IPv6 alone do, where somebody sets
+# them.
 INTERNAL = {
     NetworkName.EDGE: False,
     NetworkName.PUBLISHED: False,
@@ -41,16 +43,18 @@ class Networks(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: NetworksArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
-        mtu = args.environment.settings.network
+        settings = args.environment.settings.network
         # Set by nobody, it stays what it was when the network was made: a file without it would replace what serves.
-        kept = ["options"] if mtu.mtu is None else []
+        kept = ["options"] if settings.mtu is None else []
         self.by_name = {
             network: docker.Network(
                 f"{name}-{network}",
                 name=f"{args.environment.prefix}-{network}",
                 driver="bridge",
                 internal=INTERNAL[network],
-                options=options(network, mtu),
+                options=options(network, settings),
+                # The engine chooses a private range of its own for it.
+                ipv6=True if network in ipv6.networks(settings) else None,
                 opts=pulumi.ResourceOptions(parent=self, ignore_changes=kept),
             )
             for network in NetworkName

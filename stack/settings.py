@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from stack import connections, cron, dotted
+from stack import connections, cron, dotted, ipv6
 from stack.app.metrics_contract import LATENCY_BUCKETS
 from stack.images import IMAGES, ImageReferenceError, PartName, parse_reference
 from stack.mistakes import InvalidSettingsError, Mistake
@@ -1119,16 +1119,6 @@ class Host(Model):
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
 
 
-def _closed_network(text: str) -> str:
-    network = _network(text)
-    if ":" in network:
-        raise ValueError("an IPv4 network: the stack's own have no other addresses")
-    return network
-
-
-ClosedNetwork = Annotated[str, AfterValidator(_closed_network)]
-
-
 class PacketFilter(Model):
     """Rules of the host's packet filter for the network with a way out (docs/security.md)."""
 
@@ -1137,9 +1127,13 @@ class PacketFilter(Model):
         description="Let `make up` put the rules, as root of the engine's host. `false`: another hand does it.",
         examples=[False],
     )
-    closed: list[ClosedNetwork] = Field(
-        # What gives a machine's credentials: most clouds; Alibaba; Oracle; Azure.
-        ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"],
+    closed: list[Network] = Field(
+        [
+            # What gives a machine's credentials: most clouds; Alibaba; Oracle; Azure.
+            *("169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"),
+            # The same by IPv6: Amazon; Google; Oracle.
+            *("fd00:ec2::254/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128"),
+        ],
         description="Where no container comes to, but for DNS: by default the addresses at which clouds give a machine "
         "its credentials. Add your provider's private network if the application needs nothing there; `[]` opens all.",
         examples=[["169.254.0.0/16", "10.0.0.0/8"]],
@@ -1156,6 +1150,12 @@ class Networks(Model):
         description="Largest packet of the networks with a way out, in bytes. Empty: as they were made, 1500 by the "
         "engine. A change makes these networks and all containers on them anew, in which nobody is served.",
         examples=[1400],
+    )
+    ipv6: bool = Field(
+        False,
+        description="Whether the network `edge` has IPv6 too, and the ingress listens on it; from Docker Engine 28 on. "
+        "A change makes that network and all containers on it anew, in which nobody is served (docs/faq.md).",
+        examples=[True],
     )
 
 
@@ -1695,6 +1695,7 @@ def _rules(environment: Environment) -> Iterator[Mistake]:
     yield from _backup_rules(environment)
     yield from _memory_rules(environment)
     yield from connections.rules(environment)
+    yield from ipv6.rules(environment)
     yield from _secret_use_rules(environment)
     yield from _workspace_rules(environment)
     yield from _rotation_rules(environment)

@@ -20,6 +20,7 @@ from pathlib import Path
 import docker
 
 from operations.engine import EngineError, connect
+from tests.newer_engine import in_its_own
 
 HOST, NEIGHBOUR = "10.77.0.1", "10.77.0.2"
 METADATA = "169.254.169.254"
@@ -59,6 +60,8 @@ class Pair:
     folder: Path
     host: Namespace = field(default_factory=Namespace)
     neighbour: Namespace = field(default_factory=Namespace)
+    usr: Path | None = None
+    """That of another Debian, whose engine it is; None: this machine's."""
     daemon: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,11 +69,18 @@ class Pair:
         return f"unix://{self.folder}/docker.sock"
 
     def _command(self) -> list[str]:
-        return [
-            *(*self.host.enter, "dockerd", f"--host={self.socket}", f"--data-root={self.folder}/data"),
+        words = [
+            *(f"--host={self.socket}", f"--data-root={self.folder}/data"),
             *(f"--exec-root={self.folder}/run", f"--pidfile={self.folder}/pid", "--storage-driver=overlay2"),
-            *(f"--containerd-namespace={self.host.name}", f"--containerd-plugins-namespace={self.host.name}-p"),
         ]
+        if self.usr:
+            return [*self.host.enter, *in_its_own(self.usr, self._own_run()), *words]
+        names = (f"--containerd-namespace={self.host.name}", f"--containerd-plugins-namespace={self.host.name}-p")
+        return [*self.host.enter, "dockerd", *words, *names]
+
+    def _own_run(self) -> str:
+        """Return a new folder for its /run."""
+        return tempfile.mkdtemp(prefix="r", dir=self.folder)
 
     def start(self) -> docker.DockerClient:
         """Start the engine, or start it again."""
@@ -102,9 +112,9 @@ class Pair:
 
 
 @contextlib.contextmanager
-def pair() -> Iterator[Pair]:
+def pair(usr: Path | None = None) -> Iterator[Pair]:
     with tempfile.TemporaryDirectory(prefix="sk-", dir="/tmp") as folder:  # short: sockets are in it
-        made = Pair(Path(folder))
+        made = Pair(Path(folder), usr=usr)
         serving = contextlib.ExitStack()
         try:
             for each in (made.host, made.neighbour):

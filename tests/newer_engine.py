@@ -32,8 +32,15 @@ _IN_ITS_OWN = (
 )
 
 
-def _unpack(folder: Path) -> Path:
+def in_its_own(usr: Path, run: str) -> tuple[str, ...]:
+    """Return the words that start the engine of another Debian; its arguments follow. run: a folder for its /run."""
+    return ("unshare", "--mount", "--propagation=slave", "sh", "-c", _IN_ITS_OWN, str(usr), run)
+
+
+def unpacked(folder: Path) -> Path:
     """Unpack the engine's packages with all that they need; return their /usr."""
+    if os.geteuid() != 0 or not _KEYRING.exists():
+        pytest.skip("only root of a Debian can unpack another one's engine and run it")
     rows = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
         check=True,
@@ -69,8 +76,9 @@ def _unpack(folder: Path) -> Path:
 @contextlib.contextmanager
 def newer_engine(folder: Path, store: str, *, pool: str) -> Iterator[tuple[PrivateEngine, EngineInfo]]:
     """Start it; it is gone afterwards. store: one of STORES. pool: as of `private_engine`."""
-    if os.geteuid() != 0 or not _KEYRING.exists():
-        pytest.skip("only root of a Debian can unpack another one's engine and run it")
-    dockerd = ("unshare", "--mount", "--propagation=slave", "sh", "-c", _IN_ITS_OWN, str(_unpack(folder)), ROOT)
-    with private_engine(pool, data=folder / "data", dockerd=(*dockerd, STORES[store])) as made:
+    dockerd = in_its_own(unpacked(folder), ROOT)
+    # It shares the machine's network: how that one forwards packets is left as it is.
+    with private_engine(
+        pool, data=folder / "data", dockerd=(*dockerd, STORES[store], "--ip-forward=false", "--ip6tables=false")
+    ) as made:
         yield made

@@ -249,7 +249,14 @@ _EMAIL: Config = {
 CASES: Mapping[str, tuple[str, Config]] = {
     "staging": ("staging", {}),
     "prod": ("prod", _PROD),
-    "managed": ("prod", merged(_PROD, {"managedDatabaseUrl": DATABASE_URL, "managedRedisUrl": REDIS_URL})),
+    # And users come by IPv6 too.
+    "managed": (
+        "prod",
+        merged(
+            _PROD,
+            {"managedDatabaseUrl": DATABASE_URL, "managedRedisUrl": REDIS_URL, "network": {"ipv6": True}},
+        ),
+    ),
     "without-grafana": ("staging", {"unavailable": ["grafana"]}),
     "frontend": ("staging", {"frontend": {"image": f"{_OWN}/frontend:2.0.0@{DIGEST}"}}),
     "email-and-keys": (

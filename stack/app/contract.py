@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 from urllib.parse import quote
 
-from stack import managed
+from stack import ipv6, managed
 from stack.app import postgres, postgres_roles, redis
 from stack.app.reference import reference_image
 from stack.config_files import Files, Template, secret_file
@@ -150,7 +150,14 @@ def proxy_variables(environment: Environment) -> Mapping[str, str]:
     Nobody but the ingress and the stack's own parts can reach the application, and the ingress replaces the header.
     A Traefik of the team's own is on a network with others, who reach the application too: only its address counts.
     """
-    return {"TRUSTED_PROXIES": _traefik(environment) or "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"}
+    # A name that the ingress asks for may lead it there by IPv6, in the range that the engine has chosen.
+    private = [
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        *(["fd00::/8"] if ipv6.networks(environment.settings.network) else []),
+    ]
+    return {"TRUSTED_PROXIES": _traefik(environment) or ",".join(private)}
 
 
 def _traefik(environment: Environment) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from stack import health
+from stack import health, ipv6
 from stack.app import contract
 from stack.config_files import Files
 from stack.names import NetworkName
@@ -67,7 +68,12 @@ _COMPRESSED = (
 def spec(environment: Environment) -> ServiceSpec:
     """Describe Caddy."""
     settings = environment.settings.ingress
+    http = Publish.of(settings, HTTP_PORT, "/health")
     https = Publish(container_port=HTTPS_PORT, host_port=settings.https_port, address=settings.bind_address)
+    also: tuple[Publish, ...] = (https,) if settings.domain else ()
+    if six := ipv6.bound_beside(settings, environment.settings.network):
+        # Beside the port for IPv4: the engine writes both back by the container's port, and then in the order given.
+        also = (replace(http, address=six), *(port for one in also for port in (one, replace(one, address=six))))
     return ServiceSpec(
         part=PART,
         component="samokoder:app:Ingress",
@@ -79,8 +85,8 @@ def spec(environment: Environment) -> ServiceSpec:
         # A new volume takes over owner and mode of the folder that it is mounted on. The image's /data is root's; its
         # /var/tmp is anybody's (1777, by Alpine's alpine-baselayout), and Caddy makes a folder with mode 0700 in it.
         data=DataVolume(name="caddy", path=_DATA),
-        publish=Publish.of(settings, HTTP_PORT, "/health"),
-        also_publish=(https,) if settings.domain else (),
+        publish=http,
+        also_publish=also,
         health_command=health.wget(METRICS_PORT, "/health"),
         networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.MONITORING),
         scrape=Scrape(port=METRICS_PORT),

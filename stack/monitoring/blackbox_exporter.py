@@ -21,6 +21,12 @@ GUARDED = "http_401"
 """Of a page that asks for a password: it answers, and asks. The exporter probes whatever address it is told, for
 everybody who reaches it, so a password that it had would be sent to whoever wants it.
 """
+FAMILY = "family"
+"""Label of a public address that is asked by IPv4 and by IPv6 apart: what users meet by the one says nothing of the
+other.
+"""
+BY_FAMILY = {"IPv4": ("http_2xx_ipv4", "ip4"), "IPv6": ("http_2xx_ipv6", "ip6")}
+"""Family -> its module, and the exporter's word for it."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -45,19 +51,29 @@ def spec(environment: Environment) -> ServiceSpec:
 
 def files(environment: Environment) -> Files:
     """Return the modules."""
-    return {"blackbox.yml": blackbox_yml(guarded=environment.basic_auth)}
+    return {"blackbox.yml": blackbox_yml(guarded=environment.basic_auth, families=by_family(environment))}
 
 
-def blackbox_yml(*, guarded: bool) -> str:
-    """Render a module for open pages, and where there are pages with a password one for those."""
+def blackbox_yml(*, guarded: bool, families: bool) -> str:
+    """Render a module for open pages; for those with a password and for each IP family only where it is asked."""
     modules = {OPEN: _module()} | ({GUARDED: _module(valid_status_codes=[401])} if guarded else {})
+    if families:
+        modules |= {
+            module: _module(preferred_ip_protocol=protocol, ip_protocol_fallback=False)
+            for module, protocol in BY_FAMILY.values()
+        }
     return yaml_text({"modules": modules})
 
 
 def _module(**expected: Any) -> dict[str, Any]:
-    # The engine's networks are IPv4; with the default, IPv6 first, each probe would wait for an answer it cannot get.
+    # All pages of the stack have IPv4; with the default, IPv6 first, a probe would wait for an answer it cannot get.
     http = {"preferred_ip_protocol": "ip4", "follow_redirects": True, **expected}
     return {"prober": "http", "timeout": "8s", "http": http}
+
+
+def by_family(environment: Environment) -> bool:
+    """Whether the service's own public address is asked by IPv4 and by IPv6 apart."""
+    return environment.settings.network.ipv6 and bool(environment.settings.ingress.domain)
 
 
 def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterator[dict[str, Any]]:
@@ -72,7 +88,16 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
         for part in parts
         if part.publish
     ]
-    if urls := [*environment.settings.blackbox_exporter.urls, *_domain(environment.settings.ingress)]:
+    own, urls = [*_domain(environment.settings.ingress)], environment.settings.blackbox_exporter.urls
+    if by_family(environment):
+        pages += [
+            {"targets": own, "labels": {"service": PUBLIC, FAMILY: family, "__param_module": module}}
+            for family, (module, _) in BY_FAMILY.items()
+        ]
+        urls = [url for url in urls if url not in own]
+    else:
+        urls = [*urls, *own]
+    if urls:
         # Once each: a domain may be among the configured addresses.
         pages.append({"targets": list(dict.fromkeys(urls)), "labels": {"service": PUBLIC, "__param_module": OPEN}})
     yield {

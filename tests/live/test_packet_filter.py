@@ -11,7 +11,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, engine_rules, packet_filter
+from operations import backups, engine_rules, from_edge, packet_filter
 from operations.packet_filter import Bridges, PacketFilter
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.network import OPTIONS
@@ -165,10 +165,10 @@ def test_a_neighbour_and_the_metadata_are_reached_without_the_rules_and_not_with
 
 def test_doctor_tries_from_a_container_whether_the_metadata_answer(open_world: World) -> None:
     world = open_world
-    assert packet_filter.reached(world.environment, world.client) == [METADATA], "doctor calls an open host closed"
+    assert from_edge.reached(world.environment, world.client) == [METADATA], "doctor calls an open host closed"
     assert packet_filter.put(world.environment, world.bridges, world.filter)
-    assert packet_filter.reached(world.environment, world.client) == [], "doctor finds what is closed open"
-    mine: dict[str, str | list[str] | bool] = {"label": f"{packet_filter.TRY_LABEL}={world.environment.name}"}
+    assert from_edge.reached(world.environment, world.client) == [], "doctor finds what is closed open"
+    mine: dict[str, str | list[str] | bool] = {"label": f"{from_edge.TRY_LABEL}={world.environment.name}"}
     assert not world.client.containers.list(all=True, filters=mine), "each `doctor` leaves a container"
 
 

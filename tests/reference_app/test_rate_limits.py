@@ -8,13 +8,17 @@ import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from fastapi import Request
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.asyncio import Redis as Client
 
-from samokoder.rate_limit import take
+from samokoder.rate_limit import client_of, take
 from samokoder.settings import RATE_LIMITS
 
 if TYPE_CHECKING:
@@ -123,6 +127,30 @@ def test_of_ipv6_a_whole_customer_counts_as_one(setup: Setup) -> None:
     with api.client(_address()) as proxy:
         statuses = [proxy.get("/projects", headers=_says(f"{prefix}::{n}")).status_code for n in range(1, 5)]
     assert statuses == [200, 200, 429, 429], "one customer has 2^64 addresses"
+
+
+def _client(host: str) -> str:
+    """Whose requests count together with those from this address."""
+    return client_of(Request({"type": "http", "client": (host, 1)}))
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
+def test_any_two_addresses_of_a_64_count_as_one_and_of_two_as_two(address: IPv6Address, rest: int) -> None:
+    if address.ipv4_mapped:
+        return
+    prefix = int(address) >> 64 << 64
+    assert _client(str(address)) == _client(str(IPv6Address(prefix | rest))), "one customer has 2^64 addresses"
+    other = IPv6Address(prefix ^ (1 << 64))
+    assert _client(str(address)) != _client(str(other)), "the neighbour's customer would be locked out with him"
+    assert _client(address.exploded) == _client(address.compressed), "one address has several spellings"
+
+
+@given(st.ip_addresses(v=4))
+def test_an_ipv4_address_counts_as_itself_in_whatever_form_it_comes(address: IPv4Address) -> None:
+    mapped = IPv6Address((0xFFFF << 32) | int(address))
+    assert _client(str(address)) == _client(f"::ffff:{address}") == _client(mapped.exploded) == str(address), (
+        "all IPv4 clients of a socket for both would be one /64"
+    )
 
 
 def _says(forwarded: str) -> dict[str, str]:

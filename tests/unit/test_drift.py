@@ -317,6 +317,13 @@ def test_a_network_with_a_way_out_that_has_none_declared_is_found() -> None:
     assert found(change) == [(f"{PREFIX}-data", "internal", "yes", "no")]
 
 
+def test_a_network_with_ipv6_that_has_none_declared_is_found() -> None:
+    def change(world: World) -> None:
+        next(each for each in world["networks"] if each["Name"] == f"{PREFIX}-edge")["EnableIPv6"] = True
+
+    assert found(change) == [(f"{PREFIX}-edge", "ipv6", "no", "yes")], "its containers are reached by another way"
+
+
 def stranger(world: World, name: str, *, labels: dict[str, str] | None = None, network: str = "bridge") -> None:
     other = json.loads(json.dumps(recorded.container(world, "cadvisor")))
     other["Name"], other["Config"]["Labels"] = f"/{name}", labels or {}

@@ -291,6 +291,15 @@ def reported(inputs: dict[str, Any], type_: str = CONTAINER) -> list[str]:
     return said
 
 
+def test_the_same_entry_by_ipv6_is_no_finding_and_that_of_another_part_is() -> None:
+    inputs = record_case("managed").containers()["ingress"].inputs
+    assert ":::443" in {f"{port['ip']}:{port['external']:.0f}" for port in inputs["ports"]}
+    assert reported(inputs) == []
+    other = deepcopy(record_case("staging").containers()["grafana"].inputs)
+    other["ports"][0]["ip"] = "::"
+    assert reported(other) == ["grafana is published on :: of the host, around its firewall"]
+
+
 def test_the_policy_pack_says_what_the_gate_says() -> None:
     inputs = deepcopy(record_case("staging").containers()["api-1"].inputs)
     assert reported(inputs) == []

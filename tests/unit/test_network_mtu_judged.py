@@ -137,7 +137,7 @@ def through(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
                 exec(program, {})  # noqa: S102 - our own program
             return capsys.readouterr().out
 
-        monkeypatch.setattr("operations.packet_filter.from_edge", from_edge)
+        monkeypatch.setattr("operations.from_edge.run", from_edge)
         client: Any = SimpleNamespace(api=SimpleNamespace(networks=lambda **_: []))
         return network_mtu.tried(environment_of("staging", {}), client, ["192.0.2.9"], way)
 

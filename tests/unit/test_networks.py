@@ -107,7 +107,7 @@ def test_a_part_is_found_by_its_name_in_each_of_its_networks(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_network_has_nothing_that_may_change(case: str) -> None:
     for network in record_case(case).of_type(NETWORK):
-        assert set(network.inputs) - {"options"} == {"name", "driver", "internal"}, (
+        assert set(network.inputs) - {"options", "ipv6"} == {"name", "driver", "internal"}, (
             "any change of a network replaces it, and with it every container on it"
         )
         assert not network.protect

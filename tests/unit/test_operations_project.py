@@ -340,7 +340,9 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     settings = environment.settings.model_copy(update={"production": production})
     environment = environment.model_copy(update={"settings": settings})
     monkeypatch.setattr(stack_file, "read", lambda *_: environment)
-    monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
+    monkeypatch.setattr(
+        Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere", version="20.10.24")
+    )
     monkeypatch.setattr(Workspace, "_of_engine", lambda *_, **__: {})
     built: list[str] = []
 
@@ -350,6 +352,7 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
 
     monkeypatch.setattr(Workspace, "_of_images", build)
     monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.made_anew.networks", lambda *_: {})
     monkeypatch.setattr("operations.registry.pull", lambda *_, **__: None)
     monkeypatch.setattr("operations.containers.has_images", lambda *_: False)
     monkeypatch.setattr("offline.registries.unreachable", lambda pinned, _: {} if reachable else {"all": list(pinned)})

@@ -30,36 +30,42 @@ STAGING = environment_of("staging", {})
 BRIDGE = Bridges(edge="br-0123456789ab", published="br-1123456789ab")
 ANEW = Bridges(edge="br-ffffffffffff", published="br-eeeeeeeeeeee")
 NONE = Bridges(edge="", published="")
+BOTH = replace(BRIDGE, six=True)
+"""`edge` has IPv6, too."""
 
 
 @dataclass(frozen=True)
 class Kept(PacketFilter):
-    """A chain in memory, with another's rules in it."""
+    """A chain in memory for IPv4 and one for IPv6, with another's rules in them."""
 
     rules: list[list[str]] = field(default_factory=lambda: [["-s", "203.0.113.9", "-j", "DROP"], ["-j", "RETURN"]])
+    rules_six: list[list[str]] = field(default_factory=lambda: [["-s", "2001:db8::9/128", "-j", "DROP"]])
     fails: list[bool] = field(default_factory=list)
     passed: bool = True
     """Whether the engine sends packets through it."""
+    passed_six: bool = True
 
     def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
+        four = self.program == packet_filter.FOUR
+        rules, passed = (self.rules, self.passed) if four else (self.rules_six, self.passed_six)
         if words == ("-C", "FORWARD", "-j", packet_filter.CHAIN):
-            return subprocess.CompletedProcess([], 0 if self.passed else 1, "", "")
+            return subprocess.CompletedProcess([], 0 if passed else 1, "", "")
         do, _, rule = words[0], words[1], list(words[2:])
         said, code = "", 0
         if do == "-S":
-            said = "".join(f"-A {packet_filter.CHAIN} {' '.join(each)}\n" for each in self.rules)
+            said = "".join(f"-A {packet_filter.CHAIN} {' '.join(each)}\n" for each in rules)
         elif do == "-I":
             if self.fails:
                 return subprocess.CompletedProcess([], 4, "", "no memory")
-            self.rules.insert(0, rule)
-        elif rule in self.rules:
-            self.rules.remove(rule)
+            rules.insert(0, rule)
+        elif rule in rules:
+            rules.remove(rule)
         else:
             code = 1
         return subprocess.CompletedProcess([], code, said, "")
 
     def ours(self) -> list[list[str]]:
-        return [rule for rule in self.rules if "--comment" in rule]
+        return [rule for rule in (*self.rules, *self.rules_six) if "--comment" in rule]
 
 
 @pytest.fixture
@@ -142,7 +148,7 @@ def test_rules_that_are_there_are_told_so_and_a_firewall_of_anothers_is_left_alo
     assert packet_filter.judge(not_ours, "20.10.24", BRIDGE, kept)[0] is None
 
 
-@pytest.mark.parametrize("wrong", ["10.0.0.1/8", "fd00::/8", "metadata", "10.0.0.0/8; rm -rf /"])
+@pytest.mark.parametrize("wrong", ["10.0.0.1/8", "fd00::1/8", "metadata", "10.0.0.0/8; rm -rf /"])
 def test_a_closed_network_is_a_network(wrong: str) -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         environment_of("staging", {"packetFilter": {"closed": [wrong]}})
@@ -272,3 +278,65 @@ def test_doctor_and_hardening_say_where_the_rules_are_not_there(
     else:
         with pytest.raises(FailedError if holds is False else UnavailableError, match="how it is"):
             doctor._packet_filter(asked)
+
+
+def test_by_ipv6_nothing_passes_beside_published_ports_and_to_the_metadata_either(kept: Kept) -> None:
+    before = [*kept.rules_six]
+    assert packet_filter.put(STAGING, BOTH, kept)
+    assert not packet_filter.put(STAGING, BOTH, kept), "each `up` would change the packet filter"
+    rules = [" ".join(rule) for rule in kept.rules_six]
+    beside = f"-o {BOTH.edge} ! -i {BOTH.edge} -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
+    assert any(rule.startswith(beside) for rule in rules), "a neighbour reaches every port of every container"
+    for metadata in ("fd00:ec2::254/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128"):
+        for protocol in ("tcp", "udp"):
+            refused = (
+                f"-i {BOTH.edge} -d {metadata} -p {protocol} ! --dport 53 -j REJECT --reject-with icmp6-adm-prohib"
+            )
+            assert any(rule.startswith(refused) for rule in rules), "a forged request reads the machine's credentials"
+    assert not any("169.254" in rule for rule in rules), "ip6tables refuses an IPv4 address, and all rules with it"
+    assert not any(":" in word for rule in kept.rules for word in rule if not word.startswith("samokoder:"))
+    packet_filter.remove(STAGING, kept)
+    assert kept.rules_six == before, "what others have put there is theirs"
+
+
+def test_the_rules_of_ipv4_are_the_same_with_ipv6_and_go_by_themselves(kept: Kept) -> None:
+    assert packet_filter.wanted(STAGING, BOTH) == packet_filter.wanted(STAGING, BRIDGE)
+    assert packet_filter._comment(STAGING, BOTH) == packet_filter._comment(STAGING, BRIDGE), (
+        "each host would get its rules anew for nothing"
+    )
+    packet_filter.put(STAGING, BOTH, kept)
+    assert packet_filter.is_there(STAGING, BRIDGE, kept) is False, "rules for a network that has no IPv6 any more"
+    assert packet_filter.put(STAGING, BRIDGE, kept)
+    assert all("--comment" not in rule for rule in kept.rules_six)
+
+
+def test_an_engine_that_sends_no_ipv6_through_the_chain_is_told_where_the_network_has_it(kept: Kept) -> None:
+    without = replace(kept, passed_six=False)
+    assert packet_filter.put(STAGING, BRIDGE, without), "an engine without IPv6 is the usual one"
+    assert packet_filter.is_there(STAGING, BRIDGE, without)
+    with pytest.raises(OSError, match="no packet passes DOCKER-USER of ip6tables"):
+        packet_filter.put(STAGING, BOTH, without)
+    assert packet_filter.is_there(STAGING, BOTH, without) is None
+    assert packet_filter.judge(STAGING, "28.5.2", BOTH, without)[0] is None, "open by IPv6 is not held"
+    packet_filter.remove(STAGING, without)
+
+
+def test_what_is_typed_and_what_systemd_does_has_both(kept: Kept) -> None:
+    commands = packet_filter.commands(STAGING, BOTH)
+    assert {each.split()[0] for each in commands} == {"iptables", "ip6tables"}
+    assert "`ip6tables`" in packet_filter.advice(STAGING, BOTH)
+    assert "ip6tables" not in packet_filter.advice(STAGING, BRIDGE)
+    packet_filter.keep(STAGING, BOTH, kept)
+    (unit,) = kept.units.iterdir()
+    steps = [
+        shlex.split(line)[-1] for line in unit.read_text().splitlines() if line.startswith("ExecStart=/bin/sh -c ")
+    ]
+    assert steps[1].startswith("ip6tables -w -N DOCKER-USER"), "before the engine's first start there is no chain"
+    assert steps[2:] == commands
+
+
+def test_whether_a_network_has_ipv6_is_asked_of_the_engine_and_not_of_the_settings() -> None:
+    networks = [{"Name": "samokoder-staging-edge", "Id": "0123456789ab", "Options": {}, "EnableIPv6": True}]
+    client = cast("Any", SimpleNamespace(api=SimpleNamespace(networks=lambda names: networks)))
+    found = packet_filter.bridges_of(client, STAGING)
+    assert found == Bridges(edge="br-0123456789ab", published="", six=True), "an older network would stay open"

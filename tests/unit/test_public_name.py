@@ -118,3 +118,27 @@ def test_without_anybody_in_front_the_hosts_own_port_is_asked(
     answers({socket.AF_INET: [FOUR], socket.AF_INET6: [SIX]})
     behind(monkeypatch, None, 8443)
     assert SIX in public_name.check(environment_of("staging", {"ingress": values}))
+
+
+BOTH = environment_of("staging", {"ingress": {"domain": NAME, "email": "a@example.org"}, "network": {"ipv6": True}})
+
+
+def test_with_ipv6_a_silent_address_is_the_firewalls_and_before_the_first_up_nobodys(
+    answers: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers({socket.AF_INET: [FOUR], socket.AF_INET6: [SIX]})
+    behind(monkeypatch, TimeoutError("timed out"))
+    with pytest.raises(FailedError, match="firewalls of the host and of its provider") as error:
+        public_name.check(BOTH)
+    assert "IPv4 alone" not in str(error.value)
+    assert "before the stack is up" in public_name.check(BOTH, runs=False)
+    with pytest.raises(FailedError, match=r"samokoder:network\.ipv6"):
+        public_name.check(ENVIRONMENT, runs=False)
+    behind(monkeypatch, None)
+    assert SIX in public_name.check(BOTH)
+
+
+def test_with_ipv6_a_name_without_an_aaaa_record_is_told(answers: Resolver) -> None:
+    answers({socket.AF_INET: [FOUR]})
+    assert "nobody comes by IPv6" in public_name.check(BOTH)
+    assert "nobody comes by IPv6" not in public_name.check(ENVIRONMENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.blackbox_exporter import PUBLIC
+from stack.monitoring.blackbox_exporter import FAMILY, PUBLIC, by_family
 from stack.monitoring.rules.model import Alert, Group, Text, number
 from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
@@ -19,25 +19,35 @@ LEFT = "last_over_time(probe_ssl_earliest_cert_expiry[10m]) - time()"
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
-    return Group(name="probes", rules=[*_alerts(environment.settings.alerts)])
+    return Group(name="probes", rules=[*_failed(environment), *_alerts(environment.settings.alerts)])
 
 
-def _alerts(alerts: Alerts) -> Iterator[Alert]:
+def _failed(environment: Environment) -> Iterator[Alert]:
     # Users come by a public address, and nothing else tells of it. Of a part of the stack that is down, ApiDown,
     # ContainerMissing and their likes say more: they come first, and keep this one back.
-    for which, wait, service in (("=", "2m", PUBLIC), ("!=", "4m", "{{ $labels.service }}")):
+    public = Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает")
+    here, there = f'service="{PUBLIC}"', f'service!="{PUBLIC}"'
+    kinds = [(here, "2m", PUBLIC, public), (there, "4m", "{{ $labels.service }}", public)]
+    if by_family(environment):
+        by = Text(en=f"{public.en} by {{{{ $labels.{FAMILY} }}}}", ru=f"{public.ru} по {{{{ $labels.{FAMILY} }}}}")
+        kinds[0] = (f'{here}, {FAMILY}=""', "2m", PUBLIC, public)
+        kinds.append((f'{here}, {FAMILY}!=""', "2m", PUBLIC, by))
+    for which, wait, service, summary in kinds:
         yield alert(
             name="ProbeFailed",
-            expression=f'probe_success{{service{which}"{PUBLIC}"}} == 0',
+            expression=f"probe_success{{{which}}} == 0",
             wait=wait,
             service=service,
             severity="critical",
-            summary=Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает"),
+            summary=summary,
             description=Text(
                 en="It gives no answer, or another one than 2xx, to a client inside the stack.",
                 ru="Клиент внутри стека не получает ответа или получает не 2xx.",
             ),
         )
+
+
+def _alerts(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="ProbeSlow",
         expression=f"avg_over_time(probe_duration_seconds[10m]) > {number(alerts.probe_seconds)}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stack.monitoring.blackbox_exporter import by_family
 from stack.settings import Environment
 from tests.render.rule_cases.model import Case, Fires, pair, stays
 
@@ -27,6 +28,19 @@ def cases(environment: Environment) -> Iterator[Case]:
         summary="https://example.org/health does not answer",
         description="It gives no answer, or another one than 2xx, to a client inside the stack.",
     )
+    if by_family(environment):
+        six = AT | {"family": "IPv6"}
+        page = ",".join(f'{name}="{value}"' for name, value in six.items())
+        yield from pair(
+            "ProbeFailed",
+            titles=("by IPv6 alone", "by IPv6 once"),
+            fires={f"probe_success{{{page}}}": "1 0+0x9", success: "1+0x10"},
+            silent={f"probe_success{{{page}}}": "1 0 1+0x9", success: "1+0x10"},
+            minute=5,
+            labels=six | {"severity": "critical"},
+            summary="https://example.org/health does not answer by IPv6",
+            description="It gives no answer, or another one than 2xx, to a client inside the stack.",
+        )
     inside = AT | {"instance": "http://api:8000/ready", "service": "api"}
     page = ",".join(f'{name}="{value}"' for name, value in inside.items())
     yield from pair(
