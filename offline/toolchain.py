@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from offline.page import lay, page
 from offline.progress import Reporter, Task
 
 SOURCES = Path(__file__).parent / "go"
@@ -68,8 +69,9 @@ class Program:
     is built from; `stamps` are string variables set at link time, {version} in them being the version; `generate` is a
     `go run` before the build (its words may hold {source}, the folder of the sources); `files` are further files from a
     module: name -> (module, path); `tags` are Go build tags; `without` are modules, each with the folders and files in
-    it that are left out: what lies in `added/<module>` takes their place; `after` is the program whose compiled
-    packages this one shares: built at the same time, both would compile them.
+    it that are left out: what lies in `added/<module>` takes their place; `page` is one of these modules, and its
+    folder that gets what lies in `page/`; `after` is the program whose compiled packages this one shares: built at the
+    same time, both would compile them.
     """
 
     version: str
@@ -79,6 +81,7 @@ class Program:
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    page: tuple[str, str] | None = None
     after: str = ""
 
     def __post_init__(self) -> None:
@@ -145,8 +148,9 @@ PROGRAMS: Mapping[str, Program] = {
             "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
         },
         stamps=_PROMETHEUS_STAMPS,
-        # The page is made by a Node build; a notice takes its place.
+        # Upstream's page is made of Elm packages, which no package registry has.
         without={"github.com/prometheus/alertmanager": ()},
+        page=("github.com/prometheus/alertmanager", "ui/app/dist"),
     ),
     "caddy": Program(
         # renovate: datasource=github-releases depName=caddyserver/caddy
@@ -444,6 +448,8 @@ class _Build:
                 raise BuildError(msg)
         if (added := source / "added" / module).is_dir():
             shutil.copytree(added, copy, dirs_exist_ok=True)
+        if self.program.page and self.program.page[0] == module:
+            lay(page(source / "page"), copy / self.program.page[1])
         self._go(["mod", "edit", f"-replace={module}=./{copy.relative_to(source)}"], source, task)
 
     def _go(self, words: list[str], folder: Path, task: Task) -> list[str]:
@@ -527,6 +533,8 @@ def cache_key(source: Path, program: Program, go_release: str) -> str:
         for item in fields(program)
         if item.name != "after" and (value := getattr(program, item.name))
     ]
+    if program.page:
+        settings.append(page(source / "page"))  # also how it is put together
     digest.update("\0".join([*settings, go_release, os.uname().sysname, os.uname().machine]).encode())
     return digest.hexdigest()[:16]
 
