@@ -10,7 +10,7 @@ function route() {
   const query = new URLSearchParams(words.replaceAll("+", "%2B")); // a plus sign is one, as in AlertManager's own links
   const [first, second] = path.split("/");
   if (first === "silences" && second === "new") return ["#/silences/new", formView(query)];
-  if (first === "silences") return ["#/silences", silencesView(query, second && decodeURIComponent(second))];
+  if (first === "silences") return ["#/silences", silencesView(query, second)];
   if (first === "status") return ["#/status", statusView()];
   return ["#/alerts", alertsView(query)];
 }

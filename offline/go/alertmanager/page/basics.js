@@ -58,7 +58,8 @@ function redraw(container, data, build) {
   container.replaceChildren(...build());
   container.drawn = key;
   for (const each of container.querySelectorAll("details")) each.open = unfolded.has(each.dataset.key);
-  if (focused) container.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  // What had the focus may be gone; the keyboard goes on from the content then.
+  if (focused) (container.querySelector(`[data-key="${CSS.escape(focused)}"]`) || main).focus();
 }
 
 class Refused extends Error {}
