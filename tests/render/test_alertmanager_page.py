@@ -183,8 +183,9 @@ def person(chromium: webdriver.Chrome) -> Iterator[Person]:
     """Somebody at a browser that has nothing to complain of at the end."""
     console(chromium)
     yield Person(chromium)
-    # What a test has refused on purpose is a line of the console too.
-    wrong = [each for each in console(chromium) if "status of 400" not in each["message"]]
+    # What a test has refused on purpose is a line of the console too, and so is the icon of a page that is not ours.
+    usual = ("status of 400", "/favicon.ico - ")
+    wrong = [each for each in console(chromium) if not any(words in each["message"] for words in usual)]
     assert wrong == [], "an error, or something that the page's policy had to stop"
 
 
@@ -322,12 +323,11 @@ def test_an_alertmanager_that_does_not_answer_is_told_and_so_is_its_return(runni
 
 
 def test_inside_another_page_there_is_nothing_to_press(running: Running, person: Person) -> None:
-    person.opens(running.url)
-    person.chromium.get(f"data:text/html,<iframe src='{running.url}'></iframe>")
-    person.chromium.switch_to.frame(0)
-    person.reads("does not work inside another page", "body")
-    assert not person.runs("return document.querySelectorAll('a, button').length")
-    person.chromium.switch_to.default_content()
+    person.chromium.get(f"{running.url}/metrics")
+    person.runs("const inner = document.createElement('iframe'); inner.src = '/'; document.body.append(inner)")
+    body = "return document.querySelector('iframe').contentDocument.body"
+    person.until(lambda: "inside another page" in person.runs(f"{body}?.innerText || ''"), "it says why it is empty")
+    assert not person.runs(f"{body}.querySelectorAll('a, button').length")
 
 
 def test_with_a_password_the_page_works_and_without_it_there_is_none(
