@@ -19,6 +19,8 @@ WINDOW_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 0.5
 #: Where guessing must not become free while Redis is away.
 CLOSED: Final = frozenset({"POST /auth/login", "POST /auth/register"})
+#: There it waits longer: where the processor is starved, Redis is slow and not away, and to refuse would be an outage.
+CLOSED_ANSWER_SECONDS: Final = 8.0
 
 # A sorted set of the requests of the last window. All in one script: two replicas cannot both take the last place.
 # The clock is Redis' own, since those of the replicas differ. Microseconds fit a Lua number exactly.
@@ -72,7 +74,7 @@ async def within_limit(request: Request, backends: BackendsDep) -> None:
     if not most:
         return
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(CLOSED_ANSWER_SECONDS if key in CLOSED else ANSWER_SECONDS):
             allowed, remaining, reset = await take(backends.queue, f"{key} {client_of(request)}", most)
     except (RedisError, OSError) as error:  # a timeout is an OSError
         RATE_LIMIT_UNAVAILABLE.labels(endpoint).inc()

@@ -25,6 +25,8 @@ PROBES_PORT = 9181
 FAILED_PROBES = 3
 """A replica with so many failed probes within the last seconds gets no request."""
 _LEAST_SETTLED_SECONDS = FAILED_PROBES + 3
+_SLOW_SECONDS = 2
+"""A replica is slow that takes longer for its health."""
 COUNTED_HANDLER = "log_append"
 """Label `handler` of Caddy's metrics: every handler counts what comes through it, this one each request once."""
 
@@ -318,37 +320,66 @@ def _probes(environment: Environment) -> str:
 
     Caddy's thresholds for active checks count over all time and not in a row (caddyserver/caddy#7625): a replica that
     comes up for some seconds again and again would be let in at last. So here the active check is only the clock. It
-    asks through a proxy for this one replica, whose passive check counts the failures of the last seconds. Caddy keeps
-    that count by the replica's address for all proxies, and those that the requests take want few of them. A request
-    itself counts for nothing: no client can talk a replica ill.
+    asks through a proxy for this one replica; a failure is confirmed through another one, whose passive check counts
+    the failures of the last seconds. Caddy keeps that count by the replica's address for all proxies, and those that
+    the requests take want few of them. A request itself counts for nothing: no client can talk a replica ill.
+
+    A replica that refuses, or answers with an error, has failed. One that is slow has failed only while another one is
+    well and not slow: on a host whose processor is starved all of them are, and were none left, nobody would serve.
     """
     parts = environment.parts_of("api")
-    # Let in after so long without a failure, but for the last two: before the next replica is replaced, and later than
-    # what falls ill soon after its start.
-    seconds = settled_seconds(environment) - 1
-    asked = [
-        line
-        for part in parts
-        for line in (
-            f"@{part} header Upstream {_address(part)}",
-            _block(
-                f"reverse_proxy @{part} {_dial(part)}",
-                f"fail_duration {seconds}s",
-                "max_fails 1000000",
-                "unhealthy_status 3xx 4xx 5xx",
-                _block("transport http", "dial_timeout 2s", "response_header_timeout 2s"),
-            ),
-        )
-    ]
     clock = _block(
         f"reverse_proxy {' '.join(_address(part) for part in parts)}",
         f"health_upstream 127.0.0.1:{PROBES_PORT}",
         "health_uri /health",
         "health_interval 1s",
-        "health_timeout 5s",
+        f"health_timeout {2 * _SLOW_SECONDS + 4}s",
         _block("health_headers", "Upstream {http.reverse_proxy.active.target_upstream}"),
     )
-    return _block(f"http://:{PROBES_PORT}", "bind 127.0.0.1", *asked, clock)
+    ill = _block("handle_response @ill", "error 502")
+    asked = [
+        line
+        for part in parts
+        for line in (
+            f"@{part} header Upstream {_address(part)}",
+            _block(f"reverse_proxy @{part} {_uncounted(part)}", "@ill status 3xx 4xx 5xx", ill, _limits(_SLOW_SECONDS)),
+        )
+    ]
+    failed = [_counted(environment, f"@{part}", part, _SLOW_SECONDS) for part in parts]
+    slow = [_slow(environment, part) for part in parts if len(parts) > 1]
+    errors = [_block("handle_errors 502", *failed), *([_block("handle_errors 504", *slow)] if slow else [])]
+    return _block(f"http://:{PROBES_PORT}", "bind 127.0.0.1", *asked, clock, *errors)
+
+
+def _slow(environment: Environment, part: str) -> str:
+    """Count a slow replica's failure where one of the others that are let in answers at once."""
+    others = " ".join(_dial(other) for other in environment.parts_of("api") if other != part)
+    return _block(
+        f"reverse_proxy @{part} {others}",
+        "lb_policy round_robin",
+        f"max_fails {FAILED_PROBES}",
+        "@well status 2xx",
+        _block("handle_response @well", _counted(environment, "", part, 1)),
+        _limits(1),
+    )
+
+
+def _counted(environment: Environment, matcher: str, part: str, limit: int) -> str:
+    """Ask a replica once more, and remember its failure. limit: seconds."""
+    # Let in after so long without a failure, but for the last two: before the next replica is replaced, and later than
+    # what falls ill soon after its start.
+    seconds = settled_seconds(environment) - 1
+    return _block(
+        " ".join(filter(None, ("reverse_proxy", matcher, _dial(part)))),
+        f"fail_duration {seconds}s",
+        "max_fails 1000000",
+        "unhealthy_status 3xx 4xx 5xx",
+        _limits(limit),
+    )
+
+
+def _limits(seconds: int) -> str:
+    return _block("transport http", f"dial_timeout {seconds}s", f"response_header_timeout {seconds}s")
 
 
 def _address(part: str) -> str:
@@ -359,6 +390,11 @@ def _address(part: str) -> str:
 def _dial(part: str) -> str:
     """Return the same address, spelt as a root name: a proxy in the metrics that knows of no probe is another one."""
     return f"{part}.:{contract.API_PORT}"
+
+
+def _uncounted(part: str) -> str:
+    """Return it once more, spelt with its network: here no failure is remembered."""
+    return f"tcp4/{_dial(part)}"
 
 
 def _has_frontend(environment: Environment) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -16,6 +18,9 @@ import pytest
 from operations import lifecycle
 from operations.project import Workspace
 from tests.live.conftest import url
+
+if TYPE_CHECKING:
+    import docker
 
 pytestmark = pytest.mark.deploy
 
@@ -27,15 +32,46 @@ SECONDS = 60.0
 PATIENCE_SECONDS = 90.0
 
 
+# A program that never waits, with the weight of 64 parts: on two cores they get about a hundredth each.
+BUSY, WEIGHT = "import os; [os.fork() for _ in range(4)]\nwhile True: pass", 64 * 1024
+
+
 @pytest.fixture(scope="module")
-def entry(new_workspace: Callable[[], Workspace]) -> Iterator[str]:
-    """Address of a stack as it is by default, but that a load balancer in front is believed: here, the test itself."""
+def running(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
+    """A stack as it is by default, but that a load balancer in front is believed: here, the test itself."""
     workspace = new_workspace()
     ingress = {**workspace.extra_config["samokoder:ingress"], "trustedProxies": ["172.16.0.0/12", "192.168.0.0/16"]}
     workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:ingress": ingress})
     lifecycle.up(workspace, interactive=False)
-    yield url(workspace.settings(), "ingress")
+    yield workspace
     lifecycle.down(workspace, interactive=False)
+
+
+@pytest.fixture(scope="module")
+def entry(running: Workspace) -> str:
+    """Its address."""
+    return url(running.settings(), "ingress")
+
+
+@pytest.fixture
+def starved(running: Workspace, engine: docker.DockerClient) -> Iterator[None]:
+    """The host's processor is taken by another container."""
+    image = running.settings().image("python")
+    busy = engine.containers.run(
+        image,
+        ["-c", BUSY],
+        entrypoint="python",
+        name=f"samokoder-test-{secrets.token_hex(4)}",
+        detach=True,
+        init=True,
+        cpu_shares=WEIGHT,
+        network_mode="none",
+        user="10001:10001",
+        cap_drop=["ALL"],
+        read_only=True,
+    )
+    yield
+    busy.remove(force=True)
 
 
 async def client(http: httpx.AsyncClient, address: str, until: float, answers: Counter[str]) -> None:
@@ -89,3 +125,12 @@ def test_one_client_that_asks_without_a_pause_is_limited_and_the_others_are_not(
     assert asked.count(429) > 0, "one client takes no more than its share"
     assert set(asked) == {200, 429}
     assert other == 200, "behind a load balancer, clients are still told apart"
+
+
+def test_on_a_host_whose_processor_is_starved_answers_are_late_and_no_replica_is_missed(
+    entry: str, starved: None
+) -> None:
+    answers = asyncio.run(crowd(entry, NORMAL_CLIENTS, SECONDS))
+    others = {answer: count for answer, count in answers.items() if answer not in {"200", "201", "202"}}
+    assert not others, f"{others} beside {answers['200']} good answers: a replica that is slow is not one that is gone"
+    assert answers["200"] > NORMAL_CLIENTS, f"too few to prove anything: {answers}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -160,6 +161,18 @@ def test_a_redis_that_hangs_does_not_hang_the_api(setup: Setup) -> None:
     finally:
         setup.redis.go_on()
     assert api.metric('samokoder_rate_limit_unavailable_total{endpoint="/projects"}') == 1
+
+
+def test_a_login_waits_for_a_redis_that_is_slow(setup: Setup) -> None:
+    api = _api(setup, {"POST /auth/login": 3})
+    setup.redis.hang()
+    soon = threading.Timer(2, setup.redis.go_on)
+    soon.start()
+    try:
+        answer = api.post("/auth/login", json={"email": "a@example.org", "password": "correct horse battery"})
+    finally:
+        soon.join()
+    assert answer.status_code == 401, "it was refused for a limiter that is slow: on a starved host nobody could log in"
 
 
 def test_the_window_slides(redis: Redis) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
-# What a replica and the frontend are here. It is ill while /tmp/ill is there.
+# What a replica and the frontend are here. It is ill while /tmp/ill is there, and slow while /tmp/slow is.
 SERVER = """
 import http.server, json, os, socket, sys, threading, time
 
@@ -48,6 +48,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.partition("?")[0]
         ill = os.path.exists("/tmp/ill")
+        if os.path.exists("/tmp/slow"):
+            time.sleep(4)
         if path == "/jobs/stream":
             self.stream()
         elif path == "/jobs/own-headers":
@@ -183,7 +185,19 @@ class Servers:
         self.running.pop(name).remove(force=True)
 
     def ill(self, name: str, *, ill: bool) -> None:
-        code, said = output(self.running[name], *(("touch",) if ill else ("rm",)), f"{SCRATCH}/ill")
+        self._set(name, "ill", on=ill)
+
+    @contextmanager
+    def slow(self, *names: str) -> Iterator[None]:
+        """Let them take longer for each answer than a replica that is well."""
+        for name in names:
+            self._set(name, "slow", on=True)
+        yield
+        for name in names:
+            self._set(name, "slow", on=False)
+
+    def _set(self, name: str, what: str, *, on: bool) -> None:
+        code, said = output(self.running[name], *(("touch",) if on else ("rm",)), f"{SCRATCH}/{what}")
         assert code == 0, said
 
 
@@ -575,6 +589,36 @@ def test_a_replica_that_recovers_for_a_moment_again_and_again_is_never_let_in(
         while time.monotonic() - began < 2:
             assert client.get("/projects").json()["by"] == "api-2", "successes were added up over its recoveries"
             time.sleep(0.1)
+    asked_until(client, lambda by: by == {"api-1", "api-2"}, 60)
+
+
+def test_a_slow_replica_gets_no_request_while_another_one_is_well(client: httpx.Client, servers: Servers) -> None:
+    with servers.slow("api-1"):
+        asked_until(client, lambda by: by == {"api-2"}, 60)
+        time.sleep(5)
+        began = time.monotonic()
+        assert {client.get("/projects").json()["by"] for _ in range(6)} == {"api-2"}
+        assert time.monotonic() - began < 4, "a request waited for a replica that hangs"
+    asked_until(client, lambda by: by == {"api-1", "api-2"}, 60)
+
+
+def test_where_all_replicas_are_slow_they_serve(client: httpx.Client, servers: Servers) -> None:
+    with servers.slow("api-1", "api-2"):
+        # Long enough for three probes that fail, were they counted.
+        for _ in range(3):
+            answer = client.get("/projects")
+            assert answer.status_code == httpx.codes.OK, "nobody was left to serve, although all of them would have"
+    asked_until(client, lambda by: by == {"api-1", "api-2"}, 60)
+
+
+def test_a_slow_replica_serves_where_the_other_one_is_ill(client: httpx.Client, servers: Servers) -> None:
+    servers.ill("api-1", ill=True)
+    time.sleep(5)
+    with servers.slow("api-2"):
+        for _ in range(3):
+            answer = client.get("/projects")
+            assert (answer.status_code, answer.json()["by"]) == (httpx.codes.OK, "api-2"), "slow is better than ill"
+    servers.ill("api-1", ill=False)
     asked_until(client, lambda by: by == {"api-1", "api-2"}, 60)
 
 

@@ -48,8 +48,10 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
             en="the ingress has no replica to send requests to", ru="входному прокси некому передавать запросы"
         ),
         description=Text(
-            en="No replica of the API answers its health check: requests wait for 30 s, then they end with 503.",
-            ru="Ни одна реплика API не отвечает на проверку: запросы ждут 30 с и завершаются ответом 503.",
+            en="No replica of the API answers its health check in time: where they are slow, requests are late; "
+            "where they are gone, requests wait for 30 s, then they end with 503.",
+            ru="Ни одна реплика API не отвечает на проверку вовремя: если они медленны, запросы запаздывают; "
+            "если их нет, запросы ждут 30 с и завершаются ответом 503.",
         ),
     )
     failed = f'sum(rate({DURATION}_count{{{ANSWERS},code=~"5.."}}[5m]))'
