@@ -312,10 +312,15 @@ def test_the_page_speaks_two_languages_and_is_dark_at_night(running: Running, pe
 
 
 def test_an_alertmanager_that_does_not_answer_is_told_and_so_is_its_return(running: Running, person: Person) -> None:
-    person.opens(running.url)
-    person.reads("Last answer of AlertManager", "#answered")
+    person.opens(running.url + link_of({"alertname": "Unsure"}))
+    person.reads("It hits 0 of the alerts", "#hits")
+    assert "Last answer of AlertManager" in person.text("#answered")
+    person.writes("#author", "on call")
+    person.writes("#comment", "made or not")
     running.container.pause()
     try:
+        person.presses("#send")
+        person.reads("Look at the list of silences before you try again", "#result")
         person.reads("AlertManager does not answer", "#trouble")
     finally:
         running.container.unpause()
