@@ -15,13 +15,13 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from offline.page import lay, page
+from offline import alertmanager_page, pages
 from offline.progress import Reporter, Task
 
 SOURCES = Path(__file__).parent / "go"
@@ -69,9 +69,10 @@ class Program:
     is built from; `stamps` are string variables set at link time, {version} in them being the version; `generate` is a
     `go run` before the build (its words may hold {source}, the folder of the sources); `files` are further files from a
     module: name -> (module, path); `tags` are Go build tags; `without` are modules, each with the folders and files in
-    it that are left out: what lies in `added/<module>` takes their place; `page` is one of these modules, and its
-    folder that gets what lies in `page/`; `after` is the program whose compiled packages this one shares: built at the
-    same time, both would compile them.
+    it that are left out: what lies in `added/<module>` takes their place; `pages` is one of these modules, whose web
+    pages are built (`offline/pages.py`) and put into the program; `own_page` is one of them too, and its folder that
+    gets our page in `page/` (`offline/alertmanager_page.py`); `after` is the program whose compiled packages this one
+    shares: built at the same time, both would compile them.
     """
 
     version: str
@@ -81,7 +82,8 @@ class Program:
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    page: tuple[str, str] | None = None
+    own_page: tuple[str, str] | None = None
+    pages: str = ""
     after: str = ""
 
     def __post_init__(self) -> None:
@@ -139,6 +141,7 @@ PROGRAMS: Mapping[str, Program] = {
                 *(f"web/api/v1/openapi{part}.go" for part in ("", "_examples", "_helpers", "_paths", "_schemas")),
             )
         },
+        pages="github.com/prometheus/prometheus",
     ),
     "alertmanager": Program(
         # renovate: datasource=github-releases depName=prometheus/alertmanager
@@ -150,7 +153,7 @@ PROGRAMS: Mapping[str, Program] = {
         stamps=_PROMETHEUS_STAMPS,
         # Upstream's page is made of Elm packages, which no package registry has.
         without={"github.com/prometheus/alertmanager": ()},
-        page=("github.com/prometheus/alertmanager", "ui/app/dist"),
+        own_page=("github.com/prometheus/alertmanager", "ui/app/dist"),
     ),
     "caddy": Program(
         # renovate: datasource=github-releases depName=caddyserver/caddy
@@ -412,10 +415,11 @@ class _Build:
         # so the compiler does not make it: a sixth of its time.
         flags = ["-v", "-trimpath", "-buildvcs=false", "-mod=readonly", "-modcacherw"]
         flags += [f"-ldflags=-s -w{stamps}", "-gcflags=all=-dwarf=false"]
-        if self.program.tags:
-            flags.append(f"-tags={','.join(self.program.tags)}")
         for module, left_out in self.program.without.items():
             self._leave_out(module, left_out, source, task)
+        tags = [*self.program.tags, *self._pages(source, task)]
+        if tags:
+            flags.append(f"-tags={','.join(tags)}")
         if self.program.generate:
             words = [word.format(source=source) for word in self.program.generate]
             self._go(["run", *flags, *words], source, task)
@@ -448,9 +452,27 @@ class _Build:
                 raise BuildError(msg)
         if (added := source / "added" / module).is_dir():
             shutil.copytree(added, copy, dirs_exist_ok=True)
-        if self.program.page and self.program.page[0] == module:
-            lay(page(source / "page"), copy / self.program.page[1])
+        if self.program.own_page and self.program.own_page[0] == module:
+            alertmanager_page.lay(alertmanager_page.page(source / "page"), copy / self.program.own_page[1])
         self._go(["mod", "edit", f"-replace={module}=./{copy.relative_to(source)}"], source, task)
+
+    def _pages(self, source: Path, task: Task) -> Sequence[str]:
+        """Build the program's web pages; return the tags that put them into it. Without npm's registry it has none."""
+        if not self.program.pages:
+            return ()
+        work = source / "pages"
+        for step in pages.steps(source / "replaced" / self.program.pages, work):
+            code, lines = self._run_words(step.words, step.folder, step.environment, task)
+            if self._stopped.is_set():
+                raise _StoppedError
+            if code:
+                said = "\n".join(f"    {line}" for line in lines[-5:])
+                self.reporter.say(
+                    f"{self.name} gets no web pages, but all else: cannot {step.what}:\n{said}\n"
+                    f"To try again, remove {self.folder} and bring the stack up."
+                )
+                return ()
+        return pages.TAGS
 
     def _go(self, words: list[str], folder: Path, task: Task) -> list[str]:
         """Run Go and return its output's lines; a broken download is tried again before it ends a long bring-up."""
@@ -468,15 +490,16 @@ class _Build:
 
     def _run_go(self, words: list[str], folder: Path, task: Task) -> tuple[int, list[str]]:
         """Run Go once, show what it does, return its exit status and its output's lines."""
+        return self._run_words([str(self.go), *words], folder, go_environment(self.cache), task)
+
+    def _run_words(
+        self, words: Sequence[str], folder: Path, environment: Mapping[str, str], task: Task
+    ) -> tuple[int, list[str]]:
+        """Run a program once, show what it does, return its exit status and its output's lines."""
         lines: list[str] = []
         compiled = 0
         with subprocess.Popen(
-            [str(self.go), *words],
-            cwd=folder,
-            env=go_environment(self.cache),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             self._process = process
             if self._stopped.is_set():
@@ -533,8 +556,8 @@ def cache_key(source: Path, program: Program, go_release: str) -> str:
         for item in fields(program)
         if item.name != "after" and (value := getattr(program, item.name))
     ]
-    if program.page:
-        settings.append(page(source / "page"))  # also how it is put together
+    if program.own_page:
+        settings.append(alertmanager_page.page(source / "page"))  # also how it is put together
     digest.update("\0".join([*settings, go_release, os.uname().sysname, os.uname().machine]).encode())
     return digest.hexdigest()[:16]
 

@@ -27,7 +27,7 @@ _FIRST = (
 )
 """Name of a page, its part, and its path: as a person opens them who wants to know whether it is well, and use it."""
 _WITHOUT_A_REGISTRY = (("Samokoder", "ingress", ""), ("alerts, silences", "alertmanager", ""))
-"""The same where Grafana cannot be had: Prometheus is built without its pages there, AlertManager with one of ours."""
+"""The same where Grafana cannot be had: Prometheus may have no pages there, and AlertManager has one of ours."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.page import lay, page, stored_brotli
+from offline.alertmanager_page import lay, page, stored_brotli
 from offline.toolchain import PROGRAMS, SOURCES
 
 FOLDER = SOURCES / "alertmanager" / "page"
@@ -63,7 +63,7 @@ def test_both_encodings_hold_the_same_page(tmp_path: Path) -> None:
 
 def test_alertmanager_gets_the_page_in_the_folder_that_it_serves() -> None:
     module = "github.com/prometheus/alertmanager"
-    assert PROGRAMS["alertmanager"].page == (module, "ui/app/dist")
+    assert PROGRAMS["alertmanager"].own_page == (module, "ui/app/dist")
     assert module in PROGRAMS["alertmanager"].without, "only a copied module can get files"
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from offline import pulumi_cli, toolchain
+from offline import pages, pulumi_cli, toolchain
 from offline.progress import Reporter
 from offline.pulumi_cli import ensure_pulumi
 from offline.toolchain import (
@@ -239,7 +239,7 @@ def test_a_page_lies_in_its_module_in_both_encodings_before_the_module_is_compil
     tmp_path: Path, sources: Path, big_module: Path, reporter: Reporter
 ) -> None:
     shutil.copytree(SOURCES / "alertmanager/page", sources / "hello/page")
-    program = replace(HELLO, without={"example.org/big": ()}, page=("example.org/big", "ui/dist"))
+    program = replace(HELLO, without={"example.org/big": ()}, own_page=("example.org/big", "ui/dist"))
     build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
     seen = (tmp_path / "path/seen").read_text().splitlines()
     assert {"./ui/dist/index.html.br", "./ui/dist/index.html.gz"} < {*seen}, "the program would answer 404"
@@ -249,10 +249,10 @@ def test_a_page_lies_in_its_module_in_both_encodings_before_the_module_is_compil
 def test_a_program_is_built_anew_when_its_page_is_put_together_otherwise(
     sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = replace(HELLO, page=("example.org/big", "ui/dist"))
+    program = replace(HELLO, own_page=("example.org/big", "ui/dist"))
     keys = set()
     for made in ("one page", "another"):
-        monkeypatch.setattr(toolchain, "page", lambda _, made=made: made)
+        monkeypatch.setattr(toolchain.alertmanager_page, "page", lambda _, made=made: made)
         keys.add(
             (
                 toolchain.cache_key(sources / "hello", program, "1.26"),
@@ -270,6 +270,54 @@ def test_what_a_new_version_of_a_module_has_no_more_ends_the_build_with_its_name
     with pytest.raises(BuildError, match=r"example\.org/big has no api/soap\.go any more"):
         build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
     assert big_module.is_dir()
+
+
+def step(folder: Path, *words: str) -> pages.Step:
+    return pages.Step("draw them", words, folder, {"PATH": "/usr/bin:/bin"})
+
+
+def with_pages(monkeypatch: pytest.MonkeyPatch, *words: str) -> Program:
+    monkeypatch.setattr(pages, "steps", lambda module, _work: [step(module, *words)])
+    return replace(HELLO, tags=("small",), without={"example.org/big": ()}, pages="example.org/big")
+
+
+@pytest.mark.usefixtures("big_module")
+def test_the_pages_of_a_program_are_built_in_its_module_and_put_into_it(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
+) -> None:
+    program = with_pages(monkeypatch, "sh", "-c", "pwd >keep/drawn.go")
+    build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
+    calls = (tmp_path / "path" / "calls").read_text().splitlines()
+    (compiled,) = [line for line in calls if line.startswith("build ")]
+    assert "-tags=small,builtinassets" in compiled, "without the tag Go leaves them out"
+    assert "./keep/drawn.go" in (tmp_path / "path/seen").read_text(), "they are there when Go compiles the module"
+
+
+@pytest.mark.usefixtures("big_module")
+def test_a_program_whose_pages_cannot_be_built_is_built_without_and_that_is_said(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = StringIO()
+    reporter = Reporter(Console(file=said, force_terminal=False, width=200))
+    program = with_pages(monkeypatch, "sh", "-c", "echo npm is not reached; exit 1")
+    built = build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
+    assert (built["hello"] / "hello").read_text() == "built", "a monitoring without pages is better than none"
+    calls = (tmp_path / "path" / "calls").read_text()
+    assert "-tags=small " in calls
+    assert "builtinassets" not in calls, "half of the pages would not compile"
+    for words in ("hello gets no web pages", "cannot draw them", "npm is not reached", str(built["hello"].parent)):
+        assert words in said.getvalue(), "somebody looks for the page, and for the reason"
+
+
+def test_all_that_the_pages_are_built_with_is_locked() -> None:
+    folder = SOURCES / "prometheus" / "pages"
+    assert "--hash=sha256:" in (folder / "requirements.txt").read_text(), "Node runs with the user's rights"
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    fetched = {name: package for name, package in packages.items() if name}
+    assert fetched, "pnpm is among them"
+    assert all(package["integrity"].startswith("sha512-") for package in fetched.values()), "and so does pnpm"
+    words = [word for each in pages.steps(Path("module"), Path("work")) for word in each.words]
+    assert {"--require-hashes", "ci", "--frozen-lockfile"} <= set(words), "a lock that nobody asks locks nothing"
 
 
 def test_a_compiler_error_is_not_tried_again(

@@ -139,7 +139,14 @@ def test_no_dockerfile_names_an_image_itself() -> None:
 
 
 def test_renovates_own_managers_have_the_rest() -> None:
-    assert set(CONFIG["enabledManagers"]) == {"custom.regex", "github-actions", "gomod", "pep621"}
+    assert set(CONFIG["enabledManagers"]) == {
+        "custom.regex",
+        "github-actions",
+        "gomod",
+        "npm",
+        "pep621",
+        "pip_requirements",
+    }
     files = tracked()
     # pep621 raises what pyproject.toml asks for; uv.lock pins all of it, and is refreshed whole.
     assert {"pyproject.toml", "uv.lock"} <= set(files)
@@ -147,8 +154,12 @@ def test_renovates_own_managers_have_the_rest() -> None:
     locked = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     unlocked = [package["name"] for package in locked if "version" not in package]
     assert not unlocked, f"not pinned: {unlocked}"
-    other = [name for name in files if re.search(r"(^|/)(package\.json|Cargo\.toml|Gemfile|pom\.xml|setup\.py)$", name)]
+    other = [name for name in files if re.search(r"(^|/)(Cargo\.toml|Gemfile|pom\.xml|setup\.py)$", name)]
     assert not other, f"no manager is switched on for {other}"
+    requirements = {name for name in files if Path(name).name == "requirements.txt"}
+    exported = next(rule for rule in CONFIG["packageRules"] if rule.get("matchManagers") == ["pip_requirements"])
+    raised = {name for name in requirements if f"{name.partition('/')[0]}/**" not in exported["matchFileNames"]}
+    assert raised == {"offline/go/prometheus/pages/requirements.txt"}, "raised alone, it would differ from uv.lock"
     assert {"/".join(Path(name).parts[:2]) for name in files if name.endswith("go.mod")} == {"offline/go"}
 
 

