@@ -252,7 +252,7 @@ def test_a_program_is_built_anew_when_its_page_is_put_together_otherwise(
     program = replace(HELLO, own_page=("example.org/big", "ui/dist"))
     keys = set()
     for made in ("one page", "another"):
-        monkeypatch.setattr(toolchain.alertmanager_page, "page", lambda _, made=made: made)
+        monkeypatch.setattr(alertmanager_page, "page", lambda _, made=made: made)
         keys.add(
             (
                 toolchain.cache_key(sources / "hello", program, "1.26"),
