@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from offline import pages, pulumi_cli, toolchain
+from offline import alertmanager_page, pages, pulumi_cli, toolchain
 from offline.progress import Reporter
 from offline.pulumi_cli import ensure_pulumi
 from offline.toolchain import (
