@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from offline import alertmanager_page, pages
+from offline import alertmanager_page, prometheus_pages
 from offline.progress import Reporter, Task
 
 SOURCES = Path(__file__).parent / "go"
@@ -72,9 +72,9 @@ class Program:
     `go run` before the build (its words may hold {source}, the folder of the sources); `files` are further files from a
     module: name -> (module, path); `tags` are Go build tags; `without` are modules, each with the folders and files in
     it that are left out: what lies in `added/<module>` takes their place; `pages` is one of these modules, whose web
-    pages are built (`offline/pages.py`) and put into the program; `own_page` is one of them too, and its folder that
-    gets our page in `page/` (`offline/alertmanager_page.py`); `after` is the program whose compiled packages this one
-    shares: built at the same time, both would compile them.
+    pages are built (`offline/prometheus_pages.py`) and put into the program; `own_page` is one of them too, and its
+    folder that gets our page in `page/` (`offline/alertmanager_page.py`); `after` is the program whose compiled
+    packages this one shares: built at the same time, both would compile them.
     """
 
     version: str
@@ -466,7 +466,7 @@ class _Build:
         if not self.program.pages:
             return ()
         work = source / "pages"
-        for step in pages.steps(source / "replaced" / self.program.pages, work):
+        for step in prometheus_pages.steps(source / "replaced" / self.program.pages, work):
             try:
                 code, lines = self._run_words(step.words, step.folder, step.environment, task)
             except OSError as error:  # there is no such program
@@ -480,7 +480,7 @@ class _Build:
                     f"To try again, remove {self.folder} and bring the stack up."
                 )
                 return ()
-        return pages.TAGS
+        return prometheus_pages.TAGS
 
     def _go(self, words: list[str], folder: Path, task: Task) -> list[str]:
         """Run Go and return its output's lines; a broken download is tried again before it ends a long bring-up."""

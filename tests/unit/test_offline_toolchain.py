@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from offline import alertmanager_page, pages, pulumi_cli, toolchain
+from offline import alertmanager_page, prometheus_pages, pulumi_cli, toolchain
 from offline.progress import Reporter
 from offline.pulumi_cli import ensure_pulumi
 from offline.toolchain import (
@@ -272,12 +272,12 @@ def test_what_a_new_version_of_a_module_has_no_more_ends_the_build_with_its_name
     assert big_module.is_dir()
 
 
-def step(folder: Path, *words: str) -> pages.Step:
-    return pages.Step("draw them", words, folder, {"PATH": "/usr/bin:/bin"})
+def step(folder: Path, *words: str) -> prometheus_pages.Step:
+    return prometheus_pages.Step("draw them", words, folder, {"PATH": "/usr/bin:/bin"})
 
 
 def with_pages(monkeypatch: pytest.MonkeyPatch, *words: str) -> Program:
-    monkeypatch.setattr(pages, "steps", lambda module, _work: [step(module, *words)])
+    monkeypatch.setattr(prometheus_pages, "steps", lambda module, _work: [step(module, *words)])
     return replace(HELLO, tags=("small",), without={"example.org/big": ()}, pages="example.org/big")
 
 
@@ -313,7 +313,7 @@ def test_what_builds_the_pages_sees_no_secret_and_nothing_that_changes_them(monk
     for name in ("PULUMI_CONFIG_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "NODE_OPTIONS", "PREBUILT_ASSETS_STATIC_DIR"):
         monkeypatch.setenv(name, "secret")
     monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
-    for each in pages.steps(Path("module"), Path("work")):
+    for each in prometheus_pages.steps(Path("module"), Path("work")):
         assert "secret" not in each.environment.values(), "hundreds of packages of others run there"
         assert each.environment["https_proxy"], "by which way packages come is the host's affair"
 
@@ -325,7 +325,7 @@ def test_all_that_the_pages_are_built_with_is_locked() -> None:
     fetched = {name: package for name, package in packages.items() if name}
     assert fetched, "pnpm is among them"
     assert all(package["integrity"].startswith("sha512-") for package in fetched.values()), "and so does pnpm"
-    words = [word for each in pages.steps(Path("module"), Path("work")) for word in each.words]
+    words = [word for each in prometheus_pages.steps(Path("module"), Path("work")) for word in each.words]
     assert {"--require-hashes", "ci", "--frozen-lockfile"} <= set(words), "a lock that nobody asks locks nothing"
 
 
