@@ -7,12 +7,14 @@ the build settings and the Go version; it appears there by a rename, so a folder
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -382,7 +384,10 @@ class _Build:
         self._stopped.set()
         process = self._process
         if process is not None and process.poll() is None:
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                group = os.getpgid(process.pid)
+                # What it has started ends too, where it has a group of its own.
+                os.killpg(group, signal.SIGTERM) if group == process.pid else process.terminate()
 
     def run(self) -> None:
         """Build it, and have it told."""
@@ -457,7 +462,10 @@ class _Build:
             return ()
         work = source / "pages"
         for step in pages.steps(source / "replaced" / self.program.pages, work):
-            code, lines = self._run_words(step.words, step.folder, step.environment, task)
+            try:
+                code, lines = self._run_words(step.words, step.folder, step.environment, task)
+            except OSError as error:  # there is no such program
+                code, lines = 1, [str(error)]
             if self._stopped.is_set():
                 raise _StoppedError
             if code:
@@ -494,11 +502,18 @@ class _Build:
         lines: list[str] = []
         compiled = 0
         with subprocess.Popen(
-            words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            words,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A script's own programs would go on without it. Go ends its own, and Ctrl-C reaches it by the terminal.
+            start_new_session=words[0] != str(self.go),
         ) as process:
             self._process = process
             if self._stopped.is_set():
-                process.terminate()
+                self.stop()
             for line in process.stdout or ():
                 text = line.strip()
                 if "-v" in words and is_package(text):

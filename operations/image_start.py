@@ -1,7 +1,7 @@
 """Starting an image for `samokoder check-image`: as the stack does, and where that fails with less asked of it.
 
-What is asked less is found by starting it with all of it at once, and then once without each: so all that an image
-cannot do is known after the time of three starts.
+An image that comes up as the stack starts it is started once. Else what is asked less is found by starting it with all
+of it at once, and then once without each: so all that an image cannot do is known after the time of four starts.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ _RESTS = 2
 of a processor from what is starting."""
 _MOST_REST_SECONDS = 2.0
 _AT_ONCE = 4
+_ALONE_SECONDS = 6.0
+"""How long the start as the stack does it has the processor for itself, unless it ends before."""
 OK, NOT_FOUND = 200, 404
 _CANNOT_START = 127
 # A value shorter than this would be found in any log by chance.
@@ -81,6 +83,8 @@ class Life:
     """One container of the image, and what has been seen of it so far."""
 
     container: Container
+    began: float = field(default_factory=time.monotonic)
+    """When it was started, by the monotonic clock."""
     exit_code: int | None = None
     """None: it runs."""
     problem: str = ""
@@ -217,9 +221,13 @@ class Starting:
         Returns the way, the life in it, and the strict one where that is another.
         """
         port = self.port is not None
-        strict, *others = at_once(self.start, [STRICT, *self._easy(without_login=False)])
-        lives = dict(zip(self._easy(without_login=False), others, strict=True))
-        self.watch([strict, *lives.values()], task, patient=False)
+        strict = self.start(STRICT)
+        self.watch([strict], task, seconds=_ALONE_SECONDS, patient=False)
+        if strict.is_up(port=port):
+            return STRICT, strict, None
+        ways = self._easy(without_login=False)
+        lives = dict(zip(ways, at_once(self.start, ways), strict=True))
+        self.watch([strict, *lives.values()], task, patient=False, enough=strict)
         up = any(life.is_up(port=port) for life in (strict, *lives.values()))
         if not up and self.environment.settings.redis.login != "none":
             task.detail = "once more, with a Redis that wants no login"
@@ -283,10 +291,19 @@ class Starting:
         self.end(life)
         return way, lenient
 
-    def watch(self, lives: Sequence[Life], task: Task, *, seconds: float = 0, patient: bool = True) -> None:
+    def watch(
+        self,
+        lives: Sequence[Life],
+        task: Task,
+        *,
+        seconds: float = 0,
+        patient: bool = True,
+        enough: Life | None = None,
+    ) -> None:
         """Look until each is up, has ended, or the time is over; that is near once one of them is up.
 
-        patient: else it is near, too, once Redis has refused one: that one is not going to come up.
+        patient: else it is near, too, once Redis has refused one: that one is not going to come up. enough: once this
+        one is up, no other is waited for.
         """
         began, port = time.monotonic(), self.port is not None
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
@@ -299,13 +316,14 @@ class Starting:
             at_once(self.look, waiting)
             for life in list(waiting):
                 if life.is_up(port=port):
-                    life.seconds = time.monotonic() - began
-                    end = min(end, began + _SLOWER * life.seconds + _LEAST_SECONDS)
+                    life.seconds = time.monotonic() - life.began
+                    end = min(end, life.began + _SLOWER * life.seconds + _LEAST_SECONDS)
                 if life.exit_code is not None or life.is_up(port=port):
                     waiting.remove(life)
                 elif self.port:
                     answers = f"/health answers {life.health}" if life.listens else f"no answer on port {self.port} yet"
                     task.detail = answers
+            over = over or (enough is not None and enough.is_up(port=port))
             if not patient and self.refused():
                 end, patient = min(end, time.monotonic() + _LEAST_SECONDS), True
             time.sleep(TURN_SECONDS)

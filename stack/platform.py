@@ -63,7 +63,12 @@ def specs(environment: Environment) -> list[ServiceSpec]:
         if name not in environment.absent:
             described = describe(environment)
             others += [described] if isinstance(described, ServiceSpec) else described
-    parts = [*others, prometheus.spec(environment, others)]
+    # Whose turn it is in a deploy changes no file: else going back would replace Prometheus, and the next `up` again.
+    by_name = {spec.part: spec for spec in others}
+    by_number = [
+        by_name[part] for field in PARTS if field not in environment.absent for part in environment.parts_of(field)
+    ]
+    parts = [*others, prometheus.spec(environment, by_number)]
     return [
         alertmanager.with_files(each, environment, parts) if each.part == alertmanager.PART else each for each in parts
     ]

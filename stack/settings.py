@@ -269,7 +269,7 @@ class Api(Application, Part):
         ge=0,
         le=600,
         description="A replica must have run for so long and be ready before the next one is replaced, in seconds; "
-        "what falls ill within that time never takes the second replica. With several replicas at least 6, for "
+        "what falls ill within that time never takes the second replica. With several replicas at least 8, for "
         "the ingress must have seen it be well.",
         examples=[30],
     )

@@ -16,7 +16,7 @@ from samokoder.settings import Settings
 
 #: The newest step in `migrations`. Their numbers are compared as texts.
 REVISION: Final = "0003"
-CONNECT_SECONDS: Final = 5
+CONNECT_SECONDS: Final = 15
 #: For one of the pool's connections while all are in use: that is load, and no database that is away.
 POOL_SECONDS: Final = 20
 COMMAND_SECONDS: Final = 30

@@ -21,6 +21,8 @@ ANSWER_SECONDS: Final = 0.5
 CLOSED: Final = frozenset({"POST /auth/login", "POST /auth/register"})
 #: There it waits longer: where the processor is starved, Redis is slow and not away, and to refuse would be an outage.
 CLOSED_ANSWER_SECONDS: Final = 8.0
+#: So many wait at a time: each has a connection to Redis, and nobody limits them meanwhile.
+_WAITING: Final = asyncio.Semaphore(50)
 
 # A sorted set of the requests of the last window. All in one script: two replicas cannot both take the last place.
 # The clock is Redis' own, since those of the replicas differ. Microseconds fit a Lua number exactly.
@@ -66,6 +68,17 @@ def client_of(request: Request) -> str:
     return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
+async def _asked(redis: Any, key: str, client: str, most: int) -> tuple[bool, int, int]:
+    """Take a place in time. Raises RedisError or OSError where nobody can say whether there is one."""
+    if key not in CLOSED:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await take(redis, f"{key} {client}", most)
+    if _WAITING.locked():
+        raise TimeoutError
+    async with _WAITING, asyncio.timeout(CLOSED_ANSWER_SECONDS):
+        return await take(redis, f"{key} {client}", most)
+
+
 async def within_limit(request: Request, backends: BackendsDep) -> None:
     """Refuse the request with 429 where its client has made too many; tell it in headers how many it has left."""
     endpoint: str = request.scope["route"].path
@@ -74,8 +87,7 @@ async def within_limit(request: Request, backends: BackendsDep) -> None:
     if not most:
         return
     try:
-        async with asyncio.timeout(CLOSED_ANSWER_SECONDS if key in CLOSED else ANSWER_SECONDS):
-            allowed, remaining, reset = await take(backends.queue, f"{key} {client_of(request)}", most)
+        allowed, remaining, reset = await _asked(backends.queue, key, client_of(request), most)
     except (RedisError, OSError) as error:  # a timeout is an OSError
         RATE_LIMIT_UNAVAILABLE.labels(endpoint).inc()
         log.warning("rate limit not asked", reason=type(error).__name__)

@@ -25,9 +25,11 @@ PROBES_PORT = 9181
 
 FAILED_PROBES = 3
 """A replica with so many failed probes within the last seconds gets no request."""
-_LEAST_SETTLED_SECONDS = FAILED_PROBES + 3
 _SLOW_SECONDS = 2
 """A replica is slow that takes longer for its health."""
+_SLOW_FORGOTTEN_SECONDS = 10
+"""So soon it is let in again: should two be left out for each other's sake, nobody waits longer than a request may."""
+_LEAST_SETTLED_SECONDS = FAILED_PROBES + _SLOW_SECONDS + 3
 COUNTED_HANDLER = "log_append"
 """Label `handler` of Caddy's metrics: every handler counts what comes through it, this one each request once."""
 
@@ -326,9 +328,9 @@ def _probes(environment: Environment) -> str:
 
     Caddy's thresholds for active checks count over all time and not in a row (caddyserver/caddy#7625): a replica that
     comes up for some seconds again and again would be let in at last. So here the active check is only the clock. It
-    asks through a proxy for this one replica; a failure is confirmed through another one, whose passive check counts
-    the failures of the last seconds. Caddy keeps that count by the replica's address for all proxies, and those that
-    the requests take want few of them. A request itself counts for nothing: no client can talk a replica ill.
+    asks through a proxy for this one replica; a failure goes on to another one, whose passive check counts those of the
+    last seconds. Caddy keeps that count by the replica's address for all proxies, and those that the requests take want
+    few of them. A request itself counts for nothing: no client can talk a replica ill.
 
     A replica that refuses, or answers with an error, has failed. One that is slow has failed only while another one is
     well and not slow: on a host whose processor is starved all of them are, and were none left, nobody would serve.
@@ -339,7 +341,8 @@ def _probes(environment: Environment) -> str:
         f"health_upstream 127.0.0.1:{PROBES_PORT}",
         "health_uri /health",
         "health_interval 1s",
-        f"health_timeout {2 * _SLOW_SECONDS + 4}s",
+        # Longer than all that is asked below: what is cut off counts for nothing.
+        f"health_timeout {2 * _SLOW_SECONDS + 2 * len(parts) + 2}s",
         _block("health_headers", "Upstream {http.reverse_proxy.active.target_upstream}"),
     )
     ill = _block("handle_response @ill", "error 502")
@@ -351,36 +354,48 @@ def _probes(environment: Environment) -> str:
             _block(f"reverse_proxy @{part} {_uncounted(part)}", "@ill status 3xx 4xx 5xx", ill, _limits(_SLOW_SECONDS)),
         )
     ]
-    failed = [_counted(environment, f"@{part}", part, _SLOW_SECONDS) for part in parts]
-    slow = [_slow(environment, part) for part in parts if len(parts) > 1]
-    errors = [_block("handle_errors 502", *failed), *([_block("handle_errors 504", *slow)] if slow else [])]
-    return _block(f"http://:{PROBES_PORT}", "bind 127.0.0.1", *asked, clock, *errors)
+    # A name that is not resolved, or a connection that is not taken, in time is 502 as well.
+    late = "expression `{http.error.status_code} == 504 || {http.error.message}.contains('timeout')`"
+    failed = [
+        line
+        for part in parts
+        for line in (
+            _block(f"@slow-{part}", f"header Upstream {_address(part)}", late),
+            _slow(environment, part),
+            _counted(f"@{part}", part, settled_seconds(environment) - 1),
+        )
+    ]
+    return _block(f"http://:{PROBES_PORT}", "bind 127.0.0.1", *asked, clock, _block("handle_errors 502 504", *failed))
 
 
 def _slow(environment: Environment, part: str) -> str:
     """Count a slow replica's failure where one of the others that are let in answers at once."""
-    others = " ".join(_dial(other) for other in environment.parts_of("api") if other != part)
+    others = [_dial(other) for other in environment.parts_of("api") if other != part]
+    if not others:
+        return f"respond @slow-{part} 504"
+    seconds = min(settled_seconds(environment) - 1, _SLOW_FORGOTTEN_SECONDS)
     return _block(
-        f"reverse_proxy @{part} {others}",
+        f"reverse_proxy @slow-{part} {' '.join(others)}",
         "lb_policy round_robin",
         f"max_fails {FAILED_PROBES}",
+        # Each of them is asked: the first one may hang as well.
+        *([f"lb_retries {len(others) - 1}"] if len(others) > 1 else []),
         "@well status 2xx",
-        _block("handle_response @well", _counted(environment, "", part, 1)),
+        _block("handle_response @well", _counted("", part, seconds)),
         _limits(1),
     )
 
 
-def _counted(environment: Environment, matcher: str, part: str, limit: int) -> str:
-    """Ask a replica once more, and remember its failure. limit: seconds."""
+def _counted(matcher: str, part: str, seconds: int) -> str:
+    """Count a failure of a replica, whatever it answers now, and forget it after so many seconds."""
     # Let in after so long without a failure, but for the last two: before the next replica is replaced, and later than
     # what falls ill soon after its start.
-    seconds = settled_seconds(environment) - 1
     return _block(
         " ".join(filter(None, ("reverse_proxy", matcher, _dial(part)))),
         f"fail_duration {seconds}s",
         "max_fails 1000000",
-        "unhealthy_status 3xx 4xx 5xx",
-        _limits(limit),
+        "unhealthy_latency 1ns",
+        _limits(1),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,14 @@ def shell_variables(**variables: str) -> dict[str, str]:
 def run(folder: Path, *words: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """Run one command in the clone, `given` on its standard input; its output is both streams."""
     return _run(folder, words, variables, given=given, errors=subprocess.STDOUT)
+
+
+def typed(folder: Path, line: str, *, status: int = 0, **variables: str) -> str:
+    """Type a line in a clone; return what it prints. It ends with this status, and never with a traceback."""
+    answer = run(folder, *shlex.split(line), **variables)
+    assert answer.returncode == status, f"{line}:\n{answer.stdout[-4000:]}"
+    assert "Traceback" not in answer.stdout, f"{line}:\n{answer.stdout[-4000:]}"
+    return answer.stdout
 
 
 def run_apart(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

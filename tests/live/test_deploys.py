@@ -8,10 +8,11 @@ import re
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import dedent
 
 import docker
+import httpx
 import pytest
 
 from operations import __main__ as command
@@ -246,6 +247,7 @@ def test_an_up_that_is_killed_in_the_middle_of_a_roll_leaves_a_service_and_the_n
     load.report.assert_nothing_lost()
 
 
+ILL_AFTER_SECONDS = 10
 LAST_ALONE = '#!/bin/sh\n[ "$(hostname)" = api-2 ] && exec /opt/venv/bin/bad\nexec python -m uvicorn "$@"\n'
 
 
@@ -263,7 +265,7 @@ def test_going_back_takes_the_sick_last_replica_first_and_never_the_one_that_ser
     there = with_config(serving, {"samokoder:api": {"stableSeconds": stable_seconds, "health": health}})
     lifecycle.up(there, interactive=False)
     bad = made({UVICORN: LAST_ALONE, "/opt/venv/bin/bad": BAD[what].scripts[UVICORN]})
-    before = containers.ids(engine, serving.name)
+    before, begun = containers.ids(engine, serving.name), time.monotonic()
     with load:
         with contextlib.suppress(PulumiFailedError):
             lifecycle.up(of_image(there, bad), interactive=False)
@@ -272,9 +274,26 @@ def test_going_back_takes_the_sick_last_replica_first_and_never_the_one_that_ser
         while (row := _row(there, "api-2")).ok:  # the one that falls ill later than it was watched
             assert time.monotonic() < end, row
             time.sleep(1)
+        _answers_well(url(serving.settings(), "ingress"))
+        left_out = time.monotonic() - begun
         rows = lifecycle.up(there, interactive=False).parts
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
-    load.report.assert_nothing_lost()
+    # What a replica says itself before the ingress knows that it is ill is the version's fault, and no deploy's.
+    lost = [each for each in load.report.failed if not (each.what == "503 ill" and each.at < left_out)]
+    assert stable_seconds < ILL_AFTER_SECONDS or lost == load.report.failed, "it was let in before it was steady"
+    replace(load.report, failed=lost).assert_nothing_lost()
+
+
+def _answers_well(entry: str) -> None:
+    """Wait until the ingress has left out the replica that is ill: they are asked in turn."""
+    end, well = time.monotonic() + 180, 0
+    with httpx.Client(base_url=entry, timeout=60, trust_env=False) as client:
+        while well < 20:
+            assert time.monotonic() < end, "the ingress goes on asking a replica that is ill"
+            try:
+                well = well + 1 if client.get("/").is_success else 0
+            except httpx.TransportError:
+                well = 0
 
 
 def _row(workspace: Workspace, part: str) -> containers.PartStatus:

@@ -14,22 +14,24 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import docker
 import httpx
 import pytest
 
-from operations import backups, containers, known, lifecycle, reach
+from operations import backups, containers, lifecycle, reach
 from operations.engine import EngineError, connect, ensure_engine, install_packages
 from operations.origins import third_party_images
+from operations.ports import own_ports
 from operations.project import Workspace
 from stack.settings import Environment
-from tests.live.conftest import with_config
+from tests.live import clones
 from tests.sshd import sshd_program
 
+ENVIRONMENT = "far"
 PATIENCE_SECONDS = 60.0
 
 # Mounts in a namespace of its own: nothing of it is seen out here. The engine's containers end with the namespace.
@@ -148,18 +150,26 @@ def logs(host: Host) -> str:
 
 @pytest.fixture(scope="module")
 def there(
-    host: Host, engine: docker.DockerClient, local_images: Environment, new_workspace: Callable[[], Workspace]
-) -> Iterator[Workspace]:
-    """An environment that is up on the other host, which got its images from the engine here; gone at the end."""
-    workspace = with_config(new_workspace(), {"samokoder:api": {"replicas": 1}})
-    workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:dockerHost": host.docker_host})
+    host: Host, engine: docker.DockerClient, local_images: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Workspace:
+    """An environment of a clone, brought up on the other host by the lines of docs/remote-engine.md.
+
+    The host got its images from the engine here. All that is made over there ends with the host.
+    """
+    folder = tmp_path_factory.mktemp("far") / "clone"
+    clones.make(folder, ENVIRONMENT, {**own_ports(), "samokoder:api": {"replicas": 1, "stableSeconds": 2}})
     with far_engine(host) as far:
         for name in third_party_images(local_images):
             far.images.load(engine.images.get(local_images.image(name)).save())  # type: ignore[arg-type]
-    lifecycle.up(workspace, interactive=False)
-    yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
-    workspace.stack_file.unlink()  # nothing is left to remove, and the host is gone when the other workspaces go
+    workspace = Workspace(environment=ENVIRONMENT, root=folder, isolated=True)
+    typed(workspace, f"make pulumi ARGS='config set --path samokoder:dockerHost {host.docker_host}'")
+    assert f"From here: make tunnel ENV={ENVIRONMENT}" in typed(workspace, "make up")
+    return workspace
+
+
+def typed(there: Workspace, line: str) -> str:
+    """Type a line in the environment's clone."""
+    return clones.typed(there.root, line, ENV=there.environment)
 
 
 @contextlib.contextmanager
@@ -178,8 +188,6 @@ def test_every_part_is_healthy_over_there_and_none_is_here(
         assert far.info()["ID"] != engine.info()["ID"], "the engine here was asked"
         assert containers.of_environment(far, there.name)
     assert not containers.of_environment(engine, there.name), "the stack is on the engine here"
-    said = reach.elsewhere(there.settings().settings.docker_host, "make tunnel")
-    assert said == f"The addresses are those of root@{host.address}. From here: make tunnel"
 
 
 def test_a_second_up_changes_nothing_also_after_a_refresh(there: Workspace) -> None:
@@ -256,28 +264,47 @@ def test_a_host_without_an_engine_says_so(host: Host, tmp_path: Path) -> None:
         ensure_engine(f"{host.docker_host}/run/nothing.sock", report=lambda _: None, cache=tmp_path)
 
 
+def test_what_a_person_types_every_day_is_done_over_there(there: Workspace) -> None:
+    assert "api-1" in typed(there, "make status")
+    assert "api-1" in typed(there, "make logs TAIL=3")
+    assert "worker" in typed(there, "make restart PART=worker")
+    assert "1 row" in typed(there, "make psql SQL='SELECT count(*) FROM jobs'")
+    typed(there, "make smoke ARGS='--wait 120'")
+    typed(there, "make doctor")
+    assert "unchanged" in typed(there, "make preview")
+
+
 def test_a_tunnel_for_people_leads_to_the_same_ports_here(there: Workspace) -> None:
-    environment = there.settings()
-    words = reach.tunnel(environment.name, environment.settings.docker_host, known.addresses(known.of(there)))
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
-    try:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            assert process.poll() is None, "ssh ended"
-            with contextlib.suppress(httpx.TransportError):
-                assert httpx.get(f"http://127.0.0.1:{environment.settings.ingress.port}/health", timeout=5).is_success
-                break
-            assert time.monotonic() < end
-            time.sleep(0.2)
-    finally:
-        process.terminate()
-        process.wait()
+    port = there.settings().settings.ingress.port
+    with subprocess.Popen(
+        ["make", "tunnel"],
+        cwd=there.root,
+        env=clones.shell_variables(ENV=there.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        try:
+            end = time.monotonic() + PATIENCE_SECONDS
+            while True:
+                assert process.poll() is None, f"it ended: {process.communicate()[0]!r}"
+                with contextlib.suppress(httpx.TransportError):
+                    assert httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).is_success
+                    break
+                assert time.monotonic() < end, "no page of the other host is reached here"
+                time.sleep(0.2)
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
 
 
 def test_down_keeps_the_data_over_there_and_destroy_data_removes_it(there: Workspace, host: Host) -> None:
-    kept = lifecycle.down(there, interactive=False)
+    volumes = f"samokoder-{there.name}-"
     with far_engine(host) as far:
+        said = typed(there, "make down")
         assert not containers.of_environment(far, there.name), "down leaves no container"
-        assert set(kept) <= {volume.name for volume in far.volumes.list()}
-        lifecycle.destroy_data(there, interactive=False)
-        assert not [v.name for v in far.volumes.list() if f"-{there.name}-" in str(v.name)], "its data is still there"
+        kept = [str(volume.name) for volume in far.volumes.list() if str(volume.name).endswith("-data")]
+        assert f"{volumes}postgres-data" in kept
+        assert all(name in said for name in kept), "what is kept is said"
+        typed(there, f"make destroy-data ARGS='--confirm {there.name}'")
+        assert not [one.name for one in far.volumes.list() if str(one.name).startswith(volumes)], "its data is there"

@@ -280,6 +280,15 @@ def test_a_program_whose_pages_cannot_be_built_is_built_without_and_that_is_said
         assert words in said.getvalue(), "somebody looks for the page, and for the reason"
 
 
+def test_what_builds_the_pages_sees_no_secret_and_nothing_that_changes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PULUMI_CONFIG_PASSPHRASE", "AWS_SECRET_ACCESS_KEY", "NODE_OPTIONS", "PREBUILT_ASSETS_STATIC_DIR"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("https_proxy", "http://proxy.example.org:3128")
+    for each in pages.steps(Path("module"), Path("work")):
+        assert "secret" not in each.environment.values(), "hundreds of packages of others run there"
+        assert each.environment["https_proxy"], "by which way packages come is the host's affair"
+
+
 def test_all_that_the_pages_are_built_with_is_locked() -> None:
     folder = SOURCES / "prometheus" / "pages"
     assert "--hash=sha256:" in (folder / "requirements.txt").read_text(), "Node runs with the user's rights"

@@ -53,6 +53,17 @@ def test_sick_replicas_are_replaced_before_those_that_serve() -> None:
     assert [found[f"api-{number}"].formerly for number in (1, 2, 3)] == ["api", "", ""], "a name is not a turn"
 
 
+def test_whose_turn_it_is_changes_no_container_and_no_file() -> None:
+    usual, other = (record("staging", {"api": {"first": first}}) for first in ([], [2]))
+    of_usual, of_other = (
+        {each.urn: each.inputs for each in (*one.containers().values(), *one.carriers().values())}
+        for one in (usual, other)
+    )
+    assert of_usual.keys() == of_other.keys()
+    changed = [urn.rpartition("::")[2] for urn in of_usual if of_usual[urn] != of_other[urn]]
+    assert not changed, f"going back, and the `up` after it, would replace what is neither sick nor changed: {changed}"
+
+
 def test_replicas_differ_in_their_name_and_their_turn_alone() -> None:
     first, second = (record_case("staging").containers()[part].inputs for part in ("api-1", "api-2"))
     same = {"name", "hostname", "labels", "networksAdvanced", "volumes"}
@@ -229,7 +240,7 @@ def test_the_seconds_of_the_settings_are_in_the_health_check() -> None:
     assert found["api-1"].health_command == found["api-2"].health_command
 
 
-@pytest.mark.parametrize(("replicas", "healthy_from"), [(2, "up < 6 "), (1, "up < 2 ")])
+@pytest.mark.parametrize(("replicas", "healthy_from"), [(2, "up < 8 "), (1, "up < 2 ")])
 def test_the_next_replica_is_not_replaced_before_the_ingress_knows_that_this_one_is_well(
     replicas: int, healthy_from: str
 ) -> None:
