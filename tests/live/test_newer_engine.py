@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import docker
 import pytest
@@ -41,15 +41,7 @@ def typed(engine_of_today: PrivateEngine, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("clone") / "samokoder"
     clones.make(folder, ENVIRONMENT, {**own_ports(), "samokoder:api": {"stableSeconds": 2}})
 
-    def typed(line: str, *, given: str = "") -> str:
-        answer = clones.run(
-            folder, *shlex.split(line), given=given, ENV=ENVIRONMENT, DOCKER_HOST=engine_of_today.docker_host
-        )
-        assert answer.returncode == 0, f"{line}:\n{answer.stdout[-4000:]}"
-        assert "Traceback" not in answer.stdout, f"{line}:\n{answer.stdout[-4000:]}"
-        return answer.stdout
-
-    return typed
+    return partial(clones.typed, folder, ENV=ENVIRONMENT, DOCKER_HOST=engine_of_today.docker_host)
 
 
 def health_checks(client: docker.DockerClient) -> dict[str, dict[str, int]]:
