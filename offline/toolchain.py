@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from offline import pages
+from offline import alertmanager_page, pages
 from offline.progress import Reporter, Task
 
 SOURCES = Path(__file__).parent / "go"
@@ -72,8 +72,9 @@ class Program:
     `go run` before the build (its words may hold {source}, the folder of the sources); `files` are further files from a
     module: name -> (module, path); `tags` are Go build tags; `without` are modules, each with the folders and files in
     it that are left out: what lies in `added/<module>` takes their place; `pages` is one of these modules, whose web
-    pages are built (`offline/pages.py`) and put into the program; `after` is the program whose compiled packages this
-    one shares: built at the same time, both would compile them.
+    pages are built (`offline/pages.py`) and put into the program; `own_page` is one of them too, and its folder that
+    gets our page in `page/` (`offline/alertmanager_page.py`); `after` is the program whose compiled packages this one
+    shares: built at the same time, both would compile them.
     """
 
     version: str
@@ -83,6 +84,7 @@ class Program:
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    own_page: tuple[str, str] | None = None
     pages: str = ""
     after: str = ""
 
@@ -151,8 +153,9 @@ PROGRAMS: Mapping[str, Program] = {
             "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
         },
         stamps=_PROMETHEUS_STAMPS,
-        # The page is made by a Node build; a notice takes its place.
+        # Upstream's page is made of Elm packages, which no package registry has.
         without={"github.com/prometheus/alertmanager": ()},
+        own_page=("github.com/prometheus/alertmanager", "ui/app/dist"),
     ),
     "caddy": Program(
         # renovate: datasource=github-releases depName=caddyserver/caddy
@@ -454,6 +457,8 @@ class _Build:
                 raise BuildError(msg)
         if (added := source / "added" / module).is_dir():
             shutil.copytree(added, copy, dirs_exist_ok=True)
+        if self.program.own_page and self.program.own_page[0] == module:
+            alertmanager_page.lay(alertmanager_page.page(source / "page"), copy / self.program.own_page[1])
         self._go(["mod", "edit", f"-replace={module}=./{copy.relative_to(source)}"], source, task)
 
     def _pages(self, source: Path, task: Task) -> Sequence[str]:
@@ -566,6 +571,8 @@ def cache_key(source: Path, program: Program, go_release: str) -> str:
         for item in fields(program)
         if item.name != "after" and (value := getattr(program, item.name))
     ]
+    if program.own_page:
+        settings.append(alertmanager_page.page(source / "page"))  # also how it is put together
     digest.update("\0".join([*settings, go_release, os.uname().sysname, os.uname().machine]).encode())
     return digest.hexdigest()[:16]
 

@@ -26,8 +26,8 @@ _FIRST = (
     ("silences", "alertmanager", ""),
 )
 """Name of a page, its part, and its path: as a person opens them who wants to know whether it is well, and use it."""
-_WITHOUT_A_REGISTRY = frozenset({"prometheus", "alertmanager"})
-"""Parts whose pages are in the official images alone: where Grafana cannot be had, these are built without them."""
+_WITHOUT_A_REGISTRY = (("Samokoder", "ingress", ""), ("alerts, silences", "alertmanager", ""))
+"""The same where Grafana cannot be had: Prometheus may have no pages there, and AlertManager has one of ours."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,8 @@ class Page:
 
 def pages(parts: Mapping[str, str]) -> list[Page]:
     """Return the pages that there are, the first one first. parts: each with its address; empty: it has none here."""
-    missing = frozenset() if parts.get("grafana") else _WITHOUT_A_REGISTRY
-    return [
-        Page(name, part, f"{parts[part]}{path}")
-        for name, part, path in _FIRST
-        if parts.get(part) and part not in missing
-    ]
+    first = _FIRST if parts.get("grafana") else _WITHOUT_A_REGISTRY
+    return [Page(name, part, f"{parts[part]}{path}") for name, part, path in first if parts.get(part)]
 
 
 def told(env: str, parts: Mapping[str, str]) -> str:

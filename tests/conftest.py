@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from stack.settings import Environment
 
-pytest_plugins = ["tests.registry", "tests.sshd"]
+pytest_plugins = ["tests.chromium", "tests.registry", "tests.sshd"]
 
 
 # How many files the closing lines name.

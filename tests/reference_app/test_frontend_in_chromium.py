@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from selenium import webdriver
@@ -14,41 +11,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from offline.progress import Reporter
-from operations.engine import install_packages
+from tests.chromium import console
 
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Service, Setup
 
-#: The browser's names: Debian's, Ubuntu's, and Google's as on hosted runners.
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE_SECONDS = 120.0
-
-
-def _find() -> tuple[str | None, str | None]:
-    return next(filter(None, map(shutil.which, BROWSERS)), None), shutil.which("chromedriver")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[webdriver.Chrome]:
-    """A headless Chromium; Debian's packages are installed when it or its driver is not here.
-
-    Where that cannot be done, the error names what is missing: a test that cannot run has not passed.
-    """
-    if not all(_find()):
-        install_packages(["chromium", "chromium-driver"], report=Reporter().say)
-    browser, driver = _find()
-    assert browser, "the package `chromium` brought no browser"
-    assert driver, "the package `chromium-driver` brought no driver"
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    options.add_argument("--headless=new")
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # Chromium refuses root with one, and it only sees our own page
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 def _started(setup: Setup) -> tuple[Service, Service]:
@@ -69,11 +37,6 @@ def _open_a_job(page: Service, chromium: webdriver.Chrome) -> WebDriverWait[webd
 
 def _text(chromium: webdriver.Chrome, key: str) -> str:
     return chromium.find_element(By.ID, key).text
-
-
-def _console(chromium: webdriver.Chrome) -> list[dict[str, Any]]:
-    """Give what the browser's console got since it was last asked, violations of the page's policy too."""
-    return list(chromium.get_log("browser"))  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.usefixtures("alone")
@@ -107,12 +70,12 @@ def test_somebody_sees_the_status_submits_a_job_and_watches_it_to_its_end(
     wait.until(lambda _: chromium.current_url == f"{page.url}/app/")
     assert name in chromium.find_element(By.TAG_NAME, "ul").text, "script in a project's name is text"
     assert chromium.title == "Samokoder", "and was not run"
-    assert _console(chromium) == [], "no error, and nothing that the policy had to stop"
+    assert console(chromium) == [], "no error, and nothing that the policy had to stop"
 
     inline = "const script = document.createElement('script'); script.text = 'document.title = 1';"
     chromium.execute_script(f"{inline} document.body.append(script)")
     assert chromium.title == "Samokoder", "the policy stops what is not a file of the page"
-    assert "Content Security Policy" in _console(chromium)[0]["message"], "so the console would have told above"
+    assert "Content Security Policy" in console(chromium)[0]["message"], "so the console would have told above"
 
 
 @pytest.mark.usefixtures("alone")

@@ -6,6 +6,7 @@ import fcntl
 import importlib.metadata
 import json
 import re
+import shutil
 import stat
 import threading
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from offline import pages, pulumi_cli, toolchain
+from offline import alertmanager_page, pages, pulumi_cli, toolchain
 from offline.progress import Reporter
 from offline.pulumi_cli import ensure_pulumi
 from offline.toolchain import (
@@ -232,6 +233,34 @@ def test_folders_and_files_of_a_module_are_left_out_and_the_module_in_the_cache_
         "what is left of the folder would compile all that it was taken out for"
     )
     assert (big_module / "clients/two.go").exists(), "Go's cache is checked by its sums and shared by all programs"
+
+
+def test_a_page_lies_in_its_module_in_both_encodings_before_the_module_is_compiled(
+    tmp_path: Path, sources: Path, big_module: Path, reporter: Reporter
+) -> None:
+    shutil.copytree(SOURCES / "alertmanager/page", sources / "hello/page")
+    program = replace(HELLO, without={"example.org/big": ()}, own_page=("example.org/big", "ui/dist"))
+    build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
+    seen = (tmp_path / "path/seen").read_text().splitlines()
+    assert {"./ui/dist/index.html.br", "./ui/dist/index.html.gz"} < {*seen}, "the program would answer 404"
+    assert not (big_module / "ui").exists(), "Go's cache is checked by its sums and shared by all programs"
+
+
+def test_a_program_is_built_anew_when_its_page_is_put_together_otherwise(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = replace(HELLO, own_page=("example.org/big", "ui/dist"))
+    keys = set()
+    for made in ("one page", "another"):
+        monkeypatch.setattr(alertmanager_page, "page", lambda _, made=made: made)
+        keys.add(
+            (
+                toolchain.cache_key(sources / "hello", program, "1.26"),
+                toolchain.cache_key(sources / "hello", HELLO, "1.26"),
+            )
+        )
+    assert len({key for key, _ in keys}) == 2, "the old page would stay in the image"
+    assert len({key for _, key in keys}) == 1, "a program without a page is none the less"
 
 
 def test_what_a_new_version_of_a_module_has_no_more_ends_the_build_with_its_name(

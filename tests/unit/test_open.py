@@ -38,7 +38,11 @@ def test_the_pages_are_those_that_a_person_opens_and_the_overview_comes_first() 
 
 
 def test_where_grafana_cannot_be_had_no_page_is_named_that_answers_404() -> None:
-    assert [page.part for page in cli_open.pages(PARTS | {"grafana": ""})] == ["ingress"]
+    without = PARTS | {"grafana": ""}
+    assert [page.part for page in cli_open.pages(without)] == ["ingress", "alertmanager"], (
+        "Prometheus may have none there"
+    )
+    assert "alerts, silences  http://127.0.0.1:9093" in cli_open.told("staging", without)
 
 
 @pytest.mark.parametrize("case", ["staging", "prod"])
