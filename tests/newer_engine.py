@@ -77,8 +77,5 @@ def unpacked(folder: Path) -> Path:
 def newer_engine(folder: Path, store: str, *, pool: str) -> Iterator[tuple[PrivateEngine, EngineInfo]]:
     """Start it; it is gone afterwards. store: one of STORES. pool: as of `private_engine`."""
     dockerd = in_its_own(unpacked(folder), ROOT)
-    # It shares the machine's network: how that one forwards packets is left as it is.
-    with private_engine(
-        pool, data=folder / "data", dockerd=(*dockerd, STORES[store], "--ip-forward=false", "--ip6tables=false")
-    ) as made:
+    with private_engine(pool, data=folder / "data", dockerd=(*dockerd, STORES[store])) as made:
         yield made

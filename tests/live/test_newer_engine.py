@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import docker
-import httpx
 import pytest
 
 from operations.engine import PrivateEngine, connect
@@ -20,27 +19,11 @@ Typed = Callable[..., str]
 
 
 @pytest.fixture(scope="module", params=STORES)
-def store(request: pytest.FixtureRequest) -> str:
-    """Where the engine keeps its images."""
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def ipv6(store: str) -> bool:
-    """Whether the environment asks for IPv6: on one engine of both."""
-    return store == "containerd"
-
-
-@pytest.fixture(scope="module")
-def ports() -> dict[str, dict[str, int]]:
-    """Ports of the host for every part."""
-    return own_ports()
-
-
-@pytest.fixture(scope="module")
-def engine_of_today(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
+def engine_of_today(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrivateEngine]:
     """The engine, which has no image yet."""
-    with newer_engine(tmp_path_factory.mktemp("newer"), store, pool="10.217") as (private, info):
+    with newer_engine(tmp_path_factory.mktemp("newer"), request.param, pool="10.217") as (private, info):
         assert info.knows_start_interval, info
         yield private
 
@@ -53,16 +36,10 @@ def client(engine_of_today: PrivateEngine) -> Iterator[docker.DockerClient]:
 
 
 @pytest.fixture(scope="module")
-def typed(
-    engine_of_today: PrivateEngine,
-    ipv6: bool,
-    ports: dict[str, dict[str, int]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Typed:
+def typed(engine_of_today: PrivateEngine, tmp_path_factory: pytest.TempPathFactory) -> Typed:
     """Type a line in a clone whose engine it is; return what it prints. It ends with this status."""
     folder = tmp_path_factory.mktemp("clone") / "samokoder"
-    asked_for = {"samokoder:network": {"ipv6": True}} if ipv6 else {}
-    clones.make(folder, ENVIRONMENT, {**ports, **asked_for, "samokoder:api": {"stableSeconds": 2}})
+    clones.make(folder, ENVIRONMENT, {**own_ports(), "samokoder:api": {"stableSeconds": 2}})
 
     return partial(clones.typed, folder, ENV=ENVIRONMENT, DOCKER_HOST=engine_of_today.docker_host)
 
@@ -84,18 +61,6 @@ def test_up_brings_everything_up_and_finds_nothing_to_do_again(typed: Typed, cli
     assert "unchanged" in typed("make preview"), "the provider reads back what it wrote, or each `up` replaces all"
     typed("make smoke ARGS='--wait 120'")
     assert "not configured" in typed("make doctor")
-
-
-def test_the_ingress_listens_by_ipv6_where_that_was_asked_for(
-    typed: Typed, ipv6: bool, ports: dict[str, dict[str, int]]
-) -> None:
-    typed("make up")
-    health = f"http://[::1]:{ports['samokoder:ingress']['port']}/health"
-    if ipv6:
-        assert httpx.get(health).status_code == 200
-        return
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(health)
 
 
 def test_nothing_runs_otherwise_than_declared(typed: Typed) -> None:
