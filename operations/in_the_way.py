@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from operations import containers, made_anew, recovery
+from operations import containers, made_anew, pasted, recovery
 from operations.engine import docker_command
 from operations.stack_file import ProjectError
 from stack.app.ingress import external_networks
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def refuse(run: PulumiRun) -> None:
     """Raise ProjectError where a name or a port that is needed is somebody else's, or somebody's network is missing.
 
-    And where a network that is made anew cannot be removed, because somebody else's container is on it. What an
-    interrupted run has left must have been removed (`settle`).
+    And where a network that is made anew cannot be removed, because somebody else's container is on it, or cannot be
+    made with IPv6. What an interrupted run has left must have been removed (`settle`).
     """
     from stack.platform import specs  # noqa: PLC0415 - the whole program, which no other command here needs
 
@@ -46,6 +46,7 @@ def refuse(run: PulumiRun) -> None:
             f"after `{workspace.typed('up')}`"
             for keys, network, guest in made_anew.strangers(environment, client)
         ]
+        lines.append(_no_ipv6(client, environment))
     if told := list(filter(None, lines)):
         raise ProjectError("\n".join(["Nothing was replaced:", *told]))
 
@@ -143,9 +144,9 @@ def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
     if not {f"{environment.prefix}-{network}" for network in NetworkName} - there:
         return ""
     try:
-        client.networks.create(f"samokoder-tried-{secrets.token_hex(4)}", internal=True).remove()
+        _try_network(client, internal=True)
     except docker.errors.APIError as error:
-        if "address pool" not in str(error).lower():
+        if not _ranges_are_taken(error):
             return ""
         return (
             f"The engine has no range of addresses left for another network: it has {len(client.api.networks())}. "
@@ -154,3 +155,33 @@ def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
             "then `systemctl restart docker`."
         )
     return ""
+
+
+def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
+    """Say that the engine refuses a network with IPv6 where an `up` makes one; empty: it makes it, or none is made.
+
+    A kernel may have no IPv6 at all. Pulumi removes the network that is there first, and could not make the new one.
+    """
+    if not made_anew.gets_ipv6(environment, client):
+        return ""
+    try:
+        _try_network(client, enable_ipv6=True)
+    except docker.errors.APIError as error:
+        # The range of the network that is there comes free with it, and `why` tells of the others.
+        if _ranges_are_taken(error):
+            return ""
+        key = key_of("network", "ipv6")
+        return (
+            f"{key} is true, and the engine makes no network with IPv6: {error.explanation or error}. Mend that on its "
+            f"host, or take the setting away: {pasted.command(environment.name, f'pulumi config rm --path {key}')}"
+        )
+    return ""
+
+
+def _try_network(client: docker.DockerClient, **asked: bool) -> None:
+    """Make a network of nobody's and remove it. Raises docker.errors.APIError where the engine refuses."""
+    client.networks.create(f"samokoder-tried-{secrets.token_hex(4)}", **asked).remove()
+
+
+def _ranges_are_taken(error: docker.errors.APIError) -> bool:
+    return "address pool" in str(error).lower()

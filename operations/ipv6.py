@@ -7,6 +7,7 @@ route reach every port of a container. 28 keeps the client's address, and drops 
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from collections.abc import Mapping
 
 from operations import pasted
@@ -15,10 +16,12 @@ from operations.packet_filter import SAFE_ENGINE
 from stack.settings import Environment, key_of
 
 KEY = key_of("network", "ipv6")
-# A public address, and a device whose default route the kernel has learnt from a router's word (RTF_ADDRCONF): as soon
-# as the host forwards packets, which the engine has it do, it believes no such word unless it is told to (2).
+# A public address; a device by which the rest of the world is reached (by a VPN in halves, or as 2000::/3); and one whose
+# default route the kernel has learnt from a router's word (RTF_ADDRCONF): as soon as the host forwards packets, which
+# the engine has it do for a network with IPv6, it forgets that route and believes no such word unless told to (2).
 SCRIPT = """\
 awk '$4 == "00" && $1 ~ /^[23]/ { print "ipv6-address", $1; exit }' /proc/net/if_inet6 2>/dev/null
+awk '$2 ~ /^0[0-3]$/ && $1 ~ /^[0-9a-f]0+$/ && $10 != "lo" { print "ipv6-way", $10; exit }' /proc/net/ipv6_route 2>/dev/null
 for device in $(awk '$1 ~ /^0+$/ && $2 == "00" && substr($9, 4, 1) ~ /[4-7c-f]/ { print $10 }' \\
     /proc/net/ipv6_route 2>/dev/null); do
     test "$(cat "/proc/sys/net/ipv6/conf/$device/accept_ra" 2>/dev/null)" = 1 && echo "ipv6-learnt $device"
@@ -50,17 +53,16 @@ def judge(environment: Environment, version: str, there: bool | None, said: Mapp
     address = str(ipaddress.IPv6Address(bytes.fromhex(given))) if (given := said.get("ipv6-address")) else ""
     inside = ingress.kind == "caddy" and ipaddress.ip_address(ingress.bind_address).is_loopback
     if not environment.settings.network.ipv6:
-        return _without(environment, version, address, inside=inside)
-    if why := refusal(environment, version):
+        return _without(environment, version, address, forgets(said), inside=inside)
+    if why := refusal(environment, version) or forgets(said):
         raise FailedError(why)
-    if device := said.get("ipv6-learnt"):
-        setting = f"net.ipv6.conf.{device}.accept_ra"
-        raise FailedError(
-            "the host learns its way out by IPv6 from a router, and forgets it once it forwards packets for "
-            f"containers: sysctl -w {setting}=2, and the line {setting} = 2 in a file of /etc/sysctl.d"
-        )
     if not (address or inside):
         raise FailedError(f"{KEY} is true, and the host has no public IPv6 address: nobody comes by it")
+    if address and "ipv6-way" not in said:
+        raise FailedError(
+            f"{KEY} is true, and the host has {address} and no default route by IPv6: no answer reaches a client. Ask "
+            "your provider for the gateway, and see `ip -6 route`"
+        )
     has = f"the host has {address or 'no public address'}"
     if there is None:
         return f"{has}; `{typed(environment.name, 'up')}` makes the network with IPv6"
@@ -69,8 +71,28 @@ def judge(environment: Environment, version: str, there: bool | None, said: Mapp
     return f"{has}, and the stack serves IPv4 and IPv6" + (" on loopback" if inside else "")
 
 
-def _without(environment: Environment, version: str, address: str, *, inside: bool) -> str:
-    """Say it of a stack that serves IPv4 alone. address: the host's; inside: the ingress is on loopback."""
+def forgets(said: Mapping[str, str]) -> str:
+    """Say that the host loses its own way out by IPv6 once it forwards packets, and the cure; empty: it keeps it.
+
+    said: what `SCRIPT` prints, word by word.
+    """
+    if not (device := said.get("ipv6-learnt")):
+        return ""
+    # In a key of sysctl a dot divides, and one of a name is a slash.
+    setting = shlex.quote(f"net.ipv6.conf.{device.replace('.', '/')}.accept_ra=2")
+    file = "/etc/sysctl.d/90-samokoder-ipv6.conf"
+    return (
+        f"the host has learnt its own way out by IPv6 from a router ({device}), and forgets it at once when it forwards "
+        "packets for a network with IPv6: whoever is logged in by IPv6 is locked out. As root on the engine's host: "
+        f"`echo {setting} >> {file} && sysctl -p {file}`"
+    )
+
+
+def _without(environment: Environment, version: str, address: str, forgets: str, *, inside: bool) -> str:
+    """Say it of a stack that serves IPv4 alone.
+
+    address: the host's; forgets: what has to be done first; inside: the ingress is on loopback.
+    """
     from operations.checks import FailedError  # noqa: PLC0415 - as above
 
     ingress = environment.settings.ingress
@@ -78,7 +100,7 @@ def _without(environment: Environment, version: str, address: str, *, inside: bo
         key = key_of("ingress", "bind_address")
         raise FailedError(
             f"{key} is {ingress.bind_address}, and the networks have IPv4 alone: every client has the network's own "
-            f"address, and limits count all as one. {_advice(environment, version)}, with {key}: 0.0.0.0"
+            f"address, and limits count all as one. {_advice(environment, version, forgets)}, with {key}: 0.0.0.0"
         )
     if not address:
         return "the host has no public IPv6 address, and the stack serves IPv4"
@@ -86,16 +108,19 @@ def _without(environment: Environment, version: str, address: str, *, inside: bo
         return f"the host has {address}, and your Traefik sees to it"
     if inside:
         return f"the host has {address}, and the ingress is on loopback alone"
-    return f"the host has {address}, and the stack serves IPv4 alone. For both: {_advice(environment, version)}"
+    return (
+        f"the host has {address}, and the stack serves IPv4 alone. For both: {_advice(environment, version, forgets)}"
+    )
 
 
-def _advice(environment: Environment, version: str) -> str:
-    """Return what to type for a stack that serves both."""
+def _advice(environment: Environment, version: str, forgets: str) -> str:
+    """Return what to type for a stack that serves both. forgets: what has to be done before anything else."""
     old = _major(version) < SAFE_ENGINE
     engine = f"Docker Engine {SAFE_ENGINE} or newer (this is {version}), then " if old else ""
     setting, up = pasted.command(environment.name, f"{KEY}: true"), typed(environment.name, "up")
+    first = f"first, for {forgets}. Then " if forgets else ""
     return (
-        f"{engine}{setting}, then {up}, which makes the network and its containers anew (for about a minute nobody is "
+        f"{first}{engine}{setting}, then {up}, which makes the network and its containers anew (for about a minute nobody is "
         "served), then an AAAA record"
     )
 

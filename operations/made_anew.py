@@ -37,6 +37,13 @@ def replaced(environment: Environment, client: docker.DockerClient) -> dict[str,
     return found
 
 
+def gets_ipv6(environment: Environment, client: docker.DockerClient) -> bool:
+    """Tell whether an `up` makes a network with IPv6 that is not there, or has none yet."""
+    there = networks(environment, client)
+    names = (f"{environment.prefix}-{name}" for name in ipv6.networks(environment.settings.network))
+    return any(not there.get(name, {}).get("EnableIPv6") for name in names)
+
+
 def told(environment: Environment, client: docker.DockerClient) -> str:
     """Say which networks an `up` replaces because of a setting, and what that takes; empty: none."""
     if not (there := replaced(environment, client)):

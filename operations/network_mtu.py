@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from operations import made_anew, pasted, ssh
+from operations import host_said, made_anew, pasted
 from operations.basics import typed
 from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment, key_of
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from operations.project import Workspace
 
-_SECONDS = 20
 # `ip` knows routes by rules too, as wg-quick makes them; the address is public, and nothing is sent to it. Without `ip`
 # the default route is looked up, or the two halves that a VPN may lay over it, which win.
 SCRIPT = """\
@@ -71,14 +69,7 @@ def uplink(docker_host: str, *, enter: Sequence[str] = ()) -> Uplink | None:
 
     enter: what a command begins with to run in another network namespace of this machine.
     """
-    if docker_host.startswith("tcp://"):
-        return None
-    words = [*enter, "sh"] if docker_host.startswith("unix://") else [*ssh.command(docker_host), "sh"]
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(words, input=SCRIPT, capture_output=True, text=True, timeout=_SECONDS, check=False)
-        lines = (line.split() for line in done.stdout.splitlines())
-        return Uplink.parse({words[0]: words[1] for words in lines if len(words) == 2})  # noqa: PLR2004 - a name, a value
-    return None
+    return Uplink.parse(host_said.words(docker_host, SCRIPT, enter=enter))
 
 
 def found(environment: Environment, client: docker.DockerClient) -> dict[str, int]:

@@ -28,6 +28,10 @@ class Given:
     no_addresses: str = ""
     made: list[str] = field(default_factory=list)
     on_edge: dict[str, dict[str, str]] = field(default_factory=dict)
+    ipv6: bool = False
+    """Whether `edge` has it already."""
+    no_ipv6: str = ""
+    tried: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def run(self) -> Any:
@@ -37,7 +41,9 @@ class Given:
 
         api = SimpleNamespace(
             containers=listed,
-            networks=lambda **_: [{"Id": f"id of {name}", "Name": name} for name in self.networks],
+            networks=lambda **_: [
+                {"Id": f"id of {name}", "Name": name, "EnableIPv6": self.ipv6} for name in self.networks
+            ],
         )
         edge = SimpleNamespace(attrs={"Containers": self.on_edge})
         networks = SimpleNamespace(create=self._create, get={"samokoder-staging-edge": edge}.__getitem__)
@@ -53,7 +59,10 @@ class Given:
         )
         return SimpleNamespace(workspace=workspace, deployment=lambda: {"resources": resources})
 
-    def _create(self, name: str, **_: object) -> Any:
+    def _create(self, name: str, **asked: object) -> Any:
+        self.tried.append(asked)
+        if asked.get("enable_ipv6") and self.no_ipv6:
+            raise docker.errors.APIError("500 Server Error", explanation=self.no_ipv6)
         if self.no_addresses:
             raise docker.errors.APIError(self.no_addresses)
         self.made.append(name)
@@ -187,3 +196,35 @@ def test_a_container_of_somebody_else_on_a_network_that_is_made_anew_is_named_be
     assert f"{edge} samokoder" not in said, "one's own make way by themselves"
     del given.on_edge["id of debug"]
     in_the_way.refuse(given.run)
+
+
+EDGE = "samokoder-staging-edge"
+NO_KERNEL = "Cannot read IPv6 setup for bridge: open /proc/sys/net/ipv6: no such file or directory"
+
+
+@pytest.mark.parametrize("there", [[EDGE], []], ids=["made anew", "new"])
+def test_a_host_that_cannot_have_a_network_with_ipv6_is_refused_before_the_one_that_serves_is_removed(
+    there: list[str],
+) -> None:
+    asked_for: dict[str, object] = {"network": {"ipv6": True}}
+    given = Given(networks=there, known=there, config=asked_for, no_ipv6=NO_KERNEL)
+    said = given.refusal()
+    assert "Nothing was replaced" in said
+    assert NO_KERNEL in said, "the engine's words say what is missing"
+    assert "config rm --path samokoder:network.ipv6" in said, "nobody knows how to go on"
+    able = Given(networks=there, known=there, config=asked_for)
+    in_the_way.refuse(able.run)
+    assert able.tried == [{"enable_ipv6": True}]
+    assert able.made == [], "the network by which it was tried stays behind"
+
+
+def test_a_network_with_ipv6_is_tried_only_where_one_is_made() -> None:
+    asked_for: dict[str, object] = {"network": {"ipv6": True}}
+    for given in (
+        Given(networks=[EDGE], known=[EDGE], no_ipv6=NO_KERNEL),
+        Given(networks=[EDGE], known=[EDGE], no_ipv6=NO_KERNEL, config=asked_for, ipv6=True),
+    ):
+        in_the_way.refuse(given.run)
+        assert given.tried == [], "each `up` would make a network and remove it"
+    full = Given(networks=[EDGE], known=[EDGE], config=asked_for, no_addresses="could not find an IPv4 address pool")
+    in_the_way.refuse(full.run)

@@ -12,7 +12,7 @@ import docker
 import pytest
 import yaml
 
-from operations import ipv6, made_anew
+from operations import host_said, ipv6, made_anew, project
 from operations.checks import FailedError
 from operations.in_the_way import published
 from operations.project import Workspace
@@ -126,6 +126,7 @@ class Engine:
         on_it = SimpleNamespace(attrs={"Containers": {"guest": {"Name": guest}} if guest else {}})
         self.api = SimpleNamespace(networks=lambda **_: there, containers=lambda **_: [])
         self.networks = SimpleNamespace(get=lambda _name: on_it)
+        self.close = lambda: None
 
     @property
     def client(self) -> docker.DockerClient:
@@ -183,7 +184,7 @@ def judged(
     return ipv6.judge(environment_of("staging", dict(values)), version, there, said)
 
 
-HAS = {"ipv6-address": ADDRESS}
+HAS = {"ipv6-address": ADDRESS, "ipv6-way": "eth0"}
 OPEN: Mapping[str, Any] = {"ingress": PUBLIC}
 
 
@@ -197,6 +198,47 @@ def test_a_host_with_ipv6_is_told_with_what_to_type_and_one_without_changes_noth
     assert "make pulumi" not in judged({}, HAS), "an outage for what only this machine reaches"
 
 
+def test_the_advice_begins_with_what_keeps_the_hosts_own_ipv6() -> None:
+    said = judged(OPEN, {**HAS, "ipv6-learnt": "eth0.100"})
+    first = "net.ipv6.conf.eth0/100.accept_ra=2"
+    assert first in said, "sysctl takes a dot of a device's name for a divider"
+    assert said.index(first) < said.index("network.ipv6 true"), "the one order locks out who is logged in by IPv6"
+    assert "accept_ra" not in judged(OPEN, HAS)
+
+
+@pytest.mark.parametrize(
+    ("values", "networks", "refused"),
+    [
+        (SIX, {"edge": {"EnableIPv6": False}}, True),
+        (SIX, {}, True),
+        (SIX, {"edge": {"EnableIPv6": True}}, False),
+        ({}, {"edge": {"EnableIPv6": False}}, False),
+    ],
+    ids=["made anew", "new", "there", "not asked for"],
+)
+def test_an_up_that_would_cut_off_the_hosts_own_ipv6_is_refused_before_anything_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, values: Mapping[str, Any], networks: Mapping[str, Any], refused: bool
+) -> None:
+    engine = Engine(**networks)
+    said: list[str] = []
+    workspace = cast("Workspace", SimpleNamespace(reporter=SimpleNamespace(say=said.append)))
+    info = cast("Any", SimpleNamespace(version="28.5.2", docker_host="unix:///nowhere"))
+    monkeypatch.setattr(project, "connect", lambda _: engine)
+    environment = environment_of("staging", dict(values))
+
+    def tell(learnt: Mapping[str, str]) -> None:
+        monkeypatch.setattr(host_said, "words", lambda *_: learnt)
+        Workspace._tell_made_anew(workspace, environment, info)
+
+    if refused:
+        with pytest.raises(ProjectError, match=r"Nothing was replaced.*sysctl"):
+            tell({"ipv6-learnt": "eth0"})
+        assert said == []
+    else:
+        tell({"ipv6-learnt": "eth0"})
+    tell({})
+
+
 def test_what_does_not_work_with_the_setting_fails() -> None:
     both = {**OPEN, **SIX}
     with pytest.raises(FailedError, match="needs Docker Engine 28"):
@@ -207,6 +249,8 @@ def test_what_does_not_work_with_the_setting_fails() -> None:
         judged(both, HAS, there=False)
     with pytest.raises(FailedError, match=r"net\.ipv6\.conf\.eth0\.accept_ra=2"):
         judged(both, {**HAS, "ipv6-learnt": "eth0"}, there=True)
+    with pytest.raises(FailedError, match="no default route by IPv6"):
+        judged(both, {"ipv6-address": ADDRESS}, there=True)
     assert "serves IPv4 and IPv6" in judged(both, HAS, there=True)
     assert "`make up" in judged(both, HAS)
     assert "on loopback" in judged(SIX, {}, there=True), "what is on loopback needs no address"
@@ -261,7 +305,7 @@ def test_the_host_is_asked_for_its_address_and_how_it_knows_its_way_out(
         (folder / "accept_ra").write_text(f"{accepts}\n")
     script = ipv6.SCRIPT.replace("/proc/", f"{tmp_path}/")
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True)
-    assert {words[0]: words[1] for words in map(str.split, done.stdout.splitlines())} == expected
+    assert {words[0]: words[1] for words in map(str.split, done.stdout.splitlines())} == {"ipv6-way": "eth0"} | expected
     nothing = ipv6.SCRIPT.replace("/proc/", f"{tmp_path}/nothing/")
     done = subprocess.run(["sh"], input=nothing, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == "", "a kernel without IPv6"
