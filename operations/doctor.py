@@ -378,7 +378,9 @@ def _ipv6(asked: Asked) -> str:
     environment, engine = asked.environment, asked.engine()
     edge = made_anew.networks(environment, engine.client).get(f"{environment.prefix}-{NetworkName.EDGE}")
     there = bool(edge.get("EnableIPv6")) if edge else None
-    return ipv6.judge(environment, engine.info.version, there, asked.facts().values)
+    host, bridges = packet_filter.of_engine(asked.host), packet_filter.bridges_of(engine.client, environment)
+    hides = packet_filter.passes_no_ipv6(bridges, host)
+    return ipv6.judge(environment, engine.info.version, there, asked.facts().values, hides=hides)
 
 
 def _public_name(asked: Asked) -> str:

@@ -21,7 +21,8 @@ TRY_LABEL = "samokoder.try"
 
 def reached(environment: Environment, client: docker.DockerClient) -> list[str]:
     """Try, from a container on `edge`, the closed addresses; return those at which a web server answers."""
-    hosts = [str(next(_hosts(each))) for each in environment.settings.packet_filter.closed]
+    four, six = environment.settings.packet_filter.closed_by_family()
+    hosts = [str(next(_hosts(each))) for each in (*four, *six)]
     said = run(environment, client, _TRY, hosts)
     return said.split()
 
@@ -58,9 +59,9 @@ with concurrent.futures.ThreadPoolExecutor() as pool:
 
 
 def _hosts(network: str) -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Yield addresses to try in a network: the one at which nearly every cloud gives credentials, else its first."""
+    """Yield addresses to try in a network: the one at which clouds give credentials, else its first."""
     there = ipaddress.ip_network(network)
-    metadata = ipaddress.IPv4Address("169.254.169.254")
-    if metadata in there:
-        yield metadata
+    for metadata in map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254")):
+        if metadata in there:
+            yield metadata
     yield from there.hosts()

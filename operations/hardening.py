@@ -214,9 +214,13 @@ def _root(seen: Seen) -> Iterator[tuple[str, str]]:
 @_rule("5.14", "What it publishes, it publishes on loopback")
 def _interfaces(seen: Seen) -> Iterator[tuple[str, str]]:
     for address in _addresses(seen.facts):
-        host = address.rpartition(":")[0].strip("[]")
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        # A port that is on all of both is an exception of its own: on `::` alone each client has one address.
+        both = host == "::" and f"0.0.0.0:{port}" in _addresses(seen.facts)
         if not _is_loopback(host):
-            yield address, f"is published on {host or 'every address'} of the host, around its firewall"
+            what = f"{address} beside 0.0.0.0" if both else address
+            yield what, f"is published on {host or 'every address'} of the host, around its firewall"
 
 
 @_rule("5.15", "It is restarted after a failure, five times at the most")

@@ -12,16 +12,18 @@ from collections.abc import Mapping
 
 from operations import pasted
 from operations.basics import typed
-from operations.packet_filter import SAFE_ENGINE
+from operations.packet_filter import NO_IP6TABLES, SAFE_ENGINE
 from stack.settings import Environment, key_of
 
 KEY = key_of("network", "ipv6")
-# A public address; a device by which the rest of the world is reached (by a VPN in halves, or as 2000::/3); and one whose
-# default route the kernel has learnt from a router's word (RTF_ADDRCONF): as soon as the host forwards packets, which
-# the engine has it do for a network with IPv6, it forgets that route and believes no such word unless told to (2).
+# A public address; a device by which the rest of the world is reached (a VPN has two halves, others 2000::/3);
+# one whose default route the kernel has learnt from a router's word (RTF_ADDRCONF): as soon as the host forwards
+# packets, which the engine has it do for a network with IPv6, it forgets that route and believes no such word unless
+# told to (2).
 SCRIPT = """\
 awk '$4 == "00" && $1 ~ /^[23]/ { print "ipv6-address", $1; exit }' /proc/net/if_inet6 2>/dev/null
-awk '$2 ~ /^0[0-3]$/ && $1 ~ /^[0-9a-f]0+$/ && $10 != "lo" { print "ipv6-way", $10; exit }' /proc/net/ipv6_route 2>/dev/null
+awk '$2 ~ /^0[0-3]$/ && $1 ~ /^[0-9a-f]0+$/ && $10 != "lo" { print "ipv6-way", $10; exit }' \\
+    /proc/net/ipv6_route 2>/dev/null
 for device in $(awk '$1 ~ /^0+$/ && $2 == "00" && substr($9, 4, 1) ~ /[4-7c-f]/ { print $10 }' \\
     /proc/net/ipv6_route 2>/dev/null); do
     test "$(cat "/proc/sys/net/ipv6/conf/$device/accept_ra" 2>/dev/null)" = 1 && echo "ipv6-learnt $device"
@@ -41,11 +43,13 @@ def refusal(environment: Environment, version: str) -> str:
     )
 
 
-def judge(environment: Environment, version: str, there: bool | None, said: Mapping[str, str]) -> str:
+def judge(
+    environment: Environment, version: str, there: bool | None, said: Mapping[str, str], *, hides: bool = False
+) -> str:
     """Say whether the stack is served by IPv6 as the host could. Raises FailedError.
 
     version: of the engine. there: whether the network has it; None: there is no network yet. said: what `SCRIPT`
-    prints, word by word.
+    prints, word by word. hides: whether each client by IPv6 is the gateway, as the engine puts no rules for it.
     """
     from operations.checks import FailedError  # noqa: PLC0415 - `up` needs none of its tables
 
@@ -68,6 +72,11 @@ def judge(environment: Environment, version: str, there: bool | None, said: Mapp
         return f"{has}; `{typed(environment.name, 'up')}` makes the network with IPv6"
     if not there:
         raise FailedError(f"the network has none yet: `{typed(environment.name, 'up')}` makes it anew ({KEY})")
+    if hides:
+        raise FailedError(
+            "the engine puts no rules for IPv6, so each client by it has the network's own address, and limits count "
+            f"all as one: {NO_IP6TABLES}"
+        )
     return f"{has}, and the stack serves IPv4 and IPv6" + (" on loopback" if inside else "")
 
 
@@ -82,9 +91,9 @@ def forgets(said: Mapping[str, str]) -> str:
     setting = shlex.quote(f"net.ipv6.conf.{device.replace('.', '/')}.accept_ra=2")
     file = "/etc/sysctl.d/90-samokoder-ipv6.conf"
     return (
-        f"the host has learnt its own way out by IPv6 from a router ({device}), and forgets it at once when it forwards "
-        "packets for a network with IPv6: whoever is logged in by IPv6 is locked out. As root on the engine's host: "
-        f"`echo {setting} >> {file} && sysctl -p {file}`"
+        f"the host has learnt its own way out by IPv6 from a router ({device}), and forgets it at once when it "
+        "forwards packets for a network with IPv6: whoever is logged in by IPv6 is locked out. As root on the engine's "
+        f"host: `echo {setting} >> {file} && sysctl -p {file}`"
     )
 
 
@@ -120,8 +129,8 @@ def _advice(environment: Environment, version: str, forgets: str) -> str:
     setting, up = pasted.command(environment.name, f"{KEY}: true"), typed(environment.name, "up")
     first = f"first, for {forgets}. Then " if forgets else ""
     return (
-        f"{first}{engine}{setting}, then {up}, which makes the network and its containers anew (for about a minute nobody is "
-        "served), then an AAAA record"
+        f"{first}{engine}{setting}, then {up}, which makes the network and its containers anew (for about a minute "
+        "nobody is served), then an AAAA record"
     )
 
 

@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 CHAIN = "DOCKER-USER"
 SAFE_ENGINE = 28
 """From this version on the engine itself drops what comes by a route."""
+NO_IP6TABLES = (
+    'take `"ip6tables": false` out of /etc/docker/daemon.json, have a kernel with ip6tables, and then `systemctl '
+    "restart docker`"
+)
+"""What is to be done where the engine has IPv6 and puts no rules for it."""
 UNITS = Path("/etc/systemd/system")
 _BRIDGE_NAME = "com.docker.network.bridge.name"
 FOUR, SIX = "iptables", "ip6tables"
@@ -127,8 +132,7 @@ def _closed_rules(environment: Environment, bridges: Bridges, program: str) -> l
     """Return the rules for the closed addresses of IPv4 or of IPv6."""
     return [
         ["-i", bridges.edge, "-d", network, "-p", protocol, "!", "--dport", "53", "-j", *_REFUSED[program]]
-        for network in environment.settings.packet_filter.closed
-        if (":" in network) == (program == SIX)
+        for network in environment.settings.packet_filter.closed_by_family()[program == SIX]
         for protocol in ("tcp", "udp")
     ]
 
@@ -177,9 +181,12 @@ def _by_family(host: PacketFilter) -> tuple[PacketFilter, PacketFilter]:
 
 
 def is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
-    """Tell whether the rules are there and no others of ours; None where nobody can say."""
+    """Tell whether the rules are there and no others of ours; None where nobody can say.
+
+    What is missing of one family is missing, whatever nobody can say of the other.
+    """
     found = [_is_there(environment, bridges, each) for each in _by_family(host)]
-    return None if None in found else all(found)
+    return False if False in found else None if None in found else True
 
 
 def _is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
@@ -191,14 +198,32 @@ def _is_there(environment: Environment, bridges: Bridges, host: PacketFilter) ->
     return comments == [_comment(environment, bridges, host.program)] * len(rules)
 
 
+def passes_no_ipv6(bridges: Bridges, host: PacketFilter | None) -> bool:
+    """Tell whether the engine sends IPv4 through the chain and IPv6 not, as with `"ip6tables": false`.
+
+    Then it does not translate for IPv6 either, and hands on what comes by itself: each client is the gateway.
+    """
+    if host is None or not bridges.six:
+        return False
+    four, six = _by_family(host)
+    return four.listed() is not None and six.listed() is None
+
+
 def put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
     """Put the rules where they are not there, and remove those of before; return whether anything was changed.
 
-    Raises OSError with iptables' words, or where no packet passes the chain. Cut off, the rules of before are there, or
-    the new ones twice: never none.
+    Raises OSError with iptables' words, or where no packet passes the chain; the other family's rules are put all the
+    same. Cut off, the rules of before are there, or the new ones twice: never none.
     """
-    changed = [_put(environment, bridges, each) for each in _by_family(host)]
-    return any(changed)
+    changed, failed = False, []
+    for each in _by_family(host):
+        try:
+            changed |= _put(environment, bridges, each)
+        except OSError as error:
+            failed.append(str(error))
+    if failed:
+        raise OSError("; ".join(failed))
+    return changed
 
 
 def _put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
@@ -312,10 +337,13 @@ def _guard(workspace: Workspace, host: PacketFilter) -> None:
     with contextlib.closing(workspace.client()) as client:
         bridges = bridges_of(client, environment)
     if bridges.edge:
-        if put(environment, bridges, host):
-            workspace.reporter.say("Packet filter: no way in beside published ports (docs/security.md)")
-        if systemd_runs():
-            keep(environment, bridges, host)
+        try:
+            if put(environment, bridges, host):
+                workspace.reporter.say("Packet filter: no way in beside published ports (docs/security.md)")
+        finally:
+            # A rule that fails must not take from the others that they are there after the machine's next start.
+            if systemd_runs():
+                keep(environment, replace(bridges, six=bridges.six and not passes_no_ipv6(bridges, host)), host)
 
 
 def unguard(workspace: Workspace) -> None:
@@ -373,6 +401,11 @@ def judge(
         return (None, held + beside) if others else (True, held)
     if there is False:
         return False, f"they are not there: `{up}` puts them. Or:\n{advice(environment, bridges)}"
+    if passes_no_ipv6(bridges, host):
+        return False, (
+            f"the engine sends no packet by IPv6 through {CHAIN} of {SIX}, and {_closed(environment, bridges)} may "
+            f"answer a container: {NO_IP6TABLES}"
+        )
     neighbours = (
         f"Docker Engine {version} lets a machine that may route to it reach ports that are on loopback alone, and "
         if int(version.partition(".")[0]) < SAFE_ENGINE
@@ -388,5 +421,5 @@ def judge(
 
 
 def _closed(environment: Environment, bridges: Bridges) -> str:
-    closed = [each for each in environment.settings.packet_filter.closed if bridges.six or ":" not in each]
-    return ", ".join(closed) or "nothing in particular"
+    four, six = environment.settings.packet_filter.closed_by_family()
+    return ", ".join([*four, *(six if bridges.six else [])]) or "nothing in particular"

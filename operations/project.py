@@ -262,9 +262,10 @@ class Workspace:
         if why := ipv6.refusal(environment, engine.version):
             raise ProjectError(f"Nothing was replaced: {why}")
         with contextlib.closing(connect(engine.docker_host)) as client:
-            if made_anew.gets_ipv6(environment, client):
-                if why := ipv6.forgets(host_said.words(engine.docker_host, ipv6.SCRIPT)):
-                    raise ProjectError(f"Nothing was replaced: {why}")
+            if made_anew.gets_ipv6(environment, client) and (
+                why := ipv6.forgets(host_said.words(engine.docker_host, ipv6.SCRIPT))
+            ):
+                raise ProjectError(f"Nothing was replaced: {why}")
             if said := made_anew.told(environment, client):
                 self.reporter.say(said)
 

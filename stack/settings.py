@@ -1119,6 +1119,18 @@ class Host(Model):
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
 
 
+# What gives a machine's credentials: most clouds; Alibaba; Oracle; Azure.
+METADATA = ("169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
+# The same by IPv6: Amazon; Google; Oracle; Scaleway; Akamai.
+METADATA_IPV6 = (
+    "fd00:ec2::/32",
+    "fd20:ce::254/128",
+    "fd00:c1::a9fe:a9fe/128",
+    "fd00:42::42/128",
+    "fd00:a9fe:a9fe::1/128",
+)
+
+
 class PacketFilter(Model):
     """Rules of the host's packet filter for the network with a way out (docs/security.md)."""
 
@@ -1128,16 +1140,18 @@ class PacketFilter(Model):
         examples=[False],
     )
     closed: list[Network] = Field(
-        [
-            # What gives a machine's credentials: most clouds; Alibaba; Oracle; Azure.
-            *("169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32"),
-            # The same by IPv6: Amazon; Google; Oracle.
-            *("fd00:ec2::254/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128"),
-        ],
+        [*METADATA, *METADATA_IPV6],
         description="Where no container comes to, but for DNS: by default the addresses at which clouds give a machine "
-        "its credentials. Add your provider's private network if the application needs nothing there; `[]` opens all.",
+        "its credentials. Add your provider's private network if the application needs nothing there; `[]` opens all. "
+        "A list of IPv4 alone leaves those of IPv6 as they are by default.",
         examples=[["169.254.0.0/16", "10.0.0.0/8"]],
     )
+
+    def closed_by_family(self) -> tuple[list[str], list[str]]:
+        """Return the closed networks of IPv4 and those of IPv6."""
+        four, six = ([each for each in self.closed if (":" in each) == by_six] for by_six in (False, True))
+        # Whoever wrote the list before there was IPv6 has opened nothing by it.
+        return four, six or (list(METADATA_IPV6) if four else [])
 
 
 class Networks(Model):

@@ -295,6 +295,11 @@ def test_the_same_entry_by_ipv6_is_no_finding_and_that_of_another_part_is() -> N
     inputs = record_case("managed").containers()["ingress"].inputs
     assert ":::443" in {f"{port['ip']}:{port['external']:.0f}" for port in inputs["ports"]}
     assert reported(inputs) == []
+    alone = deepcopy(inputs)
+    alone["ports"] = [port for port in alone["ports"] if port["ip"] == "::"]
+    assert set(reported(alone)) == {"ingress is published on :: of the host, around its firewall"}, (
+        "without samokoder:network.ipv6 each client by it has one address"
+    )
     other = deepcopy(record_case("staging").containers()["grafana"].inputs)
     other["ports"][0]["ip"] = "::"
     assert reported(other) == ["grafana is published on :: of the host, around its firewall"]

@@ -287,7 +287,9 @@ def test_by_ipv6_nothing_passes_beside_published_ports_and_to_the_metadata_eithe
     rules = [" ".join(rule) for rule in kept.rules_six]
     beside = f"-o {BOTH.edge} ! -i {BOTH.edge} -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
     assert any(rule.startswith(beside) for rule in rules), "a neighbour reaches every port of every container"
-    for metadata in ("fd00:ec2::254/128", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128"):
+    for metadata in (
+        *("fd00:ec2::/32", "fd20:ce::254/128", "fd00:c1::a9fe:a9fe/128", "fd00:42::42/128", "fd00:a9fe:a9fe::1/128"),
+    ):
         for protocol in ("tcp", "udp"):
             refused = (
                 f"-i {BOTH.edge} -d {metadata} -p {protocol} ! --dport 53 -j REJECT --reject-with icmp6-adm-prohib"
@@ -317,7 +319,12 @@ def test_an_engine_that_sends_no_ipv6_through_the_chain_is_told_where_the_networ
     with pytest.raises(OSError, match="no packet passes DOCKER-USER of ip6tables"):
         packet_filter.put(STAGING, BOTH, without)
     assert packet_filter.is_there(STAGING, BOTH, without) is None
-    assert packet_filter.judge(STAGING, "28.5.2", BOTH, without)[0] is None, "open by IPv6 is not held"
+    assert packet_filter.passes_no_ipv6(BOTH, without)
+    assert not any(packet_filter.passes_no_ipv6(*each) for each in ((BRIDGE, without), (BOTH, kept), (BOTH, None)))
+    holds, why = packet_filter.judge(STAGING, "28.5.2", BOTH, without)
+    assert holds is False, "every client by IPv6 is the gateway, and the metadata are open"
+    assert "DOCKER-USER of ip6tables" in why
+    assert '"ip6tables": false' in why, "nobody knows what to do"
     packet_filter.remove(STAGING, without)
 
 
@@ -340,3 +347,44 @@ def test_whether_a_network_has_ipv6_is_asked_of_the_engine_and_not_of_the_settin
     client = cast("Any", SimpleNamespace(api=SimpleNamespace(networks=lambda names: networks)))
     found = packet_filter.bridges_of(client, STAGING)
     assert found == Bridges(edge="br-0123456789ab", published="", six=True), "an older network would stay open"
+
+
+def test_what_fails_by_ipv6_takes_nothing_from_ipv4(kept: Kept) -> None:
+    without = replace(kept, passed_six=False)
+    assert packet_filter.is_there(STAGING, BOTH, without) is False, "missing is told as nobody knows"
+    with pytest.raises(OSError, match="ip6tables"):
+        packet_filter.put(STAGING, BOTH, without)
+    assert without.ours(), "IPv4 is left open because of IPv6"
+    assert packet_filter.is_there(STAGING, BOTH, without) is None
+
+
+@pytest.mark.usefixtures("units_only")
+def test_systemd_keeps_the_rules_of_ipv4_where_those_of_ipv6_fail(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = replace(kept, passed_six=False)
+    monkeypatch.setattr(packet_filter, "of_engine", lambda _: without)
+    monkeypatch.setattr(packet_filter, "bridges_of", lambda *_: BOTH)
+    told = Told()
+    packet_filter.guard(told.workspace())
+    assert "DOCKER-USER of ip6tables" in told.lines[0]
+    (unit,) = kept.units.iterdir()
+    text = unit.read_text()
+    steps = [shlex.split(line)[-1] for line in text.splitlines() if line.startswith("ExecStart=/bin/sh -c ")]
+    assert steps[1:] == packet_filter.commands(STAGING, BRIDGE), "open after the next start"
+    assert "ip6tables" not in text, "a chain that no packet passes looks like protection"
+
+
+@pytest.mark.parametrize(
+    ("closed", "closes"),
+    [
+        (["169.254.0.0/16", "10.0.0.0/8"], True),
+        ([], False),
+        (["169.254.0.0/16", "2001:db8::/32"], False),
+    ],
+    ids=["IPv4 alone", "everything open", "both"],
+)
+def test_a_list_of_ipv4_alone_opens_no_metadata_by_ipv6(closed: list[str], closes: bool) -> None:
+    environment = environment_of("staging", {"packetFilter": {"closed": closed}})
+    rules = [" ".join(rule) for rule in packet_filter.wanted(environment, BOTH, packet_filter.SIX)]
+    assert any("fd00:ec2::/32" in rule for rule in rules) is closes, "a list from before there was IPv6"
+    assert any("2001:db8::/32" in rule for rule in rules) is ("2001:db8::/32" in closed)
+    assert not any(":" in rule for rule in map(" ".join, packet_filter.wanted(environment, BOTH)))
