@@ -144,7 +144,7 @@ def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
     if not {f"{environment.prefix}-{network}" for network in NetworkName} - there:
         return ""
     try:
-        _try_network(client, internal=True)
+        _try_network(client)
     except docker.errors.APIError as error:
         if not _ranges_are_taken(error):
             return ""
@@ -165,7 +165,7 @@ def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
     if not made_anew.gets_ipv6(environment, client):
         return ""
     try:
-        _try_network(client, enable_ipv6=True)
+        _try_network(client, ipv6=True)
     except docker.errors.APIError as error:
         # The range of the network that is there comes free with it, and `why` tells of the others.
         if _ranges_are_taken(error):
@@ -178,9 +178,9 @@ def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
     return ""
 
 
-def _try_network(client: docker.DockerClient, **asked: bool) -> None:
+def _try_network(client: docker.DockerClient, *, ipv6: bool = False) -> None:
     """Make a network of nobody's and remove it. Raises docker.errors.APIError where the engine refuses."""
-    client.networks.create(f"samokoder-tried-{secrets.token_hex(4)}", **asked).remove()
+    client.networks.create(f"samokoder-tried-{secrets.token_hex(4)}", internal=not ipv6, enable_ipv6=ipv6).remove()
 
 
 def _ranges_are_taken(error: docker.errors.APIError) -> bool:

@@ -498,6 +498,9 @@ def _expect_probe(asked: Asked, target: Target) -> None:
     labels = f'instance="{target.instance}",{blackbox_exporter.FAMILY}="{target.family}"'
     succeeded = [value for _, value in asked.samples(f"probe_success{{{labels}}}")]
     if succeeded != [1.0]:
+        # The exporter says 0 where it has found no address to ask.
+        if target.family == blackbox_exporter.SIX and asked.samples(f"probe_ip_protocol{{{labels}}} == 0"):
+            raise UnavailableError("the name has no AAAA record: nobody comes by IPv6 until there is one")
         raise FailedError("from inside of the stack it does not answer 200")
 
 

@@ -25,7 +25,8 @@ FAMILY = "family"
 """Label of a public address that is asked by IPv4 and by IPv6 apart: what users meet by the one says nothing of the
 other.
 """
-BY_FAMILY = {"IPv4": ("http_2xx_ipv4", "ip4"), "IPv6": ("http_2xx_ipv6", "ip6")}
+SIX = "IPv6"
+BY_FAMILY = {"IPv4": ("http_2xx_ipv4", "ip4"), SIX: ("http_2xx_ipv6", "ip6")}
 """Family -> its module, and the exporter's word for it."""
 
 
@@ -72,8 +73,13 @@ def _module(**expected: Any) -> dict[str, Any]:
 
 
 def by_family(environment: Environment) -> bool:
-    """Whether the service's own public address is asked by IPv4 and by IPv6 apart."""
-    return environment.settings.network.ipv6 and bool(environment.settings.ingress.domain)
+    """Whether the service's own public address is asked by IPv4 and by IPv6 apart.
+
+    Where somebody is in front of the host, the name's records lead to him, and he may have one family alone.
+    """
+    ingress = environment.settings.ingress
+    in_front = ingress.kind != "caddy" or bool(ingress.trusted_proxies)
+    return environment.settings.network.ipv6 and bool(ingress.domain) and not in_front
 
 
 def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterator[dict[str, Any]]:

@@ -214,7 +214,7 @@ def test_a_host_that_cannot_have_a_network_with_ipv6_is_refused_before_the_one_t
     assert "config rm --path samokoder:network.ipv6" in said, "nobody knows how to go on"
     able = Given(networks=there, known=there, config=asked_for)
     in_the_way.refuse(able.run)
-    assert able.tried == [{"enable_ipv6": True}]
+    assert able.tried == [{"internal": False, "enable_ipv6": True}]
     assert able.made == [], "the network by which it was tried stays behind"
 
 

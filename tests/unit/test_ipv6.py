@@ -20,6 +20,7 @@ from operations.stack_file import ProjectError
 from stack.app import ingress
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import blackbox_exporter
+from stack.monitoring.rules import probes
 from stack.platform import specs
 from tests.recording import NETWORK, environment_of, record_case
 
@@ -105,6 +106,10 @@ def test_the_public_name_is_asked_by_each_family_where_it_has_both() -> None:
         ("IPv6", "http_2xx_ipv6", (own,)),
     ]
     assert asked(SIX) == [], "without a name there is nothing to ask"
+    in_front = {"ingress": {**PUBLIC, "trustedProxies": ["203.0.113.0/24"]}, **SIX}
+    traefik = {"kind": "traefik", "domain": NAME, "traefik": {"network": "proxy", "address": "172.30.0.2"}}
+    for values in (in_front, {"ingress": traefik, **SIX}):
+        assert [each[:2] for each in asked(values)] == [("", "http_2xx")], "whoever is in front may have IPv4 alone"
     environment = environment_of("staging", {"ingress": PUBLIC, **SIX})
     modules = yaml.safe_load(str(blackbox_exporter.files(environment)["blackbox.yml"]))["modules"]
     for family, protocol in (("ipv4", "ip4"), ("ipv6", "ip6")):
@@ -113,6 +118,25 @@ def test_the_public_name_is_asked_by_each_family_where_it_has_both() -> None:
             "a probe that falls back to the other family calls a dead one alive"
         )
     assert "http_2xx_ipv6" not in str(blackbox_exporter.files(environment_of("staging", {"ingress": PUBLIC})))
+
+
+def expressions(values: Mapping[str, Any], name: str) -> list[str]:
+    rules = probes.group(environment_of("staging", dict(values)), []).rules
+    return [str(each.expression) for each in rules if each.name == name]
+
+
+def test_a_name_without_an_aaaa_record_alerts_nobody_and_one_certificate_alerts_once() -> None:
+    both = {"ingress": PUBLIC, **SIX}
+    by_family = [each for each in expressions(both, "ProbeFailed") if 'family!=""' in each]
+    no_record = 'probe_ip_protocol{service="public", family="IPv6"} == 0'
+    assert by_family == [f'probe_success{{service="public", family!=""}} == 0 unless {no_record}'], (
+        "the setting comes before the record, and a missing A record stays a failure"
+    )
+    for name in ("ProbeSlow", "TlsCertificateExpiresSoon", "TlsCertificateExpiresVerySoon"):
+        (expression,) = expressions(both, name)
+        (alone,) = expressions({"ingress": PUBLIC}, name)
+        assert "without (family)" in expression, "two alerts for one certificate"
+        assert "family" not in alone
 
 
 # What an `up` replaces
@@ -307,7 +331,10 @@ def test_the_host_is_asked_for_its_address_and_how_it_knows_its_way_out(
         (folder / "accept_ra").write_text(f"{accepts}\n")
     script = ipv6.SCRIPT.replace("/proc/", f"{tmp_path}/")
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True)
-    assert {words[0]: words[1] for words in map(str.split, done.stdout.splitlines())} == {"ipv6-way": "eth0"} | expected
+    assert {words[0]: words[1] for words in map(str.split, done.stdout.splitlines())} == {
+        "ipv6-way": "eth0",
+        **expected,
+    }
     nothing = ipv6.SCRIPT.replace("/proc/", f"{tmp_path}/nothing/")
     done = subprocess.run(["sh"], input=nothing, capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == "", "a kernel without IPv6"

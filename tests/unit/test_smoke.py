@@ -104,6 +104,8 @@ class World:
             for group in job["static_configs"]:
                 for instance in group["targets"]:
                     labels = {"job": job["job_name"], "instance": instance}
+                    if family := group.get("labels", {}).get("family"):
+                        labels["family"] = family
                     up = {"health": "up", "lastError": "", "lastScrapeDuration": 0.004}
                     world.targets.append({"labels": labels, **up})
         for each in rules.document(environment, world.parts)["groups"]:
@@ -515,6 +517,29 @@ def test_a_public_address_that_does_not_answer_fails_though_its_probe_runs() -> 
         blackboxExporter={"urls": [address]},
     )
     assert "200" in found[f"probe {address}"].why
+
+
+def test_a_name_without_an_aaaa_record_is_not_available_by_ipv6_and_fails_nothing() -> None:
+    name = "probe https://samokoder.example.org/health by IPv6"
+    values = {
+        "ingress": {"domain": "samokoder.example.org", "email": "a@example.org"},
+        "network": {"ipv6": True},
+    }
+
+    def asked(*no_address: Any) -> Finding:
+        world = World.whole(environment(**values))
+        world.series = {'probe_success{instance="https://samokoder.example.org/health",family="IPv6"}': [({}, 0.0)]} | (
+            world.series
+        )
+        world.series["probe_ip_protocol"] = [*no_address]
+        with served(world) as stack:
+            (check,) = [each for each in smoke.every(stack) if each.name == name]
+            return checks.run([check], seconds=PATIENCE_SECONDS)[0]
+
+    said = asked(({}, 0.0))
+    assert said.verdict is Verdict.NOT_AVAILABLE, "the record comes after the setting, and CI would take it back"
+    assert "AAAA" in said.why
+    assert asked().verdict is Verdict.FAILED, "an address that is silent is a failure"
 
 
 def test_a_rule_that_is_missing_changed_or_added_fails() -> None:

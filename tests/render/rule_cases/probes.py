@@ -41,6 +41,13 @@ def cases(environment: Environment) -> Iterator[Case]:
             summary="https://example.org/health does not answer by IPv6",
             description="It gives no answer, or another one than 2xx, to a client inside the stack.",
         )
+        yield Case(
+            alert="ProbeFailed",
+            title="by IPv6, where the name has no AAAA record",
+            series={f"probe_success{{{page}}}": "0+0x10", f"probe_ip_protocol{{{page}}}": "0+0x10", success: "1+0x10"},
+            minute=5,
+            fires=(),
+        )
     inside = AT | {"instance": "http://api:8000/ready", "service": "api"}
     page = ",".join(f'{name}="{value}"' for name, value in inside.items())
     yield from pair(
