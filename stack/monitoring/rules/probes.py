@@ -28,14 +28,15 @@ def _failed(environment: Environment) -> Iterator[Alert]:
     # ContainerMissing and their likes say more: they come first, and keep this one back.
     public = Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает")
     here, there = f'service="{PUBLIC}"', f'service!="{PUBLIC}"'
-    kinds = [(f"probe_success{{{here}}} == 0", "2m", PUBLIC, public)]
-    kinds.append((f"probe_success{{{there}}} == 0", "4m", "{{ $labels.service }}", public))
+    of_users = f"probe_success{{{here}}} == 0"
     if by_family(environment):
-        by = Text(en=f"{public.en} by {{{{ $labels.{FAMILY} }}}}", ru=f"{public.ru} по {{{{ $labels.{FAMILY} }}}}")
         # Without an AAAA record nobody is led to IPv6, so nobody misses it: the exporter had no address to ask.
-        no_record = f'probe_ip_protocol{{{here}, {FAMILY}="{SIX}"}} == 0'
-        kinds[0] = (f'probe_success{{{here}, {FAMILY}=""}} == 0', "2m", PUBLIC, public)
-        kinds.append((f'probe_success{{{here}, {FAMILY}!=""}} == 0 unless {no_record}', "2m", PUBLIC, by))
+        of_users += f' unless probe_ip_protocol{{{here}, {FAMILY}="{SIX}"}} == 0'
+        family = f"{{{{ $labels.{FAMILY} }}}}"
+        en, ru = (f"{{{{ if $labels.{FAMILY} }}}} {by} {family}{{{{ end }}}}" for by in ("by", "по"))
+        public = Text(en=public.en + en, ru=public.ru + ru)
+    kinds = [(of_users, "2m", PUBLIC, public)]
+    kinds.append((f"probe_success{{{there}}} == 0", "4m", "{{ $labels.service }}", public))
     for expression, wait, service, summary in kinds:
         yield alert(
             name="ProbeFailed",
