@@ -226,8 +226,11 @@ class Starting:
         if strict.is_up(port=port):
             return STRICT, strict, None
         ways = self._easy(without_login=False)
+        # Redis may have refused the strict one already, which says nothing of those that get their secrets otherwise.
+        refused, alone = bool(self.refused()), time.monotonic() - strict.began
         lives = dict(zip(ways, at_once(self.start, ways), strict=True))
-        self.watch([strict, *lives.values()], task, patient=False, enough=strict)
+        seconds = _AT_ONCE * alone + _LEAST_SECONDS if refused else 0
+        self.watch([strict, *lives.values()], task, seconds=seconds, patient=refused, enough=strict)
         up = any(life.is_up(port=port) for life in (strict, *lives.values()))
         if not up and self.environment.settings.redis.login != "none":
             task.detail = "once more, with a Redis that wants no login"

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import math
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import uuid4
@@ -32,11 +33,10 @@ now = now[1] * 1000000 + now[2]
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - window)
 local used = redis.call('ZCARD', KEYS[1])
-local allowed = used < limit
+local allowed = used < limit or redis.call('ZSCORE', KEYS[1], ARGV[3])
 if allowed then
-    redis.call('ZADD', KEYS[1], now, ARGV[3])
+    used = used + redis.call('ZADD', KEYS[1], now, ARGV[3])
     redis.call('PEXPIRE', KEYS[1], math.ceil(window / 1000))
-    used = used + 1
 end
 local next = math.max(0, used - limit)
 local taken = redis.call('ZRANGE', KEYS[1], next, next, 'WITHSCORES')[2]
@@ -68,17 +68,6 @@ def client_of(request: Request) -> str:
     return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address) >> 64 << 64, 64)))
 
 
-async def _asked(redis: Any, key: str, client: str, most: int) -> tuple[bool, int, int]:
-    """Take a place in time. Raises RedisError or OSError where nobody can say whether there is one."""
-    if key not in CLOSED:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await take(redis, f"{key} {client}", most)
-    if _WAITING.locked():
-        raise TimeoutError
-    async with _WAITING, asyncio.timeout(CLOSED_ANSWER_SECONDS):
-        return await take(redis, f"{key} {client}", most)
-
-
 async def within_limit(request: Request, backends: BackendsDep) -> None:
     """Refuse the request with 429 where its client has made too many; tell it in headers how many it has left."""
     endpoint: str = request.scope["route"].path
@@ -86,8 +75,10 @@ async def within_limit(request: Request, backends: BackendsDep) -> None:
     most = backends.settings.rate_limits.get(key, 0)
     if not most:
         return
+    seconds, turn = (CLOSED_ANSWER_SECONDS, _WAITING) if key in CLOSED else (ANSWER_SECONDS, nullcontext())
     try:
-        allowed, remaining, reset = await _asked(backends.queue, key, client_of(request), most)
+        async with asyncio.timeout(seconds), turn:
+            allowed, remaining, reset = await take(backends.queue, f"{key} {client_of(request)}", most)
     except (RedisError, OSError) as error:  # a timeout is an OSError
         RATE_LIMIT_UNAVAILABLE.labels(endpoint).inc()
         log.warning("rate limit not asked", reason=type(error).__name__)

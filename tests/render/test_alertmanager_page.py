@@ -184,6 +184,7 @@ class Person:
     def makes_a_silence(self, comment: str) -> None:
         self.writes("#author", "on call")
         self.writes("#comment", comment)
+        self.reads("of the alerts that there are now", "#hits")
         self.presses("#send")
         self.reads("The silence is made", "#notice")
 

@@ -32,9 +32,11 @@ function stateBoxes(states, chosen, changed) {
   return make("fieldset", { class: "states" }, make("legend", { text: "states" }), ...boxes);
 }
 
+const KNOWN = new Map([["runbook_url", "runbook"], ["dashboard_url", "dashboard"]]);
+
 // What an annotation says: the known ones by their names, a command of the log as it is typed, an address as a link.
 function annotation(name, value) {
-  const known = { runbook_url: "runbook", dashboard_url: "dashboard" }[name];
+  const known = KNOWN.get(name); // an alert may name an annotation as it likes, also `constructor`
   if (known) return link(value, text(known));
   if (/^logs?(_|$)/.test(name) && !/^https?:/.test(value)) return make("span", {}, `${name}: `, make("code", {}, value));
   return make("span", {}, `${name}: `, link(value, value));

@@ -27,6 +27,8 @@ function show(moved) {
   document.title = `${text(view.title)} · AlertManager`;
   trouble(null);
   notice("");
+  lastAnswer = "";
+  answered();
   if (moved) heading.focus();
   tick();
 }
@@ -46,7 +48,8 @@ function go(address, words) {
 
 function trouble(error) {
   const element = document.getElementById("trouble");
-  const words = error ? spoken(error) : "";
+  const old = error && !(error instanceof NoAnswer) ? ` ${text("old")}` : "";
+  const words = error ? spoken(error) + old : "";
   if (element.textContent !== words) element.textContent = words; // else it is read aloud again
   element.hidden = !words;
 }

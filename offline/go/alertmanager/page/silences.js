@@ -23,17 +23,19 @@ function confirmExpire(silence) {
   const expire = document.getElementById("expire"), refusal = document.getElementById("refusal");
   expire.disabled = false;
   refusal.hidden = true;
-  expire.onclick = async () => {
+  const mine = expire.onclick = async () => {
+    const current = () => expire.onclick === mine; // it may be asked about another silence meanwhile
     expire.disabled = true;
     try {
       await ask(`silence/${encodeURIComponent(silence.id)}`, { method: "DELETE" });
       notice(text("silenceExpired", silence.id));
-      dialog.close();
+      if (current()) dialog.close();
       tick();
     } catch (error) {
+      if (!current()) return notice(spoken(error));
       refusal.textContent = spoken(error);
       refusal.hidden = false;
-    } finally { expire.disabled = false; }
+    } finally { if (current()) expire.disabled = false; }
   };
   dialog.showModal();
 }
@@ -85,13 +87,22 @@ function formView(query) {
   const list = make("ul", { id: "preview" });
   const until = make("p", { id: "until", class: "faint" });
   const add = make("button", { type: "button", class: "add", text: "addMatcher",
-    click: () => { const row = matcherRow(matcherOf("", "=", ""), soon); add.before(row); row.querySelector("input").focus(); } });
+    click: () => { const row = matcherRow(matcherOf("", "=", ""), edited); add.before(row); row.querySelector("input").focus(); } });
   const rows = make("fieldset", {}, make("legend", { text: "what" }), add);
   const duration = make("input", { id: "duration", value: "2h", required: true, list: "durations", autocomplete: "off", input: () => clock() });
   const author = make("input", { id: "author", value: remembered("author"), required: true, pattern: ".*\\S.*", autocomplete: "name" });
   const comment = make("input", { id: "comment", required: true, pattern: ".*\\S.*", autocomplete: "off" });
   const send = make("button", { id: "send", text: "makeSilence" });
   const say = (words) => { result.textContent = words; result.hidden = !words; };
+  let previewed = "";
+
+  // What was previewed is no longer what would be sent.
+  function edited() {
+    previewed = "";
+    hits.textContent = text("asking");
+    redraw(list, [], () => []);
+    soon();
+  }
 
   function clock() {
     const length = milliseconds(duration.value);
@@ -101,7 +112,11 @@ function formView(query) {
 
   const matchers = () => [...rows.querySelectorAll(".row")]
     .map((row) => ["name", "operator", "value"].map((each) => row.querySelector(`[name=${each}]`).value))
-    .filter(([name]) => name.trim()).map(([name, sign, value]) => matcherOf(name.trim(), sign, value));
+    .filter(([name, , value]) => name.trim() || value)
+    .map(([name, sign, value]) => {
+      if (!name.trim()) throw new NotWell(text("noName"));
+      return matcherOf(name.trim(), sign, value);
+    });
 
   async function refresh(current) {
     clock();
@@ -110,14 +125,17 @@ function formView(query) {
     const found = wanted.length ? await ask("alerts", { query: filters(wanted) }) : [];
     if (!current()) return;
     hits.textContent = wanted.length ? text("hits", found.length) : text("noMatchers");
+    previewed = JSON.stringify(wanted);
     redraw(list, found.map(({ labels }) => labels), () => found.map(({ labels }) => make("li", {}, ...chips(labels))));
   }
 
   async function submit(event) {
     event.preventDefault();
     if (send.disabled) return;
-    const wanted = matchers();
+    let wanted;
+    try { wanted = matchers(); } catch (error) { return say(error.message); }
     if (!wanted.length) return say(text("noMatchers"));
+    if (JSON.stringify(wanted) !== previewed) return say(text("notPreviewed"));
     say("");
     send.disabled = true; // pressed twice, it would make two
     const start = now();
@@ -137,7 +155,7 @@ function formView(query) {
   try {
     if (query.get("filter")) given = matchersIn(query.get("filter"));
   } catch (error) { say(error.message); }
-  for (const each of given) add.before(matcherRow(each, soon));
+  for (const each of given) add.before(matcherRow(each, edited));
   const form = make("form", { class: "tall", submit }, rows, field("duration", duration),
     make("datalist", { id: "durations" }, ...["30m", "1h", "2h", "8h", "1d", "1w"].map((value) => make("option", { value }))),
     until, field("author", author), field("comment", comment),
