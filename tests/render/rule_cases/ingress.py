@@ -54,7 +54,8 @@ def _replicas() -> Iterator[Case]:
         minute=4,
         labels=CRITICAL,
         summary="the ingress has no replica to send requests to",
-        description="No replica of the API answers its health check: requests wait for 30 s, then they end with 503.",
+        description="No replica of the API answers its health check in time: where they are slow, requests are late; "
+        "where they are gone, requests wait for 30 s, then they end with 503.",
     )
 
 
