@@ -167,8 +167,8 @@ def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
     try:
         _try_network(client, ipv6=True)
     except docker.errors.APIError as error:
-        # The range of the network that is there comes free with it, and `why` tells of the others.
-        if _ranges_are_taken(error):
+        # The IPv4 range of the network that is there comes free with it, and `why` tells of the others.
+        if _ranges_are_taken(error) and "ipv6" not in str(error).lower():
             return ""
         key = key_of("network", "ipv6")
         return (

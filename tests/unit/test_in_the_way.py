@@ -228,3 +228,5 @@ def test_a_network_with_ipv6_is_tried_only_where_one_is_made() -> None:
         assert given.tried == [], "each `up` would make a network and remove it"
     full = Given(networks=[EDGE], known=[EDGE], config=asked_for, no_addresses="could not find an IPv4 address pool")
     in_the_way.refuse(full.run)
+    full.no_addresses, full.no_ipv6 = "", "could not find an available, non-overlapping IPv6 address pool"
+    assert "IPv6 address pool" in full.refusal(), "no network that goes gives a range of IPv6 back"
