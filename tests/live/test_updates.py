@@ -120,7 +120,7 @@ def test_a_part_that_gets_sick_fails_the_up_with_its_log_and_a_good_value_repair
         with pytest.raises(PulumiFailedError):
             lifecycle.up(broken, interactive=False)
         said = capsys.readouterr()
-        begins, more = "worker is not healthy since ", "more: make logs PART=worker"
+        begins, more = "worker is not healthy: ended since ", "more: make logs PART=worker"
         why, found, _ = (said.out + said.err).partition(begins)[2].partition(more)
         assert found, f"a person at 3 a.m. must be told which, since when, and what to type: {said}"
         assert "samokoder.worker.nothing" in why, "the log says why"
