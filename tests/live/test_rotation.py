@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -59,22 +60,23 @@ def redis_cli(engine: docker.DockerClient, workspace: Workspace, password: str) 
     return said(engine, workspace, "redis-users", login, REDISCLI_AUTH=password)
 
 
-def redis_session(engine: docker.DockerClient, workspace: Workspace, password: str) -> Callable[[str], bytes]:
-    """Log in to Redis and stay; return what sends a command and gives its answer, nothing once the session is over."""
+@contextlib.contextmanager
+def redis_session(engine: docker.DockerClient, workspace: Workspace, password: str) -> Iterator[Callable[[str], bytes]]:
+    """Log in to Redis and stay; yield what sends a command and gives its answer, nothing once the session is over."""
     environment = workspace.settings()
     networks = containers.find(engine, environment, "redis").attrs["NetworkSettings"]["Networks"]
     address = networks[f"{environment.prefix}-{NetworkName.DATA}"]["IPAddress"]
-    connection = socket.create_connection((address, 6379), timeout=60)
+    with socket.create_connection((address, 6379), timeout=60) as connection:
 
-    def ask(command: str) -> bytes:
-        try:
-            connection.sendall(f"{command}\r\n".encode())
-            return connection.recv(1000)
-        except ConnectionError:
-            return b""
+        def ask(command: str) -> bytes:
+            try:
+                connection.sendall(f"{command}\r\n".encode())
+                return connection.recv(1000)
+            except ConnectionError:
+                return b""
 
-    assert ask(f"auth samokoder_app {password}") == b"+OK\r\n"
-    return ask
+        assert ask(f"auth samokoder_app {password}") == b"+OK\r\n"
+        yield ask
 
 
 def log_in(workspace: Workspace, *, new: bool) -> str:
@@ -98,12 +100,13 @@ def test_logins_are_rotated_under_load_and_the_old_ones_open_nothing(
 ) -> None:
     before = rotating.open().secrets()
     servers = {part: containers.ids(engine, rotating.name)[part] for part in ("postgres", "redis", "ingress")}
-    thief = redis_session(engine, rotating, before["redis-app"])
-    assert thief("get no-such-key") == b"$-1\r\n"
-    with Load(url(rotating.settings(), "ingress")) as load:
-        for secret in ("postgres-app", "redis-app"):
-            rotation.rotate(rotating, secret, interactive=False)
-    load.report.assert_nothing_lost()
+    with redis_session(engine, rotating, before["redis-app"]) as thief:
+        assert thief("get no-such-key") == b"$-1\r\n"
+        with Load(url(rotating.settings(), "ingress")) as load:
+            for secret in ("postgres-app", "redis-app"):
+                rotation.rotate(rotating, secret, interactive=False)
+        load.report.assert_nothing_lost()
+        assert thief("get no-such-key") == b"", "whoever is in with the leaked password would read on for ever"
     after = rotating.open().secrets()
     assert committed(rotating) == {"rotation": {"postgresApp": 2, "redisApp": 2}}, "all phases are over"
     assert psql(engine, rotating, "samokoder_app_b", after["postgres-app"]) == "in"
@@ -111,7 +114,6 @@ def test_logins_are_rotated_under_load_and_the_old_ones_open_nothing(
         assert "password authentication failed" in psql(engine, rotating, role, before["postgres-app"])
     assert redis_cli(engine, rotating, after["redis-app"]) == "samokoder_app"
     assert "WRONGPASS" in redis_cli(engine, rotating, before["redis-app"])
-    assert thief("get no-such-key") == b"", "whoever is in with the leaked password would read on for ever"
     now = containers.ids(engine, rotating.name)
     assert {part: now[part] for part in servers} == servers, "a server restarts for no password"
     rotating.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
