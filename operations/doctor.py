@@ -35,7 +35,6 @@ from operations import (
     in_the_way,
     ipv6,
     lifecycle,
-    made_anew,
     network_mtu,
     packet_filter,
     pasted,
@@ -54,7 +53,7 @@ from stack.images import IMAGES, short_name
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import grafana
 from stack.monitoring.alertmanager import integrations
-from stack.names import ENVIRONMENT_LABEL, NetworkName
+from stack.names import ENVIRONMENT_LABEL
 from stack.outputs import REACH_SOMEBODY
 from stack.platform import specs
 from stack.rotation import label
@@ -376,10 +375,9 @@ def _mtu(asked: Asked) -> str:
 
 def _ipv6(asked: Asked) -> str:
     environment, engine = asked.environment, asked.engine()
-    edge = made_anew.networks(environment, engine.client).get(f"{environment.prefix}-{NetworkName.EDGE}")
-    there = bool(edge.get("EnableIPv6")) if edge else None
-    host, bridges = packet_filter.of_engine(asked.host), packet_filter.bridges_of(engine.client, environment)
-    hides = packet_filter.passes_no_ipv6(bridges, host)
+    bridges = packet_filter.bridges_of(engine.client, environment)
+    there = bridges.six if bridges.edge else None
+    hides = packet_filter.passes_no_ipv6(bridges, packet_filter.of_engine(asked.host))
     return ipv6.judge(environment, engine.info.version, there, asked.facts().values, hides=hides)
 
 

@@ -39,8 +39,8 @@ def replaced(environment: Environment, client: docker.DockerClient) -> dict[str,
 
 def gets_ipv6(environment: Environment, client: docker.DockerClient) -> bool:
     """Tell whether an `up` makes a network with IPv6 that is not there, or has none yet."""
-    there = networks(environment, client)
-    names = (f"{environment.prefix}-{name}" for name in ipv6.networks(environment.settings.network))
+    names = [f"{environment.prefix}-{name}" for name in ipv6.networks(environment.settings.network)]
+    there = networks(environment, client) if names else {}
     return any(not there.get(name, {}).get("EnableIPv6") for name in names)
 
 

@@ -414,7 +414,7 @@ def _dial(part: str) -> str:
 
 
 def _uncounted(part: str) -> str:
-    """Return it once more, spelt with its network: here no failure is remembered."""
+    """Return the same address, spelt with its network: here no failure is remembered."""
     return f"tcp4/{_dial(part)}"
 
 
