@@ -9,7 +9,7 @@ import contextlib
 import re
 import struct
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -399,6 +399,17 @@ def remove_labelled(client: docker.DockerClient, label: str) -> None:
 def volume_names(client: docker.DockerClient) -> set[str]:
     """Return the names of all volumes on the engine: one that is only mounted would be made."""
     return {str(volume.name) for volume in client.volumes.list()}
+
+
+def used_by_others(client: docker.DockerClient, names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Return those of the named volumes that a container uses whose id is not in `known` -> these containers' names."""
+    users: dict[str, list[str]] = {}
+    wanted = set(names)
+    for container in client.api.containers(all=True):
+        for mount in container["Mounts"] if container["Id"] not in known else ():
+            if mount.get("Name") in wanted:
+                users.setdefault(mount["Name"], []).append(str(container["Names"][0]).lstrip("/"))
+    return {name: ", ".join(sorted(found)) for name, found in users.items()}
 
 
 def remove_volumes(client: docker.DockerClient, names: Sequence[str]) -> list[str]:

@@ -297,6 +297,7 @@ def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None)
             run.pulumi(*looking, show=_shown(workspace, interactive=interactive))
             agree()
         restore.give_own_password(workspace)  # while PostgreSQL is there: the next `up` makes it and the keeper at once
+        _leave_used(run)
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
         packet_filter.unguard(workspace)
@@ -309,6 +310,24 @@ def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None)
         gone = ", ".join(lost.values())
         workspace.reporter.say(f"Lost before: {gone}. {workspace.typed('up')} says how to get back what was in there")
     return [volume for name, volume in recovery.data_volumes(run.deployment()).items() if name not in lost]
+
+
+def _leave_used(run: PulumiRun) -> None:
+    """Have `down` leave the volumes that containers of another state use: the engine would refuse to remove them.
+
+    A clone without the state has them in its own one where its first `up` was interrupted: Pulumi succeeds in making a
+    volume that is there already.
+    """
+    deployment = run.deployment()
+    volumes, known = recovery.volume_urns(deployment), recovery.known_ids(deployment)
+    client = run.workspace.client(timeout=backups.ANSWER_SECONDS)
+    try:
+        used = containers.used_by_others(client, volumes, known)
+    finally:
+        client.close()
+    for name, users in used.items():
+        run.pulumi("state", "protect", volumes[name], "--yes", capture=True)
+        run.workspace.reporter.say(f"Left, because containers that this state does not know use it: {name} ({users})")
 
 
 @dataclass(frozen=True, kw_only=True)

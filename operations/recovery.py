@@ -170,6 +170,15 @@ def data_urns(deployment: dict[str, Any]) -> list[str]:
     return [str(resource["urn"]) for resource in _data(deployment)]
 
 
+def volume_urns(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """Return every volume in the state that Pulumi may remove: its name on the engine -> by what Pulumi knows it."""
+    return {
+        str(resource["outputs"]["name"]): str(resource["urn"])
+        for resource in _resources(deployment)
+        if resource["type"] == VOLUME and not resource.get("protect") and (resource.get("outputs") or {}).get("name")
+    }
+
+
 def _data(deployment: dict[str, Any]) -> Iterator[dict[str, Any]]:
     # By name: a `destroy-data` that was cut off has taken their protection away already.
     for resource in _resources(deployment):

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from offline.progress import Reporter
-from operations import containers, healthy, lifecycle, lock, restore
+from operations import containers, healthy, lifecycle, lock, recovery, restore
 from operations.journal import Journal, Wanted
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
@@ -125,6 +125,7 @@ def with_engine(workspace: Workspace, words: list[tuple[str, ...]], monkeypatch:
     monkeypatch.setattr(lock, "held", held)
     monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run_on(workspace, words))
     monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
+    monkeypatch.setattr(containers, "used_by_others", lambda *_: {})
 
 
 def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_away_first(
@@ -153,6 +154,26 @@ def test_down_gives_postgresql_its_own_password_while_it_is_there(
     monkeypatch.setattr(restore, "give_own_password", lambda _: did.append(("password",)))
     lifecycle.down(workspace, interactive=True)
     assert [each[0] for each in did] == ["password", "destroy"], "the next `up` does not let the keeper of the roles in"
+
+
+def test_down_leaves_a_volume_that_a_container_of_another_state_uses(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words: list[tuple[str, ...]] = []
+    with_engine(workspace, words, monkeypatch)
+    volume = {"urn": "urn:scratch", "type": recovery.VOLUME, "outputs": {"name": "scratch"}}
+    own = {"urn": "urn:drill", "type": recovery.CONTAINER, "id": "of this state", "inputs": {"name": "drill"}}
+    run = run_on(workspace, words)
+    run.deployment = lambda: {"resources": [volume, own]}
+    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run)
+    monkeypatch.setattr(
+        containers, "used_by_others", lambda _, names, known: dict.fromkeys(names, f"all but {', '.join(known)}")
+    )
+    lifecycle.down(workspace, interactive=True)
+    assert words[0] == ("state", "protect", "urn:scratch", "--yes"), (
+        "the engine refuses to remove it: `down` would fail"
+    )
+    assert words[1][0] == "destroy"
 
 
 def row(part: str, health: str, state: str = "running") -> containers.PartStatus:
