@@ -104,7 +104,7 @@ def files(environment: Environment) -> Files:
 def postgresql_conf(memory_mib: int, max_connections: int, max_slot_wal_mib: int) -> str:
     """Render postgresql.conf for a server with `memory_mib` MiB. max_slot_wal_mib: kept for a backup server, in MiB."""
     return f"""\
-# Rendered by stack/app/postgres.py; an edit in the container is lost.
+# Rendered by Samokoder Platform; an edit in the container is lost.
 listen_addresses = '*'
 port = {PORT}
 max_connections = {max_connections}
@@ -138,7 +138,7 @@ timezone = 'UTC'
 def pg_hba_conf(database: str, superuser: str) -> str:
     """Render pg_hba.conf: who may connect, from the server's own networks only."""
     return f"""\
-# Rendered by stack/app/postgres.py. TYPE DATABASE USER ADDRESS METHOD
+# Rendered by Samokoder Platform. TYPE DATABASE USER ADDRESS METHOD
 local all {superuser} peer map=owner
 # As these `samokoder psql` asks.
 local {database} {APP_ROLE},{SECOND_APP_ROLE},{EXPORTER_ROLE} peer map=owner

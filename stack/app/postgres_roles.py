@@ -102,7 +102,7 @@ def role_of(slot: str) -> str:
 
 KEEP_ROLES = f"""\
 #!/bin/sh
-# Rendered by stack/app/postgres_roles.py.
+# Rendered by Samokoder Platform.
 set -eu
 umask 077
 rm -f /tmp/applied
@@ -156,7 +156,7 @@ SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
     WHERE usename IN ({retired}) \\g /dev/null
 """
     return f"""\
--- Rendered by stack/app/postgres_roles.py.
+-- Rendered by Samokoder Platform.
 SET client_min_messages = warning;
 -- A failing statement must not put a verifier into the log.
 SET log_min_error_statement = panic;

@@ -57,7 +57,7 @@ def files(environment: Environment) -> Files:
 # -e: without it redis-cli ends with 0 although the answer is an error, as while it loads its file.
 HEALTHY = f"""\
 #!/bin/sh
-# Rendered by stack/app/redis.py.
+# Rendered by Samokoder Platform.
 REDISCLI_AUTH=$(cat {_HEALTH_PASSWORD})
 export REDISCLI_AUTH
 exec redis-cli -e --user {HEALTH_USER} "$@" ping
@@ -68,7 +68,7 @@ exec redis-cli -e --user {HEALTH_USER} "$@" ping
 # does not lock the keeper out, and a restart of the server locks nobody out. A user of any other name does not stay.
 START_REDIS = f"""\
 #!/bin/sh
-# Rendered by stack/app/redis.py.
+# Rendered by Samokoder Platform.
 set -eu
 umask 077
 # As PostgreSQL without its PG_VERSION: half of the data is never served, nor written to.
@@ -140,7 +140,7 @@ exec redis-server /etc/samokoder/redis.conf
 def redis_conf(maxmemory_mib: int) -> str:
     """Render redis.conf."""
     return f"""\
-# Rendered by stack/app/redis.py.
+# Rendered by Samokoder Platform.
 bind 0.0.0.0
 port {PORT}
 # Passwords and the network guard it; protected mode would refuse every other container.

@@ -71,7 +71,7 @@ def files(environment: Environment) -> Files:
 _TO_END_SESSIONS = "'+client|kill' '+acl|getuser' +multi +exec"
 KEEP_USERS = f"""\
 #!/bin/sh
-# Rendered by stack/app/redis_users.py.
+# Rendered by Samokoder Platform.
 set -eu
 umask 077
 REDISCLI_AUTH=$(cat /etc/samokoder/keeper_password)
