@@ -26,10 +26,10 @@ from operations.compose_containers import PROJECT_LABEL
 from operations.engine import install_packages
 from operations.facts import Facts, found
 from operations.project import Workspace
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 from stack.platform import specs
-from stack.service import ServiceSpec, go_duration
 from stack.settings import Environment
+from stack.spec.service import ServiceSpec, go_duration
 
 SERVICE_LABEL = "com.docker.compose.service"
 READY_SECONDS = 600.0

@@ -18,7 +18,8 @@ from offline.progress import Reporter
 from operations import containers, lifecycle
 from operations.engine import install_packages
 from operations.project import Workspace
-from stack.app import contract, ingress
+from stack.app import ingress
+from stack.common.names import API_PORT
 
 CONNECTIONS = 32
 SECONDS = 15
@@ -44,7 +45,7 @@ def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
     lifecycle.up(alone, interactive=False)
     urls = [
         f"http://{_address(client, alone, ingress.PART)}:{ingress.HTTP_PORT}{PATH}",
-        f"http://{_address(client, alone, 'api-1')}:{contract.API_PORT}{PATH}",
+        f"http://{_address(client, alone, 'api-1')}:{API_PORT}{PATH}",
     ]
     # In turn: whatever else the machine does meets both.
     runs = [[_wrk(url) for url in urls] for _ in range(RUNS)]

@@ -18,7 +18,7 @@ from offline.progress import Reporter
 from operations import containers
 from operations.ports import free_ports
 from operations.project import Workspace
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 from stack.platform import specs
 from stack.settings import Environment
 from stack.settings import seconds as seconds_of

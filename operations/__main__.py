@@ -20,7 +20,7 @@ from operations.asking import DryRun, Yes
 from operations.basics import CHANGE_PROVIDER, CHANGES, ROOT, EngineError, ProjectError, PulumiFailedError, typed
 from operations.ci import EnvironmentName
 from stack.app.metrics_contract import Kind
-from stack.mistakes import InvalidSettingsError
+from stack.common.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -331,9 +331,9 @@ def password(
 ) -> None:
     """Print one generated secret, and nothing else."""
     from operations import known  # noqa: PLC0415
-    from stack.secret_rules import fernet_key  # noqa: PLC0415
-    from stack.secrets import GENERATED  # noqa: PLC0415
+    from stack.common.secret_rules import fernet_key  # noqa: PLC0415
     from stack.settings import key_of  # noqa: PLC0415
+    from stack.spec.secrets import GENERATED  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     if not known.was_made(there):

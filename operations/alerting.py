@@ -27,9 +27,9 @@ from operations.stack_file import ProjectError
 from stack.monitoring import access
 from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
 from stack.outputs import REACH_SOMEBODY
-from stack.rotation import label
-from stack.secrets import ALERTMANAGER_WEB
 from stack.settings import Environment
+from stack.spec.rotation import label
+from stack.spec.secrets import ALERTMANAGER_WEB
 
 # Prometheus repeats a firing alert once a minute (`--rules.alert.resend-delay`); two of them may get lost.
 _FRESH = timedelta(minutes=3)

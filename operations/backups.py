@@ -14,7 +14,7 @@ from offline.progress import Task
 from operations import containers, known, lock
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES
+from stack.common.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES
 
 if TYPE_CHECKING:
     import docker

@@ -16,8 +16,8 @@ import typer
 
 from operations import basics
 from operations.basics import ROOT, EngineError, ProjectError
+from stack.common.mistakes import InvalidSettingsError
 from stack.images import IMAGES
-from stack.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
     from operations.project import Workspace

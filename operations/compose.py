@@ -26,9 +26,10 @@ from operations.compose_containers import PROJECT_LABEL
 from operations.journal import DATA
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.app import contract, postgres
+from stack.app import postgres
 from stack.app.collations import OUTDATED
 from stack.backup.workspace import MARK
+from stack.common.names import APPLICATION_USER
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
@@ -485,7 +486,7 @@ class Engine:
         """Copy as root: the old server's files are another user's."""
         self.client.volumes.create(target)
         mounts = {"/from": (source.volume, True), "/to": (target, False)}
-        owner = contract.USER if source.server == "workspace" else _OWNER
+        owner = APPLICATION_USER if source.server == "workspace" else _OWNER
         command = ["sh", "-c", _COPY, "sh", f"/from/{source.folder}", "/to", owner, source.server]
         title = f"Copy {source.volume} to {target}"
         self._once(title, backups.PART, command, mounts, capabilities=_GIVES_AWAY)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
-from stack.secret_rules import SecretInput, check_secrets, is_fernet_key
-from stack.settings import LLM_KEYS, PROJECT, key_of
+from stack.common.names import PROJECT
+from stack.common.secret_rules import SecretInput, check_secrets, is_fernet_key
+from stack.settings import LLM_KEYS, key_of
 
 if TYPE_CHECKING:
     import docker

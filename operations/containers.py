@@ -1,6 +1,6 @@
 """What the engine says of an environment's containers: their state, their logs, and what an interrupted run left.
 
-Containers are found by the labels that `stack.service` gives them, so all of this works without Pulumi.
+Containers are found by the labels that `stack.spec.service` gives them, so all of this works without Pulumi.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from offline.progress import Reporter
 from operations.bound import Bound
 from operations.project import typed
 from operations.stack_file import ProjectError
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.monitoring import grafana, prometheus
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import Environment, Published
 
 NOT_AVAILABLE = "not available"

@@ -23,11 +23,11 @@ from operations.engine import connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
-from stack.images import ImageReferenceError, parse_reference
-from stack.mistakes import InvalidSettingsError
-from stack.rotation import label
-from stack.secrets import GENERATED, OPENS_WHAT_IS_KEPT, secret_names
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.references import ImageReferenceError, parse_reference
 from stack.settings import Environment, key_of
+from stack.spec.rotation import label
+from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT, secret_names
 
 GOOD_COMMIT = "samokoder:good-commit"
 """Tag of a Pulumi stack: the last commit that was deployed from CI and passed its smoke test."""
@@ -36,7 +36,7 @@ LAST_COMMIT = "samokoder:last-commit"
 MIGRATIONS = "reference_app/samokoder/migrations/versions"
 _KEEPS_DATA = ("postgres", "redis")
 _KEPT_SINCE = "opens_what_is_kept"
-"""In stack/secrets.py since such secrets stay in the state, protected, also where nothing uses them."""
+"""In secrets.py since such secrets stay in the state, protected, also where nothing uses them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
 
 def _protected_later(root: Path, environment: str, *, good: str, current: str) -> list[str]:
     """Return the secrets that the current commit keeps, used or not, and the program of the good one would delete."""
-    before, now = (_git(root, "show", f"{commit}:stack/secrets.py").stdout for commit in (good, current))
+    before, now = (_table_of_secrets(root, commit) for commit in (good, current))
     if _KEPT_SINCE in before or _KEPT_SINCE not in now:
         return []
     try:
@@ -97,6 +97,13 @@ def _protected_later(root: Path, environment: str, *, good: str, current: str) -
     has = {name for name in secret_names(settings) if name in OPENS_WHAT_IS_KEPT and f'"{name}"' in before}
     has -= {name for name in has if GENERATED[name].configured in settings.configured_secrets}
     return sorted(OPENS_WHAT_IS_KEPT - has)
+
+
+def _table_of_secrets(root: Path, commit: str) -> str:
+    """Return the program's file with the table of the generated secrets in a commit; empty: it has none."""
+    # The second is where older commits have it.
+    found = (_git(root, "show", f"{commit}:{folder}/secrets.py") for folder in ("stack/spec", "stack"))
+    return next((answer.stdout for answer in found if answer.returncode == 0), "")
 
 
 def _no_good_commit(root: Path, environment: str, *, good: str, current: str) -> str:

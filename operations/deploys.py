@@ -19,7 +19,7 @@ from operations import lifecycle, lock, stack_file, stack_text
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
-from stack.images import ImageReferenceError, parse_reference, short_name
+from stack.common.references import ImageReferenceError, parse_reference, short_name
 from stack.settings import key_of
 
 if TYPE_CHECKING:

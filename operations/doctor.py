@@ -49,18 +49,19 @@ from operations.engine import EngineError, EngineInfo, connect, look, refuse_unl
 from operations.origins import third_party_images
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.images import IMAGES, short_name
-from stack.mistakes import InvalidSettingsError
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import ENVIRONMENT_LABEL, PROJECT
+from stack.common.references import short_name
+from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+from stack.images import IMAGES
 from stack.monitoring import grafana
 from stack.monitoring.alertmanager import integrations
-from stack.names import ENVIRONMENT_LABEL
 from stack.outputs import REACH_SOMEBODY
 from stack.platform import specs
-from stack.rotation import label
-from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
-from stack.secrets import GENERATED, secret_names
-from stack.service import ServiceSpec
-from stack.settings import PROJECT, Environment, key_of
+from stack.settings import Environment, key_of
+from stack.spec.rotation import label
+from stack.spec.secrets import GENERATED, secret_names
+from stack.spec.service import ServiceSpec
 
 _OLDEST_ENGINE = (20, 10)
 _MIB = 2**20

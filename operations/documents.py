@@ -20,12 +20,13 @@ from pydantic_core import PydanticUndefined
 
 from operations import hardening, licences
 from operations.metrics_document import backup_table, contract_tables
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.monitoring import dashboards, rules
 from stack.monitoring.rules.model import Alert
 from stack.platform import specs
-from stack.secret_rules import CONFIGURED_SECRETS
-from stack.service import Scrape
-from stack.settings import PROJECT, Model, Settings, read_environment
+from stack.settings import Model, Settings, read_environment
+from stack.spec.service import Scrape
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = (

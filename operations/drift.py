@@ -4,7 +4,7 @@ Two comparisons, because neither sees all. Pulumi's own, a preview after a refre
 what the provider reads back. And ours: the inputs that the state keeps of each resource, which are what the program
 gave it, against the engine. The provider reads neither a file's content nor most of what `docker run` can be told.
 
-Nothing is listed here a second time: `stack.service` says what a container has, its inputs are read by
+Nothing is listed here a second time: `stack.spec.service` says what a container has, its inputs are read by
 `operations.facts`, and so is the engine's answer.
 """
 
@@ -30,10 +30,10 @@ from operations.lock import is_one as is_lock
 from operations.old_images import is_note
 from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
 from operations.stack_file import ProjectError
-from stack.config_files import CARRIER_MOUNT
+from stack.common.names import ENVIRONMENT_LABEL, PROJECT
 from stack.monitoring import node_exporter
-from stack.names import ENVIRONMENT_LABEL
-from stack.settings import PROJECT, Environment
+from stack.settings import Environment
+from stack.spec.files import CARRIER_MOUNT
 
 if TYPE_CHECKING:
     import docker

@@ -9,8 +9,8 @@ from operations import backups, containers, restore, rotation
 from operations.journal import LATEST, OFFSITE, Wanted, wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
-from stack.rotation import label
+from stack.common.names import PART_LABEL
+from stack.spec.rotation import label
 
 
 def of_restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> list[str]:

@@ -25,8 +25,7 @@ from operations import containers, engine, lock, packet_filter
 from operations.packet_filter import CHAIN, PacketFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.names import NetworkName
-from stack.settings import PROJECT
+from stack.common.names import PROJECT, NetworkName
 
 if TYPE_CHECKING:
     import docker

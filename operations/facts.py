@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stack.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES, PART_LABEL
+from stack.common.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES, PART_LABEL
 
 _MIB = 2**20
 _NANO = 1_000_000_000
@@ -99,7 +99,7 @@ class Facts:
 
     @property
     def is_carrier(self) -> bool:
-        """Whether it only holds a part's files and is never started (`stack.config_files`)."""
+        """Whether it only holds a part's files and is never started (`stack.spec.files`)."""
         return self.entrypoint == (CARRIER_ENTRYPOINT,)
 
 

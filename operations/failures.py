@@ -13,7 +13,7 @@ import docker.errors
 
 from operations import containers
 from operations.log_lines import Line, cut
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from offline.progress import Task
 from operations import backups, containers
-from stack.names import NetworkName
+from stack.common.names import NetworkName
 from stack.settings import Environment
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from operations.engine import EngineError, connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import METRICS, Kind
-from stack.mistakes import InvalidSettingsError
+from stack.common.mistakes import InvalidSettingsError
 from stack.settings import key_of
 
 TAGS = {kind: f"samokoder:good-metrics-{kind.value}" for kind in Kind}

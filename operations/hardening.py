@@ -23,8 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from offline.progress import Reporter
 from operations.facts import Facts, Mount, found
 from operations.stack_file import ProjectError
-from stack.names import NO_NEW_PRIVILEGES
-from stack.settings import PROJECT
+from stack.common.names import NO_NEW_PRIVILEGES, PROJECT
 
 if TYPE_CHECKING:
     import docker

@@ -13,7 +13,7 @@ import docker.errors
 
 from operations.bound import MIB, Bound, BoundError
 from operations.containers import execute
-from stack.service import LOG_FILES, LOG_MIB
+from stack.spec.service import LOG_FILES, LOG_MIB
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -47,11 +47,11 @@ from operations.stack_file import ProjectError
 from stack.app import api, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
-from stack.config_files import Template
-from stack.secret_rules import fernet_key
-from stack.secrets import KEY_LENGTH, PASSWORD_LENGTH
-from stack.service import LOG_FILES, LOG_MIB, ServiceSpec
+from stack.common.secret_rules import fernet_key
 from stack.settings import LLM_KEYS, Application, Environment, Rotating, Rotation, key_of
+from stack.spec.files import Template
+from stack.spec.secrets import KEY_LENGTH, PASSWORD_LENGTH
+from stack.spec.service import LOG_FILES, LOG_MIB, ServiceSpec
 
 if TYPE_CHECKING:
     from operations.engine import EngineInfo

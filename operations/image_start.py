@@ -26,10 +26,11 @@ from operations.laboratory import Laboratory
 from stack.app import contract, redis, redis_users, worker
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
-from stack.config_files import Template
-from stack.secret_rules import fernet_key
-from stack.service import Scrape, ServiceSpec
+from stack.common.names import APPLICATION_USER
+from stack.common.secret_rules import fernet_key
 from stack.settings import Application, Environment
+from stack.spec.files import Template
+from stack.spec.service import Scrape, ServiceSpec
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -69,7 +70,7 @@ def text(content: str | Template, values: Mapping[str, str]) -> str:
 
 def writable(paths: Iterable[str]) -> dict[str, str]:
     """Return folders in memory that the application's user may write to, as the engine is told of them."""
-    return contract.in_memory(paths, user=contract.USER, mib=64)
+    return contract.in_memory(paths, user=APPLICATION_USER, mib=64)
 
 
 def at_once(does: Callable[[T], U], each: Iterable[T]) -> list[U]:

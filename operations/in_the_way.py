@@ -14,9 +14,9 @@ from operations import containers, made_anew, pasted, recovery
 from operations.engine import docker_command
 from operations.stack_file import ProjectError
 from stack.app.ingress import external_networks
-from stack.names import NetworkName
-from stack.service import Publish, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment, key_of
+from stack.spec.service import Publish, ServiceSpec
 
 if TYPE_CHECKING:
     from operations.project import PulumiRun, Workspace

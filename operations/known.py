@@ -15,8 +15,9 @@ from operations import containers, recovery, stack_file
 from operations.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.mistakes import InvalidSettingsError
-from stack.settings import PROJECT, Environment, http_url, key_of
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import PROJECT
+from stack.settings import Environment, http_url, key_of
 
 if TYPE_CHECKING:
     import docker

@@ -1,7 +1,8 @@
 """Parts of the stack run without Pulumi, for a check or a test: in a network of their own, gone at the end.
 
-A part gets the container that `stack.service.Part` gives it, from the same `ServiceSpec`. Everything carries a label
-with a token of this run, by which it is found and removed by its id: also what an interruption kept from being noted.
+A part gets the container that `stack.resources.part.Part` gives it, from the same `ServiceSpec`. Everything carries a
+label with a token of this run, by which it is found and removed by its id: also what an interruption kept from being
+noted.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from docker.models.networks import Network
 from docker.types import LogConfig, Mount, Ulimit
 
 from offline.progress import Reporter
-from stack.config_files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
-from stack.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES
-from stack.service import LOG_DRIVER, LOG_OPTIONS, ServiceSpec
+from stack.common.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES
+from stack.spec.files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
+from stack.spec.service import LOG_DRIVER, LOG_OPTIONS, ServiceSpec
 
 LABEL = "samokoder.laboratory"
 _NANO = 1_000_000_000
@@ -104,7 +105,7 @@ class Laboratory:
         return container
 
     def _volume(self, image: str, files: Mapping[str, str]) -> str:
-        """Fill a volume by a carrier that is never started, as `stack.config_files` does: the root is read-only."""
+        """Fill a volume by a carrier that is never started, as `stack.spec.files` does: the root is read-only."""
         name = f"samokoder-laboratory-{self.token}-{next(self._numbers)}"
         self.client.volumes.create(name, labels=self.labels)
         carrier = self.client.containers.create(

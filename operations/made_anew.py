@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stack import ipv6
-from stack.names import ENVIRONMENT_LABEL, MTU_OPTION, NetworkName
+from stack.common.names import ENVIRONMENT_LABEL, MTU_OPTION, NetworkName
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from operations import recovery
 from operations.backend import Backend
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError, environments
-from stack.mistakes import InvalidSettingsError
+from stack.common.mistakes import InvalidSettingsError
 
 _OURS = "samokoder:"
 """First part of the tags that go along: the commits that CI has deployed."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from operations import host_said, made_anew, pasted
 from operations.basics import typed
-from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
+from stack.common.names import MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:

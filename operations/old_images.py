@@ -18,7 +18,7 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
 from operations.origins import used_by_name
-from stack.images import parse_reference, short_name
+from stack.common.references import parse_reference, short_name
 from stack.settings import Environment
 
 if TYPE_CHECKING:

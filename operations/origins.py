@@ -11,7 +11,8 @@ from typing import Any
 
 from operations import recovery
 from operations.stack_file import ProjectError
-from stack.images import IMAGES, parse_reference
+from stack.common.references import parse_reference
+from stack.images import IMAGES
 from stack.settings import Environment, key_of
 
 _KEEPS_DATA = ("postgres", "redis")

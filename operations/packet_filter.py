@@ -30,8 +30,8 @@ from operations import made_anew
 from operations.engine import DEFAULT_DOCKER_HOST, EngineError, systemd_runs
 from operations.project import typed
 from stack.app.ingress import external_networks
-from stack.names import NetworkName
-from stack.settings import PROJECT, Environment, key_of
+from stack.common.names import PROJECT, NetworkName
+from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
     import docker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from stack.mistakes import InvalidSettingsError, Mistake
+from stack.common.mistakes import InvalidSettingsError, Mistake
 
 _CONFIG = "pulumi config "
 _SCALAR = re.compile(r"(samokoder:[A-Za-z0-9_.\-]+): ([^\s{}\[\]'\"<>|&;()$`\\#*?!~]+)")

@@ -8,7 +8,8 @@ import socket
 
 from pydantic.alias_generators import to_camel
 
-from stack.settings import PROJECT, Published, Settings
+from stack.common.names import PROJECT
+from stack.settings import Published, Settings
 
 # Below the range from which Linux takes the ports of outgoing connections (32768 and up): a port from there is free
 # now and somebody's a second later.

@@ -29,7 +29,7 @@ def command(environment: Environment, sql: str = "", *, monitoring: bool = False
 
     Raises ProjectError for a managed database, which has no container here.
     """
-    from stack.rotation import slots  # noqa: PLC0415 - the settings take their time
+    from stack.spec.rotation import slots  # noqa: PLC0415 - the settings take their time
 
     if environment.managed_database:
         raise ProjectError("The database is managed: ask it where it is, with its own URL.")
@@ -42,7 +42,7 @@ def command_of_state(
 ) -> list[str]:
     """Return the same where the stack file has mistakes: by Pulumi's state and by PostgreSQL's container."""
     from operations import recovery  # noqa: PLC0415 - as above
-    from stack.rotation import label  # noqa: PLC0415
+    from stack.spec.rotation import label  # noqa: PLC0415
 
     slot = recovery.slots_in_use(deployment).get(label("postgres_app"), "").replace("-", "_")
     variables = dict(word.partition("=")[::2] for word in container.attrs["Config"]["Env"])

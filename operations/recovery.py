@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stack.images import parse_reference
-from stack.rotation import IN_USE, PHASES, SECOND, label
-from stack.settings import PROJECT
+from stack.common.names import PROJECT
+from stack.common.references import parse_reference
+from stack.spec.rotation import IN_USE, PHASES, SECOND, label
 
 CONTAINER = "docker:index/container:Container"
 IMAGE = "docker:index/remoteImage:RemoteImage"
@@ -184,7 +184,7 @@ def _name(resource: dict[str, Any]) -> str:
 def generated_secrets(deployment: dict[str, Any]) -> dict[str, str]:
     """Return the secrets in use by name (`grafana-admin`) from a deployment that was exported with its secrets.
 
-    Of a secret with two slots (`stack/rotation.py`) this is the value in use, whichever slot it is in.
+    Of a secret with two slots (`stack/spec/rotation.py`) this is the value in use, whichever slot it is in.
     """
     every = every_generated_secret(deployment)
     in_use = slots_in_use(deployment)

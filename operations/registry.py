@@ -17,7 +17,7 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 
 from operations.stack_file import ProjectError
-from stack.images import ImageReferenceError, parse_reference
+from stack.common.references import ImageReferenceError, parse_reference
 
 _AT_ONCE = 4
 """Pulls; an engine loads three layers at a time unless it is told otherwise."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from operations.stack_file import ProjectError
-from stack.config_files import Template
 from stack.platform import specs
 from stack.settings import Environment
+from stack.spec.files import Template
 
 # Lists what an earlier call wrote, so that only that is ever removed.
 MARKER = ".made-by-samokoder-render"

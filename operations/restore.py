@@ -24,10 +24,10 @@ from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.app import contract, postgres, redis
+from stack.app import postgres, redis
 from stack.backup.workspace import MARK
-from stack.names import PART_LABEL, NetworkName
-from stack.settings import PROJECT, Environment, Part, key_of
+from stack.common.names import APPLICATION_USER, PART_LABEL, PROJECT, NetworkName
+from stack.settings import Environment, Part, key_of
 
 if TYPE_CHECKING:
     import docker
@@ -585,7 +585,7 @@ _CUT_OFF = f"""\
 cut_off() {{
     for mark in .samokoder-copying .samokoder-restore; do
         [ -e "$1/$mark" ] || continue
-        [ "$2" = workspace ] && [ "$(stat -c %u "$1/$mark")" = {contract.USER.partition(":")[0]} ] || return 0
+        [ "$2" = workspace ] && [ "$(stat -c %u "$1/$mark")" = {APPLICATION_USER.partition(":")[0]} ] || return 0
     done
     return 1
 }}
@@ -745,7 +745,7 @@ class Engine:
             raise ProjectError(f"There is no volume {source}, which was to come into {target}.")
         with self.reporter.task(f"Copy {source} to {target}"):
             volumes = {"/from": (source, True), INTO: (target, False)}
-            owner = contract.USER if self._shared(target) else ""
+            owner = APPLICATION_USER if self._shared(target) else ""
             again = typed(self.environment.name, "restore")
             self._shell(COPY, volumes, "/from", INTO, whole or "", again, owner)
 

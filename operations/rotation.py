@@ -21,10 +21,10 @@ from operations.known import Known, was_made
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles, redis, redis_users
-from stack.config_files import SALT
-from stack.rotation import SLOTTED, label, slots_of
-from stack.secrets import GENERATED, WEB_PASSWORDS, secret_names
 from stack.settings import Environment, Phase, key_of
+from stack.spec.files import SALT
+from stack.spec.rotation import SLOTTED, label, slots_of
+from stack.spec.secrets import GENERATED, WEB_PASSWORDS, secret_names
 
 if TYPE_CHECKING:
     import httpx

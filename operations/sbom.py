@@ -29,10 +29,10 @@ from operations.licences import UnknownLicenceError, licence_of
 from operations.stack_file import ProjectError
 from stack.app.reference import reference_image
 from stack.backup import backup
-from stack.built_image import BuiltImage
-from stack.images import parse_reference
-from stack.names import CARRIER_ENTRYPOINT
+from stack.common.names import CARRIER_ENTRYPOINT
+from stack.common.references import parse_reference
 from stack.settings import Environment
+from stack.spec.built_image import BuiltImage
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from operations import containers
 from operations.project import typed
 from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL
+from stack.common.names import ENVIRONMENT_LABEL
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

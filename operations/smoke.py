@@ -43,10 +43,10 @@ from stack.monitoring import (
 )
 from stack.monitoring.rules import backups
 from stack.platform import specs
-from stack.rotation import label
-from stack.service import Scrape, ServiceSpec
 from stack.settings import Environment, Ingress, Published, key_of
 from stack.settings import seconds as seconds_of
+from stack.spec.rotation import label
+from stack.spec.service import Scrape, ServiceSpec
 
 _PAUSE_SECONDS = 2.0
 _DAY_SECONDS = 86400

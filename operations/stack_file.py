@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 
 from operations.basics import ProjectError as ProjectError  # noqa: PLC0414 - many import it from here
-from stack.mistakes import InvalidSettingsError, Mistake
-from stack.secret_rules import CONFIGURED_SECRETS, fernet_key
-from stack.settings import PROJECT, Environment, read_environment
+from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
+from stack.settings import Environment, read_environment
 
 Document = dict[str, Any]
 

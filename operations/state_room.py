@@ -15,7 +15,7 @@ from pathlib import Path
 
 from operations.backend import Backend
 from operations.basics import ProjectError
-from stack.settings import PROJECT
+from stack.common.names import PROJECT
 
 KEPT = 20
 """Updates of which Pulumi's own history (`stack history`, `stack export --version`) and a backup stay."""

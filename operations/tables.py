@@ -16,7 +16,7 @@ from rich.text import Text
 
 from operations.containers import NOT_AVAILABLE
 from operations.project import typed
-from stack.images import short_name
+from stack.common.references import short_name
 
 if TYPE_CHECKING:
     from operations.backups import Backup

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stack.mistakes import Mistake
+from stack.common.mistakes import Mistake
 
 if TYPE_CHECKING:
     from stack.settings import Api, Environment, Worker

@@ -11,7 +11,7 @@ import re
 import shlex
 from typing import Any
 
-from stack.mistakes import Mistake
+from stack.common.mistakes import Mistake
 
 _READ_AS_ANOTHER_TYPE = re.compile(r"true|false|[+-]?[0-9]+")
 """Texts that `pulumi config set --path` takes for a boolean or a whole number unless it is told."""

@@ -9,8 +9,8 @@ import ipaddress
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stack.mistakes import Mistake
-from stack.names import NetworkName
+from stack.common.mistakes import Mistake
+from stack.common.names import NetworkName
 
 if TYPE_CHECKING:
     from stack.settings import Environment, Ingress, Networks

@@ -12,8 +12,7 @@ import pulumi_docker as docker
 from stack.app import api, frontend, ingress, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.reference import reference_image
 from stack.backup import backup, drill, workspace
-from stack.built_image import BuiltImage
-from stack.images import parse_reference
+from stack.common.references import parse_reference
 from stack.monitoring import (
     alertmanager,
     blackbox_exporter,
@@ -24,11 +23,13 @@ from stack.monitoring import (
     prometheus,
     redis_exporter,
 )
-from stack.network import Networks, NetworksArgs
-from stack.secrets import Secrets, SecretsArgs
-from stack.service import Part, Platform, ServiceSpec
+from stack.resources.networks import Networks, NetworksArgs
+from stack.resources.part import Part, Platform
+from stack.resources.secrets import Secrets, SecretsArgs
+from stack.resources.volumes import DataVolumes, DataVolumesArgs
 from stack.settings import Environment
-from stack.storage import DataVolumes, DataVolumesArgs
+from stack.spec.built_image import BuiltImage
+from stack.spec.service import ServiceSpec
 
 # Field of the settings -> the part. A new part is one file and one line here; its scrape job, its missing-container
 # rule, its row in the table and its place in the networks follow from its spec.

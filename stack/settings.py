@@ -18,14 +18,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from stack import connections, cron, dotted, ipv6
+from stack import connections, dotted, ipv6
 from stack.app.metrics_contract import LATENCY_BUCKETS
-from stack.images import IMAGES, ImageReferenceError, PartName, parse_reference
-from stack.mistakes import InvalidSettingsError, Mistake
-from stack.names import USUAL_MTU
-from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
-
-PROJECT = "samokoder"
+from stack.common import cron
+from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.common.names import PROJECT, USUAL_MTU
+from stack.common.references import ImageReferenceError, parse_reference
+from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+from stack.images import IMAGES, PartName
 
 # Docker's own rule for names is wider; this is what is also a valid DNS label and still leaves room
 # for "samokoder-<environment>-postgres-exporter-files-<hash>" within 128 characters.

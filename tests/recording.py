@@ -31,8 +31,9 @@ from pulumi.runtime.stack import Stack as PulumiStack
 from pulumi.runtime.stack import run_pulumi_func
 
 from stack.app import api, worker
-from stack.secret_rules import CONFIGURED_SECRETS
-from stack.settings import PROJECT, Environment, read_environment
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS
+from stack.settings import Environment, read_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 

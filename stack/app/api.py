@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack import health
 from stack.app import contract, ingress, migrations, postgres_roles, redis_users
 from stack.backup import workspace
-from stack.names import NetworkName
-from stack.service import Scrape, ServiceSpec
+from stack.common.names import API_PORT, NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.service import Scrape, ServiceSpec
 
 JOB = "api"
-PORT = contract.API_PORT
+PORT = API_PORT
 COMMAND = ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(PORT))  # noqa: S104 - inside the container
 
 

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 from urllib.parse import quote
 
-from stack import ipv6, managed
+from stack import ipv6
 from stack.app import postgres, postgres_roles, redis
 from stack.app.reference import reference_image
-from stack.config_files import Files, Template, secret_file
-from stack.rotation import slots
-from stack.secret_rules import fernet_key
-from stack.service import DataVolume
+from stack.common import managed
+from stack.common.names import APPLICATION_USER
+from stack.common.secret_rules import fernet_key
 from stack.settings import LLM_KEYS, SECRET_KEY_PREVIOUS, Application, Environment
+from stack.spec.files import Files, Template, secret_file
+from stack.spec.rotation import slots
+from stack.spec.service import DataVolume
 
 SECRETS = "/run/secrets"
-API_PORT = 8000
-USER = "10001:10001"
 _IN_MEMORY = "rw,noexec,nosuid,nodev"
 
 # No shell: an image may have none, and the health check asks by Python all the same. Byte for byte, so that no locale
@@ -50,7 +50,7 @@ def given(environment: Environment, settings: Application) -> Given:
     shared = environment.settings.workspace.path
     return Given(
         image=application_image(environment, settings),
-        user=USER,
+        user=APPLICATION_USER,
         environment=environment_variables(environment, settings),
         secret_environment=secret_variables(environment, settings),
         files={**files(environment, settings), **authorities(environment)},
@@ -69,7 +69,7 @@ def started(settings: Application, *command: str) -> tuple[str, ...]:
 def writable(settings: Application) -> Mapping[str, str]:
     """Return the folders in memory: /tmp, and those that the image writes to."""
     return {"/tmp": f"{_IN_MEMORY},size={settings.tmp_mib}m"} | in_memory(  # noqa: S108 - a mount
-        settings.writable_paths, user=USER, mib=settings.tmp_mib
+        settings.writable_paths, user=APPLICATION_USER, mib=settings.tmp_mib
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from stack import health
 from stack.app import api, contract, ingress
 from stack.app.reference import reference_image
-from stack.names import NetworkName
-from stack.service import TMP, NotScraped, Publish, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.service import TMP, NotScraped, Publish, ServiceSpec
 
 PART = "frontend"
 

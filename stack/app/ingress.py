@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from stack import health, ipv6
-from stack.app import contract
-from stack.config_files import Files
-from stack.names import NetworkName
-from stack.service import DataVolume, Publish, Scrape, ServiceSpec
+from stack import ipv6
+from stack.common.names import API_PORT, NetworkName
 from stack.settings import Environment, Ingress
+from stack.spec import health
+from stack.spec.files import Files
+from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec
 
 PART = "ingress"
 HTTP_PORT = 8000
@@ -405,12 +405,12 @@ def _limits(seconds: int) -> str:
 
 def _address(part: str) -> str:
     """Return a replica's address, as it is in the metrics: their value is what the last probe found."""
-    return f"{part}:{contract.API_PORT}"
+    return f"{part}:{API_PORT}"
 
 
 def _dial(part: str) -> str:
     """Return the same address, spelt as a root name: a proxy in the metrics that knows of no probe is another one."""
-    return f"{part}.:{contract.API_PORT}"
+    return f"{part}.:{API_PORT}"
 
 
 def _uncounted(part: str) -> str:

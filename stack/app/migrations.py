@@ -6,12 +6,12 @@ before stay as they are and go on serving.
 
 from __future__ import annotations
 
-from stack import health
 from stack.app import contract, postgres_roles
 from stack.backup import workspace
-from stack.names import NetworkName
-from stack.service import NotScraped, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.service import NotScraped, ServiceSpec
 
 PART = "migrations"
 REFERENCE = ("python", "-m", "samokoder.migrate")

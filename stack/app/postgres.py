@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stack.config_files import Files, secret_file
-from stack.names import NetworkName
-from stack.service import DataVolume, NotScraped, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec.files import Files, secret_file
+from stack.spec.service import DataVolume, NotScraped, ServiceSpec
 
 PART = "postgres"
 PORT = 5432

@@ -12,13 +12,13 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from stack import health
 from stack.app import postgres
-from stack.config_files import Files, Template, secret_file
-from stack.names import NetworkName
-from stack.rotation import SECOND, slots
-from stack.service import NotScraped, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.files import Files, Template, secret_file
+from stack.spec.rotation import SECOND, slots
+from stack.spec.service import NotScraped, ServiceSpec
 
 PART = "postgres-roles"
 ITERATIONS = 4096  # PostgreSQL's own number

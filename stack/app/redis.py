@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 
-from stack.config_files import Files, Template
-from stack.names import NetworkName
-from stack.service import DataVolume, NotScraped, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec.files import Files, Template
+from stack.spec.service import DataVolume, NotScraped, ServiceSpec
 
 PART = "redis"
 PORT = 6379

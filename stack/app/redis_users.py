@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stack import health
 from stack.app import redis
-from stack.config_files import Files, Template, secret_file
-from stack.names import NetworkName
-from stack.rotation import slots
-from stack.service import NotScraped, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.files import Files, Template, secret_file
+from stack.spec.rotation import slots
+from stack.spec.service import NotScraped, ServiceSpec
 
 PART = "redis-users"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stack.built_image import BuiltImage, base_of, built_image
 from stack.settings import Environment
+from stack.spec.built_image import BuiltImage, base_of, built_image
 
 
 def reference_image(environment: Environment) -> BuiltImage:

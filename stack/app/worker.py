@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stack import health
 from stack.app import contract, migrations, postgres_roles, redis_users
 from stack.backup import workspace
-from stack.names import NetworkName
-from stack.service import NotScraped, Scrape, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment
 from stack.settings import Worker as WorkerSettings
+from stack.spec import health
+from stack.spec.service import NotScraped, Scrape, ServiceSpec
 
 PART = "worker"
 _ARQ = "arq"

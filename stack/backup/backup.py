@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from stack import health, managed
 from stack.app import postgres, postgres_roles, redis, redis_users
-from stack.built_image import BuiltImage, base_of, built_image
-from stack.config_files import Files, Template, secret_file
-from stack.names import NetworkName
-from stack.service import DataVolume, Scrape, ServiceSpec
-from stack.settings import PROJECT, Environment
+from stack.common import managed
+from stack.common.names import PROJECT, NetworkName
+from stack.settings import Environment
+from stack.spec import health
+from stack.spec.built_image import BuiltImage, base_of, built_image
+from stack.spec.files import Files, Template, secret_file
+from stack.spec.service import DataVolume, Scrape, ServiceSpec
 
 PART = "backup"
 PORT = 9188

@@ -7,8 +7,8 @@ reads its answer in that volume (`backup_image/samokoder_backup/apart.py`).
 from __future__ import annotations
 
 from stack.backup import backup
-from stack.service import NotScraped, ServiceSpec
 from stack.settings import Environment
+from stack.spec.service import NotScraped, ServiceSpec
 
 PART = "drill"
 # It touches this file each second, also while it is at work.

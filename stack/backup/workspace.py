@@ -7,13 +7,12 @@ hands copies of it to the backup server, over the network as PostgreSQL and Redi
 
 from __future__ import annotations
 
-from stack import health
-from stack.app import contract
 from stack.backup import backup
-from stack.config_files import secret_file
-from stack.names import NetworkName
-from stack.service import DataVolume, Scrape, ServiceSpec
+from stack.common.names import APPLICATION_USER, NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.files import secret_file
+from stack.spec.service import DataVolume, Scrape, ServiceSpec
 
 PART = backup.WORKSPACE
 FOLDER = "/workspace"
@@ -29,7 +28,7 @@ def spec(environment: Environment) -> ServiceSpec:
         part=PART,
         component="samokoder:backup:Workspace",
         image=backup.image(environment).name,
-        user=contract.USER,
+        user=APPLICATION_USER,
         settings=environment.settings.workspace,
         entrypoint=("samokoder-backup",),
         command=("workspace",),

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stack import health
 from stack.app import api
-from stack.config_files import Files, secret_file, yaml_text
+from stack.common.names import NetworkName
 from stack.monitoring import access, messages, rules
 from stack.monitoring.rules.alertmanager import HEARTBEAT
 from stack.monitoring.rules.model import Alert, down_alert
-from stack.names import NetworkName
-from stack.secrets import ALERTMANAGER_WEB
-from stack.service import DataVolume, Publish, Scrape, ServiceSpec
 from stack.settings import Environment, Timing
+from stack.spec import health
+from stack.spec.files import Files, secret_file, yaml_text
+from stack.spec.secrets import ALERTMANAGER_WEB
+from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec
 
 PART = "alertmanager"
 PORT = 9093

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stack import health
-from stack.config_files import Files, yaml_text
-from stack.names import NetworkName
-from stack.service import Publish, Scrape, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment, Ingress
+from stack.spec import health
+from stack.spec.files import Files, yaml_text
+from stack.spec.service import Publish, Scrape, ServiceSpec
 
 PART = "blackbox-exporter"
 PORT = 9115

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from stack import health
-from stack.config_files import Files, Template, secret_file, yaml_text
+from stack.common.names import NetworkName
 from stack.monitoring import access
-from stack.names import NetworkName
-from stack.rotation import slots
-from stack.secrets import PROMETHEUS_WEB
-from stack.service import DataVolume, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.files import Files, Template, secret_file, yaml_text
+from stack.spec.rotation import slots
+from stack.spec.secrets import PROMETHEUS_WEB
+from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec
 
 PART = "grafana"
 PORT = 3000

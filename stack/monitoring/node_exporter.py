@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stack import health
-from stack.names import NetworkName
-from stack.service import HostPath, Publish, Scrape, ServiceSpec
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.service import HostPath, Publish, Scrape, ServiceSpec
 
 PART = "node-exporter"
 PORT = 9100

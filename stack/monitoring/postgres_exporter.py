@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from stack import health, managed
 from stack.app import collations, postgres, postgres_roles
-from stack.config_files import Files, Template, secret_file, yaml_text
-from stack.names import NetworkName
-from stack.service import Publish, Scrape, ServiceSpec
+from stack.common import managed
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.files import Files, Template, secret_file, yaml_text
+from stack.spec.service import Publish, Scrape, ServiceSpec
 
 PART = "postgres-exporter"
 PORT = 9187

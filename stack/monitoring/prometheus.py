@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stack import health
-from stack.config_files import Files, yaml_text
+from stack.common.names import NetworkName
 from stack.monitoring import access, blackbox_exporter, rules
-from stack.names import NetworkName
-from stack.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB
-from stack.service import DataVolume, Publish, Scrape, ServiceSpec
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.files import Files, yaml_text
+from stack.spec.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB
+from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec
 
 PART = "prometheus"
 PORT = 9090

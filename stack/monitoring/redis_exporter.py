@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
-from stack import health, managed
 from stack.app import redis, redis_users
-from stack.config_files import Files, Template
-from stack.names import NetworkName
-from stack.service import Publish, Scrape, ServiceSpec
+from stack.common import managed
+from stack.common.names import NetworkName
 from stack.settings import Environment
+from stack.spec import health
+from stack.spec.files import Files, Template
+from stack.spec.service import Publish, Scrape, ServiceSpec
 
 PART = "redis-exporter"
 PORT = 9121

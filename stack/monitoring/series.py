@@ -9,8 +9,8 @@ from typing import Any
 
 from stack.monitoring import rules
 from stack.monitoring.rules.model import Alert, Recording
-from stack.service import ServiceSpec
 from stack.settings import Environment
+from stack.spec.service import ServiceSpec
 
 _TEXT = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""")
 # Labels of a selector, labels of an operator, ranges, offsets, and variables of a dashboard.

@@ -15,7 +15,7 @@ import httpx
 
 from operations import containers
 from operations.ports import free_ports
-from stack.names import NetworkName
+from stack.common.names import NetworkName
 from stack.settings import Environment
 
 NAME = "stand-in"

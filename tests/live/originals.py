@@ -8,8 +8,8 @@ import docker
 import docker.errors
 
 from stack.app.reference import reference_image
-from stack.built_image import ROOT
 from stack.settings import Environment
+from stack.spec.built_image import ROOT
 
 APPLICATION = ROOT / "tests" / "original_app"
 

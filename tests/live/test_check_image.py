@@ -21,9 +21,9 @@ from operations.laboratory import LABEL
 from stack.app import redis
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
-from stack.built_image import BuiltImage
-from stack.service import ServiceSpec
 from stack.settings import Environment
+from stack.spec.built_image import BuiltImage
+from stack.spec.service import ServiceSpec
 
 UVICORN = "uvicorn samokoder.main:app --host 0.0.0.0 --port 8000"
 Spec = Callable[[ServiceSpec], ServiceSpec]

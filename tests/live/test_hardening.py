@@ -15,7 +15,7 @@ from offline.progress import Reporter
 from operations import hardening, known, laboratory
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 from stack.platform import specs
 from stack.settings import Environment
 from tests.live.conftest import with_config

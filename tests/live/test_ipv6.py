@@ -20,11 +20,11 @@ from operations.laboratory import Laboratory
 from operations.packet_filter import PacketFilter
 from stack import ipv6
 from stack.app import ingress
+from stack.common.names import NetworkName
 from stack.monitoring import blackbox_exporter
-from stack.names import NetworkName
-from stack.network import INTERNAL, options
-from stack.service import ServiceSpec
 from stack.settings import Environment
+from stack.spec.networks import INTERNAL, options
+from stack.spec.service import ServiceSpec
 from tests.namespaces import HOST, NEIGHBOUR, Pair, pair
 from tests.newer_engine import unpacked
 from tests.recording import environment_of

@@ -16,9 +16,9 @@ from operations import backups, containers, drift, lifecycle, network_mtu
 from operations.checks import FailedError
 from operations.network_mtu import Uplink
 from operations.project import Workspace
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.network import options
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.settings import Environment, Networks
+from stack.spec.networks import options
 from tests.live.conftest import with_config
 from tests.namespaces import NEIGHBOUR, Pair, pair
 from tests.recording import environment_of

@@ -34,7 +34,8 @@ from operations import tools
 from operations.engine import PrivateEngine, cache_directory, connect, ensure_engine, stop_engine
 from operations.ports import own_ports
 from operations.project import ROOT
-from stack.images import IMAGES, parse_reference
+from stack.common.references import parse_reference
+from stack.images import IMAGES
 from tests.live.stand_in_sites import Sites, sites
 from tests.registry import serve
 

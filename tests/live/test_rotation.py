@@ -16,7 +16,7 @@ import yaml
 
 from operations import containers, rotation
 from operations.project import Workspace
-from stack.names import NetworkName
+from stack.common.names import NetworkName
 from tests.live.conftest import begin, cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load
 

@@ -20,7 +20,7 @@ from operations.checks import Report, Verdict
 from operations.ports import free_ports
 from operations.project import Workspace
 from stack.app import postgres, redis
-from stack.names import NetworkName
+from stack.common.names import NetworkName
 from stack.settings import Environment
 from tests.live.conftest import with_config
 from tests.live.test_the_stack import until

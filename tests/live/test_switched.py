@@ -13,7 +13,7 @@ import pytest
 from operations import backups, containers, lifecycle, recovery, smoke
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
-from stack.names import NetworkName
+from stack.common.names import NetworkName
 from stack.settings import Environment
 from tests.live import bucket
 from tests.live.conftest import no_limits, url, with_config, with_secrets

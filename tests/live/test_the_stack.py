@@ -18,8 +18,8 @@ from operations import containers, lifecycle
 from operations.project import Workspace
 from stack.monitoring.blackbox_exporter import JOB
 from stack.platform import specs
-from stack.service import Scrape
 from stack.settings import Environment
+from stack.spec.service import Scrape
 from tests.live.conftest import prometheus, url
 
 # Its users come early, so that they have been there for five minutes when test_traffic.py asks.

@@ -17,7 +17,7 @@ from docker.models.containers import Container
 
 from operations import containers, lifecycle
 from operations.project import Workspace
-from stack.names import ENVIRONMENT_LABEL
+from stack.common.names import ENVIRONMENT_LABEL
 from stack.settings import Environment
 from tests.live.conftest import unlimited, with_config
 from tests.traefik import WEB, Traefik, address_on, traefik, traefiks_network

@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from operations import laboratory as laboratories
-from stack import health
 from stack.app import ingress
 from stack.settings import Environment
+from stack.spec import health
 from tests.render.conftest import wait_until
 from tests.render.test_ingress import (
     BY_PATH,

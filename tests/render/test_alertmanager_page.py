@@ -26,9 +26,9 @@ from offline.toolchain import PROGRAMS, SOURCES
 from stack.monitoring import access
 from stack.monitoring import alertmanager as parts
 from stack.platform import specs
-from stack.secrets import ALERTMANAGER_WEB
-from stack.service import ServiceSpec
 from stack.settings import Environment
+from stack.spec.secrets import ALERTMANAGER_WEB
+from stack.spec.service import ServiceSpec
 from tests.chromium import console
 from tests.recording import WEBHOOK_URL, environment_of, secret_value
 from tests.render.conftest import PATIENCE_SECONDS, Laboratory, address, wait_until

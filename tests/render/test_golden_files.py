@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from operations.render import files
-from stack.secrets import secret_names
+from stack.spec.secrets import secret_names
 from tests import goldens
 from tests.recording import CASES, case_environment
 

@@ -12,9 +12,9 @@ from stack.monitoring.prometheus import prometheus_yml
 from stack.monitoring.rules import alerts, groups, rules_yml
 from stack.monitoring.rules.model import Alert, number, share
 from stack.platform import specs
-from stack.secrets import ALERTMANAGER_WEB
-from stack.service import Scrape, ServiceSpec
 from stack.settings import Environment, seconds
+from stack.spec.secrets import ALERTMANAGER_WEB
+from stack.spec.service import Scrape, ServiceSpec
 from tests.recording import CASES, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output
 from tests.render.rule_cases import cases, rules_tests

@@ -19,7 +19,7 @@ from operations import __main__ as command
 from operations import asking, delivery, lifecycle, lock
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
-from stack.secret_rules import CONFIGURED_SECRETS
+from stack.common.secret_rules import CONFIGURED_SECRETS
 from tests.recording import ROOT, case_config
 
 CONFIG = {

@@ -10,7 +10,7 @@ import pytest
 from operations import compose_containers
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.secret_rules import fernet_key
+from stack.common.secret_rules import fernet_key
 from tests.recording import environment_of, secret_value
 
 KEY = fernet_key(secret_value("of the old stack"))

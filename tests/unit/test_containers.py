@@ -10,7 +10,7 @@ import pytest
 
 from offline.progress import Reporter
 from operations import containers
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import read_environment
 
 PREFIX = "samokoder-staging"

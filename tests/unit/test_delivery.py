@@ -17,7 +17,7 @@ from operations import delivery, lock
 from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
-from stack.secrets import OPENS_WHAT_IS_KEPT
+from stack.spec.secrets import OPENS_WHAT_IS_KEPT
 
 DIGEST = "sha256:" + "ab" * 32
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----"
@@ -353,7 +353,10 @@ def test_a_configured_key_has_a_protected_one_behind_it_that_an_older_program_wo
     config = "config:\n  samokoder:appSecretKey: {secure: v1:x}\n"
     program.write_text(" ".join(f'"{name}"' for name in OPENS_WHAT_IS_KEPT))
     good = clone.commit("one", config=config)
-    program.write_text(f"{program.read_text()} opens_what_is_kept")
+    moved = clone.folder / "stack" / "spec" / "secrets.py"
+    moved.parent.mkdir()
+    moved.write_text(f"{program.read_text()} opens_what_is_kept")
+    program.unlink()
     current = clone.commit("two", config=config)
     assert "app-secret-key" in way_back(clone.folder, "staging", good=good, current=current).why
 

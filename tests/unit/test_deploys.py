@@ -19,8 +19,8 @@ from operations import asking, basics, checks, deploys, lifecycle, lock, registr
 from operations.deploys import Version
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
-from stack.mistakes import InvalidSettingsError
-from stack.names import PART_LABEL
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import PART_LABEL
 from tests.unit.test_asking import CONFIG
 
 COMMENT = "  # Production. Whoever changes this asks first.\n"

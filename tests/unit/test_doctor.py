@@ -35,8 +35,8 @@ from operations.checks import Check, FailedError, Finding, Report, UnavailableEr
 from operations.doctor import Asked, Facts
 from operations.ports import free_ports, own_ports
 from operations.project import Workspace
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
-from stack.secret_rules import SecretInput
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.common.secret_rules import SecretInput
 from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server, built
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import TELEGRAM_TOKEN, case_config, case_environment, environment_of, secret_value

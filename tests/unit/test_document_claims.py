@@ -19,14 +19,14 @@ from operations.__main__ import app
 from operations.backups import BEFORE
 from operations.rotation import rows
 from operations.stack_file import environments
-from stack.mistakes import InvalidSettingsError
-from stack.names import NetworkName
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import PROJECT, NetworkName
+from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.platform import specs
-from stack.rotation import label
-from stack.secret_rules import CONFIGURED_SECRETS
-from stack.secrets import GENERATED
-from stack.service import ServiceSpec
-from stack.settings import PROJECT, Model, Settings, key_of, read_environment
+from stack.settings import Model, Settings, key_of, read_environment
+from stack.spec.rotation import label
+from stack.spec.secrets import GENERATED
+from stack.spec.service import ServiceSpec
 from tests.facts import facts
 from tests.recording import ROOT, case_config, case_environment, wire_config
 

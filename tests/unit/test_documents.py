@@ -8,9 +8,10 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from operations import documents
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.platform import specs
-from stack.secret_rules import CONFIGURED_SECRETS
-from stack.settings import PROJECT, Settings, read_environment
+from stack.settings import Settings, read_environment
 from tests.recording import ROOT, case_environment, wire_config
 
 

@@ -15,7 +15,7 @@ from operations import backups, containers, dry_run, lifecycle, lock, restore, r
 from operations.journal import Journal, Wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 
 SINCE = datetime(2026, 11, 23, tzinfo=UTC)
 THERE = [

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from operations import containers, failures, lifecycle
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 
 SECRET = "s3cr3t" * 6
 NOW = datetime.now(tz=UTC)

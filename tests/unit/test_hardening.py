@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from stack.names import NetworkName
-from stack.service import NotScraped, Publish, Scrape, ServiceSpec, cpus_text, go_duration
+from stack.common.names import NetworkName
 from stack.settings import Part
+from stack.spec.service import NotScraped, Publish, Scrape, ServiceSpec, cpus_text, go_duration
 from tests.recording import CASES, Recorded, Recording, record, record_case
 
 # Part -> name of its data volume, where that is not the part's.

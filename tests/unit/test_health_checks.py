@@ -9,8 +9,10 @@ import pytest
 
 from operations.project import Workspace
 from stack.app import postgres
-from stack.service import ServiceSpec, health_check
-from stack.settings import PROJECT, read_environment
+from stack.common.names import PROJECT
+from stack.resources.part import health_check
+from stack.settings import read_environment
+from stack.spec.service import ServiceSpec
 from tests.recording import wire_config
 from tests.unit.test_offline_images import engine_info
 

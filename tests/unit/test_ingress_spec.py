@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from stack.app import ingress
-from stack.mistakes import InvalidSettingsError
-from stack.names import NetworkName
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import NetworkName
 from stack.platform import specs
-from stack.service import ServiceSpec
 from stack.settings import Environment
+from stack.spec.service import ServiceSpec
 from tests.recording import environment_of, merged
 
 DOMAIN = "samokoder.example.org"

@@ -18,7 +18,7 @@ from operations.in_the_way import published
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import ingress
-from stack.mistakes import InvalidSettingsError
+from stack.common.mistakes import InvalidSettingsError
 from stack.monitoring import blackbox_exporter
 from stack.monitoring.rules import probes
 from stack.platform import specs

@@ -15,8 +15,7 @@ from offline.progress import Reporter
 from operations import __main__ as command
 from operations import backups, hardening, known
 from operations.project import Workspace
-from stack.names import PART_LABEL
-from stack.settings import PROJECT
+from stack.common.names import PART_LABEL, PROJECT
 
 BROKEN = {
     "a value that cannot be": "config:\n  samokoder:ingress: {port: eighty}\n  samokoder:nothing: 1\n",

@@ -21,7 +21,7 @@ from operations.backups import Backup
 from operations.journal import Journal, Wanted, moment, wanted
 from operations.restore import COPY, RELEASE, Engine, Restore, Restored
 from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 from tests.recording import ROOT
 from tests.restoring import (
     ASKED,

@@ -15,7 +15,7 @@ from operations.lifecycle import DataVolume
 from operations.line_filter import LineFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 
 if TYPE_CHECKING:
     import docker

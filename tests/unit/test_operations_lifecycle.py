@@ -16,7 +16,7 @@ from operations.journal import Journal, Wanted
 from operations.project import PulumiRun, Workspace
 from operations.restore import Engine
 from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 from tests import recorded
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from operations import origins, recovery, stack_file, tools
 from operations.origins import third_party_images
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
-from stack.mistakes import InvalidSettingsError
+from stack.common.mistakes import InvalidSettingsError
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from operations import stack_file
-from stack.mistakes import InvalidSettingsError
-from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
 
 SALT = "v1:salt:v1:abc:def=="
 

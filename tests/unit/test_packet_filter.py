@@ -22,7 +22,7 @@ from operations.checks import FailedError, UnavailableError
 from operations.engine import EngineError
 from operations.packet_filter import Bridges, PacketFilter
 from operations.project import Workspace
-from stack.mistakes import InvalidSettingsError
+from stack.common.mistakes import InvalidSettingsError
 from stack.settings import Environment
 from tests.recording import environment_of
 

@@ -11,7 +11,7 @@ import pytest
 from operations import __main__ as command
 from operations import pasted
 from operations.project import ROOT
-from stack.mistakes import InvalidSettingsError, Mistake
+from stack.common.mistakes import InvalidSettingsError, Mistake
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from operations import known, lock, parts, restore, session
 from operations.journal import Journal, Wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 
 
 @dataclass

@@ -16,11 +16,11 @@ from operations.journal import DATA, Journal, Server, Wanted
 from operations.project import Workspace
 from operations.restore import COPY, RELEASE, WHOLE
 from operations.stack_file import ProjectError
-from stack.app import contract
+from stack.common.names import APPLICATION_USER
 from tests.restoring import UNRELEASED, FakeEngine, Given, on_a_fake_engine
 
 MARK, COPYING, RESTORING = ".samokoder-workspace", ".samokoder-copying", ".samokoder-restore"
-APPLICATION, ROOT = contract.USER.partition(":")[0], "0"
+APPLICATION, ROOT = APPLICATION_USER.partition(":")[0], "0"
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def whole(folder: Path, env: dict[str, str], server: str = "workspace") -> bool:
 
 
 def copy(source: Path, target: Path, how: str, env: dict[str, str]) -> int:
-    return sh(COPY, source, target, how, "make restore", contract.USER, env=env).returncode
+    return sh(COPY, source, target, how, "make restore", APPLICATION_USER, env=env).returncode
 
 
 def folder(path: Path, *names: str) -> Path:
@@ -139,7 +139,7 @@ def test_a_release_that_is_made_again_leaves_a_folder_of_the_application(tmp_pat
 
 def test_an_import_of_a_workspace_that_is_cut_off_is_no_whole_copy(tmp_path: Path, owned_by: Any) -> None:
     source, target = folder(tmp_path / "from", MARK, "mine.txt", ".hidden"), folder(tmp_path / "to", "half")
-    words = (source, target, contract.USER, "workspace")
+    words = (source, target, APPLICATION_USER, "workspace")
     assert sh(compose._COPY, *words, env=owned_by(ROOT, chown="exit 1")).returncode != 0
     assert not whole(target, owned_by(ROOT)), "half of the old files would be put in the place of what is here"
     assert sh(compose._COPY, *words, env=owned_by(ROOT)).returncode == 0

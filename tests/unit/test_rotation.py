@@ -30,11 +30,11 @@ from operations.project import PulumiFailedError, Workspace
 from operations.rotation import Rotated
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres_roles, redis, redis_users
-from stack.config_files import SALT, Template
-from stack.mistakes import InvalidSettingsError
-from stack.rotation import IN_USE, SLOTTED, slots_of
-from stack.secrets import GENERATED as GENERATED_SECRETS
+from stack.common.mistakes import InvalidSettingsError
 from stack.settings import Environment, Phase
+from stack.spec.files import SALT, Template
+from stack.spec.rotation import IN_USE, SLOTTED, slots_of
+from stack.spec.secrets import GENERATED as GENERATED_SECRETS
 from tests.recording import (
     DATABASE_URL,
     GENERATED,

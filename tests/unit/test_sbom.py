@@ -22,9 +22,9 @@ from operations import sbom
 from operations.sbom import Contents, read, render
 from stack.app.reference import reference_image
 from stack.backup import backup
-from stack.built_image import BuiltImage
 from stack.images import IMAGES
 from stack.settings import read_environment
+from stack.spec.built_image import BuiltImage
 
 
 def mistake(text: str) -> object:

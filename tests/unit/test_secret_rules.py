@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from stack.mistakes import InvalidSettingsError, Mistake
-from stack.secret_rules import (
+from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.common.secret_rules import (
     CONFIGURED_SECRETS,
     KNOWN_DEFAULTS,
     ConfiguredSecret,

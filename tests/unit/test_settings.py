@@ -13,9 +13,9 @@ from pydantic.alias_generators import to_camel
 from operations import pasted
 from stack import connections
 from stack.app.contract import secret_settings
+from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.images import IMAGES
-from stack.mistakes import InvalidSettingsError, Mistake
-from stack.secret_rules import CONFIGURED_SECRETS
 from stack.settings import CERTIFICATE, Environment, Images, Model, Published, Settings, read_environment, seconds
 from tests.facts import facts
 from tests.recording import (

@@ -20,9 +20,9 @@ from bench.report import Row, show
 from offline.progress import Reporter
 from operations.facts import Facts, Mount, declared, found
 from operations.project import Workspace
-from stack.names import PART_LABEL
+from stack.common.names import PART_LABEL
 from stack.platform import PARTS, specs
-from stack.service import ServiceSpec
+from stack.spec.service import ServiceSpec
 from tests import recorded
 from tests.recording import CASES, NETWORK, case_environment, record_case, secret_value
 

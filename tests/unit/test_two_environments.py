@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stack.backup import backup
-from stack.settings import PROJECT
+from stack.common.names import PROJECT
 from tests.recording import (
     CONTAINER,
     DIGEST,

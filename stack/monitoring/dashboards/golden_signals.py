@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from stack.app.contract import API_PORT
+from stack.common.names import API_PORT
 from stack.monitoring.dashboards import postgres
 from stack.monitoring.dashboards.boards import Board, Row, board, choice
 from stack.monitoring.dashboards.panels import PER_SECOND, Limit, Panel, Query, figure, series

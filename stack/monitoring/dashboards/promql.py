@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.monitoring.rules.model import share
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import Environment
 
 CONTAINER_PART = f"container_label_{PART_LABEL.replace('.', '_')}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stack.config_files import yaml_text
 from stack.monitoring.rules import (
     alertmanager,
     api,
@@ -25,8 +24,9 @@ from stack.monitoring.rules import (
     worker,
 )
 from stack.monitoring.rules.model import Alert, Group
-from stack.service import ServiceSpec
 from stack.settings import Environment
+from stack.spec.files import yaml_text
+from stack.spec.service import ServiceSpec
 
 
 def groups(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Group]:

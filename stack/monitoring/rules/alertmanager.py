@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from stack.monitoring.rules.model import Alert, Group, Text
-from stack.service import ServiceSpec
 from stack.settings import Environment
+from stack.spec.service import ServiceSpec
 
 HEARTBEAT = "heartbeat"
 """AlertManager's receiver that only the Watchdog is sent to."""

@@ -11,8 +11,8 @@ from decimal import Decimal
 from functools import partial
 
 from stack.monitoring.rules.model import Alert, Group, Recording, Severity, Text, number, share
-from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment, seconds
+from stack.spec.service import ServiceSpec
 
 DASHBOARD = "samokoder-golden-signals"
 OVERVIEW = "samokoder-overview"

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import ceil
 
-from stack import cron
 from stack.backup import backup
+from stack.common import cron
 from stack.monitoring.rules.model import Alert, Group, Recording, Severity, Text, number, share
-from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
+from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service=backup.PART, dashboard="samokoder-backups")
 

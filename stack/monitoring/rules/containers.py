@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from stack.monitoring.rules.model import Alert, Group, Severity, Text, down_alert, number, share
-from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment, seconds
+from stack.spec.service import ServiceSpec
 
 CADVISOR = "cadvisor"
 UNSEEN_SECONDS = 60

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.app.contract import API_PORT
 from stack.app.ingress import COUNTED_HANDLER, PART
+from stack.common.names import API_PORT
 from stack.monitoring.rules.model import Alert, Group, Text, number, share
-from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
+from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service=PART, dashboard="samokoder-golden-signals")
 

@@ -7,8 +7,8 @@ from functools import partial
 
 from stack.monitoring.rules import alertmanager
 from stack.monitoring.rules.model import Alert, Group, Text, number, unseen_seconds
-from stack.service import ServiceSpec
 from stack.settings import Alerts, Environment
+from stack.spec.service import ServiceSpec
 
 DASHBOARD = "samokoder-monitoring"
 # They have an alert of their own, which counts replicas.

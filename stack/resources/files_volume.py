@@ -7,50 +7,18 @@ that the service then mounts read-only. Works over ssh:// as well, for nothing i
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
-import yaml
 
-from stack.names import CARRIER_ENTRYPOINT
+from stack.common.names import CARRIER_ENTRYPOINT
+from stack.spec.files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE, SALT, Files, Template, content_digest
 
-# In C where the wheel has it, four times as fast: the rules alone are 2,000 lines, in every preview.
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-
-def yaml_text(document: Mapping[str, Any]) -> str:
-    """Render a configuration file in YAML, its keys in the order given."""
-    return str(yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
-
-
-@dataclass(frozen=True)
-class Template:
-    """A file whose text needs secrets: `render` is called with their values, in the order of `needs`."""
-
-    needs: tuple[str, ...]
-    render: Callable[..., str]
-
-
-def secret_file(name: str) -> Template:
-    """Return the file that holds the secret `name` and nothing else, not even a line's end."""
-    return Template((name,), str)
-
-
-# Relative path -> text, or what makes the text from secrets. Plain values: `samokoder render` shows them without
-# an engine and with the secrets' names in place of the secrets.
-Files = Mapping[str, str | Template]
-Secrets = Mapping[str, pulumi.Output[str]]
-
-SALT = "salt"
-CARRIER_MOUNT = "/files"
-# The provider writes root:root and has no owner field; only the one container mounts the volume.
-MODE = "0444"
-EXECUTABLE_MODE = "0555"
+SecretValues = Mapping[str, pulumi.Output[str]]
+"""Name of a secret -> its value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +29,7 @@ class MountedFiles:
     carrier: docker.Container
 
 
-def content_digest(salt: str, image: str, contents: Mapping[str, str]) -> str:
-    """Return 16 hexadecimal digits that change with what is in a files volume.
-
-    The salt is generated and secret, so that they tell nothing of the secrets in the content.
-    The image is in it because the carrier is made from it, and a carrier is never changed.
-    """
-    digest = hashlib.sha256()
-    for part in (salt, image, *(text for item in sorted(contents.items()) for text in item)):
-        # The length before the text: "ab" + "c" must not be "a" + "bc".
-        digest.update(f"{len(part)}:{part}".encode())
-    return digest.hexdigest()[:16]
-
-
-def resolve(content: str | Template, secrets: Secrets) -> pulumi.Input[str]:
+def resolve(content: str | Template, secrets: SecretValues) -> pulumi.Input[str]:
     """Return the text as it is, or as a secret Output made from the secrets that it needs."""
     if isinstance(content, str):
         return content
@@ -88,7 +43,7 @@ def files_volume(
     prefix: str,
     image: str,
     files: Files,
-    secrets: Secrets,
+    secrets: SecretValues,
     parent: pulumi.Resource,
     after: Sequence[pulumi.Resource],
 ) -> MountedFiles:

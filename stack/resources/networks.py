@@ -9,24 +9,11 @@ import pulumi
 import pulumi_docker as docker
 
 from stack import ipv6
-from stack.names import MTU_OPTION, NetworkName
+from stack.common.names import NetworkName
 from stack.settings import Environment
-from stack.settings import Networks as NetworkSettings
+from stack.spec.networks import INTERNAL, options
 
 TYPE = "samokoder:platform:Networks"
-
-# Only `edge` has a way out, and an internal network can publish no ports. No argument here may change: the provider
-# replaces a network for any change, and with it every container on it. The MTU and IPv6 alone do, where somebody sets
-# them.
-INTERNAL = {
-    NetworkName.EDGE: False,
-    NetworkName.PUBLISHED: False,
-    NetworkName.APP: True,
-    NetworkName.DATA: True,
-    NetworkName.MONITORING: True,
-}
-# Whoever is on it sends with an address that nobody answers; the packet filter, where `make up` has it, sends nothing.
-OPTIONS = {NetworkName.PUBLISHED: {"com.docker.network.bridge.enable_ip_masquerade": "false"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +47,3 @@ class Networks(pulumi.ComponentResource):
             for network in NetworkName
         }
         self.register_outputs({network.value: resource.name for network, resource in self.by_name.items()})
-
-
-def options(network: NetworkName, settings: NetworkSettings) -> dict[str, str] | None:
-    """Return the driver's options of a network. What an internal one sends never leaves the host."""
-    # Where it is set, also a usual one is said: the provider sees no difference in options of which none is left.
-    said = {MTU_OPTION: str(settings.mtu)} if settings.mtu and not INTERNAL[network] else {}
-    return {**OPTIONS.get(network, {}), **said} or None

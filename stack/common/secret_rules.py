@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from stack import managed
-from stack.mistakes import Mistake
+from stack.common import managed
+from stack.common.mistakes import Mistake
 
 # Values found in the original's compose file, in tutorials and in every list of default passwords. Compared
 # without case and separators, so that "Change-Me!" is "changeme".

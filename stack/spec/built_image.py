@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from stack.settings import PROJECT
+from stack.common.names import PROJECT
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # A registry that refuses at once, on the engine's host: with containerd's image store a build asks the registry of a
 # `FROM` first, also for an image that is there, and where packets are dropped Docker Hub is silent for a minute.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+PROJECT = "samokoder"
+"""Pulumi's project: the namespace of the configuration, and the first word of every name on the engine."""
+
 ENVIRONMENT_LABEL = "samokoder.environment"
 PART_LABEL = "samokoder.part"
 CARRIER_ENTRYPOINT = "/never-started"
@@ -15,6 +18,11 @@ NO_NEW_PRIVILEGES = "no-new-privileges=true"
 MTU_OPTION = "com.docker.network.driver.mtu"
 """Of a network: its largest packet in bytes. Without it an engine takes `USUAL_MTU`."""
 USUAL_MTU = 1500
+
+API_PORT = 8000
+"""Of the API in its container."""
+APPLICATION_USER = "10001:10001"
+"""uid:gid of the API and the worker; the files that they share are this user's."""
 
 
 class NetworkName(StrEnum):

@@ -8,22 +8,11 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from stack.service import ServiceSpec
 from stack.settings import Environment
+from stack.spec.service import ServiceSpec
+from stack.spec.volumes import left, used
 
 TYPE = "samokoder:platform:DataVolumes"
-
-
-def used(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str, str]:
-    """Return the data volumes that the parts use: what each is for (`postgres`) -> its name on the engine."""
-    # Several parts may share one.
-    return {spec.data.name: environment.data_volume(spec.data.name, spec.data.adopt) for spec in specs if spec.data}
-
-
-def left(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str, str]:
-    """Return the data volumes that parts had which are switched off, in the same way."""
-    there = used(environment, specs)
-    return {name: volume for name, volume in environment.settings.kept_volumes.items() if name not in there}
 
 
 @dataclass(frozen=True, kw_only=True)
