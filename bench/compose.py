@@ -28,7 +28,7 @@ from operations.facts import Facts, found
 from operations.project import Workspace
 from stack.common.names import PART_LABEL
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec, go_duration
 
 SERVICE_LABEL = "com.docker.compose.service"

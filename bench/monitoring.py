@@ -20,8 +20,8 @@ from operations.ports import free_ports
 from operations.project import Workspace
 from stack.common.names import PART_LABEL
 from stack.platform import specs
-from stack.settings import Environment
-from stack.settings import seconds as seconds_of
+from stack.settings.environment import Environment
+from stack.settings.types import seconds as seconds_of
 
 IDLE_SECONDS = 120.0
 _COMPONENT = "samokoder:monitoring:"

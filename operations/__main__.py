@@ -332,7 +332,7 @@ def password(
     """Print one generated secret, and nothing else."""
     from operations import known  # noqa: PLC0415
     from stack.common.secret_rules import fernet_key  # noqa: PLC0415
-    from stack.settings import key_of  # noqa: PLC0415
+    from stack.settings.keys import key_of  # noqa: PLC0415
     from stack.spec.secrets import GENERATED  # noqa: PLC0415
 
     there = known.of(_workspace(env))

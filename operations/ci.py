@@ -146,7 +146,7 @@ def _prepare(workspace: Workspace) -> Workspace:
 def _is_production(name: str) -> bool:
     """Read the one setting alone: the others may be incomplete, and a deploy says so."""
     from operations import stack_file  # noqa: PLC0415 - as above
-    from stack.settings import key_of  # noqa: PLC0415
+    from stack.settings.keys import key_of  # noqa: PLC0415
 
     config = stack_file.merged(stack_file.committed(ROOT, name), machine={})["config"]
     return str(config.get(key_of("production"), False)).lower() == "true"

@@ -30,7 +30,8 @@ from stack.app import postgres
 from stack.app.collations import OUTDATED
 from stack.backup.workspace import MARK
 from stack.common.names import APPLICATION_USER
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     import docker

@@ -12,7 +12,8 @@ from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.common.names import PROJECT
 from stack.common.secret_rules import SecretInput, check_secrets, is_fernet_key
-from stack.settings import LLM_KEYS, key_of
+from stack.settings.app import LLM_KEYS
+from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     import docker

@@ -26,7 +26,8 @@ from operations.project import typed
 from operations.stack_file import ProjectError
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.monitoring import grafana, prometheus
-from stack.settings import Environment, Published
+from stack.settings.environment import Environment
+from stack.settings.part import Published
 
 NOT_AVAILABLE = "not available"
 MISSING = "missing"

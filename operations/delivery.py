@@ -25,7 +25,8 @@ from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.references import ImageReferenceError, parse_reference
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 from stack.spec.rotation import label
 from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT, secret_names
 

@@ -20,7 +20,7 @@ from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.common.references import ImageReferenceError, parse_reference, short_name
-from stack.settings import key_of
+from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     from operations.checks import Report

@@ -58,7 +58,8 @@ from stack.monitoring import grafana
 from stack.monitoring.alertmanager import integrations
 from stack.outputs import REACH_SOMEBODY
 from stack.platform import specs
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 from stack.spec.rotation import label
 from stack.spec.secrets import GENERATED, secret_names
 from stack.spec.service import ServiceSpec

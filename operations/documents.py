@@ -25,7 +25,9 @@ from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.monitoring import dashboards, rules
 from stack.monitoring.rules.model import Alert
 from stack.platform import specs
-from stack.settings import Model, Settings, read_environment
+from stack.settings.reading import read_environment
+from stack.settings.tree import Settings
+from stack.settings.types import Model
 from stack.spec.service import Scrape
 
 ROOT = Path(__file__).resolve().parents[1]

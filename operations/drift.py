@@ -32,7 +32,7 @@ from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secr
 from operations.stack_file import ProjectError
 from stack.common.names import ENVIRONMENT_LABEL, PROJECT
 from stack.monitoring import node_exporter
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.files import CARRIER_MOUNT
 
 if TYPE_CHECKING:

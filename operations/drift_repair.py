@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from offline.progress import Reporter
     from operations.lifecycle import Agree, Upped
     from operations.project import Workspace
-    from stack.settings import Environment
+    from stack.settings.environment import Environment
 
 _STOP_SECONDS = 30
 

@@ -14,7 +14,7 @@ from operations.bound import MIB, Bound, BoundError
 from operations.metrics_document import uses
 from stack.app.metrics_contract import METRICS, Job, Kind, of_jobs
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import Scrape
 
 _ASK_SECONDS = 10

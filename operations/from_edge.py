@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from offline.progress import Task
 from operations import backups, containers
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 if TYPE_CHECKING:
     import docker

@@ -15,7 +15,9 @@ from pydantic.alias_generators import to_camel
 from operations import recovery
 from operations.project import typed
 from operations.stack_file import ProjectError
-from stack.settings import Environment, Phase, Rotation, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.rotation import Phase, Rotation
 from stack.spec.rotation import SLOTTED, label, slots_of
 from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT
 

@@ -18,7 +18,7 @@ from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import METRICS, Kind
 from stack.common.mistakes import InvalidSettingsError
-from stack.settings import key_of
+from stack.settings.keys import key_of
 
 TAGS = {kind: f"samokoder:good-metrics-{kind.value}" for kind in Kind}
 """Tags of a Pulumi stack: the metrics that the own image of each kind showed when a deploy was last found good."""

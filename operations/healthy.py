@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from operations.containers import PartStatus
-    from stack.settings import Environment
+    from stack.settings.environment import Environment
 
 _TURN_SECONDS = 0.5
 

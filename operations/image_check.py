@@ -48,7 +48,10 @@ from stack.app import api, migrations, postgres, postgres_roles, redis, redis_us
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
 from stack.common.secret_rules import fernet_key
-from stack.settings import LLM_KEYS, Application, Environment, Rotating, Rotation, key_of
+from stack.settings.app import LLM_KEYS, Application
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.rotation import Rotating, Rotation
 from stack.spec.files import Template
 from stack.spec.secrets import KEY_LENGTH, PASSWORD_LENGTH
 from stack.spec.service import LOG_FILES, LOG_MIB, ServiceSpec

@@ -28,7 +28,8 @@ from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
 from stack.common.names import APPLICATION_USER
 from stack.common.secret_rules import fernet_key
-from stack.settings import Application, Environment
+from stack.settings.app import Application
+from stack.settings.environment import Environment
 from stack.spec.files import Template
 from stack.spec.service import Scrape, ServiceSpec
 

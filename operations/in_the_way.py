@@ -15,7 +15,8 @@ from operations.engine import docker_command
 from operations.stack_file import ProjectError
 from stack.app.ingress import external_networks
 from stack.common.names import NetworkName
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 from stack.spec.service import Publish, ServiceSpec
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from operations import pasted
 from operations.basics import typed
 from operations.packet_filter import NO_IP6TABLES, SAFE_ENGINE
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 KEY = key_of("network", "ipv6")
 # A public address; a device by which the rest of the world is reached (a VPN has two halves, others 2000::/3);

@@ -27,7 +27,7 @@ from operations.backups import BEFORE, IMPORTED
 from operations.project import typed
 from operations.stack_file import ProjectError
 from stack.backup import workspace
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 LATEST, OFFSITE = "latest", "offsite"
 FETCH = "fetch"

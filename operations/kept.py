@@ -12,7 +12,8 @@ from typing import Any
 
 from operations import recovery
 from operations.stack_file import ProjectError
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 
 def volumes(environment: Environment, deployment: Mapping[str, Any], *, file: str) -> dict[str, str]:

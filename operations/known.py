@@ -17,7 +17,9 @@ from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import PROJECT
-from stack.settings import Environment, http_url, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.types import http_url
 
 if TYPE_CHECKING:
     import docker

@@ -28,7 +28,8 @@ from operations.engine import EngineError, ensure_engine
 from operations.line_filter import LineFilter
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     import docker

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stack import ipv6
 from stack.common.names import ENVIRONMENT_LABEL, MTU_OPTION, NetworkName
-from stack.settings import Environment, key_of
+from stack.settings import ipv6
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     import docker

@@ -14,7 +14,8 @@ from stack.app.metrics_contract import BACKUP_METRICS, METRICS, Job, Metric
 from stack.monitoring import dashboards, rules
 from stack.monitoring.rules.model import Alert, Recording
 from stack.platform import specs
-from stack.settings import Environment, read_environment
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 
 _HEADINGS = {
     (Job.API,): "The API: every replica",

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from operations import host_said, made_anew, pasted
 from operations.basics import typed
 from stack.common.names import MTU_OPTION, USUAL_MTU, NetworkName
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     import docker

@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 
 from operations.origins import used_by_name
 from stack.common.references import parse_reference, short_name
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 if TYPE_CHECKING:
     import docker

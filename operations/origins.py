@@ -13,7 +13,8 @@ from operations import recovery
 from operations.stack_file import ProjectError
 from stack.common.references import parse_reference
 from stack.images import IMAGES
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 _KEEPS_DATA = ("postgres", "redis")
 

@@ -31,7 +31,8 @@ from operations.engine import DEFAULT_DOCKER_HOST, EngineError, systemd_runs
 from operations.project import typed
 from stack.app.ingress import external_networks
 from stack.common.names import PROJECT, NetworkName
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     import docker

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
     from operations.project import Workspace
-    from stack.settings import Environment
+    from stack.settings.environment import Environment
 
 _ANSWER_SECONDS = 120
 _DEFAULT_STOP_SECONDS = 30

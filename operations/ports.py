@@ -9,7 +9,8 @@ import socket
 from pydantic.alias_generators import to_camel
 
 from stack.common.names import PROJECT
-from stack.settings import Published, Settings
+from stack.settings.part import Published
+from stack.settings.tree import Settings
 
 # Below the range from which Linux takes the ports of outgoing connections (32768 and up): a port from there is free
 # now and somebody's a second later.

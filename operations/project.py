@@ -47,7 +47,9 @@ from operations.engine import (
 )
 from operations.origins import third_party_images, used_images
 from operations.stack_file import Document, ProjectError
-from stack.settings import Environment, Settings, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.tree import Settings
 
 if TYPE_CHECKING:
     import docker

@@ -19,7 +19,7 @@ from operations.ci import EnvironmentName
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-    from stack.settings import Environment
+    from stack.settings.environment import Environment
 
 _READ_ONLY = "PGOPTIONS=-c default_transaction_read_only=on"
 

@@ -10,7 +10,8 @@ import errno
 import socket
 
 from operations.checks import FailedError, NotConfiguredError, UnavailableError
-from stack.settings import Environment, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 
 _SECONDS = 5
 _HTTPS = 443

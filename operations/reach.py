@@ -19,7 +19,10 @@ from operations import ssh
 from operations.ports import free_ports
 from operations.project import typed
 from operations.stack_file import ProjectError
-from stack.settings import Environment, Published, http_url, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.part import Published
+from stack.settings.types import http_url
 
 Url = Callable[[Published], str]
 

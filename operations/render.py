@@ -6,7 +6,7 @@ from pathlib import Path
 
 from operations.stack_file import ProjectError
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.files import Template
 
 # Lists what an earlier call wrote, so that only that is ever removed.

@@ -27,7 +27,9 @@ from operations.stack_file import ProjectError
 from stack.app import postgres, redis
 from stack.backup.workspace import MARK
 from stack.common.names import APPLICATION_USER, PART_LABEL, PROJECT, NetworkName
-from stack.settings import Environment, Part, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.part import PartSettings
 
 if TYPE_CHECKING:
     import docker
@@ -767,7 +769,7 @@ class Engine:
         for _, each in found:
             each.start()
         for name, each in found:
-            part: Part = getattr(self.environment.settings, name)
+            part: PartSettings = getattr(self.environment.settings, name)
             label = each.labels[PART_LABEL]
             seconds = part.health.wait_timeout_seconds
             healthy.wait(each, label, self.environment.name, seconds=seconds, reporter=self.reporter)

@@ -21,7 +21,9 @@ from operations.known import Known, was_made
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles, redis, redis_users
-from stack.settings import Environment, Phase, key_of
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.rotation import Phase
 from stack.spec.files import SALT
 from stack.spec.rotation import SLOTTED, label, slots_of
 from stack.spec.secrets import GENERATED, WEB_PASSWORDS, secret_names

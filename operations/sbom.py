@@ -31,7 +31,7 @@ from stack.app.reference import reference_image
 from stack.backup import backup
 from stack.common.names import CARRIER_ENTRYPOINT
 from stack.common.references import parse_reference
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.built_image import BuiltImage
 
 if TYPE_CHECKING:

@@ -43,8 +43,11 @@ from stack.monitoring import (
 )
 from stack.monitoring.rules import backups
 from stack.platform import specs
-from stack.settings import Environment, Ingress, Published, key_of
-from stack.settings import seconds as seconds_of
+from stack.settings.environment import Environment
+from stack.settings.ingress import Ingress
+from stack.settings.keys import key_of
+from stack.settings.part import Published
+from stack.settings.types import seconds as seconds_of
 from stack.spec.rotation import label
 from stack.spec.service import Scrape, ServiceSpec
 

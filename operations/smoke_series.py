@@ -17,7 +17,8 @@ from stack.monitoring import cadvisor, grafana, prometheus, series
 from stack.monitoring.alertmanager import integrations
 from stack.monitoring.rules import backups
 from stack.monitoring.rules.containers import UNSEEN_SECONDS, named
-from stack.settings import Environment, seconds
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
 
 if TYPE_CHECKING:
     from operations.smoke import Asked

@@ -22,7 +22,8 @@ from operations.basics import ProjectError as ProjectError  # noqa: PLC0414 - ma
 from stack.common.mistakes import InvalidSettingsError, Mistake
 from stack.common.names import PROJECT
 from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
-from stack.settings import Environment, read_environment
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 
 Document = dict[str, Any]
 

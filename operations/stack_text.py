@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from operations import stack_file
-from stack.settings import key_of
+from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     from operations.project import Workspace

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stack import connections
 from stack.app import api, worker
 from stack.common.names import PROJECT
 from stack.monitoring.alertmanager import integrations
-from stack.settings import Application, Environment, Published, Rotating, key_of
+from stack.settings import connections
+from stack.settings.app import Application
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.part import Published
+from stack.settings.rotation import Rotating
 from stack.spec.rotation import label
 from stack.spec.service import ServiceSpec
 from stack.spec.volumes import left, used

@@ -27,7 +27,7 @@ from stack.resources.networks import Networks, NetworksArgs
 from stack.resources.part import Part, Platform
 from stack.resources.secrets import Secrets, SecretsArgs
 from stack.resources.volumes import DataVolumes, DataVolumesArgs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.built_image import BuiltImage
 from stack.spec.service import ServiceSpec
 

@@ -17,7 +17,7 @@ from tests.tiers import is_short
 if TYPE_CHECKING:
     import docker
 
-    from stack.settings import Environment
+    from stack.settings.environment import Environment
 
 pytest_plugins = ["tests.chromium", "tests.registry", "tests.sshd"]
 

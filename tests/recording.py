@@ -33,7 +33,8 @@ from pulumi.runtime.stack import run_pulumi_func
 from stack.app import api, worker
 from stack.common.names import PROJECT
 from stack.common.secret_rules import CONFIGURED_SECRETS
-from stack.settings import Environment, read_environment
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 

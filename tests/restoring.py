@@ -16,7 +16,8 @@ from operations import restore
 from operations.journal import DATA, Journal, Server, Wanted
 from operations.restore import Restore, Restored
 from operations.stack_file import ProjectError, stand_in
-from stack.settings import Environment, read_environment
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 from tests.recording import wire_config
 
 STAMP = "20261123T100500Z"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stack.app import contract, ingress, migrations, postgres_roles, redis_users
 from stack.backup import workspace
 from stack.common.names import API_PORT, NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.service import Scrape, ServiceSpec
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 from urllib.parse import quote
 
-from stack import ipv6
 from stack.app import postgres, postgres_roles, redis
 from stack.app.reference import reference_image
 from stack.common import managed
 from stack.common.names import APPLICATION_USER
 from stack.common.secret_rules import fernet_key
-from stack.settings import LLM_KEYS, SECRET_KEY_PREVIOUS, Application, Environment
+from stack.settings import ipv6
+from stack.settings.app import LLM_KEYS, SECRET_KEY_PREVIOUS, Application
+from stack.settings.environment import Environment
 from stack.spec.files import Files, Template, secret_file
 from stack.spec.rotation import slots
 from stack.spec.service import DataVolume

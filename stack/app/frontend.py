@@ -5,7 +5,7 @@ from __future__ import annotations
 from stack.app import api, contract, ingress
 from stack.app.reference import reference_image
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.service import TMP, NotScraped, Publish, ServiceSpec
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from stack import ipv6
 from stack.common.names import API_PORT, NetworkName
-from stack.settings import Environment, Ingress
+from stack.settings import ipv6
+from stack.settings.environment import Environment
+from stack.settings.ingress import Ingress
 from stack.spec import health
 from stack.spec.files import Files
 from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec

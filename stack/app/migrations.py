@@ -9,7 +9,7 @@ from __future__ import annotations
 from stack.app import contract, postgres_roles
 from stack.backup import workspace
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.service import NotScraped, ServiceSpec
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from stack.app import postgres
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.files import Files, Template, secret_file
 from stack.spec.rotation import SECOND, slots

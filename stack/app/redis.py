@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.files import Files, Template
 from stack.spec.service import DataVolume, NotScraped, ServiceSpec
 

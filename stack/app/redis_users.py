@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from stack.app import redis
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.files import Files, Template, secret_file
 from stack.spec.rotation import slots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.built_image import BuiltImage, base_of, built_image
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from stack.app import contract, migrations, postgres_roles, redis_users
 from stack.backup import workspace
 from stack.common.names import NetworkName
-from stack.settings import Environment
-from stack.settings import Worker as WorkerSettings
+from stack.settings.app import Worker as WorkerSettings
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.service import NotScraped, Scrape, ServiceSpec
 

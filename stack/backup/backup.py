@@ -12,7 +12,7 @@ from typing import Any
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.common import managed
 from stack.common.names import PROJECT, NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.built_image import BuiltImage, base_of, built_image
 from stack.spec.files import Files, Template, secret_file

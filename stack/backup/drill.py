@@ -7,7 +7,7 @@ reads its answer in that volume (`backup_image/samokoder_backup/apart.py`).
 from __future__ import annotations
 
 from stack.backup import backup
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import NotScraped, ServiceSpec
 
 PART = "drill"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from stack.backup import backup
 from stack.common.names import APPLICATION_USER, NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.files import secret_file
 from stack.spec.service import DataVolume, Scrape, ServiceSpec

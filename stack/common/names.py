@@ -21,6 +21,8 @@ USUAL_MTU = 1500
 
 API_PORT = 8000
 """Of the API in its container."""
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Upper bounds of the API's histogram of durations, in seconds."""
 APPLICATION_USER = "10001:10001"
 """uid:gid of the API and the worker; the files that they share are this user's."""
 

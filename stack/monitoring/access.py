@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.files import Files, Template, secret_file, yaml_text
 from stack.spec.secrets import bcrypt_of
 from stack.spec.service import ServiceSpec

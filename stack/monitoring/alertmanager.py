@@ -11,7 +11,8 @@ from stack.common.names import NetworkName
 from stack.monitoring import access, messages, rules
 from stack.monitoring.rules.alertmanager import HEARTBEAT
 from stack.monitoring.rules.model import Alert, down_alert
-from stack.settings import Environment, Timing
+from stack.settings.environment import Environment
+from stack.settings.monitoring import Timing
 from stack.spec import health
 from stack.spec.files import Files, secret_file, yaml_text
 from stack.spec.secrets import ALERTMANAGER_WEB

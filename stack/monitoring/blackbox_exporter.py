@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stack.common.names import NetworkName
-from stack.settings import Environment, Ingress
+from stack.settings.environment import Environment
+from stack.settings.ingress import Ingress
 from stack.spec import health
 from stack.spec.files import Files, yaml_text
 from stack.spec.service import Publish, Scrape, ServiceSpec

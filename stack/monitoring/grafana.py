@@ -6,7 +6,7 @@ from functools import partial
 
 from stack.common.names import NetworkName
 from stack.monitoring import access
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.files import Files, Template, secret_file, yaml_text
 from stack.spec.rotation import slots

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.service import HostPath, Publish, Scrape, ServiceSpec
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from stack.app import collations, postgres, postgres_roles
 from stack.common import managed
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.files import Files, Template, secret_file, yaml_text
 from stack.spec.service import Publish, Scrape, ServiceSpec

@@ -8,7 +8,7 @@ from typing import Any
 
 from stack.common.names import NetworkName
 from stack.monitoring import access, blackbox_exporter, rules
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.files import Files, yaml_text
 from stack.spec.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB

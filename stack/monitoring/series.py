@@ -9,7 +9,7 @@ from typing import Any
 
 from stack.monitoring import rules
 from stack.monitoring.rules.model import Alert, Recording
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 _TEXT = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""")

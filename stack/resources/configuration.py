@@ -7,7 +7,8 @@ import os
 
 import pulumi
 
-from stack.settings import Environment, read_environment
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 
 
 def environment_from_pulumi() -> Environment:

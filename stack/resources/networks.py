@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_docker as docker
 
-from stack import ipv6
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings import ipv6
+from stack.settings.environment import Environment
 from stack.spec.networks import INTERNAL, options
 
 TYPE = "samokoder:platform:Networks"

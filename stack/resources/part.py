@@ -10,7 +10,7 @@ import pulumi_docker as docker
 
 from stack.common.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES, PART_LABEL, NetworkName
 from stack.resources.files_volume import SecretValues, files_volume, resolve
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import LOG_DRIVER, LOG_OPTIONS, HostPath, Publish, ServiceSpec, cpus_text, go_duration
 
 # Edits of these are silently not applied by the provider's in-place update (reference: provider pitfalls, 7 and

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_random as random
 
 from stack.common.names import PROJECT
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.rotation import IN_USE, PHASES, SLOTTED, label, slots
 from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT, WEB_PASSWORDS, bcrypt_of, secret_names
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stack.common.names import MTU_OPTION, NetworkName
-from stack.settings import Networks
+from stack.settings.host import Networks
 
 # Only `edge` has a way out, and an internal network can publish no ports. No argument here may change: the provider
 # replaces a network for any change, and with it every container on it. The MTU and IPv6 alone do, where somebody sets

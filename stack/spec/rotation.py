@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from pydantic.alias_generators import to_camel
 
-from stack.settings import Environment, Phase, Rotating
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase, Rotating
 
 SECOND = "_b"
 SLOTTED = tuple(Rotating.model_fields)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.files import SALT
 
 # Letters and digits alone: a password goes into URLs, an ACL file, JSON and SQL, and no two of them quote alike.

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stack.common.names import NetworkName
-from stack.settings import Health
-from stack.settings import Part as PartSettings
-from stack.settings import Published as PublishedSettings
+from stack.settings.part import Health, PartSettings
+from stack.settings.part import Published as PublishedSettings
 from stack.spec.files import Files, Template
 
 LOG_MIB, LOG_FILES = 10, 3

@@ -22,7 +22,7 @@ import pytest
 
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.backup import backup
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.planted import SUPERUSER_PSQL
 
 REPOSITORY = Path(__file__).parents[2]

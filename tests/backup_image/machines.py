@@ -24,7 +24,7 @@ from operations.journal import DATA, Server
 from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles
 from stack.app import redis as redis_part
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.backup_image.world import (
     DATABASE,
     PASSWORD,

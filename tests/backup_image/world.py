@@ -28,7 +28,7 @@ from operations import backups, compose, lock, restore
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, redis_users
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 DATABASE, SUPERUSER, PASSWORD = "samokoder", "postgres", "only of a test"
 PORT, REDIS_PORT = 5432, 6379

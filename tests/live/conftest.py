@@ -23,7 +23,8 @@ import yaml
 from operations import lifecycle
 from operations.ports import own_ports
 from operations.project import ROOT, PulumiRun, Workspace
-from stack.settings import Environment, Published
+from stack.settings.environment import Environment
+from stack.settings.part import Published
 from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic
 from tests.small_disk import small_disk

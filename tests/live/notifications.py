@@ -16,7 +16,7 @@ import httpx
 from operations import containers
 from operations.ports import free_ports
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 NAME = "stand-in"
 SERVER = Path(__file__).parent / "stand_in" / "server.py"

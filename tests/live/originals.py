@@ -8,7 +8,7 @@ import docker
 import docker.errors
 
 from stack.app.reference import reference_image
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.built_image import ROOT
 
 APPLICATION = ROOT / "tests" / "original_app"

@@ -21,7 +21,7 @@ from operations import alerting as command
 from operations import containers, lifecycle
 from operations.project import Workspace
 from stack.monitoring import access
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import TOKEN, url
 from tests.live.notifications import StandIn, stand_in
 

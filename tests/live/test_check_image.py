@@ -21,7 +21,7 @@ from operations.laboratory import LABEL
 from stack.app import redis
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.built_image import BuiltImage
 from stack.spec.service import ServiceSpec
 

@@ -15,7 +15,7 @@ from operations import image_check, laboratory
 from operations.checks import Report, Verdict
 from operations.image_check import Check
 from stack.app.metrics_contract import Kind
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live import originals
 from tests.recording import environment_of, merged
 

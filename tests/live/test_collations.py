@@ -13,7 +13,7 @@ from operations.checks import FailedError
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app.collations import METRIC
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import prometheus
 from tests.live.test_the_stack import until
 from tests.planted import SUPERUSER_PSQL

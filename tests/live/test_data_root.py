@@ -18,7 +18,7 @@ from operations.containers import execute
 from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect
 from operations.project import Workspace
 from stack.monitoring import cadvisor
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.private_engine import private_engine
 
 _WATCHED = "watched-by-cadvisor"

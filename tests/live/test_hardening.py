@@ -17,7 +17,7 @@ from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
 from stack.common.names import PART_LABEL
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import with_config
 from tests.live.test_the_stack import until
 

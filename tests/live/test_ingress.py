@@ -15,7 +15,7 @@ import pytest
 
 from operations import containers
 from stack.app import ingress
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import prometheus, url
 from tests.live.test_the_stack import until
 

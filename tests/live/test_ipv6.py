@@ -18,11 +18,11 @@ from docker.models.containers import Container
 from operations import made_anew, packet_filter
 from operations.laboratory import Laboratory
 from operations.packet_filter import PacketFilter
-from stack import ipv6
 from stack.app import ingress
 from stack.common.names import NetworkName
 from stack.monitoring import blackbox_exporter
-from stack.settings import Environment
+from stack.settings import ipv6
+from stack.settings.environment import Environment
 from stack.spec.networks import INTERNAL, options
 from stack.spec.service import ServiceSpec
 from tests.namespaces import HOST, NEIGHBOUR, Pair, pair

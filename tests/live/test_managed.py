@@ -16,7 +16,7 @@ from docker.models.containers import Container
 
 from operations import backups, containers, lifecycle, smoke
 from operations.project import Workspace
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import no_limits, with_config, with_secrets
 from tests.live.stand_in_sites import certify
 

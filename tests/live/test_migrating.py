@@ -21,7 +21,7 @@ from operations.compose_containers import PROJECT_LABEL
 from operations.engine import EngineError, install_packages
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import begin, cut_off
 from tests.planted import SUPERUSER_PSQL
 from tests.render.conftest import output

@@ -17,7 +17,8 @@ from operations.checks import FailedError
 from operations.network_mtu import Uplink
 from operations.project import Workspace
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.settings import Environment, Networks
+from stack.settings.environment import Environment
+from stack.settings.host import Networks
 from stack.spec.networks import options
 from tests.live.conftest import with_config
 from tests.namespaces import NEIGHBOUR, Pair, pair

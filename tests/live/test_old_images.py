@@ -14,7 +14,7 @@ import pytest
 
 from operations import containers, lifecycle, old_images
 from operations.project import Workspace
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import with_config
 from tests.recording import environment_of
 from tests.registry import serve

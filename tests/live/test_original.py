@@ -23,7 +23,7 @@ from cryptography.fernet import Fernet
 
 from operations.engine import install_packages
 from operations.ports import free_ports, own_ports
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live import clones, originals
 from tests.recording import merged, secret_value
 

@@ -14,7 +14,7 @@ from docker.models.containers import Container
 from operations import backups, engine_rules, from_edge, packet_filter
 from operations.packet_filter import Bridges, PacketFilter
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.networks import OPTIONS
 from tests.namespaces import HOST, METADATA, NEIGHBOUR, Pair, pair
 from tests.recording import environment_of

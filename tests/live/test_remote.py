@@ -27,7 +27,7 @@ from operations.engine import EngineError, connect, ensure_engine, install_packa
 from operations.origins import third_party_images
 from operations.ports import own_ports
 from operations.project import Workspace
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live import clones
 from tests.sshd import sshd_program
 

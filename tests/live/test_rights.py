@@ -11,7 +11,7 @@ from operations import backups, containers, lifecycle, psql
 from operations.project import Workspace
 from stack.app import postgres_roles
 from stack.backup import backup
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.test_the_stack import until
 from tests.planted import CANARY, MARK, SUPERUSER_PSQL
 

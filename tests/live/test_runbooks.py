@@ -13,7 +13,9 @@ import pytest
 from operations import containers, psql
 from operations.project import ROOT
 from stack.platform import specs
-from stack.settings import Environment, Published, read_environment
+from stack.settings.environment import Environment
+from stack.settings.part import Published
+from stack.settings.reading import read_environment
 
 if TYPE_CHECKING:
     import docker

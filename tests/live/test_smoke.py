@@ -21,7 +21,7 @@ from operations.ports import free_ports
 from operations.project import Workspace
 from stack.app import postgres, redis
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import with_config
 from tests.live.test_the_stack import until
 from tests.planted import SUPERUSER_PSQL

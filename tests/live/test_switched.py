@@ -14,7 +14,7 @@ from operations import backups, containers, lifecycle, recovery, smoke
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live import bucket
 from tests.live.conftest import no_limits, url, with_config, with_secrets
 from tests.live.test_managed import PATIENCE_SECONDS, Servers

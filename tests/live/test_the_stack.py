@@ -18,7 +18,7 @@ from operations import containers, lifecycle
 from operations.project import Workspace
 from stack.monitoring.blackbox_exporter import JOB
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import Scrape
 from tests.live.conftest import prometheus, url
 

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 from operations import containers, lifecycle
 from operations.project import Workspace
 from stack.common.names import ENVIRONMENT_LABEL
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import unlimited, with_config
 from tests.traefik import WEB, Traefik, address_on, traefik, traefiks_network
 

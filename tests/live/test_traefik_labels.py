@@ -16,7 +16,7 @@ import pytest
 
 from operations import laboratory as laboratories
 from stack.app import ingress
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec import health
 from tests.render.conftest import wait_until
 from tests.render.test_ingress import (

@@ -18,7 +18,7 @@ from operations.project import Workspace
 from stack.monitoring import rules, series
 from stack.monitoring.rules.model import Recording
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import prometheus, url
 from tests.live.test_the_stack import until
 from tests.live.traffic import Traffic

@@ -20,7 +20,7 @@ from operations import containers, drift, lifecycle, recovery
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.common.names import NetworkName
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import begin_up, cut_off, url, with_config, with_secrets
 from tests.live.traffic import Traffic
 

@@ -13,7 +13,7 @@ import pytest
 
 from operations import laboratory
 from operations.containers import execute
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB, bcrypt_of
 from stack.spec.service import ServiceSpec
 from tests.recording import environment_of, secret_value

@@ -13,7 +13,8 @@ from redis import Redis
 from operations import redis_log
 from stack.app import redis, redis_users
 from stack.platform import specs
-from stack.settings import Environment, Phase, Rotating, Rotation
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase, Rotating, Rotation
 from stack.spec.service import ServiceSpec
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, address, contents, output, wait_until

@@ -15,7 +15,8 @@ from stack.monitoring.alertmanager import inhibitions
 from stack.monitoring.rules.containers import UNSEEN_SECONDS
 from stack.monitoring.rules.model import Alert, Severity, Text, down_alert
 from stack.platform import specs
-from stack.settings import Environment, seconds
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
 from stack.spec.service import ServiceSpec
 from tests.recording import CASES, HEARTBEAT_URL, TELEGRAM_TOKEN, WEBHOOK_URL, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output

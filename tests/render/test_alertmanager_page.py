@@ -26,7 +26,7 @@ from offline.toolchain import PROGRAMS, SOURCES
 from stack.monitoring import access
 from stack.monitoring import alertmanager as parts
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.secrets import ALERTMANAGER_WEB
 from stack.spec.service import ServiceSpec
 from tests.chromium import console

@@ -9,7 +9,7 @@ import yaml
 
 from stack.monitoring import blackbox_exporter
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.recording import CASES, case_environment, environment_of
 from tests.render.conftest import Laboratory, output, wait_until
 

@@ -12,7 +12,7 @@ from docker.models.containers import Container
 
 from stack.monitoring import postgres_exporter, prometheus, redis_exporter
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, address, contents, wait_until

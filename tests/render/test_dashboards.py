@@ -18,7 +18,8 @@ from stack.monitoring.dashboards.boards import replicas
 from stack.monitoring.rules.host import DISKS
 from stack.monitoring.rules.model import Alert
 from stack.platform import specs
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 from tests import goldens
 from tests.recording import CASES, case_config, case_environment, environment_of, merged
 from tests.render.conftest import Laboratory, output

@@ -12,7 +12,7 @@ import yaml
 
 from operations.render import files
 from stack.monitoring.dashboards.boards import replicas
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.recording import case_environment
 from tests.render.conftest import Laboratory, output
 from tests.render.test_dashboards import (

@@ -20,7 +20,7 @@ from operations.containers import remove_labelled
 from stack.monitoring import alertmanager, prometheus
 from stack.monitoring.rules.alertmanager import failing
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 from tests.recording import HEARTBEAT_URL, TELEGRAM_TOKEN, environment_of
 from tests.render.conftest import Laboratory, address, contents, output, wait_until

@@ -18,7 +18,7 @@ import pytest
 
 from operations import laboratory as laboratories
 from stack.app import ingress
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, address, output, wait_until
 from tests.render.test_what_survives import killed, restarted

@@ -15,7 +15,7 @@ import pytest
 
 from stack.monitoring import messages
 from stack.monitoring.messages import WORDS, Language, messages_tmpl
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.render.conftest import Laboratory, output
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import pytest
 from operations import rotation
 from stack.app import postgres
 from stack.platform import specs
-from stack.settings import Environment, Phase, Rotating, Rotation
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase, Rotating, Rotation
 from stack.spec.service import ServiceSpec
 from tests.planted import SUPERUSER_PSQL
 from tests.recording import secret_value

@@ -10,7 +10,7 @@ import pytest
 from stack.app import postgres
 from stack.monitoring import postgres_exporter
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.planted import MARK, PLANTED, SETTINGS
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, output

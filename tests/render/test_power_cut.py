@@ -20,7 +20,7 @@ from offline.progress import Task
 from operations import laboratory as parts
 from operations import mending
 from operations.engine import PrivateEngine, connect, ensure_engine, stop_engine
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests import queued
 from tests.private_engine import private_engine
 from tests.render.conftest import Laboratory

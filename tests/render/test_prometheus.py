@@ -12,7 +12,8 @@ from stack.monitoring.prometheus import prometheus_yml
 from stack.monitoring.rules import alerts, groups, rules_yml
 from stack.monitoring.rules.model import Alert, number, share
 from stack.platform import specs
-from stack.settings import Environment, seconds
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
 from stack.spec.secrets import ALERTMANAGER_WEB
 from stack.spec.service import Scrape, ServiceSpec
 from tests.recording import CASES, case_environment, environment_of

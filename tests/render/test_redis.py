@@ -9,7 +9,8 @@ import pytest
 
 from operations import rotation
 from stack.app import redis, redis_users
-from stack.settings import Environment, Phase
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, address, contents, output, wait_until
 from tests.render.redis_part import APP_SECRET, KEEPER_SECRET, SECOND_SECRET, described, keep_users

@@ -10,7 +10,7 @@ import pytest
 
 from operations import compose, redis_log
 from operations.checks import FailedError
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests import queued
 from tests.render.conftest import Laboratory, contents
 from tests.render.redis_part import SECOND_SECRET, Kept, begin, described, keep_users, kept_redis

@@ -12,7 +12,7 @@ from offline.progress import Task
 from operations import mending
 from operations.journal import Mend
 from operations.stack_file import ProjectError
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests import queued
 from tests.render.conftest import Laboratory, wait_until
 from tests.render.redis_part import Kept, keep_users, kept_redis

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stack.monitoring import alertmanager, prometheus
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.render.conftest import Laboratory, output, wait_until
 from tests.render.redis_part import described
 from tests.render.test_postgres import APP, APP_SECRET, ask, ask_as, keep_roles

@@ -12,7 +12,7 @@ from stack.app import postgres_roles
 from stack.backup import backup
 from stack.common import cron
 from stack.common.mistakes import InvalidSettingsError
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.built_image import ROOT, base_of, built_image
 from stack.spec.files import Template
 from tests.recording import (

@@ -23,7 +23,7 @@ from operations.compose import Import, Plan, Source
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.common.names import PROJECT
-from stack.settings import read_environment
+from stack.settings.reading import read_environment
 from tests import recorded
 from tests.unit.test_compose_import import FakeEngine, plan
 from tests.unit.test_drift import findings

@@ -22,7 +22,7 @@ from operations.compose import Import, Plan, Server, Source, planned
 from operations.compose_volumes import look
 from operations.stack_file import ProjectError
 from stack.app.collations import OUTDATED
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 
 OLD: dict[str, dict[str, Any]] = {

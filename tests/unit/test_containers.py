@@ -11,7 +11,7 @@ import pytest
 from offline.progress import Reporter
 from operations import containers
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
-from stack.settings import read_environment
+from stack.settings.reading import read_environment
 
 PREFIX = "samokoder-staging"
 

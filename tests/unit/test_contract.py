@@ -14,7 +14,7 @@ from stack.common import managed
 from stack.common.references import parse_reference
 from stack.monitoring import postgres_exporter, redis_exporter
 from stack.platform import specs
-from stack.settings import CERTIFICATE
+from stack.settings.types import CERTIFICATE
 from stack.spec.files import Template
 from stack.spec.service import ServiceSpec
 from tests.recording import (

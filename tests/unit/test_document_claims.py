@@ -23,7 +23,10 @@ from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import PROJECT, NetworkName
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.platform import specs
-from stack.settings import Model, Settings, key_of, read_environment
+from stack.settings.keys import key_of
+from stack.settings.reading import read_environment
+from stack.settings.tree import Settings
+from stack.settings.types import Model
 from stack.spec.rotation import label
 from stack.spec.secrets import GENERATED
 from stack.spec.service import ServiceSpec

@@ -11,7 +11,8 @@ from operations import documents
 from stack.common.names import PROJECT
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.platform import specs
-from stack.settings import Settings, read_environment
+from stack.settings.reading import read_environment
+from stack.settings.tree import Settings
 from tests.recording import ROOT, case_environment, wire_config
 
 

@@ -22,7 +22,8 @@ from operations.containers import PartStatus
 from operations.drift import Finding, Typed, compare, look, of_preview, read
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
-from stack.settings import Environment, read_environment
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 from tests import recorded
 
 TYPED = Typed(docker="docker", up="make up")

@@ -10,7 +10,7 @@ import pytest
 from operations import generations, recovery
 from operations.generations import Step, may_follow
 from operations.stack_file import ProjectError
-from stack.settings import Phase
+from stack.settings.rotation import Phase
 from stack.spec.rotation import IN_USE, PHASES, SLOTTED, label, slots_of
 from tests.recording import GENERATED, environment_of, record, secret_value
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from stack.common.names import NetworkName
-from stack.settings import Part
+from stack.settings.part import PartSettings
 from stack.spec.service import NotScraped, Publish, Scrape, ServiceSpec, cpus_text, go_duration
 from tests.recording import CASES, Recorded, Recording, record, record_case
 
@@ -176,7 +176,7 @@ def _spec(
         component="samokoder:app:Part",
         image="example:1",
         user="10001:10001",
-        settings=Part(),
+        settings=PartSettings(),
         health_command=("true",),
         networks=networks,
         scrape=scrape or NotScraped(reason="a test"),

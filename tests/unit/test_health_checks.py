@@ -11,7 +11,7 @@ from operations.project import Workspace
 from stack.app import postgres
 from stack.common.names import PROJECT
 from stack.resources.part import health_check
-from stack.settings import read_environment
+from stack.settings.reading import read_environment
 from stack.spec.service import ServiceSpec
 from tests.recording import wire_config
 from tests.unit.test_offline_images import engine_info

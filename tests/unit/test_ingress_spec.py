@@ -12,7 +12,7 @@ from stack.app import ingress
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import NetworkName
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 from tests.recording import environment_of, merged
 

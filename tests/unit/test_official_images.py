@@ -10,7 +10,8 @@ from operations import containers
 from operations.engine import connect
 from stack.common.names import PROJECT
 from stack.monitoring import cadvisor, grafana
-from stack.settings import Environment, read_environment
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import wire_config
 

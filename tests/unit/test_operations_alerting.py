@@ -23,7 +23,7 @@ from operations import alerting
 from operations.alerting import Delivery, Report, State
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.recording import case_environment, environment_of
 
 ENVIRONMENT = case_environment("every-receiver")

@@ -21,7 +21,7 @@ from stack.common.names import APPLICATION_USER
 from stack.common.secret_rules import fernet_key, is_fernet_key
 from stack.outputs import warnings
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 from tests.recording import DIGEST, ROOT, environment_of, record, secret_value
 

@@ -23,7 +23,7 @@ from operations.engine import EngineError
 from operations.packet_filter import Bridges, PacketFilter
 from operations.project import Workspace
 from stack.common.mistakes import InvalidSettingsError
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 
 STAGING = environment_of("staging", {})

@@ -11,7 +11,8 @@ import pytest
 from operations import psql
 from operations.project import ROOT
 from operations.stack_file import ProjectError
-from stack.settings import Environment, Rotating, Rotation
+from stack.settings.environment import Environment
+from stack.settings.rotation import Rotating, Rotation
 from tests.recording import DATABASE_URL, REDIS_URL, case_environment, environment_of, wire_config
 
 READ_ONLY = "PGOPTIONS=-c default_transaction_read_only=on"

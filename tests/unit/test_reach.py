@@ -12,7 +12,7 @@ import pytest
 from operations import containers, reach
 from operations.ports import free_ports
 from operations.stack_file import ProjectError
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 from tests.sshd import Sshd
 

@@ -31,7 +31,8 @@ from operations.rotation import Rotated
 from operations.stack_file import ProjectError
 from stack.app import contract, postgres_roles, redis, redis_users
 from stack.common.mistakes import InvalidSettingsError
-from stack.settings import Environment, Phase
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase
 from stack.spec.files import SALT, Template
 from stack.spec.rotation import IN_USE, SLOTTED, slots_of
 from stack.spec.secrets import GENERATED as GENERATED_SECRETS

@@ -23,7 +23,7 @@ from operations.sbom import Contents, read, render
 from stack.app.reference import reference_image
 from stack.backup import backup
 from stack.images import IMAGES
-from stack.settings import read_environment
+from stack.settings.reading import read_environment
 from stack.spec.built_image import BuiltImage
 
 

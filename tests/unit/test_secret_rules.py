@@ -14,7 +14,7 @@ from stack.common.secret_rules import (
     entropy_bits,
     weakness,
 )
-from stack.settings import read_environment
+from stack.settings.reading import read_environment
 from tests.facts import facts
 from tests.recording import DATABASE_URL, REDIS_URL, TELEGRAM_TOKEN, secret_value
 

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.platform import specs
-from stack.settings import Rotation
+from stack.settings.rotation import Rotation
 from stack.spec.files import Template
 from stack.spec.rotation import SLOTTED
 from stack.spec.secrets import GENERATED as GENERATED_SECRETS

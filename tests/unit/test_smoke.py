@@ -37,7 +37,9 @@ from stack.app.metrics_contract import Job, of_jobs
 from stack.backup import backup
 from stack.monitoring import alertmanager, grafana, prometheus, rules, series
 from stack.platform import specs
-from stack.settings import Environment, Published, seconds
+from stack.settings.environment import Environment
+from stack.settings.part import Published
+from stack.settings.types import seconds
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import case_config, environment_of, merged
 

@@ -18,7 +18,7 @@ from stack.monitoring.dashboards import (
     redis,
 )
 from stack.monitoring.dashboards.grafana_json import to_text
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 __all__ = ["dashboards"]
 

@@ -7,7 +7,8 @@ from stack.monitoring.dashboards.boards import Board, Row, board, choice
 from stack.monitoring.dashboards.panels import UP, Limit, Panel, Query, figure, series, states
 from stack.monitoring.dashboards.promql import ratio
 from stack.monitoring.rules import backups as rules
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 
 UID = "samokoder-backups"
 KIND = 'kind=~"$kind"'

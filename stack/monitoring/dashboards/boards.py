@@ -9,7 +9,7 @@ from math import ceil
 
 from stack.monitoring.dashboards.panels import Panel, Query, firing, firing_alerts
 from stack.monitoring.dashboards.promql import names_of
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 
 class Row:

@@ -16,7 +16,8 @@ from stack.monitoring.dashboards.promql import (
 )
 from stack.monitoring.node_exporter import DRIFT_CHECKED, DRIFT_FINDINGS
 from stack.monitoring.rules import host
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 
 UID = "samokoder-containers"
 NAME = f"{{{{{CONTAINER_PART}}}}}"

@@ -21,7 +21,8 @@ from stack.monitoring.dashboards.promql import (
 )
 from stack.monitoring.rules import api, ingress
 from stack.monitoring.rules.model import number, share
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 
 UID = "samokoder-golden-signals"
 API = 'job="api",instance=~"$replica"'

@@ -6,7 +6,8 @@ from stack.monitoring.dashboards.boards import Board, Row, board, choice, replic
 from stack.monitoring.dashboards.panels import PER_SECOND, UP, Limit, Panel, Query, figure, lines, series, states
 from stack.monitoring.dashboards.promql import counted, or_zero, quantile, total
 from stack.monitoring.rules import probes
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 
 UID = "samokoder-monitoring"
 PROMETHEUS = 'job="prometheus"'

@@ -5,7 +5,8 @@ from __future__ import annotations
 from stack.monitoring.dashboards.boards import Board, Row, board, choice, replicas
 from stack.monitoring.dashboards.panels import PER_SECOND, UP, Limit, Panel, Query, figure, lines, series, states
 from stack.monitoring.dashboards.promql import counted, grown, or_zero, quantile, ratio, total
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 
 UID = "samokoder-overview"
 # The API has series without a provider while it has none.

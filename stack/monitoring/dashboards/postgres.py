@@ -8,7 +8,8 @@ from stack.monitoring.dashboards.panels import UP, Limit, Panel, Query, figure, 
 from stack.monitoring.dashboards.promql import counted, ratio, total
 from stack.monitoring.postgres_exporter import STATEMENT
 from stack.monitoring.rules import postgres as rules
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 
 UID = "samokoder-postgres"
 SERVER = 'instance=~"$postgres"'

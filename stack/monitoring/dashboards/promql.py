@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.monitoring.rules.model import share
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 CONTAINER_PART = f"container_label_{PART_LABEL.replace('.', '_')}"
 """cAdvisor's label with the name of a part: the container's own name begins with that of the environment."""

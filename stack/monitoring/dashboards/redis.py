@@ -5,7 +5,8 @@ from __future__ import annotations
 from stack.monitoring.dashboards.boards import Board, Row, board, choice
 from stack.monitoring.dashboards.panels import PER_SECOND, UP, Limit, Panel, Query, figure, series, states
 from stack.monitoring.dashboards.promql import ratio, total
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 
 UID = "samokoder-redis"
 SERVER = 'instance=~"$redis"'

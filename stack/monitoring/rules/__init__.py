@@ -24,7 +24,7 @@ from stack.monitoring.rules import (
     worker,
 )
 from stack.monitoring.rules.model import Alert, Group
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.files import yaml_text
 from stack.spec.service import ServiceSpec
 

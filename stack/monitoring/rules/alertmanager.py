@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from stack.monitoring.rules.model import Alert, Group, Text
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 HEARTBEAT = "heartbeat"

@@ -11,7 +11,9 @@ from decimal import Decimal
 from functools import partial
 
 from stack.monitoring.rules.model import Alert, Group, Recording, Severity, Text, number, share
-from stack.settings import Alerts, Environment, seconds
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
 from stack.spec.service import ServiceSpec
 
 DASHBOARD = "samokoder-golden-signals"

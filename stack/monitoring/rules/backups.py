@@ -9,7 +9,8 @@ from math import ceil
 from stack.backup import backup
 from stack.common import cron
 from stack.monitoring.rules.model import Alert, Group, Recording, Severity, Text, number, share
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service=backup.PART, dashboard="samokoder-backups")

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from stack.monitoring.rules.model import Alert, Group, Severity, Text, down_alert, number, share
-from stack.settings import Alerts, Environment, seconds
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
 from stack.spec.service import ServiceSpec
 
 CADVISOR = "cadvisor"

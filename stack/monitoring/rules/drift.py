@@ -7,7 +7,7 @@ from functools import partial
 
 from stack.monitoring.node_exporter import DRIFT_CHECKED, DRIFT_FINDINGS
 from stack.monitoring.rules.model import Alert, Group, Text
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service="stack", dashboard="samokoder-containers")

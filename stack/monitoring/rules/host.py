@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from stack.monitoring.rules.model import Alert, Group, Text, number, share
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service="host", dashboard="samokoder-containers")

@@ -8,7 +8,8 @@ from functools import partial
 from stack.app.ingress import COUNTED_HANDLER, PART
 from stack.common.names import API_PORT
 from stack.monitoring.rules.model import Alert, Group, Text, number, share
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service=PART, dashboard="samokoder-golden-signals")

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
-from stack.settings import Environment, Settings, seconds
+from stack.settings.environment import Environment
+from stack.settings.tree import Settings
+from stack.settings.types import seconds
 
 STORED_SECONDS = 60
 """For so long, and for three scrapes, Prometheus may store nothing before PrometheusNotIngesting waits its minute."""

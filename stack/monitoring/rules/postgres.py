@@ -10,7 +10,8 @@ from functools import partial
 
 from stack.app.collations import METRIC
 from stack.monitoring.rules.model import Alert, Group, Text, number, share
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service="postgres", dashboard="samokoder-postgres")

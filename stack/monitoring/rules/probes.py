@@ -7,7 +7,8 @@ from functools import partial
 
 from stack.monitoring.blackbox_exporter import FAMILY, PUBLIC, SIX, by_family
 from stack.monitoring.rules.model import Alert, Group, Text, number
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 # The probe has the part whose page it asks as its own label.

@@ -7,7 +7,8 @@ from functools import partial
 
 from stack.monitoring.rules import alertmanager
 from stack.monitoring.rules.model import Alert, Group, Text, number, unseen_seconds
-from stack.settings import Alerts, Environment
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 DASHBOARD = "samokoder-monitoring"

@@ -13,7 +13,7 @@ import yaml
 from stack.monitoring.rules import groups
 from stack.monitoring.rules.model import Alert
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.render.rule_cases import (
     alertmanager,
     api,

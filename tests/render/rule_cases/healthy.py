@@ -6,7 +6,7 @@ from typing import Any
 
 from stack.backup import backup
 from stack.platform import specs
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 ENDS = 10
 """Minute of the last samples of `gone`."""

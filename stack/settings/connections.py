@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from stack.common.mistakes import Mistake
-
-if TYPE_CHECKING:
-    from stack.settings import Api, Environment, Worker
+from stack.settings.app import Api, Worker
+from stack.settings.environment import Environment
 
 REFERENCE_POOL = 10
 """What a process of the reference application opens at most (`reference_app/samokoder/db.py`)."""

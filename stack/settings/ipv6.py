@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from stack.common.mistakes import Mistake
 from stack.common.names import NetworkName
-
-if TYPE_CHECKING:
-    from stack.settings import Environment, Ingress, Networks
+from stack.settings.environment import Environment
+from stack.settings.host import Networks
+from stack.settings.ingress import Ingress
 
 EVERY, LOOPBACK = "::", "::1"
 
