@@ -10,7 +10,7 @@ import pulumi_docker as docker
 
 from stack.common.mistakes import InvalidSettingsError
 from stack.outputs import of_kept_volumes, outputs, warnings
-from stack.platform import Stack, StackArgs
+from stack.program import Stack, StackArgs
 from stack.resources.configuration import environment_from_pulumi
 
 # Pulumi makes thousands of small objects for each preview and drops hardly one: looking for garbage among them, as

@@ -26,8 +26,8 @@ from operations.compose_containers import PROJECT_LABEL
 from operations.engine import install_packages
 from operations.facts import Facts, found
 from operations.project import Workspace
+from stack.catalogue import specs
 from stack.common.names import PART_LABEL
-from stack.platform import specs
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec, go_duration
 

@@ -18,8 +18,9 @@ from offline.progress import Reporter
 from operations import containers, lifecycle
 from operations.engine import install_packages
 from operations.project import Workspace
-from stack.app import ingress
 from stack.common.names import API_PORT
+from stack.parts.ingress import spec as ingress
+from stack.parts.ingress.ports import HTTP_PORT
 
 CONNECTIONS = 32
 SECONDS = 15
@@ -44,7 +45,7 @@ def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
     alone = replace(workspace, extra_config={**workspace.extra_config, "samokoder:api": {"replicas": 1, **no_limit}})
     lifecycle.up(alone, interactive=False)
     urls = [
-        f"http://{_address(client, alone, ingress.PART)}:{ingress.HTTP_PORT}{PATH}",
+        f"http://{_address(client, alone, ingress.PART)}:{HTTP_PORT}{PATH}",
         f"http://{_address(client, alone, 'api-1')}:{API_PORT}{PATH}",
     ]
     # In turn: whatever else the machine does meets both.

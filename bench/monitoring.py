@@ -18,8 +18,8 @@ from offline.progress import Reporter
 from operations import containers
 from operations.ports import free_ports
 from operations.project import Workspace
+from stack.catalogue import specs
 from stack.common.names import PART_LABEL
-from stack.platform import specs
 from stack.settings.environment import Environment
 from stack.settings.types import seconds as seconds_of
 

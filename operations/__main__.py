@@ -19,8 +19,8 @@ from operations import asking, ci, cli_app, cli_deploy, cli_drift, cli_open, cli
 from operations.asking import DryRun, Yes
 from operations.basics import CHANGE_PROVIDER, CHANGES, ROOT, EngineError, ProjectError, PulumiFailedError, typed
 from operations.ci import EnvironmentName
-from stack.app.metrics_contract import Kind
 from stack.common.mistakes import InvalidSettingsError
+from stack.monitoring.metrics import Kind
 
 if TYPE_CHECKING:
     from rich.console import Console

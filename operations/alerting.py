@@ -25,8 +25,8 @@ from operations import reach
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.monitoring import access
-from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
 from stack.outputs import REACH_SOMEBODY
+from stack.parts.alertmanager.routing import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
 from stack.settings.environment import Environment
 from stack.spec.rotation import label
 from stack.spec.secrets import ALERTMANAGER_WEB

@@ -17,8 +17,8 @@ from operations.checks import FailedError, UnavailableError
 from operations.healthy import health
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app import postgres
-from stack.app.collations import OUTDATED
+from stack.parts.postgres import spec as postgres
+from stack.parts.postgres.collations import OUTDATED
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

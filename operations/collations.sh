@@ -1,6 +1,6 @@
 # Part of a script: of the import, and of `samokoder repair collations`. Builds the indexes anew that are in an order which
 # this PostgreSQL's C library may not have, and notes the versions of now. The script has `ask`, which is psql as the
-# superuser and ends the script where it fails, and `question`, the SQL of stack/app/collations.py.
+# superuser and ends the script where it fails, and `question`, the SQL of stack/parts/postgres/collations.py.
 # The versions by hand: where there was none, as with Alpine, `REFRESH COLLATION VERSION` is an error. They come last, so
 # that whoever is cut off begins anew.
 cat > /tmp/reindex.sql <<'END'

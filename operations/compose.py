@@ -26,10 +26,10 @@ from operations.compose_containers import PROJECT_LABEL
 from operations.journal import DATA
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.app import postgres
-from stack.app.collations import OUTDATED
-from stack.backup.workspace import MARK
 from stack.common.names import APPLICATION_USER
+from stack.parts.backup.workspace import MARK
+from stack.parts.postgres import spec as postgres
+from stack.parts.postgres.collations import OUTDATED
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 

@@ -25,7 +25,8 @@ from operations.bound import Bound
 from operations.project import typed
 from operations.stack_file import ProjectError
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
-from stack.monitoring import grafana, prometheus
+from stack.parts.grafana import spec as grafana
+from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
 from stack.settings.part import Published
 

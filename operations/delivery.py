@@ -22,9 +22,9 @@ from operations import asking, backend, good_metrics, lock, registry, runner, st
 from operations.engine import connect
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
-from stack.app.metrics_contract import Kind
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.references import ImageReferenceError, parse_reference
+from stack.monitoring.metrics import Kind
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.spec.rotation import label

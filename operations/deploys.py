@@ -18,8 +18,8 @@ import yaml
 from operations import lifecycle, lock, stack_file, stack_text
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
-from stack.app.metrics_contract import Kind
 from stack.common.references import ImageReferenceError, parse_reference, short_name
+from stack.monitoring.metrics import Kind
 from stack.settings.keys import key_of
 
 if TYPE_CHECKING:

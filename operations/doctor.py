@@ -49,15 +49,15 @@ from operations.engine import EngineError, EngineInfo, connect, look, refuse_unl
 from operations.origins import third_party_images
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
+from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import ENVIRONMENT_LABEL, PROJECT
 from stack.common.references import short_name
 from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
 from stack.images import IMAGES
-from stack.monitoring import grafana
-from stack.monitoring.alertmanager import integrations
 from stack.outputs import REACH_SOMEBODY
-from stack.platform import specs
+from stack.parts.alertmanager.routing import integrations
+from stack.parts.grafana import spec as grafana
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.spec.rotation import label

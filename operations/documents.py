@@ -20,11 +20,10 @@ from pydantic_core import PydanticUndefined
 
 from operations import hardening, licences
 from operations.metrics_document import backup_table, contract_tables
+from stack.catalogue import dashboard_texts, rule_groups, specs
 from stack.common.names import PROJECT
 from stack.common.secret_rules import CONFIGURED_SECRETS
-from stack.monitoring import dashboards, rules
-from stack.monitoring.rules.model import Alert
-from stack.platform import specs
+from stack.monitoring.alerts import Alert
 from stack.settings.reading import read_environment
 from stack.settings.tree import Settings
 from stack.settings.types import Model
@@ -144,7 +143,7 @@ def alerts_table() -> str:
     """Render every alert of staging: one line for a name, whose rules may differ in severity and waiting time."""
     environment = read_environment("staging", {})
     lines = ["| Alert | Severity | After | Says |", "|---|---|---|---|"]
-    for group in rules.groups(environment, specs(environment)):
+    for group in rule_groups(environment, specs(environment)):
         named: dict[str, list[Alert]] = {}
         for rule in group.rules:
             if isinstance(rule, Alert):
@@ -172,7 +171,7 @@ def _says(alerts: Sequence[Alert]) -> str:
 def dashboards_table() -> str:
     """Render every dashboard: its title, its uid, what it shows."""
     lines = ["| Dashboard | uid | Shows |", "|---|---|---|"]
-    for uid, text in dashboards.dashboards(read_environment("staging", {})).items():
+    for uid, text in dashboard_texts(read_environment("staging", {})).items():
         dashboard = json.loads(text)
         lines.append(f"| {dashboard['title']} | `{uid}` | {_cell(dashboard['description'])} |")
     return "\n".join(lines) + "\n"

@@ -31,7 +31,7 @@ from operations.old_images import is_note
 from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
 from operations.stack_file import ProjectError
 from stack.common.names import ENVIRONMENT_LABEL, PROJECT
-from stack.monitoring import node_exporter
+from stack.parts.node_exporter import spec as node_exporter
 from stack.settings.environment import Environment
 from stack.spec.files import CARRIER_MOUNT
 

@@ -1,4 +1,4 @@
-"""What an image exposes as metrics, checked against the contract of `stack.app.metrics_contract`."""
+"""What an image exposes as metrics, checked against the contract of `stack.parts.api.metrics`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from stack.app.metrics_contract import Job, Kind, Metric, of_jobs
+from stack.monitoring.metrics import Job, Kind, Metric
+from stack.parts.api.metrics import of_jobs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from docker.models.containers import Container
 from operations import containers, exposition
 from operations.bound import MIB, Bound, BoundError
 from operations.metrics_document import uses
-from stack.app.metrics_contract import METRICS, Job, Kind, of_jobs
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.monitoring.metrics import Job, Kind
+from stack.parts.api.metrics import METRICS, of_jobs
 from stack.settings.environment import Environment
 from stack.spec.service import Scrape
 

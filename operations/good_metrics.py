@@ -16,8 +16,9 @@ from operations import exposure
 from operations.engine import EngineError, connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app.metrics_contract import METRICS, Kind
 from stack.common.mistakes import InvalidSettingsError
+from stack.monitoring.metrics import Kind
+from stack.parts.api.metrics import METRICS
 from stack.settings.keys import key_of
 
 TAGS = {kind: f"samokoder:good-metrics-{kind.value}" for kind in Kind}

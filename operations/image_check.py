@@ -44,10 +44,16 @@ from operations.image_start import (
 from operations.image_ways import STRICT, Way, settings_text
 from operations.laboratory import Laboratory
 from operations.stack_file import ProjectError
-from stack.app import api, migrations, postgres, postgres_roles, redis, redis_users, worker
-from stack.app.metrics_contract import Kind
-from stack.app.reference import reference_image
 from stack.common.secret_rules import fernet_key
+from stack.monitoring.metrics import Kind
+from stack.parts.api import migrations
+from stack.parts.api import spec as api
+from stack.parts.api.reference import reference_image
+from stack.parts.postgres import roles as postgres_roles
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
+from stack.parts.worker import spec as worker
 from stack.settings.app import LLM_KEYS, Application
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of

@@ -23,11 +23,14 @@ from operations.containers import execute, execute_apart, has_images, without
 from operations.image_answer import ASK, Answer, log_of, may_be_cut, parsed, tried
 from operations.image_ways import STRICT, Way, written_folders
 from operations.laboratory import Laboratory
-from stack.app import contract, redis, redis_users, worker
-from stack.app.metrics_contract import Kind
-from stack.app.reference import reference_image
 from stack.common.names import APPLICATION_USER
 from stack.common.secret_rules import fernet_key
+from stack.monitoring.metrics import Kind
+from stack.parts.api import contract
+from stack.parts.api.reference import reference_image
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
+from stack.parts.worker import spec as worker
 from stack.settings.app import Application
 from stack.settings.environment import Environment
 from stack.spec.files import Template

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from stack.app.metrics_contract import Kind
+from stack.monitoring.metrics import Kind
 
 _SYSTEM = ("/tmp", "/run", "/proc", "/sys", "/dev", "/etc", "/usr", "/var", "/root", "/home")  # noqa: S108 - in the image
 _ADDED_OR_CHANGED = (0, 1)

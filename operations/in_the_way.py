@@ -13,8 +13,8 @@ import docker.errors
 from operations import containers, made_anew, pasted, recovery
 from operations.engine import docker_command
 from operations.stack_file import ProjectError
-from stack.app.ingress import external_networks
 from stack.common.names import NetworkName
+from stack.parts.ingress.traefik import external_networks
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.spec.service import Publish, ServiceSpec
@@ -29,7 +29,7 @@ def refuse(run: PulumiRun) -> None:
     And where a network that is made anew cannot be removed, because somebody else's container is on it, or cannot be
     made with IPv6. What an interrupted run has left must have been removed (`settle`).
     """
-    from stack.platform import specs  # noqa: PLC0415 - the whole program, which no other command here needs
+    from stack.catalogue import specs  # noqa: PLC0415 - the whole program, which no other command here needs
 
     workspace, environment, deployment = run.workspace, run.workspace.settings(), run.deployment()
     refuse_missing_networks(workspace)

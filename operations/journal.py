@@ -26,7 +26,7 @@ from operations import stack_file
 from operations.backups import BEFORE, IMPORTED
 from operations.project import typed
 from operations.stack_file import ProjectError
-from stack.backup import workspace
+from stack.parts.backup import workspace
 from stack.settings.environment import Environment
 
 LATEST, OFFSITE = "latest", "offsite"

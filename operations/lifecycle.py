@@ -200,7 +200,7 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
 
 def _switched_off(environment: Environment) -> set[str]:
     """Return the data volumes that no part uses now."""
-    from stack.platform import specs  # noqa: PLC0415 - Pulumi: `status` must stay fast
+    from stack.catalogue import specs  # noqa: PLC0415 - Pulumi: `status` must stay fast
     from stack.spec.volumes import left  # noqa: PLC0415 - as above
 
     return set(left(environment, specs(environment)))

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from stack.app.metrics_contract import BACKUP_METRICS, METRICS, Job, Metric
-from stack.monitoring import dashboards, rules
-from stack.monitoring.rules.model import Alert, Recording
-from stack.platform import specs
+from stack.catalogue import dashboard_texts, rule_groups, specs
+from stack.monitoring.alerts import Alert, Recording
+from stack.monitoring.metrics import Job, Metric
+from stack.parts.api.metrics import METRICS
+from stack.parts.backup.metrics import BACKUP_METRICS
 from stack.settings.environment import Environment
 from stack.settings.reading import read_environment
 
@@ -35,9 +36,9 @@ class Uses:
 
 def uses(environment: Environment, metrics: Sequence[Metric]) -> dict[str, Uses]:
     """Return what uses each metric, by the metric's name."""
-    every = [rule for group in rules.groups(environment, specs(environment)) for rule in group.rules]
+    every = [rule for group in rule_groups(environment, specs(environment)) for rule in group.rules]
     recordings = [rule for rule in every if isinstance(rule, Recording)]
-    shown = {uid: [*_questions(json.loads(text))] for uid, text in dashboards.dashboards(environment).items()}
+    shown = {uid: [*_questions(json.loads(text))] for uid, text in dashboard_texts(environment).items()}
     found = {}
     for metric in metrics:
         series = _with_recordings(metric, recordings)

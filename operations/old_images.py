@@ -102,8 +102,8 @@ def forget(client: docker.DockerClient, environment: Environment) -> None:
 
 def wanted(environment: Environment) -> dict[str, str]:
     """Return the references of what an environment pulls or builds, by what each is for."""
-    from stack.app.reference import reference_image  # noqa: PLC0415 - Pulumi's SDK: few commands need it
-    from stack.backup import backup  # noqa: PLC0415 - as above
+    from stack.parts.api.reference import reference_image  # noqa: PLC0415 - Pulumi's SDK: few commands need it
+    from stack.parts.backup import spec as backup  # noqa: PLC0415 - as above
 
     used = used_by_name(environment)
     # A local image's id has no name: somebody made it, or it was made here from packages, for all clones.

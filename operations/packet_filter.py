@@ -29,8 +29,8 @@ from requests.exceptions import RequestException
 from operations import made_anew
 from operations.engine import DEFAULT_DOCKER_HOST, EngineError, systemd_runs
 from operations.project import typed
-from stack.app.ingress import external_networks
 from stack.common.names import PROJECT, NetworkName
+from stack.parts.ingress.traefik import external_networks
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 

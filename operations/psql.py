@@ -50,7 +50,8 @@ def command_of_state(
 
 
 def _words(slot: str, database: str, sql: str, *, monitoring: bool, write: bool) -> list[str]:
-    from stack.app import postgres, postgres_roles  # noqa: PLC0415 - Pulumi takes its time
+    from stack.parts.postgres import roles as postgres_roles  # noqa: PLC0415 - the settings take their time
+    from stack.parts.postgres import spec as postgres  # noqa: PLC0415 - as above
 
     role = postgres.EXPORTER_ROLE if monitoring else postgres_roles.role_of(slot)
     words = [*(() if write else ("env", _READ_ONLY)), "psql", "--no-psqlrc", "--pset=pager=off"]
@@ -68,7 +69,7 @@ def psql(
 ) -> None:
     """Ask the database as the application's role, read-only unless --write is given."""
     from operations import containers, known, session  # noqa: PLC0415 - the SDK takes its time
-    from stack.app import postgres  # noqa: PLC0415
+    from stack.parts.postgres import spec as postgres  # noqa: PLC0415
 
     there = known.of(basics.workspace(env))
     # A managed database has no container here: that is said before one is looked for.

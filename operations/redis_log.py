@@ -9,7 +9,7 @@ from operations import containers
 from operations.checks import FailedError, UnavailableError
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app import redis
+from stack.parts.redis import spec as redis
 
 _STARTS = "Redis is starting"
 _READY = "Ready to accept connections"

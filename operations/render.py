@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from operations.stack_file import ProjectError
-from stack.platform import specs
+from stack.catalogue import specs
 from stack.settings.environment import Environment
 from stack.spec.files import Template
 

@@ -20,7 +20,7 @@ from operations.checks import FailedError, UnavailableError
 from operations.journal import Mend
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app import redis
+from stack.parts.redis import spec as redis
 
 if TYPE_CHECKING:
     from operations.backups import Backup

@@ -24,9 +24,10 @@ from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.app import postgres, redis
-from stack.backup.workspace import MARK
 from stack.common.names import APPLICATION_USER, PART_LABEL, PROJECT, NetworkName
+from stack.parts.backup.workspace import MARK
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import spec as redis
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.settings.part import PartSettings

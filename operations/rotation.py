@@ -20,7 +20,10 @@ from operations.generations import ADMIN, Step, step_of, steps_in
 from operations.known import Known, was_made
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
-from stack.app import postgres, postgres_roles, redis, redis_users
+from stack.parts.postgres import roles as postgres_roles
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.settings.rotation import Phase

@@ -27,10 +27,10 @@ from packageurl import PackageURL
 from offline.progress import Reporter
 from operations.licences import UnknownLicenceError, licence_of
 from operations.stack_file import ProjectError
-from stack.app.reference import reference_image
-from stack.backup import backup
 from stack.common.names import CARRIER_ENTRYPOINT
 from stack.common.references import parse_reference
+from stack.parts.api.reference import reference_image
+from stack.parts.backup import spec as backup
 from stack.settings.environment import Environment
 from stack.spec.built_image import BuiltImage
 

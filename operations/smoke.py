@@ -28,21 +28,22 @@ from operations.exposure import not_exposed
 from operations.project import Workspace, typed
 from operations.smoke_account import LateError, Said, good, somebody
 from operations.stack_file import ProjectError
-from stack.app import ingress, postgres, redis, worker
-from stack.app.metrics_contract import Job, Kind, of_jobs
-from stack.backup import backup
-from stack.monitoring import (
-    access,
-    alertmanager,
-    blackbox_exporter,
-    grafana,
-    postgres_exporter,
-    prometheus,
-    redis_exporter,
-    rules,
-)
-from stack.monitoring.rules import backups
-from stack.platform import specs
+from stack.catalogue import rule_document, specs
+from stack.monitoring import access
+from stack.monitoring.metrics import Job, Kind
+from stack.parts.alertmanager import spec as alertmanager
+from stack.parts.api.metrics import of_jobs
+from stack.parts.backup import rules as backups
+from stack.parts.backup import spec as backup
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
+from stack.parts.grafana import spec as grafana
+from stack.parts.ingress import spec as ingress
+from stack.parts.postgres import exporter as postgres_exporter
+from stack.parts.postgres import spec as postgres
+from stack.parts.prometheus import spec as prometheus
+from stack.parts.redis import exporter as redis_exporter
+from stack.parts.redis import spec as redis
+from stack.parts.worker import spec as worker
 from stack.settings.environment import Environment
 from stack.settings.ingress import Ingress
 from stack.settings.keys import key_of
@@ -512,7 +513,7 @@ def _rules(asked: Asked) -> Iterator[Check]:
 
     def loaded() -> str:
         asked.need(prometheus.PART)
-        declared = _declared(rules.document(asked.environment, asked.parts))
+        declared = _declared(rule_document(asked.environment, asked.parts))
         there = _loaded(found())
         problems = [
             f"{what}: {', '.join(sorted({name for _, name, *_ in each}))}"

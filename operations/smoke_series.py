@@ -1,7 +1,7 @@
 """Of the smoke test: whether Prometheus has every series that a rule or a dashboard reads.
 
 A rule on a series that nobody exposes is an alert that is mute, with every target up and every rule without an error.
-Which series these are follows from the rules and dashboards themselves (`stack.monitoring.series`).
+Which series these are follows from the rules and dashboards themselves (`stack.series`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from operations.checks import Check, FailedError, UnavailableError
-from stack.app.metrics_contract import METRICS, Metric
-from stack.backup import backup
-from stack.monitoring import cadvisor, grafana, prometheus, series
-from stack.monitoring.alertmanager import integrations
-from stack.monitoring.rules import backups
-from stack.monitoring.rules.containers import UNSEEN_SECONDS, named
+from stack import series
+from stack.monitoring.metrics import Metric
+from stack.parts.alertmanager.routing import integrations
+from stack.parts.api.metrics import METRICS
+from stack.parts.backup import rules as backups
+from stack.parts.backup import spec as backup
+from stack.parts.cadvisor import spec as cadvisor
+from stack.parts.cadvisor.rules import UNSEEN_SECONDS, named
+from stack.parts.grafana import spec as grafana
+from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
 

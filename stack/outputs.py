@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stack.app import api, worker
 from stack.common.names import PROJECT
-from stack.monitoring.alertmanager import integrations
+from stack.parts.alertmanager.routing import integrations
+from stack.parts.api import spec as api
+from stack.parts.worker import spec as worker
 from stack.settings import connections
 from stack.settings.app import Application
 from stack.settings.environment import Environment

@@ -22,8 +22,9 @@ from operations import backups, compose, compose_volumes, restore
 from operations.backups import STAMP
 from operations.journal import DATA, Server
 from operations.stack_file import ProjectError
-from stack.app import postgres, postgres_roles
-from stack.app import redis as redis_part
+from stack.parts.postgres import roles as postgres_roles
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import spec as redis_part
 from stack.settings.environment import Environment
 from tests.backup_image.world import (
     DATABASE,

@@ -27,7 +27,8 @@ from docker.errors import NotFound
 from operations import backups, compose, lock, restore
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
-from stack.app import postgres, redis_users
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import users as redis_users
 from stack.settings.environment import Environment
 
 DATABASE, SUPERUSER, PASSWORD = "samokoder", "postgres", "only of a test"

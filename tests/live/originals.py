@@ -7,7 +7,7 @@ import os
 import docker
 import docker.errors
 
-from stack.app.reference import reference_image
+from stack.parts.api.reference import reference_image
 from stack.settings.environment import Environment
 from stack.spec.built_image import ROOT
 

@@ -30,7 +30,7 @@ from operations.backups import Backup
 from operations.journal import Journal
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.backup import backup as part
+from stack.parts.backup import spec as part
 from stack.settings.environment import Environment
 from tests.live.bucket import KEYS, MACHINE, OFFSITE, machine
 from tests.live.conftest import begin, cut_off, no_limits, url, with_config, with_secrets

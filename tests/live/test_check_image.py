@@ -18,9 +18,9 @@ from operations import image_check, laboratory
 from operations.checks import Report, Verdict
 from operations.image_check import Check
 from operations.laboratory import LABEL
-from stack.app import redis
-from stack.app.metrics_contract import Kind
-from stack.app.reference import reference_image
+from stack.monitoring.metrics import Kind
+from stack.parts.api.reference import reference_image
+from stack.parts.redis import spec as redis
 from stack.settings.environment import Environment
 from stack.spec.built_image import BuiltImage
 from stack.spec.service import ServiceSpec

@@ -14,7 +14,7 @@ from offline.progress import Reporter
 from operations import image_check, laboratory
 from operations.checks import Report, Verdict
 from operations.image_check import Check
-from stack.app.metrics_contract import Kind
+from stack.monitoring.metrics import Kind
 from stack.settings.environment import Environment
 from tests.live import originals
 from tests.recording import environment_of, merged

@@ -12,7 +12,7 @@ from operations import collations, containers, repair
 from operations.checks import FailedError
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app.collations import METRIC
+from stack.parts.postgres.collations import METRIC
 from stack.settings.environment import Environment
 from tests.live.conftest import prometheus
 from tests.live.test_the_stack import until

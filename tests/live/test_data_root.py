@@ -17,7 +17,7 @@ from offline.progress import Reporter
 from operations.containers import execute
 from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect
 from operations.project import Workspace
-from stack.monitoring import cadvisor
+from stack.parts.cadvisor import spec as cadvisor
 from stack.settings.environment import Environment
 from tests.private_engine import private_engine
 

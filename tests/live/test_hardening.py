@@ -15,8 +15,8 @@ from offline.progress import Reporter
 from operations import hardening, known, laboratory
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
+from stack.catalogue import specs
 from stack.common.names import PART_LABEL
-from stack.platform import specs
 from stack.settings.environment import Environment
 from tests.live.conftest import with_config
 from tests.live.test_the_stack import until

@@ -18,9 +18,9 @@ from docker.models.containers import Container
 from operations import made_anew, packet_filter
 from operations.laboratory import Laboratory
 from operations.packet_filter import PacketFilter
-from stack.app import ingress
 from stack.common.names import NetworkName
-from stack.monitoring import blackbox_exporter
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
+from stack.parts.ingress import spec as ingress
 from stack.settings import ipv6
 from stack.settings.environment import Environment
 from stack.spec.networks import INTERNAL, options

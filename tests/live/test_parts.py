@@ -14,8 +14,8 @@ import pytest
 from operations import containers, deploys, lifecycle, parts, session
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app import migrations
-from stack.app.reference import reference_image
+from stack.parts.api import migrations
+from stack.parts.api.reference import reference_image
 from tests.live.conftest import own_images
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from operations import backups, containers, doctor, lifecycle, redis_log, repair
 from operations.checks import Verdict
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app import redis
+from stack.parts.redis import spec as redis
 from tests import queued
 from tests.live import clones
 from tests.live.conftest import begin, cut_off, prometheus, with_config

@@ -9,8 +9,8 @@ import pytest
 
 from operations import backups, containers, lifecycle, psql
 from operations.project import Workspace
-from stack.app import postgres_roles
-from stack.backup import backup
+from stack.parts.backup import spec as backup
+from stack.parts.postgres import roles as postgres_roles
 from stack.settings.environment import Environment
 from tests.live.test_the_stack import until
 from tests.planted import CANARY, MARK, SUPERUSER_PSQL

@@ -12,7 +12,7 @@ import pytest
 
 from operations import containers, psql
 from operations.project import ROOT
-from stack.platform import specs
+from stack.catalogue import specs
 from stack.settings.environment import Environment
 from stack.settings.part import Published
 from stack.settings.reading import read_environment

@@ -19,8 +19,9 @@ from operations import containers, lifecycle, smoke
 from operations.checks import Report, Verdict
 from operations.ports import free_ports
 from operations.project import Workspace
-from stack.app import postgres, redis
 from stack.common.names import NetworkName
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import spec as redis
 from stack.settings.environment import Environment
 from tests.live.conftest import with_config
 from tests.live.test_the_stack import until

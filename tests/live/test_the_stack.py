@@ -16,8 +16,8 @@ import pytest
 
 from operations import containers, lifecycle
 from operations.project import Workspace
-from stack.monitoring.blackbox_exporter import JOB
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.parts.blackbox_exporter.spec import JOB
 from stack.settings.environment import Environment
 from stack.spec.service import Scrape
 from tests.live.conftest import prometheus, url

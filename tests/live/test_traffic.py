@@ -15,9 +15,9 @@ import pytest
 
 from operations import smoke_series
 from operations.project import Workspace
-from stack.monitoring import rules, series
-from stack.monitoring.rules.model import Recording
-from stack.platform import specs
+from stack import series
+from stack.catalogue import rule_groups, specs
+from stack.monitoring.alerts import Recording
 from stack.settings.environment import Environment
 from tests.live.conftest import prometheus, url
 from tests.live.test_the_stack import until
@@ -70,7 +70,7 @@ def asked_for(environment: Environment, expression: str) -> set[str]:
 
 def test_every_metric_that_a_rule_names_is_exposed(environment: Environment, traffic: Traffic) -> None:
     parts = specs(environment)
-    every = [rule for group in rules.groups(environment, parts) for rule in group.rules]
+    every = [rule for group in rule_groups(environment, parts) for rule in group.rules]
     recorded = {rule.name for rule in every if isinstance(rule, Recording)}
     needed = {rule.name: asked_for(environment, rule.expression) - recorded for rule in every}
 

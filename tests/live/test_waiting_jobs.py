@@ -15,7 +15,7 @@ from redis import Redis
 
 from operations import containers, redis_log
 from operations.project import Workspace
-from stack.app import redis
+from stack.parts.redis import spec as redis
 from stack.settings.environment import Environment
 from tests.live.conftest import url
 from tests.live.test_the_stack import until

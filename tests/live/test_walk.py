@@ -25,7 +25,7 @@ import pytest
 
 from operations.ports import own_ports
 from operations.project import ROOT
-from stack.app import migrations
+from stack.parts.api import migrations
 from tests.live import clones
 from tests.live.clones import run, run_apart
 from tests.live.conftest import own_images

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from redis import Redis
 
 from operations import redis_log
-from stack.app import redis, redis_users
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
 from stack.settings.environment import Environment
 from stack.settings.rotation import Phase, Rotating, Rotation
 from stack.spec.service import ServiceSpec

@@ -23,9 +23,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from offline.alertmanager_page import page, stored_brotli
 from offline.toolchain import PROGRAMS, SOURCES
+from stack.catalogue import specs
 from stack.monitoring import access
-from stack.monitoring import alertmanager as parts
-from stack.platform import specs
+from stack.parts.alertmanager import spec as parts
 from stack.settings.environment import Environment
 from stack.spec.secrets import ALERTMANAGER_WEB
 from stack.spec.service import ServiceSpec
@@ -201,7 +201,7 @@ def person(chromium: webdriver.Chrome) -> Iterator[Person]:
 
 
 def link_of(labels: Mapping[str, str]) -> str:
-    """The address in a message that leads to the form (see stack/monitoring/messages/alert.tmpl)."""
+    """The address in a message that leads to the form (see stack/parts/alertmanager/alert.tmpl)."""
     matchers = ", ".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
     return f"/#/silences/new?filter={quote('{' + matchers + '}', safe='')}"
 

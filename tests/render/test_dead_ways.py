@@ -17,9 +17,10 @@ from docker.models.containers import Container
 
 from operations import laboratory as laboratory_of
 from operations.containers import remove_labelled
-from stack.monitoring import alertmanager, prometheus
-from stack.monitoring.rules.alertmanager import failing
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.parts.alertmanager import spec as alertmanager
+from stack.parts.alertmanager.rules import failing
+from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 from tests.recording import HEARTBEAT_URL, TELEGRAM_TOKEN, environment_of

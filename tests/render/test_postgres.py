@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from operations import rotation
-from stack.app import postgres
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.parts.postgres import spec as postgres
 from stack.settings.environment import Environment
 from stack.settings.rotation import Phase, Rotating, Rotation
 from stack.spec.service import ServiceSpec

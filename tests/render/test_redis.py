@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from operations import rotation
-from stack.app import redis, redis_users
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
 from stack.settings.environment import Environment
 from stack.settings.rotation import Phase
 from tests.recording import secret_value

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from operations import redis_log
-from stack.app import redis_users
+from stack.parts.redis import users as redis_users
 from stack.settings.environment import Environment
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, address, contents, output, wait_until

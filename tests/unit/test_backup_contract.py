@@ -10,9 +10,9 @@ from typing import get_args
 
 import pytest
 
-from stack.app.metrics_contract import BACKUP_METRICS
-from stack.backup import backup
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.parts.backup import spec as backup
+from stack.parts.backup.metrics import BACKUP_METRICS
 from stack.spec.service import Scrape
 from tests.recording import CASES, DATABASE_URL, ROOT, case_environment
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from stack.app import postgres_roles
-from stack.backup import backup
 from stack.common import cron
 from stack.common.mistakes import InvalidSettingsError
+from stack.parts.backup import spec as backup
+from stack.parts.postgres import roles as postgres_roles
 from stack.settings.environment import Environment
 from stack.spec.built_image import ROOT, base_of, built_image
 from stack.spec.files import Template

@@ -59,7 +59,7 @@ def test_the_scripts_that_write_to_a_log_name_no_environment_by_leaving_it_out()
     for path in (ROOT / "operations").glob("*.sh"):
         lines = path.read_text(encoding="utf-8").splitlines()
         assert not [line for line in lines if COMMAND.search(line) and "ENV=" not in line], path.name
-    assert not for_no_environment((ROOT / "stack/app/redis.py").read_text(encoding="utf-8"))
+    assert not for_no_environment((ROOT / "stack/parts/redis/spec.py").read_text(encoding="utf-8"))
 
 
 def test_the_check_finds_a_command_without_its_environment() -> None:

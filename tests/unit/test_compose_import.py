@@ -21,7 +21,7 @@ from operations import backups, collations, compose, containers
 from operations.compose import Import, Plan, Server, Source, planned
 from operations.compose_volumes import look
 from operations.stack_file import ProjectError
-from stack.app.collations import OUTDATED
+from stack.parts.postgres.collations import OUTDATED
 from stack.settings.environment import Environment
 from tests.recording import environment_of
 

@@ -19,10 +19,10 @@ from operations.__main__ import app
 from operations.backups import BEFORE
 from operations.rotation import rows
 from operations.stack_file import environments
+from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import PROJECT, NetworkName
 from stack.common.secret_rules import CONFIGURED_SECRETS
-from stack.platform import specs
 from stack.settings.keys import key_of
 from stack.settings.reading import read_environment
 from stack.settings.tree import Settings

@@ -8,9 +8,9 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from operations import documents
+from stack.catalogue import specs
 from stack.common.names import PROJECT
 from stack.common.secret_rules import CONFIGURED_SECRETS
-from stack.platform import specs
 from stack.settings.reading import read_environment
 from stack.settings.tree import Settings
 from tests.recording import ROOT, case_environment, wire_config

@@ -11,7 +11,7 @@ import pytest
 from operations import checks, containers, exposure, smoke
 from operations.bound import BoundError
 from operations.checks import Verdict
-from stack.app.metrics_contract import Kind
+from stack.monitoring.metrics import Kind
 from tests.recording import DIGEST, environment_of
 from tests.unit.test_smoke import PATIENCE_SECONDS, World, environment, served
 

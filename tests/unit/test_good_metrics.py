@@ -9,7 +9,8 @@ import pytest
 from operations import delivery, exposure, good_metrics
 from operations.engine import EngineError
 from operations.stack_file import ProjectError
-from stack.app.metrics_contract import METRICS, Job, Kind
+from stack.monitoring.metrics import Job, Kind
+from stack.parts.api.metrics import METRICS
 from tests.unit import test_delivery
 from tests.unit.test_delivery import DIGEST, Clone, Pulumi, deploy
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from operations.project import Workspace
-from stack.app import postgres
 from stack.common.names import PROJECT
+from stack.parts.postgres import spec as postgres
 from stack.resources.part import health_check
 from stack.settings.reading import read_environment
 from stack.spec.service import ServiceSpec

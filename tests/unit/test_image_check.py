@@ -17,10 +17,13 @@ from operations.checks import Finding, Report, Verdict
 from operations.image_answer import Answer, may_be_cut, parsed
 from operations.image_check import Check
 from operations.image_ways import Way, settings_text, written_folders
-from stack.app import api, migrations, redis, worker
-from stack.app.metrics_contract import Kind
-from stack.app.reference import reference_image
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.monitoring.metrics import Kind
+from stack.parts.api import migrations
+from stack.parts.api import spec as api
+from stack.parts.api.reference import reference_image
+from stack.parts.redis import spec as redis
+from stack.parts.worker import spec as worker
 from tests.recording import case_environment, environment_of, record_case
 
 if TYPE_CHECKING:

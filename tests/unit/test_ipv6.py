@@ -17,11 +17,11 @@ from operations.checks import FailedError
 from operations.in_the_way import published
 from operations.project import Workspace
 from operations.stack_file import ProjectError
-from stack.app import ingress
+from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
-from stack.monitoring import blackbox_exporter
-from stack.monitoring.rules import probes
-from stack.platform import specs
+from stack.parts.blackbox_exporter import rules as probes
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
+from stack.parts.ingress import spec as ingress
 from tests.recording import NETWORK, environment_of, record_case
 
 NAME = "samokoder.example.org"

@@ -9,7 +9,8 @@ import pytest
 from operations import containers
 from operations.engine import connect
 from stack.common.names import PROJECT
-from stack.monitoring import cadvisor, grafana
+from stack.parts.cadvisor import spec as cadvisor
+from stack.parts.grafana import spec as grafana
 from stack.settings.environment import Environment
 from stack.settings.reading import read_environment
 from tests.fake_engine import FakeEngine, engine_at

@@ -15,12 +15,15 @@ import pytest
 import yaml
 
 from operations.exposure import not_exposed
-from stack.app import contract, ingress, redis_users
+from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import APPLICATION_USER
 from stack.common.secret_rules import fernet_key, is_fernet_key
 from stack.outputs import warnings
-from stack.platform import specs
+from stack.parts.api import contract
+from stack.parts.ingress.caddyfile import caddyfile
+from stack.parts.ingress.traefik import traefik_labels
+from stack.parts.redis import users as redis_users
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 from tests.recording import DIGEST, ROOT, environment_of, record, secret_value
@@ -180,10 +183,10 @@ def test_a_fernet_key_of_an_existing_installation_is_accepted_and_a_guessable_on
 
 def test_behind_a_prefix_the_apis_paths_lose_it_and_its_metrics_stay_hidden() -> None:
     environment = own(ingress={"stripPrefix": "/api"}, frontend={"image": IMAGE})
-    text = ingress.caddyfile(environment)
+    text = caddyfile(environment)
     assert text.count("uri strip_prefix /api") == 2, "from outside, and for the frontend's own requests"
     assert text.count("error 404") == 3, "once without the prefix"
-    labels = ingress.traefik_labels(
+    labels = traefik_labels(
         environment_of(
             "staging",
             {

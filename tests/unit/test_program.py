@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from stack.platform import specs
+from stack.catalogue import specs
 from stack.spec.service import Scrape
 from tests.recording import CASES, DIGEST, IMAGE, Recording, case_config, merged, record, record_case
 

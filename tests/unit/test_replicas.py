@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from stack.app import api, worker
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.parts.api import spec as api
+from stack.parts.worker import spec as worker
 from stack.spec import health
 from stack.spec.service import ServiceSpec
 from tests.recording import CASES, DIGEST, Recording, case_environment, environment_of, record, record_case

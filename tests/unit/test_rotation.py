@@ -29,8 +29,11 @@ from operations.generations import Step
 from operations.project import PulumiFailedError, Workspace
 from operations.rotation import Rotated
 from operations.stack_file import ProjectError
-from stack.app import contract, postgres_roles, redis, redis_users
 from stack.common.mistakes import InvalidSettingsError
+from stack.parts.api import contract
+from stack.parts.postgres import roles as postgres_roles
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
 from stack.settings.environment import Environment
 from stack.settings.rotation import Phase
 from stack.spec.files import SALT, Template

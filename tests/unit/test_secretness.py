@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote
 import pytest
 from pydantic.alias_generators import to_camel
 
+from stack.catalogue import specs
 from stack.common.secret_rules import CONFIGURED_SECRETS
-from stack.platform import specs
 from stack.settings.rotation import Rotation
 from stack.spec.files import Template
 from stack.spec.rotation import SLOTTED

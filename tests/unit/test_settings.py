@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
 from operations import pasted
-from stack.app.contract import secret_settings
 from stack.common.mistakes import InvalidSettingsError, Mistake
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.images import IMAGES
+from stack.parts.api.contract import secret_settings
 from stack.settings import connections
 from stack.settings.environment import Environment
 from stack.settings.images import Images

@@ -33,10 +33,14 @@ from operations.containers import NOT_AVAILABLE, PartStatus
 from operations.project import Workspace
 from operations.smoke import Asked
 from operations.stack_file import ProjectError
-from stack.app.metrics_contract import Job, of_jobs
-from stack.backup import backup
-from stack.monitoring import alertmanager, grafana, prometheus, rules, series
-from stack.platform import specs
+from stack import series
+from stack.catalogue import dashboard_texts, rule_document, specs
+from stack.monitoring.metrics import Job
+from stack.parts.alertmanager import spec as alertmanager
+from stack.parts.api.metrics import of_jobs
+from stack.parts.backup import spec as backup
+from stack.parts.grafana import spec as grafana
+from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
 from stack.settings.part import Published
 from stack.settings.types import seconds
@@ -109,7 +113,7 @@ class World:
                     labels = {"job": job["job_name"], "instance": instance, **family}
                     up = {"health": "up", "lastError": "", "lastScrapeDuration": 0.004}
                     world.targets.append({"labels": labels, **up})
-        for each in rules.document(environment, world.parts)["groups"]:
+        for each in rule_document(environment, world.parts)["groups"]:
             loaded = [
                 {
                     "name": rule.get("alert") or rule["record"],
@@ -140,7 +144,10 @@ class World:
             receiver["labels"] = {"name": receiver["name"]}  # AlertManager 0.34 shows its own beside what it was given
         world.config = yaml.safe_dump(loaded)
         if "grafana" not in environment.absent:
-            named = (re.fullmatch(r"dashboards/(.*)\.json", name) for name in grafana.files(environment))
+            named = (
+                re.fullmatch(r"dashboards/(.*)\.json", name)
+                for name in grafana.files(environment, dashboard_texts(environment))
+            )
             world.dashboards = [found[1] for found in named if found]
         return world
 

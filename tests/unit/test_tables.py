@@ -20,7 +20,7 @@ from operations.drift import Finding as Drifted
 from operations.hardening import RULES, Broken
 from operations.lifecycle import DataVolume
 from operations.rotation import rows as rotations
-from stack.platform import specs
+from stack.catalogue import specs
 from tests.recording import ROOT, case_environment
 
 NOON = datetime(2026, 11, 29, 12, 0, 0, 250_000, UTC)

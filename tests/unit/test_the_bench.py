@@ -20,9 +20,8 @@ from bench.report import Row, show
 from offline.progress import Reporter
 from operations.facts import Facts, Mount, declared, found
 from operations.project import Workspace
+from stack.catalogue import specs
 from stack.common.names import PART_LABEL
-from stack.platform import PARTS, specs
-from stack.spec.service import ServiceSpec
 from tests import recorded
 from tests.recording import CASES, NETWORK, case_environment, record_case, secret_value
 
@@ -289,17 +288,17 @@ def test_a_compose_that_fails_is_taken_away_too(measured: Callable[..., compose.
 # What the monitoring uses
 
 
-def test_the_monitoring_parts_are_those_whose_files_are_in_its_folder() -> None:
+MONITORING = {"prometheus", "alertmanager", "grafana", "cadvisor"}
+
+
+def test_the_monitoring_parts_are_those_that_are_there_for_it_alone() -> None:
     environment = case_environment("staging")
-    described = {spec.part for spec in specs(environment) if _is_of_monitoring(spec)}
-    assert set(monitoring.parts(environment)) == described | {"prometheus"}
-    assert "grafana" in described
+    described = {spec.part for spec in specs(environment)}
+    exporters = {part for part in described if part.endswith("-exporter")}
+    assert set(monitoring.parts(environment)) == MONITORING | exporters
+    assert described >= MONITORING
+    assert len(exporters) > 1
     assert "grafana" not in monitoring.parts(case_environment("without-grafana")), "what does not run uses nothing"
-
-
-def _is_of_monitoring(spec: ServiceSpec) -> bool:
-    describe = PARTS.get(spec.part.replace("-", "_"))
-    return describe is not None and describe.__module__.startswith("stack.monitoring.")
 
 
 def stats(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from stack.backup import backup
+from stack.parts.backup import spec as backup
 from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, Series, pair, stays
 

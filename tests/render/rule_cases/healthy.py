@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stack.backup import backup
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.parts.backup import spec as backup
 from stack.settings.environment import Environment
 
 ENDS = 10

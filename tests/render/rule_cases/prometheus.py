@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.monitoring.rules.prometheus import OWN_ALERT
-from stack.platform import specs
+from stack.catalogue import specs
+from stack.parts.prometheus.rules import OWN_ALERT
 from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
 
