@@ -16,7 +16,7 @@ from stack.spec.service import ServiceSpec
 def pulled_or_built(
     specs: Sequence[ServiceSpec], ours: Iterable[BuiltImage], parent: pulumi.Resource
 ) -> dict[str, docker.RemoteImage]:
-    """Pull or build each image before a container goes: an image that cannot be pulled takes nothing down."""
+    """Pull or build every image first, so that a missing image cannot stop a running container."""
     built = {image.name: image for image in ours}
     images: dict[str, docker.RemoteImage] = {}
     names = _resource_names(specs)

@@ -1,4 +1,4 @@
-"""What a mistake of one key is called: pydantic's errors in the words of the person who wrote the YAML."""
+"""Pydantic's errors in the words of the person who wrote the YAML."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _port_rules(environment: Environment) -> Iterator[Mistake]:
 
 
 def _access_rules(environment: Environment) -> Iterator[Mistake]:
-    """What has no password of its own stays on loopback."""
+    """Prometheus and AlertManager without a password stay on loopback."""
     for name in ("prometheus", "alertmanager"):
         part: Published = getattr(environment.settings, name)
         if not environment.basic_auth and not ipaddress.ip_address(part.bind_address).is_loopback:
@@ -77,7 +77,7 @@ def _access_rules(environment: Environment) -> Iterator[Mistake]:
 
 
 def _ingress_rules(environment: Environment) -> Iterator[Mistake]:
-    """What labels for a Traefik need."""
+    """Labels for a Traefik need its network, its address and the domain."""
     ingress = environment.settings.ingress
     if ingress.kind == "traefik" and ingress.traefik is None:
         key = key_of("ingress", "traefik", "network")
@@ -116,7 +116,7 @@ def _threshold_rules(environment: Environment) -> Iterator[Mistake]:
 
 
 def _backup_rules(environment: Environment) -> Iterator[Mistake]:
-    """What is said to be too old is made more often than that."""
+    """The threshold of RestoreDrillTooOld must exceed the longest pause in the schedule of the drills."""
     if not environment.settings.backup.enabled:
         return
     pause = cron.parse(environment.settings.backup.drill_schedule).longest_pause_hours / 24

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 APPLIED = ("test", "-f", "/tmp/applied")  # noqa: S108 - the container's own tmpfs
-"""Of a keeper: it makes this file once what it keeps is as declared."""
+"""For postgres-roles, redis-users and migrations: each creates this file after it has applied what is declared."""
 
 
 def wget(port: int, path: str) -> tuple[str, ...]:

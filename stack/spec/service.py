@@ -96,7 +96,7 @@ class ServiceSpec:
     """Variable -> how its secret value is made, for an image that cannot read a file: an opt-in."""
     publish: Publish | None = None
     also_publish: tuple[Publish, ...] = ()
-    """Further ports, of which no page is asked."""
+    """Additional published ports, without an HTTP page that is asked for health."""
     aliases: tuple[str, ...] = ()
     """Further names inside the networks: one that all replicas share."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class ServiceSpec:
     files_at: str = "/etc/samokoder"
     data: DataVolume | None = None
     scratch: DataVolume | None = None
-    """What it fills and nobody keeps: this volume goes with the stack."""
+    """A volume for temporary data, which is removed with the stack."""
     reads: tuple[DataVolume, ...] = ()
     """Volumes of other parts, read-only."""
     tmpfs: Mapping[str, str] = field(default_factory=lambda: dict(TMP))

@@ -26,7 +26,7 @@ _REPLICA = f"{api.JOB}-[0-9]+"
 
 
 def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
-    """Yield the rules by which one firing alert keeps others back: who knows the one needs the others no more.
+    """Yield the inhibition rules: an alert that explains others keeps them back.
 
     alerts: every alert that there is. The Watchdog and the test alert are kept back by nothing.
     """

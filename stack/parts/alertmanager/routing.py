@@ -84,7 +84,7 @@ def route(environment: Environment) -> dict[str, Any]:
                 "matchers": [matcher("alertname", TEST_ALERT)],
                 "group_by": ["alertname", "test_id"],
                 "group_wait": "0s",
-                # So soon its end is sent.
+                # The resolved message is sent within five seconds.
                 "group_interval": "5s",
                 "repeat_interval": "1h",
             }

@@ -1,7 +1,7 @@
 """The keeper of the schema: migrates the database to the API's version before a replica of that one serves.
 
-A keeper and not a job that ends, for the reason in `postgres_roles.py`. While it fails, the replicas of the version
-before stay as they are and go on serving.
+A keeper and not a job that ends, for the reason in `stack/parts/postgres/roles.py`. While it fails, the replicas of the
+version before stay as they are and go on serving.
 """
 
 from __future__ import annotations

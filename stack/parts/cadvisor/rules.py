@@ -22,7 +22,7 @@ alert = partial(Alert, dashboard="samokoder-containers")
 def group(environment: Environment, parts: Sequence[ServiceSpec], waits: Mapping[str, str]) -> Group:
     """Return the rules. waits: how long each alert of the application waits, by its name."""
     jobs = Counter(part.job for part in parts if part.job)
-    # One of several wakes nobody: the others carry its share. That none is left says the alert of their job.
+    # A lost replica is a warning, for the others carry its share; the job's own alert fires when all are lost.
     severities: dict[str, Severity] = {
         part.part: "warning" if jobs[part.job] > 1 else "critical" for part in sorted(parts, key=lambda part: part.part)
     }
@@ -61,7 +61,7 @@ def _missing(part: str, name: str, severity: Severity, wait: str) -> Alert:
     seen = f'container_last_seen{{name="{name}"}}'
     expression = f"absent({seen}) or time() - max by (name) ({seen}) > {UNSEEN_SECONDS}"
     if part != CADVISOR:
-        # A cAdvisor that is gone says nothing of anybody. Then TargetDown and its own missing container are enough.
+        # Without cAdvisor there is no data on any container: TargetDown and its own ContainerMissing fire alone.
         expression = f'({expression}) unless on () up{{job="{CADVISOR}"}} == 0'
     return alert(
         name="ContainerMissing",

@@ -1,6 +1,6 @@
 """Redis 7: queue and cache, in the network `data` alone and published nowhere.
 
-Its users are kept in its own volume, where it can write them: the keeper (`redis_users.py`) changes them while the
+Its users are kept in its own volume, where it can write them: the keeper (`users.py`) changes them while the
 server runs, so that nothing here changes, and nothing restarts, for a password.
 """
 

@@ -1,8 +1,9 @@
 """The keeper of Redis' users: brings them to what is declared whenever the server starts, then stays.
 
-A keeper and not a job that ends, for the reason in `postgres_roles.py`. It changes the users of the running server, all
-in one transaction. A connection that is there stays, unless a password of its user is withdrawn: Redis does not tell
-with which one of a user's passwords a session logged in, so all sessions of that user end, in the same transaction.
+A keeper and not a job that ends, for the reason in `stack/parts/postgres/roles.py`. It changes the users of the running
+server, all in one transaction. A connection that is there stays, unless a password of its user is withdrawn: Redis does
+not tell with which one of a user's passwords a session logged in, so all sessions of that user end, in the same
+transaction.
 """
 
 from __future__ import annotations
