@@ -51,7 +51,6 @@ PING_TIMEOUT_SECONDS = 20
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _ERROR_TAIL_LINES = 15
 _LOCK_POLL_SECONDS = 0.2
-_MAX_UNIX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes, and the engine adds nothing to ours
 _CLOCKS_DIFFER_SECONDS = 30.0
 _STAT_START_TIME = 19  # field 22 of /proc/PID/stat, counted from the state that follows the name
 
@@ -71,7 +70,9 @@ _DAEMON_ENVIRONMENT = (
 
 
 _START_INTERVAL = (1, 44)
-_DOCKERD = ("dockerd", "--storage-driver=overlay2")
+DOCKERD = ("dockerd", "--storage-driver=overlay2")
+_PID_FILE = Path("/var/run/docker.pid")
+_CONTAINERD_PID_FILE = Path("/var/run/docker/containerd/containerd.pid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,50 +116,6 @@ class EngineInfo:
             f"The clocks differ: that of {self.docker_host} is {self.clock_ahead_seconds:+.0f} s against this "
             "machine's. Ages here, codes and certificates are off by that"
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrivateEngine:
-    """A second engine beside the system's, for tests: own folder, socket, bridge and addresses.
-
-    It leaves the packet filter's Docker chains alone (`--iptables=false`): two engines that both write them
-    delete each other's rules at start. Two rules of its own keep its networks apart; ports are published by
-    docker-proxy, which is all that loopback needs. Its containers have no way out of the host.
-    """
-
-    root: Path
-    """Holds everything of it: data, run-time state, socket, pid file. A short path: it holds sockets."""
-    bridge: str = "sktest0"
-    """Name of its bridge device, at most 15 characters, unique on the host."""
-    pool: str = "10.213"
-    """First two numbers of its /16; every network gets a /24, the bridge the first one."""
-    dockerd: tuple[str, ...] = _DOCKERD
-    """The words that become its dockerd; its own arguments follow."""
-
-    @property
-    def socket(self) -> Path:
-        """The engine's API socket."""
-        return self.root / "docker.sock"
-
-    @property
-    def docker_host(self) -> str:
-        """The value for DOCKER_HOST."""
-        return f"unix://{self.socket}"
-
-    @property
-    def pid_file(self) -> Path:
-        """Where dockerd writes its process id."""
-        return self.root / "docker.pid"
-
-    @property
-    def exec_root(self) -> Path:
-        """Run-time state, with containerd's socket."""
-        return self.root / "run"
-
-    @property
-    def subnet(self) -> str:
-        """All its addresses."""
-        return f"{self.pool}.0.0/16"
 
 
 def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
@@ -290,7 +247,7 @@ def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -
 
 def look(docker_host: str, *, cache: Path | None = None) -> EngineInfo:
     """Return the engine that answers at `docker_host`. Raises EngineError when none does; nothing is started."""
-    return _ask(docker_host, state=_state_directory(cache), private=None)
+    return _ask(docker_host, record_file=_record_file(_state_directory(cache)))
 
 
 def docker_command(docker_host: str) -> str:
@@ -298,51 +255,50 @@ def docker_command(docker_host: str) -> str:
     return "docker" if docker_host == DEFAULT_DOCKER_HOST else f"docker --host {shlex.quote(docker_host)}"
 
 
-def ensure_engine(
-    docker_host: str = DEFAULT_DOCKER_HOST,
-    *,
-    report: Report,
-    private: PrivateEngine | None = None,
-    cache: Path | None = None,
-) -> EngineInfo:
+def ensure_engine(docker_host: str = DEFAULT_DOCKER_HOST, *, report: Report, cache: Path | None = None) -> EngineInfo:
     """Return the engine at `docker_host`, bringing one up where that can be done without asking.
 
-    With `private` that engine is meant instead, and `docker_host` is not looked at. Raises EngineError with
-    what to do when there is no engine and none can be started. Progress goes to `report`, line by line.
+    Raises EngineError with what to do when there is no engine and none can be started. Progress goes to `report`, line
+    by line.
     """
-    host = private.docker_host if private else docker_host
     state = _state_directory(cache)
-    if not host.startswith("unix://"):
-        report(f"Docker Engine: {host}")  # a host that is away is silent for as long as a connection may take
+    record_file = _record_file(state)
+    if not docker_host.startswith("unix://"):
+        report(f"Docker Engine: {docker_host}")  # a host that is away is silent for as long as a connection may take
     try:
-        return _ask(host, state=state, private=private)
+        return _ask(docker_host, record_file=record_file)
     except EngineError as error:
         reason = str(error)
-    refuse_unless_startable(host, private=private, reason=reason)
+    refuse_unless_startable(docker_host, reason=reason)
 
     with exclusive(state / "lock", what="Docker Engine", report=report):
         with contextlib.suppress(EngineError):
-            return _ask(host, state=state, private=private)  # another run has brought it up meanwhile
-        report(f"No Docker Engine answers at {host}: bringing one up")
-        _install_what_is_missing(report, bridge=private is not None)
+            return _ask(docker_host, record_file=record_file)  # another run has brought it up meanwhile
+        report(f"No Docker Engine answers at {docker_host}: bringing one up")
+        install_what_is_missing(report)
         with contextlib.suppress(EngineError):
-            return _ask(host, state=state, private=private)  # the package has started it
-        if private is None and systemd_runs():
+            return _ask(docker_host, record_file=record_file)  # the package has started it
+        if systemd_runs():
             _run(["systemctl", "start", "docker"], "Starting Docker by systemd", report)
-            return _ask(host, state=state, private=None)
-        _mount_cgroups(report)
-        _start_daemon(state, private=private, report=report)
-        return _ask(host, state=state, private=private)
+            return _ask(docker_host, record_file=record_file)
+        mount_cgroups(report)
+        start_daemon(log=state / "dockerd.log", record_file=record_file, report=report)
+        return _ask(docker_host, record_file=record_file)
 
 
-def stop_engine(*, report: Report, private: PrivateEngine | None = None, cache: Path | None = None) -> bool:
+def stop_engine(*, report: Report, cache: Path | None = None) -> bool:
     """Stop the engine that `ensure_engine` started without systemd; return whether there was one.
 
-    Its containers are stopped by it first. Any other engine is left alone: the recorded process must still be
-    that very dockerd (same id, same start time).
+    Its containers are stopped by it first. Any other engine is left alone.
     """
-    state = _state_directory(cache)
-    record_file = _record_file(state, private)
+    return stop_recorded(_record_file(_state_directory(cache)), report=report)
+
+
+def stop_recorded(record_file: Path, *, report: Report) -> bool:
+    """Stop the dockerd that `start_daemon` has recorded, and remove the record; return whether it was there.
+
+    The recorded process must still be that very dockerd (same id, same start time).
+    """
     record = _read_record(record_file)
     stopped = False
     if record is not None and _is_that_process(record["pid"], record["start_time"]):
@@ -356,9 +312,6 @@ def stop_engine(*, report: Report, private: PrivateEngine | None = None, cache: 
         with contextlib.suppress(ChildProcessError):
             os.waitpid(record["pid"], os.WNOHANG)
         stopped = True
-    if private is not None:
-        _remove_private_network(private)
-        _unmount_below(private.root)
     record_file.unlink(missing_ok=True)
     return stopped
 
@@ -369,8 +322,8 @@ def _state_directory(cache: Path | None) -> Path:
     return directory
 
 
-def _record_file(state: Path, private: PrivateEngine | None) -> Path:
-    return state / ("system.json" if private is None else f"{private.bridge}.json")
+def _record_file(state: Path) -> Path:
+    return state / "system.json"
 
 
 def _readable(error: BaseException) -> str:
@@ -382,7 +335,7 @@ def _readable(error: BaseException) -> str:
     return text or type(cause).__name__
 
 
-def _ask(host: str, *, state: Path, private: PrivateEngine | None) -> EngineInfo:
+def _ask(host: str, *, record_file: Path) -> EngineInfo:
     client = connect(host)
     try:
         info: dict[str, Any] = client.info()
@@ -391,7 +344,7 @@ def _ask(host: str, *, state: Path, private: PrivateEngine | None) -> EngineInfo
         raise EngineError(_readable(error)) from error
     finally:
         client.close()
-    record = _read_record(_record_file(state, private))
+    record = _read_record(record_file)
     return EngineInfo(
         docker_host=host,
         version=str(version["Version"]),
@@ -409,7 +362,7 @@ def _ask(host: str, *, state: Path, private: PrivateEngine | None) -> EngineInfo
         cgroup_version=str(info.get("CgroupVersion") or "1"),
         storage_driver=str(info.get("Driver") or ""),
         data_root=str(info.get("DockerRootDir") or "").rstrip("/"),
-        containerd_socket=_containerd_socket(host, info, private),
+        containerd_socket=_containerd_socket(host, info),
         clock_ahead_seconds=_ahead(str(info.get("SystemTime") or "")),
     )
 
@@ -419,13 +372,12 @@ def _ahead(system_time: str) -> float:
     return (datetime.fromisoformat(system_time) - datetime.now(UTC)).total_seconds() if system_time else 0.0
 
 
-def _containerd_socket(host: str, info: Mapping[str, Any], private: PrivateEngine | None) -> str | None:
+def _containerd_socket(host: str, info: Mapping[str, Any]) -> str | None:
     stated = (info.get("Containerd") or {}).get("Address")  # Docker 28 and newer say it
     if not host.startswith("unix://"):
         return str(stated) if stated else None
     # An engine uses the system's containerd where that runs before it, else its own below its exec-root.
-    own = (private.exec_root if private else Path("/run/docker")) / "containerd/containerd.sock"
-    for candidate in (stated, str(own), *CONTAINERD_SOCKETS):
+    for candidate in (stated, *CONTAINERD_SOCKETS):
         if candidate and Path(candidate).exists():
             return str(candidate)
     return None
@@ -449,7 +401,7 @@ def containerd_of_remote(client: docker.DockerClient) -> str | None:
     return None
 
 
-def refuse_unless_startable(host: str, *, private: PrivateEngine | None = None, reason: str) -> None:
+def refuse_unless_startable(host: str, *, reason: str) -> None:
     """Raise EngineError with what to do, unless this host may get an engine started on that socket."""
     problem = f"No Docker Engine answers at {host}: {reason}."
     if host.startswith("ssh://"):
@@ -460,15 +412,13 @@ def refuse_unless_startable(host: str, *, private: PrivateEngine | None = None, 
     if not host.startswith("unix://"):
         raise EngineError(f"{problem}\nStart Docker on that host, or check the address and the certificates.")
     path = Path(host.removeprefix("unix://"))
-    if private is None and path not in (Path("/var/run/docker.sock"), Path("/run/docker.sock")):
+    if path not in (Path("/var/run/docker.sock"), Path("/run/docker.sock")):
         raise EngineError(
             f"{problem}\nAn engine is started only at {DEFAULT_DOCKER_HOST}: start the one behind this socket, "
             "or unset DOCKER_HOST."
         )
     if "permission denied" in reason.lower():
         raise EngineError(f"{problem}\nRun this as root, or add yourself to the group `docker` and log in again.")
-    if len(os.fsencode(path)) > _MAX_UNIX_SOCKET_PATH:
-        raise EngineError(f"The socket's path {path} is too long for the kernel: choose a shorter folder.")
     if os.geteuid() != 0:
         raise EngineError(
             f"{problem}\nStart Docker (`sudo systemctl start docker`), or install it, or run this as root."
@@ -480,10 +430,9 @@ def refuse_unless_startable(host: str, *, private: PrivateEngine | None = None, 
         )
 
 
-def _install_what_is_missing(report: Report, *, bridge: bool) -> None:
+def install_what_is_missing(report: Report) -> None:
+    """Install what an engine needs and this host has not."""
     wanted = {"dockerd": "docker.io", "iptables": "iptables"}
-    if bridge:
-        wanted["ip"] = "iproute2"
     if Path("/sys/kernel/security/apparmor").exists():
         wanted["apparmor_parser"] = "apparmor"  # the kernel enforces it, so the engine must load its profile
     packages = [package for program, package in wanted.items() if shutil.which(program) is None]
@@ -547,7 +496,9 @@ def missing_cgroup_mounts(mountinfo: str, proc_cgroups: str) -> list[tuple[str, 
     return [("mount", "-t", "cgroup", "-o", name, "none", f"/sys/fs/cgroup/{name}") for name in wanted]
 
 
-def _mount_cgroups(report: Report) -> None:
+def mount_cgroups(report: Report) -> None:
+    """Mount the control groups that are missing."""
+
     def commands() -> list[tuple[str, ...]]:
         return missing_cgroup_mounts(
             Path("/proc/self/mountinfo").read_text(encoding="utf-8"),
@@ -573,29 +524,34 @@ def _mount_cgroups(report: Report) -> None:
             report(f"The control group {Path(command[-1]).name} could not be mounted; going on without it")
 
 
-def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report) -> None:
-    host = private.docker_host if private else DEFAULT_DOCKER_HOST
-    log = state / ("dockerd.log" if private is None else f"{private.bridge}.log")
-    pid_file = private.pid_file if private else Path("/var/run/docker.pid")
+def start_daemon(
+    *,
+    log: Path,
+    record_file: Path,
+    report: Report,
+    docker_host: str = DEFAULT_DOCKER_HOST,
+    pid_file: Path = _PID_FILE,
+    containerd_pid_file: Path = _CONTAINERD_PID_FILE,
+    command: Sequence[str] = DOCKERD,
+) -> None:
+    """Start a dockerd, record it in `record_file`, and wait until it answers.
+
+    docker_host, pid_file, containerd_pid_file: its socket and its files. command: its program and words.
+    Raises EngineError with the end of its log where it ends by itself.
+    """
     if (running := live_process(pid_file, "dockerd")) is not None:
         report(f"dockerd {running} is there but does not answer yet")
-        _wait_until_it_answers(running, host, log, report)
+        _wait_until_it_answers(running, docker_host, log, report)
         return
     # A number that meanwhile belongs to another process, or to a zombie, stops dockerd; so does containerd's.
     pid_file.unlink(missing_ok=True)
-    containerd = (private.exec_root if private else Path("/var/run/docker")) / "containerd/containerd.pid"
-    if live_process(containerd, "containerd") is None:
-        containerd.unlink(missing_ok=True)
-    # `env --chdir=/`: the daemon must not keep the caller's folder busy. It execs, so the pid is dockerd's.
-    command = ["env", "--chdir=/", *(private.dockerd if private else _DOCKERD)]
-    if private is not None:
-        private.root.mkdir(parents=True, exist_ok=True)
-        _add_private_network(private)
-        command += _private_arguments(private)
+    if live_process(containerd_pid_file, "containerd") is None:
+        containerd_pid_file.unlink(missing_ok=True)
     report(f"Starting dockerd (log: {log})")
     pid = os.posix_spawn(
         shutil.which("env") or "/usr/bin/env",
-        command,
+        # It must not keep the caller's folder busy. `env` execs, so the pid is dockerd's.
+        ["env", "--chdir=/", *command],
         {name: os.environ[name] for name in _DAEMON_ENVIRONMENT if name in os.environ},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -604,72 +560,9 @@ def _start_daemon(state: Path, *, private: PrivateEngine | None, report: Report)
         ],
         setsid=True,  # a Ctrl-C at the terminal must not reach the engine
     )
-    record = {"pid": pid, "start_time": start_time(pid), "docker_host": host}
-    _record_file(state, private).write_text(json.dumps(record), encoding="utf-8")
-    _wait_until_it_answers(pid, host, log, report)
-
-
-def _private_arguments(private: PrivateEngine) -> list[str]:
-    data = private.root / "data"
-    # An engine with pools of its own that finds networks of an earlier start removes docker0, the system's engine's
-    # bridge, unless its containers may live on without it.
-    again = (data / "network/files/local-kv.db").exists()
-    return [
-        f"--host={private.docker_host}",
-        f"--data-root={data}",
-        f"--exec-root={private.exec_root}",
-        f"--pidfile={private.pid_file}",
-        f"--bridge={private.bridge}",
-        f"--default-address-pool=base={private.subnet},size=24",
-        *(["--live-restore"] if again else []),
-        "--iptables=false",
-        "--ip-masq=false",
-        # Where both engines share the system's containerd, each must see only its own containers there.
-        f"--containerd-namespace=samokoder-{private.bridge}",
-        f"--containerd-plugins-namespace=samokoder-{private.bridge}-plugins",
-    ]
-
-
-def _private_rules(private: PrivateEngine) -> list[list[str]]:
-    """Return the two filter rules: bridged traffic inside one network passes, between networks it does not.
-
-    The system's engine sets FORWARD's policy to DROP, and with br_netfilter that hits bridged frames too.
-    """
-    tag = ["-m", "comment", "--comment", f"samokoder {private.bridge}"]
-    inside = ["-s", private.subnet, "-d", private.subnet]
-    return [
-        [*inside, "-m", "physdev", "--physdev-is-bridged", *tag, "-j", "ACCEPT"],
-        [*inside, *tag, "-j", "DROP"],
-    ]
-
-
-def _add_private_network(private: PrivateEngine) -> None:
-    _remove_private_network(private)
-    commands = [
-        ["ip", "link", "add", private.bridge, "type", "bridge"],
-        ["ip", "address", "add", f"{private.pool}.0.1/24", "dev", private.bridge],
-        ["ip", "link", "set", private.bridge, "up"],
-        *(["iptables", "-w", "-I", "FORWARD", *rule] for rule in reversed(_private_rules(private))),
-    ]
-    for command in commands:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            _remove_private_network(private)
-            raise EngineError(f"Private engine: `{' '.join(command)}` failed: {result.stderr.strip()}")
-
-
-def _remove_private_network(private: PrivateEngine) -> None:
-    commands = [["iptables", "-w", "-D", "FORWARD", *rule] for rule in _private_rules(private)]
-    for command in [*commands, ["ip", "link", "delete", private.bridge]]:
-        subprocess.run(command, capture_output=True, check=False)  # absent is what we want
-
-
-def _unmount_below(root: Path) -> None:
-    """Unmount what a killed private engine has left below its folder, the innermost first."""
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    for point in reversed([line.split()[4] for line in lines]):
-        if Path(point).is_relative_to(root):
-            subprocess.run(["umount", point], capture_output=True, check=False)
+    record = {"pid": pid, "start_time": start_time(pid), "docker_host": docker_host}
+    record_file.write_text(json.dumps(record), encoding="utf-8")
+    _wait_until_it_answers(pid, docker_host, log, report)
 
 
 def _wait_until_it_answers(pid: int, host: str, log: Path, report: Report) -> None:

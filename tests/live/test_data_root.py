@@ -15,11 +15,11 @@ from docker.models.containers import Container
 from offline.images import ensure_images
 from offline.progress import Reporter
 from operations.containers import execute
-from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect
+from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, cache_directory, connect
 from operations.project import Workspace
 from stack.monitoring import cadvisor
 from stack.settings import Environment
-from tests.private_engine import private_engine
+from tests.private_engine import PrivateEngine, private_engine
 
 _WATCHED = "watched-by-cadvisor"
 

@@ -31,11 +31,13 @@ from offline.images import ensure_images
 from offline.progress import Reporter
 from offline.pulumi_cli import ensure_pulumi
 from operations import tools
-from operations.engine import PrivateEngine, cache_directory, connect, ensure_engine, stop_engine
+from operations.engine import cache_directory, connect
 from operations.ports import own_ports
 from operations.project import ROOT
 from stack.images import IMAGES, parse_reference
+from tests import private_engine
 from tests.live.stand_in_sites import Sites, sites
+from tests.private_engine import PrivateEngine
 from tests.registry import serve
 
 REGISTRIES = ("registry-1.docker.io", "quay.io", "ghcr.io")
@@ -140,11 +142,11 @@ def engine(folder: Path, internet: Sites) -> Iterator[PrivateEngine]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in internet.variables.items():
             patch.setenv(name, value)
-        ensure_engine(report=print, private=private, cache=folder / "cache")
+        private_engine.start(private, report=print, cache=folder / "cache")
     try:
         yield private
     finally:
-        stop_engine(report=print, private=private, cache=folder / "cache")
+        private_engine.stop(private, report=print, cache=folder / "cache")
 
 
 def new_clone(folder: Path, digests: Mapping[str, str], pulumi: str) -> Path:

@@ -11,8 +11,8 @@ import pytest
 from offline import images
 from offline.images import RECIPES, OfflineImages, ensure_images
 from offline.progress import Reporter
-from operations.engine import PrivateEngine, connect
-from tests.private_engine import private_engine
+from operations.engine import connect
+from tests.private_engine import PrivateEngine, private_engine
 
 pytestmark = pytest.mark.archive
 

@@ -18,12 +18,11 @@ from offline import images
 from offline.progress import Reporter, Task
 from offline.toolchain import OfflineError
 from operations import backups, compose, laboratory, recovery
-from operations import engine as engine_module
 from operations.compose import Import, Plan, Source
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.settings import PROJECT, read_environment
-from tests import recorded
+from tests import private_engine, recorded
 from tests.unit.test_compose_import import FakeEngine, plan
 from tests.unit.test_drift import findings
 
@@ -152,7 +151,7 @@ def test_what_is_mounted_beside_the_folder_of_a_private_engine_stays(
     mounted += [Path("/t/engine"), Path("/t/engine/data"), Path("/t/engine-2/data"), Path("/")]
     ran: list[list[str]] = []
     monkeypatch.setattr("subprocess.run", lambda words, **_: ran.append(words))
-    engine_module._unmount_below(Path("/t/engine"))
+    private_engine._unmount_below(Path("/t/engine"))
     assert ran == [["umount", "/t/engine/data"], ["umount", "/t/engine"]], "the innermost first, and nobody else's"
 
 
