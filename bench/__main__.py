@@ -22,10 +22,10 @@ from rich.console import Console
 
 from bench import compose, ingress, monitoring, report
 from bench.llm import IN_FLIGHT, throughput
+from bench.own_ports import own_ports
 from bench.report import Row
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import containers, lifecycle
-from operations.ports import own_ports
 from operations.project import PulumiRun, Workspace
 from operations.smoke import smoke
 

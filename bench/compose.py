@@ -20,10 +20,10 @@ import docker
 import yaml
 from docker.models.containers import Container
 
-from offline.progress import Reporter
+from host.packages import install_packages
+from host.progress import Reporter
 from operations import containers
 from operations.compose_containers import PROJECT_LABEL
-from operations.engine import install_packages
 from operations.facts import Facts, found
 from operations.project import Workspace
 from stack.names import PART_LABEL

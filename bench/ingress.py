@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import docker
 
-from offline.progress import Reporter
+from host.packages import install_packages
+from host.progress import Reporter
 from operations import containers, lifecycle
-from operations.engine import install_packages
 from operations.project import Workspace
 from stack.app import contract, ingress
 

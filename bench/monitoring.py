@@ -14,9 +14,9 @@ import docker
 import httpx
 from docker.models.containers import Container
 
-from offline.progress import Reporter
+from host.ports import free_ports
+from host.progress import Reporter
 from operations import containers
-from operations.ports import free_ports
 from operations.project import Workspace
 from stack.names import PART_LABEL
 from stack.platform import specs

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from host.cache import cache_directory
 from offline.toolchain import OfflineError, build
-from operations.engine import cache_directory
 
 
 def main(words: Sequence[str]) -> None:

@@ -35,12 +35,16 @@ import docker.types
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
+from host.engine import connect
+from host.errors import EngineError
+from host.file_lock import exclusive
+from host.packages import install_packages
+from host.process import run
+from host.progress import Reporter, Task, about
 from offline import toolchain
 from offline.plan import expected, together
-from offline.progress import Reporter, Task, about
 from offline.pulumi_cli import PROGRAMS_OF_PULUMI, ensure_pulumi
 from offline.toolchain import OfflineError
-from operations.engine import EngineError, connect, exclusive, install_packages, run
 
 SUITE = "bookworm"
 """The Debian release that the images are made of (PostgreSQL 15, Redis 7.0, Python 3.11)."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from offline.toolchain import PROGRAMS, OfflineError, build
 
 _COMMANDS = ("pulumi", "pulumi-language-python")

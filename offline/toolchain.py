@@ -23,9 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from host.progress import Reporter, Task
 from offline import alertmanager_page, prometheus_pages
 from offline.passed import passed
-from offline.progress import Reporter, Task
 
 SOURCES = Path(__file__).parent / "go"
 

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from host.errors import EngineError
 from operations import asking, ci, cli_app, cli_deploy, cli_drift, cli_open, cli_state, logs, parts, psql
 from operations.asking import DryRun, Yes
-from operations.basics import CHANGE_PROVIDER, CHANGES, ROOT, EngineError, ProjectError, PulumiFailedError, typed
+from operations.basics import CHANGE_PROVIDER, CHANGES
 from operations.ci import EnvironmentName
+from operations.clone import ROOT, typed
+from operations.errors import ProjectError, PulumiFailedError
 from stack.app.metrics_contract import Kind
 from stack.mistakes import InvalidSettingsError
 
@@ -82,7 +85,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 
 def _workspace(environment: str) -> Workspace:
-    from offline.progress import Reporter  # noqa: PLC0415 - it takes its time
+    from host.progress import Reporter  # noqa: PLC0415 - it takes its time
     from operations.project import Workspace  # noqa: PLC0415 - the settings take their time
 
     return Workspace(environment=environment, root=ROOT, reporter=Reporter(_console(stderr=True)))
@@ -540,8 +543,8 @@ def sbom(
     ] = "",
 ) -> None:
     """Write what is in our own images as CycloneDX JSON, one file for each. Builds an image that is not there."""
+    from host.engine import connect  # noqa: PLC0415
     from operations import sbom as listing  # noqa: PLC0415
-    from operations.engine import connect  # noqa: PLC0415
 
     workspace = _workspace(env)
     client = connect(docker_host) if docker_host else workspace.client()
@@ -610,7 +613,8 @@ def engine(
     stop: Annotated[bool, typer.Option("--stop", help="Stop it, if this product started it.")] = False,
 ) -> None:
     """Tell which Docker Engine there is, or stop the one that `up` has started. Exit status 1 when there is none."""
-    from operations.engine import DEFAULT_DOCKER_HOST, connect, stop_engine  # noqa: PLC0415
+    from host.daemon import stop_engine  # noqa: PLC0415
+    from host.engine import DEFAULT_DOCKER_HOST, connect  # noqa: PLC0415
 
     if stop:
         stopped = stop_engine(report=_console(stderr=True).print)

@@ -20,10 +20,11 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from offline.progress import Reporter, Task
+from host.progress import Reporter, Task
 from operations import reach
-from operations.project import Workspace, typed
-from operations.stack_file import ProjectError
+from operations.clone import typed
+from operations.errors import ProjectError
+from operations.project import Workspace
 from stack.monitoring import access
 from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
 from stack.outputs import REACH_SOMEBODY

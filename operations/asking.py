@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operations.basics import ProjectError
+from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     from operations.lifecycle import Agree

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from operations import recovery, stack_file, stack_text
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 
 OWN = "a folder of this clone"
 """Origin of the place that nobody has chosen."""

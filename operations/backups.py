@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from offline.progress import Task
+from host.progress import Task
 from operations import containers, known, lock
-from operations.project import Workspace, typed
-from operations.stack_file import ProjectError
+from operations.clone import typed
+from operations.errors import ProjectError
+from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES
 
 if TYPE_CHECKING:

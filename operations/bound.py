@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 
 MIB = 2**20
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from offline.progress import Task
+from host.progress import Task
 from operations import tables
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
 
 T = TypeVar("T")
 
@@ -139,18 +140,6 @@ def show(console: Console, report: Report, *, verbose: bool = True) -> None:
 def _counted(verdict: Verdict, number: int) -> str:
     text = f"{number} {verdict.value}"
     return f"[{_COLOURS[verdict]}]{text}[/]" if number else text
-
-
-class FailedError(Exception):
-    """A check has failed; the text says why, and what to do."""
-
-
-class UnavailableError(Exception):
-    """A check can say nothing; the text says why."""
-
-
-class NotConfiguredError(Exception):
-    """A check has nothing to look at, since nobody asked for it; the text says which setting would."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from host.errors import EngineError
 from operations import basics
-from operations.basics import ROOT, EngineError, ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
 from stack.images import IMAGES
 from stack.mistakes import InvalidSettingsError
 

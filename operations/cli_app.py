@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from operations.basics import ROOT
+from operations.clone import ROOT
 
 NEVER_PROPOSED = frozenset({"restore", "destroy-data", "down", "repair", "rotate", "rollback", "import-compose"})
 """Commands that take something away. Who mistypes another word types what is proposed without reading it."""

@@ -11,8 +11,8 @@ import typer
 
 from operations import asking, basics
 from operations.asking import DryRun, Yes
-from operations.basics import typed
 from operations.ci import EnvironmentName
+from operations.clone import typed
 
 if TYPE_CHECKING:
     from operations.checks import Report

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from host.errors import EngineError
 from operations import asking, basics
 from operations.asking import Yes
-from operations.basics import EngineError, ProjectError
 from operations.ci import EnvironmentName
+from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     from rich.console import Console

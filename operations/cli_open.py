@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import typer
 
 from operations import basics
-from operations.basics import ProjectError, typed
 from operations.ci import EnvironmentName
+from operations.clone import typed
+from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     from operations.known import Known

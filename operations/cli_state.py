@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from operations import basics
+from operations.clone import ROOT
 
 
 def move_state(
@@ -18,6 +19,6 @@ def move_state(
     """
     from operations import move_state, stack_file  # noqa: PLC0415 - each command imports what it needs
 
-    workspace = basics.workspace(stack_file.environments(basics.ROOT)[0])
+    workspace = basics.workspace(stack_file.environments(ROOT)[0])
     for line in move_state.move(workspace, to).lines():
         typer.echo(line)

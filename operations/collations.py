@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from operations import containers, lock, psql, restore
-from operations.checks import FailedError, UnavailableError
+from operations.errors import FailedError, ProjectError, UnavailableError
 from operations.healthy import health
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.app import postgres
 from stack.app.collations import OUTDATED
 

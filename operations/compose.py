@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from operations import backups, collations, compose_containers, compose_volumes, containers, lock, restore, stack_file
 from operations.backups import IMPORTED, STAMP
+from operations.clone import typed
 from operations.compose_containers import PROJECT_LABEL
+from operations.errors import ProjectError
 from operations.journal import DATA
-from operations.project import Workspace, typed
-from operations.stack_file import ProjectError
+from operations.project import Workspace
 from stack.app import contract, postgres
 from stack.app.collations import OUTDATED
 from stack.backup.workspace import MARK

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
 from stack.secret_rules import SecretInput, check_secrets, is_fernet_key
 from stack.settings import LLM_KEYS, PROJECT, key_of
 

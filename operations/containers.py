@@ -20,10 +20,10 @@ import docker.errors
 from docker.models.containers import Container
 from requests.exceptions import RequestException
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations.bound import Bound
-from operations.project import typed
-from operations.stack_file import ProjectError
+from operations.clone import typed
+from operations.errors import ProjectError
 from stack.monitoring import grafana, prometheus
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import Environment, Published

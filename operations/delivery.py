@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
+from host.engine import connect
 from operations import asking, backend, good_metrics, lock, registry, runner, stack_file
-from operations.engine import connect
+from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Kind
 from stack.images import ImageReferenceError, parse_reference
 from stack.mistakes import InvalidSettingsError

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from operations import lifecycle, lock, stack_file, stack_text
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError, PulumiFailedError
+from operations.project import Workspace
 from stack.app.metrics_contract import Kind
 from stack.images import ImageReferenceError, parse_reference, short_name
 from stack.settings import key_of
@@ -161,8 +161,8 @@ def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequenc
     except ImageReferenceError as error:
         raise ProjectError(f"This cannot be deployed: {error}.") from None
     if unpinned:
+        from host.engine import connect  # noqa: PLC0415 - as above
         from operations import registry  # noqa: PLC0415 - the SDK takes its time
-        from operations.engine import connect  # noqa: PLC0415 - as above
 
         # With some digest for now: what else is wrong is told at once, and which engine it is is known.
         some = {name: f"{new[name]}@sha256:{'0' * 64}" for name in unpinned}
@@ -268,8 +268,8 @@ def _short(image: str | None) -> str:
 
 def _note_images(candidate: Workspace) -> None:
     """Note which images the engine lacks: what a check pulls is brought by the environment, as what `up` pulls."""
+    from host.engine import connect  # noqa: PLC0415 - as above
     from operations import old_images  # noqa: PLC0415 - `status` must stay fast
-    from operations.engine import connect  # noqa: PLC0415 - as above
 
     with contextlib.closing(connect(candidate.engine().docker_host)) as client:
         old_images.note(client, candidate.settings(), candidate.reporter.say)

@@ -23,6 +23,10 @@ import docker
 import docker.errors
 import httpx
 
+from host import ssh
+from host.daemon import engine_at, refuse_unless_startable
+from host.engine import EngineInfo, connect
+from host.errors import EngineError
 from offline import registries
 from offline.images import NAMES
 from operations import (
@@ -42,13 +46,12 @@ from operations import (
     reach,
     redis_log,
     smoke,
-    ssh,
 )
-from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
-from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
+from operations.checks import Check, Finding, Once, Report, Verdict
+from operations.clone import typed
+from operations.errors import FailedError, NotConfiguredError, ProjectError, UnavailableError
 from operations.origins import third_party_images
-from operations.project import Workspace, typed
-from operations.stack_file import ProjectError
+from operations.project import Workspace
 from stack.images import IMAGES, short_name
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import grafana
@@ -177,7 +180,7 @@ class Asked:
 
     def _engine(self) -> Engine:
         try:
-            info = look(self.host, cache=self.workspace.cache)
+            info = engine_at(self.host, cache=self.workspace.cache)
             client = connect(self.host, timeout=self.seconds)
         except EngineError as error:
             raise UnavailableError(f"no engine answers at {self.host}: {error}") from None

@@ -22,14 +22,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from host.engine import docker_command
 from operations.backups import made_by_restores
 from operations.containers import execute, volume_names, without
-from operations.engine import docker_command
+from operations.errors import ProjectError
 from operations.facts import Facts, Mount, declared, found
 from operations.lock import is_one as is_lock
 from operations.old_images import is_note
 from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
-from operations.stack_file import ProjectError
 from stack.config_files import CARRIER_MOUNT
 from stack.monitoring import node_exporter
 from stack.names import ENVIRONMENT_LABEL

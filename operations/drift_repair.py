@@ -12,14 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from operations import backups, lifecycle
-from operations.basics import ProjectError
 from operations.drift import Finding, Step
+from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from offline.progress import Reporter
+    from host.progress import Reporter
     from operations.lifecycle import Agree, Upped
     from operations.project import Workspace
     from stack.settings import Environment

@@ -6,9 +6,9 @@ import contextlib
 from datetime import datetime
 
 from operations import backups, containers, restore, rotation
+from operations.errors import ProjectError
 from operations.journal import LATEST, OFFSITE, Wanted, wanted
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 from stack.rotation import label
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from offline.progress import Task
+from host.progress import Task
 from operations import backups, containers
 from stack.names import NetworkName
 from stack.settings import Environment

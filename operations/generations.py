@@ -13,8 +13,8 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from operations import recovery
-from operations.project import typed
-from operations.stack_file import ProjectError
+from operations.clone import typed
+from operations.errors import ProjectError
 from stack.rotation import SLOTTED, label, slots_of
 from stack.secrets import GENERATED, OPENS_WHAT_IS_KEPT
 from stack.settings import Environment, Phase, Rotation, key_of

@@ -12,10 +12,11 @@ from typing import Any
 
 from docker.errors import DockerException
 
+from host.engine import connect
+from host.errors import EngineError
 from operations import exposure
-from operations.engine import EngineError, connect
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.app.metrics_contract import METRICS, Kind
 from stack.mistakes import InvalidSettingsError
 from stack.settings import key_of

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from offline.progress import Reporter
+from host.progress import Reporter
+from operations.errors import ProjectError
 from operations.facts import Facts, Mount, found
-from operations.stack_file import ProjectError
 from stack.names import NO_NEW_PRIVILEGES
 from stack.settings import PROJECT
 

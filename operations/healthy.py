@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from offline.progress import Reporter
-from operations.project import typed
-from operations.stack_file import ProjectError
+from host.progress import Reporter
+from operations.clone import typed
+from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

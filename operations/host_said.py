@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from operations import ssh
+from host import ssh
 
 _SECONDS = 20
 

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import docker.errors
 from docker.models.containers import Container
 
-from offline.progress import Reporter, Task
+from host.progress import Reporter, Task
 from operations import exposition, laboratory
 from operations.bound import MIB, Bound, BoundError
 from operations.checks import Finding, Report, Verdict
 from operations.containers import execute, has_images, without
+from operations.errors import ProjectError
 from operations.exposure import not_exposed
 from operations.image_answer import log_of, tried
 from operations.image_start import (
@@ -43,7 +44,6 @@ from operations.image_start import (
 )
 from operations.image_ways import STRICT, Way, settings_text
 from operations.laboratory import Laboratory
-from operations.stack_file import ProjectError
 from stack.app import api, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
@@ -54,7 +54,7 @@ from stack.service import LOG_FILES, LOG_MIB, ServiceSpec
 from stack.settings import LLM_KEYS, Application, Environment, Rotating, Rotation, key_of
 
 if TYPE_CHECKING:
-    from operations.engine import EngineInfo
+    from host.engine import EngineInfo
     from operations.project import Workspace
 
 _READY_SECONDS = 30.0
@@ -105,7 +105,7 @@ def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float 
     it took with good ones.
     Raises ProjectError where the image, or that of PostgreSQL or Redis, cannot be pulled.
     """
-    from operations.engine import connect  # noqa: PLC0415 - tests check without it, on an engine that they have
+    from host.engine import connect  # noqa: PLC0415 - tests check without it, on an engine that they have
 
     environment, engine = workspace.settings(), workspace.engine()
     client = connect(engine.docker_host, timeout=120)

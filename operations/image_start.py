@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import docker.errors
 from docker.models.containers import Container
 
-from offline.progress import Reporter, Task
+from host.progress import Reporter, Task
 from operations.bound import MIB, Bound, BoundError
 from operations.containers import execute, execute_apart, has_images, without
 from operations.image_answer import ASK, Answer, log_of, may_be_cut, parsed, tried

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
+from host.engine import docker_command
 from operations import containers, made_anew, pasted, recovery
-from operations.engine import docker_command
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
 from stack.service import Publish, ServiceSpec

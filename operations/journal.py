@@ -24,8 +24,8 @@ from typing import Literal, cast
 
 from operations import stack_file
 from operations.backups import BEFORE, IMPORTED
-from operations.project import typed
-from operations.stack_file import ProjectError
+from operations.clone import typed
+from operations.errors import ProjectError
 from stack.backup import workspace
 from stack.settings import Environment
 

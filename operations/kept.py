@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from operations import recovery
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from stack.settings import Environment, key_of
 
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from host.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, connect
 from operations import containers, recovery, stack_file
-from operations.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, connect
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.mistakes import InvalidSettingsError
 from stack.settings import PROJECT, Environment, http_url, key_of
 

@@ -24,7 +24,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from docker.types import LogConfig, Mount, Ulimit
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from stack.config_files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
 from stack.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES
 from stack.service import LOG_DRIVER, LOG_OPTIONS, ServiceSpec

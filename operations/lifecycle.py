@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from host.daemon import ensure_engine
+from host.errors import EngineError
 from operations import backend as places
 from operations import (
     backups,
@@ -24,10 +26,9 @@ from operations import (
     stack_file,
     state_room,
 )
-from operations.engine import EngineError, ensure_engine
+from operations.errors import ProjectError, PulumiFailedError
 from operations.line_filter import LineFilter
-from operations.project import PulumiFailedError, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.project import PulumiRun, Workspace
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:

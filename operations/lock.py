@@ -29,10 +29,12 @@ from typing import TYPE_CHECKING
 from docker.errors import APIError
 from requests.exceptions import RequestException
 
+from host.engine import connect, docker_command
+from host.errors import EngineError
+from host.process_ids import start_time
 from operations import containers, recovery
-from operations.engine import EngineError, connect, docker_command, start_time
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
     import docker

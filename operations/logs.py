@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from operations import basics, log_lines
-from operations.basics import ProjectError
 from operations.ci import EnvironmentName
+from operations.errors import ProjectError
 from operations.log_lines import Line
 
 if TYPE_CHECKING:

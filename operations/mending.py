@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from operations import backups
+from operations.errors import ProjectError
 from operations.journal import DATA, Mend
-from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from offline.progress import Task
+    from host.progress import Task
 
 _REFUSES = 3
 _LAST_LINES = 8

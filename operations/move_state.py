@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from operations import backend as places
 from operations import recovery
 from operations.backend import Backend
+from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError, environments
+from operations.stack_file import environments
 from stack.mistakes import InvalidSettingsError
 
 _OURS = "samokoder:"

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from operations import recovery
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from stack.images import IMAGES, parse_reference
 from stack.settings import Environment, key_of
 

@@ -26,9 +26,11 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
+from host.daemon import systemd_runs
+from host.engine import DEFAULT_DOCKER_HOST
+from host.errors import EngineError
 from operations import made_anew
-from operations.engine import DEFAULT_DOCKER_HOST, EngineError, systemd_runs
-from operations.project import typed
+from operations.clone import typed
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
 from stack.settings import PROJECT, Environment, key_of

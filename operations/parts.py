@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from operations import basics
-from operations.basics import ProjectError
 from operations.ci import EnvironmentName
+from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

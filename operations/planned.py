@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from operations import lifecycle
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 
 _CHANGES = ("create", "update", "replace", "delete")
 _COLOUR = re.compile(r"<\{%.*?%\}>")

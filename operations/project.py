@@ -28,25 +28,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_camel
 
-from offline.progress import Reporter
+from host.cache import cache_directory
+from host.daemon import ensure_engine
+from host.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, EngineInfo, connect, containerd_of_remote
+from host.progress import Reporter
 from operations import backend as places
 from operations import kept, origins, recovery, stack_file, state_room
 from operations.backend import Backend
 from operations.basics import CHANGES
-from operations.basics import ROOT as ROOT  # noqa: PLC0414 - many import it from here
-from operations.basics import PulumiFailedError as PulumiFailedError  # noqa: PLC0414 - many import it from here
-from operations.basics import typed as typed  # noqa: PLC0414 - many import it from here
-from operations.engine import (
-    DEFAULT_DOCKER_HOST,
-    PING_TIMEOUT_SECONDS,
-    EngineInfo,
-    cache_directory,
-    connect,
-    containerd_of_remote,
-    ensure_engine,
-)
+from operations.clone import ROOT, typed
+from operations.errors import ProjectError, PulumiFailedError
 from operations.origins import third_party_images, used_images
-from operations.stack_file import Document, ProjectError
+from operations.stack_file import Document
 from stack.settings import Environment, Settings, key_of
 
 if TYPE_CHECKING:

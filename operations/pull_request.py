@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from operations.containers import without
+from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
 
 LONGEST_COMMENT = 65_536
 """Characters that GitHub takes in one comment."""

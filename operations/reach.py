@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from operations import ssh
-from operations.ports import free_ports
-from operations.project import typed
-from operations.stack_file import ProjectError
+from host import ssh
+from host.ports import free_ports
+from operations.clone import typed
+from operations.errors import ProjectError
 from stack.settings import Environment, Published, http_url, key_of
 
 Url = Callable[[Published], str]

@@ -6,9 +6,8 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 from operations import containers
-from operations.checks import FailedError, UnavailableError
+from operations.errors import FailedError, ProjectError, UnavailableError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.app import redis
 
 _STARTS = "Redis is starting"

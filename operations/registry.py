@@ -16,7 +16,7 @@ from docker.auth import AuthConfig, load_config, resolve_repository_name
 from docker.errors import APIError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from stack.images import ImageReferenceError, parse_reference
 
 _AT_ONCE = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from stack.config_files import Template
 from stack.platform import specs
 from stack.settings import Environment

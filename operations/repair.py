@@ -16,10 +16,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from operations import backups, collations, containers, engine_rules, healthy, lock, redis_log, restore
-from operations.checks import FailedError, UnavailableError
+from operations.errors import FailedError, ProjectError, UnavailableError
 from operations.journal import Mend
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.app import redis
 
 if TYPE_CHECKING:

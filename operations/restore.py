@@ -18,12 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from offline.progress import Reporter, Task
+from host.progress import Reporter, Task
 from operations import backups, containers, healthy, lock, mending, recovery, stack_file
 from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
+from operations.clone import typed
+from operations.errors import ProjectError
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
-from operations.project import Workspace, typed
-from operations.stack_file import ProjectError
+from operations.project import Workspace
 from stack.app import contract, postgres, redis
 from stack.backup.workspace import MARK
 from stack.names import PART_LABEL, NetworkName

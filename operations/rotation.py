@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic.alias_generators import to_camel
 
 from operations import containers, lifecycle, lock, reach, stack_file, stack_text
+from operations.errors import ProjectError, PulumiFailedError
 from operations.generations import ADMIN, Step, step_of, steps_in
 from operations.known import Known, was_made
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
+from operations.project import Workspace
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.config_files import SALT
 from stack.rotation import SLOTTED, label, slots_of

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from operations import stack_file
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 
 _FILES = ("key", "known_hosts", "bin/ssh", "docker/config.json")
 """All that is ever written, below the folder. Nothing else is removed."""

@@ -24,9 +24,9 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from offline.progress import Reporter
+from host.progress import Reporter
+from operations.errors import ProjectError
 from operations.licences import UnknownLicenceError, licence_of
-from operations.stack_file import ProjectError
 from stack.app.reference import reference_image
 from stack.backup import backup
 from stack.built_image import BuiltImage

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from operations import containers
-from operations.project import typed
-from operations.stack_file import ProjectError
+from operations.clone import typed
+from operations.errors import ProjectError
 from stack.names import ENVIRONMENT_LABEL
 
 if TYPE_CHECKING:

@@ -22,12 +22,13 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from operations import alerting, checks, containers, lifecycle, reach, smoke_account, smoke_series
-from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
+from operations.checks import Check, Finding, Once, Report, Verdict
+from operations.clone import typed
 from operations.containers import PartStatus
+from operations.errors import FailedError, NotConfiguredError, ProjectError, UnavailableError
 from operations.exposure import not_exposed
-from operations.project import Workspace, typed
+from operations.project import Workspace
 from operations.smoke_account import LateError, Said, good, somebody
-from operations.stack_file import ProjectError
 from stack.app import ingress, postgres, redis, worker
 from stack.app.metrics_contract import Job, Kind, of_jobs
 from stack.backup import backup

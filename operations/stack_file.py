@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from operations.basics import ProjectError as ProjectError  # noqa: PLC0414 - many import it from here
+from operations.errors import ProjectError
 from stack.mistakes import InvalidSettingsError, Mistake
 from stack.secret_rules import CONFIGURED_SECRETS, fernet_key
 from stack.settings import PROJECT, Environment, read_environment

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from operations.backend import Backend
-from operations.basics import ProjectError
+from operations.errors import ProjectError
 from stack.settings import PROJECT
 
 KEPT = 20

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from operations.clone import typed
 from operations.containers import NOT_AVAILABLE
-from operations.project import typed
 from stack.images import short_name
 
 if TYPE_CHECKING:

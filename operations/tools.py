@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from offline.progress import Reporter, Task
+from host.progress import Reporter, Task
 from offline.pulumi_cli import ensure_pulumi as build_pulumi
 
 #: Fetched or built when the machine has none.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-from operations import ports
+from host import ports
 from tests.tiers import is_short
 
 if TYPE_CHECKING:
@@ -127,15 +127,11 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The machine's engine; where there was none, one that is started here is stopped here, by who is last to go."""
     import docker  # noqa: PLC0415 - half a second that the unit tests do not need
 
-    from offline.progress import Reporter  # noqa: PLC0415
-    from operations.engine import (  # noqa: PLC0415
-        DEFAULT_DOCKER_HOST,
-        EngineError,
-        connect,
-        ensure_engine,
-        exclusive,
-        stop_engine,
-    )
+    from host.daemon import ensure_engine, stop_engine  # noqa: PLC0415
+    from host.engine import DEFAULT_DOCKER_HOST, connect  # noqa: PLC0415
+    from host.errors import EngineError  # noqa: PLC0415
+    from host.file_lock import exclusive  # noqa: PLC0415
+    from host.progress import Reporter  # noqa: PLC0415
 
     reporter = Reporter()
     folder = tmp_path_factory.getbasetemp()

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from host.engine import EngineInfo
 from offline.images import debian_mirrors
-from operations.engine import EngineInfo
 from tests.private_engine import ROOT, PrivateEngine, private_engine
 
 SUITE = "forky"

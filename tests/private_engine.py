@@ -14,21 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from operations.engine import (
-    DOCKERD,
-    EngineError,
-    EngineInfo,
-    Report,
-    cache_directory,
-    exclusive,
-    install_packages,
-    install_what_is_missing,
-    live_process,
-    look,
-    mount_cgroups,
-    start_daemon,
-    stop_recorded,
-)
+from host.cgroups import mount_cgroups
+from host.daemon import DOCKERD, engine_at, install_what_is_missing, start_daemon, stop_recorded
+from host.daemon_record import state_directory
+from host.engine import EngineInfo
+from host.errors import EngineError
+from host.file_lock import exclusive
+from host.packages import install_packages
+from host.process import Say
+from host.process_ids import live_process
 
 ROOT = "folder of the engine"
 _MAX_UNIX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
@@ -78,13 +72,13 @@ class PrivateEngine:
         return f"{self.pool}.0.0/16"
 
 
-def start(private: PrivateEngine, *, report: Report, cache: Path | None = None) -> EngineInfo:
+def start(private: PrivateEngine, *, report: Say, cache: Path | None = None) -> EngineInfo:
     """Start it, unless it answers already. Raises EngineError with the end of its log where it ends by itself."""
     if len(os.fsencode(private.socket)) > _MAX_UNIX_SOCKET_PATH:
         raise EngineError(f"The socket's path {private.socket} is too long for the kernel: choose a shorter folder.")
     with contextlib.suppress(EngineError):
         return _found(private)
-    state = _state(cache)
+    state = state_directory(cache)
     with exclusive(state / "lock", what="Docker Engine", report=report):
         install_what_is_missing(report)
         if shutil.which("ip") is None:
@@ -95,7 +89,7 @@ def start(private: PrivateEngine, *, report: Report, cache: Path | None = None) 
             _add_network(private)
         start_daemon(
             log=state / f"{private.bridge}.log",
-            record_file=_record_file(private, state),
+            record=_record_file(private, state),
             report=report,
             docker_host=private.docker_host,
             pid_file=private.pid_file,
@@ -105,17 +99,11 @@ def start(private: PrivateEngine, *, report: Report, cache: Path | None = None) 
         return _found(private)
 
 
-def stop(private: PrivateEngine, *, report: Report, cache: Path | None = None) -> None:
+def stop(private: PrivateEngine, *, report: Say, cache: Path | None = None) -> None:
     """Stop it, and remove its network and what it has mounted."""
-    stop_recorded(_record_file(private, _state(cache)), report=report)
+    stop_recorded(_record_file(private, state_directory(cache)), report=report)
     _remove_network(private)
     _unmount_below(private.root)
-
-
-def _state(cache: Path | None) -> Path:
-    folder = (cache or cache_directory()) / "engine"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _record_file(private: PrivateEngine, state: Path) -> Path:
@@ -123,7 +111,7 @@ def _record_file(private: PrivateEngine, state: Path) -> Path:
 
 
 def _found(private: PrivateEngine) -> EngineInfo:
-    info = look(private.docker_host)
+    info = engine_at(private.docker_host)
     own = private.exec_root / "containerd/containerd.sock"
     return replace(info, containerd_socket=str(own)) if own.exists() else info
 

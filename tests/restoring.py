@@ -13,9 +13,10 @@ import pytest
 from docker.errors import NotFound
 
 from operations import restore
+from operations.errors import ProjectError
 from operations.journal import DATA, Journal, Server, Wanted
 from operations.restore import Restore, Restored
-from operations.stack_file import ProjectError, stand_in
+from operations.stack_file import stand_in
 from stack.settings import Environment, read_environment
 from tests.recording import wire_config
 

@@ -20,8 +20,8 @@ import pytest
 
 from operations import backups, compose, compose_volumes, restore
 from operations.backups import STAMP
+from operations.errors import ProjectError
 from operations.journal import DATA, Server
-from operations.stack_file import ProjectError
 from stack.app import postgres, postgres_roles
 from stack.app import redis as redis_part
 from stack.settings import Environment

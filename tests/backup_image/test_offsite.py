@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from offline.progress import Reporter
-from operations.engine import install_packages
+from host.packages import install_packages
+from host.progress import Reporter
 from samokoder_backup import offsite
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.settings import Offsite

@@ -25,8 +25,9 @@ from typing import Any
 from docker.errors import NotFound
 
 from operations import backups, compose, lock, restore
-from operations.project import ROOT, Workspace
-from operations.stack_file import ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.project import Workspace
 from stack.app import postgres, redis_users
 from stack.settings import Environment
 

@@ -20,9 +20,10 @@ import httpx
 import pytest
 import yaml
 
+from bench.own_ports import own_ports
 from operations import lifecycle
-from operations.ports import own_ports
-from operations.project import ROOT, PulumiRun, Workspace
+from operations.clone import ROOT
+from operations.project import PulumiRun, Workspace
 from stack.settings import Environment, Published
 from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic

@@ -13,8 +13,8 @@ from typing import Any
 import docker
 import httpx
 
+from host.ports import free_ports
 from operations import containers
-from operations.ports import free_ports
 from stack.names import NetworkName
 from stack.settings import Environment
 

@@ -27,9 +27,9 @@ from docker.models.containers import Container
 
 from operations import backups, containers, lifecycle, restore
 from operations.backups import Backup
+from operations.errors import ProjectError
 from operations.journal import Journal
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.backup import backup as part
 from stack.settings import Environment
 from tests.live.bucket import KEYS, MACHINE, OFFSITE, machine

@@ -13,7 +13,7 @@ from dataclasses import replace
 import docker
 import pytest
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import image_check, laboratory
 from operations.checks import Report, Verdict
 from operations.image_check import Check

@@ -10,7 +10,7 @@ import docker
 import pytest
 import yaml
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import image_check, laboratory
 from operations.checks import Report, Verdict
 from operations.image_check import Check

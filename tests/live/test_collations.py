@@ -9,9 +9,8 @@ import pytest
 from docker.models.containers import Container
 
 from operations import collations, containers, repair
-from operations.checks import FailedError
+from operations.errors import FailedError, ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.app.collations import METRIC
 from stack.settings import Environment
 from tests.live.conftest import prometheus

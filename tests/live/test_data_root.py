@@ -12,10 +12,11 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from host.cache import cache_directory
+from host.engine import DEFAULT_DOCKER_HOST, EngineInfo, connect
+from host.progress import Reporter
 from offline.images import ensure_images
-from offline.progress import Reporter
 from operations.containers import execute
-from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, cache_directory, connect
 from operations.project import Workspace
 from stack.monitoring import cadvisor
 from stack.settings import Environment

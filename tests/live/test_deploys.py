@@ -17,7 +17,8 @@ import pytest
 
 from operations import __main__ as command
 from operations import containers, lifecycle
-from operations.project import PulumiFailedError, Workspace
+from operations.errors import PulumiFailedError
+from operations.project import Workspace
 from stack.app.reference import reference_image
 from tests.live.conftest import begin_up, cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load

@@ -14,8 +14,8 @@ import pytest
 from docker.models.containers import Container
 
 from operations import drift, drift_repair, lifecycle
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from tests.live.conftest import prometheus
 from tests.live.test_the_stack import until
 

@@ -8,9 +8,9 @@ import docker
 import pytest
 
 from operations import backups, lifecycle, restore
+from operations.errors import ProjectError
 from operations.journal import Journal
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from tests.live.conftest import no_limits, with_config
 from tests.live.test_backup import KILL, killed_while_it_restores_a_dump, names, newest, wait_for_backups, write
 

@@ -11,10 +11,11 @@ import docker
 import pytest
 from docker.types import Mount
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import hardening, known, laboratory
-from operations.project import ROOT, Workspace
-from operations.stack_file import ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.project import Workspace
 from stack.names import PART_LABEL
 from stack.platform import specs
 from stack.settings import Environment

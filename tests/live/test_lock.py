@@ -11,8 +11,8 @@ import docker
 import pytest
 
 from operations import lock
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from tests.live.conftest import begin, cut_off
 from tests.live.test_the_stack import until
 

@@ -15,12 +15,13 @@ import docker
 import pytest
 from typer.testing import CliRunner
 
+from host.errors import EngineError
+from host.packages import install_packages
 from operations import __main__ as command
 from operations import backups, compose, containers, lifecycle
 from operations.compose_containers import PROJECT_LABEL
-from operations.engine import EngineError, install_packages
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.settings import Environment
 from tests.live.conftest import begin, cut_off
 from tests.planted import SUPERUSER_PSQL

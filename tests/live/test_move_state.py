@@ -15,12 +15,13 @@ from typing import Any
 import docker
 import pytest
 
+from host.cache import cache_directory
 from operations import backend as places
 from operations import move_state, recovery
 from operations.backend import Backend
-from operations.engine import cache_directory
-from operations.project import ROOT, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.project import PulumiRun, Workspace
 from tests.backup_image.s3_server import BUCKET, REGION, S3Server, built
 
 PROGRAM = """\

@@ -13,7 +13,7 @@ import pytest
 from docker.models.containers import Container
 
 from operations import backups, containers, drift, lifecycle, network_mtu
-from operations.checks import FailedError
+from operations.errors import FailedError
 from operations.network_mtu import Uplink
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName

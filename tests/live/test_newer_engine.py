@@ -9,8 +9,8 @@ from functools import partial
 import docker
 import pytest
 
-from operations.engine import connect
-from operations.ports import own_ports
+from bench.own_ports import own_ports
+from host.engine import connect
 from tests.live import clones
 from tests.newer_engine import STORES, newer_engine
 from tests.private_engine import PrivateEngine

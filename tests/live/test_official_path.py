@@ -27,13 +27,14 @@ import docker
 import pytest
 import yaml
 
+from bench.own_ports import own_ports
+from host.cache import cache_directory
+from host.engine import connect
+from host.progress import Reporter
 from offline.images import ensure_images
-from offline.progress import Reporter
 from offline.pulumi_cli import ensure_pulumi
 from operations import tools
-from operations.engine import cache_directory, connect
-from operations.ports import own_ports
-from operations.project import ROOT
+from operations.clone import ROOT
 from stack.images import IMAGES, parse_reference
 from tests import private_engine
 from tests.live.stand_in_sites import Sites, sites

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from operations import containers, deploys, lifecycle, parts, session
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.app import migrations
 from stack.app.reference import reference_image
 from tests.live.conftest import own_images

@@ -13,9 +13,10 @@ import docker
 import pytest
 import yaml
 
+from bench.own_ports import own_ports
 from operations import lifecycle
-from operations.ports import own_ports
-from operations.project import ROOT, Workspace
+from operations.clone import ROOT
+from operations.project import Workspace
 from tests.live import clones
 from tests.live.clones import run
 

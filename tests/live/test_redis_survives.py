@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from operations import __main__ as command
 from operations import backups, containers, doctor, lifecycle, redis_log, repair, restore, rotation
 from operations.checks import Verdict
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.app import redis
 from tests import queued
 from tests.live import clones

@@ -15,9 +15,9 @@ import pytest
 from pydantic.alias_generators import to_camel
 
 from operations import containers, delivery, lifecycle
+from operations.errors import ProjectError
 from operations.origins import third_party_images
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from tests.registry import LOGIN, PASSWORD, USER
 
 

@@ -13,9 +13,9 @@ import docker
 import pytest
 
 from operations import delivery, registry, runner
+from operations.errors import ProjectError
 from operations.origins import used_images
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from tests.registry import LOGIN, PASSWORD
 
 

@@ -22,10 +22,13 @@ import docker
 import httpx
 import pytest
 
+from bench.own_ports import own_ports
+from host.daemon import ensure_engine
+from host.engine import connect
+from host.errors import EngineError
+from host.packages import install_packages
 from operations import backups, containers, lifecycle, reach
-from operations.engine import EngineError, connect, ensure_engine, install_packages
 from operations.origins import third_party_images
-from operations.ports import own_ports
 from operations.project import Workspace
 from stack.settings import Environment
 from tests.live import clones

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from operations import containers, psql
-from operations.project import ROOT
+from operations.clone import ROOT
 from stack.platform import specs
 from stack.settings import Environment, Published, read_environment
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from operations import lifecycle, smoke
-from operations.project import PulumiFailedError, Workspace
+from operations.errors import PulumiFailedError
+from operations.project import Workspace
 from tests.live.conftest import no_limits, with_config
 
 JOB = "job: queue, worker, database"

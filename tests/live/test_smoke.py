@@ -15,9 +15,9 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from host.ports import free_ports
 from operations import containers, lifecycle, smoke
 from operations.checks import Report, Verdict
-from operations.ports import free_ports
 from operations.project import Workspace
 from stack.app import postgres, redis
 from stack.names import NetworkName

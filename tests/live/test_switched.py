@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from operations import backups, containers, lifecycle, recovery, smoke
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError, PulumiFailedError
+from operations.project import Workspace
 from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live import bucket

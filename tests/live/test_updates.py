@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from operations import containers, drift, lifecycle, recovery
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError, PulumiFailedError
+from operations.project import Workspace
 from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live.conftest import begin_up, cut_off, url, with_config, with_secrets

@@ -23,8 +23,8 @@ from typing import Any
 import docker
 import pytest
 
-from operations.ports import own_ports
-from operations.project import ROOT
+from bench.own_ports import own_ports
+from operations.clone import ROOT
 from stack.app import migrations
 from tests.live import clones
 from tests.live.clones import run, run_apart

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from host.engine import connect
+from host.progress import Reporter
 from offline import images
 from offline.images import RECIPES, OfflineImages, ensure_images
-from offline.progress import Reporter
-from operations.engine import connect
 from tests.private_engine import PrivateEngine, private_engine
 
 pytestmark = pytest.mark.archive

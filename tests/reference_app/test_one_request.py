@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from operations import smoke_account
-from operations.checks import FailedError
+from operations.errors import FailedError
 
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Service, Setup

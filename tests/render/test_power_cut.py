@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline.progress import Task
+from host.engine import connect
+from host.progress import Task
 from operations import laboratory as parts
 from operations import mending
-from operations.engine import connect
 from stack.settings import Environment
 from tests import private_engine as private_engines
 from tests import queued

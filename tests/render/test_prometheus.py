@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.project import ROOT
+from operations.clone import ROOT
 from stack.monitoring import access, blackbox_exporter, grafana
 from stack.monitoring.prometheus import prometheus_yml
 from stack.monitoring.rules import alerts, groups, rules_yml

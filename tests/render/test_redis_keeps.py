@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from operations import compose, redis_log
-from operations.checks import FailedError
+from operations.errors import FailedError
 from stack.settings import Environment
 from tests import queued
 from tests.render.conftest import Laboratory, contents

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from offline.progress import Task
+from host.progress import Task
 from operations import mending
+from operations.errors import ProjectError
 from operations.journal import Mend
-from operations.stack_file import ProjectError
 from stack.settings import Environment
 from tests import queued
 from tests.render.conftest import Laboratory, wait_until

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import asking, delivery, lifecycle, lock
+from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
 from stack.secret_rules import CONFIGURED_SECRETS
 from tests.recording import ROOT, case_config
 

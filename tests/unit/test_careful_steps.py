@@ -14,13 +14,13 @@ from typing import Any, cast
 
 import pytest
 
+from host.progress import Reporter, Task
 from offline import images
-from offline.progress import Reporter, Task
 from offline.toolchain import OfflineError
 from operations import backups, compose, laboratory, recovery
 from operations.compose import Import, Plan, Source
+from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
 from stack.settings import PROJECT, read_environment
 from tests import private_engine, recorded
 from tests.unit.test_compose_import import FakeEngine, plan

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from operations import checks
-from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
+from operations.checks import Check, Finding, Once, Report, Verdict
+from operations.errors import FailedError, UnavailableError
 
 
 def raises(error: Exception) -> str:

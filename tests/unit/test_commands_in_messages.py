@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.project import Workspace, typed
+from operations.clone import typed
+from operations.project import Workspace
 from tests.recording import ROOT
 
 OF_NO_ENVIRONMENT = {"help", "bootstrap", "lint", "test", "docs", "bench", "check-image", "sbom", "move-state"}

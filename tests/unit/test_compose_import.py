@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import pytest
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import backups, collations, compose, containers
 from operations.compose import Import, Plan, Server, Source, planned
 from operations.compose_volumes import look
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from stack.app.collations import OUTDATED
 from stack.settings import Environment
 from tests.recording import environment_of

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from operations import compose_containers
+from operations.errors import ProjectError
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.secret_rules import fernet_key
 from tests.recording import environment_of, secret_value
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import containers
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.settings import read_environment

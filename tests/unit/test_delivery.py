@@ -15,8 +15,8 @@ import pytest
 
 from operations import delivery, lock
 from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back
+from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
 from stack.secrets import OPENS_WHAT_IS_KEPT
 
 DIGEST = "sha256:" + "ab" * 32

@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 from operations import __main__ as command
 from operations import asking, basics, checks, deploys, lifecycle, lock, registry, stack_file, stack_text
 from operations.deploys import Version
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError, PulumiFailedError
+from operations.project import Workspace
 from stack.mistakes import InvalidSettingsError
 from stack.names import PART_LABEL
 from tests.unit.test_asking import CONFIG

@@ -28,12 +28,14 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
+from bench.own_ports import own_ports
+from host.ports import free_ports
 from operations import __main__ as command
 from operations import alerting, checks, disk_room, doctor, lifecycle, redis_log, smoke
 from operations.alerting import Delivery, State
-from operations.checks import Check, FailedError, Finding, Report, UnavailableError, Verdict
+from operations.checks import Check, Finding, Report, Verdict
 from operations.doctor import Asked, Facts
-from operations.ports import free_ports, own_ports
+from operations.errors import FailedError, UnavailableError
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.secret_rules import SecretInput

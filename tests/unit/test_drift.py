@@ -15,13 +15,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import __main__ as command
 from operations import drift, drift_repair, lifecycle, lock, restore
 from operations.containers import PartStatus
 from operations.drift import Finding, Typed, compare, look, of_preview, read
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError, PulumiFailedError
+from operations.project import Workspace
 from stack.settings import Environment, read_environment
 from tests import recorded
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import backups, containers, dry_run, lifecycle, lock, restore, rotation
+from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 
 SINCE = datetime(2026, 11, 23, tzinfo=UTC)

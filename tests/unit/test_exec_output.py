@@ -17,7 +17,7 @@ from typing import Any, cast
 import docker
 import pytest
 
-from offline.progress import Task
+from host.progress import Task
 from operations import backups, containers, rotation
 from operations.bound import MIB, Bound, BoundError
 

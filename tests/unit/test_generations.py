@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from operations import generations, recovery
+from operations.errors import ProjectError
 from operations.generations import Step, may_follow
-from operations.stack_file import ProjectError
 from stack.rotation import IN_USE, PHASES, SLOTTED, label, slots_of
 from stack.settings import Phase
 from tests.recording import GENERATED, environment_of, record, secret_value

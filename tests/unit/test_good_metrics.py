@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from host.errors import EngineError
 from operations import delivery, exposure, good_metrics
-from operations.engine import EngineError
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from stack.app.metrics_contract import METRICS, Job, Kind
 from tests.unit import test_delivery
 from tests.unit.test_delivery import DIGEST, Clone, Pulumi, deploy

@@ -13,10 +13,10 @@ import pytest
 from pulumi.runtime import rpc
 from pulumi_policy.proxy import unknown_checking_proxy
 
+from operations.errors import ProjectError
 from operations.facts import Mount, declared, found
 from operations.hardening import RULES, Allowed, Broken, Seen, broken, exceptions, judge
 from operations.policy_pack import validation
-from operations.stack_file import ProjectError
 from tests import recorded
 from tests.recording import CASES, CONTAINER, record_case
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from offline.progress import Task
+from host.progress import Task
 from operations import __main__ as command
 from operations import image_check, image_start, laboratory
 from operations.checks import Finding, Report, Verdict

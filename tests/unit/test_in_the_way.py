@@ -10,8 +10,8 @@ import docker.errors
 import pytest
 
 from operations import in_the_way
+from operations.errors import ProjectError
 from operations.recovery import CONTAINER, NETWORK
-from operations.stack_file import ProjectError
 from tests.recording import environment_of
 
 OWN_PORT = 9090

@@ -13,10 +13,9 @@ import pytest
 import yaml
 
 from operations import host_said, ipv6, made_anew, project
-from operations.checks import FailedError
+from operations.errors import FailedError, ProjectError
 from operations.in_the_way import published
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.app import ingress
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import blackbox_exporter

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from operations import kept
+from operations.errors import ProjectError
 from operations.recovery import VOLUME
-from operations.stack_file import ProjectError
 from stack.outputs import of_kept_volumes
 from stack.platform import specs
 from tests.recording import DATABASE_URL, REDIS_URL, environment_of, record

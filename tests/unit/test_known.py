@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import __main__ as command
 from operations import backups, hardening, known
 from operations.project import Workspace

@@ -16,11 +16,12 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
+from host.process_ids import start_time
 from operations import __main__ as command
-from operations import backups, compose, engine, lifecycle, lock, parts, recovery, repair, restore, rotation
+from operations import backups, compose, lifecycle, lock, parts, recovery, repair, restore, rotation
+from operations.errors import ProjectError
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from tests.recording import ROOT
 from tests.restoring import Given, on_a_fake_engine
 
@@ -88,9 +89,7 @@ def test_what_a_holder_runs_is_not_refused_and_does_not_give_the_lock_back(given
 
 def test_what_a_holder_has_started_is_locked_by_itself_when_the_holder_is_killed(given: Given) -> None:
     started = subprocess.Popen(["sleep", "60"])
-    outer = hold(
-        given, Holder(doing="deploy", folder="/f", process=started.pid, started=engine.start_time(started.pid) or "")
-    )
+    outer = hold(given, Holder(doing="deploy", folder="/f", process=started.pid, started=start_time(started.pid) or ""))
     try:
         with held(workspace(replace(given, variables={lock.VARIABLE: outer})), "up") as locked:
             started.kill()
@@ -154,7 +153,7 @@ def test_a_process_is_gone_only_where_that_is_known(
 def test_a_process_that_has_ended_and_is_not_waited_for_is_gone() -> None:
     """So is a killed `make up` in a container, whose first process waits for nobody."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        holder = Holder(doing="up", folder="/f", process=process.pid, started=engine.start_time(process.pid) or "")
+        holder = Holder(doing="up", folder="/f", process=process.pid, started=start_time(process.pid) or "")
         assert not holder.gone, "it runs"
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

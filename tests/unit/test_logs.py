@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import known, log_lines, logs
+from operations.errors import ProjectError
 from operations.log_lines import Line, cut
-from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 
 AT = "2026-11-29T14:52:35.123456789Z"

@@ -17,8 +17,9 @@ import pytest
 from operations import backend as places
 from operations import lock, move_state, tools
 from operations.backend import Backend
-from operations.project import ROOT, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.project import PulumiRun, Workspace
 
 OLD, NEW = "s3://old", "s3://new"
 ROWS = [{"urn": "one"}, {"urn": "two"}]

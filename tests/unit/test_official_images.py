@@ -6,8 +6,8 @@ import contextlib
 
 import pytest
 
+from host.engine import connect
 from operations import containers
-from operations.engine import connect
 from stack.monitoring import cadvisor, grafana
 from stack.settings import PROJECT, Environment, read_environment
 from tests.fake_engine import FakeEngine, engine_at

@@ -17,6 +17,8 @@ import docker
 import httpx
 import pytest
 
+from host.engine import EngineInfo
+from host.progress import Reporter
 from offline import images, registries, toolchain
 from offline.images import (
     NAMES,
@@ -26,9 +28,7 @@ from offline.images import (
     ensure_images,
     requirements_for,
 )
-from offline.progress import Reporter
 from offline.toolchain import OfflineError
-from operations.engine import EngineInfo
 from stack.images import IMAGES
 
 ENTRYPOINTS = Path(images.__file__).parent / "rootfs"

@@ -10,13 +10,13 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from host import process
+from host.progress import Reporter, Task, about, duration
 from offline import plan
 from offline.images import RECIPES
-from offline.progress import Reporter, Task, about, duration
 from offline.pulumi_cli import PROGRAMS_OF_PULUMI
 from operations import __main__ as command
-from operations import engine
-from operations.project import PulumiFailedError
+from operations.errors import PulumiFailedError
 
 PATIENCE_SECONDS = 10
 
@@ -128,9 +128,11 @@ def test_every_program_and_base_has_a_time() -> None:
 
 
 def test_installing_says_a_line_when_it_begins_and_then_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(process, "PROGRESS_SECONDS", 0.02)
     said: list[str] = []
-    engine._run(["sh", "-c", "for i in 1 2 3 4 5; do echo package $i; sleep 0.05; done"], "Installing", said.append)
+    process.run_and_say(
+        ["sh", "-c", "for i in 1 2 3 4 5; do echo package $i; sleep 0.05; done"], "Installing", said.append
+    )
     assert said == ["Installing ..."], "each package would be a line of the log"
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from host.progress import Reporter
 from offline import alertmanager_page, prometheus_pages, pulumi_cli, toolchain
-from offline.progress import Reporter
 from offline.pulumi_cli import ensure_pulumi
 from offline.toolchain import (
     PROGRAMS,

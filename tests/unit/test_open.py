@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from operations import __main__ as command
 from operations import basics, cli_open, known, reach
 from operations.containers import PartStatus, expected
+from operations.errors import ProjectError
 from tests.recording import case_environment
 
 GRAFANA = "http://127.0.0.1:3000"
@@ -74,7 +75,7 @@ def test_up_ends_with_the_pages_and_with_the_error_where_a_part_is_ill(
     assert last[-1].endswith(":9093"), last
 
     upped.parts = [PartStatus(part="api-1", state="running", health="unhealthy"), *well]
-    with pytest.raises(basics.ProjectError, match="Not healthy: api-1"):
+    with pytest.raises(ProjectError, match="Not healthy: api-1"):
         command._show_upped("staging", workspace, upped)
     assert "Open first" not in capsys.readouterr().out, "the error is what a person has to read"
 
@@ -129,7 +130,7 @@ def test_open_says_how_the_page_of_another_host_is_reached_and_opens_nothing_of_
 def test_open_fails_where_the_start_page_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with opening(monkeypatch, {"grafana": "unhealthy"}) as opened:
         result = CliRunner().invoke(command.app, ["open"])
-    assert isinstance(result.exception, basics.ProjectError)
+    assert isinstance(result.exception, ProjectError)
     assert "grafana does not run well" in str(result.exception)
     assert not opened, "a page that does not answer"
 

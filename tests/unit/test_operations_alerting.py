@@ -17,12 +17,13 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import __main__ as command
 from operations import alerting
 from operations.alerting import Delivery, Report, State
-from operations.project import ROOT, Workspace
-from operations.stack_file import ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.project import Workspace
 from stack.settings import Environment
 from tests.recording import case_environment, environment_of
 

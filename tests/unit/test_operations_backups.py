@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from typer.testing import CliRunner
 
-from offline.progress import Reporter, Task
+from host.progress import Reporter, Task
 from operations import __main__ as command
 from operations import backups, restore
 from operations.backups import Backup
+from operations.errors import ProjectError
 from operations.journal import Journal, Wanted, moment, wanted
 from operations.restore import COPY, RELEASE, Engine, Restore, Restored
-from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 from tests.recording import ROOT
 from tests.restoring import (

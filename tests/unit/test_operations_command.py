@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, render
+from operations.errors import ProjectError
 from operations.lifecycle import DataVolume
 from operations.line_filter import LineFilter
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def test_a_part_with_replicas_is_all_of_them_in_their_order() -> None:
 def test_where_no_engine_answers_that_is_said_and_what_brings_one_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("operations.engine.DEFAULT_DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setattr("host.engine.DEFAULT_DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(SystemExit) as ended:
         command.main(["engine"])
     assert ended.value.code == 1

@@ -12,10 +12,10 @@ import pytest
 from docker.errors import NotFound
 
 from operations import containers, lifecycle, old_images, restore
+from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
 from operations.project import PulumiRun, Workspace
 from operations.restore import Engine
-from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 from tests import recorded
 

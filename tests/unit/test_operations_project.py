@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from operations import origins, recovery, stack_file, tools
+from operations.errors import ProjectError, PulumiFailedError
 from operations.origins import third_party_images
-from operations.project import PulumiFailedError, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.project import PulumiRun, Workspace
 from stack.mistakes import InvalidSettingsError
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from offline.pulumi_cli import PulumiInstall
 from operations import tools
 

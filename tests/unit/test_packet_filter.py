@@ -17,9 +17,9 @@ import pytest
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
+from host.errors import EngineError
 from operations import doctor, packet_filter
-from operations.checks import FailedError, UnavailableError
-from operations.engine import EngineError
+from operations.errors import FailedError, UnavailableError
 from operations.packet_filter import Bridges, PacketFilter
 from operations.project import Workspace
 from stack.mistakes import InvalidSettingsError

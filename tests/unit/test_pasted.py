@@ -10,7 +10,7 @@ import pytest
 
 from operations import __main__ as command
 from operations import pasted
-from operations.project import ROOT
+from operations.clone import ROOT
 from stack.mistakes import InvalidSettingsError, Mistake
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.engine import EngineError
+from host.errors import EngineError
 from tests import private_engine
 from tests.private_engine import PrivateEngine
 

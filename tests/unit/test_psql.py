@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from operations import psql
-from operations.project import ROOT
-from operations.stack_file import ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
 from stack.settings import Environment, Rotating, Rotation
 from tests.recording import DATABASE_URL, REDIS_URL, case_environment, environment_of, wire_config
 

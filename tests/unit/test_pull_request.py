@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from rich.console import Console
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations.containers import without
+from operations.errors import ProjectError
 from operations.project import Workspace
 from operations.pull_request import (
     AUTHOR,
@@ -27,7 +28,6 @@ from operations.pull_request import (
     preview,
     preview_comment,
 )
-from operations.stack_file import ProjectError
 
 # As Pulumi 3.259 printed it for a program of three random values.
 OUTPUT = """Previewing update (staging):

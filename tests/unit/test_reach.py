@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from host.ports import free_ports
 from operations import containers, reach
-from operations.ports import free_ports
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from stack.settings import Environment
 from tests.recording import environment_of
 from tests.sshd import Sshd

@@ -10,8 +10,8 @@ import pytest
 
 from operations import backups, containers, healthy, repair
 from operations.backups import Backup
+from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
-from operations.stack_file import ProjectError
 from tests.restoring import STAMP, Given, on_a_fake_engine
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import known, lock, parts, restore, session
+from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
 from operations.project import Workspace
-from operations.stack_file import ProjectError
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 
 

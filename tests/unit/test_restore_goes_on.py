@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from operations import lock, restore
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from tests.restoring import ASKED, OFFSITE, UNRELEASED, CutOffError, FakeEngine, Given, on_a_fake_engine
 
 POSTGRES = "samokoder-staging-postgres-data"

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import compose, lock
+from operations.errors import ProjectError
 from operations.journal import DATA, Journal, Server, Wanted
 from operations.project import Workspace
 from operations.restore import COPY, RELEASE, WHOLE
-from operations.stack_file import ProjectError
 from stack.app import contract
 from tests.restoring import UNRELEASED, FakeEngine, Given, on_a_fake_engine
 

@@ -25,10 +25,10 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import containers, lifecycle, lock, recovery, rotation
+from operations.errors import ProjectError, PulumiFailedError
 from operations.generations import Step
-from operations.project import PulumiFailedError, Workspace
+from operations.project import Workspace
 from operations.rotation import Rotated
-from operations.stack_file import ProjectError
 from stack.app import contract, postgres_roles, redis, redis_users
 from stack.config_files import SALT, Template
 from stack.mistakes import InvalidSettingsError

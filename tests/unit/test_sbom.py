@@ -17,7 +17,7 @@ import pytest
 from packageurl import PackageURL
 from rich.console import Console
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import sbom
 from operations.sbom import Contents, read, render
 from stack.app.reference import reference_image

@@ -28,11 +28,11 @@ import yaml
 
 from operations import __main__ as command
 from operations import checks, smoke
-from operations.checks import FailedError, Finding, Report, Verdict
+from operations.checks import Finding, Report, Verdict
 from operations.containers import NOT_AVAILABLE, PartStatus
+from operations.errors import FailedError, ProjectError
 from operations.project import Workspace
 from operations.smoke import Asked
-from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Job, of_jobs
 from stack.backup import backup
 from stack.monitoring import alertmanager, grafana, prometheus, rules, series

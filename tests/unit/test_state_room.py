@@ -10,8 +10,8 @@ import pytest
 
 from operations import state_room
 from operations.backend import Backend
+from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
 
 STATE = '{"checkpoint": {"latest": {}}}'
 

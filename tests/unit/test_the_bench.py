@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench import compose, monitoring
 from bench.report import Row, show
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations.facts import Facts, Mount, declared, found
 from operations.project import Workspace
 from stack.names import PART_LABEL

@@ -12,11 +12,11 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import containers, healthy, lifecycle, lock, restore
+from operations.errors import ProjectError, PulumiFailedError
 from operations.journal import Journal, Wanted
-from operations.project import PulumiFailedError, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.project import PulumiRun, Workspace
 from tests.recording import environment_of
 
 

@@ -15,13 +15,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import __main__ as command
 from operations import asking, lifecycle, recovery, stack_file, tools
 from operations import backend as places
 from operations.backend import Backend
-from operations.project import ROOT, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.project import PulumiRun, Workspace
 
 BUCKET = "s3://state?endpoint=s3.example.org&s3ForcePathStyle=true"
 

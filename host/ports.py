@@ -1,14 +1,10 @@
-"""Ports for an environment beside others on the same machine: for tests and measurements."""
+"""Ports of loopback that are free, each given once."""
 
 from __future__ import annotations
 
 import contextlib
 import random
 import socket
-
-from pydantic.alias_generators import to_camel
-
-from stack.settings import PROJECT, Published, Settings
 
 # Below the range from which Linux takes the ports of outgoing connections (32768 and up): a port from there is free
 # now and somebody's a second later.
@@ -18,7 +14,7 @@ _given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nothing listens on. Held open together, so that they differ."""
+    """Return ports of loopback that nothing listens on. Held open together, so that they differ."""
     if len(_given) > (LAST - FIRST) // 2:
         _given.clear()
     ports: list[int] = []
@@ -32,19 +28,4 @@ def free_ports(count: int) -> list[int]:
                 one.bind(("127.0.0.1", port))
                 ports.append(port)
     _given.update(ports)
-    return ports
-
-
-def own_ports() -> dict[str, dict[str, int]]:
-    """Configuration that gives every published part ports that are free now."""
-    fields = {
-        (name, port)
-        for name, field in Settings.model_fields.items()
-        if isinstance(part := field.get_default(call_default_factory=True), Published)
-        for port in ("port", "https_port")
-        if port in type(part).model_fields
-    }
-    ports: dict[str, dict[str, int]] = {}
-    for (name, field_name), number in zip(sorted(fields), free_ports(len(fields)), strict=True):
-        ports.setdefault(f"{PROJECT}:{to_camel(name)}", {})[to_camel(field_name)] = number
     return ports
