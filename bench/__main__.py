@@ -25,7 +25,8 @@ from bench.llm import IN_FLIGHT, throughput
 from bench.own_ports import own_ports
 from bench.report import Row
 from host.progress import Reporter
-from operations import containers, lifecycle
+from operations import lifecycle
+from operations.engine import containers
 from operations.project import PulumiRun, Workspace
 from operations.smoke import smoke
 

@@ -22,8 +22,8 @@ from docker.models.containers import Container
 
 from host.packages import install_packages
 from host.progress import Reporter
-from operations import containers
 from operations.compose_containers import PROJECT_LABEL
+from operations.engine import containers
 from operations.facts import Facts, found
 from operations.project import Workspace
 from stack.names import PART_LABEL

@@ -16,7 +16,8 @@ import docker
 
 from host.packages import install_packages
 from host.progress import Reporter
-from operations import containers, lifecycle
+from operations import lifecycle
+from operations.engine import containers
 from operations.project import Workspace
 from stack.app import contract, ingress
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from operations.checks import Report
-    from operations.containers import PartStatus
+    from operations.engine.part_status import PartStatus
     from operations.hardening import Verdict
     from operations.lifecycle import Upped
     from operations.project import Workspace
@@ -214,7 +214,8 @@ def status(
 @app.command()
 def tunnel(env: EnvironmentName = "staging") -> None:
     """Forward the published ports of an engine's host (ssh://…) to the same ports of this machine, until Ctrl-C."""
-    from operations import known, reach  # noqa: PLC0415
+    from operations import known  # noqa: PLC0415
+    from operations.engine import reach  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     command = reach.tunnel(env, there.docker_host, known.addresses(there))
@@ -641,7 +642,7 @@ def _confirm(env: str, confirm: str, otherwise: str) -> None:
 
 
 def _show_elsewhere(workspace: Workspace, docker_host: str = "") -> None:
-    from operations import reach  # noqa: PLC0415
+    from operations.engine import reach  # noqa: PLC0415
 
     if said := reach.elsewhere(docker_host or workspace.settings().settings.docker_host, workspace.typed("tunnel")):
         typer.echo(said)

@@ -21,8 +21,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from host.progress import Reporter, Task
-from operations import reach
 from operations.clone import typed
+from operations.engine import reach
 from operations.errors import ProjectError
 from operations.project import Workspace
 from stack.monitoring import access

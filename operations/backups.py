@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from host.progress import Task
-from operations import containers, known, lock
+from operations import known, lock
 from operations.clone import typed
+from operations.engine import containers
+from operations.engine.commands import exec_status, frames
 from operations.errors import ProjectError
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES
@@ -163,7 +165,7 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
     made = api.exec_create(container.id, [PROGRAM, *words])
     with _streams(api.exec_start(made["Id"], socket=True)) as chunks:
         out, err = read(chunks, task)
-    check(words, containers.exec_status(api, made["Id"]), err)
+    check(words, exec_status(api, made["Id"]), err)
     return out
 
 
@@ -210,7 +212,7 @@ def attached(container: Container) -> AbstractContextManager[Chunks]:
 @contextmanager
 def _streams(socket: Any) -> Iterator[Chunks]:
     try:
-        yield ((text, None) if number == 1 else (None, text) for number, text in containers.frames(socket))
+        yield ((text, None) if number == 1 else (None, text) for number, text in frames(socket))
     finally:
         # Where the SDK reads the streams itself it leaves the open socket in a circle with its answer, to the garbage
         # collector.

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from host.progress import Task
-from operations import tables
+from host.table import Cell, show_table
 from operations.errors import FailedError, NotConfiguredError, UnavailableError
 
 T = TypeVar("T")
@@ -122,10 +122,10 @@ class Report:
 def show(console: Console, report: Report, *, verbose: bool = True) -> None:
     """Print a table, and a line with the numbers. verbose: with what passed, and why."""
     if rows := [each for each in report.findings if verbose or each.verdict is not Verdict.PASSED]:
-        cells: list[list[tables.Cell]] = [
+        cells: list[list[Cell]] = [
             [str(each.check), Text(each.verdict.value, _COLOURS[each.verdict]), each.why] for each in rows
         ]
-        tables.show(console, report.title, ["check", "verdict", "why"], cells, whole={"verdict"})
+        show_table(console, report.title, ["check", "verdict", "why"], cells, whole={"verdict"})
     counts = report.counts
     told = [
         f"{counts['total']} check" + "s" * (counts["total"] != 1),

@@ -18,8 +18,8 @@ from operations.errors import ProjectError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from operations.containers import PartStatus
     from operations.drift import Finding
+    from operations.engine.part_status import PartStatus
 
     Show = Callable[[], Console]
     ExitIfFailed = Callable[[str, Sequence[PartStatus]], None]

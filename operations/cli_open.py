@@ -72,7 +72,8 @@ def register(app: typer.Typer) -> None:
 
         That is Grafana's first page, which is the overview; where no Grafana can be had, the application's.
         """
-        from operations import known, reach  # noqa: PLC0415 - each command imports what it needs
+        from operations import known  # noqa: PLC0415 - each command imports what it needs
+        from operations.engine import reach  # noqa: PLC0415 - each command imports what it needs
 
         there = known.of(basics.workspace(env))
         found = pages(known_pages(there))
@@ -92,7 +93,7 @@ def register(app: typer.Typer) -> None:
 
 def _show(address: str) -> None:
     """Open an address in the desktop's browser, where there is one, and something listens at it on this machine."""
-    from operations import reach  # noqa: PLC0415
+    from operations.engine import reach  # noqa: PLC0415
 
     opener = shutil.which("xdg-open")
     if not opener or not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):

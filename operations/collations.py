@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from operations import containers, lock, psql, restore
+from operations import lock, psql, restore
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.healthy import health
 from operations.errors import FailedError, ProjectError, UnavailableError
-from operations.healthy import health
 from operations.project import Workspace
 from stack.app import postgres
 from stack.app.collations import OUTDATED
@@ -80,7 +82,7 @@ class Found:
         variables = {"PGUSER": settings.superuser, "PGOPTIONS": postgres.PINNED_OPTIONS}
         words = ["sh", "-c", script(_REPAIR), "sh", OUTDATED]
         with self.workspace.reporter.task("Build indexes anew"):
-            status, said = containers.execute(self.server, words, environment=variables)
+            status, said = execute(self.server, words, environment=variables)
         if status:
             last = "\n".join(said.decode(errors="replace").strip().splitlines()[-_SHOWN_LINES:])
             raise ProjectError(
@@ -115,7 +117,7 @@ def opened(workspace: Workspace) -> Iterator[Found]:
 
 
 def _outdated(server: Container, question: list[str]) -> tuple[str, ...]:
-    status, said = containers.execute(server, [*question, "--tuples-only", "--no-align"])
+    status, said = execute(server, [*question, "--tuples-only", "--no-align"])
     if status:
         raise ProjectError(f"PostgreSQL does not answer: {said.decode(errors='replace').strip()[-300:]}")
     rows = (line.rpartition("|") for line in said.decode().splitlines())

@@ -20,10 +20,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from operations import backups, collations, compose_containers, compose_volumes, containers, lock, restore, stack_file
+from operations import backups, collations, compose_containers, compose_volumes, lock, restore, stack_file
 from operations.backups import IMPORTED, STAMP
 from operations.clone import typed
 from operations.compose_containers import PROJECT_LABEL
+from operations.engine import containers
+from operations.engine.volumes import remove_volumes, volume_names
 from operations.errors import ProjectError
 from operations.journal import DATA
 from operations.project import Workspace
@@ -450,7 +452,7 @@ class Engine:
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """Look with the backup server's Python."""
         named = {volume for volume in volumes if not volume.startswith("/")}
-        if missing := sorted(named - containers.volume_names(self.client)):
+        if missing := sorted(named - volume_names(self.client)):
             # The engine would make it, empty.
             raise ProjectError(f"There is no volume {', '.join(missing)} on {self.environment.settings.docker_host}.")
         program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
@@ -463,7 +465,7 @@ class Engine:
 
     def there(self, volume: str) -> bool:
         """Ask for all."""
-        return volume in containers.volume_names(self.client)
+        return volume in volume_names(self.client)
 
     def users(self, volume: str) -> list[str]:
         """Ask for running ones."""
@@ -524,7 +526,7 @@ class Engine:
 
     def remove(self, volume: str) -> None:
         """Remove it by its name."""
-        containers.remove_volumes(self.client, [volume])
+        remove_volumes(self.client, [volume])
 
     def _once(
         self,

@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from host.engine import connect
-from operations import asking, backend, good_metrics, lock, registry, runner, stack_file
+from operations import asking, backend, good_metrics, lock, runner, stack_file
+from operations.engine import registry
 from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
 from stack.app.metrics_contract import Kind

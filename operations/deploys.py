@@ -162,7 +162,7 @@ def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequenc
         raise ProjectError(f"This cannot be deployed: {error}.") from None
     if unpinned:
         from host.engine import connect  # noqa: PLC0415 - as above
-        from operations import registry  # noqa: PLC0415 - the SDK takes its time
+        from operations.engine import registry  # noqa: PLC0415 - the SDK takes its time
 
         # With some digest for now: what else is wrong is told at once, and which engine it is is known.
         some = {name: f"{new[name]}@sha256:{'0' * 64}" for name in unpinned}
@@ -223,7 +223,7 @@ def _earlier(workspace: Workspace, now: Version, to: str) -> Earlier:
 
 def _refuse_strangers(deploy: Deploy, earlier: Earlier) -> None:
     """Raise ProjectError where the stack file is not what was deployed last: the version before it is another then."""
-    from operations import containers  # noqa: PLC0415 - the SDK takes its time
+    from operations.engine import containers  # noqa: PLC0415 - the SDK takes its time
 
     environment, workspace = deploy.candidate.settings(), deploy.candidate
     with contextlib.closing(workspace.client()) as client:
@@ -269,7 +269,7 @@ def _short(image: str | None) -> str:
 def _note_images(candidate: Workspace) -> None:
     """Note which images the engine lacks: what a check pulls is brought by the environment, as what `up` pulls."""
     from host.engine import connect  # noqa: PLC0415 - as above
-    from operations import old_images  # noqa: PLC0415 - `status` must stay fast
+    from operations.engine import old_images  # noqa: PLC0415 - `status` must stay fast
 
     with contextlib.closing(connect(candidate.engine().docker_host)) as client:
         old_images.note(client, candidate.settings(), candidate.reporter.say)

@@ -43,14 +43,14 @@ from operations import (
     packet_filter,
     pasted,
     public_name,
-    reach,
     redis_log,
     smoke,
 )
 from operations.checks import Check, Finding, Once, Report, Verdict
 from operations.clone import typed
+from operations.engine import reach
+from operations.engine.images import third_party_images
 from operations.errors import FailedError, NotConfiguredError, ProjectError, UnavailableError
-from operations.origins import third_party_images
 from operations.project import Workspace
 from stack.images import IMAGES, short_name
 from stack.mistakes import InvalidSettingsError

@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from host.engine import docker_command
 from operations.backups import made_by_restores
-from operations.containers import execute, volume_names, without
+from operations.engine.commands import execute
+from operations.engine.old_images import is_note
+from operations.engine.redaction import without
+from operations.engine.volumes import volume_names
 from operations.errors import ProjectError
 from operations.facts import Facts, Mount, declared, found
 from operations.lock import is_one as is_lock
-from operations.old_images import is_note
 from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
 from stack.config_files import CARRIER_MOUNT
 from stack.monitoring import node_exporter

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime
 
-from operations import backups, containers, restore, rotation
+from operations import backups, restore, rotation
+from operations.engine import containers
 from operations.errors import ProjectError
 from operations.journal import LATEST, OFFSITE, Wanted, wanted
 from operations.project import Workspace

@@ -9,8 +9,10 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 
-from operations import containers, exposition
-from operations.bound import MIB, Bound, BoundError
+from operations import exposition
+from operations.engine import containers
+from operations.engine.bound import MIB, Bound, BoundError
+from operations.engine.commands import execute_apart
 from operations.metrics_document import uses
 from stack.app.metrics_contract import METRICS, Job, Kind, of_jobs
 from stack.platform import specs
@@ -89,7 +91,7 @@ def _page(container: Container, scrape: Scrape, kind: Kind) -> frozenset[str] | 
     script = f"import sys, urllib.request as r; sys.stdout.buffer.write(r.urlopen('{address}', timeout=5).read())"
     bound = Bound(_ASK_SECONDS, _MOST_OF_A_PAGE)
     try:
-        status, out, _ = containers.execute_apart(container, ["python", "-c", script], bound=bound)
+        status, out, _ = execute_apart(container, ["python", "-c", script], bound=bound)
         exposed = exposition.parse(out.decode())
     except (docker.errors.APIError, BoundError, ValueError, OSError) as error:
         return f"its page of metrics cannot be read: {error}"

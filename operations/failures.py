@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from operations import containers
-from operations.log_lines import Line, cut
+from operations.engine import containers
+from operations.engine.log_lines import Line, cut
+from operations.engine.part_status import PartStatus, status_of_container
+from operations.engine.redaction import without
 from stack.names import PART_LABEL
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def failures(
     """
     waiting = []
     for container in containers.of_environment(client, environment):
-        row = containers.status_of_container(container.labels.get(PART_LABEL, "?"), container)
+        row = status_of_container(container.labels.get(PART_LABEL, "?"), container)
         if row.ok:
             continue
         if row.health == "starting" and not row.restarts and not _failing_checks(container.attrs["State"]):
@@ -53,11 +55,11 @@ def failures(
         lines = [_how(row, container.attrs["State"])]
         lines += [f"  {line}" for line in _said(container, secrets)]
         lines.append(f"  more: {more(row.part)}")
-        yield Failure(part=row.part, text=containers.without(secrets, "\n".join(lines)))
+        yield Failure(part=row.part, text=without(secrets, "\n".join(lines)))
     yield from waiting
 
 
-def _how(row: containers.PartStatus, state: Mapping[str, Any]) -> str:
+def _how(row: PartStatus, state: Mapping[str, Any]) -> str:
     """Say in one line how a container is, and since when."""
     restarts = f", restarted {row.restarts} times" if row.restarts else ""
     if not state["Running"] or state.get("Restarting"):
@@ -90,11 +92,11 @@ def _said(container: Container, secrets: Mapping[str, str]) -> Iterator[str]:
     """Yield what the last check said, then the last lines of the log that differ."""
     for check in ((container.attrs["State"].get("Health") or {}).get("Log") or [])[-1:]:
         # The end of what it said is the error; before it may stand a whole traceback.
-        said = containers.without(secrets, str(check.get("Output", ""))).strip().splitlines()[-_CHECK_LINES:]
+        said = without(secrets, str(check.get("Output", ""))).strip().splitlines()[-_CHECK_LINES:]
         said = [Line(part="", at="", text=line).readable() for line in said]
         yield from (f"check: {cut(line, _WIDTH)}" for line in said or [f"ended with {check.get('ExitCode')}"])
     with contextlib.suppress(docker.errors.APIError):
-        text = containers.without(secrets, container.logs(tail=_READ_LINES).decode(errors="replace"))
+        text = without(secrets, container.logs(tail=_READ_LINES).decode(errors="replace"))
         yield from (f"log: {line}" for line in folded(text) or ["it is empty"])
 
 

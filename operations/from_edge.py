@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from host.progress import Task
-from operations import backups, containers
+from operations import backups
+from operations.engine import containers
 from stack.names import NetworkName
 from stack.settings import Environment
 

@@ -441,7 +441,7 @@ def of_rule(rule: Rule, seen: Seen) -> list[Broken]:
 
 def gate(there: Known) -> Verdict:
     """Judge what runs of an environment. Raises ProjectError where nothing does, or for a list that cannot be read."""
-    from operations.containers import of_environment  # noqa: PLC0415 - the policy pack has the rules without an engine
+    from operations.engine.containers import of_environment  # noqa: PLC0415 - the policy pack has the rules without an engine
 
     allowed = exceptions()
     client = there.client()

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import docker.errors
 
-from operations.bound import MIB, Bound, BoundError
-from operations.containers import execute
+from operations.engine.bound import MIB, Bound, BoundError
+from operations.engine.commands import execute
 from stack.service import LOG_FILES, LOG_MIB
 
 if TYPE_CHECKING:

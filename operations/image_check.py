@@ -22,10 +22,14 @@ import docker.errors
 from docker.models.containers import Container
 
 from host.progress import Reporter, Task
-from operations import exposition, laboratory
-from operations.bound import MIB, Bound, BoundError
+from operations import exposition
 from operations.checks import Finding, Report, Verdict
-from operations.containers import execute, has_images, without
+from operations.engine import laboratory
+from operations.engine.bound import MIB, Bound, BoundError
+from operations.engine.commands import execute
+from operations.engine.images import has_images
+from operations.engine.laboratory import Laboratory
+from operations.engine.redaction import without
 from operations.errors import ProjectError
 from operations.exposure import not_exposed
 from operations.image_answer import log_of, tried
@@ -43,7 +47,6 @@ from operations.image_start import (
     writable,
 )
 from operations.image_ways import STRICT, Way, settings_text
-from operations.laboratory import Laboratory
 from stack.app import api, migrations, postgres, postgres_roles, redis, redis_users, worker
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image

@@ -18,11 +18,13 @@ import docker.errors
 from docker.models.containers import Container
 
 from host.progress import Reporter, Task
-from operations.bound import MIB, Bound, BoundError
-from operations.containers import execute, execute_apart, has_images, without
+from operations.engine.bound import MIB, Bound, BoundError
+from operations.engine.commands import execute, execute_apart
+from operations.engine.images import has_images
+from operations.engine.laboratory import Laboratory
+from operations.engine.redaction import without
 from operations.image_answer import ASK, Answer, log_of, may_be_cut, parsed, tried
 from operations.image_ways import STRICT, Way, written_folders
-from operations.laboratory import Laboratory
 from stack.app import contract, redis, redis_users, worker
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 
 from host.engine import docker_command
-from operations import containers, made_anew, pasted, recovery
+from operations import made_anew, pasted, recovery
+from operations.engine import containers
+from operations.engine.part_status import expected_parts
 from operations.errors import ProjectError
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
@@ -80,7 +82,7 @@ def _taken(client: docker.DockerClient, workspace: Workspace, known: Callable[[s
     known: whether the state knows one, by its id and its name.
     """
     environment = workspace.settings()
-    parts = {f"{environment.prefix}-{part}" for part in containers.expected(environment)}
+    parts = {f"{environment.prefix}-{part}" for part in expected_parts(environment)}
     segments = {f"{environment.prefix}-{network}" for network in NetworkName}
     listed = client.api.containers(all=True)
     there = [(str(each["Id"]), str(name).lstrip("/")) for each in listed for name in each.get("Names") or ()]
@@ -125,7 +127,7 @@ def _foreign_ports(
 ) -> Iterator[tuple[str, str]]:
     """Yield each port that a container of somebody else has, and that container's name. ids: those in the state."""
     # One under a name of ours makes way for ours, or is told by its name.
-    own = {f"{environment.prefix}-{part}" for part in containers.expected(environment)}
+    own = {f"{environment.prefix}-{part}" for part in expected_parts(environment)}
     held = [
         (address, port, name)
         for address, port, each in held_ports(client)

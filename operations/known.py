@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from host.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, connect
-from operations import containers, recovery, stack_file
+from operations import recovery, stack_file
+from operations.engine import containers
+from operations.engine.part_status import PartStatus, expected_parts, part_statuses, statuses_of, unavailable_parts
 from operations.errors import ProjectError
 from operations.project import Workspace
 from stack.mistakes import InvalidSettingsError
@@ -82,8 +84,8 @@ def of(workspace: Workspace) -> Known:
             workspace=workspace,
             docker_host=environment.settings.docker_host,
             environment=environment,
-            parts=containers.expected(environment),
-            unavailable=containers.unavailable(environment),
+            parts=expected_parts(environment),
+            unavailable=unavailable_parts(environment),
         )
     workspace.reporter.say(
         f"{what} (`{workspace.typed('doctor')}` says what): what follows is what the engine and the state say"
@@ -91,13 +93,13 @@ def of(workspace: Workspace) -> Known:
     return _from_state(workspace)
 
 
-def status(known: Known) -> list[containers.PartStatus]:
+def status(known: Known) -> list[PartStatus]:
     """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
     client = known.client()
     try:
         if known.environment:
-            return containers.status(client, known.environment)
-        return containers.status_of(client, known.name, known.parts, known.unavailable)
+            return part_statuses(client, known.environment)
+        return statuses_of(client, known.name, known.parts, known.unavailable)
     finally:
         client.close()
 

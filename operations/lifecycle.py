@@ -14,10 +14,8 @@ from host.errors import EngineError
 from operations import backend as places
 from operations import (
     backups,
-    containers,
     failures,
     generations,
-    healthy,
     in_the_way,
     lock,
     packet_filter,
@@ -26,6 +24,9 @@ from operations import (
     stack_file,
     state_room,
 )
+from operations.engine import containers, healthy
+from operations.engine.part_status import PartStatus, part_statuses
+from operations.engine.volumes import remove_volumes, volume_names, volume_sizes
 from operations.errors import ProjectError, PulumiFailedError
 from operations.line_filter import LineFilter
 from operations.project import PulumiRun, Workspace
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 class Upped:
     """An environment after `up`: how each part is, as the engine says it, and the names of its generated secrets."""
 
-    parts: list[containers.PartStatus]
+    parts: list[PartStatus]
     secrets: list[str]
 
 
@@ -83,7 +84,7 @@ def up(
 
 
 def _tidy_images(workspace: Workspace) -> None:
-    from operations import old_images  # noqa: PLC0415 - `status` must stay fast
+    from operations.engine import old_images  # noqa: PLC0415 - `status` must stay fast
 
     try:
         with contextlib.closing(workspace.client(timeout=backups.ANSWER_SECONDS)) as client:
@@ -217,7 +218,7 @@ def _refuse_lost(run: PulumiRun, client: docker.DockerClient, wanted: Collection
 
 def _lost_volumes(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
     """Return the data volumes that the state has and the engine has not, as `recovery.data_volumes` does."""
-    there = containers.volume_names(client)
+    there = volume_names(client)
     return {name: each for name, each in recovery.data_volumes(run.deployment()).items() if each not in there}
 
 
@@ -335,7 +336,7 @@ def data_volumes(workspace: Workspace) -> list[DataVolume]:
                 doing = "an import" if backups.IMPORTED in name else "a restore"
                 what = "set aside by a restore" if backups.BEFORE in name else f"left by {doing} that was cut off"
                 origins[name] = f"{what}, {backups.begun(name):%Y-%m-%d %H:%M} UTC"
-            sizes = containers.volume_sizes(client)
+            sizes = volume_sizes(client)
     finally:
         client.close()
     return [DataVolume(name=name, bytes=sizes.get(name), origin=origin) for name, origin in origins.items()]
@@ -352,7 +353,7 @@ def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
 
 
 def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
-    from operations import old_images  # noqa: PLC0415 - `status` must stay fast
+    from operations.engine import old_images  # noqa: PLC0415 - `status` must stay fast
 
     workspace = run.workspace
     run.settle()
@@ -364,7 +365,7 @@ def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
         packet_filter.unguard(workspace)
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
-        containers.remove_volumes(client, volumes)
+        remove_volumes(client, volumes)
         old_images.forget(client, workspace.settings())
         return [*volumes, *restore.forget_all(workspace, client)]
     finally:
@@ -379,15 +380,15 @@ def _data_there(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
     known = recovery.data_volumes(run.deployment()).values()
     # One word between, so that `staging` is not given what belongs to `staging-2`.
     ours = re.compile(rf"{re.escape(run.workspace.settings().prefix)}-[a-z]+-data")
-    named = filter(ours.fullmatch, containers.volume_names(client))
+    named = filter(ours.fullmatch, volume_names(client))
     return dict.fromkeys(known, "") | dict.fromkeys(sorted(set(named) - set(known)), "Pulumi does not know it")
 
 
-def status(workspace: Workspace) -> list[containers.PartStatus]:
+def status(workspace: Workspace) -> list[PartStatus]:
     """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
     client = workspace.client()
     try:
-        return containers.status(client, workspace.settings())
+        return part_statuses(client, workspace.settings())
     finally:
         client.close()
 

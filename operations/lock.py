@@ -32,7 +32,8 @@ from requests.exceptions import RequestException
 from host.engine import connect, docker_command
 from host.errors import EngineError
 from host.process_ids import start_time
-from operations import containers, recovery
+from operations import recovery
+from operations.engine.volumes import remove_volumes
 from operations.errors import ProjectError
 from operations.project import Workspace
 
@@ -157,7 +158,7 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
     finally:
         try:
             with client() as engine:
-                containers.remove_volumes(engine, [volume])
+                remove_volumes(engine, [volume])
         except (EngineError, APIError, RequestException) as error:
             workspace.reporter.say(
                 f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume)}"
@@ -202,7 +203,7 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
                 f"(process {pulumi}). Try again when that has ended; `kill -INT {pulumi}` ends it."
             )
         workspace.reporter.say(f"Taking over the lock of a run that is gone: {other}")
-        containers.remove_volumes(client, [name])
+        remove_volumes(client, [name])
 
 
 def _pulumi_at_work(workspace: Workspace, folder: Path) -> int:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operations import basics, log_lines
+from operations import basics
 from operations.ci import EnvironmentName
+from operations.engine import log_lines
+from operations.engine.log_lines import Line
 from operations.errors import ProjectError
-from operations.log_lines import Line
 
 if TYPE_CHECKING:
     from docker.models.containers import Container

@@ -10,41 +10,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from operations import recovery
+from operations.engine.images import third_party_images
 from operations.errors import ProjectError
 from stack.images import IMAGES, parse_reference
 from stack.settings import Environment, key_of
 
 _KEEPS_DATA = ("postgres", "redis")
-
-
-def third_party_images(environment: Environment) -> list[str]:
-    """Return the names, as in `samokoder:images`, of the images that an environment takes from a registry."""
-    configured = environment.settings.images
-    return [name for name in _image_names(environment) if getattr(configured, name) is None]
-
-
-def used_images(environment: Environment) -> list[str]:
-    """Return the references of all images that an environment runs or builds upon, but those that are built here."""
-    return [*dict.fromkeys(used_by_name(environment).values())]
-
-
-def used_by_name(environment: Environment) -> dict[str, str]:
-    """Return the same by name: as in `samokoder:images`, and the application's parts."""
-    found = {name: environment.image(name) for name in _image_names(environment)}  # type: ignore[arg-type]
-    parts = {part: getattr(environment.settings, part).image for part in ("api", "worker", "frontend")}
-    return found | {part: image for part, image in parts.items() if image}
-
-
-def _image_names(environment: Environment) -> list[str]:
-    # Every part is called like its image, but for the ingress.
-    running = {"caddy" if part == "ingress" else part for part in environment.running()}
-    names: list[str] = [name for name in IMAGES if name in running]
-    reference = ("api", "worker", *(("frontend",) if "frontend" in running else ()))
-    if any(getattr(environment.settings, part).image is None for part in reference):
-        names.append("python")
-    if "backup" in running:
-        names.append("backup")
-    return names
 
 
 def refuse_others(

@@ -37,8 +37,8 @@ from operations import kept, origins, recovery, stack_file, state_room
 from operations.backend import Backend
 from operations.basics import CHANGES
 from operations.clone import ROOT, typed
+from operations.engine.images import third_party_images, used_images
 from operations.errors import ProjectError, PulumiFailedError
-from operations.origins import third_party_images, used_images
 from operations.stack_file import Document
 from stack.settings import Environment, Settings, key_of
 
@@ -237,7 +237,7 @@ class Workspace:
             environment = self.settings()
         self._tell_made_anew(environment, engine)
         if images:
-            from operations import old_images, registry  # noqa: PLC0415 - `status` must stay fast
+            from operations.engine import old_images, registry  # noqa: PLC0415 - `status` must stay fast
 
             with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
                 if note:
@@ -320,7 +320,7 @@ class Workspace:
     def _built_here(self, environment: Environment, engine: EngineInfo) -> list[str]:
         """Return the names of the images that are built here: OFFLINE says so, or their registry does not answer."""
         from offline import registries  # noqa: PLC0415 - httpx: `status` must stay fast
-        from operations.containers import has_images  # noqa: PLC0415 - as above
+        from operations.engine.images import has_images  # noqa: PLC0415 - as above
 
         names = third_party_images(environment)
         match self.variables.get("OFFLINE"):
@@ -560,7 +560,7 @@ class PulumiRun:
         reporter.say("An earlier run was cut off: asking the engine what there really is")
         before = self.deployment()
         if begun := recovery.begun(before):
-            from operations import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
+            from operations.engine import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
 
             # Before the refresh, which forgets what was begun: cut off in between, the next run finds it still.
             client = self.workspace.client()

@@ -67,7 +67,8 @@ def psql(
     write: Annotated[bool, typer.Option("--write", help="Changes are allowed: those that the role may make.")] = False,
 ) -> None:
     """Ask the database as the application's role, read-only unless --write is given."""
-    from operations import containers, known, session  # noqa: PLC0415 - the SDK takes its time
+    from operations import known  # noqa: PLC0415 - the SDK takes its time
+    from operations.engine import containers, session  # noqa: PLC0415 - the SDK takes its time
     from stack.app import postgres  # noqa: PLC0415
 
     there = known.of(basics.workspace(env))
@@ -85,9 +86,9 @@ def psql(
 
 
 def _ask(container: Container, words: list[str]) -> int:
-    from operations import containers  # noqa: PLC0415
+    from operations.engine.commands import execute  # noqa: PLC0415
 
-    status, said = containers.execute(container, words)
+    status, said = execute(container, words)
     sys.stdout.buffer.write(said)
     sys.stdout.buffer.flush()
     return status

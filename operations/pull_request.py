@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from operations.containers import without
+from operations.engine.redaction import without
 from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
 

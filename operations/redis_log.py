@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime, timedelta
 
-from operations import containers
+from operations.engine import containers
 from operations.errors import FailedError, ProjectError, UnavailableError
 from operations.project import Workspace
 from stack.app import redis

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from operations import backups, collations, containers, engine_rules, healthy, lock, redis_log, restore
+from operations import backups, collations, engine_rules, lock, redis_log, restore
+from operations.engine import containers, healthy
 from operations.errors import FailedError, ProjectError, UnavailableError
 from operations.journal import Mend
 from operations.project import Workspace

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from host.progress import Reporter, Task
-from operations import backups, containers, healthy, lock, mending, recovery, stack_file
+from operations import backups, lock, mending, recovery, stack_file
 from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.clone import typed
+from operations.engine import containers, healthy
+from operations.engine.commands import execute
+from operations.engine.volumes import remove_volumes, volume_names
 from operations.errors import ProjectError
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
 from operations.project import Workspace
@@ -552,7 +555,7 @@ def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
     """
     environment = workspace.settings()
     _remove_left(client, environment)
-    removed = containers.remove_volumes(client, backups.made_by_restores(client, environment))
+    removed = remove_volumes(client, backups.made_by_restores(client, environment))
     for path in lock.unfinished(workspace.folder, workspace.name):
         stack_file.remove(path)
     return removed
@@ -713,14 +716,14 @@ class Engine:
             container = containers.find(self.client, self.environment, redis.PART)
             source, labels = self.data_of("redis"), {LABEL: self.environment.name}
             # Mounted, one that is not there would be made.
-            if source not in containers.volume_names(self.client):
+            if source not in volume_names(self.client):
                 raise ProjectError(f"There is no volume {source}: `{typed(self.environment.name, 'up')}` says more.")
             return mending.mend(container, way, source, into=into, labels=labels, task=task)
 
     def sizes(self, volume: str) -> tuple[int, int]:
         """Ask du and df."""
         # Mounted, one that was lost would be made. All are on one disk.
-        there = volume in containers.volume_names(self.client)
+        there = volume in volume_names(self.client)
         said = self._shell(_SIZES, {"/volume": (volume if there else self.data_of("backup"), True)}, "/volume")
         size, free = said.split()
         return int(size) if there else 0, int(free)
@@ -735,14 +738,14 @@ class Engine:
     def whole(self, volume: str, server: Server) -> bool:
         """Look into it."""
         # Mounted, one that is not there would be made.
-        if volume not in containers.volume_names(self.client):
+        if volume not in volume_names(self.client):
             return False
         script = f"if ({WHOLE}); then echo yes; else echo no; fi"
         return self._shell(script, {"/volume": (volume, True)}, "/volume", server).strip() == "yes"
 
     def copy(self, source: str, target: str, *, whole: Server | None) -> None:
         """Copy within the engine."""
-        if whole and source not in containers.volume_names(self.client):
+        if whole and source not in volume_names(self.client):
             raise ProjectError(f"There is no volume {source}, which was to come into {target}.")
         with self.reporter.task(f"Copy {source} to {target}"):
             volumes = {"/from": (source, True), INTO: (target, False)}
@@ -753,7 +756,7 @@ class Engine:
     def release(self, volume: str) -> None:
         """Put the last file in its place, and take the marker away."""
         # Mounted, one that is not there would be made.
-        if volume in containers.volume_names(self.client):
+        if volume in volume_names(self.client):
             self._shell(RELEASE, {"/volume": (volume, False)}, "/volume")
 
     def stop(self, fields: Sequence[str]) -> None:
@@ -776,7 +779,7 @@ class Engine:
     def own_password(self) -> None:
         """Set it over the socket."""
         container = containers.find(self.client, self.environment, "postgres")
-        status, said = containers.execute(container, ["sh", "-c", _SET_OWN])
+        status, said = execute(container, ["sh", "-c", _SET_OWN])
         if status != 0:
             raise ProjectError(f"PostgreSQL does not take its superuser's password: {said.decode(errors='replace')}")
 
@@ -798,7 +801,7 @@ class Engine:
 
     def remove(self, volume: str) -> None:
         """Remove it by its name."""
-        containers.remove_volumes(self.client, [volume])
+        remove_volumes(self.client, [volume])
 
     def _shared(self, volume: str) -> bool:
         """Tell whether a volume has files of the application's own user."""

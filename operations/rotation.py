@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from operations import containers, lifecycle, lock, reach, stack_file, stack_text
+from operations import lifecycle, lock, stack_file, stack_text
+from operations.engine import containers, reach
+from operations.engine.commands import frames
+from operations.engine.redaction import without
 from operations.errors import ProjectError, PulumiFailedError
 from operations.generations import ADMIN, Step, step_of, steps_in
 from operations.known import Known, was_made
@@ -340,7 +343,7 @@ class _Server:
             return "refused"
         if said.strip() == self.taken:
             return "in"
-        raise ProjectError(f"{self.part} cannot ask its server: {containers.without({'the password': password}, said)}")
+        raise ProjectError(f"{self.part} cannot ask its server: {without({'the password': password}, said)}")
 
 
 # The password comes by standard input: neither the command nor the container's configuration ever has it.
@@ -388,7 +391,7 @@ def _exec(container: Container, command: Sequence[str], text: str) -> str:
     connection = getattr(stream, "_sock", stream)
     try:
         connection.sendall(text.encode())
-        return b"".join(data for _, data in containers.frames(stream)).decode(errors="replace")
+        return b"".join(data for _, data in frames(stream)).decode(errors="replace")
     finally:
         stream.close()
         connection.close()

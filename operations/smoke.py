@@ -21,10 +21,11 @@ import httpx
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from operations import alerting, checks, containers, lifecycle, reach, smoke_account, smoke_series
+from operations import alerting, checks, lifecycle, smoke_account, smoke_series
 from operations.checks import Check, Finding, Once, Report, Verdict
 from operations.clone import typed
-from operations.containers import PartStatus
+from operations.engine import reach
+from operations.engine.part_status import MISSING, NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, NotConfiguredError, ProjectError, UnavailableError
 from operations.exposure import not_exposed
 from operations.project import Workspace
@@ -135,7 +136,7 @@ class Asked:
         """Raise UnavailableError where a container is not well: that is one failure, and this one would be a second."""
         for part in parts:
             row = self.rows.get(part)
-            if row and row.state == containers.NOT_AVAILABLE:
+            if row and row.state == NOT_AVAILABLE:
                 raise UnavailableError(f"this host cannot get an image of {part} ({key_of('unavailable')})")
             if row is None or not row.ok:
                 raise UnavailableError(f"the container of {part} is {_state(row)}")
@@ -208,7 +209,7 @@ def _containers(asked: Asked) -> Iterator[Check]:
 
         def ask(part: str = part) -> str:
             row = asked.rows.get(part)
-            if row and row.state == containers.NOT_AVAILABLE:
+            if row and row.state == NOT_AVAILABLE:
                 asked.need(part)
             if row is None or not row.ok:
                 raise FailedError(f"it is {_state(row)}")
@@ -219,7 +220,7 @@ def _containers(asked: Asked) -> Iterator[Check]:
 
 def _state(row: PartStatus | None) -> str:
     if row is None:
-        return containers.MISSING
+        return MISSING
     return f"running and {row.health}" if row.state == "running" else row.state
 
 

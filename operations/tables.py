@@ -1,100 +1,28 @@
-"""The tables of the product: as columns where every word has room, else as one block for each row.
-
-Nothing breaks within a word: what stands in a cell is copied from there, at 3 a.m. on 80 columns too.
-"""
+"""What the commands show as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from host.table import Cell, show_table, widths_of
 from operations.clone import typed
-from operations.containers import NOT_AVAILABLE
+from operations.engine.part_status import NOT_AVAILABLE
 from stack.images import short_name
 
 if TYPE_CHECKING:
     from operations.backups import Backup
-    from operations.containers import PartStatus
     from operations.drift import Finding as Drifted
+    from operations.engine.part_status import PartStatus
     from operations.hardening import Broken
     from operations.lifecycle import DataVolume
     from operations.rotation import Row
-
-Cell = str | Text
-_BETWEEN = 2
-_EDGES = 2
-_FAR = 4
-"""Where a value begins that has no room beside its heading."""
 _WIDE = 120
 _MOMENT = "%Y-%m-%d %H:%M:%S+00"
-
-
-def show(
-    console: Console,
-    title: str,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[Cell]],
-    *,
-    whole: Collection[str] = (),
-) -> None:
-    """Print a table. rows: as many cells as headings, the first one names the row. whole: columns kept in one line."""
-    texts = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
-    widths = _widths(console.width, headings, texts, whole)
-    if widths is None:
-        _blocks(console, title, headings, texts)
-        return
-    table = Table(title=Text(title, style="italic") if title else None, title_justify="left", box=box.SIMPLE_HEAD)
-    table.pad_edge, table.padding = False, (0, 1, 0, 0)
-    for heading, width in zip(headings, widths, strict=True):
-        table.add_column(heading, width=width, overflow="fold")
-    for row in texts:
-        table.add_row(*row)
-    console.print(table)
-
-
-def _widths(
-    room: int, headings: Sequence[str], rows: Sequence[Sequence[Text]], whole: Collection[str]
-) -> list[int] | None:
-    """Return the width of each column; None where they have no room beside each other."""
-    least, most = [], []
-    for number, heading in enumerate(headings):
-        cells = [Text(heading), *(row[number] for row in rows)]
-        lines = [line for cell in cells for line in cell.plain.splitlines()]
-        longest = max(Text(line).cell_len for line in lines)
-        words = (Text(word).cell_len for line in lines for word in line.split())
-        most.append(longest)
-        least.append(longest if heading in whole else max(words, default=1))
-    spare = room - sum(least) - _BETWEEN * (len(headings) - 1) - _EDGES
-    if spare < 0:
-        return None
-    wanted = [more - less for less, more in zip(least, most, strict=True)]
-    if sum(wanted) <= spare:
-        return most
-    return [less + spare * want // sum(wanted) for less, want in zip(least, wanted, strict=True)]
-
-
-def _blocks(console: Console, title: str, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
-    console.print(Text(title, style="italic"))
-    indent = max(map(len, headings[1:])) + 3
-    for name, *cells in rows:
-        console.print()
-        console.print(name)
-        for heading, cell in zip(headings[1:], cells, strict=True):
-            longest = max((Text(word).cell_len for word in cell.plain.split()), default=0)
-            left = indent if longest <= console.width - indent else _FAR
-            if left != indent:
-                console.print(Text(f"  {heading}"))
-            for number, line in enumerate(cell.wrap(console, max(1, console.width - left), overflow="fold")):
-                line.rstrip()
-                named = heading if not number and left == indent else ""
-                console.print(Text(f"  {named}".ljust(left)) + line)
-    console.print()
 
 
 def show_status(console: Console, env: str, rows: Sequence[PartStatus]) -> None:
@@ -122,9 +50,9 @@ def show_status(console: Console, env: str, rows: Sequence[PartStatus]) -> None:
     whole = {"health", "up"}
     for headings in choices:
         cells = [[row[heading] for heading in headings] for row in rows_of]
-        if headings == least or _widths(console.width, headings, cells, whole) is not None:
+        if headings == least or widths_of(console.width, headings, cells, whole) is not None:
             break
-    show(console, f"Samokoder, {env}", headings, cells, whole=whole)
+    show_table(console, f"Samokoder, {env}", headings, cells, whole=whole)
     if headings == least:
         for row in rows:
             if row.url:
@@ -139,7 +67,7 @@ def show_data(console: Console, env: str, volumes: Sequence[DataVolume]) -> None
     sizes = ("" if each.bytes is None else _size(each.bytes) for each in volumes)
     rows = [[each.name, size, each.origin or "in use"] for each, size in zip(volumes, sizes, strict=True)]
     title = f"This removes {env} with all its data"
-    show(console, title, ["volume", "size", "what it is"], rows, whole={"size"})
+    show_table(console, title, ["volume", "size", "what it is"], rows, whole={"size"})
 
 
 def show_backups(console: Console, env: str, rows: Sequence[Backup]) -> None:
@@ -150,7 +78,7 @@ def show_backups(console: Console, env: str, rows: Sequence[Backup]) -> None:
         colour = {"good": "green", "bad": "red"}.get(row.status, "yellow")
         age = duration(max(0, round((now - row.finished).total_seconds())))
         cells.append([row.id, row.kind, age, _size(row.bytes), Text(row.status, colour)])
-    show(console, f"Backups of {env}", ["backup", "kind", "age", "size", "state"], cells, whole={"age", "size"})
+    show_table(console, f"Backups of {env}", ["backup", "kind", "age", "size", "state"], cells, whole={"age", "size"})
     ranges = list(restorable(rows))
     if ranges:
         console.print("Can restore to any moment:")
@@ -196,7 +124,7 @@ def _up(moment: datetime) -> datetime:
 def show_drift(console: Console, env: str, findings: Sequence[Drifted], *, repairing: bool = False) -> None:
     """Print the differences, and what to type. repairing: it is about to be done."""
     rows = [[each.name, each.field, each.declared, each.found] for each in findings]
-    show(console, f"Drift of {env}", ["where", "what", "declared", "found"], rows)
+    show_table(console, f"Drift of {env}", ["where", "what", "declared", "found"], rows)
     if unknown := dict.fromkeys(each.repair for each in findings if each.unknown):
         console.print("Declared by nobody. Look at it first (`docker inspect NAME`); then it is taken away by:")
         for repair in unknown:
@@ -209,13 +137,13 @@ def show_drift(console: Console, env: str, findings: Sequence[Drifted], *, repai
 def show_broken(console: Console, env: str, findings: Sequence[Broken], titles: dict[str, str]) -> None:
     """Print the rules that are broken. titles: what each rule says."""
     rows = [[each.part, each.rule, titles[each.rule], each.says] for each in findings]
-    show(console, f"Hardening of {env}", ["part", "rule", "says", "found"], rows)
+    show_table(console, f"Hardening of {env}", ["part", "rule", "says", "found"], rows)
 
 
 def show_rotations(console: Console, env: str, rows: Sequence[Row]) -> None:
     """Print the generated secrets."""
     cells = [[row.secret, str(row.generation), row.phase, row.how] for row in rows]
-    show(console, f"Secrets of {env}", ["secret", "generation", "phase", "how it is rotated"], cells)
+    show_table(console, f"Secrets of {env}", ["secret", "generation", "phase", "how it is rotated"], cells)
 
 
 def _size(number: int) -> str:

@@ -161,7 +161,7 @@ def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathF
     """Staging, with images that are on the engine: pulled, or made here where no registry can be reached."""
     import docker  # noqa: PLC0415
 
-    from operations.origins import third_party_images  # noqa: PLC0415
+    from operations.engine.images import third_party_images  # noqa: PLC0415
     from operations.project import Workspace  # noqa: PLC0415
 
     workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)

@@ -14,7 +14,7 @@ import docker
 import httpx
 
 from host.ports import free_ports
-from operations import containers
+from operations.engine import containers
 from stack.names import NetworkName
 from stack.settings import Environment
 

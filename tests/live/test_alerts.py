@@ -18,7 +18,8 @@ import pytest
 from docker.models.containers import Container
 
 from operations import alerting as command
-from operations import containers, lifecycle
+from operations import lifecycle
+from operations.engine import containers
 from operations.project import Workspace
 from stack.monitoring import access
 from stack.settings import Environment

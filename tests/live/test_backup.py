@@ -25,8 +25,11 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, lifecycle, restore
+from operations import backups, lifecycle, restore
 from operations.backups import Backup
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
 from operations.journal import Journal
 from operations.project import Workspace
@@ -107,7 +110,7 @@ def newest(workspace: Workspace, kind: str) -> Backup:
 def database(engine: docker.DockerClient, workspace: Workspace, statement: str) -> list[str]:
     """The rows of a statement, as the superuser over the socket."""
     container = containers.find(engine, workspace.settings(), "postgres")
-    status, said = containers.execute(container, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", statement])
+    status, said = execute(container, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", statement])
     assert status == 0, said
     return said.decode().splitlines()
 
@@ -125,7 +128,7 @@ def write(workspace: Workspace, name: str) -> None:
 def program(engine: docker.DockerClient, workspace: Workspace, *words: str) -> tuple[int, str]:
     """Run the backup program in its container."""
     container = containers.find(engine, workspace.settings(), "backup")
-    status, said = containers.execute(container, [backups.PROGRAM, *words])
+    status, said = execute(container, [backups.PROGRAM, *words])
     return status, said.decode()
 
 
@@ -225,7 +228,7 @@ def test_of_a_database_that_was_killed_and_lost_nothing_is_missing_but_the_measu
     assert rate > 20, "too few to prove anything"
     assert loss <= RPO_SECONDS, f"{len(missing)} writes of up to {loss:.1f} s before are gone"
     rows = lifecycle.status(backed)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
 
 
@@ -282,7 +285,7 @@ def test_a_volume_that_is_gone_is_restored_to_the_last_moment_of_what_was_in_it(
         lifecycle.up(backed, interactive=False)
     assert own_volumes(engine, backed) == volumes, "a refusal makes no empty database"
     rows = lifecycle.up(backed, interactive=False, empty=("postgres",)).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert not names(engine, backed), "an empty database, with its tables"
     write(backed, "into the empty one")
     restore.restore(backed, to=str(last))
@@ -296,16 +299,16 @@ def test_a_dump_and_a_copy_of_redis_are_restored(backed: Workspace, engine: dock
     password = backed.open().secrets()["redis-app"]
     ask = ["redis-cli", "-h", "redis", "--user", "samokoder_app"]
     secret = {"REDISCLI_AUTH": password}
-    assert containers.execute(redis, [*ask, "set", "kept", "yes"], environment=secret) == (0, b"OK\n")
+    assert execute(redis, [*ask, "set", "kept", "yes"], environment=secret) == (0, b"OK\n")
     backups.now(backed, "dump")
     backups.now(backed, "redis")
     write(backed, "after the dump")
-    assert containers.execute(redis, [*ask, "del", "kept"], environment=secret) == (0, b"1\n")
+    assert execute(redis, [*ask, "del", "kept"], environment=secret) == (0, b"1\n")
     restore.restore(backed, backup=newest(backed, "dump").id)
     assert {"in the dump", "after the dump"} & names(engine, backed) == {"in the dump"}
     restore.restore(backed, backup=newest(backed, "redis").id)
     redis = containers.find(engine, backed.settings(), "redis-users")
-    assert containers.execute(redis, [*ask, "get", "kept"], environment=secret) == (0, b"yes\n")
+    assert execute(redis, [*ask, "get", "kept"], environment=secret) == (0, b"yes\n")
     write(backed, "it serves again")
 
 
@@ -471,7 +474,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     restore.restore(backed)
     assert {"to be there", "not to be there"} & names(engine, backed) == {"to be there"}
     rows = lifecycle.status(backed)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     mine: dict[str, str | list[str] | bool] = {"label": f"{restore.LABEL}={backed.name}"}
     assert not engine.containers.list(all=True, filters=mine), "a container was left"
     assert not [name for name in own_volumes(engine, backed) if "-restored-" in name]
@@ -523,7 +526,7 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     assert "keep-postgres" in journal.done
     assert not journal.half
     rows = lifecycle.up(backed, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     for name in ("acknowledged", "acknowledged too"):
         write(backed, name)
     done = restore.restore(backed)
@@ -633,7 +636,7 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
     assert "elsewhere too" in names(engine, backed)
     write(backed, "and it serves")
     rows = lifecycle.status(backed)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     end = time.monotonic() + PATIENCE_SECONDS
     while program(engine, backed, "offsite", "sync")[0] != 0:
         assert time.monotonic() < end, "the machine that took over does not go on with the copies"

@@ -14,10 +14,11 @@ import docker
 import pytest
 
 from host.progress import Reporter
-from operations import image_check, laboratory
+from operations import image_check
 from operations.checks import Report, Verdict
+from operations.engine import laboratory
+from operations.engine.laboratory import LABEL
 from operations.image_check import Check
-from operations.laboratory import LABEL
 from stack.app import redis
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image

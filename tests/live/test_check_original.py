@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from host.progress import Reporter
-from operations import image_check, laboratory
+from operations import image_check
 from operations.checks import Report, Verdict
+from operations.engine import laboratory
 from operations.image_check import Check
 from stack.app.metrics_contract import Kind
 from stack.settings import Environment

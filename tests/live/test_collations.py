@@ -8,7 +8,9 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import collations, containers, repair
+from operations import collations, repair
+from operations.engine import containers
+from operations.engine.commands import execute
 from operations.errors import FailedError, ProjectError
 from operations.project import Workspace
 from stack.app.collations import METRIC
@@ -42,7 +44,7 @@ def server(stack: Workspace, engine: docker.DockerClient) -> Iterator[Container]
 
 def psql(server: Container, *statements: str) -> str:
     words = [word for statement in statements for word in ("-c", statement)]
-    status, said = containers.execute(
+    status, said = execute(
         server, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtq", "-v", "ON_ERROR_STOP=1", *words], stderr=False
     )
     assert status == 0, said

@@ -16,7 +16,7 @@ from host.cache import cache_directory
 from host.engine import DEFAULT_DOCKER_HOST, EngineInfo, connect
 from host.progress import Reporter
 from offline.images import ensure_images
-from operations.containers import execute
+from operations.engine.commands import execute
 from operations.project import Workspace
 from stack.monitoring import cadvisor
 from stack.settings import Environment

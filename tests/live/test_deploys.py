@@ -16,7 +16,9 @@ import httpx
 import pytest
 
 from operations import __main__ as command
-from operations import containers, lifecycle
+from operations import lifecycle
+from operations.engine import containers
+from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import PulumiFailedError
 from operations.project import Workspace
 from stack.app.reference import reference_image
@@ -216,7 +218,7 @@ def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
         rows = lifecycle.up(serving, interactive=False).parts
     assert broken == bad.replaced, "a bad version went further than it may"
     assert re.search(bad.said, said), f"a person must see why:\n{said}"
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert replaced(engine, serving, before) == bad.replaced, "a repair replaces what was broken"
     load.report.assert_nothing_lost()
 
@@ -243,7 +245,7 @@ def test_an_up_that_is_killed_in_the_middle_of_a_roll_leaves_a_service_and_the_n
         cut_off(process)
         assert containers.ids(engine, serving.name)["api-2"] == before["api-2"], "the other one serves"
         rows = lifecycle.up(first, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert {"api-1", "api-2"} <= replaced(engine, serving, before)
     load.report.assert_nothing_lost()
 
@@ -278,7 +280,7 @@ def test_going_back_takes_the_sick_last_replica_first_and_never_the_one_that_ser
         _answers_well(url(serving.settings(), "ingress"))
         left_out = time.monotonic() - begun
         rows = lifecycle.up(there, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     # What a replica says itself before the ingress knows that it is ill is the version's fault, and no deploy's.
     lost = [each for each in load.report.failed if not (each.what == "503 ill" and each.at < left_out)]
     assert stable_seconds < ILL_AFTER_SECONDS or lost == load.report.failed, "it was let in before it was steady"
@@ -297,5 +299,5 @@ def _answers_well(entry: str) -> None:
                 well = 0
 
 
-def _row(workspace: Workspace, part: str) -> containers.PartStatus:
+def _row(workspace: Workspace, part: str) -> PartStatus:
     return next(row for row in lifecycle.status(workspace) if row.part == part)

@@ -12,8 +12,9 @@ import pytest
 from docker.types import Mount
 
 from host.progress import Reporter
-from operations import hardening, known, laboratory
+from operations import hardening, known
 from operations.clone import ROOT
+from operations.engine import laboratory
 from operations.errors import ProjectError
 from operations.project import Workspace
 from stack.names import PART_LABEL

@@ -13,7 +13,7 @@ import docker
 import httpx
 import pytest
 
-from operations import containers
+from operations.engine import containers
 from stack.app import ingress
 from stack.settings import Environment
 from tests.live.conftest import prometheus, url

@@ -16,7 +16,7 @@ import pytest
 from docker.models.containers import Container
 
 from operations import made_anew, packet_filter
-from operations.laboratory import Laboratory
+from operations.engine.laboratory import Laboratory
 from operations.packet_filter import PacketFilter
 from stack import ipv6
 from stack.app import ingress

@@ -18,8 +18,11 @@ from typer.testing import CliRunner
 from host.errors import EngineError
 from host.packages import install_packages
 from operations import __main__ as command
-from operations import backups, compose, containers, lifecycle
+from operations import backups, compose, lifecycle
 from operations.compose_containers import PROJECT_LABEL
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
 from operations.project import Workspace
 from stack.settings import Environment
@@ -221,7 +224,7 @@ def test_what_came_over_belongs_to_this_stack(old: Old, here: Workspace, engine:
         assert sql(engine, here, what) == expected, what
     login = "PGPASSWORD=old-password-of-compose psql -h postgres -U samokoder -d samokoder -c 'select 1'"
     keeper = containers.find(engine, here.settings(), "postgres-roles")
-    assert containers.execute(keeper, ["sh", "-c", login])[0] != 0, "the old password opens the new database"
+    assert execute(keeper, ["sh", "-c", login])[0] != 0, "the old password opens the new database"
 
 
 def test_an_up_after_it_changes_nothing_and_the_data_is_there(
@@ -229,7 +232,7 @@ def test_an_up_after_it_changes_nothing_and_the_data_is_there(
 ) -> None:
     before = containers.ids(engine, here.name)
     rows = lifecycle.up(here, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert containers.ids(engine, here.name) == before
     containers.find(engine, here.settings(), "redis").restart()
     assert sql(engine, here, "SELECT count(*) FROM marked") == str(ROWS)

@@ -12,7 +12,10 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, drift, lifecycle, network_mtu
+from operations import backups, drift, lifecycle, network_mtu
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import FailedError
 from operations.network_mtu import Uplink
 from operations.project import Workspace
@@ -137,7 +140,7 @@ def networks(engine: docker.DockerClient, workspace: Workspace) -> dict[str, str
 def packets(engine: docker.DockerClient, workspace: Workspace, part: str) -> list[int]:
     """The largest packets of a part's devices."""
     container = containers.find(engine, workspace.settings(), part)
-    _, said = containers.execute(container, ["sh", "-c", "cat /sys/class/net/eth*/mtu"])
+    _, said = execute(container, ["sh", "-c", "cat /sys/class/net/eth*/mtu"])
     return sorted(map(int, said.split()))
 
 
@@ -157,7 +160,7 @@ def test_a_stack_changes_its_largest_packet_in_an_order_that_serves_again_and_ke
     said = capsys.readouterr()
     assert "nobody is served" in said.out + said.err, "a preview does not say what that takes"
     rows = lifecycle.up(asked_for, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     after = networks(engine, workspace)
     assert {name for name in before if before[name] != after[name]} == {"edge", "published"}, "and no other network"
     assert packets(engine, workspace, "ingress") == [NARROW, WIDE, WIDE], "edge, and the two that never leave the host"

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import containers, deploys, lifecycle, parts, session
+from operations import deploys, lifecycle, parts
+from operations.engine import containers, session
+from operations.engine.part_status import part_statuses
 from operations.errors import ProjectError
 from operations.project import Workspace
 from stack.app import migrations
@@ -36,7 +38,7 @@ def test_a_restart_starts_that_part_alone_and_makes_nothing_anew(
     after = started(engine, stack)
     assert {name for name in after if after[name] != before[name]} == restarted, "another part was stopped"
     assert containers.ids(engine, stack.name) == ids, "a container was made anew, which is what `up` is for"
-    assert not [row.part for row in containers.status(engine, stack.settings()) if row.counts_as_failed]
+    assert not [row.part for row in part_statuses(engine, stack.settings()) if row.counts_as_failed]
 
 
 def test_a_command_runs_as_the_parts_own_user_and_ends_with_its_own_status(

@@ -19,8 +19,9 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, containers, doctor, lifecycle, redis_log, repair, restore, rotation
+from operations import backups, doctor, lifecycle, redis_log, repair, restore, rotation
 from operations.checks import Verdict
+from operations.engine import containers
 from operations.errors import ProjectError
 from operations.project import Workspace
 from stack.app import redis

@@ -14,9 +14,11 @@ import docker
 import pytest
 from pydantic.alias_generators import to_camel
 
-from operations import containers, delivery, lifecycle
+from operations import delivery, lifecycle
+from operations.engine import containers
+from operations.engine.images import third_party_images
+from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
-from operations.origins import third_party_images
 from operations.project import Workspace
 from tests.registry import LOGIN, PASSWORD, USER
 
@@ -59,7 +61,7 @@ def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_chang
 ) -> None:
     delivery.check_registry(pulled)
     rows = lifecycle.up(pulled, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     run = pulled.open()
     run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
     run.pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", capture=True)
@@ -83,7 +85,7 @@ def test_an_image_that_cannot_be_pulled_takes_nothing_down(
         "the running container went before its successor's image was there"
     )
     rows = lifecycle.up(pulled, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
 
 
 def test_no_login_stays_where_it_was_used(pulled: Workspace, job: dict[str, str]) -> None:

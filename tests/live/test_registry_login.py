@@ -12,9 +12,10 @@ from pathlib import Path
 import docker
 import pytest
 
-from operations import delivery, registry, runner
+from operations import delivery, runner
+from operations.engine import registry
+from operations.engine.images import used_images
 from operations.errors import ProjectError
-from operations.origins import used_images
 from operations.project import Workspace
 from tests.registry import LOGIN, PASSWORD
 

@@ -27,8 +27,10 @@ from host.daemon import ensure_engine
 from host.engine import connect
 from host.errors import EngineError
 from host.packages import install_packages
-from operations import backups, containers, lifecycle, reach
-from operations.origins import third_party_images
+from operations import backups, lifecycle
+from operations.engine import containers, reach
+from operations.engine.images import third_party_images
+from operations.engine.part_status import NOT_AVAILABLE
 from operations.project import Workspace
 from stack.settings import Environment
 from tests.live import clones
@@ -186,7 +188,7 @@ def test_every_part_is_healthy_over_there_and_none_is_here(
 ) -> None:
     rows = lifecycle.status(there)
     assert len(rows) > 10
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     with far_engine(host) as far:
         assert far.info()["ID"] != engine.info()["ID"], "the engine here was asked"
         assert containers.of_environment(far, there.name)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import backups, containers, lifecycle, psql
+from operations import backups, lifecycle, psql
+from operations.engine import containers
+from operations.engine.commands import execute
 from operations.project import Workspace
 from stack.app import postgres_roles
 from stack.backup import backup
@@ -31,12 +33,12 @@ SUPERUSERS = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper"
 
 def as_application(server: Container, environment: Environment, sql: str) -> None:
     """Do what the application may, as `samokoder psql` does."""
-    status, said = containers.execute(server, psql.command(environment, sql, write=True))
+    status, said = execute(server, psql.command(environment, sql, write=True))
     assert status == 0, said.decode()
 
 
 def as_superuser(server: Container, sql: str) -> str:
-    status, said = containers.execute(server, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", sql])
+    status, said = execute(server, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", sql])
     assert status == 0, said.decode()
     return said.decode().strip()
 
@@ -58,7 +60,7 @@ def assert_nothing_ran(server: Container, environment: Environment, engine: dock
     assert as_superuser(server, SUPERUSERS) == environment.settings.postgres.superuser
     for part in ("postgres", backup.PART):
         container = containers.find(engine, environment, part)
-        status, _ = containers.execute(container, ["sh", "-c", "test -e /tmp/canary || test -e /backups/canary"])
+        status, _ = execute(container, ["sh", "-c", "test -e /tmp/canary || test -e /backups/canary"])
         assert status == 1, f"the application had a shell in the container of {part}"
 
 

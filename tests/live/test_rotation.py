@@ -14,7 +14,9 @@ import httpx
 import pytest
 import yaml
 
-from operations import containers, rotation
+from operations import rotation
+from operations.engine import containers
+from operations.engine.commands import execute
 from operations.project import Workspace
 from stack.names import NetworkName
 from tests.live.conftest import begin, cut_off, under_load, up_with_llm, url, with_config
@@ -45,7 +47,7 @@ def committed(workspace: Workspace) -> dict[str, dict[str, object]]:
 def said(engine: docker.DockerClient, workspace: Workspace, part: str, command: list[str], **variables: str) -> str:
     """What a command says in a part's container."""
     container = containers.find(engine, workspace.settings(), part)
-    return containers.execute(container, command, environment=variables)[1].decode().strip()
+    return execute(container, command, environment=variables)[1].decode().strip()
 
 
 def psql(engine: docker.DockerClient, workspace: Workspace, role: str, password: str) -> str:

@@ -16,8 +16,10 @@ import pytest
 from docker.models.containers import Container
 
 from host.ports import free_ports
-from operations import containers, lifecycle, smoke
+from operations import lifecycle, smoke
 from operations.checks import Report, Verdict
+from operations.engine import containers
+from operations.engine.commands import execute
 from operations.project import Workspace
 from stack.app import postgres, redis
 from stack.names import NetworkName
@@ -56,7 +58,7 @@ def reasons(report: Report) -> str:
 
 def run(container: Container, *words: str, **variables: str) -> str:
     """Run a program in a container and return what it says."""
-    status, said = containers.execute(container, words, environment=variables)
+    status, said = execute(container, words, environment=variables)
     assert status == 0, said
     return said.decode().strip()
 

@@ -10,7 +10,10 @@ import docker
 import httpx
 import pytest
 
-from operations import backups, containers, lifecycle, recovery, smoke
+from operations import backups, lifecycle, recovery, smoke
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError, PulumiFailedError
 from operations.project import Workspace
 from stack.names import NetworkName
@@ -91,7 +94,7 @@ def copy_offsite(engine: docker.DockerClient, workspace: Workspace) -> None:
     """Copy the backups into the bucket, under the key that this environment has, once no job of its own is at it."""
     container = containers.find(engine, workspace.settings(), "backup")
     end = time.monotonic() + PATIENCE_SECONDS
-    while (answer := containers.execute(container, [backups.PROGRAM, "offsite", "sync"]))[0]:
+    while (answer := execute(container, [backups.PROGRAM, "offsite", "sync"]))[0]:
         assert time.monotonic() < end, answer[1].decode()
         time.sleep(2)
 
@@ -100,11 +103,11 @@ def up(workspace: Workspace) -> set[str]:
     """Bring it up and return its parts, each of which is well."""
     rows = lifecycle.up(workspace, interactive=False).parts
     assert not [row for row in rows if row.counts_as_failed], rows
-    return {row.part for row in rows if row.state != containers.NOT_AVAILABLE}
+    return {row.part for row in rows if row.state != NOT_AVAILABLE}
 
 
 def run_in(engine: docker.DockerClient, workspace: Workspace, part: str, *command: str) -> str:
-    status, said = containers.execute(containers.find(engine, workspace.settings(), part), command)
+    status, said = execute(containers.find(engine, workspace.settings(), part), command)
     assert status == 0, said.decode()
     return said.decode().strip()
 

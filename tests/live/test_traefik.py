@@ -15,7 +15,9 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import containers, lifecycle
+from operations import lifecycle
+from operations.engine import containers
+from operations.engine.commands import execute
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL
 from stack.settings import Environment
@@ -79,7 +81,7 @@ class Behind:
 
     def ask_as_neighbour(self, url: str, times: int) -> list[int]:
         """Ask that often, each time for another invented address; return the statuses."""
-        code, said = containers.execute(self.neighbour, ["python3", "-c", NEIGHBOUR, url, DOMAIN, str(times)])
+        code, said = execute(self.neighbour, ["python3", "-c", NEIGHBOUR, url, DOMAIN, str(times)])
         assert code == 0, said.decode()
         return list(json.loads(said))
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from operations import laboratory as laboratories
+from operations.engine import laboratory as laboratories
 from stack import health
 from stack.app import ingress
 from stack.settings import Environment

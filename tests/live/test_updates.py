@@ -16,7 +16,10 @@ import docker
 import httpx
 import pytest
 
-from operations import containers, drift, lifecycle, recovery
+from operations import drift, lifecycle, recovery
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError, PulumiFailedError
 from operations.project import Workspace
 from stack.names import NetworkName
@@ -96,7 +99,7 @@ def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
     for role, password, opens in (("samokoder_app", old, False), ("samokoder_app_b", new, True)):
         login = f"PGPASSWORD={password} psql -h postgres -U {role} -d samokoder -c 'select 1'"
         roles = containers.find(engine, workspace.settings(), "postgres-roles")
-        assert (containers.execute(roles, ["sh", "-c", login])[0] == 0) is opens, f"opens: {opens}"
+        assert (execute(roles, ["sh", "-c", login])[0] == 0) is opens, f"opens: {opens}"
     after = containers.ids(engine, workspace.name)
     assert after["postgres"] == before["postgres"], "a rotation restarted the database"
 
@@ -130,7 +133,7 @@ def test_a_part_that_gets_sick_fails_the_up_with_its_log_and_a_good_value_repair
             lifecycle.up(broken, interactive=False)
     finally:
         rows = lifecycle.up(stack, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
 
 
 def test_down_then_up_keeps_the_data_and_the_secrets(stack: Workspace, engine: docker.DockerClient) -> None:
@@ -149,7 +152,7 @@ def test_a_plain_destroy_is_refused_and_removes_no_volume(stack: Workspace, engi
         stack.open().pulumi("destroy", "--yes", "--skip-preview", capture=True)
     assert engine.volumes.get(f"samokoder-{stack.name}-postgres-data")
     rows = lifecycle.up(stack, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
 
 
 @pytest.mark.parametrize("seconds", [4.0, 9.0])
@@ -163,7 +166,7 @@ def test_an_up_killed_in_the_middle_converges_at_the_next_one(
     assert process.poll() is None, "it was over before it could be killed"
     cut_off(process)
     rows = lifecycle.up(workspace, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     workspace.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
     networks = [n.name for n in engine.networks.list(names=[f"samokoder-{workspace.name}-"])]
     assert len(networks) == len(set(networks)) == len(NetworkName), f"a network was left twice: {networks}"
@@ -214,7 +217,7 @@ def test_a_volume_of_the_compose_stack_is_adopted_with_its_data(
         adopting = replace(workspace, extra_config={**workspace.extra_config, "samokoder:redis": {"adoptVolume": name}})
         lifecycle.up(adopting, interactive=False)
         redis = containers.find(engine, adopting.settings(), "redis")
-        assert containers.execute(redis, ["cat", "/data/from-compose"])[1] == b"kept\n", "it was made anew: data lost"
+        assert execute(redis, ["cat", "/data/from-compose"])[1] == b"kept\n", "it was made anew: data lost"
         adopting.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
         assert engine.volumes.get(name).attrs["Labels"] == labels
     finally:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import docker
 import pytest
 
-from operations import containers, lifecycle, restore
+from operations import lifecycle, restore
+from operations.engine import containers
+from operations.engine.part_status import NOT_AVAILABLE
 from operations.project import Workspace
 from tests.live.test_backup import lose, names, wait_for_backups, wait_until_received, write
 from tests.live.traffic import Traffic
@@ -32,5 +34,5 @@ def test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_d
     assert "before it was gone" in names(engine, stack)
     write(stack, "it serves again")
     rows = lifecycle.status(stack)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     stack.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)

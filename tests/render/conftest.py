@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import laboratory
-from operations.containers import execute
+from operations.engine import laboratory
+from operations.engine.commands import execute
 from stack.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB, bcrypt_of
 from stack.service import ServiceSpec
 from stack.settings import Environment

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import laboratory as laboratory_of
-from operations.containers import remove_labelled
+from operations.engine import laboratory as laboratory_of
+from operations.engine.containers import remove_labelled
 from stack.monitoring import alertmanager, prometheus
 from stack.monitoring.rules.alertmanager import failing
 from stack.platform import specs

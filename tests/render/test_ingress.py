@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from operations import laboratory as laboratories
+from operations.engine import laboratory as laboratories
 from stack.app import ingress
 from stack.settings import Environment
 from tests.recording import environment_of

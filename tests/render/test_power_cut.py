@@ -18,8 +18,8 @@ import pytest
 
 from host.engine import connect
 from host.progress import Task
-from operations import laboratory as parts
 from operations import mending
+from operations.engine import laboratory as parts
 from stack.settings import Environment
 from tests import private_engine as private_engines
 from tests import queued

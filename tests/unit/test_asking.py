@@ -122,7 +122,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(lifecycle, "status", lambda _: [])
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
     monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
-    monkeypatch.setattr("operations.old_images.tidy", lambda *_: None)
+    monkeypatch.setattr("operations.engine.old_images.tidy", lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.unguard", lambda _: None)
     return given
 
@@ -162,7 +162,7 @@ def test_what_was_stopped_is_told_before_the_question_and_stays_until_the_answer
 
 def test_a_lost_volume_is_refused_before_anybody_is_asked(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {"prometheus": "a-volume"})
-    monkeypatch.setattr("operations.containers.of_fields", lambda *_: [])
+    monkeypatch.setattr("operations.engine.containers.of_fields", lambda *_: [])
     with pytest.raises(ProjectError, match="Data that was here is gone: prometheus"):
         lifecycle.up(run.workspace, interactive=True, agree=lambda: pytest.fail("asked for nothing"))
     assert not run.words

@@ -17,8 +17,9 @@ import pytest
 from host.progress import Reporter, Task
 from offline import images
 from offline.toolchain import OfflineError
-from operations import backups, compose, laboratory, recovery
+from operations import backups, compose, recovery
 from operations.compose import Import, Plan, Source
+from operations.engine import laboratory
 from operations.errors import ProjectError
 from operations.project import PulumiRun, Workspace
 from stack.settings import PROJECT, read_environment

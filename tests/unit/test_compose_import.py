@@ -17,9 +17,10 @@ from typing import Any, cast
 import pytest
 
 from host.progress import Reporter
-from operations import backups, collations, compose, containers
+from operations import backups, collations, compose
 from operations.compose import Import, Plan, Server, Source, planned
 from operations.compose_volumes import look
+from operations.engine import containers
 from operations.errors import ProjectError
 from stack.app.collations import OUTDATED
 from stack.settings import Environment

@@ -15,8 +15,9 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
-from operations import asking, basics, checks, deploys, lifecycle, lock, registry, stack_file, stack_text
+from operations import asking, basics, checks, deploys, lifecycle, lock, stack_file, stack_text
 from operations.deploys import Version
+from operations.engine import registry
 from operations.errors import ProjectError, PulumiFailedError
 from operations.project import Workspace
 from stack.mistakes import InvalidSettingsError

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, containers, dry_run, lifecycle, lock, restore, rotation
+from operations import backups, dry_run, lifecycle, lock, restore, rotation
+from operations.engine import containers
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
 from operations.project import Workspace

@@ -8,9 +8,10 @@ import docker
 import docker.errors
 import pytest
 
-from operations import checks, containers, exposure, smoke
-from operations.bound import BoundError
+from operations import checks, exposure, smoke
 from operations.checks import Verdict
+from operations.engine import containers
+from operations.engine.bound import BoundError
 from stack.app.metrics_contract import Kind
 from tests.recording import DIGEST, environment_of
 from tests.unit.test_smoke import PATIENCE_SECONDS, World, environment, served
@@ -39,7 +40,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, *answers: object) -> exposure.Shown:
         return (0, answer.encode(), b"") if isinstance(answer, str) else (cast("int", answer), b"", b"")
 
     monkeypatch.setattr(containers, "of_fields", lambda *_: answers)
-    monkeypatch.setattr(containers, "execute_apart", asked)
+    monkeypatch.setattr(exposure, "execute_apart", asked)
     return exposure.shown(cast("docker.DockerClient", None), ENVIRONMENT)
 
 

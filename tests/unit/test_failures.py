@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from operations import containers, failures, lifecycle
+from operations import failures, lifecycle
+from operations.engine.part_status import statuses_of
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 
 SECRET = "s3cr3t" * 6
@@ -109,7 +110,7 @@ def test_an_image_whose_tag_went_to_a_newer_one_is_called_by_its_id() -> None:
         each.attrs["Config"]["Image"] = image
         there.append(each)
     client: Any = SimpleNamespace(api=api, containers=SimpleNamespace(list=lambda **_: there))
-    rows = containers.status_of(client, "staging", dict.fromkeys(("postgres", "redis", "worker"), ""), ())
+    rows = statuses_of(client, "staging", dict.fromkeys(("postgres", "redis", "worker"), ""), ())
     assert {row.part: row.image for row in rows} == {
         "postgres": "sha256:old",
         "redis": "samokoder-redis:7",

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from host.progress import Task
 from operations import __main__ as command
-from operations import image_check, image_start, laboratory
+from operations import image_check, image_start
 from operations.checks import Finding, Report, Verdict
+from operations.engine import laboratory
 from operations.image_answer import Answer, may_be_cut, parsed
 from operations.image_check import Check
 from operations.image_ways import Way, settings_text, written_folders

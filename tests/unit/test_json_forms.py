@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, checks, containers, doctor, drift, hardening, planned, smoke
+from operations import backups, checks, doctor, drift, hardening, planned, smoke
+from operations.engine.part_status import PartStatus
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 REPORT = checks.Report(
@@ -87,7 +88,7 @@ def test_a_command_prints_the_keys_that_its_page_names_and_nothing_beside_them(
 
 
 def test_the_status_of_a_part_has_the_keys_that_the_page_names(page: str) -> None:
-    row = containers.PartStatus(part="api-1", state="running", uptime_seconds=1)
+    row = PartStatus(part="api-1", state="running", uptime_seconds=1)
     assert set(keys({"environment": "staging", "parts": [row.as_json()]})) == documented("status", page)
 
 

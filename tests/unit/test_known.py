@@ -164,7 +164,7 @@ def test_backups_are_listed_with_a_broken_stack_file(
     monkeypatch.setattr(backups, "run", lambda *_: "[]")
     monkeypatch.setattr(backups, "set_aside", lambda _client, there: [there.prefix])
     monkeypatch.setattr(backups, "cast", lambda _, value: value)
-    monkeypatch.setattr("operations.containers.find", lambda *_: SimpleNamespace(client=None))
+    monkeypatch.setattr("operations.engine.containers.find", lambda *_: SimpleNamespace(client=None))
     assert backups.backups(workspace) == ([], ["samokoder-prod"])
 
 

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from host.engine import connect
-from operations import containers
+from operations.engine.volumes import volume_sizes
 from stack.monitoring import cadvisor, grafana
 from stack.settings import PROJECT, Environment, read_environment
 from tests.fake_engine import FakeEngine, engine_at
@@ -45,5 +45,5 @@ def test_the_sizes_of_volumes_are_told_by_engines_old_and_new(api: str) -> None:
     fake = FakeEngine(api_version=api, volumes={"samokoder-staging-postgres-data": 4096, "other": 0})
     with engine_at(fake) as host, contextlib.closing(connect(host)) as client:
         assert client.api.api_version == api, "the client speaks as the engine does"
-        sizes = containers.volume_sizes(client)
+        sizes = volume_sizes(client)
     assert sizes == fake.volumes, "`destroy-data` would not say how much is about to be lost"

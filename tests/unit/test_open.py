@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import basics, cli_open, known, reach
-from operations.containers import PartStatus, expected
+from operations import basics, cli_open, known
+from operations.engine import reach
+from operations.engine.part_status import PartStatus, expected_parts
 from operations.errors import ProjectError
 from tests.recording import case_environment
 
@@ -48,7 +49,7 @@ def test_where_grafana_cannot_be_had_no_page_is_named_that_answers_404() -> None
 
 @pytest.mark.parametrize("case", ["staging", "prod"])
 def test_every_page_is_of_a_part_that_is_published(case: str) -> None:
-    addresses = expected(case_environment(case))
+    addresses = expected_parts(case_environment(case))
     found = cli_open.pages(addresses)
     assert [page.part for page in found] == ["grafana", "ingress", "prometheus", "alertmanager"]
     assert all(page.address.startswith(addresses[page.part]) for page in found)

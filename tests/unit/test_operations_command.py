@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import containers, render
+from operations import render
+from operations.engine import containers, redaction
+from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import ProjectError
 from operations.lifecycle import DataVolume
 from operations.line_filter import LineFilter
@@ -165,7 +167,7 @@ def test_rendering_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
 
 
 def test_a_part_that_cannot_be_had_is_neither_healthy_nor_failed() -> None:
-    row = containers.PartStatus(part="grafana", state=containers.NOT_AVAILABLE)
+    row = PartStatus(part="grafana", state=NOT_AVAILABLE)
 
     assert not row.ok, "never told as passed"
     assert not row.counts_as_failed, "nor does it fail an environment that is otherwise whole"
@@ -175,13 +177,13 @@ def test_a_part_that_cannot_be_had_is_neither_healthy_nor_failed() -> None:
     ("state", "health"), [("running", "starting"), ("running", "unhealthy"), ("exited", "healthy")]
 )
 def test_only_a_running_and_healthy_part_is_ok(state: str, health: str) -> None:
-    row = containers.PartStatus(part="api", state=state, health=health)
+    row = PartStatus(part="api", state=state, health=health)
 
     assert row.counts_as_failed, "`make up` must end in an error when any part is not healthy"
 
 
 def test_secrets_are_replaced_by_their_names_in_what_is_shown() -> None:
-    shown = containers.without({"short": "abc", "long": "abcdef"}, "password abcdef, then abc")
+    shown = redaction.without({"short": "abc", "long": "abcdef"}, "password abcdef, then abc")
 
     assert shown == "password <long>, then <short>", "a log line that holds a password must not reach a terminal"
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from docker.errors import NotFound
 
-from operations import containers, lifecycle, old_images, restore
+from operations import lifecycle, restore
+from operations.engine import old_images
+from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
 from operations.project import PulumiRun, Workspace
@@ -316,7 +318,7 @@ def test_an_up_has_the_sick_replica_replaced_before_the_one_that_serves(
 ) -> None:
     written: list[Any] = []
     run = SimpleNamespace(workspace=given.run.workspace, ensure_stack=written.append)
-    rows = [containers.PartStatus(part=part, state="running", health="healthy") for part in (*well, "worker")]
+    rows = [PartStatus(part=part, state="running", health="healthy") for part in (*well, "worker")]
     monkeypatch.setattr(lifecycle, "status", lambda _: rows)
     lifecycle._sick_first(cast("PulumiRun", run))
     assert [document["config"]["samokoder:api"]["first"] for document in written] == ([first] if first else []), (

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from operations import origins, recovery, stack_file, tools
+from operations.engine.images import third_party_images
 from operations.errors import ProjectError, PulumiFailedError
-from operations.origins import third_party_images
 from operations.project import PulumiRun, Workspace
 from stack.mistakes import InvalidSettingsError
 
@@ -353,8 +353,8 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     monkeypatch.setattr(Workspace, "_of_images", build)
     monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr("operations.made_anew.networks", lambda *_: {})
-    monkeypatch.setattr("operations.registry.pull", lambda *_, **__: None)
-    monkeypatch.setattr("operations.containers.has_images", lambda *_: False)
+    monkeypatch.setattr("operations.engine.registry.pull", lambda *_, **__: None)
+    monkeypatch.setattr("operations.engine.images.has_images", lambda *_: False)
     monkeypatch.setattr("offline.registries.unreachable", lambda pinned, _: {} if reachable else {"all": list(pinned)})
     monkeypatch.setattr(Workspace, "open", lambda _: None)
     _state(_run(clone, ""), {"resources": there})

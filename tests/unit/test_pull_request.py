@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from host.progress import Reporter
-from operations.containers import without
+from operations.engine.redaction import without
 from operations.errors import ProjectError
 from operations.project import Workspace
 from operations.pull_request import (

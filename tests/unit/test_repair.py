@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from operations import backups, containers, healthy, repair
+from operations import backups, repair
 from operations.backups import Backup
+from operations.engine import containers, healthy
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
 from tests.restoring import STAMP, Given, on_a_fake_engine

@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import known, lock, parts, restore, session
+from operations import known, lock, parts, restore
+from operations.engine import session
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
 from operations.project import Workspace

@@ -24,7 +24,8 @@ from pydantic.alias_generators import to_camel
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import containers, lifecycle, lock, recovery, rotation
+from operations import lifecycle, lock, recovery, rotation
+from operations.engine import containers
 from operations.errors import ProjectError, PulumiFailedError
 from operations.generations import Step
 from operations.project import Workspace

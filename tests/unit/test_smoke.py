@@ -29,7 +29,7 @@ import yaml
 from operations import __main__ as command
 from operations import checks, smoke
 from operations.checks import Finding, Report, Verdict
-from operations.containers import NOT_AVAILABLE, PartStatus
+from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, ProjectError
 from operations.project import Workspace
 from operations.smoke import Asked

@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from bench import report as bench
+from host.table import show_table
 from operations import checks, tables
 from operations.backups import Backup
 from operations.checks import Finding, Report, Verdict
-from operations.containers import NOT_AVAILABLE, PartStatus
 from operations.drift import Finding as Drifted
+from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.hardening import RULES, Broken
 from operations.lifecycle import DataVolume
 from operations.rotation import rows as rotations
@@ -147,7 +148,7 @@ def test_every_table_of_the_product_is_looked_at() -> None:
 
 
 def test_a_table_without_room_becomes_a_block_for_each_row() -> None:
-    shown = printed(lambda console: tables.show(console, "Title", ["name", "said"], [["x" * 30, "y" * 30]]), 40)
+    shown = printed(lambda console: show_table(console, "Title", ["name", "said"], [["x" * 30, "y" * 30]]), 40)
     assert [line.rstrip() for line in shown.splitlines() if line.strip()] == [
         "Title",
         "x" * 30,

@@ -243,7 +243,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., c
     def stop(*_: object) -> None:
         (tmp_path / "log").write_text("stopped\n", encoding="utf-8")
 
-    monkeypatch.setattr("operations.containers.stop", stop)
+    monkeypatch.setattr("operations.engine.containers.stop", stop)
 
     def run(*, help: str = "-d, --detach", code: int = 0) -> compose.Measured:  # noqa: A002 - what it prints for it
         program = tmp_path / "docker-compose"

@@ -13,7 +13,9 @@ import pytest
 from rich.console import Console
 
 from host.progress import Reporter
-from operations import containers, healthy, lifecycle, lock, restore
+from operations import lifecycle, lock, restore
+from operations.engine import healthy
+from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError, PulumiFailedError
 from operations.journal import Journal, Wanted
 from operations.project import PulumiRun, Workspace
@@ -134,7 +136,7 @@ def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_awa
     with_engine(workspace, words, monkeypatch)
     monkeypatch.setattr(lifecycle, "_data_there", lambda *_: {})
     monkeypatch.setattr(restore, "forget_all", lambda *_: [])
-    monkeypatch.setattr("operations.old_images.forget", lambda *_: None)
+    monkeypatch.setattr("operations.engine.old_images.forget", lambda *_: None)
     lifecycle.down(workspace, interactive=True)
     (down,) = words
     assert down[0] == "destroy"
@@ -155,13 +157,13 @@ def test_down_gives_postgresql_its_own_password_while_it_is_there(
     assert [each[0] for each in did] == ["password", "destroy"], "the next `up` does not let the keeper of the roles in"
 
 
-def row(part: str, health: str, state: str = "running") -> containers.PartStatus:
-    return containers.PartStatus(part=part, state=state, health=health)
+def row(part: str, health: str, state: str = "running") -> PartStatus:
+    return PartStatus(part=part, state=state, health=health)
 
 
 def settled(
-    monkeypatch: pytest.MonkeyPatch, *answers: list[containers.PartStatus], turn: float = 1.0
-) -> tuple[list[containers.PartStatus], list[str]]:
+    monkeypatch: pytest.MonkeyPatch, *answers: list[PartStatus], turn: float = 1.0
+) -> tuple[list[PartStatus], list[str]]:
     """Wait with a clock that goes on by `turn` seconds at a time; the last answer stays. With what was said."""
     now, asked, said = [0.0], list(answers), list[str]()
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: now.__setitem__(0, now[0] + turn))

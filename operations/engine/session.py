@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from operations import containers
 from operations.clone import typed
+from operations.engine.commands import execute_apart
 from operations.errors import ProjectError
 from stack.names import ENVIRONMENT_LABEL
 
@@ -24,7 +24,7 @@ def run(docker_host: str, container: Container, words: Sequence[str]) -> int:
     """
     if shutil.which("docker"):
         return attached(docker_host, container, words)
-    status, out, err = containers.execute_apart(container, words)
+    status, out, err = execute_apart(container, words)
     for stream, text in ((sys.stdout, out), (sys.stderr, err)):
         stream.buffer.write(text)
         stream.buffer.flush()

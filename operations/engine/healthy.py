@@ -13,7 +13,7 @@ from operations.errors import ProjectError
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-    from operations.containers import PartStatus
+    from operations.engine.part_status import PartStatus
     from stack.settings import Environment
 
 _TURN_SECONDS = 0.5

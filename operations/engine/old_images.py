@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
-from operations.origins import used_by_name
+from operations.engine.images import used_by_name
 from stack.images import parse_reference, short_name
 from stack.settings import Environment
 
