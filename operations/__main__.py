@@ -604,7 +604,7 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
         if changes:
             restore.refuse_half_replaced(workspace)
         if {"up", "update"} & set(changes):
-            lifecycle.refuse_undoing(run)
+            lifecycle.refuse_undoing(workspace, run)
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)
 

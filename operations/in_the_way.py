@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from operations.project import PulumiRun, Workspace
 
 
-def refuse(run: PulumiRun) -> None:
+def refuse(workspace: Workspace, run: PulumiRun) -> None:
     """Raise ProjectError where a name or a port that is needed is somebody else's, or somebody's network is missing.
 
     And where a network that is made anew cannot be removed, because somebody else's container is on it, or cannot be
@@ -32,7 +32,7 @@ def refuse(run: PulumiRun) -> None:
     """
     from stack.platform import specs  # noqa: PLC0415 - the whole program, which no other command here needs
 
-    workspace, environment, deployment = run.workspace, run.workspace.settings(), run.deployment()
+    environment, deployment = workspace.settings(), run.deployment()
     refuse_missing_networks(workspace)
     typed = docker_command(environment.settings.docker_host)
     names, ids = recovery.known_names(deployment), recovery.known_ids(deployment)
@@ -68,12 +68,12 @@ def refuse_missing_networks(workspace: Workspace) -> None:
         )
 
 
-def why(run: PulumiRun) -> str:
+def why(workspace: Workspace, run: PulumiRun) -> str:
     """Say what on the engine may have made an `up` fail, whatever Pulumi has said of it; empty: nothing."""
     ids = recovery.known_ids(run.deployment())
-    with contextlib.closing(run.workspace.client()) as client:
-        taken = _taken(client, run.workspace, lambda id_, _: id_ in ids)
-        return taken or _no_addresses(client, run.workspace.settings())
+    with contextlib.closing(workspace.client()) as client:
+        taken = _taken(client, workspace, lambda id_, _: id_ in ids)
+        return taken or _no_addresses(client, workspace.settings())
 
 
 def _taken(client: docker.DockerClient, workspace: Workspace, known: Callable[[str, str], bool]) -> str:

@@ -74,7 +74,7 @@ def up(
     workspace.reporter.say(f"State: {run.backend}")
     with lock.held(workspace, "up"):
         restore.refuse_half_replaced(workspace)
-        upped = _up(run, interactive=interactive, empty=empty, agree=agree, make_way=make_way)
+        upped = _up(workspace, run, interactive=interactive, empty=empty, agree=agree, make_way=make_way)
         try:
             state_room.thin(run.backend, workspace.name)
         except OSError as error:
@@ -94,6 +94,7 @@ def _tidy_images(workspace: Workspace) -> None:
 
 
 def _up(
+    workspace: Workspace,
     run: PulumiRun,
     *,
     interactive: bool,
@@ -101,22 +102,21 @@ def _up(
     agree: Agree | None = None,
     make_way: Callable[[], object] | None = None,
 ) -> Upped:
-    workspace = run.workspace
-    refuse_undoing(run)
+    refuse_undoing(workspace, run)
     if agree:
-        _ask(run, agree, interactive=interactive, empty=empty)
+        _ask(workspace, run, agree, interactive=interactive, empty=empty)
     restore.give_own_password(workspace)
-    _begin_empty(run, empty)
-    run.settle()
-    in_the_way.refuse(run)
+    _begin_empty(workspace, run, empty)
+    run.settle(workspace.client)
+    in_the_way.refuse(workspace, run)
     if make_way:
         make_way()
-    _sick_first(run)
+    _sick_first(workspace, run)
     words = ["up", "--yes", "--suppress-outputs"]
     if agree or not workspace.settings().settings.production:
         # In production a preview comes first: what cannot be done ends there, before anything is changed.
         words.append("--skip-preview")
-    if gone := _gone(run):
+    if gone := _gone(workspace, run):
         workspace.reporter.say(f"Stopped or removed behind Pulumi's back, so made anew: {', '.join(gone)}")
         words.append("--refresh")
     try:
@@ -125,8 +125,8 @@ def _up(
         # What failed must not be hidden by a second failure, such as an engine that has gone away.
         parts, why = [], str(failure)
         try:
-            known = in_the_way.why(run)
-            parts = tell_failures(run)
+            known = in_the_way.why(workspace, run)
+            parts = tell_failures(workspace, run)
         except (ProjectError, EngineError) as error:
             workspace.reporter.say(f"The containers could not be asked: {error}")
             known = ""
@@ -141,31 +141,28 @@ def _up(
     return Upped(parts=settled, secrets=recovery.secret_names(run.deployment()))
 
 
-def _ask(run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[str]) -> None:
+def _ask(workspace: Workspace, run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[str]) -> None:
     """Show what an `up` would change, and ask. What it would refuse is refused before that."""
-    workspace = run.workspace
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        _refuse_lost(run, client, empty)
+        _refuse_lost(workspace, run, client, empty)
     finally:
         client.close()
-    run.settle()
-    in_the_way.refuse(run)
+    run.settle(workspace.client)
+    in_the_way.refuse(workspace, run)
     run.pulumi("preview", show=_shown(workspace, interactive=interactive))
-    if gone := _gone(run, remove=False):
+    if gone := _gone(workspace, run, remove=False):
         workspace.reporter.say(f"Stopped or removed behind Pulumi's back, and made anew as well: {', '.join(gone)}")
     agree()
 
 
-def refuse_undoing(run: PulumiRun) -> None:
+def refuse_undoing(workspace: Workspace, run: PulumiRun) -> None:
     """Raise ProjectError where the settings lack a rotation that the state has."""
-    workspace = run.workspace
     generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
 
 
-def _sick_first(run: PulumiRun) -> None:
+def _sick_first(workspace: Workspace, run: PulumiRun) -> None:
     """Have sick replicas of the API replaced before those that serve: else going back would take these first."""
-    workspace = run.workspace
     replicas = workspace.settings().parts_of("api")
     well = {row.part for row in status(workspace) if row.ok}
     sick = [number for number, part in enumerate(replicas, 1) if part not in well]
@@ -179,15 +176,15 @@ def _sick_first(run: PulumiRun) -> None:
     run.ensure_stack(replace(workspace, extra_config=stack_file.fill(first, workspace.extra_config)).document())
 
 
-def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
+def _begin_empty(workspace: Workspace, run: PulumiRun, wanted: Collection[str]) -> None:
     """Make the data volumes that were lost and may be empty. Raises ProjectError where another one was lost.
 
     Pulumi would make each of them without a word, and its state says of the keepers that they have done their work.
     """
-    workspace, environment = run.workspace, run.workspace.settings()
+    environment = workspace.settings()
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        lost = _refuse_lost(run, client, wanted)
+        lost = _refuse_lost(workspace, run, client, wanted)
         off = _switched_off(environment) if lost else set()
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
@@ -207,12 +204,14 @@ def _switched_off(environment: Environment) -> set[str]:
     return set(left(environment, specs(environment)))
 
 
-def _refuse_lost(run: PulumiRun, client: docker.DockerClient, wanted: Collection[str]) -> dict[str, str]:
+def _refuse_lost(
+    workspace: Workspace, run: PulumiRun, client: docker.DockerClient, wanted: Collection[str]
+) -> dict[str, str]:
     """Return the data volumes that were lost. Raises ProjectError where one is not among those that may be empty."""
     lost = _lost_volumes(run, client)
     if not lost.keys() <= set(wanted):
-        backed_up = bool(containers.of_fields(client, run.workspace.settings(), [backups.PART]))
-        raise ProjectError(_lost(run.workspace, lost, backed_up=backed_up))
+        backed_up = bool(containers.of_fields(client, workspace.settings(), [backups.PART]))
+        raise ProjectError(_lost(workspace, lost, backed_up=backed_up))
     return lost
 
 
@@ -255,7 +254,7 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
     return "\n".join(lines)
 
 
-def _gone(run: PulumiRun, *, remove: bool = True) -> list[str]:
+def _gone(workspace: Workspace, run: PulumiRun, *, remove: bool = True) -> list[str]:
     """Return the names of containers and networks in Pulumi's state that are not on the engine, or not any more.
 
     Pulumi itself would not know: it has its state. What was stopped is removed here, because the provider would start
@@ -266,9 +265,9 @@ def _gone(run: PulumiRun, *, remove: bool = True) -> list[str]:
     known = recovery.known_names(deployment)
     if not known:
         return []
-    client = run.workspace.client()
+    client = workspace.client()
     try:
-        stopped = containers.stopped(client, run.workspace.name, recovery.known_ids(deployment))
+        stopped = containers.stopped(client, workspace.name, recovery.known_ids(deployment))
         for each in stopped if remove else ():
             each.remove()
         return sorted(known - containers.names(client) | {str(each.name) for each in stopped})
@@ -279,7 +278,7 @@ def _gone(run: PulumiRun, *, remove: bool = True) -> list[str]:
 def preview(workspace: Workspace, *, interactive: bool, diff: bool = False) -> None:
     """Show what `up` would change. diff: with each field. Raises PulumiFailedError."""
     run = workspace.prepare(images=False)
-    refuse_undoing(run)
+    refuse_undoing(workspace, run)
     in_the_way.refuse_missing_networks(workspace)
     run.pulumi("preview", *(["--diff"] if diff else []), show=_shown(workspace, interactive=interactive))
 
@@ -293,7 +292,7 @@ def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None)
     run = _to_end(workspace, "down")
     with lock.held(workspace, "down"):
         restore.refuse_half_replaced(workspace)
-        run.settle()
+        run.settle(workspace.client)
         if agree:
             looking = ("destroy", "--exclude-protected", "--preview-only", "--suppress-outputs")
             run.pulumi(*looking, show=_shown(workspace, interactive=interactive))
@@ -331,7 +330,7 @@ def data_volumes(workspace: Workspace) -> list[DataVolume]:
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         with workspace.reporter.task("Look at the data volumes"):
-            origins = _data_there(run, client)
+            origins = _data_there(workspace, run, client)
             for name in backups.made_by_restores(client, environment):
                 doing = "an import" if backups.IMPORTED in name else "a restore"
                 what = "set aside by a restore" if backups.BEFORE in name else f"left by {doing} that was cut off"
@@ -349,17 +348,16 @@ def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
     """
     run = _to_end(workspace, "destroy-data", told=True)
     with lock.held(workspace, "destroy-data"):
-        return _destroy_data(run, interactive=interactive)
+        return _destroy_data(workspace, run, interactive=interactive)
 
 
-def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
+def _destroy_data(workspace: Workspace, run: PulumiRun, *, interactive: bool) -> list[str]:
     from operations.engine import old_images  # noqa: PLC0415 - `status` must stay fast
 
-    workspace = run.workspace
-    run.settle()
+    run.settle(workspace.client)
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        volumes = list(_data_there(run, client))
+        volumes = list(_data_there(workspace, run, client))
         run.pulumi("state", "unprotect", "--all", "--yes", capture=True)
         words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
@@ -372,14 +370,14 @@ def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
         client.close()
 
 
-def _data_there(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
+def _data_there(workspace: Workspace, run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
     """Return the data volumes: those in the state, then those that only their names tell, each of which says so.
 
     In production Pulumi forgets a volume without removing it: an earlier `destroy-data` that failed has left it there.
     """
     known = recovery.data_volumes(run.deployment()).values()
     # One word between, so that `staging` is not given what belongs to `staging-2`.
-    ours = re.compile(rf"{re.escape(run.workspace.settings().prefix)}-[a-z]+-data")
+    ours = re.compile(rf"{re.escape(workspace.settings().prefix)}-[a-z]+-data")
     named = filter(ours.fullmatch, volume_names(client))
     return dict.fromkeys(known, "") | dict.fromkeys(sorted(set(named) - set(known)), "Pulumi does not know it")
 
@@ -393,12 +391,11 @@ def status(workspace: Workspace) -> list[PartStatus]:
         client.close()
 
 
-def tell_failures(run: PulumiRun) -> list[str]:
+def tell_failures(workspace: Workspace, run: PulumiRun) -> list[str]:
     """Say of each container that is not healthy what a person needs to find out why, without a secret.
 
     Return their parts.
     """
-    workspace = run.workspace
     secrets = run.secrets(every=True)
     client = workspace.client()
     try:

@@ -142,14 +142,15 @@ def _copy_all(
     for name in names:
         if name in barred:
             raise barred[name]
-    pairs = [tuple(_environment(workspace, name).connected(run.backend) for run in (source, target)) for name in names]
-    for old, new in pairs:
-        _look(old, new)
+    each_of = [_environment(workspace, name) for name in names]
+    pairs = [(each, each.connected(source.backend), each.connected(target.backend)) for each in each_of]
+    for each, old, new in pairs:
+        _look(each, old, new)
     _refuse_strangers(target, names)
-    for old, new in pairs:
-        with workspace.reporter.task(f"Copy the state of {old.workspace.name}"):
-            _copy(old, new)
-    counts = {old.workspace.name: _same(old, new) for old, new in pairs}
+    for each, old, new in pairs:
+        with workspace.reporter.task(f"Copy the state of {old.stack}"):
+            _copy(each, old, new)
+    counts = {old.stack: _same(old, new) for _, old, new in pairs}
     if late := sorted(set(_full(source)) - set(names)):
         raise ProjectError(f"{', '.join(late)} came up meanwhile: nothing was changed here. Type the command again.")
     return counts
@@ -159,13 +160,13 @@ def _environment(workspace: Workspace, name: str) -> Workspace:
     return replace(workspace, environment=name, stack="")
 
 
-def _look(old: PulumiRun, new: PulumiRun) -> None:
+def _look(workspace: Workspace, old: PulumiRun, new: PulumiRun) -> None:
     """Put the old stack in order, and look whether it may be copied. Raises ProjectError for another one's there."""
-    name, mine = old.workspace.name, places.copy_of(old.backend.url)
+    name, mine = old.stack, places.copy_of(old.backend.url)
     old.mend()
     _refuse_itself(old, new)
-    old.settle()
-    old.ensure_stack(old.workspace.document())
+    old.settle(workspace.client)
+    old.ensure_stack(workspace.document())
     new.mend()
     if name in new.stacks() and new.tags().get(places.COPY_OF) != mine and not (_blank(new, name) or _equal(old, new)):
         raise _another(new, name)
@@ -195,19 +196,19 @@ def _blank(run: PulumiRun, name: str) -> bool:
 
 def _refuse_itself(old: PulumiRun, new: PulumiRun) -> None:
     """Raise ProjectError where both are one place: the tag of the copy is at the old one too. It is removed."""
-    name = old.workspace.name
+    name = old.stack
     if name in old.stacks() and old.tags().get(places.COPY_OF) == places.copy_of(old.backend.url):
         _unmark_copies(old, [name])
         raise ProjectError(f"{new.backend.url} is the place where the state is, spelled in another way.")
 
 
-def _copy(old: PulumiRun, new: PulumiRun) -> None:
+def _copy(workspace: Workspace, old: PulumiRun, new: PulumiRun) -> None:
     """Copy one stack, where the other place has not the same already."""
     mine = places.copy_of(old.backend.url)
-    if old.workspace.name in new.stacks() and new.tags().get(places.COPY_OF) == mine:
+    if old.stack in new.stacks() and new.tags().get(places.COPY_OF) == mine:
         # Of this very move, which was cut off: nobody else is at it.
         new.pulumi("cancel", "--yes", check=False, capture=True)
-    new.ensure_stack(old.workspace.document())
+    new.ensure_stack(workspace.document())
     new.pulumi("stack", "tag", "set", places.COPY_OF, mine, capture=True)
     _refuse_itself(old, new)
     if not _equal(old, new):
@@ -222,7 +223,7 @@ def _same(old: PulumiRun, new: PulumiRun) -> int:
     """Return how many resources both have. Raises ProjectError where they are not the same."""
     if not _equal(old, new):
         raise ProjectError(
-            f"{new.backend.url} has not the same {old.workspace.name} as {old.backend} after the copy: nothing was "
+            f"{new.backend.url} has not the same {old.stack} as {old.backend} after the copy: nothing was "
             "changed here. Type the command again."
         )
     return len(old.deployment().get("resources") or ())

@@ -18,7 +18,7 @@ _COLOUR = re.compile(r"<\{%.*?%\}>")
 def planned(workspace: Workspace) -> dict[str, Any]:
     """Ask Pulumi what an `up` would change; change nothing. Raises ProjectError where it cannot be asked at all."""
     run = workspace.prepare(images=False)
-    lifecycle.refuse_undoing(run)
+    lifecycle.refuse_undoing(workspace, run)
     done = run.pulumi("preview", "--json", check=False, capture=True)
     try:
         answer = json.loads(done.stdout)

@@ -106,7 +106,8 @@ class Workspace:
         return self.committed_folder / f"Pulumi.{self.environment}.yaml"
 
     @property
-    def _machine_file(self) -> Path:
+    def machine_file(self) -> Path:
+        """What earlier runs have found out about this machine and its engine."""
         return self.folder / f"machine.{self.name}.yaml"
 
     def committed(self) -> Document:
@@ -117,7 +118,7 @@ class Workspace:
         """Return the stack file that Pulumi works with, from the committed one and what is known of this machine."""
         return stack_file.merged(
             self.committed(),
-            machine=stack_file.load(self._machine_file),
+            machine=stack_file.load(self.machine_file),
             extra=self.extra_config,
             encryption=stack_file.encryption_of(stack_file.load(self.stack_file)),
         )
@@ -128,7 +129,7 @@ class Workspace:
         on_this_machine: with what earlier runs found out about this machine (images without a registry, its memory).
         Without it, limits are not checked against a host that an earlier run has noted: it may have grown since.
         """
-        machine = stack_file.load(self._machine_file)
+        machine = stack_file.load(self.machine_file)
         if not on_this_machine:
             machine = {key_of("host"): _ANY_HOST} if key_of("host") in machine else {}
         return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
@@ -193,14 +194,23 @@ class Workspace:
             backend.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = ensure_pulumi(cache=self.cache, variables=variables, reporter=self.reporter)
         self._write_project()
-        run = PulumiRun(
-            workspace=self,
-            program=command.program,
-            variables=command.variables,
+        run = self.pulumi_by(command.program, command.variables, backend)
+        return replace(run, variables={**run.variables, **self._passphrase(document, run)})
+
+    def pulumi_by(self, program: str, variables: Mapping[str, str], backend: Backend) -> PulumiRun:
+        """Return Pulumi as this program with these variables runs it on this environment's stack."""
+        return PulumiRun(
+            stack=self.name,
+            environment=self.environment,
+            root=self.root,
+            committed_folder=self.committed_folder,
+            stack_file=self.stack_file,
+            reporter=self.reporter,
+            program=program,
+            variables=variables,
             backend=backend,
             folder=self.folder,
         )
-        return replace(run, variables={**run.variables, **self._passphrase(document, run)})
 
     def prepare(self, *, images: bool = True, note: bool = False) -> PulumiRun:
         """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
@@ -247,7 +257,7 @@ class Workspace:
         return self.open()
 
     def _note(self, machine: Document) -> None:
-        stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
+        stack_file.write(self.machine_file, stack_file.dump(machine, source="this machine and its engine"))
 
     def _tell_made_anew(self, environment: Environment, engine: EngineInfo) -> None:
         from operations import host_said, ipv6, made_anew  # noqa: PLC0415 - `status` must stay fast
@@ -274,7 +284,7 @@ class Workspace:
         return self._users_docker_host() or self.settings(on_this_machine=False).settings.docker_host
 
     def _users_docker_host(self) -> str:
-        """The user's DOCKER_HOST, unless the configuration names an engine."""
+        """Return the user's DOCKER_HOST, unless the configuration names an engine."""
         configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
         if self.isolated or key_of("docker_host") in configured:
             return ""
@@ -297,7 +307,7 @@ class Workspace:
                 with contextlib.closing(connect(engine.docker_host)) as client:
                     containerd = containerd_of_remote(client)
             else:
-                known = stack_file.load(self._machine_file).get(key_of("cadvisor")) or {}
+                known = stack_file.load(self.machine_file).get(key_of("cadvisor")) or {}
                 containerd = known.get("containerdSocket")
         found = {
             "containerdSocket": (containerd, usual.containerd_socket),
@@ -345,7 +355,7 @@ class Workspace:
         from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
         from operations.tools import found_pulumi  # noqa: PLC0415 - as above
 
-        known = (stack_file.load(self._machine_file).get(key_of("images"))) or {}
+        known = (stack_file.load(self.machine_file).get(key_of("images"))) or {}
         wanted = names if build else [name for name in names if name == "grafana"]
         # It takes the longest of all that is built: beside the images, both cores are busy to the end.
         pulumi = build and found_pulumi(cache=self.cache, variables=self.variables, reporter=self.reporter) is None
@@ -407,7 +417,16 @@ class Workspace:
 class PulumiRun:
     """Pulumi, ready to be run on one stack."""
 
-    workspace: Workspace
+    stack: str
+    """Its name."""
+    environment: str
+    root: Path
+    """The clone."""
+    committed_folder: Path
+    """Folder of the committed stack files."""
+    stack_file: Path
+    """The copy of the stack file that Pulumi works with."""
+    reporter: Reporter
     program: str
     variables: Mapping[str, str]
     backend: Backend
@@ -433,7 +452,7 @@ class PulumiRun:
         if CHANGES & set(words[:1]):
             self.refuse_moved()
         if {"up", "update"} & set(words[:1]):
-            state_room.refuse_full(self.backend, self.workspace.name)
+            state_room.refuse_full(self.backend, self.stack)
         piped = capture or show is not None or given is not None
         with _sigint_not_ignored():
             process = subprocess.Popen(
@@ -455,15 +474,14 @@ class PulumiRun:
 
     def in_clone(self) -> PulumiRun:
         """Return the same, run on the committed stack file: for a person's own `pulumi config set`."""
-        return replace(self, folder=self.workspace.root)
+        return replace(self, folder=self.root)
 
     def ensure_stack(self, document: Document) -> None:
         """Write the stack file; make the stack where there is none, or find the salt of one that is there."""
-        workspace = self.workspace
-        teams = stack_file.encryption_of(workspace.committed())
+        teams = stack_file.encryption_of(stack_file.committed(self.committed_folder, self.environment))
         self._write(document)
         if not self._exists():
-            words = ["stack", "init", workspace.name, "--no-select"]
+            words = ["stack", "init", self.stack, "--no-select"]
             if provider := document.get("secretsprovider"):
                 words += ["--secrets-provider", str(provider)]
             self.pulumi(*words, capture=True)
@@ -471,16 +489,16 @@ class PulumiRun:
             # That of the copy may be of a state that this clone had before.
             document = {**document, "encryptionsalt": salt}
         # Pulumi has put the salt of a new stack into the file.
-        self._write(stack_file.encryption_of(stack_file.load(workspace.stack_file)) | document)
+        self._write(stack_file.encryption_of(stack_file.load(self.stack_file)) | document)
 
     def _write(self, document: Document) -> None:
-        source = f"Pulumi.{self.workspace.environment}.yaml"
-        stack_file.write(self.workspace.stack_file, stack_file.dump(document, source=source))
+        source = f"Pulumi.{self.environment}.yaml"
+        stack_file.write(self.stack_file, stack_file.dump(document, source=source))
 
     def _exists(self) -> bool:
         stacks = self.stacks()
         self.refuse_moved(stacks)
-        return self.workspace.name in stacks
+        return self.stack in stacks
 
     def went_to(self, stacks: Sequence[str] | None = None) -> str | None:
         """Return where the state was moved to; None: it is here. stacks: those of this place, where they are known."""
@@ -496,13 +514,13 @@ class PulumiRun:
         if (to := self.went_to(stacks)) is not None:
             raise places.moved(self.backend, to)
         moves = self.backend.origin == places.MOVE
-        if not moves and self.workspace.name in stacks and (tag := self.tags().get(places.COPY_OF)):
-            raise places.unfinished(self.backend, self.workspace.name, tag, typed=self.workspace.typed)
+        if not moves and self.stack in stacks and (tag := self.tags().get(places.COPY_OF)):
+            raise places.unfinished(self.backend, self.stack, tag, typed=partial(typed, self.environment))
 
     def tags(self, stack: str = "") -> dict[str, str]:
         """Return the tags of the stack by name. stack: another one than this."""
         if self.backend.folder:
-            return recovery.tags(self.backend.folder, stack or self.workspace.name)
+            return recovery.tags(self.backend.folder, stack or self.stack)
         words = ("--stack", stack) if stack else ()
         listed = self.pulumi("stack", "tag", "ls", "--json", *words, capture=True).stdout
         return {str(name): str(value) for name, value in json.loads(listed or "{}").items()}
@@ -516,14 +534,14 @@ class PulumiRun:
 
     def encrypted_stacks(self) -> list[str]:
         """Return the stacks whose secrets a passphrase opens, and this one also where that is not known yet."""
-        own = self.workspace.name
+        own = self.stack
         of_folder = self.backend.folder is not None
         return [name for name in self.stacks() if recovery.salt(self.deployment(name)) or (of_folder and name == own)]
 
     def deployment(self, stack: str = "") -> dict[str, Any]:
         """Return the stack's state, its secrets encrypted. stack: another one than this."""
         if self.backend.folder:
-            return recovery.checkpoint(self.backend.folder, stack or self.workspace.name) or {}
+            return recovery.checkpoint(self.backend.folder, stack or self.stack) or {}
         words = ("--stack", stack) if stack else ()
         exported = json.loads(self.pulumi("stack", "export", *words, capture=True).stdout)
         return dict(exported.get("deployment") or {})
@@ -546,24 +564,24 @@ class PulumiRun:
         shown = self.pulumi("config", "--show-secrets", "--json", capture=True).stdout
         return dict(json.loads(shown))
 
-    def settle(self) -> None:
+    def settle(self, connect: Callable[[], docker.DockerClient]) -> None:
         """Put an interrupted run right, so that the next command can go on.
 
         Waits for a process that is still at it, releases the lock of one that is gone, and after an interruption asks
-        the engine what there really is; a data volume that is lost stays in the state, for `up` to tell. Raises
-        ProjectError for a lock from another host.
+        the engine what there really is; a data volume that is lost stays in the state, for `up` to tell.
+        connect: gives a client of the environment's engine. Raises ProjectError for a lock from another host.
         """
         stale = self._released()
         if not stale and not recovery.was_interrupted(self.deployment()):
             return
-        reporter = self.workspace.reporter
+        reporter = self.reporter
         reporter.say("An earlier run was cut off: asking the engine what there really is")
         before = self.deployment()
         if begun := recovery.begun(before):
             from operations.engine import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
 
             # Before the refresh, which forgets what was begun: cut off in between, the next run finds it still.
-            client = self.workspace.client()
+            client = connect()
             try:
                 removed = containers.remove_begun(client, begun, recovery.known_ids(before), reporter)
             finally:
@@ -577,32 +595,32 @@ class PulumiRun:
 
     def mend(self) -> None:
         """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""
-        folder, name = self.backend.folder, self.workspace.name
+        folder, name = self.backend.folder, self.stack
         if folder and all(lock.is_stale() for lock in recovery.locks(folder, name)) and recovery.mend(folder, name):
-            self.workspace.reporter.say("An earlier run was killed while it wrote its state: mended")
+            self.reporter.say("An earlier run was killed while it wrote its state: mended")
 
     def _released(self) -> bool:
         """Wait for live locks and release stale ones; return whether there was a stale one."""
         if self.backend.folder is None:
             return False
         said = -_SAY_EVERY_SECONDS
-        while found := recovery.locks(self.backend.folder, self.workspace.name):
+        while found := recovery.locks(self.backend.folder, self.stack):
             if all(lock.is_stale() for lock in found):
-                self.workspace.reporter.say("Releasing the lock of a run that is gone (`pulumi cancel`)")
+                self.reporter.say("Releasing the lock of a run that is gone (`pulumi cancel`)")
                 self.mend()  # the run may have ended while we waited for it
                 self.pulumi("cancel", "--yes", capture=True)
                 return True
             other = next((lock for lock in found if not lock.is_here), None)
             if other:
-                cancel = self.workspace.typed("pulumi ARGS='cancel --yes'")
+                cancel = typed(self.environment, "pulumi ARGS='cancel --yes'")
                 raise ProjectError(
-                    f"The stack {self.workspace.name!r} is locked since {other.since} by process {other.process} on "
+                    f"The stack {self.stack!r} is locked since {other.since} by process {other.process} on "
                     f"{other.host}. Wait for it; if nobody runs there any more: {cancel}"
                 )
             if time.monotonic() - said >= _SAY_EVERY_SECONDS:
                 said = time.monotonic()
                 live = next(lock for lock in found if not lock.is_stale())
-                self.workspace.reporter.say(
+                self.reporter.say(
                     f"Pulumi (process {live.process}, since {live.since}) is at this stack: waiting for it. "
                     f"Ctrl-C ends this wait; `kill -INT {live.process}` ends the other run."
                 )

@@ -11,7 +11,7 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 
-from operations.bound import Bound
+from operations.engine.bound import Bound
 from operations.errors import ProjectError
 
 _ENDS_SECONDS = 60

@@ -110,7 +110,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         workspace=workspace,
         words=words,
         deployment=dict,
-        settle=lambda: None,
+        settle=lambda _: None,
         backend=SimpleNamespace(url="", origin="", folder=None),
         pulumi=lambda *said, **_: words.append(said),
     )
@@ -121,7 +121,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
     monkeypatch.setattr(lifecycle, "status", lambda _: [])
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
+    monkeypatch.setattr("operations.in_the_way.refuse", lambda *_: None)
     monkeypatch.setattr("operations.engine.old_images.tidy", lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.unguard", lambda _: None)
     return given
@@ -150,7 +150,7 @@ def test_what_was_stopped_is_told_before_the_question_and_stays_until_the_answer
 ) -> None:
     asked: list[bool] = []
 
-    def gone(_: object, *, remove: bool = True) -> list[str]:
+    def gone(*_: object, remove: bool = True) -> list[str]:
         asked.append(remove)
         return []
 

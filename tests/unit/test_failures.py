@@ -134,7 +134,7 @@ def test_an_up_that_fails_says_it_with_the_typed_command() -> None:
             close=lambda: None,
         ),
     )
-    run = SimpleNamespace(workspace=workspace, secrets=lambda **_: {})
-    assert lifecycle.tell_failures(cast("Any", run)) == ["api-1"]
+    run = SimpleNamespace(secrets=lambda **_: {})
+    assert lifecycle.tell_failures(cast("Any", workspace), cast("Any", run)) == ["api-1"]
     assert "more: make logs PART=api-1 ENV=prod" in said[0]
     assert "ingress" in said[1]

@@ -313,11 +313,10 @@ def test_what_pulumi_is_run_by_dies_and_pulumi_is_asked_to_end_as_by_ctrl_c(tmp_
 import os
 from pathlib import Path
 from operations.backend import Backend
-from operations.project import PulumiRun, Workspace
+from operations.project import Workspace
 workspace = Workspace(home=Path({str(tmp_path)!r}))
 backend = Backend(url=workspace.folder.as_uri(), origin="")
-folder, variables = workspace.folder, dict(os.environ)
-run = PulumiRun(workspace=workspace, program={str(program)!r}, variables=variables, backend=backend, folder=folder)
+run = workspace.pulumi_by({str(program)!r}, dict(os.environ), backend)
 run.pulumi("up", capture=True)
 """
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)

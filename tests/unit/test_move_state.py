@@ -48,7 +48,7 @@ class World:
         return self.places[run.backend.url]
 
     def pulumi(self, run: PulumiRun, *words: str, given: str | None = None, **_: Any) -> Any:
-        name = words[words.index("--stack") + 1] if "--stack" in words else run.workspace.name
+        name = words[words.index("--stack") + 1] if "--stack" in words else run.stack
         said = ""
         match words[:3]:
             case ("stack", "init", made):
@@ -99,11 +99,9 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///engine"))
     monkeypatch.setattr(PulumiRun, "pulumi", pulumi)
     monkeypatch.setattr(PulumiRun, "stacks", lambda run: sorted(made.at(run)))
-    monkeypatch.setattr(PulumiRun, "tags", lambda run, name="": dict(made.at(run)[name or run.workspace.name]["tags"]))
-    monkeypatch.setattr(
-        PulumiRun, "deployment", lambda run, name="": made.at(run).get(name or run.workspace.name, stack())
-    )
-    monkeypatch.setattr(PulumiRun, "in_plain", lambda run: {"resources": made.at(run)[run.workspace.name]["resources"]})
+    monkeypatch.setattr(PulumiRun, "tags", lambda run, name="": dict(made.at(run)[name or run.stack]["tags"]))
+    monkeypatch.setattr(PulumiRun, "deployment", lambda run, name="": made.at(run).get(name or run.stack, stack()))
+    monkeypatch.setattr(PulumiRun, "in_plain", lambda run: {"resources": made.at(run)[run.stack]["resources"]})
     monkeypatch.setattr(places, "write", written)
     for owner, name in ((PulumiRun, "_write"), (Workspace, "_write_project")):  # for Pulumi alone, and slow
         monkeypatch.setattr(owner, name, lambda *_: None)

@@ -92,7 +92,7 @@ class Given:
     config: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def run(self) -> PulumiRun:
+    def run(self) -> Any:
         resources = [
             {
                 "type": "docker:index/volume:Volume",
@@ -104,19 +104,18 @@ class Given:
         ]
         workspace = Workspace(extra_config=self.config, home=self.folder)
         object.__setattr__(workspace.reporter, "say", self.said.append)
-        run = SimpleNamespace(
+        return SimpleNamespace(
             workspace=workspace,
             deployment=lambda: {"resources": resources},
-            settle=lambda: None,
+            settle=lambda _: None,
             pulumi=lambda *words, **_: self.engine.done.append(f"pulumi {words[0]}"),
         )
-        return cast("PulumiRun", run)
 
     def refusal(self, *lost: str, empty: tuple[str, ...] = ()) -> str:
         """What is said when these volumes were lost; nothing may be done then."""
         self.engine.volumes_there = [volume(name) for name in EVERY if name not in lost]
         with pytest.raises(ProjectError) as refused:
-            lifecycle._begin_empty(self.run, empty)
+            lifecycle._begin_empty(self.run.workspace, self.run, empty)
         assert not self.engine.done, "it touched something"
         return str(refused.value)
 
@@ -130,7 +129,7 @@ def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
 
 
 def test_nothing_is_said_or_done_while_every_volume_is_there(given: Given) -> None:
-    lifecycle._begin_empty(given.run, ())
+    lifecycle._begin_empty(given.run.workspace, given.run, ())
     assert (given.engine.done, given.said) == ([], []), "an ordinary `up`"
 
 
@@ -148,7 +147,7 @@ def test_what_may_begin_empty_is_said_by_name_and_no_other_lost_volume_with_it(g
 
 def test_a_volume_that_may_be_empty_is_made_once_what_was_prepared_in_it_has_stopped(given: Given) -> None:
     given.engine.volumes_there.remove(volume("postgres"))
-    lifecycle._begin_empty(given.run, ("postgres",))
+    lifecycle._begin_empty(given.run.workspace, given.run, ("postgres",))
     *stopped, made = given.engine.done
     assert made == f"make {volume('postgres')}"
     assert sorted(stopped) == ["stop api-1", "stop migrations", "stop postgres-roles"], (
@@ -156,13 +155,13 @@ def test_a_volume_that_may_be_empty_is_made_once_what_was_prepared_in_it_has_sto
     )
     assert volume("postgres") in given.said[-1], "a person reads that data was lost"
     given.engine.done.clear()
-    lifecycle._begin_empty(given.run, ())
+    lifecycle._begin_empty(given.run.workspace, given.run, ())
     assert not given.engine.done, "an `up` that was cut off is gone on with by a plain one"
 
 
 def test_nothing_that_is_there_is_ever_emptied(given: Given) -> None:
     before = list(given.engine.volumes_there)
-    lifecycle._begin_empty(given.run, EVERY)
+    lifecycle._begin_empty(given.run.workspace, given.run, EVERY)
     assert (given.engine.volumes_there, given.engine.done) == (before, []), "it is a permission, no order"
 
 
@@ -281,8 +280,8 @@ class Recorded:
 
 def gone(world: dict[str, Any], engine: Recorded) -> list[str]:
     workspace = SimpleNamespace(client=lambda: engine, name="staging")
-    run: Any = SimpleNamespace(deployment=lambda: world["deployment"], workspace=workspace)
-    return lifecycle._gone(run)
+    run: Any = SimpleNamespace(deployment=lambda: world["deployment"])
+    return lifecycle._gone(cast("Workspace", workspace), run)
 
 
 @pytest.mark.parametrize(
@@ -317,10 +316,10 @@ def test_an_up_has_the_sick_replica_replaced_before_the_one_that_serves(
     given: Given, monkeypatch: pytest.MonkeyPatch, well: tuple[str, ...], first: list[int] | None
 ) -> None:
     written: list[Any] = []
-    run = SimpleNamespace(workspace=given.run.workspace, ensure_stack=written.append)
+    run = SimpleNamespace(ensure_stack=written.append)
     rows = [PartStatus(part=part, state="running", health="healthy") for part in (*well, "worker")]
     monkeypatch.setattr(lifecycle, "status", lambda _: rows)
-    lifecycle._sick_first(cast("PulumiRun", run))
+    lifecycle._sick_first(given.run.workspace, cast("PulumiRun", run))
     assert [document["config"]["samokoder:api"]["first"] for document in written] == ([first] if first else []), (
         "going back would take the only one that serves"
     )

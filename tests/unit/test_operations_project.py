@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +37,7 @@ def _workspace(clone: Path, **arguments: Any) -> Workspace:
 
 
 def _passphrase(workspace: Workspace) -> dict[str, str]:
-    run = PulumiRun(workspace=workspace, program="", variables={}, backend=workspace.backend(), folder=workspace.folder)
+    run = workspace.pulumi_by("", {}, workspace.backend())
     return workspace._passphrase(workspace.document(), run)
 
 
@@ -164,9 +164,7 @@ def _run(clone: Path, code: str) -> PulumiRun:
     program.write_text(f"#!{sys.executable}\n{code}\n", encoding="utf-8")
     program.chmod(0o755)
     workspace = _workspace(clone)
-    return PulumiRun(
-        workspace=workspace, program=str(program), variables=os.environ, backend=workspace.backend(), folder=clone
-    )
+    return replace(workspace.pulumi_by(str(program), os.environ, workspace.backend()), folder=clone)
 
 
 @pytest.mark.parametrize(
@@ -292,16 +290,14 @@ file.write_text(json.dumps(state))
 """
 
 
-def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lost(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lost(clone: Path) -> None:
     run = _run(clone, REFRESH)
     volume = {"type": recovery.VOLUME, "urn": "u$v::data-postgres", "protect": True, "outputs": {"name": "its-data"}}
     container = {"type": recovery.CONTAINER, "urn": "u$c::postgres", "id": "c1", "outputs": {}}
     latest = {"resources": [volume, container], "pending_operations": [{"type": "creating"}]}
     _state(run, latest)
 
-    run.settle()
+    run.settle(_engine(containers=[], networks=[]))
 
     left = run.deployment()
     assert recovery.data_volumes(left) == {"postgres": "its-data"}, (
@@ -367,7 +363,7 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
         with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
             workspace.prepare()
         assert not built, "minutes of building for nothing"
-        assert not workspace._machine_file.exists(), "what is asked next would take the other images for declared"
+        assert not workspace.machine_file.exists(), "what is asked next would take the other images for declared"
     else:
         workspace.prepare()
         assert bool(built) is local
@@ -432,21 +428,17 @@ def creating(kind: str, name: str, *volumes: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("pending", [[], [creating(recovery.CONTAINER, "s-staging-api-1", "s-staging-api-1-files-b")]])
 def test_an_interrupted_run_whose_state_knows_nothing_leaves_a_running_environment_alone(
-    clone: Path, monkeypatch: pytest.MonkeyPatch, pending: list[dict[str, Any]]
+    clone: Path, pending: list[dict[str, Any]]
 ) -> None:
     run = _run(clone, REFRESH)
     _state(run, {"resources": [], "pending_operations": [*pending, {"type": "updating", "resource": {}}]})
     running = [Listed("s-staging-api-1", ("s-staging-api-1-files-a",)), Listed("s-staging-redis"), Listed("s-app")]
-    _engine(monkeypatch, containers=running[:2], networks=running[2:])
-
-    run.settle()
+    run.settle(_engine(containers=running[:2], networks=running[2:]))
 
     assert not any(each.removed for each in running), "another state's environment runs there, with its users"
 
 
-def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refresh_is_cut_off_too(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refresh_is_cut_off_too(clone: Path) -> None:
     made = [Listed("api-1", ("files-b",)), Listed("node-exporter"), Listed("app")]
     stranger = Listed("app-2")
     pending = [
@@ -456,10 +448,10 @@ def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refre
     ]
     run = _run(clone, "raise SystemExit(1)")
     _state(run, {"resources": [], "pending_operations": pending})
-    _engine(monkeypatch, containers=made[:2], networks=[*made[2:], stranger])
+    connect = _engine(containers=made[:2], networks=[*made[2:], stranger])
 
     with pytest.raises(PulumiFailedError):
-        run.settle()
+        run.settle(connect)
 
     assert all(each.removed for each in made), "a refresh forgets what was begun, and the next `up` fails"
     assert not stranger.removed
@@ -473,13 +465,13 @@ def _state(run: PulumiRun, latest: dict[str, Any]) -> None:
     (stacks / "staging.json").write_text(json.dumps({"checkpoint": {"latest": latest}}), encoding="utf-8")
 
 
-def _engine(monkeypatch: pytest.MonkeyPatch, *, containers: list[Listed], networks: list[Listed]) -> None:
+def _engine(*, containers: list[Listed], networks: list[Listed]) -> Callable[[], Any]:
     client = SimpleNamespace(
         close=lambda: None,
         containers=SimpleNamespace(list=lambda **_: containers),
         networks=SimpleNamespace(list=lambda **_: networks),
     )
-    monkeypatch.setattr(Workspace, "client", lambda _: client)
+    return lambda: client
 
 
 def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:
@@ -491,15 +483,15 @@ def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:
     file.write_text(json.dumps(note), encoding="utf-8")
 
     with pytest.raises(ProjectError, match=r"process 1 on elsewhere.*cancel"):
-        run.settle()
+        run.settle(_engine(containers=[], networks=[]))
 
 
 def test_limits_are_not_checked_against_a_host_that_an_earlier_run_has_noted(tmp_path: Path) -> None:
     workspace = Workspace(home=tmp_path, extra_config={"samokoder:api": {"replicas": 5}}, isolated=True)
-    workspace._machine_file.parent.mkdir(parents=True, exist_ok=True)
+    workspace.machine_file.parent.mkdir(parents=True, exist_ok=True)
     for memory in (65536, 4096):
         noted = {"samokoder:host": {"memoryMib": memory, "cpus": 2}}
-        workspace._machine_file.write_text(json.dumps(noted))
+        workspace.machine_file.write_text(json.dumps(noted))
         workspace.settings(on_this_machine=False)
     with pytest.raises(InvalidSettingsError, match=r"host\.memoryMib"):
         workspace.settings()

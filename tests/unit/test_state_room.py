@@ -121,7 +121,7 @@ def test_a_full_disk_is_told_with_its_place_before_anything_is_changed(
     monkeypatch.setattr(Workspace, "engine", lambda _: pytest.fail("an engine was asked, and may have been installed"))
     with pytest.raises(ProjectError, match="No space"):
         workspace.prepare()
-    run = PulumiRun(workspace=workspace, program="/bin/false", variables={}, backend=backend, folder=tmp_path)
+    run = workspace.pulumi_by("/bin/false", {}, backend)
     monkeypatch.setattr(PulumiRun, "refuse_moved", lambda _: None)
     with pytest.raises(ProjectError, match="No space"):
         run.pulumi("up", "--yes", capture=True)

@@ -26,21 +26,21 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     """Bring up; return the words that Pulumi gets."""
     words: list[tuple[str, ...]] = []
     settings = SimpleNamespace(settings=SimpleNamespace(production=production))
-    workspace = SimpleNamespace(settings=lambda: settings, reporter=SimpleNamespace(say=lambda _: None))
+    workspace = SimpleNamespace(settings=lambda: settings, client=None, reporter=SimpleNamespace(say=lambda _: None))
     run = SimpleNamespace(
         workspace=workspace,
-        settle=lambda: None,
+        settle=lambda _: None,
         pulumi=lambda *said, **_: words.append(said),
         deployment=dict,
     )
     for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
+    monkeypatch.setattr("operations.in_the_way.refuse", lambda *_: None)
     monkeypatch.setattr(restore, "give_own_password", lambda _: None)
-    monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
+    monkeypatch.setattr(lifecycle, "_gone", lambda *_: list(gone))
     monkeypatch.setattr(lifecycle, "status", lambda _: [])
-    lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
+    lifecycle._up(cast("Workspace", workspace), cast("PulumiRun", run), interactive=True, empty=())
     (only,) = words
     return only
 
@@ -69,12 +69,12 @@ def test_an_up_that_fails_says_what_is_in_the_way_and_what_is_not_healthy(
     for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
-    monkeypatch.setattr(lifecycle, "_gone", lambda _: [])
-    monkeypatch.setattr(lifecycle, "tell_failures", lambda _: sick)
-    monkeypatch.setattr("operations.in_the_way.why", lambda _: f"docker inspect {there}" if there else "")
+    monkeypatch.setattr("operations.in_the_way.refuse", lambda *_: None)
+    monkeypatch.setattr(lifecycle, "_gone", lambda *_: [])
+    monkeypatch.setattr(lifecycle, "tell_failures", lambda *_: sick)
+    monkeypatch.setattr("operations.in_the_way.why", lambda *_: f"docker inspect {there}" if there else "")
     with pytest.raises(PulumiFailedError) as failed:
-        lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
+        lifecycle._up(workspace, cast("PulumiRun", run), interactive=True, empty=())
     said = str(failed.value)
     assert ("docker inspect" in said) is bool(there), "`name already in use` at each `up`, and no way out"
     assert ("not healthy: redis" in said) is bool(sick)
@@ -94,7 +94,7 @@ def run_on(workspace: Workspace, words: list[tuple[str, ...]]) -> Any:
     return SimpleNamespace(
         workspace=workspace,
         backend=SimpleNamespace(url="file:///state", origin="here", folder=None),
-        settle=lambda: None,
+        settle=lambda _: None,
         deployment=dict,
         pulumi=lambda *said, **_: words.append(said),
     )
