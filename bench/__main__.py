@@ -27,8 +27,9 @@ from bench.report import Row
 from host.progress import Reporter
 from operations import lifecycle
 from operations.engine import containers
-from operations.project import PulumiRun, Workspace
 from operations.smoke import smoke
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).with_name("results.json")
 RUNS = 5

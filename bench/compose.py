@@ -25,7 +25,7 @@ from host.progress import Reporter
 from operations.compose_containers import PROJECT_LABEL
 from operations.engine import containers
 from operations.facts import Facts, found
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 from stack.platform import specs
 from stack.service import ServiceSpec, go_duration

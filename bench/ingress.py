@@ -18,7 +18,7 @@ from host.packages import install_packages
 from host.progress import Reporter
 from operations import lifecycle
 from operations.engine import containers
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app import contract, ingress
 
 CONNECTIONS = 32

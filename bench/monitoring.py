@@ -17,7 +17,7 @@ from docker.models.containers import Container
 from host.ports import free_ports
 from host.progress import Reporter
 from operations.engine import containers
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 from stack.platform import specs
 from stack.settings import Environment

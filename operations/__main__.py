@@ -18,7 +18,6 @@ import typer
 from host.errors import EngineError
 from operations import asking, ci, cli_app, cli_deploy, cli_drift, cli_open, cli_state, logs, parts, psql
 from operations.asking import DryRun, Yes
-from operations.basics import CHANGE_PROVIDER, CHANGES
 from operations.ci import EnvironmentName
 from operations.clone import ROOT, typed
 from operations.errors import ProjectError, PulumiFailedError
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
     from operations.engine.part_status import PartStatus
     from operations.hardening import Verdict
     from operations.lifecycle import Upped
-    from operations.project import Workspace
     from operations.restore import Restored
     from operations.rotation import Rotated
+    from operations.workspace.workspace import Workspace
 
 app = typer.Typer(
     name="samokoder",
@@ -86,7 +85,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 def _workspace(environment: str) -> Workspace:
     from host.progress import Reporter  # noqa: PLC0415 - it takes its time
-    from operations.project import Workspace  # noqa: PLC0415 - the settings take their time
+    from operations.workspace.workspace import Workspace  # noqa: PLC0415 - the settings take their time
 
     return Workspace(environment=environment, root=ROOT, reporter=Reporter(_console(stderr=True)))
 
@@ -197,7 +196,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
-    from operations import engine_rules, known, tables  # noqa: PLC0415
+    from operations import engine_rules, tables  # noqa: PLC0415
+    from operations.workspace import known  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     rows = known.status(there)
@@ -214,8 +214,8 @@ def status(
 @app.command()
 def tunnel(env: EnvironmentName = "staging") -> None:
     """Forward the published ports of an engine's host (ssh://…) to the same ports of this machine, until Ctrl-C."""
-    from operations import known  # noqa: PLC0415
     from operations.engine import reach  # noqa: PLC0415
+    from operations.workspace import known  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     command = reach.tunnel(env, there.docker_host, known.addresses(there))
@@ -334,7 +334,7 @@ def password(
     env: EnvironmentName = "staging",
 ) -> None:
     """Print one generated secret, and nothing else."""
-    from operations import known  # noqa: PLC0415
+    from operations.workspace import known  # noqa: PLC0415
     from stack.secret_rules import fernet_key  # noqa: PLC0415
     from stack.secrets import GENERATED  # noqa: PLC0415
     from stack.settings import key_of  # noqa: PLC0415
@@ -375,7 +375,8 @@ def rotate(
 
     Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on.
     """
-    from operations import known, rotation, tables  # noqa: PLC0415
+    from operations import rotation, tables  # noqa: PLC0415
+    from operations.workspace import known  # noqa: PLC0415
 
     workspace = _workspace(env)
     if not secret:
@@ -565,7 +566,8 @@ def show_hardening(
 
     What may break a rule stands in hardening.yaml, with a reason and an expiry date.
     """
-    from operations import hardening, known, packet_filter  # noqa: PLC0415
+    from operations import hardening, packet_filter  # noqa: PLC0415
+    from operations.workspace import known  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     verdict = hardening.gate(there)
@@ -590,8 +592,10 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     `config` works on the committed Pulumi.<env>.yaml, `stack change-secrets-provider` on it and the state,
     every other command on the state.
     """
-    from operations import lifecycle, lock, restore  # noqa: PLC0415
-    from operations.backend import OPENS_COPY  # noqa: PLC0415
+    from operations import lifecycle, restore  # noqa: PLC0415
+    from operations.workspace import lock  # noqa: PLC0415
+    from operations.workspace.backend import OPENS_COPY  # noqa: PLC0415
+    from operations.workspace.pulumi import CHANGE_PROVIDER, CHANGES  # noqa: PLC0415
 
     workspace = _workspace(env)
     asking.where_state(workspace)
@@ -705,7 +709,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(words)
     except InvalidSettingsError as error:
-        from operations import pasted  # noqa: PLC0415 - as in `up`
+        from operations.workspace import pasted  # noqa: PLC0415 - as in `up`
 
         _fail(pasted.told(error))
     except PulumiFailedError as error:

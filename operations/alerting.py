@@ -24,7 +24,7 @@ from host.progress import Reporter, Task
 from operations.clone import typed
 from operations.engine import reach
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.monitoring import access
 from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
 from stack.outputs import REACH_SOMEBODY

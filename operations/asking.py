@@ -12,7 +12,7 @@ from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     from operations.lifecycle import Agree
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
 
 VARIABLE = "SAMOKODER_YES"
 """Environment variable that means --yes. `ci deploy` sets it: an older version, which it goes back to, has no --yes."""
@@ -60,11 +60,11 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
     then made in this clone. answer: the place, typed as an option. Raises ProjectError for one that is not valid or is
     not reached, and where there is a state already.
     """
-    from operations import backend as places  # noqa: PLC0415 - it takes its time
-    from operations import recovery  # noqa: PLC0415
+    from operations.workspace import backend as places  # noqa: PLC0415 - it takes its time
+    from operations.workspace import pulumi_state  # noqa: PLC0415
 
     backend = workspace.backend()
-    made = backend.origin != places.OWN or bool(recovery.stacks(Path(str(backend.folder))))
+    made = backend.origin != places.OWN or bool(pulumi_state.stacks(Path(str(backend.folder))))
     if answer:
         if places.checked(answer) == backend.url:
             return
@@ -84,7 +84,7 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
 
 def _choose(workspace: Workspace, url: str) -> None:
     """Note a team's place for the state in Pulumi.yaml, once Pulumi has reached it."""
-    from operations import backend as places  # noqa: PLC0415 - as above
+    from operations.workspace import backend as places  # noqa: PLC0415 - as above
 
     url = places.checked(url)
     run = workspace.connected(places.Backend(url=url, origin=places.ANSWER))

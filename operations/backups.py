@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from host.progress import Task
-from operations import known, lock
 from operations.clone import typed
 from operations.engine import containers
 from operations.engine.commands import exec_status, frames
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace import known, lock
+from operations.workspace.workspace import Workspace
 from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES
 
 if TYPE_CHECKING:

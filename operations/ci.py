@@ -22,7 +22,7 @@ from stack.images import IMAGES
 from stack.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
 
 app = typer.Typer(help="Steps of the workflows in .github/workflows.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -34,7 +34,7 @@ EnvironmentName = Annotated[
 @app.command()
 def environments() -> None:
     """List the environments: all, before production, production. Those that Pulumi.<name>.yaml files are there for."""
-    from operations import stack_file  # noqa: PLC0415 - each command imports what it needs
+    from operations.workspace import stack_file  # noqa: PLC0415 - each command imports what it needs
 
     names = stack_file.environments(ROOT)
     production = [name for name in names if _is_production(name)]
@@ -147,7 +147,7 @@ def _prepare(workspace: Workspace) -> Workspace:
 
 def _is_production(name: str) -> bool:
     """Read the one setting alone: the others may be incomplete, and a deploy says so."""
-    from operations import stack_file  # noqa: PLC0415 - as above
+    from operations.workspace import stack_file  # noqa: PLC0415 - as above
     from stack.settings import key_of  # noqa: PLC0415
 
     config = stack_file.merged(stack_file.committed(ROOT, name), machine={})["config"]

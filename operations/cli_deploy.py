@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from operations.checks import Report
     from operations.deploys import Deploy
     from operations.lifecycle import Agree, Upped
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
 
     Show = Callable[[str, Workspace, Upped], None]
 

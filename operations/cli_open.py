@@ -18,7 +18,7 @@ from operations.clone import typed
 from operations.errors import ProjectError
 
 if TYPE_CHECKING:
-    from operations.known import Known
+    from operations.workspace.known import Known
 
 _FIRST = (
     ("dashboards", "grafana", ""),
@@ -72,8 +72,8 @@ def register(app: typer.Typer) -> None:
 
         That is Grafana's first page, which is the overview; where no Grafana can be had, the application's.
         """
-        from operations import known  # noqa: PLC0415 - each command imports what it needs
         from operations.engine import reach  # noqa: PLC0415 - each command imports what it needs
+        from operations.workspace import known  # noqa: PLC0415 - each command imports what it needs
 
         there = known.of(basics.workspace(env))
         found = pages(known_pages(there))

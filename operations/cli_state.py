@@ -17,7 +17,8 @@ def move_state(
 
     Pulumi.yaml then names the new place. Cut off at any point, the same command goes on.
     """
-    from operations import move_state, stack_file  # noqa: PLC0415 - each command imports what it needs
+    from operations import move_state  # noqa: PLC0415 - each command imports what it needs
+    from operations.workspace import stack_file  # noqa: PLC0415 - each command imports what it needs
 
     workspace = basics.workspace(stack_file.environments(ROOT)[0])
     for line in move_state.move(workspace, to).lines():

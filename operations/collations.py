@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from operations import lock, psql, restore
+from operations import restore
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.healthy import health
 from operations.errors import FailedError, ProjectError, UnavailableError
-from operations.project import Workspace
+from operations.workspace import lock
+from operations.workspace.psql import psql_command
+from operations.workspace.workspace import Workspace
 from stack.app import postgres
 from stack.app.collations import OUTDATED
 
@@ -47,7 +49,7 @@ def read(workspace: Workspace) -> str:
     with contextlib.closing(workspace.client()) as client:
         try:
             server = containers.find(client, environment, postgres.PART)
-            words = psql.command(environment, OUTDATED, monitoring=True)
+            words = psql_command(environment, OUTDATED, monitoring=True)
             wrong = _outdated(server, words)
         except ProjectError as error:
             raise UnavailableError(str(error)) from None
@@ -108,7 +110,7 @@ def opened(workspace: Workspace) -> Iterator[Found]:
             server = containers.find(client, environment, postgres.PART)
             if health(server) != "healthy":
                 raise ProjectError(f"PostgreSQL is not healthy: {workspace.typed('logs PART=postgres')}")
-            databases = _outdated(server, psql.command(environment, OUTDATED, monitoring=True))
+            databases = _outdated(server, psql_command(environment, OUTDATED, monitoring=True))
             if not databases:
                 raise ProjectError(
                     "The text of every database is in the order of this C library: there is nothing to repair."

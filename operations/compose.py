@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from operations import backups, collations, compose_containers, compose_volumes, lock, restore, stack_file
+from operations import backups, collations, compose_containers, compose_volumes, restore
 from operations.backups import IMPORTED, STAMP
 from operations.clone import typed
 from operations.compose_containers import PROJECT_LABEL
@@ -28,7 +28,8 @@ from operations.engine import containers
 from operations.engine.volumes import remove_volumes, volume_names
 from operations.errors import ProjectError
 from operations.journal import DATA
-from operations.project import Workspace
+from operations.workspace import lock, stack_file
+from operations.workspace.workspace import Workspace
 from stack.app import contract, postgres
 from stack.app.collations import OUTDATED
 from stack.backup.workspace import MARK

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.secret_rules import SecretInput, check_secrets, is_fernet_key
 from stack.settings import LLM_KEYS, PROJECT, key_of
 

@@ -19,10 +19,12 @@ from typing import Any
 import yaml
 
 from host.engine import connect
-from operations import asking, backend, good_metrics, lock, runner, stack_file
+from operations import asking, good_metrics, runner
 from operations.engine import registry
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace import backend, lock, stack_file
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.app.metrics_contract import Kind
 from stack.images import ImageReferenceError, parse_reference
 from stack.mistakes import InvalidSettingsError

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from operations import lifecycle, lock, stack_file, stack_text
+from operations import lifecycle
 from operations.errors import ProjectError, PulumiFailedError
-from operations.project import Workspace
+from operations.workspace import lock, stack_file, stack_text
+from operations.workspace.workspace import Workspace
 from stack.app.metrics_contract import Kind
 from stack.images import ImageReferenceError, parse_reference, short_name
 from stack.settings import key_of

@@ -41,7 +41,6 @@ from operations import (
     lifecycle,
     network_mtu,
     packet_filter,
-    pasted,
     public_name,
     redis_log,
     smoke,
@@ -51,7 +50,8 @@ from operations.clone import typed
 from operations.engine import reach
 from operations.engine.images import third_party_images
 from operations.errors import FailedError, NotConfiguredError, ProjectError, UnavailableError
-from operations.project import Workspace
+from operations.workspace import pasted
+from operations.workspace.workspace import Workspace
 from stack.images import IMAGES, short_name
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import grafana

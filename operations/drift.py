@@ -30,8 +30,8 @@ from operations.engine.redaction import without
 from operations.engine.volumes import volume_names
 from operations.errors import ProjectError
 from operations.facts import Facts, Mount, declared, found
-from operations.lock import is_one as is_lock
-from operations.recovery import CONTAINER, NETWORK, VOLUME, every_generated_secret
+from operations.workspace.lock import is_one as is_lock
+from operations.workspace.pulumi_state import CONTAINER, NETWORK, VOLUME, every_generated_secret
 from stack.config_files import CARRIER_MOUNT
 from stack.monitoring import node_exporter
 from stack.names import ENVIRONMENT_LABEL
@@ -40,7 +40,7 @@ from stack.settings import PROJECT, Environment
 if TYPE_CHECKING:
     import docker
 
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
 
 _IMAGE = "docker:index/remoteImage:RemoteImage"
 _SECRET_MARK = "4dabf18193072939515e22adb298388d"  # noqa: S105 - the key by which Pulumi's state marks a secret

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from host.progress import Reporter
     from operations.lifecycle import Agree, Upped
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
     from stack.settings import Environment
 
 _STOP_SECONDS = 30

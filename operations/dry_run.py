@@ -9,7 +9,7 @@ from operations import backups, restore, rotation
 from operations.engine import containers
 from operations.errors import ProjectError
 from operations.journal import LATEST, OFFSITE, Wanted, wanted
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 from stack.rotation import label
 

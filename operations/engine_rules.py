@@ -25,11 +25,12 @@ from host.daemon import ensure_engine, stop_engine, systemd_runs
 from host.engine import connect
 from host.errors import EngineError
 from host.process_ids import live_process
-from operations import lock, packet_filter
+from operations import packet_filter
 from operations.engine import containers
 from operations.errors import ProjectError
 from operations.packet_filter import CHAIN, PacketFilter
-from operations.project import Workspace
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from stack.names import NetworkName
 from stack.settings import PROJECT
 

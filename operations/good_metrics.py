@@ -16,7 +16,7 @@ from host.engine import connect
 from host.errors import EngineError
 from operations import exposure
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app.metrics_contract import METRICS, Kind
 from stack.mistakes import InvalidSettingsError
 from stack.settings import key_of

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-    from operations.known import Known
+    from operations.workspace.known import Known
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "hardening.yaml"

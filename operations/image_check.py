@@ -58,7 +58,7 @@ from stack.settings import LLM_KEYS, Application, Environment, Rotating, Rotatio
 
 if TYPE_CHECKING:
     from host.engine import EngineInfo
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
 
 _READY_SECONDS = 30.0
 _REFUSAL_SECONDS = 10.0

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 
 from host.engine import docker_command
-from operations import made_anew, pasted, recovery
+from operations import made_anew
 from operations.engine import containers
 from operations.engine.part_status import expected_parts
 from operations.errors import ProjectError
+from operations.workspace import pasted, pulumi_state
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
 from stack.service import Publish, ServiceSpec
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
-    from operations.project import PulumiRun, Workspace
+    from operations.workspace.pulumi import PulumiRun
+    from operations.workspace.workspace import Workspace
 
 
 def refuse(workspace: Workspace, run: PulumiRun) -> None:
@@ -35,7 +37,7 @@ def refuse(workspace: Workspace, run: PulumiRun) -> None:
     environment, deployment = workspace.settings(), run.deployment()
     refuse_missing_networks(workspace)
     typed = docker_command(environment.settings.docker_host)
-    names, ids = recovery.known_names(deployment), recovery.known_ids(deployment)
+    names, ids = pulumi_state.known_names(deployment), pulumi_state.known_ids(deployment)
     with contextlib.closing(workspace.client()) as client:
         lines = [_taken(client, workspace, lambda id_, name: name in names or id_ in ids)]
         lines += [
@@ -70,7 +72,7 @@ def refuse_missing_networks(workspace: Workspace) -> None:
 
 def why(workspace: Workspace, run: PulumiRun) -> str:
     """Say what on the engine may have made an `up` fail, whatever Pulumi has said of it; empty: nothing."""
-    ids = recovery.known_ids(run.deployment())
+    ids = pulumi_state.known_ids(run.deployment())
     with contextlib.closing(workspace.client()) as client:
         taken = _taken(client, workspace, lambda id_, _: id_ in ids)
         return taken or _no_addresses(client, workspace.settings())

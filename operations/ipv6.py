@@ -10,9 +10,9 @@ import ipaddress
 import shlex
 from collections.abc import Mapping
 
-from operations import pasted
 from operations.clone import typed
 from operations.packet_filter import NO_IP6TABLES, SAFE_ENGINE
+from operations.workspace import pasted
 from stack.settings import Environment, key_of
 
 KEY = key_of("network", "ipv6")

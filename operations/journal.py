@@ -22,10 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
-from operations import stack_file
 from operations.backups import BEFORE, IMPORTED
 from operations.clone import typed
 from operations.errors import ProjectError
+from operations.workspace import stack_file
 from stack.backup import workspace
 from stack.settings import Environment
 

@@ -11,25 +11,16 @@ from typing import TYPE_CHECKING
 
 from host.daemon import ensure_engine
 from host.errors import EngineError
-from operations import backend as places
-from operations import (
-    backups,
-    failures,
-    generations,
-    in_the_way,
-    lock,
-    packet_filter,
-    recovery,
-    restore,
-    stack_file,
-    state_room,
-)
+from operations import backups, failures, in_the_way, packet_filter, restore
 from operations.engine import containers, healthy
 from operations.engine.part_status import PartStatus, part_statuses
 from operations.engine.volumes import remove_volumes, volume_names, volume_sizes
 from operations.errors import ProjectError, PulumiFailedError
 from operations.line_filter import LineFilter
-from operations.project import PulumiRun, Workspace
+from operations.workspace import backend as places
+from operations.workspace import generations, lock, pulumi_state, stack_file, state_room
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
@@ -138,7 +129,7 @@ def _up(
     finally:
         packet_filter.guard(workspace)
     settled = healthy.settled(lambda: status(workspace), workspace.settings, workspace.reporter)
-    return Upped(parts=settled, secrets=recovery.secret_names(run.deployment()))
+    return Upped(parts=settled, secrets=pulumi_state.secret_names(run.deployment()))
 
 
 def _ask(workspace: Workspace, run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[str]) -> None:
@@ -218,7 +209,7 @@ def _refuse_lost(
 def _lost_volumes(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
     """Return the data volumes that the state has and the engine has not, as `recovery.data_volumes` does."""
     there = volume_names(client)
-    return {name: each for name, each in recovery.data_volumes(run.deployment()).items() if each not in there}
+    return {name: each for name, each in pulumi_state.data_volumes(run.deployment()).items() if each not in there}
 
 
 def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> str:
@@ -262,12 +253,12 @@ def _gone(workspace: Workspace, run: PulumiRun, *, remove: bool = True) -> list[
     remove: else it is only told.
     """
     deployment = run.deployment()
-    known = recovery.known_names(deployment)
+    known = pulumi_state.known_names(deployment)
     if not known:
         return []
     client = workspace.client()
     try:
-        stopped = containers.stopped(client, workspace.name, recovery.known_ids(deployment))
+        stopped = containers.stopped(client, workspace.name, pulumi_state.known_ids(deployment))
         for each in stopped if remove else ():
             each.remove()
         return sorted(known - containers.names(client) | {str(each.name) for each in stopped})
@@ -309,7 +300,7 @@ def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None)
     if lost:
         gone = ", ".join(lost.values())
         workspace.reporter.say(f"Lost before: {gone}. {workspace.typed('up')} says how to get back what was in there")
-    return [volume for name, volume in recovery.data_volumes(run.deployment()).items() if name not in lost]
+    return [volume for name, volume in pulumi_state.data_volumes(run.deployment()).items() if name not in lost]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,7 +366,7 @@ def _data_there(workspace: Workspace, run: PulumiRun, client: docker.DockerClien
 
     In production Pulumi forgets a volume without removing it: an earlier `destroy-data` that failed has left it there.
     """
-    known = recovery.data_volumes(run.deployment()).values()
+    known = pulumi_state.data_volumes(run.deployment()).values()
     # One word between, so that `staging` is not given what belongs to `staging-2`.
     ours = re.compile(rf"{re.escape(workspace.settings().prefix)}-[a-z]+-data")
     named = filter(ours.fullmatch, volume_names(client))

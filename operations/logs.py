@@ -46,7 +46,7 @@ def logs(
     ] = False,
 ) -> None:
     """Show the logs, one line for each event, in the order of time; times are UTC. A terminal cuts long lines."""
-    from operations import known  # noqa: PLC0415 - the SDK takes its time
+    from operations.workspace import known  # noqa: PLC0415 - the SDK takes its time
 
     wanted = _pattern(grep)
     begin = since_when(since)

@@ -13,12 +13,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from operations import backend as places
-from operations import recovery
-from operations.backend import Backend
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
-from operations.stack_file import environments
+from operations.workspace import backend as places
+from operations.workspace import pulumi_state
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.stack_file import environments
+from operations.workspace.workspace import Workspace
 from stack.mistakes import InvalidSettingsError
 
 _OURS = "samokoder:"
@@ -104,7 +105,8 @@ def _hold_all(workspace: Workspace, locks: contextlib.ExitStack) -> dict[str, In
     Return those whose settings are not complete, each with why: nothing brings them up. Raises ProjectError where
     somebody changes one.
     """
-    from operations import lock, restore  # noqa: PLC0415 - the SDK takes its time
+    from operations import restore  # noqa: PLC0415 - the SDK takes its time
+    from operations.workspace import lock  # noqa: PLC0415 - the SDK takes its time
 
     barred: dict[str, InvalidSettingsError] = {}
     for name in environments(workspace.committed_folder):
@@ -232,7 +234,7 @@ def _same(old: PulumiRun, new: PulumiRun) -> int:
 def _equal(old: PulumiRun, new: PulumiRun) -> bool:
     """Tell whether both have the same resources, secrets opened: so the passphrase opens them there too."""
     there = new.deployment()
-    if not there.get("resources") or recovery.salt(there) != recovery.salt(old.deployment()):
+    if not there.get("resources") or pulumi_state.salt(there) != pulumi_state.salt(old.deployment()):
         return False
     return bool(old.in_plain()["resources"] == new.in_plain()["resources"])
 

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from operations import host_said, made_anew, pasted
+from operations import host_said, made_anew
 from operations.clone import typed
+from operations.workspace import pasted
 from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
     import docker
 
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
 
 # `ip` knows routes by rules too, as wg-quick makes them; the address is public, and nothing is sent to it. Without `ip`
 # the default route is looked up, or the two halves that a VPN may lay over it, which win.

@@ -38,7 +38,7 @@ from stack.settings import PROJECT, Environment, key_of
 if TYPE_CHECKING:
     import docker
 
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
 
 CHAIN = "DOCKER-USER"
 SAFE_ENGINE = 28

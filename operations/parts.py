@@ -14,7 +14,7 @@ from operations.errors import ProjectError
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
     from stack.settings import Environment
 
 _ANSWER_SECONDS = 120
@@ -28,8 +28,9 @@ def restart(workspace: Workspace, name: str) -> list[str]:
     when another does. Each is asked to end and has its own time for it; container, volumes and secrets stay.
     Raises ProjectError for an unknown part, before anything is stopped, and for one that does not become healthy.
     """
-    from operations import lock, restore  # noqa: PLC0415 - the SDK takes its time
+    from operations import restore  # noqa: PLC0415 - the SDK takes its time
     from operations.engine import containers, healthy  # noqa: PLC0415 - the SDK takes its time
+    from operations.workspace import lock  # noqa: PLC0415 - the SDK takes its time
 
     environment = workspace.settings()
     with lock.held(workspace, "restart") as locked:
@@ -90,8 +91,8 @@ def exec_command(
 
     Ends with the exit status of the command. To ask the database: samokoder psql.
     """
-    from operations import known  # noqa: PLC0415 - the SDK takes its time
     from operations.engine import containers, session  # noqa: PLC0415 - the SDK takes its time
+    from operations.workspace import known  # noqa: PLC0415 - the SDK takes its time
 
     there = known.of(basics.workspace(env))
     client = there.client()

@@ -9,7 +9,7 @@ from typing import Any
 
 from operations import lifecycle
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 
 _CHANGES = ("create", "update", "replace", "delete")
 _COLOUR = re.compile(r"<\{%.*?%\}>")

@@ -25,7 +25,7 @@ from pulumi_policy.proxy import UnknownValueError
 
 from operations.facts import declared
 from operations.hardening import RULES, Allowed, Rule, Seen, exceptions, of_rule
-from operations.recovery import CONTAINER
+from operations.workspace.pulumi_state import CONTAINER
 
 
 def _plain(node: Any) -> Any:

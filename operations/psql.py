@@ -1,61 +1,18 @@
-"""`samokoder psql`: asks the database as the application's role, or as the one that watches it; never as the superuser.
-
-What the application has in its database (a view, a function) runs with the rights of whoever asks. So whoever asks may
-do no more than the application, and changes nothing unless that is said.
-"""
+"""`samokoder psql`, as it is typed."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from operations import basics
 from operations.ci import EnvironmentName
-from operations.errors import ProjectError
+from operations.workspace.psql import psql_command, psql_command_of_state
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
-
-    from stack.settings import Environment
-
-_READ_ONLY = "PGOPTIONS=-c default_transaction_read_only=on"
-
-
-def command(environment: Environment, sql: str = "", *, monitoring: bool = False, write: bool = False) -> list[str]:
-    """Return what is run in PostgreSQL's container. sql: one statement or more; empty: a session for a person.
-
-    Raises ProjectError for a managed database, which has no container here.
-    """
-    from stack.rotation import slots  # noqa: PLC0415 - the settings take their time
-
-    if environment.managed_database:
-        raise ProjectError("The database is managed: ask it where it is, with its own URL.")
-    slot = slots(environment, "postgres_app").in_use
-    return _words(slot, environment.settings.postgres.database, sql, monitoring=monitoring, write=write)
-
-
-def command_of_state(
-    deployment: Mapping[str, Any], container: Container, sql: str = "", *, monitoring: bool = False, write: bool = False
-) -> list[str]:
-    """Return the same where the stack file has mistakes: by Pulumi's state and by PostgreSQL's container."""
-    from operations import recovery  # noqa: PLC0415 - as above
-    from stack.rotation import label  # noqa: PLC0415
-
-    slot = recovery.slots_in_use(deployment).get(label("postgres_app"), "").replace("-", "_")
-    variables = dict(word.partition("=")[::2] for word in container.attrs["Config"]["Env"])
-    return _words(slot, variables["POSTGRES_DB"], sql, monitoring=monitoring, write=write)
-
-
-def _words(slot: str, database: str, sql: str, *, monitoring: bool, write: bool) -> list[str]:
-    from stack.app import postgres, postgres_roles  # noqa: PLC0415 - Pulumi takes its time
-
-    role = postgres.EXPORTER_ROLE if monitoring else postgres_roles.role_of(slot)
-    words = [*(() if write else ("env", _READ_ONLY)), "psql", "--no-psqlrc", "--pset=pager=off"]
-    words += [f"--username={role}", f"--dbname={database}"]
-    return [*words, "--set=ON_ERROR_STOP=1", f"--command={sql}"] if sql else words
 
 
 def psql(
@@ -67,17 +24,17 @@ def psql(
     write: Annotated[bool, typer.Option("--write", help="Changes are allowed: those that the role may make.")] = False,
 ) -> None:
     """Ask the database as the application's role, read-only unless --write is given."""
-    from operations import known  # noqa: PLC0415 - the SDK takes its time
     from operations.engine import containers, session  # noqa: PLC0415 - the SDK takes its time
+    from operations.workspace import known  # noqa: PLC0415 - the SDK takes its time
     from stack.app import postgres  # noqa: PLC0415
 
     there = known.of(basics.workspace(env))
     # A managed database has no container here: that is said before one is looked for.
-    words = command(there.environment, sql, monitoring=monitoring, write=write) if there.environment else []
+    words = psql_command(there.environment, sql, monitoring=monitoring, write=write) if there.environment else []
     client = there.client()
     try:
         container = containers.find(client, there, postgres.PART)
-        words = words or command_of_state(there.deployment(), container, sql, monitoring=monitoring, write=write)
+        words = words or psql_command_of_state(there.deployment(), container, sql, monitoring=monitoring, write=write)
         status = _ask(container, words) if sql else session.attached(there.docker_host, container, words)
     finally:
         client.close()

@@ -18,7 +18,8 @@ import httpx
 
 from operations.engine.redaction import without
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 LONGEST_COMMENT = 65_536
 """Characters that GitHub takes in one comment."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from operations.engine import containers
 from operations.errors import FailedError, ProjectError, UnavailableError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app import redis
 
 _STARTS = "Redis is starting"

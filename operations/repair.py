@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from operations import backups, collations, engine_rules, lock, redis_log, restore
+from operations import backups, collations, engine_rules, redis_log, restore
 from operations.engine import containers, healthy
 from operations.errors import FailedError, ProjectError, UnavailableError
 from operations.journal import Mend
-from operations.project import Workspace
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from stack.app import redis
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from host.progress import Reporter, Task
-from operations import backups, lock, mending, recovery, stack_file
+from operations import backups, mending
 from operations.backups import BEFORE, IMPORTED, RESTORED, STAMP
 from operations.clone import typed
 from operations.engine import containers, healthy
@@ -27,7 +27,8 @@ from operations.engine.commands import execute
 from operations.engine.volumes import remove_volumes, volume_names
 from operations.errors import ProjectError
 from operations.journal import DATA, FETCH, LATEST, OFFSITE, Journal, Mend, Server, Wanted, wanted
-from operations.project import Workspace
+from operations.workspace import lock, pulumi_state, stack_file
+from operations.workspace.workspace import Workspace
 from stack.app import contract, postgres, redis
 from stack.backup.workspace import MARK
 from stack.names import PART_LABEL, NetworkName
@@ -569,7 +570,7 @@ def engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
         from operations import lifecycle  # noqa: PLC0415 - it asks this module whether a restore is half done
 
         # Whatever else was lost is told, and can be restored next.
-        lost = recovery.data_volumes(workspace.open().deployment())
+        lost = pulumi_state.data_volumes(workspace.open().deployment())
         lifecycle.up(workspace, interactive=False, empty=lost)
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)

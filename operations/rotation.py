@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from operations import lifecycle, lock, stack_file, stack_text
+from operations import lifecycle
 from operations.engine import containers, reach
 from operations.engine.commands import frames
 from operations.engine.redaction import without
 from operations.errors import ProjectError, PulumiFailedError
-from operations.generations import ADMIN, Step, step_of, steps_in
-from operations.known import Known, was_made
-from operations.project import Workspace
+from operations.workspace import lock, stack_file, stack_text
+from operations.workspace.generations import ADMIN, Step, step_of, steps_in
+from operations.workspace.known import Known, was_made
+from operations.workspace.workspace import Workspace
 from stack.app import postgres, postgres_roles, redis, redis_users
 from stack.config_files import SALT
 from stack.rotation import SLOTTED, label, slots_of

@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from operations import stack_file
 from operations.errors import ProjectError
+from operations.workspace import stack_file
 
 _FILES = ("key", "known_hosts", "bin/ssh", "docker/config.json")
 """All that is ever written, below the folder. Nothing else is removed."""

@@ -28,8 +28,8 @@ from operations.engine import reach
 from operations.engine.part_status import MISSING, NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, NotConfiguredError, ProjectError, UnavailableError
 from operations.exposure import not_exposed
-from operations.project import Workspace
 from operations.smoke_account import LateError, Said, good, somebody
+from operations.workspace.workspace import Workspace
 from stack.app import ingress, postgres, redis, worker
 from stack.app.metrics_contract import Job, Kind, of_jobs
 from stack.backup import backup

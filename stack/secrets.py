@@ -144,5 +144,5 @@ class Secrets(pulumi.ComponentResource):
                     # By pulumi-random, which keeps it in the state: a salt of our own would be a change at each run.
                     values[bcrypt_of(secret)] = password.bcrypt_hash
         self.values = values
-        # For `make password` and `operations.generations`, which read the state alone.
+        # For `make password` and `operations.workspace.generations`, which read the state alone.
         self.register_outputs({IN_USE: in_use, PHASES: phases})

@@ -162,7 +162,7 @@ def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathF
     import docker  # noqa: PLC0415
 
     from operations.engine.images import third_party_images  # noqa: PLC0415
-    from operations.project import Workspace  # noqa: PLC0415
+    from operations.workspace.workspace import Workspace  # noqa: PLC0415
 
     workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)
     workspace.prepare()

@@ -16,7 +16,7 @@ from operations import restore
 from operations.errors import ProjectError
 from operations.journal import DATA, Journal, Server, Wanted
 from operations.restore import Restore, Restored
-from operations.stack_file import stand_in
+from operations.workspace.stack_file import stand_in
 from stack.settings import Environment, read_environment
 from tests.recording import wire_config
 

@@ -21,11 +21,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from operations import compose, lock, restore
+from operations import compose, restore
 from operations.backups import RESTORED
 from operations.journal import Server
-from operations.project import Workspace
 from operations.restore import Engine, Restore
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from tests.backup_image import bad_days, known_orders, program_faults
 from tests.backup_image.bad_days import BadDays
 from tests.backup_image.known_orders import KNOWN, Order, follow

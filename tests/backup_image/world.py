@@ -24,10 +24,11 @@ from typing import Any
 
 from docker.errors import NotFound
 
-from operations import backups, compose, lock, restore
+from operations import backups, compose, restore
 from operations.clone import ROOT
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from stack.app import postgres, redis_users
 from stack.settings import Environment
 

@@ -23,7 +23,8 @@ import yaml
 from bench.own_ports import own_ports
 from operations import lifecycle
 from operations.clone import ROOT
-from operations.project import PulumiRun, Workspace
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.settings import Environment, Published
 from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic
@@ -135,8 +136,9 @@ def begin_up(run: PulumiRun) -> subprocess.Popen[bytes]:
 _COMMAND = """\
 import json, sys
 from pathlib import Path
-from operations import compose, lock, repair, restore, rotation
-from operations.project import Workspace
+from operations import compose, repair, restore, rotation
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 given = json.loads(sys.argv[1])
 for name in ("home", "stack_files"):
     given[name] = Path(given[name]) if given[name] else None

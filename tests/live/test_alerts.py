@@ -20,7 +20,7 @@ from docker.models.containers import Container
 from operations import alerting as command
 from operations import lifecycle
 from operations.engine import containers
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.monitoring import access
 from stack.settings import Environment
 from tests.live.conftest import TOKEN, url

@@ -32,7 +32,7 @@ from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
 from operations.journal import Journal
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.backup import backup as part
 from stack.settings import Environment
 from tests.live.bucket import KEYS, MACHINE, OFFSITE, machine

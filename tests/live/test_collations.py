@@ -12,7 +12,7 @@ from operations import collations, repair
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.errors import FailedError, ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app.collations import METRIC
 from stack.settings import Environment
 from tests.live.conftest import prometheus

@@ -17,7 +17,7 @@ from host.engine import DEFAULT_DOCKER_HOST, EngineInfo, connect
 from host.progress import Reporter
 from offline.images import ensure_images
 from operations.engine.commands import execute
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.monitoring import cadvisor
 from stack.settings import Environment
 from tests.private_engine import PrivateEngine, private_engine

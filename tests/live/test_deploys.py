@@ -20,7 +20,7 @@ from operations import lifecycle
 from operations.engine import containers
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import PulumiFailedError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app.reference import reference_image
 from tests.live.conftest import begin_up, cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load

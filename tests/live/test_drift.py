@@ -15,7 +15,7 @@ from docker.models.containers import Container
 
 from operations import drift, drift_repair, lifecycle
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.live.conftest import prometheus
 from tests.live.test_the_stack import until
 

@@ -10,7 +10,7 @@ import pytest
 from operations import backups, lifecycle, restore
 from operations.errors import ProjectError
 from operations.journal import Journal
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.live.conftest import no_limits, with_config
 from tests.live.test_backup import KILL, killed_while_it_restores_a_dump, names, newest, wait_for_backups, write
 

@@ -12,11 +12,12 @@ import pytest
 from docker.types import Mount
 
 from host.progress import Reporter
-from operations import hardening, known
+from operations import hardening
 from operations.clone import ROOT
 from operations.engine import laboratory
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace import known
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 from stack.platform import specs
 from stack.settings import Environment

@@ -17,7 +17,7 @@ from docker.models.containers import Container
 from operations import backups, lifecycle, smoke
 from operations.engine import containers
 from operations.engine.commands import execute
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.settings import Environment
 from tests.live.conftest import no_limits, with_config, with_secrets
 from tests.live.stand_in_sites import certify

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from operations import lifecycle
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.live.conftest import url
 
 if TYPE_CHECKING:

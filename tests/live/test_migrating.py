@@ -24,7 +24,7 @@ from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.settings import Environment
 from tests.live.conftest import begin, cut_off
 from tests.planted import SUPERUSER_PSQL

@@ -18,7 +18,7 @@ from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import FailedError
 from operations.network_mtu import Uplink
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.network import options
 from stack.settings import Environment, Networks

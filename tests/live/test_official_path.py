@@ -33,8 +33,8 @@ from host.engine import connect
 from host.progress import Reporter
 from offline.images import ensure_images
 from offline.pulumi_cli import ensure_pulumi
-from operations import tools
 from operations.clone import ROOT
+from operations.workspace import pulumi_cli
 from stack.images import IMAGES, parse_reference
 from tests import private_engine
 from tests.live.stand_in_sites import Sites, sites
@@ -109,7 +109,7 @@ def pulumi(folder: Path) -> Iterator[tuple[str, tuple[str, int]]]:
     site = folder / "site"
     (site / "releases/sdk").mkdir(parents=True)
     (site / "releases/plugins").mkdir()
-    archive = site / f"releases/sdk/pulumi-v{tools.PULUMI_VERSION}-linux-x64.tar.gz"
+    archive = site / f"releases/sdk/pulumi-v{pulumi_cli.PULUMI_VERSION}-linux-x64.tar.gz"
     with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
         packed.add(install.bin_dir, "pulumi")
     for plugin in (install.home / "plugins").glob("resource-*"):
@@ -159,8 +159,8 @@ def new_clone(folder: Path, digests: Mapping[str, str], pulumi: str) -> Path:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, clone / name)
     replaced = {image.reference.partition("@")[2]: digests[name] for name, image in IMAGES.items()}
-    replaced[tools.PULUMI_SUMS[f"pulumi-v{tools.PULUMI_VERSION}-linux-x64.tar.gz"]] = pulumi
-    for file in (clone / "stack/images.py", clone / "operations/tools.py"):
+    replaced[pulumi_cli.PULUMI_SUMS[f"pulumi-v{pulumi_cli.PULUMI_VERSION}-linux-x64.tar.gz"]] = pulumi
+    for file in (clone / "stack/images.py", clone / "operations/workspace/pulumi_cli.py"):
         text = file.read_text()
         for old, new in replaced.items():
             text = text.replace(old, new)

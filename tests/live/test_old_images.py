@@ -15,7 +15,7 @@ import pytest
 from operations import lifecycle
 from operations.engine import old_images
 from operations.engine.part_status import NOT_AVAILABLE
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.settings import Environment
 from tests.live.conftest import with_config
 from tests.recording import environment_of

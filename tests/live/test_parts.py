@@ -15,7 +15,7 @@ from operations import deploys, lifecycle, parts
 from operations.engine import containers, session
 from operations.engine.part_status import part_statuses
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app import migrations
 from stack.app.reference import reference_image
 from tests.live.conftest import own_images

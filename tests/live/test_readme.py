@@ -16,7 +16,7 @@ import yaml
 from bench.own_ports import own_ports
 from operations import lifecycle
 from operations.clone import ROOT
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.live import clones
 from tests.live.clones import run
 

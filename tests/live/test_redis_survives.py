@@ -23,7 +23,7 @@ from operations import backups, doctor, lifecycle, redis_log, repair, restore, r
 from operations.checks import Verdict
 from operations.engine import containers
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app import redis
 from tests import queued
 from tests.live import clones

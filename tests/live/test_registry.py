@@ -19,7 +19,7 @@ from operations.engine import containers
 from operations.engine.images import third_party_images
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.registry import LOGIN, PASSWORD, USER
 
 

@@ -16,7 +16,7 @@ from operations import delivery, runner
 from operations.engine import registry
 from operations.engine.images import used_images
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.registry import LOGIN, PASSWORD
 
 

@@ -31,7 +31,7 @@ from operations import backups, lifecycle
 from operations.engine import containers, reach
 from operations.engine.images import third_party_images
 from operations.engine.part_status import NOT_AVAILABLE
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.settings import Environment
 from tests.live import clones
 from tests.sshd import sshd_program

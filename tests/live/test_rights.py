@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import backups, lifecycle, psql
+from operations import backups, lifecycle
 from operations.engine import containers
 from operations.engine.commands import execute
-from operations.project import Workspace
+from operations.workspace.psql import psql_command
+from operations.workspace.workspace import Workspace
 from stack.app import postgres_roles
 from stack.backup import backup
 from stack.settings import Environment
@@ -33,7 +34,7 @@ SUPERUSERS = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper"
 
 def as_application(server: Container, environment: Environment, sql: str) -> None:
     """Do what the application may, as `samokoder psql` does."""
-    status, said = execute(server, psql.command(environment, sql, write=True))
+    status, said = execute(server, psql_command(environment, sql, write=True))
     assert status == 0, said.decode()
 
 

@@ -17,7 +17,7 @@ import yaml
 from operations import rotation
 from operations.engine import containers
 from operations.engine.commands import execute
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import NetworkName
 from tests.live.conftest import begin, cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import psql
 from operations.clone import ROOT
 from operations.engine import containers
 from operations.engine.commands import execute
+from operations.workspace.psql import psql_command
 from stack.platform import specs
 from stack.settings import Environment, Published, read_environment
 
@@ -47,7 +47,7 @@ def here(command: str, environment: Environment) -> str:
 
 def assert_it_answers(words: list[str], environment: Environment, engine: docker.DockerClient) -> None:
     given = dict(word.split("=", 1) for word in words if re.match(r"[A-Z]+=", word))
-    asked = psql.command(environment, given["SQL"], monitoring="MONITORING" in given, write="WRITE" in given)
+    asked = psql_command(environment, given["SQL"], monitoring="MONITORING" in given, write="WRITE" in given)
     status, said = execute(containers.find(engine, environment, "postgres"), asked)
     assert status == 0, f"{given['SQL']}\n{said.decode()}"
 

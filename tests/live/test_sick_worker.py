@@ -8,7 +8,7 @@ import pytest
 
 from operations import lifecycle, smoke
 from operations.errors import PulumiFailedError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.live.conftest import no_limits, with_config
 
 JOB = "job: queue, worker, database"

@@ -20,7 +20,7 @@ from operations import lifecycle, smoke
 from operations.checks import Report, Verdict
 from operations.engine import containers
 from operations.engine.commands import execute
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app import postgres, redis
 from stack.names import NetworkName
 from stack.settings import Environment

@@ -10,12 +10,13 @@ import docker
 import httpx
 import pytest
 
-from operations import backups, lifecycle, recovery, smoke
+from operations import backups, lifecycle, smoke
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError, PulumiFailedError
-from operations.project import Workspace
+from operations.workspace import pulumi_state
+from operations.workspace.workspace import Workspace
 from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live import bucket
@@ -127,7 +128,7 @@ def names(base: str) -> list[str]:
 
 def data(engine: docker.DockerClient, workspace: Workspace) -> dict[str, str]:
     """Return the data volumes that the state knows and that are there: which one -> its name on the engine."""
-    known = recovery.data_volumes(workspace.open().deployment())
+    known = pulumi_state.data_volumes(workspace.open().deployment())
     return {name: str(engine.volumes.get(volume).name) for name, volume in known.items()}
 
 

@@ -18,7 +18,7 @@ from operations import lifecycle
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.monitoring.blackbox_exporter import JOB
 from stack.platform import specs
 from stack.service import Scrape

@@ -18,7 +18,7 @@ from docker.models.containers import Container
 from operations import lifecycle
 from operations.engine import containers
 from operations.engine.commands import execute
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import ENVIRONMENT_LABEL
 from stack.settings import Environment
 from tests.live.conftest import unlimited, with_config

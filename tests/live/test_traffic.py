@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from operations import smoke_series
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.monitoring import rules, series
 from stack.monitoring.rules.model import Recording
 from stack.platform import specs

@@ -16,12 +16,13 @@ import docker
 import httpx
 import pytest
 
-from operations import drift, lifecycle, recovery
+from operations import drift, lifecycle
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError, PulumiFailedError
-from operations.project import Workspace
+from operations.workspace import pulumi_state
+from operations.workspace.workspace import Workspace
 from stack.names import NetworkName
 from stack.settings import Environment
 from tests.live.conftest import begin_up, cut_off, url, with_config, with_secrets
@@ -183,7 +184,7 @@ def test_a_clone_without_the_state_leaves_the_running_environment_alone_although
     other = with_secrets(replace(stack, home=tmp_path), {"openaiApiKey": f"sk-{secrets.token_hex(24)}"})
     run = other.prepare()
     process = begin_up(run)
-    while process.poll() is None and not recovery.begun(run.deployment()):
+    while process.poll() is None and not pulumi_state.begun(run.deployment()):
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):  # a run that met the first one's names so soon is over
         cut_off(process)

@@ -11,7 +11,7 @@ import pytest
 from operations import lifecycle, restore
 from operations.engine import containers
 from operations.engine.part_status import NOT_AVAILABLE
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.live.test_backup import lose, names, wait_for_backups, wait_until_received, write
 from tests.live.traffic import Traffic
 

@@ -15,7 +15,7 @@ from redis import Redis
 
 from operations import redis_log
 from operations.engine import containers
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app import redis
 from stack.settings import Environment
 from tests.live.conftest import url

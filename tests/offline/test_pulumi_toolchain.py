@@ -13,7 +13,7 @@ import yaml
 from host.cache import cache_directory
 from offline.toolchain import build
 from operations.clone import ROOT
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.long  # it is built for these tests
 

@@ -16,9 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import asking, delivery, lifecycle, lock
+from operations import asking, delivery, lifecycle
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace import lock
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.secret_rules import CONFIGURED_SECRETS
 from tests.recording import ROOT, case_config
 

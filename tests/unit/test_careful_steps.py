@@ -17,11 +17,13 @@ import pytest
 from host.progress import Reporter, Task
 from offline import images
 from offline.toolchain import OfflineError
-from operations import backups, compose, recovery
+from operations import backups, compose
 from operations.compose import Import, Plan, Source
 from operations.engine import laboratory
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace import pulumi_state
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.settings import PROJECT, read_environment
 from tests import private_engine, recorded
 from tests.unit.test_compose_import import FakeEngine, plan
@@ -174,10 +176,10 @@ def test_a_half_made_tree_in_which_something_is_mounted_is_not_removed(tmp_path:
 
 def test_what_waits_for_its_removal_is_not_missed_on_the_engine() -> None:
     def container(name: str, **more: bool) -> dict[str, Any]:
-        return {"type": recovery.CONTAINER, "urn": f"u::{name}", "inputs": {"name": name}, **more}
+        return {"type": pulumi_state.CONTAINER, "urn": f"u::{name}", "inputs": {"name": name}, **more}
 
     state = {"resources": [container("there"), container("replaced", delete=True)]}
-    assert recovery.known_names(state) == {"there"}, "each `up` would ask the engine for all"
+    assert pulumi_state.known_names(state) == {"there"}, "each `up` would ask the engine for all"
 
 
 @pytest.mark.parametrize(("comm", "mended"), [("pulumi", False), ("", True)], ids=["it runs", "it was killed"])
@@ -190,7 +192,7 @@ def test_the_files_of_a_pulumi_are_mended_only_when_it_is_gone(
         file.parent.mkdir(parents=True)
     half.touch()
     note.write_text(json.dumps({"pid": os.getpid(), "hostname": socket.gethostname(), "timestamp": "now"}))
-    monkeypatch.setattr(recovery.Lock, "is_stale", lambda _: comm != "pulumi")
+    monkeypatch.setattr(pulumi_state.Lock, "is_stale", lambda _: comm != "pulumi")
     run = SimpleNamespace(
         backend=SimpleNamespace(folder=tmp_path),
         workspace=SimpleNamespace(name="staging", reporter=Reporter()),

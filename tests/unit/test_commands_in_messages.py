@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from operations.clone import typed
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.recording import ROOT
 
 OF_NO_ENVIRONMENT = {"help", "bootstrap", "lint", "test", "docs", "bench", "check-image", "sbom", "move-state"}

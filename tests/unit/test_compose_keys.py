@@ -9,7 +9,7 @@ import pytest
 
 from operations import compose_containers
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.secret_rules import fernet_key
 from tests.recording import environment_of, secret_value
 

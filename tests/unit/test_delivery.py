@@ -13,10 +13,12 @@ from typing import cast
 
 import pytest
 
-from operations import delivery, lock
+from operations import delivery
 from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace import lock
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.secrets import OPENS_WHAT_IS_KEPT
 
 DIGEST = "sha256:" + "ab" * 32

@@ -15,11 +15,12 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
-from operations import asking, basics, checks, deploys, lifecycle, lock, stack_file, stack_text
+from operations import asking, basics, checks, deploys, lifecycle
 from operations.deploys import Version
 from operations.engine import registry
 from operations.errors import ProjectError, PulumiFailedError
-from operations.project import Workspace
+from operations.workspace import lock, stack_file, stack_text
+from operations.workspace.workspace import Workspace
 from stack.mistakes import InvalidSettingsError
 from stack.names import PART_LABEL
 from tests.unit.test_asking import CONFIG

@@ -36,7 +36,7 @@ from operations.alerting import Delivery, State
 from operations.checks import Check, Finding, Report, Verdict
 from operations.doctor import Asked, Facts
 from operations.errors import FailedError, UnavailableError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.secret_rules import SecretInput
 from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server, built

@@ -18,7 +18,7 @@ from operations import repair
 from operations.__main__ import app
 from operations.backups import BEFORE
 from operations.rotation import rows
-from operations.stack_file import environments
+from operations.workspace.stack_file import environments
 from stack.mistakes import InvalidSettingsError
 from stack.names import NetworkName
 from stack.platform import specs

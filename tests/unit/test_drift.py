@@ -17,11 +17,12 @@ from rich.console import Console
 
 from host.progress import Reporter
 from operations import __main__ as command
-from operations import drift, drift_repair, lifecycle, lock, restore
+from operations import drift, drift_repair, lifecycle, restore
 from operations.drift import Finding, Typed, compare, look, of_preview, read
 from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError, PulumiFailedError
-from operations.project import Workspace
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from stack.settings import Environment, read_environment
 from tests import recorded
 

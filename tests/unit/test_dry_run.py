@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, dry_run, lifecycle, lock, restore, rotation
+from operations import backups, dry_run, lifecycle, restore, rotation
 from operations.engine import containers
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
-from operations.project import Workspace
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 
 SINCE = datetime(2026, 11, 23, tzinfo=UTC)

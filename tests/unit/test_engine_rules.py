@@ -15,9 +15,10 @@ from typing import Any, cast
 import pytest
 
 from host.engine import DEFAULT_DOCKER_HOST
-from operations import engine_rules, lifecycle, lock, packet_filter
+from operations import engine_rules, lifecycle, packet_filter
 from operations.errors import ProjectError
 from operations.packet_filter import PacketFilter
+from operations.workspace import lock
 
 EDGE = "br-0123456789ab"
 FILTER = f"""\

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from operations import stack_file
 from operations.deploys import Version
+from operations.workspace import stack_file
 from tests.recording import ROOT
 from tests.unit.test_asking import CONFIG
 

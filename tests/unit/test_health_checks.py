@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app import postgres
 from stack.service import ServiceSpec, health_check
 from stack.settings import PROJECT, read_environment

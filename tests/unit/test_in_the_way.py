@@ -11,7 +11,7 @@ import pytest
 
 from operations import in_the_way
 from operations.errors import ProjectError
-from operations.recovery import CONTAINER, NETWORK
+from operations.workspace.pulumi_state import CONTAINER, NETWORK
 from tests.recording import environment_of
 
 OWN_PORT = 9090

@@ -12,10 +12,10 @@ import docker
 import pytest
 import yaml
 
-from operations import host_said, ipv6, made_anew, project
+from operations import host_said, ipv6, made_anew
 from operations.errors import FailedError, ProjectError
 from operations.in_the_way import published
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.app import ingress
 from stack.mistakes import InvalidSettingsError
 from stack.monitoring import blackbox_exporter
@@ -246,7 +246,7 @@ def test_an_up_that_would_cut_off_the_hosts_own_ipv6_is_refused_before_anything_
     said: list[str] = []
     workspace = cast("Workspace", SimpleNamespace(reporter=SimpleNamespace(say=said.append)))
     info = cast("Any", SimpleNamespace(version="28.5.2", docker_host="unix:///nowhere"))
-    monkeypatch.setattr(project, "connect", lambda _: engine)
+    monkeypatch.setattr("operations.workspace.workspace.connect", lambda _: engine)
     environment = environment_of("staging", dict(values))
 
     def tell(learnt: Mapping[str, str]) -> None:

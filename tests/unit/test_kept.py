@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from operations import kept
 from operations.errors import ProjectError
-from operations.recovery import VOLUME
+from operations.workspace import kept
+from operations.workspace.pulumi_state import VOLUME
 from stack.outputs import of_kept_volumes
 from stack.platform import specs
 from tests.recording import DATABASE_URL, REDIS_URL, environment_of, record

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from host.progress import Reporter
 from operations import __main__ as command
-from operations import backups, hardening, known
-from operations.project import Workspace
+from operations import backups, hardening
+from operations.workspace import known
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 from stack.settings import PROJECT
 

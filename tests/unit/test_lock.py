@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 
 from host.process_ids import start_time
 from operations import __main__ as command
-from operations import backups, compose, lifecycle, lock, parts, recovery, repair, restore, rotation
+from operations import backups, compose, lifecycle, parts, repair, restore, rotation
 from operations.errors import ProjectError
-from operations.lock import Holder, held, holders
-from operations.project import Workspace
+from operations.workspace import lock, pulumi_state
+from operations.workspace.lock import Holder, held, holders
+from operations.workspace.workspace import Workspace
 from tests.recording import ROOT
 from tests.restoring import Given, on_a_fake_engine
 
@@ -291,7 +292,9 @@ def test_a_lock_is_not_taken_over_while_a_pulumi_goes_on_that_its_holder_had_sta
             "timestamp": "2026-11-29T10:00:00Z",
         }
         (folder / "1.json").write_text(json.dumps(note))
-        monkeypatch.setattr(recovery.Lock, "is_stale", lambda it: it.process != pulumi.pid or pulumi.poll() is not None)
+        monkeypatch.setattr(
+            pulumi_state.Lock, "is_stale", lambda it: it.process != pulumi.pid or pulumi.poll() is not None
+        )
         monkeypatch.setattr(lock, "_PULUMI_SECONDS", 0.0)
         left = hold(given, Holder(doing="up", folder=str(given.folder.absolute()), process=ended()))
         with pytest.raises(ProjectError, match=rf"Pulumi, which it had started, goes on \(process {pulumi.pid}\)"):
@@ -312,8 +315,8 @@ def test_what_pulumi_is_run_by_dies_and_pulumi_is_asked_to_end_as_by_ctrl_c(tmp_
     script = f"""
 import os
 from pathlib import Path
-from operations.backend import Backend
-from operations.project import Workspace
+from operations.workspace.backend import Backend
+from operations.workspace.workspace import Workspace
 workspace = Workspace(home=Path({str(tmp_path)!r}))
 backend = Backend(url=workspace.folder.as_uri(), origin="")
 run = workspace.pulumi_by({str(program)!r}, dict(os.environ), backend)

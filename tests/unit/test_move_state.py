@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from operations import backend as places
-from operations import lock, move_state, tools
-from operations.backend import Backend
+from operations import move_state
 from operations.clone import ROOT
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace import backend as places
+from operations.workspace import lock, pulumi_cli
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 OLD, NEW = "s3://old", "s3://new"
 ROWS = [{"urn": "one"}, {"urn": "two"}]
@@ -93,7 +95,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         made.note("Pulumi.yaml")
 
     monkeypatch.setattr(
-        tools, "ensure_pulumi", lambda *, variables, **_: SimpleNamespace(program="", variables=variables)
+        pulumi_cli, "ensure_pulumi", lambda *, variables, **_: SimpleNamespace(program="", variables=variables)
     )
     monkeypatch.setattr(lock, "held", held)
     monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///engine"))

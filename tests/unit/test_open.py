@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import basics, cli_open, known
+from operations import basics, cli_open
 from operations.engine import reach
 from operations.engine.part_status import PartStatus, expected_parts
 from operations.errors import ProjectError
+from operations.workspace import known
 from tests.recording import case_environment
 
 GRAFANA = "http://127.0.0.1:3000"

@@ -23,7 +23,7 @@ from operations import alerting
 from operations.alerting import Delivery, Report, State
 from operations.clone import ROOT
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.settings import Environment
 from tests.recording import case_environment, environment_of
 

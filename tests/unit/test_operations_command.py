@@ -16,7 +16,7 @@ from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import ProjectError
 from operations.lifecycle import DataVolume
 from operations.line_filter import LineFilter
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def test_an_incomplete_production_fails_before_anything_is_started(
     def started(*_: object, **__: object) -> None:
         raise AssertionError("the engine was asked for before the settings were checked")
 
-    monkeypatch.setattr("operations.project.ensure_engine", started)
+    monkeypatch.setattr("operations.workspace.workspace.ensure_engine", started)
 
     with pytest.raises(SystemExit) as ended:
         command.main(["up", "--env", "prod"])

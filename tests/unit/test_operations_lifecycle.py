@@ -16,8 +16,9 @@ from operations.engine import old_images
 from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
-from operations.project import PulumiRun, Workspace
 from operations.restore import Engine
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 from tests import recorded
 

@@ -8,6 +8,7 @@ import signal
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from operations import origins, recovery, stack_file, tools
 from operations.engine.images import third_party_images
 from operations.errors import ProjectError, PulumiFailedError
-from operations.project import PulumiRun, Workspace
+from operations.workspace import origins, pulumi_cli, pulumi_state, stack_file
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.mistakes import InvalidSettingsError
 
 
@@ -68,7 +70,7 @@ def test_an_isolated_workspace_never_reaches_the_users_backend(clone: Path, monk
     variables = {"PULUMI_BACKEND_URL": "s3://bucket", "PULUMI_CONFIG_PASSPHRASE": "x"}
     workspace = _workspace(clone, isolated=True, variables=variables)
 
-    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
+    monkeypatch.setattr(pulumi_cli, "ensure_pulumi", _installed)
     given = workspace.connected().variables
 
     assert workspace.backend().folder == clone / ".samokoder/state", "a test must not write into a team's state"
@@ -88,7 +90,7 @@ def test_a_passphrase_is_generated_once_and_only_its_owner_can_read_it(clone: Pa
 
 
 def test_the_users_own_passphrase_is_respected(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
+    monkeypatch.setattr(pulumi_cli, "ensure_pulumi", _installed)
     given = _workspace(clone, variables={"PULUMI_CONFIG_PASSPHRASE_FILE": "/own"}).connected().variables
 
     assert Path(given["PULUMI_CONFIG_PASSPHRASE_FILE"]) == Path("/own"), "it is the one that their secrets are under"
@@ -146,7 +148,9 @@ def test_the_engine_is_asked_with_the_patience_that_the_question_needs(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, float]] = []
-    monkeypatch.setattr("operations.project.connect", lambda host, *, timeout: asked.append((host, timeout)))
+    monkeypatch.setattr(
+        "operations.workspace.workspace.connect", lambda host, *, timeout: asked.append((host, timeout))
+    )
     workspace = _workspace(clone, extra_config={"samokoder:dockerHost": "unix:///own.sock"})
 
     workspace.client(timeout=120)
@@ -178,7 +182,7 @@ def _run(clone: Path, code: str) -> PulumiRun:
 def test_containers_that_wait_for_health_hold_no_others_back_but_logins_are_few(
     clone: Path, monkeypatch: pytest.MonkeyPatch, host: str, own: dict[str, str], expected: str
 ) -> None:
-    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
+    monkeypatch.setattr(pulumi_cli, "ensure_pulumi", _installed)
     monkeypatch.setattr(PulumiRun, "mend", lambda _: None)
     monkeypatch.setattr(PulumiRun, "ensure_stack", lambda *_: None)
     config = {"samokoder:dockerHost": host} if host else {}
@@ -210,7 +214,7 @@ def test_a_failed_command_says_which_and_what_it_printed(clone: Path) -> None:
 def test_a_state_of_megabytes_reaches_a_pulumi_that_begins_to_read_late(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.project._TURN_SECONDS", 0.01)
+    monkeypatch.setattr("operations.workspace.pulumi_process._TURN_SECONDS", 0.01)
     run = _run(clone, "import sys, time; time.sleep(0.1); print(len(sys.stdin.read()))")
 
     assert run.pulumi("stack", "import", given="x" * 1_000_000).stdout.strip() == "1000000", "it would wait for ever"
@@ -273,7 +277,7 @@ for lock in pathlib.Path(".samokoder/state").rglob("*.json"):
 
     assert run._released(), "the lock of a killed run would stop every run after it"
     assert run.backend.folder is not None
-    assert recovery.locks(run.backend.folder, "staging") == [], "and it is Pulumi that removes it"
+    assert pulumi_state.locks(run.backend.folder, "staging") == [], "and it is Pulumi that removes it"
 
 
 REFRESH = """
@@ -292,28 +296,33 @@ file.write_text(json.dumps(state))
 
 def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lost(clone: Path) -> None:
     run = _run(clone, REFRESH)
-    volume = {"type": recovery.VOLUME, "urn": "u$v::data-postgres", "protect": True, "outputs": {"name": "its-data"}}
-    container = {"type": recovery.CONTAINER, "urn": "u$c::postgres", "id": "c1", "outputs": {}}
+    volume = {
+        "type": pulumi_state.VOLUME,
+        "urn": "u$v::data-postgres",
+        "protect": True,
+        "outputs": {"name": "its-data"},
+    }
+    container = {"type": pulumi_state.CONTAINER, "urn": "u$c::postgres", "id": "c1", "outputs": {}}
     latest = {"resources": [volume, container], "pending_operations": [{"type": "creating"}]}
     _state(run, latest)
 
     run.settle(_engine(containers=[], networks=[]))
 
     left = run.deployment()
-    assert recovery.data_volumes(left) == {"postgres": "its-data"}, (
+    assert pulumi_state.data_volumes(left) == {"postgres": "its-data"}, (
         "an `up` after this `down` would begin with an empty database and say nothing"
     )
-    assert not recovery.known_ids(left), "everything else is what the engine says"
-    assert not recovery.was_interrupted(left), "or every run would ask again"
+    assert not pulumi_state.known_ids(left), "everything else is what the engine says"
+    assert not pulumi_state.was_interrupted(left), "or every run would ask again"
 
 
 REDIS = "redis:7.4.11-bookworm@sha256:" + "a" * 64
-PULLED = {"type": recovery.IMAGE, "urn": "u::redis-abc", "inputs": {"name": REDIS}}
-OWN = {"type": recovery.IMAGE, "urn": "u::app", "inputs": {"name": "redis:1", "build": {"context": "."}}}
+PULLED = {"type": pulumi_state.IMAGE, "urn": "u::redis-abc", "inputs": {"name": REDIS}}
+OWN = {"type": pulumi_state.IMAGE, "urn": "u::app", "inputs": {"name": "redis:1", "build": {"context": "."}}}
 
 
 def running(image: str) -> dict[str, Any]:
-    return {"type": recovery.CONTAINER, "urn": "u::redis", "id": "c", "inputs": {"name": "x", "image": image}}
+    return {"type": pulumi_state.CONTAINER, "urn": "u::redis", "id": "c", "inputs": {"name": "x", "image": image}}
 
 
 FROM_REGISTRY, BUILT_HERE = [PULLED, running(REDIS)], [OWN, running("sha256:" + "b" * 64)]
@@ -347,7 +356,7 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
         return {}
 
     monkeypatch.setattr(Workspace, "_of_images", build)
-    monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.workspace.workspace.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr("operations.made_anew.networks", lambda *_: {})
     monkeypatch.setattr("operations.engine.registry.pull", lambda *_, **__: None)
     monkeypatch.setattr("operations.engine.images.has_images", lambda *_: False)
@@ -384,7 +393,7 @@ def test_where_one_registry_was_silent_at_first_what_keeps_data_changes_over_onl
     clone: Path,
 ) -> None:
     environment = _workspace(clone).settings()
-    pulled = {"type": recovery.IMAGE, "urn": "u::exporter", "inputs": {"name": EXPORTER}}
+    pulled = {"type": pulumi_state.IMAGE, "urn": "u::exporter", "inputs": {"name": EXPORTER}}
     alertmanager = {**running("sha256:" + "d" * 64), "urn": "u::alertmanager"}
     state = {"resources": [pulled, *BUILT_HERE, alertmanager]}
     with pytest.raises(ProjectError) as refused:
@@ -426,7 +435,9 @@ def creating(kind: str, name: str, *volumes: str) -> dict[str, Any]:
     return {"type": "creating", "resource": {"type": kind, "urn": f"u::{name}", "inputs": inputs}}
 
 
-@pytest.mark.parametrize("pending", [[], [creating(recovery.CONTAINER, "s-staging-api-1", "s-staging-api-1-files-b")]])
+@pytest.mark.parametrize(
+    "pending", [[], [creating(pulumi_state.CONTAINER, "s-staging-api-1", "s-staging-api-1-files-b")]]
+)
 def test_an_interrupted_run_whose_state_knows_nothing_leaves_a_running_environment_alone(
     clone: Path, pending: list[dict[str, Any]]
 ) -> None:
@@ -442,9 +453,9 @@ def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refre
     made = [Listed("api-1", ("files-b",)), Listed("node-exporter"), Listed("app")]
     stranger = Listed("app-2")
     pending = [
-        creating(recovery.CONTAINER, "api-1", "files-b"),
-        creating(recovery.CONTAINER, "node-exporter"),
-        creating(recovery.NETWORK, "app"),
+        creating(pulumi_state.CONTAINER, "api-1", "files-b"),
+        creating(pulumi_state.CONTAINER, "node-exporter"),
+        creating(pulumi_state.NETWORK, "app"),
     ]
     run = _run(clone, "raise SystemExit(1)")
     _state(run, {"resources": [], "pending_operations": pending})
@@ -455,7 +466,7 @@ def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refre
 
     assert all(each.removed for each in made), "a refresh forgets what was begun, and the next `up` fails"
     assert not stranger.removed
-    assert recovery.begun(run.deployment()), "and before it, the next run knows as much"
+    assert pulumi_state.begun(run.deployment()), "and before it, the next run knows as much"
 
 
 def _state(run: PulumiRun, latest: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from host.errors import EngineError
 from operations import doctor, packet_filter
 from operations.errors import FailedError, UnavailableError
 from operations.packet_filter import Bridges, PacketFilter
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.mistakes import InvalidSettingsError
 from stack.settings import Environment
 from tests.recording import environment_of

@@ -9,8 +9,8 @@ import shlex
 import pytest
 
 from operations import __main__ as command
-from operations import pasted
 from operations.clone import ROOT
+from operations.workspace import pasted
 from stack.mistakes import InvalidSettingsError, Mistake
 
 

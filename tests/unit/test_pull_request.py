@@ -17,7 +17,6 @@ from rich.console import Console
 from host.progress import Reporter
 from operations.engine.redaction import without
 from operations.errors import ProjectError
-from operations.project import Workspace
 from operations.pull_request import (
     AUTHOR,
     LONGEST_COMMENT,
@@ -28,6 +27,7 @@ from operations.pull_request import (
     preview,
     preview_comment,
 )
+from operations.workspace.workspace import Workspace
 
 # As Pulumi 3.259 printed it for a program of three random values.
 OUTPUT = """Previewing update (staging):

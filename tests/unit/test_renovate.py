@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from offline.toolchain import GO_VERSION, PROGRAMS, SOURCES
-from operations.tools import PULUMI_VERSION
+from operations.workspace.pulumi_cli import PULUMI_VERSION
 from stack.images import IMAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def test_nothing_stands_in_the_rule_for_tools_that_is_none() -> None:
 
 
 def test_pulumi_and_uv_are_found() -> None:
-    assert versions()["operations/tools.py"] == {"pulumi/pulumi": PULUMI_VERSION}
+    assert versions()["operations/workspace/pulumi_cli.py"] == {"pulumi/pulumi": PULUMI_VERSION}
     # pep621 raises it, with the sums of its wheels in uv.lock.
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["uv"]
     assert re.fullmatch(r"uv==[\d.]+", *group)

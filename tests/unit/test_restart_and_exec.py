@@ -13,11 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import known, lock, parts, restore
+from operations import parts, restore
 from operations.engine import session
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
-from operations.project import Workspace
+from operations.workspace import known, lock
+from operations.workspace.workspace import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 
 

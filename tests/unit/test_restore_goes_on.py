@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from operations import lock, restore
+from operations import restore
 from operations.errors import ProjectError
+from operations.workspace import lock
 from tests.restoring import ASKED, OFFSITE, UNRELEASED, CutOffError, FakeEngine, Given, on_a_fake_engine
 
 POSTGRES = "samokoder-staging-postgres-data"

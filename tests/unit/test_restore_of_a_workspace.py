@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import compose, lock
+from operations import compose
 from operations.errors import ProjectError
 from operations.journal import DATA, Journal, Server, Wanted
-from operations.project import Workspace
 from operations.restore import COPY, RELEASE, WHOLE
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from stack.app import contract
 from tests.restoring import UNRELEASED, FakeEngine, Given, on_a_fake_engine
 

@@ -24,12 +24,13 @@ from pydantic.alias_generators import to_camel
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import lifecycle, lock, recovery, rotation
+from operations import lifecycle, rotation
 from operations.engine import containers
 from operations.errors import ProjectError, PulumiFailedError
-from operations.generations import Step
-from operations.project import Workspace
 from operations.rotation import Rotated
+from operations.workspace import lock, pulumi_state
+from operations.workspace.generations import Step
+from operations.workspace.workspace import Workspace
 from stack.app import contract, postgres_roles, redis, redis_users
 from stack.config_files import SALT, Template
 from stack.mistakes import InvalidSettingsError
@@ -326,21 +327,21 @@ def deployment(in_use: dict[str, str] | None, *names: str) -> dict[str, Any]:
 
 def test_a_person_is_shown_the_value_in_use_by_the_secrets_own_name() -> None:
     state = deployment({"postgres-app": "postgres-app-b"}, "postgres-app", "postgres-app-b", "redis-exporter", SALT)
-    shown = recovery.generated_secrets(state)
+    shown = pulumi_state.generated_secrets(state)
     assert shown["postgres-app"] == "value of postgres-app-b"
     assert "postgres-app-b" not in shown, "which slot it is in is nobody's business"
-    assert recovery.secret_names(state) == ["postgres-app", "redis-exporter"]
+    assert pulumi_state.secret_names(state) == ["postgres-app", "redis-exporter"]
 
 
 def test_a_state_from_before_there_were_slots_is_read_as_it_is() -> None:
     state = deployment(None, "postgres-app", "grafana-admin")
-    assert recovery.generated_secrets(state)["postgres-app"] == "value of postgres-app"
-    assert recovery.secret_names(state) == ["grafana-admin", "postgres-app"]
+    assert pulumi_state.generated_secrets(state)["postgres-app"] == "value of postgres-app"
+    assert pulumi_state.secret_names(state) == ["grafana-admin", "postgres-app"]
 
 
 def test_no_message_may_show_a_value_that_is_not_in_use() -> None:
     state = deployment({"postgres-app": "postgres-app"}, "postgres-app", "postgres-app-b")
-    assert set(recovery.every_generated_secret(state).values()) == {
+    assert set(pulumi_state.every_generated_secret(state).values()) == {
         "value of postgres-app",
         "value of postgres-app-b",
     }, "the one before and the one after open something too, or did"

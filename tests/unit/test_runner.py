@@ -13,7 +13,7 @@ from host import ssh
 from operations import runner
 from operations.delivery import check_machine
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from tests.sshd import Sshd
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----"

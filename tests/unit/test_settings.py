@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from operations import pasted
+from operations.workspace import pasted
 from stack import connections
 from stack.app.contract import secret_settings
 from stack.images import IMAGES

@@ -31,8 +31,8 @@ from operations import checks, smoke
 from operations.checks import Finding, Report, Verdict
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, ProjectError
-from operations.project import Workspace
 from operations.smoke import Asked
+from operations.workspace.workspace import Workspace
 from stack.app.metrics_contract import Job, of_jobs
 from stack.backup import backup
 from stack.monitoring import alertmanager, grafana, prometheus, rules, series

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from operations import state_room
-from operations.backend import Backend
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace import state_room
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 STATE = '{"checkpoint": {"latest": {}}}'
 

@@ -19,7 +19,7 @@ from bench import compose, monitoring
 from bench.report import Row, show
 from host.progress import Reporter
 from operations.facts import Facts, Mount, declared, found
-from operations.project import Workspace
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 from stack.platform import PARTS, specs
 from stack.service import ServiceSpec

@@ -13,12 +13,14 @@ import pytest
 from rich.console import Console
 
 from host.progress import Reporter
-from operations import lifecycle, lock, restore
+from operations import lifecycle, restore
 from operations.engine import healthy
 from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError, PulumiFailedError
 from operations.journal import Journal, Wanted
-from operations.project import PulumiRun, Workspace
+from operations.workspace import lock
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from tests.recording import environment_of
 
 

@@ -17,12 +17,14 @@ from typer.testing import CliRunner
 
 from host.progress import Reporter
 from operations import __main__ as command
-from operations import asking, lifecycle, recovery, stack_file, tools
-from operations import backend as places
-from operations.backend import Backend
+from operations import asking, lifecycle
 from operations.clone import ROOT
 from operations.errors import ProjectError
-from operations.project import PulumiRun, Workspace
+from operations.workspace import backend as places
+from operations.workspace import pulumi_cli, pulumi_state, stack_file
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 BUCKET = "s3://state?endpoint=s3.example.org&s3ForcePathStyle=true"
 
@@ -36,7 +38,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def installed(*, variables: dict[str, str], **_: object) -> SimpleNamespace:
         return SimpleNamespace(program="pulumi", variables=variables)
 
-    monkeypatch.setattr(tools, "ensure_pulumi", installed)
+    monkeypatch.setattr(pulumi_cli, "ensure_pulumi", installed)
     return tmp_path
 
 
@@ -338,4 +340,4 @@ def test_stacks_of_a_folder_are_those_with_a_checkpoint(clone: Path) -> None:
     folder = clone / ".samokoder/state"
     (folder / ".pulumi/stacks/samokoder/staging.json.bak").write_text("{}")
     (folder / ".pulumi/stacks/samokoder/staging.pulumi-tags").write_text("{}")
-    assert recovery.stacks(folder) == ["prod", "staging"]
+    assert pulumi_state.stacks(folder) == ["prod", "staging"]

@@ -6,11 +6,11 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from operations import stack_file
+from operations.workspace import stack_file
 from stack.settings import key_of
 
 if TYPE_CHECKING:
-    from operations.project import Workspace
+    from operations.workspace.workspace import Workspace
 
 
 def edited(text: str, change: Callable[[Any], None]) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from operations import recovery
 from operations.clone import typed
 from operations.errors import ProjectError
+from operations.workspace import pulumi_state
 from stack.rotation import SLOTTED, label, slots_of
 from stack.secrets import GENERATED, OPENS_WHAT_IS_KEPT
 from stack.settings import Environment, Phase, Rotation, key_of
@@ -96,7 +96,7 @@ def steps_in(deployment: Mapping[str, Any], secret: str) -> list[Step]:
 
     Empty where the secret is not there, or the state is from before there were slots.
     """
-    generations = recovery.generations(deployment)
+    generations = pulumi_state.generations(deployment)
     slots = {label(secret)} if secret not in SLOTTED else {label(secret), label(f"{secret}_b")}
     there = [generations[slot] for slot in slots if slot in generations]
     if not there:
@@ -104,12 +104,12 @@ def steps_in(deployment: Mapping[str, Any], secret: str) -> list[Step]:
     newest = max(there)
     if secret not in SLOTTED:
         return [Step(generation=newest, phase="")]
-    in_use = recovery.slots_in_use(deployment).get(label(secret))
+    in_use = pulumi_state.slots_in_use(deployment).get(label(secret))
     if in_use is None:
         return []
     if in_use != label(slots_of(secret, newest, "").in_use):
         return [Step(generation=newest, phase="prepare")]
-    told: Mapping[str, Phase] | None = recovery.phases(deployment)
+    told: Mapping[str, Phase] | None = pulumi_state.phases(deployment)
     if told is None:
         return [Step(generation=newest, phase=phase) for phase in _PHASES if phase != "prepare"]
     # "prepare" is told where an `up` was cut off before it said which slot is in use.

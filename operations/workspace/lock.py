@@ -32,10 +32,10 @@ from requests.exceptions import RequestException
 from host.engine import connect, docker_command
 from host.errors import EngineError
 from host.process_ids import start_time
-from operations import recovery
 from operations.engine.volumes import remove_volumes
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace import pulumi_state
+from operations.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     import docker
@@ -214,7 +214,7 @@ def _pulumi_at_work(workspace: Workspace, folder: Path) -> int:
     end, told = time.monotonic() + _PULUMI_SECONDS, False
     while live := [
         each.process
-        for each in recovery.locks(folder / "state", workspace.name)
+        for each in pulumi_state.locks(folder / "state", workspace.name)
         if each.is_here and not each.is_stale()
     ]:
         if time.monotonic() > end:

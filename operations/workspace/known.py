@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from host.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, connect
-from operations import recovery, stack_file
 from operations.engine import containers
 from operations.engine.part_status import PartStatus, expected_parts, part_statuses, statuses_of, unavailable_parts
 from operations.errors import ProjectError
-from operations.project import Workspace
+from operations.workspace import pulumi_state, stack_file
+from operations.workspace.workspace import Workspace
 from stack.mistakes import InvalidSettingsError
 from stack.settings import PROJECT, Environment, http_url, key_of
 
@@ -57,7 +57,7 @@ class Known:
     def deployment(self) -> dict[str, Any]:
         """Return Pulumi's state of the environment, secrets encrypted; Pulumi is asked where it is in a bucket."""
         folder = self.workspace.backend().folder
-        return (recovery.checkpoint(folder, self.name) or {}) if folder else self.workspace.open().deployment()
+        return (pulumi_state.checkpoint(folder, self.name) or {}) if folder else self.workspace.open().deployment()
 
     def configured(self) -> Mapping[str, Any]:
         """Return what the stack file says by key (`samokoder:api`), unchecked, encrypted values as they stand there."""
@@ -133,7 +133,7 @@ def addresses(known: Known) -> list[str]:
 def was_made(known: Known) -> bool:
     """Tell whether there is a state of the environment, where that can be told without Pulumi; else yes."""
     folder = known.workspace.backend().folder
-    return folder is None or recovery.checkpoint(folder, known.name) is not None
+    return folder is None or pulumi_state.checkpoint(folder, known.name) is not None
 
 
 def _as_last_run(workspace: Workspace) -> Workspace | None:
@@ -151,7 +151,7 @@ def _from_state(workspace: Workspace) -> Known:
         folder = workspace.backend().folder
     except ProjectError:  # two places are named: what is done with the state is refused, and not what runs
         folder = None
-    outputs = recovery.outputs(recovery.checkpoint(folder, workspace.name) or {}) if folder else {}
+    outputs = pulumi_state.outputs(pulumi_state.checkpoint(folder, workspace.name) or {}) if folder else {}
     try:
         configured = workspace.document()["config"].get(key_of("docker_host"))
     except ProjectError:

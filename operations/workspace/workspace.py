@@ -2,7 +2,7 @@
 
 `Workspace` says which environment, where its state lies and what differs from the committed stack file; it is plain
 data, so a test describes one of its own with other ports and another folder. `Workspace.open` gives a `PulumiRun`
-with Pulumi and the stack ready; `Workspace.prepare` brings the engine and its images up as well.
+with Pulumi and the stack ready.
 
 Pulumi runs in the state folder, in a project whose `main` is the clone. So `stack init`, `config` and `stack rm`, which
 all write the stack file of their project, write the git-ignored copy and never a committed file.
@@ -11,20 +11,12 @@ all write the stack file of their project, write the git-ignored copy and never 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import json
 import os
 import secrets
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic.alias_generators import to_camel
 
@@ -32,21 +24,20 @@ from host.cache import cache_directory
 from host.daemon import ensure_engine
 from host.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, EngineInfo, connect, containerd_of_remote
 from host.progress import Reporter
-from operations import backend as places
-from operations import kept, origins, recovery, stack_file, state_room
-from operations.backend import Backend
-from operations.basics import CHANGES
 from operations.clone import ROOT, typed
 from operations.engine.images import third_party_images, used_images
-from operations.errors import ProjectError, PulumiFailedError
-from operations.stack_file import Document
+from operations.errors import ProjectError
+from operations.workspace import backend as places
+from operations.workspace import kept, origins, pulumi_state, stack_file, state_room
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.stack_file import Document
 from stack.settings import Environment, Settings, key_of
 
 if TYPE_CHECKING:
     import docker
 
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
-_SAY_EVERY_SECONDS = 10.0
 #: For the checks before the engine has said what its host has.
 _ANY_HOST = {"memoryMib": 2**30, "cpus": 2**16}
 _LOGINS_AT_ONCE = "8"
@@ -54,7 +45,6 @@ _LOGINS_AT_ONCE = "8"
 _STEPS_AT_ONCE = "64"
 """Most of an `up` waits for health, which needs no processor. Pulumi's default, four for each core, lets eight
 containers that wait on two cores keep all others back."""
-_TURN_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +164,7 @@ class Workspace:
 
         Raises ProjectError where the folder of somebody's choice is not there.
         """
-        from operations.tools import ensure_pulumi  # noqa: PLC0415 - httpx: `status` must stay fast
+        from operations.workspace.pulumi_cli import ensure_pulumi  # noqa: PLC0415 - httpx: `status` must stay fast
 
         document = self.document()
         backend = backend or self.backend()
@@ -324,7 +314,7 @@ class Workspace:
         """Return the stack's state, its secrets encrypted; empty where there is none yet."""
         backend = self.backend()
         if backend.folder:
-            return recovery.checkpoint(backend.folder, self.name) or {}
+            return pulumi_state.checkpoint(backend.folder, self.name) or {}
         return self.open().deployment()
 
     def _built_here(self, environment: Environment, engine: EngineInfo) -> list[str]:
@@ -353,7 +343,7 @@ class Workspace:
     def _of_images(self, names: list[str], engine: EngineInfo, *, build: bool) -> Document:
         """What this machine adds for the images that are built here: their ids, and the parts without an image."""
         from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
-        from operations.tools import found_pulumi  # noqa: PLC0415 - as above
+        from operations.workspace.pulumi_cli import found_pulumi  # noqa: PLC0415 - as above
 
         known = (stack_file.load(self.machine_file).get(key_of("images"))) or {}
         wanted = names if build else [name for name in names if name == "grafana"]
@@ -411,319 +401,3 @@ class Workspace:
         project["runtime"] = {"name": "python", "options": {"toolchain": "pip"}}
         project.pop("backend", None)
         stack_file.write(self.folder / "Pulumi.yaml", stack_file.dump(project, source="Pulumi.yaml"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PulumiRun:
-    """Pulumi, ready to be run on one stack."""
-
-    stack: str
-    """Its name."""
-    environment: str
-    root: Path
-    """The clone."""
-    committed_folder: Path
-    """Folder of the committed stack files."""
-    stack_file: Path
-    """The copy of the stack file that Pulumi works with."""
-    reporter: Reporter
-    program: str
-    variables: Mapping[str, str]
-    backend: Backend
-    folder: Path
-    """Folder of the project that it runs in."""
-
-    def pulumi(
-        self,
-        *words: str,
-        check: bool = True,
-        capture: bool = False,
-        show: Callable[[str], None] | None = None,
-        given: str | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """Run one Pulumi command on this stack, its output going where ours goes.
-
-        capture: return both streams in the result in place of showing them. show: gets each line of both streams.
-        given: its standard input, for a secret, which no command line may have; its output is captured.
-        Raises PulumiFailedError when it fails and `check` is on, ProjectError where it would change a state that has
-        been moved away since this was opened. An interruption reaches Pulumi, which is waited for: it notes what it has
-        begun.
-        """
-        if CHANGES & set(words[:1]):
-            self.refuse_moved()
-        if {"up", "update"} & set(words[:1]):
-            state_room.refuse_full(self.backend, self.stack)
-        piped = capture or show is not None or given is not None
-        with _sigint_not_ignored():
-            process = subprocess.Popen(
-                [self.program, *words],
-                cwd=self.folder,
-                env=dict(self.variables),
-                text=True,
-                stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL if piped else None,
-                stdout=subprocess.PIPE if piped else None,
-                stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
-                preexec_fn=partial(_ends_with, os.getpid()),  # noqa: PLW1509 - two system calls alone
-            )
-        with _interruptible(process):
-            out, err = _follow(process, show) if show else _communicate(process, given)
-        if check and process.returncode != 0:
-            said = f":\n{(err or out).strip()[-2000:]}" if capture else ""
-            raise PulumiFailedError(f"`pulumi {' '.join(words[:2])}` failed{said}")
-        return subprocess.CompletedProcess(list(words), process.returncode, out or "", err or "")
-
-    def in_clone(self) -> PulumiRun:
-        """Return the same, run on the committed stack file: for a person's own `pulumi config set`."""
-        return replace(self, folder=self.root)
-
-    def ensure_stack(self, document: Document) -> None:
-        """Write the stack file; make the stack where there is none, or find the salt of one that is there."""
-        teams = stack_file.encryption_of(stack_file.committed(self.committed_folder, self.environment))
-        self._write(document)
-        if not self._exists():
-            words = ["stack", "init", self.stack, "--no-select"]
-            if provider := document.get("secretsprovider"):
-                words += ["--secrets-provider", str(provider)]
-            self.pulumi(*words, capture=True)
-        elif not teams and (salt := recovery.salt(self.deployment())):
-            # That of the copy may be of a state that this clone had before.
-            document = {**document, "encryptionsalt": salt}
-        # Pulumi has put the salt of a new stack into the file.
-        self._write(stack_file.encryption_of(stack_file.load(self.stack_file)) | document)
-
-    def _write(self, document: Document) -> None:
-        source = f"Pulumi.{self.environment}.yaml"
-        stack_file.write(self.stack_file, stack_file.dump(document, source=source))
-
-    def _exists(self) -> bool:
-        stacks = self.stacks()
-        self.refuse_moved(stacks)
-        return self.stack in stacks
-
-    def went_to(self, stacks: Sequence[str] | None = None) -> str | None:
-        """Return where the state was moved to; None: it is here. stacks: those of this place, where they are known."""
-        if self.backend.folder:
-            return places.moved_to(self.backend) or None
-        if places.MOVED_STACK not in (self.stacks() if stacks is None else stacks):
-            return None
-        return self.tags(places.MOVED_STACK).get(places.TO)
-
-    def refuse_moved(self, stacks: Sequence[str] | None = None) -> None:
-        """Raise ProjectError where the state has left this place, or has not come to it whole. stacks: as above."""
-        stacks = self.stacks() if stacks is None else stacks
-        if (to := self.went_to(stacks)) is not None:
-            raise places.moved(self.backend, to)
-        moves = self.backend.origin == places.MOVE
-        if not moves and self.stack in stacks and (tag := self.tags().get(places.COPY_OF)):
-            raise places.unfinished(self.backend, self.stack, tag, typed=partial(typed, self.environment))
-
-    def tags(self, stack: str = "") -> dict[str, str]:
-        """Return the tags of the stack by name. stack: another one than this."""
-        if self.backend.folder:
-            return recovery.tags(self.backend.folder, stack or self.stack)
-        words = ("--stack", stack) if stack else ()
-        listed = self.pulumi("stack", "tag", "ls", "--json", *words, capture=True).stdout
-        return {str(name): str(value) for name, value in json.loads(listed or "{}").items()}
-
-    def stacks(self) -> list[str]:
-        """Return the names of this project's stacks, sorted. Raises PulumiFailedError where it is not reached."""
-        if self.backend.folder:
-            return recovery.stacks(self.backend.folder)
-        listed = json.loads(self.pulumi("stack", "ls", "--json", capture=True).stdout)
-        return sorted(stack["name"].rpartition("/")[2] for stack in listed)
-
-    def encrypted_stacks(self) -> list[str]:
-        """Return the stacks whose secrets a passphrase opens, and this one also where that is not known yet."""
-        own = self.stack
-        of_folder = self.backend.folder is not None
-        return [name for name in self.stacks() if recovery.salt(self.deployment(name)) or (of_folder and name == own)]
-
-    def deployment(self, stack: str = "") -> dict[str, Any]:
-        """Return the stack's state, its secrets encrypted. stack: another one than this."""
-        if self.backend.folder:
-            return recovery.checkpoint(self.backend.folder, stack or self.stack) or {}
-        words = ("--stack", stack) if stack else ()
-        exported = json.loads(self.pulumi("stack", "export", *words, capture=True).stdout)
-        return dict(exported.get("deployment") or {})
-
-    def secrets(self, *, every: bool = False) -> dict[str, str]:
-        """Return the generated secrets by name (`grafana-admin`), in plain text.
-
-        every: by slot (`grafana-admin-b`), also those that are not in use any more or not yet.
-        """
-        found = recovery.every_generated_secret if every else recovery.generated_secrets
-        return found(self.in_plain())
-
-    def in_plain(self) -> dict[str, Any]:
-        """Return the stack's state with its secrets in plain text: not to be written or shown."""
-        exported = json.loads(self.pulumi("stack", "export", "--show-secrets", capture=True).stdout)
-        return dict(exported.get("deployment") or {})
-
-    def configuration(self) -> dict[str, dict[str, Any]]:
-        """Return what is configured by key, each with its `value` in plain text and whether it is a `secret`."""
-        shown = self.pulumi("config", "--show-secrets", "--json", capture=True).stdout
-        return dict(json.loads(shown))
-
-    def settle(self, connect: Callable[[], docker.DockerClient]) -> None:
-        """Put an interrupted run right, so that the next command can go on.
-
-        Waits for a process that is still at it, releases the lock of one that is gone, and after an interruption asks
-        the engine what there really is; a data volume that is lost stays in the state, for `up` to tell.
-        connect: gives a client of the environment's engine. Raises ProjectError for a lock from another host.
-        """
-        stale = self._released()
-        if not stale and not recovery.was_interrupted(self.deployment()):
-            return
-        reporter = self.reporter
-        reporter.say("An earlier run was cut off: asking the engine what there really is")
-        before = self.deployment()
-        if begun := recovery.begun(before):
-            from operations.engine import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
-
-            # Before the refresh, which forgets what was begun: cut off in between, the next run finds it still.
-            client = connect()
-            try:
-                removed = containers.remove_begun(client, begun, recovery.known_ids(before), reporter)
-            finally:
-                client.close()
-            for name in removed:
-                reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
-        # But for the data volumes: the state would forget one that is lost, and with it that there ever was one.
-        kept = [word for urn in recovery.data_urns(before) for word in ("--exclude", urn)]
-        with reporter.task("pulumi refresh"):
-            self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *kept, capture=True)
-
-    def mend(self) -> None:
-        """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""
-        folder, name = self.backend.folder, self.stack
-        if folder and all(lock.is_stale() for lock in recovery.locks(folder, name)) and recovery.mend(folder, name):
-            self.reporter.say("An earlier run was killed while it wrote its state: mended")
-
-    def _released(self) -> bool:
-        """Wait for live locks and release stale ones; return whether there was a stale one."""
-        if self.backend.folder is None:
-            return False
-        said = -_SAY_EVERY_SECONDS
-        while found := recovery.locks(self.backend.folder, self.stack):
-            if all(lock.is_stale() for lock in found):
-                self.reporter.say("Releasing the lock of a run that is gone (`pulumi cancel`)")
-                self.mend()  # the run may have ended while we waited for it
-                self.pulumi("cancel", "--yes", capture=True)
-                return True
-            other = next((lock for lock in found if not lock.is_here), None)
-            if other:
-                cancel = typed(self.environment, "pulumi ARGS='cancel --yes'")
-                raise ProjectError(
-                    f"The stack {self.stack!r} is locked since {other.since} by process {other.process} on "
-                    f"{other.host}. Wait for it; if nobody runs there any more: {cancel}"
-                )
-            if time.monotonic() - said >= _SAY_EVERY_SECONDS:
-                said = time.monotonic()
-                live = next(lock for lock in found if not lock.is_stale())
-                self.reporter.say(
-                    f"Pulumi (process {live.process}, since {live.since}) is at this stack: waiting for it. "
-                    f"Ctrl-C ends this wait; `kill -INT {live.process}` ends the other run."
-                )
-            time.sleep(0.5)
-        return False
-
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
-
-
-def _ends_with(parent: int) -> None:
-    """Have this process asked to end, as by Ctrl-C, when the one that started it dies: it would change on, unlocked."""
-    if sys.platform == "linux":
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:  # it died before this was asked for
-            os._exit(1)
-
-
-@contextlib.contextmanager
-def _sigint_not_ignored() -> Iterator[None]:
-    """Let a process that is started see SIGINT where we were told to ignore it, as `nohup make up &` is by the shell.
-
-    Pulumi asks its plugins to end by a SIGINT and kills them five seconds later: each command would take those longer.
-    """
-    ignored = (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    )
-    if ignored:
-        signal.signal(signal.SIGINT, lambda *_: None)  # a handler is no longer one after exec; to ignore is inherited
-    try:
-        yield
-    finally:
-        if ignored:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def _interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Wait for the process whatever happens to us, and hand on what it does not see itself.
-
-    A Ctrl-C at a terminal reaches Pulumi too, and a second one would cut it off in the middle of an operation; a
-    SIGTERM reaches us alone.
-    """
-    terminated = False
-
-    def hand_on(_signal: int, _frame: object) -> None:
-        nonlocal terminated
-        terminated = True
-        process.send_signal(signal.SIGINT)
-
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, hand_on) if in_main_thread else None
-    try:
-        yield
-    finally:
-        _wait(process)
-        if process.stdout:
-            process.stdout.close()
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-    if terminated:
-        raise SystemExit(128 + signal.SIGTERM)
-
-
-def _communicate(process: subprocess.Popen[str], given: str | None = None) -> tuple[str, str]:
-    """Give the process its standard input, wait for it, and return what it printed where that is captured.
-
-    In short turns: a signal that comes just before a blocking call is seen only when that call returns.
-    """
-    stdin, process.stdin = process.stdin, None
-    if stdin:
-        # Beside that: `communicate` forgets in its second turn what did not fit into the pipe in the first.
-        threading.Thread(target=_give, args=(stdin, given or ""), daemon=True).start()
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=_TURN_SECONDS)
-
-
-def _give(stdin: IO[str], text: str) -> None:
-    with contextlib.suppress(BrokenPipeError), stdin:
-        stdin.write(text)
-
-
-def _wait(process: subprocess.Popen[str]) -> None:
-    """Wait for the process, in short turns as above."""
-    while True:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_TURN_SECONDS)
-            return
-
-
-def _follow(process: subprocess.Popen[str], show: Callable[[str], None]) -> tuple[str, str]:
-    """Wait for the process and show its lines as they come; return them all."""
-    lines: list[str] = []
-
-    def read() -> None:
-        for line in process.stdout or ():
-            lines.append(line)
-            show(line.rstrip("\n"))
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    _wait(process)
-    reader.join()
-    return "".join(lines), ""

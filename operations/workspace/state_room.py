@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from operations.backend import Backend
 from operations.errors import ProjectError
+from operations.workspace.backend import Backend
 from stack.settings import PROJECT
 
 KEPT = 20

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from operations import recovery
 from operations.engine.images import third_party_images
 from operations.errors import ProjectError
+from operations.workspace import pulumi_state
 from stack.images import IMAGES, parse_reference
 from stack.settings import Environment, key_of
 
@@ -48,7 +48,7 @@ def refuse_others(
     # Where some came from a registry, those of another one follow when it answers, but for what keeps data.
     newer = [name for name in from_here if name not in built_here and (name in _KEEPS_DATA or not from_registry)]
     if newer and typed != "0":
-        running = recovery.images(deployment)[1]
+        running = pulumi_state.images(deployment)[1]
         pins = " ".join(f"{key_of('images')}.{name}: {running[name]}" for name in newer if from_registry)
         raise ProjectError(
             f"{environment.name} runs images that were built here ({', '.join(newer)}), and those of a container "
@@ -60,7 +60,7 @@ def refuse_others(
 
 def origins(environment: Environment, names: list[str], deployment: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return which of these images the state has from a registry, and which it has built here."""
-    pulled, running = recovery.images(deployment)
+    pulled, running = pulumi_state.images(deployment)
     from_registry, built_here = [], []
     for name in names:
         part = "ingress" if name == "caddy" else name.replace("_", "-")

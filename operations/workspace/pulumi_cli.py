@@ -202,5 +202,5 @@ def _download(url: str, target: Path, task: Task) -> None:
             digest.update(chunk)
             task.detail = f"{file.tell() // 2**20} MiB"
     if digest.hexdigest() != PULUMI_SUMS.get(target.name):
-        msg = f"{target.name} has not the checksum that operations/tools.py has for it"
+        msg = f"{target.name} has not the checksum that operations/workspace/pulumi_cli.py has for it"
         raise ValueError(msg)

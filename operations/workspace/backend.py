@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from operations import recovery, stack_file, stack_text
 from operations.errors import ProjectError
+from operations.workspace import pulumi_state, stack_file, stack_text
 
 OWN = "a folder of this clone"
 """Origin of the place that nobody has chosen."""
@@ -90,8 +90,8 @@ def forgotten(working: Path, backend: Backend) -> dict[str, int]:
     if (backend.folder and backend.folder.resolve() == folder.resolve()) or moved_to(mine):
         return {}
     counts = {
-        stack: len((recovery.checkpoint(folder, stack) or {}).get("resources") or ())
-        for stack in recovery.stacks(folder)
+        stack: len((pulumi_state.checkpoint(folder, stack) or {}).get("resources") or ())
+        for stack in pulumi_state.stacks(folder)
     }
     return {stack: count for stack, count in counts.items() if count}
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from operations import recovery
 from operations.errors import ProjectError
+from operations.workspace import pulumi_state
 from stack.settings import Environment, key_of
 
 
@@ -24,7 +24,7 @@ def volumes(environment: Environment, deployment: Mapping[str, Any], *, file: st
     from stack.platform import specs  # noqa: PLC0415 - Pulumi: `status` must stay fast
     from stack.storage import used  # noqa: PLC0415 - as above
 
-    there, wanted = recovery.data_volumes(dict(deployment)), used(environment, specs(environment))
+    there, wanted = pulumi_state.data_volumes(dict(deployment)), used(environment, specs(environment))
     lines = [
         line
         for which, volume in there.items()
