@@ -16,8 +16,8 @@ import docker
 
 from host.packages import install_packages
 from host.progress import Reporter
-from operations import lifecycle
 from operations.engine import containers
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.app import contract, ingress
 
@@ -42,7 +42,7 @@ def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
         install_packages(["wrk"], report=reporter.say)
     no_limit = {"environment": {"RATE_LIMITS": json.dumps({f"GET {PATH}": 0})}}
     alone = replace(workspace, extra_config={**workspace.extra_config, "samokoder:api": {"replicas": 1, **no_limit}})
-    lifecycle.up(alone, interactive=False)
+    bring_up(alone, interactive=False)
     urls = [
         f"http://{_address(client, alone, ingress.PART)}:{ingress.HTTP_PORT}{PATH}",
         f"http://{_address(client, alone, 'api-1')}:{contract.API_PORT}{PATH}",

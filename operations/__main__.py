@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from operations.checks import Report
     from operations.engine.part_status import PartStatus
     from operations.hardening import Verdict
-    from operations.lifecycle import Upped
+    from operations.lifecycle.up import Upped
     from operations.restore import Restored
     from operations.rotation import Rotated
     from operations.workspace.workspace import Workspace
@@ -105,12 +105,12 @@ def up(
 
     Production shows at a terminal what it would change, and asks.
     """
-    from operations import lifecycle  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
+    from operations.lifecycle.up import bring_up  # noqa: PLC0415 - each command imports what it needs: `status` stays fast
 
     workspace = _workspace(env)
     agree = asking.agreement(workspace, "up ARGS=--yes", yes=yes)
     asking.where_state(workspace, yes=yes, answer=state)
-    upped = lifecycle.up(workspace, interactive=sys.stdout.isatty(), empty=empty or (), agree=agree)
+    upped = bring_up(workspace, interactive=sys.stdout.isatty(), empty=empty or (), agree=agree)
     _show_upped(env, workspace, upped)
 
 
@@ -135,18 +135,16 @@ def preview(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs; with no value of a field.")] = False,
 ) -> None:
     """Show what `up` would change, and change nothing. Exit status 1 where the preview fails."""
-    from operations import lifecycle  # noqa: PLC0415
+    from operations.lifecycle.preview import planned_changes, show_preview  # noqa: PLC0415
 
     if diff and as_json:
         raise typer.BadParameter("either --diff or --json")
     workspace = _workspace(env)
     if not as_json:
         asking.where_state(workspace)
-        lifecycle.preview(workspace, interactive=sys.stdout.isatty(), diff=diff)
+        show_preview(workspace, interactive=sys.stdout.isatty(), diff=diff)
         return
-    from operations import planned  # noqa: PLC0415
-
-    answer = planned.planned(workspace)
+    answer = planned_changes(workspace)
     typer.echo(json.dumps(answer, indent=2))
     if not answer["ok"]:
         raise ProjectError(f"The preview of {env} failed.")
@@ -158,11 +156,11 @@ def down(env: EnvironmentName = "staging", yes: Yes = False) -> None:
 
     Production shows at a terminal what it would remove, and asks.
     """
-    from operations import lifecycle  # noqa: PLC0415
+    from operations.lifecycle.down import take_down  # noqa: PLC0415
 
     workspace = _workspace(env)
     agree = asking.agreement(workspace, "down ARGS=--yes", yes=yes)
-    kept = lifecycle.down(workspace, interactive=sys.stdout.isatty(), agree=agree)
+    kept = take_down(workspace, interactive=sys.stdout.isatty(), agree=agree)
     console = _console()
     console.print(f"[bold]{env}[/] is down. Kept, with the secrets that open them: {', '.join(kept) or 'no volume'}.")
     console.print(f"Back with their data: {typed(env, 'up')}    Remove them too: {typed(env, 'destroy-data')}")
@@ -174,10 +172,11 @@ def destroy_data(
     confirm: Annotated[str, typer.Option(help="The environment's name, in place of being asked for it.")] = "",
 ) -> None:
     """Remove the environment with all its data. There is no way back."""
-    from operations import lifecycle, tables  # noqa: PLC0415
+    from operations import tables  # noqa: PLC0415
+    from operations.lifecycle import down as ending  # noqa: PLC0415
 
     workspace = _workspace(env)
-    volumes = lifecycle.data_volumes(workspace)
+    volumes = ending.data_volumes(workspace)
     tables.show_data(_console(), env, volumes)
     _console().print(
         "It removes the secrets that open what is elsewhere too, and nobody can read off-site copies, or dumps that "
@@ -186,7 +185,7 @@ def destroy_data(
     for name in ("backup-encryption-key", "app-secret-key"):
         _console().print(f"  {typed(env, f'password NAME={name}')}")
     _confirm(env, confirm, "nothing was removed")
-    removed = lifecycle.destroy_data(workspace, interactive=sys.stdout.isatty())
+    removed = ending.destroy_data(workspace, interactive=sys.stdout.isatty())
     _console().print(f"Removed: {env} and {', '.join(removed) or 'no volume'}.")
 
 
@@ -322,7 +321,7 @@ def render(
     env: EnvironmentName = "staging",
 ) -> None:
     """Write every configuration file as it would be mounted, secrets replaced by their names. Needs no engine."""
-    from operations import render as rendering  # noqa: PLC0415
+    from operations.lifecycle import render as rendering  # noqa: PLC0415
 
     written = rendering.write(_workspace(env).settings(on_this_machine=False), out)
     typer.echo(f"{len(written)} files in {out}")
@@ -592,7 +591,8 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     `config` works on the committed Pulumi.<env>.yaml, `stack change-secrets-provider` on it and the state,
     every other command on the state.
     """
-    from operations import lifecycle, restore  # noqa: PLC0415
+    from operations import restore  # noqa: PLC0415
+    from operations.lifecycle.up import refuse_undoing  # noqa: PLC0415
     from operations.workspace import lock  # noqa: PLC0415
     from operations.workspace.backend import OPENS_COPY  # noqa: PLC0415
     from operations.workspace.pulumi import CHANGE_PROVIDER, CHANGES  # noqa: PLC0415
@@ -608,7 +608,7 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
         if changes:
             restore.refuse_half_replaced(workspace)
         if {"up", "update"} & set(changes):
-            lifecycle.refuse_undoing(workspace, run)
+            refuse_undoing(workspace, run)
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)
 

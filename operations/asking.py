@@ -11,7 +11,7 @@ import typer
 from operations.errors import ProjectError
 
 if TYPE_CHECKING:
-    from operations.lifecycle import Agree
+    from operations.lifecycle.up import Agree
     from operations.workspace.workspace import Workspace
 
 VARIABLE = "SAMOKODER_YES"

@@ -17,7 +17,7 @@ from operations.clone import typed
 if TYPE_CHECKING:
     from operations.checks import Report
     from operations.deploys import Deploy
-    from operations.lifecycle import Agree, Upped
+    from operations.lifecycle.up import Agree, Upped
     from operations.workspace.workspace import Workspace
 
     Show = Callable[[str, Workspace, Upped], None]
@@ -105,11 +105,11 @@ def _show_deploy(workspace: Workspace, planned: Deploy) -> None:
 
 
 def _run_deploy(planned: Deploy, agree: Agree | None, show: Show, *, dry_run: bool) -> None:
-    from operations import lifecycle  # noqa: PLC0415
+    from operations.lifecycle.preview import show_preview  # noqa: PLC0415
 
     env, interactive = planned.workspace.environment, sys.stdout.isatty()
     if dry_run:
-        lifecycle.preview(planned.candidate, interactive=interactive)
+        show_preview(planned.candidate, interactive=interactive)
         typer.echo(f"Nothing was changed, {planned.workspace.committed_file.name} neither.")
         return
     asking.where_state(planned.workspace)

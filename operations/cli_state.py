@@ -17,7 +17,7 @@ def move_state(
 
     Pulumi.yaml then names the new place. Cut off at any point, the same command goes on.
     """
-    from operations import move_state  # noqa: PLC0415 - each command imports what it needs
+    from operations.lifecycle import move_state  # noqa: PLC0415 - each command imports what it needs
     from operations.workspace import stack_file  # noqa: PLC0415 - each command imports what it needs
 
     workspace = basics.workspace(stack_file.environments(ROOT)[0])

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from operations import lifecycle
 from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.up import Agree, Upped, bring_up
 from operations.workspace import lock, stack_file, stack_text
 from operations.workspace.workspace import Workspace
 from stack.app.metrics_contract import Kind
@@ -122,7 +122,7 @@ class Deploy:
         """Write the wanted version into the stack file."""
         stack_text.write(self.workspace, self.wanted.write)
 
-    def run(self, agree: lifecycle.Agree | None, *, interactive: bool) -> lifecycle.Upped:
+    def run(self, agree: Agree | None, *, interactive: bool) -> Upped:
         """Show the preview, ask, write the stack file, and bring it up. agree, interactive: as for `lifecycle.up`.
 
         Raises PulumiFailedError where a part is not healthy: the stack file has the wanted version then.
@@ -141,7 +141,7 @@ class Deploy:
         host = self.candidate.engine().docker_host
         with lock.held(self.candidate, "deploy", docker_host=host) as locked:
             try:
-                return lifecycle.up(locked, interactive=interactive, agree=agreed)
+                return bring_up(locked, interactive=interactive, agree=agreed)
             except PulumiFailedError as error:
                 if not written:
                     raise

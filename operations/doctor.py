@@ -36,9 +36,7 @@ from operations import (
     disk_room,
     engine_rules,
     from_edge,
-    in_the_way,
     ipv6,
-    lifecycle,
     network_mtu,
     packet_filter,
     public_name,
@@ -50,7 +48,9 @@ from operations.clone import typed
 from operations.engine import reach
 from operations.engine.images import third_party_images
 from operations.errors import FailedError, NotConfiguredError, ProjectError, UnavailableError
+from operations.lifecycle import in_the_way
 from operations.workspace import pasted
+from operations.workspace.known import live_status
 from operations.workspace.workspace import Workspace
 from stack.images import IMAGES, short_name
 from stack.mistakes import InvalidSettingsError
@@ -565,7 +565,7 @@ def _grafana_password(asked: Asked) -> str:
     settings = asked.environment.settings.grafana
     if "grafana" in asked.environment.absent:
         raise UnavailableError(f"there is no Grafana on this host ({key_of('unavailable')})")
-    rows = {row.part: row for row in lifecycle.status(asked.workspace)} if _has_engine(asked) else {}
+    rows = {row.part: row for row in live_status(asked.workspace)} if _has_engine(asked) else {}
     if (row := rows.get(grafana.PART)) is None or not row.ok:
         up = asked.workspace.typed("up")
         if settings.adopt_volume:
@@ -681,7 +681,7 @@ def _delivered(workspace: Workspace, timeout: float) -> Iterator[Finding]:
 
 
 def _restarts(workspace: Workspace) -> str:
-    restarted = [f"{row.part} {row.restarts} times" for row in lifecycle.status(workspace) if row.restarts]
+    restarted = [f"{row.part} {row.restarts} times" for row in live_status(workspace) if row.restarts]
     if restarted:
         raise FailedError(f"containers ended and were started again: {', '.join(restarted)}")
     return "no container has ended since it was made"

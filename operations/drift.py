@@ -30,6 +30,7 @@ from operations.engine.redaction import without
 from operations.engine.volumes import volume_names
 from operations.errors import ProjectError
 from operations.facts import Facts, Mount, declared, found
+from operations.lifecycle.prepare import prepare
 from operations.workspace.lock import is_one as is_lock
 from operations.workspace.pulumi_state import CONTAINER, NETWORK, VOLUME, every_generated_secret
 from stack.config_files import CARRIER_MOUNT
@@ -540,7 +541,7 @@ def drift(workspace: Workspace) -> list[Finding]:
 
     Raises ProjectError where nothing is up, PulumiFailedError where Pulumi's own comparison fails.
     """
-    run = workspace.prepare(images=False)
+    run = prepare(workspace, images=False)
     environment, reporter = workspace.settings(), workspace.reporter
     deployment = run.in_plain()
     wanted = read(deployment)

@@ -11,16 +11,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from operations import backups, lifecycle
+from operations import backups
 from operations.drift import Finding, Step
 from operations.errors import ProjectError
+from operations.lifecycle.up import bring_up
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
     from host.progress import Reporter
-    from operations.lifecycle import Agree, Upped
+    from operations.lifecycle.up import Agree, Upped
     from operations.workspace.workspace import Workspace
     from stack.settings import Environment
 
@@ -45,9 +46,9 @@ def repair(
             client.close()
 
     first, *others = rounds(findings, workspace.settings())
-    upped = lifecycle.up(workspace, interactive=interactive, agree=agree, make_way=lambda: make_way(first))
+    upped = bring_up(workspace, interactive=interactive, agree=agree, make_way=lambda: make_way(first))
     for each in others:
-        upped = lifecycle.up(workspace, interactive=interactive, make_way=partial(make_way, each))
+        upped = bring_up(workspace, interactive=interactive, make_way=partial(make_way, each))
     return upped
 
 

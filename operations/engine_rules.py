@@ -141,7 +141,7 @@ class Found:
         """Do it, wait until the parts are healthy, and say what came of it. Raises ProjectError."""
         with self.workspace.reporter.task("Restart Docker"):
             self.restart()
-        from operations import lifecycle  # noqa: PLC0415 - `status` must stay fast
+        from operations.workspace.known import live_status  # noqa: PLC0415 - `status` must stay fast
 
         environment = self.workspace.settings()
         if said := told(environment, self.workspace, environment.settings.docker_host):
@@ -149,7 +149,7 @@ class Found:
         packet_filter.guard(self.workspace)
         with self.workspace.reporter.task("Wait for the parts"):
             end = time.monotonic() + _PATIENCE_SECONDS
-            while sick := [row.part for row in lifecycle.status(self.workspace) if row.counts_as_failed]:
+            while sick := [row.part for row in live_status(self.workspace) if row.counts_as_failed]:
                 if time.monotonic() > end:
                     raise ProjectError(f"The rules are there again. Not healthy yet: {', '.join(sick)}")
                 time.sleep(_PAUSE_SECONDS)

@@ -18,6 +18,7 @@ import httpx
 
 from operations.engine.redaction import without
 from operations.errors import ProjectError
+from operations.lifecycle.prepare import prepare
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 
@@ -46,7 +47,7 @@ def preview(workspace: Workspace, *, commit: str) -> tuple[str, bool]:
     Everything that Pulumi says goes to the screen too, secrets removed. Raises ProjectError, EngineError and
     InvalidSettingsError where it cannot be asked at all.
     """
-    run = workspace.prepare(images=False)
+    run = prepare(workspace, images=False)
     with workspace.reporter.task("pulumi preview --diff"):
         done = run.pulumi(
             *(

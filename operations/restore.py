@@ -567,11 +567,11 @@ def engine(environment: Environment, workspace: Workspace) -> Iterator[Engine]:
     """Give the environment's engine to who holds the lock; what a run that was killed was at is gone."""
 
     def up() -> None:
-        from operations import lifecycle  # noqa: PLC0415 - it asks this module whether a restore is half done
+        from operations.lifecycle import up as lifecycle_up  # noqa: PLC0415 - it asks this module whether a restore is half done
 
         # Whatever else was lost is told, and can be restored next.
         lost = pulumi_state.data_volumes(workspace.open().deployment())
-        lifecycle.up(workspace, interactive=False, empty=lost)
+        lifecycle_up.bring_up(workspace, interactive=False, empty=lost)
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic.alias_generators import to_camel
 
-from operations import lifecycle
 from operations.engine import containers, reach
 from operations.engine.commands import frames
 from operations.engine.redaction import without
 from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.up import bring_up
 from operations.workspace import lock, stack_file, stack_text
 from operations.workspace.generations import ADMIN, Step, step_of, steps_in
 from operations.workspace.known import Known, was_made
@@ -179,7 +179,7 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
             )
         say(f"[{number}/{len(to_do)}] {says(secret, step)}")
         try:
-            lifecycle.up(at(workspace, secret, step), interactive=interactive)
+            bring_up(at(workspace, secret, step), interactive=interactive)
         except PulumiFailedError:
             say(f"{workspace.committed_file.name} is as it was. Put right what failed, then run this again.")
             raise

@@ -21,7 +21,7 @@ import httpx
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from operations import alerting, checks, lifecycle, smoke_account, smoke_series
+from operations import alerting, checks, smoke_account, smoke_series
 from operations.checks import Check, Finding, Once, Report, Verdict
 from operations.clone import typed
 from operations.engine import reach
@@ -29,6 +29,7 @@ from operations.engine.part_status import MISSING, NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, NotConfiguredError, ProjectError, UnavailableError
 from operations.exposure import not_exposed
 from operations.smoke_account import LateError, Said, good, somebody
+from operations.workspace.known import live_status
 from operations.workspace.workspace import Workspace
 from stack.app import ingress, postgres, redis, worker
 from stack.app.metrics_contract import Job, Kind, of_jobs
@@ -72,7 +73,7 @@ def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Repo
         client = httpx.Client(timeout=seconds, trust_env=False, verify=_certificates(environment.settings.ingress))
         with client:
             while True:
-                rows = {row.part: row for row in lifecycle.status(workspace)}
+                rows = {row.part: row for row in live_status(workspace)}
                 if not any(row.ok for row in rows.values()):
                     raise ProjectError(f"{environment.name} is not up: {workspace.typed('up')}")
                 asked = Asked(environment, parts, rows, client, url, Once(_passwords(workspace)), seconds, account)

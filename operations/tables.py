@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from operations.drift import Finding as Drifted
     from operations.engine.part_status import PartStatus
     from operations.hardening import Broken
-    from operations.lifecycle import DataVolume
+    from operations.lifecycle.down import DataVolume
     from operations.rotation import Row
 _WIDE = 120
 _MOMENT = "%Y-%m-%d %H:%M:%S+00"

@@ -162,10 +162,11 @@ def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathF
     import docker  # noqa: PLC0415
 
     from operations.engine.images import third_party_images  # noqa: PLC0415
+    from operations.lifecycle.prepare import prepare  # noqa: PLC0415
     from operations.workspace.workspace import Workspace  # noqa: PLC0415
 
     workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)
-    workspace.prepare()
+    prepare(workspace)
     environment = workspace.settings()
     for name in third_party_images(environment):
         reference = environment.image(name)  # type: ignore[arg-type]

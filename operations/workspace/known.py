@@ -104,6 +104,15 @@ def status(known: Known) -> list[PartStatus]:
         client.close()
 
 
+def live_status(workspace: Workspace) -> list[PartStatus]:
+    """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
+    client = workspace.client()
+    try:
+        return part_statuses(client, workspace.settings())
+    finally:
+        client.close()
+
+
 def containers_of(client: docker.DockerClient, known: Known, part: str) -> dict[str, Container]:
     """Return the containers of a part and all its replicas, by name. part: empty for all of the environment.
 

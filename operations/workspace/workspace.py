@@ -10,7 +10,6 @@ all write the stack file of their project, write the git-ignored copy and never 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -18,21 +17,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic.alias_generators import to_camel
-
 from host.cache import cache_directory
 from host.daemon import ensure_engine
-from host.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, EngineInfo, connect, containerd_of_remote
+from host.engine import PING_TIMEOUT_SECONDS, EngineInfo, connect
 from host.progress import Reporter
 from operations.clone import ROOT, typed
-from operations.engine.images import third_party_images, used_images
 from operations.errors import ProjectError
 from operations.workspace import backend as places
-from operations.workspace import kept, origins, pulumi_state, stack_file, state_room
+from operations.workspace import stack_file
 from operations.workspace.backend import Backend
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.stack_file import Document
-from stack.settings import Environment, Settings, key_of
+from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
     import docker
@@ -202,66 +198,6 @@ class Workspace:
             folder=self.folder,
         )
 
-    def prepare(self, *, images: bool = True, note: bool = False) -> PulumiRun:
-        """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
-
-        images: build what no registry can give here; without it only what is there is looked at, as a preview does.
-        note: which images the engine lacks now, on the engine, for an `up` that removes them one day.
-        Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
-        would take the place of those that run.
-        """
-        self.settings(on_this_machine=False)
-        if images:
-            state_room.refuse_full(self.backend(), self.name)
-        engine = self.engine()
-        # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
-        machine = self._of_engine(engine, ask=images)
-        environment = stack_file.read(
-            self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
-        )
-        built_here = self._built_here(environment, engine)
-        deployment = self._deployment()
-        origins.refuse_others(
-            environment,
-            deployment,
-            built_here=built_here,
-            typed=self.variables.get("OFFLINE", ""),
-            command=self.typed("up"),
-        )
-        if built_here:
-            machine = stack_file.fill(machine, self._of_images(built_here, engine, build=images))
-        self._note(machine)
-        environment = self.settings()
-        if volumes := kept.volumes(environment, deployment, file=self.committed_file.name):
-            self._note({**machine, key_of("kept_volumes"): volumes})
-            environment = self.settings()
-        self._tell_made_anew(environment, engine)
-        if images:
-            from operations.engine import old_images, registry  # noqa: PLC0415 - `status` must stay fast
-
-            with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
-                if note:
-                    old_images.note(client, environment, self.reporter.say)
-                if self.variables.get("OFFLINE") != "1":
-                    registry.pull(client, used_images(environment), say=self.reporter.say)
-        return self.open()
-
-    def _note(self, machine: Document) -> None:
-        stack_file.write(self.machine_file, stack_file.dump(machine, source="this machine and its engine"))
-
-    def _tell_made_anew(self, environment: Environment, engine: EngineInfo) -> None:
-        from operations import host_said, ipv6, made_anew  # noqa: PLC0415 - `status` must stay fast
-
-        if why := ipv6.refusal(environment, engine.version):
-            raise ProjectError(f"Nothing was replaced: {why}")
-        with contextlib.closing(connect(engine.docker_host)) as client:
-            if made_anew.gets_ipv6(environment, client) and (
-                why := ipv6.forgets(host_said.words(engine.docker_host, ipv6.SCRIPT))
-            ):
-                raise ProjectError(f"Nothing was replaced: {why}")
-            if said := made_anew.told(environment, client):
-                self.reporter.say(said)
-
     def engine(self) -> EngineInfo:
         """Return the environment's engine, brought up where there is none and that can be done without asking."""
         engine = ensure_engine(self.docker_host(), report=self.reporter.say, cache=self.cache)
@@ -279,92 +215,6 @@ class Workspace:
         if self.isolated or key_of("docker_host") in configured:
             return ""
         return self.variables.get("DOCKER_HOST", "")
-
-    def _of_engine(self, engine: EngineInfo, *, ask: bool) -> Document:
-        """What this machine adds to the configuration: facts about its engine.
-
-        ask: find out what takes a container of its own; without it an earlier run's answer is taken.
-        """
-        machine: Document = {}
-        if engine.docker_host != DEFAULT_DOCKER_HOST:
-            machine[key_of("docker_host")] = engine.docker_host
-        if engine.knows_start_interval:
-            machine[key_of("start_interval")] = True
-        usual = Settings.model_fields["cadvisor"].get_default(call_default_factory=True)
-        containerd = engine.containerd_socket
-        if containerd is None and not engine.docker_host.startswith("unix://"):
-            if ask:
-                with contextlib.closing(connect(engine.docker_host)) as client:
-                    containerd = containerd_of_remote(client)
-            else:
-                known = stack_file.load(self.machine_file).get(key_of("cadvisor")) or {}
-                containerd = known.get("containerdSocket")
-        found = {
-            "containerdSocket": (containerd, usual.containerd_socket),
-            "dataRoot": (engine.data_root, usual.data_root),
-        }
-        if other := {name: value for name, (value, default) in found.items() if value and value != default}:
-            machine[key_of("cadvisor")] = other
-        configured = stack_file.merged(self.committed(), machine={}, extra=self.extra_config)["config"]
-        if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
-            machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
-        return machine
-
-    def _deployment(self) -> Document:
-        """Return the stack's state, its secrets encrypted; empty where there is none yet."""
-        backend = self.backend()
-        if backend.folder:
-            return pulumi_state.checkpoint(backend.folder, self.name) or {}
-        return self.open().deployment()
-
-    def _built_here(self, environment: Environment, engine: EngineInfo) -> list[str]:
-        """Return the names of the images that are built here: OFFLINE says so, or their registry does not answer."""
-        from offline import registries  # noqa: PLC0415 - httpx: `status` must stay fast
-        from operations.engine.images import has_images  # noqa: PLC0415 - as above
-
-        names = third_party_images(environment)
-        match self.variables.get("OFFLINE"):
-            case "1":
-                self.reporter.say("OFFLINE=1: no container registry is asked")
-                return names
-            case "0":
-                return []
-        pinned = {name: environment.image(name) for name in names}  # type: ignore[arg-type]
-        with contextlib.closing(connect(engine.docker_host)) as client:
-            if has_images(client, pinned.values()):
-                return []
-        if not engine.docker_host.startswith("unix://"):
-            self.reporter.say("Asking that host whether it reaches the container registries")
-        lost = registries.unreachable(pinned, engine)
-        for registry, images in lost.items():
-            self.reporter.say(f"The registry {registry} cannot be reached; it has {', '.join(images)}")
-        return [name for images in lost.values() for name in images]
-
-    def _of_images(self, names: list[str], engine: EngineInfo, *, build: bool) -> Document:
-        """What this machine adds for the images that are built here: their ids, and the parts without an image."""
-        from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
-        from operations.workspace.pulumi_cli import found_pulumi  # noqa: PLC0415 - as above
-
-        known = (stack_file.load(self.machine_file).get(key_of("images"))) or {}
-        wanted = names if build else [name for name in names if name == "grafana"]
-        # It takes the longest of all that is built: beside the images, both cores are busy to the end.
-        pulumi = build and found_pulumi(cache=self.cache, variables=self.variables, reporter=self.reporter) is None
-        made = ensure_images(
-            wanted, cache=self.cache, docker_host=engine.docker_host, progress=self.reporter, pulumi=pulumi
-        )
-        for name, reason in made.unavailable.items():
-            self.reporter.say(f"{name}: not available here ({reason})")
-        images = {to_camel(name): image for name, image in made.ids.items()}
-        if not build:
-            images = {name: known[name] for name in map(to_camel, names) if name in known} | images
-            if missing := [name for name in names if to_camel(name) not in images and name not in made.unavailable]:
-                self.reporter.say(f"Images that `{self.typed('up')}` will build: {', '.join(missing)}")
-        machine: Document = {}
-        if images:
-            machine[key_of("images")] = images
-        if made.unavailable:
-            machine[key_of("unavailable")] = sorted(made.unavailable)
-        return machine
 
     def _passphrase(self, document: Document, run: PulumiRun) -> dict[str, str]:
         """Return what names the passphrase, where the user's variables do not: this clone's, made with a new state."""

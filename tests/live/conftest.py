@@ -21,8 +21,9 @@ import pytest
 import yaml
 
 from bench.own_ports import own_ports
-from operations import lifecycle
 from operations.clone import ROOT
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.settings import Environment, Published
@@ -74,7 +75,7 @@ def new_workspace(
     yield make
     for workspace in made:
         if workspace.stack_file.exists():
-            lifecycle.destroy_data(workspace, interactive=False)
+            destroy_data(workspace, interactive=False)
         shutil.rmtree(workspace.folder)
 
 
@@ -98,10 +99,10 @@ def with_config(workspace: Workspace, config: Mapping[str, Mapping[str, Any]]) -
 @contextlib.contextmanager
 def up_with_llm(workspace: Workspace, engine: docker.DockerClient) -> Iterator[None]:
     """Bring a workspace up, the stand-in its LLM; it is gone afterwards."""
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     with stand_in(engine, workspace.settings()):
         yield
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 @contextlib.contextmanager
@@ -214,7 +215,7 @@ def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
     workspace = with_config(
         workspace, {"samokoder:worker": {"environment": llm()}, "samokoder:frontend": {"enabled": True}}
     )
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     return workspace
 
 
@@ -288,7 +289,7 @@ def alerting(new_workspace: Callable[[], Workspace], alerted_disk: Path | None) 
         },
     )
     workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:basicAuth": "always"})
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     return workspace
 
 

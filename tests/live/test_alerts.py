@@ -18,8 +18,8 @@ import pytest
 from docker.models.containers import Container
 
 from operations import alerting as command
-from operations import lifecycle
 from operations.engine import containers
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.monitoring import access
 from stack.settings import Environment
@@ -160,7 +160,7 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
             (alerted_disk / "filler").unlink()
         # What ends a loop is another container: the old one's starts are its own.
         containers.find(engine, settings, "worker").remove(force=True)
-        lifecycle.up(alerting, interactive=False)
+        bring_up(alerting, interactive=False)
     for name, words in faults.items():
         for kind in ("telegram", "email"):
             alerted.wait_for(kind, f"the end of {name}", over(name, **words))

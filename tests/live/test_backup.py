@@ -25,13 +25,16 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, lifecycle, restore
+from operations import backups, restore
 from operations.backups import Backup
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
 from operations.journal import Journal
+from operations.lifecycle.down import data_volumes, destroy_data, take_down
+from operations.lifecycle.up import bring_up
+from operations.workspace.known import live_status
 from operations.workspace.workspace import Workspace
 from stack.backup import backup as part
 from stack.settings import Environment
@@ -82,13 +85,13 @@ def backed(engine: docker.DockerClient, bucket: tuple[Workspace, Container], dis
     if disk:
         how = {"type": "none", "o": "bind", "device": str(disk)}
         engine.volumes.create(f"samokoder-{workspace.name}-backup-data", driver="local", driver_opts=how)
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     edge(engine, workspace).connect(machine, aliases=[MACHINE])
     wait_for_backups(workspace)
     yield workspace
     with contextlib.suppress(docker.errors.APIError):
         edge(engine, workspace).disconnect(machine, force=True)
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 def wait_for_backups(workspace: Workspace) -> None:
@@ -227,7 +230,7 @@ def test_of_a_database_that_was_killed_and_lost_nothing_is_missing_but_the_measu
     told(capsys, f"without service from the kill to the end of the restore: {away:.0f} s")
     assert rate > 20, "too few to prove anything"
     assert loss <= RPO_SECONDS, f"{len(missing)} writes of up to {loss:.1f} s before are gone"
-    rows = lifecycle.status(backed)
+    rows = live_status(backed)
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
 
@@ -282,9 +285,9 @@ def test_a_volume_that_is_gone_is_restored_to_the_last_moment_of_what_was_in_it(
     lose(engine, backed)
     volumes = own_volumes(engine, backed)
     with pytest.raises(ProjectError, match=r"postgres-data.*(?s:.)*make restore BACKUP=latest"):
-        lifecycle.up(backed, interactive=False)
+        bring_up(backed, interactive=False)
     assert own_volumes(engine, backed) == volumes, "a refusal makes no empty database"
-    rows = lifecycle.up(backed, interactive=False, empty=("postgres",)).parts
+    rows = bring_up(backed, interactive=False, empty=("postgres",)).parts
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert not names(engine, backed), "an empty database, with its tables"
     write(backed, "into the empty one")
@@ -473,7 +476,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
         wish = {}
     restore.restore(backed)
     assert {"to be there", "not to be there"} & names(engine, backed) == {"to be there"}
-    rows = lifecycle.status(backed)
+    rows = live_status(backed)
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     mine: dict[str, str | list[str] | bool] = {"label": f"{restore.LABEL}={backed.name}"}
     assert not engine.containers.list(all=True, filters=mine), "a container was left"
@@ -511,8 +514,8 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     assert until(path.exists, bool), "it never began"
     before = containers.ids(engine, backed.name)
     for refused in (
-        lambda: lifecycle.up(backed, interactive=False),
-        lambda: lifecycle.down(backed, interactive=False),
+        lambda: bring_up(backed, interactive=False),
+        lambda: take_down(backed, interactive=False),
         lambda: backups.now(backed, "dump"),
         lambda: restore.restore(backed, backup="latest"),
     ):
@@ -525,7 +528,7 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     assert journal is not None
     assert "keep-postgres" in journal.done
     assert not journal.half
-    rows = lifecycle.up(backed, interactive=False).parts
+    rows = bring_up(backed, interactive=False).parts
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     for name in ("acknowledged", "acknowledged too"):
         write(backed, name)
@@ -588,12 +591,12 @@ def test_a_backup_by_another_version_of_the_image_is_restored(backed: Workspace,
     carrier.remove(v=True)
     newer = with_config(backed, {"samokoder:images": {"backup": other.id}})
     try:
-        lifecycle.up(newer, interactive=False)
+        bring_up(newer, interactive=False)
         assert containers.ids(engine, backed.name)["backup"] != before["backup"], "it is no other image"
         restore.restore(newer, backup=taken.id)
         assert "by the version before" in names(engine, newer)
     finally:
-        lifecycle.up(backed, interactive=False)
+        bring_up(backed, interactive=False)
         for image in engine.images.list(filters={"label": "samokoder.test=another"}):
             engine.images.remove(str(image.id), force=True)
 
@@ -616,15 +619,15 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
     edge(engine, backed).disconnect(machine, force=True)
     aside = backups.set_aside(engine, backed.settings())
     assert aside, "the tests before this one have restored"
-    shown = {each.name: each for each in lifecycle.data_volumes(backed)}
+    shown = {each.name: each for each in data_volumes(backed)}
     assert all("set aside by a restore" in shown[name].origin for name in aside), "it is told what goes"
     assert max(shown[name].bytes or 0 for name in aside) > 2**20, "and how large it is: a database is among them"
-    assert own_volumes(engine, backed) >= set(lifecycle.destroy_data(backed, interactive=False)) >= set(aside)
+    assert own_volumes(engine, backed) >= set(destroy_data(backed, interactive=False)) >= set(aside)
     assert not {name for name in own_volumes(engine, backed) if "-data" in name or "restore" in name}
     if disk:
         for path in disk.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    lifecycle.up(backed, interactive=False)
+    bring_up(backed, interactive=False)
     edge(engine, backed).connect(machine, aliases=[MACHINE])
     assert backed.open().secrets()["postgres-superuser"] != old["postgres-superuser"], "it is no fresh machine"
     wait_for_backups(backed)  # of the empty database, which must not take the place of the others in the bucket
@@ -635,7 +638,7 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
     told(capsys, f"off-site on a fresh machine took {time.monotonic() - began:.0f} s")
     assert "elsewhere too" in names(engine, backed)
     write(backed, "and it serves")
-    rows = lifecycle.status(backed)
+    rows = live_status(backed)
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     end = time.monotonic() + PATIENCE_SECONDS
     while program(engine, backed, "offsite", "sync")[0] != 0:

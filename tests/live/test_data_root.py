@@ -17,6 +17,7 @@ from host.engine import DEFAULT_DOCKER_HOST, EngineInfo, connect
 from host.progress import Reporter
 from offline.images import ensure_images
 from operations.engine.commands import execute
+from operations.lifecycle.prepare import _of_engine
 from operations.workspace.workspace import Workspace
 from stack.monitoring import cadvisor
 from stack.settings import Environment
@@ -50,7 +51,7 @@ def of_engine(private: PrivateEngine, info: EngineInfo) -> Environment:
     """The environment as `up` would describe it for this engine."""
     workspace = Workspace(isolated=True, home=private.root / "home")
     # Its containerd's socket is not where an engine of a host has it; the folder alone is looked at here.
-    found = workspace._of_engine(replace(info, containerd_socket=None), ask=False)
+    found = _of_engine(workspace, replace(info, containerd_socket=None), ask=False)
     return replace(workspace, extra_config=found).settings()
 
 

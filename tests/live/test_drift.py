@@ -13,8 +13,10 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import drift, drift_repair, lifecycle
+from operations import drift, drift_repair
 from operations.errors import ProjectError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from tests.live.conftest import prometheus
 from tests.live.test_the_stack import until
@@ -24,11 +26,11 @@ from tests.live.test_the_stack import until
 def changed(engine: docker.DockerClient, new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
     """A stack of its own: the shared one has a stranger on its networks, the LLM's stand-in."""
     workspace = new_workspace()
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     yield workspace
     for stranger in engine.containers.list(all=True, filters={"name": f"^/{workspace.settings().prefix}-debug$"}):
         stranger.remove(force=True)  # of a test that failed: its network could not be removed
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 def found(workspace: Workspace) -> set[tuple[str, str, str, str]]:
@@ -190,7 +192,7 @@ def test_an_up_right_after_all_parts_were_started_at_once_waits_for_them(
     with ThreadPoolExecutor() as pool:  # as the engine does after a power cut
         list(pool.map(lambda part: engine.containers.get(f"{prefix}-{part}").restart(timeout=0), parts))
 
-    upped = lifecycle.up(changed, interactive=False)
+    upped = bring_up(changed, interactive=False)
 
     ill = {row.part: row.health for row in upped.parts if row.counts_as_failed}
     assert not ill, "what is healthy ten seconds later is not ill, and a script that brings it up must not end with 1"

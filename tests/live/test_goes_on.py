@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from operations import backups, lifecycle, restore
+from operations import backups, restore
 from operations.errors import ProjectError
 from operations.journal import Journal
+from operations.lifecycle.down import destroy_data, take_down
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from tests.live.conftest import no_limits, with_config
 from tests.live.test_backup import KILL, killed_while_it_restores_a_dump, names, newest, wait_for_backups, write
@@ -19,10 +21,10 @@ from tests.live.test_backup import KILL, killed_while_it_restores_a_dump, names,
 def backed(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
     """A stack with its first backups; gone at the end, with all that restores have set aside."""
     workspace = with_config(new_workspace(), {"samokoder:api": {"environment": no_limits()}})
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     wait_for_backups(workspace)
     yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_the_right_way_back(
@@ -48,8 +50,8 @@ def test_up_serves_a_dump_whose_restore_was_killed_before_postgresql_had_this_st
     dumped, not_dumped, since = (f"{what}, {after}" for what in ("without passwords", "not dumped", "acknowledged"))
     killed_while_it_restores_a_dump(backed, dies, has=dumped, lacks=not_dumped)
     if after == "down":
-        lifecycle.down(backed, interactive=False)
-    lifecycle.up(backed, interactive=False)  # raises where the keeper of the roles is not let in
+        take_down(backed, interactive=False)
+    bring_up(backed, interactive=False)  # raises where the keeper of the roles is not let in
     assert {dumped, not_dumped} & names(engine, backed) == {dumped}
     write(backed, since)
     done = restore.restore(backed)
@@ -72,7 +74,7 @@ def test_the_same_words_days_after_a_refusal_restore_what_there_is_on_that_day(
         patched.setattr(restore, "_enough", full)
         with pytest.raises(ProjectError, match=r"MiB free(?s:.)*make up.*starts what was stopped"):
             restore.restore(backed, backup="latest")
-    lifecycle.up(backed, interactive=False)
+    bring_up(backed, interactive=False)
     write(backed, "of Tuesday")
     restore.restore(backed, backup="latest")
     assert {"of Monday", "of Tuesday"} <= names(engine, backed), "Monday's copy was put in place"

@@ -16,6 +16,7 @@ from operations import hardening
 from operations.clone import ROOT
 from operations.engine import laboratory
 from operations.errors import ProjectError
+from operations.lifecycle.prepare import prepare
 from operations.workspace import known
 from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
@@ -104,7 +105,7 @@ def test_a_preview_with_the_policy_pack_passes_and_fails_by_the_same_rules(
     new_workspace: Callable[[], Workspace],
 ) -> None:
     workspace = new_workspace()
-    workspace.prepare(images=False)
+    prepare(workspace, images=False)
     good = workspace.open().pulumi("preview", *PACK, capture=True, check=False)
     assert good.returncode == 0, (good.stdout + good.stderr)[-3000:]
     assert "samokoder-hardening" in good.stdout, "the pack was not asked"

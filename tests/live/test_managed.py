@@ -14,9 +14,11 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, lifecycle, smoke
+from operations import backups, smoke
 from operations.engine import containers
 from operations.engine.commands import execute
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.settings import Environment
 from tests.live.conftest import no_limits, with_config, with_secrets
@@ -125,9 +127,9 @@ def stack(new_workspace: Callable[[], Workspace], servers: Servers) -> Iterator[
         "samokoder:managedRedisCa": servers.authorities["redis"],
     }
     workspace = replace(workspace, extra_config={**workspace.extra_config, **certificates})
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 def test_every_part_reaches_them_encrypted_and_a_job_is_done(stack: Workspace, servers: Servers) -> None:

@@ -18,12 +18,14 @@ from typer.testing import CliRunner
 from host.errors import EngineError
 from host.packages import install_packages
 from operations import __main__ as command
-from operations import backups, compose, lifecycle
+from operations import backups, compose
 from operations.compose_containers import PROJECT_LABEL
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.settings import Environment
 from tests.live.conftest import begin, cut_off
@@ -141,9 +143,9 @@ def old(
 def here(new_workspace: Callable[[], Workspace], engine: docker.DockerClient) -> Iterator[Workspace]:
     """An environment that is up and empty; gone at the end, with what was set aside in it."""
     workspace = new_workspace()
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
     for volume in backups.set_aside(engine, workspace.settings()):
         engine.volumes.get(volume).remove()
 
@@ -231,7 +233,7 @@ def test_an_up_after_it_changes_nothing_and_the_data_is_there(
     old: Old, here: Workspace, engine: docker.DockerClient
 ) -> None:
     before = containers.ids(engine, here.name)
-    rows = lifecycle.up(here, interactive=False).parts
+    rows = bring_up(here, interactive=False).parts
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert containers.ids(engine, here.name) == before
     containers.find(engine, here.settings(), "redis").restart()

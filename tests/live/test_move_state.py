@@ -16,9 +16,9 @@ import docker
 import pytest
 
 from host.cache import cache_directory
-from operations import move_state
 from operations.clone import ROOT
 from operations.errors import ProjectError
+from operations.lifecycle import move_state
 from operations.workspace import backend as places
 from operations.workspace import pulumi_state
 from operations.workspace.backend import Backend
@@ -272,7 +272,8 @@ def go_on(workspace: Workspace, url: str, *, changed: bool) -> None:
 
 def test_nothing_moves_while_somebody_changes_the_environment(clone: Workspace, tmp_path: Path) -> None:
     holds = (
-        "import sys\nfrom pathlib import Path\nfrom operations.workspace import lock\nfrom operations.workspace.workspace import Workspace\n"
+        "import sys\nfrom pathlib import Path\nfrom operations.workspace import lock\n"
+        "from operations.workspace.workspace import Workspace\n"
         f"with lock.held(Workspace(environment={clone.name!r}, root=Path({str(clone.root)!r})), 'restore'):\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )

@@ -12,11 +12,14 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, drift, lifecycle, network_mtu
+from operations import backups, drift, network_mtu
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import FailedError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.preview import show_preview
+from operations.lifecycle.up import bring_up
 from operations.network_mtu import Uplink
 from operations.workspace.workspace import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
@@ -150,22 +153,22 @@ def test_a_stack_changes_its_largest_packet_in_an_order_that_serves_again_and_ke
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     workspace = new_workspace()
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     assert packets(engine, workspace, "ingress") == [WIDE, WIDE, WIDE], "nobody has asked for another one"
     before = networks(engine, workspace)
 
     asked_for = with_config(workspace, {"samokoder:network": {"mtu": NARROW}})
     capsys.readouterr()
-    lifecycle.preview(asked_for, interactive=False)
+    show_preview(asked_for, interactive=False)
     said = capsys.readouterr()
     assert "nobody is served" in said.out + said.err, "a preview does not say what that takes"
-    rows = lifecycle.up(asked_for, interactive=False).parts
+    rows = bring_up(asked_for, interactive=False).parts
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     after = networks(engine, workspace)
     assert {name for name in before if before[name] != after[name]} == {"edge", "published"}, "and no other network"
     assert packets(engine, workspace, "ingress") == [NARROW, WIDE, WIDE], "edge, and the two that never leave the host"
     assert drift.drift(asked_for) == []
     # The setting is taken away again: what is there stays.
-    lifecycle.up(replace(workspace), interactive=False)
+    bring_up(replace(workspace), interactive=False)
     assert networks(engine, workspace) == after
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)

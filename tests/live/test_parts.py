@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import deploys, lifecycle, parts
+from operations import deploys, parts
 from operations.engine import containers, session
 from operations.engine.part_status import part_statuses
 from operations.errors import ProjectError
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.app import migrations
 from stack.app.reference import reference_image
@@ -60,7 +61,7 @@ def own(stack: Workspace, engine: docker.DockerClient) -> Iterator[tuple[str, st
     """Two images like the reference application's, by tags that no registry has; the stack is put back first."""
     with own_images(engine, reference_image(stack.settings()).name, f"{stack.name}-own", (2, 3)) as tags:
         yield tags[0], tags[1]
-        lifecycle.up(stack, interactive=False)
+        bring_up(stack, interactive=False)
 
 
 def test_own_images_are_deployed_by_their_tags_and_the_ones_before_come_back(

@@ -19,10 +19,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, doctor, lifecycle, redis_log, repair, restore, rotation
+from operations import backups, doctor, redis_log, repair, restore, rotation
 from operations.checks import Verdict
 from operations.engine import containers
 from operations.errors import ProjectError
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.app import redis
 from tests import queued
@@ -117,7 +118,7 @@ def up(new_workspace: Callable[[], Workspace], tmp_path_factory: pytest.TempPath
     files = tmp_path_factory.mktemp("committed")
     (files / "Pulumi.staging.yaml").write_text("config: {}\n", encoding="utf-8")
     workspace = replace(new_workspace(), stack_files=files)
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     return workspace
 
 
@@ -190,7 +191,7 @@ def test_a_sigkill_keeps_every_job(queue: Queue) -> None:
 
 def test_an_up_that_replaces_redis_keeps_every_job(queue: Queue) -> None:
     before = queue.server.id
-    lifecycle.up(with_config(queue.workspace, {"samokoder:redis": {"maxmemoryMib": 190}}), interactive=False)
+    bring_up(with_config(queue.workspace, {"samokoder:redis": {"maxmemoryMib": 190}}), interactive=False)
     assert queue.server.id != before, "it was not replaced"
     queue.holds()
 
@@ -222,7 +223,7 @@ def test_an_upgrade_from_a_version_whose_redis_forgets_transactions_brings_every
     text = part.read_text(encoding="utf-8")
     assert "user default off resetpass ~* &* +@all\n" in text
     part.write_text(text.replace("user default off resetpass ~* &* +@all\n", OLD_DEFAULT), encoding="utf-8")
-    lifecycle.up(replace(up, root=older), interactive=False)
+    bring_up(replace(up, root=older), interactive=False)
     queue = Queue(up, engine, f"waits-{secrets.token_hex(3)}")
     queue.put()
     server = queue.server
@@ -231,7 +232,7 @@ def test_an_upgrade_from_a_version_whose_redis_forgets_transactions_brings_every
     waiting = queued.waiting(address(server), queue.password, queue=queue.name)
     if "AOF-loading-client" in server.logs().decode():
         assert waiting == set(), "this is not the fault that it was"
-    lifecycle.up(up, interactive=False)
+    bring_up(up, interactive=False)
     assert queue.server.id != server.id, "it was not replaced"
     queue.holds()
 

@@ -14,11 +14,13 @@ import docker
 import pytest
 from pydantic.alias_generators import to_camel
 
-from operations import delivery, lifecycle
+from operations import delivery
 from operations.engine import containers
 from operations.engine.images import third_party_images
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from tests.registry import LOGIN, PASSWORD, USER
 
@@ -52,7 +54,7 @@ def pulled(pinned: dict[str, str], new_workspace: Callable[[], Workspace]) -> It
     workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:images": images})
     yield workspace
     if workspace.stack_file.exists():
-        lifecycle.destroy_data(workspace, interactive=False)
+        destroy_data(workspace, interactive=False)
 
 
 @pytest.mark.usefixtures("logged_in")
@@ -60,7 +62,7 @@ def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_chang
     pulled: Workspace, pinned: dict[str, str], engine: docker.DockerClient
 ) -> None:
     delivery.check_registry(pulled)
-    rows = lifecycle.up(pulled, interactive=False).parts
+    rows = bring_up(pulled, interactive=False).parts
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     run = pulled.open()
     run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
@@ -80,11 +82,11 @@ def test_an_image_that_cannot_be_pulled_takes_nothing_down(
     images = {**pulled.extra_config["samokoder:images"], "prometheus": missing}
     broken = replace(pulled, extra_config={**pulled.extra_config, "samokoder:images": images})
     with pytest.raises(ProjectError, match="prometheus:tested cannot be pulled"):
-        lifecycle.up(broken, interactive=False)
+        bring_up(broken, interactive=False)
     assert containers.ids(engine, pulled.name) == before, (
         "the running container went before its successor's image was there"
     )
-    rows = lifecycle.up(pulled, interactive=False).parts
+    rows = bring_up(pulled, interactive=False).parts
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
 
 

@@ -27,10 +27,11 @@ from host.daemon import ensure_engine
 from host.engine import connect
 from host.errors import EngineError
 from host.packages import install_packages
-from operations import backups, lifecycle
+from operations import backups
 from operations.engine import containers, reach
 from operations.engine.images import third_party_images
 from operations.engine.part_status import NOT_AVAILABLE
+from operations.workspace.known import live_status
 from operations.workspace.workspace import Workspace
 from stack.settings import Environment
 from tests.live import clones
@@ -186,7 +187,7 @@ def far_engine(host: Host) -> Iterator[docker.DockerClient]:
 def test_every_part_is_healthy_over_there_and_none_is_here(
     there: Workspace, host: Host, engine: docker.DockerClient
 ) -> None:
-    rows = lifecycle.status(there)
+    rows = live_status(there)
     assert len(rows) > 10
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     with far_engine(host) as far:
@@ -241,7 +242,7 @@ def test_a_program_over_there_is_run_with_its_progress_and_its_end(there: Worksp
 def test_all_that_this_process_asks_goes_through_one_login(there: Workspace, host: Host) -> None:
     logins = host.home / "logins"
     logins.write_text("")
-    lifecycle.status(there)
+    live_status(there)
     with far_engine(host) as far:
         far.ping()
     ran = logins.read_text().splitlines()

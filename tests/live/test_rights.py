@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import backups, lifecycle
+from operations import backups
 from operations.engine import containers
 from operations.engine.commands import execute
+from operations.workspace.known import live_status
 from operations.workspace.psql import psql_command
 from operations.workspace.workspace import Workspace
 from stack.app import postgres_roles
@@ -71,7 +72,7 @@ def test_a_restart_of_the_keeper_gives_the_application_nothing(
     containers.find(engine, environment, postgres_roles.PART).restart()
 
     def health() -> str:
-        return next(row.health for row in lifecycle.status(stack) if row.part == postgres_roles.PART)
+        return next(row.health for row in live_status(stack) if row.part == postgres_roles.PART)
 
     assert until(health, lambda said: said == "healthy") == "healthy"
     assert_nothing_ran(taken, environment, engine)

@@ -16,10 +16,11 @@ import pytest
 from docker.models.containers import Container
 
 from host.ports import free_ports
-from operations import lifecycle, smoke
+from operations import smoke
 from operations.checks import Report, Verdict
 from operations.engine import containers
 from operations.engine.commands import execute
+from operations.lifecycle.down import take_down
 from operations.workspace.workspace import Workspace
 from stack.app import postgres, redis
 from stack.names import NetworkName
@@ -41,7 +42,7 @@ def smoked(alerting: Workspace) -> Iterator[Workspace]:
     unmade = until(lambda: without_backup(smoke.smoke(alerting)), lambda found: not found, PATIENCE_SECONDS * 2)
     assert not unmade, unmade
     yield alerting
-    lifecycle.down(alerting, interactive=False)  # two cores have enough to do with the tests that follow
+    take_down(alerting, interactive=False)  # two cores have enough to do with the tests that follow
 
 
 def not_available(report: Report) -> dict[str, str]:

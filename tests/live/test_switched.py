@@ -10,11 +10,14 @@ import docker
 import httpx
 import pytest
 
-from operations import backups, lifecycle, smoke
+from operations import backups, smoke
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.preview import show_preview
+from operations.lifecycle.up import bring_up
 from operations.workspace import pulumi_state
 from operations.workspace.workspace import Workspace
 from stack.names import NetworkName
@@ -88,7 +91,7 @@ def ways(
         }
         off = replace(off, extra_config={**off.extra_config, **certificates})
         yield Ways(on, off, str(network.name))
-        lifecycle.destroy_data(off, interactive=False)
+        destroy_data(off, interactive=False)
 
 
 def copy_offsite(engine: docker.DockerClient, workspace: Workspace) -> None:
@@ -102,7 +105,7 @@ def copy_offsite(engine: docker.DockerClient, workspace: Workspace) -> None:
 
 def up(workspace: Workspace) -> set[str]:
     """Bring it up and return its parts, each of which is well."""
-    rows = lifecycle.up(workspace, interactive=False).parts
+    rows = bring_up(workspace, interactive=False).parts
     assert not [row for row in rows if row.counts_as_failed], rows
     return {row.part for row in rows if row.state != NOT_AVAILABLE}
 
@@ -194,7 +197,7 @@ def test_another_volume_in_the_place_of_one_with_data_is_refused_before_anything
     """Goes on from the test above, where nothing optional runs."""
     before = containers.ids(engine, ways.off.name)
     other = with_config(ways.on, {"samokoder:postgres": {"adoptVolume": "somebody-elses"}})
-    for change in (lifecycle.up, lifecycle.preview):
+    for change in (bring_up, show_preview):
         with pytest.raises(ProjectError, match=rf"samokoder-{ways.on.name}-postgres-data"):
             change(other, interactive=False)
     assert containers.ids(engine, ways.off.name) == before, "half of the parts were replaced before the refusal"

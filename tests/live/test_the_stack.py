@@ -14,10 +14,10 @@ import docker
 import httpx
 import pytest
 
-from operations import lifecycle
 from operations.engine import containers
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
+from operations.workspace.known import live_status
 from operations.workspace.workspace import Workspace
 from stack.monitoring.blackbox_exporter import JOB
 from stack.platform import specs
@@ -42,7 +42,7 @@ def until(probe: Callable[[], T], good: Callable[[T], bool], seconds: float = 90
 
 
 def test_every_part_is_healthy(stack: Workspace, environment: Environment) -> None:
-    rows = lifecycle.status(stack)
+    rows = live_status(stack)
     running = {row.part: row.health for row in rows if row.state != NOT_AVAILABLE}
     assert running == {spec.part: "healthy" for spec in specs(environment)}, (
         "a part that is missing or sick was accepted"
@@ -51,9 +51,9 @@ def test_every_part_is_healthy(stack: Workspace, environment: Environment) -> No
 
 def test_a_part_without_an_image_is_told_as_not_available_and_never_as_healthy(stack: Workspace) -> None:
     unavailable = set(stack.settings().settings.unavailable)
-    told = {row.part for row in lifecycle.status(stack) if row.state == NOT_AVAILABLE}
+    told = {row.part for row in live_status(stack) if row.state == NOT_AVAILABLE}
     assert told == unavailable, "what is not available must be said, and only that"
-    assert not any(row.ok for row in lifecycle.status(stack) if row.part in unavailable)
+    assert not any(row.ok for row in live_status(stack) if row.part in unavailable)
 
 
 def test_every_target_of_prometheus_is_up_by_name(environment: Environment) -> None:

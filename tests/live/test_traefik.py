@@ -15,9 +15,10 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import lifecycle
 from operations.engine import containers
 from operations.engine.commands import execute
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.names import ENVIRONMENT_LABEL
 from stack.settings import Environment
@@ -124,7 +125,7 @@ def behind(
             )
             base = f"http://{address}:{WEB}"
             try:
-                lifecycle.up(workspace, interactive=False)
+                bring_up(workspace, interactive=False)
                 with httpx.Client(base_url=base, headers={"Host": DOMAIN}, timeout=60) as user:
                     made = Behind(engine, workspace.settings(), running, neighbour, user)
                     made.until_served_by(BOTH)
@@ -132,7 +133,7 @@ def behind(
             finally:
                 neighbour.remove(force=True)
                 if workspace.stack_file.exists():
-                    lifecycle.destroy_data(workspace, interactive=False)
+                    destroy_data(workspace, interactive=False)
 
 
 class Users:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import docker
 import pytest
 
-from operations import lifecycle, restore
+from operations import restore
 from operations.engine import containers
 from operations.engine.part_status import NOT_AVAILABLE
+from operations.workspace.known import live_status
 from operations.workspace.workspace import Workspace
 from tests.live.test_backup import lose, names, wait_for_backups, wait_until_received, write
 from tests.live.traffic import Traffic
@@ -33,6 +34,6 @@ def test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_d
     restore.restore(stack, backup="latest")
     assert "before it was gone" in names(engine, stack)
     write(stack, "it serves again")
-    rows = lifecycle.status(stack)
+    rows = live_status(stack)
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     stack.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)

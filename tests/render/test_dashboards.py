@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.render import files
+from operations.lifecycle.render import files
 from stack.monitoring import rules
 from stack.monitoring.dashboards import dashboards as rendered
 from stack.monitoring.dashboards.boards import replicas

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.render import files
+from operations.lifecycle.render import files
 from stack.monitoring.dashboards.boards import replicas
 from stack.settings import Environment
 from tests.recording import case_environment

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from operations.render import files
+from operations.lifecycle.render import files
 from stack.secrets import secret_names
 from tests import goldens
 from tests.recording import CASES, case_environment

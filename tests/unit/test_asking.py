@@ -16,8 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import asking, delivery, lifecycle
+from operations import asking, delivery
 from operations.errors import ProjectError
+from operations.lifecycle import down as lifecycle_down
+from operations.lifecycle import lost_data
+from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -58,9 +61,9 @@ def test_a_command_that_always_asks_goes_on_without_a_terminal_in_staging() -> N
 
 ASKS = """\
 from types import SimpleNamespace
-from operations import asking, project
+from operations import asking, clone
 production = SimpleNamespace(settings=SimpleNamespace(production=True))
-typed = lambda words: project.typed("prod", words)
+typed = lambda words: clone.typed("prod", words)
 workspace = SimpleNamespace(name="prod", settings=lambda **_: production, typed=typed)
 asking.agreement(workspace, "up ARGS=--yes", yes=False)()
 print("done")
@@ -117,13 +120,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         pulumi=lambda *said, **_: words.append(said),
     )
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: given)
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: given)
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: given)
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: given)
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
+    monkeypatch.setattr(lost_data, "lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle_down, "lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: [])
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda *_: None)
+    monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
     monkeypatch.setattr("operations.engine.old_images.tidy", lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.unguard", lambda _: None)
     return given
@@ -131,9 +135,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_after_a_no_nothing_was_changed_and_it_was_shown_what_would_have_been(run: Any) -> None:
     with pytest.raises(NoError):
-        lifecycle.up(run.workspace, interactive=True, agree=no)
+        lifecycle_up.bring_up(run.workspace, interactive=True, agree=no)
     with pytest.raises(NoError):
-        lifecycle.down(run.workspace, interactive=True, agree=no)
+        lifecycle_down.take_down(run.workspace, interactive=True, agree=no)
     preview, down = run.words
     assert preview == ("preview",)
     assert "--preview-only" in down
@@ -141,8 +145,8 @@ def test_after_a_no_nothing_was_changed_and_it_was_shown_what_would_have_been(ru
 
 
 def test_after_a_yes_it_is_done_without_another_preview(run: Any) -> None:
-    lifecycle.up(run.workspace, interactive=True, agree=lambda: None)
-    lifecycle.down(run.workspace, interactive=True, agree=lambda: None)
+    lifecycle_up.bring_up(run.workspace, interactive=True, agree=lambda: None)
+    lifecycle_down.take_down(run.workspace, interactive=True, agree=lambda: None)
     assert [each[0] for each in run.words] == ["preview", "up", "destroy", "destroy"]
     assert "--skip-preview" in run.words[1], "the person has just looked at it"
 
@@ -156,17 +160,18 @@ def test_what_was_stopped_is_told_before_the_question_and_stays_until_the_answer
         asked.append(remove)
         return []
 
-    monkeypatch.setattr(lifecycle, "_gone", gone)
+    monkeypatch.setattr(lifecycle_up, "_gone", gone)
     with pytest.raises(NoError):
-        lifecycle.up(run.workspace, interactive=True, agree=no)
+        lifecycle_up.bring_up(run.workspace, interactive=True, agree=no)
     assert asked == [False], "a container was removed before anybody said yes"
 
 
 def test_a_lost_volume_is_refused_before_anybody_is_asked(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {"prometheus": "a-volume"})
+    monkeypatch.setattr(lost_data, "lost_volumes", lambda *_: {"prometheus": "a-volume"})
+    monkeypatch.setattr(lifecycle_down, "lost_volumes", lambda *_: {"prometheus": "a-volume"})
     monkeypatch.setattr("operations.engine.containers.of_fields", lambda *_: [])
     with pytest.raises(ProjectError, match="Data that was here is gone: prometheus"):
-        lifecycle.up(run.workspace, interactive=True, agree=lambda: pytest.fail("asked for nothing"))
+        lifecycle_up.bring_up(run.workspace, interactive=True, agree=lambda: pytest.fail("asked for nothing"))
     assert not run.words
 
 

@@ -15,10 +15,11 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
-from operations import asking, basics, checks, deploys, lifecycle
+from operations import asking, basics, checks, deploys
 from operations.deploys import Version
 from operations.engine import registry
 from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock, stack_file, stack_text
 from operations.workspace.workspace import Workspace
 from stack.mistakes import InvalidSettingsError
@@ -105,7 +106,7 @@ def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
         assert doing == "deploy"
         yield workspace
 
-    def up(workspace: Workspace, *, interactive: bool, agree: lifecycle.Agree) -> lifecycle.Upped:
+    def up(workspace: Workspace, *, interactive: bool, agree: lifecycle_up.Agree) -> lifecycle_up.Upped:
         del interactive
         made.files.append(clone.file.read_text())
         agree()
@@ -114,10 +115,10 @@ def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
         made.images.append({name: getattr(settings, name).image for name in deploys.FIELDS})
         if made.fails:
             raise PulumiFailedError("`pulumi up` failed: not healthy: api-1")
-        return lifecycle.Upped(parts=[], secrets=[])
+        return lifecycle_up.Upped(parts=[], secrets=[])
 
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "up", up)
+    monkeypatch.setattr(deploys, "bring_up", up)
     monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
     return made
 
@@ -257,7 +258,7 @@ def test_a_dry_run_previews_the_images_and_writes_nothing(
         del interactive
         looked.append(workspace.settings(on_this_machine=False).settings.api.image)
 
-    monkeypatch.setattr(lifecycle, "preview", preview)
+    monkeypatch.setattr("operations.lifecycle.preview.show_preview", preview)
     answer = typed(clone, monkeypatch, "deploy", "--api", image("api", 2), "--dry-run")
     assert answer.exit_code == 0, answer.output
     assert looked == [image("api", 2)]

@@ -31,7 +31,7 @@ from aiosmtpd.smtp import AuthResult
 from bench.own_ports import own_ports
 from host.ports import free_ports
 from operations import __main__ as command
-from operations import alerting, checks, disk_room, doctor, lifecycle, redis_log, smoke
+from operations import alerting, checks, disk_room, doctor, redis_log, smoke
 from operations.alerting import Delivery, State
 from operations.checks import Check, Finding, Report, Verdict
 from operations.doctor import Asked, Facts
@@ -762,7 +762,7 @@ def test_a_tunnel_that_breaks_before_the_test_alert_costs_no_other_finding(
     environment = case_environment("staging")
     smoked = smoke.report(environment, [Finding(check="container api-1", verdict=Verdict.PASSED, why="well")])
     monkeypatch.setattr(smoke, "smoke", lambda *_, **__: smoked)
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
+    monkeypatch.setattr(doctor, "live_status", lambda _: [])
     workspace = make(
         dockerHost=f"ssh://you@127.0.0.1:{free_ports(1)[0]}",
         alertmanager={"port": free_ports(1)[0], "telegram": {"chatId": -100}},

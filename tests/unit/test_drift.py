@@ -17,10 +17,11 @@ from rich.console import Console
 
 from host.progress import Reporter
 from operations import __main__ as command
-from operations import drift, drift_repair, lifecycle, restore
+from operations import drift, drift_repair, restore
 from operations.drift import Finding, Typed, compare, look, of_preview, read
 from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock
 from operations.workspace.workspace import Workspace
 from stack.settings import Environment, read_environment
@@ -581,17 +582,17 @@ def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.Monk
     begun: list[str] = []
     workspace = Workspace()
     monkeypatch.setattr(drift_repair, "clear", lambda *_: begun.append("clear"))
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(restore, "refuse_half_replaced", lambda _: None)
     monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(lifecycle, "refuse_undoing", lambda *_: None)
+    monkeypatch.setattr(lifecycle_up, "refuse_undoing", lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
 
     def lost(*_: object) -> None:
         raise ProjectError("Data that was here is gone: postgres.")
 
-    monkeypatch.setattr(lifecycle, "_begin_empty", lost)
+    monkeypatch.setattr(lifecycle_up, "begin_empty", lost)
     with pytest.raises(ProjectError, match="is gone"):
         drift_repair.repair(workspace, [STRANGER], interactive=False)
     assert begun == [], "where a volume was lost, what still serves must not be taken down"

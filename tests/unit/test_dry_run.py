@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, dry_run, lifecycle, restore, rotation
+from operations import backups, dry_run, restore, rotation
 from operations.engine import containers
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
+from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock
 from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
@@ -42,7 +43,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     )
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: client)
     monkeypatch.setattr(backups, "backups", lambda _: (THERE, []))
-    for module, name in ((lock, "held"), (lifecycle, "up"), (containers, "stop"), (restore.Restore, "run")):
+    for module, name in ((lock, "held"), (lifecycle_up, "bring_up"), (containers, "stop"), (restore.Restore, "run")):
         monkeypatch.setattr(module, name, changed)
     monkeypatch.setattr(Journal, "write", changed)
     return Workspace(home=tmp_path)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 
 from host.engine import DEFAULT_DOCKER_HOST
-from operations import engine_rules, lifecycle, packet_filter
+from operations import engine_rules, packet_filter
 from operations.errors import ProjectError
 from operations.packet_filter import PacketFilter
 from operations.workspace import lock
@@ -134,7 +134,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> list[Listed]:
     monkeypatch.setattr(packet_filter, "guard", lambda _: None)
     monkeypatch.setattr(engine_rules, "connect", lambda _: Client())
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
+    monkeypatch.setattr("operations.workspace.known.live_status", lambda _: [])
     return now
 
 

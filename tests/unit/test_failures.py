@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from operations import failures, lifecycle
 from operations.engine.part_status import statuses_of
+from operations.lifecycle import failures
+from operations.lifecycle.failures import tell_failures
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
 
 SECRET = "s3cr3t" * 6
@@ -135,6 +136,6 @@ def test_an_up_that_fails_says_it_with_the_typed_command() -> None:
         ),
     )
     run = SimpleNamespace(secrets=lambda **_: {})
-    assert lifecycle.tell_failures(cast("Any", workspace), cast("Any", run)) == ["api-1"]
+    assert tell_failures(cast("Any", workspace), cast("Any", run)) == ["api-1"]
     assert "more: make logs PART=api-1 ENV=prod" in said[0]
     assert "ingress" in said[1]

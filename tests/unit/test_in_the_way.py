@@ -9,8 +9,8 @@ from typing import Any
 import docker.errors
 import pytest
 
-from operations import in_the_way
 from operations.errors import ProjectError
+from operations.lifecycle import in_the_way
 from operations.workspace.pulumi_state import CONTAINER, NETWORK
 from tests.recording import environment_of
 

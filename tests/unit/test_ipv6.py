@@ -14,7 +14,8 @@ import yaml
 
 from operations import host_said, ipv6, made_anew
 from operations.errors import FailedError, ProjectError
-from operations.in_the_way import published
+from operations.lifecycle import prepare
+from operations.lifecycle.in_the_way import published
 from operations.workspace.workspace import Workspace
 from stack.app import ingress
 from stack.mistakes import InvalidSettingsError
@@ -195,7 +196,7 @@ def test_an_engine_that_hides_the_client_is_refused_before_anything_is_replaced(
     assert ipv6.refusal(environment_of("staging", {}), version) == "", "who asks for none is served as before"
     engine = cast("Any", SimpleNamespace(version=version, docker_host="unix:///nowhere"))
     with pytest.raises(ProjectError, match="Nothing was replaced"):
-        Workspace._tell_made_anew(cast("Workspace", SimpleNamespace()), asked_for, engine)
+        prepare._tell_made_anew(cast("Workspace", SimpleNamespace()), asked_for, engine)
 
 
 # What doctor says
@@ -246,12 +247,12 @@ def test_an_up_that_would_cut_off_the_hosts_own_ipv6_is_refused_before_anything_
     said: list[str] = []
     workspace = cast("Workspace", SimpleNamespace(reporter=SimpleNamespace(say=said.append)))
     info = cast("Any", SimpleNamespace(version="28.5.2", docker_host="unix:///nowhere"))
-    monkeypatch.setattr("operations.workspace.workspace.connect", lambda _: engine)
+    monkeypatch.setattr("operations.lifecycle.prepare.connect", lambda _: engine)
     environment = environment_of("staging", dict(values))
 
     def tell(learnt: Mapping[str, str]) -> None:
         monkeypatch.setattr(host_said, "words", lambda *_: learnt)
-        Workspace._tell_made_anew(workspace, environment, info)
+        prepare._tell_made_anew(workspace, environment, info)
 
     if refused:
         with pytest.raises(ProjectError, match=r"Nothing was replaced.*sysctl"):

@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, checks, doctor, drift, hardening, planned, smoke
+from operations import backups, checks, doctor, drift, hardening, smoke
 from operations.engine.part_status import PartStatus
+from operations.lifecycle import preview
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 REPORT = checks.Report(
@@ -46,7 +47,7 @@ FOUND: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "doctor": (doctor, "doctor", lambda *_, **__: REPORT),
     "drift": (drift, "drift", lambda _: [drift.Finding(name="n", field="f", declared="d", found="x", repair="r")]),
     "hardening": (hardening, "gate", lambda _: hardening.Verdict(parts=1, findings=[BROKEN], listed=[BROKEN])),
-    "preview": (planned, "planned", lambda _: planned.form("staging", PREVIEW, ok=True)),
+    "preview": (preview, "planned_changes", lambda _: preview.form("staging", PREVIEW, ok=True)),
 }
 
 
@@ -93,7 +94,7 @@ def test_the_status_of_a_part_has_the_keys_that_the_page_names(page: str) -> Non
 
 
 def test_a_preview_tells_what_changes_and_no_value_of_it() -> None:
-    form = planned.form("staging", PREVIEW, ok=False)
+    form = preview.form("staging", PREVIEW, ok=False)
     assert form["changes"] == [
         {"name": "api-1", "type": "docker:index/container:Container", "change": "update", "fields": ["image"]}
     ], "what stays as it is is no change"

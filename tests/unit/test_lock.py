@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 
 from host.process_ids import start_time
 from operations import __main__ as command
-from operations import backups, compose, lifecycle, parts, repair, restore, rotation
+from operations import backups, compose, parts, repair, restore, rotation
 from operations.errors import ProjectError
+from operations.lifecycle import down as lifecycle_down
+from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock, pulumi_state
 from operations.workspace.lock import Holder, held, holders
 from operations.workspace.workspace import Workspace
@@ -201,9 +203,9 @@ class RefusedError(Exception):
 
 
 CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
-    "up": ("up", lambda it: lifecycle.up(it, interactive=False)),
-    "down": ("down", lambda it: lifecycle.down(it, interactive=False)),
-    "destroy-data": ("destroy-data", lambda it: lifecycle.destroy_data(it, interactive=False)),
+    "up": ("up", lambda it: lifecycle_up.bring_up(it, interactive=False)),
+    "down": ("down", lambda it: lifecycle_down.take_down(it, interactive=False)),
+    "destroy-data": ("destroy-data", lambda it: lifecycle_down.destroy_data(it, interactive=False)),
     "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
     "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
     "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
@@ -223,9 +225,9 @@ def test_what_changes_an_environment_takes_the_lock_before_it_does_anything(
 
     monkeypatch.setattr(lock, "held", refuse)
     run: Any = type("Run", (), {"workspace": given, "backend": type("Backend", (), {"url": "", "origin": ""})})
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run)
-    monkeypatch.setattr(lifecycle, "_to_end", lambda *_, **__: run)
-    monkeypatch.setattr(Given, "prepare", lambda *_, **__: run, raising=False)
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run)
+    monkeypatch.setattr(lifecycle_down, "_to_end", lambda *_, **__: run)
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run)
     doing, call = CHANGES[name]
     with pytest.raises(RefusedError, match=f"^{doing}$"):
         call(given)

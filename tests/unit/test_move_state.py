@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from operations import move_state
 from operations.clone import ROOT
 from operations.errors import ProjectError
+from operations.lifecycle import move_state
 from operations.workspace import backend as places
 from operations.workspace import lock, pulumi_cli
 from operations.workspace.backend import Backend

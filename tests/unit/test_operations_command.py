@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import render
 from operations.engine import containers, redaction
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import ProjectError
-from operations.lifecycle import DataVolume
-from operations.line_filter import LineFilter
+from operations.lifecycle import render
+from operations.lifecycle.display import LineFilter
+from operations.lifecycle.down import DataVolume
 from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 
@@ -116,8 +116,8 @@ def test_nothing_is_destroyed_without_the_right_name(monkeypatch: pytest.MonkeyP
         DataVolume(name="a-volume", bytes=5 * 2**20),
         DataVolume(name="an-old-one", bytes=None, origin="set aside by a restore, 2026-11-23 10:05 UTC"),
     ]
-    monkeypatch.setattr("operations.lifecycle.data_volumes", lambda _workspace: there)
-    monkeypatch.setattr("operations.lifecycle.destroy_data", lambda *_, **__: pytest.fail("it was destroyed"))
+    monkeypatch.setattr("operations.lifecycle.down.data_volumes", lambda _workspace: there)
+    monkeypatch.setattr("operations.lifecycle.down.destroy_data", lambda *_, **__: pytest.fail("it was destroyed"))
 
     without = CliRunner().invoke(command.app, ["destroy-data"])
     wrong = CliRunner().invoke(command.app, ["destroy-data", "--confirm", "prod"])
@@ -273,7 +273,7 @@ def test_after_ctrl_c_it_is_said_how_an_up_goes_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("operations.lifecycle.up", interrupted)
+    monkeypatch.setattr("operations.lifecycle.up.bring_up", interrupted)
     monkeypatch.setattr("operations.asking.where_state", lambda *_, **__: None)
     with pytest.raises(SystemExit) as ended:
         command.main(["up", "--env", "staging"])

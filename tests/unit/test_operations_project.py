@@ -18,6 +18,7 @@ import pytest
 
 from operations.engine.images import third_party_images
 from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.prepare import prepare
 from operations.workspace import origins, pulumi_cli, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -348,18 +349,18 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     monkeypatch.setattr(
         Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere", version="20.10.24")
     )
-    monkeypatch.setattr(Workspace, "_of_engine", lambda *_, **__: {})
+    monkeypatch.setattr("operations.lifecycle.prepare._of_engine", lambda *_, **__: {})
     built: list[str] = []
 
     def build(*_: object, **__: object) -> dict[str, object]:
         built.append("built here")
         return {}
 
-    monkeypatch.setattr(Workspace, "_of_images", build)
-    monkeypatch.setattr("operations.workspace.workspace.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.lifecycle.prepare._of_images", build)
+    monkeypatch.setattr("operations.lifecycle.prepare.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr("operations.made_anew.networks", lambda *_: {})
     monkeypatch.setattr("operations.engine.registry.pull", lambda *_, **__: None)
-    monkeypatch.setattr("operations.engine.images.has_images", lambda *_: False)
+    monkeypatch.setattr("operations.lifecycle.prepare.has_images", lambda *_: False)
     monkeypatch.setattr("offline.registries.unreachable", lambda pinned, _: {} if reachable else {"all": list(pinned)})
     monkeypatch.setattr(Workspace, "open", lambda _: None)
     _state(_run(clone, ""), {"resources": there})
@@ -370,11 +371,11 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
 
     if refused:
         with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
-            workspace.prepare()
+            prepare(workspace)
         assert not built, "minutes of building for nothing"
         assert not workspace.machine_file.exists(), "what is asked next would take the other images for declared"
     else:
-        workspace.prepare()
+        prepare(workspace)
         assert bool(built) is local
 
 

@@ -137,7 +137,7 @@ def test_a_preview_shows_no_secret_on_screen_or_in_the_comment(monkeypatch: pyte
     printed = StringIO()
     workspace = Workspace(reporter=Reporter(Console(file=printed, width=200)))
     leaks = OUTPUT + "generated-value mail-pass-word the-teams-passphrase\n"
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: Pulumi(leaks))
+    monkeypatch.setattr("operations.pull_request.prepare", lambda *_, **__: Pulumi(leaks))
     text, succeeded = preview(workspace, commit="abc")
     assert succeeded
     for secret in ("generated-value", "mail-pass-word", "the-teams-passphrase"):
@@ -147,7 +147,7 @@ def test_a_preview_shows_no_secret_on_screen_or_in_the_comment(monkeypatch: pyte
 
 def test_a_preview_that_fails_gives_its_comment_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(reporter=Reporter(Console(file=StringIO())))
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: Pulumi("error: no\n", returncode=1))
+    monkeypatch.setattr("operations.pull_request.prepare", lambda *_, **__: Pulumi("error: no\n", returncode=1))
     text, succeeded = preview(workspace, commit="abc")
     assert not succeeded
     assert "error: no" in text, "the author reads the comment"

@@ -24,7 +24,7 @@ from pydantic.alias_generators import to_camel
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import lifecycle, rotation
+from operations import rotation
 from operations.engine import containers
 from operations.errors import ProjectError, PulumiFailedError
 from operations.rotation import Rotated
@@ -529,7 +529,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     def login(server: Any, container: Any, environment: Environment, slot: str, password: str) -> str:
         return "in" if slot == slots_of("redis_app", made.generation, "").in_use.replace("_", "-") else "refused"
 
-    monkeypatch.setattr(lifecycle, "up", made.up)
+    monkeypatch.setattr(rotation, "bring_up", made.up)
     monkeypatch.setattr(lock, "held", lambda workspace, _: nullcontext(workspace))
     monkeypatch.setattr(Workspace, "open", lambda _: Run())
     monkeypatch.setattr(Workspace, "client", lambda _: Engine())

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from operations.errors import ProjectError
+from operations.lifecycle.prepare import prepare
 from operations.workspace import state_room
 from operations.workspace.backend import Backend
 from operations.workspace.pulumi import PulumiRun
@@ -121,7 +122,7 @@ def test_a_full_disk_is_told_with_its_place_before_anything_is_changed(
     workspace = Workspace(home=tmp_path / "home")
     monkeypatch.setattr(Workspace, "engine", lambda _: pytest.fail("an engine was asked, and may have been installed"))
     with pytest.raises(ProjectError, match="No space"):
-        workspace.prepare()
+        prepare(workspace)
     run = workspace.pulumi_by("/bin/false", {}, backend)
     monkeypatch.setattr(PulumiRun, "refuse_moved", lambda _: None)
     with pytest.raises(ProjectError, match="No space"):

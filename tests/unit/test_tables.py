@@ -19,7 +19,7 @@ from operations.checks import Finding, Report, Verdict
 from operations.drift import Finding as Drifted
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.hardening import RULES, Broken
-from operations.lifecycle import DataVolume
+from operations.lifecycle.down import DataVolume
 from operations.rotation import rows as rotations
 from stack.platform import specs
 from tests.recording import ROOT, case_environment

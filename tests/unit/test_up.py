@@ -13,11 +13,14 @@ import pytest
 from rich.console import Console
 
 from host.progress import Reporter
-from operations import lifecycle, restore
+from operations import restore
 from operations.engine import healthy
 from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError, PulumiFailedError
 from operations.journal import Journal, Wanted
+from operations.lifecycle import down as lifecycle_down
+from operations.lifecycle import lost_data
+from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -35,14 +38,14 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
         pulumi=lambda *said, **_: words.append(said),
         deployment=dict,
     )
-    for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
-        monkeypatch.setattr(lifecycle, before, lambda *_: None)
+    for before in ("refuse_undoing", "begin_empty", "_sick_first"):
+        monkeypatch.setattr(lifecycle_up, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda *_: None)
+    monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
     monkeypatch.setattr(restore, "give_own_password", lambda _: None)
-    monkeypatch.setattr(lifecycle, "_gone", lambda *_: list(gone))
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
-    lifecycle._up(cast("Workspace", workspace), cast("PulumiRun", run), interactive=True, empty=())
+    monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: list(gone))
+    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: [])
+    lifecycle_up._up(cast("Workspace", workspace), cast("PulumiRun", run), interactive=True, empty=())
     (only,) = words
     return only
 
@@ -68,15 +71,15 @@ def test_an_up_that_fails_says_what_is_in_the_way_and_what_is_not_healthy(
 
     run = run_on(workspace, [])
     run.pulumi = fails
-    for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
-        monkeypatch.setattr(lifecycle, before, lambda *_: None)
+    for before in ("refuse_undoing", "begin_empty", "_sick_first"):
+        monkeypatch.setattr(lifecycle_up, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda *_: None)
-    monkeypatch.setattr(lifecycle, "_gone", lambda *_: [])
-    monkeypatch.setattr(lifecycle, "tell_failures", lambda *_: sick)
-    monkeypatch.setattr("operations.in_the_way.why", lambda *_: f"docker inspect {there}" if there else "")
+    monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
+    monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: [])
+    monkeypatch.setattr(lifecycle_up, "tell_failures", lambda *_: sick)
+    monkeypatch.setattr("operations.lifecycle.in_the_way.why", lambda *_: f"docker inspect {there}" if there else "")
     with pytest.raises(PulumiFailedError) as failed:
-        lifecycle._up(workspace, cast("PulumiRun", run), interactive=True, empty=())
+        lifecycle_up._up(workspace, cast("PulumiRun", run), interactive=True, empty=())
     said = str(failed.value)
     assert ("docker inspect" in said) is bool(there), "`name already in use` at each `up`, and no way out"
     assert ("not healthy: redis" in said) is bool(sick)
@@ -113,10 +116,10 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
 
     words: list[tuple[str, ...]] = []
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: run_on(workspace, words))
-    monkeypatch.setattr(lifecycle, "_up", lambda *_, **__: pytest.fail("half a database would be started"))
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run_on(workspace, words))
+    monkeypatch.setattr(lifecycle_up, "_up", lambda *_, **__: pytest.fail("half a database would be started"))
     with pytest.raises(ProjectError, match="make restore"):
-        lifecycle.up(workspace, interactive=False)
+        lifecycle_up.bring_up(workspace, interactive=False)
 
 
 def with_engine(workspace: Workspace, words: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,8 +130,9 @@ def with_engine(workspace: Workspace, words: list[tuple[str, ...]], monkeypatch:
         yield workspace
 
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run_on(workspace, words))
-    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run_on(workspace, words))
+    monkeypatch.setattr(lost_data, "lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle_down, "lost_volumes", lambda *_: {})
 
 
 def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_away_first(
@@ -136,15 +140,15 @@ def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_awa
 ) -> None:
     words: list[tuple[str, ...]] = []
     with_engine(workspace, words, monkeypatch)
-    monkeypatch.setattr(lifecycle, "_data_there", lambda *_: {})
+    monkeypatch.setattr(lifecycle_down, "_data_there", lambda *_: {})
     monkeypatch.setattr(restore, "forget_all", lambda *_: [])
     monkeypatch.setattr("operations.engine.old_images.forget", lambda *_: None)
-    lifecycle.down(workspace, interactive=True)
+    lifecycle_down.take_down(workspace, interactive=True)
     (down,) = words
     assert down[0] == "destroy"
     assert "--exclude-protected" in down, "`down` would end at the first data volume"
     words.clear()
-    lifecycle.destroy_data(workspace, interactive=True)
+    lifecycle_down.destroy_data(workspace, interactive=True)
     assert [each[:2] for each in words] == [("state", "unprotect"), ("destroy", "--yes")]
     assert "--exclude-protected" not in words[1], "`destroy-data` would leave the data"
 
@@ -155,7 +159,7 @@ def test_down_gives_postgresql_its_own_password_while_it_is_there(
     did: list[tuple[str, ...]] = []
     with_engine(workspace, did, monkeypatch)
     monkeypatch.setattr(restore, "give_own_password", lambda _: did.append(("password",)))
-    lifecycle.down(workspace, interactive=True)
+    lifecycle_down.take_down(workspace, interactive=True)
     assert [each[0] for each in did] == ["password", "destroy"], "the next `up` does not let the keeper of the roles in"
 
 

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from host.progress import Reporter
 from operations import __main__ as command
-from operations import asking, lifecycle
+from operations import asking
 from operations.clone import ROOT
 from operations.errors import ProjectError
+from operations.lifecycle import down as lifecycle_down
 from operations.workspace import backend as places
 from operations.workspace import pulumi_cli, pulumi_state, stack_file
 from operations.workspace.backend import Backend
@@ -283,13 +284,13 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("the engine was asked")
 
-    monkeypatch.setattr(lifecycle, "ensure_engine", asked)
+    monkeypatch.setattr(lifecycle_down, "ensure_engine", asked)
 
 
 TAKES_AWAY: dict[str, Callable[[Workspace], object]] = {
-    "down": lambda it: lifecycle.down(it, interactive=False),
-    "destroy-data": lambda it: lifecycle.destroy_data(it, interactive=False),
-    "destroy-data, as it shows the volumes": lifecycle.data_volumes,
+    "down": lambda it: lifecycle_down.take_down(it, interactive=False),
+    "destroy-data": lambda it: lifecycle_down.destroy_data(it, interactive=False),
+    "destroy-data, as it shows the volumes": lifecycle_down.data_volumes,
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from operations.workspace.workspace import Workspace
+
 _SLOW = ("docker:index:Container", "docker:index:RemoteImage")
 
 
@@ -56,3 +58,8 @@ class LineFilter:
                 self._in_traceback = False
             return True
         return False
+
+
+def shown_by(workspace: Workspace, *, interactive: bool) -> Callable[[str], None] | None:
+    """Return what shows Pulumi's lines; None where its own display on a terminal does."""
+    return None if interactive else LineFilter(workspace.reporter.say)

@@ -15,6 +15,8 @@ from operations.engine import containers
 from operations.engine.log_lines import Line, cut
 from operations.engine.part_status import PartStatus, status_of_container
 from operations.engine.redaction import without
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 
 if TYPE_CHECKING:
@@ -112,3 +114,22 @@ def folded(text: str) -> list[str]:
         newest[key] = line
     last = list(newest.items())[-_TOLD_LINES:]
     return [cut(line, _WIDTH) + (f" ({times[key]} times)" if times[key] > 1 else "") for key, line in last]
+
+
+def tell_failures(workspace: Workspace, run: PulumiRun) -> list[str]:
+    """Say of each container that is not healthy what a person needs to find out why, without a secret.
+
+    Return their parts.
+    """
+    secrets = run.secrets(every=True)
+    client = workspace.client()
+    try:
+        found = list(failures(client, workspace.name, secrets, more=lambda part: workspace.typed(f"logs PART={part}")))
+    finally:
+        client.close()
+    for each in found:
+        if each.text:
+            workspace.reporter.say(f"\n{each.text}")
+    if waiting := [each.part for each in found if not each.text]:
+        workspace.reporter.say(f"\nNot yet healthy, without a failed check: {', '.join(waiting)}")
+    return [each.part for each in found if each.text] or waiting

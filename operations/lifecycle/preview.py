@@ -1,4 +1,4 @@
-"""What an `up` would change, for programs: `samokoder preview --json`. docs/json.md has its form."""
+"""What an `up` would change: shown, and for programs (`samokoder preview --json`; docs/json.md has its form)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from operations import lifecycle
 from operations.errors import ProjectError
+from operations.lifecycle import in_the_way
+from operations.lifecycle.display import shown_by
+from operations.lifecycle.prepare import prepare
+from operations.lifecycle.up import refuse_undoing
 from operations.workspace.workspace import Workspace
 
 _CHANGES = ("create", "update", "replace", "delete")
 _COLOUR = re.compile(r"<\{%.*?%\}>")
 
 
-def planned(workspace: Workspace) -> dict[str, Any]:
+def show_preview(workspace: Workspace, *, interactive: bool, diff: bool = False) -> None:
+    """Show what `up` would change. diff: with each field. Raises PulumiFailedError."""
+    run = prepare(workspace, images=False)
+    refuse_undoing(workspace, run)
+    in_the_way.refuse_missing_networks(workspace)
+    run.pulumi("preview", *(["--diff"] if diff else []), show=shown_by(workspace, interactive=interactive))
+
+
+def planned_changes(workspace: Workspace) -> dict[str, Any]:
     """Ask Pulumi what an `up` would change; change nothing. Raises ProjectError where it cannot be asked at all."""
-    run = workspace.prepare(images=False)
-    lifecycle.refuse_undoing(workspace, run)
+    run = prepare(workspace, images=False)
+    refuse_undoing(workspace, run)
     done = run.pulumi("preview", "--json", check=False, capture=True)
     try:
         answer = json.loads(done.stdout)
