@@ -233,6 +233,6 @@ requirements = { echo '\# Written by `make docs` from the group "$(1)" of uv.loc
 	mv $(2).new $(2) || { rm -f $(2).new; exit 1; }
 
 docs: bootstrap ## Write the generated parts of the documentation anew
-	@.venv/bin/python -m operations.documents
+	@.venv/bin/python -m operations.documents.generate
 	@$(call requirements,reference-app,reference_app/requirements.txt)
 	@$(call requirements,backup-image,backup_image/requirements.txt)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from operations.clone import YES_VARIABLE
 from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     from operations.lifecycle.up import Agree
     from operations.workspace.workspace import Workspace
 
-VARIABLE = "SAMOKODER_YES"
-"""Environment variable that means --yes. `ci deploy` sets it: an older version, which it goes back to, has no --yes."""
 Yes = Annotated[
     bool,
-    typer.Option("--yes", "-y", envvar=VARIABLE, help="Do it without being asked: production asks, staging does not."),
+    typer.Option(
+        "--yes", "-y", envvar=YES_VARIABLE, help="Do it without being asked: production asks, staging does not."
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 

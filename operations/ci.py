@@ -55,15 +55,15 @@ def prepare(
     """Check that this machine can work with an environment, and write what it was given to log in with."""
     workspace = _prepare(_workspace(env))
     if images:
-        from operations import delivery  # noqa: PLC0415 - each command imports what it needs
+        from operations.delivery import commit_deploy  # noqa: PLC0415 - each command imports what it needs
 
-        delivery.check_registry(workspace)
+        commit_deploy.check_registry(workspace)
 
 
 @app.command()
 def clean() -> None:
     """Remove what `ci prepare` has written: the last step of a job, whatever became of it."""
-    from operations import runner  # noqa: PLC0415 - each command imports what it needs
+    from operations.delivery import runner  # noqa: PLC0415 - each command imports what it needs
 
     typer.echo(
         "Removed what this job could log in with." if runner.remove(os.environ) else "There was nothing to remove."
@@ -78,16 +78,16 @@ def preview(
 ) -> None:
     """Run `pulumi preview --diff` and write a pull request's comment. Exit status 1 when the preview fails."""
     from offline.toolchain import OfflineError  # noqa: PLC0415 - each command imports what it needs
-    from operations import pull_request  # noqa: PLC0415
+    from operations.delivery import preview_comment  # noqa: PLC0415
 
     workspace, error = _workspace(env), ""
     try:
         workspace = _prepare(workspace)
-        text, succeeded = pull_request.preview(workspace, commit=commit)
+        text, succeeded = preview_comment.preview(workspace, commit=commit)
     except (ProjectError, EngineError, OfflineError, InvalidSettingsError) as failure:
         # The author of the pull request reads the comment, not the job's log.
         succeeded, error = False, str(failure)
-        text = pull_request.not_previewed(env, why=error)
+        text = preview_comment.not_previewed(env, why=error)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     if not succeeded:
@@ -100,7 +100,7 @@ def comment(
     pull_request: Annotated[int, typer.Option(envvar="PULL_REQUEST", help="Number of the pull request.", min=1)],
 ) -> None:
     """Write comments to a pull request, each in place of its earlier version. Needs GITHUB_TOKEN."""
-    from operations.pull_request import PullRequest  # noqa: PLC0415 - as above
+    from operations.delivery.preview_comment import PullRequest  # noqa: PLC0415 - as above
 
     target = PullRequest(
         api=os.environ.get("GITHUB_API_URL") or "https://api.github.com",
@@ -121,10 +121,10 @@ def deploy(
 
     Exit status 0 only when the commit is good. Production gets only images that another environment has too.
     """
-    from operations import delivery  # noqa: PLC0415 - as above
+    from operations.delivery.commit_deploy import CommitDeploy  # noqa: PLC0415 - as above
 
     workspace = _workspace(env)
-    typer.echo(delivery.Deploy(workspace=workspace, run=workspace.open(), say=workspace.reporter.say)(junit=junit))
+    typer.echo(CommitDeploy(workspace=workspace, run=workspace.open(), say=workspace.reporter.say)(junit=junit))
 
 
 def _workspace(env: str) -> Workspace:
@@ -133,9 +133,9 @@ def _workspace(env: str) -> Workspace:
 
 def _prepare(workspace: Workspace) -> Workspace:
     """Check the machine, place what it was given, and return the workspace that uses it."""
-    from operations import delivery, runner  # noqa: PLC0415 - as above
+    from operations.delivery import commit_deploy, runner  # noqa: PLC0415 - as above
 
-    delivery.check_machine(workspace, home=Path.home())
+    commit_deploy.check_machine(workspace, home=Path.home())
     placed = runner.place(os.environ)
     if placed:
         workspace.reporter.say("Wrote what this job may log in with; `samokoder ci clean` removes it.")

@@ -16,7 +16,7 @@ from operations.clone import typed
 
 if TYPE_CHECKING:
     from operations.checks import Report
-    from operations.deploys import Deploy
+    from operations.delivery.image_deploy import ImageDeploy
     from operations.lifecycle.up import Agree, Upped
     from operations.workspace.workspace import Workspace
 
@@ -45,13 +45,13 @@ def register(app: typer.Typer, *, show: Show, tell: Callable[[Report], None]) ->
 
         What is not named stays. Asks at a terminal; without one staging goes on and production wants --yes.
         """
-        from operations import deploys  # noqa: PLC0415
+        from operations.delivery import image_deploy  # noqa: PLC0415
 
         given = {name: image for name, image in (("api", api), ("worker", worker), ("frontend", frontend)) if image}
         if not given:
             raise typer.BadParameter("name an image: --api, --worker or --frontend")
         workspace = basics.workspace(env)
-        planned = deploys.plan(workspace, given, migrations=shlex.split(migrations))
+        planned = image_deploy.plan(workspace, given, migrations=shlex.split(migrations))
         words = " ".join(f"{name.upper()}={shlex.quote(image)}" for name, image in given.items())
         options = [*(["--migrations", migrations] if migrations else []), *([] if check else ["--no-check"])]
         agree = _agreement(planned, f"deploy {words}", options, looking=write_only or dry_run, yes=yes)
@@ -78,10 +78,10 @@ def register(app: typer.Typer, *, show: Show, tell: Callable[[Report], None]) ->
 
         Migrations are not undone. Asks as `deploy` does.
         """
-        from operations import deploys  # noqa: PLC0415
+        from operations.delivery import image_deploy  # noqa: PLC0415
 
         workspace = basics.workspace(env)
-        planned, earlier = deploys.back(workspace, to, ask_engine=not write_only)
+        planned, earlier = image_deploy.back(workspace, to, ask_engine=not write_only)
         agree = _agreement(planned, "rollback", ["--to", to] if to else [], looking=write_only or dry_run, yes=yes)
         typer.echo(f"Back to the images of {earlier.told}")
         _show_deploy(workspace, planned)
@@ -92,19 +92,19 @@ def register(app: typer.Typer, *, show: Show, tell: Callable[[Report], None]) ->
         _run_deploy(planned, agree, show, dry_run=dry_run)
 
 
-def _agreement(planned: Deploy, words: str, options: Sequence[str], *, looking: bool, yes: bool) -> Agree | None:
+def _agreement(planned: ImageDeploy, words: str, options: Sequence[str], *, looking: bool, yes: bool) -> Agree | None:
     """Return what asks. words, options: what was typed for `make`, and for ARGS."""
     arguments = shlex.quote(shlex.join(["--yes", *options]))
     return None if looking else asking.agreement(planned.candidate, f"{words} ARGS={arguments}", yes=yes, always=True)
 
 
-def _show_deploy(workspace: Workspace, planned: Deploy) -> None:
+def _show_deploy(workspace: Workspace, planned: ImageDeploy) -> None:
     lines = planned.before.differs(planned.wanted) or ["No image differs from those of the stack file."]
     for line in (f"{workspace.environment}:", *(f"  {line}" for line in lines)):
         typer.echo(line)
 
 
-def _run_deploy(planned: Deploy, agree: Agree | None, show: Show, *, dry_run: bool) -> None:
+def _run_deploy(planned: ImageDeploy, agree: Agree | None, show: Show, *, dry_run: bool) -> None:
     from operations.lifecycle.preview import show_preview  # noqa: PLC0415
 
     env, interactive = planned.workspace.environment, sys.stdout.isatty()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+YES_VARIABLE = "SAMOKODER_YES"
+"""Environment variable that means --yes. `ci deploy` sets it: an older version, which it goes back to, has no --yes."""
 
 
 def typed(environment: str, words: str) -> str:

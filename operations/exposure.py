@@ -10,10 +10,10 @@ import docker.errors
 from docker.models.containers import Container
 
 from operations import exposition
+from operations.documents.metrics import uses
 from operations.engine import containers
 from operations.engine.bound import MIB, Bound, BoundError
 from operations.engine.commands import execute_apart
-from operations.metrics_document import uses
 from stack.app.metrics_contract import METRICS, Job, Kind, of_jobs
 from stack.platform import specs
 from stack.service import Scrape

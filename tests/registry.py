@@ -17,7 +17,7 @@ from host.cache import cache_directory
 from host.ports import free_ports
 from host.progress import Reporter
 from offline.toolchain import build
-from operations import runner
+from operations.delivery import runner
 
 USER, PASSWORD = "deployer", "a long password: of a test"
 LOGIN = {"username": USER, "password": PASSWORD}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import deploys, parts
+from operations import parts
+from operations.delivery import image_deploy
 from operations.engine import containers, session
 from operations.engine.part_status import part_statuses
 from operations.errors import ProjectError
@@ -81,12 +82,12 @@ def test_own_images_are_deployed_by_their_tags_and_the_ones_before_come_back(
     for number, tag in enumerate(own, 2):
         git("add", "--all")
         git("commit", "--quiet", "--allow-empty", "--message", f"before {number}")
-        deploy = deploys.plan(workspace, {"api": tag, "worker": tag}, migrations=migrations.REFERENCE)
+        deploy = image_deploy.plan(workspace, {"api": tag, "worker": tag}, migrations=migrations.REFERENCE)
         rows = deploy.run(None, interactive=False).parts
         assert not [row.part for row in rows if row.counts_as_failed]
         assert running() == {str(engine.images.get(tag).id)}, "a tag means another image tomorrow"
-    back, earlier = deploys.back(workspace)
+    back, earlier = image_deploy.back(workspace)
     assert "before 3" in earlier.told
     back.run(None, interactive=False)
     assert running() == {str(engine.images.get(own[0]).id)}
-    assert deploys.Version.of(workspace.committed()) == earlier.version, "the file says what runs"
+    assert image_deploy.Version.of(workspace.committed()) == earlier.version, "the file says what runs"

@@ -14,7 +14,7 @@ import docker
 import pytest
 from pydantic.alias_generators import to_camel
 
-from operations import delivery
+from operations.delivery import commit_deploy
 from operations.engine import containers
 from operations.engine.images import third_party_images
 from operations.engine.part_status import NOT_AVAILABLE
@@ -61,7 +61,7 @@ def pulled(pinned: dict[str, str], new_workspace: Callable[[], Workspace]) -> It
 def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_change(
     pulled: Workspace, pinned: dict[str, str], engine: docker.DockerClient
 ) -> None:
-    delivery.check_registry(pulled)
+    commit_deploy.check_registry(pulled)
     rows = bring_up(pulled, interactive=False).parts
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     run = pulled.open()

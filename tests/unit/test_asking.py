@@ -15,8 +15,10 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
+from operations import clone
 from operations import __main__ as command
-from operations import asking, delivery
+from operations import asking
+from operations.delivery.commit_deploy import CommitDeploy
 from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
 from operations.lifecycle import lost_data
@@ -181,11 +183,11 @@ def test_a_deploy_of_ci_says_yes_in_a_way_that_an_older_version_does_not_trip_ov
     ran: list[tuple[list[str], str]] = []
 
     def run(words: list[str], *, env: dict[str, str], **_: Any) -> Any:
-        ran.append((words, env.get(asking.VARIABLE, "")))
+        ran.append((words, env.get(clone.YES_VARIABLE, "")))
         return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    deploy = delivery.Deploy(workspace=Workspace(), run=cast("PulumiRun", None), say=lambda _: None)
+    deploy = CommitDeploy(workspace=Workspace(), run=cast("PulumiRun", None), say=lambda _: None)
     assert not deploy._bring_up(tmp_path, tmp_path / "smoke.xml")
     ups = [(words, yes) for words, yes in ran if words[-1] == "up"]
     assert [yes for _, yes in ups] == ["1"], "production would be refused, for no terminal is there"
@@ -202,7 +204,7 @@ def test_the_variable_of_ci_means_yes(name: str, monkeypatch: pytest.MonkeyPatch
         raise ProjectError("enough")
 
     monkeypatch.setattr(asking, "agreement", agreement)
-    for variables, expected in (({}, False), ({asking.VARIABLE: "1"}, True)):
+    for variables, expected in (({}, False), ({clone.YES_VARIABLE: "1"}, True)):
         CliRunner().invoke(command.app, [name], env=variables)
         assert given.pop() is expected
     CliRunner().invoke(command.app, [name, "--yes"])

@@ -15,8 +15,9 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
-from operations import asking, basics, checks, deploys
-from operations.deploys import Version
+from operations import asking, basics, checks
+from operations.delivery import image_deploy
+from operations.delivery.image_deploy import Version
 from operations.engine import registry
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import up as lifecycle_up
@@ -98,7 +99,9 @@ class Ups:
 def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
     made = Ups([], [])
     monkeypatch.setattr(
-        deploys, "_note_images", lambda each: made.noted.append(each.settings(on_this_machine=False).settings.api.image)
+        image_deploy,
+        "_note_images",
+        lambda each: made.noted.append(each.settings(on_this_machine=False).settings.api.image),
     )
 
     @contextmanager
@@ -112,13 +115,13 @@ def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
         agree()
         made.files.append(clone.file.read_text())
         settings = workspace.settings(on_this_machine=False).settings
-        made.images.append({name: getattr(settings, name).image for name in deploys.FIELDS})
+        made.images.append({name: getattr(settings, name).image for name in image_deploy.FIELDS})
         if made.fails:
             raise PulumiFailedError("`pulumi up` failed: not healthy: api-1")
         return lifecycle_up.Upped(parts=[], secrets=[])
 
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(deploys, "bring_up", up)
+    monkeypatch.setattr(image_deploy, "bring_up", up)
     monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
     return made
 
@@ -147,7 +150,7 @@ def running(monkeypatch: pytest.MonkeyPatch, **images: str) -> None:
 def test_the_first_deploy_of_a_production_that_lacks_only_its_images_is_one(clone: Clone, ups: Ups) -> None:
     with pytest.raises(InvalidSettingsError):
         clone.workspace.settings(on_this_machine=False)
-    deploys.plan(clone.workspace, both(1), migrations=["alembic", "upgrade", "head"]).run(None, interactive=False)
+    image_deploy.plan(clone.workspace, both(1), migrations=["alembic", "upgrade", "head"]).run(None, interactive=False)
     assert clone.version == Version(images=both(1), migrations=("alembic", "upgrade", "head"))
     assert ups.images == [{**both(1), "frontend": None}]
     text = clone.file.read_text()
@@ -157,7 +160,7 @@ def test_the_first_deploy_of_a_production_that_lacks_only_its_images_is_one(clon
 
 def test_what_is_wrong_besides_is_told_before_anything_is_asked_for(clone: Clone) -> None:
     with pytest.raises(InvalidSettingsError, match=r"samokoder:worker\.image"):
-        deploys.plan(clone.workspace, {"api": image("api", 1)})
+        image_deploy.plan(clone.workspace, {"api": image("api", 1)})
 
 
 def test_the_stack_file_is_written_after_the_yes_and_before_anything_is_changed(clone: Clone, ups: Ups) -> None:
@@ -167,9 +170,9 @@ def test_the_stack_file_is_written_after_the_yes_and_before_anything_is_changed(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        deploys.plan(clone.workspace, both(1)).run(no, interactive=False)
+        image_deploy.plan(clone.workspace, both(1)).run(no, interactive=False)
     assert clone.file.read_text() == before, "after a no the file says what runs"
-    deploys.plan(clone.workspace, both(1)).run(lambda: None, interactive=False)
+    image_deploy.plan(clone.workspace, both(1)).run(lambda: None, interactive=False)
     assert ups.files[-2] == before
     assert image("api", 1) in ups.files[-1], "cut off in between, the file must say what was begun"
 
@@ -179,12 +182,12 @@ def test_a_deploy_that_fails_says_how_to_go_back(clone: Clone, ups: Ups) -> None
     with pytest.raises(
         PulumiFailedError, match=r"api-1\nPulumi\.prod\.yaml has the new images.*make rollback ENV=prod"
     ):
-        deploys.plan(clone.workspace, both(1)).run(None, interactive=False)
+        image_deploy.plan(clone.workspace, both(1)).run(None, interactive=False)
 
 
 def test_what_is_not_named_stays(clone: Clone, ups: Ups) -> None:
     clone.put(1)
-    deploys.plan(clone.workspace, {"worker": image("worker", 2)}).run(None, interactive=False)
+    image_deploy.plan(clone.workspace, {"worker": image("worker", 2)}).run(None, interactive=False)
     assert ups.images == [{"api": image("api", 1), "worker": image("worker", 2), "frontend": None}]
 
 
@@ -269,11 +272,11 @@ def test_back_is_the_version_before_committed_or_not(clone: Clone, ups: Ups, mon
     running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
     clone.put(1)
     clone.put(2, commit=False)
-    deploy, earlier = deploys.back(clone.workspace)
+    deploy, earlier = image_deploy.back(clone.workspace)
     assert deploy.wanted.images == both(1), "what was not committed goes back to what is"
     clone.put(2)
     clone.git("commit", "--quiet", "--allow-empty", "--message", "something else")
-    deploy, earlier = deploys.back(clone.workspace)
+    deploy, earlier = image_deploy.back(clone.workspace)
     assert deploy.wanted.images == both(1)
     assert "by Ada: version 1" in earlier.told, "a person sees where it is from"
     deploy.run(None, interactive=False)
@@ -286,9 +289,9 @@ def test_back_to_a_commit_that_is_named(clone: Clone, monkeypatch: pytest.Monkey
     first = clone.put(1)
     clone.put(2)
     clone.put(3)
-    assert deploys.back(clone.workspace, first[:10])[0].wanted.images == both(1)
+    assert image_deploy.back(clone.workspace, first[:10])[0].wanted.images == both(1)
     with pytest.raises(ProjectError, match="No commit"):
-        deploys.back(clone.workspace, "0123456789")
+        image_deploy.back(clone.workspace, "0123456789")
 
 
 def test_what_was_never_the_head_of_the_branch_is_not_gone_back_to(
@@ -301,7 +304,7 @@ def test_what_was_never_the_head_of_the_branch_is_not_gone_back_to(
     clone.put(2)
     clone.git("checkout", "--quiet", "main")
     clone.git("merge", "--quiet", "--no-ff", "--message", "merged", "branch")
-    assert deploys.back(clone.workspace)[0].wanted.images == both(1), "version 8 was approved and run by nobody"
+    assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "version 8 was approved and run by nobody"
 
 
 def test_a_clone_that_lacks_what_was_deployed_last_does_not_go_back(
@@ -311,19 +314,19 @@ def test_a_clone_that_lacks_what_was_deployed_last_does_not_go_back(
     clone.put(2)
     running(monkeypatch, api_1=image("api", 3), api_2=image("api", 3), worker=image("worker", 3))
     with pytest.raises(ProjectError, match=r"api runs .*api:3@sha256:333333333333, which neither .*git pull"):
-        deploys.back(clone.workspace)
+        image_deploy.back(clone.workspace)
     running(monkeypatch, api_1=image("api", 2), api_2=image("api", 1), worker=image("worker", 1))
-    assert deploys.back(clone.workspace)[0].wanted.images == both(1), "a deploy that failed half way"
+    assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "a deploy that failed half way"
 
 
 def test_without_a_version_before_that_is_said(clone: Clone) -> None:
     with pytest.raises(ProjectError, match="never had other images"):
-        deploys.back(clone.workspace)
+        image_deploy.back(clone.workspace)
     nowhere = Workspace(environment="prod", stack_files=clone.folder / "copy", isolated=True)
     (clone.folder / "copy").mkdir()
     (clone.folder / "copy/Pulumi.prod.yaml").write_text(clone.file.read_text())
     with pytest.raises(ProjectError, match="make deploy API"):
-        deploys.back(nowhere)
+        image_deploy.back(nowhere)
 
 
 def an_engine(*, there: dict[str, list[str]] | None = None, digest: str = "") -> Any:

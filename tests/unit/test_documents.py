@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic.alias_generators import to_camel
 
-from operations import documents
+from operations.documents import generate
 from stack.platform import specs
 from stack.secret_rules import CONFIGURED_SECRETS
 from stack.settings import PROJECT, Settings, read_environment
@@ -21,7 +21,7 @@ def schema() -> dict[str, dict[str, Any]]:
 
 
 def test_the_generated_parts_of_the_documents_are_current() -> None:
-    generated = documents.generated()
+    generated = generate.generated()
     assert {path.name for path in generated} == {
         "Pulumi.yaml",
         "README.md",
@@ -63,14 +63,14 @@ def test_the_settings_have_a_row_for_every_key_down_to_the_last() -> None:
 
 
 def test_the_picture_of_the_architecture_has_every_part() -> None:
-    picture = documents.architecture()
+    picture = generate.architecture()
     for spec in specs(case_environment("staging")):
         assert f"[{spec.part}]" in picture
 
 
 def test_a_document_without_its_marks_is_an_error_and_not_left_stale() -> None:
     with pytest.raises(ValueError, match="there are no lines"):
-        documents._put("nothing", "settings", "text", "<!-- {} -->")
+        generate._put("nothing", "settings", "text", "<!-- {} -->")
 
 
 def test_every_link_of_the_documents_to_a_file_here_leads_somewhere() -> None:

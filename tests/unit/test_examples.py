@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.deploys import Version
+from operations.delivery.image_deploy import Version
 from operations.workspace import stack_file
 from tests.recording import ROOT
 from tests.unit.test_asking import CONFIG
@@ -107,7 +107,7 @@ class Platform:
 def platform(tmp_path: Path) -> Platform:
     made = Platform(tmp_path)
     tree = tmp_path / "tree"
-    for folder in ("operations", "stack", "offline"):
+    for folder in ("operations", "stack", "offline", "host"):
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "go", "images"))
     for file in (".gitignore", "Pulumi.yaml", "Pulumi.staging.yaml"):
         shutil.copy(ROOT / file, tree)

@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from operations import exposition
-from operations.metrics_document import _questions, uses
+from operations.documents.metrics import _questions, uses
 from stack.app.metrics_contract import BACKUP_METRICS, METRICS, Job, Kind, Metric, of_jobs
 from stack.monitoring import rules
 from stack.monitoring.dashboards import dashboards

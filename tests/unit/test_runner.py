@@ -10,8 +10,8 @@ import pytest
 from docker.auth import load_config
 
 from host import ssh
-from operations import runner
-from operations.delivery import check_machine
+from operations.delivery import runner
+from operations.delivery.commit_deploy import check_machine
 from operations.errors import ProjectError
 from operations.workspace.workspace import Workspace
 from tests.sshd import Sshd

@@ -19,7 +19,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from operations import hardening, licences
-from operations.metrics_document import backup_table, contract_tables
+from operations.clone import ROOT
+from operations.documents.metrics import backup_table, contract_tables
 from stack.monitoring import dashboards, rules
 from stack.monitoring.rules.model import Alert
 from stack.platform import specs
@@ -27,7 +28,6 @@ from stack.secret_rules import CONFIGURED_SECRETS
 from stack.service import Scrape
 from stack.settings import PROJECT, Model, Settings, read_environment
 
-ROOT = Path(__file__).resolve().parents[1]
 FIRST = (
     *("production", "dockerHost", "ingress.domain", "ingress.email", "ingress.kind", "ingress.port"),
     *("api.image", "worker.image", "migrations.command", "api.environment", "worker.environment", "api.replicas"),

@@ -82,7 +82,7 @@ class Earlier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deploy:
+class ImageDeploy:
     """A change of the version that an environment runs."""
 
     workspace: Workspace
@@ -149,7 +149,7 @@ class Deploy:
                 raise PulumiFailedError(f"{error}\n{file} has the new images. Back to those before: {back}") from None
 
 
-def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequence[str] = ()) -> Deploy:
+def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequence[str] = ()) -> ImageDeploy:
     """Return the deploy of these images, each with its digest. images: part -> reference, of what changes.
 
     The engine is asked only where one has no digest. Raises ProjectError where the engine cannot pull it,
@@ -168,16 +168,16 @@ def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequenc
         # With some digest for now: what else is wrong is told at once, and which engine it is is known.
         some = {name: f"{new[name]}@sha256:{'0' * 64}" for name in unpinned}
         guess = Version(images={**before.images, **new, **some}, migrations=before.migrations)
-        candidate = Deploy(workspace=workspace, before=before, wanted=guess).candidate
+        candidate = ImageDeploy(workspace=workspace, before=before, wanted=guess).candidate
         with contextlib.closing(connect(candidate.engine().docker_host)) as client:
             new |= {name: registry.pinned(client, new[name]) for name in unpinned}
     wanted = Version(images={**before.images, **new}, migrations=tuple(migrations) or before.migrations)
-    deploy = Deploy(workspace=workspace, before=before, wanted=wanted)
+    deploy = ImageDeploy(workspace=workspace, before=before, wanted=wanted)
     deploy.candidate.settings(on_this_machine=False)
     return deploy
 
 
-def back(workspace: Workspace, to: str = "", *, ask_engine: bool = True) -> tuple[Deploy, Earlier]:
+def back(workspace: Workspace, to: str = "", *, ask_engine: bool = True) -> tuple[ImageDeploy, Earlier]:
     """Return the deploy of the version before, and where that is from.
 
     to: a commit; empty: the newest one whose version is not that of the stack file. ask_engine: which images run.
@@ -186,7 +186,7 @@ def back(workspace: Workspace, to: str = "", *, ask_engine: bool = True) -> tupl
     """
     before = Version.of(workspace.committed())
     earlier = _earlier(workspace, before, to)
-    deploy = Deploy(workspace=workspace, before=before, wanted=earlier.version)
+    deploy = ImageDeploy(workspace=workspace, before=before, wanted=earlier.version)
     deploy.candidate.settings(on_this_machine=False)
     if ask_engine:
         _refuse_strangers(deploy, earlier)
@@ -222,7 +222,7 @@ def _earlier(workspace: Workspace, now: Version, to: str) -> Earlier:
     )
 
 
-def _refuse_strangers(deploy: Deploy, earlier: Earlier) -> None:
+def _refuse_strangers(deploy: ImageDeploy, earlier: Earlier) -> None:
     """Raise ProjectError where the stack file is not what was deployed last: the version before it is another then."""
     from operations.engine import containers  # noqa: PLC0415 - the SDK takes its time
 

@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 
 from host.engine import connect
-from operations import asking, good_metrics, runner
+from operations.clone import YES_VARIABLE
+from operations.delivery import good_metrics, runner
 from operations.engine import registry
 from operations.errors import ProjectError
 from operations.workspace import backend, lock, stack_file
@@ -154,7 +155,7 @@ def untried_images(root: Path, environment: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deploy:
+class CommitDeploy:
     """One deploy of the commit that is checked out."""
 
     workspace: Workspace
@@ -250,7 +251,7 @@ class Deploy:
             name = " ".join([Path(words[0]).name, *words[1:2]])
             self.say(f"{name} of {clone}")
             # Who has approved the job has seen it; nobody is there to ask.
-            variables = {**self.workspace.variables, "ENV": self.workspace.environment, asking.VARIABLE: "1"}
+            variables = {**self.workspace.variables, "ENV": self.workspace.environment, YES_VARIABLE: "1"}
             if place := self.workspace.backend().url:
                 variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
             status = subprocess.run(words, cwd=clone, env=variables, check=False).returncode
