@@ -208,7 +208,7 @@ def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
     capfd.readouterr()
     with load:
         if what == "does not start":  # once as a person types it
-            monkeypatch.setattr(command, "_workspace", lambda _: worse)
+            monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: worse)
             with pytest.raises(SystemExit) as ended:
                 command.main(["up"])
             assert ended.value.code == 1

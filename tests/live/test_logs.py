@@ -6,7 +6,7 @@ import secrets
 
 import docker
 
-from operations import logs
+from operations.cli import logs
 from stack.settings import Environment
 
 

@@ -271,7 +271,7 @@ def test_another_major_version_is_refused(
 def test_the_command_refuses_an_unknown_project_with_those_that_there_are(
     old: Old, here: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "_workspace", lambda _: here)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: here)
     result = CliRunner().invoke(command.app, ["import-compose", "nobodys", "--preview"])
     assert isinstance(result.exception, ProjectError)
     assert old.project in str(result.exception), "a typing error is seen by the right name beside it"

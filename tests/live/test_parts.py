@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import parts
 from operations.delivery import image_deploy
 from operations.engine import containers, session
 from operations.engine.part_status import part_statuses
 from operations.errors import ProjectError
+from operations.lifecycle.restart import restart
 from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.app import migrations
@@ -36,7 +36,7 @@ def test_a_restart_starts_that_part_alone_and_makes_nothing_anew(
     stack: Workspace, engine: docker.DockerClient, part: str, restarted: set[str]
 ) -> None:
     before, ids = started(engine, stack), containers.ids(engine, stack.name)
-    assert set(parts.restart(stack, part)) == restarted
+    assert set(restart(stack, part)) == restarted
     after = started(engine, stack)
     assert {name for name in after if after[name] != before[name]} == restarted, "another part was stopped"
     assert containers.ids(engine, stack.name) == ids, "a container was made anew, which is what `up` is for"
@@ -54,7 +54,7 @@ def test_a_command_runs_as_the_parts_own_user_and_ends_with_its_own_status(
 def test_a_part_of_another_environment_is_not_found(stack: Workspace) -> None:
     other = Workspace(environment=stack.environment, stack=f"{stack.name}x", home=stack.home, isolated=True)
     with pytest.raises(ProjectError, match="is not up"):
-        parts.restart(other, "api")
+        restart(other, "api")
 
 
 @pytest.fixture

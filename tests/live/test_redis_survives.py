@@ -103,7 +103,7 @@ class Queue:
     def repair(self) -> str:
         """Repair it as a person without a terminal does."""
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(command, "_workspace", lambda _: self.workspace)
+            patched.setattr("operations.cli.common.workspace_of", lambda _: self.workspace)
             asked = CliRunner().invoke(command.app, ["repair", redis.PART])
             assert asked.exit_code == 2, asked.output
             assert "pass --yes" in asked.output

@@ -15,9 +15,9 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
-from operations import clone
 from operations import __main__ as command
-from operations import asking
+from operations import clone
+from operations.cli import asking
 from operations.delivery.commit_deploy import CommitDeploy
 from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
@@ -63,7 +63,8 @@ def test_a_command_that_always_asks_goes_on_without_a_terminal_in_staging() -> N
 
 ASKS = """\
 from types import SimpleNamespace
-from operations import asking, clone
+from operations import clone
+from operations.cli import asking
 production = SimpleNamespace(settings=SimpleNamespace(production=True))
 typed = lambda words: clone.typed("prod", words)
 workspace = SimpleNamespace(name="prod", settings=lambda **_: production, typed=typed)

@@ -15,7 +15,8 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
-from operations import asking, basics, checks
+from operations import checks
+from operations.cli import asking
 from operations.delivery import image_deploy
 from operations.delivery.image_deploy import Version
 from operations.engine import registry
@@ -128,7 +129,7 @@ def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
 
 def typed(clone: Clone, monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
     """Type a command in the clone, in production."""
-    monkeypatch.setattr(basics, "workspace", lambda _: clone.workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: clone.workspace)
     return CliRunner().invoke(command.app, [words[0], "--env", "prod", *words[1:]])
 
 

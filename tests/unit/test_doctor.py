@@ -745,7 +745,7 @@ def test_after_up_on_another_host_engine_and_pages_are_those_of_that_host(
                 telegramBotToken={"secure": "v1:x"},
             )
             found = {each.check: each for each in doctor.after(workspace, timeout=0).findings}
-            monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+            monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
             monkeypatch.setattr(doctor, "after", lambda *_, **__: Report(title="After", about={}, findings=[]))
             command.app(["doctor", "--after"], standalone_mode=False)
     assert found["container grafana"].verdict is Verdict.PASSED, found["container grafana"].why

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, dry_run, restore, rotation
+from operations import backups, restore, rotation
+from operations.cli import dry_run
 from operations.engine import containers
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted
@@ -96,7 +97,7 @@ def test_a_rotation_says_each_step_and_what_it_waits_for(workspace: Workspace) -
 def test_the_commands_do_nothing_with_it(
     workspace: Workspace, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
     monkeypatch.setattr(rotation, "rotate", changed)
     monkeypatch.setattr(restore, "restore", changed)
     answer = CliRunner().invoke(command.app, [*words, "--dry-run"])

@@ -122,8 +122,8 @@ def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
     words: list[str],
 ) -> None:
     workspace, said = broken(text, state=False)
-    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
-    monkeypatch.setattr("operations.basics.workspace", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
     with pytest.raises(SystemExit) as ended:
         command.main([*words, "--env", "prod"])
     assert ended.value.code == 1
@@ -202,7 +202,7 @@ def test_the_secrets_that_can_be_rotated_are_listed_by_the_state(
     state = workspace.folder / "state/.pulumi/stacks" / PROJECT / "prod.json"
     secrets = {"type": "samokoder:platform:Secrets", "urn": "urn", "outputs": NOTED}
     state.write_text(json.dumps({"checkpoint": {"latest": {"resources": [secrets, *PASSWORDS]}}}))
-    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
     printed = CliRunner().invoke(command.app, ["rotate", "--env", "prod", "--json"]).stdout
     rows = {row["secret"]: (row["generation"], row["phase"]) for row in json.loads(printed)["secrets"]}
     assert rows == {"postgres-app": (4, "overlap"), "redis-exporter": (2, "")}, "who looks how far a rotation has come"
@@ -226,7 +226,7 @@ def test_what_runs_is_held_against_the_benchmark_whatever_the_stack_file_says(
 
     monkeypatch.setattr(hardening, "look", look)
     monkeypatch.setattr(hardening, "exceptions", list)
-    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
     printed = CliRunner().invoke(command.app, ["hardening", "--env", "prod"]).stdout
     assert looked == ["grafana", "worker"], "the mistake in the file hides nothing that runs"
     assert "Packet filter: not looked at" in printed, "which rules there must be stands in that file"

@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 
 from host.process_ids import start_time
 from operations import __main__ as command
-from operations import backups, compose, parts, repair, restore, rotation
+from operations import backups, compose, repair, restore, rotation
 from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
 from operations.lifecycle import up as lifecycle_up
+from operations.lifecycle.restart import restart
 from operations.workspace import lock, pulumi_state
 from operations.workspace.lock import Holder, held, holders
 from operations.workspace.workspace import Workspace
@@ -209,7 +210,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
     "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
     "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
-    "restart": ("restart", lambda it: parts.restart(it, "api")),
+    "restart": ("restart", lambda it: restart(it, "api")),
     "backup": ("backup", lambda it: backups.now(it, "all")),
     "drill": ("drill", backups.drill),
     "import": ("import-compose", lambda it: compose.Engine(it.client(), it.settings(), it).alone().__enter__()),

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import logs
+from operations.cli import logs
 from operations.engine import log_lines
 from operations.engine.log_lines import Line, cut
 from operations.errors import ProjectError

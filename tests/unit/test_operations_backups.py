@@ -18,6 +18,7 @@ from host.progress import Reporter, Task
 from operations import __main__ as command
 from operations import backups, restore
 from operations.backups import Backup
+from operations.cli.data import BackupKind
 from operations.errors import ProjectError
 from operations.journal import Journal, Wanted, moment, wanted
 from operations.restore import COPY, RELEASE, Engine, Restore, Restored
@@ -521,7 +522,7 @@ def test_every_kind_of_the_command_is_one_of_the_program(monkeypatch: pytest.Mon
     asked: list[str] = []
     now: Callable[..., None] = lambda _, kind: asked.append(kind)  # noqa: E731
     monkeypatch.setattr(backups, "now", now)
-    for kind in command.BackupKind:
+    for kind in BackupKind:
         assert CliRunner().invoke(command.app, ["backup", "--kind", kind]).exit_code == 0
     assert asked == ["all", "base", "dump", "redis", "workspace"]
 

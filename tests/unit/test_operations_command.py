@@ -274,7 +274,7 @@ def test_after_ctrl_c_it_is_said_how_an_up_goes_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("operations.lifecycle.up.bring_up", interrupted)
-    monkeypatch.setattr("operations.asking.where_state", lambda *_, **__: None)
+    monkeypatch.setattr("operations.cli.asking.where_state", lambda *_, **__: None)
     with pytest.raises(SystemExit) as ended:
         command.main(["up", "--env", "staging"])
     assert ended.value.code == 130

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from host.progress import Reporter
 from operations import __main__ as command
-from operations import asking
+from operations.cli import asking
 from operations.clone import ROOT
 from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
@@ -233,7 +233,7 @@ def open_copy(clone: Path, *words: str, monkeypatch: pytest.MonkeyPatch) -> tupl
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(PulumiRun, "pulumi", pulumi)
-    monkeypatch.setattr(command, "_workspace", lambda _: working(clone, **{places.VARIABLE: "s3://new"}))
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: working(clone, **{places.VARIABLE: "s3://new"}))
     answer = CliRunner().invoke(command.app, ["pulumi", "--", *words])
     return given, str(answer.exception or "")
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operations import basics
-from operations.ci import EnvironmentName
+from operations.cli import common
+from operations.cli.options import EnvironmentName
 from operations.engine import log_lines
 from operations.engine.log_lines import Line
 from operations.errors import ProjectError
@@ -52,7 +52,7 @@ def logs(
     begin = since_when(since)
     if tail is None and not since:
         tail = TAIL
-    workspace = basics.workspace(env)
+    workspace = common.workspace_of(env)
     environment = known.of(workspace)
     client = environment.client()
     try:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from operations.clone import YES_VARIABLE
 from operations.errors import ProjectError
 
 if TYPE_CHECKING:
     from operations.lifecycle.up import Agree
     from operations.workspace.workspace import Workspace
-
-Yes = Annotated[
-    bool,
-    typer.Option(
-        "--yes", "-y", envvar=YES_VARIABLE, help="Do it without being asked: production asks, staging does not."
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
 def on_terminal() -> bool:

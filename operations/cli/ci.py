@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from host.errors import EngineError
-from operations import basics
+from operations.cli import common
+from operations.cli.options import EnvironmentName
 from operations.clone import ROOT
 from operations.errors import ProjectError
 from stack.images import IMAGES
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from operations.workspace.workspace import Workspace
 
 app = typer.Typer(help="Steps of the workflows in .github/workflows.", no_args_is_help=True, rich_markup_mode=None)
-
-EnvironmentName = Annotated[
-    str, typer.Option("--env", "-e", envvar="ENV", help="Environment: the name in Pulumi.<name>.yaml.")
-]
 
 
 @app.command()
@@ -53,7 +50,7 @@ def prepare(
     images: Annotated[bool, typer.Option(help="Ask for each configured image, as a deploy pulls it.")] = False,
 ) -> None:
     """Check that this machine can work with an environment, and write what it was given to log in with."""
-    workspace = _prepare(_workspace(env))
+    workspace = _prepare(common.workspace_of(env))
     if images:
         from operations.delivery import commit_deploy  # noqa: PLC0415 - each command imports what it needs
 
@@ -80,7 +77,7 @@ def preview(
     from offline.toolchain import OfflineError  # noqa: PLC0415 - each command imports what it needs
     from operations.delivery import preview_comment  # noqa: PLC0415
 
-    workspace, error = _workspace(env), ""
+    workspace, error = common.workspace_of(env), ""
     try:
         workspace = _prepare(workspace)
         text, succeeded = preview_comment.preview(workspace, commit=commit)
@@ -123,12 +120,8 @@ def deploy(
     """
     from operations.delivery.commit_deploy import CommitDeploy  # noqa: PLC0415 - as above
 
-    workspace = _workspace(env)
+    workspace = common.workspace_of(env)
     typer.echo(CommitDeploy(workspace=workspace, run=workspace.open(), say=workspace.reporter.say)(junit=junit))
-
-
-def _workspace(env: str) -> Workspace:
-    return basics.workspace(env)
 
 
 def _prepare(workspace: Workspace) -> Workspace:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from operations import basics
-from operations.ci import EnvironmentName
+from operations.cli import common
+from operations.cli.options import EnvironmentName
 from operations.clone import typed
 from operations.errors import ProjectError
 
@@ -63,32 +63,28 @@ def known_pages(known: Known) -> dict[str, str]:
     return {part: url for part, url in known.parts.items() if part not in known.unavailable}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
+def open_page(env: EnvironmentName = "staging") -> None:
+    """Print the address of the start page, and open it where there is a desktop and the engine is this machine's.
 
-    @app.command(name="open")
-    def open_page(env: EnvironmentName = "staging") -> None:
-        """Print the address of the start page, and open it where there is a desktop and the engine is this machine's.
+    That is Grafana's first page, which is the overview; where no Grafana can be had, the application's.
+    """
+    from operations.engine import reach  # noqa: PLC0415 - each command imports what it needs
+    from operations.workspace import known  # noqa: PLC0415 - each command imports what it needs
 
-        That is Grafana's first page, which is the overview; where no Grafana can be had, the application's.
-        """
-        from operations.engine import reach  # noqa: PLC0415 - each command imports what it needs
-        from operations.workspace import known  # noqa: PLC0415 - each command imports what it needs
-
-        there = known.of(basics.workspace(env))
-        found = pages(known_pages(there))
-        if not found:
-            raise ProjectError(f"{env} has no page that is known here: {there.workspace.typed('status')}")
-        first = found[0]
-        (row,) = [each for each in known.status(there) if each.part == first.part]
-        if not row.ok:
-            raise ProjectError(f"{first.part} does not run well, and so has no page: {there.workspace.typed('status')}")
-        typer.echo(first.address)
-        if said := reach.elsewhere(there.docker_host, there.workspace.typed("tunnel")):
-            # Something may listen at this address here too: another environment, whose page it would be.
-            typer.echo(said, err=True)
-            return
-        _show(first.address)
+    there = known.of(common.workspace_of(env))
+    found = pages(known_pages(there))
+    if not found:
+        raise ProjectError(f"{env} has no page that is known here: {there.workspace.typed('status')}")
+    first = found[0]
+    (row,) = [each for each in known.status(there) if each.part == first.part]
+    if not row.ok:
+        raise ProjectError(f"{first.part} does not run well, and so has no page: {there.workspace.typed('status')}")
+    typer.echo(first.address)
+    if said := reach.elsewhere(there.docker_host, there.workspace.typed("tunnel")):
+        # Something may listen at this address here too: another environment, whose page it would be.
+        typer.echo(said, err=True)
+        return
+    _show(first.address)
 
 
 def _show(address: str) -> None:

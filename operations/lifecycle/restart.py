@@ -1,14 +1,9 @@
-"""`samokoder restart PART` and `samokoder exec PART -- COMMAND`: one part of an environment, found by its label."""
+"""Restart one part of an environment, replica by replica."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from operations import basics
-from operations.ci import EnvironmentName
 from operations.errors import ProjectError
 
 if TYPE_CHECKING:
@@ -67,41 +62,3 @@ def _wait_seconds(environment: Environment, part: str) -> int:
         if part in environment.parts_of(field):
             return settings.health.wait_timeout_seconds
     raise ProjectError(f"{part} runs and is not declared: {environment.name} does not restart it.")
-
-
-def restart_command(
-    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`; `api`: all its replicas.")],
-    env: EnvironmentName = "staging",
-) -> None:
-    """Restart a part: it is asked to end, started again, and waited for. Replicas come one after the other.
-
-    Nothing is made anew: that does `up`. Exit status 1 where it is not healthy afterwards; then the others stay as they
-    are.
-    """
-    done = restart(basics.workspace(env), part)
-    typer.echo(f"Restarted and healthy: {', '.join(done)}")
-
-
-def exec_command(
-    part: Annotated[str, typer.Argument(help="Part, as in the table of `status`; `api`: its first replica.")],
-    command: Annotated[list[str], typer.Argument(help="After `--`: the command and its words.")],
-    env: EnvironmentName = "staging",
-) -> None:
-    """Run a command in a part's container, as its own user: samokoder exec api -- python --version.
-
-    Ends with the exit status of the command. To ask the database: samokoder psql.
-    """
-    from operations.engine import containers, session  # noqa: PLC0415 - the SDK takes its time
-    from operations.workspace import known  # noqa: PLC0415 - the SDK takes its time
-
-    there = known.of(basics.workspace(env))
-    client = there.client()
-    try:
-        found = containers.replicas(client, there, part)
-        running = [container for container in found.values() if container.status == "running"]
-        if not running:
-            raise ProjectError(f"{part} does not run: {there.workspace.typed('status')}")
-        status = session.run(there.docker_host, running[0], command)
-    finally:
-        client.close()
-    sys.exit(status)
