@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from operations.drift import Finding as Drifted
     from operations.engine.part_status import PartStatus
     from operations.hardening import Broken
-    from operations.lifecycle.down import DataVolume
+    from operations.lifecycle.down import RemovableVolume
     from operations.rotation import Row
 _WIDE = 120
 _MOMENT = "%Y-%m-%d %H:%M:%S+00"
@@ -59,7 +59,7 @@ def show_status(console: Console, env: str, rows: Sequence[PartStatus]) -> None:
                 console.print(Text(f"{row.part}: {row.url}"), soft_wrap=True)
 
 
-def show_data(console: Console, env: str, volumes: Sequence[DataVolume]) -> None:
+def show_data(console: Console, env: str, volumes: Sequence[RemovableVolume]) -> None:
     """Print the volumes with an environment's data."""
     if not volumes:
         console.print(Text(f"This removes {env}; no volume with data is left."))

@@ -51,7 +51,7 @@ def take_down(workspace: Workspace, *, interactive: bool, agree: Agree | None = 
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataVolume:
+class RemovableVolume:
     """A volume with data of an environment: one that is in use, or one that a restore has made."""
 
     name: str
@@ -61,7 +61,7 @@ class DataVolume:
     """Of a restore: what it is, and since when."""
 
 
-def data_volumes(workspace: Workspace) -> list[DataVolume]:
+def data_volumes(workspace: Workspace) -> list[RemovableVolume]:
     """Return every volume with data of the environment, also those that restores have set aside, the newest last."""
     run = _to_end(workspace, "destroy-data")
     environment = workspace.settings()
@@ -76,7 +76,7 @@ def data_volumes(workspace: Workspace) -> list[DataVolume]:
             sizes = volume_sizes(client)
     finally:
         client.close()
-    return [DataVolume(name=name, bytes=sizes.get(name), origin=origin) for name, origin in origins.items()]
+    return [RemovableVolume(name=name, bytes=sizes.get(name), origin=origin) for name, origin in origins.items()]
 
 
 def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:

@@ -246,7 +246,7 @@ def functions_of(file: Path) -> frozenset[str]:
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
-FOLDERS = "backup_image|bench|docs|offline|operations|policy|reference_app|stack|tests"
+FOLDERS = "backup_image|bench|docs|host|offline|operations|policy|reference_app|stack|tests"
 
 
 def test_a_file_and_a_test_that_a_page_names_are_there() -> None:

@@ -15,7 +15,7 @@ from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import ProjectError
 from operations.lifecycle import render
 from operations.lifecycle.display import LineFilter
-from operations.lifecycle.down import DataVolume
+from operations.lifecycle.down import RemovableVolume
 from operations.workspace.workspace import Workspace
 from stack.names import PART_LABEL
 
@@ -113,8 +113,8 @@ def test_an_incomplete_production_fails_before_anything_is_started(
 
 def test_nothing_is_destroyed_without_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [
-        DataVolume(name="a-volume", bytes=5 * 2**20),
-        DataVolume(name="an-old-one", bytes=None, origin="set aside by a restore, 2026-11-23 10:05 UTC"),
+        RemovableVolume(name="a-volume", bytes=5 * 2**20),
+        RemovableVolume(name="an-old-one", bytes=None, origin="set aside by a restore, 2026-11-23 10:05 UTC"),
     ]
     monkeypatch.setattr("operations.lifecycle.down.data_volumes", lambda _workspace: there)
     monkeypatch.setattr("operations.lifecycle.down.destroy_data", lambda *_, **__: pytest.fail("it was destroyed"))

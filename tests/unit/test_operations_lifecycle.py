@@ -231,7 +231,7 @@ def test_what_restores_have_left_is_told_with_what_it_is_before_all_data_goes(gi
     assert list(told) == [*sorted(map(volume, EVERY)), ASIDE, HALF], "each of them, and nobody else's"
     assert told[ASIDE].origin == "set aside by a restore, 2026-11-23 10:05 UTC"
     assert told[HALF].origin == "left by a restore that was cut off, 2026-11-24 10:05 UTC"
-    assert told[volume("postgres")] == lifecycle_down.DataVolume(name=volume("postgres"), bytes=4096)
+    assert told[volume("postgres")] == lifecycle_down.RemovableVolume(name=volume("postgres"), bytes=4096)
 
 
 def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that_was_cut_off(given: Given) -> None:

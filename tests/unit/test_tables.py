@@ -20,7 +20,7 @@ from operations.cli import tables
 from operations.drift import Finding as Drifted
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.hardening import RULES, Broken
-from operations.lifecycle.down import DataVolume
+from operations.lifecycle.down import RemovableVolume
 from operations.rotation import rows as rotations
 from stack.platform import specs
 from tests.recording import ROOT, case_environment
@@ -78,7 +78,7 @@ TABLES: dict[str, Callable[[Console], None]] = {
     "destroy-data": lambda console: tables.show_data(
         console,
         "staging",
-        [DataVolume(name=VOLUME, bytes=5 * 2**40, origin="set aside by a restore, 2026-11-23 10:05")],
+        [RemovableVolume(name=VOLUME, bytes=5 * 2**40, origin="set aside by a restore, 2026-11-23 10:05")],
     ),
     "backups": lambda console: tables.show_backups(
         console, "staging", [backup(0), backup(1, "workspace"), backup(2), backup(9, until=NOON - timedelta(days=8))]
