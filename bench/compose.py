@@ -22,7 +22,7 @@ from docker.models.containers import Container
 
 from offline.progress import Reporter
 from operations import containers
-from operations.compose_containers import PROJECT_LABEL
+from operations.data.compose.old_containers import PROJECT_LABEL
 from operations.engine import install_packages
 from operations.facts import Facts, found
 from operations.project import Workspace

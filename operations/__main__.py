@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from operations.checks import Report
     from operations.containers import PartStatus
+    from operations.data.restore.steps import Restored
     from operations.hardening import Verdict
     from operations.lifecycle import Upped
     from operations.project import Workspace
-    from operations.restore import Restored
     from operations.rotation import Rotated
 
 app = typer.Typer(
@@ -400,7 +400,7 @@ def backup(
     kind: Annotated[BackupKind, typer.Option(help="Kind of backup.")] = BackupKind.ALL,
 ) -> None:
     """Make a backup now, beside those of the schedule. Exit status 0 when it is whole."""
-    from operations import backups as backing_up  # noqa: PLC0415
+    from operations.data import backups as backing_up  # noqa: PLC0415
 
     backing_up.now(_workspace(env), kind.value)
     _console().print(f"What there is: {typed(env, 'backups')}")
@@ -412,8 +412,8 @@ def backups(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """List the backups, newest first: age, size, state, and the moments that one can go back to."""
-    from operations import backups as backing_up  # noqa: PLC0415
     from operations import tables  # noqa: PLC0415
+    from operations.data import backups as backing_up  # noqa: PLC0415
 
     found, set_aside = backing_up.backups(_workspace(env))
     if as_json:
@@ -442,7 +442,7 @@ def restore(
 
         typer.echo("\n".join(planning.of_restore(_workspace(env), to=to, backup=backup, source=source)))
         return
-    from operations import restore as restoring  # noqa: PLC0415
+    from operations.data.restore import restore as restoring  # noqa: PLC0415
 
     _say(env, restoring.restore(_workspace(env), to=to, backup=backup, source=source), as_json=as_json)
 
@@ -458,7 +458,7 @@ def repair(
     Refuses where nothing is damaged. Cut off at any point, of Redis `samokoder restore` goes on, of the others the same
     command.
     """
-    from operations import repair as repairing  # noqa: PLC0415
+    from operations.data.repair import repair as repairing  # noqa: PLC0415
 
     with repairing.opened(_workspace(env), part) as found:
         for line in found.lines():
@@ -489,27 +489,29 @@ def import_compose(
 
     Refuses what it cannot import before anything is stopped. Cut off at any point, the same command goes on.
     """
-    from operations import compose, compose_containers  # noqa: PLC0415
+    from operations.data.compose import import_compose as importing_compose  # noqa: PLC0415
+    from operations.data.compose import old_containers  # noqa: PLC0415
+    from operations.data.compose.source import OldServer  # noqa: PLC0415
 
     workspace = _workspace(env)
     if keys:
-        _console().print(compose_containers.bring_keys(workspace, project), markup=False, soft_wrap=True)
+        _console().print(old_containers.bring_keys(workspace, project), markup=False, soft_wrap=True)
         return
-    named: dict[compose.Server, str] = {
+    named: dict[OldServer, str] = {
         "postgres": postgres_volume,
         "workspace": workspace_volume,
         "redis": redis_volume,
     }
     given = {server: volume for server, volume in named.items() if volume}
-    with compose.opened(workspace, project, given) as importing:
+    with importing_compose.opened(workspace, project, given) as importing:
         for source in importing.plan.sources:
             typer.echo(f"From {source.volume}: {source}. What is in {env} now is set aside; {source.volume} stays.")
-        if warning := compose_containers.lost_keys(workspace, project):
+        if warning := old_containers.lost_keys(workspace, project):
             _console().print(warning, style="yellow", markup=False, soft_wrap=True)
         if preview:
             return
         _confirm(env, confirm, "nothing was imported")
-        _console().print(compose.run(importing), markup=False, soft_wrap=True)
+        _console().print(importing_compose.run_import(importing), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -518,7 +520,7 @@ def drill(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Restore the newest backup beside everything, look at it and measure. Exit status 0 when it is good."""
-    from operations import backups as backing_up  # noqa: PLC0415
+    from operations.data import backups as backing_up  # noqa: PLC0415
 
     report = backing_up.drill(_workspace(env))
     if as_json:
@@ -586,8 +588,9 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     `config` works on the committed Pulumi.<env>.yaml, `stack change-secrets-provider` on it and the state,
     every other command on the state.
     """
-    from operations import lifecycle, lock, restore  # noqa: PLC0415
+    from operations import lifecycle, lock  # noqa: PLC0415
     from operations.backend import OPENS_COPY  # noqa: PLC0415
+    from operations.data.restore import unfinished  # noqa: PLC0415
 
     workspace = _workspace(env)
     asking.where_state(workspace)
@@ -598,7 +601,7 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
         run = run.in_clone()
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         if changes:
-            restore.refuse_half_replaced(workspace)
+            unfinished.refuse_half_replaced(workspace)
         if {"up", "update"} & set(changes):
             lifecycle.refuse_undoing(run)
         status = run.pulumi(*context.args, check=False).returncode

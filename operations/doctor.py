@@ -28,7 +28,6 @@ from offline.images import NAMES
 from operations import (
     alerting,
     checks,
-    collations,
     disk_room,
     engine_rules,
     from_edge,
@@ -40,11 +39,11 @@ from operations import (
     pasted,
     public_name,
     reach,
-    redis_log,
     smoke,
     ssh,
 )
 from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
+from operations.data.repair import collations, redis_log
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
 from operations.origins import third_party_images
 from operations.project import Workspace, typed

@@ -22,8 +22,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from operations.backups import made_by_restores
 from operations.containers import execute, volume_names, without
+from operations.data.volume_names import made_by_restores
 from operations.engine import docker_command
 from operations.facts import Facts, Mount, declared, found
 from operations.lock import is_one as is_lock

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from operations import backups, lifecycle
+from operations import lifecycle
 from operations.basics import ProjectError
+from operations.data import backups
 from operations.drift import Finding, Step
 
 if TYPE_CHECKING:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime
 
-from operations import backups, containers, restore, rotation
-from operations.journal import LATEST, OFFSITE, Wanted, wanted
+from operations import containers, rotation
+from operations.data import backups
+from operations.data.restore import on_engine, restore, server_users
+from operations.data.restore.request import LATEST, OFFSITE, Wanted, wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
@@ -21,9 +23,9 @@ def of_restore(workspace: Workspace, *, to: str = "", backup: str = "", source: 
     environment = workspace.settings()
     asked = wanted(environment, to=to, backup=backup, source=source)
     with contextlib.closing(workspace.client(timeout=backups.ANSWER_SECONDS)) as client:
-        hands = restore.Engine(client, environment, workspace.reporter, lambda: None)
+        hands = on_engine.EngineRestore(client, environment, workspace.reporter, lambda: None)
         planned = restore.planned(workspace, asked, hands)
-        groups = (*restore.users_of(planned.journal.wanted.server), planned.journal.wanted.server)
+        groups = (*server_users.users_of(planned.journal.wanted.server), planned.journal.wanted.server)
         stopped = [each.labels[PART_LABEL] for each in containers.of_fields(client, environment, groups)]
         data = [hands.data_of(server) for server in planned.journal.servers]
     if not planned.journal.done and not planned.journal.wanted.mend:

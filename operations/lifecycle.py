@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from operations import backend as places
 from operations import (
-    backups,
     containers,
     failures,
     generations,
@@ -20,10 +19,11 @@ from operations import (
     lock,
     packet_filter,
     recovery,
-    restore,
     stack_file,
     state_room,
 )
+from operations.data import backups, volume_names
+from operations.data.restore import server_users, unfinished
 from operations.engine import EngineError, ensure_engine
 from operations.line_filter import LineFilter
 from operations.project import PulumiFailedError, PulumiRun, Workspace
@@ -63,7 +63,7 @@ def up(
     Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
     would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
     """
-    restore.refuse_half_replaced(workspace)
+    unfinished.refuse_half_replaced(workspace)
     workspace.reporter.say(
         f"Bringing {workspace.name} up: first Docker, images and Pulumi where they are missing, which takes seconds "
         "when they are there; then its parts, about a minute"
@@ -71,7 +71,7 @@ def up(
     run = workspace.prepare(note=True)
     workspace.reporter.say(f"State: {run.backend}")
     with lock.held(workspace, "up"):
-        restore.refuse_half_replaced(workspace)
+        unfinished.refuse_half_replaced(workspace)
         upped = _up(run, interactive=interactive, empty=empty, agree=agree, make_way=make_way)
         try:
             state_room.thin(run.backend, workspace.name)
@@ -103,7 +103,7 @@ def _up(
     refuse_undoing(run)
     if agree:
         _ask(run, agree, interactive=interactive, empty=empty)
-    restore.give_own_password(workspace)
+    unfinished.give_own_password(workspace)
     _begin_empty(run, empty)
     run.settle()
     in_the_way.refuse(run)
@@ -189,7 +189,7 @@ def _begin_empty(run: PulumiRun, wanted: Collection[str]) -> None:
         off = _switched_off(environment) if lost else set()
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
-            users = [] if name in off else [each for each in restore.users_of(name) if each != backups.PART]
+            users = [] if name in off else [each for each in server_users.users_of(name) if each != backups.PART]
             containers.stop(client, environment, users, workspace.reporter)
             client.volumes.create(volume)
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")
@@ -290,13 +290,14 @@ def down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None)
     """
     run = _to_end(workspace, "down")
     with lock.held(workspace, "down"):
-        restore.refuse_half_replaced(workspace)
+        unfinished.refuse_half_replaced(workspace)
         run.settle()
         if agree:
             looking = ("destroy", "--exclude-protected", "--preview-only", "--suppress-outputs")
             run.pulumi(*looking, show=_shown(workspace, interactive=interactive))
             agree()
-        restore.give_own_password(workspace)  # while PostgreSQL is there: the next `up` makes it and the keeper at once
+        # While PostgreSQL is there: the next `up` makes it and the keeper at once.
+        unfinished.give_own_password(workspace)
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=_shown(workspace, interactive=interactive))
         packet_filter.unguard(workspace)
@@ -330,10 +331,10 @@ def data_volumes(workspace: Workspace) -> list[DataVolume]:
     try:
         with workspace.reporter.task("Look at the data volumes"):
             origins = _data_there(run, client)
-            for name in backups.made_by_restores(client, environment):
-                doing = "an import" if backups.IMPORTED in name else "a restore"
-                what = "set aside by a restore" if backups.BEFORE in name else f"left by {doing} that was cut off"
-                origins[name] = f"{what}, {backups.begun(name):%Y-%m-%d %H:%M} UTC"
+            for name in volume_names.made_by_restores(client, environment):
+                doing = "an import" if volume_names.IMPORTED in name else "a restore"
+                what = "set aside by a restore" if volume_names.BEFORE in name else f"left by {doing} that was cut off"
+                origins[name] = f"{what}, {volume_names.begun(name):%Y-%m-%d %H:%M} UTC"
             sizes = containers.volume_sizes(client)
     finally:
         client.close()
@@ -365,7 +366,7 @@ def _destroy_data(run: PulumiRun, *, interactive: bool) -> list[str]:
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
         containers.remove_volumes(client, volumes)
         old_images.forget(client, workspace.settings())
-        return [*volumes, *restore.forget_all(workspace, client)]
+        return [*volumes, *unfinished.forget_all(workspace, client)]
     finally:
         client.close()
 

@@ -78,7 +78,7 @@ def since_when(text: str, now: datetime | None = None) -> float | None:
 
     Raises ProjectError that says what to type instead.
     """
-    from operations.journal import moment  # noqa: PLC0415 - the settings take their time
+    from operations.data.restore.request import moment  # noqa: PLC0415 - the settings take their time
 
     if not text:
         return None

@@ -103,7 +103,8 @@ def _hold_all(workspace: Workspace, locks: contextlib.ExitStack) -> dict[str, In
     Return those whose settings are not complete, each with why: nothing brings them up. Raises ProjectError where
     somebody changes one.
     """
-    from operations import lock, restore  # noqa: PLC0415 - the SDK takes its time
+    from operations import lock  # noqa: PLC0415 - the SDK takes its time
+    from operations.data.restore import unfinished  # noqa: PLC0415 - the SDK takes its time
 
     barred: dict[str, InvalidSettingsError] = {}
     for name in environments(workspace.committed_folder):
@@ -115,7 +116,7 @@ def _hold_all(workspace: Workspace, locks: contextlib.ExitStack) -> dict[str, In
             continue
         # A new clone has noted nothing of its engine yet.
         locks.enter_context(lock.held(each, "move-state", docker_host=each.engine().docker_host))
-        restore.refuse_half_replaced(each)
+        unfinished.refuse_half_replaced(each)
     return barred
 
 

@@ -28,11 +28,12 @@ def restart(workspace: Workspace, name: str) -> list[str]:
     when another does. Each is asked to end and has its own time for it; container, volumes and secrets stay.
     Raises ProjectError for an unknown part, before anything is stopped, and for one that does not become healthy.
     """
-    from operations import containers, healthy, lock, restore  # noqa: PLC0415 - the SDK takes its time
+    from operations import containers, healthy, lock  # noqa: PLC0415 - the SDK takes its time
+    from operations.data.restore import unfinished  # noqa: PLC0415 - the SDK takes its time
 
     environment = workspace.settings()
     with lock.held(workspace, "restart") as locked:
-        restore.refuse_half_replaced(locked)
+        unfinished.refuse_half_replaced(locked)
         client = locked.client(timeout=_ANSWER_SECONDS)
         try:
             found = containers.replicas(client, environment, name)

@@ -19,8 +19,8 @@ from operations.project import typed
 from stack.images import short_name
 
 if TYPE_CHECKING:
-    from operations.backups import Backup
     from operations.containers import PartStatus
+    from operations.data.backups import Backup
     from operations.drift import Finding as Drifted
     from operations.hardening import Broken
     from operations.lifecycle import DataVolume

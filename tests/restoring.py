@@ -12,9 +12,10 @@ from typing import Any, cast
 import pytest
 from docker.errors import NotFound
 
-from operations import restore
-from operations.journal import DATA, Journal, Server, Wanted
-from operations.restore import Restore, Restored
+from operations.data.restore import on_engine, restore
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import DATA, Server, Wanted
+from operations.data.restore.steps import Restore, Restored
 from operations.stack_file import ProjectError, stand_in
 from stack.settings import Environment, read_environment
 from tests.recording import wire_config
@@ -281,5 +282,5 @@ def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
         return made.engine
 
     made.client = lambda **_: client
-    monkeypatch.setattr(restore, "Engine", fake)
+    monkeypatch.setattr(on_engine, "EngineRestore", fake)
     return made

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
-from operations.journal import Journal, Wanted
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
 from tests.backup_image.machines import Machines
 from tests.backup_image.world import World, volumes_of
 

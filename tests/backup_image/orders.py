@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 from hypothesis.stateful import rule
 
-from operations.journal import wanted
+from operations.data.restore.request import wanted
 from operations.stack_file import ProjectError
 from tests.backup_image.holds import BEFORE, Holds, within
 from tests.backup_image.world import Cut, volumes_of

@@ -24,7 +24,10 @@ from typing import Any
 
 from docker.errors import NotFound
 
-from operations import backups, compose, lock, restore
+from operations import lock
+from operations.data import volume_names
+from operations.data.compose import import_compose
+from operations.data.restore import restore, unfinished
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, redis_users
@@ -268,8 +271,8 @@ class World:
     def up(self, *, empty: bool = False) -> None:
         """What `make up` does where all containers are there. empty: `EMPTY=postgres`."""
         with lock.held(self.workspace, "up"):
-            restore.refuse_half_replaced(self.workspace)
-            restore.give_own_password(self.workspace)
+            unfinished.refuse_half_replaced(self.workspace)
+            unfinished.give_own_password(self.workspace)
             self.agent.ask("kill")
             self.start_all(empty=empty)
 
@@ -291,7 +294,7 @@ class World:
         name = f"elsewhere-{os.getpid()}"
         try:
             with lock.held(other, "up"):
-                restore.refuse_half_replaced(other)
+                unfinished.refuse_half_replaced(other)
                 self.start_all()
                 self.sql(f"INSERT INTO public.writes VALUES ('{name}')")
         except ProjectError:
@@ -441,8 +444,8 @@ class World:
 
     def import_old(self, cut: Cut | None = None) -> tuple[str, str]:
         def do() -> str:
-            with compose.opened(self.workspace, "old", {}) as importing:
-                return compose.run(importing)
+            with import_compose.opened(self.workspace, "old", {}) as importing:
+                return import_compose.run_import(importing)
 
         return self.typed(do, cut)
 
@@ -490,5 +493,5 @@ def redis_command(data: str, port: int) -> list[str]:
 
 def volumes_of(world: World, mark: str) -> list[str]:
     """The volumes with a mark in their names, of this environment."""
-    found = backups.made_by_restores(world.workspace.client(), world.environment)
+    found = volume_names.made_by_restores(world.workspace.client(), world.environment)
     return [name for name in found if mark in name]

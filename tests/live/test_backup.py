@@ -25,9 +25,11 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, lifecycle, restore
-from operations.backups import Backup
-from operations.journal import Journal
+from operations import containers, lifecycle, one_off
+from operations.data import backups, volume_names
+from operations.data.backups import Backup
+from operations.data.restore import actions, on_engine, restore
+from operations.data.restore.journal import Journal
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.backup import backup as part
@@ -125,7 +127,7 @@ def write(workspace: Workspace, name: str) -> None:
 def program(engine: docker.DockerClient, workspace: Workspace, *words: str) -> tuple[int, str]:
     """Run the backup program in its container."""
     container = containers.find(engine, workspace.settings(), "backup")
-    status, said = containers.execute(container, [backups.PROGRAM, *words])
+    status, said = containers.execute(container, [one_off.PROGRAM, *words])
     return status, said.decode()
 
 
@@ -319,7 +321,7 @@ def test_a_backup_that_is_killed_in_the_middle_counts_for_nothing(
     before = {each.id for each in backups.backups(backed)[0]}
     folders = set(disk.glob("barman/*/base/*"))
     container = containers.find(engine, backed.settings(), "backup")
-    made = engine.api.exec_create(container.id, [backups.PROGRAM, "now", "--kind", "base"])
+    made = engine.api.exec_create(container.id, [one_off.PROGRAM, "now", "--kind", "base"])
     engine.api.exec_start(made["Id"], detach=True)
     end = time.monotonic() + 120
     while not set(disk.glob("barman/*/base/*")) - folders:
@@ -472,7 +474,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     assert {"to be there", "not to be there"} & names(engine, backed) == {"to be there"}
     rows = lifecycle.status(backed)
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
-    mine: dict[str, str | list[str] | bool] = {"label": f"{restore.LABEL}={backed.name}"}
+    mine: dict[str, str | list[str] | bool] = {"label": f"{on_engine.LABEL}={backed.name}"}
     assert not engine.containers.list(all=True, filters=mine), "a container was left"
     assert not [name for name in own_volumes(engine, backed) if "-restored-" in name]
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
@@ -480,7 +482,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
 
 def dies_at(step: str) -> str:
     """Words before a call for `begin`: the process is killed when it comes to this step of a restore."""
-    return f"setattr(restore.Restore, {step!r}, lambda *_: {KILL}) or "
+    return f"setattr(steps.Restore, {step!r}, lambda *_: {KILL}) or "
 
 
 def killed_while_it_restores_a_dump(workspace: Workspace, dies: str, *, has: str, lacks: str) -> None:
@@ -561,15 +563,15 @@ def test_an_up_in_the_middle_of_a_replacement_never_makes_a_new_database(
     image = containers.find(engine, backed.settings(), "postgres").attrs["Image"]
     volume = f"samokoder-test-{secrets.token_hex(4)}"
     engine.volumes.create(volume)
-    mounts = {volume: {"bind": restore.INTO}}
+    mounts = {volume: {"bind": actions.INTO}}
     try:
-        touch = ["-c", f"echo cut > {restore.INTO}/.samokoder-copying"]
+        touch = ["-c", f"echo cut > {actions.INTO}/.samokoder-copying"]
         engine.containers.run(image, touch, entrypoint="sh", user="999:999", volumes=mounts, remove=True)
         with pytest.raises(docker.errors.ContainerError):
             engine.containers.run(
                 image, ["postgres"], user="999:999", volumes=mounts, environment={"POSTGRES_PASSWORD": "x"}, remove=True
             )
-        listing = engine.containers.run(image, ["-A", restore.INTO], entrypoint="ls", volumes=mounts, remove=True)
+        listing = engine.containers.run(image, ["-A", actions.INTO], entrypoint="ls", volumes=mounts, remove=True)
         assert listing.split() == [b".samokoder-copying"]
     finally:
         engine.volumes.get(volume).remove()
@@ -611,7 +613,7 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
     assert code == 0, said
     old, machine = backed.open().secrets(), bucket[1]
     edge(engine, backed).disconnect(machine, force=True)
-    aside = backups.set_aside(engine, backed.settings())
+    aside = volume_names.set_aside(engine, backed.settings())
     assert aside, "the tests before this one have restored"
     shown = {each.name: each for each in lifecycle.data_volumes(backed)}
     assert all("set aside by a restore" in shown[name].origin for name in aside), "it is told what goes"

@@ -8,8 +8,9 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import collations, containers, repair
+from operations import containers
 from operations.checks import FailedError
+from operations.data.repair import collations, repair
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app.collations import METRIC

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from operations import backups, lifecycle, restore
-from operations.journal import Journal
+from operations import lifecycle
+from operations.data import backups
+from operations.data.restore import on_engine, restore, steps
+from operations.data.restore.journal import Journal
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from tests.live.conftest import no_limits, with_config
@@ -28,7 +30,10 @@ def backed(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
 def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_the_right_way_back(
     backed: Workspace, engine: docker.DockerClient
 ) -> None:
-    dies = f"(lambda real: setattr(restore.Engine, 'release', lambda *a: (real(*a), {KILL})))(restore.Engine.release)"
+    dies = (
+        f"(lambda real: setattr(on_engine.EngineRestore, 'release', lambda *a: (real(*a), {KILL})))"
+        "(on_engine.EngineRestore.release)"
+    )
     killed_while_it_restores_a_dump(backed, f"{dies} or ", has="in the dump", lacks="after the dump")
     journal = Journal.read(backed.folder / f"restore.{backed.name}.json")
     assert journal is not None
@@ -44,7 +49,7 @@ def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_
 def test_up_serves_a_dump_whose_restore_was_killed_before_postgresql_had_this_stacks_password(
     backed: Workspace, engine: docker.DockerClient, after: str
 ) -> None:
-    dies = f"setattr(restore.Engine, 'own_password', lambda _: {KILL}) or "
+    dies = f"setattr(on_engine.EngineRestore, 'own_password', lambda _: {KILL}) or "
     dumped, not_dumped, since = (f"{what}, {after}" for what in ("without passwords", "not dumped", "acknowledged"))
     killed_while_it_restores_a_dump(backed, dies, has=dumped, lacks=not_dumped)
     if after == "down":
@@ -61,7 +66,7 @@ def test_up_serves_a_dump_whose_restore_was_killed_before_postgresql_had_this_st
 def test_the_same_words_days_after_a_refusal_restore_what_there_is_on_that_day(
     backed: Workspace, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enough, asked = restore._enough, list[int]()
+    enough, asked = steps._enough, list[int]()
 
     def full(free: int, needed: int, environment: str) -> None:
         asked.append(needed)
@@ -69,7 +74,7 @@ def test_the_same_words_days_after_a_refusal_restore_what_there_is_on_that_day(
 
     write(backed, "of Monday")
     with monkeypatch.context() as patched:
-        patched.setattr(restore, "_enough", full)
+        patched.setattr(steps, "_enough", full)
         with pytest.raises(ProjectError, match=r"MiB free(?s:.)*make up.*starts what was stopped"):
             restore.restore(backed, backup="latest")
     lifecycle.up(backed, interactive=False)
@@ -81,13 +86,13 @@ def test_the_same_words_days_after_a_refusal_restore_what_there_is_on_that_day(
 def test_the_same_words_after_the_last_step_failed_restore_and_do_not_only_say_so(
     backed: Workspace, engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_: restore.Engine) -> None:
+    def fails(_: on_engine.EngineRestore) -> None:
         raise ProjectError("no room for a backup")
 
     backups.now(backed, "dump")
     taken = newest(backed, "dump").id
     with monkeypatch.context() as patched:
-        patched.setattr(restore.Engine, "new_backup", fails)
+        patched.setattr(on_engine.EngineRestore, "new_backup", fails)
         with pytest.raises(ProjectError, match="The data is replaced"):
             restore.restore(backed, backup=taken)
     write(backed, "a damaged row")

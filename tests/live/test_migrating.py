@@ -16,8 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, compose, containers, lifecycle
-from operations.compose_containers import PROJECT_LABEL
+from operations import containers, lifecycle
+from operations.data import volume_names
+from operations.data.compose import import_compose, import_on_engine
+from operations.data.compose.old_containers import PROJECT_LABEL
+from operations.data.compose.source import Source
 from operations.engine import EngineError, install_packages
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -140,14 +143,14 @@ def here(new_workspace: Callable[[], Workspace], engine: docker.DockerClient) ->
     lifecycle.up(workspace, interactive=False)
     yield workspace
     lifecycle.destroy_data(workspace, interactive=False)
-    for volume in backups.set_aside(engine, workspace.settings()):
+    for volume in volume_names.set_aside(engine, workspace.settings()):
         engine.volumes.get(volume).remove()
 
 
 def imported(workspace: Workspace, project: str) -> str:
     """Do what the command does."""
-    with compose.opened(workspace, project, {}) as importing:
-        return compose.run(importing)
+    with import_compose.opened(workspace, project, {}) as importing:
+        return import_compose.run_import(importing)
 
 
 def sql(engine: docker.DockerClient, workspace: Workspace, statement: str) -> str:
@@ -187,14 +190,16 @@ def test_the_data_comes_over_although_the_import_is_killed_and_the_old_volumes_s
 ) -> None:
     old.compose("stop")
     before = old.fingerprint(local_images.image("postgres"))
-    with compose.opened(here, old.project, {}) as importing:
+    with import_compose.opened(here, old.project, {}) as importing:
         assert [source.volume for source in importing.plan.sources] == [
             old.volume("postgres_data"),
             old.volume("redis_data"),
         ]
     for seconds in (3.0, 8.0):
         process = begin(
-            here, f"(lambda i: compose.run(i.__enter__()))(compose.opened(workspace, {old.project!r}, {{}}))"
+            here,
+            "(lambda i: import_compose.run_import(i.__enter__()))"
+            f"(import_compose.opened(workspace, {old.project!r}, {{}}))",
         )
         time.sleep(seconds)
         assert process.poll() is None, "it was over before it could be killed"
@@ -255,7 +260,7 @@ def test_another_major_version_is_refused(
         )
         with (
             pytest.raises(ProjectError, match="written by PostgreSQL 13, and this stack's is 15"),
-            compose.opened(here, "none", {"postgres": name}),
+            import_compose.opened(here, "none", {"postgres": name}),
         ):
             pytest.fail("it was not refused")
     finally:
@@ -284,26 +289,26 @@ def test_an_import_that_was_refused_begins_anew_with_what_the_old_stack_has_writ
         old.compose("stop")
 
     write("of before")
-    opened, copied = compose.Engine.open, compose.Engine.copy
+    opened, copied = import_on_engine.EngineImport.open, import_on_engine.EngineImport.copy
 
-    def refuses(hands: compose.Engine, source: compose.Source, target: str) -> str:
+    def refuses(hands: import_on_engine.EngineImport, source: Source, target: str) -> str:
         if source.server == "redis":
             raise ProjectError("it cannot be opened")
         return opened(hands, source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(compose.Engine, "open", refuses)
+        patched.setattr(import_on_engine.EngineImport, "open", refuses)
         with pytest.raises(ProjectError, match="it cannot be opened\nNothing was changed"):
             imported(here, old.project)
     write("of the days since")
 
-    def while_it_is_copied(hands: compose.Engine, source: compose.Source, target: str) -> None:
+    def while_it_is_copied(hands: import_on_engine.EngineImport, source: Source, target: str) -> None:
         copied(hands, source, target)
         if source.server == "postgres":
             old.compose("start")
 
     with monkeypatch.context() as patched:
-        patched.setattr(compose.Engine, "copy", while_it_is_copied)
+        patched.setattr(import_on_engine.EngineImport, "copy", while_it_is_copied)
         with pytest.raises(ProjectError, match=r"In use by .*(?s:.)*Nothing was changed"):
             imported(here, old.project)
     write("while it was copied")

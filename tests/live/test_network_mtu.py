@@ -12,8 +12,9 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, drift, lifecycle, network_mtu
+from operations import containers, drift, lifecycle, network_mtu
 from operations.checks import FailedError
+from operations.data import backups
 from operations.network_mtu import Uplink
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName

@@ -11,7 +11,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, engine_rules, from_edge, packet_filter
+from operations import engine_rules, from_edge, packet_filter
+from operations.data import backups
 from operations.packet_filter import Bridges, PacketFilter
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.network import OPTIONS

@@ -19,8 +19,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, containers, doctor, lifecycle, redis_log, repair, restore, rotation
+from operations import containers, doctor, lifecycle, rotation
 from operations.checks import Verdict
+from operations.data import backups
+from operations.data.repair import redis_log, repair
+from operations.data.restore import restore
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis

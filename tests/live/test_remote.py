@@ -22,7 +22,8 @@ import docker
 import httpx
 import pytest
 
-from operations import backups, containers, lifecycle, reach
+from operations import containers, lifecycle, reach
+from operations.data import backups
 from operations.engine import EngineError, connect, ensure_engine, install_packages
 from operations.origins import third_party_images
 from operations.ports import own_ports

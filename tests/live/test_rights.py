@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import backups, containers, lifecycle, psql
+from operations import containers, lifecycle, psql
+from operations.data import backups
 from operations.project import Workspace
 from stack.app import postgres_roles
 from stack.backup import backup

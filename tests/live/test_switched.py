@@ -10,7 +10,8 @@ import docker
 import httpx
 import pytest
 
-from operations import backups, containers, lifecycle, recovery, smoke
+from operations import containers, lifecycle, one_off, recovery, smoke
+from operations.data import backups
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.names import NetworkName
@@ -91,7 +92,7 @@ def copy_offsite(engine: docker.DockerClient, workspace: Workspace) -> None:
     """Copy the backups into the bucket, under the key that this environment has, once no job of its own is at it."""
     container = containers.find(engine, workspace.settings(), "backup")
     end = time.monotonic() + PATIENCE_SECONDS
-    while (answer := containers.execute(container, [backups.PROGRAM, "offsite", "sync"]))[0]:
+    while (answer := containers.execute(container, [one_off.PROGRAM, "offsite", "sync"]))[0]:
         assert time.monotonic() < end, answer[1].decode()
         time.sleep(2)
 

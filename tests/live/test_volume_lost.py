@@ -8,7 +8,8 @@ from __future__ import annotations
 import docker
 import pytest
 
-from operations import containers, lifecycle, restore
+from operations import containers, lifecycle
+from operations.data.restore import restore
 from operations.project import Workspace
 from tests.live.test_backup import lose, names, wait_for_backups, wait_until_received, write
 from tests.live.traffic import Traffic

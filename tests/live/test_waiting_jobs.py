@@ -13,7 +13,8 @@ import pytest
 from arq.constants import default_queue_name
 from redis import Redis
 
-from operations import containers, redis_log
+from operations import containers
+from operations.data.repair import redis_log
 from operations.project import Workspace
 from stack.app import redis
 from stack.settings import Environment

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from redis import Redis
 
-from operations import redis_log
+from operations.data.repair import redis_log
 from stack.app import redis, redis_users
 from stack.platform import specs
 from stack.service import ServiceSpec

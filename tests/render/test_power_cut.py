@@ -18,7 +18,7 @@ import pytest
 
 from offline.progress import Task
 from operations import laboratory as parts
-from operations import mending
+from operations.data.restore import mending
 from operations.engine import PrivateEngine, connect, ensure_engine, stop_engine
 from stack.settings import Environment
 from tests import queued

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from operations import redis_log
+from operations.data.repair import redis_log
 from stack.app import redis_users
 from stack.settings import Environment
 from tests.recording import environment_of

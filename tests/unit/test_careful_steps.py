@@ -17,9 +17,12 @@ import pytest
 from offline import images
 from offline.progress import Reporter, Task
 from offline.toolchain import OfflineError
-from operations import backups, compose, laboratory, recovery
 from operations import engine as engine_module
-from operations.compose import Import, Plan, Source
+from operations import laboratory, one_off, recovery
+from operations.data.compose import import_on_engine
+from operations.data.compose.import_compose import Import
+from operations.data.compose.plan import ImportPlan
+from operations.data.compose.source import Source
 from operations.project import PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.settings import PROJECT, read_environment
@@ -60,17 +63,17 @@ def test_the_old_volume_is_mounted_for_reading_alone(monkeypatch: pytest.MonkeyP
         asked.append(volumes)
         return ""
 
-    monkeypatch.setattr(compose.Engine, "_once", once)
+    monkeypatch.setattr(import_on_engine.EngineImport, "_once", once)
     client = SimpleNamespace(volumes=SimpleNamespace(create=made.append))
-    engine = compose.Engine(cast("Any", client), read_environment("staging", {}), Workspace())
+    engine = import_on_engine.EngineImport(cast("Any", client), read_environment("staging", {}), Workspace())
     engine.copy(SOURCE, "new")
     assert asked == [{"/from": ("old_pg", True), "/to": ("new", False)}], "the old stack is the way back"
 
 
 def test_a_plan_of_an_import_is_for_the_volumes_as_they_were() -> None:
-    one = Plan(project="old", sources=(SOURCE,), stamp="20261123T100500Z")
-    assert one.same(Plan(project="old", sources=(SOURCE,), stamp="20261124T100500Z"))
-    later = Plan(project="old", sources=(replace(SOURCE, changed="2"),), stamp="x")
+    one = ImportPlan(project="old", sources=(SOURCE,), stamp="20261123T100500Z")
+    assert one.same(ImportPlan(project="old", sources=(SOURCE,), stamp="20261124T100500Z"))
+    later = ImportPlan(project="old", sources=(replace(SOURCE, changed="2"),), stamp="x")
     assert not one.same(later), "what was written since would be left behind"
 
 
@@ -88,14 +91,14 @@ def test_a_container_of_one_run_goes_with_its_nameless_volumes_however_it_ended(
         remove=lambda **options: removed.append(options),
     )
     client = SimpleNamespace(containers=SimpleNamespace(create=lambda *_, **__: container))
-    monkeypatch.setattr(backups, "attached", lambda _: nullcontext(iter([(b"said", None)])))
+    monkeypatch.setattr(one_off, "attached", lambda _: nullcontext(iter([(b"said", None)])))
 
     def check(ended: int, _told: object) -> None:
         if ended:
             raise ProjectError("it failed")
 
     with pytest.raises(ProjectError) if status else nullcontext():
-        backups.run_once(cast("Any", client), "image", ["true"], task=Task(""), check=check)
+        one_off.run_once(cast("Any", client), "image", ["true"], task=Task(""), check=check)
     assert removed == [{"force": True, "v": True}], "each restore would leave a volume with a database in it"
 
 

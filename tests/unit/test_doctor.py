@@ -29,9 +29,10 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
 from operations import __main__ as command
-from operations import alerting, checks, disk_room, doctor, lifecycle, redis_log, smoke
+from operations import alerting, checks, disk_room, doctor, lifecycle, smoke
 from operations.alerting import Delivery, State
 from operations.checks import Check, FailedError, Finding, Report, UnavailableError, Verdict
+from operations.data.repair import redis_log
 from operations.doctor import Asked, Facts
 from operations.ports import free_ports, own_ports
 from operations.project import Workspace

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import typer
 
-from operations import repair
 from operations.__main__ import app
-from operations.backups import BEFORE
+from operations.data.repair import repair
+from operations.data.volume_names import BEFORE
 from operations.rotation import rows
 from operations.stack_file import environments
 from stack.mistakes import InvalidSettingsError

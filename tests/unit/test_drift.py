@@ -17,8 +17,9 @@ from rich.console import Console
 
 from offline.progress import Reporter
 from operations import __main__ as command
-from operations import drift, drift_repair, lifecycle, lock, restore
+from operations import drift, drift_repair, lifecycle, lock
 from operations.containers import PartStatus
+from operations.data.restore import unfinished
 from operations.drift import Finding, Typed, compare, look, of_preview, read
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
@@ -582,7 +583,7 @@ def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(drift_repair, "clear", lambda *_: begun.append("clear"))
     monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(restore, "refuse_half_replaced", lambda _: None)
+    monkeypatch.setattr(unfinished, "refuse_half_replaced", lambda _: None)
     monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(lifecycle, "refuse_undoing", lambda _: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)

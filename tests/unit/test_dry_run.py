@@ -11,8 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, containers, dry_run, lifecycle, lock, restore, rotation
-from operations.journal import Journal, Wanted
+from operations import containers, dry_run, lifecycle, lock, rotation
+from operations.data import backups
+from operations.data.restore import restore, steps
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
@@ -40,7 +43,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     )
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: client)
     monkeypatch.setattr(backups, "backups", lambda _: (THERE, []))
-    for module, name in ((lock, "held"), (lifecycle, "up"), (containers, "stop"), (restore.Restore, "run")):
+    for module, name in ((lock, "held"), (lifecycle, "up"), (containers, "stop"), (steps.Restore, "run")):
         monkeypatch.setattr(module, name, changed)
     monkeypatch.setattr(Journal, "write", changed)
     return Workspace(home=tmp_path)

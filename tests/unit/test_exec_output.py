@@ -18,8 +18,9 @@ import docker
 import pytest
 
 from offline.progress import Task
-from operations import backups, containers, rotation
+from operations import containers, rotation
 from operations.bound import MIB, Bound, BoundError
+from operations.data import backups
 
 HEAD = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 
@@ -83,7 +84,7 @@ def test_all_that_a_command_says_is_read_in_whatever_pieces_it_comes(pieces: tup
         assert containers.execute(container, ["it"]) == (0, b"one\ntwo\nthree\n"), "it is lost, and the status is 0"
         assert containers.execute_apart(container, ["it"]) == (0, b"one\nthree\n", b"two\n")
         task = Task("")
-        assert backups.run(cast("Any", container), ["list"], task) == "one\nthree\n"
+        assert backups.run_in_service(cast("Any", container), ["list"], task) == "one\nthree\n"
         assert task.detail == "two"
         assert rotation._exec(container, ["it"], "in") == "one\ntwo\nthree\n", "a login that works is taken for refused"
 

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, checks, containers, doctor, drift, hardening, planned, smoke
+from operations import checks, containers, doctor, drift, hardening, planned, smoke
+from operations.data import backups
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 REPORT = checks.Report(

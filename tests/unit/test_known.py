@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from offline.progress import Reporter
 from operations import __main__ as command
-from operations import backups, hardening, known
+from operations import hardening, known
+from operations.data import backups
 from operations.project import Workspace
 from stack.names import PART_LABEL
 from stack.settings import PROJECT
@@ -161,7 +162,7 @@ def test_backups_are_listed_with_a_broken_stack_file(
 ) -> None:
     workspace, _ = broken(BROKEN["a value that cannot be"])
     engine.parts = ["backup"]
-    monkeypatch.setattr(backups, "run", lambda *_: "[]")
+    monkeypatch.setattr(backups, "run_in_service", lambda *_: "[]")
     monkeypatch.setattr(backups, "set_aside", lambda _client, there: [there.prefix])
     monkeypatch.setattr(backups, "cast", lambda _, value: value)
     monkeypatch.setattr("operations.containers.find", lambda *_: SimpleNamespace(client=None))

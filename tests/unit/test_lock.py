@@ -17,7 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, compose, engine, lifecycle, lock, parts, recovery, repair, restore, rotation
+from operations import engine, lifecycle, lock, parts, recovery, rotation
+from operations.data import backups
+from operations.data.compose import import_on_engine
+from operations.data.repair import repair
+from operations.data.restore import restore, unfinished
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -210,7 +214,10 @@ CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "restart": ("restart", lambda it: parts.restart(it, "api")),
     "backup": ("backup", lambda it: backups.now(it, "all")),
     "drill": ("drill", backups.drill),
-    "import": ("import-compose", lambda it: compose.Engine(it.client(), it.settings(), it).alone().__enter__()),
+    "import": (
+        "import-compose",
+        lambda it: import_on_engine.EngineImport(it.client(), it.settings(), it).alone().__enter__(),
+    ),
 }
 
 
@@ -337,5 +344,5 @@ run.pulumi("up", capture=True)
 def test_when_all_data_is_gone_no_restore_or_import_is_half_done_any_more(given: Given) -> None:
     for file in lock.unfinished(given.folder, given.name):
         file.write_text("{}")
-    restore.forget_all(workspace(given), given.client())
+    unfinished.forget_all(workspace(given), given.client())
     assert not list(given.folder.glob("*.json")), "the next import would go on with one of an environment that is gone"

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from docker.errors import NotFound
 
-from operations import containers, lifecycle, old_images, restore
-from operations.journal import Journal, Wanted
+from operations import containers, lifecycle, old_images
+from operations.data.restore import unfinished
+from operations.data.restore.journal import Journal
+from operations.data.restore.on_engine import EngineRestore
+from operations.data.restore.request import Wanted
 from operations.project import PulumiRun, Workspace
-from operations.restore import Engine
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 from tests import recorded
@@ -189,14 +191,14 @@ def test_a_restore_knows_the_volume_of_a_server_that_is_gone_and_looks_at_it_wit
     upped: list[None] = []
     settings = Workspace(extra_config={"samokoder:redis": {"adoptVolume": "compose_redis"}}).settings()
     up: Callable[[], None] = lambda: upped.append(None)  # noqa: E731
-    engine = Engine(cast("docker.DockerClient", given.engine.client), settings, Workspace().reporter, up)
+    engine = EngineRestore(cast("docker.DockerClient", given.engine.client), settings, Workspace().reporter, up)
     looked: list[str] = []
 
-    def shell(_: Engine, __: str, volumes: dict[str, tuple[str, bool]], ___: str) -> str:
+    def shell(_: EngineRestore, __: str, volumes: dict[str, tuple[str, bool]], ___: str) -> str:
         looked.append(volumes["/volume"][0])
         return "4096\n1000000\n"
 
-    monkeypatch.setattr(Engine, "_shell", shell)
+    monkeypatch.setattr(EngineRestore, "_shell", shell)
     assert engine.data_of("postgres") == volume("postgres")
     assert engine.data_of("redis") == "compose_redis", "an adopted one keeps its name"
     assert engine.sizes(volume("postgres")) == (0, 1_000_000)
@@ -235,11 +237,11 @@ def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that
     half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
     half.write(given.folder / "restore.staging.json")
     with pytest.raises(ProjectError, match="make restore"):  # as an `up` would
-        restore.refuse_half_replaced(given.run.workspace)
+        unfinished.refuse_half_replaced(given.run.workspace)
     removed = lifecycle.destroy_data(given.run.workspace, interactive=False)
     assert given.engine.volumes_there == [OF_OTHERS], "nothing of it is left, and nothing else is gone"
     assert set(removed) == {*map(volume, EVERY), ASIDE, HALF}
-    restore.refuse_half_replaced(given.run.workspace)  # the next `up` would ask for a restore of nothing
+    unfinished.refuse_half_replaced(given.run.workspace)  # the next `up` would ask for a restore of nothing
 
 
 def test_all_data_is_also_what_an_earlier_run_that_failed_has_left_and_pulumi_forgot(given: Given) -> None:

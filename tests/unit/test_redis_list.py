@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from operations import mending
+from operations.data.restore import mending
 from stack.app import redis_users
 from stack.app.redis import START_REDIS
 

@@ -8,9 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from operations import backups, containers, healthy, repair
-from operations.backups import Backup
-from operations.journal import Journal, Wanted
+from operations import containers, healthy
+from operations.data import backups
+from operations.data.backups import Backup
+from operations.data.repair import redis, repair
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
 from operations.stack_file import ProjectError
 from tests.restoring import STAMP, Given, on_a_fake_engine
 
@@ -22,7 +25,7 @@ def given(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Given:
     made = on_a_fake_engine(tmp_path, monkeypatch)
     monkeypatch.setattr(containers, "find", lambda *_: None)
     monkeypatch.setattr(healthy, "health", lambda _: "stopped")
-    monkeypatch.setattr(repair, "redis_log", SimpleNamespace(read=lambda _: "Redis read all of it"))
+    monkeypatch.setattr(redis, "redis_log", SimpleNamespace(read=lambda _: "Redis read all of it"))
     return made
 
 
@@ -54,9 +57,9 @@ def cut(kept: datetime | None, *, size: int = 90, commands: int = 3, written: da
     return {"keys": "7", "refused": "0", "bytes": str(size), "commands": str(commands)} | moments
 
 
-def looked(given: Given) -> repair.Found:
+def looked(given: Given) -> redis.DamagedRedis:
     with repair.opened(cast("Any", given), "redis") as found:
-        return cast("repair.Found", found)
+        return cast("redis.DamagedRedis", found)
 
 
 def test_what_is_lost_is_said_in_commands_and_seconds(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:

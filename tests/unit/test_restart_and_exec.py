@@ -13,8 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import known, lock, parts, restore, session
-from operations.journal import Journal, Wanted
+from operations import known, lock, parts, session
+from operations.data.restore import journal
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL
@@ -112,7 +114,7 @@ def test_nothing_is_stopped_for_a_part_that_is_not_there_or_not_declared(
 def test_no_server_is_started_on_half_a_database(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = on(Engine({"postgres": "unhealthy"}), monkeypatch)
     half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
-    half.write(restore._path(workspace))
+    half.write(journal.journal_path(workspace))
     with pytest.raises(ProjectError, match="make restore"):
         parts.restart(workspace, "postgres")
     assert not engine.done, "PostgreSQL would start on data that is half replaced"

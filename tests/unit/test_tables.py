@@ -13,9 +13,9 @@ from rich.console import Console
 
 from bench import report as bench
 from operations import checks, tables
-from operations.backups import Backup
 from operations.checks import Finding, Report, Verdict
 from operations.containers import NOT_AVAILABLE, PartStatus
+from operations.data.backups import Backup
 from operations.drift import Finding as Drifted
 from operations.hardening import RULES, Broken
 from operations.lifecycle import DataVolume

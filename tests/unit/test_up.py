@@ -13,8 +13,10 @@ import pytest
 from rich.console import Console
 
 from offline.progress import Reporter
-from operations import containers, healthy, lifecycle, lock, restore
-from operations.journal import Journal, Wanted
+from operations import containers, healthy, lifecycle, lock
+from operations.data.restore import journal, unfinished
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from tests.recording import environment_of
@@ -35,7 +37,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
     monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
     monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
-    monkeypatch.setattr(restore, "give_own_password", lambda _: None)
+    monkeypatch.setattr(unfinished, "give_own_password", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
     monkeypatch.setattr(lifecycle, "status", lambda _: [])
     lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
@@ -104,7 +106,7 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
     @contextmanager
     def held(*_: object) -> Iterator[Workspace]:
         half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
-        half.write(restore._path(workspace))
+        half.write(journal.journal_path(workspace))
         yield workspace
 
     words: list[tuple[str, ...]] = []
@@ -133,7 +135,7 @@ def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_awa
     words: list[tuple[str, ...]] = []
     with_engine(workspace, words, monkeypatch)
     monkeypatch.setattr(lifecycle, "_data_there", lambda *_: {})
-    monkeypatch.setattr(restore, "forget_all", lambda *_: [])
+    monkeypatch.setattr(unfinished, "forget_all", lambda *_: [])
     monkeypatch.setattr("operations.old_images.forget", lambda *_: None)
     lifecycle.down(workspace, interactive=True)
     (down,) = words
@@ -150,7 +152,7 @@ def test_down_gives_postgresql_its_own_password_while_it_is_there(
 ) -> None:
     did: list[tuple[str, ...]] = []
     with_engine(workspace, did, monkeypatch)
-    monkeypatch.setattr(restore, "give_own_password", lambda _: did.append(("password",)))
+    monkeypatch.setattr(unfinished, "give_own_password", lambda _: did.append(("password",)))
     lifecycle.down(workspace, interactive=True)
     assert [each[0] for each in did] == ["password", "destroy"], "the next `up` does not let the keeper of the roles in"
 

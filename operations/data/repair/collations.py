@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from operations import containers, lock, psql, restore
+from operations import containers, lock, psql
 from operations.checks import FailedError, UnavailableError
+from operations.data.restore import unfinished
 from operations.healthy import health
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -102,7 +103,7 @@ def opened(workspace: Workspace) -> Iterator[Found]:
     if environment.managed_database:
         raise ProjectError("The database is managed: its collations are repaired where it is managed.")
     with lock.held(workspace, "repair") as locked:
-        restore.refuse_touched(locked)
+        unfinished.refuse_touched(locked)
         with contextlib.closing(locked.client()) as client:
             server = containers.find(client, environment, postgres.PART)
             if health(server) != "healthy":

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from operations import backups
-from operations.journal import DATA, Mend
+from operations import one_off
+from operations.data.restore.request import DATA, Mend
 from operations.stack_file import ProjectError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def mend(
 
     like, folder = container.attrs, DATA["redis"]
     script = Path(__file__).with_name("repair_redis.sh").read_text(encoding="utf-8")
-    said = backups.run_once(
+    said = one_off.run_once(
         cast("docker.DockerClient", container.client),
         like["Image"],
         ["sh", "-c", script, "sh", _FROM, folder, way],

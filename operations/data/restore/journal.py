@@ -1,4 +1,4 @@
-"""What a restore is asked for, and how far it has come.
+"""How far a restore has come.
 
 The journal is a file beside the state. What follows depends on what has become of the data, and on what is typed:
 
@@ -16,107 +16,18 @@ copy that was set aside is never written to again. Nothing here touches the engi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, cast
 
 from operations import stack_file
-from operations.backups import BEFORE, IMPORTED
-from operations.project import typed
+from operations.data.restore.request import LATEST, OFFSITE, Server, Wanted
+from operations.data.volume_names import BEFORE, IMPORTED
+from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.backup import workspace
 from stack.settings import Environment
 
-LATEST, OFFSITE = "latest", "offsite"
 FETCH = "fetch"
 """The step that fetches the off-site copy."""
-Server = Literal["postgres", "redis", "backup", "workspace"]
-Mend = Literal["read", "cut", "snapshot"]
-"""How a copy of Redis' data is mended: not at all, or as `repair_redis.sh` says."""
-
-DATA: Mapping[Server, str] = {
-    "postgres": "/var/lib/postgresql/data",
-    "redis": "/data",
-    "backup": "/backups",
-    "workspace": workspace.FOLDER,
-}
-"""Where each server's container mounts its data volume."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is to be restored. All empty: whatever was begun."""
-
-    to: str = ""
-    """A moment of the database, in UTC."""
-    backup: str = ""
-    """A backup's id, or `latest`: all that there is."""
-    source: str = ""
-    """`offsite`, or a volume that was set aside; empty: the backups of this machine."""
-    mend: Mend | None = None
-    """What is there is put back, mended: of Redis alone."""
-
-    @property
-    def server(self) -> Server:
-        """Whose data is replaced at the end."""
-        if self.whole:
-            mark = BEFORE if BEFORE in self.source else IMPORTED
-            return cast("Server", self.source.partition(mark)[0].rpartition("-")[2])
-        if self.mend:
-            return "redis"
-        others: tuple[Server, ...] = ("redis", "workspace")
-        return next((server for server in others if self.backup.startswith(f"{server}-")), "postgres")
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is a volume that is put into its place as it is."""
-        return BEFORE in self.source or IMPORTED in self.source
-
-    @property
-    def words(self) -> list[str]:
-        """How the backup program is told."""
-        if self.to:
-            return ["--to", self.to]
-        return ["--latest"] if self.backup == LATEST else ["--backup", self.backup]
-
-    def __str__(self) -> str:
-        """Say it as a person would type it."""
-        if self.mend:
-            return f"a repair of Redis ({self.mend})"
-        words = {"TO": self.to, "BACKUP": self.backup, "FROM": self.source}
-        return " ".join(f"{name}={value!r}" for name, value in words.items() if value)
-
-
-def wanted(environment: Environment, *, to: str = "", backup: str = "", source: str = "") -> Wanted:
-    """Read what somebody typed. Raises ProjectError that says what to type instead."""
-    if to and backup:
-        raise ProjectError("Either a moment (TO=…) or a backup (BACKUP=…), not both.")
-    if source and source != OFFSITE:
-        if not any(
-            source.startswith(f"{environment.prefix}-{server}{mark}") for server in DATA for mark in (BEFORE, IMPORTED)
-        ):
-            raise ProjectError(
-                f"FROM is {OFFSITE!r} or the name of a volume that a restore has set aside, not {source!r}. "
-                f"`{typed(environment.name, 'backups')}` lists them."
-            )
-        if to or backup:
-            raise ProjectError("A volume that was set aside is put back as it is: no TO or BACKUP with it.")
-    if source == OFFSITE and not (to or backup):
-        backup = LATEST
-    return Wanted(to=moment(to) if to else "", backup=backup, source=source)
-
-
-def moment(text: str) -> str:
-    """Return a moment in UTC. Raises ProjectError for one that could mean two, or none."""
-    try:
-        at = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ProjectError(f"{text!r} is not a valid time. Write it like this: TO='2026-11-23 10:05:00+03'") from None
-    if at.tzinfo is None:
-        raise ProjectError(f"{text!r} has no time zone. Write TO='{at}+00' if it is UTC, TO='{at}+03' in Moscow.")
-    return at.astimezone(UTC).isoformat()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,3 +133,22 @@ class Journal:
     def write(self, path: Path) -> None:
         """Note it."""
         stack_file.write(path, json.dumps(asdict(self), indent=2))
+
+
+def of_earlier_version(environment: Environment, path: Path) -> Journal | None:
+    """Return the journal that is there, with what the versions before did not note: where what was there is."""
+    journal = Journal.read(path)
+    if journal is None:
+        return None
+    if not journal.aside:
+        servers = [server for server in journal.servers if f"keep-{server}" in journal.done]
+        aside = tuple(f"{environment.prefix}-{server}{BEFORE}{journal.stamp}" for server in servers)
+        journal = replace(journal, aside=aside, kept=aside)
+    if journal.touched and journal.aside and "copied" not in json.loads(path.read_text(encoding="utf-8")):
+        journal = replace(journal, before=journal.aside[-1])
+    return journal
+
+
+def journal_path(workspace: Workspace) -> Path:
+    """Return the file that the journal of an environment's restore is in."""
+    return workspace.folder / f"restore.{workspace.name}.json"

@@ -1,46 +1,31 @@
-"""Repairs: of Redis' data where it does not start, and what other modules repair (`collations`, `engine_rules`).
+"""A repair of Redis' data where it does not start.
 
-What Redis cannot read is cut off, or an older copy takes its place.
-
-Each way is tried first on a copy, which Redis itself reads; so what is kept and lost is told before anything is stopped
-or changed. The repair then is a restore (`restore.py`): Redis is stopped, its data is copied and mended beside what is
-there, what is there is set aside and replaced. Cut off at any point, `make restore` goes on.
+What Redis cannot read is cut off, or an older copy takes its place. Each way is tried first on a copy, which Redis
+itself reads; so what is kept and lost is told before anything is stopped or changed. The repair then is a restore:
+Redis is stopped, its data is copied and mended beside what is there, what is there is set aside and replaced. Cut off
+at any point, `make restore` goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from operations import backups, collations, containers, engine_rules, healthy, lock, redis_log, restore
+from operations import containers, healthy, lock
 from operations.checks import FailedError, UnavailableError
-from operations.journal import Mend
+from operations.data import backups
+from operations.data.repair import redis_log
+from operations.data.restore import on_engine, restore, unfinished
+from operations.data.restore.request import Mend
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis
 
 if TYPE_CHECKING:
-    from operations.backups import Backup
-
-WHAT = (redis.PART, collations.WHAT, engine_rules.WHAT)
-"""What can be repaired."""
-
-
-class Repair(Protocol):
-    """Something that is wrong, and what is done about it."""
-
-    @property
-    def question(self) -> str:
-        """What the person is asked."""
-
-    def lines(self) -> Iterator[str]:
-        """Say what is wrong and what would be done."""
-
-    def run(self) -> str:
-        """Do it, and return what was done. Raises ProjectError."""
+    from operations.data.backups import Backup
 
 
 _WAYS: Mapping[Mend | None, str] = {
@@ -70,7 +55,7 @@ class Way:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class DamagedRedis:
     """What is wrong, and what can be done."""
 
     workspace: Workspace
@@ -106,33 +91,14 @@ class Found:
 
 
 @contextmanager
-def opened(workspace: Workspace, what: str) -> Iterator[Repair]:
-    """Hold the environment's lock, and give what is wrong. Nothing is stopped or changed until `run`.
-
-    Raises ProjectError where nothing is damaged, and where nothing can be done.
-    """
-    if what not in WHAT:
-        raise ProjectError(
-            f"Only {', '.join(WHAT)} can be repaired, not {what!r}. PostgreSQL: "
-            f"{workspace.typed('restore BACKUP=latest')}"
-        )
-    ways: Mapping[str, Callable[[Workspace], AbstractContextManager[Repair]]] = {
-        redis.PART: _opened_redis,
-        collations.WHAT: collations.opened,
-        engine_rules.WHAT: engine_rules.opened,
-    }
-    with ways[what](workspace) as found:
-        yield found
-
-
-@contextmanager
-def _opened_redis(workspace: Workspace) -> Iterator[Found]:
+def opened_redis(workspace: Workspace) -> Iterator[DamagedRedis]:
+    """Hold the environment's lock, and give what is wrong with Redis' data. Raises as `repair.opened` does."""
     environment = workspace.settings()
     if redis.PART in environment.absent:
         raise ProjectError("Redis is a managed one here: its data is repaired where it is managed.")
     with lock.held(workspace, "repair") as locked:
-        restore.refuse_touched(locked)
-        with restore.engine(environment, locked) as hands:
+        unfinished.refuse_touched(locked)
+        with on_engine.engine_of(environment, locked) as hands:
             container = containers.find(hands.client, environment, redis.PART)
             if healthy.health(container) == "healthy":
                 raise ProjectError("Redis runs and is healthy: there is nothing to repair.")
@@ -146,7 +112,7 @@ def _opened_redis(workspace: Workspace) -> Iterator[Found]:
         yield found
 
 
-def _try(hands: restore.Engine, mend: Mend) -> tuple[dict[str, str], str]:
+def _try(hands: on_engine.EngineRestore, mend: Mend) -> tuple[dict[str, str], str]:
     """Return what a copy that is mended in one way says of itself, or why it cannot be."""
     try:
         return hands.mend(mend), ""
@@ -154,7 +120,7 @@ def _try(hands: restore.Engine, mend: Mend) -> tuple[dict[str, str], str]:
         return {}, str(error)
 
 
-def _ways(workspace: Workspace, hands: restore.Engine, wrong: str) -> Found:
+def _ways(workspace: Workspace, hands: on_engine.EngineRestore, wrong: str) -> DamagedRedis:
     ways, refused = list[Way](), list[str]()
     useless: Mapping[Mend, str] = {"cut": "Nothing can be cut off", "snapshot": "There is no way by a snapshot"}
     for mend, title in useless.items():
@@ -176,7 +142,7 @@ def _ways(workspace: Workspace, hands: restore.Engine, wrong: str) -> Found:
         raise ProjectError("\n".join((f"Redis does not read its data: {wrong}", *refused)))
     # Where nothing says when it was written, what is cut off is at its end.
     ways.sort(key=lambda way: way.kept or datetime.max.replace(tzinfo=UTC), reverse=True)
-    return Found(workspace=workspace, wrong=wrong, ways=tuple(ways), refused=tuple(refused))
+    return DamagedRedis(workspace=workspace, wrong=wrong, ways=tuple(ways), refused=tuple(refused))
 
 
 def _newest(workspace: Workspace) -> Backup | None:

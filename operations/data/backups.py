@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from offline.progress import Task
 from operations import containers, known, lock
+from operations.data.volume_names import set_aside
+from operations.one_off import PROGRAM, check, read, streams
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES
+from stack.names import ENVIRONMENT_LABEL
 
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
+
 PART = "backup"
-PROGRAM = "samokoder-backup"
 ANSWER_SECONDS = 120
 """For one answer of the engine: it removes a volume of some GiB while it is asked."""
 Kind = Literal["all", "base", "dump", "redis", "workspace"]
-Chunks = Iterable[tuple[bytes | None, bytes | None]]
-
-_REFUSED = 2
-_LAST_LINES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +92,14 @@ def now(workspace: Workspace, kind: Kind) -> None:
         _container(known.of(workspace)) as container,
         workspace.reporter.task(f"Backup ({kind})") as task,
     ):
-        run(container, ["now", "--kind", kind], task)
+        run_in_service(container, ["now", "--kind", kind], task)
 
 
 def backups(workspace: Workspace) -> tuple[list[Backup], list[str]]:
     """Return the backups, newest first, and the volumes with the data from before a restore."""
     environment = known.of(workspace)
     with _container(environment) as container:
-        rows = json.loads(run(container, ["list", "--json"], Task("list")))
+        rows = json.loads(run_in_service(container, ["list", "--json"], Task("list")))
         kept = set_aside(cast("docker.DockerClient", container.client), environment)
     return sorted(map(Backup.of, rows), key=lambda each: each.finished, reverse=True), kept
 
@@ -114,39 +111,10 @@ def drill(workspace: Workspace) -> dict[str, Any]:
         _container(known.of(workspace)) as container,
         workspace.reporter.task("Restore drill") as task,
     ):
-        return dict(json.loads(run(container, ["drill", "--json"], task)))
+        return dict(json.loads(run_in_service(container, ["drill", "--json"], task)))
 
 
-BEFORE = "-before-restore-"
-"""In the name of a volume that was set aside: `samokoder-staging-postgres-before-restore-20261123T100500Z`."""
-IMPORTED = "-from-compose-"
-"""In the name of a volume that an import has made ready to be put in the place of the data."""
-
-RESTORED = "-restored-"
-"""In the name of one that a restore fills, and that is gone once that has come to its end."""
-STAMP = "%Y%m%dT%H%M%SZ"
-"""At the end of both: when the restore was begun."""
-
-
-def made_by_restores(client: docker.DockerClient, environment: containers.Named) -> list[str]:
-    """Return the volumes that restores and imports have made and not removed, the newest last."""
-    # The whole name, and a server is one word: `staging` must not be given what belongs to `staging-2`.
-    ours = re.compile(rf"{re.escape(environment.prefix)}-[a-z]+({BEFORE}|{RESTORED}|{IMPORTED})\d{{8}}T\d{{6}}Z")
-    found = (str(volume.name) for volume in client.volumes.list(filters={"name": f"{environment.prefix}-"}))
-    return sorted(filter(ours.fullmatch, found), key=begun)
-
-
-def set_aside(client: docker.DockerClient, environment: containers.Named) -> list[str]:
-    """Return the volumes that restores have set aside, the newest last."""
-    return [name for name in made_by_restores(client, environment) if BEFORE in name]
-
-
-def begun(volume: str) -> datetime:
-    """Say when the restore was begun that has made a volume."""
-    return datetime.strptime(volume.rpartition("-")[2], STAMP).replace(tzinfo=UTC)
-
-
-def run(container: Container, words: Sequence[str], task: Task) -> str:
+def run_in_service(container: Container, words: Sequence[str], task: Task) -> str:
     """Run the backup program in its container; return its standard output. `task` shows its progress.
 
     Raises ProjectError with what it said last. It goes on when we are interrupted: a backup is better finished.
@@ -160,83 +128,10 @@ def run(container: Container, words: Sequence[str], task: Task) -> str:
             f"{typed(name, 'restore')}. Else: {typed(name, 'up')}"
         )
     made = api.exec_create(container.id, [PROGRAM, *words])
-    with _streams(api.exec_start(made["Id"], socket=True)) as chunks:
+    with streams(api.exec_start(made["Id"], socket=True)) as chunks:
         out, err = read(chunks, task)
     check(words, containers.exec_status(api, made["Id"]), err)
     return out
-
-
-def run_once(
-    client: docker.DockerClient,
-    image: str,
-    command: Sequence[str],
-    *,
-    task: Task,
-    check: Callable[[int, Sequence[str]], None],
-    **options: Any,
-) -> str:
-    """Run a command in a container of its own, which is removed, and return its standard output.
-
-    It has no network, unless an option says otherwise, and can change nothing but what is mounted in it. `task` shows
-    its progress. check: gets its exit status and what it said, and raises. options: of the SDK's `containers.create`.
-    """
-    container: Container = client.containers.create(
-        image,
-        list(command[1:]),
-        entrypoint=[command[0]],
-        read_only=True,
-        init=True,
-        cap_drop=["ALL"],
-        security_opt=[NO_NEW_PRIVILEGES],
-        healthcheck={"test": ["NONE"]},
-        **{"network_mode": "none", **options},
-    )
-    try:
-        with attached(container) as chunks:
-            container.start()
-            out, err = read(chunks, task)
-        check(container.wait()["StatusCode"], err)
-    finally:
-        container.remove(force=True, v=True)
-    return out
-
-
-def attached(container: Container) -> AbstractContextManager[Chunks]:
-    """Give both streams of a container that is about to start, so that no line is missed."""
-    return _streams(container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1}))
-
-
-@contextmanager
-def _streams(socket: Any) -> Iterator[Chunks]:
-    try:
-        yield ((text, None) if number == 1 else (None, text) for number, text in containers.frames(socket))
-    finally:
-        # Where the SDK reads the streams itself it leaves the open socket in a circle with its answer, to the garbage
-        # collector.
-        socket._response.close()  # noqa: SLF001 - there is no other way to it
-
-
-def read(chunks: Chunks, task: Task) -> tuple[str, list[str]]:
-    """Read both streams to their end; each whole line of standard error is what the task does just now."""
-    out, rest, lines = b"", b"", list[str]()
-    for said, told in chunks:
-        out += said or b""
-        *whole, rest = (rest + (told or b"")).split(b"\n")
-        lines += [text for line in whole if (text := line.decode(errors="replace").strip())]
-        if lines:
-            task.detail = lines[-1]
-    if rest.strip():
-        lines.append(rest.decode(errors="replace").strip())
-    return out.decode(errors="replace"), lines
-
-
-def check(words: Sequence[str], status: int, told: Sequence[str]) -> None:
-    """Raise ProjectError unless a run of the backup program has ended well."""
-    if status == _REFUSED:
-        raise ProjectError(told[-1] if told else f"`{PROGRAM} {' '.join(words)}` refuses.")
-    if status:
-        said = "\n".join(told[-_LAST_LINES:]) or "(it said nothing)"
-        raise ProjectError(f"`{PROGRAM} {' '.join(words)}` failed ({status}):\n{said}")
 
 
 @contextmanager
