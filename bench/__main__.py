@@ -25,9 +25,9 @@ from bench.llm import IN_FLIGHT, throughput
 from bench.report import Row
 from offline.progress import Reporter
 from operations import containers, lifecycle
+from operations.checks.smoke.smoke import smoke
 from operations.ports import own_ports
 from operations.project import PulumiRun, Workspace
-from operations.smoke import smoke
 
 RESULTS = Path(__file__).with_name("results.json")
 RUNS = 5

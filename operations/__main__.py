@@ -25,7 +25,7 @@ from stack.mistakes import InvalidSettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from operations.checks import Report
+    from operations.checks.report import Report
     from operations.containers import PartStatus
     from operations.data.restore.steps import Restored
     from operations.hardening import Verdict
@@ -234,9 +234,9 @@ def send_test_alert(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Send a test alert the way of a real one. Exit status 0 when every configured integration delivered it."""
-    from operations import alerting  # noqa: PLC0415
+    from operations.checks.alert import send  # noqa: PLC0415
 
-    report = alerting.send_test_alert(_workspace(env), severity=severity.value, timeout=timeout, url=url)
+    report = send.send_test_alert(_workspace(env), severity=severity.value, timeout=timeout, url=url)
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:
@@ -258,9 +258,9 @@ def check_image(
 
     It runs as in the environment, beside a PostgreSQL and a Redis of its own, all of which are removed at the end.
     """
-    from operations import image_check  # noqa: PLC0415
+    from operations.checks.image import check_image as checking  # noqa: PLC0415
 
-    _tell(image_check.check_image(_workspace(env), image, kind, timeout=timeout), verbose=True, as_json=as_json)
+    _tell(checking.check_image(_workspace(env), image, kind, timeout=timeout), verbose=True, as_json=as_json)
 
 
 @app.command()
@@ -276,7 +276,7 @@ def smoke(
 
     What it writes through the public entry it removes again.
     """
-    from operations import smoke as smoking  # noqa: PLC0415
+    from operations.checks.smoke import smoke as smoking  # noqa: PLC0415
 
     report = smoking.smoke(_workspace(env), seconds=timeout, wait=wait)
     _tell(report, verbose=verbose, as_json=as_json, junit=junit)
@@ -296,17 +296,18 @@ def doctor(
 
     Starts nothing and changes nothing, but for one small object in the bucket of the backups.
     """
-    from operations import doctor as examination  # noqa: PLC0415
+    from operations.checks.doctor import after as follow_up  # noqa: PLC0415
+    from operations.checks.doctor import doctor as examination  # noqa: PLC0415
 
     workspace = _workspace(env)
     if not after:
         _tell(examination.doctor(workspace, seconds=timeout), verbose=True, as_json=as_json, junit=junit)
         return
-    report = examination.after(workspace, seconds=timeout)
+    report = follow_up.after(workspace, seconds=timeout)
     if not as_json:
         console = _console()
         console.print("In the first 24 hours:")
-        for line in examination.first_day(workspace.settings()):
+        for line in follow_up.first_day(workspace.settings()):
             console.print(f"  {line}", markup=False, soft_wrap=True)
         _show_elsewhere(workspace)
     _tell(report, verbose=False, as_json=as_json, junit=junit)
@@ -667,14 +668,14 @@ def _say(env: str, outcome: Restored | Rotated, *, as_json: bool) -> None:
 
 def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = None) -> None:
     """Show a report, and end in an error when a check has failed."""
-    from operations import checks  # noqa: PLC0415
+    from operations import report_table  # noqa: PLC0415
 
     if junit:
         junit.write_text(report.junit(), encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
-        checks.show(_console(), report, verbose=verbose)
+        report_table.show(_console(), report, verbose=verbose)
     if report.failed:
         raise ProjectError(f"{report.title}: {', '.join(report.failed)} failed.")
 

@@ -15,7 +15,7 @@ from operations.basics import typed
 from operations.ci import EnvironmentName
 
 if TYPE_CHECKING:
-    from operations.checks import Report
+    from operations.checks.report import Report
     from operations.deploys import Deploy
     from operations.lifecycle import Agree, Upped
     from operations.project import Workspace

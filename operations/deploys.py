@@ -23,7 +23,7 @@ from stack.images import ImageReferenceError, parse_reference, short_name
 from stack.settings import key_of
 
 if TYPE_CHECKING:
-    from operations.checks import Report
+    from operations.checks.report import Report
 
 FIELDS = ("api", "worker", "frontend")
 
@@ -105,14 +105,15 @@ class Deploy:
         That an image takes a wrong secret is told and does not fail it: the stack has refused such a secret before any
         image gets it, and of an image that looks at none no version could ever be deployed.
         """
-        from operations import image_check  # noqa: PLC0415 - takes its time, and a rollback needs it not
+        # They take their time, and a rollback needs them not.
+        from operations.checks.image import check_image, contract  # noqa: PLC0415
 
         def lenient(report: Report) -> Report:
-            return report.without_failure(image_check.REFUSALS, "the stack itself gives no image such a secret")
+            return report.without_failure(contract.REFUSALS, "the stack itself gives no image such a secret")
 
         _note_images(self.candidate)
         return [
-            lenient(image_check.check_image(self.candidate, image, kind))
+            lenient(check_image.check_image(self.candidate, image, kind))
             for kind in Kind
             if (image := self.wanted.images.get(kind.value)) and image != self.before.images.get(kind.value)
         ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from docker.errors import DockerException
 
-from operations import exposure
+from operations.checks.image import exposure
 from operations.engine import EngineError, connect
 from operations.project import Workspace
 from operations.stack_file import ProjectError

@@ -17,8 +17,8 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import alerting as command
 from operations import containers, lifecycle
+from operations.checks.alert.send import send_test_alert
 from operations.project import Workspace
 from stack.monitoring import access
 from stack.settings import Environment
@@ -98,7 +98,7 @@ def test_the_watchdog_beats_at_the_heartbeat_and_nowhere_else(alerted: StandIn) 
 
 
 def test_a_test_alert_goes_every_way_and_the_command_tells_so(alerting: Workspace, alerted: StandIn) -> None:
-    report = command.send_test_alert(alerting)
+    report = send_test_alert(alerting)
     assert {each.integration: each.state for each in report.integrations} == dict.fromkeys(
         ("telegram", "email", "webhook"), "delivered"
     )
@@ -198,7 +198,7 @@ def test_a_database_that_is_down_is_told_once_and_not_by_all_that_needs_it(
 
 def test_when_telegram_fails_the_alert_about_it_comes_by_mail(alerting: Workspace, alerted: StandIn) -> None:
     def send() -> None:
-        report = command.send_test_alert(alerting)
+        report = send_test_alert(alerting)
         states = {each.integration: each.state for each in report.integrations}
         assert states == {"telegram": "failed", "email": "delivered", "webhook": "delivered"}
 

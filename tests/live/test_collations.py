@@ -9,7 +9,7 @@ import pytest
 from docker.models.containers import Container
 
 from operations import containers
-from operations.checks import FailedError
+from operations.checks.report import FailedError
 from operations.data.repair import collations, repair
 from operations.project import Workspace
 from operations.stack_file import ProjectError

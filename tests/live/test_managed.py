@@ -14,7 +14,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import containers, lifecycle, smoke
+from operations import containers, lifecycle
+from operations.checks.smoke import smoke
 from operations.data import backups
 from operations.project import Workspace
 from stack.settings import Environment

@@ -13,7 +13,7 @@ import pytest
 from docker.models.containers import Container
 
 from operations import containers, drift, lifecycle, network_mtu
-from operations.checks import FailedError
+from operations.checks.report import FailedError
 from operations.data import backups
 from operations.network_mtu import Uplink
 from operations.project import Workspace

@@ -19,8 +19,9 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import containers, doctor, lifecycle, rotation
-from operations.checks import Verdict
+from operations import containers, lifecycle, rotation
+from operations.checks.doctor import after
+from operations.checks.report import Verdict
 from operations.data import backups
 from operations.data.repair import redis_log, repair
 from operations.data.restore import restore
@@ -260,6 +261,6 @@ def test_a_file_that_was_read_with_errors_is_told_by_the_alert_and_by_doctor(que
         assert time.monotonic() < end, f"Redis refused a command of its own file, and nobody is told by {name}"
         time.sleep(1)
     assert firing[0]["metric"]["severity"] == "critical"
-    found = next(each for each in doctor.after(queue.workspace).findings if each.check == "redis' file")
+    found = next(each for each in after.after(queue.workspace).findings if each.check == "redis' file")
     assert found.verdict is Verdict.FAILED
     assert "it refused commands of the file" in found.why

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from operations import lifecycle, smoke
+from operations import lifecycle
+from operations.checks.smoke import smoke
 from operations.project import PulumiFailedError, Workspace
 from tests.live.conftest import no_limits, with_config
 
@@ -50,7 +51,7 @@ def test_a_worker_whose_code_throws_comes_up_and_fails_the_smoke_test_by_its_nam
     bad = with_worker(good, THROWS)
     lifecycle.up(bad, interactive=False)
     found = {each.check: each for each in smoke.smoke(bad, wait=PATIENCE_SECONDS / 10).findings}
-    assert JOB in smoke.report(bad.settings(), list(found.values())).failed, "the deploy would be called a good one"
+    assert JOB in smoke.report_of(bad.settings(), list(found.values())).failed, "the deploy would be called a good one"
     assert "the worker has ended a job as failed: failed: LookupError" in found[JOB].why
     assert "logs PART=worker" in found[JOB].why
     lifecycle.up(good, interactive=False)

@@ -15,8 +15,9 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import containers, lifecycle, smoke
-from operations.checks import Report, Verdict
+from operations import containers, lifecycle
+from operations.checks.report import Report, Verdict
+from operations.checks.smoke import smoke
 from operations.ports import free_ports
 from operations.project import Workspace
 from stack.app import postgres, redis

@@ -10,7 +10,8 @@ import docker
 import httpx
 import pytest
 
-from operations import containers, lifecycle, one_off, recovery, smoke
+from operations import containers, lifecycle, one_off, recovery
+from operations.checks.smoke import smoke
 from operations.data import backups
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from operations import smoke_series
+from operations.checks.smoke import needed_series
 from operations.project import Workspace
 from stack.monitoring import rules, series
 from stack.monitoring.rules.model import Recording
@@ -50,7 +50,7 @@ def exposed(environment: Environment) -> set[str]:
 
 def why_not_here(environment: Environment, name: str) -> str:
     """Why a metric is rightly missing, as the smoke test has it; empty where it is not."""
-    excused = smoke_series.may_be_missing(environment)
+    excused = needed_series.may_be_missing(environment)
     return next((why for pattern, why in excused.items() if re.fullmatch(pattern, name)), "")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.checks import FailedError
+from operations.checks.report import FailedError
 from operations.data.compose import import_on_engine
 from operations.data.repair import redis_log
 from stack.settings import Environment

@@ -15,7 +15,8 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
-from operations import asking, basics, checks, deploys, lifecycle, lock, registry, stack_file, stack_text
+from operations import asking, basics, deploys, lifecycle, lock, registry, stack_file, stack_text
+from operations.checks import report
 from operations.deploys import Version
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
@@ -200,14 +201,14 @@ def test_an_image_that_breaks_the_contract_is_not_deployed(
 ) -> None:
     before, checked = clone.file.read_text(), list[tuple[str, str]]()
 
-    def check_image(workspace: Workspace, reference: str, kind: Any) -> checks.Report:
+    def check_image(workspace: Workspace, reference: str, kind: Any) -> report.Report:
         assert workspace.settings(on_this_machine=False).settings.api.image == image("api", 1)
         assert ups.noted == [image("api", 1)], "what the check pulls would never be removed again"
         checked.append((reference, kind.value))
-        finding = checks.Finding(check="stops on SIGTERM", verdict=checks.Verdict.FAILED, why="was killed")
-        return checks.Report(title=reference, about={}, findings=[finding])
+        finding = report.Finding(check="stops on SIGTERM", verdict=report.Verdict.FAILED, why="was killed")
+        return report.Report(title=reference, about={}, findings=[finding])
 
-    monkeypatch.setattr("operations.image_check.check_image", check_image)
+    monkeypatch.setattr("operations.checks.image.check_image.check_image", check_image)
     answer = typed_both(clone, monkeypatch, "--yes")
     assert isinstance(answer.exception, ProjectError)
     assert (clone.file.read_text(), ups.images) == (before, [])
@@ -217,11 +218,11 @@ def test_an_image_that_breaks_the_contract_is_not_deployed(
 def test_an_image_that_looks_at_no_secret_is_deployed_since_the_stack_refuses_wrong_ones_itself(
     clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def check_image(_: Workspace, reference: str, kind: Any) -> checks.Report:
-        finding = checks.Finding(check="refuses weak secrets", verdict=checks.Verdict.FAILED, why="runs all the same")
-        return checks.Report(title=reference, about={}, findings=[finding])
+    def check_image(_: Workspace, reference: str, kind: Any) -> report.Report:
+        finding = report.Finding(check="refuses weak secrets", verdict=report.Verdict.FAILED, why="runs all the same")
+        return report.Report(title=reference, about={}, findings=[finding])
 
-    monkeypatch.setattr("operations.image_check.check_image", check_image)
+    monkeypatch.setattr("operations.checks.image.check_image.check_image", check_image)
     answer = typed_both(clone, monkeypatch, "--yes")
     assert len(ups.images) == 1, f"no version of it could ever be deployed: {answer.exception}"
     assert "the stack itself gives no image such a secret: runs all the same" in " ".join(answer.output.split())

@@ -8,9 +8,12 @@ import docker
 import docker.errors
 import pytest
 
-from operations import checks, containers, exposure, smoke
+from operations import containers
 from operations.bound import BoundError
-from operations.checks import Verdict
+from operations.checks import report
+from operations.checks.image import exposure
+from operations.checks.report import Verdict
+from operations.checks.smoke import metrics
 from stack.app.metrics_contract import Kind
 from tests.recording import DIGEST, environment_of
 from tests.unit.test_smoke import PATIENCE_SECONDS, World, environment, served
@@ -108,7 +111,7 @@ def test_the_smoke_test_calls_no_counter_missing_that_has_counted_nothing_yet(
 
     monkeypatch.setattr(world, "prometheus", prometheus)
     with served(world) as asked:
-        judged = [check for check in smoke._metrics(asked) if check.name == "metrics api-1"]
-        (found,) = checks.run(judged, seconds=PATIENCE_SECONDS)
+        judged = [check for check in metrics.metrics_checks(asked) if check.name == "metrics api-1"]
+        (found,) = report.ask_all(judged, seconds=PATIENCE_SECONDS)
     assert found.verdict is Verdict.NOT_AVAILABLE
     assert found.why.startswith(f"not exposed: {REQUESTS}; "), found.why

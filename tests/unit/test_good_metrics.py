@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from operations import delivery, exposure, good_metrics
+from operations import delivery, good_metrics
+from operations.checks.image import exposure
 from operations.engine import EngineError
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import METRICS, Job, Kind

@@ -12,14 +12,17 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import checks, containers, doctor, drift, hardening, planned, smoke
+from operations import containers, drift, hardening, planned
+from operations.checks import report
+from operations.checks.doctor import doctor
+from operations.checks.smoke import smoke
 from operations.data import backups
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
-REPORT = checks.Report(
+REPORT = report.Report(
     title="t",
     about={"environment": "staging"},
-    findings=[checks.Finding(check="c", verdict=checks.Verdict.PASSED, why="w", seconds=1)],
+    findings=[report.Finding(check="c", verdict=report.Verdict.PASSED, why="w", seconds=1)],
 )
 BROKEN = hardening.Broken(part="p", rule="5.1", what="w", says="s")
 PREVIEW = {

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from operations import exposition
+from operations.checks.image import exposition
 from operations.metrics_document import _questions, uses
 from stack.app.metrics_contract import BACKUP_METRICS, METRICS, Job, Kind, Metric, of_jobs
 from stack.monitoring import rules

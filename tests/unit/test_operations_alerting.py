@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from offline.progress import Reporter
 from operations import __main__ as command
-from operations import alerting
-from operations.alerting import Delivery, Report, State
+from operations.checks.alert import send
+from operations.checks.alert.alert_report import AlertReport, Delivery, DeliveryState
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
 from stack.settings import Environment
@@ -120,14 +120,16 @@ def run(
     *,
     severity: str = "critical",
     timeout: float = 60.0,
-) -> Report:
+) -> AlertReport:
     answer = server.answer if isinstance(server, FakeAlertmanager) else server
     with httpx.Client(base_url="http://alertmanager.test", transport=httpx.MockTransport(answer)) as client:
         reporter = Reporter(Console(file=io.StringIO()))
-        return alerting.run(environment, client, severity=severity, timeout=timeout, reporter=reporter, every=0.01)
+        return send.run_test_alert(
+            environment, client, severity=severity, timeout=timeout, reporter=reporter, every=0.01
+        )
 
 
-def states(report: Report) -> dict[str, str]:
+def states(report: AlertReport) -> dict[str, str]:
     return {each.integration: each.state for each in report.integrations}
 
 
@@ -303,12 +305,12 @@ def test_where_alerts_go_to_nobody_the_test_says_what_to_set(tmp_path: Path) -> 
     with pytest.raises(
         ProjectError, match=r"go to nobody: set samokoder:alertmanager.telegram .* samokoder:alertWebhookUrl"
     ):
-        alerting.send_test_alert(workspace)
+        send.send_test_alert(workspace)
     assert not list(tmp_path.iterdir()), "Pulumi was asked for a password that nobody needs"
 
 
-def report_of(**how: State) -> Report:
-    return Report(
+def report_of(**how: DeliveryState) -> AlertReport:
+    return AlertReport(
         environment="staging",
         test_id="0123abcd",
         severity="critical",
@@ -322,17 +324,19 @@ def test_the_command_ends_with_0_only_when_all_is_delivered(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def sent(workspace: Workspace, **options: Any) -> Report:
+    def sent(workspace: Workspace, **options: Any) -> AlertReport:
         asked.update(options, environment=workspace.name)
-        return report_of(telegram=State.DELIVERED)
+        return report_of(telegram=DeliveryState.DELIVERED)
 
-    monkeypatch.setattr(alerting, "send_test_alert", sent)
+    monkeypatch.setattr(send, "send_test_alert", sent)
     command.app(["test-alert", "-e", "prod", "--severity", "info", "--timeout", "5"], standalone_mode=False)
     assert asked == {"environment": "prod", "severity": "info", "timeout": 5, "url": ""}
     assert capsys.readouterr().out.splitlines()[-1] == "  telegram    delivered"
 
     monkeypatch.setattr(
-        alerting, "send_test_alert", lambda *_, **__: report_of(telegram=State.FAILED, email=State.DELIVERED)
+        send,
+        "send_test_alert",
+        lambda *_, **__: report_of(telegram=DeliveryState.FAILED, email=DeliveryState.DELIVERED),
     )
     with pytest.raises(SystemExit) as ended:
         command.main(["test-alert", "--json"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.exposure import not_exposed
+from operations.checks.image.exposure import not_exposed
 from stack.app import contract, ingress, redis_users
 from stack.mistakes import InvalidSettingsError
 from stack.outputs import warnings

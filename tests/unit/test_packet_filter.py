@@ -17,8 +17,10 @@ import pytest
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from operations import doctor, packet_filter
-from operations.checks import FailedError, UnavailableError
+from operations import packet_filter
+from operations.checks.doctor import network
+from operations.checks.doctor.asked import EnvironmentAsked
+from operations.checks.report import FailedError, UnavailableError
 from operations.engine import EngineError
 from operations.packet_filter import Bridges, PacketFilter
 from operations.project import Workspace
@@ -272,12 +274,12 @@ def test_doctor_and_hardening_say_where_the_rules_are_not_there(
     told = packet_filter.told(Told().workspace())
     assert told == ("" if holds else "Packet filter: how it is"), "`make hardening` says nothing of an open host"
     engine = SimpleNamespace(client=None)
-    asked = cast("doctor.Asked", SimpleNamespace(environment=STAGING, engine=lambda: engine))
+    asked = cast("EnvironmentAsked", SimpleNamespace(environment=STAGING, engine=lambda: engine))
     if holds:
-        assert doctor._packet_filter(asked) == "how it is"
+        assert network.judge_packet_filter(asked) == "how it is"
     else:
         with pytest.raises(FailedError if holds is False else UnavailableError, match="how it is"):
-            doctor._packet_filter(asked)
+            network.judge_packet_filter(asked)
 
 
 def test_by_ipv6_nothing_passes_beside_published_ports_and_to_the_metadata_either(kept: Kept) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from operations.checks import FailedError, UnavailableError
+from operations.checks.report import FailedError, UnavailableError
 from operations.data.repair import redis_log
 
 START = "7:C 29 Nov 2026 07:01:15.010 # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo\n"

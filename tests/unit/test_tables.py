@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from bench import report as bench
-from operations import checks, tables
-from operations.checks import Finding, Report, Verdict
+from operations import report_table, tables
+from operations.checks.report import Finding, Report, Verdict
 from operations.containers import NOT_AVAILABLE, PartStatus
 from operations.data.backups import Backup
 from operations.drift import Finding as Drifted
@@ -92,7 +92,7 @@ TABLES: dict[str, Callable[[Console], None]] = {
         {name: rule.title for name, rule in RULES.items()},
     ),
     "rotate": lambda console: tables.show_rotations(console, "staging", rotations(case_environment("prod"))),
-    "doctor, smoke, check-image": lambda console: checks.show(
+    "doctor, smoke, check-image": lambda console: report_table.show(
         console, Report(title="Doctor of staging", about={}, findings=findings())
     ),
     "bench": lambda console: bench.show(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from operations import containers, lock, psql
-from operations.checks import FailedError, UnavailableError
+from operations.checks.report import FailedError, UnavailableError
 from operations.data.restore import unfinished
 from operations.healthy import health
 from operations.project import Workspace

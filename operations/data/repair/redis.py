@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from operations import containers, healthy, lock
-from operations.checks import FailedError, UnavailableError
+from operations.checks.report import FailedError, UnavailableError
 from operations.data import backups
 from operations.data.repair import redis_log
 from operations.data.restore import on_engine, restore, unfinished

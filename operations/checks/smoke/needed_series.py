@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from operations.checks import Check, FailedError, UnavailableError
+from operations.checks.report import Check, FailedError, UnavailableError
 from stack.app.metrics_contract import METRICS, Metric
 from stack.backup import backup
 from stack.monitoring import cadvisor, grafana, prometheus, series
@@ -20,7 +20,7 @@ from stack.monitoring.rules.containers import UNSEEN_SECONDS, named
 from stack.settings import Environment, seconds
 
 if TYPE_CHECKING:
-    from operations.smoke import Asked
+    from operations.checks.smoke.asked import StackAsked
 
 _NEW_SECONDS = 2 * UNSEEN_SECONDS
 """For so long after its start a container need not have been seen: cAdvisor looks and Prometheus asks in turns."""
@@ -56,7 +56,7 @@ def may_be_missing(environment: Environment) -> Mapping[str, str]:
     return found
 
 
-def every(asked: Asked) -> Iterator[Check]:
+def every(asked: StackAsked) -> Iterator[Check]:
     """Yield the checks."""
     if cadvisor.PART in {spec.part for spec in asked.parts}:
         yield Check(name="series of containers", ask=lambda: _containers(asked))
@@ -65,7 +65,7 @@ def every(asked: Asked) -> Iterator[Check]:
         yield Check(name="series of dashboards", ask=lambda: _of_dashboards(asked))
 
 
-def _containers(asked: Asked) -> str:
+def _containers(asked: StackAsked) -> str:
     """Each container that is well is one that cAdvisor sees: without that ContainerMissing is all that it can say."""
     asked.need_target(asked.spec(cadvisor.PART))
     well = [spec.part for spec in asked.parts if spec.part in asked.rows and asked.rows[spec.part].ok]
@@ -80,7 +80,7 @@ def _containers(asked: Asked) -> str:
     raise FailedError(f"{told}: their alerts are mute (docs/runbooks/ContainerMissing.md)")
 
 
-def _of_rules(asked: Asked) -> str:
+def _of_rules(asked: StackAsked) -> str:
     asked.need(prometheus.PART)
     read = series.of_rules(asked.environment, asked.parts)
     missing, count = _missing(asked, read)
@@ -89,7 +89,7 @@ def _of_rules(asked: Asked) -> str:
     return f"all {count} that are asked for are there, of {len(read)} that rules read"
 
 
-def _of_dashboards(asked: Asked) -> str:
+def _of_dashboards(asked: StackAsked) -> str:
     asked.need(prometheus.PART)
     files = asked.spec(grafana.PART).files
     texts = [text for name, text in files.items() if name.startswith("dashboards/") and isinstance(text, str)]
@@ -102,7 +102,7 @@ def _of_dashboards(asked: Asked) -> str:
     return f"all {count} that are asked for are there, of {len(read)} that panels read"
 
 
-def _missing(asked: Asked, read: series.Readers) -> tuple[list[str], int]:
+def _missing(asked: StackAsked, read: series.Readers) -> tuple[list[str], int]:
     """Return the names that Prometheus has no sample of, and how many it should have.
 
     Raises UnavailableError where something is missing while a part cannot be measured.

@@ -1,4 +1,4 @@
-"""Checks and what came of them: one report and one way to show it, for `smoke`, `doctor` and `check-image`."""
+"""Checks and what came of them: one report for `smoke`, `doctor` and `check-image`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from xml.etree import ElementTree as ET
 
-from rich.console import Console
-from rich.markup import escape
-from rich.text import Text
-
 from offline.progress import Task
-from operations import tables
 
 T = TypeVar("T")
 
@@ -30,14 +25,6 @@ class Verdict(StrEnum):
     FAILED = "failed"
     NOT_AVAILABLE = "not available"
     NOT_CONFIGURED = "not configured"
-
-
-_COLOURS = {
-    Verdict.PASSED: "green",
-    Verdict.FAILED: "red",
-    Verdict.NOT_AVAILABLE: "yellow",
-    Verdict.NOT_CONFIGURED: "dim",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,29 +105,6 @@ class Report:
         return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def show(console: Console, report: Report, *, verbose: bool = True) -> None:
-    """Print a table, and a line with the numbers. verbose: with what passed, and why."""
-    if rows := [each for each in report.findings if verbose or each.verdict is not Verdict.PASSED]:
-        cells: list[list[tables.Cell]] = [
-            [str(each.check), Text(each.verdict.value, _COLOURS[each.verdict]), each.why] for each in rows
-        ]
-        tables.show(console, report.title, ["check", "verdict", "why"], cells, whole={"verdict"})
-    counts = report.counts
-    told = [
-        f"{counts['total']} check" + "s" * (counts["total"] != 1),
-        *(_counted(each, counts[each]) for each in Verdict if counts[each] or each is not Verdict.NOT_CONFIGURED),
-    ]
-    console.print(f"{escape(report.title)}: " + ", ".join(told))
-    if report.proposal:
-        console.print("Settings with which less would fail, to paste into Pulumi.<environment>.yaml below `config:`")
-        console.print(report.proposal, markup=False, highlight=False, soft_wrap=True)
-
-
-def _counted(verdict: Verdict, number: int) -> str:
-    text = f"{number} {verdict.value}"
-    return f"[{_COLOURS[verdict]}]{text}[/]" if number else text
-
-
 class FailedError(Exception):
     """A check has failed; the text says why, and what to do."""
 
@@ -184,7 +148,7 @@ class Once(Generic[T]):
             return self._answer[0]
 
 
-def run(checks: Sequence[Check], *, seconds: float, task: Task | None = None) -> list[Finding]:
+def ask_all(checks: Sequence[Check], *, seconds: float, task: Task | None = None) -> list[Finding]:
     """Ask all at once, and return the findings in the order of the checks. seconds: that each of them may take.
 
     task: shows what is waited for.

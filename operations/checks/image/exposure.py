@@ -9,8 +9,9 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 
-from operations import containers, exposition
+from operations import containers
 from operations.bound import MIB, Bound, BoundError
+from operations.checks.image import exposition
 from operations.metrics_document import uses
 from stack.app.metrics_contract import METRICS, Job, Kind, of_jobs
 from stack.platform import specs

@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import docker.errors
 from docker.models.containers import Container
 
 from offline.progress import Reporter, Task
 from operations.bound import MIB, Bound, BoundError
+from operations.checks.image.image_answer import ASK, Answer, log_of, may_be_cut, parsed, tried
+from operations.checks.image.image_ways import STRICT, Way, written_folders
+from operations.checks.image.life import _AT_ONCE, OK, Life, at_once, text, writable
 from operations.containers import execute, execute_apart, has_images, without
-from operations.image_answer import ASK, Answer, log_of, may_be_cut, parsed, tried
-from operations.image_ways import STRICT, Way, written_folders
 from operations.laboratory import Laboratory
 from stack.app import contract, redis, redis_users, worker
 from stack.app.metrics_contract import Kind
 from stack.app.reference import reference_image
-from stack.config_files import Template
 from stack.secret_rules import fernet_key
 from stack.service import Scrape, ServiceSpec
 from stack.settings import Application, Environment
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 TURN_SECONDS = 0.3
 ASK_SECONDS = 5
@@ -44,10 +40,8 @@ _RESTS = 2
 """How many times as long as a look has taken its container is left alone: each look starts programs, and takes the time
 of a processor from what is starting."""
 _MOST_REST_SECONDS = 2.0
-_AT_ONCE = 4
 _ALONE_SECONDS = 6.0
 """How long the start as the stack does it has the processor for itself, unless it ends before."""
-OK, NOT_FOUND = 200, 404
 _CANNOT_START = 127
 # A value shorter than this would be found in any log by chance.
 TELLING_LENGTH = 12
@@ -60,53 +54,6 @@ _LENIENT = (
     Way(secrets_in_environment=True, fernet=True),
     Way(unhardened=True, secrets_in_environment=True, fernet=True),
 )
-
-
-def text(content: str | Template, values: Mapping[str, str]) -> str:
-    """Return a file's content."""
-    return content if isinstance(content, str) else content.render(*(values[need] for need in content.needs))
-
-
-def writable(paths: Iterable[str]) -> dict[str, str]:
-    """Return folders in memory that the application's user may write to, as the engine is told of them."""
-    return contract.in_memory(paths, user=contract.USER, mib=64)
-
-
-def at_once(does: Callable[[T], U], each: Iterable[T]) -> list[U]:
-    """Do something with each, several at a time: most of it is waiting for the engine."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(does, each))
-
-
-@dataclass
-class Life:
-    """One container of the image, and what has been seen of it so far."""
-
-    container: Container
-    began: float = field(default_factory=time.monotonic)
-    """When it was started, by the monotonic clock."""
-    exit_code: int | None = None
-    """None: it runs."""
-    problem: str = ""
-    """Why the engine cannot start it."""
-    listens: bool = False
-    health: int = 0
-    own_check: bool = False
-    """Whether the health check that the stack gives it succeeds."""
-    own_check_says: str = ""
-    ready: int = 0
-    """Status of /ready; 404 where the image has none."""
-    portless: bool = False
-    """Whether a worker is well by arq's own check, and nothing listens on its port."""
-    seconds: float = 0
-    """How long it took until it was up."""
-    rests_until: float = 0
-    """Moment of the monotonic clock until which nothing is asked of it."""
-
-    def is_up(self, *, port: bool) -> bool:
-        """Whether `make up` would be content, and /ready, where there is one, says so too."""
-        asked = self.own_check and (not port or (self.health == OK and self.ready in (OK, NOT_FOUND)))
-        return self.portless or asked
 
 
 @dataclass
