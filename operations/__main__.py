@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from operations.hardening import Verdict
     from operations.lifecycle import Upped
     from operations.project import Workspace
-    from operations.rotation import Rotated
+    from operations.rotation.rotate import Rotated
 
 app = typer.Typer(
     name="samokoder",
@@ -372,11 +372,13 @@ def rotate(
 
     Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on.
     """
-    from operations import known, rotation, tables  # noqa: PLC0415
+    from operations import known, tables  # noqa: PLC0415
+    from operations.rotation import plan  # noqa: PLC0415
+    from operations.rotation import rotate as rotation  # noqa: PLC0415
 
     workspace = _workspace(env)
     if not secret:
-        rows = rotation.listed(known.of(workspace))
+        rows = plan.listed(known.of(workspace))
         if as_json:
             typer.echo(json.dumps({"environment": env, "secrets": [asdict(row) for row in rows]}, indent=2))
         else:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime
 
-from operations import containers, rotation
+from operations import containers
 from operations.data import backups
 from operations.data.restore import on_engine, restore, server_users
 from operations.data.restore.request import LATEST, OFFSITE, Wanted, wanted
 from operations.project import Workspace
+from operations.rotation import plan
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 from stack.rotation import label
@@ -59,12 +60,10 @@ def _refuse_unlisted(workspace: Workspace, asked: Wanted) -> None:
 
 def of_rotation(workspace: Workspace, name: str, *, retire_now: bool = False) -> list[str]:
     """Return what a rotation would do, line by line. Raises ProjectError for a secret that is not rotated."""
-    secret, at, planned = rotation.planned(workspace, name)
+    secret, at, planned = plan.planned(workspace, name)
     going = f"goes on after {at.phase!r}" if at.phase else f"is at generation {at.generation}"
     lines = [f"{label(secret)} {going}. Each step is an `up`:"]
     for number, step in enumerate(planned, 1):
-        waits = (
-            "" if retire_now or not rotation.waits(secret, step) else ", once the tokens of the old key have expired"
-        )
-        lines.append(f"  [{number}/{len(planned)}] {rotation.says(secret, step)}{waits}")
+        waits = "" if retire_now or not plan.waits(secret, step) else ", once the tokens of the old key have expired"
+        lines.append(f"  [{number}/{len(planned)}] {plan.says(secret, step)}{waits}")
     return [*lines, f"Nothing was changed, {workspace.committed_file.name} neither."]

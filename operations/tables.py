@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from operations.drift import Finding as Drifted
     from operations.hardening import Broken
     from operations.lifecycle import DataVolume
-    from operations.rotation import Row
+    from operations.rotation.plan import Row
 
 Cell = str | Text
 _BETWEEN = 2

@@ -134,10 +134,11 @@ def begin_up(run: PulumiRun) -> subprocess.Popen[bytes]:
 _COMMAND = """\
 import json, sys
 from pathlib import Path
-from operations import lifecycle, lock, rotation
+from operations import lifecycle, lock
 from operations.data.compose import import_compose
 from operations.data.repair import repair
 from operations.data.restore import on_engine, restore, steps
+from operations.rotation import rotate
 from operations.project import Workspace
 given = json.loads(sys.argv[1])
 for name in ("home", "stack_files"):

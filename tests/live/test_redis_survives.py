@@ -19,13 +19,14 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import containers, lifecycle, rotation
+from operations import containers, lifecycle
 from operations.checks.doctor import after
 from operations.checks.report import Verdict
 from operations.data import backups
 from operations.data.repair import redis_log, repair
 from operations.data.restore import restore
 from operations.project import Workspace
+from operations.rotation import rotate
 from operations.stack_file import ProjectError
 from stack.app import redis
 from tests import queued
@@ -200,7 +201,7 @@ def test_an_up_that_replaces_redis_keeps_every_job(queue: Queue) -> None:
 
 def test_a_rotation_of_its_password_keeps_every_job(queue: Queue) -> None:
     before = queue.password
-    rotation.rotate(queue.workspace, "redis-app", interactive=False)
+    rotate.rotate(queue.workspace, "redis-app", interactive=False)
     assert queue.password != before, "nothing was rotated"
     queue.holds()
 

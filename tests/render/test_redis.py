@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import rotation
+from operations.rotation import servers
 from stack.app import redis, redis_users
 from stack.settings import Environment, Phase
 from tests.recording import secret_value
@@ -384,7 +384,7 @@ def test_a_rotation_finds_out_which_password_the_server_takes(
         ("redis_exporter", EXPORTER_SECRET),
         ("redis_backup", BACKUP_SECRET),
     ):
-        check = rotation._SERVERS[secret]
+        check = servers.SERVERS[secret]
         assert check.login(keeper, environment, secret, right) == "in"
         assert check.login(keeper, environment, secret, secret_value("another")) == "refused", (
             "redis-cli goes on as the user without a password, which may say ping too"

@@ -17,7 +17,7 @@ import typer
 from operations.__main__ import app
 from operations.data.repair import repair
 from operations.data.volume_names import BEFORE
-from operations.rotation import rows
+from operations.rotation.plan import rows
 from operations.stack_file import environments
 from stack.mistakes import InvalidSettingsError
 from stack.names import NetworkName

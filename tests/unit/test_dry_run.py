@@ -11,12 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import containers, dry_run, lifecycle, lock, rotation
+from operations import containers, dry_run, lifecycle, lock
 from operations.data import backups
 from operations.data.restore import restore, steps
 from operations.data.restore.journal import Journal
 from operations.data.restore.request import Wanted
 from operations.project import Workspace
+from operations.rotation import rotate
 from operations.stack_file import ProjectError
 from stack.names import PART_LABEL
 
@@ -97,7 +98,7 @@ def test_the_commands_do_nothing_with_it(
     workspace: Workspace, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "_workspace", lambda _: workspace)
-    monkeypatch.setattr(rotation, "rotate", changed)
+    monkeypatch.setattr(rotate, "rotate", changed)
     monkeypatch.setattr(restore, "restore", changed)
     answer = CliRunner().invoke(command.app, [*words, "--dry-run"])
     assert answer.exit_code == 0, answer.output

@@ -18,9 +18,10 @@ import docker
 import pytest
 
 from offline.progress import Task
-from operations import containers, rotation
+from operations import containers
 from operations.bound import MIB, Bound, BoundError
 from operations.data import backups
+from operations.rotation import servers
 
 HEAD = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 
@@ -86,7 +87,7 @@ def test_all_that_a_command_says_is_read_in_whatever_pieces_it_comes(pieces: tup
         task = Task("")
         assert backups.run_in_service(cast("Any", container), ["list"], task) == "one\nthree\n"
         assert task.detail == "two"
-        assert rotation._exec(container, ["it"], "in") == "one\ntwo\nthree\n", "a login that works is taken for refused"
+        assert servers._exec(container, ["it"], "in") == "one\ntwo\nthree\n", "a login that works is taken for refused"
 
 
 def test_a_command_that_says_nothing_is_no_error(tmp_path: Path) -> None:

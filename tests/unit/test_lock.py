@@ -17,13 +17,14 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import engine, lifecycle, lock, parts, recovery, rotation
+from operations import engine, lifecycle, lock, parts, recovery
 from operations.data import backups
 from operations.data.compose import import_on_engine
 from operations.data.repair import repair
 from operations.data.restore import restore, unfinished
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
+from operations.rotation import rotate
 from operations.stack_file import ProjectError
 from tests.recording import ROOT
 from tests.restoring import Given, on_a_fake_engine
@@ -208,7 +209,7 @@ CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "up": ("up", lambda it: lifecycle.up(it, interactive=False)),
     "down": ("down", lambda it: lifecycle.down(it, interactive=False)),
     "destroy-data": ("destroy-data", lambda it: lifecycle.destroy_data(it, interactive=False)),
-    "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
+    "rotate": ("rotate", lambda it: rotate.rotate(it, "redis-app", interactive=False)),
     "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
     "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
     "restart": ("restart", lambda it: parts.restart(it, "api")),

@@ -19,7 +19,7 @@ from operations.data.backups import Backup
 from operations.drift import Finding as Drifted
 from operations.hardening import RULES, Broken
 from operations.lifecycle import DataVolume
-from operations.rotation import rows as rotations
+from operations.rotation.plan import rows as rotations
 from stack.platform import specs
 from tests.recording import ROOT, case_environment
 
