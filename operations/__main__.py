@@ -445,9 +445,11 @@ def restore(
 
         typer.echo("\n".join(planning.of_restore(_workspace(env), to=to, backup=backup, source=source)))
         return
+    from operations import lifecycle  # noqa: PLC0415
     from operations.data.restore import restore as restoring  # noqa: PLC0415
 
-    _say(env, restoring.restore(_workspace(env), to=to, backup=backup, source=source), as_json=as_json)
+    done = restoring.restore(_workspace(env), up=lifecycle.up, to=to, backup=backup, source=source)
+    _say(env, done, as_json=as_json)
 
 
 @app.command()
@@ -461,9 +463,10 @@ def repair(
     Refuses where nothing is damaged. Cut off at any point, of Redis `samokoder restore` goes on, of the others the same
     command.
     """
+    from operations import lifecycle  # noqa: PLC0415
     from operations.data.repair import repair as repairing  # noqa: PLC0415
 
-    with repairing.opened(_workspace(env), part) as found:
+    with repairing.opened(_workspace(env), part, up=lifecycle.up) as found:
         for line in found.lines():
             _console().print(line, markup=False, soft_wrap=True)
         if not yes:
@@ -492,6 +495,7 @@ def import_compose(
 
     Refuses what it cannot import before anything is stopped. Cut off at any point, the same command goes on.
     """
+    from operations import lifecycle  # noqa: PLC0415
     from operations.data.compose import import_compose as importing_compose  # noqa: PLC0415
     from operations.data.compose import old_containers  # noqa: PLC0415
     from operations.data.compose.source import OldServer  # noqa: PLC0415
@@ -506,7 +510,7 @@ def import_compose(
         "redis": redis_volume,
     }
     given = {server: volume for server, volume in named.items() if volume}
-    with importing_compose.opened(workspace, project, given) as importing:
+    with importing_compose.opened(workspace, project, given, up=lifecycle.up) as importing:
         for source in importing.plan.sources:
             typer.echo(f"From {source.volume}: {source}. What is in {env} now is set aside; {source.volume} stays.")
         if warning := old_containers.lost_keys(workspace, project):

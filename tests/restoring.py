@@ -13,6 +13,7 @@ import pytest
 from docker.errors import NotFound
 
 from operations.data.restore import on_engine, restore
+from operations.data.restore.actions import never
 from operations.data.restore.journal import Journal
 from operations.data.restore.request import DATA, Server, Wanted
 from operations.data.restore.steps import Restore, Restored
@@ -262,10 +263,10 @@ class Given:
         return environment(offsite=bool(self.config))
 
     def restore(self, **asked: str) -> Restored:
-        return restore.restore(cast("Any", self), **asked)
+        return restore.restore(cast("Any", self), up=never, **asked)
 
     def put_by_an_import(self, source: str = "") -> Restored:
-        return restore.put_imported(cast("Any", self), source)
+        return restore.put_imported(cast("Any", self), source, never)
 
 
 def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:

@@ -159,7 +159,7 @@ def patch(monkeypatch: Any) -> None:
     """Let restores and imports of a small machine work on it."""
 
     @contextmanager
-    def engine(_: Environment, workspace: Here) -> Iterator[Hands]:
+    def engine(_: Environment, workspace: Here, _up: object = None) -> Iterator[Hands]:
         workspace.world.agent.ask("kill")  # as the containers of a run that was killed go
         yield Hands(workspace.world)
 

@@ -28,6 +28,7 @@ from operations import lock
 from operations.data import volume_names
 from operations.data.compose import import_compose
 from operations.data.restore import restore, unfinished
+from operations.data.restore.actions import never
 from operations.project import ROOT, Workspace
 from operations.stack_file import ProjectError
 from stack.app import postgres, redis_users
@@ -440,11 +441,11 @@ class World:
         return str(came), str(said)
 
     def restore(self, cut: Cut | None = None, **words: str) -> tuple[str, str]:
-        return self.typed(lambda: restore.restore(self.workspace, **words), cut)
+        return self.typed(lambda: restore.restore(self.workspace, up=never, **words), cut)
 
     def import_old(self, cut: Cut | None = None) -> tuple[str, str]:
         def do() -> str:
-            with import_compose.opened(self.workspace, "old", {}) as importing:
+            with import_compose.opened(self.workspace, "old", {}, up=never) as importing:
                 return import_compose.run_import(importing)
 
         return self.typed(do, cut)

@@ -214,7 +214,7 @@ def test_of_a_database_that_was_killed_and_lost_nothing_is_missing_but_the_measu
             image, lost_all[1:], entrypoint=lost_all[:1], volumes={volume: {"bind": "/volume"}}, remove=True
         )
         began = time.monotonic()
-        restore.restore(backed, backup="latest")
+        restore.restore(backed, up=lifecycle.up, backup="latest")
         took = time.monotonic() - began
         time.sleep(5)
     before = {name: when for name, when in writers.acknowledged.items() if when <= killed}
@@ -241,11 +241,11 @@ def test_a_moment_between_two_writes_has_the_first_alone_and_the_way_back_has_bo
     write(backed, "the second")
     wait_until_received(engine, backed)
     began = time.monotonic()
-    said = restore.restore(backed, to=str(between))
+    said = restore.restore(backed, up=lifecycle.up, to=str(between))
     told(capsys, f"a moment took {time.monotonic() - began:.0f} s")
     assert {"the first", "the second"} & names(engine, backed) == {"the first"}
     write(backed, "since then")
-    restore.restore(backed, source=said.set_aside[-1])
+    restore.restore(backed, up=lifecycle.up, source=said.set_aside[-1])
     assert {"the first", "the second", "since then"} & names(engine, backed) == {"the first", "the second"}
     write(backed, "it serves")
 
@@ -263,7 +263,7 @@ def test_what_cannot_be_restored_is_refused_and_touches_nothing(backed: Workspac
     )
     for wish in asked:
         with pytest.raises(ProjectError, match="Nothing was stopped or changed"):
-            restore.restore(backed, **wish)
+            restore.restore(backed, up=lifecycle.up, **wish)
     assert containers.ids(engine, backed.name) == before
     after = {each.id: each.attrs["State"]["StartedAt"] for each in containers.of_environment(engine, backed.name)}
     assert after == running, "something was restarted"
@@ -287,7 +287,7 @@ def test_a_volume_that_is_gone_is_restored_to_the_last_moment_of_what_was_in_it(
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     assert not names(engine, backed), "an empty database, with its tables"
     write(backed, "into the empty one")
-    restore.restore(backed, to=str(last))
+    restore.restore(backed, up=lifecycle.up, to=str(last))
     assert {"before it was gone", "into the empty one"} & names(engine, backed) == {"before it was gone"}
     write(backed, "it serves")
 
@@ -303,9 +303,9 @@ def test_a_dump_and_a_copy_of_redis_are_restored(backed: Workspace, engine: dock
     backups.now(backed, "redis")
     write(backed, "after the dump")
     assert containers.execute(redis, [*ask, "del", "kept"], environment=secret) == (0, b"1\n")
-    restore.restore(backed, backup=newest(backed, "dump").id)
+    restore.restore(backed, up=lifecycle.up, backup=newest(backed, "dump").id)
     assert {"in the dump", "after the dump"} & names(engine, backed) == {"in the dump"}
-    restore.restore(backed, backup=newest(backed, "redis").id)
+    restore.restore(backed, up=lifecycle.up, backup=newest(backed, "redis").id)
     redis = containers.find(engine, backed.settings(), "redis-users")
     assert containers.execute(redis, [*ask, "get", "kept"], environment=secret) == (0, b"yes\n")
     write(backed, "it serves again")
@@ -421,7 +421,7 @@ def test_one_changed_byte_is_found_by_verification_before_it_is_needed(
         if name:
             assert next(each for each in backups.backups(backed)[0] if each.id == name).status == "bad"
             with pytest.raises(ProjectError, match=r"bad.*\nNothing was stopped or changed"):
-                restore.restore(backed, backup=name)
+                restore.restore(backed, up=lifecycle.up, backup=name)
     code, said = program(engine, backed, "verify")
     assert code == 0, said
 
@@ -461,7 +461,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     write(backed, "not to be there")
     wait_until_received(engine, backed)
     for last in ("check", "restore", "room", "keep-postgres", "put-postgres", "start"):
-        process = begin(backed, f"restore.restore(workspace, **{wish!r})")
+        process = begin(backed, f"restore.restore(workspace, up=lifecycle.up, **{wish!r})")
         end = time.monotonic() + PATIENCE_SECONDS
         while (journal := Journal.read(path)) is None or last not in journal.done:
             assert process.poll() is None, f"it was over before it could be killed after {last}"
@@ -470,7 +470,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
         time.sleep(0.4)  # into the next step
         cut_off(process)
         wish = {}
-    restore.restore(backed)
+    restore.restore(backed, up=lifecycle.up)
     assert {"to be there", "not to be there"} & names(engine, backed) == {"to be there"}
     rows = lifecycle.status(backed)
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
@@ -491,7 +491,7 @@ def killed_while_it_restores_a_dump(workspace: Workspace, dies: str, *, has: str
     backups.now(workspace, "dump")
     taken = newest(workspace, "dump").id
     write(workspace, lacks)
-    process = begin(workspace, f"{dies}restore.restore(workspace, backup={taken!r})")
+    process = begin(workspace, f"{dies}restore.restore(workspace, up=lifecycle.up, backup={taken!r})")
     assert process.wait(PATIENCE_SECONDS) == -9
 
 
@@ -505,7 +505,7 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     time.sleep(1)
     write(backed, "of after")
     wait_until_received(engine, backed)
-    process = begin(backed, f"{dies_at('_put')}restore.restore(workspace, **{wish!r})")
+    process = begin(backed, f"{dies_at('_put')}restore.restore(workspace, up=lifecycle.up, **{wish!r})")
     path = backed.folder / f"restore.{backed.name}.json"
     assert until(path.exists, bool), "it never began"
     before = containers.ids(engine, backed.name)
@@ -513,7 +513,7 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
         lambda: lifecycle.up(backed, interactive=False),
         lambda: lifecycle.down(backed, interactive=False),
         lambda: backups.now(backed, "dump"),
-        lambda: restore.restore(backed, backup="latest"),
+        lambda: restore.restore(backed, up=lifecycle.up, backup="latest"),
     ):
         assert process.poll() is None, "it was over before anybody else came"
         with pytest.raises(ProjectError, match=rf"`restore` since 20.* \(process {process.pid} of "):
@@ -528,10 +528,10 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
     for name in ("acknowledged", "acknowledged too"):
         write(backed, name)
-    done = restore.restore(backed)
+    done = restore.restore(backed, up=lifecycle.up)
     written = {"of before", "of after", "acknowledged", "acknowledged too"}
     assert written & names(engine, backed) == {"of before"}
-    restore.restore(backed, source=done.set_aside[-1])
+    restore.restore(backed, up=lifecycle.up, source=done.set_aside[-1])
     assert written <= names(engine, backed), "`What was there before is in …`: it was acknowledged, and is nowhere"
 
 
@@ -544,13 +544,13 @@ def test_a_replacement_that_was_pruned_between_two_tries_is_made_again(
         engine.volumes.get(made).remove()
         if left == "empty":
             engine.volumes.create(made)
-        restore.restore(backed)
+        restore.restore(backed, up=lifecycle.up)
         there = {"to be restored", "of after the dump"} & names(engine, backed)
         assert there == {"to be restored"}, "an empty database was put in place"
     empty = f"samokoder-{backed.name}-postgres-before-restore-20200101T000000Z"
     engine.volumes.create(empty)
     with pytest.raises(ProjectError, match=f"{empty} is gone, empty or incomplete"):
-        restore.restore(backed, source=empty)
+        restore.restore(backed, up=lifecycle.up, source=empty)
     assert "to be restored" in names(engine, backed)
     engine.volumes.get(empty).remove()
     write(backed, "it serves")
@@ -589,7 +589,7 @@ def test_a_backup_by_another_version_of_the_image_is_restored(backed: Workspace,
     try:
         lifecycle.up(newer, interactive=False)
         assert containers.ids(engine, backed.name)["backup"] != before["backup"], "it is no other image"
-        restore.restore(newer, backup=taken.id)
+        restore.restore(newer, up=lifecycle.up, backup=taken.id)
         assert "by the version before" in names(engine, newer)
     finally:
         lifecycle.up(backed, interactive=False)
@@ -630,7 +630,7 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
     code, said = program(engine, backed, "offsite", "sync")
     assert code == 2, f"it sent an empty machine's backups: {said}"
     began = time.monotonic()
-    restore.restore(backed, to=str(last), source="offsite")
+    restore.restore(backed, up=lifecycle.up, to=str(last), source="offsite")
     told(capsys, f"off-site on a fresh machine took {time.monotonic() - began:.0f} s")
     assert "elsewhere too" in names(engine, backed)
     write(backed, "and it serves")

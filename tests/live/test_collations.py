@@ -8,7 +8,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import containers
+from operations import containers, lifecycle
 from operations.checks.report import FailedError
 from operations.data.repair import collations, repair
 from operations.project import Workspace
@@ -72,7 +72,7 @@ def test_another_c_library_is_measured_told_by_doctor_and_repaired(
     with pytest.raises(FailedError, match="text of samokoder is in the order of another C library"):
         collations.read(stack)
     before = files(server)
-    with repair.opened(stack, "collations") as wrong:
+    with repair.opened(stack, "collations", up=lifecycle.up) as wrong:
         assert "samokoder" in "\n".join(wrong.lines())
         assert files(server) == before, "nothing is changed before it is agreed to"
         assert "built anew in samokoder" in wrong.run()
@@ -82,7 +82,7 @@ def test_another_c_library_is_measured_told_by_doctor_and_repaired(
     assert "every database" in collations.read(stack)
     found = until(lambda: outdated(environment), lambda now: now["samokoder"] == "0", PATIENCE_SECONDS)
     assert found["samokoder"] == "0", "the alert would go on"
-    with pytest.raises(ProjectError, match="nothing to repair"), repair.opened(stack, "collations"):
+    with pytest.raises(ProjectError, match="nothing to repair"), repair.opened(stack, "collations", up=lifecycle.up):
         pass
 
 
@@ -95,11 +95,11 @@ def test_a_duplicate_that_the_order_let_in_is_told_and_the_version_stays_as_it_w
         "UPDATE pg_index SET indisready = false, indisvalid = false WHERE indexrelid = 'ordered_pkey'::regclass",
     )
     psql(server, "INSERT INTO ordered VALUES ('row 7', 'again', 7)")
-    with repair.opened(stack, "collations") as wrong, pytest.raises(ProjectError, match="row 7"):
+    with repair.opened(stack, "collations", up=lifecycle.up) as wrong, pytest.raises(ProjectError, match="row 7"):
         wrong.run()
     with pytest.raises(FailedError):
         collations.read(stack)
     psql(server, "DELETE FROM ordered WHERE upper = 'again'")
-    with repair.opened(stack, "collations") as wrong:
+    with repair.opened(stack, "collations", up=lifecycle.up) as wrong:
         wrong.run()
     assert "every database" in collations.read(stack)

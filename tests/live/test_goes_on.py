@@ -38,10 +38,10 @@ def test_a_restore_killed_between_the_end_of_its_replacement_and_the_note_names_
     journal = Journal.read(backed.folder / f"restore.{backed.name}.json")
     assert journal is not None
     assert "put-postgres" not in journal.done
-    done = restore.restore(backed)
+    done = restore.restore(backed, up=lifecycle.up)
     assert done.set_aside == journal.aside, "what is named last is a copy of the replacement"
     assert {"in the dump", "after the dump"} & names(engine, backed) == {"in the dump"}
-    restore.restore(backed, source=done.set_aside[-1])
+    restore.restore(backed, up=lifecycle.up, source=done.set_aside[-1])
     assert {"in the dump", "after the dump"} <= names(engine, backed), "the way back leads to the replacement"
 
 
@@ -57,9 +57,9 @@ def test_up_serves_a_dump_whose_restore_was_killed_before_postgresql_had_this_st
     lifecycle.up(backed, interactive=False)  # raises where the keeper of the roles is not let in
     assert {dumped, not_dumped} & names(engine, backed) == {dumped}
     write(backed, since)
-    done = restore.restore(backed)
+    done = restore.restore(backed, up=lifecycle.up)
     assert {dumped, since} <= names(engine, backed), "it only does the rest"
-    restore.restore(backed, source=done.set_aside[-1])
+    restore.restore(backed, up=lifecycle.up, source=done.set_aside[-1])
     assert not_dumped in names(engine, backed), "the way back leads to what was there before"
 
 
@@ -76,10 +76,10 @@ def test_the_same_words_days_after_a_refusal_restore_what_there_is_on_that_day(
     with monkeypatch.context() as patched:
         patched.setattr(steps, "_enough", full)
         with pytest.raises(ProjectError, match=r"MiB free(?s:.)*make up.*starts what was stopped"):
-            restore.restore(backed, backup="latest")
+            restore.restore(backed, up=lifecycle.up, backup="latest")
     lifecycle.up(backed, interactive=False)
     write(backed, "of Tuesday")
-    restore.restore(backed, backup="latest")
+    restore.restore(backed, up=lifecycle.up, backup="latest")
     assert {"of Monday", "of Tuesday"} <= names(engine, backed), "Monday's copy was put in place"
 
 
@@ -94,9 +94,9 @@ def test_the_same_words_after_the_last_step_failed_restore_and_do_not_only_say_s
     with monkeypatch.context() as patched:
         patched.setattr(on_engine.EngineRestore, "new_backup", fails)
         with pytest.raises(ProjectError, match="The data is replaced"):
-            restore.restore(backed, backup=taken)
+            restore.restore(backed, up=lifecycle.up, backup=taken)
     write(backed, "a damaged row")
-    done = restore.restore(backed, backup=taken)
+    done = restore.restore(backed, up=lifecycle.up, backup=taken)
     assert "a damaged row" not in names(engine, backed), "it says Restored and restored nothing"
-    restore.restore(backed, source=done.set_aside[-1])
+    restore.restore(backed, up=lifecycle.up, source=done.set_aside[-1])
     assert "a damaged row" in names(engine, backed), "what was acknowledged is out of reach"

@@ -149,7 +149,7 @@ def here(new_workspace: Callable[[], Workspace], engine: docker.DockerClient) ->
 
 def imported(workspace: Workspace, project: str) -> str:
     """Do what the command does."""
-    with import_compose.opened(workspace, project, {}) as importing:
+    with import_compose.opened(workspace, project, {}, up=lifecycle.up) as importing:
         return import_compose.run_import(importing)
 
 
@@ -190,7 +190,7 @@ def test_the_data_comes_over_although_the_import_is_killed_and_the_old_volumes_s
 ) -> None:
     old.compose("stop")
     before = old.fingerprint(local_images.image("postgres"))
-    with import_compose.opened(here, old.project, {}) as importing:
+    with import_compose.opened(here, old.project, {}, up=lifecycle.up) as importing:
         assert [source.volume for source in importing.plan.sources] == [
             old.volume("postgres_data"),
             old.volume("redis_data"),
@@ -199,7 +199,7 @@ def test_the_data_comes_over_although_the_import_is_killed_and_the_old_volumes_s
         process = begin(
             here,
             "(lambda i: import_compose.run_import(i.__enter__()))"
-            f"(import_compose.opened(workspace, {old.project!r}, {{}}))",
+            f"(import_compose.opened(workspace, {old.project!r}, {{}}, up=lifecycle.up))",
         )
         time.sleep(seconds)
         assert process.poll() is None, "it was over before it could be killed"
@@ -260,7 +260,7 @@ def test_another_major_version_is_refused(
         )
         with (
             pytest.raises(ProjectError, match="written by PostgreSQL 13, and this stack's is 15"),
-            import_compose.opened(here, "none", {"postgres": name}),
+            import_compose.opened(here, "none", {"postgres": name}, up=lifecycle.up),
         ):
             pytest.fail("it was not refused")
     finally:

@@ -134,11 +134,17 @@ def queue(up: Workspace, engine: docker.DockerClient) -> Queue:
 
 def test_a_repair_is_refused_while_nothing_is_damaged(queue: Queue) -> None:
     before = queue.server.attrs["State"]["StartedAt"]
-    with pytest.raises(ProjectError, match="there is nothing to repair"), repair.opened(queue.workspace, redis.PART):
+    with (
+        pytest.raises(ProjectError, match="there is nothing to repair"),
+        repair.opened(queue.workspace, redis.PART, up=lifecycle.up),
+    ):
         pass
     server = queue.server
     server.stop()
-    with pytest.raises(ProjectError, match="nothing is damaged"), repair.opened(queue.workspace, redis.PART):
+    with (
+        pytest.raises(ProjectError, match="nothing is damaged"),
+        repair.opened(queue.workspace, redis.PART, up=lifecycle.up),
+    ):
         pass
     assert queue.server.attrs["State"]["StartedAt"] == before, "a look has started it"
     server.start()
@@ -159,7 +165,7 @@ def test_a_repair_that_is_killed_between_the_copy_and_the_cut_goes_on_and_loses_
     queue.damage(f"head -c 4096 /dev/urandom >> {FILE}")
     workspace = queue.workspace
     journal = workspace.folder / f"restore.{workspace.name}.json"
-    process = begin(workspace, "repair.opened(workspace, 'redis').__enter__().run()")
+    process = begin(workspace, "repair.opened(workspace, 'redis', up=lifecycle.up).__enter__().run()")
     end = time.monotonic() + 300
     while "keep-redis" not in done(journal):
         assert process.poll() is None, "it ended before it was killed"
@@ -168,7 +174,7 @@ def test_a_repair_that_is_killed_between_the_copy_and_the_cut_goes_on_and_loses_
     cut_off(process)
     aside = json.loads(journal.read_text())["aside"]
     assert aside, "nothing was set aside before the cut"
-    restore.restore(workspace)
+    restore.restore(workspace, up=lifecycle.up)
     assert "read all" in redis_log.read(workspace)
     queue.holds()
 
@@ -213,7 +219,7 @@ def test_a_restore_of_a_copy_brings_every_job_back(queue: Queue) -> None:
     with queue.application.client() as client:
         for key in queue.before:
             client.delete(key.partition(" ")[2])
-    restore.restore(queue.workspace, backup=copy)
+    restore.restore(queue.workspace, up=lifecycle.up, backup=copy)
     queue.holds()
 
 

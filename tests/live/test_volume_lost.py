@@ -29,7 +29,7 @@ def test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_d
     wait_until_received(engine, stack)
     containers.find(engine, stack.settings(), "postgres").kill("SIGKILL")
     lose(engine, stack)
-    restore.restore(stack, backup="latest")
+    restore.restore(stack, up=lifecycle.up, backup="latest")
     assert "before it was gone" in names(engine, stack)
     write(stack, "it serves again")
     rows = lifecycle.status(stack)

@@ -22,6 +22,7 @@ from operations.data import backups
 from operations.data.compose import import_on_engine
 from operations.data.repair import repair
 from operations.data.restore import restore, unfinished
+from operations.data.restore.actions import never
 from operations.lock import Holder, held, holders
 from operations.project import Workspace
 from operations.rotation import rotate
@@ -210,8 +211,8 @@ CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
     "down": ("down", lambda it: lifecycle.down(it, interactive=False)),
     "destroy-data": ("destroy-data", lambda it: lifecycle.destroy_data(it, interactive=False)),
     "rotate": ("rotate", lambda it: rotate.rotate(it, "redis-app", interactive=False)),
-    "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
-    "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
+    "restore": ("restore", lambda it: restore.restore(it, up=never, backup="latest")),
+    "repair": ("repair", lambda it: repair.opened(it, "redis", up=never).__enter__()),
     "restart": ("restart", lambda it: parts.restart(it, "api")),
     "backup": ("backup", lambda it: backups.now(it, "all")),
     "drill": ("drill", backups.drill),

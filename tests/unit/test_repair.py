@@ -12,6 +12,7 @@ from operations import containers, healthy
 from operations.data import backups
 from operations.data.backups import Backup
 from operations.data.repair import redis, repair
+from operations.data.restore.actions import never
 from operations.data.restore.journal import Journal
 from operations.data.restore.request import Wanted
 from operations.stack_file import ProjectError
@@ -58,7 +59,7 @@ def cut(kept: datetime | None, *, size: int = 90, commands: int = 3, written: da
 
 
 def looked(given: Given) -> redis.DamagedRedis:
-    with repair.opened(cast("Any", given), "redis") as found:
+    with repair.opened(cast("Any", given), "redis", up=never) as found:
         return cast("redis.DamagedRedis", found)
 
 
@@ -128,7 +129,7 @@ def test_nothing_is_done_where_nothing_is_damaged(given: Given, monkeypatch: pyt
 
 
 def test_another_part_is_refused(given: Given) -> None:
-    with pytest.raises(ProjectError, match="Only redis"), repair.opened(cast("Any", given), "postgres"):
+    with pytest.raises(ProjectError, match="Only redis"), repair.opened(cast("Any", given), "postgres", up=never):
         pass
 
 
@@ -138,7 +139,7 @@ def test_a_look_stops_and_changes_nothing_and_what_was_there_is_set_aside(
     copies(monkeypatch)
     says(given, read="broken", cut=cut(NOON), snapshot="none")
     before, running = dict(given.engine.volumes), set(given.engine.running)
-    with repair.opened(cast("Any", given), "redis") as found:
+    with repair.opened(cast("Any", given), "redis", up=never) as found:
         assert (given.engine.volumes, given.engine.running) == (before, running)
         assert not list(given.folder.glob("restore*")), "a person who says no leaves nothing half done"
         done = found.run()

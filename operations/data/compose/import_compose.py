@@ -21,6 +21,7 @@ from operations.data.compose.actions import ImportActions
 from operations.data.compose.import_on_engine import EngineImport
 from operations.data.compose.plan import ImportPlan, planned, refuse_changed, refuse_while_used
 from operations.data.compose.source import NAMES, OldServer, Source
+from operations.data.restore.actions import Up
 from operations.data.volume_names import IMPORTED
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -102,16 +103,16 @@ _TITLES = {
 
 
 @contextmanager
-def opened(workspace: Workspace, project: str, given: Mapping[OldServer, str]) -> Iterator[Import]:
+def opened(workspace: Workspace, project: str, given: Mapping[OldServer, str], *, up: Up) -> Iterator[Import]:
     """Give an import that is planned, or the one that was cut off; `run` does it. Nothing is changed by this.
 
-    Raises ProjectError for what would not work.
+    up: as for a restore, which puts the copies in place. Raises ProjectError for what would not work.
     """
     environment, say = workspace.settings(), workspace.reporter.say
     path = workspace.folder / f"import.{workspace.name}.json"
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        hands = EngineImport(client, environment, workspace)
+        hands = EngineImport(client, environment, workspace, up)
         yield Import(environment, hands, planned(environment, hands, project, given, say), path, say)
     finally:
         client.close()

@@ -18,6 +18,7 @@ from operations.data.compose.old_containers import PROJECT_LABEL
 from operations.data.compose.source import Source
 from operations.data.repair import collations
 from operations.data.restore import restore, unfinished
+from operations.data.restore.actions import Up, never
 from operations.data.restore.request import DATA
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -64,6 +65,8 @@ class EngineImport:
     client: docker.DockerClient
     environment: Environment
     workspace: Workspace
+    up: Up = never
+    """As for a restore, which puts the copies in place."""
 
     def volumes(self, project: str) -> list[str]:
         """Ask by Compose's label."""
@@ -137,7 +140,7 @@ class EngineImport:
     def put(self, target: str) -> str:
         """Let a restore do it, or go on with it."""
         source = "" if self.replacing(target) else target
-        return str(restore.put_imported(self.workspace, source))
+        return str(restore.put_imported(self.workspace, source, self.up))
 
     def replacing(self, target: str) -> bool:
         """Ask the restore's journal."""

@@ -19,6 +19,7 @@ from operations.checks.report import FailedError, UnavailableError
 from operations.data import backups
 from operations.data.repair import redis_log
 from operations.data.restore import on_engine, restore, unfinished
+from operations.data.restore.actions import Up
 from operations.data.restore.request import Mend
 from operations.project import Workspace
 from operations.stack_file import ProjectError
@@ -59,6 +60,7 @@ class DamagedRedis:
     """What is wrong, and what can be done."""
 
     workspace: Workspace
+    up: Up
     wrong: str
     """Why Redis does not read its data."""
     ways: tuple[Way, ...]
@@ -80,9 +82,9 @@ class DamagedRedis:
         """Do it; return what was done. What was there is set aside."""
         way = self.ways[0]
         if way.mend:
-            done = restore.mend(self.workspace, way.mend)
+            done = restore.mend(self.workspace, way.mend, self.up)
         else:
-            done = restore.restore(self.workspace, backup=way.backup)
+            done = restore.restore(self.workspace, up=self.up, backup=way.backup)
         try:
             read = redis_log.read(self.workspace)
         except (FailedError, UnavailableError) as error:
@@ -91,7 +93,7 @@ class DamagedRedis:
 
 
 @contextmanager
-def opened_redis(workspace: Workspace) -> Iterator[DamagedRedis]:
+def opened_redis(workspace: Workspace, up: Up) -> Iterator[DamagedRedis]:
     """Hold the environment's lock, and give what is wrong with Redis' data. Raises as `repair.opened` does."""
     environment = workspace.settings()
     if redis.PART in environment.absent:
@@ -108,7 +110,7 @@ def opened_redis(workspace: Workspace) -> Iterator[DamagedRedis]:
                     "Redis reads all of its data: nothing is damaged, and nothing was changed. Why it is not healthy: "
                     f"{workspace.typed(f'logs PART={redis.PART}')}, docs/runbooks/RedisDown.md"
                 )
-            found = _ways(locked, hands, wrong)
+            found = _ways(locked, hands, wrong, up)
         yield found
 
 
@@ -120,7 +122,7 @@ def _try(hands: on_engine.EngineRestore, mend: Mend) -> tuple[dict[str, str], st
         return {}, str(error)
 
 
-def _ways(workspace: Workspace, hands: on_engine.EngineRestore, wrong: str) -> DamagedRedis:
+def _ways(workspace: Workspace, hands: on_engine.EngineRestore, wrong: str, up: Up) -> DamagedRedis:
     ways, refused = list[Way](), list[str]()
     useless: Mapping[Mend, str] = {"cut": "Nothing can be cut off", "snapshot": "There is no way by a snapshot"}
     for mend, title in useless.items():
@@ -142,7 +144,7 @@ def _ways(workspace: Workspace, hands: on_engine.EngineRestore, wrong: str) -> D
         raise ProjectError("\n".join((f"Redis does not read its data: {wrong}", *refused)))
     # Where nothing says when it was written, what is cut off is at its end.
     ways.sort(key=lambda way: way.kept or datetime.max.replace(tzinfo=UTC), reverse=True)
-    return DamagedRedis(workspace=workspace, wrong=wrong, ways=tuple(ways), refused=tuple(refused))
+    return DamagedRedis(workspace=workspace, up=up, wrong=wrong, ways=tuple(ways), refused=tuple(refused))
 
 
 def _newest(workspace: Workspace) -> Backup | None:

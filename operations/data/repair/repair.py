@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Protocol
 
 from operations import engine_rules
 from operations.data.repair import collations
 from operations.data.repair.redis import opened_redis
+from operations.data.restore.actions import Up
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis
@@ -32,10 +34,11 @@ class Repair(Protocol):
 
 
 @contextmanager
-def opened(workspace: Workspace, what: str) -> Iterator[Repair]:
+def opened(workspace: Workspace, what: str, *, up: Up) -> Iterator[Repair]:
     """Hold the environment's lock, and give what is wrong. Nothing is stopped or changed until `run`.
 
-    Raises ProjectError where nothing is damaged, and where nothing can be done.
+    up: as for a restore, which a repair of Redis is. Raises ProjectError where nothing is damaged, and where nothing
+    can be done.
     """
     if what not in WHAT:
         raise ProjectError(
@@ -43,7 +46,7 @@ def opened(workspace: Workspace, what: str) -> Iterator[Repair]:
             f"{workspace.typed('restore BACKUP=latest')}"
         )
     ways: Mapping[str, Callable[[Workspace], AbstractContextManager[Repair]]] = {
-        redis.PART: opened_redis,
+        redis.PART: partial(opened_redis, up=up),
         collations.WHAT: collations.opened,
         engine_rules.WHAT: engine_rules.opened,
     }

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from operations.data.restore.request import DATA, Mend, Server
+from operations.project import Workspace
 
 INTO = DATA["postgres"]
 """Where what is restored is made. It is the image's folder and uid 999's: so is a new volume mounted over it."""
+
+
+class Up(Protocol):
+    """Brings an environment up: `lifecycle.up`, which the command hands in."""
+
+    def __call__(self, workspace: Workspace, *, interactive: bool, empty: Collection[str]) -> object:
+        """Bring it up. empty: the data volumes that were lost, and may be empty."""
+
+
+def never(workspace: Workspace, *, interactive: bool, empty: Collection[str]) -> object:
+    """Stand in for `Up` where nothing is brought up."""
+    raise NotImplementedError(f"{workspace.name} is brought up by a restore alone ({interactive}, {empty})")
 
 
 class RestoreActions(Protocol):

@@ -14,7 +14,7 @@ from offline.progress import Reporter, Task
 from operations import containers, healthy, one_off, recovery
 from operations.data import backups, volume_names
 from operations.data.restore import mending
-from operations.data.restore.actions import INTO
+from operations.data.restore.actions import INTO, Up, never
 from operations.data.restore.request import DATA, Mend, Server
 from operations.data.restore.scripts import COPY, RELEASE, SET_OWN, SIZES, WHOLE
 from operations.data.volume_names import STAMP
@@ -36,19 +36,20 @@ _FILES = "/etc/samokoder"
 
 
 @contextmanager
-def engine_of(environment: Environment, workspace: Workspace) -> Iterator[EngineRestore]:
-    """Give the environment's engine to who holds the lock; what a run that was killed was at is gone."""
+def engine_of(environment: Environment, workspace: Workspace, up: Up = never) -> Iterator[EngineRestore]:
+    """Give the environment's engine to who holds the lock; what a run that was killed was at is gone.
 
-    def up() -> None:
-        from operations import lifecycle  # noqa: PLC0415 - it asks this module whether a restore is half done
+    up: for a restore, which brings up a server whose data volume was lost.
+    """
 
+    def bring_up() -> None:
         # Whatever else was lost is told, and can be restored next.
         lost = recovery.data_volumes(workspace.open().deployment())
-        lifecycle.up(workspace, interactive=False, empty=lost)
+        up(workspace, interactive=False, empty=lost)
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        hands = EngineRestore(client, environment, workspace.reporter, up)
+        hands = EngineRestore(client, environment, workspace.reporter, bring_up)
         remove_left(client, environment)
         yield hands
     finally:

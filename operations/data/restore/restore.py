@@ -11,6 +11,7 @@ from __future__ import annotations
 from operations import lock
 from operations.data import volume_names
 from operations.data.restore import on_engine
+from operations.data.restore.actions import Up
 from operations.data.restore.journal import FETCH, Journal, journal_path, of_earlier_version
 from operations.data.restore.request import Mend, Wanted, refuse_request, wanted
 from operations.data.restore.steps import Restore, Restored, refuse_incomplete
@@ -19,30 +20,31 @@ from operations.project import Workspace
 from operations.stack_file import ProjectError
 
 
-def restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> Restored:
+def restore(workspace: Workspace, *, up: Up, to: str = "", backup: str = "", source: str = "") -> Restored:
     """Restore, or resume an interrupted restore.
 
-    to, backup, source: as in `Wanted`. All empty: go on. Raises ProjectError for what cannot be done, before anything
+    up: brings the environment up where a data volume was lost: `lifecycle.up`. to, backup, source: as in `Wanted`. All
+    empty: go on. Raises ProjectError for what cannot be done, before anything
     is stopped or changed.
     """
-    return _restore(workspace, wanted(workspace.settings(), to=to, backup=backup, source=source), importing=False)
+    return _restore(workspace, wanted(workspace.settings(), to=to, backup=backup, source=source), up, importing=False)
 
 
-def put_imported(workspace: Workspace, source: str) -> Restored:
+def put_imported(workspace: Workspace, source: str, up: Up) -> Restored:
     """Put what an import has copied in place, or go on with that: an import alone does. Raises as `restore` does."""
-    return _restore(workspace, wanted(workspace.settings(), source=source), importing=True)
+    return _restore(workspace, wanted(workspace.settings(), source=source), up, importing=True)
 
 
-def mend(workspace: Workspace, way: Mend) -> Restored:
+def mend(workspace: Workspace, way: Mend, up: Up) -> Restored:
     """Put Redis' own data back, mended: a repair alone does. Raises as `restore` does."""
-    return _restore(workspace, Wanted(mend=way), importing=False)
+    return _restore(workspace, Wanted(mend=way), up, importing=False)
 
 
-def _restore(workspace: Workspace, asked: Wanted, *, importing: bool) -> Restored:
+def _restore(workspace: Workspace, asked: Wanted, up: Up, *, importing: bool) -> Restored:
     environment = workspace.settings()
     path = journal_path(workspace)
     say = workspace.reporter.say
-    with lock.held(workspace, "restore") as locked, on_engine.engine_of(environment, locked) as hands:
+    with lock.held(workspace, "restore") as locked, on_engine.engine_of(environment, locked, up) as hands:
         before = of_earlier_version(environment, path)
         journal = before.after_words(asked, environment.name) if before else None
         if journal and journal.imports and not importing:
