@@ -674,7 +674,7 @@ def _say(env: str, outcome: Restored | Rotated, *, as_json: bool) -> None:
 
 def _tell(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = None) -> None:
     """Show a report, and end in an error when a check has failed."""
-    from operations import report_table  # noqa: PLC0415
+    from operations.checks import report_table  # noqa: PLC0415
 
     if junit:
         junit.write_text(report.junit(), encoding="utf-8")

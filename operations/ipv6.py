@@ -51,7 +51,7 @@ def judge(
     version: of the engine. there: whether the network has it; None: there is no network yet. said: what `SCRIPT`
     prints, word by word. hides: whether each client by IPv6 is the gateway, as the engine puts no rules for it.
     """
-    from operations.checks.report import FailedError  # noqa: PLC0415 - `up` needs none of its tables
+    from operations.errors import FailedError  # noqa: PLC0415 - `up` needs none of its tables
 
     ingress = environment.settings.ingress
     address = str(ipaddress.IPv6Address(bytes.fromhex(given))) if (given := said.get("ipv6-address")) else ""
@@ -102,7 +102,7 @@ def _without(environment: Environment, version: str, address: str, forgets: str,
 
     address: the host's; forgets: what has to be done first; inside: the ingress is on loopback.
     """
-    from operations.checks.report import FailedError  # noqa: PLC0415 - as above
+    from operations.errors import FailedError  # noqa: PLC0415 - as above
 
     ingress = environment.settings.ingress
     if ingress.kind == "caddy" and ":" in ingress.bind_address and not inside:

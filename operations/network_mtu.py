@@ -80,7 +80,7 @@ def found(environment: Environment, client: docker.DockerClient) -> dict[str, in
 
 def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink | None) -> str:
     """Say whether the uplink takes what the networks send. Raises UnavailableError."""
-    from operations.checks.report import UnavailableError  # noqa: PLC0415 - `up` needs none of its tables
+    from operations.errors import UnavailableError  # noqa: PLC0415 - `up` needs none of its tables
 
     settings, up = environment.settings.network, typed(environment.name, "up")
     if uplink is None:
@@ -111,7 +111,7 @@ def try_large(workspace: Workspace) -> str:
 
     Raises FailedError where only smaller ones come back, UnavailableError where nobody answers.
     """
-    from operations.checks.report import UnavailableError  # noqa: PLC0415 - as above
+    from operations.errors import UnavailableError  # noqa: PLC0415 - as above
 
     environment = workspace.settings()
     if "backup" in environment.absent:
@@ -138,7 +138,7 @@ def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence
     host about its own uplink does not reach those who answer, and they send larger packets. Raises as `try_large`.
     """
     from operations import from_edge  # noqa: PLC0415 - as above
-    from operations.checks.report import FailedError, UnavailableError  # noqa: PLC0415 - as above
+    from operations.errors import FailedError, UnavailableError  # noqa: PLC0415 - as above
 
     mtu = found(environment, client).get(f"{environment.prefix}-{NetworkName.EDGE}", USUAL_MTU)
     said = from_edge.run(environment, client, _TRY, [str(mtu), *hosts]) if hosts else ""

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from xml.etree import ElementTree as ET
 
 from offline.progress import Task
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
 
 T = TypeVar("T")
 
@@ -103,18 +104,6 @@ class Report:
                 ET.SubElement(case, element, message=each.why)
         ET.indent(suite)
         return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-
-
-class FailedError(Exception):
-    """A check has failed; the text says why, and what to do."""
-
-
-class UnavailableError(Exception):
-    """A check can say nothing; the text says why."""
-
-
-class NotConfiguredError(Exception):
-    """A check has nothing to look at, since nobody asked for it; the text says which setting would."""
 
 
 @dataclass(frozen=True, kw_only=True)

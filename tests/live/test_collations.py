@@ -9,8 +9,8 @@ import pytest
 from docker.models.containers import Container
 
 from operations import containers, lifecycle
-from operations.checks.report import FailedError
 from operations.data.repair import collations, repair
+from operations.errors import FailedError
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app.collations import METRIC

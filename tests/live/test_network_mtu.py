@@ -13,8 +13,8 @@ import pytest
 from docker.models.containers import Container
 
 from operations import containers, drift, lifecycle, network_mtu
-from operations.checks.report import FailedError
 from operations.data import backups
+from operations.errors import FailedError
 from operations.network_mtu import Uplink
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName

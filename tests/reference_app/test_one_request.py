@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from operations.checks.report import FailedError
 from operations.checks.smoke import user_account
+from operations.errors import FailedError
 
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Service, Setup

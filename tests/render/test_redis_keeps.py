@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from operations.checks.report import FailedError
 from operations.data.compose import import_on_engine
 from operations.data.repair import redis_log
+from operations.errors import FailedError
 from stack.settings import Environment
 from tests import queued
 from tests.render.conftest import Laboratory, contents

@@ -10,8 +10,9 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from operations import report_table
-from operations.checks.report import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict, ask_all
+from operations.checks import report_table
+from operations.checks.report import Check, Finding, Once, Report, Verdict, ask_all
+from operations.errors import FailedError, UnavailableError
 
 
 def raises(error: Exception) -> str:

@@ -38,9 +38,10 @@ from operations.checks.doctor.host import judge_clock, judge_disk, judge_engine,
 from operations.checks.doctor.images import image_checks
 from operations.checks.doctor.outside import ask_mail_server, ask_telegram, write_to_bucket
 from operations.checks.doctor.secrets import judge_grafana_password, judge_secrets
-from operations.checks.report import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict, ask_all
+from operations.checks.report import Check, Finding, Once, Report, Verdict, ask_all
 from operations.checks.smoke import smoke
 from operations.data.repair import redis_log
+from operations.errors import FailedError, UnavailableError
 from operations.ports import free_ports, own_ports
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from operations import host_said, ipv6, made_anew, project
-from operations.checks.report import FailedError
+from operations.errors import FailedError
 from operations.in_the_way import published
 from operations.project import Workspace
 from operations.stack_file import ProjectError

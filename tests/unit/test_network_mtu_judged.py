@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 
 from operations import network_mtu
-from operations.checks.report import FailedError, UnavailableError
+from operations.errors import FailedError, UnavailableError
 from operations.network_mtu import Uplink
 from tests.recording import environment_of
 

@@ -20,8 +20,8 @@ from requests.exceptions import RequestException
 from operations import packet_filter
 from operations.checks.doctor import network
 from operations.checks.doctor.asked import EnvironmentAsked
-from operations.checks.report import FailedError, UnavailableError
 from operations.engine import EngineError
+from operations.errors import FailedError, UnavailableError
 from operations.packet_filter import Bridges, PacketFilter
 from operations.project import Workspace
 from stack.mistakes import InvalidSettingsError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from operations.checks.doctor import public_name
-from operations.checks.report import FailedError, NotConfiguredError, UnavailableError
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from tests.recording import environment_of
 
 NAME, FOUR, SIX = "samokoder.example.org", "192.0.2.7", "2001:db8::7"

@@ -27,13 +27,14 @@ import pytest
 import yaml
 
 from operations import __main__ as command
-from operations.checks.report import FailedError, Finding, Report, Verdict, ask_all
+from operations.checks.report import Finding, Report, Verdict, ask_all
 from operations.checks.smoke import pages, smoke
 from operations.checks.smoke.asked import StackAsked
 from operations.checks.smoke.entry import _JOB_SHARE, entry_checks
 from operations.checks.smoke.metrics import metrics_checks
 from operations.checks.smoke.pages import certificate_check
 from operations.containers import NOT_AVAILABLE, PartStatus
+from operations.errors import FailedError
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app.metrics_contract import Job, of_jobs

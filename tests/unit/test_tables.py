@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from bench import report as bench
-from operations import report_table, tables
+from operations import tables
+from operations.checks import report_table
 from operations.checks.report import Finding, Report, Verdict
 from operations.containers import NOT_AVAILABLE, PartStatus
 from operations.data.backups import Backup

@@ -12,18 +12,10 @@ from operations import (
     packet_filter,
 )
 from operations.checks.alert import alert_report, send
-from operations.checks.report import (
-    Check,
-    FailedError,
-    Finding,
-    NotConfiguredError,
-    Report,
-    UnavailableError,
-    Verdict,
-    ask_all,
-)
+from operations.checks.report import Check, Finding, Report, Verdict, ask_all
 from operations.checks.smoke import smoke
 from operations.data.repair import collations, redis_log
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.monitoring.alertmanager import integrations

@@ -20,11 +20,9 @@ from operations import (
     ssh,
 )
 from operations.checks.doctor import disk_room
-from operations.checks.report import (
-    Once,
-    UnavailableError,
-)
+from operations.checks.report import Once
 from operations.engine import EngineError, EngineInfo, connect, look
+from operations.errors import UnavailableError
 from operations.project import Workspace
 from stack.images import IMAGES
 from stack.names import ENVIRONMENT_LABEL

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from operations.checks.report import FailedError, UnavailableError
+from operations.errors import FailedError, UnavailableError
 
 _SYSTEMS = "/run/containerd/containerd.sock"
 _STORE = "io.containerd."

@@ -9,11 +9,8 @@ from operations import (
 )
 from operations.checks.doctor import disk_room
 from operations.checks.doctor.asked import EnvironmentAsked, HostFacts, own_containers
-from operations.checks.report import (
-    FailedError,
-    UnavailableError,
-)
 from operations.engine import EngineError, refuse_unless_startable
+from operations.errors import FailedError, UnavailableError
 from stack.settings import Environment, key_of
 
 _OLDEST_ENGINE = (20, 10)

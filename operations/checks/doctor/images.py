@@ -12,11 +12,8 @@ import docker.errors
 from offline import registries
 from offline.images import NAMES
 from operations.checks.doctor.asked import EnvironmentAsked
-from operations.checks.report import (
-    Check,
-    FailedError,
-    UnavailableError,
-)
+from operations.checks.report import Check
+from operations.errors import FailedError, UnavailableError
 from operations.origins import third_party_images
 from stack.images import short_name
 from stack.monitoring import grafana

@@ -12,10 +12,7 @@ from operations import (
 )
 from operations.checks.doctor import public_name
 from operations.checks.doctor.asked import EnvironmentAsked, own_containers
-from operations.checks.report import (
-    FailedError,
-    UnavailableError,
-)
+from operations.errors import FailedError, UnavailableError
 
 
 def judge_mtu(asked: EnvironmentAsked) -> str:

@@ -13,11 +13,7 @@ from operations import (
     pasted,
 )
 from operations.checks.doctor.asked import EnvironmentAsked, last_of
-from operations.checks.report import (
-    FailedError,
-    NotConfiguredError,
-    UnavailableError,
-)
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from stack.settings import PROJECT, key_of
 
 _SMTPS = 465

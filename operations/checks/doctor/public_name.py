@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from operations.checks.report import FailedError, NotConfiguredError, UnavailableError
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from stack.settings import Environment, key_of
 
 _SECONDS = 5

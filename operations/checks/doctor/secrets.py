@@ -12,10 +12,7 @@ from operations import (
 )
 from operations.checks.doctor.asked import EnvironmentAsked
 from operations.checks.doctor.outside import _OK, _UNAUTHORIZED
-from operations.checks.report import (
-    FailedError,
-    UnavailableError,
-)
+from operations.errors import FailedError, UnavailableError
 from operations.stack_file import ProjectError
 from stack.monitoring import grafana
 from stack.rotation import label

@@ -8,11 +8,9 @@ import httpx
 import yaml
 
 from operations.checks.alert import send
-from operations.checks.report import (
-    Check,
-    FailedError,
-)
+from operations.checks.report import Check
 from operations.checks.smoke.asked import StackAsked
+from operations.errors import FailedError
 from operations.project import typed
 from stack.monitoring import (
     alertmanager,

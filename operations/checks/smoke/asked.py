@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 import httpx
 
 from operations import containers, reach
-from operations.checks.report import (
-    Once,
-    UnavailableError,
-)
+from operations.checks.report import Once
 from operations.checks.smoke.user_account import good, somebody
 from operations.containers import PartStatus
+from operations.errors import UnavailableError
 from stack.monitoring import (
     access,
     blackbox_exporter,

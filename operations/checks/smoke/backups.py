@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from operations.checks.report import (
-    Check,
-    FailedError,
-    NotConfiguredError,
-    UnavailableError,
-)
+from operations.checks.report import Check
 from operations.checks.smoke.asked import StackAsked
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from operations.project import typed
 from stack.backup import backup
 from stack.monitoring.rules import backups

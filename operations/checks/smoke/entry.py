@@ -7,15 +7,11 @@ from collections.abc import Callable, Iterator
 
 import httpx
 
-from operations.checks.report import (
-    Check,
-    FailedError,
-    Once,
-    UnavailableError,
-)
+from operations.checks.report import Check, Once
 from operations.checks.smoke import user_account
 from operations.checks.smoke.asked import StackAsked
 from operations.checks.smoke.user_account import LateError, Said
+from operations.errors import FailedError, UnavailableError
 from operations.project import typed
 from stack.app import ingress, postgres, redis, worker
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from operations.checks.report import (
-    Check,
-    FailedError,
-)
+from operations.checks.report import Check
 from operations.checks.smoke.asked import StackAsked
 from operations.checks.smoke.user_account import good
+from operations.errors import FailedError
 from stack.monitoring import (
     grafana,
 )

@@ -8,12 +8,9 @@ from collections.abc import Callable, Iterator
 from prometheus_client.parser import text_string_to_metric_families
 
 from operations.checks.image.exposure import not_exposed
-from operations.checks.report import (
-    Check,
-    FailedError,
-    UnavailableError,
-)
+from operations.checks.report import Check
 from operations.checks.smoke.asked import StackAsked
+from operations.errors import FailedError, UnavailableError
 from stack.app import postgres, redis
 from stack.app.metrics_contract import Job, Kind, of_jobs
 from stack.monitoring import (

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from operations.checks.report import Check, FailedError, UnavailableError
+from operations.checks.report import Check
+from operations.errors import FailedError, UnavailableError
 from stack.app.metrics_contract import METRICS, Metric
 from stack.backup import backup
 from stack.monitoring import cadvisor, grafana, prometheus, series

@@ -8,12 +8,9 @@ import time
 from collections.abc import Iterator
 
 from operations import containers
-from operations.checks.report import (
-    Check,
-    FailedError,
-    NotConfiguredError,
-)
+from operations.checks.report import Check
 from operations.checks.smoke.asked import StackAsked, certificates, state_of
+from operations.errors import FailedError, NotConfiguredError
 from stack.app import ingress
 from stack.settings import key_of
 

@@ -7,13 +7,9 @@ from typing import Any
 
 import yaml
 
-from operations.checks.report import (
-    Check,
-    FailedError,
-    Once,
-    UnavailableError,
-)
+from operations.checks.report import Check, Once
 from operations.checks.smoke.asked import StackAsked, Target
+from operations.errors import FailedError, UnavailableError
 from operations.project import typed
 from stack.monitoring import (
     blackbox_exporter,

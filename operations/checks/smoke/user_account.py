@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from operations.checks.report import FailedError, UnavailableError
+from operations.errors import FailedError, UnavailableError
 
 _OK, _CREATED, _NO_CONTENT, _CONFLICT, _TOO_MANY = 200, 201, 204, 409, 429
 _ADDRESS_OF_NOBODY = "smoke.invalid"  # RFC 2606: no mail can ever be sent there

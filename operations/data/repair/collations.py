@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from operations import containers, lock, psql
-from operations.checks.report import FailedError, UnavailableError
 from operations.data.restore import unfinished
+from operations.errors import FailedError, UnavailableError
 from operations.healthy import health
 from operations.project import Workspace
 from operations.stack_file import ProjectError

@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from operations import containers, healthy, lock
-from operations.checks.report import FailedError, UnavailableError
 from operations.data import backups
 from operations.data.repair import redis_log
 from operations.data.restore import on_engine, restore, unfinished
 from operations.data.restore.actions import Up
 from operations.data.restore.request import Mend
+from operations.errors import FailedError, UnavailableError
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis

@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 from operations import containers
-from operations.checks.report import FailedError, UnavailableError
+from operations.errors import FailedError, UnavailableError
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis
