@@ -194,7 +194,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
     """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
-    from operations import engine_rules, known, tables  # noqa: PLC0415
+    from operations import known, tables  # noqa: PLC0415
+    from operations.network import engine_rules  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     rows = known.status(there)
@@ -561,7 +562,8 @@ def show_hardening(
 
     What may break a rule stands in hardening.yaml, with a reason and an expiry date.
     """
-    from operations import hardening, known, packet_filter  # noqa: PLC0415
+    from operations import hardening, known  # noqa: PLC0415
+    from operations.network import packet_filter  # noqa: PLC0415
 
     there = known.of(_workspace(env))
     verdict = hardening.gate(there)

@@ -30,13 +30,8 @@ from operations import (
     checks,
     collations,
     disk_room,
-    engine_rules,
-    from_edge,
     in_the_way,
-    ipv6,
     lifecycle,
-    network_mtu,
-    packet_filter,
     pasted,
     public_name,
     reach,
@@ -46,6 +41,7 @@ from operations import (
 )
 from operations.checks import Check, FailedError, Finding, NotConfiguredError, Once, Report, UnavailableError, Verdict
 from operations.engine import EngineError, EngineInfo, connect, look, refuse_unless_startable
+from operations.network import engine_rules, from_edge, ipv6, mtu, packet_filter
 from operations.origins import third_party_images
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
@@ -188,7 +184,7 @@ class Asked:
         root, said = "/var/lib", dict[str, Any]()
         with contextlib.suppress(UnavailableError):
             root, said = self.engine().info.data_root or root, dict(self.engine().limits)
-        return Facts.parse(self.shell(disk_room.script(said, root) + network_mtu.SCRIPT + ipv6.SCRIPT + _FACTS))
+        return Facts.parse(self.shell(disk_room.script(said, root) + mtu.SCRIPT + ipv6.SCRIPT + _FACTS))
 
     def shell(self, script: str) -> str:
         """Run a script on the engine's host, and return what it prints."""
@@ -369,8 +365,8 @@ def _ports(asked: Asked) -> str:
 
 
 def _mtu(asked: Asked) -> str:
-    networks = network_mtu.found(asked.environment, asked.engine().client)
-    return network_mtu.judge(asked.environment, networks, network_mtu.Uplink.parse(asked.facts().values))
+    networks = mtu.found(asked.environment, asked.engine().client)
+    return mtu.judge(asked.environment, networks, mtu.Uplink.parse(asked.facts().values))
 
 
 def _ipv6(asked: Asked) -> str:
@@ -655,7 +651,7 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
         Check(name="redis' file", ask=lambda: redis_log.read(workspace, counted=counted)),
         Check(name="collations", ask=lambda: collations.read(workspace)),
         Check(name="closed addresses", ask=lambda: _closed(workspace)),
-        Check(name="large packets", ask=lambda: network_mtu.try_large(workspace)),
+        Check(name="large packets", ask=lambda: mtu.try_large(workspace)),
     ]
     found = [*smoked.findings, *_delivered(workspace, timeout), *checks.run(rest, seconds=seconds)]
     return Report(title=f"After `{workspace.typed('up')}` of {workspace.name}", about=smoked.about, findings=found)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
-from operations import containers, made_anew, pasted, recovery
+from operations import containers, pasted, recovery
 from operations.engine import docker_command
+from operations.network import replacement
 from operations.stack_file import ProjectError
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
@@ -44,7 +45,7 @@ def refuse(run: PulumiRun) -> None:
             f"{' and '.join(keys)} makes the network {network} anew, and the container {guest} of somebody else "
             f"keeps it from being removed: `{typed} network disconnect {network} {guest}`, and connect it again "
             f"after `{workspace.typed('up')}`"
-            for keys, network, guest in made_anew.strangers(environment, client)
+            for keys, network, guest in replacement.strangers(environment, client)
         ]
         lines.append(_no_ipv6(client, environment))
     if told := list(filter(None, lines)):
@@ -162,7 +163,7 @@ def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
 
     A kernel may have no IPv6 at all. Pulumi removes the network that is there first, and could not make the new one.
     """
-    if not made_anew.gets_ipv6(environment, client):
+    if not replacement.gets_ipv6(environment, client):
         return ""
     try:
         _try_network(client, ipv6=True)

@@ -18,7 +18,6 @@ from operations import (
     healthy,
     in_the_way,
     lock,
-    packet_filter,
     recovery,
     restore,
     stack_file,
@@ -26,6 +25,7 @@ from operations import (
 )
 from operations.engine import EngineError, ensure_engine
 from operations.line_filter import LineFilter
+from operations.network import packet_filter
 from operations.project import PulumiFailedError, PulumiRun, Workspace
 from operations.stack_file import ProjectError
 from stack.settings import Environment, key_of

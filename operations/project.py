@@ -257,16 +257,16 @@ class Workspace:
         stack_file.write(self._machine_file, stack_file.dump(machine, source="this machine and its engine"))
 
     def _tell_made_anew(self, environment: Environment, engine: EngineInfo) -> None:
-        from operations import host_said, ipv6, made_anew  # noqa: PLC0415 - `status` must stay fast
+        from operations.network import host_script, ipv6, replacement  # noqa: PLC0415 - `status` must stay fast
 
         if why := ipv6.refusal(environment, engine.version):
             raise ProjectError(f"Nothing was replaced: {why}")
         with contextlib.closing(connect(engine.docker_host)) as client:
-            if made_anew.gets_ipv6(environment, client) and (
-                why := ipv6.forgets(host_said.words(engine.docker_host, ipv6.SCRIPT))
+            if replacement.gets_ipv6(environment, client) and (
+                why := ipv6.forgets(host_script.words(engine.docker_host, ipv6.SCRIPT))
             ):
                 raise ProjectError(f"Nothing was replaced: {why}")
-            if said := made_anew.told(environment, client):
+            if said := replacement.told(environment, client):
                 self.reporter.say(said)
 
     def engine(self) -> EngineInfo:

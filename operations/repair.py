@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from operations import backups, collations, containers, engine_rules, healthy, lock, redis_log, restore
+from operations import backups, collations, containers, healthy, lock, redis_log, restore
 from operations.checks import FailedError, UnavailableError
 from operations.journal import Mend
+from operations.network import engine_rules
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import redis

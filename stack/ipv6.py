@@ -1,6 +1,6 @@
 """IPv6: which network has it, and on which address of the host the ingress is reached by it.
 
-What of the engine and its host it needs: operations/ipv6.py.
+What of the engine and its host it needs: operations/network/ipv6.py.
 """
 
 from __future__ import annotations

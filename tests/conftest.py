@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def packet_filter_of_nobody() -> Iterator[None]:
     """This machine's packet filter stays as it is: the tests of ours have network namespaces of their own."""
-    from operations import packet_filter  # noqa: PLC0415 - what one fixture needs
+    from operations.network import packet_filter  # noqa: PLC0415 - what one fixture needs
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(packet_filter, "of_engine", lambda _: None)

@@ -15,9 +15,9 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import made_anew, packet_filter
 from operations.laboratory import Laboratory
-from operations.packet_filter import PacketFilter
+from operations.network import packet_filter, replacement
+from operations.network.packet_filter import PacketFilter
 from stack import ipv6
 from stack.app import ingress
 from stack.monitoring import blackbox_exporter
@@ -151,7 +151,7 @@ def world(local_images: Environment, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_the_network_of_the_program_is_what_the_settings_ask_for(world: World) -> None:
-    assert made_anew.replaced(world.environment, world.client) == {}, "each preview would speak of an outage"
+    assert replacement.replaced(world.environment, world.client) == {}, "each preview would speak of an outage"
     assert packet_filter.bridges_of(world.client, world.environment).six
 
 

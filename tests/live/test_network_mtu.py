@@ -12,9 +12,10 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, drift, lifecycle, network_mtu
+from operations import backups, containers, drift, lifecycle
 from operations.checks import FailedError
-from operations.network_mtu import Uplink
+from operations.network import mtu
+from operations.network.mtu import Uplink
 from operations.project import Workspace
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.network import options
@@ -100,21 +101,21 @@ def world(local_images: Environment) -> Iterator[World]:
 
 
 def test_a_large_answer_hangs_on_a_network_of_1500_bytes_and_arrives_on_one_as_the_uplink_takes(world: World) -> None:
-    way = network_mtu.uplink(world.pair.socket, enter=world.enter)
+    way = mtu.uplink(world.pair.socket, enter=world.enter)
     assert way == Uplink(mtu=NARROW, gateway=NEIGHBOUR), "the host knows what its uplink takes"
     with world.edge(WIDE):
         assert world.downloads("small"), "the test proves nothing: nobody is reached"
         assert not world.downloads("large"), "the test proves nothing: such packets pass"
         with pytest.raises(FailedError, match=r"network\.mtu 1400"):
-            network_mtu.judge(world.environment, network_mtu.found(world.environment, world.client), way)
+            mtu.judge(world.environment, mtu.found(world.environment, world.client), way)
         with pytest.raises(FailedError, match=r"1500 bytes .* one of 1400 does"):
-            network_mtu.tried(world.environment, world.client, [NEIGHBOUR], way)
+            mtu.tried(world.environment, world.client, [NEIGHBOUR], way)
     with world.edge(way.mtu):
         assert world.downloads("large"), "a network as the uplink takes it is of no use"
-        assert "1400" in network_mtu.judge(
-            world.environment, network_mtu.found(world.environment, world.client), way
-        ), "doctor calls it wrong all the same"
-        said = network_mtu.tried(world.environment, world.client, ["192.0.2.255", NEIGHBOUR], way)
+        assert "1400" in mtu.judge(world.environment, mtu.found(world.environment, world.client), way), (
+            "doctor calls it wrong all the same"
+        )
+        said = mtu.tried(world.environment, world.client, ["192.0.2.255", NEIGHBOUR], way)
         assert "1400 bytes comes back whole" in said, "one that nobody answers hides one that does"
 
 
@@ -123,7 +124,7 @@ def test_a_way_that_drops_large_packets_farther_on_is_found_and_its_size_told(wo
     world.pair.neighbour.run("iptables", "-A", *rule)
     try:
         with world.edge(NARROW), pytest.raises(FailedError, match=r"network\.mtu 1280"):
-            network_mtu.tried(world.environment, world.client, [NEIGHBOUR], None)
+            mtu.tried(world.environment, world.client, [NEIGHBOUR], None)
     finally:
         world.pair.neighbour.run("iptables", "-D", *rule)
 

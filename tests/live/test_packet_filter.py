@@ -11,8 +11,9 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, engine_rules, from_edge, packet_filter
-from operations.packet_filter import Bridges, PacketFilter
+from operations import backups
+from operations.network import engine_rules, from_edge, packet_filter
+from operations.network.packet_filter import Bridges, PacketFilter
 from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.network import OPTIONS
 from stack.settings import Environment

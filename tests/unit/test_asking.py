@@ -120,10 +120,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(lock, "held", held)
     monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
     monkeypatch.setattr(lifecycle, "status", lambda _: [])
-    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
     monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
     monkeypatch.setattr("operations.old_images.tidy", lambda *_: None)
-    monkeypatch.setattr("operations.packet_filter.unguard", lambda _: None)
+    monkeypatch.setattr("operations.network.packet_filter.unguard", lambda _: None)
     return given
 
 

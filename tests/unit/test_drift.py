@@ -585,7 +585,7 @@ def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(restore, "refuse_half_replaced", lambda _: None)
     monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(lifecycle, "refuse_undoing", lambda _: None)
-    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
 
     def lost(*_: object) -> None:
         raise ProjectError("Data that was here is gone: postgres.")

@@ -14,8 +14,9 @@ from typing import Any, cast
 
 import pytest
 
-from operations import engine, engine_rules, lifecycle, lock, packet_filter
-from operations.packet_filter import PacketFilter
+from operations import engine, lifecycle, lock
+from operations.network import engine_rules, packet_filter
+from operations.network.packet_filter import PacketFilter
 from operations.stack_file import ProjectError
 
 EDGE = "br-0123456789ab"

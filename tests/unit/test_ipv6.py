@@ -12,9 +12,10 @@ import docker
 import pytest
 import yaml
 
-from operations import host_said, ipv6, made_anew, project
+from operations import project
 from operations.checks import FailedError
 from operations.in_the_way import published
+from operations.network import host_script, ipv6, replacement
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.app import ingress
@@ -173,17 +174,17 @@ def test_a_network_that_is_made_anew_is_told_before_and_others_are_not(
     values: Mapping[str, Any], edge: Mapping[str, Any], told: str
 ) -> None:
     environment = environment_of("staging", dict(values))
-    said = made_anew.told(environment, Engine(edge=edge).client)
+    said = replacement.told(environment, Engine(edge=edge).client)
     assert (told in said) if told else said == ""
     if told:
         assert "nobody is served" in said
         assert EDGE in said
-        assert made_anew.strangers(environment, Engine(edge=edge, guest="debug").client)[0][1:] == (EDGE, "debug")
-    assert made_anew.told(environment, Engine().client) == "", "before the first `up` there is nothing to replace"
+        assert replacement.strangers(environment, Engine(edge=edge, guest="debug").client)[0][1:] == (EDGE, "debug")
+    assert replacement.told(environment, Engine().client) == "", "before the first `up` there is nothing to replace"
 
 
 def test_the_network_that_only_publishes_keeps_ipv4_alone() -> None:
-    said = made_anew.replaced(environment_of("staging", dict(SIX)), Engine(edge={}, published={}).client)
+    said = replacement.replaced(environment_of("staging", dict(SIX)), Engine(edge={}, published={}).client)
     assert list(said) == [EDGE]
 
 
@@ -251,7 +252,7 @@ def test_an_up_that_would_cut_off_the_hosts_own_ipv6_is_refused_before_anything_
     environment = environment_of("staging", dict(values))
 
     def tell(learnt: Mapping[str, str]) -> None:
-        monkeypatch.setattr(host_said, "words", lambda *_: learnt)
+        monkeypatch.setattr(host_script, "words", lambda *_: learnt)
         Workspace._tell_made_anew(workspace, environment, info)
 
     if refused:

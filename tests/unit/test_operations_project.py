@@ -352,7 +352,7 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
 
     monkeypatch.setattr(Workspace, "_of_images", build)
     monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr("operations.made_anew.networks", lambda *_: {})
+    monkeypatch.setattr("operations.network.replacement.networks", lambda *_: {})
     monkeypatch.setattr("operations.registry.pull", lambda *_, **__: None)
     monkeypatch.setattr("operations.containers.has_images", lambda *_: False)
     monkeypatch.setattr("offline.registries.unreachable", lambda pinned, _: {} if reachable else {"all": list(pinned)})

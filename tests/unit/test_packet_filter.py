@@ -17,10 +17,11 @@ import pytest
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from operations import doctor, packet_filter
+from operations import doctor
 from operations.checks import FailedError, UnavailableError
 from operations.engine import EngineError
-from operations.packet_filter import Bridges, PacketFilter
+from operations.network import packet_filter
+from operations.network.packet_filter import Bridges, PacketFilter
 from operations.project import Workspace
 from stack.mistakes import InvalidSettingsError
 from stack.settings import Environment

@@ -33,7 +33,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     )
     for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
-    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
     monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
     monkeypatch.setattr(restore, "give_own_password", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
@@ -66,7 +66,7 @@ def test_an_up_that_fails_says_what_is_in_the_way_and_what_is_not_healthy(
     run.pulumi = fails
     for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
         monkeypatch.setattr(lifecycle, before, lambda *_: None)
-    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
     monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
     monkeypatch.setattr(lifecycle, "_gone", lambda _: [])
     monkeypatch.setattr(lifecycle, "tell_failures", lambda _: sick)

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from operations import made_anew
 from operations.engine import DEFAULT_DOCKER_HOST, EngineError, systemd_runs
+from operations.network import replacement
 from operations.project import typed
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
@@ -101,7 +101,7 @@ def bridge_name(network: Mapping[str, Any]) -> str:
 
 def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges:
     """Ask the engine for them."""
-    there = made_anew.networks(environment, client)
+    there = replacement.networks(environment, client)
     edge, published = (there.get(f"{environment.prefix}-{name}") for name in (NetworkName.EDGE, NetworkName.PUBLISHED))
     return Bridges(
         edge=bridge_name(edge) if edge else "",

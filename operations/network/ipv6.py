@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from operations import pasted
 from operations.basics import typed
-from operations.packet_filter import NO_IP6TABLES, SAFE_ENGINE
+from operations.network.packet_filter import NO_IP6TABLES, SAFE_ENGINE
 from stack.settings import Environment, key_of
 
 KEY = key_of("network", "ipv6")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from operations import host_said, made_anew, pasted
+from operations import pasted
 from operations.basics import typed
+from operations.network import host_script, replacement
 from stack.names import MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings import Environment, key_of
 
@@ -69,12 +70,12 @@ def uplink(docker_host: str, *, enter: Sequence[str] = ()) -> Uplink | None:
 
     enter: what a command begins with to run in another network namespace of this machine.
     """
-    return Uplink.parse(host_said.words(docker_host, SCRIPT, enter=enter))
+    return Uplink.parse(host_script.words(docker_host, SCRIPT, enter=enter))
 
 
 def found(environment: Environment, client: docker.DockerClient) -> dict[str, int]:
     """Return the largest packet of each network with a way out that the engine has, by its name."""
-    there = made_anew.networks(environment, client)
+    there = replacement.networks(environment, client)
     return {name: int((each.get("Options") or {}).get(MTU_OPTION) or USUAL_MTU) for name, each in there.items()}
 
 
@@ -137,8 +138,8 @@ def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence
     A hop that answers how large a packet may be is no failure: whoever sends through it learns it. But the word of this
     host about its own uplink does not reach those who answer, and they send larger packets. Raises as `try_large`.
     """
-    from operations import from_edge  # noqa: PLC0415 - as above
     from operations.checks import FailedError, UnavailableError  # noqa: PLC0415 - as above
+    from operations.network import from_edge  # noqa: PLC0415 - as above
 
     mtu = found(environment, client).get(f"{environment.prefix}-{NetworkName.EDGE}", USUAL_MTU)
     said = from_edge.run(environment, client, _TRY, [str(mtu), *hosts]) if hosts else ""

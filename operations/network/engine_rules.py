@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from operations import containers, engine, lock, packet_filter
-from operations.packet_filter import CHAIN, PacketFilter
+from operations import containers, engine, lock
+from operations.network import packet_filter
+from operations.network.packet_filter import CHAIN, PacketFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import NetworkName
