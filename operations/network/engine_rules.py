@@ -23,7 +23,8 @@ from requests.exceptions import RequestException
 
 from operations import containers, engine, lock
 from operations.network import packet_filter
-from operations.network.packet_filter import CHAIN, PacketFilter
+from operations.network.filter_rules import CHAIN
+from operations.network.packet_filter import PacketFilter
 from operations.project import Workspace
 from operations.stack_file import ProjectError
 from stack.names import NetworkName
@@ -136,19 +137,23 @@ class Found:
         """Do it, wait until the parts are healthy, and say what came of it. Raises ProjectError."""
         with self.workspace.reporter.task("Restart Docker"):
             self.restart()
-        from operations import lifecycle  # noqa: PLC0415 - `status` must stay fast
-
         environment = self.workspace.settings()
         if said := told(environment, self.workspace, environment.settings.docker_host):
             raise ProjectError(f"Docker was restarted, and its rules are not there. {said}")
         packet_filter.guard(self.workspace)
         with self.workspace.reporter.task("Wait for the parts"):
             end = time.monotonic() + _PATIENCE_SECONDS
-            while sick := [row.part for row in lifecycle.status(self.workspace) if row.counts_as_failed]:
+            while unhealthy := _unhealthy(self.workspace):
                 if time.monotonic() > end:
-                    raise ProjectError(f"The rules are there again. Not healthy yet: {', '.join(sick)}")
+                    raise ProjectError(f"The rules are there again. Not healthy yet: {', '.join(unhealthy)}")
                 time.sleep(_PAUSE_SECONDS)
         return f"Docker's rules are there again, and every part is healthy. How they stay: {_KEPT}"
+
+
+def _unhealthy(workspace: Workspace) -> list[str]:
+    """Return the parts that the engine does not call healthy."""
+    with contextlib.closing(workspace.client()) as client:
+        return [row.part for row in containers.status(client, workspace.settings()) if row.counts_as_failed]
 
 
 @contextmanager

@@ -7,18 +7,18 @@ from `edge` the addresses of `samokoder:packetFilter.closed` are refused, but fo
 credentials to whoever asks there. From `published` everything is. Where `edge` has IPv6, the same holds by it.
 
 The rules are in Docker's chain DOCKER-USER, which it leaves to others. Each has a comment of ours, and no other rule is
-touched. `make up` puts them, as root of the engine's own host; there systemd puts them again before an engine starts.
+touched; `filter_rules` says which they are. `make up` puts them, as root of the engine's own host; there systemd puts
+them again before an engine starts.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,17 +28,17 @@ from requests.exceptions import RequestException
 
 from operations.engine import DEFAULT_DOCKER_HOST, EngineError, systemd_runs
 from operations.network import replacement
+from operations.network.filter_rules import CHAIN, FOUR, SIX, Bridges, commands, comment_of, ours, wanted
 from operations.project import typed
 from stack.app.ingress import external_networks
 from stack.names import NetworkName
-from stack.settings import PROJECT, Environment, key_of
+from stack.settings import Environment, key_of
 
 if TYPE_CHECKING:
     import docker
 
     from operations.project import Workspace
 
-CHAIN = "DOCKER-USER"
 SAFE_ENGINE = 28
 """From this version on the engine itself drops what comes by a route."""
 NO_IP6TABLES = (
@@ -48,12 +48,6 @@ NO_IP6TABLES = (
 """What is to be done where the engine has IPv6 and puts no rules for it."""
 UNITS = Path("/etc/systemd/system")
 _BRIDGE_NAME = "com.docker.network.bridge.name"
-FOUR, SIX = "iptables", "ip6tables"
-_REFUSED = {
-    FOUR: ("REJECT", "--reject-with", "icmp-admin-prohibited"),
-    SIX: ("REJECT", "--reject-with", "icmp6-adm-prohibited"),
-}
-"""At once, where a packet that is dropped would let a program wait for its time limit."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +78,6 @@ class PacketFilter:
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bridges:
-    """Names of the networks' bridges on the host; empty where a network is not there."""
-
-    edge: str
-    published: str
-    six: bool = False
-    """Whether `edge` has IPv6, too."""
-
-
 def bridge_name(network: Mapping[str, Any]) -> str:
     """Return the name of a network's bridge on the host. network: as the engine says it."""
     return str((network.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{network['Id'][:12]}")
@@ -108,71 +92,6 @@ def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges
         published=bridge_name(published) if published else "",
         six=bool(edge and edge.get("EnableIPv6")),
     )
-
-
-def wanted(environment: Environment, bridges: Bridges, program: str = FOUR) -> list[list[str]]:
-    """Return the rules of IPv4 or of IPv6, each without its comment, the first one first."""
-    return _wanted_six(environment, bridges) if program == SIX else _wanted_four(environment, bridges)
-
-
-def _wanted_six(environment: Environment, bridges: Bridges) -> list[list[str]]:
-    # The kernel itself drops what comes from outside for ::1, and only `edge` has IPv6.
-    if not (bridges.six and bridges.edge):
-        return []
-    return [_no_way_beside(bridges.edge), *_closed_rules(environment, bridges, SIX)]
-
-
-def _no_way_beside(bridge: str) -> list[str]:
-    """Return the rule by which nothing comes in but through a published port."""
-    state = ["-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT"]
-    return ["-o", bridge, "!", "-i", bridge, *state, "-j", "DROP"]
-
-
-def _closed_rules(environment: Environment, bridges: Bridges, program: str) -> list[list[str]]:
-    """Return the rules for the closed addresses of IPv4 or of IPv6."""
-    return [
-        ["-i", bridges.edge, "-d", network, "-p", protocol, "!", "--dport", "53", "-j", *_REFUSED[program]]
-        for network in environment.settings.packet_filter.closed_by_family()[program == SIX]
-        for protocol in ("tcp", "udp")
-    ]
-
-
-def _wanted_four(environment: Environment, bridges: Bridges) -> list[list[str]]:
-    rules: list[list[str]] = []
-    for bridge in filter(None, (bridges.edge, bridges.published)):
-        # Sent to the host's hardware address for a port on loopback: the engine before 28 passes it on like any other.
-        from_outside = ["-o", bridge, "!", "-i", bridge, "-m", "conntrack"]
-        rules.append([*from_outside, "--ctorigdst", "127.0.0.0/8", "-j", "DROP"])
-        rules.append(_no_way_beside(bridge))
-    if inside := bridges.published:
-        answers = ["-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED"]
-        rules.append(["-i", inside, "!", "-o", inside, *answers, "-j", *_REFUSED[FOUR]])
-    return [*rules, *(_closed_rules(environment, bridges, FOUR) if bridges.edge else ())]
-
-
-def commands(environment: Environment, bridges: Bridges) -> list[str]:
-    """Return what puts the rules, for a shell; each can be done twice, and none stops at a rule that is there."""
-    made: list[str] = []
-    for program in (FOUR, SIX):
-        tag = ["-m", "comment", "--comment", _comment(environment, bridges, program)]
-        for rule in reversed(wanted(environment, bridges, program)):
-            words = shlex.join([*rule, *tag])
-            made.append(f"{program} -w -C {CHAIN} {words} 2>/dev/null || {program} -w -I {CHAIN} {words}")
-    return made
-
-
-def _comment(environment: Environment, bridges: Bridges, program: str = FOUR) -> str:
-    """Return the mark of our rules: whose they are, and which."""
-    text = "\n".join(map(shlex.join, wanted(environment, bridges, program)))
-    return f"{PROJECT}:{environment.name}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _ours(environment: Environment, rules: Sequence[Sequence[str]]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the comment and the words of the rules of an environment."""
-    for rule in rules:
-        comment = rule[rule.index("--comment") + 1] if "--comment" in rule else ""
-        if comment.rpartition(":")[0] == f"{PROJECT}:{environment.name}":
-            yield comment, rule
 
 
 def _by_family(host: PacketFilter) -> tuple[PacketFilter, PacketFilter]:
@@ -194,8 +113,8 @@ def _is_there(environment: Environment, bridges: Bridges, host: PacketFilter) ->
     if (listed := host.listed()) is None:
         # Without IPv6 there is nothing to put, and an older engine has no such chain.
         return None if rules or host.program == FOUR else True
-    comments = [comment for comment, _ in _ours(environment, listed)]
-    return comments == [_comment(environment, bridges, host.program)] * len(rules)
+    comments = [comment for comment, _ in ours(environment, listed)]
+    return comments == [comment_of(environment, bridges, host.program)] * len(rules)
 
 
 def passes_no_ipv6(bridges: Bridges, host: PacketFilter | None) -> bool:
@@ -231,8 +150,8 @@ def _put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool
         return False
     if (rules := host.listed()) is None:
         raise OSError(f"no packet passes {CHAIN} of {host.program}")
-    before = list(_ours(environment, rules))
-    comment = _comment(environment, bridges, host.program)
+    before = list(ours(environment, rules))
+    comment = comment_of(environment, bridges, host.program)
     for rule in reversed(wanted(environment, bridges, host.program)):
         done = host.iptables("-I", CHAIN, *rule, "-m", "comment", "--comment", comment)
         if done.returncode:
@@ -244,7 +163,7 @@ def _put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool
 def remove(environment: Environment, host: PacketFilter) -> None:
     """Remove the rules of an environment and their unit; no other rule."""
     for each in _by_family(host):
-        _delete(list(_ours(environment, each.listed() or [])), each)
+        _delete(list(ours(environment, each.listed() or [])), each)
     unit = _unit(environment, host)
     if unit.exists():
         _systemctl("disable", unit.name)

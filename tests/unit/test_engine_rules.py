@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from operations import engine, lifecycle, lock
+from operations import containers, engine, lock
 from operations.network import engine_rules, packet_filter
 from operations.network.packet_filter import PacketFilter
 from operations.stack_file import ProjectError
@@ -133,7 +133,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> list[Listed]:
     monkeypatch.setattr(packet_filter, "guard", lambda _: None)
     monkeypatch.setattr(engine, "connect", lambda _: Client())
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
+    monkeypatch.setattr(containers, "status", lambda *_: [])
     return now
 
 
