@@ -25,9 +25,9 @@ from stack.mistakes import InvalidSettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from operations.audit.gate import GateResult
     from operations.checks import Report
     from operations.containers import PartStatus
-    from operations.hardening import Verdict
     from operations.lifecycle import Upped
     from operations.project import Workspace
     from operations.restore import Restored
@@ -541,7 +541,7 @@ def sbom(
     ] = "",
 ) -> None:
     """Write what is in our own images as CycloneDX JSON, one file for each. Builds an image that is not there."""
-    from operations import sbom as listing  # noqa: PLC0415
+    from operations.audit import sbom as listing  # noqa: PLC0415
     from operations.engine import connect  # noqa: PLC0415
 
     workspace = _workspace(env)
@@ -562,11 +562,13 @@ def show_hardening(
 
     What may break a rule stands in hardening.yaml, with a reason and an expiry date.
     """
-    from operations import hardening, known  # noqa: PLC0415
+    from operations import known  # noqa: PLC0415
+    from operations.audit.exceptions import LIST  # noqa: PLC0415
+    from operations.audit.gate import gate  # noqa: PLC0415
     from operations.network import packet_filter  # noqa: PLC0415
 
     there = known.of(_workspace(env))
-    verdict = hardening.gate(there)
+    verdict = gate(there)
     if as_json:
         typer.echo(json.dumps({"environment": env, **verdict.as_json()}, indent=2))
     else:
@@ -577,7 +579,7 @@ def show_hardening(
             typer.echo(beside)
     if verdict.findings:
         raise ProjectError(
-            f"{len(verdict.findings)} not listed in {hardening.LIST.name}: change the part, or list it with a reason."
+            f"{len(verdict.findings)} not listed in {LIST.name}: change the part, or list it with a reason."
         )
 
 
@@ -645,9 +647,9 @@ def _show_elsewhere(workspace: Workspace, docker_host: str = "") -> None:
         typer.echo(said)
 
 
-def _show_broken(env: str, verdict: Verdict) -> None:
+def _show_broken(env: str, verdict: GateResult) -> None:
     from operations import tables  # noqa: PLC0415
-    from operations.hardening import RULES  # noqa: PLC0415
+    from operations.audit.rules import RULES  # noqa: PLC0415
 
     console = _console()
     if verdict.findings:

@@ -17,8 +17,8 @@ from operations.ci import EnvironmentName
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from operations.audit.drift.difference import Difference
     from operations.containers import PartStatus
-    from operations.drift import Finding
 
     Show = Callable[[], Console]
     ExitIfFailed = Callable[[str, Sequence[PartStatus]], None]
@@ -43,13 +43,14 @@ def register(app: typer.Typer, *, console: Show, exit_if_failed: ExitIfFailed) -
         What came of it is a metric, of which Prometheus alerts. --repair leaves what nobody declared: that is looked
         at first.
         """
-        from operations import drift, tables  # noqa: PLC0415 - each command imports what it needs
+        from operations import tables  # noqa: PLC0415 - each command imports what it needs
+        from operations.audit.drift.detect import find_drift  # noqa: PLC0415 - each command imports what it needs
 
         if as_json and repair:
             raise typer.BadParameter("either --json or --repair")
         workspace = basics.workspace(env)
         try:
-            findings = drift.drift(workspace)
+            findings = find_drift(workspace)
         except (ProjectError, EngineError) as error:
             if as_json:
                 typer.echo(_as_json(env, "failed", str(error), []))
@@ -68,20 +69,22 @@ def register(app: typer.Typer, *, console: Show, exit_if_failed: ExitIfFailed) -
 
 
 def _repair(
-    env: str, findings: Sequence[Finding], console: Show, exit_if_failed: ExitIfFailed, *, yes: bool
-) -> list[Finding]:
+    env: str, findings: Sequence[Difference], console: Show, exit_if_failed: ExitIfFailed, *, yes: bool
+) -> list[Difference]:
     """Make what differs as it is declared; return what differs then, which has been shown."""
-    from operations import drift, drift_repair, tables  # noqa: PLC0415
+    from operations import tables  # noqa: PLC0415
+    from operations.audit.drift import repairs  # noqa: PLC0415
+    from operations.audit.drift.detect import find_drift  # noqa: PLC0415
 
     workspace = basics.workspace(env)
     agree = asking.agreement(workspace, "drift ARGS='--repair --yes'", yes=yes, always=True)
-    upped = drift_repair.repair(workspace, findings, interactive=sys.stdout.isatty(), agree=agree)
+    upped = repairs.repair(workspace, findings, interactive=sys.stdout.isatty(), agree=agree)
     exit_if_failed(env, upped.parts)
-    if left := drift.drift(workspace):
+    if left := find_drift(workspace):
         tables.show_drift(console(), env, left)
     return left
 
 
-def _as_json(env: str, result: str, error: str, findings: Sequence[Finding]) -> str:
+def _as_json(env: str, result: str, error: str, findings: Sequence[Difference]) -> str:
     rows = [each.as_json() for each in findings]
     return json.dumps({"environment": env, "result": result, "error": error, "findings": rows}, indent=2)

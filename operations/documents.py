@@ -18,7 +18,9 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from operations import hardening, licences
+from operations.audit import licences
+from operations.audit.exceptions import exceptions
+from operations.audit.rules import RULES
 from operations.metrics_document import backup_table, contract_tables
 from stack.monitoring import dashboards, rules
 from stack.monitoring.rules.model import Alert
@@ -187,14 +189,14 @@ def licences_table() -> str:
 def hardening_rules() -> str:
     """Render every rule of the hardening gate."""
     lines = ["| CIS | Rule |", "|---|---|"]
-    lines += [f"| {rule.number} | {_cell(rule.title)} |" for rule in hardening.RULES.values()]
+    lines += [f"| {rule.number} | {_cell(rule.title)} |" for rule in RULES.values()]
     return "\n".join(lines) + "\n"
 
 
 def hardening_exceptions() -> str:
     """Render every exception from them."""
     lines = ["| Part | CIS | What | Why | Until |", "|---|---|---|---|---|"]
-    for each in hardening.exceptions():
+    for each in exceptions():
         part = "every part" if each.part == "*" else each.part
         why = _cell(each.reason) + (f" Only with {each.only}." if each.only else "")
         lines.append(f"| {part} | {each.rule} | `{each.what}` | {why} | {each.expires} |")

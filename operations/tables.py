@@ -19,10 +19,10 @@ from operations.project import typed
 from stack.images import short_name
 
 if TYPE_CHECKING:
+    from operations.audit.drift.difference import Difference as Drifted
+    from operations.audit.rules import Broken
     from operations.backups import Backup
     from operations.containers import PartStatus
-    from operations.drift import Finding as Drifted
-    from operations.hardening import Broken
     from operations.lifecycle import DataVolume
     from operations.rotation import Row
 

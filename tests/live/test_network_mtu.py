@@ -12,7 +12,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, drift, lifecycle
+from operations import backups, containers, lifecycle
+from operations.audit.drift.detect import find_drift
 from operations.checks import FailedError
 from operations.network import mtu
 from operations.network.mtu import Uplink
@@ -162,7 +163,7 @@ def test_a_stack_changes_its_largest_packet_in_an_order_that_serves_again_and_ke
     after = networks(engine, workspace)
     assert {name for name in before if before[name] != after[name]} == {"edge", "published"}, "and no other network"
     assert packets(engine, workspace, "ingress") == [NARROW, WIDE, WIDE], "edge, and the two that never leave the host"
-    assert drift.drift(asked_for) == []
+    assert find_drift(asked_for) == []
     # The setting is taken away again: what is there stays.
     lifecycle.up(replace(workspace), interactive=False)
     assert networks(engine, workspace) == after

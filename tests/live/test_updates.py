@@ -16,7 +16,8 @@ import docker
 import httpx
 import pytest
 
-from operations import containers, drift, lifecycle, recovery
+from operations import containers, lifecycle, recovery
+from operations.audit.drift.detect import find_drift
 from operations.project import PulumiFailedError, Workspace
 from operations.stack_file import ProjectError
 from stack.names import NetworkName
@@ -55,12 +56,12 @@ def test_a_second_up_changes_nothing_also_after_a_refresh(stack: Workspace, engi
 def test_drift_is_nothing_in_a_stack_as_it_was_made_and_finds_a_part_that_was_stopped_which_up_starts(
     stack: Workspace, engine: docker.DockerClient
 ) -> None:
-    assert drift.drift(stack) == [], "what was just made is what is declared"
+    assert find_drift(stack) == [], "what was just made is what is declared"
     containers.find(engine, stack.settings(), "worker").stop()
-    findings = [(each.name, each.field, each.found) for each in drift.drift(stack)]
+    findings = [(each.name, each.field, each.found) for each in find_drift(stack)]
     assert findings == [(f"{stack.settings().prefix}-worker", "state", "stopped")]
     lifecycle.up(stack, interactive=False)
-    assert drift.drift(stack) == [], "what `drift` tells to type does not put it right"
+    assert find_drift(stack) == [], "what `drift` tells to type does not put it right"
 
 
 def test_a_changed_prometheus_setting_replaces_prometheus_only(stack: Workspace, engine: docker.DockerClient) -> None:

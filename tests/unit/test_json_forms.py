@@ -12,7 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, checks, containers, doctor, drift, hardening, planned, smoke
+from operations import backups, checks, containers, doctor, planned, smoke
+from operations.audit import gate
+from operations.audit.drift import detect
+from operations.audit.drift.difference import Difference
+from operations.audit.rules import Broken
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 REPORT = checks.Report(
@@ -20,7 +24,7 @@ REPORT = checks.Report(
     about={"environment": "staging"},
     findings=[checks.Finding(check="c", verdict=checks.Verdict.PASSED, why="w", seconds=1)],
 )
-BROKEN = hardening.Broken(part="p", rule="5.1", what="w", says="s")
+BROKEN = Broken(part="p", rule="5.1", what="w", says="s")
 PREVIEW = {
     "steps": [
         {"op": "same", "urn": "urn:pulumi:staging::samokoder::docker:index/network:Network::network-app"},
@@ -43,8 +47,8 @@ FOUND: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "backups": (backups, "backups", lambda _: ([BACKUP], ["a-volume"])),
     "smoke": (smoke, "smoke", lambda *_, **__: REPORT),
     "doctor": (doctor, "doctor", lambda *_, **__: REPORT),
-    "drift": (drift, "drift", lambda _: [drift.Finding(name="n", field="f", declared="d", found="x", repair="r")]),
-    "hardening": (hardening, "gate", lambda _: hardening.Verdict(parts=1, findings=[BROKEN], listed=[BROKEN])),
+    "drift": (detect, "find_drift", lambda _: [Difference(name="n", field="f", declared="d", found="x", repair="r")]),
+    "hardening": (gate, "gate", lambda _: gate.GateResult(parts=1, findings=[BROKEN], listed=[BROKEN])),
     "preview": (planned, "planned", lambda _: planned.form("staging", PREVIEW, ok=True)),
 }
 

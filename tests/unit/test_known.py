@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from offline.progress import Reporter
 from operations import __main__ as command
-from operations import backups, hardening, known
+from operations import backups, known
+from operations.audit import gate
+from operations.audit.rules import Seen
 from operations.project import Workspace
 from stack.names import PART_LABEL
 from stack.settings import PROJECT
@@ -219,12 +221,12 @@ def test_what_runs_is_held_against_the_benchmark_whatever_the_stack_file_says(
     engine.parts = ["grafana", "worker"]
     looked: list[str] = []
 
-    def look(_client: object, running: list[SimpleNamespace], _: object) -> list[hardening.Seen]:
+    def look(_client: object, running: list[SimpleNamespace], _: object) -> list[Seen]:
         looked.extend(each.labels[PART_LABEL] for each in running)
         return []
 
-    monkeypatch.setattr(hardening, "look", look)
-    monkeypatch.setattr(hardening, "exceptions", list)
+    monkeypatch.setattr(gate, "inspect", look)
+    monkeypatch.setattr(gate, "exceptions", list)
     monkeypatch.setattr(command, "_workspace", lambda _: workspace)
     printed = CliRunner().invoke(command.app, ["hardening", "--env", "prod"]).stdout
     assert looked == ["grafana", "worker"], "the mistake in the file hides nothing that runs"

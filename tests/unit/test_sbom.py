@@ -18,8 +18,8 @@ from packageurl import PackageURL
 from rich.console import Console
 
 from offline.progress import Reporter
-from operations import sbom
-from operations.sbom import Contents, read, render
+from operations.audit import sbom
+from operations.audit.sbom import Contents, read, render
 from stack.app.reference import reference_image
 from stack.backup import backup
 from stack.built_image import BuiltImage

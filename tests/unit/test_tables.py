@@ -13,11 +13,11 @@ from rich.console import Console
 
 from bench import report as bench
 from operations import checks, tables
+from operations.audit.drift.difference import Difference as Drifted
+from operations.audit.rules import RULES, Broken
 from operations.backups import Backup
 from operations.checks import Finding, Report, Verdict
 from operations.containers import NOT_AVAILABLE, PartStatus
-from operations.drift import Finding as Drifted
-from operations.hardening import RULES, Broken
 from operations.lifecycle import DataVolume
 from operations.rotation import rows as rotations
 from stack.platform import specs

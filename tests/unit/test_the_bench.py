@@ -18,7 +18,7 @@ from rich.console import Console
 from bench import compose, monitoring
 from bench.report import Row, show
 from offline.progress import Reporter
-from operations.facts import Facts, Mount, declared, found
+from operations.audit.facts import ContainerFacts, Mount, declared, found
 from operations.project import Workspace
 from stack.names import PART_LABEL
 from stack.platform import PARTS, specs
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 NOT_TOLD = {"name", "part", "labels", "image_id", "network_mode", "ipc_mode"}
 
 
-def facts_of(case: str) -> dict[str, Facts]:
+def facts_of(case: str) -> dict[str, ContainerFacts]:
     return {part: declared(resource.inputs, {}) for part, resource in record_case(case).containers().items()}
 
 
-def document_of(case: str, parts: Mapping[str, Facts]) -> dict[str, Any]:
+def document_of(case: str, parts: Mapping[str, ContainerFacts]) -> dict[str, Any]:
     environment = case_environment(case)
     described = specs(environment)
     return compose.document(
@@ -48,11 +48,11 @@ def document_of(case: str, parts: Mapping[str, Facts]) -> dict[str, Any]:
     )
 
 
-def alone(facts: Facts) -> dict[str, Any]:
+def alone(facts: ContainerFacts) -> dict[str, Any]:
     return compose.document({"alone": facts}, after={}, internal={}, data=set())
 
 
-def recorded_facts(part: str) -> Facts:
+def recorded_facts(part: str) -> ContainerFacts:
     of = recorded.recorded()
     container = recorded.container(of, part)
     return found(container, of["images"][container["Image"]])
@@ -111,7 +111,7 @@ def test_nothing_that_any_part_has_is_forgotten(case: str) -> None:
     parts = facts_of(case)
     for part, facts in parts.items():
         written = alone(facts)
-        for name in {field.name for field in fields(Facts)} - NOT_TOLD - {"log", "health"}:
+        for name in {field.name for field in fields(ContainerFacts)} - NOT_TOLD - {"log", "health"}:
             value = getattr(facts, name)
             if value and value != type(value)():
                 assert alone(replace(facts, **{name: type(value)()})) != written, (

@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 from stack.images import IMAGES, PartName
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 ALLOWED = frozenset(
     {

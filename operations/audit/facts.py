@@ -34,7 +34,7 @@ class Mount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class ContainerFacts:
     """One container. Memory in bytes, CPUs in cores, times in seconds; what has an order of its own keeps it."""
 
     name: str
@@ -103,7 +103,7 @@ class Facts:
         return self.entrypoint == (CARRIER_ENTRYPOINT,)
 
 
-def declared(inputs: Mapping[str, Any], image: Mapping[str, Any], image_id: str = "") -> Facts:
+def declared(inputs: Mapping[str, Any], image: Mapping[str, Any], image_id: str = "") -> ContainerFacts:
     """Read the inputs of a `docker.Container`, all secrets in plain.
 
     image: the image's own configuration, as the engine gives it; empty where it is not known.
@@ -121,7 +121,7 @@ def declared(inputs: Mapping[str, Any], image: Mapping[str, Any], image_id: str 
     capabilities = inputs.get("capabilities") or {}
     restart = str(inputs.get("restart") or "no")
     memory = _bytes(inputs.get("memory"))
-    return Facts(
+    return ContainerFacts(
         name=str(inputs.get("name") or ""),
         part=labels.get(PART_LABEL, str(inputs.get("name") or "")),
         image=str(inputs["image"]),
@@ -180,7 +180,7 @@ def declared(inputs: Mapping[str, Any], image: Mapping[str, Any], image_id: str 
     )
 
 
-def found(container: Mapping[str, Any], image: Mapping[str, Any]) -> Facts:
+def found(container: Mapping[str, Any], image: Mapping[str, Any]) -> ContainerFacts:
     """Read what the engine's inspection says of a container. image: its image's own configuration."""
     config, host = container["Config"], container["HostConfig"]
     name, labels = str(container["Name"]).lstrip("/"), dict(config.get("Labels") or {})
@@ -190,7 +190,7 @@ def found(container: Mapping[str, Any], image: Mapping[str, Any]) -> Facts:
     hostname = str(config.get("Hostname") or "")
     networks = container["NetworkSettings"].get("Networks") or {}
     log = host.get("LogConfig") or {}
-    return Facts(
+    return ContainerFacts(
         name=name,
         part=labels.get(PART_LABEL, name),
         image=str(config["Image"]),

@@ -1,6 +1,6 @@
 """The hardening gate as a policy pack: `pulumi preview --policy-pack policy` fails where it finds something.
 
-The rules and the list of exceptions are those of `operations/hardening.py`; here they only get another way in.
+The rules and the list of exceptions are those of `rules` and `exceptions`; here they only get another way in.
 
 Pulumi starts this as the plugin `pulumi-analyzer-policy-samokoder`, a script of this package, because the runtime that
 `policy/PulumiPolicy.yaml` names is no language. With `runtime: python` it would ask the Python language host, and the
@@ -23,8 +23,9 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UnknownValueError
 
-from operations.facts import declared
-from operations.hardening import RULES, Allowed, Rule, Seen, exceptions, of_rule
+from operations.audit.exceptions import Allowed, exceptions
+from operations.audit.facts import declared
+from operations.audit.rules import RULES, Rule, Seen, of_rule
 from operations.recovery import CONTAINER
 
 

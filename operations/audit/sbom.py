@@ -25,7 +25,7 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from offline.progress import Reporter
-from operations.licences import UnknownLicenceError, licence_of
+from operations.audit.licences import UnknownLicenceError, licence_of
 from operations.stack_file import ProjectError
 from stack.app.reference import reference_image
 from stack.backup import backup

@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from operations import backups, lifecycle
+from operations.audit.drift.difference import Difference, Step
 from operations.basics import ProjectError
-from operations.drift import Finding, Step
 
 if TYPE_CHECKING:
     import docker
@@ -28,7 +28,7 @@ _STOP_SECONDS = 30
 
 
 def repair(
-    workspace: Workspace, findings: Sequence[Finding], *, interactive: bool, agree: Agree | None = None
+    workspace: Workspace, findings: Sequence[Difference], *, interactive: bool, agree: Agree | None = None
 ) -> Upped:
     """Make way for what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
 
@@ -37,7 +37,7 @@ def repair(
     is missing then. Raises as `lifecycle.up`.
     """
 
-    def make_way(of: Sequence[Finding]) -> None:
+    def make_way(of: Sequence[Difference]) -> None:
         client = workspace.client(timeout=backups.ANSWER_SECONDS)
         try:
             clear(client, of, workspace.reporter)
@@ -51,7 +51,7 @@ def repair(
     return upped
 
 
-def rounds(findings: Sequence[Finding], environment: Environment) -> list[list[Finding]]:
+def rounds(findings: Sequence[Difference], environment: Environment) -> list[list[Difference]]:
     """Return what is made anew together: the replicas of the API one by one, after all else that one may need."""
     replicas = [f"{environment.prefix}-{part}" for part in environment.api_in_turn()]
     alone = [name for name in replicas if len(replicas) > 1 and any(each.name == name for each in findings)]
@@ -60,7 +60,7 @@ def rounds(findings: Sequence[Finding], environment: Environment) -> list[list[F
     return [*([together] if together or not alone else []), *by_name]
 
 
-def clear(client: docker.DockerClient, findings: Iterable[Finding], reporter: Reporter) -> None:
+def clear(client: docker.DockerClient, findings: Iterable[Difference], reporter: Reporter) -> None:
     """Do the steps of the findings: networks are left, containers end in their own time, and their files go."""
     # What nobody declared has no steps.
     steps = list(dict.fromkeys(step for each in findings for step in each.steps))

@@ -1,39 +1,19 @@
-"""The hardening gate: what the CIS Docker Benchmark (1.6, sections 4 and 5) asks of an image and of a container.
+"""The rules of the hardening gate: the CIS Docker Benchmark (1.6, sections 4 and 5) on an image and a container.
 
-Numbers are the benchmark's, words and checks are ours. A rule looks at `Facts`, so it judges a container that runs, one
-that the program has only registered, and one of a preview alike. What breaks a rule on purpose stands in
-`hardening.yaml`, with a reason and an expiry date, and nowhere else.
+Numbers are the benchmark's, words and checks are ours. A rule reads `ContainerFacts`, so it judges a container that
+runs, one that the program has only registered, and one of a preview alike.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
-
-from offline.progress import Reporter
-from operations.facts import Facts, Mount, found
-from operations.stack_file import ProjectError
+from operations.audit.facts import ContainerFacts, Mount
 from stack.names import NO_NEW_PRIVILEGES
 from stack.settings import PROJECT
-
-if TYPE_CHECKING:
-    import docker
-    from docker.models.containers import Container
-
-    from operations.known import Known
-
-ROOT = Path(__file__).resolve().parents[1]
-LIST = ROOT / "hardening.yaml"
 
 _PRIVILEGED_PORTS = 1024
 _SSH_PORT = 22
@@ -52,7 +32,7 @@ _SECRET_OPTION = re.compile(r"--?(?:[a-z-]*-)?(?:password|passwd|secret|token)=(
 class Seen:
     """A container, and what only a running one has."""
 
-    facts: Facts
+    facts: ContainerFacts
     apparmor: str = ""
     """Profile that the engine gave it."""
     engine: frozenset[str] = frozenset()
@@ -341,7 +321,7 @@ def _shared(namespace: str, mode: str) -> Iterator[tuple[str, str]]:
         yield namespace, f"shares the {namespace} namespace of another container"
 
 
-def _addresses(facts: Facts) -> list[str]:
+def _addresses(facts: ContainerFacts) -> list[str]:
     return [address for addresses in facts.ports.values() for address in addresses]
 
 
@@ -366,69 +346,6 @@ class Broken:
         return asdict(self)
 
 
-class Allowed(BaseModel):
-    """An exception: what may break a rule, why, and until when somebody has to think about it anew."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    part: str = Field(min_length=1)
-    """Name of a part, or a pattern of names: `api-*`."""
-    rule: str
-    what: str = Field(min_length=1)
-    """The word that the rule says, or a pattern of it."""
-    reason: str = Field(min_length=20)
-    expires: date
-    only: str = ""
-    """With which settings there is something to except, where that is not always so."""
-
-    @field_validator("rule")
-    @classmethod
-    def _known(cls, rule: str) -> str:
-        if rule not in RULES:
-            raise ValueError(f"there is no rule {rule!r}; there are {', '.join(RULES)}")
-        return rule
-
-    def allows(self, broken: Broken) -> bool:
-        """Whether it is about this."""
-        return self.rule == broken.rule and fnmatchcase(broken.part, self.part) and fnmatchcase(broken.what, self.what)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What the gate says of an environment."""
-
-    parts: int
-    findings: list[Broken]
-    """What is in no list, and what is wrong with the list."""
-    listed: list[Broken]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as `samokoder hardening --json` prints it."""
-        return {
-            "parts": self.parts,
-            "rules": len(RULES),
-            "findings": [each.as_json() for each in self.findings],
-            "listed": [each.as_json() for each in self.listed],
-        }
-
-
-def exceptions(file: Path = LIST) -> list[Allowed]:
-    """Read the list. Raises ProjectError with every mistake in it."""
-    try:
-        return TypeAdapter(list[Allowed]).validate_python(yaml.safe_load(file.read_text(encoding="utf-8")) or [])
-    except (OSError, yaml.YAMLError) as error:
-        raise ProjectError(f"{file.name} cannot be read: {error}") from None
-    except ValidationError as error:
-        mistakes = (
-            f"entry {place[0] + 1}{''.join(f', {key}' for key in place[1:])}: {mistake['msg']}"
-            if isinstance(place[0], int)
-            else mistake["msg"]
-            for mistake in error.errors()
-            for place in [mistake["loc"] or ("list",)]
-        )
-        raise ProjectError(f"{file.name}: {'; '.join(mistakes)}") from None
-
-
 def broken(seen: Seen) -> list[Broken]:
     """Return every rule that a container breaks, whether that is listed or not."""
     return [each for rule in RULES.values() for each in of_rule(rule, seen)]
@@ -437,93 +354,3 @@ def broken(seen: Seen) -> list[Broken]:
 def of_rule(rule: Rule, seen: Seen) -> list[Broken]:
     """Return in which ways a container breaks one rule."""
     return [Broken(part=seen.facts.part, rule=rule.number, what=what, says=says) for what, says in rule.judge(seen)]
-
-
-def gate(there: Known) -> Verdict:
-    """Judge what runs of an environment. Raises ProjectError where nothing does, or for a list that cannot be read."""
-    from operations.containers import of_environment  # noqa: PLC0415 - the policy pack has the rules without an engine
-
-    allowed = exceptions()
-    client = there.client()
-    try:
-        running = of_environment(client, there.name)
-        if not running:
-            raise ProjectError(f"{there.name} is not up: {there.workspace.typed('up')}")
-        return judge(look(client, running, there.workspace.reporter), allowed, datetime.now(UTC).date())
-    finally:
-        client.close()
-
-
-def judge(containers: Iterable[Seen], allowed: Sequence[Allowed], today: date) -> Verdict:
-    """Hold containers against the rules and the list.
-
-    An exception that has expired is a finding. So is one that nothing needs any more, unless its part is not there or
-    its `only` says that it depends on the settings.
-    """
-    parts: list[str] = []
-    findings: list[Broken] = []
-    listed: list[Broken] = []
-    used: set[Allowed] = set()
-    for seen in containers:
-        parts.append(seen.facts.part)
-        for each in broken(seen):
-            matching = [exception for exception in allowed if exception.allows(each)]
-            used.update(matching)
-            (listed if matching else findings).append(each)
-    findings += [*_of_list(allowed, used, parts, today)]
-    return Verdict(parts=len(parts), findings=findings, listed=listed)
-
-
-def _of_list(
-    allowed: Iterable[Allowed], used: Collection[Allowed], parts: Collection[str], today: date
-) -> Iterator[Broken]:
-    for exception in allowed:
-        about = {"part": exception.part, "rule": exception.rule, "what": exception.what}
-        if exception.expires < today:
-            yield Broken(
-                **about,
-                says=f"its exception has expired on {exception.expires}: do without it, or give it a new date",
-            )
-        concerned = any(fnmatchcase(part, exception.part) for part in parts)
-        if concerned and not exception.only and exception not in used:
-            yield Broken(**about, says=f"its exception is not needed any more: remove it from {LIST.name}")
-
-
-def look(client: docker.DockerClient, containers: Sequence[Container], reporter: Reporter) -> list[Seen]:
-    """Ask the engine about containers: each one, its image, its processes and who is in it."""
-    options = client.info().get("SecurityOptions") or []
-    engine = frozenset(option.partition("name=")[2].partition(",")[0] for option in options)
-    seen = []
-    with reporter.task("Asking the engine") as task:
-        for container in containers:
-            task.detail = str(container.name)
-            attributes = container.attrs
-            image = client.images.get(attributes["Image"]).attrs.get("Config") or {}
-            seen.append(
-                Seen(
-                    facts=found(attributes, image),
-                    apparmor=str(attributes.get("AppArmorProfile") or ""),
-                    engine=engine,
-                    processes=tuple(_processes(container)),
-                    sessions=tuple(_sessions(client, attributes.get("ExecIDs") or ())),
-                )
-            )
-    return seen
-
-
-def _processes(container: Container) -> Iterator[str]:
-    import docker.errors  # noqa: PLC0415 - as above
-
-    with contextlib.suppress(docker.errors.APIError):  # it does not run
-        yield from (str(row[-1]) for row in container.top()["Processes"] or ())
-
-
-def _sessions(client: docker.DockerClient, ids: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    import docker.errors  # noqa: PLC0415 - as above
-
-    for each in ids:
-        with contextlib.suppress(docker.errors.APIError):  # it has just ended, as a health check does
-            session = client.api.exec_inspect(each)
-            if session.get("Running"):
-                process = session.get("ProcessConfig") or {}
-                yield str(process.get("user") or ""), bool(process.get("privileged"))
