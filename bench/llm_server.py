@@ -38,6 +38,7 @@ class LlmServer:
 
     @property
     def url(self) -> str:
+        """Its address."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     async def _complete(self, request: Request) -> Response:
