@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from offline.toolchain import OfflineError, build
+from offline.errors import OfflineError
+from offline.toolchain import build
 from operations.engine import cache_directory
 
 

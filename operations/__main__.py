@@ -718,7 +718,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in {"offline", "docker", "requests"}:
             raise
-        from offline.toolchain import OfflineError  # noqa: PLC0415 - as in `up`
+        from offline.errors import OfflineError  # noqa: PLC0415 - as in `up`
 
         _fail(str(error) if isinstance(error, OfflineError) else f"{type(error).__name__}: {error}", words)
 

@@ -75,7 +75,7 @@ def preview(
     commit: Annotated[str, typer.Option(envvar="COMMIT", help="Commit that is looked at.")] = "",
 ) -> None:
     """Run `pulumi preview --diff` and write a pull request's comment. Exit status 1 when the preview fails."""
-    from offline.toolchain import OfflineError  # noqa: PLC0415 - each command imports what it needs
+    from offline.errors import OfflineError  # noqa: PLC0415 - each command imports what it needs
     from operations import pull_request  # noqa: PLC0415
 
     workspace, error = _workspace(env), ""

@@ -112,9 +112,9 @@ def _has_no_grafana(client: docker.DockerClient, environment: Environment, rows:
     of_prometheus = by_part(client, environment.name).get(prometheus.PART)
     if of_prometheus is None or not str(of_prometheus.attrs["Config"]["Image"]).startswith("sha256:"):
         return False
-    from offline import images  # noqa: PLC0415 - httpx: `status` must stay fast
+    from offline.images.grafana import official_grafana  # noqa: PLC0415 - httpx: `status` must stay fast
 
-    return images.official_grafana(client) is None
+    return official_grafana(client) is None
 
 
 def status_of(

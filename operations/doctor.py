@@ -24,7 +24,7 @@ import docker.errors
 import httpx
 
 from offline import registries
-from offline.images import NAMES
+from offline.images.recipes import NAMES
 from operations import (
     alerting,
     checks,

@@ -167,7 +167,7 @@ def _with_images(
 ) -> Environment:
     """Return the environment with PostgreSQL and Redis on the engine: there, pulled, or built without a registry."""
     from offline import registries  # noqa: PLC0415 - as below
-    from offline.images import ensure_images  # noqa: PLC0415 - seldom needed, and takes its time
+    from offline.images.ensure import ensure_images  # noqa: PLC0415 - seldom needed, and takes its time
 
     references = {"postgres": environment.image("postgres"), "redis": environment.image("redis")}
     if has_images(client, references.values()):

@@ -349,7 +349,7 @@ class Workspace:
 
     def _of_images(self, names: list[str], engine: EngineInfo, *, build: bool) -> Document:
         """What this machine adds for the images that are built here: their ids, and the parts without an image."""
-        from offline.images import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
+        from offline.images.ensure import ensure_images  # noqa: PLC0415 - httpx: `status` must stay fast
         from operations.tools import found_pulumi  # noqa: PLC0415 - as above
 
         known = (stack_file.load(self._machine_file).get(key_of("images"))) or {}

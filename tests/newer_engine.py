@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from offline.images import debian_mirrors
+from offline.images.debian import debian_mirrors
 from operations.engine import EngineInfo, PrivateEngine
 from tests.private_engine import ROOT, private_engine
 

@@ -12,7 +12,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from offline.images import ensure_images
+from offline.images.ensure import ensure_images
 from offline.progress import Reporter
 from operations.containers import execute
 from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect

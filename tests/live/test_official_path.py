@@ -27,7 +27,7 @@ import docker
 import pytest
 import yaml
 
-from offline.images import ensure_images
+from offline.images.ensure import ensure_images
 from offline.progress import Reporter
 from offline.pulumi_cli import ensure_pulumi
 from operations import tools

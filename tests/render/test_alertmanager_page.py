@@ -22,7 +22,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from offline.alertmanager_page import page, stored_brotli
-from offline.toolchain import PROGRAMS, SOURCES
+from offline.programs import PROGRAMS, SOURCES
 from stack.monitoring import access
 from stack.monitoring import alertmanager as parts
 from stack.platform import specs

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import pytest
 
-from offline import images
+from offline.errors import OfflineError
+from offline.images.builder import Builder
 from offline.progress import Reporter, Task
-from offline.toolchain import OfflineError
 from operations import backups, compose, laboratory, recovery
 from operations import engine as engine_module
 from operations.compose import Import, Plan, Source
@@ -162,10 +162,10 @@ def test_a_half_made_tree_in_which_something_is_mounted_is_not_removed(tmp_path:
     mounted.append(tree / "dev")
     builder = SimpleNamespace(_tree=tree, _work=tree.parent)
     with pytest.raises(OfflineError, match="still mounted"):
-        images._Builder._remove_half_made_tree(cast("images._Builder", builder))
+        Builder._remove_half_made_tree(cast("Builder", builder))
     assert (tree / "dev").exists(), "the host's own /dev would be emptied"
     mounted.clear()
-    images._Builder._remove_half_made_tree(cast("images._Builder", builder))
+    Builder._remove_half_made_tree(cast("Builder", builder))
     assert not tree.exists()
 
 

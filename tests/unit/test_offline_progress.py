@@ -10,8 +10,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from offline import plan
-from offline.images import RECIPES
+from offline import estimates
+from offline.images.recipes import RECIPES
 from offline.progress import Reporter, Task, about, duration
 from offline.pulumi_cli import PROGRAMS_OF_PULUMI
 from operations import __main__ as command
@@ -124,7 +124,7 @@ def test_every_program_and_base_has_a_time() -> None:
     programs = {source.partition("/")[0] for recipe in RECIPES.values() for source in recipe.programs.values()}
     images = {f"image {name}" for name, recipe in RECIPES.items() if recipe.packages}
     wanted = {*programs, *PROGRAMS_OF_PULUMI, *images, "Debian base", "BusyBox base"}
-    assert wanted == set(plan.SECONDS), "what has no time makes the whole look shorter, and what is gone longer"
+    assert wanted == set(estimates.SECONDS), "what has no time makes the whole look shorter, and what is gone longer"
 
 
 def test_installing_says_a_line_when_it_begins_and_then_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
