@@ -171,10 +171,13 @@ hardening: bootstrap ## Check what runs against the CIS Docker Benchmark; except
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)
 
-lint: bootstrap ## Style, types, workflows
+lint: bootstrap ## Style, types, rooms, spelling, workflows
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
+	@said=$$(PYTHONPATH=.:reference_app:backup_image .venv/bin/lint-imports --no-logo --no-cache) || \
+		{ printf '%s\n' "$$said"; exit 1; }
+	@.venv/bin/codespell
 	@.venv/bin/python -m offline actionlint
 	@.venv/bin/python -m offline actionlint docs/examples/*.yml
 	@.venv/bin/zizmor -qqq --offline --no-progress --persona auditor .github
