@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from operations import architecture
 from operations.audit import licences
 from operations.audit.exceptions import exceptions
 from operations.audit.rules import RULES
@@ -41,13 +42,14 @@ FIRST = (
 
 def generated() -> dict[Path, str]:
     """Return every file that has a generated part, with its text as it must be."""
-    picture, ports = f"```mermaid\n{architecture()}```\n", ports_table()
+    drawn, ports = f"```mermaid\n{architecture.picture(specs(read_environment('staging', {})))}```\n", ports_table()
     blocks = (
         ("Pulumi.yaml", "schema", pulumi_schema()),
-        ("README.md", "architecture", picture),
+        ("README.md", "architecture", drawn),
         ("README.md", "ports", ports),
-        ("README.ru.md", "architecture", picture),
+        ("README.ru.md", "architecture", drawn),
         ("README.ru.md", "ports", ports),
+        ("docs/architecture.md", "architecture", drawn),
         ("docs/settings.md", "settings", settings_table()),
         ("docs/monitoring.md", "alerts", alerts_table()),
         ("docs/monitoring.md", "dashboards", dashboards_table()),
@@ -201,35 +203,6 @@ def hardening_exceptions() -> str:
         why = _cell(each.reason) + (f" Only with {each.only}." if each.only else "")
         lines.append(f"| {part} | {each.rule} | `{each.what}` | {why} | {each.expires} |")
     return "\n".join(lines) + "\n"
-
-
-def architecture() -> str:
-    """Render the parts, what they speak to and their ports as a Mermaid flowchart."""
-    all_specs = specs(read_environment("staging", {}))
-    rooms: dict[str, list[str]] = {}
-    for spec in all_specs:
-        rooms.setdefault(spec.component.split(":")[1], []).append(spec.part)
-    lines = ["flowchart LR", "    person([you]) --> host[loopback of the host]"]
-    for room, parts in rooms.items():
-        lines += [f"    subgraph {room}", *(f"        {_node(part)}[{part}]" for part in parts), "    end"]
-    for spec in all_specs:
-        if spec.publish:
-            lines.append(f"    host -- {spec.publish.host_port} --> {_node(spec.part)}")
-        lines += [f"    {_node(spec.part)} --> {_node(part)}" for part in spec.after]
-        if isinstance(spec.scrape, Scrape) and spec.part != "prometheus":
-            lines.append(f"    prometheus -. scrapes .-> {_node(spec.part)}")
-    lines += [
-        "    blackbox_exporter -. probes every page .-> app",
-        "    postgres_roles --> postgres",
-        "    grafana --> prometheus",
-        "    prometheus -- alerts --> alertmanager",
-        "    alertmanager --> people([Telegram, e-mail, webhook])",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _node(part: str) -> str:
-    return part.replace("-", "_")
 
 
 def _put(document: str, block: str, text: str, comment: str) -> str:
