@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from offline.progress import Task
-from operations import backups, containers
+from operations import containers
+from operations.backups import check, run_once
+from stack.backup import backup
 from stack.names import NetworkName
 from stack.settings import Environment
 
@@ -29,13 +31,13 @@ def reached(environment: Environment, client: docker.DockerClient) -> list[str]:
 
 def run(environment: Environment, client: docker.DockerClient, program: str, words: Sequence[str]) -> str:
     """Run a program of Python in a container on `edge`, as the backup server's user; return what it prints."""
-    like = containers.find(client, environment, backups.PART).attrs
-    return backups.run_once(
+    like = containers.find(client, environment, backup.PART).attrs
+    return run_once(
         client,
         like["Image"],
         ["python", "-c", program, *words],
         task=Task(""),
-        check=partial(backups.check, ["python"]),
+        check=partial(check, ["python"]),
         user=like["Config"]["User"],
         environment=like["Config"]["Env"],
         network_mode=f"{environment.prefix}-{NetworkName.EDGE}",
