@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 SECONDS: Mapping[str, int] = {
     # Programs of offline/go: seconds of processor time, the programs before it compiled (measured on 2026-11-29: the
-    # first three and the docker provider by themselves, the others in a whole run on two quiet cores).
+    # first three and the docker provider alone, the others in a whole run on two quiet cores).
     "pulumi": 360,
     "prometheus": 200,
     "alertmanager": 70,

@@ -288,7 +288,7 @@ class _Build:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # A script's own programs would go on without it. Go ends its own, and Ctrl-C reaches it by the terminal.
+            # A script's own programs would outlive it. Go ends its own, and Ctrl-C reaches it by the terminal.
             start_new_session=words[0] != str(self.go),
         ) as process:
             self._process = process

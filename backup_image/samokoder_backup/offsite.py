@@ -81,7 +81,7 @@ def sync(
     """Copy what is new to the bucket, as one more snapshot.
 
     A bucket with the copies of another machine is not written to: the newest snapshot there is what `pull` gives, and
-    it would soon be one of an empty new machine. `adopt` says that this machine goes on with them, or starts anew
+    it would soon be one of an empty new machine. `adopt` says that this machine continues with them, or starts again
     where they are gone.
     """
     with opened(settings, root, secrets, stop) as restic:
@@ -157,7 +157,7 @@ def _take_over(restic: Restic, *, adopt: bool) -> None:
     listing = restic.run(["snapshots", "--json", "--no-lock"])
     if NO_REPOSITORY.search(listing.said):
         restic.must(["init"])
-        # A second key is there where an earlier `init` was cut off between its two files.
+        # A second key is there where an earlier `init` was interrupted between its two files.
         restic.must(["cat", "config", "--no-lock"])
     elif listing.code:
         raise restic.error(listing)

@@ -23,7 +23,7 @@ from samokoder_backup.settings import Offsite
 #: Restic's own: it made a snapshot, but could not read something.
 EXIT_UNREADABLE: Final = 3
 
-#: Without a byte read or written for so long, the server hangs; restic 0.14 itself would wait for it for ever. The
+#: Without a byte read or written for so long, the server hangs; restic 0.14 would wait for ever. The
 #: kernel takes up to 4 MiB in advance, which a line of 10 KiB a second has sent in seven minutes.
 STALLED_SECONDS = 600.0
 _STOP_SECONDS: Final = 10
@@ -194,7 +194,7 @@ class Restic:
         return any(saved or not _LOCK_REMOVED.search(line) for line in refusals)
 
     def _options(self) -> list[str]:
-        # Restic tries again by itself, for a minute and with pauses that grow; not each of its tries ten times more.
+        # Restic retries, for a minute and with pauses that grow; not each of its tries ten times more.
         options = ["-o", "s3.retries=2", "--cleanup-cache"]
         return [*options, "-o", f"s3.region={self.settings.region}"] if self.settings.region else options
 

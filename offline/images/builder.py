@@ -281,7 +281,7 @@ class Builder:
         self._remove_half_made_tree()
         self._tree.mkdir(parents=True)
         # In namespaces of its own, and tied to this process: even when killed, it leaves neither a mount in the
-        # tree nor a mmdebstrap that goes on writing into it.
+        # tree nor a mmdebstrap that still writes into it.
         own: list[str | Path] = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
         own += ["--pid", "--fork", "--kill-child", "--", "env", f"TMPDIR={self._tree}"]
         customize = shlex.join(["sh", "-c", f'chroot "$1" sh -s <{shlex.quote(str(ROOTFS / "debian/customize.sh"))}'])

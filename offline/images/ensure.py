@@ -45,7 +45,7 @@ def ensure_images(
     """Return local image ids for `names` (of NAMES), building what the engine does not have yet.
 
     `cache` is the product's cache folder. pulumi: Pulumi is built meanwhile; it takes the longest, so it comes first.
-    Two runs at once wait for each other; an interrupted one goes on where it was. Raises OfflineError when one cannot
+    Two runs at once wait for each other; an interrupted one resumes where it was. Raises OfflineError when one cannot
     be built.
     """
     wanted = list(dict.fromkeys(names))
@@ -92,7 +92,7 @@ def _ensure(
             if pulumi:
                 ensure_pulumi(cache=cache, progress=progress)
         finally:
-            stopped.set()  # after a failure the compiler would go on for minutes, and the message would wait for it
+            stopped.set()  # after a failure the compiler would run for minutes, and the message would wait for it
     return result
 
 

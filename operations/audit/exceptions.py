@@ -17,7 +17,7 @@ LIST = ROOT / "hardening.yaml"
 
 
 class Allowed(BaseModel):
-    """An exception: what may break a rule, why, and until when somebody has to think about it anew."""
+    """An exception: what may break a rule, why, and the date on which somebody has to decide again."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

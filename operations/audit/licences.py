@@ -1,7 +1,7 @@
 """Under which licence everything stands that this product is made of, and which licences it may be.
 
 Python packages say it themselves, in three ways of different age; here all become one SPDX expression. What no package
-says, images and Go programs, stands here.
+says, images and Go programs, is here.
 """
 
 from __future__ import annotations

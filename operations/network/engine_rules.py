@@ -1,6 +1,6 @@
 """The engine's own rules in the host's packet filter: whether they are there, and how they come back.
 
-Whoever reloads the host's firewall (firewalld, ufw, `iptables -F` in a script) may take them away. The containers of a
+A reload of the host's firewall (firewalld, ufw, `iptables -F` in a script) may remove them. The containers of a
 network then reach neither each other nor anything outside, and no alert leaves. The engine makes its rules when it
 starts, and at no other time.
 """
@@ -60,7 +60,7 @@ def are_there(host: PacketFilter, bridge: str) -> bool | None:
 
 
 def writes_rules(info: dict[str, Any], settings: str, command: Sequence[str]) -> bool:
-    """Tell whether an engine writes rules of iptables. info: by itself; settings: daemon.json; command: dockerd's."""
+    """Tell whether an engine writes rules of iptables. info: its answer; settings: daemon.json; command: dockerd's."""
     if driver := str((info.get("FirewallBackend") or {}).get("Driver") or ""):
         return driver.startswith("iptables")  # Docker 29 and newer say it
     with contextlib.suppress(ValueError):

@@ -1,7 +1,7 @@
 """IPv6: what the engine and its host need for it, and what is said where the stack does not serve it.
 
-Tried on engines (docs/adr/0037-ipv6.md): 20.10 gives every client the network's own address, and lets whoever has a
-route reach every port of a container. 28 keeps the client's address, and drops what comes by a route by itself.
+Tried on engines (docs/adr/0037-ipv6.md): 20.10 gives every client the network's own address, and lets a
+machine with a route reach every port of a container. 28 keeps the client's address, and drops what comes by a route.
 """
 
 from __future__ import annotations

@@ -135,8 +135,8 @@ def _outside(environment: Environment) -> list[str]:
 def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence[str], way: Uplink | None) -> str:
     """Do it. hosts: the farthest first; one that is near says nothing of the way beyond it. way: the host's uplink.
 
-    A hop that answers how large a packet may be is no failure: whoever sends through it learns it. But the word of this
-    host about its own uplink does not reach those who answer, and they send larger packets. Raises as `try_large`.
+    A hop that answers how large a packet may be is no failure: each sender through it learns the size. But what this
+    host knows of its own uplink does not reach those who answer, and they send larger packets. Raises as `try_large`.
     """
     from operations.checks import FailedError, UnavailableError  # noqa: PLC0415 - as above
     from operations.network import from_edge  # noqa: PLC0415 - as above

@@ -1,10 +1,11 @@
 """Rules of the host's packet filter for the networks that publish ports, `edge` and `published`.
 
-Inwards: before Docker Engine 28 whoever may send a packet to the host (a neighbour on the provider's private network)
-reaches a container's address by a route, also where its port is published on loopback alone. What has not come through
-a published port is dropped, and so is what was sent to a loopback address, which the engine would pass on. Outwards:
-from `edge` the addresses of `samokoder:packetFilter.closed` are refused, but for DNS; a cloud gives the machine's
-credentials to whoever asks there. From `published` everything is. Where `edge` has IPv6, the same holds by it.
+Inwards: before Docker Engine 28 a machine that may send a packet to the host (a neighbour on the provider's private
+network) reaches a container's address by a route, also where its port is published on loopback alone. The rules drop
+what has not come through a published port, and what was sent to a loopback address, which the engine would pass on.
+Outwards: from `edge` they refuse the addresses of `samokoder:packetFilter.closed`, except for DNS, because a cloud
+gives the machine's credentials to each program that asks there. From `published` they refuse every address. Where
+`edge` has IPv6, the same holds for IPv6.
 
 The rules are in Docker's chain DOCKER-USER, which it leaves to others. Each has a comment of ours, and no other rule is
 touched; `filter_rules` says which they are. `make up` puts them, as root of the engine's own host; there systemd puts
@@ -120,7 +121,7 @@ def _is_there(environment: Environment, bridges: Bridges, host: PacketFilter) ->
 def passes_no_ipv6(bridges: Bridges, host: PacketFilter | None) -> bool:
     """Tell whether the engine sends IPv4 through the chain and IPv6 not, as with `"ip6tables": false`.
 
-    Then it does not translate for IPv6 either, and hands on what comes by itself: each client is the gateway.
+    Then it does not translate for IPv6 either; its proxy hands packets on, so each client has the gateway's address.
     """
     if host is None or not bridges.six:
         return False

@@ -59,7 +59,7 @@ def _networks(wanted: Declared, there: Actual, typed: Typed) -> Iterator[Differe
         kept = (("driver", "Driver", "bridge"), ("internal", "Internal", False), ("ipv6", "EnableIPv6", False))
         for key, what, default in kept:
             if (declared := inputs.get(key, default)) != (is_now := network.get(what, default)):
-                # Nobody can change it on the engine: it was made anew under the name.
+                # Nobody can change it on the engine: it was made again under the name.
                 steps = (("rm", "--force", *sorted(_users(name, wanted))), ("network", "rm", name))
                 yield Difference(
                     name=name,

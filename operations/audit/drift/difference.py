@@ -10,7 +10,7 @@ SECRET = "a secret"  # noqa: S105 - what is shown in its place
 
 
 Step = tuple[str, ...]
-"""Words after `docker` that make way for what is made anew."""
+"""Words after `docker` that remove what `up` then makes again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Typed:
 
 
 def remade(*containers: str, volume: str = "") -> tuple[Step, ...]:
-    """Return what has `up` make containers anew. volume: with their files, which goes as well."""
+    """Return the steps after which `up` makes containers again. volume: of their files, removed as well."""
     gone = (("stop", *containers), ("rm", *containers))
     return (*gone, ("volume", "rm", volume)) if volume else gone
 

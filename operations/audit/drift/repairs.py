@@ -1,4 +1,4 @@
-"""`samokoder drift --repair`: has `up` make anew what differs, which it would not see by itself.
+"""`samokoder drift --repair`: has `up` replace what differs, which it would not see alone.
 
 What nobody declared stays: it may be an intruder's, which is looked at first, or somebody's data.
 """
@@ -32,9 +32,9 @@ def repair(
 ) -> Upped:
     """Make way for what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
 
-    Everything that `up` refuses is refused before anything goes, a data volume that was lost above all. Of several
-    replicas of the API one at a time goes. Cut off at any point, the same command goes on, and so does `up`: what went
-    is missing then. Raises as `lifecycle.up`.
+    What `up` refuses is refused before anything is removed, above all a lost data volume. Replicas of the API are
+    removed one at a time. Interrupted at any point, the same command resumes, and so does `up`: what was removed is missing
+    then. Raises as `lifecycle.up`.
     """
 
     def make_way(of: Sequence[Difference]) -> None:
@@ -52,7 +52,7 @@ def repair(
 
 
 def rounds(findings: Sequence[Difference], environment: Environment) -> list[list[Difference]]:
-    """Return what is made anew together: the replicas of the API one by one, after all else that one may need."""
+    """Return what is replaced together: the replicas of the API one by one, after all else that one may need."""
     replicas = [f"{environment.prefix}-{part}" for part in environment.api_in_turn()]
     alone = [name for name in replicas if len(replicas) > 1 and any(each.name == name for each in findings)]
     together = [each for each in findings if each.name not in alone]
@@ -116,7 +116,7 @@ def _stop(container: Container) -> None:
 
 @contextlib.contextmanager
 def _unless_gone() -> Iterator[None]:
-    """Pass over what is not there any more: somebody was faster, or an earlier repair was cut off."""
+    """Pass over what is not there any more: somebody was faster, or an earlier repair was interrupted."""
     import docker.errors  # noqa: PLC0415 - the SDK takes its time
 
     with contextlib.suppress(docker.errors.NotFound):
