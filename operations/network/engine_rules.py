@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from operations import containers, engine, lock
+from operations import containers, lock
+from operations.engine import EngineError, connect, ensure_engine, live_process, stop_engine, systemd_runs
 from operations.network import packet_filter
 from operations.network.filter_rules import CHAIN
 from operations.network.packet_filter import PacketFilter
@@ -97,8 +98,8 @@ def told(environment: containers.Named, workspace: Workspace, docker_host: str) 
     """Say that they are gone, and what to type; empty where they are not, or nobody can say."""
     if packet_filter.of_engine(docker_host) is None:
         return ""
-    with contextlib.suppress(engine.EngineError, DockerException, RequestException, OSError):
-        with contextlib.closing(engine.connect(docker_host)) as client:
+    with contextlib.suppress(EngineError, DockerException, RequestException, OSError):
+        with contextlib.closing(connect(docker_host)) as client:
             there, why = look(environment, docker_host, client)
         return advised(why, workspace) if there is False else ""
     return ""
@@ -116,7 +117,7 @@ def _read(file: Path) -> str:
 
 
 def _command() -> list[str]:
-    process = engine.live_process(_PID, "dockerd")
+    process = live_process(_PID, "dockerd")
     return _read(Path(f"/proc/{process}/cmdline")).split("\0") if process else []
 
 
@@ -179,10 +180,10 @@ def opened(workspace: Workspace) -> Iterator[Found]:
 
 def _restart(workspace: Workspace) -> None:
     """Restart the engine of this machine, which is how it makes its rules. Raises ProjectError."""
-    if engine.systemd_runs():
+    if systemd_runs():
         done = subprocess.run(["systemctl", "restart", "docker"], capture_output=True, text=True, check=False)
         if done.returncode:
             raise ProjectError(f"systemctl restart docker: {done.stderr.strip()[-300:]}")
-    elif not engine.stop_engine(report=workspace.reporter.say, cache=workspace.cache):
+    elif not stop_engine(report=workspace.reporter.say, cache=workspace.cache):
         raise ProjectError("Somebody else has started this engine: restart it as it was started")
-    engine.ensure_engine(report=workspace.reporter.say, cache=workspace.cache)
+    ensure_engine(report=workspace.reporter.say, cache=workspace.cache)
