@@ -189,6 +189,7 @@ def _service(facts: Facts, after: Sequence[str]) -> dict[str, Any]:
             if _NO_NETWORK in facts.networks
             else {"networks": {name: {"aliases": list(aliases)} for name, aliases in facts.networks.items()}}
         ),
+        "dns_search": list(facts.dns_search),
         "ports": [f"{address}:{port}" for port, addresses in facts.ports.items() for address in addresses],
         "volumes": [
             f"{mount.source}:{path}:{'ro' if mount.read_only else 'rw'}" for path, mount in facts.mounts.items()

@@ -14,7 +14,7 @@ from offline.progress import Task
 from operations import containers, known, lock
 from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES
+from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES, NO_SEARCH_DOMAIN
 
 if TYPE_CHECKING:
     import docker
@@ -189,7 +189,7 @@ def run_once(
         cap_drop=["ALL"],
         security_opt=[NO_NEW_PRIVILEGES],
         healthcheck={"test": ["NONE"]},
-        **{"network_mode": "none", **options},
+        **{"network_mode": "none", "dns_search": [NO_SEARCH_DOMAIN], **options},
     )
     try:
         with attached(container) as chunks:

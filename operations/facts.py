@@ -88,6 +88,7 @@ class Facts:
     sysctls: Mapping[str, str]
     extra_hosts: tuple[str, ...]
     dns: tuple[str, ...]
+    dns_search: tuple[str, ...]
     init: bool
     restart: str
     log: Mapping[str, str]
@@ -171,6 +172,7 @@ def declared(inputs: Mapping[str, Any], image: Mapping[str, Any], image_id: str 
         sysctls={key: str(value) for key, value in (inputs.get("sysctls") or {}).items()},
         extra_hosts=_sorted(f"{host['host']}:{host['ip']}" for host in inputs.get("hosts") or ()),
         dns=_words(inputs.get("dns")),
+        dns_search=_words(inputs.get("dnsSearches")),
         init=bool(inputs.get("init")),
         restart=f"{restart}:{int(inputs.get('maxRetryCount') or 0)}" if restart == "on-failure" else restart,
         log={"driver": str(inputs.get("logDriver") or ""), **(inputs.get("logOpts") or {})},
@@ -245,6 +247,7 @@ def found(container: Mapping[str, Any], image: Mapping[str, Any]) -> Facts:
         sysctls={key: str(value) for key, value in (host.get("Sysctls") or {}).items()},
         extra_hosts=_sorted(host.get("ExtraHosts")),
         dns=_words(host.get("Dns")),
+        dns_search=_words(host.get("DnsSearch")),
         init=bool(host.get("Init")),
         restart=f"{policy}:{restart.get('MaximumRetryCount') or 0}" if policy == "on-failure" else policy,
         log={"driver": str(log.get("Type") or ""), **(log.get("Config") or {})},

@@ -26,7 +26,7 @@ from docker.types import LogConfig, Mount, Ulimit
 
 from offline.progress import Reporter
 from stack.config_files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
-from stack.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES
+from stack.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES, NO_SEARCH_DOMAIN
 from stack.service import LOG_DRIVER, LOG_OPTIONS, ServiceSpec
 
 LABEL = "samokoder.laboratory"
@@ -99,7 +99,7 @@ class Laboratory:
             network=name,
             networking_config={name: endpoint} if endpoint else None,
             labels=self.labels,
-            **options,
+            **{"dns_search": [NO_SEARCH_DOMAIN], **options},
         )
         return container
 
@@ -146,6 +146,7 @@ def container_options(spec: ServiceSpec) -> dict[str, Any]:
         "command": list(spec.command) or None,
         "user": spec.user,
         "hostname": spec.part,
+        "dns_search": [NO_SEARCH_DOMAIN],
         "environment": dict(spec.environment),
         "tmpfs": dict(spec.tmpfs),
         "read_only": True,

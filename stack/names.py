@@ -12,6 +12,10 @@ CARRIER_ENTRYPOINT = "/never-started"
 NO_NEW_PRIVILEGES = "no-new-privileges=true"
 """Security option of every container. Engines also take it with a colon, which is deprecated."""
 
+NO_SEARCH_DOMAIN = "."
+"""As the one search domain of a container: the engine then writes no line `search`. Else `redis`, while its container
+is away, is asked for in the host's domain, and a wildcard record there answers with a stranger's address."""
+
 MTU_OPTION = "com.docker.network.driver.mtu"
 """Of a network: its largest packet in bytes. Without it an engine takes `USUAL_MTU`."""
 USUAL_MTU = 1500

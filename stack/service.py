@@ -14,7 +14,7 @@ import pulumi
 import pulumi_docker as docker
 
 from stack.config_files import Files, Secrets, Template, files_volume, resolve
-from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES, PART_LABEL, NetworkName
+from stack.names import ENVIRONMENT_LABEL, NO_NEW_PRIVILEGES, NO_SEARCH_DOMAIN, PART_LABEL, NetworkName
 from stack.settings import Environment, Health
 from stack.settings import Part as PartSettings
 from stack.settings import Published as PublishedSettings
@@ -238,6 +238,7 @@ class Part(pulumi.ComponentResource):
                 *(docker.ContainerNetworksAdvancedArgs(name=name) for name in spec.external_networks),
             ]
             or None,
+            dns_searches=[NO_SEARCH_DOMAIN],
             ports=[_port(publish) for publish in (spec.publish, *spec.also_publish) if publish] or None,
             volumes=volumes or None,
             devices=[_device(device) for device in spec.devices] or None,

@@ -99,6 +99,26 @@ def test_a_container_of_one_run_goes_with_its_nameless_volumes_however_it_ended(
     assert removed == [{"force": True, "v": True}], "each restore would leave a volume with a database in it"
 
 
+def test_no_container_of_ours_looks_for_a_name_in_the_hosts_search_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the stack: a restore beside it asks for `redis` with its password too."""
+    made: list[Any] = []
+
+    def create(*_: object, **options: Any) -> Any:
+        made.append(options["dns_search"])
+        return SimpleNamespace(
+            start=lambda: None,
+            wait=lambda: {"StatusCode": 0},
+            remove=lambda **_: None,
+            put_archive=lambda *_: None,
+        )
+
+    client = SimpleNamespace(containers=SimpleNamespace(create=create))
+    monkeypatch.setattr(backups, "attached", lambda _: nullcontext(iter(())))
+    backups.run_once(cast("Any", client), "image", ["true"], task=Task(""), check=lambda *_: None)
+    laboratory.Laboratory(cast("Any", client), "token", cast("Any", SimpleNamespace(name="net"))).start("image", {})
+    assert made == [["."], ["."]]
+
+
 def test_a_laboratory_removes_what_has_its_own_token_with_its_nameless_volumes_and_nothing_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

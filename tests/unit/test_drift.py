@@ -152,6 +152,7 @@ def test_what_pulumi_made_has_no_drift() -> None:
         ("CgroupParent", "/x", "cgroup parent", "none", "/x"),
         ("ExtraHosts", ["db:192.0.2.7"], "extra hosts", "none", "db:192.0.2.7"),
         ("Dns", ["192.0.2.7"], "dns", "none", "192.0.2.7"),
+        ("DnsSearch", ["example.org"], "dns search", "none", "example.org"),
         ("Sysctls", {"net.core.somaxconn": "1"}, "sysctl net.core.somaxconn", "nothing", "1"),
         ("Tmpfs", {"/tmp": "rw"}, "tmpfs /tmp", "rw,noexec,nosuid,nodev,size=16m", "rw"),  # noqa: S108
         (

@@ -49,6 +49,14 @@ def test_a_host_without_a_kernel_log_gives_neither_the_device_nor_the_capability
 
 
 @every_container
+def test_no_container_looks_for_a_parts_name_in_the_hosts_search_domain(case: str, part: str) -> None:
+    assert container(case, part).inputs.get("dnsSearches") == ["."], (
+        "while Redis is replaced, a wildcard record of the host's domain is asked for `redis`, and a stranger gets the "
+        "password"
+    )
+
+
+@every_container
 def test_a_container_keeps_what_the_gate_does_not_ask_for(case: str, part: str) -> None:
     inputs = container(case, part).inputs
     assert re.fullmatch(r"[0-9]+:[0-9]+", inputs["user"]), "a group's name would be looked up in the image"

@@ -239,6 +239,7 @@ def test_a_part_in_the_laboratory_has_the_container_that_pulumi_makes(part: str)
     pairs = {
         "user": made["user"],
         "hostname": made["hostname"],
+        "dns_search": made["dnsSearches"],
         "entrypoint": made.get("entrypoints"),
         "command": made.get("command"),
         "tmpfs": made["tmpfs"],

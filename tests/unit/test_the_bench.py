@@ -63,7 +63,10 @@ def recorded_facts(part: str) -> Facts:
 
 def test_one_container_is_written_as_the_engine_says_that_it_is() -> None:
     facts = replace(
-        recorded_facts("cadvisor"), environment={"A": "1"}, networks={"samokoder-x-edge": ("cadvisor", "metrics")}
+        recorded_facts("cadvisor"),
+        environment={"A": "1"},
+        networks={"samokoder-x-edge": ("cadvisor", "metrics")},
+        dns_search=(".",),
     )
     written = compose.document(
         {"cadvisor": facts}, after={"cadvisor": ("api-1",)}, internal={"samokoder-x-edge": False}, data=set()
@@ -77,6 +80,7 @@ def test_one_container_is_written_as_the_engine_says_that_it_is() -> None:
         "user": "0:0",
         "hostname": "cadvisor",
         "networks": {"samokoder-x-edge": {"aliases": ["cadvisor", "metrics"]}},
+        "dns_search": ["."],
         "ports": [f"{facts.ports['8080/tcp'][0]}:8080/tcp"],
         "volumes": [f"{mount.source}:{path}:ro" for path, mount in facts.mounts.items()],
         "tmpfs": ["/tmp:rw,noexec,nosuid,nodev,size=16m"],  # noqa: S108 - the container's own
