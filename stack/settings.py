@@ -643,8 +643,17 @@ class Offsite(Model):
         ge=0,
         le=3650,
         description="Copies older than so many days are removed there. 0: nothing is ever removed, so keys without the "
-        "right to delete are enough; the bucket's own rules may do it.",
+        "right to delete are enough. The bucket itself must never remove objects by their age: each copy needs objects "
+        "of the first day. Only the prefix `locks/`, and old versions of objects, may have such a rule.",
         examples=[90],
+    )
+    read_days: int = Field(
+        30,
+        ge=0,
+        le=256,
+        description="In so many days all that is in the bucket is read once, a share each day: this is traffic. 0: "
+        "only its structure is checked, each day.",
+        examples=[7],
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from samokoder_backup import entries, state
+from samokoder_backup import entries, offsite_check, state
 from samokoder_backup import settings as at
 from samokoder_backup.settings import Kind, Settings
 
@@ -69,6 +69,7 @@ class Metrics(Collector):
     def _single(self, runs: Mapping[str, Mapping[str, Any]], ahead: float) -> Iterator[GaugeMetricFamily]:
         settings, usage = self._settings, shutil.disk_usage(at.ROOT)
         verify, drill, offsite = (runs.get(name, {}) for name in ("verify", "drill", "offsite"))
+        checked = runs.get(offsite_check.JOB, {})
         figures: dict[str, tuple[str, float | None]] = {
             "backup_verify_last_success_timestamp_seconds": ("When all was found good", _number(verify, "success")),
             "backup_verify_failed": ("Things that are bad", float(len(entries.known_bad()))),
@@ -88,6 +89,14 @@ class Metrics(Collector):
                     _number(offsite, "success") or 0.0,
                 ),
                 "backup_offsite_last_exit_code": ("Of the last copy off-site", _number(offsite, "exit")),
+                "backup_offsite_last_check_success_timestamp_seconds": (
+                    "When the copy off-site was last looked at and found whole; 0 for never",
+                    _number(checked, "success") or 0.0,
+                ),
+                "backup_offsite_last_check_damaged": (
+                    "1 where that copy was found damaged",
+                    _number(checked, "damaged") or 0.0,
+                ),
             }
         if settings.streamed:
             figures |= {

@@ -215,7 +215,8 @@ def _judge_backup(restic: _Restic, run: _Run) -> None:
             if run.refused and not restic.known().get("locks_stay"):
                 say(
                     "Off-site: the credentials may not delete, so each copy leaves a lock file in the bucket. They do"
-                    " no harm, but each is read at the next copy: let the bucket expire locks/ after a day."
+                    " no harm, but each is read at the next copy: let the bucket expire locks/ after"
+                    " a day, that prefix alone."
                 )
             restic.remember(locks_stay=run.refused)
             return

@@ -21,7 +21,19 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import barman, catalogue, copies, database, entries, jobs, metrics, offsite, state, wal
+from samokoder_backup import (
+    barman,
+    catalogue,
+    copies,
+    database,
+    entries,
+    jobs,
+    metrics,
+    offsite,
+    offsite_check,
+    state,
+    wal,
+)
 from samokoder_backup import settings as at
 from samokoder_backup.process import BackupError, exclusive, say
 from samokoder_backup.settings import Kind, Settings
@@ -264,7 +276,9 @@ class Service:
             if said:
                 say(f"off-site: {said}")
 
-        offsite.serve(self._settings.offsite, wake=self._offsite_wake, stop=self._stop, report=report)
+        checks = offsite_check.Checks(self._settings.offsite)
+        told = offsite_check.after_each(report, checks, self._stop)
+        offsite.serve(self._settings.offsite, wake=self._offsite_wake, stop=self._stop, report=told)
 
     def _web(self) -> ThreadingHTTPServer:
         registry = CollectorRegistry(auto_describe=False)

@@ -107,6 +107,7 @@ class Offsite(Part):
     region: str
     sync_minutes: Count
     keep_days: Annotated[int, Field(ge=0, le=10_000, description="0: nothing is ever deleted there")]
+    read_days: Annotated[int, Field(ge=0, le=256, description="in which all data is read once; 0: never")] = 0
 
 
 class Settings(Part):

@@ -458,6 +458,22 @@ BACKUP_METRICS = (
         required=True,
     ),
     Metric(
+        name="backup_offsite_last_check_success_timestamp_seconds",
+        type="gauge",
+        jobs=_BACKUP,
+        unit="seconds since 1970",
+        meaning="When the copy in the bucket was last looked at and found whole; 0 before the first time.",
+        required=True,
+    ),
+    Metric(
+        name="backup_offsite_last_check_damaged",
+        type="gauge",
+        jobs=_BACKUP,
+        unit="0 or 1",
+        meaning="Whether that copy was found damaged.",
+        required=True,
+    ),
+    Metric(
         name="backup_offsite_enabled",
         type="gauge",
         jobs=_BACKUP,

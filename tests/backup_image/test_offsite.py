@@ -19,7 +19,8 @@ import pytest
 
 from offline.progress import Reporter
 from operations.engine import install_packages
-from samokoder_backup import offsite
+from samokoder_backup import offsite, offsite_check, state
+from samokoder_backup import settings as at
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.settings import Offsite
 from tests.backup_image.s3_server import ADDING, BUCKET, REGION, Fault, FaultyProxy, S3Server, built, faulty_proxy
@@ -671,6 +672,26 @@ def test_an_object_that_is_gone_from_the_bucket_is_found_without_reading_the_dat
     max(server.named("data"), key=lambda path: path.stat().st_size).unlink()
     with pytest.raises(BackupError, match="restic ended with 1"):
         machine.check(read="")
+
+
+def test_a_pack_that_is_gone_is_told_by_the_service_within_a_check(
+    machine: Machine, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(at, "ROOT", machine.root)
+
+    def copied() -> dict[str, object]:
+        """Copy, and do what the service does after a copy; return what is known of the check."""
+        machine.sync()
+        checks = offsite_check.Checks(machine.with_(read_days=1).settings, root=machine.root, secrets=machine.secrets)
+        offsite_check.after_each(lambda *_: None, checks, threading.Event())(0, "")
+        return state.read()[offsite_check.JOB]
+
+    known = copied()
+    assert (known["exit"], known["damaged"]) == (0, 0), known
+    state.record(offsite_check.JOB, {"success": 1.0})  # a day later
+    max(server.named("data"), key=lambda path: path.stat().st_size).unlink()
+    known = copied()
+    assert (known["exit"], known["damaged"]) == (offsite_check.DAMAGED, 1), "the copies go on, and all looks well"
 
 
 def test_files_that_go_while_they_are_copied_are_no_failure_and_unreadable_ones_are_named(

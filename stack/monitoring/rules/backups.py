@@ -39,6 +39,9 @@ VOLUME_FREE = "backup_volume_free_bytes / (backup_volume_size_bytes > 0)"
 VERIFIED_AGE = "time() - (backup_verify_last_success_timestamp_seconds > 0)"
 DRILL_AGE = "time() - (backup_restore_test_last_success_timestamp_seconds > 0)"
 OFFSITE_AGE = "time() - (backup_offsite_last_success_timestamp_seconds > 0)"
+OFFSITE_CHECK_AGE = "time() - (backup_offsite_last_check_success_timestamp_seconds > 0)"
+OFFSITE_CHECK_DAYS = 3
+"""It is checked each day; a day that a line was away for is no news."""
 _OFFSITE = "backup_offsite_enabled == 1"
 
 _NAMES: Mapping[str, Text] = {
@@ -316,3 +319,32 @@ def _offsite(alerts: Alerts) -> Iterator[Alert]:
     name = Text(en="the off-site copy", ru="копия в хранилище")
     expression = f"absent(backup_offsite_last_success_timestamp_seconds > 0) and on () {_OFFSITE}"
     yield _absent("offsite", name, expression, "2h", "critical")
+    yield alert(
+        name="BackupOffsiteDamaged",
+        expression=f"backup_offsite_last_check_damaged > 0 and on (instance) {_OFFSITE}",
+        wait="",
+        severity="critical",
+        summary=Text(en="the off-site copy is damaged", ru="копия в хранилище повреждена"),
+        description=Text(
+            en="Objects in the bucket are gone or changed: without this machine not all could be restored. "
+            "The originals are here: make a new copy now.",
+            ru="В хранилище пропали или изменились объекты: без этой машины восстановить можно не всё. "
+            "Оригиналы ещё здесь: сделайте новую копию сейчас.",
+        ),
+    )
+    yield alert(
+        name="BackupOffsiteCheckTooOld",
+        expression=f"{OFFSITE_CHECK_AGE} > {OFFSITE_CHECK_DAYS} * 86400 and on (instance) {_OFFSITE}",
+        wait="5m",
+        severity="warning",
+        summary=Text(en="the off-site copy is not checked", ru="копия в хранилище не проверяется"),
+        description=Text(
+            en="The last look that found it whole is {{ $value | humanizeDuration }} old; "
+            f"the threshold is {OFFSITE_CHECK_DAYS} d.",
+            ru="Последней проверке, которая нашла её целой, {{ $value | humanizeDuration }}; "
+            f"порог — {OFFSITE_CHECK_DAYS} д.",
+        ),
+    )
+    name = Text(en="a check of the off-site copy", ru="проверка копии в хранилище")
+    expression = f"absent(backup_offsite_last_check_success_timestamp_seconds > 0) and on () {_OFFSITE}"
+    yield _absent("offsite-check", name, expression, "1d", "warning")

@@ -49,11 +49,14 @@ def _absent(kinds: Collection[str]) -> Iterator[Case]:
             ("offsite", "offsite", "the off-site copy"),
         )
     }
+    check = f"backup_offsite_last_check_success_timestamp_seconds{{{SERVER}}}"
+    stamps["offsite-check"] = check, "a check of the off-site copy"
     all_made = {stamp: LONG_AGO for stamp, _ in stamps.values()} | _at("backup_offsite_enabled", LONG_AGO)
     for kind, (stamp, name) in stamps.items():
         wait, minute, severity = {
             "verification": ("26h", 26 * 60 + 20, WARNING),
             "drill": ("2h", 140, WARNING),
+            "offsite-check": ("1d", 24 * 60 + 20, WARNING),
         }.get(kind, ("2h", 140, CRITICAL))
         expected = Fires(
             labels=severity | {"kind": kind},
@@ -69,10 +72,11 @@ def _absent(kinds: Collection[str]) -> Iterator[Case]:
                 interval="10m",
                 fires=(expected,),
             )
+    never = {stamps[kind][0]: "0+0x700" for kind in ("offsite", "offsite-check")}
     yield Case(
         alert="BackupAbsent",
         title="all are there, no bucket",
-        series=all_made | _at("backup_offsite_enabled", "0+0x700") | {stamps["offsite"][0]: "0+0x700"},
+        series=all_made | _at("backup_offsite_enabled", "0+0x700") | never,
         minute=1500,
         interval="10m",
     )
@@ -307,3 +311,36 @@ def _offsite() -> Iterator[Case]:
         description="With this machine the last 6h 59m 59s would be lost; the threshold is 6 h.",
     )
     yield Case(alert="BackupOffsiteStale", title="in time", series=on | _at(metric, LONG_AGO), minute=300)
+    yield from pair(
+        "BackupOffsiteDamaged",
+        titles=("an object is gone", "no bucket is configured"),
+        fires=on | _at("backup_offsite_last_check_damaged", stays(1)),
+        silent=off | _at("backup_offsite_last_check_damaged", stays(1)),
+        minute=2,
+        labels=CRITICAL | AT,
+        summary="the off-site copy is damaged",
+        description="Objects in the bucket are gone or changed: without this machine not all could be restored. "
+        "The originals are here: make a new copy now.",
+    )
+    yield Case(
+        alert="BackupOffsiteDamaged",
+        title="it is whole",
+        series=on | _at("backup_offsite_last_check_damaged", stays(0)),
+        minute=2,
+    )
+    checked = _at("backup_offsite_last_check_success_timestamp_seconds", LONG_AGO)
+    yield Case(
+        alert="BackupOffsiteCheckTooOld",
+        title="the last one is long ago",
+        series=on | checked,
+        minute=73 * 60,
+        interval="30m",
+        fires=(
+            Fires(
+                labels=WARNING | AT,
+                summary="the off-site copy is not checked",
+                description="The last look that found it whole is 3d 0h 59m 59s old; the threshold is 3 d.",
+            ),
+        ),
+    )
+    yield Case(alert="BackupOffsiteCheckTooOld", title="in time", series=on | checked, minute=71 * 60, interval="30m")
