@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from stack import health
 from stack.names import NetworkName
 from stack.service import HostPath, Publish, Scrape, ServiceSpec
@@ -13,6 +15,16 @@ TEXTFILES = "/textfiles"
 """In memory: what programs beside it measure, gone with the container. `samokoder drift` writes here."""
 DRIFT_FINDINGS = "stack_drift_findings"
 DRIFT_CHECKED = "stack_drift_checked_timestamp_seconds"
+
+
+def unmeasured(data_root: str) -> str:
+    """Return the expression for mount points that are left out. data_root: the engine's folder.
+
+    Below that folder and containerd's are layers and volumes, the same disk again for each container. The folder itself
+    may be a disk of its own, with all data on it, and is measured.
+    """
+    folders = sorted({"/var/lib/docker", "/var/lib/containerd", data_root.rstrip("/")})
+    return f"^/(dev|proc|run|sys)($|/)|^({'|'.join(map(re.escape, folders))})/"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -31,8 +43,7 @@ def spec(environment: Environment) -> ServiceSpec:
             "--path.procfs=/host/proc",
             "--path.sysfs=/host/sys",
             f"--collector.textfile.directory={TEXTFILES}",
-            # Layers and volumes of Docker are the same disk again, once for each container.
-            "--collector.filesystem.mount-points-exclude=^/(dev|proc|run|sys|var/lib/docker|var/lib/containerd)($|/)",
+            f"--collector.filesystem.mount-points-exclude={unmeasured(environment.settings.cadvisor.data_root)}",
             # Outside the host's network namespace these would measure the exporter's own.
             "--no-collector.netdev",
             "--no-collector.netclass",
