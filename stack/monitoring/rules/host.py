@@ -13,6 +13,8 @@ alert = partial(Alert, service="host", dashboard="samokoder-containers")
 
 # Memory, layers of images, and images of file systems, which are full by nature.
 DISKS = 'fstype!~"tmpfs|overlay|squashfs|fuse.*"'
+COLLECTORS = ("cpu", "diskstats", "filefd", "filesystem", "loadavg", "meminfo", "stat", "textfile", "timex", "vmstat")
+"""Of node-exporter: those whose series a rule reads."""
 WRITABLE = f"node_filesystem_readonly{{{DISKS}}} == 0"
 LEFT = f"node_filesystem_avail_bytes{{{DISKS}}} / node_filesystem_size_bytes{{{DISKS}}}"
 MEMORY_LEFT = "node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes"
@@ -212,5 +214,16 @@ def _system() -> Iterator[Alert]:
         summary=Text(en="the host was rebooted", ru="хост был перезагружен"),
         description=Text(
             en="It has been up for {{ $value | humanizeDuration }}.", ru="Работает {{ $value | humanizeDuration }}."
+        ),
+    )
+    yield alert(
+        name="NodeExporterErrors",
+        expression=f'node_scrape_collector_success{{collector=~"{"|".join(COLLECTORS)}"}} == 0',
+        wait="15m",
+        severity="warning",
+        summary=Text(en="the host is measured in part only", ru="метрики хоста собираются не полностью"),
+        description=Text(
+            en="The collector {{ $labels.collector }} of the exporter fails: alerts on its metrics are silent.",
+            ru="Сборщик {{ $labels.collector }} экспортера завершается ошибкой: оповещения по его метрикам молчат.",
         ),
     )
