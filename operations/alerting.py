@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -26,16 +26,18 @@ from operations.project import Workspace, typed
 from operations.stack_file import ProjectError
 from stack.monitoring import access
 from stack.monitoring.alertmanager import TEST_ALERT, TEST_RECEIVER, WATCHDOG, integrations
+from stack.monitoring.rules.alertmanager import HEARTBEAT
 from stack.outputs import REACH_SOMEBODY
 from stack.rotation import label
 from stack.secrets import ALERTMANAGER_WEB
-from stack.settings import Environment
+from stack.settings import Environment, seconds
 
 # Prometheus repeats a firing alert once a minute (`--rules.alert.resend-delay`); two of them may get lost.
 _FRESH = timedelta(minutes=3)
 _ATTEMPTS = "alertmanager_notification_requests_total"
 _FAILED_ATTEMPTS = "alertmanager_notification_requests_failed_total"
 _FAILED = "alertmanager_notifications_failed_total"
+_HEARTBEAT_WAY = "webhook"
 
 _TEXTS = {
     "en": {
@@ -168,6 +170,8 @@ def run(
         broken = alertmanager.without_watchdog(timeout, task)
     test = _Test.new(environment, severity, alertmanager.now())
     deliveries = alertmanager.deliver(test, ways, timeout, reporter)
+    if "heartbeatUrl" in environment.configured_secrets:
+        deliveries.append(alertmanager.beat(timeout, reporter))
     return Report(
         environment=environment.name,
         test_id=test.id,
@@ -221,7 +225,7 @@ class _Test:
 
 @dataclass(frozen=True)
 class _Counts:
-    """AlertManager's metrics of the test receiver, by integration."""
+    """AlertManager's metrics of one receiver, by integration."""
 
     attempts: Mapping[str, float]
     failed_attempts: Mapping[str, float]
@@ -229,12 +233,12 @@ class _Counts:
     """By reason: notifications that AlertManager has given up."""
 
     @classmethod
-    def parse(cls, text: str) -> _Counts:
+    def parse(cls, text: str, receiver: str) -> _Counts:
         attempts: dict[str, float] = {}
         failed_attempts: dict[str, float] = {}
         failed: dict[str, dict[str, float]] = {}
         for sample in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
-            if sample.labels.get("receiver_name") != TEST_RECEIVER:
+            if sample.labels.get("receiver_name") != receiver:
                 continue
             way = sample.labels["integration"]
             if sample.name == _ATTEMPTS:
@@ -303,6 +307,8 @@ class _Alertmanager:
     client: httpx.Client
     environment: Environment
     every: float
+    receiver: str = TEST_RECEIVER
+    """Whose notifications are counted."""
     _ahead: timedelta = timedelta()
     """How far its clock is ahead of ours: it judges by its own what is over."""
 
@@ -364,6 +370,13 @@ class _Alertmanager:
                     self._resolve(test)
         return [_judged(firing[way], ended.get(way), why) for way in ways]
 
+    def beat(self, timeout: float, reporter: Reporter) -> Delivery:
+        """Wait for two intervals for a beat to whoever listens outside; tell whether it was taken."""
+        timeout = max(timeout, 2 * seconds(self.environment.settings.alertmanager.heartbeat_interval))
+        heartbeat = replace(self, receiver=HEARTBEAT)
+        told = heartbeat._wait(heartbeat.counts(), [_HEARTBEAT_WAY], 1, timeout, reporter, "Heartbeat")  # noqa: SLF001
+        return replace(told[_HEARTBEAT_WAY], integration=HEARTBEAT)
+
     def _wait(
         self, before: _Counts, ways: Sequence[str], wanted: int, timeout: float, reporter: Reporter, told: str
     ) -> dict[str, Delivery]:
@@ -406,11 +419,11 @@ class _Alertmanager:
         raise self._somebody_else()
 
     def counts(self) -> _Counts:
-        """Return the metrics of the test receiver."""
+        """Return the metrics of the receiver."""
         text = self._ask("GET", "/metrics").text
         if "alertmanager_build_info" not in text:
             raise self._somebody_else()
-        return _Counts.parse(text)
+        return _Counts.parse(text, self.receiver)
 
     def now(self) -> datetime:
         """Time of AlertManager's clock."""

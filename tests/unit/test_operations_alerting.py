@@ -26,7 +26,9 @@ from operations.stack_file import ProjectError
 from stack.settings import Environment
 from tests.recording import case_environment, environment_of
 
-ENVIRONMENT = case_environment("every-receiver")
+WATCHED = case_environment("every-receiver")
+"""With a heartbeat."""
+ENVIRONMENT = WATCHED.model_copy(update={"configured_secrets": WATCHED.configured_secrets - {"heartbeatUrl"}})
 WAYS = ("telegram", "email", "webhook")
 # A way of the stand-in: delivers, or fails as it says.
 WORKS, REFUSES, RETRIES, SILENT, LOSES_THE_END = "works", "refuses", "retries", "silent", "loses the end"
@@ -50,6 +52,7 @@ class FakeAlertmanager:
     failed_attempts: dict[str, int] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
     looks: int = 0
+    heartbeat: str = WORKS
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead
@@ -111,6 +114,14 @@ class FakeAlertmanager:
                     lines.append(
                         f'alertmanager_notifications_failed_total{{{labels},reason="{reason}"}} {value + times}'
                     )
+        labels = 'integration="webhook",receiver_name="heartbeat"'
+        beats = self.looks if self.heartbeat != SILENT else 0
+        refused = beats if self.heartbeat == REFUSES else 0
+        lines += [
+            f"alertmanager_notification_requests_total{{{labels}}} {beats}",
+            f"alertmanager_notification_requests_failed_total{{{labels}}} {refused}",
+            f'alertmanager_notifications_failed_total{{{labels},reason="clientError"}} {refused}',
+        ]
         return "\n".join(lines) + "\n"
 
 
@@ -344,3 +355,13 @@ def test_the_command_ends_with_0_only_when_all_is_delivered(
 
 def test_a_severity_that_there_is_not_is_wrong_usage() -> None:
     assert CliRunner().invoke(command.app, ["test-alert", "--severity", "none"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "state"), [(WORKS, State.DELIVERED), (REFUSES, State.FAILED), (SILENT, State.NO_ANSWER)]
+)
+def test_a_heartbeat_that_nobody_takes_is_no_success(how: str, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerting, "seconds", lambda _: 0.1)
+    report = run(FakeAlertmanager(heartbeat=how), WATCHED, timeout=0.3)
+    assert states(report)["heartbeat"] == state, "a wrong address is found on the day that the machine dies"
+    assert report.ok is (state is State.DELIVERED)

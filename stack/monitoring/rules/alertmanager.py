@@ -62,3 +62,21 @@ def _alerts() -> Iterator[Alert]:
             "`make doctor` скажет, почему, и новый id группы Telegram, если он сменился.",
         ),
     )
+    beats = f'job="alertmanager",receiver_name="{HEARTBEAT}"'
+    failed, tried = (
+        f"sum (rate(alertmanager_notifications_{kind}{{{beats}}}[15m]))" for kind in ("failed_total", "total")
+    )
+    yield alert(
+        name="HeartbeatFailing",
+        # Who waits outside raises no alarm for beats that never came once, and a way that works can tell a person.
+        expression=f"{failed} / ({tried} > 0) > 0.5",
+        wait="10m",
+        severity="warning",
+        summary=Text(en="the heartbeat reaches nobody", ru="сигнал жизни никто не получает"),
+        description=Text(
+            en="{{ $value | humanizePercentage }} of the last 15 minutes' beats to `samokoder:heartbeatUrl` failed: "
+            "nobody outside would notice that this machine is gone.",
+            ru="Не принято {{ $value | humanizePercentage }} сигналов на `samokoder:heartbeatUrl` за последние "
+            "15 минут: пропажу этой машины никто не заметит.",
+        ),
+    )
