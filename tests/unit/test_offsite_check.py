@@ -55,8 +55,8 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     monkeypatch.setattr(at, "ROOT", tmp_path)
     bucket = Bucket()
     monkeypatch.setattr(offsite, "check", bucket.check)
-    monkeypatch.setattr(offsite_check.time, "time", lambda: bucket.now)
-    monkeypatch.setattr(offsite_check.time, "monotonic", lambda: bucket.now)
+    monkeypatch.setattr(time, "time", lambda: bucket.now)
+    monkeypatch.setattr(time, "monotonic", lambda: bucket.now)
     monkeypatch.setattr("samokoder_backup.clock.ahead", lambda _: False)
     return bucket
 
@@ -114,7 +114,7 @@ def test_nothing_is_checked_after_a_copy_that_failed_and_nothing_noted_of_a_chec
         raise BackupError("The off-site copy was stopped.")
 
     bucket.check = stopped  # type: ignore[method-assign]
-    offsite.check = stopped  # type: ignore[assignment]  # the fixture puts the real one back
+    offsite.check = stopped  # the fixture puts the real one back
     bucket.after(0, "")
     assert bucket.noted == {}
 
