@@ -171,10 +171,13 @@ hardening: bootstrap ## Check what runs against the CIS Docker Benchmark; except
 pulumi: bootstrap ## Run Pulumi itself: ARGS='config set --secret samokoder:smtpPassword'
 	@$(SAMOKODER) pulumi -- $(ARGS)
 
-lint: bootstrap ## Style, types, workflows
+lint: bootstrap ## Style, types, rooms, spelling, workflows
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy .
+	@said=$$(PYTHONPATH=.:reference_app:backup_image .venv/bin/lint-imports --no-logo --no-cache) || \
+		{ printf '%s\n' "$$said"; exit 1; }
+	@.venv/bin/codespell
 	@.venv/bin/python -m offline actionlint
 	@.venv/bin/python -m offline actionlint docs/examples/*.yml
 	@.venv/bin/zizmor -qqq --offline --no-progress --persona auditor .github
@@ -233,6 +236,6 @@ requirements = { echo '\# Written by `make docs` from the group "$(1)" of uv.loc
 	mv $(2).new $(2) || { rm -f $(2).new; exit 1; }
 
 docs: bootstrap ## Write the generated parts of the documentation anew
-	@.venv/bin/python -m operations.documents
+	@.venv/bin/python -m operations.documents.generate
 	@$(call requirements,reference-app,reference_app/requirements.txt)
 	@$(call requirements,backup-image,backup_image/requirements.txt)

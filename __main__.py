@@ -8,10 +8,10 @@ import sys
 import pulumi
 import pulumi_docker as docker
 
-from stack.mistakes import InvalidSettingsError
+from stack.common.mistakes import InvalidSettingsError
 from stack.outputs import of_kept_volumes, outputs, warnings
-from stack.platform import Stack, StackArgs
-from stack.pulumi_config import environment_from_pulumi
+from stack.program import Stack, StackArgs
+from stack.resources.configuration import environment_from_pulumi
 
 # Pulumi makes thousands of small objects for each preview and drops hardly one: looking for garbage among them, as
 # often as Python does by default, was a third of the program's time.

@@ -22,12 +22,16 @@ from rich.console import Console
 
 from bench import compose, ingress, monitoring, report
 from bench.llm import IN_FLIGHT, throughput
+from bench.own_ports import own_ports
 from bench.report import Row
-from offline.progress import Reporter
-from operations import containers, lifecycle
-from operations.ports import own_ports
-from operations.project import PulumiRun, Workspace
-from operations.smoke import smoke
+from host.progress import Reporter
+from operations.checks.smoke.smoke import smoke
+from operations.engine import containers
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.prepare import prepare
+from operations.lifecycle.up import bring_up
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 RESULTS = Path(__file__).with_name("results.json")
 RUNS = 5
@@ -57,14 +61,14 @@ def main() -> None:
         try:
             rows = measure(workspace, reporter)
         finally:
-            lifecycle.destroy_data(workspace, interactive=False)
+            destroy_data(workspace, interactive=False)
     RESULTS.write_text(json.dumps([row.as_json() for row in rows], indent=2) + "\n")
     report.show(Console(), rows)
 
 
 def measure(workspace: Workspace, reporter: Reporter) -> list[Row]:
     """Return a row for each measurement."""
-    run = workspace.prepare()
+    run = prepare(workspace)
     client = workspace.client()
     try:
         rows = [
@@ -126,12 +130,12 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[Row]:
 def cold_up(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> Row:
     """Time `up` where nothing of the environment is there but its images, and Docker Compose in turn with it."""
     # The first one makes the images, which is no part of a start.
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     composed, own = [], []
     for _ in range(COLD_RUNS):
         composed.append(compose.measure(client, workspace, reporter))
-        lifecycle.destroy_data(workspace, interactive=False)
-        own.append(seconds(lambda: lifecycle.up(workspace, interactive=False)))
+        destroy_data(workspace, interactive=False)
+        own.append(seconds(lambda: bring_up(workspace, interactive=False)))
         reporter.say(f"up {own[-1]:.1f} s, Docker Compose {composed[-1].seconds:.1f} s")
     return Row(
         what="up from nothing, images there, to all healthy",
@@ -206,7 +210,7 @@ def one_part(client: docker.DockerClient, workspace: Workspace) -> list[Row]:
     before = containers.ids(client, workspace.name)
     key = f"samokoder:{part}"
     changed = {**workspace.extra_config, key: {**workspace.extra_config[key], "scrapeInterval": "20s"}}
-    took = seconds(lambda: lifecycle.up(replace(workspace, extra_config=changed), interactive=False))
+    took = seconds(lambda: bring_up(replace(workspace, extra_config=changed), interactive=False))
     after = containers.ids(client, workspace.name)
     if before[part] == after[part]:
         raise RuntimeError(f"the change of {part} changed nothing: its container is the same")

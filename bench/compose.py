@@ -20,16 +20,16 @@ import docker
 import yaml
 from docker.models.containers import Container
 
-from offline.progress import Reporter
-from operations import containers
-from operations.compose_containers import PROJECT_LABEL
-from operations.engine import install_packages
-from operations.facts import Facts, found
-from operations.project import Workspace
-from stack.names import PART_LABEL
-from stack.platform import specs
-from stack.service import ServiceSpec, go_duration
-from stack.settings import Environment
+from host.packages import install_packages
+from host.progress import Reporter
+from operations.audit.facts import ContainerFacts, found
+from operations.data.compose.old_containers import PROJECT_LABEL
+from operations.engine import containers
+from operations.workspace.workspace import Workspace
+from stack.catalogue import specs
+from stack.common.names import PART_LABEL
+from stack.settings.environment import Environment
+from stack.spec.service import ServiceSpec, go_duration
 
 SERVICE_LABEL = "com.docker.compose.service"
 READY_SECONDS = 600.0
@@ -110,7 +110,7 @@ def _program(reporter: Reporter) -> list[str]:
     return ["docker-compose"]
 
 
-def _facts(client: docker.DockerClient, container: Container) -> Facts:
+def _facts(client: docker.DockerClient, container: Container) -> ContainerFacts:
     return found(container.attrs, client.images.get(str(container.attrs["Image"])).attrs.get("Config") or {})
 
 
@@ -127,9 +127,9 @@ def wait_healthy(listed: Callable[[], Sequence[Container]], count: int, seconds:
         time.sleep(0.2)
 
 
-def differences(ours: Facts, theirs: Facts) -> list[str]:
+def differences(ours: ContainerFacts, theirs: ContainerFacts) -> list[str]:
     """Return what of a container is not as we have it, but for the names that cannot be the same."""
-    names = (field.name for field in fields(Facts) if field.name not in _DIFFER)
+    names = (field.name for field in fields(ContainerFacts) if field.name not in _DIFFER)
     other = [name for name in names if getattr(ours, name) != getattr(theirs, name)]
     read_only = [{path: mount.read_only for path, mount in facts.mounts.items()} for facts in (ours, theirs)]
     return other if read_only[0] == read_only[1] else [*other, "mounts"]
@@ -142,7 +142,7 @@ def begin_empty(environment: Environment, described: Sequence[ServiceSpec]) -> s
 
 
 def document(
-    parts: Mapping[str, Facts],
+    parts: Mapping[str, ContainerFacts],
     *,
     after: Mapping[str, Sequence[str]],
     internal: Mapping[str, bool],
@@ -173,7 +173,7 @@ def document(
     }
 
 
-def _service(facts: Facts, after: Sequence[str]) -> dict[str, Any]:
+def _service(facts: ContainerFacts, after: Sequence[str]) -> dict[str, Any]:
     health = facts.health
     log = dict(facts.log)
     service = {
@@ -189,6 +189,7 @@ def _service(facts: Facts, after: Sequence[str]) -> dict[str, Any]:
             if _NO_NETWORK in facts.networks
             else {"networks": {name: {"aliases": list(aliases)} for name, aliases in facts.networks.items()}}
         ),
+        "dns_search": list(facts.dns_search),
         "ports": [f"{address}:{port}" for port, addresses in facts.ports.items() for address in addresses],
         "volumes": [
             f"{mount.source}:{path}:{'ro' if mount.read_only else 'rw'}" for path, mount in facts.mounts.items()

@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 
 import docker
 
-from offline.progress import Reporter
-from operations import containers, lifecycle
-from operations.engine import install_packages
-from operations.project import Workspace
-from stack.app import contract, ingress
+from host.packages import install_packages
+from host.progress import Reporter
+from operations.engine import containers
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
+from stack.common.names import API_PORT
+from stack.parts.ingress import spec as ingress
+from stack.parts.ingress.ports import HTTP_PORT
 
 CONNECTIONS = 32
 SECONDS = 15
@@ -41,10 +44,10 @@ def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
         install_packages(["wrk"], report=reporter.say)
     no_limit = {"environment": {"RATE_LIMITS": json.dumps({f"GET {PATH}": 0})}}
     alone = replace(workspace, extra_config={**workspace.extra_config, "samokoder:api": {"replicas": 1, **no_limit}})
-    lifecycle.up(alone, interactive=False)
+    bring_up(alone, interactive=False)
     urls = [
-        f"http://{_address(client, alone, ingress.PART)}:{ingress.HTTP_PORT}{PATH}",
-        f"http://{_address(client, alone, 'api-1')}:{contract.API_PORT}{PATH}",
+        f"http://{_address(client, alone, ingress.PART)}:{HTTP_PORT}{PATH}",
+        f"http://{_address(client, alone, 'api-1')}:{API_PORT}{PATH}",
     ]
     # In turn: whatever else the machine does meets both.
     runs = [[_wrk(url) for url in urls] for _ in range(RUNS)]

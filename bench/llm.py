@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.reference_app.llm_server import LlmServer
+from bench.llm_server import LlmServer
 
 ROOT = Path(__file__).resolve().parents[1]
 IN_FLIGHT = 32

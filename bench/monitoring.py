@@ -14,14 +14,14 @@ import docker
 import httpx
 from docker.models.containers import Container
 
-from offline.progress import Reporter
-from operations import containers
-from operations.ports import free_ports
-from operations.project import Workspace
-from stack.names import PART_LABEL
-from stack.platform import specs
-from stack.settings import Environment
-from stack.settings import seconds as seconds_of
+from host.ports import free_ports
+from host.progress import Reporter
+from operations.engine import containers
+from operations.workspace.workspace import Workspace
+from stack.catalogue import specs
+from stack.common.names import PART_LABEL
+from stack.settings.environment import Environment
+from stack.settings.types import seconds as seconds_of
 
 IDLE_SECONDS = 120.0
 _COMPONENT = "samokoder:monitoring:"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from operations import tables
+from host.table import Cell, show_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +62,12 @@ _VERDICTS = {True: ("met", "green"), False: ("not met", "red")}
 
 def show(console: Console, rows: Sequence[Row]) -> None:
     """Print the table, and the goals that are not met once more: they are what a person looks for."""
-    cells: list[list[tables.Cell]] = []
+    cells: list[list[Cell]] = []
     for row in rows:
         measured, beside, ratio = (f"{number:.2f}" for number in (row.measured, row.beside_measured, row.ratio))
         goal = Text("none") if row.met is None else Text.assemble(f"{row.goal}: ", _VERDICTS[row.met])
         cells.append([row.what, measured, row.beside, beside, row.unit, ratio, goal])
-    tables.show(console, "", ["What", "Measured", "Beside", "Measured", "Unit", "Ratio", "Goal"], cells)
+    show_table(console, "", ["What", "Measured", "Beside", "Measured", "Unit", "Ratio", "Goal"], cells)
     goals = [row for row in rows if row.met is not None]
     console.print(f"{sum(row.met is True for row in goals)} of {len(goals)} goals met", highlight=False)
     for row in goals:

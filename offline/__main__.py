@@ -6,8 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from offline.toolchain import OfflineError, build
-from operations.engine import cache_directory
+from host.cache import cache_directory
+from offline.errors import OfflineError
+from offline.toolchain import build
 
 
 def main(words: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ _LONGEST_BLOCK = 1 << 16
 
 
 def page(folder: Path) -> str:
-    """Return the page as one HTML file, whose policy lets a browser run nothing but what stands in it.
+    """Return the page as one HTML file, whose policy lets a browser run nothing but what is in it.
 
     folder: `index.html` with places for the policy, the style and the script; the style, the scripts, the texts.
     """

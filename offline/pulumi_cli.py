@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from offline.progress import Reporter
-from offline.toolchain import PROGRAMS, OfflineError, build
+from host.progress import Reporter
+from offline.errors import OfflineError
+from offline.programs import PROGRAMS
+from offline.toolchain import build
 
 _COMMANDS = ("pulumi", "pulumi-language-python")
 #: Plugin name -> the program that it is built as.

@@ -12,7 +12,8 @@ import docker
 import httpx
 import requests.exceptions
 
-from operations.engine import EngineError, EngineInfo, connect
+from host.engine import EngineInfo, connect
+from host.errors import EngineError
 
 TIMEOUT_SECONDS = 5.0
 REMOTE_TIMEOUT_SECONDS = 15.0

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stack import connections, storage
-from stack.app import api, worker
-from stack.monitoring.alertmanager import integrations
-from stack.rotation import label
-from stack.service import ServiceSpec
-from stack.settings import PROJECT, Application, Environment, Published, Rotating, key_of
+from stack.common.names import PROJECT
+from stack.parts.alertmanager.routing import integrations
+from stack.parts.api import spec as api
+from stack.parts.worker import spec as worker
+from stack.settings import connections
+from stack.settings.app import Application
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.part import Published
+from stack.settings.rotation import Rotating
+from stack.spec.rotation import label
+from stack.spec.service import ServiceSpec
+from stack.spec.volumes import left, used
 
 UNAVAILABLE = "not available"
 REACH_SOMEBODY = (
@@ -26,7 +33,7 @@ def outputs(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str,
         "dockerHost": environment.settings.docker_host,
         "parts": {spec.part: _part(environment, spec) for spec in specs},
         "unavailable": list(environment.settings.unavailable),
-        "volumes": sorted({*storage.used(environment, specs).values(), *storage.left(environment, specs).values()}),
+        "volumes": sorted({*used(environment, specs).values(), *left(environment, specs).values()}),
     }
 
 
@@ -42,7 +49,7 @@ def _part(environment: Environment, spec: ServiceSpec) -> dict[str, Any]:
 
 def of_kept_volumes(environment: Environment, specs: Sequence[ServiceSpec]) -> Iterator[str]:
     """Yield where the data of each part is that is switched off."""
-    for which, volume in storage.left(environment, specs).items():
+    for which, volume in left(environment, specs).items():
         yield (
             f"{which} is switched off: its data stays in the volume {volume}, and is not copied to what takes its "
             "place. Switched on again, it has that data."

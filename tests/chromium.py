@@ -28,8 +28,8 @@ def chromium() -> Iterator[webdriver.Chrome]:
     """
     from selenium import webdriver  # noqa: PLC0415 - what few tests need
 
-    from offline.progress import Reporter  # noqa: PLC0415
-    from operations.engine import install_packages  # noqa: PLC0415
+    from host.packages import install_packages  # noqa: PLC0415
+    from host.progress import Reporter  # noqa: PLC0415
 
     if not all(_find()):
         install_packages(["chromium", "chromium-driver"], report=Reporter().say)

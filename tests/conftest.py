@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-from operations import ports
+from host import ports
 from tests.tiers import is_short
 
 if TYPE_CHECKING:
     import docker
 
-    from stack.settings import Environment
+    from stack.settings.environment import Environment
 
 pytest_plugins = ["tests.chromium", "tests.registry", "tests.sshd"]
 
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def packet_filter_of_nobody() -> Iterator[None]:
     """This machine's packet filter stays as it is: the tests of ours have network namespaces of their own."""
-    from operations import packet_filter  # noqa: PLC0415 - what one fixture needs
+    from operations.network import packet_filter  # noqa: PLC0415 - what one fixture needs
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(packet_filter, "of_engine", lambda _: None)
@@ -127,15 +127,11 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """The machine's engine; where there was none, one that is started here is stopped here, by who is last to go."""
     import docker  # noqa: PLC0415 - half a second that the unit tests do not need
 
-    from offline.progress import Reporter  # noqa: PLC0415
-    from operations.engine import (  # noqa: PLC0415
-        DEFAULT_DOCKER_HOST,
-        EngineError,
-        connect,
-        ensure_engine,
-        exclusive,
-        stop_engine,
-    )
+    from host.daemon import ensure_engine, stop_engine  # noqa: PLC0415
+    from host.engine import DEFAULT_DOCKER_HOST, connect  # noqa: PLC0415
+    from host.errors import EngineError  # noqa: PLC0415
+    from host.file_lock import exclusive  # noqa: PLC0415
+    from host.progress import Reporter  # noqa: PLC0415
 
     reporter = Reporter()
     folder = tmp_path_factory.getbasetemp()
@@ -165,11 +161,12 @@ def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathF
     """Staging, with images that are on the engine: pulled, or made here where no registry can be reached."""
     import docker  # noqa: PLC0415
 
-    from operations.origins import third_party_images  # noqa: PLC0415
-    from operations.project import Workspace  # noqa: PLC0415
+    from operations.engine.images import third_party_images  # noqa: PLC0415
+    from operations.lifecycle.prepare import prepare  # noqa: PLC0415
+    from operations.workspace.workspace import Workspace  # noqa: PLC0415
 
     workspace = Workspace(environment="staging", home=tmp_path_factory.mktemp("images"), isolated=True)
-    workspace.prepare()
+    prepare(workspace)
     environment = workspace.settings()
     for name in third_party_images(environment):
         reference = environment.image(name)  # type: ignore[arg-type]

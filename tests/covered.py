@@ -24,6 +24,7 @@ _CONFIGURATION = f"""\
 source =
     {ROOT}/stack
     {ROOT}/operations
+    {ROOT}/host
     {ROOT}/offline
     {ROOT}/backup_image/samokoder_backup
 parallel = true

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import docker
 
-from operations.engine import EngineError, connect
+from host.engine import connect
+from host.errors import EngineError
 from tests.newer_engine import in_its_own
 
 HOST, NEIGHBOUR = "10.77.0.1", "10.77.0.2"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from offline.images import debian_mirrors
-from operations.engine import EngineInfo, PrivateEngine
-from tests.private_engine import ROOT, private_engine
+from host.engine import EngineInfo
+from offline.images.debian import debian_mirrors
+from tests.private_engine import ROOT, PrivateEngine, private_engine
 
 SUITE = "forky"
 """Debian's next release: its engine is the newest that a package registry has."""

@@ -13,7 +13,7 @@ from arq.connections import ArqRedis, RedisSettings
 from arq.constants import default_queue_name
 from redis import Redis
 
-from stack.app import redis
+from stack.parts.redis import spec as redis
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine

@@ -30,9 +30,12 @@ from pulumi.runtime.settings import SETTINGS, get_root_resource
 from pulumi.runtime.stack import Stack as PulumiStack
 from pulumi.runtime.stack import run_pulumi_func
 
-from stack.app import api, worker
-from stack.secret_rules import CONFIGURED_SECRETS
-from stack.settings import PROJECT, Environment, read_environment
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS
+from stack.parts.api import spec as api
+from stack.parts.worker import spec as worker
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 

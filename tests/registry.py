@@ -13,11 +13,11 @@ import httpx
 import pytest
 import yaml
 
-from offline.progress import Reporter
+from host.cache import cache_directory
+from host.ports import free_ports
+from host.progress import Reporter
 from offline.toolchain import build
-from operations import runner
-from operations.engine import cache_directory
-from operations.ports import free_ports
+from operations.delivery import runner
 
 USER, PASSWORD = "deployer", "a long password: of a test"
 LOGIN = {"username": USER, "password": PASSWORD}

@@ -12,11 +12,15 @@ from typing import Any, cast
 import pytest
 from docker.errors import NotFound
 
-from operations import restore
-from operations.journal import DATA, Journal, Server, Wanted
-from operations.restore import Restore, Restored
-from operations.stack_file import ProjectError, stand_in
-from stack.settings import Environment, read_environment
+from operations.data.restore import on_engine, restore
+from operations.data.restore.actions import never
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import DATA, Server, Wanted
+from operations.data.restore.steps import Restore, Restored
+from operations.errors import ProjectError
+from operations.workspace.stack_file import stand_in
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 from tests.recording import wire_config
 
 STAMP = "20261123T100500Z"
@@ -261,10 +265,10 @@ class Given:
         return environment(offsite=bool(self.config))
 
     def restore(self, **asked: str) -> Restored:
-        return restore.restore(cast("Any", self), **asked)
+        return restore.restore(cast("Any", self), up=never, **asked)
 
     def put_by_an_import(self, source: str = "") -> Restored:
-        return restore.put_imported(cast("Any", self), source)
+        return restore.put_imported(cast("Any", self), source, never)
 
 
 def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
@@ -281,5 +285,5 @@ def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
         return made.engine
 
     made.client = lambda **_: client
-    monkeypatch.setattr(restore, "Engine", fake)
+    monkeypatch.setattr(on_engine, "EngineRestore", fake)
     return made

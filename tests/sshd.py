@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from operations.engine import EngineError, install_packages
-from operations.ports import free_ports
+from host.errors import EngineError
+from host.packages import install_packages
+from host.ports import free_ports
 
 
 def sshd_program() -> str | None:

@@ -17,9 +17,9 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from docker.types import IPAMConfig, IPAMPool, Mount
 
-from offline.progress import Reporter
+from host.cache import cache_directory
+from host.progress import Reporter
 from offline.toolchain import build
-from operations.engine import cache_directory
 
 WEB, SECURE, OWN = 8000, 8443, 8080
 """Ports of its entry points `web` and `websecure`, and of its own API."""

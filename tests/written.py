@@ -10,7 +10,7 @@ from typing import Any
 from arq.constants import default_queue_name
 from redis import Redis
 
-from stack.app import redis
+from stack.parts.redis import spec as redis
 from tests import queued
 
 PATIENCE_SECONDS = 180.0

@@ -2,7 +2,7 @@
 
 The data may be the work of an application that was taken over, and a PostgreSQL or a Redis opens it. So that part has
 no network, no secret, and the backups read-only. Each side writes into a volume that the other one only reads: the
-request lies beside the backups, the answer in the part's own volume. Whoever has taken the part over can write any
+request lies beside the backups, the answer in the part's own volume. An attacker in the part can write any
 answer, and so the backup server reads it as what it is: a stranger's text.
 """
 
@@ -182,7 +182,7 @@ def _tidy() -> None:
 
 
 def _known() -> Answer | None:
-    """Return the last answer, ended where it was cut off; what is none goes, or it would be the next one's answer."""
+    """Return the last answer, ended where it was truncated; what is none goes, or it would be the next one's answer."""
     try:
         found = _read()
     except BackupError as error:
@@ -209,12 +209,12 @@ def _answer(answer: Answer) -> None:
 
 
 def _alive() -> None:
-    """Show the health check that this goes on."""
+    """Show the health check that this continues."""
     (at.RUN / "alive").touch()
 
 
 def _watch(asked: str, ended: threading.Event) -> None:
-    """Show that it goes on; where nobody waits for it any more, end the programs that do it."""
+    """Show that it continues; where nobody waits for it any more, end the programs that do it."""
     while not ended.wait(_LOOK_SECONDS):
         try:
             _alive()

@@ -120,7 +120,7 @@ def mark_again(connection: Connection, server: Path) -> str:
     same = _server_of(database.identity(connection)) == server and server.is_dir()
     try:
         known = same and _is_known(server, database.mark(connection))
-    except OSError as error:  # the heartbeat goes on: with it, what the slot keeps is measured
+    except OSError as error:  # the heartbeat continues: with it, what the slot keeps is measured
         return f"{_MARK} cannot be read: {error}"
     if not known:
         return "it is not the copy whose log was received last"
@@ -128,7 +128,7 @@ def mark_again(connection: Connection, server: Path) -> str:
 
 
 def _is_known(server: Path, mark: str) -> bool:
-    """Tell whether the log that comes goes on from what is in a history's folder, by the mark that PostgreSQL has."""
+    """Tell whether the log that comes continues what is in a history's folder, by the mark that PostgreSQL has."""
     path = server / _MARK
     try:
         return not path.exists() or mark in json.loads(path.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ def _is_known(server: Path, mark: str) -> bool:
 def _note_pause(server: Path) -> None:
     """Note since when nothing of a history was received, where that of another one was: a restore was undone.
 
-    Its log goes on as if nothing had been between. What PostgreSQL had then is in the other history, if anywhere.
+    Its log continues as if nothing had been between. What PostgreSQL had then is in the other history, if anywhere.
     """
     last, until = wal.newest(server), max((wal.newest(other) for other in servers() if other != server), default=0.0)
     if 0 < last < until:
@@ -199,7 +199,7 @@ def archive(settings: Settings, server: Path, *, first: bool = False) -> None:
 
 
 def _note(server: Path) -> None:
-    """Note checksums, one process at a time: the service and `now` do it, and who writes anew drops the other's."""
+    """Note checksums, one process at a time: the service and `now` do it, and the later writer drops the other's."""
     with exclusive(at.ROOT / "note.lock", brief=True):
         wal.note(server)
 
@@ -230,7 +230,7 @@ def take(settings: Settings, bad: Collection[str]) -> Base:
         barman(settings, *words, what="base backup")
     finally:
         remove_leftovers()
-        # Barman archived what it waited for by itself: the service finds nothing that waits, and would note it with
+        # Barman archived what it waited for alone: the service finds nothing that waits, and would note it with
         # the next segment. Until then only gzip checks it, which takes many a wrong bit in a run of zeros for right.
         _note(server)
     made = [base for base in bases(server) if base.id not in {each.id for each in before}]
@@ -331,7 +331,7 @@ def unpack(base: Base, into: Path) -> None:
 
 
 def fresh_scratch(name: str) -> Path:
-    """Make an empty folder for something that is thrown away; what a killed run has left goes."""
+    """Make an empty folder for temporary files; what a killed run has left is removed."""
     path = at.SCRATCH / name
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(mode=0o700, parents=True)

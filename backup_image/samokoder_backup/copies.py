@@ -80,7 +80,7 @@ def _look(kind: Kind) -> Iterator[Copy | Broken]:
 
 
 def _one(kind: Kind, note: Path, path: Path) -> Copy | Broken | None:
-    """Read one copy; None where it is being made or removed just now, or a run that did so was cut off."""
+    """Read one copy; None where it is being made or removed just now, or a run that did so was interrupted."""
     with contextlib.suppress(ValueError):
         return _read(kind, note, path)
     if not damage.there(path) and (damage.there(_part(path)) or not damage.there(note)):
@@ -277,7 +277,7 @@ def redis_server(folder: Path, *, rdb: str) -> Iterator[Callable[..., str]]:
 
 
 def loaded_keys(path: Path) -> int:
-    """Load a copy into a Redis that is thrown away, and count."""
+    """Load a copy into a temporary Redis, and count."""
     with redis_server(path.parent, rdb=path.name) as ask:
         spaces = [line.partition(":") for line in ask("info", "keyspace").splitlines() if line.startswith("db")]
         return sum(int(said.split(",")[0].removeprefix("keys=")) for _, _, said in spaces)
@@ -360,7 +360,7 @@ def restore_redis(copy: Copy, into: Path) -> None:
 
 
 def restore_workspace(copy: Copy, into: Path) -> None:
-    """Fill a folder with the files of a copy; whose they are to be is for whoever puts it into place."""
+    """Fill a folder with the files of a copy; the caller gives them their owner."""
     words: list[str | Path] = ["tar", "--extract", "--preserve-permissions", "--no-same-owner", "--file", copy.path]
     run_unread([*words, f"--directory={into}"], what="tar --extract")
     mark = into / shared.MARK

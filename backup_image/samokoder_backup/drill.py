@@ -1,4 +1,4 @@
-"""The drill: the newest backup is restored, looked at, and thrown away.
+"""The drill: the newest backup is restored, looked at, and removed.
 
 It runs in the part `drill` (`apart.py`): what is restored may be the work of an application that was taken over.
 """

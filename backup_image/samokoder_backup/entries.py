@@ -88,7 +88,7 @@ def chain(base: Base, bad: Mapping[str, str], looked: wal.Look | None = None) ->
 
 
 def joined(base: Base) -> bool:
-    """Tell whether WAL goes on from a base backup to now without a gap."""
+    """Tell whether WAL leads from a base backup to now without a gap."""
     try:
         return not chain(base, known_bad()).missing
     except CannotError:

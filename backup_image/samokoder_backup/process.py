@@ -138,7 +138,7 @@ def exclusive(path: Path, *, brief: bool = False, seconds: float = inf) -> Itera
     """Hold a lock; it goes with the process, however that ends. A volume that is read-only can be locked too.
 
     brief: it is held for a moment only, and nothing is said of a wait. seconds: a longer wait ends in a TimeoutError.
-    Whoever may read the backups can hold a lock of theirs, and so can who has taken the part `drill` over.
+    A program that may read the backups can hold a lock of theirs, and so can an attacker in the part `drill`.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)

@@ -172,7 +172,7 @@ def check(planned: Plan, into: Path) -> None:
 
 
 def restore(settings: Settings, planned: Plan, into: Path) -> None:
-    """Restore into an empty folder, or one in which a restore was cut off: that begins anew.
+    """Restore into an empty folder, or one in which a restore was interrupted: that begins again.
 
     Raises BackupError; then the folder still has the marker.
     """
@@ -190,7 +190,7 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
         with restored(settings, planned, into) as running:
             say(f"restored: {running.ask('SELECT pg_postmaster_start_time()')[0][0]:%H:%M:%S} started, shutting down")
         run(["initdb", "--sync-only", f"--pgdata={into}"], what="writing to disk")
-    # All that is on its disk, whoever wrote it: the marker may not go first.
+    # All that is on its disk, by any program: the marker may not go first.
     run(["sync", "--file-system", into], what="writing to disk")
     (into / MARKER).unlink()
     sync(into)

@@ -293,7 +293,7 @@ class Service:
 
 
 def _for_good(loop: Callable[[], None]) -> None:
-    """Run a loop; one that ends by a fault ends all, and the engine starts it anew: never a service that half works."""
+    """Run a loop; one that ends by a fault ends the process, and the engine starts it again: no service half works."""
     try:
         loop()
     except Exception:

@@ -39,8 +39,8 @@ MARK = ".samokoder-workspace"
 the application could no longer write to it. A copy of the volume gets it last, so one without it is not whole."""
 _OK, _REFUSED, _NOT_HERE, _ILL = 200, 403, 404, 503
 _MARKERS = (".samokoder-restore", ".samokoder-copying")
-"""Of a restore that was cut off; the application may have a file of such a name too, which is its own user's. None is
-in a copy: what is restored from it would look cut off."""
+"""Of an interrupted restore; the application may have a file of such a name too, which is its own user's. None is in a
+copy: what is restored from it would look interrupted."""
 _HALF = "the workspace is half replaced: a restore was cut off. Finish it, by `make restore`\n"
 
 
@@ -187,7 +187,7 @@ def serve() -> int:
 
 
 def half_replaced() -> bool:
-    """Tell whether a restore was cut off here."""
+    """Tell whether a restore was interrupted here."""
     for name in _MARKERS:
         with contextlib.suppress(OSError):
             if (at.WORKSPACE / name).lstat().st_uid != os.geteuid():

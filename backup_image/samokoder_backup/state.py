@@ -56,7 +56,7 @@ def _kept() -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, AttributeError, TypeError, ValueError) as error:
-        # What was bad is not known any more. This entry stays until a verification of everything has found it anew.
+        # What was bad is not known any more. This entry stays until a verification of everything has found it again.
         return {"verify": {"bad": {FORGOTTEN: f"it cannot be read: {error}"}}}
 
 

@@ -200,7 +200,7 @@ def waiting(server: Path) -> bool:
 def _ledger(server: Path) -> dict[str, str]:
     path = server / _LEDGER
     lines = path.read_text(encoding="ascii", errors="replace").splitlines() if path.exists() else []
-    # A line that was cut off by a crash, or damaged, is none; its file is noted again.
+    # A line that a crash has truncated, or a damaged one, is none; its file is noted again.
     return {found[2]: found[1] for found in map(_LINE.fullmatch, lines) if found}
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stack.config_files import Files, Template, secret_file, yaml_text
-from stack.secrets import bcrypt_of
-from stack.service import ServiceSpec
-from stack.settings import Environment
+from stack.settings.environment import Environment
+from stack.spec.files import Files, Template, secret_file, yaml_text
+from stack.spec.secrets import bcrypt_of
+from stack.spec.service import ServiceSpec
 
 USER = "samokoder"
 FOLDER = "/etc/samokoder"

@@ -20,9 +20,12 @@ from typing import Any, TypeVar
 import psycopg2
 import pytest
 
-from stack.app import postgres, postgres_roles, redis, redis_users
-from stack.backup import backup
-from stack.settings import Environment
+from stack.parts.backup import spec as backup
+from stack.parts.postgres import roles as postgres_roles
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
+from stack.settings.environment import Environment
 from tests.planted import SUPERUSER_PSQL
 
 REPOSITORY = Path(__file__).parents[2]

@@ -18,13 +18,17 @@ from typing import Any
 
 import pytest
 
-from operations import backups, compose, compose_volumes, restore
-from operations.backups import STAMP
-from operations.journal import DATA, Server
-from operations.stack_file import ProjectError
-from stack.app import postgres, postgres_roles
-from stack.app import redis as redis_part
-from stack.settings import Environment
+from operations.data import volume_names
+from operations.data.compose import import_compose, import_on_engine, old_volumes
+from operations.data.restore import on_engine
+from operations.data.restore.request import DATA, Server
+from operations.data.volume_names import STAMP
+from operations.engine import one_off
+from operations.errors import ProjectError
+from stack.parts.postgres import roles as postgres_roles
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import spec as redis_part
+from stack.settings.environment import Environment
 from tests.backup_image.world import (
     DATABASE,
     PASSWORD,
@@ -44,7 +48,7 @@ REFUSED = "PostgreSQL gives no base backup today"
 """What `shifted.py` lets the program say while it is so."""
 
 
-class Hands(restore.Engine):
+class Hands(on_engine.EngineRestore):
     """A restore's own engine: its commands run in the one container, and its parts are processes."""
 
     def __init__(self, world: World) -> None:
@@ -61,14 +65,14 @@ class Hands(restore.Engine):
             self.world.call(["true"])
 
     def stamp(self) -> str:
-        there = backups.made_by_restores(self.client, self.environment)
+        there = volume_names.made_by_restores(self.client, self.environment)
         now = datetime.now(UTC) + timedelta(seconds=self.world.ahead)
         while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
             now += timedelta(seconds=1)
         return f"{now:{STAMP}}"
 
     def _once(self, command: Sequence[str], volumes: Mapping[str, tuple[str, bool]], **_: Any) -> str:
-        return once(self.world, command, volumes, partial(backups.check, command[1:]))
+        return once(self.world, command, volumes, partial(one_off.check, command[1:]))
 
     def _server(self, fields: Sequence[str], do: Callable[[str], None]) -> None:
         for name in fields:
@@ -99,7 +103,7 @@ class Hands(restore.Engine):
             time.sleep(1)
 
 
-class OldStack(compose.Engine):
+class OldStack(import_on_engine.EngineImport):
     """An import's own engine, in the same way."""
 
     def __init__(self, client: Any, environment: Environment, workspace: Here) -> None:
@@ -116,14 +120,14 @@ class OldStack(compose.Engine):
         return []
 
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        program = Path(compose_volumes.__file__).read_text(encoding="utf-8")
+        program = Path(old_volumes.__file__).read_text(encoding="utf-8")
         found = json.loads(self.world.call(["python3", "-c", program, f"{self.world.root}/old"])["out"])
         return {name: found[name] for name in volumes}
 
     def _once(
         self, title: str, part: str, command: Sequence[str], volumes: Mapping[str, tuple[str, bool]], **_: Any
     ) -> str:
-        return once(self.world, command, volumes, partial(compose._check, title))
+        return once(self.world, command, volumes, partial(import_on_engine._check, title))
 
 
 def once(
@@ -136,7 +140,7 @@ def once(
     paths = {mount: world.path(volume) for mount, (volume, _) in volumes.items()}
     for folder in paths.values():
         world.agent.run("mkdir", "-p", "-m", "0700", folder)
-    if command[0] == backups.PROGRAM:
+    if command[0] == one_off.PROGRAM:
         store, words = paths[DATA["backup"]], [paths.get(word, word) for word in command[1:]]
         command = ["python3", "/test/shifted.py", store, world.settings, str(world.ahead), *words]
     else:
@@ -156,12 +160,12 @@ def patch(monkeypatch: Any) -> None:
     """Let restores and imports of a small machine work on it."""
 
     @contextmanager
-    def engine(_: Environment, workspace: Here) -> Iterator[Hands]:
+    def engine(_: Environment, workspace: Here, _up: object = None) -> Iterator[Hands]:
         workspace.world.agent.ask("kill")  # as the containers of a run that was killed go
         yield Hands(workspace.world)
 
-    monkeypatch.setattr(restore, "engine", engine)
-    monkeypatch.setattr(compose, "Engine", OldStack)
+    monkeypatch.setattr(on_engine, "engine_of", engine)
+    monkeypatch.setattr(import_compose, "EngineImport", OldStack)
 
 
 @dataclass

@@ -21,10 +21,10 @@ from typing import Self
 
 import httpx
 
-from offline.progress import Reporter
+from host.cache import cache_directory
+from host.ports import free_ports
+from host.progress import Reporter
 from offline.toolchain import build
-from operations.engine import cache_directory
-from operations.ports import free_ports
 
 BUCKET = "copies"
 REGION = "eu-test-1"

@@ -17,7 +17,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from stack.app import redis, redis_users
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
 from tests.backup_image.conftest import DATA, Lab, docker, moment, wait_for
 from tests.planted import SUPERUSER_PSQL
 from tests.small_disk import small_disk

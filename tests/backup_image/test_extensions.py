@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.app import postgres
+from stack.parts.postgres import spec as postgres
 from tests.backup_image.machines import one_machine
 from tests.backup_image.world import World
 

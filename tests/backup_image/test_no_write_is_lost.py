@@ -21,11 +21,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from operations import compose, lock, restore
-from operations.backups import RESTORED
-from operations.journal import Server
-from operations.project import Workspace
-from operations.restore import Engine, Restore
+from operations.data.compose import import_compose
+from operations.data.restore import on_engine, scripts
+from operations.data.restore.on_engine import EngineRestore
+from operations.data.restore.request import Server
+from operations.data.restore.steps import Restore
+from operations.data.volume_names import RESTORED
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from tests.backup_image import bad_days, known_orders, program_faults
 from tests.backup_image.bad_days import BadDays
 from tests.backup_image.known_orders import KNOWN, Order, follow
@@ -96,26 +99,26 @@ def goes_on_with_what_it_had_done(patched: pytest.MonkeyPatch) -> None:
 
 def goes_on_with_an_old_copy(patched: pytest.MonkeyPatch) -> None:
     """An import that was cut off, whatever the old stack has written since (issue 24, 2)."""
-    patched.setattr(compose, "_after", lambda before, _: before)
-    patched.setattr(compose, "_refuse_changed", lambda *_: None)
+    patched.setattr(import_compose, "_after", lambda before, _: before)
+    patched.setattr(import_compose, "refuse_changed", lambda *_: None)
 
 
 def takes_an_empty_volume_for_a_copy(patched: pytest.MonkeyPatch) -> None:
     """A replacement that was pruned, and that the engine makes again where it is mounted (issue 24, 3)."""
-    whole, copy = Engine.whole, Engine.copy
+    whole, copy = EngineRestore.whole, EngineRestore.copy
 
-    def there(hands: Engine, volume: str, server: Server) -> bool:
+    def there(hands: EngineRestore, volume: str, server: Server) -> bool:
         return RESTORED in volume or whole(hands, volume, server)
 
-    def made(hands: Engine, source: str, target: str, *, whole: Server | None) -> None:
+    def made(hands: EngineRestore, source: str, target: str, *, whole: Server | None) -> None:
         hands.make(source)
         copy(hands, source, target, whole=whole)
 
-    patched.setattr(Engine, "whole", there)
-    patched.setattr(Engine, "copy", made)
+    patched.setattr(EngineRestore, "whole", there)
+    patched.setattr(EngineRestore, "copy", made)
     demanded = 'if [ -n "$3" ] && ! (whole'
-    assert demanded in restore.COPY
-    patched.setattr(restore, "COPY", restore.COPY.replace(demanded, "if false && ! (whole"))
+    assert demanded in scripts.COPY
+    patched.setattr(on_engine, "COPY", scripts.COPY.replace(demanded, "if false && ! (whole"))
 
 
 def lets_anybody_change_it_during_a_restore(patched: pytest.MonkeyPatch) -> None:

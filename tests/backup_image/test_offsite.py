@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from offline.progress import Reporter
-from operations.engine import install_packages
-from samokoder_backup import offsite
+from host.packages import install_packages
+from host.progress import Reporter
+from samokoder_backup import offsite, restic
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.settings import Offsite
 from tests.backup_image.s3_server import ADDING, BUCKET, REGION, Fault, FaultyProxy, S3Server, built, faulty_proxy
@@ -61,7 +61,7 @@ class Machine:
     def pull(self, snapshot: str = "latest") -> None:
         offsite.pull(self.settings, root=self.root, secrets=self.secrets, snapshot=snapshot)
 
-    def snapshots(self) -> list[offsite.Snapshot]:
+    def snapshots(self) -> list[restic.Snapshot]:
         return offsite.snapshots(self.settings, root=self.root, secrets=self.secrets)
 
     def own(self, name: str, path: Path) -> Machine:
@@ -446,7 +446,7 @@ def test_a_server_that_hangs_is_given_up(machine: Machine, proxy: FaultyProxy, m
     machine.add("dumps/next", 4 * MIB)
     proxy.judge = lambda method, path: Fault(hang=True) if sends_data(method, path) else None
     with monkeypatch.context() as patched:
-        patched.setattr(offsite, "STALLED_SECONDS", 3.0)
+        patched.setattr(restic, "STALLED_SECONDS", 3.0)
         with pytest.raises(BackupError, match="has not sent or taken anything for 3 seconds"):
             machine.sync()
     proxy.judge = lambda _method, _path: None
@@ -468,7 +468,7 @@ def test_whoever_still_reads_or_writes_is_not_given_up(
     slow.write_text("#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14; do printf %050000d 0 >&2; sleep 0.5; done\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(offsite, "STALLED_SECONDS", 5.0)
+    monkeypatch.setattr(restic, "STALLED_SECONDS", 5.0)
     began = time.monotonic()
     machine.check()
     assert time.monotonic() - began > 5
@@ -678,21 +678,21 @@ def test_files_that_go_while_they_are_copied_are_no_failure_and_unreadable_ones_
 ) -> None:
     machine.sync()
     # Root may read everything: a folder in the place of a name that was a file is what it cannot open as one.
-    run = offsite._Restic.run
+    run = restic.Restic.run
     gone = json.dumps({"message_type": "error", "item": "barman/main/streaming/gone"})
     there = json.dumps({"message_type": "error", "item": "dumps/dump-20261126T030000Z.dump"})
 
-    def with_error(line: str) -> Callable[..., offsite._Run]:
-        def changed(restic: offsite._Restic, words: list[str]) -> offsite._Run:
-            told = run(restic, words)
+    def with_error(line: str) -> Callable[..., restic.ResticRun]:
+        def changed(it: restic.Restic, words: list[str]) -> restic.ResticRun:
+            told = run(it, words)
             told.out, told.code = f"{line}\n{told.out}", 3
             return told
 
         return changed
 
-    monkeypatch.setattr(offsite._Restic, "run", with_error(gone))
+    monkeypatch.setattr(restic.Restic, "run", with_error(gone))
     machine.sync()
-    monkeypatch.setattr(offsite._Restic, "run", with_error(there))
+    monkeypatch.setattr(restic.Restic, "run", with_error(there))
     with pytest.raises(BackupError, match=r"without what could not be read: dumps/dump-20261126T030000Z\.dump"):
         machine.sync()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from stack.app import postgres
+from stack.parts.postgres import spec as postgres
 from tests.backup_image.conftest import DATA, Lab, docker, wait_for
 from tests.planted import PLANTED, SETTINGS, SUPERUSER_PSQL
 

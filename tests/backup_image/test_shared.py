@@ -18,7 +18,7 @@ import pytest
 from samokoder_backup import copies, process, restore, settings, shared, state
 from samokoder_backup.process import BackupError, UnsureError
 from samokoder_backup.settings import Kind, Settings, Workspace
-from stack.backup.workspace import MARK
+from stack.parts.backup.workspace import MARK
 from tests.backup_image.folders import settings_document
 
 

@@ -24,11 +24,17 @@ from typing import Any
 
 from docker.errors import NotFound
 
-from operations import backups, compose, lock, restore
-from operations.project import ROOT, Workspace
-from operations.stack_file import ProjectError
-from stack.app import postgres, redis_users
-from stack.settings import Environment
+from operations.clone import ROOT
+from operations.data import volume_names
+from operations.data.compose import import_compose
+from operations.data.restore import restore, unfinished
+from operations.data.restore.actions import never
+from operations.errors import ProjectError
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import users as redis_users
+from stack.settings.environment import Environment
 
 DATABASE, SUPERUSER, PASSWORD = "samokoder", "postgres", "only of a test"
 PORT, REDIS_PORT = 5432, 6379
@@ -268,8 +274,8 @@ class World:
     def up(self, *, empty: bool = False) -> None:
         """What `make up` does where all containers are there. empty: `EMPTY=postgres`."""
         with lock.held(self.workspace, "up"):
-            restore.refuse_half_replaced(self.workspace)
-            restore.give_own_password(self.workspace)
+            unfinished.refuse_half_replaced(self.workspace)
+            unfinished.give_own_password(self.workspace)
             self.agent.ask("kill")
             self.start_all(empty=empty)
 
@@ -291,7 +297,7 @@ class World:
         name = f"elsewhere-{os.getpid()}"
         try:
             with lock.held(other, "up"):
-                restore.refuse_half_replaced(other)
+                unfinished.refuse_half_replaced(other)
                 self.start_all()
                 self.sql(f"INSERT INTO public.writes VALUES ('{name}')")
         except ProjectError:
@@ -437,12 +443,12 @@ class World:
         return str(came), str(said)
 
     def restore(self, cut: Cut | None = None, **words: str) -> tuple[str, str]:
-        return self.typed(lambda: restore.restore(self.workspace, **words), cut)
+        return self.typed(lambda: restore.restore(self.workspace, up=never, **words), cut)
 
     def import_old(self, cut: Cut | None = None) -> tuple[str, str]:
         def do() -> str:
-            with compose.opened(self.workspace, "old", {}) as importing:
-                return compose.run(importing)
+            with import_compose.opened(self.workspace, "old", {}, up=never) as importing:
+                return import_compose.run_import(importing)
 
         return self.typed(do, cut)
 
@@ -490,5 +496,5 @@ def redis_command(data: str, port: int) -> list[str]:
 
 def volumes_of(world: World, mark: str) -> list[str]:
     """The volumes with a mark in their names, of this environment."""
-    found = backups.made_by_restores(world.workspace.client(), world.environment)
+    found = volume_names.made_by_restores(world.workspace.client(), world.environment)
     return [name for name in found if mark in name]

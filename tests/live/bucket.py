@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import docker
 from docker.models.containers import Container
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.backup_image.s3_server import built
 
 MACHINE = "bucket"

@@ -13,7 +13,7 @@ from typing import Any
 import docker
 import yaml
 
-from operations.project import ROOT
+from operations.clone import ROOT
 
 
 def shell_variables(**variables: str) -> dict[str, str]:

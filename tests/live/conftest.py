@@ -20,17 +20,20 @@ import httpx
 import pytest
 import yaml
 
-from operations import lifecycle
-from operations.ports import own_ports
-from operations.project import ROOT, PulumiRun, Workspace
-from stack.settings import Environment, Published
+from bench.own_ports import own_ports
+from operations.clone import ROOT
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
+from samokoder.settings import RATE_LIMITS
+from stack.settings.environment import Environment
+from stack.settings.part import Published
 from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic
 from tests.small_disk import small_disk
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
-
-from samokoder.settings import RATE_LIMITS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,7 +75,7 @@ def new_workspace(
     yield make
     for workspace in made:
         if workspace.stack_file.exists():
-            lifecycle.destroy_data(workspace, interactive=False)
+            destroy_data(workspace, interactive=False)
         shutil.rmtree(workspace.folder)
 
 
@@ -96,10 +99,10 @@ def with_config(workspace: Workspace, config: Mapping[str, Mapping[str, Any]]) -
 @contextlib.contextmanager
 def up_with_llm(workspace: Workspace, engine: docker.DockerClient) -> Iterator[None]:
     """Bring a workspace up, the stand-in its LLM; it is gone afterwards."""
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     with stand_in(engine, workspace.settings()):
         yield
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 @contextlib.contextmanager
@@ -134,8 +137,13 @@ def begin_up(run: PulumiRun) -> subprocess.Popen[bytes]:
 _COMMAND = """\
 import json, sys
 from pathlib import Path
-from operations import compose, lock, repair, restore, rotation
-from operations.project import Workspace
+from operations.data.compose import import_compose
+from operations.data.repair import repair
+from operations.data.restore import on_engine, restore, steps
+from operations.lifecycle.up import bring_up
+from operations.rotation import rotate
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 given = json.loads(sys.argv[1])
 for name in ("home", "stack_files"):
     given[name] = Path(given[name]) if given[name] else None
@@ -211,7 +219,7 @@ def stack(new_workspace: Callable[[], Workspace]) -> Workspace:
     workspace = with_config(
         workspace, {"samokoder:worker": {"environment": llm()}, "samokoder:frontend": {"enabled": True}}
     )
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     return workspace
 
 
@@ -285,7 +293,7 @@ def alerting(new_workspace: Callable[[], Workspace], alerted_disk: Path | None) 
         },
     )
     workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:basicAuth": "always"})
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     return workspace
 
 

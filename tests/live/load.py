@@ -26,7 +26,7 @@ from typing import Any, Self
 
 import httpx
 
-from operations.project import ROOT
+from operations.clone import ROOT
 
 ANSWERS = 1000
 """With fewer good answers, a test proves nothing. How fast they come is the machine's."""

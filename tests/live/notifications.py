@@ -13,10 +13,10 @@ from typing import Any
 import docker
 import httpx
 
-from operations import containers
-from operations.ports import free_ports
-from stack.names import NetworkName
-from stack.settings import Environment
+from host.ports import free_ports
+from operations.engine import containers
+from stack.common.names import NetworkName
+from stack.settings.environment import Environment
 
 NAME = "stand-in"
 SERVER = Path(__file__).parent / "stand_in" / "server.py"

@@ -7,9 +7,9 @@ import os
 import docker
 import docker.errors
 
-from stack.app.reference import reference_image
-from stack.built_image import ROOT
-from stack.settings import Environment
+from stack.parts.api.reference import reference_image
+from stack.settings.environment import Environment
+from stack.spec.built_image import ROOT
 
 APPLICATION = ROOT / "tests" / "original_app"
 

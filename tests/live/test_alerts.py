@@ -17,11 +17,12 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import alerting as command
-from operations import containers, lifecycle
-from operations.project import Workspace
+from operations.checks.alert.send import send_test_alert
+from operations.engine import containers
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
 from stack.monitoring import access
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.live.conftest import TOKEN, url
 from tests.live.notifications import StandIn, stand_in
 
@@ -98,7 +99,7 @@ def test_the_watchdog_beats_at_the_heartbeat_and_nowhere_else(alerted: StandIn) 
 
 
 def test_a_test_alert_goes_every_way_and_the_command_tells_so(alerting: Workspace, alerted: StandIn) -> None:
-    report = command.send_test_alert(alerting)
+    report = send_test_alert(alerting)
     assert {each.integration: each.state for each in report.integrations} == dict.fromkeys(
         ("telegram", "email", "webhook"), "delivered"
     )
@@ -159,7 +160,7 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
             (alerted_disk / "filler").unlink()
         # What ends a loop is another container: the old one's starts are its own.
         containers.find(engine, settings, "worker").remove(force=True)
-        lifecycle.up(alerting, interactive=False)
+        bring_up(alerting, interactive=False)
     for name, words in faults.items():
         for kind in ("telegram", "email"):
             alerted.wait_for(kind, f"the end of {name}", over(name, **words))
@@ -198,7 +199,7 @@ def test_a_database_that_is_down_is_told_once_and_not_by_all_that_needs_it(
 
 def test_when_telegram_fails_the_alert_about_it_comes_by_mail(alerting: Workspace, alerted: StandIn) -> None:
     def send() -> None:
-        report = command.send_test_alert(alerting)
+        report = send_test_alert(alerting)
         states = {each.integration: each.state for each in report.integrations}
         assert states == {"telegram": "failed", "email": "delivered", "webhook": "delivered"}
 

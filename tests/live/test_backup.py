@@ -25,13 +25,20 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, lifecycle, restore
-from operations.backups import Backup
-from operations.journal import Journal
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.backup import backup as part
-from stack.settings import Environment
+from operations.data import backups, volume_names
+from operations.data.backups import Backup
+from operations.data.restore import actions, on_engine, restore
+from operations.data.restore.journal import Journal
+from operations.engine import containers, one_off
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.errors import ProjectError
+from operations.lifecycle.down import data_volumes, destroy_data, take_down
+from operations.lifecycle.up import bring_up
+from operations.workspace.known import live_status
+from operations.workspace.workspace import Workspace
+from stack.parts.backup import spec as part
+from stack.settings.environment import Environment
 from tests.live.bucket import KEYS, MACHINE, OFFSITE, machine
 from tests.live.conftest import begin, cut_off, no_limits, url, with_config, with_secrets
 from tests.live.test_the_stack import until
@@ -79,13 +86,13 @@ def backed(engine: docker.DockerClient, bucket: tuple[Workspace, Container], dis
     if disk:
         how = {"type": "none", "o": "bind", "device": str(disk)}
         engine.volumes.create(f"samokoder-{workspace.name}-backup-data", driver="local", driver_opts=how)
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     edge(engine, workspace).connect(machine, aliases=[MACHINE])
     wait_for_backups(workspace)
     yield workspace
     with contextlib.suppress(docker.errors.APIError):
         edge(engine, workspace).disconnect(machine, force=True)
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 def wait_for_backups(workspace: Workspace) -> None:
@@ -107,7 +114,7 @@ def newest(workspace: Workspace, kind: str) -> Backup:
 def database(engine: docker.DockerClient, workspace: Workspace, statement: str) -> list[str]:
     """The rows of a statement, as the superuser over the socket."""
     container = containers.find(engine, workspace.settings(), "postgres")
-    status, said = containers.execute(container, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", statement])
+    status, said = execute(container, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", statement])
     assert status == 0, said
     return said.decode().splitlines()
 
@@ -125,7 +132,7 @@ def write(workspace: Workspace, name: str) -> None:
 def program(engine: docker.DockerClient, workspace: Workspace, *words: str) -> tuple[int, str]:
     """Run the backup program in its container."""
     container = containers.find(engine, workspace.settings(), "backup")
-    status, said = containers.execute(container, [backups.PROGRAM, *words])
+    status, said = execute(container, [one_off.PROGRAM, *words])
     return status, said.decode()
 
 
@@ -212,7 +219,7 @@ def test_of_a_database_that_was_killed_and_lost_nothing_is_missing_but_the_measu
             image, lost_all[1:], entrypoint=lost_all[:1], volumes={volume: {"bind": "/volume"}}, remove=True
         )
         began = time.monotonic()
-        restore.restore(backed, backup="latest")
+        restore.restore(backed, up=bring_up, backup="latest")
         took = time.monotonic() - began
         time.sleep(5)
     before = {name: when for name, when in writers.acknowledged.items() if when <= killed}
@@ -224,8 +231,8 @@ def test_of_a_database_that_was_killed_and_lost_nothing_is_missing_but_the_measu
     told(capsys, f"without service from the kill to the end of the restore: {away:.0f} s")
     assert rate > 20, "too few to prove anything"
     assert loss <= RPO_SECONDS, f"{len(missing)} writes of up to {loss:.1f} s before are gone"
-    rows = lifecycle.status(backed)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    rows = live_status(backed)
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
 
 
@@ -239,11 +246,11 @@ def test_a_moment_between_two_writes_has_the_first_alone_and_the_way_back_has_bo
     write(backed, "the second")
     wait_until_received(engine, backed)
     began = time.monotonic()
-    said = restore.restore(backed, to=str(between))
+    said = restore.restore(backed, up=bring_up, to=str(between))
     told(capsys, f"a moment took {time.monotonic() - began:.0f} s")
     assert {"the first", "the second"} & names(engine, backed) == {"the first"}
     write(backed, "since then")
-    restore.restore(backed, source=said.set_aside[-1])
+    restore.restore(backed, up=bring_up, source=said.set_aside[-1])
     assert {"the first", "the second", "since then"} & names(engine, backed) == {"the first", "the second"}
     write(backed, "it serves")
 
@@ -261,7 +268,7 @@ def test_what_cannot_be_restored_is_refused_and_touches_nothing(backed: Workspac
     )
     for wish in asked:
         with pytest.raises(ProjectError, match="Nothing was stopped or changed"):
-            restore.restore(backed, **wish)
+            restore.restore(backed, up=bring_up, **wish)
     assert containers.ids(engine, backed.name) == before
     after = {each.id: each.attrs["State"]["StartedAt"] for each in containers.of_environment(engine, backed.name)}
     assert after == running, "something was restarted"
@@ -279,13 +286,13 @@ def test_a_volume_that_is_gone_is_restored_to_the_last_moment_of_what_was_in_it(
     lose(engine, backed)
     volumes = own_volumes(engine, backed)
     with pytest.raises(ProjectError, match=r"postgres-data.*(?s:.)*make restore BACKUP=latest"):
-        lifecycle.up(backed, interactive=False)
+        bring_up(backed, interactive=False)
     assert own_volumes(engine, backed) == volumes, "a refusal makes no empty database"
-    rows = lifecycle.up(backed, interactive=False, empty=("postgres",)).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    rows = bring_up(backed, interactive=False, empty=("postgres",)).parts
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert not names(engine, backed), "an empty database, with its tables"
     write(backed, "into the empty one")
-    restore.restore(backed, to=str(last))
+    restore.restore(backed, up=bring_up, to=str(last))
     assert {"before it was gone", "into the empty one"} & names(engine, backed) == {"before it was gone"}
     write(backed, "it serves")
 
@@ -296,16 +303,16 @@ def test_a_dump_and_a_copy_of_redis_are_restored(backed: Workspace, engine: dock
     password = backed.open().secrets()["redis-app"]
     ask = ["redis-cli", "-h", "redis", "--user", "samokoder_app"]
     secret = {"REDISCLI_AUTH": password}
-    assert containers.execute(redis, [*ask, "set", "kept", "yes"], environment=secret) == (0, b"OK\n")
+    assert execute(redis, [*ask, "set", "kept", "yes"], environment=secret) == (0, b"OK\n")
     backups.now(backed, "dump")
     backups.now(backed, "redis")
     write(backed, "after the dump")
-    assert containers.execute(redis, [*ask, "del", "kept"], environment=secret) == (0, b"1\n")
-    restore.restore(backed, backup=newest(backed, "dump").id)
+    assert execute(redis, [*ask, "del", "kept"], environment=secret) == (0, b"1\n")
+    restore.restore(backed, up=bring_up, backup=newest(backed, "dump").id)
     assert {"in the dump", "after the dump"} & names(engine, backed) == {"in the dump"}
-    restore.restore(backed, backup=newest(backed, "redis").id)
+    restore.restore(backed, up=bring_up, backup=newest(backed, "redis").id)
     redis = containers.find(engine, backed.settings(), "redis-users")
-    assert containers.execute(redis, [*ask, "get", "kept"], environment=secret) == (0, b"yes\n")
+    assert execute(redis, [*ask, "get", "kept"], environment=secret) == (0, b"yes\n")
     write(backed, "it serves again")
 
 
@@ -319,7 +326,7 @@ def test_a_backup_that_is_killed_in_the_middle_counts_for_nothing(
     before = {each.id for each in backups.backups(backed)[0]}
     folders = set(disk.glob("barman/*/base/*"))
     container = containers.find(engine, backed.settings(), "backup")
-    made = engine.api.exec_create(container.id, [backups.PROGRAM, "now", "--kind", "base"])
+    made = engine.api.exec_create(container.id, [one_off.PROGRAM, "now", "--kind", "base"])
     engine.api.exec_start(made["Id"], detach=True)
     end = time.monotonic() + 120
     while not set(disk.glob("barman/*/base/*")) - folders:
@@ -419,7 +426,7 @@ def test_one_changed_byte_is_found_by_verification_before_it_is_needed(
         if name:
             assert next(each for each in backups.backups(backed)[0] if each.id == name).status == "bad"
             with pytest.raises(ProjectError, match=r"bad.*\nNothing was stopped or changed"):
-                restore.restore(backed, backup=name)
+                restore.restore(backed, up=bring_up, backup=name)
     code, said = program(engine, backed, "verify")
     assert code == 0, said
 
@@ -459,7 +466,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     write(backed, "not to be there")
     wait_until_received(engine, backed)
     for last in ("check", "restore", "room", "keep-postgres", "put-postgres", "start"):
-        process = begin(backed, f"restore.restore(workspace, **{wish!r})")
+        process = begin(backed, f"restore.restore(workspace, up=bring_up, **{wish!r})")
         end = time.monotonic() + PATIENCE_SECONDS
         while (journal := Journal.read(path)) is None or last not in journal.done:
             assert process.poll() is None, f"it was over before it could be killed after {last}"
@@ -468,11 +475,11 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
         time.sleep(0.4)  # into the next step
         cut_off(process)
         wish = {}
-    restore.restore(backed)
+    restore.restore(backed, up=bring_up)
     assert {"to be there", "not to be there"} & names(engine, backed) == {"to be there"}
-    rows = lifecycle.status(backed)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
-    mine: dict[str, str | list[str] | bool] = {"label": f"{restore.LABEL}={backed.name}"}
+    rows = live_status(backed)
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
+    mine: dict[str, str | list[str] | bool] = {"label": f"{on_engine.LABEL}={backed.name}"}
     assert not engine.containers.list(all=True, filters=mine), "a container was left"
     assert not [name for name in own_volumes(engine, backed) if "-restored-" in name]
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
@@ -480,7 +487,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
 
 def dies_at(step: str) -> str:
     """Words before a call for `begin`: the process is killed when it comes to this step of a restore."""
-    return f"setattr(restore.Restore, {step!r}, lambda *_: {KILL}) or "
+    return f"setattr(steps.Restore, {step!r}, lambda *_: {KILL}) or "
 
 
 def killed_while_it_restores_a_dump(workspace: Workspace, dies: str, *, has: str, lacks: str) -> None:
@@ -489,7 +496,7 @@ def killed_while_it_restores_a_dump(workspace: Workspace, dies: str, *, has: str
     backups.now(workspace, "dump")
     taken = newest(workspace, "dump").id
     write(workspace, lacks)
-    process = begin(workspace, f"{dies}restore.restore(workspace, backup={taken!r})")
+    process = begin(workspace, f"{dies}restore.restore(workspace, up=bring_up, backup={taken!r})")
     assert process.wait(PATIENCE_SECONDS) == -9
 
 
@@ -503,15 +510,15 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     time.sleep(1)
     write(backed, "of after")
     wait_until_received(engine, backed)
-    process = begin(backed, f"{dies_at('_put')}restore.restore(workspace, **{wish!r})")
+    process = begin(backed, f"{dies_at('_put')}restore.restore(workspace, up=bring_up, **{wish!r})")
     path = backed.folder / f"restore.{backed.name}.json"
     assert until(path.exists, bool), "it never began"
     before = containers.ids(engine, backed.name)
     for refused in (
-        lambda: lifecycle.up(backed, interactive=False),
-        lambda: lifecycle.down(backed, interactive=False),
+        lambda: bring_up(backed, interactive=False),
+        lambda: take_down(backed, interactive=False),
         lambda: backups.now(backed, "dump"),
-        lambda: restore.restore(backed, backup="latest"),
+        lambda: restore.restore(backed, up=bring_up, backup="latest"),
     ):
         assert process.poll() is None, "it was over before anybody else came"
         with pytest.raises(ProjectError, match=rf"`restore` since 20.* \(process {process.pid} of "):
@@ -522,14 +529,14 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     assert journal is not None
     assert "keep-postgres" in journal.done
     assert not journal.half
-    rows = lifecycle.up(backed, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    rows = bring_up(backed, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     for name in ("acknowledged", "acknowledged too"):
         write(backed, name)
-    done = restore.restore(backed)
+    done = restore.restore(backed, up=bring_up)
     written = {"of before", "of after", "acknowledged", "acknowledged too"}
     assert written & names(engine, backed) == {"of before"}
-    restore.restore(backed, source=done.set_aside[-1])
+    restore.restore(backed, up=bring_up, source=done.set_aside[-1])
     assert written <= names(engine, backed), "`What was there before is in …`: it was acknowledged, and is nowhere"
 
 
@@ -542,13 +549,13 @@ def test_a_replacement_that_was_pruned_between_two_tries_is_made_again(
         engine.volumes.get(made).remove()
         if left == "empty":
             engine.volumes.create(made)
-        restore.restore(backed)
+        restore.restore(backed, up=bring_up)
         there = {"to be restored", "of after the dump"} & names(engine, backed)
         assert there == {"to be restored"}, "an empty database was put in place"
     empty = f"samokoder-{backed.name}-postgres-before-restore-20200101T000000Z"
     engine.volumes.create(empty)
     with pytest.raises(ProjectError, match=f"{empty} is gone, empty or incomplete"):
-        restore.restore(backed, source=empty)
+        restore.restore(backed, up=bring_up, source=empty)
     assert "to be restored" in names(engine, backed)
     engine.volumes.get(empty).remove()
     write(backed, "it serves")
@@ -561,15 +568,15 @@ def test_an_up_in_the_middle_of_a_replacement_never_makes_a_new_database(
     image = containers.find(engine, backed.settings(), "postgres").attrs["Image"]
     volume = f"samokoder-test-{secrets.token_hex(4)}"
     engine.volumes.create(volume)
-    mounts = {volume: {"bind": restore.INTO}}
+    mounts = {volume: {"bind": actions.INTO}}
     try:
-        touch = ["-c", f"echo cut > {restore.INTO}/.samokoder-copying"]
+        touch = ["-c", f"echo cut > {actions.INTO}/.samokoder-copying"]
         engine.containers.run(image, touch, entrypoint="sh", user="999:999", volumes=mounts, remove=True)
         with pytest.raises(docker.errors.ContainerError):
             engine.containers.run(
                 image, ["postgres"], user="999:999", volumes=mounts, environment={"POSTGRES_PASSWORD": "x"}, remove=True
             )
-        listing = engine.containers.run(image, ["-A", restore.INTO], entrypoint="ls", volumes=mounts, remove=True)
+        listing = engine.containers.run(image, ["-A", actions.INTO], entrypoint="ls", volumes=mounts, remove=True)
         assert listing.split() == [b".samokoder-copying"]
     finally:
         engine.volumes.get(volume).remove()
@@ -585,12 +592,12 @@ def test_a_backup_by_another_version_of_the_image_is_restored(backed: Workspace,
     carrier.remove(v=True)
     newer = with_config(backed, {"samokoder:images": {"backup": other.id}})
     try:
-        lifecycle.up(newer, interactive=False)
+        bring_up(newer, interactive=False)
         assert containers.ids(engine, backed.name)["backup"] != before["backup"], "it is no other image"
-        restore.restore(newer, backup=taken.id)
+        restore.restore(newer, up=bring_up, backup=taken.id)
         assert "by the version before" in names(engine, newer)
     finally:
-        lifecycle.up(backed, interactive=False)
+        bring_up(backed, interactive=False)
         for image in engine.images.list(filters={"label": "samokoder.test=another"}):
             engine.images.remove(str(image.id), force=True)
 
@@ -611,29 +618,29 @@ def test_a_fresh_machine_gets_everything_from_the_off_site_copy_alone(
     assert code == 0, said
     old, machine = backed.open().secrets(), bucket[1]
     edge(engine, backed).disconnect(machine, force=True)
-    aside = backups.set_aside(engine, backed.settings())
+    aside = volume_names.set_aside(engine, backed.settings())
     assert aside, "the tests before this one have restored"
-    shown = {each.name: each for each in lifecycle.data_volumes(backed)}
+    shown = {each.name: each for each in data_volumes(backed)}
     assert all("set aside by a restore" in shown[name].origin for name in aside), "it is told what goes"
     assert max(shown[name].bytes or 0 for name in aside) > 2**20, "and how large it is: a database is among them"
-    assert own_volumes(engine, backed) >= set(lifecycle.destroy_data(backed, interactive=False)) >= set(aside)
+    assert own_volumes(engine, backed) >= set(destroy_data(backed, interactive=False)) >= set(aside)
     assert not {name for name in own_volumes(engine, backed) if "-data" in name or "restore" in name}
     if disk:
         for path in disk.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    lifecycle.up(backed, interactive=False)
+    bring_up(backed, interactive=False)
     edge(engine, backed).connect(machine, aliases=[MACHINE])
     assert backed.open().secrets()["postgres-superuser"] != old["postgres-superuser"], "it is no fresh machine"
     wait_for_backups(backed)  # of the empty database, which must not take the place of the others in the bucket
     code, said = program(engine, backed, "offsite", "sync")
     assert code == 2, f"it sent an empty machine's backups: {said}"
     began = time.monotonic()
-    restore.restore(backed, to=str(last), source="offsite")
+    restore.restore(backed, up=bring_up, to=str(last), source="offsite")
     told(capsys, f"off-site on a fresh machine took {time.monotonic() - began:.0f} s")
     assert "elsewhere too" in names(engine, backed)
     write(backed, "and it serves")
-    rows = lifecycle.status(backed)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    rows = live_status(backed)
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     end = time.monotonic() + PATIENCE_SECONDS
     while program(engine, backed, "offsite", "sync")[0] != 0:
         assert time.monotonic() < end, "the machine that took over does not go on with the copies"

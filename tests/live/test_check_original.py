@@ -10,19 +10,20 @@ import docker
 import pytest
 import yaml
 
-from offline.progress import Reporter
-from operations import image_check, laboratory
-from operations.checks import Report, Verdict
-from operations.image_check import Check
-from stack.app.metrics_contract import Kind
-from stack.settings import Environment
+from host.progress import Reporter
+from operations.checks.image import check_image
+from operations.checks.image.contract import ImageCheck
+from operations.checks.report import Report, Verdict
+from operations.engine import laboratory
+from stack.monitoring.metrics import Kind
+from stack.settings.environment import Environment
 from tests.live import originals
 from tests.recording import environment_of, merged
 
 MIGRATIONS = {"samokoder:migrations": {"command": ["python", "-m", "original.migrate"]}}
 WORKER = {"samokoder:worker": {"command": ["arq", "original.worker.WorkerSettings"]}}
 # No setting gives an image what it has not: it looks at no secret.
-ITS_OWN = {Check.WEAK, Check.DEFAULT, Check.EQUAL}
+ITS_OWN = {ImageCheck.WEAK, ImageCheck.DEFAULT, ImageCheck.EQUAL}
 A_MINUTE = 60.0
 
 
@@ -44,10 +45,10 @@ def checked(engine: docker.DockerClient, local_images: Environment, image: str) 
             config = merged(config, each)
         if "api" in kind.value:
             config = merged(config, {"samokoder:api": {"image": image}})
-        environment = image_check.environment_for(environment_of("staging", config), image, kind)
+        environment = check_image.environment_for(environment_of("staging", config), image, kind)
         began = time.monotonic()
         with laboratory.opened(engine) as made:
-            report = image_check.check(made, environment, kind, reporter=Reporter())
+            report = check_image.check(made, environment, kind, reporter=Reporter())
         return report, time.monotonic() - began
 
     return check
@@ -61,7 +62,7 @@ def test_all_faults_of_the_api_are_told_in_one_run_which_ends_with_the_settings_
     checked: Callable[..., tuple[Report, float]],
 ) -> None:
     report, seconds = checked(Kind.API, MIGRATIONS)
-    faults = {Check.COMMAND, Check.HARDENED, Check.FILES, Check.FERNET, Check.LOGIN}
+    faults = {ImageCheck.COMMAND, ImageCheck.HARDENED, ImageCheck.FILES, ImageCheck.FERNET, ImageCheck.LOGIN}
     assert faults <= set(report.failed), reasons(report)
     proposed = yaml.safe_load(report.proposal)
     assert proposed == {
@@ -77,7 +78,7 @@ def test_all_faults_of_the_api_are_told_in_one_run_which_ends_with_the_settings_
     report, second = checked(Kind.API, MIGRATIONS, proposed)
     assert set(report.failed) <= ITS_OWN, reasons(report)
     assert not report.proposal, "what is pasted once need not be pasted again"
-    metrics = next(each for each in report.findings if each.check == Check.METRICS)
+    metrics = next(each for each in report.findings if each.check == ImageCheck.METRICS)
     assert metrics.verdict is Verdict.NOT_AVAILABLE, "it runs without them"
     assert "mute without them" in metrics.why
     assert "redirects to /metrics/" in metrics.why, "a second request at each scrape, and no failure"
@@ -89,7 +90,7 @@ def test_a_worker_that_ignores_wrong_secrets_is_checked_in_a_minute_and_has_no_p
 ) -> None:
     report, seconds = checked(Kind.WORKER, WORKER)
     assert seconds < 3 * A_MINUTE, f"{seconds:.0f} s: each wrong secret was waited for in full\n{reasons(report)}"
-    assert {Check.PORT, Check.FILES, Check.LOGIN} <= set(report.failed), reasons(report)
+    assert {ImageCheck.PORT, ImageCheck.FILES, ImageCheck.LOGIN} <= set(report.failed), reasons(report)
     proposed = yaml.safe_load(report.proposal)
     assert proposed["samokoder:worker"]["metricsPort"] is None
     report, _ = checked(Kind.WORKER, WORKER, proposed)

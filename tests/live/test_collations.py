@@ -8,12 +8,14 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import collations, containers, repair
-from operations.checks import FailedError
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.app.collations import METRIC
-from stack.settings import Environment
+from operations.data.repair import collations, repair
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.errors import FailedError, ProjectError
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
+from stack.parts.postgres.collations import METRIC
+from stack.settings.environment import Environment
 from tests.live.conftest import prometheus
 from tests.live.test_the_stack import until
 from tests.planted import SUPERUSER_PSQL
@@ -43,7 +45,7 @@ def server(stack: Workspace, engine: docker.DockerClient) -> Iterator[Container]
 
 def psql(server: Container, *statements: str) -> str:
     words = [word for statement in statements for word in ("-c", statement)]
-    status, said = containers.execute(
+    status, said = execute(
         server, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtq", "-v", "ON_ERROR_STOP=1", *words], stderr=False
     )
     assert status == 0, said
@@ -71,7 +73,7 @@ def test_another_c_library_is_measured_told_by_doctor_and_repaired(
     with pytest.raises(FailedError, match="text of samokoder is in the order of another C library"):
         collations.read(stack)
     before = files(server)
-    with repair.opened(stack, "collations") as wrong:
+    with repair.opened(stack, "collations", up=bring_up) as wrong:
         assert "samokoder" in "\n".join(wrong.lines())
         assert files(server) == before, "nothing is changed before it is agreed to"
         assert "built anew in samokoder" in wrong.run()
@@ -81,7 +83,7 @@ def test_another_c_library_is_measured_told_by_doctor_and_repaired(
     assert "every database" in collations.read(stack)
     found = until(lambda: outdated(environment), lambda now: now["samokoder"] == "0", PATIENCE_SECONDS)
     assert found["samokoder"] == "0", "the alert would go on"
-    with pytest.raises(ProjectError, match="nothing to repair"), repair.opened(stack, "collations"):
+    with pytest.raises(ProjectError, match="nothing to repair"), repair.opened(stack, "collations", up=bring_up):
         pass
 
 
@@ -94,11 +96,11 @@ def test_a_duplicate_that_the_order_let_in_is_told_and_the_version_stays_as_it_w
         "UPDATE pg_index SET indisready = false, indisvalid = false WHERE indexrelid = 'ordered_pkey'::regclass",
     )
     psql(server, "INSERT INTO ordered VALUES ('row 7', 'again', 7)")
-    with repair.opened(stack, "collations") as wrong, pytest.raises(ProjectError, match="row 7"):
+    with repair.opened(stack, "collations", up=bring_up) as wrong, pytest.raises(ProjectError, match="row 7"):
         wrong.run()
     with pytest.raises(FailedError):
         collations.read(stack)
     psql(server, "DELETE FROM ordered WHERE upper = 'again'")
-    with repair.opened(stack, "collations") as wrong:
+    with repair.opened(stack, "collations", up=bring_up) as wrong:
         wrong.run()
     assert "every database" in collations.read(stack)

@@ -12,14 +12,16 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from offline.images import ensure_images
-from offline.progress import Reporter
-from operations.containers import execute
-from operations.engine import DEFAULT_DOCKER_HOST, EngineInfo, PrivateEngine, cache_directory, connect
-from operations.project import Workspace
-from stack.monitoring import cadvisor
-from stack.settings import Environment
-from tests.private_engine import private_engine
+from host.cache import cache_directory
+from host.engine import DEFAULT_DOCKER_HOST, EngineInfo, connect
+from host.progress import Reporter
+from offline.images.ensure import ensure_images
+from operations.engine.commands import execute
+from operations.lifecycle.prepare import _of_engine
+from operations.workspace.workspace import Workspace
+from stack.parts.cadvisor import spec as cadvisor
+from stack.settings.environment import Environment
+from tests.private_engine import PrivateEngine, private_engine
 
 _WATCHED = "watched-by-cadvisor"
 
@@ -49,7 +51,7 @@ def of_engine(private: PrivateEngine, info: EngineInfo) -> Environment:
     """The environment as `up` would describe it for this engine."""
     workspace = Workspace(isolated=True, home=private.root / "home")
     # Its containerd's socket is not where an engine of a host has it; the folder alone is looked at here.
-    found = workspace._of_engine(replace(info, containerd_socket=None), ask=False)
+    found = _of_engine(workspace, replace(info, containerd_socket=None), ask=False)
     return replace(workspace, extra_config=found).settings()
 
 

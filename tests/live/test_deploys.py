@@ -16,9 +16,14 @@ import httpx
 import pytest
 
 from operations import __main__ as command
-from operations import containers, lifecycle
-from operations.project import PulumiFailedError, Workspace
-from stack.app.reference import reference_image
+from operations.engine import containers
+from operations.engine.part_status import NOT_AVAILABLE, PartStatus
+from operations.errors import PulumiFailedError
+from operations.lifecycle.prepare import prepare
+from operations.lifecycle.up import bring_up
+from operations.workspace.known import live_status
+from operations.workspace.workspace import Workspace
+from stack.parts.api.reference import reference_image
 from tests.live.conftest import begin_up, cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load
 
@@ -162,7 +167,7 @@ def test_another_image_replaces_one_container_after_the_other_and_every_job_is_d
 ) -> None:
     before = containers.ids(engine, first.name)
     with load:
-        lifecycle.up(good, interactive=False)
+        bring_up(good, interactive=False)
     assert replaced(engine, first, before) == {"migrations", "api-1", "api-2", "worker"}
     load.report.assert_nothing_lost()
     assert load.report.reopened, "no stream was there when its replica ended: nothing was tried"
@@ -176,7 +181,7 @@ def test_another_image_replaces_one_container_after_the_other_and_every_job_is_d
 @pytest.fixture(scope="module")
 def serving(good: Workspace) -> Workspace:
     """The good version, up: it is, unless somebody runs one test alone. Those of bad versions leave it so."""
-    lifecycle.up(good, interactive=False)
+    bring_up(good, interactive=False)
     return good
 
 
@@ -203,19 +208,19 @@ def test_while_a_bad_version_fails_the_good_one_serves_and_then_repairs_it(
     capfd.readouterr()
     with load:
         if what == "does not start":  # once as a person types it
-            monkeypatch.setattr(command, "_workspace", lambda _: worse)
+            monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: worse)
             with pytest.raises(SystemExit) as ended:
                 command.main(["up"])
             assert ended.value.code == 1
         else:
             with pytest.raises(PulumiFailedError):
-                lifecycle.up(worse, interactive=False)
+                bring_up(worse, interactive=False)
         said = "".join(capfd.readouterr())
         broken = replaced(engine, serving, before)
-        rows = lifecycle.up(serving, interactive=False).parts
+        rows = bring_up(serving, interactive=False).parts
     assert broken == bad.replaced, "a bad version went further than it may"
     assert re.search(bad.said, said), f"a person must see why:\n{said}"
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert replaced(engine, serving, before) == bad.replaced, "a repair replaces what was broken"
     load.report.assert_nothing_lost()
 
@@ -224,7 +229,7 @@ def test_another_setting_replaces_only_what_has_it(serving: Workspace, load: Loa
     before = containers.ids(engine, serving.name)
     environment = {**serving.extra_config["samokoder:api"]["environment"], "LOG_LEVEL": "warning"}
     with load:
-        lifecycle.up(with_config(serving, {"samokoder:api": {"environment": environment}}), interactive=False)
+        bring_up(with_config(serving, {"samokoder:api": {"environment": environment}}), interactive=False)
     assert replaced(engine, serving, before) == {"migrations", "api-1", "api-2"}, "the worker has not this setting"
     load.report.assert_nothing_lost()
 
@@ -234,15 +239,15 @@ def test_an_up_that_is_killed_in_the_middle_of_a_roll_leaves_a_service_and_the_n
 ) -> None:
     before = containers.ids(engine, serving.name)
     with load:
-        run = first.prepare()
+        run = prepare(first)
         process = begin_up(run)
         while containers.ids(engine, serving.name).get("api-1", before["api-1"]) == before["api-1"]:
             assert process.poll() is None, "it was over before the first replica was replaced"
             time.sleep(0.2)
         cut_off(process)
         assert containers.ids(engine, serving.name)["api-2"] == before["api-2"], "the other one serves"
-        rows = lifecycle.up(first, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+        rows = bring_up(first, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert {"api-1", "api-2"} <= replaced(engine, serving, before)
     load.report.assert_nothing_lost()
 
@@ -263,12 +268,12 @@ def test_going_back_takes_the_sick_last_replica_first_and_never_the_one_that_ser
 ) -> None:
     health = {"intervalSeconds": 2, "startPeriodSeconds": 17, "retries": 2, "waitTimeoutSeconds": 40}
     there = with_config(serving, {"samokoder:api": {"stableSeconds": stable_seconds, "health": health}})
-    lifecycle.up(there, interactive=False)
+    bring_up(there, interactive=False)
     bad = made({UVICORN: LAST_ALONE, "/opt/venv/bin/bad": BAD[what].scripts[UVICORN]})
     before, begun = containers.ids(engine, serving.name), time.monotonic()
     with load:
         with contextlib.suppress(PulumiFailedError):
-            lifecycle.up(of_image(there, bad), interactive=False)
+            bring_up(of_image(there, bad), interactive=False)
         assert {"api-1", "api-2"} <= replaced(engine, serving, before), "the fault is at the last one alone"
         end = time.monotonic() + 60
         while (row := _row(there, "api-2")).ok:  # the one that falls ill later than it was watched
@@ -276,8 +281,8 @@ def test_going_back_takes_the_sick_last_replica_first_and_never_the_one_that_ser
             time.sleep(1)
         _answers_well(url(serving.settings(), "ingress"))
         left_out = time.monotonic() - begun
-        rows = lifecycle.up(there, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+        rows = bring_up(there, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     # What a replica says itself before the ingress knows that it is ill is the version's fault, and no deploy's.
     lost = [each for each in load.report.failed if not (each.what == "503 ill" and each.at < left_out)]
     assert stable_seconds < ILL_AFTER_SECONDS or lost == load.report.failed, "it was let in before it was steady"
@@ -296,5 +301,5 @@ def _answers_well(entry: str) -> None:
                 well = 0
 
 
-def _row(workspace: Workspace, part: str) -> containers.PartStatus:
-    return next(row for row in lifecycle.status(workspace) if row.part == part)
+def _row(workspace: Workspace, part: str) -> PartStatus:
+    return next(row for row in live_status(workspace) if row.part == part)

@@ -13,9 +13,13 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import drift, drift_repair, lifecycle
-from operations.project import Workspace
-from operations.stack_file import ProjectError
+from operations.audit.drift import repairs
+from operations.audit.drift.detect import find_drift
+from operations.audit.drift.difference import Difference
+from operations.errors import ProjectError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
 from tests.live.conftest import prometheus
 from tests.live.test_the_stack import until
 
@@ -24,18 +28,18 @@ from tests.live.test_the_stack import until
 def changed(engine: docker.DockerClient, new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
     """A stack of its own: the shared one has a stranger on its networks, the LLM's stand-in."""
     workspace = new_workspace()
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     yield workspace
     for stranger in engine.containers.list(all=True, filters={"name": f"^/{workspace.settings().prefix}-debug$"}):
         stranger.remove(force=True)  # of a test that failed: its network could not be removed
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 def found(workspace: Workspace) -> set[tuple[str, str, str, str]]:
     prefix = f"{workspace.settings().prefix}-"
     return {
         (each.name.removeprefix(prefix), each.field.replace(prefix, ""), each.declared, each.found)
-        for each in drift.drift(workspace)
+        for each in find_drift(workspace)
     }
 
 
@@ -66,10 +70,10 @@ def made_again(container: Container, **changed: Any) -> None:
     client.api.start(made["Id"])
 
 
-def put_right(workspace: Workspace, findings: Sequence[drift.Finding]) -> None:
+def put_right(workspace: Workspace, findings: Sequence[Difference]) -> None:
     """Repair by the one command; type of what nobody declared what the findings say."""
-    drift_repair.repair(workspace, findings, interactive=False)
-    left = drift.drift(workspace)
+    repairs.repair(workspace, findings, interactive=False)
+    left = find_drift(workspace)
     assert {each.name for each in left} == {each.name for each in findings if each.unknown}, "all else is as declared"
     for line in dict.fromkeys(each.repair for each in left):
         subprocess.run(line, shell=True, check=True, stdout=subprocess.DEVNULL)  # noqa: S602 - as a person does
@@ -86,7 +90,7 @@ def file(name: str, text: str) -> bytes:
 
 def test_an_environment_that_is_not_up_is_an_error_and_no_drift(new_workspace: Callable[[], Workspace]) -> None:
     with pytest.raises(ProjectError, match="is not up: make up"):
-        drift.drift(new_workspace())
+        find_drift(new_workspace())
 
 
 def test_a_stack_that_nobody_touched_has_no_drift(changed: Workspace) -> None:
@@ -125,7 +129,7 @@ def test_each_change_by_hand_is_found_told_to_prometheus_and_gone_after_what_it_
         detach=True,
     )
 
-    findings = drift.drift(changed)
+    findings = find_drift(changed)
 
     told = {(each.name.removeprefix(f"{prefix}-"), each.field.replace(f"{prefix}-", "")): each for each in findings}
     mode = ("postgres-exporter", "network mode")  # an engine takes one network at a creation, and calls it the mode
@@ -172,7 +176,7 @@ def test_a_network_and_a_carrier_that_were_removed_come_back_by_up(
     )
     engine.containers.get(carrier).remove()
 
-    rows = drift.drift(changed)
+    rows = find_drift(changed)
 
     gone = {each.name.removeprefix(f"{prefix}-") for each in rows if not each.field}
     assert gone == {"app", carrier.removeprefix(f"{prefix}-")}
@@ -190,7 +194,7 @@ def test_an_up_right_after_all_parts_were_started_at_once_waits_for_them(
     with ThreadPoolExecutor() as pool:  # as the engine does after a power cut
         list(pool.map(lambda part: engine.containers.get(f"{prefix}-{part}").restart(timeout=0), parts))
 
-    upped = lifecycle.up(changed, interactive=False)
+    upped = bring_up(changed, interactive=False)
 
     ill = {row.part: row.health for row in upped.parts if row.counts_as_failed}
     assert not ill, "what is healthy ten seconds later is not ill, and a script that brings it up must not end with 1"

@@ -11,13 +11,18 @@ import docker
 import pytest
 from docker.types import Mount
 
-from offline.progress import Reporter
-from operations import hardening, known, laboratory
-from operations.project import ROOT, Workspace
-from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
-from stack.platform import specs
-from stack.settings import Environment
+from host.progress import Reporter
+from operations.audit.exceptions import exceptions
+from operations.audit.gate import gate, inspect, judge
+from operations.clone import ROOT
+from operations.engine import laboratory
+from operations.errors import ProjectError
+from operations.lifecycle.prepare import prepare
+from operations.workspace import known
+from operations.workspace.workspace import Workspace
+from stack.catalogue import specs
+from stack.common.names import PART_LABEL
+from stack.settings.environment import Environment
 from tests.live.conftest import with_config
 from tests.live.test_the_stack import until
 
@@ -25,7 +30,7 @@ PACK = ("--policy-pack", str(ROOT / "policy"), "--non-interactive", "--suppress-
 
 
 def test_nothing_that_runs_breaks_a_rule_that_is_not_listed(stack: Workspace) -> None:
-    verdict = hardening.gate(known.of(stack))
+    verdict = gate(known.of(stack))
     assert verdict.parts == len(specs(stack.settings())), "a part that is not looked at may be anything"
     assert not verdict.findings, verdict.findings
     assert verdict.listed, "the exceptions are real: cAdvisor has the engine's socket"
@@ -73,8 +78,8 @@ def test_a_container_made_worse_is_found(
         }
         container = engine.containers.run(spec.image, detach=True, **(options | worse))
         container.reload()
-        seen = hardening.look(engine, [container], Reporter())
-        findings = hardening.judge(seen, hardening.exceptions(), datetime.now(UTC).date()).findings
+        seen = inspect(engine, [container], Reporter())
+        findings = judge(seen, exceptions(), datetime.now(UTC).date()).findings
     assert {each.rule for each in findings} == rules, findings
 
 
@@ -83,7 +88,7 @@ def test_who_is_in_a_container_as_root_is_found(engine: docker.DockerClient, sta
     session = engine.api.exec_create(container.id, ["cat"], user="0", stdin=True)["Id"]
     stream = engine.api.exec_start(session, socket=True)
     try:
-        found = {each.rule for each in hardening.gate(known.of(stack)).findings if each.part == "redis"}
+        found = {each.rule for each in gate(known.of(stack)).findings if each.part == "redis"}
     finally:  # its input ends, and so does it
         getattr(stream, "_sock", stream).close()
         stream.close()
@@ -94,14 +99,14 @@ def test_who_is_in_a_container_as_root_is_found(engine: docker.DockerClient, sta
 
 def test_an_environment_that_is_not_up_is_an_error_and_no_pass(new_workspace: Callable[[], Workspace]) -> None:
     with pytest.raises(ProjectError, match="is not up"):
-        hardening.gate(known.of(new_workspace()))
+        gate(known.of(new_workspace()))
 
 
 def test_a_preview_with_the_policy_pack_passes_and_fails_by_the_same_rules(
     new_workspace: Callable[[], Workspace],
 ) -> None:
     workspace = new_workspace()
-    workspace.prepare(images=False)
+    prepare(workspace, images=False)
     good = workspace.open().pulumi("preview", *PACK, capture=True, check=False)
     assert good.returncode == 0, (good.stdout + good.stderr)[-3000:]
     assert "samokoder-hardening" in good.stdout, "the pack was not asked"

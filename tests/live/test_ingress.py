@@ -13,9 +13,9 @@ import docker
 import httpx
 import pytest
 
-from operations import containers
-from stack.app import ingress
-from stack.settings import Environment
+from operations.engine import containers
+from stack.parts.ingress.caddyfile import COUNTED_HANDLER
+from stack.settings.environment import Environment
 from tests.live.conftest import prometheus, url
 from tests.live.test_the_stack import until
 
@@ -172,8 +172,7 @@ def test_its_metrics_are_scraped_and_see_both_replicas_well(environment: Environ
     expected = {f"{part}:8000": "1" for part in environment.parts_of("api")}
     assert until(replicas, lambda found: found == expected) == expected
     counted = (
-        'sum(caddy_http_request_duration_seconds_count{job="ingress",server="http",'
-        f'handler="{ingress.COUNTED_HANDLER}"}}) > 0'
+        f'sum(caddy_http_request_duration_seconds_count{{job="ingress",server="http",handler="{COUNTED_HANDLER}"}}) > 0'
     )
     assert until(lambda: prometheus(environment, "query", query=counted)["result"], bool), (
         "IngressErrorRateHigh is mute"

@@ -15,16 +15,16 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import made_anew, packet_filter
-from operations.laboratory import Laboratory
-from operations.packet_filter import PacketFilter
-from stack import ipv6
-from stack.app import ingress
-from stack.monitoring import blackbox_exporter
-from stack.names import NetworkName
-from stack.network import INTERNAL, options
-from stack.service import ServiceSpec
-from stack.settings import Environment
+from operations.engine.laboratory import Laboratory
+from operations.network import packet_filter, replacement
+from operations.network.packet_filter import PacketFilter
+from stack.common.names import NetworkName
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
+from stack.parts.ingress import spec as ingress
+from stack.settings import ipv6
+from stack.settings.environment import Environment
+from stack.spec.networks import INTERNAL, options
+from stack.spec.service import ServiceSpec
 from tests.namespaces import HOST, NEIGHBOUR, Pair, pair
 from tests.newer_engine import unpacked
 from tests.recording import environment_of
@@ -151,7 +151,7 @@ def world(local_images: Environment, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_the_network_of_the_program_is_what_the_settings_ask_for(world: World) -> None:
-    assert made_anew.replaced(world.environment, world.client) == {}, "each preview would speak of an outage"
+    assert replacement.replaced(world.environment, world.client) == {}, "each preview would speak of an outage"
     assert packet_filter.bridges_of(world.client, world.environment).six
 
 

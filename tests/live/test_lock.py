@@ -10,9 +10,9 @@ from pathlib import Path
 import docker
 import pytest
 
-from operations import lock
-from operations.project import Workspace
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from tests.live.conftest import begin, cut_off
 from tests.live.test_the_stack import until
 
@@ -60,7 +60,7 @@ def test_of_many_that_come_at_once_two_never_hold_it(workspace: Workspace, engin
     inside, notes = workspace.folder / "inside", workspace.folder / "notes"
     program = f"""\
 import os, time
-from operations.stack_file import ProjectError
+from operations.workspace.stack_file import ProjectError
 def turns():
     had = 0
     for _ in range({ROUNDS}):

@@ -6,8 +6,8 @@ import secrets
 
 import docker
 
-from operations import logs
-from stack.settings import Environment
+from operations.cli import logs
+from stack.settings.environment import Environment
 
 
 def test_a_line_that_the_engine_keeps_in_pieces_comes_back_whole(

@@ -14,9 +14,14 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, lifecycle, smoke
-from operations.project import Workspace
-from stack.settings import Environment
+from operations.checks.smoke import smoke
+from operations.data import backups
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
 from tests.live.conftest import no_limits, with_config, with_secrets
 from tests.live.stand_in_sites import certify
 
@@ -113,7 +118,7 @@ def servers(
 def stack(new_workspace: Callable[[], Workspace], servers: Servers) -> Iterator[Workspace]:
     """A stack whose data are at the two; it is up."""
     end = time.monotonic() + PATIENCE_SECONDS
-    while containers.execute(servers.database, ["pg_isready", "-q", "-h", "127.0.0.1"])[0]:
+    while execute(servers.database, ["pg_isready", "-q", "-h", "127.0.0.1"])[0]:
         assert time.monotonic() < end, servers.database.logs(tail=20).decode()
         time.sleep(0.5)
     workspace = with_config(new_workspace(), {"samokoder:api": {"environment": no_limits()}})
@@ -123,9 +128,9 @@ def stack(new_workspace: Callable[[], Workspace], servers: Servers) -> Iterator[
         "samokoder:managedRedisCa": servers.authorities["redis"],
     }
     workspace = replace(workspace, extra_config={**workspace.extra_config, **certificates})
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 def test_every_part_reaches_them_encrypted_and_a_job_is_done(stack: Workspace, servers: Servers) -> None:
@@ -133,7 +138,7 @@ def test_every_part_reaches_them_encrypted_and_a_job_is_done(stack: Workspace, s
     assert not whole.failed, whole.as_json()
     asked = ["psql", "-U", "app@team", "-d", "samokoder", "-XAtc"]
     sessions = "pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE a.client_addr IS NOT NULL"
-    _, said = containers.execute(servers.database, [*asked, f"SELECT count(*), bool_and(s.ssl) FROM {sessions}"])
+    _, said = execute(servers.database, [*asked, f"SELECT count(*), bool_and(s.ssl) FROM {sessions}"])
     count, encrypted = said.decode().strip().split("|")
     assert int(count) > 2, "API, worker and exporter have sessions"
     assert encrypted == "t"
@@ -146,7 +151,7 @@ def test_the_queue_is_in_the_database_that_the_url_names(stack: Workspace, engin
         "async def ask():\n    queue = make_queue(settings_or_exit())\n"
         "    print(queue.connection_pool.connection_kwargs['db'], await queue.dbsize())\nasyncio.run(ask())"
     )
-    _, said = containers.execute(worker, ["python", "-c", script])
+    _, said = execute(worker, ["python", "-c", script])
     number, keys = said.decode().split()
     assert (number, int(keys) > 0) == (str(NUMBER), True), "arq's health check alone is a key"
 
@@ -169,7 +174,7 @@ def test_a_certificate_of_another_authority_is_refused_by_the_application(
         "        except Exception as error:\n            print(name, 'CERTIFICATE_VERIFY_FAILED' in str(error))\n"
         "asyncio.run(ask())"
     )
-    _, said = containers.execute(api, ["python", "-c", script], environment=other)
+    _, said = execute(api, ["python", "-c", script], environment=other)
     assert said.decode().split("\n")[:2] == ["database True", "redis True"], said.decode()
 
 

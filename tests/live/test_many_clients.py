@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from operations import lifecycle
-from operations.project import Workspace
+from operations.lifecycle.down import take_down
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
 from tests.live.conftest import url
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def running(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
     workspace = new_workspace()
     ingress = {**workspace.extra_config["samokoder:ingress"], "trustedProxies": ["172.16.0.0/12", "192.168.0.0/16"]}
     workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:ingress": ingress})
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     yield workspace
-    lifecycle.down(workspace, interactive=False)
+    take_down(workspace, interactive=False)
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,21 @@ import docker
 import pytest
 from typer.testing import CliRunner
 
+from host.errors import EngineError
+from host.packages import install_packages
 from operations import __main__ as command
-from operations import backups, compose, containers, lifecycle
-from operations.compose_containers import PROJECT_LABEL
-from operations.engine import EngineError, install_packages
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.settings import Environment
+from operations.data import volume_names
+from operations.data.compose import import_compose, import_on_engine
+from operations.data.compose.old_containers import PROJECT_LABEL
+from operations.data.compose.source import Source
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.errors import ProjectError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
 from tests.live.conftest import begin, cut_off
 from tests.planted import SUPERUSER_PSQL
 from tests.render.conftest import output
@@ -137,17 +145,17 @@ def old(
 def here(new_workspace: Callable[[], Workspace], engine: docker.DockerClient) -> Iterator[Workspace]:
     """An environment that is up and empty; gone at the end, with what was set aside in it."""
     workspace = new_workspace()
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
-    for volume in backups.set_aside(engine, workspace.settings()):
+    destroy_data(workspace, interactive=False)
+    for volume in volume_names.set_aside(engine, workspace.settings()):
         engine.volumes.get(volume).remove()
 
 
 def imported(workspace: Workspace, project: str) -> str:
     """Do what the command does."""
-    with compose.opened(workspace, project, {}) as importing:
-        return compose.run(importing)
+    with import_compose.opened(workspace, project, {}, up=bring_up) as importing:
+        return import_compose.run_import(importing)
 
 
 def sql(engine: docker.DockerClient, workspace: Workspace, statement: str) -> str:
@@ -187,14 +195,16 @@ def test_the_data_comes_over_although_the_import_is_killed_and_the_old_volumes_s
 ) -> None:
     old.compose("stop")
     before = old.fingerprint(local_images.image("postgres"))
-    with compose.opened(here, old.project, {}) as importing:
+    with import_compose.opened(here, old.project, {}, up=bring_up) as importing:
         assert [source.volume for source in importing.plan.sources] == [
             old.volume("postgres_data"),
             old.volume("redis_data"),
         ]
     for seconds in (3.0, 8.0):
         process = begin(
-            here, f"(lambda i: compose.run(i.__enter__()))(compose.opened(workspace, {old.project!r}, {{}}))"
+            here,
+            "(lambda i: import_compose.run_import(i.__enter__()))"
+            f"(import_compose.opened(workspace, {old.project!r}, {{}}, up=lifecycle.up))",
         )
         time.sleep(seconds)
         assert process.poll() is None, "it was over before it could be killed"
@@ -220,15 +230,15 @@ def test_what_came_over_belongs_to_this_stack(old: Old, here: Workspace, engine:
         assert sql(engine, here, what) == expected, what
     login = "PGPASSWORD=old-password-of-compose psql -h postgres -U samokoder -d samokoder -c 'select 1'"
     keeper = containers.find(engine, here.settings(), "postgres-roles")
-    assert containers.execute(keeper, ["sh", "-c", login])[0] != 0, "the old password opens the new database"
+    assert execute(keeper, ["sh", "-c", login])[0] != 0, "the old password opens the new database"
 
 
 def test_an_up_after_it_changes_nothing_and_the_data_is_there(
     old: Old, here: Workspace, engine: docker.DockerClient
 ) -> None:
     before = containers.ids(engine, here.name)
-    rows = lifecycle.up(here, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    rows = bring_up(here, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     assert containers.ids(engine, here.name) == before
     containers.find(engine, here.settings(), "redis").restart()
     assert sql(engine, here, "SELECT count(*) FROM marked") == str(ROWS)
@@ -255,7 +265,7 @@ def test_another_major_version_is_refused(
         )
         with (
             pytest.raises(ProjectError, match="written by PostgreSQL 13, and this stack's is 15"),
-            compose.opened(here, "none", {"postgres": name}),
+            import_compose.opened(here, "none", {"postgres": name}, up=bring_up),
         ):
             pytest.fail("it was not refused")
     finally:
@@ -265,7 +275,7 @@ def test_another_major_version_is_refused(
 def test_the_command_refuses_an_unknown_project_with_those_that_there_are(
     old: Old, here: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "_workspace", lambda _: here)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: here)
     result = CliRunner().invoke(command.app, ["import-compose", "nobodys", "--preview"])
     assert isinstance(result.exception, ProjectError)
     assert old.project in str(result.exception), "a typing error is seen by the right name beside it"
@@ -284,26 +294,26 @@ def test_an_import_that_was_refused_begins_anew_with_what_the_old_stack_has_writ
         old.compose("stop")
 
     write("of before")
-    opened, copied = compose.Engine.open, compose.Engine.copy
+    opened, copied = import_on_engine.EngineImport.open, import_on_engine.EngineImport.copy
 
-    def refuses(hands: compose.Engine, source: compose.Source, target: str) -> str:
+    def refuses(hands: import_on_engine.EngineImport, source: Source, target: str) -> str:
         if source.server == "redis":
             raise ProjectError("it cannot be opened")
         return opened(hands, source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(compose.Engine, "open", refuses)
+        patched.setattr(import_on_engine.EngineImport, "open", refuses)
         with pytest.raises(ProjectError, match="it cannot be opened\nNothing was changed"):
             imported(here, old.project)
     write("of the days since")
 
-    def while_it_is_copied(hands: compose.Engine, source: compose.Source, target: str) -> None:
+    def while_it_is_copied(hands: import_on_engine.EngineImport, source: Source, target: str) -> None:
         copied(hands, source, target)
         if source.server == "postgres":
             old.compose("start")
 
     with monkeypatch.context() as patched:
-        patched.setattr(compose.Engine, "copy", while_it_is_copied)
+        patched.setattr(import_on_engine.EngineImport, "copy", while_it_is_copied)
         with pytest.raises(ProjectError, match=r"In use by .*(?s:.)*Nothing was changed"):
             imported(here, old.project)
     write("while it was copied")

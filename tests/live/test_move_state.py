@@ -15,12 +15,15 @@ from typing import Any
 import docker
 import pytest
 
-from operations import backend as places
-from operations import move_state, recovery
-from operations.backend import Backend
-from operations.engine import cache_directory
-from operations.project import ROOT, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from host.cache import cache_directory
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.lifecycle import move_state
+from operations.workspace import backend as places
+from operations.workspace import pulumi_state
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from tests.backup_image.s3_server import BUCKET, REGION, S3Server, built
 
 PROGRAM = """\
@@ -221,7 +224,7 @@ def test_cut_off_after_any_step_the_same_command_goes_on(
         kill_after(0)
         go_on(mine, url, changed=kills == IMPORTED)
         run = at(mine, url)
-        expected = recovery.checkpoint(root / ".samokoder/state", mine.name)
+        expected = pulumi_state.checkpoint(root / ".samokoder/state", mine.name)
         assert expected
         assert len(run.deployment()["resources"]) == len(expected["resources"]), f"lost after step {kills}"
         assert set(run.tags()) & {places.COPY_OF, TAG} == {TAG}, f"after step {kills}"
@@ -269,7 +272,8 @@ def go_on(workspace: Workspace, url: str, *, changed: bool) -> None:
 
 def test_nothing_moves_while_somebody_changes_the_environment(clone: Workspace, tmp_path: Path) -> None:
     holds = (
-        "import sys\nfrom pathlib import Path\nfrom operations import lock\nfrom operations.project import Workspace\n"
+        "import sys\nfrom pathlib import Path\nfrom operations.workspace import lock\n"
+        "from operations.workspace.workspace import Workspace\n"
         f"with lock.held(Workspace(environment={clone.name!r}, root=Path({str(clone.root)!r})), 'restore'):\n"
         "    print('held', flush=True)\n    sys.stdin.read()\n"
     )

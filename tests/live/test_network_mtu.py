@@ -12,13 +12,22 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, containers, drift, lifecycle, network_mtu
-from operations.checks import FailedError
-from operations.network_mtu import Uplink
-from operations.project import Workspace
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.network import options
-from stack.settings import Environment, Networks
+from operations.audit.drift.detect import find_drift
+from operations.data import backups
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.errors import FailedError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.preview import show_preview
+from operations.lifecycle.up import bring_up
+from operations.network import mtu
+from operations.network.mtu import Uplink
+from operations.workspace.workspace import Workspace
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
+from stack.settings.environment import Environment
+from stack.settings.host import Networks
+from stack.spec.networks import options
 from tests.live.conftest import with_config
 from tests.namespaces import NEIGHBOUR, Pair, pair
 from tests.recording import environment_of
@@ -100,21 +109,21 @@ def world(local_images: Environment) -> Iterator[World]:
 
 
 def test_a_large_answer_hangs_on_a_network_of_1500_bytes_and_arrives_on_one_as_the_uplink_takes(world: World) -> None:
-    way = network_mtu.uplink(world.pair.socket, enter=world.enter)
+    way = mtu.uplink(world.pair.socket, enter=world.enter)
     assert way == Uplink(mtu=NARROW, gateway=NEIGHBOUR), "the host knows what its uplink takes"
     with world.edge(WIDE):
         assert world.downloads("small"), "the test proves nothing: nobody is reached"
         assert not world.downloads("large"), "the test proves nothing: such packets pass"
         with pytest.raises(FailedError, match=r"network\.mtu 1400"):
-            network_mtu.judge(world.environment, network_mtu.found(world.environment, world.client), way)
+            mtu.judge(world.environment, mtu.found(world.environment, world.client), way)
         with pytest.raises(FailedError, match=r"1500 bytes .* one of 1400 does"):
-            network_mtu.tried(world.environment, world.client, [NEIGHBOUR], way)
+            mtu.tried(world.environment, world.client, [NEIGHBOUR], way)
     with world.edge(way.mtu):
         assert world.downloads("large"), "a network as the uplink takes it is of no use"
-        assert "1400" in network_mtu.judge(
-            world.environment, network_mtu.found(world.environment, world.client), way
-        ), "doctor calls it wrong all the same"
-        said = network_mtu.tried(world.environment, world.client, ["192.0.2.255", NEIGHBOUR], way)
+        assert "1400" in mtu.judge(world.environment, mtu.found(world.environment, world.client), way), (
+            "doctor calls it wrong all the same"
+        )
+        said = mtu.tried(world.environment, world.client, ["192.0.2.255", NEIGHBOUR], way)
         assert "1400 bytes comes back whole" in said, "one that nobody answers hides one that does"
 
 
@@ -123,7 +132,7 @@ def test_a_way_that_drops_large_packets_farther_on_is_found_and_its_size_told(wo
     world.pair.neighbour.run("iptables", "-A", *rule)
     try:
         with world.edge(NARROW), pytest.raises(FailedError, match=r"network\.mtu 1280"):
-            network_mtu.tried(world.environment, world.client, [NEIGHBOUR], None)
+            mtu.tried(world.environment, world.client, [NEIGHBOUR], None)
     finally:
         world.pair.neighbour.run("iptables", "-D", *rule)
 
@@ -137,7 +146,7 @@ def networks(engine: docker.DockerClient, workspace: Workspace) -> dict[str, str
 def packets(engine: docker.DockerClient, workspace: Workspace, part: str) -> list[int]:
     """The largest packets of a part's devices."""
     container = containers.find(engine, workspace.settings(), part)
-    _, said = containers.execute(container, ["sh", "-c", "cat /sys/class/net/eth*/mtu"])
+    _, said = execute(container, ["sh", "-c", "cat /sys/class/net/eth*/mtu"])
     return sorted(map(int, said.split()))
 
 
@@ -147,22 +156,22 @@ def test_a_stack_changes_its_largest_packet_in_an_order_that_serves_again_and_ke
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     workspace = new_workspace()
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     assert packets(engine, workspace, "ingress") == [WIDE, WIDE, WIDE], "nobody has asked for another one"
     before = networks(engine, workspace)
 
     asked_for = with_config(workspace, {"samokoder:network": {"mtu": NARROW}})
     capsys.readouterr()
-    lifecycle.preview(asked_for, interactive=False)
+    show_preview(asked_for, interactive=False)
     said = capsys.readouterr()
     assert "nobody is served" in said.out + said.err, "a preview does not say what that takes"
-    rows = lifecycle.up(asked_for, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    rows = bring_up(asked_for, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     after = networks(engine, workspace)
     assert {name for name in before if before[name] != after[name]} == {"edge", "published"}, "and no other network"
     assert packets(engine, workspace, "ingress") == [NARROW, WIDE, WIDE], "edge, and the two that never leave the host"
-    assert drift.drift(asked_for) == []
+    assert find_drift(asked_for) == []
     # The setting is taken away again: what is there stays.
-    lifecycle.up(replace(workspace), interactive=False)
+    bring_up(replace(workspace), interactive=False)
     assert networks(engine, workspace) == after
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)

@@ -9,10 +9,11 @@ from functools import partial
 import docker
 import pytest
 
-from operations.engine import PrivateEngine, connect
-from operations.ports import own_ports
+from bench.own_ports import own_ports
+from host.engine import connect
 from tests.live import clones
 from tests.newer_engine import STORES, newer_engine
+from tests.private_engine import PrivateEngine
 
 ENVIRONMENT = "newer"
 Typed = Callable[..., str]

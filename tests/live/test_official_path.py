@@ -27,15 +27,19 @@ import docker
 import pytest
 import yaml
 
-from offline.images import ensure_images
-from offline.progress import Reporter
+from bench.own_ports import own_ports
+from host.cache import cache_directory
+from host.engine import connect
+from host.progress import Reporter
+from offline.images.ensure import ensure_images
 from offline.pulumi_cli import ensure_pulumi
-from operations import tools
-from operations.engine import PrivateEngine, cache_directory, connect, ensure_engine, stop_engine
-from operations.ports import own_ports
-from operations.project import ROOT
-from stack.images import IMAGES, parse_reference
+from operations.clone import ROOT
+from operations.workspace import pulumi_cli
+from stack.common.references import parse_reference
+from stack.images import IMAGES
+from tests import private_engine
 from tests.live.stand_in_sites import Sites, sites
+from tests.private_engine import PrivateEngine
 from tests.registry import serve
 
 REGISTRIES = ("registry-1.docker.io", "quay.io", "ghcr.io")
@@ -106,7 +110,7 @@ def pulumi(folder: Path) -> Iterator[tuple[str, tuple[str, int]]]:
     site = folder / "site"
     (site / "releases/sdk").mkdir(parents=True)
     (site / "releases/plugins").mkdir()
-    archive = site / f"releases/sdk/pulumi-v{tools.PULUMI_VERSION}-linux-x64.tar.gz"
+    archive = site / f"releases/sdk/pulumi-v{pulumi_cli.PULUMI_VERSION}-linux-x64.tar.gz"
     with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
         packed.add(install.bin_dir, "pulumi")
     for plugin in (install.home / "plugins").glob("resource-*"):
@@ -140,11 +144,11 @@ def engine(folder: Path, internet: Sites) -> Iterator[PrivateEngine]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in internet.variables.items():
             patch.setenv(name, value)
-        ensure_engine(report=print, private=private, cache=folder / "cache")
+        private_engine.start(private, report=print, cache=folder / "cache")
     try:
         yield private
     finally:
-        stop_engine(report=print, private=private, cache=folder / "cache")
+        private_engine.stop(private, report=print, cache=folder / "cache")
 
 
 def new_clone(folder: Path, digests: Mapping[str, str], pulumi: str) -> Path:
@@ -156,8 +160,8 @@ def new_clone(folder: Path, digests: Mapping[str, str], pulumi: str) -> Path:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, clone / name)
     replaced = {image.reference.partition("@")[2]: digests[name] for name, image in IMAGES.items()}
-    replaced[tools.PULUMI_SUMS[f"pulumi-v{tools.PULUMI_VERSION}-linux-x64.tar.gz"]] = pulumi
-    for file in (clone / "stack/images.py", clone / "operations/tools.py"):
+    replaced[pulumi_cli.PULUMI_SUMS[f"pulumi-v{pulumi_cli.PULUMI_VERSION}-linux-x64.tar.gz"]] = pulumi
+    for file in (clone / "stack/images.py", clone / "operations/workspace/pulumi_cli.py"):
         text = file.read_text()
         for old, new in replaced.items():
             text = text.replace(old, new)

@@ -12,9 +12,12 @@ import docker
 import docker.errors
 import pytest
 
-from operations import containers, lifecycle, old_images
-from operations.project import Workspace
-from stack.settings import Environment
+from operations.engine import old_images
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
 from tests.live.conftest import with_config
 from tests.recording import environment_of
 from tests.registry import serve
@@ -159,11 +162,11 @@ def test_an_up_removes_the_oldest_image_of_a_part_and_keeps_two_to_go_back_to(
                 workspace = with_config(base, {"samokoder:images": {"nodeExporter": version}})
                 capsys.readouterr()
                 workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:keepImages": 2})
-                rows = lifecycle.up(workspace, interactive=False).parts
-                assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+                rows = bring_up(workspace, interactive=False).parts
+                assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
             assert there(engine, versions) == [1, 2], "disks fill up with images that nobody goes back to"
             said = capsys.readouterr()
             assert "Old images removed" in said.out + said.err, "and nobody is told"
         finally:
-            lifecycle.destroy_data(base, interactive=False)
+            destroy_data(base, interactive=False)
         assert not engine.volumes.list(filters={"label": f"{old_images.LABEL}={base.name}"}), "the note stays"

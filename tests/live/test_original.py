@@ -21,9 +21,10 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from operations.engine import install_packages
-from operations.ports import free_ports, own_ports
-from stack.settings import Environment
+from bench.own_ports import own_ports
+from host.packages import install_packages
+from host.ports import free_ports
+from stack.settings.environment import Environment
 from tests.live import clones, originals
 from tests.recording import merged, secret_value
 

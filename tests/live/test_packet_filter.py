@@ -11,11 +11,13 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import backups, engine_rules, from_edge, packet_filter
-from operations.packet_filter import Bridges, PacketFilter
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
-from stack.network import OPTIONS
-from stack.settings import Environment
+from operations.data import backups
+from operations.network import engine_rules, filter_rules, from_edge, packet_filter
+from operations.network.filter_rules import Bridges
+from operations.network.packet_filter import PacketFilter
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
+from stack.settings.environment import Environment
+from stack.spec.networks import OPTIONS
 from tests.namespaces import HOST, METADATA, NEIGHBOUR, Pair, pair
 from tests.recording import environment_of
 
@@ -50,7 +52,7 @@ class World:
         return self.pair.neighbour.reaches("127.0.0.1", port)
 
     def rules(self) -> str:
-        return self.pair.host.run("iptables", "-S", packet_filter.CHAIN).stdout
+        return self.pair.host.run("iptables", "-S", filter_rules.CHAIN).stdout
 
 
 def reaches(part: Container, address: str, port: int) -> bool:
@@ -175,7 +177,7 @@ def test_doctor_tries_from_a_container_whether_the_metadata_answer(open_world: W
 def test_rules_are_put_once_changed_with_the_settings_and_those_of_others_stay(open_world: World) -> None:
     world = open_world
     foreign = ["-s", "203.0.113.9", "-m", "comment", "--comment", "samokoder:neighbour-2:0", "-j", "DROP"]
-    world.pair.host.run("iptables", "-I", packet_filter.CHAIN, *foreign)
+    world.pair.host.run("iptables", "-I", filter_rules.CHAIN, *foreign)
     before = world.rules()
     try:
         assert packet_filter.put(world.environment, world.bridges, world.filter)
@@ -190,16 +192,16 @@ def test_rules_are_put_once_changed_with_the_settings_and_those_of_others_stay(o
         packet_filter.remove(world.environment, world.filter)
         assert world.rules() == before, "what others have put there is theirs"
     finally:
-        world.pair.host.run("iptables", "-D", packet_filter.CHAIN, *foreign)
+        world.pair.host.run("iptables", "-D", filter_rules.CHAIN, *foreign)
 
 
 def test_a_run_that_was_cut_off_leaves_the_rules_and_the_next_one_puts_them_right(open_world: World) -> None:
     world = open_world
     packet_filter.put(world.environment, world.bridges, world.filter)
     whole = world.rules()
-    mark = packet_filter._comment(world.environment, world.bridges)
-    for rule in packet_filter.wanted(world.environment, world.bridges)[:2]:
-        world.filter.iptables("-I", packet_filter.CHAIN, *rule, "-m", "comment", "--comment", mark)
+    mark = filter_rules.comment_of(world.environment, world.bridges)
+    for rule in filter_rules.wanted(world.environment, world.bridges)[:2]:
+        world.filter.iptables("-I", filter_rules.CHAIN, *rule, "-m", "comment", "--comment", mark)
     assert packet_filter.put(world.environment, world.bridges, world.filter)
     assert world.rules() == whole
     closed(world)
@@ -208,7 +210,7 @@ def test_a_run_that_was_cut_off_leaves_the_rules_and_the_next_one_puts_them_righ
 def test_the_commands_that_are_told_do_the_same_and_a_start_of_the_engine_keeps_them(open_world: World) -> None:
     world = open_world
     for _ in range(2):
-        for command in packet_filter.commands(world.environment, world.bridges):
+        for command in filter_rules.commands(world.environment, world.bridges):
             world.pair.host.run("sh", "-ec", command)
     assert packet_filter.is_there(world.environment, world.bridges, world.filter)
     restart(world)

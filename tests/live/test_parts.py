@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import containers, deploys, lifecycle, parts, session
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.app import migrations
-from stack.app.reference import reference_image
+from operations.delivery import image_deploy
+from operations.engine import containers, session
+from operations.engine.part_status import part_statuses
+from operations.errors import ProjectError
+from operations.lifecycle.restart import restart
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
+from stack.parts.api import migrations
+from stack.parts.api.reference import reference_image
 from tests.live.conftest import own_images
 
 if TYPE_CHECKING:
@@ -32,11 +36,11 @@ def test_a_restart_starts_that_part_alone_and_makes_nothing_anew(
     stack: Workspace, engine: docker.DockerClient, part: str, restarted: set[str]
 ) -> None:
     before, ids = started(engine, stack), containers.ids(engine, stack.name)
-    assert set(parts.restart(stack, part)) == restarted
+    assert set(restart(stack, part)) == restarted
     after = started(engine, stack)
     assert {name for name in after if after[name] != before[name]} == restarted, "another part was stopped"
     assert containers.ids(engine, stack.name) == ids, "a container was made anew, which is what `up` is for"
-    assert not [row.part for row in containers.status(engine, stack.settings()) if row.counts_as_failed]
+    assert not [row.part for row in part_statuses(engine, stack.settings()) if row.counts_as_failed]
 
 
 def test_a_command_runs_as_the_parts_own_user_and_ends_with_its_own_status(
@@ -50,7 +54,7 @@ def test_a_command_runs_as_the_parts_own_user_and_ends_with_its_own_status(
 def test_a_part_of_another_environment_is_not_found(stack: Workspace) -> None:
     other = Workspace(environment=stack.environment, stack=f"{stack.name}x", home=stack.home, isolated=True)
     with pytest.raises(ProjectError, match="is not up"):
-        parts.restart(other, "api")
+        restart(other, "api")
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def own(stack: Workspace, engine: docker.DockerClient) -> Iterator[tuple[str, st
     """Two images like the reference application's, by tags that no registry has; the stack is put back first."""
     with own_images(engine, reference_image(stack.settings()).name, f"{stack.name}-own", (2, 3)) as tags:
         yield tags[0], tags[1]
-        lifecycle.up(stack, interactive=False)
+        bring_up(stack, interactive=False)
 
 
 def test_own_images_are_deployed_by_their_tags_and_the_ones_before_come_back(
@@ -78,12 +82,12 @@ def test_own_images_are_deployed_by_their_tags_and_the_ones_before_come_back(
     for number, tag in enumerate(own, 2):
         git("add", "--all")
         git("commit", "--quiet", "--allow-empty", "--message", f"before {number}")
-        deploy = deploys.plan(workspace, {"api": tag, "worker": tag}, migrations=migrations.REFERENCE)
+        deploy = image_deploy.plan(workspace, {"api": tag, "worker": tag}, migrations=migrations.REFERENCE)
         rows = deploy.run(None, interactive=False).parts
         assert not [row.part for row in rows if row.counts_as_failed]
         assert running() == {str(engine.images.get(tag).id)}, "a tag means another image tomorrow"
-    back, earlier = deploys.back(workspace)
+    back, earlier = image_deploy.back(workspace)
     assert "before 3" in earlier.told
     back.run(None, interactive=False)
     assert running() == {str(engine.images.get(own[0]).id)}
-    assert deploys.Version.of(workspace.committed()) == earlier.version, "the file says what runs"
+    assert image_deploy.Version.of(workspace.committed()) == earlier.version, "the file says what runs"

@@ -13,9 +13,11 @@ import docker
 import pytest
 import yaml
 
-from operations import lifecycle
-from operations.ports import own_ports
-from operations.project import ROOT, Workspace
+from bench.own_ports import own_ports
+from operations.clone import ROOT
+from operations.lifecycle.prepare import prepare
+from operations.lifecycle.preview import show_preview
+from operations.workspace.workspace import Workspace
 from tests.live import clones
 from tests.live.clones import run
 
@@ -92,7 +94,7 @@ def plain(
 ) -> Iterator[tuple[str, Mapping[str, str]]]:
     """A stack's name and the variables of a person who has Pulumi's CLI, a backend and a passphrase."""
     workspace = new_workspace()
-    prepared = workspace.prepare()
+    prepared = prepare(workspace)
     name = f"p{workspace.name}"
     state = clone.parent / "plain-state"
     state.mkdir()
@@ -143,5 +145,5 @@ def test_a_plain_preview_tells_every_mistake(clone: Path, plain: tuple[str, Mapp
 
 def test_a_workspace_of_its_own_leaves_the_users_files_alone(new_workspace: Callable[[], Workspace]) -> None:
     before = {path.name: path.read_bytes() for path in ROOT.glob("Pulumi*.yaml")}
-    lifecycle.preview(new_workspace(), interactive=False)
+    show_preview(new_workspace(), interactive=False)
     assert {path.name: path.read_bytes() for path in ROOT.glob("Pulumi*.yaml")} == before

@@ -19,11 +19,17 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, containers, doctor, lifecycle, redis_log, repair, restore, rotation
-from operations.checks import Verdict
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.app import redis
+from operations.checks.doctor import after
+from operations.checks.report import Verdict
+from operations.data import backups
+from operations.data.repair import redis_log, repair
+from operations.data.restore import restore
+from operations.engine import containers
+from operations.errors import ProjectError
+from operations.lifecycle.up import bring_up
+from operations.rotation import rotate
+from operations.workspace.workspace import Workspace
+from stack.parts.redis import spec as redis
 from tests import queued
 from tests.live import clones
 from tests.live.conftest import begin, cut_off, prometheus, with_config
@@ -101,7 +107,7 @@ class Queue:
     def repair(self) -> str:
         """Repair it as a person without a terminal does."""
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(command, "_workspace", lambda _: self.workspace)
+            patched.setattr("operations.cli.common.workspace_of", lambda _: self.workspace)
             asked = CliRunner().invoke(command.app, ["repair", redis.PART])
             assert asked.exit_code == 2, asked.output
             assert "pass --yes" in asked.output
@@ -116,7 +122,7 @@ def up(new_workspace: Callable[[], Workspace], tmp_path_factory: pytest.TempPath
     files = tmp_path_factory.mktemp("committed")
     (files / "Pulumi.staging.yaml").write_text("config: {}\n", encoding="utf-8")
     workspace = replace(new_workspace(), stack_files=files)
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     return workspace
 
 
@@ -129,11 +135,17 @@ def queue(up: Workspace, engine: docker.DockerClient) -> Queue:
 
 def test_a_repair_is_refused_while_nothing_is_damaged(queue: Queue) -> None:
     before = queue.server.attrs["State"]["StartedAt"]
-    with pytest.raises(ProjectError, match="there is nothing to repair"), repair.opened(queue.workspace, redis.PART):
+    with (
+        pytest.raises(ProjectError, match="there is nothing to repair"),
+        repair.opened(queue.workspace, redis.PART, up=bring_up),
+    ):
         pass
     server = queue.server
     server.stop()
-    with pytest.raises(ProjectError, match="nothing is damaged"), repair.opened(queue.workspace, redis.PART):
+    with (
+        pytest.raises(ProjectError, match="nothing is damaged"),
+        repair.opened(queue.workspace, redis.PART, up=bring_up),
+    ):
         pass
     assert queue.server.attrs["State"]["StartedAt"] == before, "a look has started it"
     server.start()
@@ -154,7 +166,7 @@ def test_a_repair_that_is_killed_between_the_copy_and_the_cut_goes_on_and_loses_
     queue.damage(f"head -c 4096 /dev/urandom >> {FILE}")
     workspace = queue.workspace
     journal = workspace.folder / f"restore.{workspace.name}.json"
-    process = begin(workspace, "repair.opened(workspace, 'redis').__enter__().run()")
+    process = begin(workspace, "repair.opened(workspace, 'redis', up=bring_up).__enter__().run()")
     end = time.monotonic() + 300
     while "keep-redis" not in done(journal):
         assert process.poll() is None, "it ended before it was killed"
@@ -163,7 +175,7 @@ def test_a_repair_that_is_killed_between_the_copy_and_the_cut_goes_on_and_loses_
     cut_off(process)
     aside = json.loads(journal.read_text())["aside"]
     assert aside, "nothing was set aside before the cut"
-    restore.restore(workspace)
+    restore.restore(workspace, up=bring_up)
     assert "read all" in redis_log.read(workspace)
     queue.holds()
 
@@ -189,14 +201,14 @@ def test_a_sigkill_keeps_every_job(queue: Queue) -> None:
 
 def test_an_up_that_replaces_redis_keeps_every_job(queue: Queue) -> None:
     before = queue.server.id
-    lifecycle.up(with_config(queue.workspace, {"samokoder:redis": {"maxmemoryMib": 190}}), interactive=False)
+    bring_up(with_config(queue.workspace, {"samokoder:redis": {"maxmemoryMib": 190}}), interactive=False)
     assert queue.server.id != before, "it was not replaced"
     queue.holds()
 
 
 def test_a_rotation_of_its_password_keeps_every_job(queue: Queue) -> None:
     before = queue.password
-    rotation.rotate(queue.workspace, "redis-app", interactive=False)
+    rotate.rotate(queue.workspace, "redis-app", interactive=False)
     assert queue.password != before, "nothing was rotated"
     queue.holds()
 
@@ -208,7 +220,7 @@ def test_a_restore_of_a_copy_brings_every_job_back(queue: Queue) -> None:
     with queue.application.client() as client:
         for key in queue.before:
             client.delete(key.partition(" ")[2])
-    restore.restore(queue.workspace, backup=copy)
+    restore.restore(queue.workspace, up=bring_up, backup=copy)
     queue.holds()
 
 
@@ -221,7 +233,7 @@ def test_an_upgrade_from_a_version_whose_redis_forgets_transactions_brings_every
     text = part.read_text(encoding="utf-8")
     assert "user default off resetpass ~* &* +@all\n" in text
     part.write_text(text.replace("user default off resetpass ~* &* +@all\n", OLD_DEFAULT), encoding="utf-8")
-    lifecycle.up(replace(up, root=older), interactive=False)
+    bring_up(replace(up, root=older), interactive=False)
     queue = Queue(up, engine, f"waits-{secrets.token_hex(3)}")
     queue.put()
     server = queue.server
@@ -230,7 +242,7 @@ def test_an_upgrade_from_a_version_whose_redis_forgets_transactions_brings_every
     waiting = queued.waiting(address(server), queue.password, queue=queue.name)
     if "AOF-loading-client" in server.logs().decode():
         assert waiting == set(), "this is not the fault that it was"
-    lifecycle.up(up, interactive=False)
+    bring_up(up, interactive=False)
     assert queue.server.id != server.id, "it was not replaced"
     queue.holds()
 
@@ -257,6 +269,6 @@ def test_a_file_that_was_read_with_errors_is_told_by_the_alert_and_by_doctor(que
         assert time.monotonic() < end, f"Redis refused a command of its own file, and nobody is told by {name}"
         time.sleep(1)
     assert firing[0]["metric"]["severity"] == "critical"
-    found = next(each for each in doctor.after(queue.workspace).findings if each.check == "redis' file")
+    found = next(each for each in after.after(queue.workspace).findings if each.check == "redis' file")
     assert found.verdict is Verdict.FAILED
     assert "it refused commands of the file" in found.why

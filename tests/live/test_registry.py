@@ -14,10 +14,14 @@ import docker
 import pytest
 from pydantic.alias_generators import to_camel
 
-from operations import containers, delivery, lifecycle
-from operations.origins import third_party_images
-from operations.project import Workspace
-from operations.stack_file import ProjectError
+from operations.delivery import commit_deploy
+from operations.engine import containers
+from operations.engine.images import third_party_images
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.errors import ProjectError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
 from tests.registry import LOGIN, PASSWORD, USER
 
 
@@ -50,16 +54,16 @@ def pulled(pinned: dict[str, str], new_workspace: Callable[[], Workspace]) -> It
     workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:images": images})
     yield workspace
     if workspace.stack_file.exists():
-        lifecycle.destroy_data(workspace, interactive=False)
+        destroy_data(workspace, interactive=False)
 
 
 @pytest.mark.usefixtures("logged_in")
 def test_a_stack_of_images_pulled_by_digest_is_healthy_and_needs_no_second_change(
     pulled: Workspace, pinned: dict[str, str], engine: docker.DockerClient
 ) -> None:
-    delivery.check_registry(pulled)
-    rows = lifecycle.up(pulled, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    commit_deploy.check_registry(pulled)
+    rows = bring_up(pulled, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     run = pulled.open()
     run.pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
     run.pulumi("refresh", "--yes", "--skip-preview", "--suppress-outputs", capture=True)
@@ -78,12 +82,12 @@ def test_an_image_that_cannot_be_pulled_takes_nothing_down(
     images = {**pulled.extra_config["samokoder:images"], "prometheus": missing}
     broken = replace(pulled, extra_config={**pulled.extra_config, "samokoder:images": images})
     with pytest.raises(ProjectError, match="prometheus:tested cannot be pulled"):
-        lifecycle.up(broken, interactive=False)
+        bring_up(broken, interactive=False)
     assert containers.ids(engine, pulled.name) == before, (
         "the running container went before its successor's image was there"
     )
-    rows = lifecycle.up(pulled, interactive=False).parts
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    rows = bring_up(pulled, interactive=False).parts
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
 
 
 def test_no_login_stays_where_it_was_used(pulled: Workspace, job: dict[str, str]) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from operations import delivery, registry, runner
-from operations.origins import used_images
-from operations.project import Workspace
-from operations.stack_file import ProjectError
+from operations.delivery import commit_deploy, runner
+from operations.engine import registry
+from operations.engine.images import used_images
+from operations.errors import ProjectError
+from operations.workspace.workspace import Workspace
 from tests.registry import LOGIN, PASSWORD
 
 
@@ -64,7 +65,7 @@ def test_who_has_no_login_or_a_wrong_one_is_told_what_is_missing(
         workspace = replace(workspace, variables={**workspace.variables, **job})
     try:
         with pytest.raises(ProjectError, match=r"Missing or wrong: REGISTRY_.*\n  127.*/samokoder/api:2: ") as caught:
-            delivery.check_registry(workspace)
+            commit_deploy.check_registry(workspace)
     finally:
         runner.remove(job)
     assert "another one" not in str(caught.value), "a password is in no message"
@@ -74,7 +75,7 @@ def test_who_has_no_login_or_a_wrong_one_is_told_what_is_missing(
 def test_with_a_login_the_image_is_pulled_before_pulumi_looks_for_it(
     workspace: Workspace, image: str, engine: docker.DockerClient
 ) -> None:
-    delivery.check_registry(workspace)
+    commit_deploy.check_registry(workspace)
     said: list[str] = []
     environment = workspace.settings()
     assert image in used_images(environment)

@@ -22,12 +22,18 @@ import docker
 import httpx
 import pytest
 
-from operations import backups, containers, lifecycle, reach
-from operations.engine import EngineError, connect, ensure_engine, install_packages
-from operations.origins import third_party_images
-from operations.ports import own_ports
-from operations.project import Workspace
-from stack.settings import Environment
+from bench.own_ports import own_ports
+from host.daemon import ensure_engine
+from host.engine import connect
+from host.errors import EngineError
+from host.packages import install_packages
+from operations.data import backups
+from operations.engine import containers, reach
+from operations.engine.images import third_party_images
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.workspace.known import live_status
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
 from tests.live import clones
 from tests.sshd import sshd_program
 
@@ -181,9 +187,9 @@ def far_engine(host: Host) -> Iterator[docker.DockerClient]:
 def test_every_part_is_healthy_over_there_and_none_is_here(
     there: Workspace, host: Host, engine: docker.DockerClient
 ) -> None:
-    rows = lifecycle.status(there)
+    rows = live_status(there)
     assert len(rows) > 10
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     with far_engine(host) as far:
         assert far.info()["ID"] != engine.info()["ID"], "the engine here was asked"
         assert containers.of_environment(far, there.name)
@@ -236,7 +242,7 @@ def test_a_program_over_there_is_run_with_its_progress_and_its_end(there: Worksp
 def test_all_that_this_process_asks_goes_through_one_login(there: Workspace, host: Host) -> None:
     logins = host.home / "logins"
     logins.write_text("")
-    lifecycle.status(there)
+    live_status(there)
     with far_engine(host) as far:
         far.ping()
     ran = logins.read_text().splitlines()

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import backups, containers, lifecycle, psql
-from operations.project import Workspace
-from stack.app import postgres_roles
-from stack.backup import backup
-from stack.settings import Environment
+from operations.data import backups
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.workspace.known import live_status
+from operations.workspace.psql import psql_command
+from operations.workspace.workspace import Workspace
+from stack.parts.backup import spec as backup
+from stack.parts.postgres import roles as postgres_roles
+from stack.settings.environment import Environment
 from tests.live.test_the_stack import until
 from tests.planted import CANARY, MARK, SUPERUSER_PSQL
 
@@ -31,12 +35,12 @@ SUPERUSERS = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper"
 
 def as_application(server: Container, environment: Environment, sql: str) -> None:
     """Do what the application may, as `samokoder psql` does."""
-    status, said = containers.execute(server, psql.command(environment, sql, write=True))
+    status, said = execute(server, psql_command(environment, sql, write=True))
     assert status == 0, said.decode()
 
 
 def as_superuser(server: Container, sql: str) -> str:
-    status, said = containers.execute(server, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", sql])
+    status, said = execute(server, [*SUPERUSER_PSQL, "-d", "samokoder", "-XAtc", sql])
     assert status == 0, said.decode()
     return said.decode().strip()
 
@@ -58,7 +62,7 @@ def assert_nothing_ran(server: Container, environment: Environment, engine: dock
     assert as_superuser(server, SUPERUSERS) == environment.settings.postgres.superuser
     for part in ("postgres", backup.PART):
         container = containers.find(engine, environment, part)
-        status, _ = containers.execute(container, ["sh", "-c", "test -e /tmp/canary || test -e /backups/canary"])
+        status, _ = execute(container, ["sh", "-c", "test -e /tmp/canary || test -e /backups/canary"])
         assert status == 1, f"the application had a shell in the container of {part}"
 
 
@@ -68,7 +72,7 @@ def test_a_restart_of_the_keeper_gives_the_application_nothing(
     containers.find(engine, environment, postgres_roles.PART).restart()
 
     def health() -> str:
-        return next(row.health for row in lifecycle.status(stack) if row.part == postgres_roles.PART)
+        return next(row.health for row in live_status(stack) if row.part == postgres_roles.PART)
 
     assert until(health, lambda said: said == "healthy") == "healthy"
     assert_nothing_ran(taken, environment, engine)

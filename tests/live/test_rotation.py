@@ -14,9 +14,11 @@ import httpx
 import pytest
 import yaml
 
-from operations import containers, rotation
-from operations.project import Workspace
-from stack.names import NetworkName
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.rotation import rotate
+from operations.workspace.workspace import Workspace
+from stack.common.names import NetworkName
 from tests.live.conftest import begin, cut_off, under_load, up_with_llm, url, with_config
 from tests.live.load import Load
 
@@ -45,7 +47,7 @@ def committed(workspace: Workspace) -> dict[str, dict[str, object]]:
 def said(engine: docker.DockerClient, workspace: Workspace, part: str, command: list[str], **variables: str) -> str:
     """What a command says in a part's container."""
     container = containers.find(engine, workspace.settings(), part)
-    return containers.execute(container, command, environment=variables)[1].decode().strip()
+    return execute(container, command, environment=variables)[1].decode().strip()
 
 
 def psql(engine: docker.DockerClient, workspace: Workspace, role: str, password: str) -> str:
@@ -104,7 +106,7 @@ def test_logins_are_rotated_under_load_and_the_old_ones_open_nothing(
         assert thief("get no-such-key") == b"$-1\r\n"
         with Load(url(rotating.settings(), "ingress")) as load:
             for secret in ("postgres-app", "redis-app"):
-                rotation.rotate(rotating, secret, interactive=False)
+                rotate.rotate(rotating, secret, interactive=False)
         load.report.assert_nothing_lost()
         assert thief("get no-such-key") == b"", "whoever is in with the leaked password would read on for ever"
     after = rotating.open().secrets()
@@ -122,13 +124,13 @@ def test_logins_are_rotated_under_load_and_the_old_ones_open_nothing(
 def test_users_stay_logged_in_while_the_signing_key_changes_until_it_is_retired(rotating: Workspace) -> None:
     old = log_in(rotating, new=True)
     with Load(url(rotating.settings(), "ingress")) as load:
-        told = rotation.rotate(rotating, "secret-key", interactive=False)
+        told = rotate.rotate(rotating, "secret-key", interactive=False)
     load.report.assert_nothing_lost()
     assert load.report.by_kind["login"] > 0, "nobody asked who they are"
     assert "run this again" in str(told), "tokens of the old key are good for hours"
     assert committed(rotating)["rotating"] == {"secretKey": "overlap"}
     assert (me(rotating, old), me(rotating, new := log_in(rotating, new=False))) == (200, 200)
-    rotation.rotate(rotating, "secret-key", interactive=False, retire_now=True)
+    rotate.rotate(rotating, "secret-key", interactive=False, retire_now=True)
     assert "rotating" not in committed(rotating)
     assert me(rotating, new) == 200, "who logged in during the rotation stays logged in"
     assert me(rotating, old) == 401, "what the old key signed is worth nothing any more"
@@ -142,7 +144,7 @@ def test_a_rotation_that_is_killed_in_an_up_is_finished_by_running_it_again(
     role = "samokoder_app" if generation % 2 else "samokoder_app_b"
     with Load(url(rotating.settings(), "ingress")) as load:
         first = containers.ids(engine, rotating.name)["api-1"]
-        process = begin(rotating, "rotation.rotate(workspace, 'postgres-app', interactive=False)")
+        process = begin(rotating, "rotate.rotate(workspace, 'postgres-app', interactive=False)")
         end = time.monotonic() + 240
         while containers.ids(engine, rotating.name).get("api-1") in (None, first):
             assert process.poll() is None, "it was over before it could be killed"
@@ -150,7 +152,7 @@ def test_a_rotation_that_is_killed_in_an_up_is_finished_by_running_it_again(
             time.sleep(0.5)
         cut_off(process)
         assert committed(rotating)["rotating"]["postgresApp"] == "prepare", "where it was says the file"
-        rotation.rotate(rotating, "postgres-app", interactive=False)
+        rotate.rotate(rotating, "postgres-app", interactive=False)
     load.report.assert_nothing_lost()
     assert committed(rotating)["rotation"]["postgresApp"] == generation, "one rotation, and not a second one"
     assert "postgresApp" not in committed(rotating).get("rotating", {})

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import containers, psql
-from operations.project import ROOT
-from stack.platform import specs
-from stack.settings import Environment, Published, read_environment
+from operations.clone import ROOT
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.workspace.psql import psql_command
+from stack.catalogue import specs
+from stack.settings.environment import Environment
+from stack.settings.part import Published
+from stack.settings.reading import read_environment
 
 if TYPE_CHECKING:
     import docker
@@ -45,8 +49,8 @@ def here(command: str, environment: Environment) -> str:
 
 def assert_it_answers(words: list[str], environment: Environment, engine: docker.DockerClient) -> None:
     given = dict(word.split("=", 1) for word in words if re.match(r"[A-Z]+=", word))
-    asked = psql.command(environment, given["SQL"], monitoring="MONITORING" in given, write="WRITE" in given)
-    status, said = containers.execute(containers.find(engine, environment, "postgres"), asked)
+    asked = psql_command(environment, given["SQL"], monitoring="MONITORING" in given, write="WRITE" in given)
+    status, said = execute(containers.find(engine, environment, "postgres"), asked)
     assert status == 0, f"{given['SQL']}\n{said.decode()}"
 
 

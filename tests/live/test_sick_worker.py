@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from operations import lifecycle, smoke
-from operations.project import PulumiFailedError, Workspace
+from operations.checks.smoke import smoke
+from operations.errors import PulumiFailedError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
 from tests.live.conftest import no_limits, with_config
 
 JOB = "job: queue, worker, database"
@@ -34,11 +37,11 @@ os.execvp("arq", ["arq", "samokoder.worker.main.WorkerSettings"])
 def good(new_workspace: Callable[[], Workspace]) -> Iterator[Workspace]:
     """A stack that is up and whole."""
     workspace = with_config(new_workspace(), {"samokoder:api": {"environment": no_limits()}})
-    lifecycle.up(workspace, interactive=False)
+    bring_up(workspace, interactive=False)
     whole = smoke.smoke(workspace, wait=PATIENCE_SECONDS)
     assert not whole.failed, whole.as_json()
     yield workspace
-    lifecycle.destroy_data(workspace, interactive=False)
+    destroy_data(workspace, interactive=False)
 
 
 def with_worker(workspace: Workspace, program: str) -> Workspace:
@@ -48,12 +51,12 @@ def with_worker(workspace: Workspace, program: str) -> Workspace:
 
 def test_a_worker_whose_code_throws_comes_up_and_fails_the_smoke_test_by_its_name(good: Workspace) -> None:
     bad = with_worker(good, THROWS)
-    lifecycle.up(bad, interactive=False)
+    bring_up(bad, interactive=False)
     found = {each.check: each for each in smoke.smoke(bad, wait=PATIENCE_SECONDS / 10).findings}
-    assert JOB in smoke.report(bad.settings(), list(found.values())).failed, "the deploy would be called a good one"
+    assert JOB in smoke.report_of(bad.settings(), list(found.values())).failed, "the deploy would be called a good one"
     assert "the worker has ended a job as failed: failed: LookupError" in found[JOB].why
     assert "logs PART=worker" in found[JOB].why
-    lifecycle.up(good, interactive=False)
+    bring_up(good, interactive=False)
     mended = smoke.smoke(good, wait=PATIENCE_SECONDS)
     assert not mended.failed, mended.as_json()
 
@@ -63,11 +66,11 @@ def test_a_worker_with_a_stale_password_fails_the_up_by_its_name(
 ) -> None:
     bad = with_worker(good, STALE)
     with pytest.raises(PulumiFailedError):
-        lifecycle.up(bad, interactive=False)
+        bring_up(bad, interactive=False)
     said = capsys.readouterr()
     assert "worker is not healthy" in said.out + said.err, "it is alive, and can do no job"
     failed = smoke.smoke(bad).failed
     assert "container worker" in failed, failed
-    lifecycle.up(good, interactive=False)
+    bring_up(good, interactive=False)
     mended = smoke.smoke(good, wait=PATIENCE_SECONDS)
     assert not mended.failed, mended.as_json()

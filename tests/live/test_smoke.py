@@ -15,13 +15,17 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from operations import containers, lifecycle, smoke
-from operations.checks import Report, Verdict
-from operations.ports import free_ports
-from operations.project import Workspace
-from stack.app import postgres, redis
-from stack.names import NetworkName
-from stack.settings import Environment
+from host.ports import free_ports
+from operations.checks.report import Report, Verdict
+from operations.checks.smoke import smoke
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.lifecycle.down import take_down
+from operations.workspace.workspace import Workspace
+from stack.common.names import NetworkName
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import spec as redis
+from stack.settings.environment import Environment
 from tests.live.conftest import with_config
 from tests.live.test_the_stack import until
 from tests.planted import SUPERUSER_PSQL
@@ -39,7 +43,7 @@ def smoked(alerting: Workspace) -> Iterator[Workspace]:
     unmade = until(lambda: without_backup(smoke.smoke(alerting)), lambda found: not found, PATIENCE_SECONDS * 2)
     assert not unmade, unmade
     yield alerting
-    lifecycle.down(alerting, interactive=False)  # two cores have enough to do with the tests that follow
+    take_down(alerting, interactive=False)  # two cores have enough to do with the tests that follow
 
 
 def not_available(report: Report) -> dict[str, str]:
@@ -56,7 +60,7 @@ def reasons(report: Report) -> str:
 
 def run(container: Container, *words: str, **variables: str) -> str:
     """Run a program in a container and return what it says."""
-    status, said = containers.execute(container, words, environment=variables)
+    status, said = execute(container, words, environment=variables)
     assert status == 0, said
     return said.decode().strip()
 

@@ -10,11 +10,19 @@ import docker
 import httpx
 import pytest
 
-from operations import backups, containers, lifecycle, recovery, smoke
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
-from stack.names import NetworkName
-from stack.settings import Environment
+from operations.checks.smoke import smoke
+from operations.data import backups
+from operations.engine import containers, one_off
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.preview import show_preview
+from operations.lifecycle.up import bring_up
+from operations.workspace import pulumi_state
+from operations.workspace.workspace import Workspace
+from stack.common.names import NetworkName
+from stack.settings.environment import Environment
 from tests.live import bucket
 from tests.live.conftest import no_limits, url, with_config, with_secrets
 from tests.live.test_managed import PATIENCE_SECONDS, Servers
@@ -84,27 +92,27 @@ def ways(
         }
         off = replace(off, extra_config={**off.extra_config, **certificates})
         yield Ways(on, off, str(network.name))
-        lifecycle.destroy_data(off, interactive=False)
+        destroy_data(off, interactive=False)
 
 
 def copy_offsite(engine: docker.DockerClient, workspace: Workspace) -> None:
     """Copy the backups into the bucket, under the key that this environment has, once no job of its own is at it."""
     container = containers.find(engine, workspace.settings(), "backup")
     end = time.monotonic() + PATIENCE_SECONDS
-    while (answer := containers.execute(container, [backups.PROGRAM, "offsite", "sync"]))[0]:
+    while (answer := execute(container, [one_off.PROGRAM, "offsite", "sync"]))[0]:
         assert time.monotonic() < end, answer[1].decode()
         time.sleep(2)
 
 
 def up(workspace: Workspace) -> set[str]:
     """Bring it up and return its parts, each of which is well."""
-    rows = lifecycle.up(workspace, interactive=False).parts
+    rows = bring_up(workspace, interactive=False).parts
     assert not [row for row in rows if row.counts_as_failed], rows
-    return {row.part for row in rows if row.state != containers.NOT_AVAILABLE}
+    return {row.part for row in rows if row.state != NOT_AVAILABLE}
 
 
 def run_in(engine: docker.DockerClient, workspace: Workspace, part: str, *command: str) -> str:
-    status, said = containers.execute(containers.find(engine, workspace.settings(), part), command)
+    status, said = execute(containers.find(engine, workspace.settings(), part), command)
     assert status == 0, said.decode()
     return said.decode().strip()
 
@@ -124,7 +132,7 @@ def names(base: str) -> list[str]:
 
 def data(engine: docker.DockerClient, workspace: Workspace) -> dict[str, str]:
     """Return the data volumes that the state knows and that are there: which one -> its name on the engine."""
-    known = recovery.data_volumes(workspace.open().deployment())
+    known = pulumi_state.data_volumes(workspace.open().deployment())
     return {name: str(engine.volumes.get(volume).name) for name, volume in known.items()}
 
 
@@ -190,7 +198,7 @@ def test_another_volume_in_the_place_of_one_with_data_is_refused_before_anything
     """Goes on from the test above, where nothing optional runs."""
     before = containers.ids(engine, ways.off.name)
     other = with_config(ways.on, {"samokoder:postgres": {"adoptVolume": "somebody-elses"}})
-    for change in (lifecycle.up, lifecycle.preview):
+    for change in (bring_up, show_preview):
         with pytest.raises(ProjectError, match=rf"samokoder-{ways.on.name}-postgres-data"):
             change(other, interactive=False)
     assert containers.ids(engine, ways.off.name) == before, "half of the parts were replaced before the refusal"

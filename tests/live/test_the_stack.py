@@ -14,12 +14,15 @@ import docker
 import httpx
 import pytest
 
-from operations import containers, lifecycle
-from operations.project import Workspace
-from stack.monitoring.blackbox_exporter import JOB
-from stack.platform import specs
-from stack.service import Scrape
-from stack.settings import Environment
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.workspace.known import live_status
+from operations.workspace.workspace import Workspace
+from stack.catalogue import specs
+from stack.parts.blackbox_exporter.spec import JOB
+from stack.settings.environment import Environment
+from stack.spec.service import Scrape
 from tests.live.conftest import prometheus, url
 
 # Its users come early, so that they have been there for five minutes when test_traffic.py asks.
@@ -39,8 +42,8 @@ def until(probe: Callable[[], T], good: Callable[[T], bool], seconds: float = 90
 
 
 def test_every_part_is_healthy(stack: Workspace, environment: Environment) -> None:
-    rows = lifecycle.status(stack)
-    running = {row.part: row.health for row in rows if row.state != containers.NOT_AVAILABLE}
+    rows = live_status(stack)
+    running = {row.part: row.health for row in rows if row.state != NOT_AVAILABLE}
     assert running == {spec.part: "healthy" for spec in specs(environment)}, (
         "a part that is missing or sick was accepted"
     )
@@ -48,9 +51,9 @@ def test_every_part_is_healthy(stack: Workspace, environment: Environment) -> No
 
 def test_a_part_without_an_image_is_told_as_not_available_and_never_as_healthy(stack: Workspace) -> None:
     unavailable = set(stack.settings().settings.unavailable)
-    told = {row.part for row in lifecycle.status(stack) if row.state == containers.NOT_AVAILABLE}
+    told = {row.part for row in live_status(stack) if row.state == NOT_AVAILABLE}
     assert told == unavailable, "what is not available must be said, and only that"
-    assert not any(row.ok for row in lifecycle.status(stack) if row.part in unavailable)
+    assert not any(row.ok for row in live_status(stack) if row.part in unavailable)
 
 
 def test_every_target_of_prometheus_is_up_by_name(environment: Environment) -> None:
@@ -162,7 +165,7 @@ def test_no_generated_secret_can_be_read_from_the_engine_the_logs_or_the_state(
         everything[f"inspect {container.name}"] = json.dumps(container.attrs)
         if container.status == "running":
             everything[f"log {container.name}"] = container.logs().decode(errors="replace")
-            environ = containers.execute(container, ["cat", "/proc/1/environ"])[1]
+            environ = execute(container, ["cat", "/proc/1/environ"])[1]
             assert isinstance(environ, bytes)
             everything[f"environment of {container.name}"] = environ.decode(errors="replace")
     for volume in engine.volumes.list(filters={"name": f"samokoder-{stack.name}-"}):
@@ -182,7 +185,7 @@ def test_a_command_in_a_container_has_a_status_although_its_output_ends_before_i
 ) -> None:
     container = containers.find(engine, stack.settings(), "postgres")
     early = ["sh", "-c", "echo said; exec >&- 2>&-; sleep 1; exit 3"]
-    assert containers.execute(container, early) == (3, b"said\n"), "a backup that failed would count as a good one"
+    assert execute(container, early) == (3, b"said\n"), "a backup that failed would count as a good one"
 
 
 def test_postgres_and_redis_are_reachable_from_nowhere_but_the_network_data(

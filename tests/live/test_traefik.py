@@ -15,10 +15,13 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import containers, lifecycle
-from operations.project import Workspace
-from stack.names import ENVIRONMENT_LABEL
-from stack.settings import Environment
+from operations.engine import containers
+from operations.engine.commands import execute
+from operations.lifecycle.down import destroy_data
+from operations.lifecycle.up import bring_up
+from operations.workspace.workspace import Workspace
+from stack.common.names import ENVIRONMENT_LABEL
+from stack.settings.environment import Environment
 from tests.live.conftest import unlimited, with_config
 from tests.traefik import WEB, Traefik, address_on, traefik, traefiks_network
 
@@ -79,7 +82,7 @@ class Behind:
 
     def ask_as_neighbour(self, url: str, times: int) -> list[int]:
         """Ask that often, each time for another invented address; return the statuses."""
-        code, said = containers.execute(self.neighbour, ["python3", "-c", NEIGHBOUR, url, DOMAIN, str(times)])
+        code, said = execute(self.neighbour, ["python3", "-c", NEIGHBOUR, url, DOMAIN, str(times)])
         assert code == 0, said.decode()
         return list(json.loads(said))
 
@@ -122,7 +125,7 @@ def behind(
             )
             base = f"http://{address}:{WEB}"
             try:
-                lifecycle.up(workspace, interactive=False)
+                bring_up(workspace, interactive=False)
                 with httpx.Client(base_url=base, headers={"Host": DOMAIN}, timeout=60) as user:
                     made = Behind(engine, workspace.settings(), running, neighbour, user)
                     made.until_served_by(BOTH)
@@ -130,7 +133,7 @@ def behind(
             finally:
                 neighbour.remove(force=True)
                 if workspace.stack_file.exists():
-                    lifecycle.destroy_data(workspace, interactive=False)
+                    destroy_data(workspace, interactive=False)
 
 
 class Users:

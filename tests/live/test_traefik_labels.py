@@ -14,10 +14,10 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from operations import laboratory as laboratories
-from stack import health
-from stack.app import ingress
-from stack.settings import Environment
+from operations.engine import laboratory as laboratories
+from stack.parts.ingress.traefik import traefik_labels
+from stack.settings.environment import Environment
+from stack.spec import health
 from tests.render.conftest import wait_until
 from tests.render.test_ingress import (
     BY_PATH,
@@ -80,7 +80,7 @@ class World:
             ["python", "-c", server, str(port)],
             hostname=f"{name}.{site}",
             network=self.traefik.network.name,
-            labels={**self.labels, **ingress.traefik_labels(environment, service, port)},
+            labels={**self.labels, **traefik_labels(environment, service, port)},
             init=True,
             stop_signal="SIGKILL",
             **options,
@@ -150,7 +150,7 @@ def test_traefik_takes_every_label_and_finds_no_mistake(world: World) -> None:
         router[1]
         for site, environment in world.environments.items()
         for service in (("api", "frontend") if site == PAGE else ("api",))
-        for label in ingress.traefik_labels(environment, service, 8000)
+        for label in traefik_labels(environment, service, 8000)
         if (router := re.match(r"traefik\.http\.routers\.([\w-]+)\.rule$", label))
     }
     assert {f"{name}@docker" for name in declared} <= names

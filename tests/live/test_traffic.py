@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from operations import smoke_series
-from operations.project import Workspace
-from stack.monitoring import rules, series
-from stack.monitoring.rules.model import Recording
-from stack.platform import specs
-from stack.settings import Environment
+from operations.checks.smoke import needed_series
+from operations.workspace.workspace import Workspace
+from stack import series
+from stack.catalogue import rule_groups, specs
+from stack.monitoring.alerts import Recording
+from stack.settings.environment import Environment
 from tests.live.conftest import prometheus, url
 from tests.live.test_the_stack import until
 from tests.live.traffic import Traffic
@@ -50,7 +50,7 @@ def exposed(environment: Environment) -> set[str]:
 
 def why_not_here(environment: Environment, name: str) -> str:
     """Why a metric is rightly missing, as the smoke test has it; empty where it is not."""
-    excused = smoke_series.may_be_missing(environment)
+    excused = needed_series.may_be_missing(environment)
     return next((why for pattern, why in excused.items() if re.fullmatch(pattern, name)), "")
 
 
@@ -70,7 +70,7 @@ def asked_for(environment: Environment, expression: str) -> set[str]:
 
 def test_every_metric_that_a_rule_names_is_exposed(environment: Environment, traffic: Traffic) -> None:
     parts = specs(environment)
-    every = [rule for group in rules.groups(environment, parts) for rule in group.rules]
+    every = [rule for group in rule_groups(environment, parts) for rule in group.rules]
     recorded = {rule.name for rule in every if isinstance(rule, Recording)}
     needed = {rule.name: asked_for(environment, rule.expression) - recorded for rule in every}
 

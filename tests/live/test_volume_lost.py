@@ -8,8 +8,12 @@ from __future__ import annotations
 import docker
 import pytest
 
-from operations import containers, lifecycle, restore
-from operations.project import Workspace
+from operations.data.restore import restore
+from operations.engine import containers
+from operations.engine.part_status import NOT_AVAILABLE
+from operations.lifecycle.up import bring_up
+from operations.workspace.known import live_status
+from operations.workspace.workspace import Workspace
 from tests.live.test_backup import lose, names, wait_for_backups, wait_until_received, write
 from tests.live.traffic import Traffic
 
@@ -28,9 +32,9 @@ def test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_d
     wait_until_received(engine, stack)
     containers.find(engine, stack.settings(), "postgres").kill("SIGKILL")
     lose(engine, stack)
-    restore.restore(stack, backup="latest")
+    restore.restore(stack, up=bring_up, backup="latest")
     assert "before it was gone" in names(engine, stack)
     write(stack, "it serves again")
-    rows = lifecycle.status(stack)
-    assert all(row.ok for row in rows if row.state != containers.NOT_AVAILABLE), rows
+    rows = live_status(stack)
+    assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
     stack.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)

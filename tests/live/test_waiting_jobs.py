@@ -13,10 +13,11 @@ import pytest
 from arq.constants import default_queue_name
 from redis import Redis
 
-from operations import containers, redis_log
-from operations.project import Workspace
-from stack.app import redis
-from stack.settings import Environment
+from operations.data.repair import redis_log
+from operations.engine import containers
+from operations.workspace.workspace import Workspace
+from stack.parts.redis import spec as redis
+from stack.settings.environment import Environment
 from tests.live.conftest import url
 from tests.live.test_the_stack import until
 from tests.live.traffic import Traffic

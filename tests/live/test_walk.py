@@ -23,9 +23,9 @@ from typing import Any
 import docker
 import pytest
 
-from operations.ports import own_ports
-from operations.project import ROOT
-from stack.app import migrations
+from bench.own_ports import own_ports
+from operations.clone import ROOT
+from stack.parts.api import migrations
 from tests.live import clones
 from tests.live.clones import run, run_apart
 from tests.live.conftest import own_images

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from offline import images
-from offline.images import RECIPES, OfflineImages, ensure_images
-from offline.progress import Reporter
-from operations.engine import PrivateEngine, connect
-from tests.private_engine import private_engine
+from host.engine import connect
+from host.progress import Reporter
+from offline.images.builder import Builder
+from offline.images.ensure import OfflineImages, ensure_images
+from offline.images.recipes import RECIPES
+from tests.private_engine import PrivateEngine, private_engine
 
 pytestmark = pytest.mark.archive
 
@@ -45,7 +46,7 @@ def test_every_image_of_debian_packages_is_made(made: OfflineImages) -> None:
 def test_no_update_of_debian_is_missing_in_the_base(cache: Path, engine: PrivateEngine) -> None:
     status = next((cache / "images").glob("debian-*.status"))
     with contextlib.closing(connect(engine.docker_host)) as client:
-        builder = images._Builder(client=client, cache=cache, progress=Reporter())
+        builder = Builder(client=client, cache=cache, progress=Reporter())
         missing = builder._sources().fetch(["dist-upgrade"], status=status, what="Updates")
     assert [deb.name for deb in missing] == [], "an image with known holes must not be made"
 

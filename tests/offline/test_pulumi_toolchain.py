@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from host.cache import cache_directory
 from offline.toolchain import build
-from operations.engine import cache_directory
-from operations.project import ROOT, Workspace
+from operations.clone import ROOT
+from operations.workspace.workspace import Workspace
 
 pytestmark = pytest.mark.long  # it is built for these tests
 

@@ -23,7 +23,7 @@ import asyncpg
 import httpx
 import pytest
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 REPOSITORY = Path(__file__).parents[2]
 APPLICATION = REPOSITORY / "reference_app"

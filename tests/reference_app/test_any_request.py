@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from operations import smoke_account
+from operations.checks.smoke import user_account
 
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Service, Setup
@@ -39,7 +39,7 @@ class Api:
     document: Mapping[str, Any] = field(init=False)
     known: dict[str, str] = field(default_factory=dict)
     """Name in a path -> an id that there is."""
-    account: Mapping[str, str] = field(default_factory=smoke_account.somebody)
+    account: Mapping[str, str] = field(default_factory=user_account.somebody)
     token: str = ""
 
     def __post_init__(self) -> None:

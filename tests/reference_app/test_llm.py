@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from arq.connections import ArqRedis
 
+from bench.llm_server import COMPLETION_TOKENS, PROMPT_TOKENS, LlmServer
 from samokoder import llm
 from samokoder.metrics import WORKER
 from samokoder.settings import LlmProvider, Settings
-from tests.reference_app.llm_server import COMPLETION_TOKENS, PROMPT_TOKENS, LlmServer
 
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Setup

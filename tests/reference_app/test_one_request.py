@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from operations import smoke_account
-from operations.checks import FailedError
+from operations.checks.smoke import user_account
+from operations.errors import FailedError
 
 if TYPE_CHECKING:
     from tests.reference_app.conftest import Service, Setup
@@ -87,7 +87,7 @@ def test_while_the_queue_is_away_nothing_is_doubled_and_no_project_stays_without
 def test_the_projects_of_an_account_are_in_nobody_elses_list_and_go_with_it(
     setup: Setup, api: Service, worker: Service, waiting: Waiting
 ) -> None:
-    somebody = smoke_account.somebody()
+    somebody = user_account.somebody()
     assert api.post("/auth/register", json=somebody).status_code == 201
     token = api.post("/auth/login", json=somebody).json()["access_token"]
     own = {"Authorization": f"Bearer {token}"}
@@ -123,9 +123,9 @@ arq.run_worker(main.WorkerSettings)
 """
 
 
-def _as_user(api: Service) -> smoke_account.Said:
+def _as_user(api: Service) -> user_account.Said:
     with httpx.Client(timeout=30, trust_env=False) as client:
-        return smoke_account.write_and_read(client, api.url, smoke_account.somebody(), seconds=6)
+        return user_account.write_and_read(client, api.url, user_account.somebody(), seconds=6)
 
 
 def _owned(setup: Setup) -> int:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import laboratory
-from operations.containers import execute
-from stack.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB, bcrypt_of
-from stack.service import ServiceSpec
-from stack.settings import Environment
+from operations.engine import laboratory
+from operations.engine.commands import execute
+from stack.settings.environment import Environment
+from stack.spec.secrets import ALERTMANAGER_WEB, PROMETHEUS_WEB, bcrypt_of
+from stack.spec.service import ServiceSpec
 from tests.recording import environment_of, secret_value
 
 if TYPE_CHECKING:

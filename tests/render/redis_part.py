@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from redis import Redis
 
-from operations import redis_log
-from stack.app import redis, redis_users
-from stack.platform import specs
-from stack.service import ServiceSpec
-from stack.settings import Environment, Phase, Rotating, Rotation
+from operations.data.repair import redis_log
+from stack.catalogue import specs
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase, Rotating, Rotation
+from stack.spec.service import ServiceSpec
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, address, contents, output, wait_until
 from tests.written import Application

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from stack.monitoring import alertmanager as parts
-from stack.monitoring import rules
-from stack.monitoring.alertmanager import inhibitions
-from stack.monitoring.rules.containers import UNSEEN_SECONDS
-from stack.monitoring.rules.model import Alert, Severity, Text, down_alert
-from stack.platform import specs
-from stack.service import ServiceSpec
-from stack.settings import Environment, seconds
+from stack.catalogue import every_alert, specs
+from stack.monitoring.alerts import Alert, Severity, Text, down_alert
+from stack.parts.alertmanager import spec as parts
+from stack.parts.alertmanager.inhibitions import inhibitions
+from stack.parts.cadvisor.rules import UNSEEN_SECONDS
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
+from stack.spec.service import ServiceSpec
 from tests.recording import CASES, HEARTBEAT_URL, TELEGRAM_TOKEN, WEBHOOK_URL, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output
 
@@ -56,7 +56,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def alertmanager_yml(environment: Environment) -> str:
-    return parts.alertmanager_yml(environment, specs(environment))
+    return parts.alertmanager_yml(environment, every_alert(environment, specs(environment)))
 
 
 def alertmanager_files(case: str) -> dict[str, str]:
@@ -225,7 +225,7 @@ def test_a_part_that_is_down_is_told_once() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_that_a_part_is_down_is_told_before_its_missing_container(case: str, interval: int) -> None:
     environment = case_environment(case)
-    known = list(rules.alerts(environment, specs(environment)))
+    known = list(every_alert(environment, specs(environment)))
     down = {each.service: seconds(each.wait) for each in known if each.name == down_alert(each.service)}
     missing = {each.service: seconds(each.wait) for each in known if each.name == "ContainerMissing"}
     assert down.keys() >= {"api", "worker"}
@@ -245,7 +245,7 @@ def test_without_an_alert_there_is_no_rule_about_it() -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_named_in_an_inhibition_is_an_alert_that_there_is(case: str) -> None:
     environment = case_environment(case)
-    known = {alert.name for alert in rules.alerts(environment, specs(environment))} | {"TestAlert"}
+    known = {alert.name for alert in every_alert(environment, specs(environment))} | {"TestAlert"}
     missing = set()
     for rule in yaml.safe_load(alertmanager_yml(environment))["inhibit_rules"]:
         for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
@@ -270,7 +270,7 @@ def test_each_symptom_is_kept_back_in_what_is_rendered_also_those_of_and_about_t
         for part in names(rule["source_matchers"], "service")
         for symptom in names(rule["target_matchers"], "alertname")
     }
-    known = list(rules.alerts(environment, specs(environment)))
+    known = list(every_alert(environment, specs(environment)))
     wanted = {(part, each.name) for each in known for part in each.symptom_of if each.name != "Watchdog"}
     causes = {"ContainerMissing", "ContainerUnhealthy"}
     assert {pair for pair in wanted if pair[1] not in causes} <= kept_back, "one fault, and several people are woken"
@@ -297,7 +297,7 @@ def test_what_stores_nothing_keeps_back_all_that_its_silence_makes_false_and_not
 def test_nothing_that_explains_is_itself_a_symptom_of_what_it_explains() -> None:
     environment = case_environment("staging")
     explained: dict[str, frozenset[str]] = {}
-    for each in rules.alerts(environment, specs(environment)):
+    for each in every_alert(environment, specs(environment)):
         if each.name in {"ContainerMissing", "ContainerUnhealthy"} or each.name.lower() == f"{each.service}down":
             explained[each.service] = explained.get(each.service, frozenset()) | each.symptom_of
     reached: dict[str, set[str]] = {}

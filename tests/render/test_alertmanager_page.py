@@ -22,13 +22,13 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from offline.alertmanager_page import page, stored_brotli
-from offline.toolchain import PROGRAMS, SOURCES
+from offline.programs import PROGRAMS, SOURCES
+from stack.catalogue import specs
 from stack.monitoring import access
-from stack.monitoring import alertmanager as parts
-from stack.platform import specs
-from stack.secrets import ALERTMANAGER_WEB
-from stack.service import ServiceSpec
-from stack.settings import Environment
+from stack.parts.alertmanager import spec as parts
+from stack.settings.environment import Environment
+from stack.spec.secrets import ALERTMANAGER_WEB
+from stack.spec.service import ServiceSpec
 from tests.chromium import console
 from tests.recording import WEBHOOK_URL, environment_of, secret_value
 from tests.render.conftest import PATIENCE_SECONDS, Laboratory, address, wait_until
@@ -201,7 +201,7 @@ def person(chromium: webdriver.Chrome) -> Iterator[Person]:
 
 
 def link_of(labels: Mapping[str, str]) -> str:
-    """The address in a message that leads to the form (see stack/monitoring/messages/alert.tmpl)."""
+    """The address in a message that leads to the form (see stack/parts/alertmanager/alert.tmpl)."""
     matchers = ", ".join(f"{name}={json.dumps(value)}" for name, value in labels.items())
     return f"/#/silences/new?filter={quote('{' + matchers + '}', safe='')}"
 

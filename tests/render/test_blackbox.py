@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stack.monitoring import blackbox_exporter
-from stack.platform import specs
-from stack.settings import Environment
+from stack.catalogue import specs
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
+from stack.settings.environment import Environment
 from tests.recording import CASES, case_environment, environment_of
 from tests.render.conftest import Laboratory, output, wait_until
 

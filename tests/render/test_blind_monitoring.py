@@ -10,10 +10,12 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from stack.monitoring import postgres_exporter, prometheus, redis_exporter
-from stack.platform import specs
-from stack.service import ServiceSpec
-from stack.settings import Environment
+from stack.catalogue import specs
+from stack.parts.postgres import exporter as postgres_exporter
+from stack.parts.prometheus import spec as prometheus
+from stack.parts.redis import exporter as redis_exporter
+from stack.settings.environment import Environment
+from stack.spec.service import ServiceSpec
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, address, contents, wait_until
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.render import files
-from stack.monitoring import rules
-from stack.monitoring.dashboards import dashboards as rendered
-from stack.monitoring.dashboards.boards import replicas
-from stack.monitoring.rules.host import DISKS
-from stack.monitoring.rules.model import Alert
-from stack.platform import specs
-from stack.settings import Alerts, Environment
+from operations.lifecycle.render import files
+from stack.catalogue import dashboard_texts as rendered
+from stack.catalogue import every_alert, specs
+from stack.monitoring.alerts import Alert
+from stack.monitoring.boards import replicas
+from stack.parts.node_exporter.rules import DISKS
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
 from tests import goldens
 from tests.recording import CASES, case_config, case_environment, environment_of, merged
 from tests.render.conftest import Laboratory, output
@@ -119,7 +119,7 @@ def lines(panel: Json) -> list[tuple[float, str, bool]]:
 
 
 def alerts(environment: Environment) -> list[Alert]:
-    return list(rules.alerts(environment, specs(environment)))
+    return list(every_alert(environment, specs(environment)))
 
 
 def changed(case: str = "staging", **settings: object) -> Environment:
@@ -148,7 +148,7 @@ def test_the_same_settings_make_the_same_text() -> None:
 
 
 def test_nothing_but_grafana_s_own_files_needs_the_sdk() -> None:
-    asked = "import sys, stack.platform; sys.exit('grafana_foundation_sdk' in sys.modules)"
+    asked = "import sys, stack.catalogue; sys.exit('grafana_foundation_sdk' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0, "half a second in every command"
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.render import files
-from stack.monitoring.dashboards.boards import replicas
-from stack.settings import Environment
+from operations.lifecycle.render import files
+from stack.monitoring.boards import replicas
+from stack.settings.environment import Environment
 from tests.recording import case_environment
 from tests.render.conftest import Laboratory, output
 from tests.render.test_dashboards import (
@@ -326,7 +326,7 @@ def test_the_first_page_after_login_is_the_overview_under_that_name() -> None:
 
 
 def environment_of_grafana() -> dict[str, str]:
-    from stack.monitoring import grafana  # noqa: PLC0415
+    from stack.parts.grafana import spec as grafana  # noqa: PLC0415
 
     return dict(grafana.spec(case_environment("staging")).environment)
 

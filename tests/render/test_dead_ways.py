@@ -15,13 +15,14 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from operations import laboratory as laboratory_of
-from operations.containers import remove_labelled
-from stack.monitoring import alertmanager, prometheus
-from stack.monitoring.rules.alertmanager import failing
-from stack.platform import specs
-from stack.service import ServiceSpec
-from stack.settings import Environment
+from operations.engine import laboratory as laboratory_of
+from operations.engine.containers import remove_labelled
+from stack.catalogue import specs
+from stack.parts.alertmanager import spec as alertmanager
+from stack.parts.alertmanager.rules import failing
+from stack.parts.prometheus import spec as prometheus
+from stack.settings.environment import Environment
+from stack.spec.service import ServiceSpec
 from tests.recording import HEARTBEAT_URL, TELEGRAM_TOKEN, environment_of
 from tests.render.conftest import Laboratory, address, contents, output, wait_until
 from tests.render.rule_cases import rules_tests

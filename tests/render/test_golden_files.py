@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from operations.render import files
-from stack.secrets import secret_names
+from operations.lifecycle.render import files
+from stack.spec.secrets import secret_names
 from tests import goldens
 from tests.recording import CASES, case_environment
 

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from operations import laboratory as laboratories
-from stack.app import ingress
-from stack.settings import Environment
+from operations.engine import laboratory as laboratories
+from stack.parts.ingress import spec as ingress
+from stack.parts.ingress.caddyfile import caddyfile
+from stack.parts.ingress.ports import HTTP_PORT, HTTPS_PORT, INTERNAL_PORT, METRICS_PORT
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, address, output, wait_until
 from tests.render.test_what_survives import killed, restarted
@@ -218,7 +220,7 @@ def caddy(laboratory: Laboratory, servers: Servers, described: Environment) -> C
 
 @pytest.fixture(scope="module")
 def client(caddy: Container) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://{address(caddy)}:{ingress.HTTP_PORT}", timeout=60) as made:
+    with httpx.Client(base_url=f"http://{address(caddy)}:{HTTP_PORT}", timeout=60) as made:
         yield made
 
 
@@ -243,7 +245,7 @@ def shell(laboratory: Laboratory, environment: Environment) -> Container:
 def test_caddy_takes_every_configuration_and_would_write_it_the_same(
     name: str, shell: Container, environment: Environment
 ) -> None:
-    text = ingress.caddyfile(with_images(environment, CONFIGURATIONS[name]))
+    text = caddyfile(with_images(environment, CONFIGURATIONS[name]))
     file = f"{SCRATCH}/Caddyfile"
     code, said = output(shell, "sh", "-c", f'printf %s "$0" > {file}', text)
     assert code == 0, said
@@ -314,12 +316,12 @@ def test_a_monitor_that_asks_by_head_gets_the_answer_to_a_get_without_its_body(c
     assert client.head("/projects").status_code == 501, "any other path is asked as the client asks it"
 
 
-@pytest.mark.parametrize("port", [ingress.HTTP_PORT, ingress.INTERNAL_PORT])
+@pytest.mark.parametrize("port", [HTTP_PORT, INTERNAL_PORT])
 @pytest.mark.parametrize(("path", "reaches"), [("/api/v1/a%20b?c=d", "/v1/a%20b?c=d"), ("/api/", "/"), ("/x", "/x")])
 def test_the_api_gets_its_paths_without_the_prefix_that_users_know(
     client: httpx.Client, path: str, reaches: str, port: int
 ) -> None:
-    if path == "/x" and port == ingress.HTTP_PORT:
+    if path == "/x" and port == HTTP_PORT:
         pytest.skip("from outside this is the frontend's")
     status, body = answer(client, path, port)
     assert (status, json.loads(body)["path"]) == (httpx.codes.OK, reaches)
@@ -332,9 +334,7 @@ def raw(client: httpx.Client, path: str) -> dict[str, Any]:
     return dict(json.loads(body))
 
 
-def answer(
-    client: httpx.Client, path: str, port: int = ingress.HTTP_PORT, host: str = "x", more: str = ""
-) -> tuple[int, str]:
+def answer(client: httpx.Client, path: str, port: int = HTTP_PORT, host: str = "x", more: str = "") -> tuple[int, str]:
     with socket.create_connection((client.base_url.host, port), timeout=60) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}Connection: close\r\n\r\n".encode())
         with connection.makefile("rb") as reader:
@@ -372,7 +372,7 @@ METRICS_SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize("port", [ingress.HTTP_PORT, ingress.INTERNAL_PORT])
+@pytest.mark.parametrize("port", [HTTP_PORT, INTERNAL_PORT])
 @pytest.mark.parametrize("path", METRICS_SPELLINGS)
 def test_the_metrics_are_not_for_the_world(client: httpx.Client, path: str, port: int) -> None:
     status, body = answer(client, path, port)
@@ -397,12 +397,12 @@ def test_a_proxy_on_this_machine_that_asks_for_others_does_not_get_the_metrics(c
         assert (status, "the metrics" in body) == (httpx.codes.NOT_FOUND, False), f"{host}: a page of anybody's"
 
 
-@pytest.mark.parametrize("port", [ingress.HTTP_PORT, ingress.INTERNAL_PORT])
+@pytest.mark.parametrize("port", [HTTP_PORT, INTERNAL_PORT])
 @pytest.mark.parametrize("path", METRICS_SPELLINGS)
 def test_on_this_machine_nothing_but_this_page_is_handed_on_and_nothing_to_the_frontend(
     client: httpx.Client, path: str, port: int
 ) -> None:
-    if port == ingress.HTTP_PORT and re.fullmatch(r"/+metrics(\?.*)?", path):
+    if port == HTTP_PORT and re.fullmatch(r"/+metrics(\?.*)?", path):
         return  # the page itself
     assert "the metrics" not in answer(client, path, port, host=HERE[0])[1]
 
@@ -427,12 +427,12 @@ def test_an_address_of_ones_own_invention_is_not_believed(client: httpx.Client, 
     assert seen["X-Forwarded-For"] == mine, "whoever may choose an address has no limit of requests"
     assert "," not in mine
     assert seen["X-Forwarded-Proto"] == "http"
-    assert seen["X-Forwarded-Host"] == f"{address(caddy)}:{ingress.HTTP_PORT}"
+    assert seen["X-Forwarded-Host"] == f"{address(caddy)}:{HTTP_PORT}"
 
 
 @pytest.mark.parametrize("user", ["203.0.113.9", "10.1.2.3", "192.168.7.9", "127.0.0.1", "fd00::7"])
 def test_the_stacks_own_parts_may_say_for_whom_they_ask(client: httpx.Client, caddy: Container, user: str) -> None:
-    inside = f"http://{address(caddy)}:{ingress.INTERNAL_PORT}/projects"
+    inside = f"http://{address(caddy)}:{INTERNAL_PORT}/projects"
     seen = client.get(inside, headers={"X-Forwarded-For": user}).json()["headers"]
     assert seen["X-Forwarded-For"] == user, "else all users of the frontend, or of an office, would share one limit"
 
@@ -540,7 +540,7 @@ def test_what_is_large_is_compressed(client: httpx.Client) -> None:
 
 def test_its_own_metrics_name_the_server_and_the_replicas(caddy: Container) -> None:
     def metrics() -> str:
-        code, text = output(caddy, "wget", "-q", "-O", "-", f"http://127.0.0.1:{ingress.METRICS_PORT}/metrics")
+        code, text = output(caddy, "wget", "-q", "-O", "-", f"http://127.0.0.1:{METRICS_PORT}/metrics")
         assert code == 0, text
         return text
 
@@ -700,7 +700,7 @@ def secured(elsewhere: Laboratory, environment: Environment, root_certificate: s
     values = {"api": {"replicas": 1}, "ingress": {**settings, "acmeRoot": root_certificate}}
     described = with_images(environment, values)
     Servers(elsewhere, described.image("python")).start("api-1")
-    ports = (str(ingress.HTTP_PORT), str(ingress.HTTPS_PORT))
+    ports = (str(HTTP_PORT), str(HTTPS_PORT))
     published = elsewhere.start(
         described.image("python"), {}, alias=DOMAIN, command=["python", "-c", PUBLISHED, *ports], init=True
     )

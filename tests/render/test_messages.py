@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from stack.monitoring import messages
-from stack.monitoring.messages import WORDS, Language, messages_tmpl
-from stack.settings import Environment
+from stack.parts.alertmanager import messages
+from stack.parts.alertmanager.messages import WORDS, Language, messages_tmpl
+from stack.settings.environment import Environment
 from tests.render.conftest import Laboratory, output
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import rotation
-from stack.app import postgres
-from stack.platform import specs
-from stack.service import ServiceSpec
-from stack.settings import Environment, Phase, Rotating, Rotation
+from operations.rotation import servers
+from stack.catalogue import specs
+from stack.parts.postgres import spec as postgres
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase, Rotating, Rotation
+from stack.spec.service import ServiceSpec
 from tests.planted import SUPERUSER_PSQL
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, contents, output, wait_until
@@ -406,15 +407,15 @@ def test_a_rotation_finds_out_which_password_the_server_takes(
     laboratory: Laboratory, environment: Environment, server: Container
 ) -> None:
     keeper = keep_roles(laboratory, environment)
-    application, exporter = rotation._SERVERS["postgres_app"], rotation._SERVERS["postgres_exporter"]
+    application, exporter = servers.SERVERS["postgres_app"], servers.SERVERS["postgres_exporter"]
     for check, slot, password, expected in (
         (application, "postgres-app", APP_SECRET, "in"),
         (application, "postgres-app", SECOND_SECRET, "refused"),
         (application, "postgres-app-b", SECOND_SECRET, "refused"),
         (exporter, "postgres-exporter", EXPORTER_SECRET, "in"),
         (exporter, "postgres-exporter", APP_SECRET, "refused"),
-        (rotation._SERVERS["postgres_backup"], "postgres-backup", BACKUP_SECRET, "in"),
-        (rotation._SERVERS["postgres_backup"], "postgres-backup", APP_SECRET, "refused"),
+        (servers.SERVERS["postgres_backup"], "postgres-backup", BACKUP_SECRET, "in"),
+        (servers.SERVERS["postgres_backup"], "postgres-backup", APP_SECRET, "refused"),
     ):
         assert check.login(keeper, environment, slot, password) == expected, f"{slot}: {expected}"
     assert APP_SECRET not in output(keeper, "sh", "-c", "cat /tmp/* 2>/dev/null")[1], "it was left behind"

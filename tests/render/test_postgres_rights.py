@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stack.app import postgres
-from stack.monitoring import postgres_exporter
-from stack.platform import specs
-from stack.settings import Environment
+from stack.catalogue import specs
+from stack.parts.postgres import exporter as postgres_exporter
+from stack.parts.postgres import spec as postgres
+from stack.settings.environment import Environment
 from tests.planted import MARK, PLANTED, SETTINGS
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, output

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline.progress import Task
-from operations import laboratory as parts
-from operations import mending
-from operations.engine import PrivateEngine, connect, ensure_engine, stop_engine
-from stack.settings import Environment
+from host.engine import connect
+from host.progress import Task
+from operations.data.restore import mending
+from operations.engine import laboratory as parts
+from stack.settings.environment import Environment
+from tests import private_engine as private_engines
 from tests import queued
-from tests.private_engine import private_engine
+from tests.private_engine import PrivateEngine, private_engine
 from tests.render.conftest import Laboratory
 from tests.render.redis_part import Kept, begin, described, kept_redis
 
@@ -67,10 +68,10 @@ class Machine:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, what)
         # A machine that starts has none of the mounts and bridges of before.
-        stop_engine(report=print, private=self.private)
+        private_engines.stop(self.private, report=print)
 
     def starts(self) -> None:
-        ensure_engine(report=print, private=self.private)
+        private_engines.start(self.private, report=print)
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import yaml
 
-from operations.project import ROOT
-from stack.monitoring import access, blackbox_exporter, grafana
-from stack.monitoring.prometheus import prometheus_yml
-from stack.monitoring.rules import alerts, groups, rules_yml
-from stack.monitoring.rules.model import Alert, number, share
-from stack.platform import specs
-from stack.secrets import ALERTMANAGER_WEB
-from stack.service import Scrape, ServiceSpec
-from stack.settings import Environment, seconds
+from operations.clone import ROOT
+from stack.catalogue import dashboard_texts, every_alert, rule_document, rule_groups, specs
+from stack.monitoring import access
+from stack.monitoring.alerts import Alert, number, share
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
+from stack.parts.grafana import spec as grafana
+from stack.parts.prometheus.spec import prometheus_yml
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
+from stack.spec.files import yaml_text
+from stack.spec.secrets import ALERTMANAGER_WEB
+from stack.spec.service import Scrape, ServiceSpec
 from tests.recording import CASES, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output
 from tests.render.rule_cases import cases, rules_tests
@@ -27,6 +31,10 @@ AT_ONCE = {"Watchdog", "PrometheusNotIngesting"}
 CYRILLIC = re.compile("[\u0400-\u04ff]")
 # With and without a local database, a password, a production's name.
 WORLDS = ("staging", "managed")
+
+
+def rules_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> str:
+    return yaml_text(rule_document(environment, parts))
 
 
 def prometheus_files(case: str) -> dict[str, str]:
@@ -44,7 +52,7 @@ def rules_text(case: str) -> str:
 
 
 def known(environment: Environment) -> list[Alert]:
-    return list(alerts(environment, specs(environment)))
+    return list(every_alert(environment, specs(environment)))
 
 
 def templates(text: str) -> list[str]:
@@ -82,7 +90,10 @@ def test_every_alert_has_a_page_for_the_person_on_call_and_every_page_an_alert()
 def test_every_alert_says_how_bad_it_is_what_to_look_at_and_where() -> None:
     environment = case_environment("staging")
     settings = environment.settings
-    shown = {path.removeprefix("dashboards/").removesuffix(".json") for path in grafana.files(environment)}
+    shown = {
+        path.removeprefix("dashboards/").removesuffix(".json")
+        for path in grafana.files(environment, dashboard_texts(environment))
+    }
     parts = {spec.job or spec.part for spec in specs(environment)}
     for alert in known(environment):
         annotations = alert.rule(environment)["annotations"]
@@ -212,7 +223,7 @@ def test_what_is_somebody_else_s_is_watched_by_its_exporter() -> None:
 def test_a_part_that_is_not_there_has_no_rule() -> None:
     assert "grafana" not in re.sub("_url: .*", "", rules_text("without-grafana")).replace("dashboard", "")
     silent = environment_of("staging", {"worker": {"metricsPort": None, "healthCommand": ["true"]}})
-    assert "worker" not in {group.name for group in groups(silent, specs(silent))}
+    assert "worker" not in {group.name for group in rule_groups(silent, specs(silent))}
     assert not [alert for alert in known(silent) if alert.service == "worker" and alert.name != "ContainerMissing"]
 
 

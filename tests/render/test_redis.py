@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operations import rotation
-from stack.app import redis, redis_users
-from stack.settings import Environment, Phase
+from operations.rotation import servers
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase
 from tests.recording import secret_value
 from tests.render.conftest import Laboratory, address, contents, output, wait_until
 from tests.render.redis_part import APP_SECRET, KEEPER_SECRET, SECOND_SECRET, described, keep_users
@@ -384,7 +386,7 @@ def test_a_rotation_finds_out_which_password_the_server_takes(
         ("redis_exporter", EXPORTER_SECRET),
         ("redis_backup", BACKUP_SECRET),
     ):
-        check = rotation._SERVERS[secret]
+        check = servers.SERVERS[secret]
         assert check.login(keeper, environment, secret, right) == "in"
         assert check.login(keeper, environment, secret, secret_value("another")) == "refused", (
             "redis-cli goes on as the user without a password, which may say ping too"

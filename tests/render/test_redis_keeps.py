@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from operations import compose, redis_log
-from operations.checks import FailedError
-from stack.settings import Environment
+from operations.data.compose import import_on_engine
+from operations.data.repair import redis_log
+from operations.errors import FailedError
+from stack.settings.environment import Environment
 from tests import queued
 from tests.render.conftest import Laboratory, contents
 from tests.render.redis_part import SECOND_SECRET, Kept, begin, described, keep_users, kept_redis
 
 pytestmark = pytest.mark.live
 
-IMPORT = Path(compose.__file__).with_name("import_redis.sh")
+IMPORT = Path(import_on_engine.__file__).with_name("import_redis.sh")
 
 
 @pytest.fixture

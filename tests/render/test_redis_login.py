@@ -10,9 +10,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from operations import redis_log
-from stack.app import redis_users
-from stack.settings import Environment
+from operations.data.repair import redis_log
+from stack.parts.redis import users as redis_users
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, address, contents, output, wait_until
 from tests.render.redis_part import described

@@ -1,4 +1,4 @@
-"""A damaged file of Redis' data: what is mended, what is lost, and that it is said. `operations/repair_redis.sh`."""
+"""A damaged file of Redis' data: what is mended, what is lost, and that it is said. `repair_redis.sh`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from offline.progress import Task
-from operations import mending
-from operations.journal import Mend
-from operations.stack_file import ProjectError
-from stack.settings import Environment
+from host.progress import Task
+from operations.data.restore import mending
+from operations.data.restore.request import Mend
+from operations.errors import ProjectError
+from stack.settings.environment import Environment
 from tests import queued
 from tests.render.conftest import Laboratory, wait_until
 from tests.render.redis_part import Kept, keep_users, kept_redis

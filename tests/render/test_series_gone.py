@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from stack.settings import Environment, seconds
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
 from tests.recording import case_environment
 from tests.render.conftest import Laboratory, output
 from tests.render.rule_cases import Case, cases, rules_tests

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stack.monitoring import alertmanager, prometheus
-from stack.settings import Environment
+from stack.parts.alertmanager import spec as alertmanager
+from stack.parts.prometheus import spec as prometheus
+from stack.settings.environment import Environment
 from tests.render.conftest import Laboratory, output, wait_until
 from tests.render.redis_part import described
 from tests.render.test_postgres import APP, APP_SECRET, ask, ask_as, keep_roles

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from offline.alertmanager_page import lay, page, stored_brotli
-from offline.toolchain import PROGRAMS, SOURCES
+from offline.programs import PROGRAMS, SOURCES
 
 FOLDER = SOURCES / "alertmanager" / "page"
 PAGE = page(FOLDER)

@@ -16,10 +16,17 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import asking, delivery, lifecycle, lock
-from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
-from stack.secret_rules import CONFIGURED_SECRETS
+from operations import clone
+from operations.cli import asking
+from operations.delivery.commit_deploy import CommitDeploy
+from operations.errors import ProjectError
+from operations.lifecycle import down as lifecycle_down
+from operations.lifecycle import lost_data
+from operations.lifecycle import up as lifecycle_up
+from operations.workspace import lock
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
+from stack.common.secret_rules import CONFIGURED_SECRETS
 from tests.recording import ROOT, case_config
 
 CONFIG = {
@@ -56,9 +63,10 @@ def test_a_command_that_always_asks_goes_on_without_a_terminal_in_staging() -> N
 
 ASKS = """\
 from types import SimpleNamespace
-from operations import asking, project
+from operations import clone
+from operations.cli import asking
 production = SimpleNamespace(settings=SimpleNamespace(production=True))
-typed = lambda words: project.typed("prod", words)
+typed = lambda words: clone.typed("prod", words)
 workspace = SimpleNamespace(name="prod", settings=lambda **_: production, typed=typed)
 asking.agreement(workspace, "up ARGS=--yes", yes=False)()
 print("done")
@@ -110,28 +118,30 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         workspace=workspace,
         words=words,
         deployment=dict,
-        settle=lambda: None,
+        settle=lambda _: None,
         backend=SimpleNamespace(url="", origin="", folder=None),
         pulumi=lambda *said, **_: words.append(said),
     )
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: given)
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: given)
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: given)
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: given)
+    monkeypatch.setattr(lifecycle_down, "used_by_others", lambda *_: {})
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
-    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
-    monkeypatch.setattr("operations.old_images.tidy", lambda *_: None)
-    monkeypatch.setattr("operations.packet_filter.unguard", lambda _: None)
+    monkeypatch.setattr(lost_data, "lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle_down, "lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: [])
+    monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
+    monkeypatch.setattr("operations.engine.old_images.tidy", lambda *_: None)
+    monkeypatch.setattr("operations.network.packet_filter.unguard", lambda _: None)
     return given
 
 
 def test_after_a_no_nothing_was_changed_and_it_was_shown_what_would_have_been(run: Any) -> None:
     with pytest.raises(NoError):
-        lifecycle.up(run.workspace, interactive=True, agree=no)
+        lifecycle_up.bring_up(run.workspace, interactive=True, agree=no)
     with pytest.raises(NoError):
-        lifecycle.down(run.workspace, interactive=True, agree=no)
+        lifecycle_down.take_down(run.workspace, interactive=True, agree=no)
     preview, down = run.words
     assert preview == ("preview",)
     assert "--preview-only" in down
@@ -139,8 +149,8 @@ def test_after_a_no_nothing_was_changed_and_it_was_shown_what_would_have_been(ru
 
 
 def test_after_a_yes_it_is_done_without_another_preview(run: Any) -> None:
-    lifecycle.up(run.workspace, interactive=True, agree=lambda: None)
-    lifecycle.down(run.workspace, interactive=True, agree=lambda: None)
+    lifecycle_up.bring_up(run.workspace, interactive=True, agree=lambda: None)
+    lifecycle_down.take_down(run.workspace, interactive=True, agree=lambda: None)
     assert [each[0] for each in run.words] == ["preview", "up", "destroy", "destroy"]
     assert "--skip-preview" in run.words[1], "the person has just looked at it"
 
@@ -150,21 +160,22 @@ def test_what_was_stopped_is_told_before_the_question_and_stays_until_the_answer
 ) -> None:
     asked: list[bool] = []
 
-    def gone(_: object, *, remove: bool = True) -> list[str]:
+    def gone(*_: object, remove: bool = True) -> list[str]:
         asked.append(remove)
         return []
 
-    monkeypatch.setattr(lifecycle, "_gone", gone)
+    monkeypatch.setattr(lifecycle_up, "_gone", gone)
     with pytest.raises(NoError):
-        lifecycle.up(run.workspace, interactive=True, agree=no)
+        lifecycle_up.bring_up(run.workspace, interactive=True, agree=no)
     assert asked == [False], "a container was removed before anybody said yes"
 
 
 def test_a_lost_volume_is_refused_before_anybody_is_asked(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {"prometheus": "a-volume"})
-    monkeypatch.setattr("operations.containers.of_fields", lambda *_: [])
+    monkeypatch.setattr(lost_data, "lost_volumes", lambda *_: {"prometheus": "a-volume"})
+    monkeypatch.setattr(lifecycle_down, "lost_volumes", lambda *_: {"prometheus": "a-volume"})
+    monkeypatch.setattr("operations.engine.containers.of_fields", lambda *_: [])
     with pytest.raises(ProjectError, match="Data that was here is gone: prometheus"):
-        lifecycle.up(run.workspace, interactive=True, agree=lambda: pytest.fail("asked for nothing"))
+        lifecycle_up.bring_up(run.workspace, interactive=True, agree=lambda: pytest.fail("asked for nothing"))
     assert not run.words
 
 
@@ -174,11 +185,11 @@ def test_a_deploy_of_ci_says_yes_in_a_way_that_an_older_version_does_not_trip_ov
     ran: list[tuple[list[str], str]] = []
 
     def run(words: list[str], *, env: dict[str, str], **_: Any) -> Any:
-        ran.append((words, env.get(asking.VARIABLE, "")))
+        ran.append((words, env.get(clone.YES_VARIABLE, "")))
         return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    deploy = delivery.Deploy(workspace=Workspace(), run=cast("PulumiRun", None), say=lambda _: None)
+    deploy = CommitDeploy(workspace=Workspace(), run=cast("PulumiRun", None), say=lambda _: None)
     assert not deploy._bring_up(tmp_path, tmp_path / "smoke.xml")
     ups = [(words, yes) for words, yes in ran if words[-1] == "up"]
     assert [yes for _, yes in ups] == ["1"], "production would be refused, for no terminal is there"
@@ -195,7 +206,7 @@ def test_the_variable_of_ci_means_yes(name: str, monkeypatch: pytest.MonkeyPatch
         raise ProjectError("enough")
 
     monkeypatch.setattr(asking, "agreement", agreement)
-    for variables, expected in (({}, False), ({asking.VARIABLE: "1"}, True)):
+    for variables, expected in (({}, False), ({clone.YES_VARIABLE: "1"}, True)):
         CliRunner().invoke(command.app, [name], env=variables)
         assert given.pop() is expected
     CliRunner().invoke(command.app, [name, "--yes"])

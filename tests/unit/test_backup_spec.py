@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from stack import cron
-from stack.app import postgres_roles
-from stack.backup import backup
-from stack.built_image import ROOT, base_of, built_image
-from stack.config_files import Template
-from stack.mistakes import InvalidSettingsError
-from stack.settings import Environment
+from stack.common import cron
+from stack.common.mistakes import InvalidSettingsError
+from stack.parts.backup import spec as backup
+from stack.parts.postgres import roles as postgres_roles
+from stack.settings.environment import Environment
+from stack.spec.built_image import ROOT, base_of, built_image
+from stack.spec.files import Template
 from tests.recording import (
     DATABASE_PASSWORD,
     DATABASE_URL,

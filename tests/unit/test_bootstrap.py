@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.engine import cache_directory
+from host.cache import cache_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = "1.2.3"

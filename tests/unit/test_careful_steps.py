@@ -14,16 +14,21 @@ from typing import Any, cast
 
 import pytest
 
-from offline import images
-from offline.progress import Reporter, Task
-from offline.toolchain import OfflineError
-from operations import backups, compose, laboratory, recovery
-from operations import engine as engine_module
-from operations.compose import Import, Plan, Source
-from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
-from stack.settings import PROJECT, read_environment
-from tests import recorded
+from host.progress import Reporter, Task
+from offline.errors import OfflineError
+from offline.images.builder import Builder
+from operations.data.compose import import_on_engine
+from operations.data.compose.import_compose import Import
+from operations.data.compose.plan import ImportPlan
+from operations.data.compose.source import Source
+from operations.engine import laboratory, one_off
+from operations.errors import ProjectError
+from operations.workspace import pulumi_state
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
+from stack.common.names import PROJECT
+from stack.settings.reading import read_environment
+from tests import private_engine, recorded
 from tests.unit.test_compose_import import FakeEngine, plan
 from tests.unit.test_drift import findings
 
@@ -60,17 +65,17 @@ def test_the_old_volume_is_mounted_for_reading_alone(monkeypatch: pytest.MonkeyP
         asked.append(volumes)
         return ""
 
-    monkeypatch.setattr(compose.Engine, "_once", once)
+    monkeypatch.setattr(import_on_engine.EngineImport, "_once", once)
     client = SimpleNamespace(volumes=SimpleNamespace(create=made.append))
-    engine = compose.Engine(cast("Any", client), read_environment("staging", {}), Workspace())
+    engine = import_on_engine.EngineImport(cast("Any", client), read_environment("staging", {}), Workspace())
     engine.copy(SOURCE, "new")
     assert asked == [{"/from": ("old_pg", True), "/to": ("new", False)}], "the old stack is the way back"
 
 
 def test_a_plan_of_an_import_is_for_the_volumes_as_they_were() -> None:
-    one = Plan(project="old", sources=(SOURCE,), stamp="20261123T100500Z")
-    assert one.same(Plan(project="old", sources=(SOURCE,), stamp="20261124T100500Z"))
-    later = Plan(project="old", sources=(replace(SOURCE, changed="2"),), stamp="x")
+    one = ImportPlan(project="old", sources=(SOURCE,), stamp="20261123T100500Z")
+    assert one.same(ImportPlan(project="old", sources=(SOURCE,), stamp="20261124T100500Z"))
+    later = ImportPlan(project="old", sources=(replace(SOURCE, changed="2"),), stamp="x")
     assert not one.same(later), "what was written since would be left behind"
 
 
@@ -88,15 +93,35 @@ def test_a_container_of_one_run_goes_with_its_nameless_volumes_however_it_ended(
         remove=lambda **options: removed.append(options),
     )
     client = SimpleNamespace(containers=SimpleNamespace(create=lambda *_, **__: container))
-    monkeypatch.setattr(backups, "attached", lambda _: nullcontext(iter([(b"said", None)])))
+    monkeypatch.setattr(one_off, "attached", lambda _: nullcontext(iter([(b"said", None)])))
 
     def check(ended: int, _told: object) -> None:
         if ended:
             raise ProjectError("it failed")
 
     with pytest.raises(ProjectError) if status else nullcontext():
-        backups.run_once(cast("Any", client), "image", ["true"], task=Task(""), check=check)
+        one_off.run_once(cast("Any", client), "image", ["true"], task=Task(""), check=check)
     assert removed == [{"force": True, "v": True}], "each restore would leave a volume with a database in it"
+
+
+def test_no_container_of_ours_looks_for_a_name_in_the_hosts_search_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the stack: a restore beside it asks for `redis` with its password too."""
+    made: list[Any] = []
+
+    def create(*_: object, **options: Any) -> Any:
+        made.append(options["dns_search"])
+        return SimpleNamespace(
+            start=lambda: None,
+            wait=lambda: {"StatusCode": 0},
+            remove=lambda **_: None,
+            put_archive=lambda *_: None,
+        )
+
+    client = SimpleNamespace(containers=SimpleNamespace(create=create))
+    monkeypatch.setattr(one_off, "attached", lambda _: nullcontext(iter(())))
+    one_off.run_once(cast("Any", client), "image", ["true"], task=Task(""), check=lambda *_: None)
+    laboratory.Laboratory(cast("Any", client), "token", cast("Any", SimpleNamespace(name="net"))).start("image", {})
+    assert made == [["."], ["."]]
 
 
 def test_a_laboratory_removes_what_has_its_own_token_with_its_nameless_volumes_and_nothing_of_another(
@@ -152,7 +177,7 @@ def test_what_is_mounted_beside_the_folder_of_a_private_engine_stays(
     mounted += [Path("/t/engine"), Path("/t/engine/data"), Path("/t/engine-2/data"), Path("/")]
     ran: list[list[str]] = []
     monkeypatch.setattr("subprocess.run", lambda words, **_: ran.append(words))
-    engine_module._unmount_below(Path("/t/engine"))
+    private_engine._unmount_below(Path("/t/engine"))
     assert ran == [["umount", "/t/engine/data"], ["umount", "/t/engine"]], "the innermost first, and nobody else's"
 
 
@@ -162,10 +187,10 @@ def test_a_half_made_tree_in_which_something_is_mounted_is_not_removed(tmp_path:
     mounted.append(tree / "dev")
     builder = SimpleNamespace(_tree=tree, _work=tree.parent)
     with pytest.raises(OfflineError, match="still mounted"):
-        images._Builder._remove_half_made_tree(cast("images._Builder", builder))
+        Builder._remove_half_made_tree(cast("Builder", builder))
     assert (tree / "dev").exists(), "the host's own /dev would be emptied"
     mounted.clear()
-    images._Builder._remove_half_made_tree(cast("images._Builder", builder))
+    Builder._remove_half_made_tree(cast("Builder", builder))
     assert not tree.exists()
 
 
@@ -174,10 +199,10 @@ def test_a_half_made_tree_in_which_something_is_mounted_is_not_removed(tmp_path:
 
 def test_what_waits_for_its_removal_is_not_missed_on_the_engine() -> None:
     def container(name: str, **more: bool) -> dict[str, Any]:
-        return {"type": recovery.CONTAINER, "urn": f"u::{name}", "inputs": {"name": name}, **more}
+        return {"type": pulumi_state.CONTAINER, "urn": f"u::{name}", "inputs": {"name": name}, **more}
 
     state = {"resources": [container("there"), container("replaced", delete=True)]}
-    assert recovery.known_names(state) == {"there"}, "each `up` would ask the engine for all"
+    assert pulumi_state.known_names(state) == {"there"}, "each `up` would ask the engine for all"
 
 
 @pytest.mark.parametrize(("comm", "mended"), [("pulumi", False), ("", True)], ids=["it runs", "it was killed"])
@@ -190,10 +215,11 @@ def test_the_files_of_a_pulumi_are_mended_only_when_it_is_gone(
         file.parent.mkdir(parents=True)
     half.touch()
     note.write_text(json.dumps({"pid": os.getpid(), "hostname": socket.gethostname(), "timestamp": "now"}))
-    monkeypatch.setattr(recovery.Lock, "is_stale", lambda _: comm != "pulumi")
+    monkeypatch.setattr(pulumi_state.Lock, "is_stale", lambda _: comm != "pulumi")
     run = SimpleNamespace(
         backend=SimpleNamespace(folder=tmp_path),
-        workspace=SimpleNamespace(name="staging", reporter=Reporter()),
+        stack="staging",
+        reporter=Reporter(),
     )
     PulumiRun.mend(cast("PulumiRun", run))
     assert half.exists() is not mended, "it is made, then written: just now it may be empty"

@@ -10,8 +10,9 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from operations import checks
-from operations.checks import Check, FailedError, Finding, Once, Report, UnavailableError, Verdict
+from operations.checks import report_table
+from operations.checks.report import Check, Finding, Once, Report, Verdict, ask_all
+from operations.errors import FailedError, UnavailableError
 
 
 def raises(error: Exception) -> str:
@@ -33,13 +34,13 @@ ALL = report(Verdict.PASSED, Verdict.FAILED, Verdict.NOT_AVAILABLE)
 
 def shown(what: Report, *, verbose: bool) -> str:
     console = Console(file=io.StringIO(), width=120)
-    checks.show(console, what, verbose=verbose)
+    report_table.show(console, what, verbose=verbose)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 def test_each_check_is_one_verdict_and_the_order_is_that_of_the_checks() -> None:
-    found = checks.run(
+    found = ask_all(
         [
             Check(name="slow", ask=slow),
             Check(name="bad", ask=lambda: raises(FailedError("it is down"))),
@@ -59,7 +60,7 @@ def test_each_check_is_one_verdict_and_the_order_is_that_of_the_checks() -> None
 def test_a_check_that_hangs_is_told_after_its_time_and_holds_nothing_back() -> None:
     release = threading.Event()
     began = time.monotonic()
-    found = checks.run(
+    found = ask_all(
         [Check(name="hangs", ask=lambda: str(release.wait(60))), Check(name="good", ask=lambda: "well")], seconds=0.3
     )
     took = time.monotonic() - began
@@ -78,7 +79,7 @@ def test_what_several_checks_need_is_asked_for_once_and_fails_for_each_of_them()
         raise FailedError("Prometheus does not answer")
 
     once = Once(ask)
-    found = checks.run([Check(name=str(number), ask=once) for number in range(5)], seconds=10)
+    found = ask_all([Check(name=str(number), ask=once) for number in range(5)], seconds=10)
     assert len(asked) == 1, "twenty targets are one question"
     assert {each.why for each in found} == {"Prometheus does not answer"}
 
@@ -129,7 +130,7 @@ def test_where_all_is_well_one_line_says_so() -> None:
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_each_verdict_has_its_colour(verdict: Verdict) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, color_system="standard", width=120)
-    checks.show(console, report(verdict))
+    report_table.show(console, report(verdict))
     assert isinstance(console.file, io.StringIO)
     codes = {Verdict.PASSED: "32", Verdict.FAILED: "31", Verdict.NOT_AVAILABLE: "33", Verdict.NOT_CONFIGURED: "2"}
     code = codes[verdict]

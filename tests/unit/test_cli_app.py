@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import cli_app
+from operations.cli import app
 from tests.recording import ROOT
 
 GROUPS = ("Every day", "Data", "Delivery", "Development")
@@ -51,7 +51,7 @@ def test_a_mistyped_word_proposes_nothing_that_takes_something_away(word: str) -
     answer = CliRunner().invoke(command.app, [word], env={"COLUMNS": "200"})
     assert answer.exit_code == 2
     assert f"No such command '{word}'" in answer.output
-    assert not [name for name in cli_app.NEVER_PROPOSED if f"'{name}'" in answer.output], "it is typed without a look"
+    assert not [name for name in app.NEVER_PROPOSED if f"'{name}'" in answer.output], "it is typed without a look"
 
 
 def test_a_mistyped_word_proposes_what_is_like_it() -> None:

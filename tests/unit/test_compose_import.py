@@ -16,13 +16,17 @@ from typing import Any, cast
 
 import pytest
 
-from offline.progress import Reporter
-from operations import backups, collations, compose, containers
-from operations.compose import Import, Plan, Server, Source, planned
-from operations.compose_volumes import look
-from operations.stack_file import ProjectError
-from stack.app.collations import OUTDATED
-from stack.settings import Environment
+from host.progress import Reporter
+from operations.data.compose import import_compose, import_on_engine
+from operations.data.compose.import_compose import Import
+from operations.data.compose.old_volumes import look
+from operations.data.compose.plan import ImportPlan, planned
+from operations.data.compose.source import OldServer, Source
+from operations.data.repair import collations
+from operations.engine import containers, one_off
+from operations.errors import ProjectError
+from stack.parts.postgres.collations import OUTDATED
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 
 OLD: dict[str, dict[str, Any]] = {
@@ -145,7 +149,9 @@ class FakeEngine:
         self.volumes_.pop(volume, None)
 
 
-def plan(engine: FakeEngine, given: Mapping[Server, str] | None = None, project: str = "old", **values: Any) -> Plan:
+def plan(
+    engine: FakeEngine, given: Mapping[OldServer, str] | None = None, project: str = "old", **values: Any
+) -> ImportPlan:
     return planned(environment_of("staging", values), engine, project, given or {}, lambda _: None)
 
 
@@ -155,7 +161,7 @@ STAMPS = (f"202611{day:02}T{hour:02}0000Z" for day in range(1, 29) for hour in r
 def run(engine: FakeEngine, path: Path) -> str:
     """What a command does: plan, and go on with what was begun."""
     planned = replace(plan(engine), stamp=next(STAMPS))
-    return compose.run(Import(environment(), engine, planned, path, lambda _: None))
+    return import_compose.run_import(Import(environment(), engine, planned, path, lambda _: None))
 
 
 def test_the_data_comes_into_its_place_and_the_old_volumes_stay(tmp_path: Path) -> None:
@@ -294,7 +300,7 @@ def test_a_copy_of_which_half_is_in_place_is_put_there_before_another_import_beg
         run(engine, path)
     assert engine.half, "it was not cut off in the middle of a replacement"
     other = replace(plan(FakeEngine(), {"redis": "old_redis_data"}, project="none"), stamp=next(STAMPS))
-    compose.run(Import(environment(), engine, other, path, lambda _: None))
+    import_compose.run_import(Import(environment(), engine, other, path, lambda _: None))
     assert engine.volumes_["samokoder-staging-postgres-data"] == "content of old_postgres_data", "half of it stayed"
     assert not [name for name in engine.volumes_ if "from-compose" in name]
 
@@ -306,7 +312,9 @@ def test_another_import_takes_the_place_of_one_that_was_cut_off(tmp_path: Path) 
     left = [name for name in engine.volumes_ if "from-compose" in name]
     assert left, "it was cut off before there was anything"
     other = plan(FakeEngine(), {"redis": "old_redis_data"}, project="none")
-    compose.run(Import(environment(), engine, replace(other, stamp="20261124T000000Z"), path, lambda _: None))
+    import_compose.run_import(
+        Import(environment(), engine, replace(other, stamp="20261124T000000Z"), path, lambda _: None)
+    )
     assert not [name for name in engine.volumes_ if "from-compose" in name], "the copies of the first one stayed"
 
 
@@ -320,9 +328,9 @@ def test_an_import_goes_on_while_the_server_is_stopped_for_it(monkeypatch: pytes
         asked.append((image, *command))
         return "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)\n"
 
-    monkeypatch.setattr(backups, "run_once", run_once)
+    monkeypatch.setattr(one_off, "run_once", run_once)
     workspace: Any = SimpleNamespace(reporter=Reporter())
-    hands = compose.Engine(cast("Any", None), environment(), workspace)
+    hands = import_on_engine.EngineImport(cast("Any", None), environment(), workspace)
     assert hands.major() == "15"
     assert asked == [("sha256:1", "postgres", "--version")]
 
@@ -388,7 +396,9 @@ def opened(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
     for name in ("postgres", "pg_ctl", "psql", "pg_controldata", "pg_checksums"):
         (folder / name).write_text(f"#!/bin/sh\n{programs.get(name, '')}\n")
         (folder / name).chmod(0o755)
-    script = collations.script(Path(compose.__file__).with_name("import_postgres.sh").read_text(encoding="utf-8"))
+    script = collations.script(
+        Path(import_on_engine.__file__).with_name("import_postgres.sh").read_text(encoding="utf-8")
+    )
     return subprocess.run(
         ["sh", "-c", script.replace("/tmp", str(folder)), "sh", str(folder), "postgres", "samokoder", "", OUTDATED],  # noqa: S108
         env={"PATH": f"{folder}:/usr/bin:/bin"},

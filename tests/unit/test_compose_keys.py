@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from operations import compose_containers
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.secret_rules import fernet_key
+from operations.data.compose import old_containers
+from operations.errors import ProjectError
+from operations.workspace.workspace import Workspace
+from stack.common.secret_rules import fernet_key
 from tests.recording import environment_of, secret_value
 
 KEY = fernet_key(secret_value("of the old stack"))
@@ -29,7 +29,7 @@ def brought(
     )
     environment = environment_of("staging", values | (configured or {}))
     container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
-    monkeypatch.setattr(compose_containers, "_containers", lambda *_: [container])
+    monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
     workspace = SimpleNamespace(
         settings=lambda: environment,
         client=lambda: SimpleNamespace(close=lambda: None),
@@ -37,7 +37,7 @@ def brought(
         typed=lambda words: f"make {words}",
         reporter=SimpleNamespace(say=lambda _: None),
     )
-    said = compose_containers.bring_keys(cast("Workspace", workspace), "samokoder")
+    said = old_containers.bring_keys(cast("Workspace", workspace), "samokoder")
     assert not [value for value in env.values() if value in said], "a key is shown"
     return said, {name.removeprefix("samokoder:"): value for name, value in written.items()}
 

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from offline.progress import Reporter
-from operations import containers
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
-from stack.settings import read_environment
+from host.progress import Reporter
+from operations.engine import containers
+from operations.engine.commands import exec_status
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.settings.reading import read_environment
 
 PREFIX = "samokoder-staging"
 
@@ -138,7 +139,7 @@ def test_all_of_a_part_that_has_not_ended_is_stopped_within_its_own_time() -> No
 def test_the_status_of_a_command_is_waited_for_and_never_taken_for_a_good_one() -> None:
     answers = iter([None, None, 3])
     api = cast("Any", SimpleNamespace(exec_inspect=lambda _: {"ExitCode": next(answers)}))
-    assert containers.exec_status(api, "session") == 3, "a backup that failed would count as a good one"
+    assert exec_status(api, "session") == 3, "a backup that failed would count as a good one"
 
 
 def test_what_is_removed_by_its_label_takes_its_nameless_volumes_along() -> None:

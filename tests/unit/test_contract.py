@@ -9,14 +9,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stack import managed
-from stack.app import postgres, postgres_roles, redis, redis_users
-from stack.config_files import Template
-from stack.images import parse_reference
-from stack.monitoring import postgres_exporter, redis_exporter
-from stack.platform import specs
-from stack.service import ServiceSpec
-from stack.settings import CERTIFICATE
+from stack.catalogue import specs
+from stack.common import managed
+from stack.common.references import parse_reference
+from stack.parts.postgres import exporter as postgres_exporter
+from stack.parts.postgres import roles as postgres_roles
+from stack.parts.postgres import spec as postgres
+from stack.parts.redis import exporter as redis_exporter
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
+from stack.settings.types import CERTIFICATE
+from stack.spec.files import Template
+from stack.spec.service import ServiceSpec
 from tests.recording import (
     CASES,
     DATABASE_PASSWORD,

@@ -13,11 +13,13 @@ from typing import cast
 
 import pytest
 
-from operations import delivery, lock
-from operations.delivery import Deploy, check_machine, commit_of, untried_images, way_back
-from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
-from stack.secrets import OPENS_WHAT_IS_KEPT
+from operations.delivery import commit_deploy
+from operations.delivery.commit_deploy import CommitDeploy, check_machine, commit_of, untried_images, way_back
+from operations.errors import ProjectError
+from operations.workspace import lock
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
+from stack.spec.secrets import OPENS_WHAT_IS_KEPT
 
 DIGEST = "sha256:" + "ab" * 32
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----"
@@ -59,8 +61,8 @@ class Clone:
         (self.folder / "Pulumi.staging.yaml").write_text(config)
         (self.folder / "stack" / "images.py").write_text(f'reference="postgres:{postgres}@{DIGEST}"\n"redis:7.4"\n')
         if migration:
-            (self.folder / delivery.MIGRATIONS).mkdir(parents=True, exist_ok=True)
-            (self.folder / delivery.MIGRATIONS / migration).write_text("")
+            (self.folder / commit_deploy.MIGRATIONS).mkdir(parents=True, exist_ok=True)
+            (self.folder / commit_deploy.MIGRATIONS / migration).write_text("")
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", version)
         return self.git("rev-parse", "HEAD")
@@ -76,12 +78,12 @@ class Pulumi:
     """The one thing that a deploy asks Pulumi for: the tags of the stack."""
 
     def __init__(self, good: str = "", last: str = "", **others: str) -> None:
-        self.tags = {delivery.GOOD_COMMIT: good, delivery.LAST_COMMIT: last, **others}
+        self.tags = {commit_deploy.GOOD_COMMIT: good, commit_deploy.LAST_COMMIT: last, **others}
         self.moved = False
 
     @property
     def good(self) -> str:
-        return self.tags[delivery.GOOD_COMMIT]
+        return self.tags[commit_deploy.GOOD_COMMIT]
 
     def refuse_moved(self) -> None:
         if self.moved:
@@ -118,7 +120,7 @@ def deploy(clone: Clone, pulumi: Pulumi, said: list[str] | None = None) -> str:
     variables = {**os.environ, "CALLS": str(clone.folder / "calls")}
     workspace = Workspace(environment="staging", root=clone.folder, variables=variables)
     said = [] if said is None else said
-    run = Deploy(workspace=workspace, run=cast("PulumiRun", pulumi), say=said.append)
+    run = CommitDeploy(workspace=workspace, run=cast("PulumiRun", pulumi), say=said.append)
     return run(junit=clone.folder / "build" / "smoke.xml")
 
 
@@ -263,7 +265,7 @@ def test_the_same_commit_may_be_deployed_again(clone: Clone) -> None:
 def test_a_clone_that_cannot_tell_whether_a_commit_is_older_deploys_nothing(clone: Clone, tmp_path: Path) -> None:
     commit, newer = clone.commit("one"), clone.commit("two")
     with pytest.raises(ProjectError, match="cannot be told"):
-        delivery.newer_commit(clone.folder, noted=["f" * 40], current=commit)
+        commit_deploy.newer_commit(clone.folder, noted=["f" * 40], current=commit)
     shallow = tmp_path / "shallow"
     clone.git("clone", "--quiet", "--depth=1", clone.folder.as_uri(), str(shallow))
     (shallow / "version").write_text("three")
@@ -273,7 +275,7 @@ def test_a_clone_that_cannot_tell_whether_a_commit_is_older_deploys_nothing(clon
         check=True,
     )
     with pytest.raises(ProjectError, match="cannot be told"):
-        delivery.newer_commit(shallow, noted=[newer], current=commit_of(shallow))
+        commit_deploy.newer_commit(shallow, noted=[newer], current=commit_of(shallow))
 
 
 def test_there_is_no_way_back_to_a_commit_that_was_never_the_head_of_the_branch(clone: Clone) -> None:
@@ -353,7 +355,10 @@ def test_a_configured_key_has_a_protected_one_behind_it_that_an_older_program_wo
     config = "config:\n  samokoder:appSecretKey: {secure: v1:x}\n"
     program.write_text(" ".join(f'"{name}"' for name in OPENS_WHAT_IS_KEPT))
     good = clone.commit("one", config=config)
-    program.write_text(f"{program.read_text()} opens_what_is_kept")
+    moved = clone.folder / "stack" / "spec" / "secrets.py"
+    moved.parent.mkdir()
+    moved.write_text(f"{program.read_text()} opens_what_is_kept")
+    program.unlink()
     current = clone.commit("two", config=config)
     assert "app-secret-key" in way_back(clone.folder, "staging", good=good, current=current).why
 

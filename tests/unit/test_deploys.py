@@ -15,12 +15,17 @@ from docker.errors import APIError, ImageNotFound
 from typer.testing import CliRunner, Result
 
 from operations import __main__ as command
-from operations import asking, basics, checks, deploys, lifecycle, lock, registry, stack_file, stack_text
-from operations.deploys import Version
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
-from stack.mistakes import InvalidSettingsError
-from stack.names import PART_LABEL
+from operations.checks import report
+from operations.cli import asking
+from operations.delivery import image_deploy
+from operations.delivery.image_deploy import Version
+from operations.engine import registry
+from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle import up as lifecycle_up
+from operations.workspace import lock, stack_file, stack_text
+from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import PART_LABEL
 from tests.unit.test_asking import CONFIG
 
 COMMENT = "  # Production. Whoever changes this asks first.\n"
@@ -95,7 +100,9 @@ class Ups:
 def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
     made = Ups([], [])
     monkeypatch.setattr(
-        deploys, "_note_images", lambda each: made.noted.append(each.settings(on_this_machine=False).settings.api.image)
+        image_deploy,
+        "_note_images",
+        lambda each: made.noted.append(each.settings(on_this_machine=False).settings.api.image),
     )
 
     @contextmanager
@@ -103,26 +110,26 @@ def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
         assert doing == "deploy"
         yield workspace
 
-    def up(workspace: Workspace, *, interactive: bool, agree: lifecycle.Agree) -> lifecycle.Upped:
+    def up(workspace: Workspace, *, interactive: bool, agree: lifecycle_up.Agree) -> lifecycle_up.Upped:
         del interactive
         made.files.append(clone.file.read_text())
         agree()
         made.files.append(clone.file.read_text())
         settings = workspace.settings(on_this_machine=False).settings
-        made.images.append({name: getattr(settings, name).image for name in deploys.FIELDS})
+        made.images.append({name: getattr(settings, name).image for name in image_deploy.FIELDS})
         if made.fails:
             raise PulumiFailedError("`pulumi up` failed: not healthy: api-1")
-        return lifecycle.Upped(parts=[], secrets=[])
+        return lifecycle_up.Upped(parts=[], secrets=[])
 
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "up", up)
+    monkeypatch.setattr(image_deploy, "bring_up", up)
     monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
     return made
 
 
 def typed(clone: Clone, monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
     """Type a command in the clone, in production."""
-    monkeypatch.setattr(basics, "workspace", lambda _: clone.workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: clone.workspace)
     return CliRunner().invoke(command.app, [words[0], "--env", "prod", *words[1:]])
 
 
@@ -144,7 +151,7 @@ def running(monkeypatch: pytest.MonkeyPatch, **images: str) -> None:
 def test_the_first_deploy_of_a_production_that_lacks_only_its_images_is_one(clone: Clone, ups: Ups) -> None:
     with pytest.raises(InvalidSettingsError):
         clone.workspace.settings(on_this_machine=False)
-    deploys.plan(clone.workspace, both(1), migrations=["alembic", "upgrade", "head"]).run(None, interactive=False)
+    image_deploy.plan(clone.workspace, both(1), migrations=["alembic", "upgrade", "head"]).run(None, interactive=False)
     assert clone.version == Version(images=both(1), migrations=("alembic", "upgrade", "head"))
     assert ups.images == [{**both(1), "frontend": None}]
     text = clone.file.read_text()
@@ -154,7 +161,7 @@ def test_the_first_deploy_of_a_production_that_lacks_only_its_images_is_one(clon
 
 def test_what_is_wrong_besides_is_told_before_anything_is_asked_for(clone: Clone) -> None:
     with pytest.raises(InvalidSettingsError, match=r"samokoder:worker\.image"):
-        deploys.plan(clone.workspace, {"api": image("api", 1)})
+        image_deploy.plan(clone.workspace, {"api": image("api", 1)})
 
 
 def test_the_stack_file_is_written_after_the_yes_and_before_anything_is_changed(clone: Clone, ups: Ups) -> None:
@@ -164,9 +171,9 @@ def test_the_stack_file_is_written_after_the_yes_and_before_anything_is_changed(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        deploys.plan(clone.workspace, both(1)).run(no, interactive=False)
+        image_deploy.plan(clone.workspace, both(1)).run(no, interactive=False)
     assert clone.file.read_text() == before, "after a no the file says what runs"
-    deploys.plan(clone.workspace, both(1)).run(lambda: None, interactive=False)
+    image_deploy.plan(clone.workspace, both(1)).run(lambda: None, interactive=False)
     assert ups.files[-2] == before
     assert image("api", 1) in ups.files[-1], "cut off in between, the file must say what was begun"
 
@@ -176,12 +183,12 @@ def test_a_deploy_that_fails_says_how_to_go_back(clone: Clone, ups: Ups) -> None
     with pytest.raises(
         PulumiFailedError, match=r"api-1\nPulumi\.prod\.yaml has the new images.*make rollback ENV=prod"
     ):
-        deploys.plan(clone.workspace, both(1)).run(None, interactive=False)
+        image_deploy.plan(clone.workspace, both(1)).run(None, interactive=False)
 
 
 def test_what_is_not_named_stays(clone: Clone, ups: Ups) -> None:
     clone.put(1)
-    deploys.plan(clone.workspace, {"worker": image("worker", 2)}).run(None, interactive=False)
+    image_deploy.plan(clone.workspace, {"worker": image("worker", 2)}).run(None, interactive=False)
     assert ups.images == [{"api": image("api", 1), "worker": image("worker", 2), "frontend": None}]
 
 
@@ -200,14 +207,14 @@ def test_an_image_that_breaks_the_contract_is_not_deployed(
 ) -> None:
     before, checked = clone.file.read_text(), list[tuple[str, str]]()
 
-    def check_image(workspace: Workspace, reference: str, kind: Any) -> checks.Report:
+    def check_image(workspace: Workspace, reference: str, kind: Any) -> report.Report:
         assert workspace.settings(on_this_machine=False).settings.api.image == image("api", 1)
         assert ups.noted == [image("api", 1)], "what the check pulls would never be removed again"
         checked.append((reference, kind.value))
-        finding = checks.Finding(check="stops on SIGTERM", verdict=checks.Verdict.FAILED, why="was killed")
-        return checks.Report(title=reference, about={}, findings=[finding])
+        finding = report.Finding(check="stops on SIGTERM", verdict=report.Verdict.FAILED, why="was killed")
+        return report.Report(title=reference, about={}, findings=[finding])
 
-    monkeypatch.setattr("operations.image_check.check_image", check_image)
+    monkeypatch.setattr("operations.checks.image.check_image.check_image", check_image)
     answer = typed_both(clone, monkeypatch, "--yes")
     assert isinstance(answer.exception, ProjectError)
     assert (clone.file.read_text(), ups.images) == (before, [])
@@ -217,11 +224,11 @@ def test_an_image_that_breaks_the_contract_is_not_deployed(
 def test_an_image_that_looks_at_no_secret_is_deployed_since_the_stack_refuses_wrong_ones_itself(
     clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def check_image(_: Workspace, reference: str, kind: Any) -> checks.Report:
-        finding = checks.Finding(check="refuses weak secrets", verdict=checks.Verdict.FAILED, why="runs all the same")
-        return checks.Report(title=reference, about={}, findings=[finding])
+    def check_image(_: Workspace, reference: str, kind: Any) -> report.Report:
+        finding = report.Finding(check="refuses weak secrets", verdict=report.Verdict.FAILED, why="runs all the same")
+        return report.Report(title=reference, about={}, findings=[finding])
 
-    monkeypatch.setattr("operations.image_check.check_image", check_image)
+    monkeypatch.setattr("operations.checks.image.check_image.check_image", check_image)
     answer = typed_both(clone, monkeypatch, "--yes")
     assert len(ups.images) == 1, f"no version of it could ever be deployed: {answer.exception}"
     assert "the stack itself gives no image such a secret: runs all the same" in " ".join(answer.output.split())
@@ -255,7 +262,7 @@ def test_a_dry_run_previews_the_images_and_writes_nothing(
         del interactive
         looked.append(workspace.settings(on_this_machine=False).settings.api.image)
 
-    monkeypatch.setattr(lifecycle, "preview", preview)
+    monkeypatch.setattr("operations.lifecycle.preview.show_preview", preview)
     answer = typed(clone, monkeypatch, "deploy", "--api", image("api", 2), "--dry-run")
     assert answer.exit_code == 0, answer.output
     assert looked == [image("api", 2)]
@@ -266,11 +273,11 @@ def test_back_is_the_version_before_committed_or_not(clone: Clone, ups: Ups, mon
     running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
     clone.put(1)
     clone.put(2, commit=False)
-    deploy, earlier = deploys.back(clone.workspace)
+    deploy, earlier = image_deploy.back(clone.workspace)
     assert deploy.wanted.images == both(1), "what was not committed goes back to what is"
     clone.put(2)
     clone.git("commit", "--quiet", "--allow-empty", "--message", "something else")
-    deploy, earlier = deploys.back(clone.workspace)
+    deploy, earlier = image_deploy.back(clone.workspace)
     assert deploy.wanted.images == both(1)
     assert "by Ada: version 1" in earlier.told, "a person sees where it is from"
     deploy.run(None, interactive=False)
@@ -283,9 +290,9 @@ def test_back_to_a_commit_that_is_named(clone: Clone, monkeypatch: pytest.Monkey
     first = clone.put(1)
     clone.put(2)
     clone.put(3)
-    assert deploys.back(clone.workspace, first[:10])[0].wanted.images == both(1)
+    assert image_deploy.back(clone.workspace, first[:10])[0].wanted.images == both(1)
     with pytest.raises(ProjectError, match="No commit"):
-        deploys.back(clone.workspace, "0123456789")
+        image_deploy.back(clone.workspace, "0123456789")
 
 
 def test_what_was_never_the_head_of_the_branch_is_not_gone_back_to(
@@ -298,7 +305,7 @@ def test_what_was_never_the_head_of_the_branch_is_not_gone_back_to(
     clone.put(2)
     clone.git("checkout", "--quiet", "main")
     clone.git("merge", "--quiet", "--no-ff", "--message", "merged", "branch")
-    assert deploys.back(clone.workspace)[0].wanted.images == both(1), "version 8 was approved and run by nobody"
+    assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "version 8 was approved and run by nobody"
 
 
 def test_a_clone_that_lacks_what_was_deployed_last_does_not_go_back(
@@ -308,19 +315,19 @@ def test_a_clone_that_lacks_what_was_deployed_last_does_not_go_back(
     clone.put(2)
     running(monkeypatch, api_1=image("api", 3), api_2=image("api", 3), worker=image("worker", 3))
     with pytest.raises(ProjectError, match=r"api runs .*api:3@sha256:333333333333, which neither .*git pull"):
-        deploys.back(clone.workspace)
+        image_deploy.back(clone.workspace)
     running(monkeypatch, api_1=image("api", 2), api_2=image("api", 1), worker=image("worker", 1))
-    assert deploys.back(clone.workspace)[0].wanted.images == both(1), "a deploy that failed half way"
+    assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "a deploy that failed half way"
 
 
 def test_without_a_version_before_that_is_said(clone: Clone) -> None:
     with pytest.raises(ProjectError, match="never had other images"):
-        deploys.back(clone.workspace)
+        image_deploy.back(clone.workspace)
     nowhere = Workspace(environment="prod", stack_files=clone.folder / "copy", isolated=True)
     (clone.folder / "copy").mkdir()
     (clone.folder / "copy/Pulumi.prod.yaml").write_text(clone.file.read_text())
     with pytest.raises(ProjectError, match="make deploy API"):
-        deploys.back(nowhere)
+        image_deploy.back(nowhere)
 
 
 def an_engine(*, there: dict[str, list[str]] | None = None, digest: str = "") -> Any:

@@ -28,15 +28,24 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 
+from bench.own_ports import own_ports
+from host.ports import free_ports
 from operations import __main__ as command
-from operations import alerting, checks, disk_room, doctor, lifecycle, redis_log, smoke
-from operations.alerting import Delivery, State
-from operations.checks import Check, FailedError, Finding, Report, UnavailableError, Verdict
-from operations.doctor import Asked, Facts
-from operations.ports import free_ports, own_ports
-from operations.project import Workspace
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
-from stack.secret_rules import SecretInput
+from operations.checks.alert import alert_report, send
+from operations.checks.alert.alert_report import Delivery, DeliveryState
+from operations.checks.doctor import after, disk_room, doctor
+from operations.checks.doctor.asked import EnvironmentAsked, HostFacts, secrets_of
+from operations.checks.doctor.host import judge_clock, judge_disk, judge_engine, judge_kernel, judge_memory, judge_ports
+from operations.checks.doctor.images import image_checks
+from operations.checks.doctor.outside import ask_mail_server, ask_telegram, write_to_bucket
+from operations.checks.doctor.secrets import judge_grafana_password, judge_secrets
+from operations.checks.report import Check, Finding, Once, Report, Verdict, ask_all
+from operations.checks.smoke import smoke
+from operations.data.repair import redis_log
+from operations.errors import FailedError, UnavailableError
+from operations.workspace.workspace import Workspace
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.common.secret_rules import SecretInput
 from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server, built
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import TELEGRAM_TOKEN, case_config, case_environment, environment_of, secret_value
@@ -58,18 +67,18 @@ def make(tmp_path: Path) -> Callable[..., Workspace]:
 @contextmanager
 def examined(
     workspace: Workspace, host: str = "unix:///nowhere.sock", secrets: Mapping[str, str] | None = None
-) -> Iterator[Asked]:
+) -> Iterator[EnvironmentAsked]:
     """What the checks of one environment ask; its secrets given in place of what Pulumi decrypts."""
     with ExitStack() as open_:
-        asked = Asked(workspace, workspace.settings(), host, 10, open_)
+        asked = EnvironmentAsked(workspace, workspace.settings(), host, 10, open_)
         if secrets is not None:
             given = {name: SecretInput(value, encrypted=True) for name, value in secrets.items()}
-            object.__setattr__(asked, "secrets", checks.Once(lambda: given))
+            object.__setattr__(asked, "secrets", Once(lambda: given))
         yield asked
 
 
 def verdict(ask: Callable[[], str]) -> tuple[Verdict, str]:
-    (found,) = checks.run([Check(name="one", ask=ask)], seconds=30)
+    (found,) = ask_all([Check(name="one", ask=ask)], seconds=30)
     return found.verdict, found.why
 
 
@@ -108,12 +117,12 @@ def test_configured_secrets_are_judged_by_their_values(make: Callable[..., Works
     good = secret_value("openai")
     workspace = make(openaiApiKey={"secure": "v1:x"})
     with examined(workspace, secrets={"openaiApiKey": good}) as asked:
-        assert "openaiApiKey" in doctor._secrets(asked)
+        assert "openaiApiKey" in judge_secrets(asked)
     with (
         examined(workspace, secrets={"openaiApiKey": "changeme"}) as asked,
         pytest.raises(FailedError, match="known default") as error,
     ):
-        doctor._secrets(asked)
+        judge_secrets(asked)
     assert "changeme" not in str(error.value), "an error is read by many"
 
 
@@ -124,7 +133,7 @@ def test_pulumis_own_words_about_secrets_are_understood() -> None:
         "samokoder:api": {"value": "{}", "secret": False},
         "samokoder:heartbeatUrl": {"value": "", "secret": False},
     }
-    found = doctor.secrets_of(config)
+    found = secrets_of(config)
     assert {name: (each.value, each.encrypted) for name, each in found.items()} == {
         "openaiApiKey": ("a", True),
         "smtpPassword": ("b", False),
@@ -146,14 +155,14 @@ def test_an_engine_that_is_too_old_or_cannot_limit_fails(
     make: Callable[..., Workspace], fake: FakeEngine, why: str
 ) -> None:
     with engine_at(fake) as host, examined(make(), host) as asked, pytest.raises(FailedError, match=why):
-        doctor._engine(asked)
+        judge_engine(asked)
 
 
 def test_where_no_engine_answers_that_is_told_once(make: Callable[..., Workspace]) -> None:
     with examined(make(), "unix:///nowhere/docker.sock") as asked:
         with pytest.raises(FailedError, match="started only at"):
-            doctor._engine(asked)
-        for ask in (doctor._memory, doctor._disk, doctor._ports):
+            judge_engine(asked)
+        for ask in (judge_memory, judge_disk, judge_ports):
             with pytest.raises(UnavailableError, match="no engine answers"):
                 ask(asked)
 
@@ -164,26 +173,26 @@ def test_a_host_that_is_too_small_fails(make: Callable[..., Workspace]) -> None:
         ({"NCPU": 1}, "has 1 cores, and these want more: backup"),
     ):
         with engine_at(FakeEngine(info=info)) as host, examined(make(backup={"cpus": 2.0}), host) as asked:
-            found, said = verdict(partial(doctor._memory, asked))
+            found, said = verdict(partial(judge_memory, asked))
         assert found is Verdict.FAILED
         assert re.search(why, said), said
 
 
-def told(text: str, asked: Asked) -> None:
+def told(text: str, asked: EnvironmentAsked) -> None:
     """Let the host say this."""
-    object.__setattr__(asked, "facts", checks.Once(lambda: Facts.parse(text)))
+    object.__setattr__(asked, "facts", Once(lambda: HostFacts.parse(text)))
 
 
 def test_a_disk_without_room_for_what_may_come_fails(make: Callable[..., Workspace]) -> None:
     with engine_at(FakeEngine()) as host, examined(make(), host) as asked:
         told(f"disk {20 * 2**20}\n", asked)
-        assert "20480 MiB left" in doctor._disk(asked)
+        assert "20480 MiB left" in judge_disk(asked)
         told(f"disk {8 * 2**20}\n", asked)
         with pytest.raises(FailedError, match="metrics 5120"):
-            doctor._disk(asked)
+            judge_disk(asked)
         told("", asked)
         with pytest.raises(UnavailableError):
-            doctor._disk(asked)
+            judge_disk(asked)
 
 
 def test_images_need_their_room_where_containerd_has_them(make: Callable[..., Workspace], tmp_path: Path) -> None:
@@ -192,9 +201,9 @@ def test_images_need_their_room_where_containerd_has_them(make: Callable[..., Wo
         of_images = f"images {little}\nimages-in /var/lib/containerd\nimages-at"
         told(f"disk {much}\ndisk-at /\n{of_images} /var\n", asked)
         with pytest.raises(FailedError, match="2048 MiB left in /var/lib/containerd"):
-            doctor._disk(asked)
+            judge_disk(asked)
         told(f"disk {much}\ndisk-at /\n{of_images} /\n", asked)
-        assert "/var/lib/containerd" not in doctor._disk(asked), "one disk has one room"
+        assert "/var/lib/containerd" not in judge_disk(asked), "one disk has one room"
     store = [["driver-type", "io.containerd.snapshotter.v1"]]
     own = {"DriverStatus": store, "Containerd": {"Address": "/run/docker/containerd/containerd.sock"}}
     (tmp_path / "containerd/daemon").mkdir(parents=True)
@@ -205,7 +214,7 @@ def test_images_need_their_room_where_containerd_has_them(make: Callable[..., Wo
     ):
         script = disk_room.script(info, str(tmp_path))
         said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
-        facts = Facts.parse(said.stdout)
+        facts = HostFacts.parse(said.stdout)
         assert int(facts.values["disk"]) > 0
         if folder is None or Path(folder).exists():
             assert facts.values.get("images-in") == folder, "the wrong disk would be looked at"
@@ -225,18 +234,18 @@ def test_a_port_that_somebody_else_holds_fails_and_the_environments_own_does_not
         own = [bound("samokoder-staging-prometheus", port, own=True)]
         told(f"sockets yes\nlistens 0100007F:{port:04X}\n", asked)
         fake.containers = own
-        assert "1 of them held by this environment itself" in doctor._ports(asked)
+        assert "1 of them held by this environment itself" in judge_ports(asked)
         fake.containers = [bound("somebody-else", port, ip="0.0.0.0")]  # noqa: S104 - what the engine says
         with pytest.raises(FailedError, match=rf"{port} \(prometheus\) is held by the container somebody-else"):
-            doctor._ports(asked)
+            judge_ports(asked)
         fake.containers = []
         with pytest.raises(FailedError, match=r"another program of the host: ss -ltnp"):
-            doctor._ports(asked)
+            judge_ports(asked)
         told("sockets yes\nlistens 0200007F:0050\n", asked)
-        assert "ports are free" in doctor._ports(asked)
+        assert "ports are free" in judge_ports(asked)
         told("", asked)
         with pytest.raises(UnavailableError, match="cannot be seen"):
-            doctor._ports(asked)
+            judge_ports(asked)
 
 
 def test_a_port_that_a_program_really_holds_is_seen(make: Callable[..., Workspace]) -> None:
@@ -246,7 +255,7 @@ def test_a_port_that_a_program_really_holds_is_seen(make: Callable[..., Workspac
         with socketserver.TCPServer(
             ("127.0.0.1", asked.environment.settings.grafana.port), socketserver.BaseRequestHandler
         ):
-            found = verdict(lambda: doctor._ports(asked))
+            found = verdict(lambda: judge_ports(asked))
         assert found[0] is Verdict.FAILED
         assert "(grafana) is held by another program" in found[1]
 
@@ -261,19 +270,19 @@ def test_a_port_that_a_program_really_holds_is_seen(make: Callable[..., Workspac
     ],
 )
 def test_the_kernels_table_of_sockets_is_understood(text: str, address: tuple[str, int]) -> None:
-    assert Facts.parse(f"listens {text}").listening == [address]
+    assert HostFacts.parse(f"listens {text}").listening == [address]
 
 
 def test_a_clock_that_is_wrong_or_not_kept_right_fails(make: Callable[..., Workspace]) -> None:
     with examined(make()) as asked:
         told("synchronised yes\n", asked)
-        assert doctor._clock(asked) == "synchronised", "no engine answers yet, and the host says it itself"
+        assert judge_clock(asked) == "synchronised", "no engine answers yet, and the host says it itself"
         told("synchronised no\n", asked)
         with pytest.raises(FailedError, match="set-ntp"):
-            doctor._clock(asked)
+            judge_clock(asked)
         told("synchronised \n", asked)
         with pytest.raises(UnavailableError, match="systemd"):
-            doctor._clock(asked)
+            judge_clock(asked)
 
 
 @pytest.mark.parametrize(("ahead", "wrong"), [(-3600, True), (40, True), (20, False)])
@@ -283,7 +292,7 @@ def test_a_clock_that_is_far_from_ours_fails_however_well_it_is_kept(
     there = datetime.now(UTC) + timedelta(seconds=ahead)
     with engine_at(FakeEngine(info={"SystemTime": there.isoformat()})) as host, examined(make(), host) as asked:
         told("synchronised yes\n", asked)
-        found, why = verdict(partial(doctor._clock, asked))
+        found, why = verdict(partial(judge_clock, asked))
     assert (found is Verdict.FAILED) == wrong, why
     assert ("The clocks differ" in why) == wrong, "the words by which `up` and docs/remote-engine.md say it"
 
@@ -301,11 +310,11 @@ WELL = "vm/overcommit_memory 0\nnet/ipv4/ip_forward 1\nkmsg yes\n"
 )
 def test_a_kernel_that_keeps_a_part_from_running_fails(was: str, is_now: str, why: str) -> None:
     environment = case_environment("staging")
-    assert "Redis can fork" in doctor.judge_kernel(environment, Facts.parse(WELL))
+    assert "Redis can fork" in judge_kernel(environment, HostFacts.parse(WELL))
     with pytest.raises(FailedError, match=why):
-        doctor.judge_kernel(environment, Facts.parse(WELL.replace(was, is_now)))
+        judge_kernel(environment, HostFacts.parse(WELL.replace(was, is_now)))
     with pytest.raises(UnavailableError):
-        doctor.judge_kernel(environment, Facts.parse(""))
+        judge_kernel(environment, HostFacts.parse(""))
 
 
 def test_the_script_really_tells_what_this_host_is_like(make: Callable[..., Workspace]) -> None:
@@ -332,7 +341,7 @@ def test_an_image_that_can_be_had_nowhere_fails(make: Callable[..., Workspace]) 
     config = case_config("staging")[1]
     assert "samokoder:api" not in config, "the reference application runs in staging"
     with engine_at(fake) as host, examined(make(api={"image": OWN}), host) as asked:
-        by_name = {each.name: each for each in doctor._images(asked)}
+        by_name = {each.name: each for each in image_checks(asked)}
         assert "python" in "".join(by_name), "the worker is still the reference application's"
         found, why = verdict(by_name["image api"].ask)
         assert found is Verdict.FAILED, "nobody but its team can build it"
@@ -359,7 +368,7 @@ def test_a_third_partys_image_fails_only_where_a_registry_answers_and_has_it_not
         threading.Thread(target=server.serve_forever, daemon=True).start()
         fake = FakeEngine(info={"IndexServerAddress": f"http://127.0.0.1:{server.server_port}/"})
         with engine_at(fake) as host, examined(make(), host) as asked:
-            ask = next(each.ask for each in doctor._images(asked) if each.name == "image redis")
+            ask = next(each.ask for each in image_checks(asked) if each.name == "image redis")
             assert verdict(ask)[0] is Verdict.FAILED
             fake.registry.add(asked.environment.image("redis"))
             assert verdict(ask)[0] is Verdict.PASSED
@@ -432,7 +441,7 @@ def test_the_bot_is_asked_who_it_is_and_whether_it_knows_the_chat(
         return (me if "getMe" in path else chat), refused.get(chat, good)
 
     with page(answer) as url, examined(telegram(make, url), secrets={"telegramBotToken": TELEGRAM_TOKEN}) as asked:
-        found, said = verdict(lambda: doctor._telegram(asked))
+        found, said = verdict(lambda: ask_telegram(asked))
     assert found is expected, said
     assert why in said
     assert TELEGRAM_TOKEN not in said
@@ -454,7 +463,7 @@ def test_the_topic_of_a_forum_is_asked_for(make: Callable[..., Workspace], *, th
             alertmanager={"port": free_ports(1)[0], "telegram": telegram}, telegramBotToken={"secure": "v1:x"}
         )
         with examined(workspace, secrets={"telegramBotToken": TELEGRAM_TOKEN}) as asked:
-            found, said = verdict(lambda: doctor._telegram(asked))
+            found, said = verdict(lambda: ask_telegram(asked))
     assert "message_thread_id=42" in asked_for[-1]
     assert found is (Verdict.PASSED if there else Verdict.FAILED), said
     assert "topic 42" in said
@@ -463,7 +472,7 @@ def test_the_topic_of_a_forum_is_asked_for(make: Callable[..., Workspace], *, th
 def test_a_telegram_that_is_out_of_reach_is_no_failure_and_shows_no_token(make: Callable[..., Workspace]) -> None:
     workspace = telegram(make, "http://127.0.0.1:9")
     with examined(workspace, secrets={"telegramBotToken": TELEGRAM_TOKEN}) as asked:
-        found, said = verdict(lambda: doctor._telegram(asked))
+        found, said = verdict(lambda: ask_telegram(asked))
     assert (found, TELEGRAM_TOKEN in said) == (Verdict.NOT_AVAILABLE, False)
     assert "cannot be reached from here" in said
 
@@ -497,15 +506,15 @@ def test_the_mail_server_is_spoken_to_and_logged_in_at(make: Callable[..., Works
     with mail_server(authenticator=lets_in, auth_require_tls=False) as host:
         workspace = email(make, host, username="a@example.org", requireTls=False)
         with examined(workspace, secrets={"smtpPassword": secret_value("smtp")}) as asked:
-            assert "lets a@example.org in" in doctor._email(asked)
+            assert "lets a@example.org in" in ask_mail_server(asked)
         with (
             examined(workspace, secrets={"smtpPassword": "wrong password"}) as asked,
             pytest.raises(FailedError, match=r"refuses the login of a@example.org \(535\)") as error,
         ):
-            doctor._email(asked)
+            ask_mail_server(asked)
         assert "wrong password" not in str(error.value)
         with examined(email(make, host)) as asked, pytest.raises(FailedError, match="STARTTLS"):
-            doctor._email(asked)
+            ask_mail_server(asked)
 
 
 def test_a_mail_server_that_is_not_there_fails_here_and_is_unknown_of_another_host(
@@ -513,9 +522,9 @@ def test_a_mail_server_that_is_not_there_fails_here_and_is_unknown_of_another_ho
 ) -> None:
     workspace = email(make, "127.0.0.1:9")
     with examined(workspace) as asked, pytest.raises(FailedError, match="cannot be spoken to"):
-        doctor._email(asked)
+        ask_mail_server(asked)
     with examined(workspace, "ssh://you@host") as asked, pytest.raises(UnavailableError, match="from here"):
-        doctor._email(asked)
+        ask_mail_server(asked)
 
 
 def grafana_engine(make: Callable[..., Workspace], url: str) -> tuple[FakeEngine, dict[str, Any]]:
@@ -561,7 +570,7 @@ def test_a_grafana_that_lets_admin_in_with_admin_fails_and_the_right_one_is_trie
         with engine_at(fake) as host:
             grafana = settings | ({"adoptVolume": "grafana_data"} if adopted else {})
             with examined(make(dockerHost=host, grafana=grafana), host) as asked:
-                found, why = verdict(lambda: doctor._grafana_password(asked))
+                found, why = verdict(lambda: judge_grafana_password(asked))
     assert asked_with == tried, "five logins that fail lock admin out: five runs would"
     assert found is expected, why
 
@@ -571,10 +580,10 @@ def test_before_grafana_is_there_its_password_is_the_generated_one_unless_a_volu
 ) -> None:
     with engine_at(FakeEngine()) as host:
         with examined(make(dockerHost=host), host) as asked:
-            assert "generated" in doctor._grafana_password(asked)
+            assert "generated" in judge_grafana_password(asked)
         adopted = make(dockerHost=host, grafana={"port": free_ports(1)[0], "adoptVolume": "grafana_data"})
         with examined(adopted, host) as asked, pytest.raises(UnavailableError, match="adopted"):
-            doctor._grafana_password(asked)
+            judge_grafana_password(asked)
 
 
 KEYS = {"s3AccessKeyId": "USER0123456789AB", "s3SecretAccessKey": '/+=#;"\\0123456789abcdef'}
@@ -602,7 +611,7 @@ def test_the_bucket_is_written_to(make: Callable[..., Workspace], status: int, e
         return status, {}
 
     with page(answer) as url, examined(offsite(make, url), secrets=KEYS) as asked:
-        found, said = verdict(lambda: doctor._destination(asked))
+        found, said = verdict(lambda: write_to_bucket(asked))
     assert asked_with == [("PUT", f"/{BUCKET}/samokoder-staging/doctor", "AWS4-HMAC-SHA256")], "the one object"
     assert found is expected, said
     assert why in said
@@ -611,7 +620,7 @@ def test_the_bucket_is_written_to(make: Callable[..., Workspace], status: int, e
 
 def test_a_bucket_that_is_out_of_reach_fails_or_says_so(make: Callable[..., Workspace]) -> None:
     with examined(offsite(make, "http://127.0.0.1:9"), secrets=KEYS) as asked:
-        found, said = verdict(lambda: doctor._destination(asked))
+        found, said = verdict(lambda: write_to_bucket(asked))
     assert found is Verdict.FAILED, said
     assert "cannot be spoken to" in said
 
@@ -629,14 +638,14 @@ def test_a_real_s3_server_takes_the_signature_and_refuses_a_wrong_key(
         keys = {"s3AccessKeyId": server.access_key, "s3SecretAccessKey": server.secret_key}
         with examined(offsite(make, server.endpoint), secrets=keys) as asked:
             for _ in range(2):  # the same object again: nothing grows
-                assert "was written" in doctor._destination(asked)
+                assert "was written" in write_to_bucket(asked)
         assert len([path for path in server.objects.rglob("*") if path.is_file()]) == 1
         wrong = {**keys, "s3SecretAccessKey": "0123456789abcdef0123456789abcdef"}
         with (
             examined(offsite(make, server.endpoint), secrets=wrong) as asked,
             pytest.raises(FailedError, match="refuses the keys"),
         ):
-            doctor._destination(asked)
+            write_to_bucket(asked)
     finally:
         server.stop()
 
@@ -648,9 +657,9 @@ def test_after_up_come_the_smoke_test_the_test_alert_and_the_restarts(
     make: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = case_environment("every-receiver")
-    smoked = smoke.report(environment, [Finding(check="container api-1", verdict=Verdict.PASSED, why="well")])
-    states = {"telegram": State.DELIVERED, "email": State.FAILED}
-    sent = alerting.Report(
+    smoked = smoke.report_of(environment, [Finding(check="container api-1", verdict=Verdict.PASSED, why="well")])
+    states = {"telegram": DeliveryState.DELIVERED, "email": DeliveryState.FAILED}
+    sent = alert_report.AlertReport(
         environment="staging",
         test_id="0123",
         severity="critical",
@@ -658,16 +667,16 @@ def test_after_up_come_the_smoke_test_the_test_alert_and_the_restarts(
         integrations=[Delivery(integration=way, state=state) for way, state in states.items()],
     )
     monkeypatch.setattr(smoke, "smoke", lambda *_, **__: smoked)
-    monkeypatch.setattr(alerting, "send_test_alert", lambda *_, **__: sent)
+    monkeypatch.setattr(send, "send_test_alert", lambda *_, **__: sent)
     with engine_at(FakeEngine()) as host:
         workspace = make(
             dockerHost=host,
             alertmanager={"port": free_ports(1)[0], "telegram": {"chatId": -100}},
             telegramBotToken={"secure": "v1:x"},
         )
-        found = {each.check: each.verdict for each in doctor.after(workspace).findings}
+        found = {each.check: each.verdict for each in after.after(workspace).findings}
         nobody = make(dockerHost=host)
-        silent = {each.check: each.why for each in doctor.after(nobody).findings}
+        silent = {each.check: each.why for each in after.after(nobody).findings}
     assert found == {
         "container api-1": Verdict.PASSED,
         "test alert by telegram": Verdict.PASSED,
@@ -742,9 +751,9 @@ def test_after_up_on_another_host_engine_and_pages_are_those_of_that_host(
                 alertmanager={"port": free_ports(1)[0], "telegram": {"chatId": -100}},
                 telegramBotToken={"secure": "v1:x"},
             )
-            found = {each.check: each for each in doctor.after(workspace, timeout=0).findings}
-            monkeypatch.setattr(command, "_workspace", lambda _: workspace)
-            monkeypatch.setattr(doctor, "after", lambda *_, **__: Report(title="After", about={}, findings=[]))
+            found = {each.check: each for each in after.after(workspace, timeout=0).findings}
+            monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+            monkeypatch.setattr(after, "after", lambda *_, **__: Report(title="After", about={}, findings=[]))
             command.app(["doctor", "--after"], standalone_mode=False)
     assert found["container grafana"].verdict is Verdict.PASSED, found["container grafana"].why
     assert found["page grafana"].verdict is Verdict.PASSED, "nothing listens at its port here: it is that host's"
@@ -758,15 +767,15 @@ def test_a_tunnel_that_breaks_before_the_test_alert_costs_no_other_finding(
     make: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = case_environment("staging")
-    smoked = smoke.report(environment, [Finding(check="container api-1", verdict=Verdict.PASSED, why="well")])
+    smoked = smoke.report_of(environment, [Finding(check="container api-1", verdict=Verdict.PASSED, why="well")])
     monkeypatch.setattr(smoke, "smoke", lambda *_, **__: smoked)
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
+    monkeypatch.setattr(after, "live_status", lambda _: [])
     workspace = make(
         dockerHost=f"ssh://you@127.0.0.1:{free_ports(1)[0]}",
         alertmanager={"port": free_ports(1)[0], "telegram": {"chatId": -100}},
         telegramBotToken={"secure": "v1:x"},
     )
-    found = {each.check: each for each in doctor.after(workspace).findings}
+    found = {each.check: each for each in after.after(workspace).findings}
     assert list(found) == [
         *("container api-1", "test alert", "restarts", "redis' file", "collations", "closed addresses"),
         "large packets",
@@ -778,7 +787,7 @@ def test_a_container_that_was_started_again_is_told(make: Callable[..., Workspac
     fake, _ = grafana_engine(make, "http://127.0.0.1:1")
     fake.containers[0]["Whole"]["RestartCount"] = 3
     with engine_at(fake) as host, pytest.raises(FailedError, match="grafana 3 times"):
-        doctor._restarts(make(dockerHost=host))
+        after._restarts(make(dockerHost=host))
 
 
 def test_what_redis_read_is_not_said_where_it_is_not_here(make: Callable[..., Workspace]) -> None:
@@ -791,7 +800,7 @@ def test_what_redis_read_is_not_said_where_it_is_not_here(make: Callable[..., Wo
 
 
 def test_the_first_day_names_commands_pages_and_the_schedules() -> None:
-    told = "\n".join(doctor.first_day(environment_of("prod", case_config("prod")[1])))
+    told = "\n".join(after.first_day(environment_of("prod", case_config("prod")[1])))
     assert "make backups ENV=prod" in told
     assert "15 2 * * *" in told
     assert "samokoder-containers" in told
@@ -812,6 +821,6 @@ def test_the_command_ends_with_1_when_the_host_is_not_fit(
     assert "disk failed" in said.err
 
     good = Report(title="After", about={}, findings=[Finding(check="disk", verdict=Verdict.PASSED, why="x")])
-    monkeypatch.setattr(doctor, "after", lambda *_, **__: good)
+    monkeypatch.setattr(after, "after", lambda *_, **__: good)
     command.app(["doctor", "--after"], standalone_mode=False)
     assert "In the first 24 hours" in capsys.readouterr().out

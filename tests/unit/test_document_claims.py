@@ -14,19 +14,22 @@ from typing import Any
 import pytest
 import typer
 
-from operations import repair
 from operations.__main__ import app
-from operations.backups import BEFORE
-from operations.rotation import rows
-from operations.stack_file import environments
-from stack.mistakes import InvalidSettingsError
-from stack.names import NetworkName
-from stack.platform import specs
-from stack.rotation import label
-from stack.secret_rules import CONFIGURED_SECRETS
-from stack.secrets import GENERATED
-from stack.service import ServiceSpec
-from stack.settings import PROJECT, Model, Settings, key_of, read_environment
+from operations.data.repair import repair
+from operations.data.volume_names import BEFORE
+from operations.rotation.plan import rows
+from operations.workspace.stack_file import environments
+from stack.catalogue import specs
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import PROJECT, NetworkName
+from stack.common.secret_rules import CONFIGURED_SECRETS
+from stack.settings.keys import key_of
+from stack.settings.reading import read_environment
+from stack.settings.tree import Settings
+from stack.settings.types import Model
+from stack.spec.rotation import label
+from stack.spec.secrets import GENERATED
+from stack.spec.service import ServiceSpec
 from tests.facts import facts
 from tests.recording import ROOT, case_config, case_environment, wire_config
 
@@ -246,7 +249,7 @@ def functions_of(file: Path) -> frozenset[str]:
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
 
 
-FOLDERS = "backup_image|bench|docs|offline|operations|policy|reference_app|stack|tests"
+FOLDERS = "backup_image|bench|docs|host|offline|operations|policy|reference_app|stack|tests"
 
 
 def test_a_file_and_a_test_that_a_page_names_are_there() -> None:

@@ -7,10 +7,12 @@ import pytest
 import yaml
 from pydantic.alias_generators import to_camel
 
-from operations import documents
-from stack.platform import specs
-from stack.secret_rules import CONFIGURED_SECRETS
-from stack.settings import PROJECT, Settings, read_environment
+from operations.documents import architecture, generate
+from stack.catalogue import specs
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS
+from stack.settings.reading import read_environment
+from stack.settings.tree import Settings
 from tests.recording import ROOT, case_environment, wire_config
 
 
@@ -21,11 +23,12 @@ def schema() -> dict[str, dict[str, Any]]:
 
 
 def test_the_generated_parts_of_the_documents_are_current() -> None:
-    generated = documents.generated()
+    generated = generate.generated()
     assert {path.name for path in generated} == {
         "Pulumi.yaml",
         "README.md",
         "README.ru.md",
+        "architecture.md",
         "licences.md",
         "security.md",
         "settings.md",
@@ -62,15 +65,23 @@ def test_the_settings_have_a_row_for_every_key_down_to_the_last() -> None:
         assert f"| `{PROJECT}:{secret}` |" in page
 
 
-def test_the_picture_of_the_architecture_has_every_part() -> None:
-    picture = documents.architecture()
-    for spec in specs(case_environment("staging")):
+def test_the_picture_of_the_architecture_has_every_part_and_what_it_speaks_to() -> None:
+    parts = specs(case_environment("staging"))
+    picture = architecture.picture(parts)
+    for spec in parts:
         assert f"[{spec.part}]" in picture
+    edges = {(spec.part, other) for spec in parts for other in architecture.spoken_to(spec, parts)}
+    assert {
+        *(("api-1", "postgres"), ("api-1", "redis"), ("worker", "redis"), ("ingress", "api-2"), ("backup", "postgres")),
+        *(("postgres-roles", "postgres"), ("redis-users", "redis"), ("grafana", "prometheus")),
+        ("prometheus", "alertmanager"),
+    } <= edges, "an edge that is not drawn is not looked at when the part is changed"
+    assert not [edge for edge in edges if edge[0] in {"postgres", "redis", "node-exporter", "drill"}]
 
 
 def test_a_document_without_its_marks_is_an_error_and_not_left_stale() -> None:
     with pytest.raises(ValueError, match="there are no lines"):
-        documents._put("nothing", "settings", "text", "<!-- {} -->")
+        generate._put("nothing", "settings", "text", "<!-- {} -->")
 
 
 def test_every_link_of_the_documents_to_a_file_here_leads_somewhere() -> None:

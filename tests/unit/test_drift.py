@@ -15,18 +15,26 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import __main__ as command
-from operations import drift, drift_repair, lifecycle, lock, restore
-from operations.containers import PartStatus
-from operations.drift import Finding, Typed, compare, look, of_preview, read
-from operations.project import PulumiFailedError, Workspace
-from operations.stack_file import ProjectError
-from stack.settings import Environment, read_environment
+from operations.audit.drift import detect, repairs
+from operations.audit.drift.actual import read_engine
+from operations.audit.drift.compare import compare
+from operations.audit.drift.declared import SECRET_MARK, read_state
+from operations.audit.drift.difference import Difference, Typed
+from operations.audit.drift.preview import read_preview
+from operations.data.restore import unfinished
+from operations.engine.part_status import PartStatus
+from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle import up as lifecycle_up
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 from tests import recorded
 
 TYPED = Typed(docker="docker", up="make up")
-STRANGER = Finding(name="debug", field="", declared="nothing", found="a container", repair="docker rm --force debug")
+STRANGER = Difference(name="debug", field="", declared="nothing", found="a container", repair="docker rm --force debug")
 PREFIX = f"samokoder-{recorded.ENVIRONMENT}"
 API = f"{PREFIX}-api-1"
 World = dict[str, Any]
@@ -39,7 +47,7 @@ def environment() -> Environment:
 
 def of_engine(world: World) -> docker.DockerClient:
     """An engine that says what was recorded; a carrier's files are what was uploaded, unless the world has `files`."""
-    wanted = read(world["deployment"])
+    wanted = read_state(world["deployment"])
     contents: dict[str, dict[str, tuple[bytes, int]]] = world.get("files") or uploaded(world)
 
     def archive(container: dict[str, Any]) -> Callable[[str], tuple[list[bytes], dict[str, Any]]]:
@@ -73,7 +81,7 @@ def of_engine(world: World) -> docker.DockerClient:
 def uploaded(world: World) -> dict[str, dict[str, tuple[bytes, int]]]:
     """Volume -> path -> content and mode, as the carriers were told."""
     files = {}
-    for inputs in read(world["deployment"]).containers.values():
+    for inputs in read_state(world["deployment"]).containers.values():
         if inputs.get("uploads"):
             files[inputs["volumes"][0]["volumeName"]] = {
                 upload["file"].removeprefix("/files/"): (upload["content"].encode(), int(upload["permissions"], 8))
@@ -99,9 +107,9 @@ def _folder(name: str) -> tarfile.TarInfo:
     return folder
 
 
-def findings(world: World) -> list[Finding]:
-    wanted = read(world["deployment"])
-    return compare(wanted, look(of_engine(world), wanted, environment(), lambda _: None), environment(), TYPED)
+def findings(world: World) -> list[Difference]:
+    wanted = read_state(world["deployment"])
+    return compare(wanted, read_engine(of_engine(world), wanted, environment(), lambda _: None), environment(), TYPED)
 
 
 def found(change: Change) -> list[tuple[str, str, str, str]]:
@@ -152,6 +160,7 @@ def test_what_pulumi_made_has_no_drift() -> None:
         ("CgroupParent", "/x", "cgroup parent", "none", "/x"),
         ("ExtraHosts", ["db:192.0.2.7"], "extra hosts", "none", "db:192.0.2.7"),
         ("Dns", ["192.0.2.7"], "dns", "none", "192.0.2.7"),
+        ("DnsSearch", ["example.org"], "dns search", "none", "example.org"),
         ("Sysctls", {"net.core.somaxconn": "1"}, "sysctl net.core.somaxconn", "nothing", "1"),
         ("Tmpfs", {"/tmp": "rw"}, "tmpfs /tmp", "rw,noexec,nosuid,nodev,size=16m", "rw"),  # noqa: S108
         (
@@ -222,7 +231,7 @@ def test_no_value_is_shown_of_a_container_that_has_a_secret_in_a_variable() -> N
     def change(world: World) -> None:
         resource = next(each for each in world["deployment"]["resources"] if each["inputs"].get("name") == API)
         lines = [*resource["inputs"]["envs"], "SECRET_KEY=declared-secret"]
-        resource["inputs"]["envs"] = {drift._SECRET_MARK: "…", "plaintext": json.dumps(lines)}
+        resource["inputs"]["envs"] = {SECRET_MARK: "…", "plaintext": json.dumps(lines)}
         api(world)["Config"]["Env"].append("SECRET_KEY=found-secret")
 
     assert found(change) == [(API, "variable SECRET_KEY", "a secret", "a secret")]
@@ -435,7 +444,7 @@ def test_what_pulumi_would_change_is_a_finding_unless_more_is_known() -> None:
         step("create", "stack", "pulumi:pulumi:Stack"),
         step("update", "api-1", "samokoder:app:Api"),
     ]
-    rows = of_preview(steps, {"samokoder-staging-worker"}, TYPED)
+    rows = read_preview(steps, {"samokoder-staging-worker"}, TYPED)
     assert [(each.name, each.field, each.declared, each.repair) for each in rows] == [
         ("samokoder-staging-api-1", "Container", "the program has it otherwise: envs, image", "make up")
     ], "each once, and of the worker more is said already"
@@ -445,10 +454,10 @@ def test_the_command_tells_drift_from_a_failure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     remade = {"steps": (("stop", API), ("rm", API)), "repair": "docker rm it && make up"}
-    finding = Finding(name=API, field="memory", declared="1", found="2", **remade)  # type: ignore[arg-type]
+    finding = Difference(name=API, field="memory", declared="1", found="2", **remade)  # type: ignore[arg-type]
 
-    def ended(result: Callable[[], list[Finding]], *words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(drift, "drift", lambda _: result())
+    def ended(result: Callable[[], list[Difference]], *words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(detect, "find_drift", lambda _: result())
         code = 0
         try:
             command.main(["drift", *words])
@@ -457,7 +466,7 @@ def test_the_command_tells_drift_from_a_failure(
         said = capsys.readouterr()
         return code, said.out, said.err
 
-    def fails() -> list[Finding]:
+    def fails() -> list[Difference]:
         raise PulumiFailedError("`pulumi preview` failed")
 
     code, out, _ = ended(list, "--json")
@@ -487,16 +496,16 @@ def test_the_command_tells_drift_from_a_failure(
 def test_the_repair_is_one_command_that_looks_again_at_its_end(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    missing = Finding(name=API, field="", declared="a container", found="nothing", repair="make up")
+    missing = Difference(name=API, field="", declared="a container", found="nothing", repair="make up")
     looks = [[missing, STRANGER], [STRANGER]]
     done: list[tuple[list[str], bool]] = []
-    monkeypatch.setattr(drift, "drift", lambda _: looks.pop(0))
+    monkeypatch.setattr(detect, "find_drift", lambda _: looks.pop(0))
 
-    def repair(workspace: Workspace, findings: list[Finding], *, agree: Any, **_: Any) -> SimpleNamespace:
+    def repair(workspace: Workspace, findings: list[Difference], *, agree: Any, **_: Any) -> SimpleNamespace:
         done.append(([each.name for each in findings], agree is None))
         return SimpleNamespace(parts=[PartStatus(part="api-1", state="running", health="healthy")])
 
-    monkeypatch.setattr(drift_repair, "repair", repair)
+    monkeypatch.setattr(repairs, "repair", repair)
     with pytest.raises(SystemExit):
         command.main(["drift", "--repair"])
     said = capsys.readouterr()
@@ -549,10 +558,10 @@ def test_a_repair_removes_what_was_declared_and_nothing_that_nobody_declared() -
     place = SimpleNamespace(get=get, list=lambda **_: holders)
     client = cast("docker.DockerClient", SimpleNamespace(containers=place, volumes=place, networks=place))
     with pytest.raises(ProjectError, match=r"Nothing was changed: debug holds the volume .*docker rm --force debug"):
-        drift_repair.clear(client, rows, Reporter(Console(file=io.StringIO())))
+        repairs.clear(client, rows, Reporter(Console(file=io.StringIO())))
     assert log == [], "the engine lets go of nothing that somebody has, so what serves would go for nothing"
     holders.pop()
-    drift_repair.clear(client, rows, Reporter(Console(file=io.StringIO())))
+    repairs.clear(client, rows, Reporter(Console(file=io.StringIO())))
     assert not [line for line in log if "debug" in line or "loot" in line], "it may be an intruder's, or hold data"
     assert f"{PREFIX}-cadvisor leaves bridge" in log
     assert not [line for line in log if line.startswith("remove") and "cadvisor" in line], "it serves on"
@@ -564,40 +573,40 @@ def test_a_repair_removes_what_was_declared_and_nothing_that_nobody_declared() -
 
 
 def test_replicas_are_made_anew_one_by_one_after_what_they_may_need() -> None:
-    def of(name: str) -> Finding:
-        return Finding(name=f"{PREFIX}-{name}", field="memory", declared="1", found="2", repair="make up")
+    def of(name: str) -> Difference:
+        return Difference(name=f"{PREFIX}-{name}", field="memory", declared="1", found="2", repair="make up")
 
     rows = [of("api-1"), of("api-2"), of("api-2"), of("redis"), of("worker")]
     batches = [
-        [each.name.removeprefix(f"{PREFIX}-") for each in batch] for batch in drift_repair.rounds(rows, environment())
+        [each.name.removeprefix(f"{PREFIX}-") for each in batch] for batch in repairs.rounds(rows, environment())
     ]
     assert batches == [["redis", "worker"], ["api-1"], ["api-2", "api-2"]], "or nobody serves meanwhile"
-    assert [len(batch) for batch in drift_repair.rounds(rows[:1], environment())] == [1]
-    assert drift_repair.rounds([of("redis")], environment()) == [[of("redis")]]
+    assert [len(batch) for batch in repairs.rounds(rows[:1], environment())] == [1]
+    assert repairs.rounds([of("redis")], environment()) == [[of("redis")]]
 
 
 def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     workspace = Workspace()
-    monkeypatch.setattr(drift_repair, "clear", lambda *_: begun.append("clear"))
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
+    monkeypatch.setattr(repairs, "clear", lambda *_: begun.append("clear"))
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(restore, "refuse_half_replaced", lambda _: None)
+    monkeypatch.setattr(unfinished, "refuse_half_replaced", lambda _: None)
     monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(lifecycle, "refuse_undoing", lambda _: None)
-    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr(lifecycle_up, "refuse_undoing", lambda *_: None)
+    monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
 
     def lost(*_: object) -> None:
         raise ProjectError("Data that was here is gone: postgres.")
 
-    monkeypatch.setattr(lifecycle, "_begin_empty", lost)
+    monkeypatch.setattr(lifecycle_up, "begin_empty", lost)
     with pytest.raises(ProjectError, match="is gone"):
-        drift_repair.repair(workspace, [STRANGER], interactive=False)
+        repairs.repair(workspace, [STRANGER], interactive=False)
     assert begun == [], "where a volume was lost, what still serves must not be taken down"
 
 
 def test_prometheus_gets_how_many_there_are_and_when_it_was() -> None:
-    families = text_string_to_metric_families(drift.exposition(3, 1_800_000_000.4))
+    families = text_string_to_metric_families(detect.exposition(3, 1_800_000_000.4))
     values = {family.name: (family.type, family.samples[0].value) for family in families}
     assert values == {
         "stack_drift_findings": ("gauge", 3.0),

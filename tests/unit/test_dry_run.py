@@ -11,11 +11,18 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, containers, dry_run, lifecycle, lock, restore, rotation
-from operations.journal import Journal, Wanted
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from operations.cli import dry_run
+from operations.data import backups
+from operations.data.restore import restore, steps
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
+from operations.engine import containers
+from operations.errors import ProjectError
+from operations.lifecycle import up as lifecycle_up
+from operations.rotation import rotate
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
+from stack.common.names import PART_LABEL
 
 SINCE = datetime(2026, 11, 23, tzinfo=UTC)
 THERE = [
@@ -40,7 +47,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     )
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: client)
     monkeypatch.setattr(backups, "backups", lambda _: (THERE, []))
-    for module, name in ((lock, "held"), (lifecycle, "up"), (containers, "stop"), (restore.Restore, "run")):
+    for module, name in ((lock, "held"), (lifecycle_up, "bring_up"), (containers, "stop"), (steps.Restore, "run")):
         monkeypatch.setattr(module, name, changed)
     monkeypatch.setattr(Journal, "write", changed)
     return Workspace(home=tmp_path)
@@ -93,8 +100,8 @@ def test_a_rotation_says_each_step_and_what_it_waits_for(workspace: Workspace) -
 def test_the_commands_do_nothing_with_it(
     workspace: Workspace, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
-    monkeypatch.setattr(rotation, "rotate", changed)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    monkeypatch.setattr(rotate, "rotate", changed)
     monkeypatch.setattr(restore, "restore", changed)
     answer = CliRunner().invoke(command.app, [*words, "--dry-run"])
     assert answer.exit_code == 0, answer.output

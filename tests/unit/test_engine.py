@@ -15,18 +15,14 @@ from typing import Any
 
 import pytest
 
-from operations import engine
-from operations.engine import (
-    EngineError,
-    PrivateEngine,
-    cache_directory,
-    ensure_engine,
-    exclusive,
-    live_process,
-    missing_cgroup_mounts,
-    run,
-    stop_engine,
-)
+from host import daemon, engine, process, process_ids
+from host.cache import cache_directory
+from host.cgroups import missing_cgroup_mounts
+from host.daemon import ensure_engine, stop_engine
+from host.errors import EngineError
+from host.file_lock import exclusive
+from host.process import run
+from host.process_ids import live_process
 
 INFO = {
     "IndexServerAddress": "https://index.example/v1/",
@@ -170,19 +166,13 @@ def test_no_engine_is_started_behind_a_foreign_socket(tmp_path: Path) -> None:
 
 def test_a_user_who_may_not_ask_the_engine_is_told_of_the_group() -> None:
     with pytest.raises(EngineError, match="group `docker`"):
-        engine.refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, private=None, reason="Permission denied")
+        daemon.refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, reason="Permission denied")
 
 
 def test_without_root_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(EngineError, match="run this as root"):
-        engine.refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, private=None, reason="no such file")
-
-
-def test_a_socket_path_that_the_kernel_refuses_is_said_before_anything_starts(tmp_path: Path) -> None:
-    private = PrivateEngine(root=tmp_path / ("x" * 120))
-    with pytest.raises(EngineError, match="too long for the kernel"):
-        ensure_engine(report=pytest.fail, private=private, cache=tmp_path)
+        daemon.refuse_unless_startable(engine.DEFAULT_DOCKER_HOST, reason="no such file")
 
 
 UNIFIED = "25 1 0:22 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n"
@@ -227,7 +217,7 @@ def test_a_zombie_does_not_count_as_a_running_engine(tmp_path: Path) -> None:
 @pytest.mark.parametrize("same", [True, False], ids=["that-process", "another-with-its-number"])
 def test_only_the_recorded_process_is_stopped(tmp_path: Path, *, same: bool) -> None:
     with subprocess.Popen(["sleep", "1000"]) as process:
-        start_time = engine.start_time(process.pid) if same else "1"
+        start_time = process_ids.start_time(process.pid) if same else "1"
         record = {"pid": process.pid, "start_time": start_time, "docker_host": engine.DEFAULT_DOCKER_HOST}
         (tmp_path / "engine").mkdir()
         (tmp_path / "engine/system.json").write_text(json.dumps(record))
@@ -248,28 +238,21 @@ def test_a_daemon_that_ends_by_itself_is_reported_with_its_log_and_sees_no_secre
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tools = tmp_path / "tools"
-    program(
-        tools, "dockerd", f'env >{tmp_path}/seen; echo "$@" >{tmp_path}/words; echo "no space left on device"; exit 1'
-    )
-    for name in ("ip", "iptables", "apparmor_parser"):
-        program(tools, name, "exit 0")
+    program(tools, "dockerd", f'env >{tmp_path}/seen; echo "no space left on device"; exit 1')
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "hunter2-hunter2")
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(engine, "_mount_cgroups", lambda _report: None)
-    private = PrivateEngine(root=tmp_path / "e", bridge="sktest9", pool="10.219")
 
     with pytest.raises(EngineError, match="no space left on device"):
-        ensure_engine(report=lambda _line: None, private=private, cache=tmp_path)
+        daemon.start_daemon(
+            log=tmp_path / "dockerd.log",
+            record=tmp_path / "record.json",
+            report=unheard_line,
+            docker_host=f"unix://{tmp_path}/docker.sock",
+            pid_file=tmp_path / "docker.pid",
+            containerd_pid_file=tmp_path / "containerd.pid",
+        )
 
     assert "hunter2" not in (tmp_path / "seen").read_text(), "the daemon's environment outlives the command"
-    words = (tmp_path / "words").read_text().split()
-    assert "--iptables=false" in words, "two engines that write the Docker chains delete each other's rules"
-    assert {
-        f"--data-root={tmp_path}/e/data",
-        "--bridge=sktest9",
-        "--default-address-pool=base=10.219.0.0/16,size=24",
-    } <= {*words}, "a private engine must share nothing with the system's"
 
 
 def test_a_failed_command_shows_the_end_of_what_it_said() -> None:
@@ -284,7 +267,7 @@ def test_a_program_that_is_not_there_is_named() -> None:
 
 
 def test_a_long_command_is_never_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(process, "PROGRESS_SECONDS", 0.02)
     heard: list[str] = []
 
     def waiting(_seconds: float, last: str) -> None:
@@ -298,7 +281,7 @@ def test_a_long_command_is_never_silent(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_interrupted_command_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(process, "PROGRESS_SECONDS", 0.02)
     pid_file = tmp_path / "pid"
 
     def interrupt(_seconds: float, _last: str) -> None:
@@ -362,9 +345,9 @@ def test_a_host_gets_the_engine_with_the_command_of_the_runbooks_and_the_certifi
 ) -> None:
     calls: list[list[str]] = []
     programs = {*there, "ip", "apparmor_parser"}
-    monkeypatch.setattr(engine, "_CERTIFICATES", tmp_path / "none")
+    monkeypatch.setattr(daemon, "_CERTIFICATES", tmp_path / "none")
     monkeypatch.setattr(shutil, "which", lambda name: name if name in programs else None)
-    monkeypatch.setattr(engine, "_debian_has", lambda package: package in of_debian)
-    monkeypatch.setattr(engine, "install_packages", lambda packages, **_report: calls.append(list(packages)))
-    engine._install_what_is_missing(lambda _line: None, bridge=False)
+    monkeypatch.setattr(daemon, "debian_has", lambda package: package in of_debian)
+    monkeypatch.setattr(daemon, "install_packages", lambda packages, **_report: calls.append(list(packages)))
+    daemon.install_what_is_missing(lambda _line: None)
     assert calls == installed, "on Debian 13 no runbook's `docker` works and no pull is trusted without them"

@@ -14,9 +14,11 @@ from typing import Any, cast
 
 import pytest
 
-from operations import engine, engine_rules, lifecycle, lock, packet_filter
-from operations.packet_filter import PacketFilter
-from operations.stack_file import ProjectError
+from host.engine import DEFAULT_DOCKER_HOST
+from operations.errors import ProjectError
+from operations.network import engine_rules, packet_filter
+from operations.network.packet_filter import PacketFilter
+from operations.workspace import lock
 
 EDGE = "br-0123456789ab"
 FILTER = f"""\
@@ -101,7 +103,7 @@ class Workspace:
     cache = None
 
     def __init__(self) -> None:
-        settings = SimpleNamespace(docker_host=engine.DEFAULT_DOCKER_HOST)
+        settings = SimpleNamespace(docker_host=DEFAULT_DOCKER_HOST)
         self.environment = SimpleNamespace(name="staging", prefix="samokoder-staging", settings=settings)
         self.reporter = SimpleNamespace(task=self._task, say=lambda _: None)
 
@@ -130,9 +132,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> list[Listed]:
 
     monkeypatch.setattr(packet_filter, "of_engine", lambda _: now[-1])
     monkeypatch.setattr(packet_filter, "guard", lambda _: None)
-    monkeypatch.setattr(engine, "connect", lambda _: Client())
+    monkeypatch.setattr(engine_rules, "connect", lambda _: Client())
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
+    monkeypatch.setattr(engine_rules, "_unhealthy", lambda _: [])
     return now
 
 
@@ -141,14 +143,14 @@ def test_rules_that_are_gone_are_told_with_what_to_type_and_a_restart_brings_the
 ) -> None:
     workspace = cast("Any", Workspace())
     host.append(Listed(filtered=EMPTIED))
-    said = engine_rules.told(workspace.settings(), workspace, engine.DEFAULT_DOCKER_HOST)
+    said = engine_rules.told(workspace.settings(), workspace, DEFAULT_DOCKER_HOST)
     assert "are gone" in said
     assert "make repair PART=network" in said
     monkeypatch.setattr(engine_rules, "_restart", lambda _: host.append(Listed()))
     with engine_rules.opened(workspace) as found:
         assert len(host) == 2, "nothing is restarted before it is agreed to"
         assert "every part is healthy" in found.run()
-    assert engine_rules.told(workspace.settings(), workspace, engine.DEFAULT_DOCKER_HOST) == ""
+    assert engine_rules.told(workspace.settings(), workspace, DEFAULT_DOCKER_HOST) == ""
 
 
 def test_a_restart_that_brings_nothing_back_is_no_success(host: list[Listed], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from operations import stack_file
-from operations.deploys import Version
+from operations.delivery.image_deploy import Version
+from operations.workspace import stack_file
 from tests.recording import ROOT
 from tests.unit.test_asking import CONFIG
 
@@ -107,8 +107,8 @@ class Platform:
 def platform(tmp_path: Path) -> Platform:
     made = Platform(tmp_path)
     tree = tmp_path / "tree"
-    for folder in ("operations", "stack", "offline"):
-        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "go", "images"))
+    for folder in ("operations", "stack", "offline", "host"):
+        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "go"))
     for file in (".gitignore", "Pulumi.yaml", "Pulumi.staging.yaml"):
         shutil.copy(ROOT / file, tree)
     (tree / "Pulumi.prod.yaml").write_text(stack_file.dump({"config": CONFIG}, source="a test"))

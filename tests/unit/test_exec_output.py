@@ -17,9 +17,11 @@ from typing import Any, cast
 import docker
 import pytest
 
-from offline.progress import Task
-from operations import backups, containers, rotation
-from operations.bound import MIB, Bound, BoundError
+from host.progress import Task
+from operations.data import backups
+from operations.engine.bound import MIB, Bound, BoundError
+from operations.engine.commands import execute, execute_apart
+from operations.rotation import servers
 
 HEAD = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 
@@ -80,17 +82,17 @@ PIECES = {
 @pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
 def test_all_that_a_command_says_is_read_in_whatever_pieces_it_comes(pieces: tuple[bytes, ...], tmp_path: Path) -> None:
     with engine(tmp_path / "s", *pieces) as container:
-        assert containers.execute(container, ["it"]) == (0, b"one\ntwo\nthree\n"), "it is lost, and the status is 0"
-        assert containers.execute_apart(container, ["it"]) == (0, b"one\nthree\n", b"two\n")
+        assert execute(container, ["it"]) == (0, b"one\ntwo\nthree\n"), "it is lost, and the status is 0"
+        assert execute_apart(container, ["it"]) == (0, b"one\nthree\n", b"two\n")
         task = Task("")
-        assert backups.run(cast("Any", container), ["list"], task) == "one\nthree\n"
+        assert backups.run_in_service(cast("Any", container), ["list"], task) == "one\nthree\n"
         assert task.detail == "two"
-        assert rotation._exec(container, ["it"], "in") == "one\ntwo\nthree\n", "a login that works is taken for refused"
+        assert servers._exec(container, ["it"], "in") == "one\ntwo\nthree\n", "a login that works is taken for refused"
 
 
 def test_a_command_that_says_nothing_is_no_error(tmp_path: Path) -> None:
     with engine(tmp_path / "s", HEAD) as container:
-        assert containers.execute(container, ["true"]) == (0, b"")
+        assert execute(container, ["true"]) == (0, b"")
 
 
 HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
@@ -107,11 +109,11 @@ def test_a_command_of_somebody_elses_image_is_waited_for_and_listened_to_no_long
 ) -> None:
     does, told = HOSTILE[behaviour]
     with engine(tmp_path / "s", HEAD, **does) as container, pytest.raises(BoundError, match=f"^{told}$"):
-        containers.execute(container, ["it"], bound=Bound(60 if "more" in told else 0.2, MIB))
+        execute(container, ["it"], bound=Bound(60 if "more" in told else 0.2, MIB))
 
 
 @pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
 def test_a_bound_changes_nothing_of_a_command_that_keeps_it(pieces: tuple[bytes, ...], tmp_path: Path) -> None:
     with engine(tmp_path / "s", *pieces) as container:
-        said = containers.execute_apart(container, ["it"], bound=Bound(60, 14))
+        said = execute_apart(container, ["it"], bound=Bound(60, 14))
         assert said == (0, b"one\nthree\n", b"two\n"), "a bound that is just reached is kept"

@@ -8,10 +8,13 @@ import docker
 import docker.errors
 import pytest
 
-from operations import checks, containers, exposure, smoke
-from operations.bound import BoundError
-from operations.checks import Verdict
-from stack.app.metrics_contract import Kind
+from operations.checks import report
+from operations.checks.image import exposure
+from operations.checks.report import Verdict
+from operations.checks.smoke import metrics
+from operations.engine import containers
+from operations.engine.bound import BoundError
+from stack.monitoring.metrics import Kind
 from tests.recording import DIGEST, environment_of
 from tests.unit.test_smoke import PATIENCE_SECONDS, World, environment, served
 
@@ -39,7 +42,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, *answers: object) -> exposure.Shown:
         return (0, answer.encode(), b"") if isinstance(answer, str) else (cast("int", answer), b"", b"")
 
     monkeypatch.setattr(containers, "of_fields", lambda *_: answers)
-    monkeypatch.setattr(containers, "execute_apart", asked)
+    monkeypatch.setattr(exposure, "execute_apart", asked)
     return exposure.shown(cast("docker.DockerClient", None), ENVIRONMENT)
 
 
@@ -108,7 +111,7 @@ def test_the_smoke_test_calls_no_counter_missing_that_has_counted_nothing_yet(
 
     monkeypatch.setattr(world, "prometheus", prometheus)
     with served(world) as asked:
-        judged = [check for check in smoke._metrics(asked) if check.name == "metrics api-1"]
-        (found,) = checks.run(judged, seconds=PATIENCE_SECONDS)
+        judged = [check for check in metrics.metrics_checks(asked) if check.name == "metrics api-1"]
+        (found,) = report.ask_all(judged, seconds=PATIENCE_SECONDS)
     assert found.verdict is Verdict.NOT_AVAILABLE
     assert found.why.startswith(f"not exposed: {REQUESTS}; "), found.why

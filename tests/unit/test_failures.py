@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from operations import containers, failures, lifecycle
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
+from operations.engine.part_status import statuses_of
+from operations.lifecycle import failures
+from operations.lifecycle.failures import tell_failures
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 
 SECRET = "s3cr3t" * 6
 NOW = datetime.now(tz=UTC)
@@ -109,7 +111,7 @@ def test_an_image_whose_tag_went_to_a_newer_one_is_called_by_its_id() -> None:
         each.attrs["Config"]["Image"] = image
         there.append(each)
     client: Any = SimpleNamespace(api=api, containers=SimpleNamespace(list=lambda **_: there))
-    rows = containers.status_of(client, "staging", dict.fromkeys(("postgres", "redis", "worker"), ""), ())
+    rows = statuses_of(client, "staging", dict.fromkeys(("postgres", "redis", "worker"), ""), ())
     assert {row.part: row.image for row in rows} == {
         "postgres": "sha256:old",
         "redis": "samokoder-redis:7",
@@ -133,7 +135,7 @@ def test_an_up_that_fails_says_it_with_the_typed_command() -> None:
             close=lambda: None,
         ),
     )
-    run = SimpleNamespace(workspace=workspace, secrets=lambda **_: {})
-    assert lifecycle.tell_failures(cast("Any", run)) == ["api-1"]
+    run = SimpleNamespace(secrets=lambda **_: {})
+    assert tell_failures(cast("Any", workspace), cast("Any", run)) == ["api-1"]
     assert "more: make logs PART=api-1 ENV=prod" in said[0]
     assert "ingress" in said[1]

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from operations import generations, recovery
-from operations.generations import Step, may_follow
-from operations.stack_file import ProjectError
-from stack.rotation import IN_USE, PHASES, SLOTTED, label, slots_of
-from stack.settings import Phase
+from operations.errors import ProjectError
+from operations.workspace import generations, pulumi_state
+from operations.workspace.generations import Step, may_follow
+from stack.settings.rotation import Phase
+from stack.spec.rotation import IN_USE, PHASES, SLOTTED, label, slots_of
 from tests.recording import GENERATED, environment_of, record, secret_value
 
 FILE = "Pulumi.staging.yaml"
@@ -147,4 +147,4 @@ def test_the_program_notes_what_the_comparison_reads() -> None:
     assert leaves["secret.inUse.redis-app"] == "redis-app-b"
     names = {resource.name: resource.inputs["keepers"] for resource in recording.of_type(GENERATED)}
     assert names["secret-redis-app-b"] == {"generation": "2"}
-    assert recovery.generations(state("redis_app", 2)) == {"redis-app": 1, "redis-app-b": 2}
+    assert pulumi_state.generations(state("redis_app", 2)) == {"redis-app": 1, "redis-app-b": 2}

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from operations import delivery, exposure, good_metrics
-from operations.engine import EngineError
-from operations.stack_file import ProjectError
-from stack.app.metrics_contract import METRICS, Job, Kind
+from host.errors import EngineError
+from operations.checks.image import exposure
+from operations.delivery import commit_deploy, good_metrics
+from operations.errors import ProjectError
+from stack.monitoring.metrics import Job, Kind
+from stack.parts.api.metrics import METRICS
 from tests.unit import test_delivery
 from tests.unit.test_delivery import DIGEST, Clone, Pulumi, deploy
 
@@ -72,7 +74,7 @@ def test_a_mute_version_without_a_way_back_stays_and_is_never_noted_as_good(
     clone.commit("two", config=OWN, postgres="16.4")
     pulumi = after(good, good, {ATTEMPTS, ERRORS})
     for _ in range(2):
-        first = pulumi.tags[delivery.LAST_COMMIT] == good
+        first = pulumi.tags[commit_deploy.LAST_COMMIT] == good
         showing(monkeypatch, *([{ATTEMPTS, ERRORS}] if first else []), {ERRORS})
         with pytest.raises(ProjectError, match=rf"{ATTEMPTS}.*It stays"):
             deploy(clone, pulumi)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from stack.names import NetworkName
-from stack.service import NotScraped, Publish, Scrape, ServiceSpec, cpus_text, go_duration
-from stack.settings import Part
+from stack.common.names import NetworkName
+from stack.settings.part import PartSettings
+from stack.spec.service import NotScraped, Publish, Scrape, ServiceSpec, cpus_text, go_duration
 from tests.recording import CASES, Recorded, Recording, record, record_case
 
 # Part -> name of its data volume, where that is not the part's.
@@ -46,6 +46,14 @@ def test_a_host_without_a_kernel_log_gives_neither_the_device_nor_the_capability
     cadvisor = record("staging", {"cadvisor": {"kernelLog": False}}).containers()["cadvisor"]
     assert "devices" not in cadvisor.inputs, "the container would not start"
     assert "adds" not in cadvisor.inputs["capabilities"], "a capability that nothing uses"
+
+
+@every_container
+def test_no_container_looks_for_a_parts_name_in_the_hosts_search_domain(case: str, part: str) -> None:
+    assert container(case, part).inputs.get("dnsSearches") == ["."], (
+        "while Redis is replaced, a wildcard record of the host's domain is asked for `redis`, and a stranger gets the "
+        "password"
+    )
 
 
 @every_container
@@ -176,7 +184,7 @@ def _spec(
         component="samokoder:app:Part",
         image="example:1",
         user="10001:10001",
-        settings=Part(),
+        settings=PartSettings(),
         health_command=("true",),
         networks=networks,
         scrape=scrape or NotScraped(reason="a test"),

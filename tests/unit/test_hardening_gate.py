@@ -13,10 +13,12 @@ import pytest
 from pulumi.runtime import rpc
 from pulumi_policy.proxy import unknown_checking_proxy
 
-from operations.facts import Mount, declared, found
-from operations.hardening import RULES, Allowed, Broken, Seen, broken, exceptions, judge
-from operations.policy_pack import validation
-from operations.stack_file import ProjectError
+from operations.audit.exceptions import Allowed, exceptions
+from operations.audit.facts import Mount, declared, found
+from operations.audit.gate import judge
+from operations.audit.policy_pack import validation
+from operations.audit.rules import RULES, Broken, Seen, broken
+from operations.errors import ProjectError
 from tests import recorded
 from tests.recording import CASES, CONTAINER, record_case
 

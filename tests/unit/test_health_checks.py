@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from operations.project import Workspace
-from stack.app import postgres
-from stack.service import ServiceSpec, health_check
-from stack.settings import PROJECT, read_environment
+from operations.lifecycle.prepare import _of_engine
+from operations.workspace.workspace import Workspace
+from stack.common.names import PROJECT
+from stack.parts.postgres import spec as postgres
+from stack.resources.part import health_check
+from stack.settings.reading import read_environment
+from stack.spec.service import ServiceSpec
 from tests.recording import wire_config
 from tests.unit.test_offline_images import engine_info
 
@@ -40,6 +43,6 @@ def test_a_time_that_somebody_has_set_is_kept(health: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(("engine", "known"), [(_TODAY, True), (_DEBIAN_12, None)])
 def test_up_asks_the_engine_whether_it_knows_a_start_interval(engine: Any, known: bool | None) -> None:
-    assert Workspace(isolated=True)._of_engine(engine, ask=False).get(f"{PROJECT}:startInterval") is known, (
+    assert _of_engine(Workspace(isolated=True), engine, ask=False).get(f"{PROJECT}:startInterval") is known, (
         "an engine before API 1.44 refuses each container that has one"
     )

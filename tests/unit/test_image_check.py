@@ -10,17 +10,22 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from offline.progress import Task
+from host.progress import Task
 from operations import __main__ as command
-from operations import image_check, image_start, laboratory
-from operations.checks import Finding, Report, Verdict
-from operations.image_answer import Answer, may_be_cut, parsed
-from operations.image_check import Check
-from operations.image_ways import Way, settings_text, written_folders
-from stack.app import api, migrations, redis, worker
-from stack.app.metrics_contract import Kind
-from stack.app.reference import reference_image
-from stack.platform import specs
+from operations.checks.image import check_image, contract, image_start, judging, refusals
+from operations.checks.image.contract import ImageCheck
+from operations.checks.image.image_answer import Answer, may_be_cut, parsed
+from operations.checks.image.image_ways import Way, settings_text, written_folders
+from operations.checks.image.life import Life
+from operations.checks.report import Finding, Report, Verdict
+from operations.engine import laboratory
+from stack.catalogue import specs
+from stack.monitoring.metrics import Kind
+from stack.parts.api import migrations
+from stack.parts.api import spec as api
+from stack.parts.api.reference import reference_image
+from stack.parts.redis import spec as redis
+from stack.parts.worker import spec as worker
 from tests.recording import case_environment, environment_of, record_case
 
 if TYPE_CHECKING:
@@ -29,10 +34,10 @@ if TYPE_CHECKING:
 IMAGE = "registry.example.org/samokoder/api:1.4.2"
 
 
-def report(*failed: Check) -> Report:
+def report(*failed: ImageCheck) -> Report:
     findings = [
         Finding(check=check, verdict=Verdict.FAILED if check in failed else Verdict.PASSED, why="because [of] it")
-        for check in Check
+        for check in ImageCheck
     ]
     return Report(title=f"{IMAGE} as api", about={"image": IMAGE, "kind": "api"}, findings=findings)
 
@@ -41,7 +46,7 @@ def report(*failed: Check) -> Report:
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[Report]:
     """What the command's check returns: the last one."""
     reports = [report()]
-    monkeypatch.setattr("operations.image_check.check_image", lambda *_, **__: reports[-1])
+    monkeypatch.setattr("operations.checks.image.check_image.check_image", lambda *_, **__: reports[-1])
     return reports
 
 
@@ -49,7 +54,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[Report]:
 def test_a_good_image_ends_with_status_0_and_a_line_for_each_check() -> None:
     result = CliRunner().invoke(command.app, ["check-image", IMAGE, "--kind", "api"])
     assert result.exit_code == 0, result.output
-    for check in Check:
+    for check in ImageCheck:
         assert check.value in result.output
     assert "because [of] it" in result.output, "brackets in a reason are no markup"
 
@@ -57,21 +62,24 @@ def test_a_good_image_ends_with_status_0_and_a_line_for_each_check() -> None:
 def test_an_image_that_fails_a_check_ends_with_status_1_and_names_it(
     reported: list[Report], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reported.append(report(Check.PORT, Check.STOPS))
+    reported.append(report(ImageCheck.PORT, ImageCheck.STOPS))
     with pytest.raises(SystemExit) as ended:
         command.main(["check-image", IMAGE, "--kind", "api", "--json"])
     assert ended.value.code == 1, "a pipeline stops at it"
     said = capsys.readouterr()
-    assert f"{Check.PORT}, {Check.STOPS}" in said.err
+    assert f"{ImageCheck.PORT}, {ImageCheck.STOPS}" in said.err
     found = json.loads(said.out)
     assert (found["ok"], found["image"], found["kind"]) == (False, IMAGE, "api")
-    assert {each["check"] for each in found["checks"] if each["verdict"] == "failed"} == {Check.PORT, Check.STOPS}
+    assert {each["check"] for each in found["checks"] if each["verdict"] == "failed"} == {
+        ImageCheck.PORT,
+        ImageCheck.STOPS,
+    }
 
 
 @pytest.mark.parametrize("case", ["staging", "managed", "opted-in"])
 @pytest.mark.parametrize("kind", list(Kind))
 def test_an_image_is_checked_with_the_environments_settings_but_local_servers(case: str, kind: Kind) -> None:
-    environment = image_check.environment_for(case_environment(case), IMAGE, kind)
+    environment = check_image.environment_for(case_environment(case), IMAGE, kind)
     spec = next(api.specs(environment)) if kind is Kind.API else worker.spec(environment)
     assert spec.image == IMAGE, "the given one, not the configured one"
     assert not environment.managed_database, "nothing may be done to a real database"
@@ -82,41 +90,41 @@ def test_an_image_is_checked_with_the_environments_settings_but_local_servers(ca
 
 def test_the_reference_image_migrates_by_its_own_command_and_another_one_only_by_the_settings_command() -> None:
     environment = case_environment("staging")
-    reference = image_check.environment_for(environment, reference_image(environment).name, Kind.API)
+    reference = check_image.environment_for(environment, reference_image(environment).name, Kind.API)
     assert reference.settings.migrations.command == list(migrations.REFERENCE)
     assert "migrations" not in reference.absent, "its API would not become ready"
-    assert "migrations" in image_check.environment_for(environment, IMAGE, Kind.API).absent, "nobody knows how it does"
+    assert "migrations" in check_image.environment_for(environment, IMAGE, Kind.API).absent, "nobody knows how it does"
     own = environment.settings.migrations.model_copy(update={"command": ["alembic", "upgrade", "head"]})
     settings = environment.settings.model_copy(update={"migrations": own})
-    told = image_check.environment_for(environment.model_copy(update={"settings": settings}), IMAGE, Kind.API)
+    told = check_image.environment_for(environment.model_copy(update={"settings": settings}), IMAGE, Kind.API)
     assert (migrations.spec(told).image, migrations.spec(told).command) == (IMAGE, ("alembic", "upgrade", "head"))
 
 
 def test_every_secret_of_a_check_is_made_for_it() -> None:
-    environment = image_check.environment_for(case_environment("staging"), IMAGE, Kind.API)
+    environment = check_image.environment_for(case_environment("staging"), IMAGE, Kind.API)
     spec = next(api.specs(environment))
-    first = image_check._throw_away_secrets(environment, spec)
-    second = image_check._throw_away_secrets(environment, spec)
+    first = check_image._throw_away_secrets(environment, spec)
+    second = check_image._throw_away_secrets(environment, spec)
     assert set(first.values()).isdisjoint(second.values())
     assert {"secret_key", "app_secret_key", "postgres_superuser", "redis_app", "openaiApiKey"} <= set(first)
     assert len(set(first.values())) == len(first), "two that are equal would be refused"
 
 
 def test_the_default_secret_of_a_check_is_only_refused_for_what_it_says() -> None:
-    assert len(image_check._DEFAULT) >= 64, "a shorter one would be refused for its length"
-    assert len(set(image_check._DEFAULT)) > 20, "and this one is no repetition"
+    assert len(judging._DEFAULT) >= 64, "a shorter one would be refused for its length"
+    assert len(set(judging._DEFAULT)) > 20, "and this one is no repetition"
 
 
 def test_a_refused_secret_in_the_log_is_a_leak_and_no_matter_of_how_it_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(image_check, "log_of", str)
+    monkeypatch.setattr(refusals, "log_of", str)
     life = {
         "tells": SimpleNamespace(exit_code=1, container="bad SECRET_KEY: weak-1"),
         "takes": SimpleNamespace(exit_code=0, container="bye"),
         "refuses": SimpleNamespace(exit_code=1, container="bad SECRET_KEY"),
     }
-    found: list[tuple[Check, Verdict, str]] = []
+    found: list[tuple[ImageCheck, Verdict, str]] = []
     checking = SimpleNamespace(
         start=lambda _, changes: life[next(iter(changes))] if changes else SimpleNamespace(seconds=0),
         is_running=lambda _: None,
@@ -128,15 +136,17 @@ def test_a_refused_secret_in_the_log_is_a_leak_and_no_matter_of_how_it_is_refuse
         cut=False,
         _find=lambda check, verdict, why: found.append((check, verdict, why)),
     )
-    cases = {Check.WEAK: {name: {name: "weak-1"} for name in life}}
-    asked = cast("image_check._Checking", checking)
+    cases = {ImageCheck.WEAK: {name: {name: "weak-1"} for name in life}}
+    asked = cast("judging.Checking", checking)
     task = cast("Task", SimpleNamespace(detail=""))
-    problems, late = image_check._Checking._accepted(asked, cast("Way", None), cases, task, comes_up=True)
-    assert late == {Check.WEAK: []}
-    assert problems == {Check.WEAK: ["takes: ends, but with exit code 0"]}, "`make deploy` forgives what is in here"
-    image_check._Checking._judge_log(asked)
-    assert found == [(Check.SILENT, Verdict.FAILED, "its log has the value of tells (a wrong one)")]
-    assert Check.SILENT not in image_check.REFUSALS
+    problems, late = judging.Checking.accepted(asked, cast("Way", None), cases, task, comes_up=True)
+    assert late == {ImageCheck.WEAK: []}
+    assert problems == {ImageCheck.WEAK: ["takes: ends, but with exit code 0"]}, (
+        "`make deploy` forgives what is in here"
+    )
+    judging.Checking._judge_log(asked)
+    assert found == [(ImageCheck.SILENT, Verdict.FAILED, "its log has the value of tells (a wrong one)")]
+    assert ImageCheck.SILENT not in contract.REFUSALS
 
 
 @pytest.mark.parametrize(("a_start_takes", "found"), [(40.0, []), (10.0, ["SECRET_KEY: runs all the same after"])])
@@ -144,8 +154,8 @@ def test_an_image_has_as_long_to_refuse_a_secret_as_a_start_takes_while_all_of_t
     monkeypatch: pytest.MonkeyPatch, a_start_takes: float, found: list[str]
 ) -> None:
     now, refuses_after = [0.0], 60.0
-    monkeypatch.setattr(image_check, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
-    monkeypatch.setattr(image_check, "log_of", str)
+    monkeypatch.setattr(refusals, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+    monkeypatch.setattr(refusals, "log_of", str)
     good = SimpleNamespace(exit_code=None, container="", seconds=0, is_up=lambda **_: now[0] >= a_start_takes)
     bad = SimpleNamespace(exit_code=None, container="", listens=False, is_up=lambda **_: False)
 
@@ -162,11 +172,11 @@ def test_an_image_has_as_long_to_refuse_a_secret_as_a_start_takes_while_all_of_t
         timeout=30.0,
         leaked=set(),
     )
-    cases = {Check.MISSING: {"SECRET_KEY": {"SECRET_KEY": None}}}
+    cases = {ImageCheck.MISSING: {"SECRET_KEY": {"SECRET_KEY": None}}}
     task = cast("Task", SimpleNamespace(detail=""))
-    asked = cast("image_check._Checking", checking)
-    _, late = image_check._Checking._accepted(asked, cast("Way", None), cases, task, comes_up=True)
-    assert [each[: len("SECRET_KEY: runs all the same after")] for each in late[Check.MISSING]] == found, (
+    asked = cast("judging.Checking", checking)
+    _, late = judging.Checking.accepted(asked, cast("Way", None), cases, task, comes_up=True)
+    assert [each[: len("SECRET_KEY: runs all the same after")] for each in late[ImageCheck.MISSING]] == found, (
         "on a busy machine a good image would be told not to refuse a missing secret"
     )
 
@@ -185,7 +195,7 @@ def test_a_container_is_left_alone_after_a_look_for_twice_as_long_as_it_took_and
     spec = SimpleNamespace(health=SimpleNamespace(timeout_seconds=5))
     running = SimpleNamespace(is_running=lambda _: True, port=8000, ask=ask, spec=spec, kind=Kind.API)
     starting = cast("image_start.Starting", running)
-    life = image_start.Life(cast("Container", None))
+    life = Life(cast("Container", None))
     for after in (0.0, rests - 0.125, 0.125):
         now[0] += after
         image_start.Starting.look(starting, life)
@@ -239,6 +249,7 @@ def test_a_part_in_the_laboratory_has_the_container_that_pulumi_makes(part: str)
     pairs = {
         "user": made["user"],
         "hostname": made["hostname"],
+        "dns_search": made["dnsSearches"],
         "entrypoint": made.get("entrypoints"),
         "command": made.get("command"),
         "tmpfs": made["tmpfs"],

@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from stack.images import IMAGES, Image, ImageReferenceError, PartName, parse_reference, short_name
+from stack.common.references import ImageReferenceError, parse_reference, short_name
+from stack.images import IMAGES, Image, PartName
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGEST = "sha256:" + "0123456789abcdef" * 4

@@ -9,12 +9,20 @@ from typing import Any
 import docker.errors
 import pytest
 
-from operations import in_the_way
-from operations.recovery import CONTAINER, NETWORK
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
+from operations.lifecycle import in_the_way
+from operations.workspace.pulumi_state import CONTAINER, NETWORK
 from tests.recording import environment_of
 
 OWN_PORT = 9090
+
+
+def refuse(run: Any) -> None:
+    in_the_way.refuse(run.workspace, run)
+
+
+def why(run: Any) -> str:
+    return in_the_way.why(run.workspace, run)
 
 
 @dataclass
@@ -70,7 +78,7 @@ class Given:
 
     def refusal(self) -> str:
         with pytest.raises(ProjectError) as refused:
-            in_the_way.refuse(self.run)
+            refuse(self.run)
         return str(refused.value)
 
 
@@ -84,7 +92,7 @@ def test_what_is_ones_own_and_what_has_nothing_to_do_with_it_is_in_nobodys_way()
     others = [container("samokoder-staging-2-api-1"), container("web", 80), container("samokoder-staging-guest")]
     given = Given([own, *others], ["samokoder-staging-edge", "bridge"])
     given.known = ["samokoder-staging-prometheus", "samokoder-staging-edge"]
-    in_the_way.refuse(given.run)
+    refuse(given.run)
 
 
 def test_a_container_that_somebody_made_by_hand_under_a_name_of_ours_is_named_before_anything_is_replaced() -> None:
@@ -110,7 +118,7 @@ def test_a_container_that_holds_a_port_is_named_with_the_part_that_wants_it(ip: 
 def test_what_was_made_anew_by_hand_under_a_name_of_the_state_makes_way_by_a_repair_of_drift() -> None:
     given = Given([container("samokoder-staging-prometheus", OWN_PORT)], known=["samokoder-staging-prometheus"])
     given.containers[0]["Id"] = "another"
-    in_the_way.refuse(given.run)
+    refuse(given.run)
 
 
 def test_one_that_waits_for_its_removal_is_ones_own() -> None:
@@ -118,13 +126,13 @@ def test_one_that_waits_for_its_removal_is_ones_own() -> None:
     run = given.run
     resources = run.deployment()["resources"]
     run.deployment = lambda: {"resources": [{**each, "delete": True} for each in resources]}
-    in_the_way.refuse(run)
+    refuse(run)
 
 
 def test_the_same_number_of_another_protocol_is_another_port() -> None:
     wireguard = container("wireguard", OWN_PORT, "0.0.0.0")  # noqa: S104 - what the engine says
     wireguard["Ports"][0]["Type"] = "udp"
-    in_the_way.refuse(Given([wireguard]).run)
+    refuse(Given([wireguard]).run)
 
 
 def test_what_is_to_be_typed_reaches_the_engine_that_was_looked_at() -> None:
@@ -140,7 +148,7 @@ def test_a_container_with_the_name_of_traefiks_network_is_no_network() -> None:
 
 
 def test_a_port_on_another_address_is_no_hindrance() -> None:
-    in_the_way.refuse(Given([container("elsewhere", OWN_PORT, "192.0.2.7")]).run)
+    refuse(Given([container("elsewhere", OWN_PORT, "192.0.2.7")]).run)
 
 
 def test_a_missing_network_of_traefik_is_named_before_the_api_is_replaced() -> None:
@@ -150,7 +158,7 @@ def test_a_missing_network_of_traefik_is_named_before_the_api_is_replaced() -> N
     with pytest.raises(ProjectError, match="traefik"):
         in_the_way.refuse_missing_networks(given.run.workspace)
     given.networks = ["traefik"]
-    in_the_way.refuse(given.run)
+    refuse(given.run)
 
 
 @pytest.mark.parametrize(
@@ -162,24 +170,24 @@ def test_a_missing_network_of_traefik_is_named_before_the_api_is_replaced() -> N
 )
 def test_an_engine_without_addresses_is_told_with_the_ways_out(said: str) -> None:
     given = Given(networks=["bridge"], no_addresses=said)
-    told = in_the_way.why(given.run)
+    told = why(given.run)
     assert "docker network prune" in told
     assert "default-address-pools" in told
 
 
 def test_nothing_is_said_of_addresses_where_they_are_not_the_reason() -> None:
     given = Given(networks=["bridge"])
-    assert in_the_way.why(given.run) == ""
+    assert why(given.run) == ""
     assert given.made == [], "the network by which it was tried stays behind"
-    assert in_the_way.why(Given(no_addresses="permission denied").run) == ""
+    assert why(Given(no_addresses="permission denied").run) == ""
     every = [f"samokoder-staging-{each}" for each in ("edge", "published", "app", "data", "monitoring")]
-    assert in_the_way.why(Given(networks=every, known=every, no_addresses="address pool").run) == ""
+    assert why(Given(networks=every, known=every, no_addresses="address pool").run) == ""
 
 
 def test_after_a_failure_a_container_is_somebody_elses_by_its_id_whatever_its_name() -> None:
     given = Given([container("samokoder-staging-redis")], known=["samokoder-staging-redis"])
     given.containers[0]["Id"] = "another"
-    assert "samokoder-staging-redis" in in_the_way.why(given.run)
+    assert "samokoder-staging-redis" in why(given.run)
 
 
 def test_a_container_of_somebody_else_on_a_network_that_is_made_anew_is_named_before_anything_is_replaced() -> None:
@@ -187,7 +195,7 @@ def test_a_container_of_somebody_else_on_a_network_that_is_made_anew_is_named_be
     edge = "samokoder-staging-edge"
     given = Given([own, container("debug")], [edge], [edge, "samokoder-staging-api-1"])
     given.on_edge = {f"id of {name}": {"Name": name} for name in ("samokoder-staging-api-1", "debug")}
-    in_the_way.refuse(given.run)
+    refuse(given.run)
     given.config = {"network": {"mtu": 1400}}
     said = given.refusal()
     assert f"docker network disconnect {edge} debug" in said, (
@@ -195,7 +203,7 @@ def test_a_container_of_somebody_else_on_a_network_that_is_made_anew_is_named_be
     )
     assert f"{edge} samokoder" not in said, "one's own make way by themselves"
     del given.on_edge["id of debug"]
-    in_the_way.refuse(given.run)
+    refuse(given.run)
 
 
 EDGE = "samokoder-staging-edge"
@@ -213,7 +221,7 @@ def test_a_host_that_cannot_have_a_network_with_ipv6_is_refused_before_the_one_t
     assert NO_KERNEL in said, "the engine's words say what is missing"
     assert "config rm --path samokoder:network.ipv6" in said, "nobody knows how to go on"
     able = Given(networks=there, known=there, config=asked_for)
-    in_the_way.refuse(able.run)
+    refuse(able.run)
     assert able.tried == [{"internal": False, "enable_ipv6": True}]
     assert able.made == [], "the network by which it was tried stays behind"
 
@@ -224,9 +232,9 @@ def test_a_network_with_ipv6_is_tried_only_where_one_is_made() -> None:
         Given(networks=[EDGE], known=[EDGE], no_ipv6=NO_KERNEL),
         Given(networks=[EDGE], known=[EDGE], no_ipv6=NO_KERNEL, config=asked_for, ipv6=True),
     ):
-        in_the_way.refuse(given.run)
+        refuse(given.run)
         assert given.tried == [], "each `up` would make a network and remove it"
     full = Given(networks=[EDGE], known=[EDGE], config=asked_for, no_addresses="could not find an IPv4 address pool")
-    in_the_way.refuse(full.run)
+    refuse(full.run)
     full.no_addresses, full.no_ipv6 = "", "could not find an available, non-overlapping IPv6 address pool"
     assert "IPv6 address pool" in full.refusal(), "no network that goes gives a range of IPv6 back"

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from stack.app import ingress
-from stack.mistakes import InvalidSettingsError
-from stack.names import NetworkName
-from stack.platform import specs
-from stack.service import ServiceSpec
-from stack.settings import Environment
+from stack.catalogue import specs
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import NetworkName
+from stack.parts.ingress import spec as ingress
+from stack.parts.ingress.caddyfile import caddyfile
+from stack.parts.ingress.ports import HTTP_PORT, HTTPS_PORT, INTERNAL_PORT
+from stack.settings.environment import Environment
+from stack.spec.service import ServiceSpec
 from tests.recording import environment_of, merged
 
 DOMAIN = "samokoder.example.org"
@@ -42,8 +44,8 @@ def test_with_a_domain_the_two_ports_of_the_web_are_published_on_every_address()
         (each.host_port, each.container_port, each.address) for each in (spec.publish, *spec.also_publish) if each
     ]
     assert published == [
-        (80, ingress.HTTP_PORT, "0.0.0.0"),  # noqa: S104 - the public entry
-        (443, ingress.HTTPS_PORT, "0.0.0.0"),  # noqa: S104 - the public entry
+        (80, HTTP_PORT, "0.0.0.0"),  # noqa: S104 - the public entry
+        (443, HTTPS_PORT, "0.0.0.0"),  # noqa: S104 - the public entry
     ]
     assert spec.data, "the certificates outlive the container"
 
@@ -51,7 +53,7 @@ def test_with_a_domain_the_two_ports_of_the_web_are_published_on_every_address()
 def test_the_api_is_reached_through_the_ingress_alone() -> None:
     parts = by_part({"frontend": {"enabled": True}})
     assert not any(parts[name].publish for name in ("api-1", "api-2")), "a way round its limits for each client"
-    assert parts["frontend"].environment["API_URL"] == f"http://ingress:{ingress.INTERNAL_PORT}"
+    assert parts["frontend"].environment["API_URL"] == f"http://ingress:{INTERNAL_PORT}"
 
 
 def test_the_root_of_a_private_authority_reaches_caddy_as_a_file() -> None:
@@ -62,7 +64,7 @@ def test_the_root_of_a_private_authority_reaches_caddy_as_a_file() -> None:
 
 
 def test_a_redirect_names_the_hosts_own_port_for_https() -> None:
-    text = ingress.caddyfile(environment({"ingress": {"domain": DOMAIN, "httpsPort": 9443}}))
+    text = caddyfile(environment({"ingress": {"domain": DOMAIN, "httpsPort": 9443}}))
     assert f"redir https://{DOMAIN}:9443{{uri}} 308" in text
 
 
@@ -73,7 +75,7 @@ def test_failures_are_remembered_for_as_long_as_a_replica_has_to_be_steady(
     stable: int, replicas: int, memory: str
 ) -> None:
     api = {"stableSeconds": stable, "replicas": replicas, "health": {"waitTimeoutSeconds": 300}}
-    text = ingress.caddyfile(environment({"api": api, "host": {"memoryMib": 8192}}))
+    text = caddyfile(environment({"api": api, "host": {"memoryMib": 8192}}))
     remembered = re.findall(r"fail_duration (\w+)", text)
     slow = f"{min(10, int(memory[:-1]))}s"
     each = [memory] if replicas == 1 else [slow, memory]
@@ -153,7 +155,7 @@ def test_traefik_takes_the_prefix_off_only_what_is_behind_it() -> None:
 
 def test_caddy_hides_the_metrics_wherever_they_are_behind_the_prefix() -> None:
     # Which spellings of a path Caddy finds by these is in tests/render/test_ingress.py.
-    text = ingress.caddyfile(environment(PREFIXED))
+    text = caddyfile(environment(PREFIXED))
     (everywhere,) = re.findall(r"@metrics path_regexp (\S+)", text)
     assert all(re.search(everywhere, path) for path in METRICS)
     assert not [path for path in OPEN if re.search(everywhere, path)]
@@ -179,10 +181,10 @@ def test_caddy_hides_the_metrics_wherever_they_are_behind_the_prefix() -> None:
 def test_the_metrics_are_handed_on_only_where_the_ingress_is_on_loopback_and_has_no_domain(
     ingress_settings: Mapping[str, Any], shown: bool
 ) -> None:
-    text = ingress.caddyfile(environment({"ingress": dict(ingress_settings), "frontend": {"enabled": True}}))
+    text = caddyfile(environment({"ingress": dict(ingress_settings), "frontend": {"enabled": True}}))
     assert ("handle @own_metrics {" in text) is shown
     assert "handle @metrics {\n\t\terror 404" in text, "whoever else asks finds nothing"
-    internal = text.partition(f"http://:{ingress.INTERNAL_PORT} {{")[2].partition("\n}\n")[0]
+    internal = text.partition(f"http://:{INTERNAL_PORT} {{")[2].partition("\n}\n")[0]
     assert "import app" in internal
     assert "own_metrics" not in internal, "the frontend asks for its users, from inside"
 
@@ -190,16 +192,16 @@ def test_the_metrics_are_handed_on_only_where_the_ingress_is_on_loopback_and_has
 def test_in_production_the_metrics_are_handed_on_to_nobody() -> None:
     # `proxy_pass http://127.0.0.1:8000;` alone: nginx sends `Host: 127.0.0.1:8000`, and no header says for whom.
     trial = environment({})
-    assert "handle @own_metrics {" in ingress.caddyfile(trial)
+    assert "handle @own_metrics {" in caddyfile(trial)
     settings = trial.settings.model_copy(update={"production": True})
-    text = ingress.caddyfile(trial.model_copy(update={"settings": settings}))
+    text = caddyfile(trial.model_copy(update={"settings": settings}))
     assert "own_metrics" not in text, "without a domain a proxy is in front, whose requests look like this machine's"
     assert "handle @metrics {\n\t\terror 404" in text
 
 
 def test_nobody_outside_says_which_path_the_application_is_to_see() -> None:
     for name in ("SCRIPT_NAME", "PATH_INFO"):
-        app = ingress.caddyfile(environment({})).partition("(app) {")[2].partition("\n}")[0]
+        app = caddyfile(environment({})).partition("(app) {")[2].partition("\n}")[0]
         assert f"\n\trequest_header -{name}\n" in app, (
             "an older Gunicorn serves /metrics by it where it is not asked for"
         )

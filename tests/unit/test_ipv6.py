@@ -12,16 +12,16 @@ import docker
 import pytest
 import yaml
 
-from operations import host_said, ipv6, made_anew, project
-from operations.checks import FailedError
-from operations.in_the_way import published
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.app import ingress
-from stack.mistakes import InvalidSettingsError
-from stack.monitoring import blackbox_exporter
-from stack.monitoring.rules import probes
-from stack.platform import specs
+from operations.errors import FailedError, ProjectError
+from operations.lifecycle import prepare
+from operations.lifecycle.in_the_way import published
+from operations.network import host_script, ipv6, replacement
+from operations.workspace.workspace import Workspace
+from stack.catalogue import specs
+from stack.common.mistakes import InvalidSettingsError
+from stack.parts.blackbox_exporter import rules as probes
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
+from stack.parts.ingress import spec as ingress
 from tests.recording import NETWORK, environment_of, record_case
 
 NAME = "samokoder.example.org"
@@ -173,17 +173,17 @@ def test_a_network_that_is_made_anew_is_told_before_and_others_are_not(
     values: Mapping[str, Any], edge: Mapping[str, Any], told: str
 ) -> None:
     environment = environment_of("staging", dict(values))
-    said = made_anew.told(environment, Engine(edge=edge).client)
+    said = replacement.told(environment, Engine(edge=edge).client)
     assert (told in said) if told else said == ""
     if told:
         assert "nobody is served" in said
         assert EDGE in said
-        assert made_anew.strangers(environment, Engine(edge=edge, guest="debug").client)[0][1:] == (EDGE, "debug")
-    assert made_anew.told(environment, Engine().client) == "", "before the first `up` there is nothing to replace"
+        assert replacement.strangers(environment, Engine(edge=edge, guest="debug").client)[0][1:] == (EDGE, "debug")
+    assert replacement.told(environment, Engine().client) == "", "before the first `up` there is nothing to replace"
 
 
 def test_the_network_that_only_publishes_keeps_ipv4_alone() -> None:
-    said = made_anew.replaced(environment_of("staging", dict(SIX)), Engine(edge={}, published={}).client)
+    said = replacement.replaced(environment_of("staging", dict(SIX)), Engine(edge={}, published={}).client)
     assert list(said) == [EDGE]
 
 
@@ -196,7 +196,7 @@ def test_an_engine_that_hides_the_client_is_refused_before_anything_is_replaced(
     assert ipv6.refusal(environment_of("staging", {}), version) == "", "who asks for none is served as before"
     engine = cast("Any", SimpleNamespace(version=version, docker_host="unix:///nowhere"))
     with pytest.raises(ProjectError, match="Nothing was replaced"):
-        Workspace._tell_made_anew(cast("Workspace", SimpleNamespace()), asked_for, engine)
+        prepare._tell_made_anew(cast("Workspace", SimpleNamespace()), asked_for, engine)
 
 
 # What doctor says
@@ -247,12 +247,12 @@ def test_an_up_that_would_cut_off_the_hosts_own_ipv6_is_refused_before_anything_
     said: list[str] = []
     workspace = cast("Workspace", SimpleNamespace(reporter=SimpleNamespace(say=said.append)))
     info = cast("Any", SimpleNamespace(version="28.5.2", docker_host="unix:///nowhere"))
-    monkeypatch.setattr(project, "connect", lambda _: engine)
+    monkeypatch.setattr("operations.lifecycle.prepare.connect", lambda _: engine)
     environment = environment_of("staging", dict(values))
 
     def tell(learnt: Mapping[str, str]) -> None:
-        monkeypatch.setattr(host_said, "words", lambda *_: learnt)
-        Workspace._tell_made_anew(workspace, environment, info)
+        monkeypatch.setattr(host_script, "words", lambda *_: learnt)
+        prepare._tell_made_anew(workspace, environment, info)
 
     if refused:
         with pytest.raises(ProjectError, match=r"Nothing was replaced.*sysctl"):

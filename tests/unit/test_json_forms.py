@@ -12,15 +12,24 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import backups, checks, containers, doctor, drift, hardening, planned, smoke
+from operations.audit import gate
+from operations.audit.drift import detect
+from operations.audit.drift.difference import Difference
+from operations.audit.rules import Broken
+from operations.checks import report
+from operations.checks.doctor import doctor
+from operations.checks.smoke import smoke
+from operations.data import backups
+from operations.engine.part_status import PartStatus
+from operations.lifecycle import preview
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
-REPORT = checks.Report(
+REPORT = report.Report(
     title="t",
     about={"environment": "staging"},
-    findings=[checks.Finding(check="c", verdict=checks.Verdict.PASSED, why="w", seconds=1)],
+    findings=[report.Finding(check="c", verdict=report.Verdict.PASSED, why="w", seconds=1)],
 )
-BROKEN = hardening.Broken(part="p", rule="5.1", what="w", says="s")
+BROKEN = Broken(part="p", rule="5.1", what="w", says="s")
 PREVIEW = {
     "steps": [
         {"op": "same", "urn": "urn:pulumi:staging::samokoder::docker:index/network:Network::network-app"},
@@ -43,9 +52,9 @@ FOUND: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "backups": (backups, "backups", lambda _: ([BACKUP], ["a-volume"])),
     "smoke": (smoke, "smoke", lambda *_, **__: REPORT),
     "doctor": (doctor, "doctor", lambda *_, **__: REPORT),
-    "drift": (drift, "drift", lambda _: [drift.Finding(name="n", field="f", declared="d", found="x", repair="r")]),
-    "hardening": (hardening, "gate", lambda _: hardening.Verdict(parts=1, findings=[BROKEN], listed=[BROKEN])),
-    "preview": (planned, "planned", lambda _: planned.form("staging", PREVIEW, ok=True)),
+    "drift": (detect, "find_drift", lambda _: [Difference(name="n", field="f", declared="d", found="x", repair="r")]),
+    "hardening": (gate, "gate", lambda _: gate.GateResult(parts=1, findings=[BROKEN], listed=[BROKEN])),
+    "preview": (preview, "planned_changes", lambda _: preview.form("staging", PREVIEW, ok=True)),
 }
 
 
@@ -87,12 +96,12 @@ def test_a_command_prints_the_keys_that_its_page_names_and_nothing_beside_them(
 
 
 def test_the_status_of_a_part_has_the_keys_that_the_page_names(page: str) -> None:
-    row = containers.PartStatus(part="api-1", state="running", uptime_seconds=1)
+    row = PartStatus(part="api-1", state="running", uptime_seconds=1)
     assert set(keys({"environment": "staging", "parts": [row.as_json()]})) == documented("status", page)
 
 
 def test_a_preview_tells_what_changes_and_no_value_of_it() -> None:
-    form = planned.form("staging", PREVIEW, ok=False)
+    form = preview.form("staging", PREVIEW, ok=False)
     assert form["changes"] == [
         {"name": "api-1", "type": "docker:index/container:Container", "change": "update", "fields": ["image"]}
     ], "what stays as it is is no change"

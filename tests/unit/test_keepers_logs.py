@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stack.app.postgres_roles import KEEP_ROLES
-from stack.app.redis_users import KEEP_USERS
+from stack.parts.postgres.roles import KEEP_ROLES
+from stack.parts.redis.users import KEEP_USERS
 
 _COUNTED = 'echo x >> "$COUNT" && [ "$(wc -l < "$COUNT")" -gt 3 ]'
 # Each answers three times that nobody is there, and then so that the keeper ends.

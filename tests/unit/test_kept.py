@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from operations import kept
-from operations.recovery import VOLUME
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
+from operations.workspace import kept
+from operations.workspace.pulumi_state import VOLUME
+from stack.catalogue import specs
 from stack.outputs import of_kept_volumes
-from stack.platform import specs
 from tests.recording import DATABASE_URL, REDIS_URL, environment_of, record
 from tests.recording import VOLUME as RECORDED
 

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import __main__ as command
-from operations import backups, hardening, known
-from operations.project import Workspace
-from stack.names import PART_LABEL
-from stack.settings import PROJECT
+from operations.audit import gate
+from operations.audit.rules import Seen
+from operations.data import backups
+from operations.workspace import known
+from operations.workspace.workspace import Workspace
+from stack.common.names import PART_LABEL, PROJECT
 
 BROKEN = {
     "a value that cannot be": "config:\n  samokoder:ingress: {port: eighty}\n  samokoder:nothing: 1\n",
@@ -121,8 +123,8 @@ def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
     words: list[str],
 ) -> None:
     workspace, said = broken(text, state=False)
-    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
-    monkeypatch.setattr("operations.basics.workspace", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
     with pytest.raises(SystemExit) as ended:
         command.main([*words, "--env", "prod"])
     assert ended.value.code == 1
@@ -161,10 +163,10 @@ def test_backups_are_listed_with_a_broken_stack_file(
 ) -> None:
     workspace, _ = broken(BROKEN["a value that cannot be"])
     engine.parts = ["backup"]
-    monkeypatch.setattr(backups, "run", lambda *_: "[]")
+    monkeypatch.setattr(backups, "run_in_service", lambda *_: "[]")
     monkeypatch.setattr(backups, "set_aside", lambda _client, there: [there.prefix])
     monkeypatch.setattr(backups, "cast", lambda _, value: value)
-    monkeypatch.setattr("operations.containers.find", lambda *_: SimpleNamespace(client=None))
+    monkeypatch.setattr("operations.engine.containers.find", lambda *_: SimpleNamespace(client=None))
     assert backups.backups(workspace) == ([], ["samokoder-prod"])
 
 
@@ -201,7 +203,7 @@ def test_the_secrets_that_can_be_rotated_are_listed_by_the_state(
     state = workspace.folder / "state/.pulumi/stacks" / PROJECT / "prod.json"
     secrets = {"type": "samokoder:platform:Secrets", "urn": "urn", "outputs": NOTED}
     state.write_text(json.dumps({"checkpoint": {"latest": {"resources": [secrets, *PASSWORDS]}}}))
-    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
     printed = CliRunner().invoke(command.app, ["rotate", "--env", "prod", "--json"]).stdout
     rows = {row["secret"]: (row["generation"], row["phase"]) for row in json.loads(printed)["secrets"]}
     assert rows == {"postgres-app": (4, "overlap"), "redis-exporter": (2, "")}, "who looks how far a rotation has come"
@@ -219,13 +221,13 @@ def test_what_runs_is_held_against_the_benchmark_whatever_the_stack_file_says(
     engine.parts = ["grafana", "worker"]
     looked: list[str] = []
 
-    def look(_client: object, running: list[SimpleNamespace], _: object) -> list[hardening.Seen]:
+    def look(_client: object, running: list[SimpleNamespace], _: object) -> list[Seen]:
         looked.extend(each.labels[PART_LABEL] for each in running)
         return []
 
-    monkeypatch.setattr(hardening, "look", look)
-    monkeypatch.setattr(hardening, "exceptions", list)
-    monkeypatch.setattr(command, "_workspace", lambda _: workspace)
+    monkeypatch.setattr(gate, "inspect", look)
+    monkeypatch.setattr(gate, "exceptions", list)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
     printed = CliRunner().invoke(command.app, ["hardening", "--env", "prod"]).stdout
     assert looked == ["grafana", "worker"], "the mistake in the file hides nothing that runs"
     assert "Packet filter: not looked at" in printed, "which rules there must be stands in that file"

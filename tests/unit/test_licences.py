@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from operations import licences
-from operations.licences import ALLOWED, EXCEPTIONS, Licensed, UnknownLicenceError, is_allowed, licence_of
+from operations.audit import licences
+from operations.audit.licences import ALLOWED, EXCEPTIONS, Licensed, UnknownLicenceError, is_allowed, licence_of
 from stack.images import IMAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ def metadata(**fields: str | list[str]) -> Message:
 def test_every_dependency_has_an_allowed_licence_or_an_exception_with_a_reason() -> None:
     everything = [*licences.python_packages(), *licences.images()]
     refused = [f"{each.name}: {each.licence}" for each in everything if not is_allowed(each)]
-    assert not refused, f"decide about each in ALLOWED or EXCEPTIONS of operations/licences.py: {refused}"
+    assert not refused, f"decide about each in ALLOWED or EXCEPTIONS of operations/audit/licences.py: {refused}"
 
 
 def test_every_package_of_the_lock_is_looked_at() -> None:

@@ -16,11 +16,21 @@ from typing import Any, cast
 import pytest
 from typer.testing import CliRunner
 
+from host.process_ids import start_time
 from operations import __main__ as command
-from operations import backups, compose, engine, lifecycle, lock, parts, recovery, repair, restore, rotation
-from operations.lock import Holder, held, holders
-from operations.project import Workspace
-from operations.stack_file import ProjectError
+from operations.data import backups
+from operations.data.compose import import_on_engine
+from operations.data.repair import repair
+from operations.data.restore import restore, unfinished
+from operations.data.restore.actions import never
+from operations.errors import ProjectError
+from operations.lifecycle import down as lifecycle_down
+from operations.lifecycle import up as lifecycle_up
+from operations.lifecycle.restart import restart
+from operations.rotation import rotate
+from operations.workspace import lock, pulumi_state
+from operations.workspace.lock import Holder, held, holders
+from operations.workspace.workspace import Workspace
 from tests.recording import ROOT
 from tests.restoring import Given, on_a_fake_engine
 
@@ -88,9 +98,7 @@ def test_what_a_holder_runs_is_not_refused_and_does_not_give_the_lock_back(given
 
 def test_what_a_holder_has_started_is_locked_by_itself_when_the_holder_is_killed(given: Given) -> None:
     started = subprocess.Popen(["sleep", "60"])
-    outer = hold(
-        given, Holder(doing="deploy", folder="/f", process=started.pid, started=engine.start_time(started.pid) or "")
-    )
+    outer = hold(given, Holder(doing="deploy", folder="/f", process=started.pid, started=start_time(started.pid) or ""))
     try:
         with held(workspace(replace(given, variables={lock.VARIABLE: outer})), "up") as locked:
             started.kill()
@@ -154,7 +162,7 @@ def test_a_process_is_gone_only_where_that_is_known(
 def test_a_process_that_has_ended_and_is_not_waited_for_is_gone() -> None:
     """So is a killed `make up` in a container, whose first process waits for nobody."""
     with subprocess.Popen(["sleep", "60"]) as process:
-        holder = Holder(doing="up", folder="/f", process=process.pid, started=engine.start_time(process.pid) or "")
+        holder = Holder(doing="up", folder="/f", process=process.pid, started=start_time(process.pid) or "")
         assert not holder.gone, "it runs"
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -201,16 +209,19 @@ class RefusedError(Exception):
 
 
 CHANGES: dict[str, tuple[str, Callable[[Any], object]]] = {
-    "up": ("up", lambda it: lifecycle.up(it, interactive=False)),
-    "down": ("down", lambda it: lifecycle.down(it, interactive=False)),
-    "destroy-data": ("destroy-data", lambda it: lifecycle.destroy_data(it, interactive=False)),
-    "rotate": ("rotate", lambda it: rotation.rotate(it, "redis-app", interactive=False)),
-    "restore": ("restore", lambda it: restore.restore(it, backup="latest")),
-    "repair": ("repair", lambda it: repair.opened(it, "redis").__enter__()),
-    "restart": ("restart", lambda it: parts.restart(it, "api")),
+    "up": ("up", lambda it: lifecycle_up.bring_up(it, interactive=False)),
+    "down": ("down", lambda it: lifecycle_down.take_down(it, interactive=False)),
+    "destroy-data": ("destroy-data", lambda it: lifecycle_down.destroy_data(it, interactive=False)),
+    "rotate": ("rotate", lambda it: rotate.rotate(it, "redis-app", interactive=False)),
+    "restore": ("restore", lambda it: restore.restore(it, up=never, backup="latest")),
+    "repair": ("repair", lambda it: repair.opened(it, "redis", up=never).__enter__()),
+    "restart": ("restart", lambda it: restart(it, "api")),
     "backup": ("backup", lambda it: backups.now(it, "all")),
     "drill": ("drill", backups.drill),
-    "import": ("import-compose", lambda it: compose.Engine(it.client(), it.settings(), it).alone().__enter__()),
+    "import": (
+        "import-compose",
+        lambda it: import_on_engine.EngineImport(it.client(), it.settings(), it).alone().__enter__(),
+    ),
 }
 
 
@@ -223,9 +234,9 @@ def test_what_changes_an_environment_takes_the_lock_before_it_does_anything(
 
     monkeypatch.setattr(lock, "held", refuse)
     run: Any = type("Run", (), {"workspace": given, "backend": type("Backend", (), {"url": "", "origin": ""})})
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run)
-    monkeypatch.setattr(lifecycle, "_to_end", lambda *_, **__: run)
-    monkeypatch.setattr(Given, "prepare", lambda *_, **__: run, raising=False)
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run)
+    monkeypatch.setattr(lifecycle_down, "_to_end", lambda *_, **__: run)
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run)
     doing, call = CHANGES[name]
     with pytest.raises(RefusedError, match=f"^{doing}$"):
         call(given)
@@ -292,7 +303,9 @@ def test_a_lock_is_not_taken_over_while_a_pulumi_goes_on_that_its_holder_had_sta
             "timestamp": "2026-11-29T10:00:00Z",
         }
         (folder / "1.json").write_text(json.dumps(note))
-        monkeypatch.setattr(recovery.Lock, "is_stale", lambda it: it.process != pulumi.pid or pulumi.poll() is not None)
+        monkeypatch.setattr(
+            pulumi_state.Lock, "is_stale", lambda it: it.process != pulumi.pid or pulumi.poll() is not None
+        )
         monkeypatch.setattr(lock, "_PULUMI_SECONDS", 0.0)
         left = hold(given, Holder(doing="up", folder=str(given.folder.absolute()), process=ended()))
         with pytest.raises(ProjectError, match=rf"Pulumi, which it had started, goes on \(process {pulumi.pid}\)"):
@@ -313,12 +326,11 @@ def test_what_pulumi_is_run_by_dies_and_pulumi_is_asked_to_end_as_by_ctrl_c(tmp_
     script = f"""
 import os
 from pathlib import Path
-from operations.backend import Backend
-from operations.project import PulumiRun, Workspace
+from operations.workspace.backend import Backend
+from operations.workspace.workspace import Workspace
 workspace = Workspace(home=Path({str(tmp_path)!r}))
 backend = Backend(url=workspace.folder.as_uri(), origin="")
-folder, variables = workspace.folder, dict(os.environ)
-run = PulumiRun(workspace=workspace, program={str(program)!r}, variables=variables, backend=backend, folder=folder)
+run = workspace.pulumi_by({str(program)!r}, dict(os.environ), backend)
 run.pulumi("up", capture=True)
 """
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
@@ -337,5 +349,5 @@ run.pulumi("up", capture=True)
 def test_when_all_data_is_gone_no_restore_or_import_is_half_done_any_more(given: Given) -> None:
     for file in lock.unfinished(given.folder, given.name):
         file.write_text("{}")
-    restore.forget_all(workspace(given), given.client())
+    unfinished.forget_all(workspace(given), given.client())
     assert not list(given.folder.glob("*.json")), "the next import would go on with one of an environment that is gone"

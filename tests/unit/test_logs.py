@@ -14,10 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import known, log_lines, logs
-from operations.log_lines import Line, cut
-from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from operations.cli import logs
+from operations.engine import log_lines
+from operations.engine.log_lines import Line, cut
+from operations.errors import ProjectError
+from operations.workspace import known
+from stack.common.names import PART_LABEL
 
 AT = "2026-11-29T14:52:35.123456789Z"
 

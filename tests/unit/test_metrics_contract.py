@@ -13,12 +13,12 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from operations import exposition
-from operations.metrics_document import _questions, uses
-from stack.app.metrics_contract import BACKUP_METRICS, METRICS, Job, Kind, Metric, of_jobs
-from stack.monitoring import rules
-from stack.monitoring.dashboards import dashboards
-from stack.platform import specs
+from operations.checks.image import exposition
+from operations.documents.metrics import _questions, uses
+from stack.catalogue import dashboard_texts, rule_groups, specs
+from stack.monitoring.metrics import Job, Kind, Metric
+from stack.parts.api.metrics import METRICS, of_jobs
+from stack.parts.backup.metrics import BACKUP_METRICS
 from tests.recording import ROOT, case_environment
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
@@ -88,8 +88,8 @@ def test_what_it_answers_is_what_the_check_takes_for_right(part: CollectorRegist
 def expressions(environment_case: str) -> Iterator[str]:
     """Every expression of the alerts, the recording rules and the dashboards."""
     environment = case_environment(environment_case)
-    yield from (rule.expression for group in rules.groups(environment, specs(environment)) for rule in group.rules)
-    for text in dashboards(environment).values():
+    yield from (rule.expression for group in rule_groups(environment, specs(environment)) for rule in group.rules)
+    for text in dashboard_texts(environment).values():
         yield from _questions(json.loads(text))
 
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
-from operations import backend as places
-from operations import lock, move_state, tools
-from operations.backend import Backend
-from operations.project import ROOT, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.lifecycle import move_state
+from operations.workspace import backend as places
+from operations.workspace import lock, pulumi_cli
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 OLD, NEW = "s3://old", "s3://new"
 ROWS = [{"urn": "one"}, {"urn": "two"}]
@@ -47,7 +50,7 @@ class World:
         return self.places[run.backend.url]
 
     def pulumi(self, run: PulumiRun, *words: str, given: str | None = None, **_: Any) -> Any:
-        name = words[words.index("--stack") + 1] if "--stack" in words else run.workspace.name
+        name = words[words.index("--stack") + 1] if "--stack" in words else run.stack
         said = ""
         match words[:3]:
             case ("stack", "init", made):
@@ -92,17 +95,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         made.note("Pulumi.yaml")
 
     monkeypatch.setattr(
-        tools, "ensure_pulumi", lambda *, variables, **_: SimpleNamespace(program="", variables=variables)
+        pulumi_cli, "ensure_pulumi", lambda *, variables, **_: SimpleNamespace(program="", variables=variables)
     )
     monkeypatch.setattr(lock, "held", held)
     monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///engine"))
     monkeypatch.setattr(PulumiRun, "pulumi", pulumi)
     monkeypatch.setattr(PulumiRun, "stacks", lambda run: sorted(made.at(run)))
-    monkeypatch.setattr(PulumiRun, "tags", lambda run, name="": dict(made.at(run)[name or run.workspace.name]["tags"]))
-    monkeypatch.setattr(
-        PulumiRun, "deployment", lambda run, name="": made.at(run).get(name or run.workspace.name, stack())
-    )
-    monkeypatch.setattr(PulumiRun, "in_plain", lambda run: {"resources": made.at(run)[run.workspace.name]["resources"]})
+    monkeypatch.setattr(PulumiRun, "tags", lambda run, name="": dict(made.at(run)[name or run.stack]["tags"]))
+    monkeypatch.setattr(PulumiRun, "deployment", lambda run, name="": made.at(run).get(name or run.stack, stack()))
+    monkeypatch.setattr(PulumiRun, "in_plain", lambda run: {"resources": made.at(run)[run.stack]["resources"]})
     monkeypatch.setattr(places, "write", written)
     for owner, name in ((PulumiRun, "_write"), (Workspace, "_write_project")):  # for Pulumi alone, and slow
         monkeypatch.setattr(owner, name, lambda *_: None)

@@ -9,7 +9,7 @@ import pytest
 from tests import mutations
 from tests.mutations import ROOT, Fault, ListError, faults
 
-FOLDERS = ("stack", "operations", "backup_image", "offline")
+FOLDERS = ("stack", "operations", "backup_image", "offline", "host")
 FAULTS = faults()
 
 

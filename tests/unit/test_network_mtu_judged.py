@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import pytest
 
-from operations import network_mtu
-from operations.checks import FailedError, UnavailableError
-from operations.network_mtu import Uplink
+from operations.errors import FailedError, UnavailableError
+from operations.network import mtu
+from operations.network.mtu import Uplink
 from tests.recording import environment_of
 
 EDGE = "samokoder-staging-edge"
@@ -35,25 +35,25 @@ EDGE = "samokoder-staging-edge"
     ],
 )
 def test_the_hosts_words_about_its_uplink_are_understood(said: dict[str, str], expected: Uplink | None) -> None:
-    assert network_mtu.Uplink.parse(said) == expected
+    assert mtu.Uplink.parse(said) == expected
 
 
 def test_of_an_engine_behind_tcp_nothing_is_said_about_this_machine() -> None:
-    assert network_mtu.uplink("tcp://192.0.2.1:2376") is None, "the uplink of this machine is not the engine's"
+    assert mtu.uplink("tcp://192.0.2.1:2376") is None, "the uplink of this machine is not the engine's"
 
 
 def test_networks_that_send_more_than_the_uplink_takes_are_told_with_what_to_type() -> None:
     way = Uplink(mtu=1400, gateway="")
-    said = network_mtu.judge(environment_of("staging", {}), {EDGE: 1500}, way)
+    said = mtu.judge(environment_of("staging", {}), {EDGE: 1500}, way)
     assert "network.mtu 1400" in said, "the line that puts it right"
     assert "nobody is served" in said, "what it takes"
-    assert "1400" in network_mtu.judge(environment_of("staging", {}), {EDGE: 1400}, way)
-    assert "1400" in network_mtu.judge(environment_of("staging", {}), {}, way), "before the first `up`"
+    assert "1400" in mtu.judge(environment_of("staging", {}), {EDGE: 1400}, way)
+    assert "1400" in mtu.judge(environment_of("staging", {}), {}, way), "before the first `up`"
     asked_for = environment_of("staging", {"network": {"mtu": 1500}})
-    assert "1500" in network_mtu.judge(asked_for, {EDGE: 1500}, way), "somebody knows another way than the usual one"
-    assert "larger ones" in network_mtu.judge(asked_for, {EDGE: 1450}, way)
+    assert "1500" in mtu.judge(asked_for, {EDGE: 1500}, way), "somebody knows another way than the usual one"
+    assert "larger ones" in mtu.judge(asked_for, {EDGE: 1450}, way)
     with pytest.raises(UnavailableError):
-        network_mtu.judge(asked_for, {EDGE: 1500}, None)
+        mtu.judge(asked_for, {EDGE: 1500}, None)
 
 
 ROUTES = """\
@@ -74,12 +74,12 @@ tun0	00000000	090200C0	0003	0	0	50	00000000	0	0	0
 )
 def test_of_several_routes_the_one_is_taken_that_packets_take(tmp_path: Path, asked: str, expected: Uplink) -> None:
     (tmp_path / "route").write_text(ROUTES)
-    for device, mtu in (("eth0", 1500), ("tun0", 1380), ("wg0", 1420)):
+    for device, packet in (("eth0", 1500), ("tun0", 1380), ("wg0", 1420)):
         (tmp_path / device).mkdir()
-        (tmp_path / device / "mtu").write_text(f"{mtu}\n")
+        (tmp_path / device / "mtu").write_text(f"{packet}\n")
     (tmp_path / "ip").write_text(f"#!/bin/sh\n{asked}\n")
     (tmp_path / "ip").chmod(0o755)
-    script = network_mtu.SCRIPT.replace("/proc/net/route", f"{tmp_path}/route")
+    script = mtu.SCRIPT.replace("/proc/net/route", f"{tmp_path}/route")
     script = f"PATH={tmp_path}:$PATH\n" + script.replace("/sys/class/net", str(tmp_path))
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, timeout=30, check=True)
     assert Uplink.parse(dict(line.split() for line in done.stdout.splitlines())) == expected, done.stdout
@@ -137,9 +137,9 @@ def through(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
                 exec(program, {})  # noqa: S102 - our own program
             return capsys.readouterr().out
 
-        monkeypatch.setattr("operations.from_edge.run", from_edge)
+        monkeypatch.setattr("operations.network.from_edge.run", from_edge)
         client: Any = SimpleNamespace(api=SimpleNamespace(networks=lambda **_: []))
-        return network_mtu.tried(environment_of("staging", {}), client, ["192.0.2.9"], way)
+        return mtu.tried(environment_of("staging", {}), client, ["192.0.2.9"], way)
 
     return tried
 

@@ -6,10 +6,13 @@ import contextlib
 
 import pytest
 
-from operations import containers
-from operations.engine import connect
-from stack.monitoring import cadvisor, grafana
-from stack.settings import PROJECT, Environment, read_environment
+from host.engine import connect
+from operations.engine.volumes import volume_sizes
+from stack.common.names import PROJECT
+from stack.parts.cadvisor import spec as cadvisor
+from stack.parts.grafana import spec as grafana
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import wire_config
 
@@ -45,5 +48,5 @@ def test_the_sizes_of_volumes_are_told_by_engines_old_and_new(api: str) -> None:
     fake = FakeEngine(api_version=api, volumes={"samokoder-staging-postgres-data": 4096, "other": 0})
     with engine_at(fake) as host, contextlib.closing(connect(host)) as client:
         assert client.api.api_version == api, "the client speaks as the engine does"
-        sizes = containers.volume_sizes(client)
+        sizes = volume_sizes(client)
     assert sizes == fake.volumes, "`destroy-data` would not say how much is about to be lost"

@@ -17,21 +17,23 @@ import docker
 import httpx
 import pytest
 
-from offline import images, registries, toolchain
-from offline.images import (
-    NAMES,
-    RECIPES,
-    Recipe,
-    debian_mirrors,
-    ensure_images,
-    requirements_for,
-)
-from offline.progress import Reporter
-from offline.toolchain import OfflineError
-from operations.engine import EngineInfo
+from host.engine import EngineInfo
+from host.progress import Reporter
+from offline import registries, toolchain
+from offline.errors import BuildError, OfflineError
+from offline.images import builder as builder_module
+from offline.images import ensure
+from offline.images.archive import Entry, tar_of
+from offline.images.builder import Builder, image_config, version_in
+from offline.images.debian import debian_mirrors
+from offline.images.ensure import ensure_images
+from offline.images.grafana import official_grafana
+from offline.images.recipes import _CAP_NET_BIND_SERVICE_EP, NAMES, RECIPES, ROOTFS, Recipe
+from offline.images.wheels import requirements_for
+from offline.programs import PROGRAMS
 from stack.images import IMAGES
 
-ENTRYPOINTS = Path(images.__file__).parent / "rootfs"
+ENTRYPOINTS = ROOTFS
 HUB = {"redis": IMAGES["redis"].reference}
 DEBIAN = {"ID": "debian", "VERSION_CODENAME": "bookworm"}
 
@@ -178,12 +180,12 @@ def test_the_newestofficial_grafana_of_the_engine_is_used() -> None:
         {"Id": "sha256:renderer", "Created": 9, "RepoTags": ["grafana/grafana-image-renderer:4"], "RepoDigests": []},
         {"Id": "sha256:other", "Created": 9, "RepoTags": ["example.org:5000/grafana:1"], "RepoDigests": []},
     )
-    assert images.official_grafana(engine) == "sha256:new", "the renderer and look-alikes are no Grafana"
+    assert official_grafana(engine) == "sha256:new", "the renderer and look-alikes are no Grafana"
 
 
 def test_without_grafana_the_reason_says_how_to_bring_it(tmp_path: Path) -> None:
-    assert images.official_grafana(fake_engine()) is None
-    result = images._ensure(
+    assert official_grafana(fake_engine()) is None
+    result = ensure._ensure(
         ["grafana"],
         client=fake_engine(),
         cache=tmp_path,
@@ -195,7 +197,7 @@ def test_without_grafana_the_reason_says_how_to_bring_it(tmp_path: Path) -> None
 
 def ensure_both(cache: Path) -> None:
     """Ask for an image of Debian packages and for one of a Go program."""
-    images._ensure(
+    ensure._ensure(
         ["redis", "prometheus"],
         client=fake_engine(),
         cache=cache,
@@ -216,7 +218,7 @@ def test_a_base_that_cannot_be_made_ends_the_compiler_at_once(tmp_path: Path, mo
         raise OfflineError("Debian base: no mirror answers")
 
     monkeypatch.setattr(toolchain, "build", compile_slowly)
-    monkeypatch.setattr(images._Builder, "image", fail)
+    monkeypatch.setattr(Builder, "image", fail)
     with pytest.raises(OfflineError, match="Debian base: no mirror answers"):
         ensure_both(tmp_path)
 
@@ -230,23 +232,23 @@ def test_a_program_that_does_not_build_ends_the_base_that_is_being_made(
         end = time.monotonic() + PATIENCE_SECONDS
         while not begun.exists() and time.monotonic() < end:
             time.sleep(0.05)
-        raise toolchain.BuildError("prometheus: `go build` ended with status 1")
+        raise BuildError("prometheus: `go build` ended with status 1")
 
-    def bootstrap(builder: images._Builder, _name: str, **_options: object) -> str:
+    def bootstrap(builder: Builder, _name: str, **_options: object) -> str:
         return builder._run(["sh", "-c", f"touch {begun}; exec sleep {PATIENCE_SECONDS * 10}"], "Debian base")
 
     monkeypatch.setattr(toolchain, "build", fail)
-    monkeypatch.setattr(images._Builder, "image", bootstrap)
-    with pytest.raises(toolchain.BuildError, match="prometheus: `go build` ended"):
+    monkeypatch.setattr(Builder, "image", bootstrap)
+    with pytest.raises(BuildError, match="prometheus: `go build` ended"):
         ensure_both(tmp_path)
 
 
 def test_a_failed_step_is_named_with_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def bootstrap(builder: images._Builder, _name: str, **_options: object) -> str:
+    def bootstrap(builder: Builder, _name: str, **_options: object) -> str:
         return builder._run(["sh", "-c", "seq 1 40; exit 3"], "Debian base")
 
-    monkeypatch.setattr(images, "connect", lambda *_words, **_options: Closable(fake_engine()))
-    monkeypatch.setattr(images._Builder, "image", bootstrap)
+    monkeypatch.setattr(ensure, "connect", lambda *_words, **_options: Closable(fake_engine()))
+    monkeypatch.setattr(Builder, "image", bootstrap)
     with pytest.raises(OfflineError) as failure:
         ensure_images(["redis"], cache=tmp_path, docker_host="unix:///nowhere", progress=Reporter())
     lines = str(failure.value).splitlines()
@@ -327,7 +329,7 @@ CONTRACT = {
 @pytest.mark.parametrize("name", sorted(CONTRACT))
 def test_an_image_keeps_the_official_ones_contract(name: str) -> None:
     entrypoint, user, volume, stop_signal = CONTRACT[name]
-    config = images._image_config(name, RECIPES[name], key="k", version="1.2")
+    config = image_config(name, RECIPES[name], key="k", version="1.2")
     assert config["Entrypoint"] == (list(entrypoint) or None)
     assert (config["User"], config["StopSignal"]) == (user, stop_signal)
     assert list(config["Volumes"]) == ([volume] if volume else [])
@@ -342,7 +344,7 @@ def test_every_image_but_grafana_can_be_made() -> None:
 def test_every_program_of_an_image_is_one_that_the_toolchain_builds(name: str) -> None:
     for source in RECIPES[name].programs.values():
         program, _, executable = source.partition("/")
-        assert executable in toolchain.PROGRAMS[program].executables, "found only after minutes of building otherwise"
+        assert executable in PROGRAMS[program].executables, "found only after minutes of building otherwise"
 
 
 @pytest.mark.parametrize(
@@ -355,24 +357,24 @@ def test_every_program_of_an_image_is_one_that_the_toolchain_builds(name: str) -
     ],
 )
 def test_the_label_holds_the_version_that_the_program_says(output: str, version: str) -> None:
-    assert images._version(output) == version
+    assert version_in(output) == version
 
 
 def test_a_program_that_says_no_version_is_an_error() -> None:
     with pytest.raises(OfflineError, match="named no version: hello"):
-        images._version("installed 1.2.3\n--- version\nhello\n")
+        version_in("installed 1.2.3\n--- version\nhello\n")
 
 
 def test_a_tar_holds_owners_modes_and_links_and_is_the_same_every_time(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"\x7fELF")
     entries = [
-        images._Entry("/data", owner=(65534, 65534)),
-        images._Entry("/bin/program", program, capabilities=images._CAP_NET_BIND_SERVICE_EP),
-        images._Entry("/bin/alias", link="program"),
-        images._Entry("/etc/file", b"text", mode=0o644),
+        Entry("/data", owner=(65534, 65534)),
+        Entry("/bin/program", program, capabilities=_CAP_NET_BIND_SERVICE_EP),
+        Entry("/bin/alias", link="program"),
+        Entry("/etc/file", b"text", mode=0o644),
     ]
-    with images._tar(entries) as first, images._tar(entries) as second:
+    with tar_of(entries) as first, tar_of(entries) as second:
         assert first.read() == second.read(), "equal input must give the same layer"
         first.seek(0)
         with tarfile.open(fileobj=first) as archive:
@@ -391,7 +393,7 @@ def test_a_tar_holds_owners_modes_and_links_and_is_the_same_every_time(tmp_path:
 
 @pytest.fixture
 def key(tmp_path: Path) -> Callable[[Recipe, dict[str, Path]], str]:
-    builder = images._Builder(client=fake_engine(), cache=tmp_path, progress=Reporter())
+    builder = Builder(client=fake_engine(), cache=tmp_path, progress=Reporter())
     return lambda recipe, files: builder._key("redis_exporter", recipe, files)
 
 
@@ -407,7 +409,7 @@ def test_an_image_is_made_again_exactly_when_its_ingredients_change(
     assert key(recipe, {"/redis_exporter": program}) != before, "a newer program must reach the image"
 
     requirements = tmp_path / "requirements.txt"
-    monkeypatch.setattr(images, "_REQUIREMENTS", requirements)
+    monkeypatch.setattr(builder_module, "REFERENCE_REQUIREMENTS", requirements)
     requirements.write_text("a==1")
     one = key(RECIPES["python"], {})
     requirements.write_text("a==2")
@@ -415,33 +417,31 @@ def test_an_image_is_made_again_exactly_when_its_ingredients_change(
 
 
 def test_an_image_on_another_one_changes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    builder = images._Builder(client=fake_engine(), cache=tmp_path, progress=Reporter())
+    builder = Builder(client=fake_engine(), cache=tmp_path, progress=Reporter())
     before = builder._key("backup", RECIPES["backup"], {})
     assert builder._key("backup", RECIPES["backup"], {}) == before
     changed = replace(RECIPES["postgres"], packages=("postgresql-16",))
-    monkeypatch.setitem(images.RECIPES, "postgres", changed)
+    monkeypatch.setitem(RECIPES, "postgres", changed)
     assert builder._key("backup", RECIPES["backup"], {}) != before
 
 
 @pytest.fixture
-def half_made(tmp_path: Path) -> tuple[images._Builder, Path]:
-    builder = images._Builder(client=fake_engine(), cache=tmp_path / "cache", progress=Reporter())
+def half_made(tmp_path: Path) -> tuple[Builder, Path]:
+    builder = Builder(client=fake_engine(), cache=tmp_path / "cache", progress=Reporter())
     tree = tmp_path / "cache/images/debian-root"
     tree.mkdir(parents=True)
     (tree / "file").touch()
     return builder, tree
 
 
-def test_the_rest_of_an_interrupted_debootstrap_is_removed(half_made: tuple[images._Builder, Path]) -> None:
+def test_the_rest_of_an_interrupted_debootstrap_is_removed(half_made: tuple[Builder, Path]) -> None:
     builder, tree = half_made
     builder._remove_half_made_tree()
     assert not tree.exists()
     builder._remove_half_made_tree()  # none is there the first time
 
 
-def test_a_half_made_tree_that_leads_elsewhere_is_left_alone(
-    half_made: tuple[images._Builder, Path], tmp_path: Path
-) -> None:
+def test_a_half_made_tree_that_leads_elsewhere_is_left_alone(half_made: tuple[Builder, Path], tmp_path: Path) -> None:
     builder, tree = half_made
     elsewhere = tmp_path / "elsewhere"
     tree.rename(elsewhere)

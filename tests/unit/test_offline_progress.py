@@ -10,13 +10,13 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from offline import plan
-from offline.images import RECIPES
-from offline.progress import Reporter, Task, about, duration
+from host import process
+from host.progress import Reporter, Task, about, duration
+from offline import estimates
+from offline.images.recipes import RECIPES
 from offline.pulumi_cli import PROGRAMS_OF_PULUMI
 from operations import __main__ as command
-from operations import engine
-from operations.project import PulumiFailedError
+from operations.errors import PulumiFailedError
 
 PATIENCE_SECONDS = 10
 
@@ -124,13 +124,15 @@ def test_every_program_and_base_has_a_time() -> None:
     programs = {source.partition("/")[0] for recipe in RECIPES.values() for source in recipe.programs.values()}
     images = {f"image {name}" for name, recipe in RECIPES.items() if recipe.packages}
     wanted = {*programs, *PROGRAMS_OF_PULUMI, *images, "Debian base", "BusyBox base"}
-    assert wanted == set(plan.SECONDS), "what has no time makes the whole look shorter, and what is gone longer"
+    assert wanted == set(estimates.SECONDS), "what has no time makes the whole look shorter, and what is gone longer"
 
 
 def test_installing_says_a_line_when_it_begins_and_then_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "PROGRESS_SECONDS", 0.02)
+    monkeypatch.setattr(process, "PROGRESS_SECONDS", 0.02)
     said: list[str] = []
-    engine._run(["sh", "-c", "for i in 1 2 3 4 5; do echo package $i; sleep 0.05; done"], "Installing", said.append)
+    process.run_and_say(
+        ["sh", "-c", "for i in 1 2 3 4 5; do echo package $i; sleep 0.05; done"], "Installing", said.append
+    )
     assert said == ["Installing ..."], "each package would be a line of the log"
 
 
@@ -142,7 +144,7 @@ def test_the_last_lines_of_a_failed_up_are_the_cause_and_how_to_go_on(
         raise PulumiFailedError("Debian base: mmdebstrap ended with status 25.\n" + "    a line\n" * 15)
 
     monkeypatch.delenv("ENV", raising=False)
-    monkeypatch.setattr("operations.lifecycle.up", fail)
+    monkeypatch.setattr("operations.lifecycle.up.bring_up", fail)
     with pytest.raises(SystemExit) as ended:
         command.main(words)
     last = capsys.readouterr().err.splitlines()[-3:]

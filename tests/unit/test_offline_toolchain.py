@@ -18,23 +18,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from offline import alertmanager_page, prometheus_pages, pulumi_cli, toolchain
-from offline.progress import Reporter
+from host.progress import Reporter
+from offline import alertmanager_page, go_release, prometheus_pages, pulumi_cli, toolchain
+from offline.errors import BuildError, OfflineError
+from offline.go_release import GO_VERSION, ensure_go, go_environment
+from offline.programs import PROGRAMS, SOURCES, Program, required_go
 from offline.pulumi_cli import ensure_pulumi
-from offline.toolchain import (
-    PROGRAMS,
-    SOURCES,
-    BuildError,
-    OfflineError,
-    Program,
-    build,
-    cache_key,
-    ensure_go,
-    failure_text,
-    go_environment,
-    is_package,
-    required_go,
-)
+from offline.toolchain import build, cache_key, failure_text, is_package
 
 HELLO = Program(version="1.0.0", executables={"hello": "."})
 
@@ -255,8 +245,8 @@ def test_a_program_is_built_anew_when_its_page_is_put_together_otherwise(
         monkeypatch.setattr(alertmanager_page, "page", lambda _, made=made: made)
         keys.add(
             (
-                toolchain.cache_key(sources / "hello", program, "1.26"),
-                toolchain.cache_key(sources / "hello", HELLO, "1.26"),
+                cache_key(sources / "hello", program, "1.26"),
+                cache_key(sources / "hello", HELLO, "1.26"),
             )
         )
     assert len({key for key, _ in keys}) == 2, "the old page would stay in the image"
@@ -403,7 +393,7 @@ def test_a_host_without_go_is_told_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reporter: Reporter
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(toolchain, "_DEBIAN_GO", tmp_path)
+    monkeypatch.setattr(go_release, "_DEBIAN_GO", tmp_path)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(OfflineError, match=r"Go 1\.25\.0 or newer is needed.*golang-go"):
         ensure_go(cache=tmp_path, minimum="1.25.0", progress=reporter)
@@ -504,7 +494,7 @@ def test_progress_knows_a_package_from_a_message(line: str, *, expected: bool) -
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_has_its_sources_and_checksums_committed(name: str) -> None:
     assert (SOURCES / name / "go.sum").stat().st_size > 0, "without go.sum nothing is verified"
-    assert required_go(SOURCES / name / "go.mod") <= toolchain.GO_VERSION, "the Go we fetch must be new enough"
+    assert required_go(SOURCES / name / "go.mod") <= GO_VERSION, "the Go we fetch must be new enough"
 
 
 @pytest.mark.parametrize("name", [name for name, program in PROGRAMS.items() if not program.generate])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from operations import old_images
-from operations.old_images import LABEL, NOTED, is_note
+from operations.engine import old_images
+from operations.engine.old_images import LABEL, NOTED, is_note
 from tests.recording import environment_of
 
 REGISTRY = "registry.example.org/api"

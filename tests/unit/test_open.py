@@ -12,8 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import basics, cli_open, known, reach
-from operations.containers import PartStatus, expected
+from operations.cli import environment as environment_commands
+from operations.cli import pages
+from operations.engine import reach
+from operations.engine.part_status import PartStatus, expected_parts
+from operations.errors import ProjectError
+from operations.workspace import known
 from tests.recording import case_environment
 
 GRAFANA = "http://127.0.0.1:3000"
@@ -28,7 +32,7 @@ PARTS = {
 
 
 def test_the_pages_are_those_that_a_person_opens_and_the_overview_comes_first() -> None:
-    found = [(page.part, page.address) for page in cli_open.pages(PARTS)]
+    found = [(page.part, page.address) for page in pages.pages(PARTS)]
     assert found == [
         ("grafana", GRAFANA),
         ("ingress", "http://127.0.0.1:8000"),
@@ -39,25 +43,23 @@ def test_the_pages_are_those_that_a_person_opens_and_the_overview_comes_first() 
 
 def test_where_grafana_cannot_be_had_no_page_is_named_that_answers_404() -> None:
     without = PARTS | {"grafana": ""}
-    assert [page.part for page in cli_open.pages(without)] == ["ingress", "alertmanager"], (
-        "Prometheus may have none there"
-    )
-    assert "alerts, silences  http://127.0.0.1:9093" in cli_open.told("staging", without)
+    assert [page.part for page in pages.pages(without)] == ["ingress", "alertmanager"], "Prometheus may have none there"
+    assert "alerts, silences  http://127.0.0.1:9093" in pages.told("staging", without)
 
 
 @pytest.mark.parametrize("case", ["staging", "prod"])
 def test_every_page_is_of_a_part_that_is_published(case: str) -> None:
-    addresses = expected(case_environment(case))
-    found = cli_open.pages(addresses)
+    addresses = expected_parts(case_environment(case))
+    found = pages.pages(addresses)
     assert [page.part for page in found] == ["grafana", "ingress", "prometheus", "alertmanager"]
     assert all(page.address.startswith(addresses[page.part]) for page in found)
 
 
 def test_what_is_told_names_the_command_for_the_password() -> None:
-    said = cli_open.told("prod", PARTS)
+    said = pages.told("prod", PARTS)
     assert "make password NAME=grafana-admin ENV=prod" in said, "whoever opens the page is asked for it"
     assert said.index(GRAFANA) < said.index(":8000") < said.index(":9090") < said.index(":9093")
-    assert cli_open.told("prod", {"postgres": ""}) == "", "a heading over nothing"
+    assert pages.told("prod", {"postgres": ""}) == "", "a heading over nothing"
 
 
 def test_up_ends_with_the_pages_and_with_the_error_where_a_part_is_ill(
@@ -68,14 +70,14 @@ def test_up_ends_with_the_pages_and_with_the_error_where_a_part_is_ill(
     )
     well = [PartStatus(part=part, state="running", health="healthy", url=url) for part, url in PARTS.items()]
     upped: Any = SimpleNamespace(parts=well, secrets=["grafana-admin"])
-    command._show_upped("staging", workspace, upped)
+    environment_commands.show_upped("staging", workspace, upped)
     last = capsys.readouterr().out.strip().splitlines()[-5:]
     assert last[0] == "Open first:"
     assert last[-1].endswith(":9093"), last
 
     upped.parts = [PartStatus(part="api-1", state="running", health="unhealthy"), *well]
-    with pytest.raises(basics.ProjectError, match="Not healthy: api-1"):
-        command._show_upped("staging", workspace, upped)
+    with pytest.raises(ProjectError, match="Not healthy: api-1"):
+        environment_commands.show_upped("staging", workspace, upped)
     assert "Open first" not in capsys.readouterr().out, "the error is what a person has to read"
 
 
@@ -91,7 +93,7 @@ def opening(
         workspace=SimpleNamespace(typed=lambda words: f"make {words}"),
     )
     opened: list[list[str]] = []
-    monkeypatch.setattr(basics, "workspace", lambda _: None)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: None)
     monkeypatch.setattr(known, "of", lambda _: there)
     states = [PartStatus(part=part, state="running", health=health) for part, health in rows.items()]
     monkeypatch.setattr(known, "status", lambda _: states)
@@ -129,7 +131,7 @@ def test_open_says_how_the_page_of_another_host_is_reached_and_opens_nothing_of_
 def test_open_fails_where_the_start_page_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with opening(monkeypatch, {"grafana": "unhealthy"}) as opened:
         result = CliRunner().invoke(command.app, ["open"])
-    assert isinstance(result.exception, basics.ProjectError)
+    assert isinstance(result.exception, ProjectError)
     assert "grafana does not run well" in str(result.exception)
     assert not opened, "a page that does not answer"
 
@@ -144,8 +146,8 @@ def test_a_tunnel_says_the_same_addresses(monkeypatch: pytest.MonkeyPatch) -> No
             return SimpleNamespace(returncode=0)
 
         monkeypatch.setattr("subprocess.run", run)
-        monkeypatch.setattr(command, "_workspace", lambda _: None)
+        monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: None)
         result = CliRunner().invoke(command.app, ["tunnel"])
     assert result.exit_code == 0, result.output
-    assert cli_open.told("staging", PARTS) in result.output, "one list, wherever a person stands"
+    assert pages.told("staging", PARTS) in result.output, "one list, wherever a person stands"
     assert any("127.0.0.1:3000:127.0.0.1:3000" in word for word in ran[0])

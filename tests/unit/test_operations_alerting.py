@@ -17,16 +17,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import __main__ as command
-from operations import alerting
-from operations.alerting import Delivery, Report, State
-from operations.project import ROOT, Workspace
-from operations.stack_file import ProjectError
-from stack.settings import Environment
+from operations.checks.alert import send
+from operations.checks.alert.alert_report import AlertReport, Delivery, DeliveryState
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
 from tests.recording import case_environment, environment_of
 
-ENVIRONMENT = case_environment("every-receiver")
+WATCHED = case_environment("every-receiver")
+"""With a heartbeat."""
+ENVIRONMENT = WATCHED.model_copy(update={"configured_secrets": WATCHED.configured_secrets - {"heartbeatUrl"}})
 WAYS = ("telegram", "email", "webhook")
 # A way of the stand-in: delivers, or fails as it says.
 WORKS, REFUSES, RETRIES, SILENT, LOSES_THE_END = "works", "refuses", "retries", "silent", "loses the end"
@@ -50,6 +53,7 @@ class FakeAlertmanager:
     failed_attempts: dict[str, int] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
     looks: int = 0
+    heartbeat: str = WORKS
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.ahead
@@ -111,6 +115,14 @@ class FakeAlertmanager:
                     lines.append(
                         f'alertmanager_notifications_failed_total{{{labels},reason="{reason}"}} {value + times}'
                     )
+        labels = 'integration="webhook",receiver_name="heartbeat"'
+        beats = self.looks if self.heartbeat != SILENT else 0
+        refused = beats if self.heartbeat == REFUSES else 0
+        lines += [
+            f"alertmanager_notification_requests_total{{{labels}}} {beats}",
+            f"alertmanager_notification_requests_failed_total{{{labels}}} {refused}",
+            f'alertmanager_notifications_failed_total{{{labels},reason="clientError"}} {refused}',
+        ]
         return "\n".join(lines) + "\n"
 
 
@@ -120,14 +132,16 @@ def run(
     *,
     severity: str = "critical",
     timeout: float = 60.0,
-) -> Report:
+) -> AlertReport:
     answer = server.answer if isinstance(server, FakeAlertmanager) else server
     with httpx.Client(base_url="http://alertmanager.test", transport=httpx.MockTransport(answer)) as client:
         reporter = Reporter(Console(file=io.StringIO()))
-        return alerting.run(environment, client, severity=severity, timeout=timeout, reporter=reporter, every=0.01)
+        return send.run_test_alert(
+            environment, client, severity=severity, timeout=timeout, reporter=reporter, every=0.01
+        )
 
 
-def states(report: Report) -> dict[str, str]:
+def states(report: AlertReport) -> dict[str, str]:
     return {each.integration: each.state for each in report.integrations}
 
 
@@ -303,12 +317,12 @@ def test_where_alerts_go_to_nobody_the_test_says_what_to_set(tmp_path: Path) -> 
     with pytest.raises(
         ProjectError, match=r"go to nobody: set samokoder:alertmanager.telegram .* samokoder:alertWebhookUrl"
     ):
-        alerting.send_test_alert(workspace)
+        send.send_test_alert(workspace)
     assert not list(tmp_path.iterdir()), "Pulumi was asked for a password that nobody needs"
 
 
-def report_of(**how: State) -> Report:
-    return Report(
+def report_of(**how: DeliveryState) -> AlertReport:
+    return AlertReport(
         environment="staging",
         test_id="0123abcd",
         severity="critical",
@@ -322,17 +336,19 @@ def test_the_command_ends_with_0_only_when_all_is_delivered(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def sent(workspace: Workspace, **options: Any) -> Report:
+    def sent(workspace: Workspace, **options: Any) -> AlertReport:
         asked.update(options, environment=workspace.name)
-        return report_of(telegram=State.DELIVERED)
+        return report_of(telegram=DeliveryState.DELIVERED)
 
-    monkeypatch.setattr(alerting, "send_test_alert", sent)
+    monkeypatch.setattr(send, "send_test_alert", sent)
     command.app(["test-alert", "-e", "prod", "--severity", "info", "--timeout", "5"], standalone_mode=False)
     assert asked == {"environment": "prod", "severity": "info", "timeout": 5, "url": ""}
     assert capsys.readouterr().out.splitlines()[-1] == "  telegram    delivered"
 
     monkeypatch.setattr(
-        alerting, "send_test_alert", lambda *_, **__: report_of(telegram=State.FAILED, email=State.DELIVERED)
+        send,
+        "send_test_alert",
+        lambda *_, **__: report_of(telegram=DeliveryState.FAILED, email=DeliveryState.DELIVERED),
     )
     with pytest.raises(SystemExit) as ended:
         command.main(["test-alert", "--json"])
@@ -344,3 +360,16 @@ def test_the_command_ends_with_0_only_when_all_is_delivered(
 
 def test_a_severity_that_there_is_not_is_wrong_usage() -> None:
     assert CliRunner().invoke(command.app, ["test-alert", "--severity", "none"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "state"),
+    [(WORKS, DeliveryState.DELIVERED), (REFUSES, DeliveryState.FAILED), (SILENT, DeliveryState.NO_ANSWER)],
+)
+def test_a_heartbeat_that_nobody_takes_is_no_success(
+    how: str, state: DeliveryState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.checks.alert.alertmanager.seconds", lambda _: 0.1)
+    report = run(FakeAlertmanager(heartbeat=how), WATCHED, timeout=0.3)
+    assert states(report)["heartbeat"] == state, "a wrong address is found on the day that the machine dies"
+    assert report.ok is (state is DeliveryState.DELIVERED)

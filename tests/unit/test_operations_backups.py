@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from typer.testing import CliRunner
 
-from offline.progress import Reporter, Task
+from host.progress import Reporter, Task
 from operations import __main__ as command
-from operations import backups, restore
-from operations.backups import Backup
-from operations.journal import Journal, Wanted, moment, wanted
-from operations.restore import COPY, RELEASE, Engine, Restore, Restored
-from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from operations.cli.data import BackupKind
+from operations.data import backups, volume_names
+from operations.data.backups import Backup
+from operations.data.restore import actions, restore, scripts, unfinished
+from operations.data.restore.journal import Journal
+from operations.data.restore.on_engine import EngineRestore
+from operations.data.restore.request import Wanted, moment, wanted
+from operations.data.restore.scripts import COPY, RELEASE
+from operations.data.restore.steps import Restore, Restored
+from operations.engine import one_off
+from operations.errors import ProjectError
+from stack.common.names import PART_LABEL
 from tests.recording import ROOT
 from tests.restoring import (
     ASKED,
@@ -191,11 +197,11 @@ def test_a_restore_that_has_begun_to_replace_the_data_is_finished_first(given: G
         if journal and journal.touched:
             break
     with pytest.raises(ProjectError, match="make restore"):  # `up` would start half a database
-        restore.refuse_half_replaced(cast("Any", given))
+        unfinished.refuse_half_replaced(cast("Any", given))
     with pytest.raises(ProjectError, match=r"BACKUP='latest'.* was cut off while it replaced the data"):
         given.restore(backup="dump-20261123T031500Z")
     given.restore()
-    restore.refuse_half_replaced(cast("Any", given))
+    unfinished.refuse_half_replaced(cast("Any", given))
     given.restore(backup="dump-20261123T031500Z")
     assert given.engine.volumes["samokoder-staging-postgres-data"].startswith("--backup dump-20261123T031500Z")
 
@@ -377,7 +383,7 @@ def test_what_is_set_aside_of_an_incomplete_volume_stays_known_as_incomplete(
 
 def test_the_sizes_of_a_volume_are_two_numbers(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 100_000)
-    said = subprocess.run(["sh", "-c", restore._SIZES, "sh", str(tmp_path)], capture_output=True, text=True, check=True)
+    said = subprocess.run(["sh", "-c", scripts.SIZES, "sh", str(tmp_path)], capture_output=True, text=True, check=True)
     size, free = map(int, said.stdout.split())
     assert 100_000 <= size < 200_000
     assert free > 0
@@ -392,7 +398,7 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
         "Image": "sha256:1",
         "Config": {"User": "999:999", "Env": ["PATH=/bin"]},
         "HostConfig": {
-            "Tmpfs": {"/tmp": "size=64m", restore.INTO: "ro"},  # noqa: S108
+            "Tmpfs": {"/tmp": "size=64m", actions.INTO: "ro"},  # noqa: S108
             "Memory": 1,
             "NanoCpus": 2,
             "ShmSize": 3,
@@ -418,37 +424,37 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
     drill = SimpleNamespace(labels={PART_LABEL: "drill"}, attrs={"Mounts": [*attrs["Mounts"][:1], without_keys]})
     there = [container, drill]
     client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: there, create=create))
-    monkeypatch.setattr(backups, "attached", lambda _: nullcontext(iter([(None, b"half ")])))
-    engine = Engine(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail)
+    monkeypatch.setattr(one_off, "attached", lambda _: nullcontext(iter([(None, b"half ")])))
+    engine = EngineRestore(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail)
     engine.program("restore", "--latest", store="samokoder-staging-backup-data", into="new")
     engine.program("offsite", "pull", store="fresh", online=True)
     mounts = [{each["Target"]: (each["Source"], each.get("ReadOnly", False)) for each in one["mounts"]} for one in made]
     assert mounts[0] == {
         "/backups": ("samokoder-staging-backup-data", True),
-        restore.INTO: ("new", False),
+        actions.INTO: ("new", False),
         "/etc/samokoder": ("files-without-keys", True),
     }, "what is restored runs as a superuser there, and may be an intruder's"
     assert mounts[1] == {"/backups": ("fresh", False), "/etc/samokoder": ("files", True)}
     assert [one["network_mode"] for one in made] == ["none", "samokoder-staging-edge"]
     assert made[0]["entrypoint"] == ["samokoder-backup"]
-    assert restore.INTO not in made[0]["tmpfs"], "the volume must not be hidden by the image's own tmpfs"
+    assert actions.INTO not in made[0]["tmpfs"], "the volume must not be hidden by the image's own tmpfs"
     assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in made)
 
 
 def test_progress_is_shown_line_by_line_and_the_answer_is_kept() -> None:
     task = Task("")
     chunks = [(b'{"a"', b"fetch 1\nfet"), (b": 1}", None), (None, b"ch 2\n"), (None, b"end")]
-    out, told = backups.read(chunks, task)
+    out, told = one_off.read(chunks, task)
     assert (json.loads(out), told) == ({"a": 1}, ["fetch 1", "fetch 2", "end"])
     assert task.detail == "fetch 2"
 
 
 def test_a_refusal_is_its_one_line_and_a_failure_its_last_ones() -> None:
-    backups.check(["now"], 0, ["noise"])
+    one_off.check(["now"], 0, ["noise"])
     with pytest.raises(ProjectError, match=r"^no WAL after 10:04$"):
-        backups.check(["check-restore"], 2, ["looking", "no WAL after 10:04"])
+        one_off.check(["check-restore"], 2, ["looking", "no WAL after 10:04"])
     with pytest.raises(ProjectError, match=r"(?s)`samokoder-backup now` failed \(1\).*disk full"):
-        backups.check(["now"], 1, ["disk full"])
+        one_off.check(["now"], 1, ["disk full"])
 
 
 ROW = {
@@ -501,7 +507,7 @@ def test_the_newest_volume_that_was_set_aside_is_the_last() -> None:
         "samokoder-staging-postgres-data",
     ]
     listed = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in names])
-    found = backups.set_aside(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
+    found = volume_names.set_aside(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
     assert found == [names[1], names[0]]
 
 
@@ -513,7 +519,7 @@ def test_what_restores_of_another_environment_have_made_is_not_ours() -> None:
         "samokoder-staging-postgres-before-restore-of-mine",
     ]
     listed = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in (*theirs, *ours)])
-    found = backups.made_by_restores(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
+    found = volume_names.made_by_restores(cast("docker.DockerClient", SimpleNamespace(volumes=listed)), environment())
     assert found == ours, "`destroy-data` removes what is in this list"
 
 
@@ -521,7 +527,7 @@ def test_every_kind_of_the_command_is_one_of_the_program(monkeypatch: pytest.Mon
     asked: list[str] = []
     now: Callable[..., None] = lambda _, kind: asked.append(kind)  # noqa: E731
     monkeypatch.setattr(backups, "now", now)
-    for kind in command.BackupKind:
+    for kind in BackupKind:
         assert CliRunner().invoke(command.app, ["backup", "--kind", kind]).exit_code == 0
     assert asked == ["all", "base", "dump", "redis", "workspace"]
 

@@ -10,12 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import containers, render
-from operations.lifecycle import DataVolume
-from operations.line_filter import LineFilter
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from operations.engine import containers, redaction
+from operations.engine.part_status import NOT_AVAILABLE, PartStatus
+from operations.errors import ProjectError
+from operations.lifecycle import render
+from operations.lifecycle.display import LineFilter
+from operations.lifecycle.down import RemovableVolume
+from operations.workspace.workspace import Workspace
+from stack.common.names import PART_LABEL
 
 if TYPE_CHECKING:
     import docker
@@ -98,7 +100,7 @@ def test_an_incomplete_production_fails_before_anything_is_started(
     def started(*_: object, **__: object) -> None:
         raise AssertionError("the engine was asked for before the settings were checked")
 
-    monkeypatch.setattr("operations.project.ensure_engine", started)
+    monkeypatch.setattr("operations.workspace.workspace.ensure_engine", started)
 
     with pytest.raises(SystemExit) as ended:
         command.main(["up", "--env", "prod"])
@@ -111,11 +113,11 @@ def test_an_incomplete_production_fails_before_anything_is_started(
 
 def test_nothing_is_destroyed_without_the_right_name(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [
-        DataVolume(name="a-volume", bytes=5 * 2**20),
-        DataVolume(name="an-old-one", bytes=None, origin="set aside by a restore, 2026-11-23 10:05 UTC"),
+        RemovableVolume(name="a-volume", bytes=5 * 2**20),
+        RemovableVolume(name="an-old-one", bytes=None, origin="set aside by a restore, 2026-11-23 10:05 UTC"),
     ]
-    monkeypatch.setattr("operations.lifecycle.data_volumes", lambda _workspace: there)
-    monkeypatch.setattr("operations.lifecycle.destroy_data", lambda *_, **__: pytest.fail("it was destroyed"))
+    monkeypatch.setattr("operations.lifecycle.down.data_volumes", lambda _workspace: there)
+    monkeypatch.setattr("operations.lifecycle.down.destroy_data", lambda *_, **__: pytest.fail("it was destroyed"))
 
     without = CliRunner().invoke(command.app, ["destroy-data"])
     wrong = CliRunner().invoke(command.app, ["destroy-data", "--confirm", "prod"])
@@ -165,7 +167,7 @@ def test_rendering_refuses_a_folder_with_other_things(tmp_path: Path) -> None:
 
 
 def test_a_part_that_cannot_be_had_is_neither_healthy_nor_failed() -> None:
-    row = containers.PartStatus(part="grafana", state=containers.NOT_AVAILABLE)
+    row = PartStatus(part="grafana", state=NOT_AVAILABLE)
 
     assert not row.ok, "never told as passed"
     assert not row.counts_as_failed, "nor does it fail an environment that is otherwise whole"
@@ -175,13 +177,13 @@ def test_a_part_that_cannot_be_had_is_neither_healthy_nor_failed() -> None:
     ("state", "health"), [("running", "starting"), ("running", "unhealthy"), ("exited", "healthy")]
 )
 def test_only_a_running_and_healthy_part_is_ok(state: str, health: str) -> None:
-    row = containers.PartStatus(part="api", state=state, health=health)
+    row = PartStatus(part="api", state=state, health=health)
 
     assert row.counts_as_failed, "`make up` must end in an error when any part is not healthy"
 
 
 def test_secrets_are_replaced_by_their_names_in_what_is_shown() -> None:
-    shown = containers.without({"short": "abc", "long": "abcdef"}, "password abcdef, then abc")
+    shown = redaction.without({"short": "abc", "long": "abcdef"}, "password abcdef, then abc")
 
     assert shown == "password <long>, then <short>", "a log line that holds a password must not reach a terminal"
 
@@ -254,7 +256,7 @@ def test_a_part_with_replicas_is_all_of_them_in_their_order() -> None:
 def test_where_no_engine_answers_that_is_said_and_what_brings_one_up(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("operations.engine.DEFAULT_DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setattr("host.engine.DEFAULT_DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with pytest.raises(SystemExit) as ended:
         command.main(["engine"])
     assert ended.value.code == 1
@@ -271,8 +273,8 @@ def test_after_ctrl_c_it_is_said_how_an_up_goes_on(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("operations.lifecycle.up", interrupted)
-    monkeypatch.setattr("operations.asking.where_state", lambda *_, **__: None)
+    monkeypatch.setattr("operations.lifecycle.up.bring_up", interrupted)
+    monkeypatch.setattr("operations.cli.asking.where_state", lambda *_, **__: None)
     with pytest.raises(SystemExit) as ended:
         command.main(["up", "--env", "staging"])
     assert ended.value.code == 130

@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from docker.errors import NotFound
 
-from operations import containers, lifecycle, old_images, restore
-from operations.journal import Journal, Wanted
-from operations.project import PulumiRun, Workspace
-from operations.restore import Engine
-from operations.stack_file import ProjectError
-from stack.names import PART_LABEL
+from operations.data.restore import unfinished
+from operations.data.restore.journal import Journal
+from operations.data.restore.on_engine import EngineRestore
+from operations.data.restore.request import Wanted
+from operations.engine import old_images
+from operations.engine.part_status import PartStatus
+from operations.errors import ProjectError
+from operations.lifecycle import down as lifecycle_down
+from operations.lifecycle import lost_data
+from operations.lifecycle import up as lifecycle_up
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
+from stack.common.names import PART_LABEL
 from tests import recorded
 
 if TYPE_CHECKING:
@@ -90,7 +97,7 @@ class Given:
     config: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def run(self) -> PulumiRun:
+    def run(self) -> Any:
         resources = [
             {
                 "type": "docker:index/volume:Volume",
@@ -102,19 +109,18 @@ class Given:
         ]
         workspace = Workspace(extra_config=self.config, home=self.folder)
         object.__setattr__(workspace.reporter, "say", self.said.append)
-        run = SimpleNamespace(
+        return SimpleNamespace(
             workspace=workspace,
             deployment=lambda: {"resources": resources},
-            settle=lambda: None,
+            settle=lambda _: None,
             pulumi=lambda *words, **_: self.engine.done.append(f"pulumi {words[0]}"),
         )
-        return cast("PulumiRun", run)
 
     def refusal(self, *lost: str, empty: tuple[str, ...] = ()) -> str:
         """What is said when these volumes were lost; nothing may be done then."""
         self.engine.volumes_there = [volume(name) for name in EVERY if name not in lost]
         with pytest.raises(ProjectError) as refused:
-            lifecycle._begin_empty(self.run, empty)
+            lost_data.begin_empty(self.run.workspace, self.run, empty)
         assert not self.engine.done, "it touched something"
         return str(refused.value)
 
@@ -123,12 +129,13 @@ class Given:
 def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
     made = Given(FakeEngine(), tmp_path)
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: made.engine.client)
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: made.run)
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: made.run)
+    monkeypatch.setattr(lifecycle_down, "used_by_others", lambda *_: {})
     return made
 
 
 def test_nothing_is_said_or_done_while_every_volume_is_there(given: Given) -> None:
-    lifecycle._begin_empty(given.run, ())
+    lost_data.begin_empty(given.run.workspace, given.run, ())
     assert (given.engine.done, given.said) == ([], []), "an ordinary `up`"
 
 
@@ -146,7 +153,7 @@ def test_what_may_begin_empty_is_said_by_name_and_no_other_lost_volume_with_it(g
 
 def test_a_volume_that_may_be_empty_is_made_once_what_was_prepared_in_it_has_stopped(given: Given) -> None:
     given.engine.volumes_there.remove(volume("postgres"))
-    lifecycle._begin_empty(given.run, ("postgres",))
+    lost_data.begin_empty(given.run.workspace, given.run, ("postgres",))
     *stopped, made = given.engine.done
     assert made == f"make {volume('postgres')}"
     assert sorted(stopped) == ["stop api-1", "stop migrations", "stop postgres-roles"], (
@@ -154,13 +161,13 @@ def test_a_volume_that_may_be_empty_is_made_once_what_was_prepared_in_it_has_sto
     )
     assert volume("postgres") in given.said[-1], "a person reads that data was lost"
     given.engine.done.clear()
-    lifecycle._begin_empty(given.run, ())
+    lost_data.begin_empty(given.run.workspace, given.run, ())
     assert not given.engine.done, "an `up` that was cut off is gone on with by a plain one"
 
 
 def test_nothing_that_is_there_is_ever_emptied(given: Given) -> None:
     before = list(given.engine.volumes_there)
-    lifecycle._begin_empty(given.run, EVERY)
+    lost_data.begin_empty(given.run.workspace, given.run, EVERY)
     assert (given.engine.volumes_there, given.engine.done) == (before, []), "it is a permission, no order"
 
 
@@ -189,14 +196,14 @@ def test_a_restore_knows_the_volume_of_a_server_that_is_gone_and_looks_at_it_wit
     upped: list[None] = []
     settings = Workspace(extra_config={"samokoder:redis": {"adoptVolume": "compose_redis"}}).settings()
     up: Callable[[], None] = lambda: upped.append(None)  # noqa: E731
-    engine = Engine(cast("docker.DockerClient", given.engine.client), settings, Workspace().reporter, up)
+    engine = EngineRestore(cast("docker.DockerClient", given.engine.client), settings, Workspace().reporter, up)
     looked: list[str] = []
 
-    def shell(_: Engine, __: str, volumes: dict[str, tuple[str, bool]], ___: str) -> str:
+    def shell(_: EngineRestore, __: str, volumes: dict[str, tuple[str, bool]], ___: str) -> str:
         looked.append(volumes["/volume"][0])
         return "4096\n1000000\n"
 
-    monkeypatch.setattr(Engine, "_shell", shell)
+    monkeypatch.setattr(EngineRestore, "_shell", shell)
     assert engine.data_of("postgres") == volume("postgres")
     assert engine.data_of("redis") == "compose_redis", "an adopted one keeps its name"
     assert engine.sizes(volume("postgres")) == (0, 1_000_000)
@@ -209,7 +216,7 @@ def test_a_restore_knows_the_volume_of_a_server_that_is_gone_and_looks_at_it_wit
 
 def test_down_tells_a_volume_that_was_lost_and_does_not_say_that_it_was_kept(given: Given) -> None:
     given.engine.volumes_there.remove(volume("postgres"))
-    kept = lifecycle.down(given.run.workspace, interactive=False)
+    kept = lifecycle_down.take_down(given.run.workspace, interactive=False)
     assert sorted(kept) == sorted(volume(name) for name in EVERY if name != "postgres")
     assert volume("postgres") in given.said[-1], "who reads that it was kept looks for it no further"
     assert "make up says" in given.said[-1], "and the next `up` is where it is told what to type"
@@ -222,11 +229,11 @@ OF_OTHERS = "samokoder-staging-2-postgres-before-restore-20261123T100500Z"
 
 def test_what_restores_have_left_is_told_with_what_it_is_before_all_data_goes(given: Given) -> None:
     given.engine.volumes_there += [HALF, ASIDE, OF_OTHERS]
-    told = {each.name: each for each in lifecycle.data_volumes(given.run.workspace)}
+    told = {each.name: each for each in lifecycle_down.data_volumes(given.run.workspace)}
     assert list(told) == [*sorted(map(volume, EVERY)), ASIDE, HALF], "each of them, and nobody else's"
     assert told[ASIDE].origin == "set aside by a restore, 2026-11-23 10:05 UTC"
     assert told[HALF].origin == "left by a restore that was cut off, 2026-11-24 10:05 UTC"
-    assert told[volume("postgres")] == lifecycle.DataVolume(name=volume("postgres"), bytes=4096)
+    assert told[volume("postgres")] == lifecycle_down.RemovableVolume(name=volume("postgres"), bytes=4096)
 
 
 def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that_was_cut_off(given: Given) -> None:
@@ -235,21 +242,21 @@ def test_all_data_goes_with_what_restores_have_set_aside_and_with_a_restore_that
     half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
     half.write(given.folder / "restore.staging.json")
     with pytest.raises(ProjectError, match="make restore"):  # as an `up` would
-        restore.refuse_half_replaced(given.run.workspace)
-    removed = lifecycle.destroy_data(given.run.workspace, interactive=False)
+        unfinished.refuse_half_replaced(given.run.workspace)
+    removed = lifecycle_down.destroy_data(given.run.workspace, interactive=False)
     assert given.engine.volumes_there == [OF_OTHERS], "nothing of it is left, and nothing else is gone"
     assert set(removed) == {*map(volume, EVERY), ASIDE, HALF}
-    restore.refuse_half_replaced(given.run.workspace)  # the next `up` would ask for a restore of nothing
+    unfinished.refuse_half_replaced(given.run.workspace)  # the next `up` would ask for a restore of nothing
 
 
 def test_all_data_is_also_what_an_earlier_run_that_failed_has_left_and_pulumi_forgot(given: Given) -> None:
     forgotten, of_others = volume("grafana"), "samokoder-staging-2-grafana-data"
     given.engine.volumes_there += [forgotten, of_others]
-    told = {each.name: each.origin for each in lifecycle.data_volumes(given.run.workspace)}
+    told = {each.name: each.origin for each in lifecycle_down.data_volumes(given.run.workspace)}
     assert told[forgotten] == "Pulumi does not know it", "who is asked for the name sees all that goes"
     assert of_others not in told
     given.engine.parts = []
-    assert forgotten in lifecycle.destroy_data(given.run.workspace, interactive=False)
+    assert forgotten in lifecycle_down.destroy_data(given.run.workspace, interactive=False)
     assert given.engine.volumes_there == [of_others]
 
 
@@ -279,8 +286,8 @@ class Recorded:
 
 def gone(world: dict[str, Any], engine: Recorded) -> list[str]:
     workspace = SimpleNamespace(client=lambda: engine, name="staging")
-    run: Any = SimpleNamespace(deployment=lambda: world["deployment"], workspace=workspace)
-    return lifecycle._gone(run)
+    run: Any = SimpleNamespace(deployment=lambda: world["deployment"])
+    return lifecycle_up._gone(cast("Workspace", workspace), run)
 
 
 @pytest.mark.parametrize(
@@ -315,10 +322,10 @@ def test_an_up_has_the_sick_replica_replaced_before_the_one_that_serves(
     given: Given, monkeypatch: pytest.MonkeyPatch, well: tuple[str, ...], first: list[int] | None
 ) -> None:
     written: list[Any] = []
-    run = SimpleNamespace(workspace=given.run.workspace, ensure_stack=written.append)
-    rows = [containers.PartStatus(part=part, state="running", health="healthy") for part in (*well, "worker")]
-    monkeypatch.setattr(lifecycle, "status", lambda _: rows)
-    lifecycle._sick_first(cast("PulumiRun", run))
+    run = SimpleNamespace(ensure_stack=written.append)
+    rows = [PartStatus(part=part, state="running", health="healthy") for part in (*well, "worker")]
+    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: rows)
+    lifecycle_up._sick_first(given.run.workspace, cast("PulumiRun", run))
     assert [document["config"]["samokoder:api"]["first"] for document in written] == ([first] if first else []), (
         "going back would take the only one that serves"
     )

@@ -8,18 +8,21 @@ import signal
 import stat
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from operations import origins, recovery, stack_file, tools
-from operations.origins import third_party_images
-from operations.project import PulumiFailedError, PulumiRun, Workspace
-from operations.stack_file import ProjectError
-from stack.mistakes import InvalidSettingsError
+from operations.engine.images import third_party_images
+from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.prepare import prepare
+from operations.workspace import origins, pulumi_cli, pulumi_state, stack_file
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def _workspace(clone: Path, **arguments: Any) -> Workspace:
 
 
 def _passphrase(workspace: Workspace) -> dict[str, str]:
-    run = PulumiRun(workspace=workspace, program="", variables={}, backend=workspace.backend(), folder=workspace.folder)
+    run = workspace.pulumi_by("", {}, workspace.backend())
     return workspace._passphrase(workspace.document(), run)
 
 
@@ -68,7 +71,7 @@ def test_an_isolated_workspace_never_reaches_the_users_backend(clone: Path, monk
     variables = {"PULUMI_BACKEND_URL": "s3://bucket", "PULUMI_CONFIG_PASSPHRASE": "x"}
     workspace = _workspace(clone, isolated=True, variables=variables)
 
-    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
+    monkeypatch.setattr(pulumi_cli, "ensure_pulumi", _installed)
     given = workspace.connected().variables
 
     assert workspace.backend().folder == clone / ".samokoder/state", "a test must not write into a team's state"
@@ -88,7 +91,7 @@ def test_a_passphrase_is_generated_once_and_only_its_owner_can_read_it(clone: Pa
 
 
 def test_the_users_own_passphrase_is_respected(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
+    monkeypatch.setattr(pulumi_cli, "ensure_pulumi", _installed)
     given = _workspace(clone, variables={"PULUMI_CONFIG_PASSPHRASE_FILE": "/own"}).connected().variables
 
     assert Path(given["PULUMI_CONFIG_PASSPHRASE_FILE"]) == Path("/own"), "it is the one that their secrets are under"
@@ -146,7 +149,9 @@ def test_the_engine_is_asked_with_the_patience_that_the_question_needs(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, float]] = []
-    monkeypatch.setattr("operations.project.connect", lambda host, *, timeout: asked.append((host, timeout)))
+    monkeypatch.setattr(
+        "operations.workspace.workspace.connect", lambda host, *, timeout: asked.append((host, timeout))
+    )
     workspace = _workspace(clone, extra_config={"samokoder:dockerHost": "unix:///own.sock"})
 
     workspace.client(timeout=120)
@@ -164,9 +169,7 @@ def _run(clone: Path, code: str) -> PulumiRun:
     program.write_text(f"#!{sys.executable}\n{code}\n", encoding="utf-8")
     program.chmod(0o755)
     workspace = _workspace(clone)
-    return PulumiRun(
-        workspace=workspace, program=str(program), variables=os.environ, backend=workspace.backend(), folder=clone
-    )
+    return replace(workspace.pulumi_by(str(program), os.environ, workspace.backend()), folder=clone)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,7 @@ def _run(clone: Path, code: str) -> PulumiRun:
 def test_containers_that_wait_for_health_hold_no_others_back_but_logins_are_few(
     clone: Path, monkeypatch: pytest.MonkeyPatch, host: str, own: dict[str, str], expected: str
 ) -> None:
-    monkeypatch.setattr(tools, "ensure_pulumi", _installed)
+    monkeypatch.setattr(pulumi_cli, "ensure_pulumi", _installed)
     monkeypatch.setattr(PulumiRun, "mend", lambda _: None)
     monkeypatch.setattr(PulumiRun, "ensure_stack", lambda *_: None)
     config = {"samokoder:dockerHost": host} if host else {}
@@ -212,7 +215,7 @@ def test_a_failed_command_says_which_and_what_it_printed(clone: Path) -> None:
 def test_a_state_of_megabytes_reaches_a_pulumi_that_begins_to_read_late(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.project._TURN_SECONDS", 0.01)
+    monkeypatch.setattr("operations.workspace.pulumi_process._TURN_SECONDS", 0.01)
     run = _run(clone, "import sys, time; time.sleep(0.1); print(len(sys.stdin.read()))")
 
     assert run.pulumi("stack", "import", given="x" * 1_000_000).stdout.strip() == "1000000", "it would wait for ever"
@@ -275,7 +278,7 @@ for lock in pathlib.Path(".samokoder/state").rglob("*.json"):
 
     assert run._released(), "the lock of a killed run would stop every run after it"
     assert run.backend.folder is not None
-    assert recovery.locks(run.backend.folder, "staging") == [], "and it is Pulumi that removes it"
+    assert pulumi_state.locks(run.backend.folder, "staging") == [], "and it is Pulumi that removes it"
 
 
 REFRESH = """
@@ -292,32 +295,35 @@ file.write_text(json.dumps(state))
 """
 
 
-def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lost(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_an_interruption_the_state_still_knows_of_a_data_volume_that_is_lost(clone: Path) -> None:
     run = _run(clone, REFRESH)
-    volume = {"type": recovery.VOLUME, "urn": "u$v::data-postgres", "protect": True, "outputs": {"name": "its-data"}}
-    container = {"type": recovery.CONTAINER, "urn": "u$c::postgres", "id": "c1", "outputs": {}}
+    volume = {
+        "type": pulumi_state.VOLUME,
+        "urn": "u$v::data-postgres",
+        "protect": True,
+        "outputs": {"name": "its-data"},
+    }
+    container = {"type": pulumi_state.CONTAINER, "urn": "u$c::postgres", "id": "c1", "outputs": {}}
     latest = {"resources": [volume, container], "pending_operations": [{"type": "creating"}]}
     _state(run, latest)
 
-    run.settle()
+    run.settle(_engine(containers=[], networks=[]))
 
     left = run.deployment()
-    assert recovery.data_volumes(left) == {"postgres": "its-data"}, (
+    assert pulumi_state.data_volumes(left) == {"postgres": "its-data"}, (
         "an `up` after this `down` would begin with an empty database and say nothing"
     )
-    assert not recovery.known_ids(left), "everything else is what the engine says"
-    assert not recovery.was_interrupted(left), "or every run would ask again"
+    assert not pulumi_state.known_ids(left), "everything else is what the engine says"
+    assert not pulumi_state.was_interrupted(left), "or every run would ask again"
 
 
 REDIS = "redis:7.4.11-bookworm@sha256:" + "a" * 64
-PULLED = {"type": recovery.IMAGE, "urn": "u::redis-abc", "inputs": {"name": REDIS}}
-OWN = {"type": recovery.IMAGE, "urn": "u::app", "inputs": {"name": "redis:1", "build": {"context": "."}}}
+PULLED = {"type": pulumi_state.IMAGE, "urn": "u::redis-abc", "inputs": {"name": REDIS}}
+OWN = {"type": pulumi_state.IMAGE, "urn": "u::app", "inputs": {"name": "redis:1", "build": {"context": "."}}}
 
 
 def running(image: str) -> dict[str, Any]:
-    return {"type": recovery.CONTAINER, "urn": "u::redis", "id": "c", "inputs": {"name": "x", "image": image}}
+    return {"type": pulumi_state.CONTAINER, "urn": "u::redis", "id": "c", "inputs": {"name": "x", "image": image}}
 
 
 FROM_REGISTRY, BUILT_HERE = [PULLED, running(REDIS)], [OWN, running("sha256:" + "b" * 64)]
@@ -343,18 +349,18 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     monkeypatch.setattr(
         Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere", version="20.10.24")
     )
-    monkeypatch.setattr(Workspace, "_of_engine", lambda *_, **__: {})
+    monkeypatch.setattr("operations.lifecycle.prepare._of_engine", lambda *_, **__: {})
     built: list[str] = []
 
     def build(*_: object, **__: object) -> dict[str, object]:
         built.append("built here")
         return {}
 
-    monkeypatch.setattr(Workspace, "_of_images", build)
-    monkeypatch.setattr("operations.project.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr("operations.made_anew.networks", lambda *_: {})
-    monkeypatch.setattr("operations.registry.pull", lambda *_, **__: None)
-    monkeypatch.setattr("operations.containers.has_images", lambda *_: False)
+    monkeypatch.setattr("operations.lifecycle.prepare._of_images", build)
+    monkeypatch.setattr("operations.lifecycle.prepare.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr("operations.network.replacement.networks", lambda *_: {})
+    monkeypatch.setattr("operations.engine.registry.pull", lambda *_, **__: None)
+    monkeypatch.setattr("operations.lifecycle.prepare.has_images", lambda *_: False)
     monkeypatch.setattr("offline.registries.unreachable", lambda pinned, _: {} if reachable else {"all": list(pinned)})
     monkeypatch.setattr(Workspace, "open", lambda _: None)
     _state(_run(clone, ""), {"resources": there})
@@ -365,11 +371,11 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
 
     if refused:
         with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
-            workspace.prepare()
+            prepare(workspace)
         assert not built, "minutes of building for nothing"
-        assert not workspace._machine_file.exists(), "what is asked next would take the other images for declared"
+        assert not workspace.machine_file.exists(), "what is asked next would take the other images for declared"
     else:
-        workspace.prepare()
+        prepare(workspace)
         assert bool(built) is local
 
 
@@ -388,7 +394,7 @@ def test_where_one_registry_was_silent_at_first_what_keeps_data_changes_over_onl
     clone: Path,
 ) -> None:
     environment = _workspace(clone).settings()
-    pulled = {"type": recovery.IMAGE, "urn": "u::exporter", "inputs": {"name": EXPORTER}}
+    pulled = {"type": pulumi_state.IMAGE, "urn": "u::exporter", "inputs": {"name": EXPORTER}}
     alertmanager = {**running("sha256:" + "d" * 64), "urn": "u::alertmanager"}
     state = {"resources": [pulled, *BUILT_HERE, alertmanager]}
     with pytest.raises(ProjectError) as refused:
@@ -430,40 +436,38 @@ def creating(kind: str, name: str, *volumes: str) -> dict[str, Any]:
     return {"type": "creating", "resource": {"type": kind, "urn": f"u::{name}", "inputs": inputs}}
 
 
-@pytest.mark.parametrize("pending", [[], [creating(recovery.CONTAINER, "s-staging-api-1", "s-staging-api-1-files-b")]])
+@pytest.mark.parametrize(
+    "pending", [[], [creating(pulumi_state.CONTAINER, "s-staging-api-1", "s-staging-api-1-files-b")]]
+)
 def test_an_interrupted_run_whose_state_knows_nothing_leaves_a_running_environment_alone(
-    clone: Path, monkeypatch: pytest.MonkeyPatch, pending: list[dict[str, Any]]
+    clone: Path, pending: list[dict[str, Any]]
 ) -> None:
     run = _run(clone, REFRESH)
     _state(run, {"resources": [], "pending_operations": [*pending, {"type": "updating", "resource": {}}]})
     running = [Listed("s-staging-api-1", ("s-staging-api-1-files-a",)), Listed("s-staging-redis"), Listed("s-app")]
-    _engine(monkeypatch, containers=running[:2], networks=running[2:])
-
-    run.settle()
+    run.settle(_engine(containers=running[:2], networks=running[2:]))
 
     assert not any(each.removed for each in running), "another state's environment runs there, with its users"
 
 
-def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refresh_is_cut_off_too(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_interrupted_run_had_begun_to_make_is_removed_although_its_refresh_is_cut_off_too(clone: Path) -> None:
     made = [Listed("api-1", ("files-b",)), Listed("node-exporter"), Listed("app")]
     stranger = Listed("app-2")
     pending = [
-        creating(recovery.CONTAINER, "api-1", "files-b"),
-        creating(recovery.CONTAINER, "node-exporter"),
-        creating(recovery.NETWORK, "app"),
+        creating(pulumi_state.CONTAINER, "api-1", "files-b"),
+        creating(pulumi_state.CONTAINER, "node-exporter"),
+        creating(pulumi_state.NETWORK, "app"),
     ]
     run = _run(clone, "raise SystemExit(1)")
     _state(run, {"resources": [], "pending_operations": pending})
-    _engine(monkeypatch, containers=made[:2], networks=[*made[2:], stranger])
+    connect = _engine(containers=made[:2], networks=[*made[2:], stranger])
 
     with pytest.raises(PulumiFailedError):
-        run.settle()
+        run.settle(connect)
 
     assert all(each.removed for each in made), "a refresh forgets what was begun, and the next `up` fails"
     assert not stranger.removed
-    assert recovery.begun(run.deployment()), "and before it, the next run knows as much"
+    assert pulumi_state.begun(run.deployment()), "and before it, the next run knows as much"
 
 
 def _state(run: PulumiRun, latest: dict[str, Any]) -> None:
@@ -473,13 +477,13 @@ def _state(run: PulumiRun, latest: dict[str, Any]) -> None:
     (stacks / "staging.json").write_text(json.dumps({"checkpoint": {"latest": latest}}), encoding="utf-8")
 
 
-def _engine(monkeypatch: pytest.MonkeyPatch, *, containers: list[Listed], networks: list[Listed]) -> None:
+def _engine(*, containers: list[Listed], networks: list[Listed]) -> Callable[[], Any]:
     client = SimpleNamespace(
         close=lambda: None,
         containers=SimpleNamespace(list=lambda **_: containers),
         networks=SimpleNamespace(list=lambda **_: networks),
     )
-    monkeypatch.setattr(Workspace, "client", lambda _: client)
+    return lambda: client
 
 
 def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:
@@ -491,15 +495,15 @@ def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:
     file.write_text(json.dumps(note), encoding="utf-8")
 
     with pytest.raises(ProjectError, match=r"process 1 on elsewhere.*cancel"):
-        run.settle()
+        run.settle(_engine(containers=[], networks=[]))
 
 
 def test_limits_are_not_checked_against_a_host_that_an_earlier_run_has_noted(tmp_path: Path) -> None:
     workspace = Workspace(home=tmp_path, extra_config={"samokoder:api": {"replicas": 5}}, isolated=True)
-    workspace._machine_file.parent.mkdir(parents=True, exist_ok=True)
+    workspace.machine_file.parent.mkdir(parents=True, exist_ok=True)
     for memory in (65536, 4096):
         noted = {"samokoder:host": {"memoryMib": memory, "cpus": 2}}
-        workspace._machine_file.write_text(json.dumps(noted))
+        workspace.machine_file.write_text(json.dumps(noted))
         workspace.settings(on_this_machine=False)
     with pytest.raises(InvalidSettingsError, match=r"host\.memoryMib"):
         workspace.settings()

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from operations import stack_file
-from stack.mistakes import InvalidSettingsError
-from stack.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+from operations.errors import ProjectError
+from operations.workspace import stack_file
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
 
 SALT = "v1:salt:v1:abc:def=="
 
@@ -86,7 +87,7 @@ def test_an_unknown_environment_is_named_with_those_that_there_are(tmp_path: Pat
         (tmp_path / f"Pulumi.{name}.yaml").write_text("config: {}\n", encoding="utf-8")
     (tmp_path / "Pulumi.yaml").write_text("name: samokoder\n", encoding="utf-8")
 
-    with pytest.raises(stack_file.ProjectError, match=r"no environment 'stagin'.*prod, staging\."):
+    with pytest.raises(ProjectError, match=r"no environment 'stagin'.*prod, staging\."):
         stack_file.committed(tmp_path, "stagin")
 
 
@@ -94,7 +95,7 @@ def test_an_unknown_environment_is_named_with_those_that_there_are(tmp_path: Pat
 def test_a_broken_stack_file_is_a_readable_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="utf-8")
 
-    with pytest.raises(stack_file.ProjectError, match=r"Pulumi\.staging\.yaml"):
+    with pytest.raises(ProjectError, match=r"Pulumi\.staging\.yaml"):
         stack_file.committed(tmp_path, "staging")
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from offline.pulumi_cli import PulumiInstall
-from operations import tools
+from operations.workspace import pulumi_cli
 
 ARCHIVES = [
-    f"pulumi-v{tools.PULUMI_VERSION}-{system}-{machine}.tar.gz"
+    f"pulumi-v{pulumi_cli.PULUMI_VERSION}-{system}-{machine}.tar.gz"
     for system in ("linux", "darwin")
     for machine in ("x64", "arm64")
 ]
@@ -39,7 +39,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder = tmp_path / "site"
     folder.mkdir()
-    program = f"#!/bin/sh\necho v{tools.PULUMI_VERSION}\n".encode()
+    program = f"#!/bin/sh\necho v{pulumi_cli.PULUMI_VERSION}\n".encode()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         member = tarfile.TarInfo("pulumi/pulumi")
@@ -48,7 +48,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     for name in ARCHIVES:
         (folder / name).write_bytes(buffer.getvalue())
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    monkeypatch.setattr(tools, "PULUMI_SUMS", dict.fromkeys(ARCHIVES, digest))
+    monkeypatch.setattr(pulumi_cli, "PULUMI_SUMS", dict.fromkeys(ARCHIVES, digest))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -88,7 +88,7 @@ def _pulumi_on_path(tmp_path: Path, answer: str) -> str:
 def test_a_recent_pulumi_of_the_machine_is_used(tmp_path: Path, reporter: Reporter) -> None:
     variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"))
 
-    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads=())
+    command = pulumi_cli.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads=())
 
     assert command.program == str(tmp_path / "bin/pulumi"), "who has Pulumi keeps the one that they have"
     assert not (tmp_path / "cache").exists(), "nothing is fetched for them"
@@ -97,7 +97,7 @@ def test_a_recent_pulumi_of_the_machine_is_used(tmp_path: Path, reporter: Report
 def test_the_program_is_compiled_once_and_not_at_each_run(tmp_path: Path, reporter: Reporter) -> None:
     variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"), PYTHONDONTWRITEBYTECODE="1")
 
-    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads=())
+    command = pulumi_cli.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads=())
 
     assert "PYTHONDONTWRITEBYTECODE" not in command.variables, "a preview would compile all that it imports again"
 
@@ -106,19 +106,21 @@ def test_the_program_is_compiled_once_and_not_at_each_run(tmp_path: Path, report
     ("answer", "good"), [("v3.259.0", True), ("v3.250.0", True), ("v3.249.9", False), ("v4.0.0", False), ("?", False)]
 )
 def test_another_major_or_an_old_version_does_not_do(answer: str, good: bool) -> None:
-    assert tools.is_recent(answer) is good, "the options that are used here must be there"
+    assert pulumi_cli.is_recent(answer) is good, "the options that are used here must be there"
 
 
 def test_the_official_archive_is_downloaded_once(tmp_path: Path, reporter: Reporter, site: Callable[[], str]) -> None:
     variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.1.0"))
-    get = partial(tools.ensure_pulumi, cache=tmp_path / "cache", variables=variables, reporter=reporter)
+    get = partial(pulumi_cli.ensure_pulumi, cache=tmp_path / "cache", variables=variables, reporter=reporter)
 
     first = get(downloads=(site(),))
     second = get(downloads=("http://127.0.0.1:9/nobody-listens",))
 
-    assert first.program == str(tmp_path / f"cache/pulumi/{tools.PULUMI_VERSION}/pulumi"), "the old one is passed over"
+    assert first.program == str(tmp_path / f"cache/pulumi/{pulumi_cli.PULUMI_VERSION}/pulumi"), (
+        "the old one is passed over"
+    )
     assert second.program == first.program, "a second run needs no network"
-    assert [path.name for path in (tmp_path / "cache/pulumi").iterdir()] == [tools.PULUMI_VERSION], (
+    assert [path.name for path in (tmp_path / "cache/pulumi").iterdir()] == [pulumi_cli.PULUMI_VERSION], (
         "nothing is left over"
     )
 
@@ -133,27 +135,27 @@ def test_the_archive_comes_from_the_second_site_where_the_first_does_not_give_it
             (tmp_path / "site" / "wrong" / name).write_bytes(b"a page that asks for a login")
     before = "http://127.0.0.1:9" if first == "away" else f"{site()}/wrong"
 
-    command = tools.ensure_pulumi(
+    command = pulumi_cli.ensure_pulumi(
         cache=tmp_path / "cache", variables=_variables(tmp_path), reporter=reporter, downloads=(before, site())
     )
 
-    assert command.program == str(tmp_path / f"cache/pulumi/{tools.PULUMI_VERSION}/pulumi"), (
+    assert command.program == str(tmp_path / f"cache/pulumi/{pulumi_cli.PULUMI_VERSION}/pulumi"), (
         "networks that filter get.pulumi.com and not GitHub would build for minutes"
     )
     assert before in _said(reporter), "why the first did not do is told"
 
 
 def test_the_sums_are_those_of_the_version() -> None:
-    assert sorted(tools.PULUMI_SUMS) == sorted(ARCHIVES), (
+    assert sorted(pulumi_cli.PULUMI_SUMS) == sorted(ARCHIVES), (
         "who raises the version raises the sums, or each machine would build Pulumi instead"
     )
-    assert all(len(bytes.fromhex(digest)) == hashlib.sha256().digest_size for digest in tools.PULUMI_SUMS.values())
-    assert [url.split("/")[2] for url in tools.DOWNLOADS] == ["get.pulumi.com", "github.com"]
-    assert f"/v{tools.PULUMI_VERSION}" in tools.DOWNLOADS[1]
+    assert all(len(bytes.fromhex(digest)) == hashlib.sha256().digest_size for digest in pulumi_cli.PULUMI_SUMS.values())
+    assert [url.split("/")[2] for url in pulumi_cli.DOWNLOADS] == ["get.pulumi.com", "github.com"]
+    assert f"/v{pulumi_cli.PULUMI_VERSION}" in pulumi_cli.DOWNLOADS[1]
 
 
 def test_pulumis_packages_name_no_sum_of_their_plugins() -> None:
-    for name in tools._PLUGINS:
+    for name in pulumi_cli._PLUGINS:
         told = json.loads(files(f"pulumi_{name}").joinpath("pulumi-plugin.json").read_text(encoding="utf-8"))
         assert told["version"] == version(f"pulumi-{name}"), "the plugin's version is the locked package's"
         assert told.keys() == {"resource", "name", "version"}, (
@@ -163,7 +165,7 @@ def test_pulumis_packages_name_no_sum_of_their_plugins() -> None:
 
 def _built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PulumiInstall:
     install = PulumiInstall(bin_dir=tmp_path / "built/bin", home=tmp_path / "built/home")
-    monkeypatch.setattr(tools, "build_pulumi", lambda **_: install)
+    monkeypatch.setattr(pulumi_cli, "build_pulumi", lambda **_: install)
     return install
 
 
@@ -176,10 +178,10 @@ def test_an_archive_with_a_wrong_checksum_is_not_used(
             file.write(b"x")
         # Who can change the archive on its server can change the list of sums beside it.
         changed = hashlib.sha256((tmp_path / "site" / name).read_bytes()).hexdigest()
-        with (tmp_path / "site" / f"pulumi-{tools.PULUMI_VERSION}-checksums.txt").open("a") as sums:
+        with (tmp_path / "site" / f"pulumi-{pulumi_cli.PULUMI_VERSION}-checksums.txt").open("a") as sums:
             sums.write(f"{changed}  {name}\n")
 
-    command = tools.ensure_pulumi(
+    command = pulumi_cli.ensure_pulumi(
         cache=tmp_path / "cache", variables=_variables(tmp_path), reporter=reporter, downloads=(site(),)
     )
 
@@ -192,7 +194,7 @@ def test_without_the_site_pulumi_is_built_and_it_is_said(
 ) -> None:
     install = _built(tmp_path, monkeypatch)
 
-    command = tools.ensure_pulumi(
+    command = pulumi_cli.ensure_pulumi(
         cache=tmp_path / "cache",
         variables=_variables(tmp_path),
         reporter=reporter,
@@ -208,9 +210,9 @@ def test_OFFLINE_asks_no_network(  # noqa: N802 - the variable's name
     tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install = _built(tmp_path, monkeypatch)
-    monkeypatch.setattr(tools, "_official", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr(pulumi_cli, "_official", lambda *_: pytest.fail("the network was asked"))
     variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"), OFFLINE="1")
 
-    command = tools.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter)
+    command = pulumi_cli.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter)
 
     assert command.program == str(install.bin_dir / "pulumi"), "OFFLINE=1 forces what offline/ brings"

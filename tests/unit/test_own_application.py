@@ -14,14 +14,18 @@ from typing import Any
 import pytest
 import yaml
 
-from operations.exposure import not_exposed
-from stack.app import contract, ingress, redis_users
-from stack.mistakes import InvalidSettingsError
+from operations.checks.image.exposure import not_exposed
+from stack.catalogue import specs
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import APPLICATION_USER
+from stack.common.secret_rules import fernet_key, is_fernet_key
 from stack.outputs import warnings
-from stack.platform import specs
-from stack.secret_rules import fernet_key, is_fernet_key
-from stack.service import ServiceSpec
-from stack.settings import Environment
+from stack.parts.api import contract
+from stack.parts.ingress.caddyfile import caddyfile
+from stack.parts.ingress.traefik import traefik_labels
+from stack.parts.redis import users as redis_users
+from stack.settings.environment import Environment
+from stack.spec.service import ServiceSpec
 from tests.recording import DIGEST, ROOT, environment_of, record, secret_value
 
 IMAGE = f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"
@@ -123,7 +127,7 @@ def test_the_workspace_is_one_volume_of_api_and_worker_and_one_part_reads_it() -
     environment = own(workspace={"path": "/app/workspace"}, migrations={"command": ["alembic", "upgrade", "head"]})
     found = {spec.part: spec.data for spec in specs(environment) if spec.data and spec.data.name == "workspace"}
     assert found.keys() == {"workspace", "migrations", "api-1", "api-2", "worker"}
-    assert described(environment, "workspace").user == contract.USER, "nobody else may read what it writes"
+    assert described(environment, "workspace").user == APPLICATION_USER, "nobody else may read what it writes"
     for part in ("api-1", "worker", "migrations"):
         assert "workspace" in described(environment, part).after, "an empty volume becomes their image's user's"
     assert not [spec for spec in specs(own()) if spec.part == "workspace"], "a part that nobody asked for"
@@ -179,10 +183,10 @@ def test_a_fernet_key_of_an_existing_installation_is_accepted_and_a_guessable_on
 
 def test_behind_a_prefix_the_apis_paths_lose_it_and_its_metrics_stay_hidden() -> None:
     environment = own(ingress={"stripPrefix": "/api"}, frontend={"image": IMAGE})
-    text = ingress.caddyfile(environment)
+    text = caddyfile(environment)
     assert text.count("uri strip_prefix /api") == 2, "from outside, and for the frontend's own requests"
     assert text.count("error 404") == 3, "once without the prefix"
-    labels = ingress.traefik_labels(
+    labels = traefik_labels(
         environment_of(
             "staging",
             {

@@ -17,13 +17,16 @@ import pytest
 from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from operations import doctor, packet_filter
-from operations.checks import FailedError, UnavailableError
-from operations.engine import EngineError
-from operations.packet_filter import Bridges, PacketFilter
-from operations.project import Workspace
-from stack.mistakes import InvalidSettingsError
-from stack.settings import Environment
+from host.errors import EngineError
+from operations.checks.doctor import network
+from operations.checks.doctor.asked import EnvironmentAsked
+from operations.errors import FailedError, UnavailableError
+from operations.network import filter_rules, packet_filter
+from operations.network.filter_rules import Bridges
+from operations.network.packet_filter import PacketFilter
+from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 
 STAGING = environment_of("staging", {})
@@ -46,14 +49,14 @@ class Kept(PacketFilter):
     passed_six: bool = True
 
     def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
-        four = self.program == packet_filter.FOUR
+        four = self.program == filter_rules.FOUR
         rules, passed = (self.rules, self.passed) if four else (self.rules_six, self.passed_six)
-        if words == ("-C", "FORWARD", "-j", packet_filter.CHAIN):
+        if words == ("-C", "FORWARD", "-j", filter_rules.CHAIN):
             return subprocess.CompletedProcess([], 0 if passed else 1, "", "")
         do, _, rule = words[0], words[1], list(words[2:])
         said, code = "", 0
         if do == "-S":
-            said = "".join(f"-A {packet_filter.CHAIN} {' '.join(each)}\n" for each in rules)
+            said = "".join(f"-A {filter_rules.CHAIN} {' '.join(each)}\n" for each in rules)
         elif do == "-I":
             if self.fails:
                 return subprocess.CompletedProcess([], 4, "", "no memory")
@@ -109,7 +112,7 @@ def test_systemd_puts_the_same_rules_before_the_engine_starts(kept: Kept, tmp_pa
     assert "Before=docker.service" in text, "a container runs before the rules are there"
     steps = [shlex.split(line)[-1] for line in text.splitlines() if line.startswith("ExecStart=/bin/sh -c ")]
     assert "-N DOCKER-USER" in steps[0], "before the first start of the engine there is no chain to put them into"
-    assert steps[1:] == packet_filter.commands(STAGING, BRIDGE)
+    assert steps[1:] == filter_rules.commands(STAGING, BRIDGE)
     assert "%" not in text
     if shutil.which("systemd-analyze"):
         said = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
@@ -134,7 +137,7 @@ def test_what_is_said_where_the_rules_are_not_there(
     assert found is holds
     assert says in why
     if bridge.edge:
-        assert all(command in why for command in packet_filter.commands(STAGING, bridge)), "nobody knows what to type"
+        assert all(command in why for command in filter_rules.commands(STAGING, bridge)), "nobody knows what to type"
     if version == "28.1.0":
         assert "loopback" not in why, "that engine keeps them on loopback by itself"
 
@@ -159,7 +162,7 @@ def test_a_closed_network_is_a_network(wrong: str) -> None:
 def test_what_was_sent_to_a_loopback_address_from_outside_is_dropped_before_published_ports_pass(
     bridge: Bridges,
 ) -> None:
-    rules = [" ".join(rule) for rule in packet_filter.wanted(STAGING, bridge)]
+    rules = [" ".join(rule) for rule in filter_rules.wanted(STAGING, bridge)]
     for name in filter(None, (bridge.edge, bridge.published)):
         loopback = f"-o {name} ! -i {name} -m conntrack --ctorigdst 127.0.0.0/8 -j DROP"
         assert loopback in rules, "the engine's own translation of a port on loopback lets a neighbour in"
@@ -272,12 +275,12 @@ def test_doctor_and_hardening_say_where_the_rules_are_not_there(
     told = packet_filter.told(Told().workspace())
     assert told == ("" if holds else "Packet filter: how it is"), "`make hardening` says nothing of an open host"
     engine = SimpleNamespace(client=None)
-    asked = cast("doctor.Asked", SimpleNamespace(environment=STAGING, engine=lambda: engine))
+    asked = cast("EnvironmentAsked", SimpleNamespace(environment=STAGING, engine=lambda: engine))
     if holds:
-        assert doctor._packet_filter(asked) == "how it is"
+        assert network.judge_packet_filter(asked) == "how it is"
     else:
         with pytest.raises(FailedError if holds is False else UnavailableError, match="how it is"):
-            doctor._packet_filter(asked)
+            network.judge_packet_filter(asked)
 
 
 def test_by_ipv6_nothing_passes_beside_published_ports_and_to_the_metadata_either(kept: Kept) -> None:
@@ -302,8 +305,8 @@ def test_by_ipv6_nothing_passes_beside_published_ports_and_to_the_metadata_eithe
 
 
 def test_the_rules_of_ipv4_are_the_same_with_ipv6_and_go_by_themselves(kept: Kept) -> None:
-    assert packet_filter.wanted(STAGING, BOTH) == packet_filter.wanted(STAGING, BRIDGE)
-    assert packet_filter._comment(STAGING, BOTH) == packet_filter._comment(STAGING, BRIDGE), (
+    assert filter_rules.wanted(STAGING, BOTH) == filter_rules.wanted(STAGING, BRIDGE)
+    assert filter_rules.comment_of(STAGING, BOTH) == filter_rules.comment_of(STAGING, BRIDGE), (
         "each host would get its rules anew for nothing"
     )
     packet_filter.put(STAGING, BOTH, kept)
@@ -329,7 +332,7 @@ def test_an_engine_that_sends_no_ipv6_through_the_chain_is_told_where_the_networ
 
 
 def test_what_is_typed_and_what_systemd_does_has_both(kept: Kept) -> None:
-    commands = packet_filter.commands(STAGING, BOTH)
+    commands = filter_rules.commands(STAGING, BOTH)
     assert {each.split()[0] for each in commands} == {"iptables", "ip6tables"}
     assert "`ip6tables`" in packet_filter.advice(STAGING, BOTH)
     assert "ip6tables" not in packet_filter.advice(STAGING, BRIDGE)
@@ -369,7 +372,7 @@ def test_systemd_keeps_the_rules_of_ipv4_where_those_of_ipv6_fail(kept: Kept, mo
     (unit,) = kept.units.iterdir()
     text = unit.read_text()
     steps = [shlex.split(line)[-1] for line in text.splitlines() if line.startswith("ExecStart=/bin/sh -c ")]
-    assert steps[1:] == packet_filter.commands(STAGING, BRIDGE), "open after the next start"
+    assert steps[1:] == filter_rules.commands(STAGING, BRIDGE), "open after the next start"
     assert "ip6tables" not in text, "a chain that no packet passes looks like protection"
 
 
@@ -384,7 +387,7 @@ def test_systemd_keeps_the_rules_of_ipv4_where_those_of_ipv6_fail(kept: Kept, mo
 )
 def test_a_list_of_ipv4_alone_opens_no_metadata_by_ipv6(closed: list[str], closes: bool) -> None:
     environment = environment_of("staging", {"packetFilter": {"closed": closed}})
-    rules = [" ".join(rule) for rule in packet_filter.wanted(environment, BOTH, packet_filter.SIX)]
+    rules = [" ".join(rule) for rule in filter_rules.wanted(environment, BOTH, filter_rules.SIX)]
     assert any("fd00:ec2::/32" in rule for rule in rules) is closes, "a list from before there was IPv6"
     assert any("2001:db8::/32" in rule for rule in rules) is ("2001:db8::/32" in closed)
-    assert not any(":" in rule for rule in map(" ".join, packet_filter.wanted(environment, BOTH)))
+    assert not any(":" in rule for rule in map(" ".join, filter_rules.wanted(environment, BOTH)))

@@ -9,9 +9,9 @@ import shlex
 import pytest
 
 from operations import __main__ as command
-from operations import pasted
-from operations.project import ROOT
-from stack.mistakes import InvalidSettingsError, Mistake
+from operations.clone import ROOT
+from operations.workspace import pasted
+from stack.common.mistakes import InvalidSettingsError, Mistake
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operations.ports import free_ports
+from host.ports import free_ports
 
 
 def test_nobody_in_one_process_gets_the_port_of_another() -> None:

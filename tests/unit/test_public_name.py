@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from operations import public_name
-from operations.checks import FailedError, NotConfiguredError, UnavailableError
+from operations.checks.doctor import public_name
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from tests.recording import environment_of
 
 NAME, FOUR, SIX = "samokoder.example.org", "192.0.2.7", "2001:db8::7"

@@ -14,10 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from rich.console import Console
 
-from offline.progress import Reporter
-from operations.containers import without
-from operations.project import Workspace
-from operations.pull_request import (
+from host.progress import Reporter
+from operations.delivery.preview_comment import (
     AUTHOR,
     LONGEST_COMMENT,
     PullRequest,
@@ -27,7 +25,9 @@ from operations.pull_request import (
     preview,
     preview_comment,
 )
-from operations.stack_file import ProjectError
+from operations.engine.redaction import without
+from operations.errors import ProjectError
+from operations.workspace.workspace import Workspace
 
 # As Pulumi 3.259 printed it for a program of three random values.
 OUTPUT = """Previewing update (staging):
@@ -137,7 +137,7 @@ def test_a_preview_shows_no_secret_on_screen_or_in_the_comment(monkeypatch: pyte
     printed = StringIO()
     workspace = Workspace(reporter=Reporter(Console(file=printed, width=200)))
     leaks = OUTPUT + "generated-value mail-pass-word the-teams-passphrase\n"
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: Pulumi(leaks))
+    monkeypatch.setattr("operations.delivery.preview_comment.prepare", lambda *_, **__: Pulumi(leaks))
     text, succeeded = preview(workspace, commit="abc")
     assert succeeded
     for secret in ("generated-value", "mail-pass-word", "the-teams-passphrase"):
@@ -147,7 +147,9 @@ def test_a_preview_shows_no_secret_on_screen_or_in_the_comment(monkeypatch: pyte
 
 def test_a_preview_that_fails_gives_its_comment_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(reporter=Reporter(Console(file=StringIO())))
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: Pulumi("error: no\n", returncode=1))
+    monkeypatch.setattr(
+        "operations.delivery.preview_comment.prepare", lambda *_, **__: Pulumi("error: no\n", returncode=1)
+    )
     text, succeeded = preview(workspace, commit="abc")
     assert not succeeded
     assert "error: no" in text, "the author reads the comment"

@@ -9,10 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from operations import containers, reach
-from operations.ports import free_ports
-from operations.stack_file import ProjectError
-from stack.settings import Environment
+from host.ports import free_ports
+from operations.engine import reach
+from operations.engine.part_status import expected_parts
+from operations.errors import ProjectError
+from stack.settings.environment import Environment
 from tests.recording import environment_of
 from tests.sshd import Sshd
 
@@ -45,7 +46,7 @@ def test_an_engine_by_tcp_gives_no_way_to_loopback_and_the_message_says_which_do
 
 def test_a_tunnel_for_people_keeps_the_ports_and_leaves_out_what_is_public() -> None:
     there = environment("ssh://you@host.example.org:2222", bindAddress="0.0.0.0")  # noqa: S104 - nothing is bound here
-    words = reach.tunnel("x", there.settings.docker_host, filter(None, containers.expected(there).values()))
+    words = reach.tunnel("x", there.settings.docker_host, filter(None, expected_parts(there).values()))
     assert "127.0.0.1:8000:127.0.0.1:8000" in words, "a bookmark of staging here would not find it"
     assert not any("13000" in word for word in words), "what everybody reaches needs no tunnel"
     assert words[-1] == "ssh://you@host.example.org:2222"

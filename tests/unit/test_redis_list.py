@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from operations import mending
-from stack.app import redis_users
-from stack.app.redis import START_REDIS
+from operations.data.restore import mending
+from stack.parts.redis import users as redis_users
+from stack.parts.redis.spec import START_REDIS
 
 REPAIR = Path(mending.__file__).with_name("repair_redis.sh").read_text(encoding="utf-8")
 EMPTY_BASE = 89

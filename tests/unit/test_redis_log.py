@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from operations import redis_log
-from operations.checks import FailedError, UnavailableError
+from operations.data.repair import redis_log
+from operations.errors import FailedError, UnavailableError
 
 START = "7:C 29 Nov 2026 07:01:15.010 # oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo\n"
 READ = "7:M 29 Nov 2026 07:01:15.017 * DB loaded from append only file: 0.001 seconds\n"

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from offline.toolchain import GO_VERSION, PROGRAMS, SOURCES
-from operations.tools import PULUMI_VERSION
+from offline.go_release import GO_VERSION
+from offline.programs import PROGRAMS, SOURCES
+from operations.workspace.pulumi_cli import PULUMI_VERSION
 from stack.images import IMAGES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,8 +76,8 @@ def test_every_image_is_found_and_written_back_unchanged() -> None:
 
 
 def test_every_program_built_from_go_modules_is_found_with_its_version() -> None:
-    found = versions()["offline/toolchain.py"]
-    assert found.pop("go") == GO_VERSION
+    found = versions()["offline/programs.py"]
+    assert versions()["offline/go_release.py"] == {"go": GO_VERSION}
     declared = sorted(program.version for name, program in PROGRAMS.items() if name not in NOT_RAISED)
     assert sorted(found.values()) == declared, "a program without a `renovate:` comment stays old for ever"
 
@@ -105,7 +106,7 @@ def test_nothing_stands_in_the_rule_for_tools_that_is_none() -> None:
 
 
 def test_pulumi_and_uv_are_found() -> None:
-    assert versions()["operations/tools.py"] == {"pulumi/pulumi": PULUMI_VERSION}
+    assert versions()["operations/workspace/pulumi_cli.py"] == {"pulumi/pulumi": PULUMI_VERSION}
     # pep621 raises it, with the sums of its wheels in uv.lock.
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["uv"]
     assert re.fullmatch(r"uv==[\d.]+", *group)
@@ -119,8 +120,8 @@ def test_no_other_file_has_a_version_that_renovate_does_not_see() -> None:
     seen = {(name, match["currentValue"]) for name, match in matches(manager("comment"))}
     images = {image.reference for image in IMAGES.values()}
     # Not pins of something to fetch: the two Pythons and the project's own version; what is not raised has its reason.
-    known = {("offline/images.py", "3.11"), ("pyproject.toml", "0.1.0"), ("pyproject.toml", "3.11")}
-    known |= {("offline/toolchain.py", PROGRAMS[name].version) for name in NOT_RAISED}
+    known = {("offline/images/recipes.py", "3.11"), ("pyproject.toml", "0.1.0"), ("pyproject.toml", "3.11")}
+    known |= {("offline/programs.py", PROGRAMS[name].version) for name in NOT_RAISED}
     places = [name for name in tracked() if not re.search(r"^(tests|docs)/|\.(md|lock|sum)$", name)]
     assert {"bootstrap", "stack/images.py", "reference_app/Dockerfile"} <= set(places)
     for name in places:

@@ -8,10 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from operations import backups, containers, healthy, repair
-from operations.backups import Backup
-from operations.journal import Journal, Wanted
-from operations.stack_file import ProjectError
+from operations.data import backups
+from operations.data.backups import Backup
+from operations.data.repair import redis, repair
+from operations.data.restore.actions import never
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
+from operations.engine import containers, healthy
+from operations.errors import ProjectError
 from tests.restoring import STAMP, Given, on_a_fake_engine
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -22,7 +26,7 @@ def given(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Given:
     made = on_a_fake_engine(tmp_path, monkeypatch)
     monkeypatch.setattr(containers, "find", lambda *_: None)
     monkeypatch.setattr(healthy, "health", lambda _: "stopped")
-    monkeypatch.setattr(repair, "redis_log", SimpleNamespace(read=lambda _: "Redis read all of it"))
+    monkeypatch.setattr(redis, "redis_log", SimpleNamespace(read=lambda _: "Redis read all of it"))
     return made
 
 
@@ -54,9 +58,9 @@ def cut(kept: datetime | None, *, size: int = 90, commands: int = 3, written: da
     return {"keys": "7", "refused": "0", "bytes": str(size), "commands": str(commands)} | moments
 
 
-def looked(given: Given) -> repair.Found:
-    with repair.opened(cast("Any", given), "redis") as found:
-        return cast("repair.Found", found)
+def looked(given: Given) -> redis.DamagedRedis:
+    with repair.opened(cast("Any", given), "redis", up=never) as found:
+        return cast("redis.DamagedRedis", found)
 
 
 def test_what_is_lost_is_said_in_commands_and_seconds(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +129,7 @@ def test_nothing_is_done_where_nothing_is_damaged(given: Given, monkeypatch: pyt
 
 
 def test_another_part_is_refused(given: Given) -> None:
-    with pytest.raises(ProjectError, match="Only redis"), repair.opened(cast("Any", given), "postgres"):
+    with pytest.raises(ProjectError, match="Only redis"), repair.opened(cast("Any", given), "postgres", up=never):
         pass
 
 
@@ -135,7 +139,7 @@ def test_a_look_stops_and_changes_nothing_and_what_was_there_is_set_aside(
     copies(monkeypatch)
     says(given, read="broken", cut=cut(NOON), snapshot="none")
     before, running = dict(given.engine.volumes), set(given.engine.running)
-    with repair.opened(cast("Any", given), "redis") as found:
+    with repair.opened(cast("Any", given), "redis", up=never) as found:
         assert (given.engine.volumes, given.engine.running) == (before, running)
         assert not list(given.folder.glob("restore*")), "a person who says no leaves nothing half done"
         done = found.run()

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from stack import health
-from stack.app import api, worker
-from stack.platform import specs
-from stack.service import ServiceSpec
+from stack.catalogue import specs
+from stack.parts.api import spec as api
+from stack.parts.worker import spec as worker
+from stack.spec import health
+from stack.spec.service import ServiceSpec
 from tests.recording import CASES, DIGEST, Recording, case_environment, environment_of, record, record_case
 
 OWN = {"image": f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"}

@@ -13,11 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import known, lock, parts, restore, session
-from operations.journal import Journal, Wanted
-from operations.project import Workspace
-from operations.stack_file import ProjectError
-from stack.names import ENVIRONMENT_LABEL, PART_LABEL
+from operations.data.restore import journal
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
+from operations.engine import session
+from operations.errors import ProjectError
+from operations.lifecycle import restart as restarting
+from operations.workspace import known, lock
+from operations.workspace.workspace import Workspace
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 
 
 @dataclass
@@ -68,9 +72,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
             """Give it back."""
 
     monkeypatch.setattr(lock, "held", Held)
-    declared = parts._wait_seconds
+    declared = restarting._wait_seconds
     # No test waits for what stays sick.
-    monkeypatch.setattr(parts, "_wait_seconds", lambda environment, part: min(0, declared(environment, part)))
+    monkeypatch.setattr(restarting, "_wait_seconds", lambda environment, part: min(0, declared(environment, part)))
     return Workspace(home=tmp_path)
 
 
@@ -83,7 +87,7 @@ def test_replicas_are_restarted_one_after_the_other_each_with_its_own_time_to_en
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = on(Engine({"api-1": "healthy", "api-2": "healthy", "worker": "healthy"}), monkeypatch)
-    assert parts.restart(workspace, "api") == ["api-1", "api-2"]
+    assert restarting.restart(workspace, "api") == ["api-1", "api-2"]
     assert engine.done == [("api-1", 45), ("api-2", 45)], "the engine's own 10 s would kill what still drains"
     assert all(each == {"label": f"{ENVIRONMENT_LABEL}=staging"} for each in engine.asked), "another environment's"
 
@@ -94,7 +98,7 @@ def test_a_sick_replica_comes_before_the_one_that_serves_and_where_it_stays_sick
     there = {"api-1": "healthy", "api-2": "unhealthy"}
     engine = on(Engine(there, after={"api-2": "unhealthy"}), monkeypatch)
     with pytest.raises(ProjectError, match=r"api-2 is not healthy.*make logs PART=api-2\. Not restarted: api-1"):
-        parts.restart(workspace, "api")
+        restarting.restart(workspace, "api")
     assert [part for part, _ in engine.done] == ["api-2"], "the last replica that serves was stopped"
 
 
@@ -103,18 +107,18 @@ def test_nothing_is_stopped_for_a_part_that_is_not_there_or_not_declared(
 ) -> None:
     engine = on(Engine({"worker": "healthy", "old": "healthy"}), monkeypatch)
     with pytest.raises(ProjectError, match="There are: old, worker"):
-        parts.restart(workspace, "workers")
+        restarting.restart(workspace, "workers")
     with pytest.raises(ProjectError, match="not declared"):
-        parts.restart(workspace, "old")
+        restarting.restart(workspace, "old")
     assert not engine.done
 
 
 def test_no_server_is_started_on_half_a_database(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = on(Engine({"postgres": "unhealthy"}), monkeypatch)
     half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
-    half.write(restore._path(workspace))
+    half.write(journal.journal_path(workspace))
     with pytest.raises(ProjectError, match="make restore"):
-        parts.restart(workspace, "postgres")
+        restarting.restart(workspace, "postgres")
     assert not engine.done, "PostgreSQL would start on data that is half replaced"
 
 

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from operations import lock, restore
-from operations.stack_file import ProjectError
+from operations.data.restore import unfinished
+from operations.errors import ProjectError
+from operations.workspace import lock
 from tests.restoring import ASKED, OFFSITE, UNRELEASED, CutOffError, FakeEngine, Given, on_a_fake_engine
 
 POSTGRES = "samokoder-staging-postgres-data"
@@ -83,7 +84,7 @@ def test_what_was_written_between_a_restore_that_was_cut_off_and_the_next_is_set
 def test_up_lets_the_keeper_of_the_roles_in_where_a_restore_was_cut_off_before_it_did(given: Given) -> None:
     cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
     assert given.engine.key == "of before", "a dump has no password of this stack"
-    restore.give_own_password(cast("Any", given))
+    unfinished.give_own_password(cast("Any", given))
     given.engine.start(["postgres_roles"])  # asserts that it gets in
     given.engine.up()
     given.engine.write("an acknowledged row")
@@ -97,7 +98,7 @@ def test_up_touches_no_password_before_the_data_is_replaced_and_after_all_was_st
 ) -> None:
     cut_when(given, lambda so_far: reached in so_far.get("done", ()), backup=DUMP)
     given.engine.key = "its own"
-    restore.give_own_password(cast("Any", given))
+    unfinished.give_own_password(cast("Any", given))
     assert given.engine.key == "its own"
 
 
@@ -109,14 +110,14 @@ def test_a_postgresql_that_does_not_start_does_not_keep_up_from_mending_it(
 
     cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
     monkeypatch.setattr(FakeEngine, "start", sick)
-    restore.give_own_password(cast("Any", given))
+    unfinished.give_own_password(cast("Any", given))
     assert "postgres is not healthy" in given.said[-1]
 
 
 def test_up_says_nothing_of_the_password_of_a_postgresql_that_it_is_about_to_make(given: Given) -> None:
     cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
     given.engine.removed, before = True, len(given.said)
-    restore.give_own_password(cast("Any", given))
+    unfinished.give_own_password(cast("Any", given))
     assert given.said[before:] == [], "`down` has given it: it would be a false alarm"
 
 

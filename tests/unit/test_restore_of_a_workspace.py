@@ -11,16 +11,18 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import compose, lock
-from operations.journal import DATA, Journal, Server, Wanted
-from operations.project import Workspace
-from operations.restore import COPY, RELEASE, WHOLE
-from operations.stack_file import ProjectError
-from stack.app import contract
+from operations.data.compose import import_on_engine
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import DATA, Server, Wanted
+from operations.data.restore.scripts import COPY, RELEASE, WHOLE
+from operations.errors import ProjectError
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
+from stack.common.names import APPLICATION_USER
 from tests.restoring import UNRELEASED, FakeEngine, Given, on_a_fake_engine
 
 MARK, COPYING, RESTORING = ".samokoder-workspace", ".samokoder-copying", ".samokoder-restore"
-APPLICATION, ROOT = contract.USER.partition(":")[0], "0"
+APPLICATION, ROOT = APPLICATION_USER.partition(":")[0], "0"
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def whole(folder: Path, env: dict[str, str], server: str = "workspace") -> bool:
 
 
 def copy(source: Path, target: Path, how: str, env: dict[str, str]) -> int:
-    return sh(COPY, source, target, how, "make restore", contract.USER, env=env).returncode
+    return sh(COPY, source, target, how, "make restore", APPLICATION_USER, env=env).returncode
 
 
 def folder(path: Path, *names: str) -> Path:
@@ -139,13 +141,13 @@ def test_a_release_that_is_made_again_leaves_a_folder_of_the_application(tmp_pat
 
 def test_an_import_of_a_workspace_that_is_cut_off_is_no_whole_copy(tmp_path: Path, owned_by: Any) -> None:
     source, target = folder(tmp_path / "from", MARK, "mine.txt", ".hidden"), folder(tmp_path / "to", "half")
-    words = (source, target, contract.USER, "workspace")
-    assert sh(compose._COPY, *words, env=owned_by(ROOT, chown="exit 1")).returncode != 0
+    words = (source, target, APPLICATION_USER, "workspace")
+    assert sh(import_on_engine._COPY, *words, env=owned_by(ROOT, chown="exit 1")).returncode != 0
     assert not whole(target, owned_by(ROOT)), "half of the old files would be put in the place of what is here"
-    assert sh(compose._COPY, *words, env=owned_by(ROOT)).returncode == 0
+    assert sh(import_on_engine._COPY, *words, env=owned_by(ROOT)).returncode == 0
     assert whole(target, owned_by(ROOT))
     assert sorted(path.name for path in target.iterdir()) == [".hidden", MARK, "mine.txt"]
-    assert sh(compose._COPY, *words, env=owned_by(ROOT, find="exit 1")).returncode != 0
+    assert sh(import_on_engine._COPY, *words, env=owned_by(ROOT, find="exit 1")).returncode != 0
     assert not whole(target, owned_by(ROOT)), "it is made again, and half of the copy before is removed"
 
 

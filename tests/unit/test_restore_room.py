@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
 from tests.restoring import ASKED, STAMP, FakeEngine, restoring
 
 POSTGRES, BACKUP = "samokoder-staging-postgres-data", "samokoder-staging-backup-data"

@@ -24,17 +24,25 @@ from pydantic.alias_generators import to_camel
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations import containers, lifecycle, lock, recovery, rotation
-from operations.generations import Step
-from operations.project import PulumiFailedError, Workspace
-from operations.rotation import Rotated
-from operations.stack_file import ProjectError
-from stack.app import contract, postgres_roles, redis, redis_users
-from stack.config_files import SALT, Template
-from stack.mistakes import InvalidSettingsError
-from stack.rotation import IN_USE, SLOTTED, slots_of
-from stack.secrets import GENERATED as GENERATED_SECRETS
-from stack.settings import Environment, Phase
+from operations.engine import containers
+from operations.errors import ProjectError, PulumiFailedError
+from operations.rotation import plan, rotate, servers
+from operations.rotation.grafana import change_grafana_password
+from operations.rotation.rotate import Rotated
+from operations.workspace import lock, pulumi_state
+from operations.workspace.generations import Step
+from operations.workspace.workspace import Workspace
+from samokoder.settings import Settings as ApplicationSettings
+from stack.common.mistakes import InvalidSettingsError
+from stack.parts.api import contract
+from stack.parts.postgres import roles as postgres_roles
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
+from stack.settings.environment import Environment
+from stack.settings.rotation import Phase
+from stack.spec.files import SALT, Template
+from stack.spec.rotation import IN_USE, SLOTTED, slots_of
+from stack.spec.secrets import GENERATED as GENERATED_SECRETS
 from tests.recording import (
     DATABASE_URL,
     GENERATED,
@@ -49,7 +57,6 @@ from tests.recording import (
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
 
-from samokoder.settings import Settings as ApplicationSettings
 
 PHASES: tuple[Phase, ...] = ("prepare", "overlap", "")
 
@@ -58,7 +65,7 @@ def walk(generations: int = 6) -> list[Step]:
     """Every state of a secret that is rotated again and again, from the first one on."""
     states = [Step(generation=1, phase="")]
     while states[-1].generation < generations:
-        states += rotation.steps("postgres_app", states[-1].generation, states[-1].phase)
+        states += plan.steps("postgres_app", states[-1].generation, states[-1].phase)
     return states
 
 
@@ -325,21 +332,21 @@ def deployment(in_use: dict[str, str] | None, *names: str) -> dict[str, Any]:
 
 def test_a_person_is_shown_the_value_in_use_by_the_secrets_own_name() -> None:
     state = deployment({"postgres-app": "postgres-app-b"}, "postgres-app", "postgres-app-b", "redis-exporter", SALT)
-    shown = recovery.generated_secrets(state)
+    shown = pulumi_state.generated_secrets(state)
     assert shown["postgres-app"] == "value of postgres-app-b"
     assert "postgres-app-b" not in shown, "which slot it is in is nobody's business"
-    assert recovery.secret_names(state) == ["postgres-app", "redis-exporter"]
+    assert pulumi_state.secret_names(state) == ["postgres-app", "redis-exporter"]
 
 
 def test_a_state_from_before_there_were_slots_is_read_as_it_is() -> None:
     state = deployment(None, "postgres-app", "grafana-admin")
-    assert recovery.generated_secrets(state)["postgres-app"] == "value of postgres-app"
-    assert recovery.secret_names(state) == ["grafana-admin", "postgres-app"]
+    assert pulumi_state.generated_secrets(state)["postgres-app"] == "value of postgres-app"
+    assert pulumi_state.secret_names(state) == ["grafana-admin", "postgres-app"]
 
 
 def test_no_message_may_show_a_value_that_is_not_in_use() -> None:
     state = deployment({"postgres-app": "postgres-app"}, "postgres-app", "postgres-app-b")
-    assert set(recovery.every_generated_secret(state).values()) == {
+    assert set(pulumi_state.every_generated_secret(state).values()) == {
         "value of postgres-app",
         "value of postgres-app-b",
     }, "the one before and the one after open something too, or did"
@@ -350,7 +357,7 @@ def test_no_message_may_show_a_value_that_is_not_in_use() -> None:
 
 def test_a_rotation_goes_on_from_the_phase_that_is_written() -> None:
     def phases(secret: str, generation: int, phase: Phase) -> list[tuple[int, Phase]]:
-        return [(step.generation, step.phase) for step in rotation.steps(secret, generation, phase)]
+        return [(step.generation, step.phase) for step in plan.steps(secret, generation, phase)]
 
     assert phases("redis_app", 1, "") == [(2, "prepare"), (2, "overlap"), (2, "")]
     assert phases("redis_app", 2, "prepare") == [(2, "overlap"), (2, "")], "not a second rotation"
@@ -365,16 +372,16 @@ def test_every_generated_secret_is_rotated_or_refused_with_a_reason() -> None:
     offsite = {"endpoint": "https://s3.example.org", "bucket": "backups"}
     keys = {name: secret_value(name) for name in ("s3AccessKeyId", "s3SecretAccessKey")}
     environment = environment_of("staging", {"basicAuth": "always", "backup": {"offsite": offsite}, **keys})
-    rotates = {row.secret for row in rotation.rows(environment) if row.rotates}
+    rotates = {row.secret for row in plan.rows(environment) if row.rotates}
     assert rotates == {
         *("secret-key", "postgres-app", "redis-app", "grafana-admin"),
         *("postgres-exporter", "redis-exporter", "prometheus-web", "alertmanager-web"),
         *("postgres-backup", "redis-backup"),
     }
-    assert rotation.NEVER.keys() == {n for n, s in GENERATED_SECRETS.items() if not s.rotates} | {"app_secret_key"}
-    for secret, why in rotation.NEVER.items():
+    assert plan.NEVER.keys() == {n for n, s in GENERATED_SECRETS.items() if not s.rotates} | {"app_secret_key"}
+    for secret, why in plan.NEVER.items():
         with pytest.raises(ProjectError, match=re.escape(why)):
-            rotation._known(environment, secret)
+            plan.known_secret(environment, secret)
 
 
 @pytest.mark.parametrize(
@@ -393,16 +400,18 @@ def test_every_generated_secret_is_rotated_or_refused_with_a_reason() -> None:
 )
 def test_what_this_environment_does_not_have_is_refused(secret: str, values: dict[str, Any], why: str) -> None:
     with pytest.raises(ProjectError, match=why):
-        rotation._known(environment_of("staging", values), secret)
+        plan.known_secret(environment_of("staging", values), secret)
 
 
 def test_a_secret_may_be_named_as_its_setting_is() -> None:
     environment = environment_of("staging", {})
-    assert {rotation._known(environment, name) for name in ("SECRET_KEY", "secret-key", "secret_key")} == {"secret_key"}
+    assert {plan.known_secret(environment, name) for name in ("SECRET_KEY", "secret-key", "secret_key")} == {
+        "secret_key"
+    }
 
 
 def test_the_lifetime_of_a_token_is_the_applications_own() -> None:
-    assert ApplicationSettings.model_fields["token_minutes"].default == rotation.DEFAULT_TOKEN_MINUTES, (
+    assert ApplicationSettings.model_fields["token_minutes"].default == rotate.DEFAULT_TOKEN_MINUTES, (
         "the old key would be retired while its tokens are good"
     )
 
@@ -444,8 +453,8 @@ encryptionsalt: v1:salt
 
 def test_a_committed_file_keeps_everything_that_a_rotation_does_not_change() -> None:
     text = COMMITTED
-    for step in rotation.steps("postgres_app", 1, ""):
-        text = rotation.write(text, "postgres_app", step)
+    for step in plan.steps("postgres_app", 1, ""):
+        text = rotate.write(text, "postgres_app", step)
         document = yaml.safe_load(text)
         said = document["config"].pop("samokoder:rotation"), document["config"].pop("samokoder:rotating", {})
         assert said == ({"postgresApp": 2}, {"postgresApp": step.phase} if step.phase else {})
@@ -456,7 +465,7 @@ def test_a_committed_file_keeps_everything_that_a_rotation_does_not_change() -> 
 
 @pytest.mark.parametrize("empty", ["config: {}\n", "config:\n", "", "# nothing\nconfig: {}\n"])
 def test_a_file_without_configuration_gets_it_line_by_line(empty: str) -> None:
-    text = rotation.write(empty, "secret_key", Step(generation=2, phase="prepare"))
+    text = rotate.write(empty, "secret_key", Step(generation=2, phase="prepare"))
     assert yaml.safe_load(text)["config"] == {
         "samokoder:rotation": {"secretKey": 2},
         "samokoder:rotating": {"secretKey": "prepare"},
@@ -466,12 +475,12 @@ def test_a_file_without_configuration_gets_it_line_by_line(empty: str) -> None:
 
 def test_rotations_of_several_secrets_are_written_beside_one_another() -> None:
     text = "config:\n  rotation:\n    redisApp: 4\n  rotating:\n    redisApp: overlap\n"
-    text = rotation.write(text, "secret_key", Step(generation=2, phase="prepare"))
+    text = rotate.write(text, "secret_key", Step(generation=2, phase="prepare"))
     assert yaml.safe_load(text)["config"] == {
         "rotation": {"redisApp": 4, "secretKey": 2},
         "rotating": {"redisApp": "overlap", "secretKey": "prepare"},
     }, "a key may be written without its namespace, and must not be there twice"
-    text = rotation.write(text, "redis_app", Step(generation=4, phase=""))
+    text = rotate.write(text, "redis_app", Step(generation=4, phase=""))
     assert yaml.safe_load(text)["config"]["rotating"] == {"secretKey": "prepare"}
 
 
@@ -508,7 +517,7 @@ class Stack:
         return config
 
     def rotate(self) -> Rotated:
-        return rotation.rotate(self.workspace, "redis-app", interactive=False)
+        return rotate.rotate(self.workspace, "redis-app", interactive=False)
 
 
 @pytest.fixture
@@ -527,12 +536,12 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     def login(server: Any, container: Any, environment: Environment, slot: str, password: str) -> str:
         return "in" if slot == slots_of("redis_app", made.generation, "").in_use.replace("_", "-") else "refused"
 
-    monkeypatch.setattr(lifecycle, "up", made.up)
+    monkeypatch.setattr(rotate, "bring_up", made.up)
     monkeypatch.setattr(lock, "held", lambda workspace, _: nullcontext(workspace))
     monkeypatch.setattr(Workspace, "open", lambda _: Run())
     monkeypatch.setattr(Workspace, "client", lambda _: Engine())
     monkeypatch.setattr(containers, "find", lambda *_: None)
-    monkeypatch.setattr(rotation._Server, "login", login)
+    monkeypatch.setattr(servers.AuthServer, "login", login)
     return made
 
 
@@ -561,7 +570,7 @@ def test_a_rotation_that_is_killed_goes_on_and_does_not_begin_again(stack: Stack
 
 def test_an_up_that_fails_leaves_the_file_at_what_is_complete(stack: Stack) -> None:
     stack.workspace.committed_file.write_text(
-        rotation.write("config: {}\n", "redis_app", Step(generation=2, phase="prepare")), encoding="utf-8"
+        rotate.write("config: {}\n", "redis_app", Step(generation=2, phase="prepare")), encoding="utf-8"
     )
     stack.fails = True
     with pytest.raises(PulumiFailedError):
@@ -576,8 +585,8 @@ def test_the_old_key_is_retired_when_its_tokens_have_expired(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, minutes_left: int, retire_now: bool, retires: bool
 ) -> None:
     until = datetime.now(UTC) + timedelta(minutes=minutes_left)
-    monkeypatch.setattr(rotation, "tokens_last_until", lambda _: until)
-    said = rotation.rotate(stack.workspace, "secret-key", interactive=False, retire_now=retire_now)
+    monkeypatch.setattr(rotate, "tokens_last_until", lambda _: until)
+    said = rotate.rotate(stack.workspace, "secret-key", interactive=False, retire_now=retire_now)
     phase = stack.said().get("samokoder:rotating", {}).get("secretKey", "")
     assert said.as_json()["phase"] == phase, "a program is told where it stands"
     assert said.as_json()["goes_on_after"] == (None if retires else until.isoformat())
@@ -585,16 +594,16 @@ def test_the_old_key_is_retired_when_its_tokens_have_expired(
     assert ("run this again" in str(said)) is not retires
     if not retires:
         count = len(stack.ups)
-        rotation.rotate(stack.workspace, "secret-key", interactive=False)
+        rotate.rotate(stack.workspace, "secret-key", interactive=False)
         assert len(stack.ups) == count, "before its time there is nothing to do"
-        monkeypatch.setattr(rotation, "tokens_last_until", lambda _: datetime.now(UTC))
-        rotation.rotate(stack.workspace, "secret-key", interactive=False)
+        monkeypatch.setattr(rotate, "tokens_last_until", lambda _: datetime.now(UTC))
+        rotate.rotate(stack.workspace, "secret-key", interactive=False)
     assert stack.said() == {"samokoder:rotation": {"secretKey": 2}}
 
 
 def test_a_stack_that_was_never_up_has_nothing_to_rotate(stack: Stack) -> None:
     with pytest.raises(ProjectError, match="has no secrets yet"):
-        rotation.rotate(stack.workspace, "postgres-app", interactive=False)
+        rotate.rotate(stack.workspace, "postgres-app", interactive=False)
     assert stack.ups == []
 
 
@@ -602,7 +611,7 @@ def test_the_rest_of_a_workspaces_own_configuration_stays(stack: Stack) -> None:
     own = replace(
         stack.workspace, extra_config={"samokoder:rotation": {"secretKey": 3}, "samokoder:api": {"cpus": 2.0}}
     )
-    stepped = rotation.at(own, "redis_app", Step(generation=2, phase="overlap"))
+    stepped = rotate.at(own, "redis_app", Step(generation=2, phase="overlap"))
     settings = stepped.settings().settings
     assert (settings.rotation.secret_key, settings.rotation.redis_app, settings.api.cpus) == (3, 2, 2.0)
 
@@ -659,9 +668,9 @@ def grafana() -> Iterator[tuple[httpx.Client, type[Grafana]]]:
 
 def test_grafana_is_handed_its_new_password(grafana: tuple[httpx.Client, type[Grafana]]) -> None:
     client, server = grafana
-    rotation.change_grafana_password(client, old="old", new="new", shown="make password")
+    change_grafana_password(client, old="old", new="new", shown="make password")
     assert server.password == "new"  # noqa: S105 - a stand-in's
-    rotation.change_grafana_password(client, old="old", new="new", shown="make password")
+    change_grafana_password(client, old="old", new="new", shown="make password")
     assert server.password == "new", "a second run finds it done"  # noqa: S105
     assert server.refused <= 2, "Grafana locks a user out after five logins that fail"
 
@@ -672,7 +681,7 @@ def test_a_grafana_that_knows_neither_password_is_told_how_to_get_one(
     client, server = grafana
     server.password = "by hand"  # noqa: S105
     with pytest.raises(ProjectError, match="grafana cli admin reset-admin-password") as raised:
-        rotation.change_grafana_password(client, old="old-one", new="new-one", shown="make password")
+        change_grafana_password(client, old="old-one", new="new-one", shown="make password")
     assert "old-one" not in str(raised.value)
     assert "new-one" not in str(raised.value)
     assert server.password == "by hand", "nothing was changed"  # noqa: S105
@@ -685,12 +694,12 @@ def test_a_grafana_that_is_not_reached_is_named_with_the_way_round(
         httpx.Client(base_url="http://127.0.0.1:9", trust_env=False) as nobody,
         pytest.raises(ProjectError, match="--grafana-url"),
     ):
-        rotation.change_grafana_password(nobody, old="old", new="new", shown="make password")
+        change_grafana_password(nobody, old="old", new="new", shown="make password")
 
 
 def test_a_new_value_that_is_refused_and_an_old_one_that_is_taken_are_errors() -> None:
-    rotation.expect("redis_app", new="in", old="refused")
+    rotate.expect("redis_app", new="in", old="refused")
     with pytest.raises(ProjectError, match="refuses the new"):
-        rotation.expect("redis_app", new="refused", old="refused")
+        rotate.expect("redis_app", new="refused", old="refused")
     with pytest.raises(ProjectError, match="still takes the old"):
-        rotation.expect("redis_app", new="in", old="in")
+        rotate.expect("redis_app", new="in", old="in")

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from docker.auth import load_config
 
-from operations import runner, ssh
-from operations.delivery import check_machine
-from operations.project import Workspace
-from operations.stack_file import ProjectError
+from host import ssh
+from operations.delivery import runner
+from operations.delivery.commit_deploy import check_machine
+from operations.errors import ProjectError
+from operations.workspace.workspace import Workspace
 from tests.sshd import Sshd
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----"

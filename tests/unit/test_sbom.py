@@ -17,14 +17,14 @@ import pytest
 from packageurl import PackageURL
 from rich.console import Console
 
-from offline.progress import Reporter
-from operations import sbom
-from operations.sbom import Contents, read, render
-from stack.app.reference import reference_image
-from stack.backup import backup
-from stack.built_image import BuiltImage
+from host.progress import Reporter
+from operations.audit import sbom
+from operations.audit.sbom import Contents, read, render
 from stack.images import IMAGES
-from stack.settings import read_environment
+from stack.parts.api.reference import reference_image
+from stack.parts.backup import spec as backup
+from stack.settings.reading import read_environment
+from stack.spec.built_image import BuiltImage
 
 
 def mistake(text: str) -> object:

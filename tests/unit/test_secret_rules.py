@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from stack.mistakes import InvalidSettingsError, Mistake
-from stack.secret_rules import (
+from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.common.secret_rules import (
     CONFIGURED_SECRETS,
     KNOWN_DEFAULTS,
     ConfiguredSecret,
@@ -14,7 +14,7 @@ from stack.secret_rules import (
     entropy_bits,
     weakness,
 )
-from stack.settings import read_environment
+from stack.settings.reading import read_environment
 from tests.facts import facts
 from tests.recording import DATABASE_URL, REDIS_URL, TELEGRAM_TOKEN, secret_value
 

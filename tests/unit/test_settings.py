@@ -10,13 +10,18 @@ import yaml
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from operations import pasted
-from stack import connections
-from stack.app.contract import secret_settings
+from operations.workspace import pasted
+from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.images import IMAGES
-from stack.mistakes import InvalidSettingsError, Mistake
-from stack.secret_rules import CONFIGURED_SECRETS
-from stack.settings import CERTIFICATE, Environment, Images, Model, Published, Settings, read_environment, seconds
+from stack.parts.api.contract import secret_settings
+from stack.settings import connections
+from stack.settings.environment import Environment
+from stack.settings.images import Images
+from stack.settings.part import Published
+from stack.settings.reading import read_environment
+from stack.settings.tree import Settings
+from stack.settings.types import CERTIFICATE, Model, seconds
 from tests.facts import facts
 from tests.recording import (
     CASES,

@@ -27,17 +27,26 @@ import pytest
 import yaml
 
 from operations import __main__ as command
-from operations import checks, smoke
-from operations.checks import FailedError, Finding, Report, Verdict
-from operations.containers import NOT_AVAILABLE, PartStatus
-from operations.project import Workspace
-from operations.smoke import Asked
-from operations.stack_file import ProjectError
-from stack.app.metrics_contract import Job, of_jobs
-from stack.backup import backup
-from stack.monitoring import alertmanager, grafana, prometheus, rules, series
-from stack.platform import specs
-from stack.settings import Environment, Published, seconds
+from operations.checks.report import Finding, Report, Verdict, ask_all
+from operations.checks.smoke import pages, smoke
+from operations.checks.smoke.asked import StackAsked
+from operations.checks.smoke.entry import _JOB_SHARE, entry_checks
+from operations.checks.smoke.metrics import metrics_checks
+from operations.checks.smoke.pages import certificate_check
+from operations.engine.part_status import NOT_AVAILABLE, PartStatus
+from operations.errors import FailedError, ProjectError
+from operations.workspace.workspace import Workspace
+from stack import series
+from stack.catalogue import dashboard_texts, rule_document, specs
+from stack.monitoring.metrics import Job
+from stack.parts.alertmanager import spec as alertmanager
+from stack.parts.api.metrics import of_jobs
+from stack.parts.backup import spec as backup
+from stack.parts.grafana import spec as grafana
+from stack.parts.prometheus import spec as prometheus
+from stack.settings.environment import Environment
+from stack.settings.part import Published
+from stack.settings.types import seconds
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import case_config, environment_of, merged
 
@@ -107,7 +116,7 @@ class World:
                     labels = {"job": job["job_name"], "instance": instance, **family}
                     up = {"health": "up", "lastError": "", "lastScrapeDuration": 0.004}
                     world.targets.append({"labels": labels, **up})
-        for each in rules.document(environment, world.parts)["groups"]:
+        for each in rule_document(environment, world.parts)["groups"]:
             loaded = [
                 {
                     "name": rule.get("alert") or rule["record"],
@@ -138,7 +147,10 @@ class World:
             receiver["labels"] = {"name": receiver["name"]}  # AlertManager 0.34 shows its own beside what it was given
         world.config = yaml.safe_dump(loaded)
         if "grafana" not in environment.absent:
-            named = (re.fullmatch(r"dashboards/(.*)\.json", name) for name in grafana.files(environment))
+            named = (
+                re.fullmatch(r"dashboards/(.*)\.json", name)
+                for name in grafana.files(environment, dashboard_texts(environment))
+            )
             world.dashboards = [found[1] for found in named if found]
         return world
 
@@ -253,7 +265,7 @@ def row(part: str, state: str = "running", health: str = "healthy", **more: Any)
 
 
 @contextmanager
-def served(world: World) -> Iterator[Asked]:
+def served(world: World) -> Iterator[StackAsked]:
     """The world on a port; each part below its name."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -289,7 +301,7 @@ def served(world: World) -> Iterator[Asked]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False) as client:
-            yield Asked(
+            yield StackAsked(
                 world.environment,
                 world.parts,
                 world.rows,
@@ -297,14 +309,14 @@ def served(world: World) -> Iterator[Asked]:
                 lambda part: f"http://127.0.0.1:{server.server_port}/{names[id(part)]}",
                 lambda: PASSWORDS,
                 # One second for a job that nobody ever ends.
-                seconds=(60.0 if world.states[-1] in {"done", "failed"} else 1.0) / smoke._JOB_SHARE,
+                seconds=(60.0 if world.states[-1] in {"done", "failed"} else 1.0) / _JOB_SHARE,
             )
         server.shutdown()
 
 
 def findings(world: World) -> dict[str, Finding]:
     with served(world) as asked:
-        return {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
+        return {each.check: each for each in ask_all(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
 
 
 def of(found: dict[str, Finding], verdict: Verdict) -> dict[str, str]:
@@ -351,23 +363,23 @@ def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_p
     own = World.whole(environment(api={"image": f"registry.example.org/api:1@sha256:{'0' * 64}"}))
     with served(own) as asked:
         own.marked = "yes"
-        entry, job = checks.run(list(smoke._entry(asked)), seconds=PATIENCE_SECONDS)
+        entry, job = ask_all(list(entry_checks(asked)), seconds=PATIENCE_SECONDS)
         assert own.asked == ["GET ingress /openapi.json"], "nothing is written where nobody knows how"
         assert {entry.verdict, job.verdict} == {Verdict.NOT_AVAILABLE}
         assert "/health" in entry.why
         assert job.why.startswith("not asked: "), "an application that is not ours is not failed for lacking the route"
         own.status["ingress", "/openapi.json"] = 404
-        assert {each.verdict for each in checks.run(list(smoke._entry(asked)), seconds=PATIENCE_SECONDS)} == {
+        assert {each.verdict for each in ask_all(list(entry_checks(asked)), seconds=PATIENCE_SECONDS)} == {
             Verdict.NOT_AVAILABLE
         }
         del own.status["ingress", "/openapi.json"]
         own.marked = True
-        entry, job = checks.run(list(smoke._entry(asked)), seconds=PATIENCE_SECONDS)
+        entry, job = ask_all(list(entry_checks(asked)), seconds=PATIENCE_SECONDS)
     assert {entry.verdict, job.verdict} == {Verdict.PASSED}, "an image that says that it may be asked is asked"
     assert own.users == set()
     foreign = World.whole(environment(worker={"image": f"registry.example.org/worker:1@sha256:{'0' * 64}"}))
     with served(foreign) as asked:
-        entry, job = checks.run(list(smoke._entry(asked)), seconds=PATIENCE_SECONDS)
+        entry, job = ask_all(list(entry_checks(asked)), seconds=PATIENCE_SECONDS)
     assert (entry.verdict, job.verdict) == (Verdict.PASSED, Verdict.NOT_AVAILABLE), "whose jobs nobody knows"
     assert "POST ingress /projects" not in foreign.asked
 
@@ -534,7 +546,7 @@ def test_a_name_without_an_aaaa_record_is_not_available_by_ipv6_and_fails_nothin
         world.series["probe_ip_protocol"] = [*no_address]
         with served(world) as stack:
             (check,) = [each for each in smoke.every(stack) if each.name == name]
-            return checks.run([check], seconds=PATIENCE_SECONDS)[0]
+            return ask_all([check], seconds=PATIENCE_SECONDS)[0]
 
     said = asked(({}, 0.0))
     assert said.verdict is Verdict.NOT_AVAILABLE, "the record comes after the setting, and CI would take it back"
@@ -608,10 +620,10 @@ def test_a_managed_database_and_redis_are_judged_by_what_is_known_of_them() -> N
     names = ("metrics postgres", "metrics redis")
     assert "postgres" not in world.rows, "there is no container of ours to need"
     with served(world) as asked:
-        judged = [check for check in smoke._metrics(asked) if check.name in names]
-        well = {each.check: each.verdict for each in checks.run(judged, seconds=PATIENCE_SECONDS)}
+        judged = [check for check in metrics_checks(asked) if check.name in names]
+        well = {each.check: each.verdict for each in ask_all(judged, seconds=PATIENCE_SECONDS)}
         world.metrics = {name: text.replace("_up 1", "_up 0") for name, text in world.metrics.items()}
-        away = {each.check: each.verdict for each in checks.run(judged, seconds=PATIENCE_SECONDS)}
+        away = {each.check: each.verdict for each in ask_all(judged, seconds=PATIENCE_SECONDS)}
     assert (well, away) == (dict.fromkeys(names, Verdict.PASSED), dict.fromkeys(names, Verdict.FAILED))
 
 
@@ -628,8 +640,8 @@ def test_what_a_managed_redis_has_refused_of_its_own_file_is_told_and_fails_noth
     counter = f"# TYPE {page.split(maxsplit=1)[0]} counter\n{page}\n"
     world.metrics["redis-exporter"] = f"redis_up 1\nredis_connected_clients 5\n{counter}"
     with served(world) as asked:
-        (found,) = checks.run(
-            [each for each in smoke._metrics(asked) if each.name == "metrics redis"], seconds=PATIENCE_SECONDS
+        (found,) = ask_all(
+            [each for each in metrics_checks(asked) if each.name == "metrics redis"], seconds=PATIENCE_SECONDS
         )
     assert found.verdict is Verdict.PASSED, "its replicas' errors are no fault of this stack"
     assert re.search(said, found.why), found.why
@@ -698,11 +710,11 @@ def test_turns_in_which_nobody_can_log_in_leave_one_account_and_the_turn_that_ca
     world.status["ingress", "/auth/login"] = 500
     with served(world) as asked:
         for _ in range(3):
-            findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
+            findings = {each.check: each for each in ask_all(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
             assert findings["public entry: write, read"].verdict is Verdict.FAILED
         assert len(world.users) == 1, "`--wait 600` would leave hundreds"
         del world.status["ingress", "/auth/login"]
-        findings = {each.check: each for each in checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
+        findings = {each.check: each for each in ask_all(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)}
     assert findings["public entry: write, read"].verdict is Verdict.PASSED, findings
     assert world.users == set()
 
@@ -742,14 +754,14 @@ def test_a_check_that_failed_and_then_meets_the_limit_of_requests_has_failed_sti
     world.states = ["failed"]
     world.series["worker_queue_depth"], world.series["worker_jobs_total"] = [({}, 5.0)], [({}, 0.0)]
     with served(world) as asked:
-        turns = [smoke.standing([], checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS))]
+        turns = [smoke.standing([], ask_all(list(smoke.every(asked)), seconds=PATIENCE_SECONDS))]
         world.status["ingress", "/auth/register"] = 429
-        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
+        turns.append(smoke.standing(turns[-1], ask_all(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
         world.series["worker_jobs_total"] = [({}, 1.0)]
-        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
+        turns.append(smoke.standing(turns[-1], ask_all(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
         world.status.clear()
         world.states = ["done"]
-        turns.append(smoke.standing(turns[-1], checks.run(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
+        turns.append(smoke.standing(turns[-1], ask_all(list(smoke.every(asked)), seconds=PATIENCE_SECONDS)))
     failed = [[each.check for each in turn if each.verdict is Verdict.FAILED] for turn in turns]
     assert failed == [[JOB], [JOB], [], []], "`--wait` would turn a bad deploy into a good one by asking often"
     assert "the worker has done 1" in next(each.why for each in turns[2] if each.check == JOB), "it has jobs to do"
@@ -771,7 +783,7 @@ def test_a_password_that_is_not_the_generated_one_fails() -> None:
     world = World.whole(environment())
     with served(world) as asked:
         others = replace(asked, passwords=lambda: dict.fromkeys(PASSWORDS, "another"))
-        found = {each.check: each for each in checks.run(list(smoke.every(others)), seconds=PATIENCE_SECONDS)}
+        found = {each.check: each for each in ask_all(list(smoke.every(others)), seconds=PATIENCE_SECONDS)}
     assert {"page prometheus", "page alertmanager", "grafana login"} <= set(of(found, Verdict.FAILED))
 
 
@@ -799,25 +811,25 @@ def test_the_days_of_a_certificate_are_those_of_the_one_that_the_server_shows(au
         threading.Thread(target=server.serve_forever, daemon=True).start()
         port = server.server_address[1]
         trusting = ssl.create_default_context(cafile=f"{authority}.crt")
-        days = smoke.certificate_days("127.0.0.1", port, "samokoder.example.org", trusting, 5)
+        days = pages.certificate_days("127.0.0.1", port, "samokoder.example.org", trusting, 5)
         assert 29 < days <= 30
         with pytest.raises(FailedError, match="nobody trusts"):
-            smoke.certificate_days("127.0.0.1", port, "samokoder.example.org", ssl.create_default_context(), 5)
+            pages.certificate_days("127.0.0.1", port, "samokoder.example.org", ssl.create_default_context(), 5)
         with pytest.raises(FailedError, match="nobody trusts"):
-            smoke.certificate_days("127.0.0.1", port, "another.example.org", trusting, 5)
+            pages.certificate_days("127.0.0.1", port, "another.example.org", trusting, 5)
         server.shutdown()
     with pytest.raises(FailedError, match="does not answer by TLS"):
-        smoke.certificate_days("127.0.0.1", port, "samokoder.example.org", trusting, 5)
+        pages.certificate_days("127.0.0.1", port, "samokoder.example.org", trusting, 5)
 
 
 @pytest.mark.parametrize(("days", "verdict"), [(60.0, Verdict.PASSED), (20.0, Verdict.FAILED)])
 def test_a_certificate_that_is_not_renewed_in_time_fails(
     days: float, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(smoke, "certificate_days", lambda *_: days)
+    monkeypatch.setattr(pages, "certificate_days", lambda *_: days)
     world = World.whole(environment(ingress={"domain": "samokoder.example.org"}))
     with served(world) as asked:
-        (found,) = checks.run(list(smoke._certificate(asked)), seconds=PATIENCE_SECONDS)
+        (found,) = ask_all(list(certificate_check(asked)), seconds=PATIENCE_SECONDS)
     assert found.verdict is verdict, found.why
 
 
@@ -829,7 +841,9 @@ def test_a_stack_that_is_not_up_is_one_message_and_no_list_of_failures(tmp_path:
 
 
 def report(verdict: Verdict) -> Report:
-    return smoke.report(environment(), [Finding(check="container api-1", verdict=verdict, why="because", seconds=0.2)])
+    return smoke.report_of(
+        environment(), [Finding(check="container api-1", verdict=verdict, why="because", seconds=0.2)]
+    )
 
 
 def test_the_command_ends_with_1_when_a_check_fails_and_writes_what_programs_read(

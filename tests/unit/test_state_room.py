@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from operations import state_room
-from operations.backend import Backend
-from operations.project import PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.errors import ProjectError
+from operations.lifecycle.prepare import prepare
+from operations.workspace import state_room
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 STATE = '{"checkpoint": {"latest": {}}}'
 
@@ -120,8 +122,8 @@ def test_a_full_disk_is_told_with_its_place_before_anything_is_changed(
     workspace = Workspace(home=tmp_path / "home")
     monkeypatch.setattr(Workspace, "engine", lambda _: pytest.fail("an engine was asked, and may have been installed"))
     with pytest.raises(ProjectError, match="No space"):
-        workspace.prepare()
-    run = PulumiRun(workspace=workspace, program="/bin/false", variables={}, backend=backend, folder=tmp_path)
+        prepare(workspace)
+    run = workspace.pulumi_by("/bin/false", {}, backend)
     monkeypatch.setattr(PulumiRun, "refuse_moved", lambda _: None)
     with pytest.raises(ProjectError, match="No space"):
         run.pulumi("up", "--yes", capture=True)

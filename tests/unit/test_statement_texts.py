@@ -7,7 +7,7 @@ import re
 import pytest
 import yaml
 
-from stack.monitoring import postgres_exporter
+from stack.parts.postgres import exporter as postgres_exporter
 from tests.recording import case_environment
 
 SECRET = "a-customers-secret"  # noqa: S105

@@ -12,15 +12,17 @@ import pytest
 from rich.console import Console
 
 from bench import report as bench
-from operations import checks, tables
-from operations.backups import Backup
-from operations.checks import Finding, Report, Verdict
-from operations.containers import NOT_AVAILABLE, PartStatus
-from operations.drift import Finding as Drifted
-from operations.hardening import RULES, Broken
-from operations.lifecycle import DataVolume
-from operations.rotation import rows as rotations
-from stack.platform import specs
+from host.table import show_table
+from operations.audit.drift.difference import Difference as Drifted
+from operations.audit.rules import RULES, Broken
+from operations.checks import report_table
+from operations.checks.report import Finding, Report, Verdict
+from operations.cli import tables
+from operations.data.backups import Backup
+from operations.engine.part_status import NOT_AVAILABLE, PartStatus
+from operations.lifecycle.down import RemovableVolume
+from operations.rotation.plan import rows as rotations
+from stack.catalogue import specs
 from tests.recording import ROOT, case_environment
 
 NOON = datetime(2026, 11, 29, 12, 0, 0, 250_000, UTC)
@@ -76,7 +78,7 @@ TABLES: dict[str, Callable[[Console], None]] = {
     "destroy-data": lambda console: tables.show_data(
         console,
         "staging",
-        [DataVolume(name=VOLUME, bytes=5 * 2**40, origin="set aside by a restore, 2026-11-23 10:05")],
+        [RemovableVolume(name=VOLUME, bytes=5 * 2**40, origin="set aside by a restore, 2026-11-23 10:05")],
     ),
     "backups": lambda console: tables.show_backups(
         console, "staging", [backup(0), backup(1, "workspace"), backup(2), backup(9, until=NOON - timedelta(days=8))]
@@ -92,7 +94,7 @@ TABLES: dict[str, Callable[[Console], None]] = {
         {name: rule.title for name, rule in RULES.items()},
     ),
     "rotate": lambda console: tables.show_rotations(console, "staging", rotations(case_environment("prod"))),
-    "doctor, smoke, check-image": lambda console: checks.show(
+    "doctor, smoke, check-image": lambda console: report_table.show(
         console, Report(title="Doctor of staging", about={}, findings=findings())
     ),
     "bench": lambda console: bench.show(
@@ -138,16 +140,18 @@ def test_no_cell_of_a_table_breaks_within_a_word_or_is_cut(name: str, width: int
 
 
 def test_every_table_of_the_product_is_looked_at() -> None:
-    sources = [path for folder in ("operations", "bench", "offline") for path in (ROOT / folder).glob("*.py")]
+    sources = [path for folder in ("operations", "bench", "offline", "host") for path in (ROOT / folder).rglob("*.py")]
     makers = {path.name for path in sources if re.search(r"\bTable\(", path.read_text(encoding="utf-8"))}
-    assert makers == {"tables.py"}, "whoever makes a table makes it there, where its widths are known"
-    functions = {name for name in vars(tables) if name.startswith("show_")}
+    assert makers == {"table.py"}, "whoever makes a table makes it there, where its widths are known"
+    functions = {
+        name for name, it in vars(tables).items() if name.startswith("show_") and it.__module__ == tables.__name__
+    }
     text = (ROOT / "tests/unit/test_tables.py").read_text(encoding="utf-8")
     assert not {name for name in functions if f"tables.{name}(" not in text}, "this test does not print it"
 
 
 def test_a_table_without_room_becomes_a_block_for_each_row() -> None:
-    shown = printed(lambda console: tables.show(console, "Title", ["name", "said"], [["x" * 30, "y" * 30]]), 40)
+    shown = printed(lambda console: show_table(console, "Title", ["name", "said"], [["x" * 30, "y" * 30]]), 40)
     assert [line.rstrip() for line in shown.splitlines() if line.strip()] == [
         "Title",
         "x" * 30,

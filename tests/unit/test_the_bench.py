@@ -17,12 +17,11 @@ from rich.console import Console
 
 from bench import compose, monitoring
 from bench.report import Row, show
-from offline.progress import Reporter
-from operations.facts import Facts, Mount, declared, found
-from operations.project import Workspace
-from stack.names import PART_LABEL
-from stack.platform import PARTS, specs
-from stack.service import ServiceSpec
+from host.progress import Reporter
+from operations.audit.facts import ContainerFacts, Mount, declared, found
+from operations.workspace.workspace import Workspace
+from stack.catalogue import specs
+from stack.common.names import PART_LABEL
 from tests import recorded
 from tests.recording import CASES, NETWORK, case_environment, record_case, secret_value
 
@@ -33,11 +32,11 @@ if TYPE_CHECKING:
 NOT_TOLD = {"name", "part", "labels", "image_id", "network_mode", "ipc_mode"}
 
 
-def facts_of(case: str) -> dict[str, Facts]:
+def facts_of(case: str) -> dict[str, ContainerFacts]:
     return {part: declared(resource.inputs, {}) for part, resource in record_case(case).containers().items()}
 
 
-def document_of(case: str, parts: Mapping[str, Facts]) -> dict[str, Any]:
+def document_of(case: str, parts: Mapping[str, ContainerFacts]) -> dict[str, Any]:
     environment = case_environment(case)
     described = specs(environment)
     return compose.document(
@@ -48,11 +47,11 @@ def document_of(case: str, parts: Mapping[str, Facts]) -> dict[str, Any]:
     )
 
 
-def alone(facts: Facts) -> dict[str, Any]:
+def alone(facts: ContainerFacts) -> dict[str, Any]:
     return compose.document({"alone": facts}, after={}, internal={}, data=set())
 
 
-def recorded_facts(part: str) -> Facts:
+def recorded_facts(part: str) -> ContainerFacts:
     of = recorded.recorded()
     container = recorded.container(of, part)
     return found(container, of["images"][container["Image"]])
@@ -63,7 +62,10 @@ def recorded_facts(part: str) -> Facts:
 
 def test_one_container_is_written_as_the_engine_says_that_it_is() -> None:
     facts = replace(
-        recorded_facts("cadvisor"), environment={"A": "1"}, networks={"samokoder-x-edge": ("cadvisor", "metrics")}
+        recorded_facts("cadvisor"),
+        environment={"A": "1"},
+        networks={"samokoder-x-edge": ("cadvisor", "metrics")},
+        dns_search=(".",),
     )
     written = compose.document(
         {"cadvisor": facts}, after={"cadvisor": ("api-1",)}, internal={"samokoder-x-edge": False}, data=set()
@@ -77,6 +79,7 @@ def test_one_container_is_written_as_the_engine_says_that_it_is() -> None:
         "user": "0:0",
         "hostname": "cadvisor",
         "networks": {"samokoder-x-edge": {"aliases": ["cadvisor", "metrics"]}},
+        "dns_search": ["."],
         "ports": [f"{facts.ports['8080/tcp'][0]}:8080/tcp"],
         "volumes": [f"{mount.source}:{path}:ro" for path, mount in facts.mounts.items()],
         "tmpfs": ["/tmp:rw,noexec,nosuid,nodev,size=16m"],  # noqa: S108 - the container's own
@@ -111,7 +114,7 @@ def test_nothing_that_any_part_has_is_forgotten(case: str) -> None:
     parts = facts_of(case)
     for part, facts in parts.items():
         written = alone(facts)
-        for name in {field.name for field in fields(Facts)} - NOT_TOLD - {"log", "health"}:
+        for name in {field.name for field in fields(ContainerFacts)} - NOT_TOLD - {"log", "health"}:
             value = getattr(facts, name)
             if value and value != type(value)():
                 assert alone(replace(facts, **{name: type(value)()})) != written, (
@@ -243,7 +246,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., c
     def stop(*_: object) -> None:
         (tmp_path / "log").write_text("stopped\n", encoding="utf-8")
 
-    monkeypatch.setattr("operations.containers.stop", stop)
+    monkeypatch.setattr("operations.engine.containers.stop", stop)
 
     def run(*, help: str = "-d, --detach", code: int = 0) -> compose.Measured:  # noqa: A002 - what it prints for it
         program = tmp_path / "docker-compose"
@@ -289,17 +292,17 @@ def test_a_compose_that_fails_is_taken_away_too(measured: Callable[..., compose.
 # What the monitoring uses
 
 
-def test_the_monitoring_parts_are_those_whose_files_are_in_its_folder() -> None:
+MONITORING = {"prometheus", "alertmanager", "grafana", "cadvisor"}
+
+
+def test_the_monitoring_parts_are_those_that_are_there_for_it_alone() -> None:
     environment = case_environment("staging")
-    described = {spec.part for spec in specs(environment) if _is_of_monitoring(spec)}
-    assert set(monitoring.parts(environment)) == described | {"prometheus"}
-    assert "grafana" in described
+    described = {spec.part for spec in specs(environment)}
+    exporters = {part for part in described if part.endswith("-exporter")}
+    assert set(monitoring.parts(environment)) == MONITORING | exporters
+    assert described >= MONITORING
+    assert len(exporters) > 1
     assert "grafana" not in monitoring.parts(case_environment("without-grafana")), "what does not run uses nothing"
-
-
-def _is_of_monitoring(spec: ServiceSpec) -> bool:
-    describe = PARTS.get(spec.part.replace("-", "_"))
-    return describe is not None and describe.__module__.startswith("stack.monitoring.")
 
 
 def stats(

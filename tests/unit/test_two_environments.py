@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from stack.backup import backup
-from stack.settings import PROJECT
+from stack.common.names import PROJECT
+from stack.parts.backup import spec as backup
 from tests.recording import (
     CONTAINER,
     DIGEST,

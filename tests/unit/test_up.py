@@ -12,11 +12,19 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from offline.progress import Reporter
-from operations import containers, healthy, lifecycle, lock, recovery, restore
-from operations.journal import Journal, Wanted
-from operations.project import PulumiFailedError, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from host.progress import Reporter
+from operations.data.restore import journal, unfinished
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
+from operations.engine import healthy
+from operations.engine.part_status import PartStatus
+from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle import down as lifecycle_down
+from operations.lifecycle import lost_data
+from operations.lifecycle import up as lifecycle_up
+from operations.workspace import lock, pulumi_state
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 from tests.recording import environment_of
 
 
@@ -24,21 +32,21 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     """Bring up; return the words that Pulumi gets."""
     words: list[tuple[str, ...]] = []
     settings = SimpleNamespace(settings=SimpleNamespace(production=production))
-    workspace = SimpleNamespace(settings=lambda: settings, reporter=SimpleNamespace(say=lambda _: None))
+    workspace = SimpleNamespace(settings=lambda: settings, client=None, reporter=SimpleNamespace(say=lambda _: None))
     run = SimpleNamespace(
         workspace=workspace,
-        settle=lambda: None,
+        settle=lambda _: None,
         pulumi=lambda *said, **_: words.append(said),
         deployment=dict,
     )
-    for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
-        monkeypatch.setattr(lifecycle, before, lambda *_: None)
-    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
-    monkeypatch.setattr(restore, "give_own_password", lambda _: None)
-    monkeypatch.setattr(lifecycle, "_gone", lambda _: list(gone))
-    monkeypatch.setattr(lifecycle, "status", lambda _: [])
-    lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
+    for before in ("refuse_undoing", "begin_empty", "_sick_first"):
+        monkeypatch.setattr(lifecycle_up, before, lambda *_: None)
+    monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
+    monkeypatch.setattr(unfinished, "give_own_password", lambda _: None)
+    monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: list(gone))
+    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: [])
+    lifecycle_up._up(cast("Workspace", workspace), cast("PulumiRun", run), interactive=True, empty=())
     (only,) = words
     return only
 
@@ -64,15 +72,15 @@ def test_an_up_that_fails_says_what_is_in_the_way_and_what_is_not_healthy(
 
     run = run_on(workspace, [])
     run.pulumi = fails
-    for before in ("refuse_undoing", "_begin_empty", "_sick_first"):
-        monkeypatch.setattr(lifecycle, before, lambda *_: None)
-    monkeypatch.setattr("operations.packet_filter.guard", lambda _: None)
-    monkeypatch.setattr("operations.in_the_way.refuse", lambda _: None)
-    monkeypatch.setattr(lifecycle, "_gone", lambda _: [])
-    monkeypatch.setattr(lifecycle, "tell_failures", lambda _: sick)
-    monkeypatch.setattr("operations.in_the_way.why", lambda _: f"docker inspect {there}" if there else "")
+    for before in ("refuse_undoing", "begin_empty", "_sick_first"):
+        monkeypatch.setattr(lifecycle_up, before, lambda *_: None)
+    monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
+    monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
+    monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: [])
+    monkeypatch.setattr(lifecycle_up, "tell_failures", lambda *_: sick)
+    monkeypatch.setattr("operations.lifecycle.in_the_way.why", lambda *_: f"docker inspect {there}" if there else "")
     with pytest.raises(PulumiFailedError) as failed:
-        lifecycle._up(cast("PulumiRun", run), interactive=True, empty=())
+        lifecycle_up._up(workspace, cast("PulumiRun", run), interactive=True, empty=())
     said = str(failed.value)
     assert ("docker inspect" in said) is bool(there), "`name already in use` at each `up`, and no way out"
     assert ("not healthy: redis" in said) is bool(sick)
@@ -92,7 +100,7 @@ def run_on(workspace: Workspace, words: list[tuple[str, ...]]) -> Any:
     return SimpleNamespace(
         workspace=workspace,
         backend=SimpleNamespace(url="file:///state", origin="here", folder=None),
-        settle=lambda: None,
+        settle=lambda _: None,
         deployment=dict,
         pulumi=lambda *said, **_: words.append(said),
     )
@@ -104,15 +112,15 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
     @contextmanager
     def held(*_: object) -> Iterator[Workspace]:
         half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
-        half.write(restore._path(workspace))
+        half.write(journal.journal_path(workspace))
         yield workspace
 
     words: list[tuple[str, ...]] = []
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(Workspace, "prepare", lambda *_, **__: run_on(workspace, words))
-    monkeypatch.setattr(lifecycle, "_up", lambda *_, **__: pytest.fail("half a database would be started"))
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run_on(workspace, words))
+    monkeypatch.setattr(lifecycle_up, "_up", lambda *_, **__: pytest.fail("half a database would be started"))
     with pytest.raises(ProjectError, match="make restore"):
-        lifecycle.up(workspace, interactive=False)
+        lifecycle_up.bring_up(workspace, interactive=False)
 
 
 def with_engine(workspace: Workspace, words: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +131,10 @@ def with_engine(workspace: Workspace, words: list[tuple[str, ...]], monkeypatch:
         yield workspace
 
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run_on(workspace, words))
-    monkeypatch.setattr(lifecycle, "_lost_volumes", lambda *_: {})
-    monkeypatch.setattr(containers, "used_by_others", lambda *_: {})
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run_on(workspace, words))
+    monkeypatch.setattr(lost_data, "lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle_down, "lost_volumes", lambda *_: {})
+    monkeypatch.setattr(lifecycle_down, "used_by_others", lambda *_: {})
 
 
 def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_away_first(
@@ -133,15 +142,15 @@ def test_down_leaves_what_is_protected_and_destroy_data_takes_the_protection_awa
 ) -> None:
     words: list[tuple[str, ...]] = []
     with_engine(workspace, words, monkeypatch)
-    monkeypatch.setattr(lifecycle, "_data_there", lambda *_: {})
-    monkeypatch.setattr(restore, "forget_all", lambda *_: [])
-    monkeypatch.setattr("operations.old_images.forget", lambda *_: None)
-    lifecycle.down(workspace, interactive=True)
+    monkeypatch.setattr(lifecycle_down, "_data_there", lambda *_: {})
+    monkeypatch.setattr(unfinished, "forget_all", lambda *_: [])
+    monkeypatch.setattr("operations.engine.old_images.forget", lambda *_: None)
+    lifecycle_down.take_down(workspace, interactive=True)
     (down,) = words
     assert down[0] == "destroy"
     assert "--exclude-protected" in down, "`down` would end at the first data volume"
     words.clear()
-    lifecycle.destroy_data(workspace, interactive=True)
+    lifecycle_down.destroy_data(workspace, interactive=True)
     assert [each[:2] for each in words] == [("state", "unprotect"), ("destroy", "--yes")]
     assert "--exclude-protected" not in words[1], "`destroy-data` would leave the data"
 
@@ -151,8 +160,8 @@ def test_down_gives_postgresql_its_own_password_while_it_is_there(
 ) -> None:
     did: list[tuple[str, ...]] = []
     with_engine(workspace, did, monkeypatch)
-    monkeypatch.setattr(restore, "give_own_password", lambda _: did.append(("password",)))
-    lifecycle.down(workspace, interactive=True)
+    monkeypatch.setattr(unfinished, "give_own_password", lambda _: did.append(("password",)))
+    lifecycle_down.take_down(workspace, interactive=True)
     assert [each[0] for each in did] == ["password", "destroy"], "the next `up` does not let the keeper of the roles in"
 
 
@@ -161,28 +170,30 @@ def test_down_leaves_a_volume_that_a_container_of_another_state_uses(
 ) -> None:
     words: list[tuple[str, ...]] = []
     with_engine(workspace, words, monkeypatch)
-    volume = {"urn": "urn:scratch", "type": recovery.VOLUME, "outputs": {"name": "scratch"}}
-    own = {"urn": "urn:drill", "type": recovery.CONTAINER, "id": "of this state", "inputs": {"name": "drill"}}
+    volume = {"urn": "urn:scratch", "type": pulumi_state.VOLUME, "outputs": {"name": "scratch"}}
+    left = volume | {"urn": "urn:samokoder::left", "protect": True}
+    own = {"urn": "urn:drill", "type": pulumi_state.CONTAINER, "id": "of this state", "inputs": {"name": "drill"}}
     run = run_on(workspace, words)
-    run.deployment = lambda: {"resources": [volume, own]}
-    monkeypatch.setattr(lifecycle, "_with_engine", lambda _: run)
+    run.deployment = lambda: {"resources": [left, volume, own]}
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run)
     monkeypatch.setattr(
-        containers, "used_by_others", lambda _, names, known: dict.fromkeys(names, f"all but {', '.join(known)}")
+        lifecycle_down, "used_by_others", lambda _, names, known: dict.fromkeys(names, f"all but {', '.join(known)}")
     )
-    lifecycle.down(workspace, interactive=True)
-    assert words[0] == ("state", "protect", "urn:scratch", "--yes"), (
-        "the engine refuses to remove it: `down` would fail"
+    lifecycle_down.take_down(workspace, interactive=True)
+    assert words.pop(0) == ("state", "unprotect", "urn:samokoder::left", "--yes"), (
+        "what is free again would stay for ever"
     )
+    assert words[0] == ("state", "protect", "urn:scratch", "--yes"), "the engine refuses to remove it: `down` fails"
     assert words[1][0] == "destroy"
 
 
-def row(part: str, health: str, state: str = "running") -> containers.PartStatus:
-    return containers.PartStatus(part=part, state=state, health=health)
+def row(part: str, health: str, state: str = "running") -> PartStatus:
+    return PartStatus(part=part, state=state, health=health)
 
 
 def settled(
-    monkeypatch: pytest.MonkeyPatch, *answers: list[containers.PartStatus], turn: float = 1.0
-) -> tuple[list[containers.PartStatus], list[str]]:
+    monkeypatch: pytest.MonkeyPatch, *answers: list[PartStatus], turn: float = 1.0
+) -> tuple[list[PartStatus], list[str]]:
     """Wait with a clock that goes on by `turn` seconds at a time; the last answer stays. With what was said."""
     now, asked, said = [0.0], list(answers), list[str]()
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: now.__setitem__(0, now[0] + turn))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from stack.config_files import content_digest
+from stack.spec.files import content_digest
 from tests.recording import (
     CASES,
     DATABASE_URL,

@@ -15,13 +15,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from offline.progress import Reporter
+from host.progress import Reporter
 from operations import __main__ as command
-from operations import asking, lifecycle, recovery, stack_file, tools
-from operations import backend as places
-from operations.backend import Backend
-from operations.project import ROOT, PulumiRun, Workspace
-from operations.stack_file import ProjectError
+from operations.cli import asking
+from operations.clone import ROOT
+from operations.errors import ProjectError
+from operations.lifecycle import down as lifecycle_down
+from operations.workspace import backend as places
+from operations.workspace import pulumi_cli, pulumi_state, stack_file
+from operations.workspace.backend import Backend
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
 
 BUCKET = "s3://state?endpoint=s3.example.org&s3ForcePathStyle=true"
 
@@ -35,7 +39,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def installed(*, variables: dict[str, str], **_: object) -> SimpleNamespace:
         return SimpleNamespace(program="pulumi", variables=variables)
 
-    monkeypatch.setattr(tools, "ensure_pulumi", installed)
+    monkeypatch.setattr(pulumi_cli, "ensure_pulumi", installed)
     return tmp_path
 
 
@@ -229,7 +233,7 @@ def open_copy(clone: Path, *words: str, monkeypatch: pytest.MonkeyPatch) -> tupl
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(PulumiRun, "pulumi", pulumi)
-    monkeypatch.setattr(command, "_workspace", lambda _: working(clone, **{places.VARIABLE: "s3://new"}))
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: working(clone, **{places.VARIABLE: "s3://new"}))
     answer = CliRunner().invoke(command.app, ["pulumi", "--", *words])
     return given, str(answer.exception or "")
 
@@ -280,13 +284,13 @@ def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked(*_: object, **__: object) -> None:
         raise AssertionError("the engine was asked")
 
-    monkeypatch.setattr(lifecycle, "ensure_engine", asked)
+    monkeypatch.setattr(lifecycle_down, "ensure_engine", asked)
 
 
 TAKES_AWAY: dict[str, Callable[[Workspace], object]] = {
-    "down": lambda it: lifecycle.down(it, interactive=False),
-    "destroy-data": lambda it: lifecycle.destroy_data(it, interactive=False),
-    "destroy-data, as it shows the volumes": lifecycle.data_volumes,
+    "down": lambda it: lifecycle_down.take_down(it, interactive=False),
+    "destroy-data": lambda it: lifecycle_down.destroy_data(it, interactive=False),
+    "destroy-data, as it shows the volumes": lifecycle_down.data_volumes,
 }
 
 
@@ -337,4 +341,4 @@ def test_stacks_of_a_folder_are_those_with_a_checkpoint(clone: Path) -> None:
     folder = clone / ".samokoder/state"
     (folder / ".pulumi/stacks/samokoder/staging.json.bak").write_text("{}")
     (folder / ".pulumi/stacks/samokoder/staging.pulumi-tags").write_text("{}")
-    assert recovery.stacks(folder) == ["prod", "staging"]
+    assert pulumi_state.stacks(folder) == ["prod", "staging"]

@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from operations.__main__ import app
-from operations.stack_file import environments
+from operations.workspace.stack_file import environments
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".github" / "workflows"

@@ -1,7 +1,7 @@
 """For every alert a state of the world in which it fires, and one in which it does not.
 
-Made for an environment, so that a new part needs no line here. A module for each group of rules, as in
-`stack/monitoring/rules`.
+Made for an environment, so that a new part needs no line here. A module for each group of rules, of which
+`stack/parts/<part>/rules.py` has one.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from collections.abc import Iterator
 
 import yaml
 
-from stack.monitoring.rules import groups
-from stack.monitoring.rules.model import Alert
-from stack.platform import specs
-from stack.settings import Environment
+from stack.catalogue import rule_groups, specs
+from stack.monitoring.alerts import Alert
+from stack.settings.environment import Environment
 from tests.render.rule_cases import (
     alertmanager,
     api,
@@ -70,5 +69,5 @@ def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
 
 def _alerts(environment: Environment) -> Iterator[tuple[str, Alert]]:
     """Yield every alert with its group's name."""
-    for group in groups(environment, specs(environment)):
+    for group in rule_groups(environment, specs(environment)):
         yield from ((group.name, rule) for rule in group.rules if isinstance(rule, Alert))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Series, grows, pair, stays
 
 AT = {"job": "alertmanager", "instance": "alertmanager:9093"}
@@ -54,4 +54,23 @@ def cases(environment: Environment) -> Iterator[Case]:
         summary="notifications by telegram fail",
         description="50% of the last 15 minutes' notifications were not delivered. "
         "`make doctor` says why, and the new id of a Telegram group that has one.",
+    )
+
+    def beats(failed: float) -> Series:
+        way = f'{SELF},integration="webhook",receiver_name="heartbeat"'
+        return {
+            f"alertmanager_notifications_total{{{way}}}": grows(1),
+            f'alertmanager_notifications_failed_total{{{way},reason="clientError"}}': grows(failed),
+        }
+
+    yield from pair(
+        "HeartbeatFailing",
+        titles=("nobody takes it", "all are taken"),
+        fires=beats(1),
+        silent=beats(0),
+        minute=40,
+        labels={"service": "alertmanager", "severity": "warning"},
+        summary="the heartbeat reaches nobody",
+        description="100% of the last 15 minutes' beats to `samokoder:heartbeatUrl` failed: nobody outside would "
+        "notice that this machine is gone.",
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.monitoring.rules.api import BURNS, slos
-from stack.settings import Environment
+from stack.parts.api.rules import BURNS, slos
+from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
 
 SERVICE = {"service": "api"}

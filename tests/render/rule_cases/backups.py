@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from stack.backup import backup
-from stack.settings import Environment
+from stack.parts.backup import spec as backup
+from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, Series, pair, stays
 
 AT = {"job": "backup", "instance": "backup:9188"}

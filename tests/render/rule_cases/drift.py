@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, pair, stays
 
 FINDINGS = 'stack_drift_findings{job="node-exporter"}'

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stack.backup import backup
-from stack.platform import specs
-from stack.settings import Environment
+from stack.catalogue import specs
+from stack.parts.backup import spec as backup
+from stack.settings.environment import Environment
 
 ENDS = 10
 """Minute of the last samples of `gone`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
 
 AT = {"job": "node-exporter", "instance": "node-exporter:9100"}
@@ -223,3 +223,14 @@ def _system() -> Iterator[Case]:
     expected = Fires(labels=INFO | AT, summary="the host was rebooted", description="It has been up for 3m 0s.")
     yield Case(alert="HostRebooted", title="three minutes ago", series=booted, minute=5, fires=(expected,))
     yield Case(alert="HostRebooted", title="half an hour ago", series=booted, minute=32)
+    collector = f"node_scrape_collector_success{{{EXPORTER},collector="
+    yield from pair(
+        "NodeExporterErrors",
+        titles=("a collector fails that a rule needs", "one fails that no rule needs"),
+        fires={f'{collector}"filesystem"}}': stays(0)},
+        silent={f'{collector}"filesystem"}}': stays(1), f'{collector}"zfs"}}': stays(0)},
+        minute=20,
+        labels=WARNING | AT | {"collector": "filesystem"},
+        summary="the host is measured in part only",
+        description="The collector filesystem of the exporter fails: alerts on its metrics are silent.",
+    )

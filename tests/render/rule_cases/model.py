@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from stack.settings import Environment
+from stack.settings.environment import Environment
 
 Series = dict[str, str]
 """Series -> its values in promtool's notation: `1+0x10` is eleven times 1, `_x5` five times nothing."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.monitoring.blackbox_exporter import by_family
-from stack.settings import Environment
+from stack.parts.blackbox_exporter.spec import by_family
+from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, pair, stays
 
 AT = {"job": "probe", "instance": "https://example.org/health", "service": "public"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.monitoring.rules.prometheus import OWN_ALERT
-from stack.platform import specs
-from stack.settings import Environment
+from stack.catalogue import specs
+from stack.parts.prometheus.rules import OWN_ALERT
+from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
 
 AT = {"job": "prometheus", "instance": "prometheus:9090"}

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Rendered by stack/app/postgres_roles.py.
+# Rendered by Samokoder Platform.
 set -eu
 umask 077
 rm -f /tmp/applied

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Rendered by stack/app/redis_users.py.
+# Rendered by Samokoder Platform.
 set -eu
 umask 077
 REDISCLI_AUTH=$(cat /etc/samokoder/keeper_password)

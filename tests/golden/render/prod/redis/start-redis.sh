@@ -1,5 +1,5 @@
 #!/bin/sh
-# Rendered by stack/app/redis.py.
+# Rendered by Samokoder Platform.
 set -eu
 umask 077
 # As PostgreSQL without its PG_VERSION: half of the data is never served, nor written to.

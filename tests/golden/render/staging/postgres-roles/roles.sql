@@ -1,4 +1,4 @@
--- Rendered by stack/app/postgres_roles.py.
+-- Rendered by Samokoder Platform.
 SET client_min_messages = warning;
 -- A failing statement must not put a verifier into the log.
 SET log_min_error_statement = panic;

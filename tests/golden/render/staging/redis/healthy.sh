@@ -1,5 +1,5 @@
 #!/bin/sh
-# Rendered by stack/app/redis.py.
+# Rendered by Samokoder Platform.
 REDISCLI_AUTH=$(cat /tmp/health_password)
 export REDISCLI_AUTH
 exec redis-cli -e --user samokoder_health "$@" ping

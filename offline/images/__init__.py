@@ -1,0 +1,1 @@
+"""Images that are built where no container registry answers."""

@@ -1,0 +1,100 @@
+"""Drift: where what runs differs from what the program declares.
+
+Two comparisons, because neither sees all. Pulumi's own, a preview after a refresh: the program against its state, and
+what the provider reads back. And ours: the inputs that the state keeps of each resource, which are what the program
+gave it, against the engine. The provider reads neither a file's content nor most of what `docker run` can be told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from host.engine import docker_command
+from operations.audit.drift.actual import read_engine
+from operations.audit.drift.compare import compare
+from operations.audit.drift.declared import read_state
+from operations.audit.drift.difference import Difference, Typed
+from operations.audit.drift.preview import read_preview
+from operations.engine.commands import execute
+from operations.engine.redaction import without
+from operations.errors import ProjectError
+from operations.lifecycle.prepare import prepare
+from operations.workspace.pulumi_state import every_generated_secret
+from stack.parts.node_exporter import spec as node_exporter
+from stack.settings.environment import Environment
+
+if TYPE_CHECKING:
+    import docker
+
+    from operations.workspace.workspace import Workspace
+
+
+def find_drift(workspace: Workspace) -> list[Difference]:
+    """Compare, and note for Prometheus what came of it.
+
+    Raises ProjectError where nothing is up, PulumiFailedError where Pulumi's own comparison fails.
+    """
+    run = prepare(workspace, images=False)
+    environment, reporter = workspace.settings(), workspace.reporter
+    deployment = run.in_plain()
+    wanted = read_state(deployment)
+    if not wanted.containers:
+        raise ProjectError(f"{workspace.name} is not up: {workspace.typed('up')}")
+    typed = Typed(docker=docker_command(environment.settings.docker_host), up=workspace.typed("up"))
+    client = workspace.client()
+    try:
+        with reporter.task("Comparing what runs with what is declared") as task:
+
+            def say(name: str) -> None:
+                task.detail = name
+
+            findings = compare(wanted, read_engine(client, wanted, environment, say), environment, typed)
+        with reporter.task("Asking Pulumi what it would change"):
+            said = run.pulumi("preview", "--refresh", "--json", capture=True).stdout
+        steps = json.loads(said[said.index("{") :])["steps"]
+        findings += read_preview(steps, {each.name for each in findings}, typed)
+        secrets = every_generated_secret(deployment)
+        findings = [replace(each, **_hidden(secrets, each.as_json())) for each in findings]
+        if not _note(client, environment, len(findings)):
+            reporter.say("node-exporter does not run: Prometheus is not told of this comparison")
+        return findings
+    finally:
+        client.close()
+
+
+def _hidden(secrets: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, Any]:
+    return {key: without(secrets, text) for key, text in texts.items()}
+
+
+def exposition(findings: int, now: float) -> str:
+    """Return the two series that Prometheus gets, in its text format. now: seconds since 1970."""
+    return (
+        f"# HELP {node_exporter.DRIFT_FINDINGS} Differences that the last comparison found.\n"
+        f"# TYPE {node_exporter.DRIFT_FINDINGS} gauge\n"
+        f"{node_exporter.DRIFT_FINDINGS} {findings}\n"
+        f"# HELP {node_exporter.DRIFT_CHECKED} When `samokoder drift` came to its end.\n"
+        f"# TYPE {node_exporter.DRIFT_CHECKED} gauge\n"
+        f"{node_exporter.DRIFT_CHECKED} {now:.0f}\n"
+    )
+
+
+def _note(client: docker.DockerClient, environment: Environment, findings: int) -> bool:
+    """Write the series into node-exporter's folder; return whether that could be done.
+
+    By a command in the container: on an engine that is reached over ssh there is no other way to a file, and the
+    engine's own archive interface refuses a container with a read-only root.
+    """
+    import docker.errors  # noqa: PLC0415 - the SDK takes its time
+
+    name = f"{environment.prefix}-{node_exporter.PART}"
+    # Whole or not at all: node_exporter reads the folder at any moment, and only files that end in .prom.
+    script = 'printf %s "$1" > "$2.new" && mv "$2.new" "$2"'
+    words = ["sh", "-c", script, "sh", exposition(findings, time.time()), f"{node_exporter.TEXTFILES}/drift.prom"]
+    with contextlib.suppress(docker.errors.APIError):
+        return execute(client.containers.get(name), words)[0] == 0
+    return False

@@ -1,0 +1,124 @@
+"""`samokoder drift --repair`: has `up` replace what differs, which it would not see alone.
+
+What nobody declared stays: it may be an intruder's, which is looked at first, or somebody's data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from operations.audit.drift.difference import Difference, Step
+from operations.data import backups
+from operations.errors import ProjectError
+from operations.lifecycle.up import bring_up
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+    from host.progress import Reporter
+    from operations.lifecycle.up import Agree, Upped
+    from operations.workspace.workspace import Workspace
+    from stack.settings.environment import Environment
+
+_STOP_SECONDS = 30
+
+
+def repair(
+    workspace: Workspace, findings: Sequence[Difference], *, interactive: bool, agree: Agree | None = None
+) -> Upped:
+    """Make way for what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
+
+    What `up` refuses is refused before anything is removed, above all a lost data volume. Replicas of the API are
+    removed one at a time. Interrupted at any point, the same command resumes, and so does `up`: it finds missing what
+    was removed. Raises as `lifecycle.up`.
+    """
+
+    def make_way(of: Sequence[Difference]) -> None:
+        client = workspace.client(timeout=backups.ANSWER_SECONDS)
+        try:
+            clear(client, of, workspace.reporter)
+        finally:
+            client.close()
+
+    first, *others = rounds(findings, workspace.settings())
+    upped = bring_up(workspace, interactive=interactive, agree=agree, make_way=lambda: make_way(first))
+    for each in others:
+        upped = bring_up(workspace, interactive=interactive, make_way=partial(make_way, each))
+    return upped
+
+
+def rounds(findings: Sequence[Difference], environment: Environment) -> list[list[Difference]]:
+    """Return what is replaced together: the replicas of the API one by one, after all else that one may need."""
+    replicas = [f"{environment.prefix}-{part}" for part in environment.api_in_turn()]
+    alone = [name for name in replicas if len(replicas) > 1 and any(each.name == name for each in findings)]
+    together = [each for each in findings if each.name not in alone]
+    by_name = [[each for each in findings if each.name == name] for name in alone]
+    return [*([together] if together or not alone else []), *by_name]
+
+
+def clear(client: docker.DockerClient, findings: Iterable[Difference], reporter: Reporter) -> None:
+    """Do the steps of the findings: networks are left, containers end in their own time, and their files go."""
+    # What nobody declared has no steps.
+    steps = list(dict.fromkeys(step for each in findings for step in each.steps))
+    going = dict.fromkeys(name for step in steps if step[0] == "rm" for name in step[1:] if name != "--force")
+    _refuse_strangers(client, steps, going)
+    # Who leaves a network serves on; who goes needs not leave it.
+    for network, name in _named(steps, ("network", "disconnect")):
+        if name not in going:
+            with _unless_gone():
+                client.networks.get(network).disconnect(name)
+    found = list(_there(client, going))
+    if found:
+        with reporter.task(f"Stop {', '.join(str(each.name) for each in found)}"), ThreadPoolExecutor() as pool:
+            list(pool.map(_stop, found))
+    for each in found:
+        with _unless_gone():
+            each.remove(force=True)
+    for (volume,) in _named(steps, ("volume", "rm")):
+        with _unless_gone():
+            client.volumes.get(volume).remove()
+    for (network,) in _named(steps, ("network", "rm")):
+        with _unless_gone():
+            client.networks.get(network).remove()
+
+
+def _refuse_strangers(client: docker.DockerClient, steps: Iterable[Step], going: Iterable[str]) -> None:
+    """Raise ProjectError, before anything stops, where somebody else holds what goes: the engine would not let it."""
+    for kind in ("volume", "network"):
+        for (name,) in _named(steps, (kind, "rm")):
+            users = client.containers.list(all=True, ignore_removed=True, filters={kind: name})
+            if others := sorted({str(each.name) for each in users} - set(going)):
+                raise ProjectError(
+                    f"Nothing was changed: {', '.join(others)} holds the {kind} {name}, and nobody declared it. "
+                    f"Look at it first, then: docker rm --force {' '.join(others)}"
+                )
+
+
+def _named(steps: Iterable[Step], words: Step) -> list[Step]:
+    """Return what the steps that begin with two words name after these."""
+    return [step[2:] for step in steps if step[:2] == words]
+
+
+def _there(client: docker.DockerClient, names: Iterable[str]) -> Iterator[Container]:
+    for name in names:
+        with _unless_gone():
+            yield client.containers.get(name)
+
+
+def _stop(container: Container) -> None:
+    with _unless_gone():
+        container.stop(timeout=container.attrs["Config"].get("StopTimeout") or _STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Pass over what is not there any more: somebody was faster, or an earlier repair was interrupted."""
+    import docker.errors  # noqa: PLC0415 - the SDK takes its time
+
+    with contextlib.suppress(docker.errors.NotFound):
+        yield

@@ -1,0 +1,210 @@
+"""Under which licence everything stands that this product is made of, and which licences it may be.
+
+Python packages say it themselves, in three ways of different age; here all become one SPDX expression. What no package
+says, images and Go programs, is here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from license_expression import ExpressionError, get_spdx_licensing
+from packaging.utils import canonicalize_name
+
+from stack.images import IMAGES, PartName
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ALLOWED = frozenset(
+    {
+        *("MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0", "PostgreSQL"),
+        # Only a change of their own files has to be published; here nothing of them is changed.
+        *("MPL-2.0", "LGPL-3.0-or-later"),
+    }
+)
+"""Licences that anything here may have, by SPDX identifier."""
+
+EXCEPTIONS: Mapping[str, tuple[str, str]] = {
+    "barman": ("GPL-3.0-or-later", "a program of its own that ours starts and never imports, unchanged"),
+    "codespell": ("GPL-2.0-only", "a program of its own that `make lint` starts, in nothing that we hand out"),
+    "image grafana/grafana": ("AGPL-3.0-only", "runs unchanged as it was published; nothing of ours is a part of it"),
+    "image redis": (
+        "LicenseRef-RSALv2 OR SSPL-1.0",
+        "runs unchanged for the application alone, and is offered to nobody",
+    ),
+}
+"""What may be here under another licence -> that licence, and why it is no obstacle."""
+
+IMAGE_LICENCES: Mapping[PartName, str] = {
+    "postgres": "PostgreSQL",
+    "redis": "LicenseRef-RSALv2 OR SSPL-1.0",
+    "prometheus": "Apache-2.0",
+    "alertmanager": "Apache-2.0",
+    "grafana": "AGPL-3.0-only",
+    "postgres_exporter": "Apache-2.0",
+    "redis_exporter": "MIT",
+    "node_exporter": "Apache-2.0",
+    "blackbox_exporter": "Apache-2.0",
+    "cadvisor": "Apache-2.0",
+    "caddy": "Apache-2.0",
+    "python": "PSF-2.0",
+}
+"""Of the software that an image is named after; the packages of its base system have theirs in the image."""
+
+_ELSEWHERE: Mapping[str, str] = {
+    "async-timeout": "Apache-2.0",
+    "colorama": "BSD-3-Clause",
+    "psycopg2": "LGPL-3.0-or-later",
+    "pywin32": "PSF-2.0",
+    "uv": "MIT OR Apache-2.0",
+}
+"""Packages of uv.lock that are not in the virtual environment of this system and Python, where they could be asked."""
+
+_NAMES: Mapping[str, str] = {
+    "3-Clause BSD License": "BSD-3-Clause",
+    "Apache 2.0": "Apache-2.0",
+    "Apache Software License": "Apache-2.0",
+    "BSD": "BSD-3-Clause",
+    "BSD License": "BSD-3-Clause",
+    "GNU General Public License v3 or later (GPLv3+)": "GPL-3.0-or-later",
+    # Psycopg alone says no more than this in its metadata; its LICENSE says version 3 or later.
+    "GNU Library or Lesser General Public License (LGPL)": "LGPL-3.0-or-later",
+    "ISC License": "ISC",
+    "ISC License (ISCL)": "ISC",
+    "MIT License": "MIT",
+    "MIT license": "MIT",
+    "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
+    "Python Software Foundation License": "PSF-2.0",
+}
+"""What packages call a licence that has an SPDX identifier."""
+
+_GROUPS = {
+    "dev": "development",
+    "reference-app": "reference application",
+    "backup-image": "backup server",
+    "build": "build of our own package",
+    "uv": "bootstrap",
+}
+
+
+class UnknownLicenceError(ValueError):
+    """A package does not say its licence in a way that is known here; the text says where to write it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Licensed:
+    """Something that this product is made of."""
+
+    name: str
+    licence: str
+    """SPDX expression."""
+    used_by: tuple[str, ...]
+
+
+def python_packages() -> Iterator[Licensed]:
+    """Yield every package of uv.lock but our own. Raises UnknownLicenceError."""
+    installed = {canonicalize_name(each.metadata["Name"]): each.metadata for each in importlib.metadata.distributions()}
+    for name, users in sorted(_users().items()):
+        if name in _ELSEWHERE:
+            licence = _ELSEWHERE[name]
+        elif name in installed:
+            licence = licence_of(installed[canonicalize_name(name)])
+        else:
+            raise UnknownLicenceError(f"{name} is not installed: write its licence into _ELSEWHERE of {__name__}")
+        yield Licensed(name=name, licence=licence, used_by=users)
+
+
+def images() -> Iterator[Licensed]:
+    """Yield every third-party image, its name with the word in front of it: there is a Python package `redis` too."""
+    for part, image in IMAGES.items():
+        name = image.reference.partition("@")[0].rpartition(":")[0]
+        yield Licensed(name=f"image {name}", licence=IMAGE_LICENCES[part], used_by=(image.name,))
+
+
+def licence_of(metadata: Message | importlib.metadata.PackageMetadata) -> str:
+    """Return the SPDX expression of a Python package from its METADATA. Raises UnknownLicenceError."""
+    for expression in metadata.get_all("License-Expression") or []:
+        return _spdx(str(expression))
+    every = [str(each) for each in metadata.get_all("Classifier") or []]
+    classifiers = [each.rpartition(" :: ")[2] for each in every if _is_licence(each)]
+    said = [_NAMES[each] for each in classifiers if each in _NAMES]
+    if said and len(said) == len(classifiers):
+        return _spdx(" OR ".join(sorted(set(said))))
+    text = "".join(str(each) for each in metadata.get_all("License") or []).strip()
+    try:
+        return _spdx(_NAMES.get(text, text))
+    except UnknownLicenceError:
+        raise UnknownLicenceError(
+            f"{metadata['Name']} says {text[:60] or classifiers or 'nothing'} of its licence: "
+            f"write what that is into _NAMES of {__name__}"
+        ) from None
+
+
+def is_allowed(licensed: Licensed) -> bool:
+    """Whether the licence is on the list, or the exception that this one has.
+
+    Of alternatives one must be allowed, of a combination every one; a licence with an exception (WITH) is the licence.
+    """
+    if licensed.name in EXCEPTIONS:
+        return EXCEPTIONS[licensed.name][0] == licensed.licence
+    return _satisfied(_parse(licensed.licence))
+
+
+def _satisfied(node: Any) -> bool:
+    if node.isliteral:
+        return str(getattr(node, "license_symbol", node).key) in ALLOWED
+    return (any if node.operator == " OR " else all)(_satisfied(each) for each in node.args)
+
+
+def _is_licence(classifier: str) -> bool:
+    return classifier.startswith("License :: ") and classifier.count(" :: ") > 1
+
+
+@cache
+def _spdx(expression: str) -> str:
+    return str(_parse(expression))
+
+
+@cache
+def _parse(expression: str) -> Any:
+    try:
+        parsed = get_spdx_licensing().parse(expression, validate=not expression.startswith("LicenseRef-"))
+    except ExpressionError as error:
+        raise UnknownLicenceError(f"{expression!r} is no SPDX expression: {error}") from None
+    if parsed is None:
+        raise UnknownLicenceError("there is no licence")
+    return parsed
+
+
+def _users() -> dict[str, tuple[str, ...]]:
+    """Return every package of uv.lock -> what asks for it, itself or through others."""
+    packages = {each["name"]: each for each in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    (own,) = [name for name, each in packages.items() if "editable" in each.get("source", {})]
+    starts = {"program": packages[own].get("dependencies", [])}
+    starts |= {_GROUPS[group]: asked for group, asked in packages[own].get("dev-dependencies", {}).items()}
+    found: dict[str, list[str]] = {}
+    for user, asked in starts.items():
+        for name in _closure(packages, asked):
+            found.setdefault(name, []).append(user)
+    return {name: tuple(users) for name, users in found.items()}
+
+
+def _closure(packages: Mapping[str, Any], asked: list[Any]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(asked)
+    while waiting:
+        each = waiting.pop()
+        package = packages[each["name"]]
+        extras = package.get("optional-dependencies", {})
+        waiting += [inner for extra in each.get("extra", ()) for inner in extras.get(extra, ())]
+        if each["name"] not in found:
+            found.add(each["name"])
+            waiting += package.get("dependencies", [])
+    return found

@@ -1,0 +1,1 @@
+"""Checks of an environment and of an image, and their one report."""

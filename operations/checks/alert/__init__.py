@@ -1,0 +1,1 @@
+"""`samokoder test-alert`: whether what AlertManager sends reaches a person."""

@@ -1,0 +1,84 @@
+"""The test alert, `samokoder test-alert`: whether what AlertManager sends reaches a person.
+
+The alert goes the way of a real one: AlertManager's API, its route, the receiver that has every configured integration.
+Whether it was delivered is read from AlertManager's own metrics, which count for that receiver alone
+(`--enable-feature=receiver-name-in-metrics`). Two tests at the same moment count for each other.
+"""
+
+from __future__ import annotations
+
+import httpx
+
+from host.progress import Reporter, Task
+from operations.checks.alert.alert_report import AlertReport
+from operations.checks.alert.alertmanager import AlertManager
+from operations.checks.alert.message import TestAlert
+from operations.engine import reach
+from operations.errors import ProjectError
+from operations.workspace.workspace import Workspace
+from stack.monitoring import access
+from stack.outputs import REACH_SOMEBODY
+from stack.parts.alertmanager.routing import integrations
+from stack.settings.environment import Environment
+from stack.spec.rotation import label
+from stack.spec.secrets import ALERTMANAGER_WEB
+
+
+def send_test_alert(
+    workspace: Workspace, *, severity: str = "critical", timeout: float = 60.0, url: str = ""
+) -> AlertReport:
+    """Send a test alert, wait until it and its end are delivered, and leave nothing behind.
+
+    timeout: in seconds, for Prometheus' sign of life, the alert and its end each. url: AlertManager, where its
+    published port is not reached from this machine.
+    Raises ProjectError where nobody is to be told, or AlertManager is not there or not the one of this environment.
+    """
+    environment = workspace.settings()
+    if not integrations(environment):
+        raise ProjectError(f"alerts of {environment.name} go to nobody: {REACH_SOMEBODY}")
+    password = ""
+    if environment.basic_auth:
+        password = workspace.open().secrets().get(label(ALERTMANAGER_WEB), "")
+    auth = (access.USER, password) if password else None
+    with (
+        reach.part(environment, environment.settings.alertmanager, url) as address,
+        # No proxy of this machine's environment: it would answer for its own loopback.
+        httpx.Client(base_url=address, auth=auth, timeout=10, trust_env=False) as client,
+    ):
+        return run_test_alert(environment, client, severity=severity, timeout=timeout, reporter=workspace.reporter)
+
+
+def broken_before(environment: Environment, client: httpx.Client) -> str:
+    """Return why the AlertManager that `client` speaks to would not get a real alert; empty: Prometheus reaches it.
+
+    Raises ProjectError where it is none, or another environment's.
+    """
+    return AlertManager(client, environment, every=0).without_watchdog(0, Task("watchdog"))
+
+
+def run_test_alert(
+    environment: Environment,
+    client: httpx.Client,
+    *,
+    severity: str,
+    timeout: float,
+    reporter: Reporter,
+    every: float = 0.5,
+) -> AlertReport:
+    """Do what `send_test_alert` says at the AlertManager that `client` speaks to. every: seconds between two looks."""
+    ways = list(integrations(environment))
+    alertmanager = AlertManager(client, environment, every)
+    alertmanager.check(ways)
+    with reporter.task("Prometheus reaches AlertManager") as task:
+        broken = alertmanager.without_watchdog(timeout, task)
+    test = TestAlert.new(environment, severity, alertmanager.now())
+    deliveries = alertmanager.deliver(test, ways, timeout, reporter)
+    if "heartbeatUrl" in environment.configured_secrets:
+        deliveries.append(alertmanager.beat(timeout, reporter))
+    return AlertReport(
+        environment=environment.name,
+        test_id=test.id,
+        severity=severity,
+        broken_before=broken,
+        integrations=deliveries,
+    )

@@ -1,0 +1,91 @@
+"""`samokoder doctor`: whether an environment can be brought up, and after that whether it was.
+
+Before `up` nothing is changed and nothing started: settings, secrets, the engine and its host, images, and what is
+outside: Telegram, the mail server, the bucket. After it: the smoke test, a test alert, and what to look at in the first
+day. A host is asked by a small shell script, here or through ssh, which reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from operations.checks.doctor.asked import EnvironmentAsked
+from operations.checks.doctor.host import (
+    judge_clock,
+    judge_disk,
+    judge_engine,
+    judge_kernel_of_host,
+    judge_memory,
+    judge_ports,
+)
+from operations.checks.doctor.images import image_checks
+from operations.checks.doctor.network import (
+    judge_engine_rules,
+    judge_ipv6,
+    judge_mtu,
+    judge_packet_filter,
+    judge_public_name,
+)
+from operations.checks.doctor.outside import ask_mail_server, ask_telegram, write_to_bucket
+from operations.checks.doctor.secrets import judge_grafana_password, judge_secrets
+from operations.checks.report import (
+    Check,
+    Finding,
+    Report,
+    Verdict,
+    ask_all,
+)
+from operations.workspace import pasted
+from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
+
+
+def doctor(workspace: Workspace, *, seconds: float = 20) -> Report:
+    """Check an environment before `up`, and change nothing but one object in the bucket.
+
+    seconds: that each check may take.
+    """
+    title = f"Before `{workspace.typed('up')}` of {workspace.name}"
+    about = {"environment": workspace.name}
+    try:
+        environment = workspace.settings()
+    except InvalidSettingsError as error:
+        wrong = Finding(check="settings", verdict=Verdict.FAILED, why=pasted.told(error))
+        rest = Finding(check="everything else", verdict=Verdict.NOT_AVAILABLE, why="it follows from the settings")
+        return Report(title=title, about=about, findings=[wrong, rest])
+    with contextlib.ExitStack() as open_:
+        asked = EnvironmentAsked(workspace, environment, workspace.docker_host(), seconds, open_)
+        with workspace.reporter.task(title) as task:
+            return Report(title=title, about=about, findings=ask_all(list(every(asked)), seconds=seconds, task=task))
+
+
+def every(asked: EnvironmentAsked) -> Iterator[Check]:
+    """Yield all that there is to ask, in the order of the report."""
+    questions: dict[str, Callable[[EnvironmentAsked], str]] = {
+        "settings": lambda asked: f"valid, {len(asked.parts())} parts",
+        "secrets": judge_secrets,
+        "engine": judge_engine,
+        "memory and cores": judge_memory,
+        "disk": judge_disk,
+        "ports": judge_ports,
+        "largest packet": judge_mtu,
+        "IPv6": judge_ipv6,
+        "docker's rules": judge_engine_rules,
+        "packet filter": judge_packet_filter,
+        "clock": judge_clock,
+        "kernel": judge_kernel_of_host,
+    }
+    outside: dict[str, Callable[[EnvironmentAsked], str]] = {
+        "public name": judge_public_name,
+        "telegram": ask_telegram,
+        "e-mail": ask_mail_server,
+        "grafana password": judge_grafana_password,
+        "backup destination": write_to_bucket,
+    }
+    for name, ask in questions.items():
+        yield Check(name=name, ask=partial(ask, asked))
+    yield from image_checks(asked)
+    for name, ask in outside.items():
+        yield Check(name=name, ask=partial(ask, asked))

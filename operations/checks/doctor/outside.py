@@ -1,0 +1,128 @@
+"""What is outside: Telegram, the mail server and the bucket of the backups."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import smtplib
+import ssl
+
+import httpx
+
+from operations.checks.doctor.asked import EnvironmentAsked, last_of
+from operations.errors import FailedError, NotConfiguredError, UnavailableError
+from operations.workspace import pasted
+from stack.common.names import PROJECT
+from stack.settings.keys import key_of
+
+_SMTPS = 465
+_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
+
+
+def ask_telegram(asked: EnvironmentAsked) -> str:
+    """Ask Telegram for the bot, and for its right to write to the chat."""
+    telegram = asked.environment.settings.alertmanager.telegram
+    if telegram is None:
+        raise NotConfiguredError(f"{key_of('alertmanager', 'telegram')} is not set")
+    bot = f"{telegram.api_url}/bot{asked.secret('telegramBotToken')}"
+    # By no proxy of this machine: AlertManager has none either.
+    with httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
+        try:
+            me = client.get(f"{bot}/getMe")
+            # getChat also knows a group that became a supergroup, to which nobody can write; this asks for that right.
+            asked_for: dict[str, str | int] = {"chat_id": telegram.chat_id, "action": "typing"}
+            if telegram.message_thread_id:
+                asked_for["message_thread_id"] = telegram.message_thread_id
+            chat = client.get(f"{bot}/sendChatAction", params=asked_for)
+        except httpx.TransportError as error:  # its text may have the address, and the token is in that
+            raise UnavailableError(f"{telegram.api_url} cannot be reached from here ({type(error).__name__})") from None
+    if me.status_code in (_UNAUTHORIZED, _NOT_FOUND):
+        raise FailedError(f"Telegram does not know the token: set {PROJECT}:telegramBotToken as BotFather gives it")
+    if me.status_code != _OK:
+        raise FailedError(f"{telegram.api_url} answers {me.status_code}")
+    name = me.json()["result"]["username"]
+    if chat.status_code != _OK:
+        why, moved = _refused(chat)
+        if moved:
+            line = f"pulumi config set --path {key_of('alertmanager', 'telegram', 'chat_id')} -- {moved}"
+            told = f"became a supergroup, whose id is {moved}: {pasted.command(asked.environment.name, line)}"
+            raise FailedError(f"the chat {telegram.chat_id} {told}")
+        if "thread" in why:
+            key = key_of("alertmanager", "telegram", "message_thread_id")
+            raise FailedError(f"the chat {telegram.chat_id} has no topic {telegram.message_thread_id} ({why}): {key}")
+        told = f"@{name} may not write to the chat {telegram.chat_id} ({why})"
+        raise FailedError(f"{told}: add it there, or say /start to it")
+    where = f", topic {telegram.message_thread_id}" if telegram.message_thread_id else ""
+    return f"@{name} is let in, and may write to the chat {telegram.chat_id}{where}"
+
+
+def _refused(answer: httpx.Response) -> tuple[str, int]:
+    """Return what Telegram says of a refusal, and the id that a group has since it became a supergroup; else 0."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        said = answer.json()
+        return str(said["description"])[:200], int(said.get("parameters", {}).get("migrate_to_chat_id", 0))
+    return f"it answers {answer.status_code}", 0
+
+
+def ask_mail_server(asked: EnvironmentAsked) -> str:
+    """Log in to the mail server, and send nothing."""
+    email = asked.environment.settings.alertmanager.email
+    if email is None:
+        raise NotConfiguredError(f"{key_of('alertmanager', 'email')} is not set")
+    host, _, port = email.smarthost.partition(":")
+    tls = int(port) == _SMTPS
+    try:
+        with (smtplib.SMTP_SSL if tls else smtplib.SMTP)(host, int(port), timeout=asked.seconds / 2) as server:
+            server.ehlo()
+            if email.require_tls and not tls:
+                server.starttls(context=ssl.create_default_context())
+                server.ehlo()
+            if email.username:
+                server.login(email.username, asked.secret("smtpPassword"))
+    except smtplib.SMTPAuthenticationError as error:
+        raise FailedError(f"{email.smarthost} refuses the login of {email.username} ({error.smtp_code})") from None
+    except smtplib.SMTPNotSupportedError as error:
+        raise FailedError(f"{email.smarthost}: {error}") from None
+    except (OSError, smtplib.SMTPException) as error:
+        text = f"{email.smarthost} cannot be spoken to from here: {error}"
+        raise (UnavailableError if asked.elsewhere else FailedError)(text) from None
+    return f"{email.smarthost} answers" + (f" and lets {email.username} in" if email.username else "")
+
+
+def write_to_bucket(asked: EnvironmentAsked) -> str:
+    """Write one small object beside the copies, always the same: a key that may not delete is the better one."""
+    offsite = asked.environment.offsite
+    if offsite is None:
+        raise NotConfiguredError(f"{key_of('backup', 'offsite')} is not set: the backups stay on that machine")
+    prefix = offsite.prefix or f"{PROJECT}-{asked.environment.name}"
+    url = f"{offsite.endpoint.rstrip('/')}/{offsite.bucket}/{prefix}/doctor"
+    keys = f"{asked.secret('s3AccessKeyId')}:{asked.secret('s3SecretAccessKey')}"
+    body = "written by samokoder doctor"
+    options = {
+        "url": url,
+        "user": keys,
+        "aws-sigv4": f"aws:amz:{offsite.region}:s3",
+        "request": "PUT",
+        "data-binary": body,
+        "header": f"x-amz-content-sha256: {hashlib.sha256(body.encode()).hexdigest()}",
+        "write-out": "\n%{http_code}",
+        "max-time": f"{asked.seconds / 2:g}",
+    }
+    # By standard input: on a command line everybody on the host could read the keys.
+    config = "silent\nshow-error\n" + "".join(f"{name} = {_quoted(text)}\n" for name, text in options.items())
+    done = asked.run("curl", "--config", "-", given=config)
+    if done.returncode:
+        raise FailedError(f"{offsite.endpoint} cannot be spoken to from the engine's host: {last_of(done.stderr)}")
+    answer, _, status = done.stdout.rpartition("\n")
+    if int(status) == _FORBIDDEN:
+        raise FailedError(f"{offsite.endpoint} refuses the keys, or their right to write to {offsite.bucket}/{prefix}")
+    if int(status) == _NOT_FOUND:
+        raise FailedError(f"{offsite.endpoint} has no bucket {offsite.bucket}")
+    if int(status) != _OK:
+        raise FailedError(f"{offsite.endpoint} answers {status}: {' '.join(answer.split())[:200]}")
+    return f"{url} was written"
+
+
+def _quoted(text: str) -> str:
+    """Return a value as curl's configuration file has it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

@@ -1,0 +1,74 @@
+"""The configured secrets and Grafana's password."""
+
+from __future__ import annotations
+
+import contextlib
+
+import httpx
+
+from operations.checks.doctor.asked import EnvironmentAsked
+from operations.checks.doctor.outside import _OK, _UNAUTHORIZED
+from operations.engine import reach
+from operations.errors import FailedError, ProjectError, UnavailableError
+from operations.workspace.known import live_status
+from stack.common.secret_rules import check_secrets
+from stack.parts.grafana import spec as grafana
+from stack.settings.keys import key_of
+from stack.spec.rotation import label
+from stack.spec.secrets import GENERATED, secret_names
+
+
+def judge_secrets(asked: EnvironmentAsked) -> str:
+    """Judge the values themselves: the stack file alone shows that there are some, and not what they are."""
+    generated = [name for name in secret_names(asked.environment) if name in GENERATED]
+    told = f"{len(generated)} are generated, of {min(GENERATED[name].length for name in generated)} characters or more"
+    if not asked.environment.configured_secrets:
+        return f"{told}; none is configured"
+    authorities = {"database_ca": bool(asked.environment.database_ca), "redis_ca": bool(asked.environment.redis_ca)}
+    if wrong := list(check_secrets(asked.secrets(), **authorities)):
+        raise FailedError("\n".join(map(str, wrong)))
+    return f"{told}; strong: {', '.join(sorted(asked.environment.configured_secrets))}"
+
+
+def judge_grafana_password(asked: EnvironmentAsked) -> str:
+    """Log in to Grafana with the generated password, and where that is not known with the default."""
+    settings = asked.environment.settings.grafana
+    if "grafana" in asked.environment.absent:
+        raise UnavailableError(f"there is no Grafana on this host ({key_of('unavailable')})")
+    rows = {row.part: row for row in live_status(asked.workspace)} if _has_engine(asked) else {}
+    if (row := rows.get(grafana.PART)) is None or not row.ok:
+        up = asked.workspace.typed("up")
+        if settings.adopt_volume:
+            raise UnavailableError(f"an adopted volume keeps the password that it has: ask again after `{up}`")
+        return f"generated at the first `{up}`, {GENERATED['grafana_admin'].length} characters"
+    generated = ""
+    with contextlib.suppress(ProjectError):  # a state that cannot be read is told by others
+        generated = asked.workspace.open().secrets().get(label("grafana_admin"), "")
+    shown = asked.workspace.typed("password NAME=grafana-admin")
+    with reach.opened(asked.environment) as url, httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
+        # Grafana locks admin out for five minutes after five logins that fail. A volume of ours began with the
+        # generated one: the default is tried only where that one is not known, or the volume is somebody else's.
+        default = ("admin",) if settings.adopt_volume or not generated else ()
+        for password in filter(None, (generated, *default)):
+            answer = client.get(f"{url(settings)}/api/user", auth=("admin", password))
+            if answer.status_code not in (_OK, _UNAUTHORIZED):
+                raise FailedError(f"Grafana does not say whether it lets admin in: it answers {answer.status_code}")
+            if answer.status_code == _OK:
+                break
+        else:
+            # During the lock-out the right one is refused as well, and so is the default where it is valid.
+            tried = [*([f"what `{shown}` shows"] if generated else []), *default]
+            text = f"admin is refused with {' and with '.join(tried)}"
+            raise UnavailableError(f"{text}: its password was changed by hand, or it is locked for five minutes")
+    if password != generated:
+        raise FailedError(
+            "it lets admin in with the password admin; in its container: grafana cli admin reset-admin-password "
+            f"--password-from-stdin, with what `{shown}` shows"
+        )
+    return "the generated one is in use"
+
+
+def _has_engine(asked: EnvironmentAsked) -> bool:
+    with contextlib.suppress(UnavailableError):
+        return bool(asked.engine())
+    return False

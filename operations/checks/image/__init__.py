@@ -1,0 +1,1 @@
+"""`samokoder check-image`: whether an image keeps the contract."""

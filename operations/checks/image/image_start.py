@@ -1,0 +1,372 @@
+"""Starting an image for `samokoder check-image`: as the stack does, and where that fails with less asked of it.
+
+An image that comes up as the stack starts it is started once. Else what is asked less is found by starting it with all
+of it at once, and then once without each: so all that an image cannot do is known after the time of four starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import docker.errors
+from docker.models.containers import Container
+
+from host.progress import Reporter, Task
+from operations.checks.image.image_answer import ASK, Answer, log_of, may_be_cut, parsed, tried
+from operations.checks.image.image_ways import STRICT, Way, written_folders
+from operations.checks.image.life import _AT_ONCE, OK, Life, at_once, text, writable
+from operations.engine.bound import MIB, Bound, BoundError
+from operations.engine.commands import execute, execute_apart
+from operations.engine.images import has_images
+from operations.engine.laboratory import Laboratory
+from operations.engine.redaction import without
+from stack.common.secret_rules import fernet_key
+from stack.monitoring.metrics import Kind
+from stack.parts.api import contract
+from stack.parts.api.reference import reference_image
+from stack.parts.redis import spec as redis
+from stack.parts.redis import users as redis_users
+from stack.parts.worker import spec as worker
+from stack.settings.app import Application
+from stack.settings.environment import Environment
+from stack.spec.service import Scrape, ServiceSpec
+
+TURN_SECONDS = 0.3
+ASK_SECONDS = 5
+MOST_OF_AN_ANSWER = 8 * MIB
+_SLOWER = 2
+"""What is not ready so many times later than another start of it does not become ready."""
+_LEAST_SECONDS = 5.0
+_RESTS = 2
+"""How many times as long as a look has taken its container is left alone: each look starts programs, and takes the time
+of a processor from what is starting."""
+_MOST_REST_SECONDS = 2.0
+_ALONE_SECONDS = 6.0
+"""How long the start as the stack does it has the processor for itself, unless it ends before."""
+_CANNOT_START = 127
+# A value shorter than this would be found in any log by chance.
+TELLING_LENGTH = 12
+_FERNET_SAYS = "Fernet key must be 32"
+
+# For the migrations, in this order: what comes up first shows what it could not do.
+_LENIENT = (
+    Way(unhardened=True),
+    Way(secrets_in_environment=True),
+    Way(secrets_in_environment=True, fernet=True),
+    Way(unhardened=True, secrets_in_environment=True, fernet=True),
+)
+
+
+@dataclass
+class Starting:
+    """What is started, and between what."""
+
+    made: Laboratory
+    environment: Environment
+    spec: ServiceSpec
+    migrations: ServiceSpec | None
+    """What migrates the database in the stack: the API's image."""
+    kind: Kind
+    values: Mapping[str, str]
+    """The throw-away secrets."""
+    asker: Container
+    queue: Container
+    """Redis."""
+    timeout: float
+    reporter: Reporter
+    leaked: set[str] = field(default_factory=set)
+    cut: bool = False
+    """Whether a log was so long that the engine may have kept its end alone."""
+    refused_before: dict[str, int] = field(default_factory=dict)
+    """How often Redis had refused somebody before the image was started: its own servers' parts, while they came up."""
+    wants_fernet: bool = False
+    """Whether it has said that APP_SECRET_KEY is to be a Fernet key."""
+
+    @property
+    def part(self) -> Application:
+        """The settings of the part that it is for."""
+        part: Application = getattr(self.environment.settings, self.kind.value)
+        return part
+
+    @property
+    def port(self) -> int | None:
+        """The port of the contract; None for a worker that has none."""
+        return self.spec.scrape.port if isinstance(self.spec.scrape, Scrape) else None
+
+    @cached_property
+    def own_command(self) -> tuple[str, ...]:
+        """What the image itself starts, where that is another command than the stack's; else nothing."""
+        if self.part.command or self.spec.image == reference_image(self.environment).name:
+            return ()
+        config = self.made.client.images.get(self.spec.image).attrs["Config"]
+        command = (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ()))
+        return command if command != self.spec.command else ()
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """The secret settings of the contract with the throw-away values."""
+        contents = {name.upper(): content for name, content in self.spec.files.items()}
+        contents |= self.spec.secret_environment
+        return {name: text(content, self.values) for name, content in contents.items()}
+
+    def start(
+        self, way: Way, changes: Mapping[str, str | None] | None = None, *, spec: ServiceSpec | None = None
+    ) -> Life:
+        """Start the image. changes: secret settings with another value than the good one; None: left out."""
+        own_command = way.own_command and spec is None
+        spec = spec or self.spec
+        changed = {**self.settings, **(changes or {})}
+        if way.fernet and not (changes and "APP_SECRET_KEY" in changes):
+            changed["APP_SECRET_KEY"] = fernet_key(self.settings["APP_SECRET_KEY"])
+        given = {name: value for name, value in changed.items() if value is not None}
+        as_variables = set(given) if way.secrets_in_environment else set(spec.secret_environment)
+        files = {name: value for name, value in given.items() if name not in as_variables}
+        pointers = {f"{name}_FILE" for name in self.settings if name not in files}
+        variables = {name: value for name, value in spec.environment.items() if name not in pointers}
+        options: dict[str, Any] = {"environment": variables | {name: given[name] for name in as_variables & set(given)}}
+        if way.unhardened:
+            options |= {"user": "0:0", "read_only": False, "cap_drop": [], "security_opt": []}
+        if way.writable:
+            options["tmpfs"] = {**spec.tmpfs, **writable(way.writable)}
+        if own_command:
+            options |= {"entrypoint": [*spec.entrypoint, *self.own_command], "command": []}
+        mounted = {name.lower(): value for name, value in files.items()}
+        life = Life(self.made.prepare(spec, mounted, alias=False, **options))
+        try:
+            life.container.start()
+        except docker.errors.APIError as error:  # there is no such program in it
+            life.exit_code, life.problem = _CANNOT_START, str(error.explanation or error)
+        return life
+
+    def migrated(self) -> Way | str | None:
+        """Migrate the database as the stack does; where that fails, in less strict ways.
+
+        Returns the way that succeeded, or how it went in the strict one; None where there is nothing to run.
+        """
+        spec = self.migrations
+        # The worker's own image need not be able to; without the API's, it is checked on an empty database.
+        if spec is None or not has_images(self.made.client, [spec.image]):
+            return None
+        problem = ""
+        for way in (STRICT, *_LENIENT):
+            life = self.start(way, spec=spec)
+            end = time.monotonic() + min(self.timeout, spec.health.wait_timeout_seconds)
+            while self.is_running(life) and time.monotonic() < end:
+                if tried(life.container, spec.health_command, seconds=spec.health.timeout_seconds)[0]:
+                    self.end(life)
+                    return way
+                time.sleep(TURN_SECONDS)
+            ended = f"runs for more than {min(self.timeout, spec.health.wait_timeout_seconds):g} s"
+            if life.exit_code is not None:
+                ended = f"ended with exit code {life.exit_code}"
+            problem = problem or f"{' '.join(spec.command)[:120]} {ended}{self.last_words(life)}"
+            self.end(life)
+        return problem
+
+    def first_life(self, task: Task) -> tuple[Way, Life, Life | None]:
+        """Start the image with good secrets, strictly; where it does not come up, in the strictest way that does.
+
+        Returns the way, the life in it, and the strict one where that is another.
+        """
+        port = self.port is not None
+        strict = self.start(STRICT)
+        self.watch([strict], task, seconds=_ALONE_SECONDS, patient=False)
+        if strict.is_up(port=port):
+            return STRICT, strict, None
+        ways = self._easy(without_login=False)
+        # Redis may have refused the strict one already, which says nothing of those that get their secrets otherwise.
+        refused, alone = bool(self.refused()), time.monotonic() - strict.began
+        lives = dict(zip(ways, at_once(self.start, ways), strict=True))
+        seconds = _AT_ONCE * alone + _LEAST_SECONDS if refused else 0
+        self.watch([strict, *lives.values()], task, seconds=seconds, patient=refused, enough=strict)
+        up = any(life.is_up(port=port) for life in (strict, *lives.values()))
+        if not up and self.environment.settings.redis.login != "none":
+            task.detail = "once more, with a Redis that wants no login"
+            at_once(self.end, lives.values())
+            self.let_in(True)
+            ways = self._easy(without_login=True)
+            lives = dict(zip(ways, at_once(self.start, ways), strict=True))
+            self.watch([*lives.values()], task)
+        way = next((way for way, life in lives.items() if life.is_up(port=port)), None)
+        if strict.is_up(port=port) or (way is None and strict.exit_code is None):
+            at_once(self.end, lives.values())
+            return STRICT, strict, None
+        # What runs at least says more than what ends at once.
+        way = way or next((way for way, life in lives.items() if life.exit_code is None), None)
+        if way is None:
+            at_once(self.end, lives.values())
+            return STRICT, strict, None
+        lenient = lives.pop(way)
+        at_once(self.end, lives.values())
+        return (*(self._strictest(way, lenient, task) if lenient.is_up(port=port) else (way, lenient)), strict)
+
+    def _easy(self, *, without_login: bool) -> list[Way]:
+        """Return ways with all asked less that can be: of what an image may want the one or the other way, both."""
+        files = self.part.secrets_as == "files" and not self.spec.secret_environment
+        return [
+            Way(
+                unhardened=True,
+                secrets_in_environment=variables,
+                own_command=bool(self.own_command),
+                fernet=fernet,
+                without_login=without_login,
+            )
+            for fernet in ((False,) if self.environment.settings.fernet else (False, True))
+            for variables in ((False, True) if files else (False,))
+        ]
+
+    def _strictest(self, way: Way, lenient: Life, task: Task) -> tuple[Way, Life]:
+        """Return the way with no more leniency than the image needs, and a life in it, of one in which it comes up."""
+        task.detail = "which of its faults are which"
+        port = self.port is not None
+        # Whether it needs a Redis without a login was found out: it did not come up before there was one.
+        known = {"without_login"} & set(way.easier)
+        ways = {name: way.stricter(name) for name in way.easier if name not in known}
+        folders = written_folders(lenient.container.diff())
+        if folders:
+            ways["writable"] = replace(way, unhardened=False, writable=folders)
+        lives = dict(zip(ways, at_once(self.start, ways.values()), strict=True))
+        self.watch([*lives.values()], task, seconds=_SLOWER * lenient.seconds + _LEAST_SECONDS)
+        needed = known | {name for name, life in lives.items() if name != "writable" and not life.is_up(port=port)}
+        found = way.only(needed)
+        if found.unhardened and folders and lives["writable"].is_up(port=port):
+            found = replace(found, unhardened=False, writable=folders)
+        at_once(self.end, lives.values())
+        if found == way:
+            return way, lenient
+        life = self.start(found)
+        self.watch([life], task, seconds=_SLOWER * lenient.seconds + _LEAST_SECONDS)
+        if life.is_up(port=port):
+            self.end(lenient)
+            return found, life
+        self.end(life)
+        return way, lenient
+
+    def watch(
+        self,
+        lives: Sequence[Life],
+        task: Task,
+        *,
+        seconds: float = 0,
+        patient: bool = True,
+        enough: Life | None = None,
+    ) -> None:
+        """Look until each is up, has ended, or the time is over; that is near once one of them is up.
+
+        patient: else it is near, too, once Redis has refused one: that one is not going to come up. enough: once this
+        one is up, no other is waited for.
+        """
+        began, port = time.monotonic(), self.port is not None
+        end = began + (min(seconds, self.timeout) if seconds else self.timeout)
+        waiting, over = list(lives), False
+        while waiting and not over:
+            over = time.monotonic() >= end
+            if over:  # the last look is at all of them
+                for life in waiting:
+                    life.rests_until = 0
+            at_once(self.look, waiting)
+            for life in list(waiting):
+                if life.is_up(port=port):
+                    life.seconds = time.monotonic() - life.began
+                    end = min(end, life.began + _SLOWER * life.seconds + _LEAST_SECONDS)
+                if life.exit_code is not None or life.is_up(port=port):
+                    waiting.remove(life)
+                elif self.port:
+                    answers = f"/health answers {life.health}" if life.listens else f"no answer on port {self.port} yet"
+                    task.detail = answers
+            over = over or (enough is not None and enough.is_up(port=port))
+            if not patient and self.refused():
+                end, patient = min(end, time.monotonic() + _LEAST_SECONDS), True
+            time.sleep(TURN_SECONDS)
+
+    def look(self, life: Life) -> None:
+        """See whether it runs, and, unless it was asked a moment ago, how it is."""
+        began = time.monotonic()
+        if not self.is_running(life) or began < life.rests_until:
+            return
+        seconds = self.spec.health.timeout_seconds
+        if self.port:
+            answer = self.ask(life, "/health")
+            life.listens = life.listens or answer is not None
+            life.health = answer.status if answer else 0
+            if life.health == OK:
+                ready = self.ask(life, "/ready")
+                life.ready = ready.status if ready else 0
+        if life.health == OK or not self.port:  # the others are not up, whatever this check says
+            life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
+        elif self.kind is Kind.WORKER and not life.listens:
+            command = worker.arq_check(self.part.command or worker.COMMAND)
+            started = contract.started(self.part, *command)
+            life.portless = bool(command) and tried(life.container, started, seconds=seconds)[0]
+        self.is_running(life)
+        now = time.monotonic()
+        life.rests_until = now + min(_RESTS * (now - began), _MOST_REST_SECONDS)
+
+    def is_running(self, life: Life) -> bool:
+        """Tell whether it runs; its exit code is noted."""
+        if life.problem:
+            return False
+        life.container.reload()
+        state = life.container.attrs["State"]
+        if not state["Running"]:
+            life.exit_code = int(state["ExitCode"])
+        return life.exit_code is None
+
+    def ask(self, life: Life, path: str) -> Answer | None:
+        """GET a path of the container; None where nothing listens on the port."""
+        # By its address: several containers of one image may run at a time.
+        networks = life.container.attrs["NetworkSettings"]["Networks"]
+        address = networks[str(self.made.network.name)]["IPAddress"]
+        if not address:
+            return None
+        command = ["timeout", str(ASK_SECONDS), "bash", "-c", ASK, address, str(self.port), path]
+        try:
+            # `timeout` ends it; the bound is for what it says until then.
+            _, out, err = execute_apart(self.asker, command, bound=Bound(60, MOST_OF_AN_ANSWER))
+        except BoundError:
+            return Answer(status=0)
+        return parsed(out) if b"connected" in err else None
+
+    def end(self, life: Life) -> None:
+        """Look through its log and remove it."""
+        log = log_of(life.container)
+        if may_be_cut(log):
+            self.cut = True
+        # The database's password is in the log of one who shows it alone, not in its URL.
+        known = self.settings | {"the database's password": self.values.get("postgres_app", "")}
+        self.leaked |= {name for name, value in known.items() if len(value) >= TELLING_LENGTH and value in log}
+        if _FERNET_SAYS in log:
+            self.wants_fernet = True
+        with contextlib.suppress(docker.errors.NotFound):
+            life.container.remove(force=True, v=True)
+
+    def last_words(self, life: Life) -> str:
+        """Return the last line of its log, for people."""
+        if life.problem:
+            return f"; the engine says: {without(self.settings, life.problem)[:200]}"
+        lines = [line.strip() for line in without(self.settings, log_of(life.container)).splitlines() if line.strip()]
+        return f"; its log ends: {lines[-1][:200]}" if lines else "; its log is empty"
+
+    def let_in(self, everybody: bool) -> None:
+        """Let Redis in who has no login, or nobody without one, as the keeper of its users does."""
+        said = redis_users.users_commands(app=[], exporter="", backup="", login=not everybody)
+        (line,) = [each for each in said.splitlines() if each.startswith("ACL SETUSER default")]
+        self._redis(redis.KEEPER_USER, "redis_keeper", *line.split())
+
+    def refused(self) -> dict[str, int]:
+        """Return how often Redis has refused the image, by the word that it says."""
+        said = self._redis(redis.EXPORTER_USER, "redis_exporter", "info", "errorstats")
+        counts = (line.strip().removeprefix("errorstat_").partition(":count=") for line in said.splitlines())
+        known = {name: int(count) for name, _, count in counts if name in ("NOAUTH", "NOPERM") and count.isdigit()}
+        of_it = {name: count - self.refused_before.get(name, 0) for name, count in known.items()}
+        return {name: count for name, count in of_it.items() if count > 0}
+
+    def _redis(self, user: str, secret: str, *words: str) -> str:
+        # Its password is thrown away with this Redis.
+        script = 'user=$1; export REDISCLI_AUTH="$2"; shift 2; exec redis-cli -e --user "$user" "$@"'
+        return execute(self.queue, ["sh", "-c", script, "sh", user, self.values[secret], *words])[1].decode()

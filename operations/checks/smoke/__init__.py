@@ -1,0 +1,1 @@
+"""`samokoder smoke`: whether a stack that is up does all that it is for."""

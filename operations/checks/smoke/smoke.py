@@ -1,0 +1,89 @@
+"""`samokoder smoke`: whether a stack that is up does all that it is for, asked from outside within seconds.
+
+What is asked follows from the parts: their containers, pages, targets, rules and receivers are read from the same
+descriptions and the same rendered files that `up` mounts. A part whose container is not well is told once: what needs
+it is then not available.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import httpx
+
+from operations.checks.report import (
+    Check,
+    Finding,
+    Once,
+    Report,
+    Verdict,
+    ask_all,
+)
+from operations.checks.smoke import needed_series, user_account
+from operations.checks.smoke.alertmanager import alertmanager_checks
+from operations.checks.smoke.asked import StackAsked, certificates
+from operations.checks.smoke.backups import backup_checks
+from operations.checks.smoke.entry import entry_checks
+from operations.checks.smoke.grafana import grafana_checks
+from operations.checks.smoke.metrics import metrics_checks
+from operations.checks.smoke.pages import certificate_check, container_checks, page_checks
+from operations.checks.smoke.prometheus import rule_checks, target_checks
+from operations.checks.smoke.user_account import somebody
+from operations.engine import reach
+from operations.errors import ProjectError
+from operations.workspace.known import live_status
+from operations.workspace.workspace import Workspace
+from stack.catalogue import specs
+from stack.settings.environment import Environment
+
+_PAUSE_SECONDS = 2.0
+
+
+def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Report:
+    """Check a stack that is up. seconds: that each check may take; wait: that a failed one is asked again.
+
+    Leaves nothing: what it writes through the public entry it removes, unless it is cut off in between.
+    Raises ProjectError where nothing of the stack runs, or its ports cannot be reached.
+    """
+    environment = workspace.settings()
+    parts, end, account = specs(environment), time.monotonic() + wait, somebody()
+    findings: list[Finding] = []
+    with reach.opened(environment) as url, workspace.reporter.task(f"Smoke test of {environment.name}") as task:
+        client = httpx.Client(timeout=seconds, trust_env=False, verify=certificates(environment.settings.ingress))
+        with client:
+            while True:
+                rows = {row.part: row for row in live_status(workspace)}
+                if not any(row.ok for row in rows.values()):
+                    raise ProjectError(f"{environment.name} is not up: {workspace.typed('up')}")
+                asked = StackAsked(environment, parts, rows, client, url, Once(_passwords(workspace)), seconds, account)
+                findings = standing(findings, ask_all(list(every(asked)), seconds=seconds, task=task))
+                if time.monotonic() >= end or not any(each.verdict is Verdict.FAILED for each in findings):
+                    return report_of(environment, findings)
+                time.sleep(_PAUSE_SECONDS)
+
+
+def standing(before: Sequence[Finding], now: Sequence[Finding]) -> list[Finding]:
+    """Return the findings of a turn; a check that failed and now meets the limit of requests has failed still."""
+    failed = {each.check: each for each in before if each.verdict is Verdict.FAILED}
+    return [failed.get(each.check, each) if each.why.startswith(user_account.LIMITED) else each for each in now]
+
+
+def report_of(environment: Environment, findings: Sequence[Finding]) -> Report:
+    """Return what came of it."""
+    about = {"environment": environment.name}
+    return Report(title=f"Smoke test of {environment.name}", about=about, findings=findings)
+
+
+def _passwords(workspace: Workspace) -> Callable[[], Mapping[str, str]]:
+    return lambda: workspace.open().secrets()
+
+
+def every(asked: StackAsked) -> Iterator[Check]:
+    """Yield all that there is to ask, in the order of the report."""
+    first, second = (
+        (container_checks, page_checks, certificate_check, entry_checks),
+        (metrics_checks, target_checks, rule_checks, alertmanager_checks),
+    )
+    for kind in (*first, *second, needed_series.every, grafana_checks, backup_checks):
+        yield from kind(asked)

@@ -1,0 +1,123 @@
+"""What the smoke test does as a user: an account and, in its name, a project with a job; all is removed again.
+
+The job is a `write_skeleton`: it goes through queue, worker and database, and asks no LLM, so it costs nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from operations.errors import FailedError, UnavailableError
+
+_OK, _CREATED, _NO_CONTENT, _CONFLICT, _TOO_MANY = 200, 201, 204, 409, 429
+_ADDRESS_OF_NOBODY = "smoke.invalid"  # RFC 2606: no mail can ever be sent there
+MARK = "x-samokoder-smoke"
+"""What the OpenAPI document says at `POST /projects` where an application is one that may be asked all this."""
+LIMITED = "the limit of requests from here is used up"
+_OVER = ("done", "failed")
+# Some of a minute's fifty that a client has: a turn that fails may be followed by five others.
+_LOOKS_APART = (0.3, 0.5, 0.7, 1.0)
+
+
+class LateError(FailedError):
+    """A job was not done in time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What came of it."""
+
+    account: str
+    job: Callable[[], str]
+    """Returns what the job came to. Raises FailedError, LateError or UnavailableError."""
+
+
+def somebody() -> Mapping[str, str]:
+    """Return e-mail address and password of nobody."""
+    return {"email": f"{secrets.token_hex(8)}@{_ADDRESS_OF_NOBODY}", "password": secrets.token_urlsafe(24)}
+
+
+def good(answer: httpx.Response, what: str, *statuses: int) -> httpx.Response:
+    """Return an answer with one of these statuses, 200 without any. Raises FailedError, or UnavailableError for 429."""
+    if answer.status_code == _TOO_MANY:
+        after = answer.headers.get("retry-after", "60")
+        raise UnavailableError(f"{LIMITED}; again in {after} s")
+    if answer.status_code not in (statuses or (_OK,)):
+        raise FailedError(f"{what} answers {answer.status_code}: {' '.join(answer.text.split())[:200]}")
+    return answer
+
+
+def need_mark(client: httpx.Client, public: str) -> None:
+    """Raise UnavailableError unless a team's own application says that the smoke test may do all this with it."""
+    try:
+        answer = client.get(f"{public}/openapi.json")
+        marked = answer.status_code == _OK and answer.json()["paths"]["/projects"]["post"][MARK] is True
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):
+        marked = False
+    if not marked:
+        raise UnavailableError(
+            "not asked: of a team's own image no request is known that writes, since its /openapi.json does not say "
+            f"{MARK} at POST /projects; the contract has /health, which is asked as a page"
+        )
+
+
+def write_and_read(
+    client: httpx.Client, public: str, credentials: Mapping[str, str], *, seconds: float, work: bool = True
+) -> Said:
+    """Make an account, log in, be known by the token, have a job done, and remove the account with all that is its.
+
+    credentials: as `somebody` makes them; the account may be there, from a turn that could not remove it. seconds: that
+    the job may take. work: whether there is a worker to do it.
+    """
+    made = client.post(f"{public}/auth/register", json=credentials)
+    if made.status_code != _CONFLICT:
+        good(made, "POST /auth/register", _CREATED)
+    token = good(client.post(f"{public}/auth/login", json=credentials), "POST /auth/login").json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    try:
+        me = good(client.get(f"{public}/auth/me", headers=headers), "GET /auth/me").json()
+        if me["email"] != credentials["email"]:
+            raise FailedError("GET /auth/me knows the token as somebody else's")
+        job = _kept(lambda: _job(client, public, headers, seconds)) if work else _kept(lambda: "")
+    finally:
+        gone = client.delete(f"{public}/auth/me", headers=headers)
+    good(gone, "DELETE /auth/me", _NO_CONTENT)
+    return Said(account="an account was made, known by its token, and removed", job=job)
+
+
+def _kept(ask: Callable[[], str]) -> Callable[[], str]:
+    """Ask now; return what gives the answer later, or raises what the asking raised."""
+    try:
+        said = ask()
+    except (FailedError, UnavailableError, httpx.HTTPError) as error:
+        failure = error
+
+        def fail() -> str:
+            raise failure
+
+        return fail
+    return lambda: said
+
+
+def _job(client: httpx.Client, public: str, headers: Mapping[str, str], seconds: float) -> str:
+    """Have the worker write a file for a project, and wait for it."""
+    began, wanted = time.monotonic(), {"name": "smoke test", "job": {"name": "write_skeleton"}}
+    answer = client.post(f"{public}/projects", headers=headers, json=wanted)
+    job: dict[str, Any] = good(answer, "POST /projects", _CREATED).json()["job"]
+    looks = 0
+    while job["state"] not in _OVER:
+        if time.monotonic() - began > seconds:
+            raise LateError(f"the worker has not done a job within {seconds:g} s: it is {job['state']}")
+        time.sleep(_LOOKS_APART[min(looks, len(_LOOKS_APART) - 1)])
+        looks += 1
+        path = f"/jobs/{job['id']}"
+        job = good(client.get(f"{public}{path}", headers=headers), f"GET {path}").json()
+    if job["state"] == "failed":
+        raise FailedError(f"the worker has ended a job as failed: {job['result']}")
+    return f"the worker has done a job within {time.monotonic() - began:.1f} s; its project was removed"

@@ -1,0 +1,85 @@
+"""What somebody at a terminal is asked: before production is changed, and before the first state is made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from operations.errors import ProjectError
+
+if TYPE_CHECKING:
+    from operations.lifecycle.up import Agree
+    from operations.workspace.workspace import Workspace
+
+
+def on_terminal() -> bool:
+    """Tell whether somebody sees what is shown and can answer."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = False) -> Agree | None:
+    """Return what asks before an environment is changed; None where nobody is asked.
+
+    words: what to type for `make` in place of being asked (`up ARGS=--yes`). always: at a terminal every environment
+    asks. Raises ProjectError for production where nobody can be asked, InvalidSettingsError.
+    """
+    if yes:
+        return None
+    production = workspace.settings(on_this_machine=False).settings.production
+    if not (production or always):
+        return None
+    if not on_terminal():
+        if not production:
+            return None
+        raise ProjectError(
+            f"{workspace.name} is production, and there is no terminal to ask at, so nothing was changed. Look at it: "
+            f"{workspace.typed('preview')}. Then do it: {workspace.typed(words)}"
+        )
+
+    def ask() -> None:
+        typer.confirm(f"Do this to {workspace.name}{', which is production' if production else ''}?", abort=True)
+
+    return ask
+
+
+def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") -> None:
+    """Ask, before the first state of a clone is made, whether one person works with it or a team, and note the place.
+
+    Nobody is asked where a place is chosen, where there is a state, with `yes`, or without a terminal: the state is
+    then made in this clone. answer: the place, typed as an option. Raises ProjectError for one that is not valid or is
+    not reached, and where there is a state already.
+    """
+    from operations.workspace import backend as places  # noqa: PLC0415 - it takes its time
+    from operations.workspace import pulumi_state  # noqa: PLC0415
+
+    backend = workspace.backend()
+    made = backend.origin != places.OWN or bool(pulumi_state.stacks(Path(str(backend.folder))))
+    if answer:
+        if places.checked(answer) == backend.url:
+            return
+        if made:
+            raise ProjectError(f"The state is already in {backend}. To move it: {places.move_again(answer)}")
+        _choose(workspace, answer)
+    elif not (made or yes or workspace.isolated) and on_terminal():
+        typer.echo(
+            "Alone or a team? Pulumi notes in its state what it has made, with the generated secrets, encrypted. "
+            "Alone: that is a folder of this clone. A team, or deploys by GitHub: a bucket that all of you reach."
+        )
+        if not typer.confirm("Does a team work with it?", default=False):
+            typer.echo("It is made in this clone. Later: make move-state STATE='s3://…'")
+            return
+        _choose(workspace, typer.prompt("Where? s3://BUCKET?endpoint=s3.example.org&s3ForcePathStyle=true"))
+
+
+def _choose(workspace: Workspace, url: str) -> None:
+    """Note a team's place for the state in Pulumi.yaml, once Pulumi has reached it."""
+    from operations.workspace import backend as places  # noqa: PLC0415 - as above
+
+    url = places.checked(url)
+    run = workspace.connected(places.Backend(url=url, origin=places.ANSWER))
+    run.refuse_moved()
+    places.write(workspace.root, url)
+    typer.echo(f"{places.PROJECT_FILE} says so now: commit it. What a colleague needs beside it: docs/colleagues.md")

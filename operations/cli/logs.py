@@ -1,0 +1,157 @@
+"""`samokoder logs`: what the parts of an environment have written, one line for each event."""
+
+from __future__ import annotations
+
+import queue
+import re
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from operations.cli import common
+from operations.cli.options import EnvironmentName
+from operations.engine import log_lines
+from operations.engine.log_lines import Line
+from operations.errors import ProjectError
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+TAIL = 100
+_AGO = re.compile(r"(\d+)\s*(s|m|min|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
+
+
+def logs(
+    part: Annotated[
+        str, typer.Argument(help="Part, as in the table of `status`; `api`: all its replicas. Without one: all parts.")
+    ] = "",
+    env: EnvironmentName = "staging",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
+    tail: Annotated[
+        int | None,
+        typer.Option(help=f"So many of the last lines of each part: {TAIL}, and with --since all.", min=0),
+    ] = None,
+    since: Annotated[str, typer.Option(help="From then on: 10m, 2h, 1d, or '2026-11-23 10:05:00+03'.")] = "",
+    grep: Annotated[str, typer.Option(help="Only lines in which this regular expression is found.")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON, one object a line: part, at, event or text; nothing is cut.")
+    ] = False,
+) -> None:
+    """Show the logs, one line for each event, in the order of time; times are UTC. A terminal cuts long lines."""
+    from operations.workspace import known  # noqa: PLC0415 - the SDK takes its time
+
+    wanted = _pattern(grep)
+    begin = since_when(since)
+    if tail is None and not since:
+        tail = TAIL
+    workspace = common.workspace_of(env)
+    environment = known.of(workspace)
+    client = environment.client()
+    try:
+        found = known.containers_of(client, environment, part)
+        show = _writer(found, as_json=as_json)
+        # What is searched for may lie before the last lines.
+        last = None if grep and not follow else tail
+        read = {
+            name: _lines(name, container, follow=follow, tail=last, since=begin) for name, container in found.items()
+        }
+        chosen = {name: (line for line in lines if wanted(line)) for name, lines in read.items()}
+        if follow:
+            for line in together(chosen):
+                show(line)
+        else:
+            for line in in_order(chosen, tail):
+                show(line)
+    finally:
+        client.close()
+
+
+def since_when(text: str, now: datetime | None = None) -> float | None:
+    """Return the moment that somebody typed (`2h`, `2026-11-23 10:05:00+03`) in seconds since 1970; None for no text.
+
+    Raises ProjectError that says what to type instead.
+    """
+    from operations.data.restore.request import moment  # noqa: PLC0415 - the settings take their time
+
+    if not text:
+        return None
+    if ago := _AGO.fullmatch(text.strip()):
+        return ((now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).timestamp()
+    try:
+        return datetime.fromisoformat(moment(text)).timestamp()
+    except ProjectError as error:
+        raise ProjectError(f"{str(error).replace('TO=', '')}, or how long ago: 10m, 2h, 1d.") from None
+
+
+def in_order(logs: Mapping[str, Iterable[Line]], tail: int | None) -> Iterator[Line]:
+    """Yield the lines of several logs by their moments. tail: so many of the last ones of each; None: all."""
+    kept = (deque(lines, maxlen=tail) for lines in logs.values())
+    yield from sorted(chain.from_iterable(kept), key=attrgetter("at"))
+
+
+def together(logs: Mapping[str, Iterable[Line]]) -> Iterator[Line]:
+    """Yield the lines of several logs as they come, until all have ended."""
+    came: queue.SimpleQueue[Line | BaseException | None] = queue.SimpleQueue()
+
+    def read(lines: Iterable[Line]) -> None:
+        try:
+            for line in lines:
+                came.put(line)
+        except Exception as error:
+            came.put(error)
+        came.put(None)
+
+    # Daemons: Ctrl-C ends the command, and a log that is followed has no end.
+    for lines in logs.values():
+        threading.Thread(target=read, args=(lines,), daemon=True).start()
+    left = len(logs)
+    while left:
+        line = came.get()
+        if isinstance(line, BaseException):
+            raise line
+        if line is None:
+            left -= 1
+        else:
+            yield line
+
+
+def _pattern(grep: str) -> Callable[[Line], bool]:
+    """Return what tells whether a line is wanted: as it was written, or as it is shown."""
+    try:
+        pattern = re.compile(grep)
+    except re.error as error:
+        raise typer.BadParameter(f"{grep!r} is not a regular expression: {error}", param_hint="--grep") from None
+    return lambda line: not grep or bool(pattern.search(line.text) or pattern.search(line.readable()))
+
+
+def _lines(name: str, container: Container, *, follow: bool, tail: int | None, since: float | None) -> Iterator[Line]:
+    # Asked for when the first line is: one after the other, where they are not followed.
+    yield from log_lines.of_frames(
+        name,
+        container.logs(stream=True, timestamps=True, follow=follow, tail="all" if tail is None else tail, since=since),
+    )
+
+
+def _writer(found: Mapping[str, Container], *, as_json: bool) -> Callable[[Line], None]:
+    """Return what writes a line: with its part's name where there are several, cut where it goes to a terminal."""
+    names = max(map(len, found)) if len(found) > 1 else 0
+    from rich.console import Console  # noqa: PLC0415 - it takes its time
+
+    width = Console().width if sys.stdout.isatty() else None
+
+    def show(line: Line) -> None:
+        text = line.as_json() if as_json else f"{line.part:{names}} | {line.readable()}" if names else line.readable()
+        if width and not as_json:
+            text = log_lines.cut(text, width)
+        sys.stdout.buffer.write(text.encode(errors="replace") + b"\n")
+        sys.stdout.buffer.flush()
+
+    return show

@@ -1,0 +1,101 @@
+"""`samokoder open`, as it is typed; and the one place that knows which pages a person opens first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import typer
+
+from operations.cli import common
+from operations.cli.options import EnvironmentName
+from operations.clone import typed
+from operations.errors import ProjectError
+
+if TYPE_CHECKING:
+    from operations.workspace.known import Known
+
+_FIRST = (
+    ("dashboards", "grafana", ""),
+    ("Samokoder", "ingress", ""),
+    ("alerts", "prometheus", "/alerts"),
+    ("silences", "alertmanager", ""),
+)
+"""Name of a page, its part, and its path: as a person opens them who wants to know whether it is well, and use it."""
+_WITHOUT_A_REGISTRY = (("Samokoder", "ingress", ""), ("alerts, silences", "alertmanager", ""))
+"""The same where Grafana cannot be had: Prometheus may have no pages there, and AlertManager has one of ours."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that a person opens."""
+
+    name: str
+    part: str
+    address: str
+
+
+def pages(parts: Mapping[str, str]) -> list[Page]:
+    """Return the pages that there are, the first one first. parts: each with its address; empty: it has none here."""
+    first = _FIRST if parts.get("grafana") else _WITHOUT_A_REGISTRY
+    return [Page(name, part, f"{parts[part]}{path}") for name, part, path in first if parts.get(part)]
+
+
+def told(env: str, parts: Mapping[str, str]) -> str:
+    """Return what is said of the pages, a line for each; empty where there is none."""
+    found = pages(parts)
+    if not found:
+        return ""
+    width = max(len(page.name) for page in found)
+    notes = {"grafana": f"  (admin; {typed(env, 'password NAME=grafana-admin')})"}
+    return "\n".join(
+        ["Open first:", *(f"  {page.name:{width}}  {page.address}{notes.get(page.part, '')}" for page in found)]
+    )
+
+
+def known_pages(known: Known) -> dict[str, str]:
+    """Return the address of each part that can be had on the engine's host."""
+    return {part: url for part, url in known.parts.items() if part not in known.unavailable}
+
+
+def open_page(env: EnvironmentName = "staging") -> None:
+    """Print the address of the start page, and open it where there is a desktop and the engine is this machine's.
+
+    That is Grafana's first page, which is the overview; where no Grafana can be had, the application's.
+    """
+    from operations.engine import reach  # noqa: PLC0415 - each command imports what it needs
+    from operations.workspace import known  # noqa: PLC0415 - each command imports what it needs
+
+    there = known.of(common.workspace_of(env))
+    found = pages(known_pages(there))
+    if not found:
+        raise ProjectError(f"{env} has no page that is known here: {there.workspace.typed('status')}")
+    first = found[0]
+    (row,) = [each for each in known.status(there) if each.part == first.part]
+    if not row.ok:
+        raise ProjectError(f"{first.part} does not run well, and so has no page: {there.workspace.typed('status')}")
+    typer.echo(first.address)
+    if said := reach.elsewhere(there.docker_host, there.workspace.typed("tunnel")):
+        # Something may listen at this address here too: another environment, whose page it would be.
+        typer.echo(said, err=True)
+        return
+    _show(first.address)
+
+
+def _show(address: str) -> None:
+    """Open an address in the desktop's browser, where there is one, and something listens at it on this machine."""
+    from operations.engine import reach  # noqa: PLC0415
+
+    opener = shutil.which("xdg-open")
+    if not opener or not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return
+    to = urlsplit(address)
+    if to.scheme == "http" and not reach.listens(to.hostname or "", to.port or 80):
+        return
+    quiet = subprocess.DEVNULL
+    subprocess.Popen([opener, address], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)

@@ -1,0 +1,1 @@
+"""The data of an environment: backups, restore, import and repair."""

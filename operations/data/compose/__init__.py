@@ -1,0 +1,1 @@
+"""Import of the data of a stack that Docker Compose made."""

@@ -1,0 +1,172 @@
+"""Import of the data of a stack that Docker Compose made: its volumes are read and never written to.
+
+Each is copied into a volume of its own, in which a server of this stack's version opens it, alone and without a
+network: what it cannot open is refused while everything still runs. Then it takes the way of a restore (`restore.py`):
+what is there now is set aside, replaced, given this stack's passwords and backed up. Each step that is done is noted in
+a file beside the state; cut off at any point, the same command goes on. While nothing was put in place it begins anew,
+and so it does where an old volume has been written to since it was copied: whoever went on with the old stack is to
+lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from operations.data import backups
+from operations.data.compose.actions import ImportActions
+from operations.data.compose.import_on_engine import EngineImport
+from operations.data.compose.plan import ImportPlan, planned, refuse_changed, refuse_while_used
+from operations.data.compose.source import NAMES, OldServer, Source
+from operations.data.restore.actions import Up
+from operations.data.volume_names import IMPORTED
+from operations.errors import ProjectError
+from operations.workspace import stack_file
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
+
+_OVER = "over"
+
+
+@dataclass
+class Import:
+    """One import, from the last step that was done to its end."""
+
+    environment: Environment
+    hands: ImportActions
+    plan: ImportPlan
+    path: Path
+    say: Callable[[str], None]
+
+    def copy_of(self, source: Source) -> str:
+        """Name the volume that a source is copied into."""
+        return f"{self.environment.prefix}-{source.server}{IMPORTED}{self.plan.stamp}"
+
+    def run(self) -> str:
+        """Do what is left to do; return what the person must know now. Up to the first `put` nothing here changes."""
+        made = [self.copy_of(each) for each in self.plan.sources if f"copy-{each.server}" in self.plan.done]
+        if _OVER not in self.plan.done and not all(map(self.hands.there, made)):
+            # The copies go at the end alone, or with all that was here (`destroy-data`).
+            self.plan = replace(self.plan, done=(), told=())
+        steps = [(name, source) for name in ("copy", "open", "put") for source in self.plan.sources]
+        for number, (name, source) in enumerate(steps, 1):
+            key = f"{name}-{source.server}"
+            if key not in self.plan.done:
+                self.say(f"[{number}/{len(steps)}] {_TITLES[name].format(NAMES[source.server], source.volume)}")
+                told = self._do(name, source)
+                self._note(key, told)
+        self._note(_OVER)
+        self.forget()
+        return "\n".join(
+            [*self.plan.told, f"The volumes of {self.plan.project} are as they were: keep them until you are sure."]
+        )
+
+    def finish(self, source: Source) -> None:
+        """Put the copy of a source in its place, and note it."""
+        self._note(f"put-{source.server}", self._do("put", source))
+
+    def _note(self, key: str, told: str = "") -> None:
+        said = (*self.plan.told, *([told] if told else []))
+        self.plan = replace(self.plan, done=(*self.plan.done, key), told=said)
+        self.plan.write(self.path)
+
+    def forget(self) -> None:
+        """Remove the copies and the notes."""
+        for source in self.plan.sources:
+            self.hands.remove(self.copy_of(source))
+        stack_file.remove(self.path)
+
+    def after_failure(self) -> str:
+        """Say how things are."""
+        if all(f"open-{source.server}" in self.plan.done for source in self.plan.sources):
+            return "Then this again."
+        return "Nothing was changed, neither here nor in the old volumes."
+
+    def _do(self, name: str, source: Source) -> str:
+        if name == "copy":
+            refuse_while_used(self.hands, self.plan.project, [source])
+            self.hands.copy(source, self.copy_of(source))
+            refuse_changed(self.hands, self.plan)
+            return ""
+        if name == "put" and not self.hands.replacing(self.copy_of(source)):
+            refuse_changed(self.hands, self.plan)
+        return self.hands.open(source, self.copy_of(source)) if name == "open" else self.hands.put(self.copy_of(source))
+
+
+_TITLES = {
+    "copy": "Copy {}'s data out of {}",
+    "open": "Can {} of this stack open the copy of {}?",
+    "put": "Put {}'s copy in the place of what is here",
+}
+
+
+@contextmanager
+def opened(workspace: Workspace, project: str, given: Mapping[OldServer, str], *, up: Up) -> Iterator[Import]:
+    """Give an import that is planned, or the one that was cut off; `run` does it. Nothing is changed by this.
+
+    up: as for a restore, which puts the copies in place. Raises ProjectError for what would not work.
+    """
+    environment, say = workspace.settings(), workspace.reporter.say
+    path = workspace.folder / f"import.{workspace.name}.json"
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
+    try:
+        hands = EngineImport(client, environment, workspace, up)
+        yield Import(environment, hands, planned(environment, hands, project, given, say), path, say)
+    finally:
+        client.close()
+
+
+def run_import(importing: Import) -> str:
+    """Do it, or go on with the one that was cut off; return what the person must know now.
+
+    Raises ProjectError that says how things are.
+    """
+    with importing.hands.alone():
+        if begun := ImportPlan.read(importing.path):
+            importing = _after(replace(importing, plan=begun), importing.plan)
+        importing.plan.write(importing.path)
+        try:
+            return importing.run()
+        except ProjectError as error:
+            raise ProjectError(f"{error}\n{importing.after_failure()}") from error
+        except KeyboardInterrupt:
+            importing.say("Cut off. The same command goes on")
+            raise
+
+
+def _after(before: Import, plan: ImportPlan) -> Import:
+    """Return the import that goes on, or the one that begins anew: see the module's docstring."""
+    for source in before.plan.sources:
+        if before.hands.replacing(before.copy_of(source)) and f"put-{source.server}" not in before.plan.done:
+            before.say(f"Finishing what was cut off: {NAMES[source.server]}'s copy is put in its place")
+            before.finish(source)
+    before = replace(before, plan=_of_earlier_version(before.plan, plan, before.hands))
+    if before.plan.same(plan) and any(key.startswith("put-") for key in before.plan.done):
+        before.say(f"Going on with the import of {before.plan.project}: {', '.join(before.plan.done)} is done")
+        return before
+    before.forget()
+    return replace(before, plan=plan)
+
+
+def _of_earlier_version(begun: ImportPlan, plan: ImportPlan, hands: ImportActions) -> ImportPlan:
+    """Return a plan with what this version notes of each old volume that was not written to since, as far as it tells.
+
+    The version before noted the newest time in a volume. Taken for another volume, the import would begin anew over
+    what is in place and was served meanwhile.
+    """
+    volumes = [each.volume for each in begun.sources]
+    earlier = any(str(each.changed).isdecimal() for each in begun.sources)
+    if not earlier or set(volumes) != {each.volume for each in plan.sources}:
+        return begun
+    now = hands.look(volumes)
+    return replace(
+        begun,
+        sources=tuple(
+            replace(each, changed=str(now[each.volume]["changed"]))
+            if str(each.changed) == str(now[each.volume]["newest"])
+            else each
+            for each in begun.sources
+        ),
+    )

@@ -1,0 +1,157 @@
+"""What the containers of a compose project still say when it is stopped: where its files lie, and which keys it has.
+
+A key opens data: what a user's API keys are encrypted with is in the old `.env` and in no volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from operations.errors import ProjectError
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
+from stack.common.names import PROJECT
+from stack.common.secret_rules import SecretInput, check_secrets, is_fernet_key
+from stack.settings.app import LLM_KEYS
+from stack.settings.keys import key_of
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+PROJECT_LABEL = "com.docker.compose.project"
+KEYS: Mapping[str, str] = {
+    "secretKey": "SECRET_KEY",
+    "appSecretKey": "APP_SECRET_KEY",
+    **LLM_KEYS,
+    "telegramBotToken": "TELEGRAM_BOT_TOKEN",
+}
+"""Secret of the configuration -> its name in the old environment."""
+_OPENS_DATA = "appSecretKey"
+
+
+def _containers(client: docker.DockerClient, project: str) -> list[Container]:
+    # Stopped ones too; what goes meanwhile is nobody's any more.
+    return client.containers.list(all=True, filters={"label": f"{PROJECT_LABEL}={project}"}, ignore_removed=True)
+
+
+def mounted_at(client: docker.DockerClient, project: str, path: str) -> str:
+    """Return the volume, or the folder of the host, that a project's containers have at a path; empty: there is none.
+
+    Raises ProjectError where they have different ones.
+    """
+    places = {
+        str(mount.get("Name") or mount["Source"])
+        for container in _containers(client, project)
+        for mount in container.attrs["Mounts"]
+        if mount["Destination"].rstrip("/") == path
+    }
+    if len(places) > 1:
+        raise ProjectError(f"The containers of {project} have different folders at {path}: {', '.join(sorted(places))}")
+    return next(iter(places), "")
+
+
+def keys_of(client: docker.DockerClient, project: str) -> dict[str, str]:
+    """Return the keys that a project's containers were given, by the name of the secret here.
+
+    Raises ProjectError where there is no container, or two were given different values of one.
+    """
+    containers = _containers(client, project)
+    if not containers:
+        raise ProjectError(
+            f"There is no container of {project} on this engine any more, so nobody knows its keys but its .env: set "
+            f"them by hand (docs/migrating-from-compose.md)."
+        )
+    found: dict[str, str] = {}
+    for container in containers:
+        given = dict(line.partition("=")[::2] for line in container.attrs["Config"]["Env"] or ())
+        for secret, name in KEYS.items():
+            value = given.get(name, "")
+            if value and found.setdefault(secret, value) != value:
+                raise ProjectError(f"Two containers of {project} have different values of {name}: set it by hand.")
+    return found
+
+
+def bring_keys(workspace: Workspace, project: str) -> str:
+    """Write the keys of a project into the environment's stack file, encrypted; return what is to be done now.
+
+    What is configured already stays, and what this stack takes from nobody is left out. Raises ProjectError where that
+    is APP_SECRET_KEY, and writes none then: without it stored data is lost.
+    """
+    environment = workspace.settings()
+    client = workspace.client()
+    try:
+        found = keys_of(client, project)
+    finally:
+        client.close()
+    new = {name: value for name, value in found.items() if name not in environment.configured_secrets}
+    stack = workspace.open()
+    opening = {found.get(_OPENS_DATA)}
+    if "secretKey" in new and _OPENS_DATA in environment.configured_secrets:
+        opening.add(_opens_data_here(stack))
+    refused = _refused(new, opening, fernet=environment.settings.fernet)
+    if why := refused.get(_OPENS_DATA):
+        raise ProjectError(f"Nothing was written. What is stored is encrypted with APP_SECRET_KEY, which is {why}.")
+    new = {name: value for name, value in new.items() if name not in refused}
+    run = stack.in_clone()
+    for name, value in sorted(new.items()):
+        run.pulumi("config", "set", "--secret", f"{PROJECT}:{name}", given=value)
+        workspace.reporter.say(f"{KEYS[name]}: written as {PROJECT}:{name}, encrypted")
+    instead = {"secretKey": "a new one is generated, and whoever is logged in logs in again"}
+    told = [
+        f"{KEYS[name]}: left out, {why}; {instead.get(name, 'set one by hand where it is needed')}"
+        for name, why in sorted(refused.items())
+    ]
+    kept = sorted(found.keys() - new.keys() - refused.keys())
+    told += [f"{KEYS[name]}: {PROJECT}:{name} was set already, and stays" for name in kept]
+    if is_fernet_key(found.get(_OPENS_DATA, "")) and not environment.settings.fernet:
+        told.append(f"APP_SECRET_KEY is a Fernet key: set {key_of('app_secret_key_form')}: fernet, too")
+    missing = [name for secret, name in KEYS.items() if secret in ("secretKey", _OPENS_DATA) and secret not in found]
+    told += [f"{name}: no container of {project} was given it; set it by hand where it has one" for name in missing]
+    told.append(f"They are used from the next `{workspace.typed('up')}` on.")
+    return "\n".join(told)
+
+
+def _refused(new: Mapping[str, str], opening: Collection[str | None], *, fernet: bool) -> dict[str, str]:
+    """Return why this stack does not take a key, by its name; of two that are equal, the one that opens no data.
+
+    opening: the old APP_SECRET_KEY and the one that is configured, also where it is not written now.
+    """
+    found = {
+        name: mistake.given
+        for name, value in new.items()
+        for mistake in check_secrets({name: SecretInput(value, encrypted=True)}, fernet=fernet)
+    }
+    if new.get("secretKey") in set(opening) - {None}:
+        found["secretKey"] = "the same value as APP_SECRET_KEY (not shown)"
+    return found
+
+
+def _opens_data_here(stack: PulumiRun) -> str | None:
+    """Return the key that is configured for what is stored; None for none."""
+    value: str | None = stack.configuration().get(f"{PROJECT}:{_OPENS_DATA}", {}).get("value")
+    return value
+
+
+def lost_keys(workspace: Workspace, project: str) -> str:
+    """Say which keys of a project this environment has not, without which some of its data cannot be read; or nothing.
+
+    Nothing, too, where its containers are gone: then nobody knows.
+    """
+    environment, client = workspace.settings(), workspace.client()
+    try:
+        found = keys_of(client, project)
+    except ProjectError:
+        return ""
+    finally:
+        client.close()
+    if _OPENS_DATA not in found:
+        return ""
+    if _OPENS_DATA in environment.configured_secrets and _opens_data_here(workspace.open()) == found[_OPENS_DATA]:
+        return ""
+    return (
+        f"APP_SECRET_KEY of {project} is not this environment's: what is encrypted with it, such as the API keys of "
+        f"its users, cannot be read here. Bring it first: {workspace.typed(f'import-compose PROJECT={project}')} "
+        f"ARGS=--keys, then {workspace.typed('up')}"
+    )

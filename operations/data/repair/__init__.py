@@ -1,0 +1,1 @@
+"""Repair of what does not start, or answers wrongly."""

@@ -1,0 +1,254 @@
+"""What a restore does, on a Docker engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from host.progress import Reporter, Task
+from operations.clone import typed
+from operations.data import backups, volume_names
+from operations.data.restore import mending
+from operations.data.restore.actions import INTO, Up, never
+from operations.data.restore.request import DATA, Mend, Server
+from operations.data.restore.scripts import COPY, RELEASE, SET_OWN, SIZES, WHOLE
+from operations.data.volume_names import STAMP
+from operations.engine import containers, healthy, one_off
+from operations.engine import volumes as engine_volumes
+from operations.engine.commands import execute
+from operations.errors import ProjectError
+from operations.workspace import pulumi_state
+from operations.workspace.workspace import Workspace
+from stack.common.names import APPLICATION_USER, PART_LABEL, NetworkName
+from stack.parts.redis import spec as redis
+from stack.settings.environment import Environment
+from stack.settings.part import PartSettings
+
+if TYPE_CHECKING:
+    import docker
+
+
+LABEL = "samokoder.restore"
+
+
+_RECEIVES_SECONDS = 60
+_FILES = "/etc/samokoder"
+
+
+@contextmanager
+def engine_of(environment: Environment, workspace: Workspace, up: Up = never) -> Iterator[EngineRestore]:
+    """Give the environment's engine to who holds the lock; what a run that was killed was at is gone.
+
+    up: for a restore, which brings up a server whose data volume was lost.
+    """
+
+    def bring_up() -> None:
+        # Whatever else was lost is told, and can be restored next.
+        lost = pulumi_state.data_volumes(workspace.open().deployment())
+        up(workspace, interactive=False, empty=lost)
+
+    client = workspace.client(timeout=backups.ANSWER_SECONDS)
+    try:
+        hands = EngineRestore(client, environment, workspace.reporter, bring_up)
+        remove_left(client, environment)
+        yield hands
+    finally:
+        client.close()
+
+
+def remove_left(client: docker.DockerClient, environment: Environment) -> None:
+    """Remove containers of a run that was killed; what they were at is done again."""
+    containers.remove_labelled(client, f"{LABEL}={environment.name}")
+
+
+@dataclass
+class EngineRestore:
+    """`RestoreActions` on a Docker engine."""
+
+    client: docker.DockerClient
+    environment: Environment
+    reporter: Reporter
+    up: Callable[[], None]
+    """Bring the environment up, its data volumes empty where they were lost."""
+
+    def data_of(self, server: Server) -> str:
+        """Return the name of the volume that the server's container mounts, or the next one will."""
+        for container in containers.of_fields(self.client, self.environment, [server]):
+            for mount in container.attrs["Mounts"]:
+                if mount["Destination"] == DATA[server]:
+                    return str(mount["Name"])
+        adopted = getattr(getattr(self.environment.settings, server), "adopt_volume", "")
+        return self.environment.data_volume(server, adopted)
+
+    def bring_up(self, server: Server) -> None:
+        """Have `up` do it."""
+        if not self.there(server):
+            self.up()
+
+    def there(self, server: Server) -> bool:
+        """Tell whether the server has a container."""
+        return bool(containers.of_fields(self.client, self.environment, [server]))
+
+    def make(self, volume: str) -> None:
+        """Make a volume; the engine gives back one that is there."""
+        self.client.volumes.create(volume)
+
+    def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
+        """Run the backup program in a container like its own."""
+        # Whoever restores can do this machine's backups no harm.
+        fixed = store == self.data_of("backup")
+        volumes = {DATA["backup"]: (store, fixed)} | ({INTO: (into, False)} if into else {})
+        with self.reporter.task(f"{one_off.PROGRAM} {' '.join(words[:2])}") as task:
+            self._once([one_off.PROGRAM, *words], volumes, online=online, task=task)
+
+    def mend(self, way: Mend, into: str = "") -> dict[str, str]:
+        """Have a container of Redis' image do it."""
+        with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
+            container = containers.find(self.client, self.environment, redis.PART)
+            source, labels = self.data_of("redis"), {LABEL: self.environment.name}
+            # Mounted, one that is not there would be made.
+            if source not in engine_volumes.volume_names(self.client):
+                raise ProjectError(f"There is no volume {source}: `{typed(self.environment.name, 'up')}` says more.")
+            return mending.mend(container, way, source, into=into, labels=labels, task=task)
+
+    def sizes(self, volume: str) -> tuple[int, int]:
+        """Ask du and df."""
+        # Mounted, one that was lost would be made. All are on one disk.
+        there = volume in engine_volumes.volume_names(self.client)
+        said = self._shell(SIZES, {"/volume": (volume if there else self.data_of("backup"), True)}, "/volume")
+        size, free = said.split()
+        return int(size) if there else 0, int(free)
+
+    def stamp(self) -> str:
+        """Ask for the volumes' names."""
+        there, now = volume_names.made_by_restores(self.client, self.environment), datetime.now(UTC)
+        while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
+            now += timedelta(seconds=1)
+        return f"{now:{STAMP}}"
+
+    def whole(self, volume: str, server: Server) -> bool:
+        """Look into it."""
+        # Mounted, one that is not there would be made.
+        if volume not in engine_volumes.volume_names(self.client):
+            return False
+        script = f"if ({WHOLE}); then echo yes; else echo no; fi"
+        return self._shell(script, {"/volume": (volume, True)}, "/volume", server).strip() == "yes"
+
+    def copy(self, source: str, target: str, *, whole: Server | None) -> None:
+        """Copy within the engine."""
+        if whole and source not in engine_volumes.volume_names(self.client):
+            raise ProjectError(f"There is no volume {source}, which was to come into {target}.")
+        with self.reporter.task(f"Copy {source} to {target}"):
+            volumes = {"/from": (source, True), INTO: (target, False)}
+            owner = APPLICATION_USER if self._shared(target) else ""
+            again = typed(self.environment.name, "restore")
+            self._shell(COPY, volumes, "/from", INTO, whole or "", again, owner)
+
+    def release(self, volume: str) -> None:
+        """Put the last file in its place, and take the marker away."""
+        # Mounted, one that is not there would be made.
+        if volume in engine_volumes.volume_names(self.client):
+            self._shell(RELEASE, {"/volume": (volume, False)}, "/volume")
+
+    def stop(self, fields: Sequence[str]) -> None:
+        """Stop them at once; each has its own time for it."""
+        containers.stop(self.client, self.environment, fields, self.reporter)
+
+    def start(self, fields: Sequence[str]) -> None:
+        """Start them at once; ProjectError for one that is not healthy in its time."""
+        found = [
+            (name, each) for name in fields for each in containers.of_fields(self.client, self.environment, [name])
+        ]
+        for _, each in found:
+            each.start()
+        for name, each in found:
+            part: PartSettings = getattr(self.environment.settings, name)
+            label = each.labels[PART_LABEL]
+            seconds = part.health.wait_timeout_seconds
+            healthy.wait(each, label, self.environment.name, seconds=seconds, reporter=self.reporter)
+
+    def own_password(self) -> None:
+        """Set it over the socket."""
+        container = containers.find(self.client, self.environment, "postgres")
+        status, said = execute(container, ["sh", "-c", SET_OWN])
+        if status != 0:
+            raise ProjectError(f"PostgreSQL does not take its superuser's password: {said.decode(errors='replace')}")
+
+    def new_backup(self) -> None:
+        """Have the service do it."""
+        kind = "base" if self.environment.physical_backups else "dump"
+        container = containers.find(self.client, self.environment, backups.PART)
+        end = time.monotonic() + _RECEIVES_SECONDS
+        with self.reporter.task(f"{one_off.PROGRAM} now") as task:
+            while True:
+                try:
+                    backups.run_in_service(container, ["now", "--kind", kind], task)
+                    break
+                except ProjectError:
+                    # It answers before it has found the new history and receives its log.
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(2)
+
+    def remove(self, volume: str) -> None:
+        """Remove it by its name."""
+        engine_volumes.remove_volumes(self.client, [volume])
+
+    def _shared(self, volume: str) -> bool:
+        """Tell whether a volume has files of the application's own user."""
+        return volume.startswith(f"{self.environment.prefix}-workspace")
+
+    def _shell(self, script: str, volumes: Mapping[str, tuple[str, bool]], *words: str) -> str:
+        root = any(self._shared(volume) for volume, _ in volumes.values())
+        return self._once(["sh", "-c", script, "sh", *words], volumes, root=root)
+
+    def _once(
+        self,
+        command: Sequence[str],
+        volumes: Mapping[str, tuple[str, bool]],
+        *,
+        online: bool = False,
+        root: bool = False,
+        task: Task | None = None,
+    ) -> str:
+        """Run a command in a container like the backup's own, with these volumes; return its standard output.
+
+        volumes: path -> volume, and whether it is read-only. online: with a way out. root: with the rights to read and
+        to give away files of another user.
+        """
+        from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
+
+        like = containers.find(self.client, self.environment, backups.PART).attrs
+        # A PostgreSQL runs over what is restored: the part `drill` has the settings and no key beside them.
+        drill = [] if online else containers.of_fields(self.client, self.environment, ["drill"])
+        files = drill[0].attrs if drill else like
+        host = like["HostConfig"]
+        mounts = [Mount(path, name, read_only=fixed) for path, (name, fixed) in volumes.items()]
+        mounts += [  # its files
+            Mount(each["Destination"], each["Name"], read_only=True)
+            for each in files["Mounts"]
+            if each["Destination"] == _FILES
+        ]
+        return one_off.run_once(
+            self.client,
+            like["Image"],
+            command,
+            task=task or Task(""),
+            check=partial(one_off.check, command[1:]),
+            user="0:0" if root else like["Config"]["User"],
+            cap_add=["CHOWN", "DAC_OVERRIDE", "FOWNER"] if root else None,
+            environment=like["Config"]["Env"],
+            mounts=mounts,
+            tmpfs={path: how for path, how in (host["Tmpfs"] or {}).items() if path not in volumes},
+            network_mode=f"{self.environment.prefix}-{NetworkName.EDGE}" if online else "none",
+            mem_limit=host["Memory"],
+            memswap_limit=host["Memory"],
+            nano_cpus=host["NanoCpus"],
+            shm_size=host["ShmSize"],
+            labels={LABEL: self.environment.name},
+        )

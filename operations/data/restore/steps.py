@@ -1,0 +1,280 @@
+"""The steps of a restore, from the question whether it can be done to the start of what was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from operations.clone import typed
+from operations.data.restore.actions import INTO, RestoreActions
+from operations.data.restore.journal import FETCH, Journal
+from operations.data.restore.request import DATA, LATEST, OFFSITE, Server, Wanted
+from operations.data.restore.server_users import USERS
+from operations.data.volume_names import BEFORE, RESTORED
+from operations.errors import ProjectError
+from operations.workspace import stack_file
+from stack.settings.environment import Environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What a restore has done; as text, what the person must know now."""
+
+    wanted: Wanted
+    set_aside: tuple[str, ...]
+    """Volumes with what was there before; the last one is that of the server that was asked for."""
+
+    undo: str
+    """What to type to put it back."""
+
+    def __str__(self) -> str:
+        """Say it."""
+        return (
+            f"Restored: {self.wanted}. What was there before is in {' and '.join(self.set_aside)}, until you remove "
+            f"it. To put it back: {self.undo}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it with the keys of `samokoder restore --json`."""
+        asked = {"to": self.wanted.to, "backup": self.wanted.backup, "from": self.wanted.source}
+        return {"restored": asked, "set_aside": list(self.set_aside), "undo": self.undo}
+
+
+@dataclass
+class Restore:
+    """One restore, from its journal's last step to its end."""
+
+    environment: Environment
+    hands: RestoreActions
+    journal: Journal
+    path: Path
+    """Of the journal."""
+    say: Callable[[str], None]
+
+    @property
+    def _users(self) -> tuple[tuple[str, ...], ...]:
+        users = USERS[self.journal.wanted.server]
+        also = "backup" in self.journal.servers and ("backup",) not in users
+        return (*users, ("backup",)) if also else users
+
+    def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
+        """Key, title and deed of each step. Up to the first `keep` nothing that runs is changed."""
+        asked, found = self.journal.wanted, list[tuple[str, str, Callable[[], None]]]()
+        if asked.source == OFFSITE:
+            found.append((FETCH, "Fetch the off-site copy", self._fetch))
+        if not asked.whole:
+            found.append(("check", "Can it be restored?", self._check))
+            found.append(("restore", "Restore, beside what is there", self._restore))
+        found.append(("server", "Is there a server to restore into?", self._server))
+        found.append(("room", "Is there room to keep what is there?", self._room))
+        for server in self.journal.servers:
+            found.append((f"keep-{server}", f"Set aside what is in {server}", partial(self._keep, server)))
+        for server in self.journal.servers:
+            found.append((f"put-{server}", f"Replace what is in {server}", partial(self._put, server)))
+        found.append(("start", "Start what was stopped", self._start))
+        if asked.server == "postgres":
+            found.append(("backup", "Back up what was restored", self.hands.new_backup))
+        return found
+
+    def run(self) -> Restored:
+        """Do what is left to do."""
+        if self._untouched():
+            self._note(replace(self.journal, touched=False))
+        self._note(replace(self.journal, done=self._still_done()))
+        steps = self.steps()
+        for number, (key, title, do) in enumerate(steps, 1):
+            if key not in self.journal.done:
+                self.say(f"[{number}/{len(steps)}] {title}")
+                do()
+                self._note(replace(self.journal, done=(*self.journal.done, key)))
+        self.forget()
+        aside = self.journal.aside
+        return Restored(
+            wanted=self.journal.wanted, set_aside=aside, undo=self._typed(f"restore FROM={self.journal.way_back}")
+        )
+
+    def _typed(self, words: str) -> str:
+        return typed(self.environment.name, words)
+
+    def _untouched(self) -> bool:
+        """Tell whether a replacement was only noted, or refused: the data is whole and may have been served since."""
+        journal = self.journal
+        put = journal.copied or any(f"put-{server}" in journal.done for server in journal.servers)
+        return journal.touched and not put and all(self.hands.whole(self.hands.data_of(s), s) for s in journal.servers)
+
+    def _still_done(self) -> tuple[str, ...]:
+        """Return the steps that need not be done again: those before a half replaced volume, and what they have made.
+
+        While nothing was replaced, what was stopped may have been started and written to.
+        """
+        journal, asked = self.journal, self.journal.wanted
+        if not journal.done or journal.replaced:
+            return journal.done
+        again = {key for key, _, _ in self.steps()} if not journal.touched else set[str]()
+        again -= {FETCH, "check", "restore"}
+        if FETCH in journal.done and not self.hands.whole(self._new("backup"), "backup"):
+            again.add(FETCH)
+        newest = asked.mend or (asked.backup == LATEST and asked.source != OFFSITE)
+        moves = newest and not journal.touched and not journal.lost
+        if moves or ("restore" in journal.done and not self.hands.whole(self._new(asked.server), asked.server)):
+            again |= {"check", "restore"}
+        for server in journal.servers if journal.touched else ():
+            # It was noted that its replacement begins, and perhaps it did not: it may have been served since.
+            put = f"put-{server}" in journal.done or server in journal.copied
+            if not put and self.hands.whole(self.hands.data_of(server), server):
+                again.add(f"keep-{server}")
+        return tuple(key for key in journal.done if key not in again)
+
+    def after_failure(self) -> str:
+        """Say how things are, and what can be done now."""
+        if not self.journal.done and not self.journal.stopped:
+            return "Nothing was stopped or changed."
+        again = self.journal.again(self.environment.name)
+        if self.journal.half:
+            back = "".join(f". Or back: {self._typed(f'restore FROM={each}')}" for each in self._way_back())
+            return f"The data is half replaced. When that is put right, this goes on: {again}{back}"
+        if self.journal.replaced:
+            back = self._typed(f"restore FROM={self.journal.way_back}")
+            return f"The data is replaced. When that is put right: {again}. Or back: {back}"
+        ups = f"; `{self._typed('up')}` starts what was stopped" if self.journal.stopped else ""
+        return f"No data was changed. It goes on: {self._typed('restore')}. Or ask for another{ups}."
+
+    def _way_back(self) -> tuple[str, ...]:
+        return (self.journal.way_back,) if self.journal.aside and len(self.journal.servers) == 1 else ()
+
+    def forget(self) -> None:
+        """Remove what was made on the way, and the journal. What was set aside stays."""
+        for server in DATA:
+            self.hands.remove(self._new(server))
+        stack_file.remove(self.path)
+
+    def _note(self, journal: Journal) -> None:
+        self.journal = journal
+        journal.write(self.path)
+
+    def _new(self, server: Server) -> str:
+        return f"{self.environment.prefix}-{server}{RESTORED}{self.journal.stamp}"
+
+    def _before(self, server: Server) -> str:
+        """Name the volume that a server's data is set aside in, another one where that has a copy; it is noted."""
+        prefix = f"{self.environment.prefix}-{server}{BEFORE}"
+        volume = next((each for each in reversed(self.journal.aside) if each.startswith(prefix)), "")
+        if not volume or volume in self.journal.kept or self.hands.whole(volume, server):
+            volume = prefix + self.journal.stamp
+            if volume in self.journal.kept or self.hands.whole(volume, server):
+                volume = prefix + self.hands.stamp()
+            self._note(replace(self.journal, aside=(*self.journal.aside, volume)))
+        return volume
+
+    def _replacement(self, server: Server) -> str:
+        asked = self.journal.wanted
+        return asked.source if asked.whole else self._new(server)
+
+    def _store(self) -> str:
+        """Volume with the backups that are restored from."""
+        return self._new("backup") if self.journal.wanted.source == OFFSITE else self.hands.data_of("backup")
+
+    def _fetch(self) -> None:
+        self.hands.make(self._store())
+        self.hands.program("offsite", "pull", store=self._store(), online=True)
+
+    def _check(self) -> None:
+        asked = self.journal.wanted
+        held, free = self.hands.sizes(self.hands.data_of(asked.server))
+        self._note(replace(self.journal, lost=self.journal.lost or not held))
+        # What is there now is copied once, and what is restored will be about as large.
+        _enough(free, 2 * held, self.environment.name)
+        if asked.mend:
+            return  # who asked has looked at it
+        into = self._empty()
+        self.hands.program("check-restore", *asked.words, "--into", INTO, store=self._store(), into=into)
+
+    def _restore(self) -> None:
+        asked = self.journal.wanted
+        if asked.mend:
+            self._stop()
+            self.hands.mend(asked.mend, self._empty())
+            return
+        if asked.backup == LATEST and asked.source != OFFSITE:
+            # What is written from here on would be lost.
+            self.say("The application stops now: `latest` is to lose nothing that it has acknowledged")
+            # The backup server ends last: it has all of the WAL then, and a job of its own no longer holds the backups.
+            self._stop()
+        self.hands.program("restore", *asked.words, "--into", INTO, store=self._store(), into=self._empty())
+
+    def _empty(self) -> str:
+        """Give the volume for what is restored, empty: nobody knows how far an earlier try came."""
+        volume = self._new(self.journal.wanted.server)
+        self.hands.remove(volume)
+        self.hands.make(volume)
+        return volume
+
+    def _server(self) -> None:
+        """Only now, so that `latest` is not the moment of the empty database that comes in the place of a lost one."""
+        for server in self.journal.servers:
+            self.hands.bring_up(server)
+
+    def _room(self) -> None:
+        needed = 0
+        for server in self.journal.servers:
+            refuse_incomplete(self.hands, self._replacement(server), server)
+            held, free = self.hands.sizes(self.hands.data_of(server))
+            comes, _ = self.hands.sizes(self._replacement(server))
+            needed += max(held, comes)
+            _enough(free, needed, self.environment.name)
+
+    def _keep(self, server: Server) -> None:
+        self._stop()
+        before = self._before(server)
+        self.hands.make(before)
+        self.hands.copy(self.hands.data_of(server), before, whole=None)
+        self._note(replace(self.journal, kept=(*self.journal.kept, before)))
+
+    def _put(self, server: Server) -> None:
+        self._stop()  # again: somebody may have brought the stack up since an interruption
+        data, copied = self.hands.data_of(server), self.journal.copied
+        if server in copied:
+            self.hands.release(data)
+            if self.hands.whole(data, server):
+                return
+        others = tuple(each for each in copied if each != server)
+        self._note(replace(self.journal, touched=True, copied=others))
+        self.hands.copy(self._replacement(server), data, whole=server)
+        # Noted before any server can start on it: else, cut off here, it would be taken for what was there before.
+        self._note(replace(self.journal, copied=(*others, server)))
+        self.hands.release(data)
+
+    def _start(self) -> None:
+        server = self.journal.wanted.server
+        self.hands.start([server])
+        if server == "postgres":
+            # A restored one has that of the stack it was backed up in, and only the keeper of the roles needs it.
+            self.hands.own_password()
+        for group in self._users:
+            self.hands.start(group)
+
+    def _stop(self) -> None:
+        """Stop who uses the server, then the server, then what takes its WAL: it gets all of it."""
+        self._note(replace(self.journal, stopped=True))
+        users = [part for group in self._users for part in group]
+        self.hands.stop([part for part in users if part != "backup"])
+        self.hands.stop([self.journal.wanted.server])
+        self.hands.stop([part for part in users if part == "backup"])
+
+
+def refuse_incomplete(hands: RestoreActions, volume: str, server: Server) -> None:
+    """Raise ProjectError for a volume that is not a whole copy of a server's data."""
+    if not hands.whole(volume, server):
+        raise ProjectError(f"{volume} is gone, empty or incomplete: nothing is replaced by it.")
+
+
+def _enough(free: int, needed: int, environment: str) -> None:
+    if free < needed:
+        raise ProjectError(
+            f"The engine's disk has {free / 2**20:.0f} MiB free, and this needs {needed / 2**20:.0f}: what is there "
+            f"now is kept beside what is restored. `{typed(environment, 'backups')}` lists what earlier restores have "
+            "set aside: remove one of those volumes that nobody needs."
+        )

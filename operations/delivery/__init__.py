@@ -1,0 +1,1 @@
+"""Images and commits go out: `samokoder deploy`, `rollback`, and what CI runs."""

@@ -1,0 +1,104 @@
+"""Which metrics of the contract the own images of the last good deploy showed, and whether a version has lost some.
+
+They are noted in the state, beside the good commit: what runs may be a version that was found bad and stayed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from docker.errors import DockerException
+
+from host.engine import connect
+from host.errors import EngineError
+from operations.checks.image import exposure
+from operations.errors import ProjectError
+from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
+from stack.monitoring.metrics import Kind
+from stack.parts.api.metrics import METRICS
+from stack.settings.keys import key_of
+
+TAGS = {kind: f"samokoder:good-metrics-{kind.value}" for kind in Kind}
+"""Tags of a Pulumi stack: the metrics that the own image of each kind showed when a deploy was last found good."""
+_NONE = "none"
+
+
+def written(names: Collection[str]) -> str:
+    """Return metrics as the value of a tag: the beginning of each SHA-256, for Pulumi Cloud takes 256 characters.
+
+    names: of required metrics of the contract.
+    """
+    return " ".join(sorted(map(_short, names))) or _NONE
+
+
+def read(value: str) -> frozenset[str]:
+    """Return the metrics of a tag's value that the contract still requires."""
+    words = set(value.split())
+    return frozenset(metric.name for metric in METRICS if metric.required and _short(metric.name) in words)
+
+
+def own(config: Mapping[str, Any]) -> set[Kind]:
+    """Return the kinds that have an own image: what the reference application shows is no measure.
+
+    config: what a commit has in the stack file of an environment, by key.
+    """
+    parts = {kind: config.get(key_of(kind.value)) for kind in Kind}
+    return {kind for kind, part in parts.items() if isinstance(part, Mapping) and part.get("image")}
+
+
+def shown(workspace: Workspace, kinds: Collection[Kind]) -> exposure.Shown:
+    """Return what the own images of these kinds show of the contract's metrics now."""
+    if not kinds:
+        return exposure.Shown({}, {})
+    try:
+        environment = workspace.settings()
+        with contextlib.closing(connect(workspace.engine().docker_host)) as client:
+            found = exposure.shown(client, environment)
+    except (ProjectError, EngineError, InvalidSettingsError, DockerException, OSError) as error:
+        return exposure.Shown({}, dict.fromkeys(kinds, str(error)))
+    return exposure.Shown({kind: each for kind, each in found.metrics.items() if kind in kinds}, found.unknown)
+
+
+def before(workspace: Workspace, noted: Mapping[Kind, str], *, good_runs: bool) -> Mapping[Kind, frozenset[str]]:
+    """Return what the good version showed, by kind; a kind of which nothing is noted is left out.
+
+    noted: the values of the tags. good_runs: whether the good version is what runs; it may have imported more since.
+    """
+    values = {kind: read(value) for kind, value in noted.items() if value}
+    now = shown(workspace, values).metrics if good_runs else {}
+    return {kind: names | now.get(kind, frozenset()) for kind, names in values.items()}
+
+
+def went_mute(
+    workspace: Workspace,
+    before: Mapping[Kind, frozenset[str]],
+    now: exposure.Shown,
+    *,
+    kinds: Collection[Kind],
+    say: Callable[[str], None],
+) -> str:
+    """Say which metrics the own images have lost; empty: none. Nobody would miss the alerts that need them."""
+    faults = []
+    for kind in sorted(kinds):
+        if kind not in before or kind not in now.metrics:
+            none = "of the version before no metrics are noted to compare with"
+            say(f"{kind}: not judged by its metrics: {now.unknown.get(kind) or none}")
+            continue
+        environment, gone = workspace.settings(), exposure.gone(before[kind], now.metrics[kind])
+        if gone.unseen:
+            missing = exposure.not_exposed(environment, gone.unseen)
+            look = workspace.typed("smoke")
+            say(f"{kind}, which an earlier good version had, perhaps only later than now: {missing}. Look at: {look}")
+        if gone.lost:
+            forget = workspace.typed(f"pulumi ARGS='stack tag rm {TAGS[kind]}'")
+            say(f"{kind}: to let it go without them on purpose, type `{forget}` and deploy again")
+            faults.append(f"{kind}, which an earlier good version had: {exposure.not_exposed(environment, gone.lost)}")
+    return "; ".join(faults)
+
+
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]

@@ -1,0 +1,277 @@
+"""`samokoder deploy` and `samokoder rollback`: which images run is written into the stack file, and brought up.
+
+The stack file is the one place that says it, so a deploy is a commit, and the version before stands in Git's history of
+that file. It is written when all was looked at and somebody has agreed: cut off before that, nothing has changed; cut
+off after it, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.up import Agree, Upped, bring_up
+from operations.workspace import lock, stack_file, stack_text
+from operations.workspace.workspace import Workspace
+from stack.common.references import ImageReferenceError, parse_reference, short_name
+from stack.monitoring.metrics import Kind
+from stack.settings.keys import key_of
+
+if TYPE_CHECKING:
+    from operations.checks.report import Report
+
+FIELDS = ("api", "worker", "frontend")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """What a stack file says of the team's own images."""
+
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Part -> reference; a part that is not there has the reference application's, or does not run."""
+    migrations: tuple[str, ...] = ()
+    """The command that migrates the database; empty: the default."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Version:
+        """Read it from a stack file."""
+        config = stack_file.merged(document, machine={})["config"]
+        parts = {name: _section(config, name) for name in (*FIELDS, "migrations")}
+        images = {name: str(parts[name]["image"]) for name in FIELDS if parts[name].get("image")}
+        return cls(images=images, migrations=tuple(parts["migrations"].get("command") or ()))
+
+    def write(self, config: Any) -> None:
+        """Write it into the configuration of a stack file; all else stays."""
+        wanted: dict[str, tuple[str, Any]] = {name: ("image", self.images.get(name)) for name in FIELDS}
+        wanted["migrations"] = ("command", list(self.migrations))
+        for name, (key, value) in wanted.items():
+            if value or name in config or key_of(name) in config:
+                section = stack_text.section(config, name)
+                if not value:
+                    section.pop(key, None)
+                elif section.get(key) != value:  # in its place: the comment beside it stays
+                    section[key] = value
+                stack_text.drop_empty(config, name)
+
+    def differs(self, other: Version) -> list[str]:
+        """Return a line for each part that the other has otherwise."""
+        lines = [
+            f"{name}: {_short(self.images.get(name))} -> {_short(other.images.get(name))}"
+            for name in FIELDS
+            if self.images.get(name) != other.images.get(name)
+        ]
+        if self.migrations != other.migrations:
+            lines.append(f"migrations: {' '.join(self.migrations) or '-'} -> {' '.join(other.migrations) or '-'}")
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """A version of before, and where it is from."""
+
+    version: Version
+    commit: str
+    told: str
+    """The commit, its day, who made it and its subject."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDeploy:
+    """A change of the version that an environment runs."""
+
+    workspace: Workspace
+    before: Version
+    """What the stack file says now."""
+    wanted: Version
+
+    @property
+    def candidate(self) -> Workspace:
+        """The same environment as if its stack file had the wanted version already."""
+        config: dict[str, Any] = {name: {"image": image} for name, image in self.wanted.images.items()}
+        config |= {name: {"image": None} for name in self.before.images.keys() - self.wanted.images.keys()}
+        if self.before.migrations != self.wanted.migrations:
+            config["migrations"] = {"command": list(self.wanted.migrations)}
+        qualified = {key_of(name): value for name, value in config.items()}
+        return replace(self.workspace, extra_config=stack_file.fill(qualified, self.workspace.extra_config))
+
+    def check(self) -> list[Report]:
+        """Check each new image of API and worker against the contract. Raises ProjectError where one cannot be pulled.
+
+        That an image takes a wrong secret is told and does not fail it: the stack has refused such a secret before any
+        image gets it, and of an image that looks at none no version could ever be deployed.
+        """
+        # They take their time, and a rollback needs them not.
+        from operations.checks.image import check_image, contract  # noqa: PLC0415
+
+        def lenient(report: Report) -> Report:
+            return report.without_failure(contract.REFUSALS, "the stack itself gives no image such a secret")
+
+        _note_images(self.candidate)
+        return [
+            lenient(check_image.check_image(self.candidate, image, kind))
+            for kind in Kind
+            if (image := self.wanted.images.get(kind.value)) and image != self.before.images.get(kind.value)
+        ]
+
+    def write(self) -> None:
+        """Write the wanted version into the stack file."""
+        stack_text.write(self.workspace, self.wanted.write)
+
+    def run(self, agree: Agree | None, *, interactive: bool) -> Upped:
+        """Show the preview, ask, write the stack file, and bring it up. agree, interactive: as for `lifecycle.up`.
+
+        Raises PulumiFailedError where a part is not healthy: the stack file has the wanted version then.
+        """
+        written = False
+
+        def agreed() -> None:
+            nonlocal written
+            if agree:
+                agree()
+            if self.wanted != self.before:
+                self.write()
+            written = True
+
+        # A new clone has noted nothing of its engine yet.
+        host = self.candidate.engine().docker_host
+        with lock.held(self.candidate, "deploy", docker_host=host) as locked:
+            try:
+                return bring_up(locked, interactive=interactive, agree=agreed)
+            except PulumiFailedError as error:
+                if not written:
+                    raise
+                file, back = self.workspace.committed_file.name, self.workspace.typed("rollback")
+                raise PulumiFailedError(f"{error}\n{file} has the new images. Back to those before: {back}") from None
+
+
+def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequence[str] = ()) -> ImageDeploy:
+    """Return the deploy of these images, each with its digest. images: part -> reference, of what changes.
+
+    The engine is asked only where one has no digest. Raises ProjectError where the engine cannot pull it,
+    InvalidSettingsError where the environment cannot be brought up like this.
+    """
+    before = Version.of(workspace.committed())
+    new = dict(images)
+    try:
+        unpinned = [name for name, image in new.items() if not parse_reference(image).is_pinned]
+    except ImageReferenceError as error:
+        raise ProjectError(f"This cannot be deployed: {error}.") from None
+    if unpinned:
+        from host.engine import connect  # noqa: PLC0415 - as above
+        from operations.engine import registry  # noqa: PLC0415 - the SDK takes its time
+
+        # With some digest for now: what else is wrong is told at once, and which engine it is is known.
+        some = {name: f"{new[name]}@sha256:{'0' * 64}" for name in unpinned}
+        guess = Version(images={**before.images, **new, **some}, migrations=before.migrations)
+        candidate = ImageDeploy(workspace=workspace, before=before, wanted=guess).candidate
+        with contextlib.closing(connect(candidate.engine().docker_host)) as client:
+            new |= {name: registry.pinned(client, new[name]) for name in unpinned}
+    wanted = Version(images={**before.images, **new}, migrations=tuple(migrations) or before.migrations)
+    deploy = ImageDeploy(workspace=workspace, before=before, wanted=wanted)
+    deploy.candidate.settings(on_this_machine=False)
+    return deploy
+
+
+def back(workspace: Workspace, to: str = "", *, ask_engine: bool = True) -> tuple[ImageDeploy, Earlier]:
+    """Return the deploy of the version before, and where that is from.
+
+    to: a commit; empty: the newest one whose version is not that of the stack file. ask_engine: which images run.
+    Only commits that were the head of this branch count: nobody has deployed the others. Raises ProjectError where
+    there is none, and where the engine runs an image that neither has: another clone has deployed it.
+    """
+    before = Version.of(workspace.committed())
+    earlier = _earlier(workspace, before, to)
+    deploy = ImageDeploy(workspace=workspace, before=before, wanted=earlier.version)
+    deploy.candidate.settings(on_this_machine=False)
+    if ask_engine:
+        _refuse_strangers(deploy, earlier)
+    return deploy, earlier
+
+
+def _earlier(workspace: Workspace, now: Version, to: str) -> Earlier:
+    file = workspace.committed_file
+    words = ["log", "--first-parent", "--format=%H%x00%h of %cs by %an: %s", "HEAD", "--", file.name]
+    log = _git(workspace, *words)
+    if log is None:
+        raise ProjectError(
+            f"{file.name} has no history in Git here, so nothing says what ran before. Name it: "
+            f"{workspace.typed('deploy API=… WORKER=…')}"
+        )
+    for line in log.splitlines():
+        commit, told = line.split("\0")
+        if to and not (len(to) >= 4 and commit.startswith(to)):  # noqa: PLR2004 - as few digits as Git takes
+            continue
+        text = _git(workspace, "show", f"{commit}:./{file.name}")
+        document = yaml.safe_load(text) if text else None
+        if not isinstance(document, dict):
+            continue  # removed by this commit
+        version = Version.of(document)
+        if to or version != now:
+            # Whoever has committed chose these words: nothing in them speaks to the terminal.
+            return Earlier(version=version, commit=commit, told="".join(filter(str.isprintable, told)))
+    if to:
+        raise ProjectError(f"No commit {to} of this branch has changed {file.name}: git log --first-parent {file.name}")
+    raise ProjectError(
+        f"{file.name} never had other images in the history of this branch. Name what to deploy: "
+        f"{workspace.typed('deploy API=… WORKER=…')}"
+    )
+
+
+def _refuse_strangers(deploy: ImageDeploy, earlier: Earlier) -> None:
+    """Raise ProjectError where the stack file is not what was deployed last: the version before it is another then."""
+    from operations.engine import containers  # noqa: PLC0415 - the SDK takes its time
+
+    environment, workspace = deploy.candidate.settings(), deploy.candidate
+    with contextlib.closing(workspace.client()) as client:
+        for name in FIELDS:
+            now, then = (version.images.get(name) for version in (deploy.before, deploy.wanted))
+            there = {str(each.attrs["Config"]["Image"]) for each in containers.of_fields(client, environment, [name])}
+            # The reference application's image has no reference in the file.
+            if now is None or then is None or now in there or there <= {now, then}:
+                continue
+            raise ProjectError(
+                f"{name} runs {', '.join(map(_short, sorted(there)))}, which neither {workspace.committed_file.name} "
+                f"nor {earlier.commit[:12]} has: somebody has deployed it elsewhere. Get that commit (`git pull`), "
+                f"or name what to go back to: {workspace.typed('deploy API=… WORKER=…')}"
+            )
+
+
+def _git(workspace: Workspace, *words: str) -> str | None:
+    """Return what Git says of the stack file's folder; None where it fails or is not there."""
+    try:
+        folder = workspace.committed_file.parent
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a stack file. Raises ProjectError for one that is written as text."""
+    found = config.get(key_of(name)) or {}
+    if not isinstance(found, Mapping):
+        raise ProjectError(f"{key_of(name)} is written as text: write it as a mapping, as `config set --path` does.")
+    return found
+
+
+def _short(image: str | None) -> str:
+    """Return an image with the beginning of its digest: a tag may have been pushed anew."""
+    if not image:
+        return "the reference application's"
+    digest = image.partition("@sha256:")[2]
+    return short_name(image) + (f"@sha256:{digest[:12]}" if digest else "")
+
+
+def _note_images(candidate: Workspace) -> None:
+    """Note which images the engine lacks: what a check pulls is brought by the environment, as what `up` pulls."""
+    from host.engine import connect  # noqa: PLC0415 - as above
+    from operations.engine import old_images  # noqa: PLC0415 - `status` must stay fast
+
+    with contextlib.closing(connect(candidate.engine().docker_host)) as client:
+        old_images.note(client, candidate.settings(), candidate.reporter.say)

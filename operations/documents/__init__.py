@@ -1,0 +1,1 @@
+"""Documents that follow from the code, written by `make docs`."""

@@ -1,0 +1,1 @@
+"""The engine that an environment runs on: its containers, volumes and images, and commands in them."""

@@ -1,0 +1,95 @@
+"""Run a command in a container, and get all that it says and its exit status."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+
+from operations.engine.bound import Bound
+from operations.errors import ProjectError
+
+_ENDS_SECONDS = 60
+_OUT, _ERR = 1, 2
+_HEAD = struct.Struct(">BxxxL")
+Frame = tuple[int, bytes]
+"""A piece of what a program says: 1 for its standard output or 2 for its standard error, and the text."""
+
+
+def execute(
+    container: Container, command: Sequence[str], *, bound: Bound | None = None, **options: Any
+) -> tuple[int, bytes]:
+    """Run a command in a container to its end; return its exit status and all that it says.
+
+    options: of the SDK's `exec_create`. Its `exec_run` may have no status (see `exec_status`) and no output (`frames`).
+    Raises BoundError where the bound is reached; the command runs on then, for the engine can end none.
+    """
+    status, said = _execute(container, command, options, bound)
+    return status, b"".join(text for _, text in said)
+
+
+def execute_apart(
+    container: Container, command: Sequence[str], *, bound: Bound | None = None
+) -> tuple[int, bytes, bytes]:
+    """Run a command as `execute` does; return its exit status, its standard output and its standard error."""
+    status, said = _execute(container, command, {}, bound)
+    out, err = (b"".join(text for number, text in said if number == wanted) for wanted in (_OUT, _ERR))
+    return status, out, err
+
+
+def _execute(
+    container: Container, command: Sequence[str], options: Mapping[str, Any], bound: Bound | None
+) -> tuple[int, list[Frame]]:
+    api = cast("docker.DockerClient", container.client).api
+    session = api.exec_create(container.id, list(command), **options)["Id"]
+    stream: Any = api.exec_start(session, socket=True)
+    try:
+        said = list(frames(stream, bound))
+    finally:
+        stream._response.close()  # noqa: SLF001 - there is no other way to it
+    return exec_status(api, session, bound), said
+
+
+def frames(stream: Any, bound: Bound | None = None) -> Iterator[Frame]:
+    """Yield what a program says to a socket of the SDK (`exec_start`, `attach_socket`), until it closes its output.
+
+    Not as the SDK does: it reads the socket below the buffer by which it has read the head of the answer. What has come
+    together with that head, all that a quick command says, is lost then, and the status is 0.
+    Raises BoundError.
+    """
+    socket = getattr(stream, "_sock", stream)
+    reader = stream._response.raw._fp.fp  # noqa: SLF001 - there is no other way to it
+    socket.settimeout(bound.left() if bound else None)  # a program may be silent for long
+    try:
+        while len(head := reader.read(_HEAD.size)) == _HEAD.size:
+            number, size = _HEAD.unpack(head)
+            if bound:
+                bound.take(size)
+            yield number, reader.read(size)
+            if bound:
+                socket.settimeout(bound.left())
+    except TimeoutError:
+        if bound is None:
+            raise
+        raise bound.late() from None
+
+
+def exec_status(api: docker.APIClient, session: str, bound: Bound | None = None) -> int:
+    """Return the exit status of a command in a container whose output has ended.
+
+    The engine ends the output when the command closes it, and knows the status a moment later: until then it says null,
+    which would be taken for a success or a failure. Raises ProjectError where the command does not end at all.
+    """
+    end = time.monotonic() + _ENDS_SECONDS
+    while (status := api.exec_inspect(session)["ExitCode"]) is None:
+        if bound:
+            bound.left()
+        if time.monotonic() > end:
+            raise ProjectError(f"a command in a container has closed its output and still runs after {_ENDS_SECONDS} s")
+        time.sleep(0.05)
+    return int(status)

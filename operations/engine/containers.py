@@ -1,0 +1,181 @@
+"""The containers and networks of an environment on its engine: find them, stop them, remove what a run has left.
+
+Containers are found by the labels that `stack.spec.service` gives them, so all of this works without Pulumi.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+
+from host.progress import Reporter
+from operations.clone import typed
+from operations.errors import ProjectError
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.settings.environment import Environment
+
+_DEFAULT_STOP_SECONDS = 30
+_ENDED = frozenset({"created", "exited", "dead"})
+
+
+class Named(Protocol):
+    """An environment's name, and the first part of all its names on the engine."""
+
+    @property
+    def name(self) -> str:
+        """As in its stack file's name."""
+
+    @property
+    def prefix(self) -> str:
+        """Such as `samokoder-staging`."""
+
+
+def by_part(client: docker.DockerClient, name: str) -> dict[str, Container]:
+    """Return all service containers of an environment by their parts."""
+    return {container.labels.get(PART_LABEL, ""): container for container in of_environment(client, name)}
+
+
+def of_environment(client: docker.DockerClient, name: str) -> list[Container]:
+    """Return all service containers of an environment, running or not."""
+    containers = client.containers.list(all=True, filters={"label": f"{ENVIRONMENT_LABEL}={name}"}, ignore_removed=True)
+    return list(containers)
+
+
+def names(client: docker.DockerClient) -> set[str]:
+    """Return the names of all containers and networks on the engine."""
+    listed = client.api.containers(all=True)  # without a question for each of them
+    found = {str(name).lstrip("/") for container in listed for name in container.get("Names") or ()}
+    return found | {str(network["Name"]) for network in client.api.networks()}
+
+
+def ids(client: docker.DockerClient, name: str) -> dict[str, str]:
+    """Return the id of each part's container in an environment: what a change has replaced shows in it."""
+    return {container.labels[PART_LABEL]: str(container.id) for container in of_environment(client, name)}
+
+
+def find(client: docker.DockerClient, environment: Named, part: str) -> Container:
+    """Return the container of a part. Raises ProjectError with the parts that there are, or that it is not up."""
+    found = by_part(client, environment.name)
+    if part in found:
+        return found[part]
+    if not found:
+        raise ProjectError(f"{environment.name} is not up: {typed(environment.name, 'up')}")
+    there = ", ".join(sorted(found))
+    raise ProjectError(f"{environment.name} has no container of the part {part!r}. There are: {there}.")
+
+
+def replicas(client: docker.DockerClient, environment: Named, part: str) -> dict[str, Container]:
+    """Return the container of a part, or those of all its replicas, by name. Raises ProjectError as `find` does."""
+    found = {
+        name: container
+        for container in of_environment(client, environment.name)
+        if re.fullmatch(rf"{re.escape(part)}-[0-9]+", name := container.labels.get(PART_LABEL, ""))
+    }
+    in_order = sorted(found, key=lambda name: (len(name), name))  # api-2 before api-10
+    return {name: found[name] for name in in_order} or {part: find(client, environment, part)}
+
+
+def of_fields(client: docker.DockerClient, environment: Environment, fields: Collection[str]) -> list[Container]:
+    """Return the containers of the parts that these fields of the settings describe; those that are not there, not."""
+    parts = {part for name in fields for part in environment.parts_of(name)}
+    return [each for each in of_environment(client, environment.name) if each.labels[PART_LABEL] in parts]
+
+
+def stop(client: docker.DockerClient, environment: Environment, fields: Collection[str], reporter: Reporter) -> None:
+    """Stop all containers of these parts at once, each within its own time, and wait until they have ended."""
+    # Also one that restarts again and again, because its data is what is to be replaced.
+    found = [each for each in of_fields(client, environment, fields) if each.status not in _ENDED]
+    if not found:
+        return
+    names = ", ".join(each.labels[PART_LABEL] for each in found)
+    with reporter.task(f"Stop {names}"), ThreadPoolExecutor() as pool:
+        seconds = [each.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS for each in found]
+        list(pool.map(lambda each, limit: each.stop(timeout=limit), found, seconds))
+
+
+def remove_begun(
+    client: docker.DockerClient, begun: Mapping[str, Collection[str]], known: Collection[str], reporter: Reporter
+) -> list[str]:
+    """Remove the containers and networks that an interrupted run had begun to make, and return their names.
+
+    A run that was killed between a creation and the note of it leaves them, and the next one would end in "name
+    already in use". Nothing else goes: what this state does not know may be another state's, and running. Volumes stay:
+    creating one that is there is no error, and they hold the data.
+    begun: as `recovery.begun` has it. known: ids of the containers and networks in Pulumi's state.
+    """
+    removed = []
+    named = [f"^/?{re.escape(name)}$" for name in begun]
+    for container in client.containers.list(all=True, filters={"name": named}, ignore_removed=True):
+        name = str(container.name)
+        if name not in begun or container.id in known:
+            continue
+        if not _is_of_run(container, begun[name], known):
+            reporter.say(f"{name} is not the one that the run had begun to make, so it stays")
+            continue
+        _stop_gently(container, reporter)
+        container.remove(force=True)
+        removed.append(name)
+    for network in client.networks.list():
+        if network.name not in begun or network.id in known:
+            continue
+        network.reload()
+        if network.attrs.get("Containers"):
+            reporter.say(f"the network {network.name} ({network.short_id}) has containers on it, so it stays")
+            continue
+        network.remove()
+        removed.append(str(network.name))
+    return removed
+
+
+def _is_of_run(container: Container, volumes: Collection[str], known: Collection[str]) -> bool:
+    """Tell whether a container is the one that the run of a state had begun to make, and not another state's.
+
+    volumes: what that one mounts; the names of those with files are random. known: ids of the state's networks.
+    """
+    if volumes:
+        return set(volumes) <= {mount.get("Name") for mount in container.attrs["Mounts"]}
+    networks = {each["NetworkID"] for each in container.attrs["NetworkSettings"]["Networks"].values()} - {""}
+    # What was never started may be on none yet, and serves nobody.
+    return networks <= set(known) if networks else container.status == "created"
+
+
+def stopped(client: docker.DockerClient, environment: str, known: Collection[str]) -> list[Container]:
+    """Return the containers of parts that do not run. known: ids in Pulumi's state.
+
+    Not one that restarts again and again: that one is sick, and `up` has to say so.
+    """
+    return [each for each in of_environment(client, environment) if each.status in _ENDED and each.id in known]
+
+
+def _stop_gently(container: Container, reporter: Reporter) -> None:
+    """Let a first start come to its end (a database that is being initialised), then stop it as it asks to be."""
+    said = time.monotonic()
+    while _is_starting(container):
+        if time.monotonic() - said > 2:  # noqa: PLR2004 - seconds; nothing is silent for longer
+            said = time.monotonic()
+            reporter.say(f"{container.name} is still starting, waiting for it")
+        time.sleep(0.2)
+        container.reload()
+    if container.attrs["State"]["Running"]:
+        seconds = container.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS
+        container.stop(timeout=seconds)
+
+
+def _is_starting(container: Container) -> bool:
+    state = container.attrs["State"]
+    health = (state.get("Health") or {}).get("Status")
+    # One that restarts again and again stays `starting` for ever.
+    return bool(state["Running"]) and health == "starting" and not container.attrs.get("RestartCount")
+
+
+def remove_labelled(client: docker.DockerClient, label: str) -> None:
+    """Remove every container with a label (`name=value`), what runs too, and its nameless volumes."""
+    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        container.remove(force=True, v=True)

@@ -1,0 +1,221 @@
+"""Parts of the stack run without Pulumi, for a check or a test: in a network of their own, gone at the end.
+
+A part gets the container that `stack.resources.part.Part` gives it, from the same `ServiceSpec`. Everything carries a
+label with a token of this run, by which it is found and removed by its id: also what an interruption kept from being
+noted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import secrets
+import signal
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import docker
+import docker.errors
+from docker.models.containers import Container
+from docker.models.networks import Network
+from docker.types import LogConfig, Mount, Ulimit
+
+from host.progress import Reporter
+from stack.common.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES, NO_SEARCH_DOMAIN
+from stack.spec.files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
+from stack.spec.service import LOG_DRIVER, LOG_OPTIONS, ServiceSpec
+
+LABEL = "samokoder.laboratory"
+_NANO = 1_000_000_000
+
+
+@dataclass
+class Laboratory:
+    """Makes containers in a network of its own, without a way out."""
+
+    client: docker.DockerClient
+    token: str
+    network: Network
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What everything of this run is found by."""
+        return {LABEL: self.token}
+
+    def start(self, image: str, files: Mapping[str, str], *, alias: str = "", **options: Any) -> Container:
+        """Start a container with `files` (absolute paths) written into it. options: of the Docker SDK."""
+        container = self._create(image, alias, options)
+        container.put_archive("/", _tar(files))
+        container.start()
+        return container
+
+    def run(
+        self,
+        spec: ServiceSpec,
+        files: Mapping[str, str],
+        *,
+        alias: bool = True,
+        data: str | None = None,
+        **changed: Any,
+    ) -> Container:
+        """Start a part as the stack does, and as `prepare` says."""
+        container = self.prepare(spec, files, alias=alias, data=data, **changed)
+        container.start()
+        return container
+
+    def prepare(
+        self,
+        spec: ServiceSpec,
+        files: Mapping[str, str],
+        *,
+        alias: bool = True,
+        data: str | None = None,
+        **changed: Any,
+    ) -> Container:
+        """Make a part's container, not started.
+
+        files: the part's files with their secrets in them. alias: whether others reach it by its part's name.
+        data: the volume for its data, which outlives it; else a nameless one, which does not. changed: options of the
+        Docker SDK in place of the stack's.
+        """
+        mounts = []
+        if files:
+            mounts.append(Mount(spec.files_at, self._volume(spec.image, files), read_only=True))
+        if spec.data:
+            mounts.append(Mount(spec.data.path, data))
+        options = container_options(spec) | {"mounts": mounts} | changed
+        return self._create(spec.image, spec.part if alias else "", options)
+
+    def _create(self, image: str, alias: str, options: Mapping[str, Any]) -> Container:
+        name = str(self.network.name)
+        endpoint = self.client.api.create_endpoint_config(aliases=[alias]) if alias else None
+        container: Container = self.client.containers.create(
+            image,
+            network=name,
+            networking_config={name: endpoint} if endpoint else None,
+            labels=self.labels,
+            **{"dns_search": [NO_SEARCH_DOMAIN], **options},
+        )
+        return container
+
+    def _volume(self, image: str, files: Mapping[str, str]) -> str:
+        """Fill a volume by a carrier that is never started, as `stack.spec.files` does: the root is read-only."""
+        name = f"samokoder-laboratory-{self.token}-{next(self._numbers)}"
+        self.client.volumes.create(name, labels=self.labels)
+        carrier = self.client.containers.create(
+            image,
+            entrypoint=[CARRIER_ENTRYPOINT],
+            network_mode="none",
+            labels=self.labels,
+            mounts=[Mount(CARRIER_MOUNT, name)],
+        )
+        carrier.put_archive(CARRIER_MOUNT, _tar(files))
+        carrier.remove(v=True)
+        return name
+
+
+@contextmanager
+def opened(client: docker.DockerClient, reporter: Reporter | None = None) -> Iterator[Laboratory]:
+    """Give a laboratory; at the end, on an error, Ctrl-C and SIGTERM everything that it made is removed.
+
+    reporter: is told of the removal, which may take seconds.
+    """
+    token = secrets.token_hex(4)
+    with _ended_by_sigterm():
+        try:
+            network = client.networks.create(
+                f"samokoder-laboratory-{token}", driver="bridge", internal=True, labels={LABEL: token}
+            )
+            yield Laboratory(client, token, network)
+        finally:
+            with _undisturbed(), reporter.task("Removing what was made for it") if reporter else nullcontext():
+                _remove(client, token)
+
+
+def container_options(spec: ServiceSpec) -> dict[str, Any]:
+    """Return what the stack gives a part's container, as the Docker SDK calls it: limits and hardening too."""
+    memory = f"{spec.settings.memory_mib}m"
+    return {
+        # An empty one keeps the image's; the SDK takes None for that.
+        "entrypoint": list(spec.entrypoint) or None,
+        "command": list(spec.command) or None,
+        "user": spec.user,
+        "hostname": spec.part,
+        "dns_search": [NO_SEARCH_DOMAIN],
+        "environment": dict(spec.environment),
+        "tmpfs": dict(spec.tmpfs),
+        "read_only": True,
+        "init": True,
+        "cap_drop": ["ALL"],
+        "cap_add": list(spec.capabilities),
+        "security_opt": [NO_NEW_PRIVILEGES],
+        "mem_limit": memory,
+        "memswap_limit": memory,
+        "nano_cpus": round(spec.settings.cpus * _NANO),
+        "shm_size": f"{spec.shm_mib}m",
+        "ulimits": [
+            Ulimit(name="nofile", soft=spec.open_files, hard=spec.open_files),
+            Ulimit(name="nproc", soft=spec.processes, hard=spec.processes),
+        ],
+        "stop_signal": spec.stop_signal,
+        "log_config": LogConfig(type=LOG_DRIVER, config=LOG_OPTIONS),
+    }
+
+
+def _remove(client: docker.DockerClient, token: str) -> None:
+    mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={token}"}
+    for container in client.containers.list(all=True, filters=mine, ignore_removed=True):
+        with contextlib.suppress(docker.errors.NotFound):
+            container.remove(force=True, v=True)
+    for volume in client.volumes.list(filters=mine):
+        volume.remove()
+    for network in client.networks.list(filters=mine):
+        network.remove()
+
+
+def _tar(files: Mapping[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.mode = int(EXECUTABLE_MODE if path.endswith(".sh") else MODE, 8)
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let a SIGTERM end the block like a Ctrl-C; by default it would end the process with nothing removed."""
+
+    def end(_signal: int, _frame: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end) if _in_main_thread() else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold signals off: an impatient second Ctrl-C would leave containers behind. Removing takes seconds."""
+    held = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(name, signal.SIG_IGN) for name in held] if _in_main_thread() else []
+    try:
+        yield
+    finally:
+        for name, handler in zip(held, before, strict=False):
+            signal.signal(name, handler)

@@ -1,0 +1,97 @@
+"""Run a command in a container of its own, and read what a program in a container says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from host.progress import Task
+from operations.engine.commands import frames
+from operations.errors import ProjectError
+from stack.common.names import NO_NEW_PRIVILEGES, NO_SEARCH_DOMAIN
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+
+PROGRAM = "samokoder-backup"
+Chunks = Iterable[tuple[bytes | None, bytes | None]]
+
+_REFUSED = 2
+_LAST_LINES = 5
+
+
+def run_once(
+    client: docker.DockerClient,
+    image: str,
+    command: Sequence[str],
+    *,
+    task: Task,
+    check: Callable[[int, Sequence[str]], None],
+    **options: Any,
+) -> str:
+    """Run a command in a container of its own, which is removed, and return its standard output.
+
+    It has no network, unless an option says otherwise, and can change nothing but what is mounted in it. `task` shows
+    its progress. check: gets its exit status and what it said, and raises. options: of the SDK's `containers.create`.
+    """
+    container: Container = client.containers.create(
+        image,
+        list(command[1:]),
+        entrypoint=[command[0]],
+        read_only=True,
+        init=True,
+        cap_drop=["ALL"],
+        security_opt=[NO_NEW_PRIVILEGES],
+        healthcheck={"test": ["NONE"]},
+        **{"network_mode": "none", "dns_search": [NO_SEARCH_DOMAIN], **options},
+    )
+    try:
+        with attached(container) as chunks:
+            container.start()
+            out, err = read(chunks, task)
+        check(container.wait()["StatusCode"], err)
+    finally:
+        container.remove(force=True, v=True)
+    return out
+
+
+def attached(container: Container) -> AbstractContextManager[Chunks]:
+    """Give both streams of a container that is about to start, so that no line is missed."""
+    return streams(container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1}))
+
+
+@contextmanager
+def streams(socket: Any) -> Iterator[Chunks]:
+    """Give what comes over a container's socket, standard output and standard error apart; it is closed at the end."""
+    try:
+        yield ((text, None) if number == 1 else (None, text) for number, text in frames(socket))
+    finally:
+        # Where the SDK reads the streams itself it leaves the open socket in a circle with its answer, to the garbage
+        # collector.
+        socket._response.close()  # noqa: SLF001 - there is no other way to it
+
+
+def read(chunks: Chunks, task: Task) -> tuple[str, list[str]]:
+    """Read both streams to their end; each whole line of standard error is what the task does just now."""
+    out, rest, lines = b"", b"", list[str]()
+    for said, told in chunks:
+        out += said or b""
+        *whole, rest = (rest + (told or b"")).split(b"\n")
+        lines += [text for line in whole if (text := line.decode(errors="replace").strip())]
+        if lines:
+            task.detail = lines[-1]
+    if rest.strip():
+        lines.append(rest.decode(errors="replace").strip())
+    return out.decode(errors="replace"), lines
+
+
+def check(words: Sequence[str], status: int, told: Sequence[str]) -> None:
+    """Raise ProjectError unless a run of the backup program has ended well."""
+    if status == _REFUSED:
+        raise ProjectError(told[-1] if told else f"`{PROGRAM} {' '.join(words)}` refuses.")
+    if status:
+        said = "\n".join(told[-_LAST_LINES:]) or "(it said nothing)"
+        raise ProjectError(f"`{PROGRAM} {' '.join(words)}` failed ({status}):\n{said}")

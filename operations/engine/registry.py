@@ -1,0 +1,130 @@
+"""Images of a registry that asks for a login, with the logins that `docker login` has left on this machine.
+
+Pulumi's provider knows none of them, and what it is told would lie in the state. So such an image is pulled before
+Pulumi needs it, which then finds it on the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import docker
+from docker.auth import AuthConfig, load_config, resolve_repository_name
+from docker.errors import APIError, DockerException, ImageNotFound
+from requests.exceptions import RequestException
+
+from operations.errors import ProjectError
+from stack.common.references import ImageReferenceError, parse_reference
+
+_AT_ONCE = 4
+"""Pulls; an engine loads three layers at a time unless it is told otherwise."""
+
+
+def pull(client: docker.DockerClient, references: Iterable[str], *, say: Callable[[str], None]) -> None:
+    """Pull what the engine lacks and this machine has a login for. Raises ProjectError where the registry refuses."""
+
+    def one(reference: str, login: dict[str, Any]) -> None:
+        if _is_there(client, reference):
+            return
+        say(f"Pulling {_short(reference)}, as {login.get('Username') or login.get('username') or 'this machine'}")
+        try:
+            client.images.pull(reference, auth_config=login)
+        except (DockerException, RequestException) as error:
+            raise ProjectError(f"{_short(reference)} cannot be pulled: {_why(error)}") from None
+
+    logins = _logged_in(load_config(), references, say)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(one, logins.keys(), logins.values()))
+
+
+def refused(client: docker.DockerClient, references: Iterable[str]) -> list[str]:
+    """Return those that the engine lacks and their registry does not give to this machine's login, or without one.
+
+    A registry that does not answer is none of them: what pulls says that.
+    """
+    logins, found = load_config(), []
+    for reference in references:
+        if not parse_reference(reference).repository or _is_there(client, reference):
+            continue
+        try:
+            client.images.get_registry_data(reference, auth_config=_login(logins, reference) or {})
+        except APIError as error:
+            if _is_refusal(error):
+                found.append(f"{_short(reference)}: {_why(error)}")
+        except (DockerException, RequestException):
+            continue
+    return found
+
+
+def pinned(client: docker.DockerClient, reference: str) -> str:
+    """Return a reference with the digest that its tag has in the registry now; one that has a digest, as it is.
+
+    An image that came from no registry is returned by its id. Raises ProjectError where it has neither.
+    """
+    try:
+        parsed = parse_reference(reference)
+    except ImageReferenceError as error:
+        raise ProjectError(f"This cannot be deployed: {error}.") from None
+    if parsed.is_pinned:
+        return reference
+    with contextlib.suppress(ImageNotFound):
+        image = client.images.get(reference)
+        if not image.attrs.get("RepoDigests"):
+            return str(image.id)
+    try:
+        data = client.images.get_registry_data(reference, auth_config=_login(load_config(), reference) or {})
+    except (DockerException, RequestException) as error:
+        raise ProjectError(
+            f"The registry does not say which digest {reference} has: {_why(error)}. Is it there, and are you logged "
+            f"in (`docker login {_registry(reference)}`)? Else name it with its digest, {reference}@sha256:…, or by "
+            "its id where it is on the engine alone."
+        ) from None
+    return f"{reference}@{data.id}"
+
+
+def _logged_in(logins: AuthConfig, references: Iterable[str], say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    found = {}
+    for reference in references:
+        if not parse_reference(reference).repository:
+            continue  # a local image's id
+        try:
+            if login := _login(logins, reference):
+                found[reference] = login
+        except DockerException as error:
+            say(f"The login of {_registry(reference)} cannot be read: {_why(error)}")
+    return found
+
+
+def _login(logins: AuthConfig, reference: str) -> dict[str, Any] | None:
+    login: dict[str, Any] | None = logins.resolve_authconfig(_registry(reference))
+    return login
+
+
+def _registry(reference: str) -> str:
+    name: str = resolve_repository_name(parse_reference(reference).repository)[0]
+    return name
+
+
+def _is_there(client: docker.DockerClient, reference: str) -> bool:
+    try:
+        client.images.get(reference)
+    except ImageNotFound:
+        return False
+    return True
+
+
+def _is_refusal(error: APIError) -> bool:
+    # The engine passes the registry's answer on with a status of its own, most often 500.
+    words = ("unauthorized", "denied", "no basic auth", "authentication required", "forbidden")
+    return error.status_code in {401, 403} or any(word in str(error.explanation).lower() for word in words)
+
+
+def _short(reference: str) -> str:
+    return reference.partition("@")[0]
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "explanation", None) or error)[-500:]

@@ -1,0 +1,1 @@
+"""An environment comes up, changes, and goes: what happens around Pulumi."""

@@ -1,0 +1,169 @@
+"""Get ready what an `up` needs: the engine, the images, and what this machine adds to the configuration."""
+
+from __future__ import annotations
+
+import contextlib
+
+from pydantic.alias_generators import to_camel
+
+from host.engine import DEFAULT_DOCKER_HOST, EngineInfo, connect, containerd_of_remote
+from offline import registries
+from offline.images.ensure import ensure_images
+from operations.engine import old_images, registry
+from operations.engine.images import has_images, third_party_images, used_images
+from operations.errors import ProjectError
+from operations.network import host_script, ipv6, replacement
+from operations.workspace import kept, origins, pulumi_state, stack_file, state_room
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.pulumi_cli import found_pulumi
+from operations.workspace.stack_file import Document
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.tree import Settings
+
+
+def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) -> PulumiRun:
+    """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
+
+    images: build what no registry can give here; without it only what is there is looked at, as a preview does.
+    note: which images the engine lacks now, on the engine, for an `up` that removes them one day.
+    Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
+    would take the place of those that run.
+    """
+    workspace.settings(on_this_machine=False)
+    if images:
+        state_room.refuse_full(workspace.backend(), workspace.name)
+    engine = workspace.engine()
+    # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
+    machine = _of_engine(workspace, engine, ask=images)
+    environment = stack_file.read(
+        workspace.name, stack_file.merged(workspace.committed(), machine=machine, extra=workspace.extra_config)
+    )
+    built_here = _built_here(workspace, environment, engine)
+    deployment = _deployment(workspace)
+    origins.refuse_others(
+        environment,
+        deployment,
+        built_here=built_here,
+        typed=workspace.variables.get("OFFLINE", ""),
+        command=workspace.typed("up"),
+    )
+    if built_here:
+        machine = stack_file.fill(machine, _of_images(workspace, built_here, engine, build=images))
+    _note(workspace, machine)
+    environment = workspace.settings()
+    if volumes := kept.volumes(environment, deployment, file=workspace.committed_file.name):
+        _note(workspace, {**machine, key_of("kept_volumes"): volumes})
+        environment = workspace.settings()
+    _tell_made_anew(workspace, environment, engine)
+    if images:
+        with contextlib.closing(connect(engine.docker_host, timeout=None)) as client:
+            if note:
+                old_images.note(client, environment, workspace.reporter.say)
+            if workspace.variables.get("OFFLINE") != "1":
+                registry.pull(client, used_images(environment), say=workspace.reporter.say)
+    return workspace.open()
+
+
+def _note(workspace: Workspace, machine: Document) -> None:
+    stack_file.write(workspace.machine_file, stack_file.dump(machine, source="this machine and its engine"))
+
+
+def _tell_made_anew(workspace: Workspace, environment: Environment, engine: EngineInfo) -> None:
+    if why := ipv6.refusal(environment, engine.version):
+        raise ProjectError(f"Nothing was replaced: {why}")
+    with contextlib.closing(connect(engine.docker_host)) as client:
+        if replacement.gets_ipv6(environment, client) and (
+            why := ipv6.forgets(host_script.words(engine.docker_host, ipv6.SCRIPT))
+        ):
+            raise ProjectError(f"Nothing was replaced: {why}")
+        if said := replacement.told(environment, client):
+            workspace.reporter.say(said)
+
+
+def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Document:
+    """Return what this machine adds to the configuration: facts about its engine.
+
+    ask: find out what takes a container of its own; without it an earlier run's answer is taken.
+    """
+    machine: Document = {}
+    if engine.docker_host != DEFAULT_DOCKER_HOST:
+        machine[key_of("docker_host")] = engine.docker_host
+    if engine.knows_start_interval:
+        machine[key_of("start_interval")] = True
+    usual = Settings.model_fields["cadvisor"].get_default(call_default_factory=True)
+    containerd = engine.containerd_socket
+    if containerd is None and not engine.docker_host.startswith("unix://"):
+        if ask:
+            with contextlib.closing(connect(engine.docker_host)) as client:
+                containerd = containerd_of_remote(client)
+        else:
+            known = stack_file.load(workspace.machine_file).get(key_of("cadvisor")) or {}
+            containerd = known.get("containerdSocket")
+    found = {
+        "containerdSocket": (containerd, usual.containerd_socket),
+        "dataRoot": (engine.data_root, usual.data_root),
+    }
+    if other := {name: value for name, (value, default) in found.items() if value and value != default}:
+        machine[key_of("cadvisor")] = other
+    configured = stack_file.merged(workspace.committed(), machine={}, extra=workspace.extra_config)["config"]
+    if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
+        machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
+    return machine
+
+
+def _deployment(workspace: Workspace) -> Document:
+    """Return the stack's state, its secrets encrypted; empty where there is none yet."""
+    backend = workspace.backend()
+    if backend.folder:
+        return pulumi_state.checkpoint(backend.folder, workspace.name) or {}
+    return workspace.open().deployment()
+
+
+def _built_here(workspace: Workspace, environment: Environment, engine: EngineInfo) -> list[str]:
+    """Return the names of the images that are built here: OFFLINE says so, or their registry does not answer."""
+    names = third_party_images(environment)
+    match workspace.variables.get("OFFLINE"):
+        case "1":
+            workspace.reporter.say("OFFLINE=1: no container registry is asked")
+            return names
+        case "0":
+            return []
+    pinned = {name: environment.image(name) for name in names}  # type: ignore[arg-type]
+    with contextlib.closing(connect(engine.docker_host)) as client:
+        if has_images(client, pinned.values()):
+            return []
+    if not engine.docker_host.startswith("unix://"):
+        workspace.reporter.say("Asking that host whether it reaches the container registries")
+    lost = registries.unreachable(pinned, engine)
+    for registry_name, images in lost.items():
+        workspace.reporter.say(f"The registry {registry_name} cannot be reached; it has {', '.join(images)}")
+    return [name for images in lost.values() for name in images]
+
+
+def _of_images(workspace: Workspace, names: list[str], engine: EngineInfo, *, build: bool) -> Document:
+    """Return what this machine adds for the images that are built here: their ids, and the parts without an image."""
+    known = (stack_file.load(workspace.machine_file).get(key_of("images"))) or {}
+    wanted = names if build else [name for name in names if name == "grafana"]
+    # It takes the longest of all that is built: beside the images, both cores are busy to the end.
+    pulumi = (
+        build
+        and found_pulumi(cache=workspace.cache, variables=workspace.variables, reporter=workspace.reporter) is None
+    )
+    made = ensure_images(
+        wanted, cache=workspace.cache, docker_host=engine.docker_host, progress=workspace.reporter, pulumi=pulumi
+    )
+    for name, reason in made.unavailable.items():
+        workspace.reporter.say(f"{name}: not available here ({reason})")
+    images = {to_camel(name): image for name, image in made.ids.items()}
+    if not build:
+        images = {name: known[name] for name in map(to_camel, names) if name in known} | images
+        if missing := [name for name in names if to_camel(name) not in images and name not in made.unavailable]:
+            workspace.reporter.say(f"Images that `{workspace.typed('up')}` will build: {', '.join(missing)}")
+    machine: Document = {}
+    if images:
+        machine[key_of("images")] = images
+    if made.unavailable:
+        machine[key_of("unavailable")] = sorted(made.unavailable)
+    return machine

@@ -1,0 +1,65 @@
+"""What an `up` would change: shown, and for programs (`samokoder preview --json`; docs/json.md has its form)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from operations.errors import ProjectError
+from operations.lifecycle import in_the_way
+from operations.lifecycle.display import shown_by
+from operations.lifecycle.prepare import prepare
+from operations.lifecycle.up import refuse_undoing
+from operations.workspace.workspace import Workspace
+
+_CHANGES = ("create", "update", "replace", "delete")
+_COLOUR = re.compile(r"<\{%.*?%\}>")
+
+
+def show_preview(workspace: Workspace, *, interactive: bool, diff: bool = False) -> None:
+    """Show what `up` would change. diff: with each field. Raises PulumiFailedError."""
+    run = prepare(workspace, images=False)
+    refuse_undoing(workspace, run)
+    in_the_way.refuse_missing_networks(workspace)
+    run.pulumi("preview", *(["--diff"] if diff else []), show=shown_by(workspace, interactive=interactive))
+
+
+def planned_changes(workspace: Workspace) -> dict[str, Any]:
+    """Ask Pulumi what an `up` would change; change nothing. Raises ProjectError where it cannot be asked at all."""
+    run = prepare(workspace, images=False)
+    refuse_undoing(workspace, run)
+    done = run.pulumi("preview", "--json", check=False, capture=True)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        raise ProjectError(f"`pulumi preview` failed:\n{(done.stderr or done.stdout).strip()[-2000:]}") from None
+    return form(workspace.environment, answer, ok=done.returncode == 0)
+
+
+def form(environment: str, answer: Mapping[str, Any], *, ok: bool) -> dict[str, Any]:
+    """Return the documented form of an answer of `pulumi preview --json`. No value of a field is in it.
+
+    ok: whether the preview succeeded.
+    """
+    changes = [
+        {"name": name, "type": kind, "change": step["op"], "fields": sorted(map(str, step.get("detailedDiff") or {}))}
+        for step in answer.get("steps") or ()
+        if step["op"] in _CHANGES
+        for kind, name in [_named(step["urn"])]
+    ]
+    said = [each for each in answer.get("diagnostics") or () if each.get("severity") == "error"]
+    return {
+        "environment": environment,
+        "ok": ok,
+        "counts": {change: sum(each["change"] == change for each in changes) for change in _CHANGES},
+        "changes": changes,
+        "errors": [_COLOUR.sub("", str(each["message"])).strip() for each in said],
+    }
+
+
+def _named(urn: str) -> tuple[str, str]:
+    """Return type and name of a resource: `docker:index/container:Container`, `api-1`."""
+    *_, types, name = urn.split("::", 3)
+    return types.rpartition("$")[2], name

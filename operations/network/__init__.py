@@ -1,0 +1,1 @@
+"""The networks of an environment, and the packet filter of its host."""

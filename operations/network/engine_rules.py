@@ -1,0 +1,193 @@
+"""The engine's own rules in the host's packet filter: whether they are there, and how they come back.
+
+A reload of the host's firewall (firewalld, ufw, `iptables -F` in a script) may remove them. The containers of a
+network then reach neither each other nor anything outside, and no alert leaves. The engine makes its rules when it
+starts, and at no other time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from host.daemon import ensure_engine, stop_engine, systemd_runs
+from host.engine import connect
+from host.errors import EngineError
+from host.process_ids import live_process
+from operations.engine import containers
+from operations.engine.part_status import part_statuses
+from operations.errors import ProjectError
+from operations.network import packet_filter
+from operations.network.filter_rules import CHAIN
+from operations.network.packet_filter import PacketFilter
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
+from stack.common.names import PROJECT, NetworkName
+
+if TYPE_CHECKING:
+    import docker
+
+WHAT = "network"
+_SETTINGS = Path("/etc/docker/daemon.json")
+_PID = Path("/var/run/docker.pid")
+_KEPT = "docs/operations.md#the-hosts-firewall"
+_PATIENCE_SECONDS = 300.0
+_PAUSE_SECONDS = 1.0
+
+
+def are_there(host: PacketFilter, bridge: str) -> bool | None:
+    """Tell whether the engine's rules for a network are there. None where iptables says nothing.
+
+    bridge: of a network with a way out.
+    """
+    with contextlib.suppress(OSError):
+        listed = [host.iptables("-t", table, "-S") for table in ("filter", "nat")]
+        if any(said.returncode for said in listed):
+            return None
+        filtered, translated = ([shlex.split(line) for line in said.stdout.splitlines()] for said in listed)
+        passes = any(rule[:2] == ["-A", "FORWARD"] and rule[-2:] == ["-j", CHAIN] for rule in filtered)
+        # Rules of the platform's own in that chain name the bridge as well.
+        knows = any(bridge in rule and not any(word.startswith(f"{PROJECT}:") for word in rule) for rule in filtered)
+        publishes = any(rule[:2] == ["-A", "PREROUTING"] and rule[-1] == "DOCKER" for rule in translated)
+        return passes and knows and publishes
+    return None
+
+
+def writes_rules(info: dict[str, Any], settings: str, command: Sequence[str]) -> bool:
+    """Tell whether an engine writes rules of iptables. info: its answer; settings: daemon.json; command: dockerd's."""
+    if driver := str((info.get("FirewallBackend") or {}).get("Driver") or ""):
+        return driver.startswith("iptables")  # Docker 29 and newer say it
+    with contextlib.suppress(ValueError):
+        said = json.loads(settings or "{}")
+        if isinstance(said, dict) and said.get("iptables") is False:
+            return False
+    return "--iptables=false" not in command
+
+
+def look(environment: containers.Named, docker_host: str, client: docker.DockerClient) -> tuple[bool | None, str]:
+    """Judge the rules of an environment's engine; None where nobody can say."""
+    host = packet_filter.of_engine(docker_host)
+    if host is None:
+        return None, "they can be seen by root on the engine's host alone"
+    name = f"{environment.prefix}-{NetworkName.EDGE}"
+    network = next((each for each in client.api.networks(names=[name]) if each["Name"] == name), None)
+    if network is None:
+        return None, "the network is not there yet"
+    if not writes_rules(client.info(), _read(_SETTINGS), _command()):
+        return None, "this engine writes none for iptables"
+    there = are_there(host, packet_filter.bridge_name(network))
+    if there is None:
+        return None, "iptables does not say"
+    return (True, "there, for every network") if there else (False, GONE)
+
+
+GONE = (
+    "Docker's own rules are gone from the host's packet filter: its firewall was reloaded or emptied. Containers reach "
+    "neither each other nor anything outside, and no alert leaves"
+)
+
+
+def told(environment: containers.Named, workspace: Workspace, docker_host: str) -> str:
+    """Say that they are gone, and what to type; empty where they are not, or nobody can say."""
+    if packet_filter.of_engine(docker_host) is None:
+        return ""
+    with contextlib.suppress(EngineError, DockerException, RequestException, OSError):
+        with contextlib.closing(connect(docker_host)) as client:
+            there, why = look(environment, docker_host, client)
+        return advised(why, workspace) if there is False else ""
+    return ""
+
+
+def advised(why: str, workspace: Workspace) -> str:
+    """Return it with what to type."""
+    return f"{why}. {workspace.typed(f'repair PART={WHAT}')}, or restart Docker. How they stay: {_KEPT}"
+
+
+def _read(file: Path) -> str:
+    with contextlib.suppress(OSError):
+        return file.read_text(encoding="utf-8")
+    return ""
+
+
+def _command() -> list[str]:
+    process = live_process(_PID, "dockerd")
+    return _read(Path(f"/proc/{process}/cmdline")).split("\0") if process else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Rules that are gone, and what brings them back."""
+
+    workspace: Workspace
+    restart: Callable[[], None]
+    question: str = "Restart Docker? Every container on it ends and starts again, those of others too"
+
+    def lines(self) -> Iterator[str]:
+        """Say it, for the person who decides."""
+        yield f"{GONE}."
+        yield "This is done: Docker is restarted, which makes its rules when it starts; then ours are put again"
+
+    def run(self) -> str:
+        """Do it, wait until the parts are healthy, and say what came of it. Raises ProjectError."""
+        with self.workspace.reporter.task("Restart Docker"):
+            self.restart()
+        environment = self.workspace.settings()
+        if said := told(environment, self.workspace, environment.settings.docker_host):
+            raise ProjectError(f"Docker was restarted, and its rules are not there. {said}")
+        packet_filter.guard(self.workspace)
+        with self.workspace.reporter.task("Wait for the parts"):
+            end = time.monotonic() + _PATIENCE_SECONDS
+            while unhealthy := _unhealthy(self.workspace):
+                if time.monotonic() > end:
+                    raise ProjectError(f"The rules are there again. Not healthy yet: {', '.join(unhealthy)}")
+                time.sleep(_PAUSE_SECONDS)
+        return f"Docker's rules are there again, and every part is healthy. How they stay: {_KEPT}"
+
+
+def _unhealthy(workspace: Workspace) -> list[str]:
+    """Return the parts that the engine does not call healthy."""
+    with contextlib.closing(workspace.client()) as client:
+        return [row.part for row in part_statuses(client, workspace.settings()) if row.counts_as_failed]
+
+
+@contextmanager
+def opened(workspace: Workspace) -> Iterator[Found]:
+    """Hold the environment's lock, and give what is wrong. Nothing is changed until `Found.run`.
+
+    Raises ProjectError where nothing is, where nobody can say, and where we may not restart the engine.
+    """
+    environment = workspace.settings()
+    docker_host = environment.settings.docker_host
+    with lock.held(workspace, "repair") as locked:
+        with contextlib.closing(locked.client()) as client:
+            there, why = look(environment, docker_host, client)
+        if there is None:
+            raise ProjectError(
+                f"Whether Docker's rules are in the packet filter is not known: {why}. As root on that host: "
+                "`systemctl restart docker` makes them again"
+            )
+        if there:
+            raise ProjectError("Docker's rules are in the packet filter: there is nothing to repair.")
+        yield Found(workspace=locked, restart=lambda: _restart(locked))
+
+
+def _restart(workspace: Workspace) -> None:
+    """Restart the engine of this machine, which is how it makes its rules. Raises ProjectError."""
+    if systemd_runs():
+        done = subprocess.run(["systemctl", "restart", "docker"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ProjectError(f"systemctl restart docker: {done.stderr.strip()[-300:]}")
+    elif not stop_engine(report=workspace.reporter.say, cache=workspace.cache):
+        raise ProjectError("Somebody else has started this engine: restart it as it was started")
+    ensure_engine(report=workspace.reporter.say, cache=workspace.cache)

@@ -1,0 +1,27 @@
+"""What a small script prints on an engine's host, asked as `up` asks: silence is an answer, and never a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from host import ssh
+
+_SECONDS = 20
+
+
+def words(docker_host: str, script: str, *, enter: Sequence[str] = ()) -> Mapping[str, str]:
+    """Return the lines of two words that a script prints there: a name, a value. Empty: that host does not say.
+
+    Through `tcp://` the engine alone is reached, not its host. enter: what a command begins with to run in another
+    network namespace of this machine.
+    """
+    if docker_host.startswith("tcp://"):
+        return {}
+    command = [*enter, "sh"] if docker_host.startswith("unix://") else [*ssh.command(docker_host), "sh"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        lines = (line.split() for line in done.stdout.splitlines())
+        return {line[0]: line[1] for line in lines if len(line) == 2}  # noqa: PLR2004 - a name, a value
+    return {}

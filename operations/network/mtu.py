@@ -1,0 +1,202 @@
+"""The largest packet of the stack's networks, against that of the host's uplink.
+
+A container whose network takes 1500 bytes tells everybody to send it as much. Where the uplink takes less (a cloud's
+network, a VPN) and the word of it is filtered on the way, large answers never arrive, and small ones do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from operations.clone import typed
+from operations.errors import FailedError, UnavailableError
+from operations.network import host_script, replacement
+from operations.workspace import pasted
+from stack.common.names import MTU_OPTION, USUAL_MTU, NetworkName
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+
+if TYPE_CHECKING:
+    import docker
+
+    from operations.workspace.workspace import Workspace
+
+# `ip` knows routes by rules too, as wg-quick makes them; the address is public, and nothing is sent to it. Without `ip`
+# the default route is looked up, or the two halves that a VPN may lay over it, which win.
+SCRIPT = """\
+set -- $(PATH="$PATH:/usr/sbin:/sbin" ip -4 route get 198.41.0.4 2>/dev/null | awk 'NR == 1 {
+    for (i = 1; i < NF; i++) if ($i == "dev") dev = $(i + 1); else if ($i == "via") via = $(i + 1)
+    if (dev) print dev, via
+}')
+test -n "$1" || set -- $(awk '$2 == "00000000" && ($8 == "00000000" || $8 == "00000080") && $1 != "*" {
+    print ($8 == "00000000"), $7, $1, $3
+}' /proc/net/route | sort -k1,1n -k2,2n | head -n 1 | cut -d ' ' -f 3-)
+test -n "$1" && echo "uplink-mtu $(cat "/sys/class/net/$1/mtu")" && echo "uplink-gateway ${2:-00000000}"
+true
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uplink:
+    """Where a host's packets go that are for nobody near."""
+
+    mtu: int
+    """Largest packet in bytes."""
+    gateway: str
+    """Its address; empty: there is none."""
+
+    @classmethod
+    def parse(cls, said: Mapping[str, str]) -> Uplink | None:
+        """Read what `SCRIPT` prints, word by word; None where that host has no such way, or does not say."""
+        mtu, gateway = said.get("uplink-mtu", ""), said.get("uplink-gateway", "")
+        if not mtu.isdecimal() or int(mtu) == 0:
+            return None
+        return cls(mtu=int(mtu), gateway=_gateway(gateway))
+
+
+def _gateway(said: str) -> str:
+    """Return an address as `ip` writes it or as the kernel's table does; empty: none, or none of IPv4."""
+    with contextlib.suppress(ValueError):
+        address = ipaddress.IPv4Address(said if "." in said else bytes.fromhex(said)[::-1])
+        return "" if address.is_unspecified else str(address)
+    return ""
+
+
+def uplink(docker_host: str, *, enter: Sequence[str] = ()) -> Uplink | None:
+    """Ask an engine's host; None where it does not say: through `tcp://` the engine alone is reached.
+
+    enter: what a command begins with to run in another network namespace of this machine.
+    """
+    return Uplink.parse(host_script.words(docker_host, SCRIPT, enter=enter))
+
+
+def found(environment: Environment, client: docker.DockerClient) -> dict[str, int]:
+    """Return the largest packet of each network with a way out that the engine has, by its name."""
+    there = replacement.networks(environment, client)
+    return {name: int((each.get("Options") or {}).get(MTU_OPTION) or USUAL_MTU) for name, each in there.items()}
+
+
+def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink | None) -> str:
+    """Say whether the uplink takes what the networks send. Raises UnavailableError."""
+    settings, up = environment.settings.network, typed(environment.name, "up")
+    if uplink is None:
+        raise UnavailableError(f"the host does not say what its uplink takes; {key_of('network', 'mtu')} sets it")
+    takes = f"the host's uplink takes packets of {uplink.mtu} bytes"
+    if not networks:
+        return f"{takes}; `{up}` makes the networks for {settings.mtu or USUAL_MTU}"
+    sent = ", ".join(f"{name} {mtu}" for name, mtu in sorted(networks.items()))
+    if max(networks.values()) <= uplink.mtu:
+        return f"{takes}, the networks send at most {max(networks.values())}"
+    if settings.mtu and set(networks.values()) == {settings.mtu}:
+        return f"{takes}, and {key_of('network', 'mtu')} says {settings.mtu}"
+    # Most hosts tell it on the way, and TCP learns it: what really arrives, `doctor --after` tries.
+    return f"{takes}, and containers send larger ones: {sent}. {_advice(environment, uplink.mtu)}"
+
+
+def _advice(environment: Environment, mtu: int) -> str:
+    line = f"pulumi config set --path {key_of('network', 'mtu')} {mtu}"
+    return (
+        "Where the word of it is filtered on the way, large answers hang. "
+        f"{pasted.command(environment.name, line)}, then {typed(environment.name, 'up')}, which makes the networks anew"
+        ", with every container on them: for about a minute nobody is served"
+    )
+
+
+def try_large(workspace: Workspace) -> str:
+    """Send packets as large as `edge` takes, that nobody may cut, to those whom the stack speaks to, and back.
+
+    Raises FailedError where only smaller ones come back, UnavailableError where nobody answers.
+    """
+    environment = workspace.settings()
+    if "backup" in environment.absent:
+        raise UnavailableError("it is tried in the backup server's image, which is not here")
+    way = uplink(environment.settings.docker_host)
+    hosts = [*_outside(environment), *([way.gateway] if way and way.gateway else [])]
+    with contextlib.closing(workspace.client()) as client:
+        return tried(environment, client, hosts, way)
+
+
+def _outside(environment: Environment) -> list[str]:
+    """Return the hosts outside that the settings name."""
+    alertmanager = environment.settings.alertmanager
+    urls = [alertmanager.telegram.api_url] if alertmanager.telegram else []
+    urls += [f"smtp://{alertmanager.email.smarthost}"] if alertmanager.email else []
+    urls += [environment.offsite.endpoint] if environment.offsite else []
+    return list(dict.fromkeys(filter(None, (urlsplit(url).hostname for url in urls))))
+
+
+def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence[str], way: Uplink | None) -> str:
+    """Do it. hosts: the farthest first; one that is near says nothing of the way beyond it. way: the host's uplink.
+
+    A hop that answers how large a packet may be is no failure: each sender through it learns the size. But what this
+    host knows of its own uplink does not reach those who answer, and they send larger packets. Raises as `try_large`.
+    """
+    from operations.network import from_edge  # noqa: PLC0415 - as above
+
+    mtu = found(environment, client).get(f"{environment.prefix}-{NetworkName.EDGE}", USUAL_MTU)
+    said = from_edge.run(environment, client, _TRY, [str(mtu), *hosts]) if hosts else ""
+    lines = [(host, int(size), int(lost)) for host, size, lost in (line.split() for line in said.splitlines())]
+    answers = [(host, size, lost) for host, size, lost in lines if size]
+    if not answers:
+        raise UnavailableError(f"nobody answers an echo: {', '.join(hosts) or 'there is nobody to ask'}")
+    narrow = way is not None and way.mtu < mtu
+    host, size, lost = next((each for each in answers if each[2] or (narrow and each[1] < mtu)), answers[0])
+    if lost or (narrow and size < mtu):
+        raise FailedError(
+            f"a packet of {lost or mtu} bytes does not come back from {host}, one of {size} does. "
+            f"{_advice(environment, size)}"
+        )
+    told = "" if size == mtu else "; who sends a larger one is told how large it may be"
+    return f"a packet of {size} bytes comes back whole from {host}{told}"
+
+
+# For each host the largest size that comes back, and the one that was lost without a word (0: none, or all of them).
+# An echo without any right. 10 is IP_MTU_DISCOVER, and 2 forbids to cut a packet; 28 bytes are the two headers.
+# 14 is IP_MTU: what the kernel has learnt of the way from a hop's answer, which it hands on as EMSGSIZE.
+# Who leaves large echoes unanswered on purpose leaves the smallest of the list so as well, and counts as silent.
+_TRY = """
+import concurrent.futures, errno, os, socket, struct, sys
+mtu, hosts = int(sys.argv[1]), sys.argv[2:]
+def connected(host):
+    echo = socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP)
+    echo.setsockopt(socket.IPPROTO_IP, 10, 2)
+    echo.settimeout(2)
+    echo.connect((host, 0))
+    return echo
+def takes(host, size):
+    body = os.urandom(size - 28)
+    for number in range(3):
+        try:
+            with connected(host) as echo:
+                echo.send(struct.pack('!BBHHH', 8, 0, 0, 0, number) + body)
+                if echo.recv(65536)[8:] == body:
+                    return size
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                with connected(host) as echo:
+                    told = echo.getsockopt(socket.IPPROTO_IP, 14)
+                if told < size:
+                    return told
+    return 0
+def largest(host):
+    common = (1492, 1480, 1460, 1450, 1440, 1420, 1400, 1380, 1350, 1320, 1280)
+    top = mtu
+    while (taken := takes(host, top)) and taken < top:
+        top = taken
+    if taken:
+        return top, 0
+    sizes = [top, *(size for size in common if size < top)]
+    low, high = 0, len(sizes)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if takes(host, sizes[middle]) == sizes[middle] else (middle, high)
+    return (sizes[high], top) if high < len(sizes) else (0, 0)
+with concurrent.futures.ThreadPoolExecutor() as pool:
+    for host, found in zip(hosts, pool.map(largest, hosts)):
+        print(host, *found)
+"""

@@ -1,0 +1,348 @@
+"""Rules of the host's packet filter for the networks that publish ports, `edge` and `published`.
+
+Inwards: before Docker Engine 28 a machine that may send a packet to the host (a neighbour on the provider's private
+network) reaches a container's address by a route, also where its port is published on loopback alone. The rules drop
+what has not come through a published port, and what was sent to a loopback address, which the engine would pass on.
+Outwards: from `edge` they refuse the addresses of `samokoder:packetFilter.closed`, except for DNS, because a cloud
+gives the machine's credentials to each program that asks there. From `published` they refuse every address. Where
+`edge` has IPv6, the same holds for IPv6.
+
+The rules are in Docker's chain DOCKER-USER, which it leaves to others. Each has a comment of ours, and no other rule is
+touched; `filter_rules` says which they are. `make up` puts them, as root of the engine's own host; there systemd puts
+them again before an engine starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docker.errors import DockerException
+from requests.exceptions import RequestException
+
+from host.daemon import systemd_runs
+from host.engine import DEFAULT_DOCKER_HOST
+from host.errors import EngineError
+from operations.clone import typed
+from operations.network import replacement
+from operations.network.filter_rules import CHAIN, FOUR, SIX, Bridges, commands, comment_of, ours, wanted
+from stack.common.names import NetworkName
+from stack.parts.ingress.traefik import external_networks
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+
+if TYPE_CHECKING:
+    import docker
+
+    from operations.workspace.workspace import Workspace
+
+SAFE_ENGINE = 28
+"""From this version on the engine itself drops what comes by a route."""
+NO_IP6TABLES = (
+    'take `"ip6tables": false` out of /etc/docker/daemon.json, have a kernel with ip6tables, and then `systemctl '
+    "restart docker`"
+)
+"""What is to be done where the engine has IPv6 and puts no rules for it."""
+UNITS = Path("/etc/systemd/system")
+_BRIDGE_NAME = "com.docker.network.bridge.name"
+
+
+@dataclass(frozen=True)
+class PacketFilter:
+    """The packet filter of this machine, or of a network namespace."""
+
+    enter: tuple[str, ...] = ()
+    """What a command begins with to run there."""
+    units: Path = UNITS
+    program: str = FOUR
+    """What is run for the rules: of IPv4, or of IPv6."""
+
+    def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run iptables, waiting for others who write rules; it may fail."""
+        return subprocess.run(
+            [*self.enter, self.program, "--wait", "10", *words], capture_output=True, text=True, check=False
+        )
+
+    def listed(self) -> list[list[str]] | None:
+        """Return the rules of the chain as iptables writes them; None where no packet would pass them.
+
+        An engine that writes nftables, or no rules at all, lets no packet into the chain.
+        """
+        with contextlib.suppress(OSError):
+            said = self.iptables("-S", CHAIN)
+            if said.returncode == 0 and self.iptables("-C", "FORWARD", "-j", CHAIN).returncode == 0:
+                return [shlex.split(line) for line in said.stdout.splitlines() if line.startswith("-A ")]
+        return None
+
+
+def bridge_name(network: Mapping[str, Any]) -> str:
+    """Return the name of a network's bridge on the host. network: as the engine says it."""
+    return str((network.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{network['Id'][:12]}")
+
+
+def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges:
+    """Ask the engine for them."""
+    there = replacement.networks(environment, client)
+    edge, published = (there.get(f"{environment.prefix}-{name}") for name in (NetworkName.EDGE, NetworkName.PUBLISHED))
+    return Bridges(
+        edge=bridge_name(edge) if edge else "",
+        published=bridge_name(published) if published else "",
+        six=bool(edge and edge.get("EnableIPv6")),
+    )
+
+
+def _by_family(host: PacketFilter) -> tuple[PacketFilter, PacketFilter]:
+    """Return the host's filter of IPv4 and that of IPv6."""
+    return replace(host, program=FOUR), replace(host, program=SIX)
+
+
+def is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
+    """Tell whether the rules are there and no others of ours; None where nobody can say.
+
+    What is missing of one family is missing, whatever nobody can say of the other.
+    """
+    found = [_is_there(environment, bridges, each) for each in _by_family(host)]
+    return False if False in found else None if None in found else True
+
+
+def _is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
+    rules = wanted(environment, bridges, host.program)
+    if (listed := host.listed()) is None:
+        # Without IPv6 there is nothing to put, and an older engine has no such chain.
+        return None if rules or host.program == FOUR else True
+    comments = [comment for comment, _ in ours(environment, listed)]
+    return comments == [comment_of(environment, bridges, host.program)] * len(rules)
+
+
+def passes_no_ipv6(bridges: Bridges, host: PacketFilter | None) -> bool:
+    """Tell whether the engine sends IPv4 through the chain and IPv6 not, as with `"ip6tables": false`.
+
+    Then it does not translate for IPv6 either; its proxy hands packets on, so each client has the gateway's address.
+    """
+    if host is None or not bridges.six:
+        return False
+    four, six = _by_family(host)
+    return four.listed() is not None and six.listed() is None
+
+
+def put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
+    """Put the rules where they are not there, and remove those of before; return whether anything was changed.
+
+    Raises OSError with iptables' words, or where no packet passes the chain; the other family's rules are put all the
+    same. Cut off, the rules of before are there, or the new ones twice: never none.
+    """
+    changed, failed = False, []
+    for each in _by_family(host):
+        try:
+            changed |= _put(environment, bridges, each)
+        except OSError as error:
+            failed.append(str(error))
+    if failed:
+        raise OSError("; ".join(failed))
+    return changed
+
+
+def _put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
+    if _is_there(environment, bridges, host):
+        return False
+    if (rules := host.listed()) is None:
+        raise OSError(f"no packet passes {CHAIN} of {host.program}")
+    before = list(ours(environment, rules))
+    comment = comment_of(environment, bridges, host.program)
+    for rule in reversed(wanted(environment, bridges, host.program)):
+        done = host.iptables("-I", CHAIN, *rule, "-m", "comment", "--comment", comment)
+        if done.returncode:
+            raise OSError(f"{host.program}: {done.stderr.strip()}")
+    _delete(before, host)
+    return True
+
+
+def remove(environment: Environment, host: PacketFilter) -> None:
+    """Remove the rules of an environment and their unit; no other rule."""
+    for each in _by_family(host):
+        _delete(list(ours(environment, each.listed() or [])), each)
+    unit = _unit(environment, host)
+    if unit.exists():
+        _systemctl("disable", unit.name)
+        unit.unlink()
+        _systemctl("daemon-reload")
+
+
+def _delete(rules: Sequence[tuple[str, Sequence[str]]], host: PacketFilter) -> None:
+    # From the end: of two that are the same, iptables takes the first, and one is as good as the other.
+    for _, rule in reversed(rules):
+        host.iptables("-D", *rule[1:])
+
+
+def _unit(environment: Environment, host: PacketFilter) -> Path:
+    return host.units / f"{environment.prefix}-packet-filter.service"
+
+
+def keep(environment: Environment, bridges: Bridges, host: PacketFilter) -> None:
+    """Let systemd put the rules at each start of the engine, before it starts a container.
+
+    At the machine's start there is no chain yet. An engine that used it before takes over the one that it finds.
+    """
+    lines = "".join(
+        # systemd reads `%` and `$` itself, and none of both is in a rule.
+        f"ExecStart=/bin/sh -c {shlex.quote(command)}\n"
+        for command in (
+            f"{FOUR} -w -N {CHAIN} 2>/dev/null || true",
+            *([f"{SIX} -w -N {CHAIN} 2>/dev/null || true"] if bridges.six else []),
+            *commands(environment, bridges),
+        )
+    )
+    text = f"""\
+# Written by `{typed(environment.name, "up")}`; `{typed(environment.name, "down")}` removes it. See docs/security.md.
+[Unit]
+Description=Packet filter of {environment.prefix}
+After=network-pre.target nftables.service firewalld.service ufw.service netfilter-persistent.service
+Before=docker.service
+
+[Service]
+Type=oneshot
+{lines}
+[Install]
+WantedBy=docker.service
+"""
+    unit = _unit(environment, host)
+    if unit.exists() and unit.read_text(encoding="utf-8") == text:
+        return
+    new = unit.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(unit)
+    _systemctl("daemon-reload")
+    _systemctl("enable", unit.name)
+
+
+def _systemctl(*words: str) -> None:
+    subprocess.run(["systemctl", *words], capture_output=True, check=False)
+
+
+def of_engine(docker_host: str) -> PacketFilter | None:
+    """Return the packet filter of the host of an engine, where we may change it: as root, on that host.
+
+    A chain of this machine's that is not the engine's would be no proof, so the socket must be the usual one.
+    """
+    if docker_host != DEFAULT_DOCKER_HOST or os.geteuid() != 0 or shutil.which("iptables") is None:
+        return None
+    return PacketFilter()
+
+
+def guard(workspace: Workspace) -> None:
+    """Put the rules of an environment that is up, where we may; say so where that cannot be or fails.
+
+    Raises nothing of the engine's: it runs also where Pulumi has failed, and that failure is to be told.
+    """
+    environment = workspace.settings()
+    host = of_engine(environment.settings.docker_host)
+    try:
+        if not environment.settings.packet_filter.manage:
+            if host is not None:
+                remove(environment, host)
+        elif host is None or host.listed() is None:
+            workspace.reporter.say(f"Packet filter: not put from here; see `{workspace.typed('doctor')}`")
+        else:
+            _guard(workspace, host)
+    except (OSError, EngineError, DockerException, RequestException) as error:
+        workspace.reporter.say(f"The packet filter is not as it should be: {error}. See: {workspace.typed('doctor')}")
+
+
+def _guard(workspace: Workspace, host: PacketFilter) -> None:
+    environment = workspace.settings()
+    with contextlib.closing(workspace.client()) as client:
+        bridges = bridges_of(client, environment)
+    if bridges.edge:
+        try:
+            if put(environment, bridges, host):
+                workspace.reporter.say("Packet filter: no way in beside published ports (docs/security.md)")
+        finally:
+            # A rule that fails must not take from the others that they are there after the machine's next start.
+            if systemd_runs():
+                keep(environment, replace(bridges, six=bridges.six and not passes_no_ipv6(bridges, host)), host)
+
+
+def unguard(workspace: Workspace) -> None:
+    """Remove the rules of an environment that is no more, where we may."""
+    environment = workspace.settings()
+    if host := of_engine(environment.settings.docker_host):
+        remove(environment, host)
+
+
+def advice(environment: Environment, bridges: Bridges) -> str:
+    """Say what to type, as root, on a host that we may not change.
+
+    None of it makes the chain: one that no packet passes would look like protection.
+    """
+    typed = "\n".join(f"    {command}" for command in commands(environment, bridges))
+    six = f", nor the same of `{SIX}`" if bridges.six else ""
+    return (
+        f"As root on the engine's host, each time the engine has come up after the machine's start, and only where "
+        f"`iptables -C FORWARD -j {CHAIN}` fails not{six}, for elsewhere they would hold nothing:\n{typed}"
+    )
+
+
+def told(workspace: Workspace) -> str:
+    """Say what is to be said of an environment that is up, beside its containers; empty where all is well."""
+    environment = workspace.settings()
+    with contextlib.closing(workspace.client()) as client:
+        holds, why = look(environment, client)
+    return "" if holds else f"Packet filter: {why}"
+
+
+def look(environment: Environment, client: docker.DockerClient) -> tuple[bool | None, str]:
+    """Judge the packet filter of an engine's host."""
+    bridges = bridges_of(client, environment)
+    version = str(client.version()["Version"])
+    return judge(environment, version, bridges, of_engine(environment.settings.docker_host))
+
+
+def judge(
+    environment: Environment, version: str, bridges: Bridges, host: PacketFilter | None
+) -> tuple[bool | None, str]:
+    """Tell whether the rules are as they should be (None: nobody knows) and why.
+
+    version: of the engine.
+    """
+    up = typed(environment.name, "up")
+    if not environment.settings.packet_filter.manage:
+        return None, f"{key_of('packet_filter', 'manage')} is false: whoever keeps that host's firewall sees to it"
+    if not bridges.edge:
+        return None, f"the network is not there yet; `{up}` puts them, as root of the engine's host"
+    there = None if host is None else is_there(environment, bridges, host)
+    if there:
+        held = f"nothing but published ports from outside, and no way to {_closed(environment, bridges)}"
+        others = ", ".join(external_networks(environment))
+        beside = f"; but what the API sends may leave by the network {others}, where no rule of ours is"
+        return (None, held + beside) if others else (True, held)
+    if there is False:
+        return False, f"they are not there: `{up}` puts them. Or:\n{advice(environment, bridges)}"
+    if passes_no_ipv6(bridges, host):
+        return False, (
+            f"the engine sends no packet by IPv6 through {CHAIN} of {SIX}, and {_closed(environment, bridges)} may "
+            f"answer a container: {NO_IP6TABLES}"
+        )
+    neighbours = (
+        f"Docker Engine {version} lets a machine that may route to it reach ports that are on loopback alone, and "
+        if int(version.partition(".")[0]) < SAFE_ENGINE
+        else ""
+    )
+    why = (
+        f"from here nobody may look or change it. {advice(environment, bridges)}"
+        if host is None
+        else f"this engine sends no packet through {CHAIN} (nftables, or `iptables: false`), so no rule of ours would "
+        "hold: whoever keeps that host's firewall sees to it"
+    )
+    return None, f"{neighbours}{_closed(environment, bridges)} may answer a container; {why}"
+
+
+def _closed(environment: Environment, bridges: Bridges) -> str:
+    four, six = environment.settings.packet_filter.closed_by_family()
+    return ", ".join([*four, *(six if bridges.six else [])]) or "nothing in particular"

@@ -1,0 +1,134 @@
+"""Which secrets are rotated, where each is, and the steps that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from operations.errors import ProjectError
+from operations.workspace.generations import ADMIN, Step, step_of, steps_in
+from operations.workspace.known import Known, was_made
+from operations.workspace.workspace import Workspace
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.rotation import Phase
+from stack.spec.files import SALT
+from stack.spec.rotation import SLOTTED, label
+from stack.spec.secrets import GENERATED, WEB_PASSWORDS, secret_names
+
+NEVER: Mapping[str, str] = {
+    "app_secret_key": "the application's stored data is encrypted under it, and a new one could read none of it",
+    "postgres_superuser": "only the keeper of the roles has it, and the database's volume since it was made",
+    "redis_keeper": "only the keeper of Redis' users has it",
+    "workspace_backup": "only the workspace and the backup server have it",
+    "backup_encryption_key": "the off-site copies are encrypted under it, and a new one could read none of them",
+    "grafana_secret_key": "Grafana's stored data is encrypted under it",
+    SALT: "it opens nothing: it makes the names of volumes",
+}
+"""Generated secrets that are not rotated, and why."""
+_OF_BACKUPS = frozenset({"postgres_backup", "redis_backup", "backup_encryption_key"})
+_SIGNS = "secret_key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One generated secret: where it is, and how it is rotated or why it is not."""
+
+    secret: str
+    generation: int
+    phase: Phase
+    how: str
+    rotates: bool
+
+
+def rows(environment: Environment) -> list[Row]:
+    """Return every generated secret of an environment."""
+    found = []
+    for secret in secret_names(environment):
+        if secret not in GENERATED or secret == SALT:
+            continue
+        found.append(_row(secret, step_of(environment, secret), refusal(environment, secret)))
+    return found
+
+
+def listed(there: Known) -> list[Row]:
+    """Return every generated secret, by the state where the stack file has mistakes.
+
+    Raises ProjectError where the state has none either.
+    """
+    if there.environment:
+        return rows(there.environment)
+    deployment = there.deployment() if was_made(there) else {}
+    steps_there = ((secret, steps_in(deployment, secret)) for secret in sorted(GENERATED) if secret != SALT)
+    found = [_row(secret, at[0], NEVER.get(secret, "")) for secret, at in steps_there if at]
+    if not found:
+        raise ProjectError(f"{there.name} is not up, and has no secrets yet: {there.workspace.typed('up')}")
+    return found
+
+
+def _row(secret: str, at: Step, why_not: str) -> Row:
+    """Return one row. why_not: why it is not rotated; empty where it is."""
+    phased = "no request is lost" if secret in SLOTTED else "one step: whoever asks with it may fail for seconds"
+    how = f"never: {why_not}" if why_not else phased
+    return Row(secret=label(secret), generation=at.generation, phase=at.phase, how=how, rotates=not why_not)
+
+
+def refusal(environment: Environment, secret: str) -> str:
+    """Say why a generated secret cannot be rotated in this environment; empty where it can be."""
+    configured = GENERATED[secret].configured
+    if configured in environment.configured_secrets:
+        return f"it is configured ({key_of(configured)}): whoever issued it makes a new one"
+    if secret not in secret_names(environment) and secret != "workspace_backup":  # noqa: S105 - a name
+        if secret in WEB_PASSWORDS:
+            return f"no password is asked for here ({key_of('basic_auth')})"
+        if (secret in _OF_BACKUPS and not environment.settings.backup.enabled) or secret == "backup_encryption_key":  # noqa: S105 - a name
+            return f"there are no such backups here ({key_of('backup')})"
+        return "the server is a managed one, and its passwords are not ours"
+    return NEVER.get(secret, "")
+
+
+def steps(secret: str, generation: int, phase: Phase) -> list[Step]:
+    """Return what is left to do: of the rotation that is under way, else of a new one."""
+    if secret not in SLOTTED:
+        return [Step(generation=generation + 1, phase="")]
+    order: tuple[Phase, ...] = ("prepare", "overlap", "")
+    # The phase that is written was completed; the one after it may have begun.
+    left = order[order.index(phase) + 1 :] if phase else order
+    target = generation if phase else generation + 1
+    # Of Grafana's password there is no overlap: after "prepare" comes a call of its API, and nobody else has it.
+    return [Step(generation=target, phase=each) for each in left if not (secret == ADMIN and each == "overlap")]
+
+
+def planned(workspace: Workspace, name: str) -> tuple[str, Step, list[Step]]:
+    """Return a secret, where it is, and the steps that `rotate` would do. Raises ProjectError as `rotate` does."""
+    environment = workspace.settings()
+    secret = known_secret(environment, name)
+    there = step_of(environment, secret)
+    return secret, there, steps(secret, there.generation, there.phase)
+
+
+def waits(secret: str, step: Step) -> bool:
+    """Tell whether a step comes only when the tokens that the old key signed have expired."""
+    return secret == _SIGNS and not step.phase
+
+
+def known_secret(environment: Environment, name: str) -> str:
+    """Return the secret of this name. Raises ProjectError for one that is not rotated, or that there is not."""
+    secret = name.lower().replace("-", "_")
+    if secret not in GENERATED:
+        can = ", ".join(row.secret for row in rows(environment) if row.rotates)
+        raise ProjectError(f"There is no generated secret {name!r}. These can be rotated: {can}.")
+    if why_not := refusal(environment, secret):
+        raise ProjectError(f"{label(secret)} is not rotated: {why_not}.")
+    return secret
+
+
+def says(secret: str, step: Step) -> str:
+    """Say what a step of a rotation does."""
+    if secret not in SLOTTED:
+        return f"generation {step.generation} takes the place of the one before"
+    return {
+        "prepare": f"prepare: generation {step.generation} is accepted beside the one in use",
+        "overlap": f"overlap: generation {step.generation} is used, the one before is still accepted",
+        "": f"generation {step.generation} alone is accepted",
+    }[step.phase]

@@ -1,0 +1,195 @@
+"""Rotate a secret: `up` for each phase, so that what is in use is accepted at every moment.
+
+The committed stack file has the last phase that is complete, and nothing else remembers a rotation: each phase is
+written once its `up` has ended well. So whatever cuts a rotation off, the next run does the step that was under way
+again, to the same generation, and goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from operations.engine import containers
+from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.up import bring_up
+from operations.rotation.grafana import grafana_login, open_grafana, rotate_grafana
+from operations.rotation.plan import known_secret, says, steps, waits
+from operations.rotation.servers import SERVERS, Answer
+from operations.workspace import lock, stack_file, stack_text
+from operations.workspace.generations import ADMIN, Step, step_of
+from operations.workspace.workspace import Workspace
+from stack.settings.keys import key_of
+from stack.settings.rotation import Phase
+from stack.spec.rotation import SLOTTED, label, slots_of
+
+DEFAULT_TOKEN_MINUTES = 720
+"""The reference application's own TOKEN_MINUTES."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotated:
+    """How far a rotation has come; as text, what the person must know now."""
+
+    secret: str
+    generation: int
+    phase: Phase
+    """Empty: it is over."""
+    told: str
+    until: datetime | None = None
+    """When it can go on: the last token that the old key signed has expired then."""
+
+    def __str__(self) -> str:
+        """Say it."""
+        return self.told
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it with the keys of `samokoder rotate --json`; no value of a secret is in it."""
+        until = self.until.isoformat() if self.until else None
+        return {"secret": self.secret, "generation": self.generation, "phase": self.phase, "goes_on_after": until}
+
+
+def rotate(
+    workspace: Workspace, name: str, *, interactive: bool, retire_now: bool = False, grafana_url: str = ""
+) -> Rotated:
+    """Rotate a secret, or go on with a rotation that was cut off.
+
+    name: as `rows` has it. interactive: as for `lifecycle.up`. retire_now: do not wait until the tokens that the last
+    SECRET_KEY signed have expired. grafana_url: Grafana, where its published port is not reached from this machine.
+    Raises ProjectError for a secret that is not rotated, with the reason, and where a login is not as it must be;
+    PulumiFailedError where an `up` fails: what was accepted before it is accepted still.
+    """
+    secret = known_secret(workspace.settings(), name)
+    with lock.held(workspace, "rotate") as locked:
+        return _rotate(locked, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url)
+
+
+def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now: bool, grafana_url: str) -> Rotated:
+    environment = workspace.settings()
+    before = workspace.open().secrets(every=True)
+    if label(secret) not in before:
+        raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
+    written = step_of(environment, secret)
+    generation, phase = written.generation, written.phase
+    to_do = steps(secret, generation, phase)
+    say = workspace.reporter.say
+    say(f"{label(secret)}: " + (f"going on after {phase!r}" if phase else f"generation {generation + 1}"))
+    for number, step in enumerate(to_do, 1):
+        if waits(secret, step) and not retire_now and (until := tokens_last_until(workspace)) > datetime.now(UTC):
+            return Rotated(
+                secret=label(secret),
+                generation=step.generation,
+                phase="overlap",
+                told=_wait_text(workspace, until),
+                until=until,
+            )
+        say(f"[{number}/{len(to_do)}] {says(secret, step)}")
+        try:
+            bring_up(at(workspace, secret, step), interactive=interactive)
+        except PulumiFailedError:
+            say(f"{workspace.committed_file.name} is as it was. Put right what failed, then run this again.")
+            raise
+        if secret == ADMIN and step.phase == "prepare" and "grafana" not in environment.absent:
+            rotate_grafana(workspace, secret, step, grafana_url)
+        text = write(workspace.committed_file.read_text(encoding="utf-8"), secret, step)
+        mode = workspace.committed_file.stat().st_mode & 0o777
+        stack_file.write(workspace.committed_file, text, mode=mode)
+    return _done(workspace, secret, before, grafana_url)
+
+
+def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
+    """Return the same workspace at a step that its stack file does not say yet."""
+    field = to_camel(secret)
+    wanted: dict[str, Any] = {key_of("rotation"): {field: step.generation}}
+    if secret in SLOTTED:
+        wanted[key_of("rotating")] = {field: step.phase}
+    return replace(workspace, extra_config=stack_file.fill(wanted, workspace.extra_config))
+
+
+def write(text: str, secret: str, step: Step) -> str:
+    """Return the text of a stack file with this step in it, all else as it was, comments and order too."""
+    field = to_camel(secret)
+
+    def change(config: Any) -> None:
+        stack_text.section(config, "rotation")[field] = step.generation
+        rotating = stack_text.section(config, "rotating")
+        rotating.pop(field, None)
+        if step.phase:
+            rotating[field] = step.phase
+        stack_text.drop_empty(config, "rotating")
+
+    return stack_text.edited(text, change)
+
+
+def tokens_last_until(workspace: Workspace) -> datetime:
+    """Return when the last token that an API replica of before the last roll signed has expired, at the latest.
+
+    The newest replica took the place of the last one that signed with the key before. One that was replaced later, by
+    a deploy, makes it later than need be: nothing is stored that would tell.
+    """
+    client, environment = workspace.client(), workspace.settings()
+    try:
+        made = [
+            datetime.fromisoformat(str(containers.find(client, environment, part).attrs["Created"]))
+            for part in environment.parts_of("api")
+        ]
+    finally:
+        client.close()
+    minutes = environment.settings.api.environment.get("TOKEN_MINUTES", DEFAULT_TOKEN_MINUTES)
+    try:
+        return max(made) + timedelta(minutes=int(minutes))
+    except ValueError:
+        key = f"{key_of('api', 'environment')}.TOKEN_MINUTES"
+        raise ProjectError(f"{key} is not a number of minutes: {minutes!r}") from None
+
+
+def _wait_text(workspace: Workspace, until: datetime) -> str:
+    return (
+        f"New tokens are signed by the new SECRET_KEY. Those that the one before has signed are good until "
+        f"{until.astimezone().isoformat(timespec='minutes')}: run this again after that, and they are no longer. "
+        f"--retire-now does it at once and logs their users out. Commit {workspace.committed_file.name} now."
+    )
+
+
+def _done(workspace: Workspace, secret: str, before: Mapping[str, str], grafana_url: str) -> Rotated:
+    """Prove that the new value opens and the one before does not."""
+    environment = workspace.settings()
+    generation = step_of(environment, secret).generation
+    after = workspace.open().secrets(every=True)
+    now, last = label(secret), label(secret)
+    if secret in SLOTTED:
+        now, last = (label(slots_of(secret, each, "").in_use) for each in (generation, generation - 1))
+    new, old = after[now], (after if now != last else before)[last]
+    proof = ""
+    if secret == ADMIN:
+        if "grafana" in environment.absent:
+            proof = " Grafana does not run here: the secret is renewed, and nothing was asked to take it."
+        else:
+            with open_grafana(environment, grafana_url) as client:
+                expect(secret, new=grafana_login(client, new), old=grafana_login(client, old))
+            proof = " Grafana takes the new one and refuses the old one."
+    elif secret in SERVERS:
+        engine = workspace.client()
+        try:
+            server = SERVERS[secret]
+            container = containers.find(engine, environment, server.part)
+            answers = [server.login(container, environment, slot, value) for slot, value in ((now, new), (last, old))]
+        finally:
+            engine.close()
+        if new != old:  # the same where an earlier run was cut off after its `up`
+            expect(secret, new=answers[0], old=answers[1])
+            proof = " The server takes the new one and refuses the old one."
+    told = f"{label(secret)} is at generation {generation}.{proof} Commit {workspace.committed_file.name}."
+    return Rotated(secret=label(secret), generation=generation, phase="", told=told)
+
+
+def expect(secret: str, *, new: Answer, old: Answer) -> None:
+    """Raise ProjectError unless the new value opens and the old one does not."""
+    if new != "in":
+        raise ProjectError(f"The server refuses the new {label(secret)}.")
+    if old != "refused":
+        raise ProjectError(f"The server still takes the old {label(secret)}.")

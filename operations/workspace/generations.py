@@ -1,0 +1,155 @@
+"""Compares the generations of the secrets in a stack file with those in the state, before anything is changed.
+
+A stack file that lacks a rotation (another clone, an older commit, `git stash`) would undo it: the value in use would
+be locked under everybody who uses it, and the one before, which may be why it was rotated, would be good again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from operations.clone import typed
+from operations.errors import ProjectError
+from operations.workspace import pulumi_state
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.rotation import Phase, Rotation
+from stack.spec.rotation import SLOTTED, label, slots_of
+from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT
+
+ADMIN = "grafana_admin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One `up` of a rotation: what the stack file says of the secret during it."""
+
+    generation: int
+    phase: Phase
+
+
+def step_of(environment: Environment, secret: str) -> Step:
+    """Return where the settings are in the rotations of a secret."""
+    settings = environment.settings
+    generation: int = getattr(settings.rotation, secret, 1)  # one that is never rotated is made once
+    phase: Phase = getattr(settings.rotating, secret, "")
+    return Step(generation=generation, phase=phase)
+
+
+def refuse_undoing(environment: Environment, deployment: Mapping[str, Any], *, file: str) -> None:
+    """Raise ProjectError where the settings are not what the state has or the next step after it.
+
+    deployment: the stack's state, its secrets encrypted or not. file: the stack file's name, for what is said.
+    """
+    lines = [
+        line
+        for secret in Rotation.model_fields
+        # One that opens what is kept is in the state, also where another is configured in its place.
+        if secret in OPENS_WHAT_IS_KEPT or GENERATED[secret].configured not in environment.configured_secrets
+        for line in _of_secret(environment, secret, deployment)
+    ]
+    if lines:
+        raise ProjectError("\n".join([f"{file} does not go on from what is there, so nothing was changed:", *lines]))
+
+
+def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the step of one secret, and what to do."""
+    there, wanted = steps_in(deployment, secret), step_of(environment, secret)
+    if secret in OPENS_WHAT_IS_KEPT:
+        return _of_kept(secret, there, wanted)
+    if not there or any(may_follow(secret, step, wanted) for step in there):
+        return []
+    newest = there[0]
+    rotate = typed(environment.name, f"rotate SECRET={label(secret)}")
+    if _order(wanted) > _order(newest):
+        by_hand = _written(secret, Step(generation=newest.generation + 1, phase=""))
+        return [
+            f"  {label(secret)}: {_says(newest)} is there, {_says(wanted)} is wanted. The next step is {rotate}",
+            f"    Or, at the price of errors: {by_hand}",
+        ]
+    return [
+        f"  {label(secret)}: {_says(newest)} is there, and the file says {_says(wanted)}.",
+        "    Everybody who uses the value would be locked out, and the one before would be good again.",
+        f"    Merge the commit that has the rotation, or write: {_written(secret, newest)}",
+        f"    To get rid of the value that is there, rotate once more after that: {rotate}",
+    ]
+
+
+def _of_kept(secret: str, there: list[Step], wanted: Step) -> list[str]:
+    """Return what is wrong where a secret that opens what is kept would be replaced, and which line keeps it.
+
+    Pulumi refuses to replace one that is protected in the state, but that of an earlier version is not.
+    """
+    if not there or wanted == there[0]:
+        return []
+    return [
+        f"  {label(secret)}: {_says(there[0])} is there, and the file says {_says(wanted)}.",
+        "    What was encrypted with the one that is there could never be read again, so it is never replaced.",
+        f"    Write: {_written(secret, there[0])}",
+    ]
+
+
+def steps_in(deployment: Mapping[str, Any], secret: str) -> list[Step]:
+    """Return at which step of its rotations a state can have a secret; more than one where it does not tell which.
+
+    Empty where the secret is not there, or the state is from before there were slots.
+    """
+    generations = pulumi_state.generations(deployment)
+    slots = {label(secret)} if secret not in SLOTTED else {label(secret), label(f"{secret}_b")}
+    there = [generations[slot] for slot in slots if slot in generations]
+    if not there:
+        return []
+    newest = max(there)
+    if secret not in SLOTTED:
+        return [Step(generation=newest, phase="")]
+    in_use = pulumi_state.slots_in_use(deployment).get(label(secret))
+    if in_use is None:
+        return []
+    if in_use != label(slots_of(secret, newest, "").in_use):
+        return [Step(generation=newest, phase="prepare")]
+    told: Mapping[str, Phase] | None = pulumi_state.phases(deployment)
+    if told is None:
+        return [Step(generation=newest, phase=phase) for phase in _PHASES if phase != "prepare"]
+    # "prepare" is told where an `up` was cut off before it said which slot is in use.
+    phase: Phase = "overlap" if told.get(label(secret)) == "overlap" else ""
+    return [Step(generation=newest, phase=phase)]
+
+
+_PHASES: tuple[Phase, ...] = ("", "overlap", "prepare")
+
+
+def may_follow(secret: str, there: Step, wanted: Step) -> bool:
+    """Tell whether an `up` may lead from one step of a secret to another: no value that is in use is withdrawn by it.
+
+    But for the emergency exit, which somebody has to write by hand: the next generation without a phase.
+    """
+    if wanted == there:
+        return True
+    if not wanted.phase and wanted.generation in {there.generation, there.generation + 1}:
+        return True
+    if there.phase == "overlap" and wanted == Step(generation=there.generation, phase="prepare"):
+        return True  # both values are accepted on both sides
+    if there.phase == "prepare" and wanted == Step(generation=there.generation - 1, phase=""):
+        return secret != ADMIN  # nobody uses the new value yet, but for Grafana, which may have been told it
+    if wanted.phase == "overlap":
+        return there == Step(generation=wanted.generation, phase="prepare")
+    return not there.phase and wanted == Step(generation=there.generation + 1, phase="prepare")
+
+
+def _order(step: Step) -> tuple[int, int]:
+    return step.generation, {"prepare": 0, "overlap": 1, "": 2}[step.phase]
+
+
+def _says(step: Step) -> str:
+    return f"generation {step.generation}" + (f" in the phase {step.phase!r}" if step.phase else "")
+
+
+def _written(secret: str, step: Step) -> str:
+    """Return what to write into the stack file to be at a step."""
+    field = to_camel(secret)
+    written = f"{key_of('rotation')}.{field}: {step.generation}"
+    return f"{written} and {key_of('rotating')}.{field}: {step.phase}" if step.phase else written

@@ -1,0 +1,178 @@
+"""What is known of an environment for who only reads: also where its stack file has a mistake.
+
+At 3 a.m. somebody has a broken stack file, and has to see what runs all the same. What is read from the file then comes
+from Pulumi's state and from the labels of the containers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from host.engine import DEFAULT_DOCKER_HOST, PING_TIMEOUT_SECONDS, connect
+from operations.engine import containers
+from operations.engine.part_status import PartStatus, expected_parts, part_statuses, statuses_of, unavailable_parts
+from operations.errors import ProjectError
+from operations.workspace import pulumi_state, stack_file
+from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import PROJECT
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.settings.types import http_url
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+_HOST = re.compile(r"(?:unix|ssh|tcp)://\S+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """An environment as far as it is known. Has the `name` and the `prefix` of `Environment`."""
+
+    workspace: Workspace
+    """To work with: where the committed file cannot be read, it has that of the last run in its place."""
+    docker_host: str
+    environment: Environment | None = None
+    """None where the stack file has mistakes."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Each part that should run -> its address, empty where it publishes none."""
+    unavailable: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        """The stack's name."""
+        return self.workspace.name
+
+    @property
+    def prefix(self) -> str:
+        """First part of every name on the engine."""
+        return f"{PROJECT}-{self.name}"
+
+    def client(self, *, timeout: float = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
+        """Connect to the engine. timeout: seconds for one answer. Raises EngineError when none comes."""
+        return connect(self.docker_host, timeout=timeout)
+
+    def deployment(self) -> dict[str, Any]:
+        """Return Pulumi's state of the environment, secrets encrypted; Pulumi is asked where it is in a bucket."""
+        folder = self.workspace.backend().folder
+        return (pulumi_state.checkpoint(folder, self.name) or {}) if folder else self.workspace.open().deployment()
+
+    def configured(self) -> Mapping[str, Any]:
+        """Return what the stack file says by key (`samokoder:api`), unchecked, encrypted values as they stand there."""
+        return dict(self.workspace.document()["config"])
+
+
+def of(workspace: Workspace) -> Known:
+    """Return what is known, and say in one line where the stack file has mistakes.
+
+    Raises ProjectError where there is no such environment.
+    """
+    try:
+        environment = workspace.settings()
+    except InvalidSettingsError as error:
+        count = "1 mistake" if len(error.mistakes) == 1 else f"{len(error.mistakes)} mistakes"
+        what = f"{workspace.committed_file.name} has {count}"
+    except ProjectError as error:
+        if not workspace.committed_file.is_file():
+            raise  # no such environment
+        what = str(error).splitlines()[0].rstrip(":")
+        workspace = _as_last_run(workspace) or workspace
+    else:
+        return Known(
+            workspace=workspace,
+            docker_host=environment.settings.docker_host,
+            environment=environment,
+            parts=expected_parts(environment),
+            unavailable=unavailable_parts(environment),
+        )
+    workspace.reporter.say(
+        f"{what} (`{workspace.typed('doctor')}` says what): what follows is what the engine and the state say"
+    )
+    return _from_state(workspace)
+
+
+def status(known: Known) -> list[PartStatus]:
+    """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
+    client = known.client()
+    try:
+        if known.environment:
+            return part_statuses(client, known.environment)
+        return statuses_of(client, known.name, known.parts, known.unavailable)
+    finally:
+        client.close()
+
+
+def live_status(workspace: Workspace) -> list[PartStatus]:
+    """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
+    client = workspace.client()
+    try:
+        return part_statuses(client, workspace.settings())
+    finally:
+        client.close()
+
+
+def containers_of(client: docker.DockerClient, known: Known, part: str) -> dict[str, Container]:
+    """Return the containers of a part and all its replicas, by name. part: empty for all of the environment.
+
+    Raises ProjectError where there is none.
+    """
+    if part:
+        return containers.replicas(client, known, part)
+    found = containers.by_part(client, known.name)
+    if not found:
+        raise ProjectError(f"{known.name} is not up: {known.workspace.typed('up')}")
+    return dict(sorted(found.items()))
+
+
+def addresses(known: Known) -> list[str]:
+    """Return the addresses of the parts' pages on the engine's host: as declared, else as the containers publish."""
+    if any(known.parts.values()):
+        return sorted(filter(None, known.parts.values()))
+    client = known.client()
+    try:
+        found = containers.of_environment(client, known.name)
+    finally:
+        client.close()
+    bindings = (each for one in found for each in (one.attrs["HostConfig"].get("PortBindings") or {}).values())
+    return sorted(http_url(str(each["HostIp"]), int(each["HostPort"])) for ports in bindings for each in ports or ())
+
+
+def was_made(known: Known) -> bool:
+    """Tell whether there is a state of the environment, where that can be told without Pulumi; else yes."""
+    folder = known.workspace.backend().folder
+    return folder is None or pulumi_state.checkpoint(folder, known.name) is not None
+
+
+def _as_last_run(workspace: Workspace) -> Workspace | None:
+    """Return the workspace with the stack file of its last run, for a committed one that is no YAML; None: no run."""
+    try:
+        if not stack_file.load(workspace.stack_file):
+            return None
+    except ProjectError:
+        return None
+    return replace(workspace, environment=workspace.name, stack_files=workspace.folder)
+
+
+def _from_state(workspace: Workspace) -> Known:
+    try:
+        folder = workspace.backend().folder
+    except ProjectError:  # two places are named: what is done with the state is refused, and not what runs
+        folder = None
+    outputs = pulumi_state.outputs(pulumi_state.checkpoint(folder, workspace.name) or {}) if folder else {}
+    try:
+        configured = workspace.document()["config"].get(key_of("docker_host"))
+    except ProjectError:
+        configured = None
+    hosts = (str(host) for host in (outputs.get("dockerHost"), configured) if host)
+    unavailable = [str(field) for field in outputs.get("unavailable") or ()]
+    return Known(
+        workspace=workspace,
+        docker_host=next(filter(_HOST.fullmatch, hosts), DEFAULT_DOCKER_HOST),
+        parts={str(part): str(about.get("url") or "") for part, about in (outputs.get("parts") or {}).items()},
+        unavailable=[field.replace("_", "-") for field in unavailable],
+    )

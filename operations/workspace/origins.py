@@ -1,0 +1,73 @@
+"""Where an environment's third-party images come from: a container registry, or built here from packages.
+
+The two are other versions (Redis 7.4 and 7.0, which cannot read the data of 7.4; no Grafana here), so that a registry
+which is silent for some seconds must not decide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from operations.engine.images import third_party_images
+from operations.errors import ProjectError
+from operations.workspace import pulumi_state
+from stack.common.references import parse_reference
+from stack.images import IMAGES
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+
+_KEEPS_DATA = ("postgres", "redis")
+
+
+def refuse_others(
+    environment: Environment,
+    deployment: Mapping[str, Any],
+    *,
+    built_here: Collection[str],
+    typed: str,
+    command: str,
+) -> None:
+    """Raise ProjectError where images of one origin would take the place of the other's, unless that was asked for.
+
+    deployment: the stack's state. built_here: names of the images that would be built here, all others come from their
+    registries. typed: value of OFFLINE. command: the `up` as a person types it. In production what came from a registry
+    is never replaced by what is built here.
+    """
+    from_registry, from_here = origins(environment, third_party_images(environment), deployment)
+    lost = [name for name in from_registry if name in built_here]
+    if lost and (typed != "1" or environment.settings.production):
+        lines = [
+            f"{environment.name} runs images of a container registry: {', '.join(lost)}. Nothing was changed.",
+            "Those built here would take their place: older versions, which may not read the data, and no Grafana.",
+            f"Try again when the registry answers: {command}",
+        ]
+        if environment.settings.production:
+            lines.append(f"Production does not change over. Single images can be pinned: {key_of('images')}")
+        else:
+            lines.append(f"To change over all the same: OFFLINE=1 {command}")
+        raise ProjectError("\n".join(lines))
+    # Where some came from a registry, those of another one follow when it answers, but for what keeps data.
+    newer = [name for name in from_here if name not in built_here and (name in _KEEPS_DATA or not from_registry)]
+    if newer and typed != "0":
+        running = pulumi_state.images(deployment)[1]
+        pins = " ".join(f"{key_of('images')}.{name}: {running[name]}" for name in newer if from_registry)
+        raise ProjectError(
+            f"{environment.name} runs images that were built here ({', '.join(newer)}), and those of a container "
+            "registry would take their place: newer versions, and the way back is a restore. Nothing was changed.\n"
+            + (f"To go on as it is, write: {pins}" if pins else f"To go on as it is: OFFLINE=1 {command}")
+            + f"\nTo change over: OFFLINE=0 {command}"
+        )
+
+
+def origins(environment: Environment, names: list[str], deployment: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return which of these images the state has from a registry, and which it has built here."""
+    pulled, running = pulumi_state.images(deployment)
+    from_registry, built_here = [], []
+    for name in names:
+        part = "ingress" if name == "caddy" else name.replace("_", "-")
+        if name in IMAGES and parse_reference(IMAGES[name].reference).repository in pulled:  # type: ignore[index]
+            from_registry.append(name)
+        elif running.get(part, "").startswith("sha256:"):
+            built_here.append(name)
+    return from_registry, built_here

@@ -1,0 +1,212 @@
+"""Stack files: the committed `Pulumi.<environment>.yaml`, and the copy that Pulumi works with.
+
+The copy is the committed file, plus what this machine adds, plus the salt that Pulumi itself writes. It lies in a
+git-ignored folder, so that trying the stack never changes a committed file. Everything here is pure or touches one
+file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from operations.errors import ProjectError
+from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
+
+Document = dict[str, Any]
+
+# What decides how the secrets of a stack are encrypted; one of them in the committed file is the team's choice.
+ENCRYPTION_KEYS = ("encryptionsalt", "encryptedkey", "secretsprovider")
+
+_HEADER = "# Made by `samokoder` at each run from {source} and from what this machine adds. Edit that file.\n"
+
+
+def environments(root: Path) -> list[str]:
+    """Return the environments that `root` has a stack file for."""
+    return sorted(path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in root.glob("Pulumi.*.yaml"))
+
+
+def committed(root: Path, environment: str) -> Document:
+    """Return the committed stack file. Raises ProjectError when there is none, or when it is no YAML mapping."""
+    path = root / f"Pulumi.{environment}.yaml"
+    if not path.is_file():
+        known = ", ".join(environments(root)) or "none"
+        raise ProjectError(
+            f"There is no environment {environment!r}: {path.name} does not exist. Environments here: {known}."
+        )
+    document = load(path)
+    if not isinstance(document.get("config") or {}, dict):
+        raise ProjectError(f"{path.name}: `config:` must be a mapping, not a {type(document['config']).__name__}.")
+    return document
+
+
+def load(path: Path) -> Document:
+    """Return a YAML mapping, empty for a file that is not there. Raises ProjectError for anything else."""
+    try:
+        return load_text(path.read_text(encoding="utf-8"), path.name)
+    except FileNotFoundError:
+        return {}
+
+
+def load_text(text: str, name: str) -> Document:
+    """Return the mapping of a YAML text, empty for an empty one. Raises ProjectError that names the file."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ProjectError(f"{name} is not valid YAML: {error}") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ProjectError(f"{name} must be a mapping that has `config:`, not a {type(document).__name__}.")
+    return document
+
+
+def fill(first: Mapping[str, Any], second: Mapping[str, Any]) -> Document:
+    """Return `first` with what only `second` has, mapping by mapping; where both have a value, the first stays."""
+    result = dict(first)
+    for key, value in second.items():
+        if key not in result:
+            result[key] = value
+        elif isinstance(result[key], Mapping) and isinstance(value, Mapping):
+            result[key] = fill(result[key], value)
+    return result
+
+
+def merged(
+    document: Mapping[str, Any],
+    *,
+    machine: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+    encryption: Mapping[str, str] | None = None,
+) -> Document:
+    """Return the stack file that Pulumi works with.
+
+    document: the committed file. machine: configuration that this machine adds where the file says nothing.
+    extra: configuration that wins over the file (a test's own ports). encryption: the salt from earlier runs, taken
+    only when the committed file has no encryption of its own.
+    """
+    config = fill(_qualified(extra or {}), _qualified(document.get("config") or {}))
+    result = {key: value for key, value in document.items() if key != "config"}
+    if not any(key in document for key in ENCRYPTION_KEYS):
+        result |= encryption or {}
+    return result | {"config": fill(config, machine)}
+
+
+def encryption_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the part of a stack file that says how its secrets are encrypted."""
+    return {key: document[key] for key in ENCRYPTION_KEYS if key in document}
+
+
+def _qualified(config: Mapping[str, Any]) -> Document:
+    """Give every key its namespace, as Pulumi does with a key that has none."""
+    return {key if ":" in key else f"{PROJECT}:{key}": value for key, value in config.items()}
+
+
+def read(stack: str, document: Mapping[str, Any]) -> Environment:
+    """Validate a stack file without Pulumi. Raises InvalidSettingsError with every mistake at once.
+
+    Encrypted secrets cannot be read here; that they are there is checked, their values are checked by Pulumi's own
+    preview, which can read them.
+    """
+    config = _qualified(document.get("config") or {})
+    encrypted = {key for key, value in config.items() if _is_encrypted(value)}
+    hidden = [
+        Mistake(
+            path,
+            "an encrypted value",
+            "a plain value: secrets have keys of their own (" + ", ".join(CONFIGURED_SECRETS) + ")",
+        )
+        for key, value in config.items()
+        if key not in encrypted
+        for path in _encrypted_inside(key, value)
+    ]
+    if hidden:
+        raise InvalidSettingsError(stack, hidden)
+    texts = {key: _text(value) for key, value in config.items() if key not in encrypted}
+    texts |= {key: stand_in(key.removeprefix(f"{PROJECT}:")) for key in encrypted}
+    return read_environment(stack, texts, frozenset(encrypted))
+
+
+def stand_in(secret: str) -> str:
+    """Return a random value of the form that the secret must have, for one that cannot be read here."""
+    value = secrets.token_urlsafe(96)
+    forms = {
+        "telegramBotToken": f"1234567890:{value}",
+        "managedDatabaseUrl": f"postgresql://user:{value}@host/database",
+        "managedRedisUrl": f"rediss://user:{value}@host/0",
+        "alertWebhookUrl": f"https://host/{value}",
+        "heartbeatUrl": f"https://host/{value}",
+        "appSecretKey": fernet_key(value),  # good in each of its two forms
+    }
+    return forms.get(secret, value)
+
+
+def _is_encrypted(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"secure"}
+
+
+def _encrypted_inside(path: str, value: Any) -> list[str]:
+    if _is_encrypted(value):
+        return [path]
+    if isinstance(value, Mapping):
+        return [found for key, inner in value.items() for found in _encrypted_inside(f"{path}.{key}", inner)]
+    if isinstance(value, list):
+        return [found for index, inner in enumerate(value) for found in _encrypted_inside(f"{path}[{index}]", inner)]
+    return []
+
+
+def _text(value: Any) -> str:
+    """Return a configuration value as Pulumi hands it to a program: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def dump(document: Mapping[str, Any], *, source: str) -> str:
+    """Return the text of a made stack file, its first line saying from which file it is made."""
+    return _HEADER.format(source=source) + yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+
+
+def write(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file whole or not at all, readable by its owner alone; its folder is made with 0700.
+
+    It is on the disk when this returns: what follows may rely on it after a power cut.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fchmod(handle, mode)
+            os.fsync(handle)
+        Path(name).replace(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file, where it is there, and for good: a power cut does not bring it back."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

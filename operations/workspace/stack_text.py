@@ -1,0 +1,63 @@
+"""Changes of a committed YAML file in which all else stays as it was, comments and order too."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from operations.workspace import stack_file
+from stack.settings.keys import key_of
+
+if TYPE_CHECKING:
+    from operations.workspace.workspace import Workspace
+
+
+def edited(text: str, change: Callable[[Any], None]) -> str:
+    """Return the text of a stack file, changed. change: gets its configuration, a mapping that it writes to."""
+
+    def of_document(document: Any) -> None:
+        config = document.get("config")
+        if not config:
+            config = document["config"] = type(document)()
+        change(config)
+
+    return edited_whole(text, of_document)
+
+
+def edited_whole(text: str, change: Callable[[Any], None]) -> str:
+    """Return the text of a YAML file, changed. change: gets its mapping, which it writes to."""
+    from ruamel.yaml import YAML  # noqa: PLC0415 - few commands write a committed file
+    from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415 - as above
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    document = yaml.load(text) or CommentedMap()
+    change(document)
+    written = io.StringIO()
+    yaml.dump(document, written)
+    return written.getvalue()
+
+
+def section(config: Any, name: str) -> Any:
+    """Return the mapping `name` of the configuration, made where there is none; a key may be without its namespace."""
+    key = name if name in config else key_of(name)
+    if not config.get(key):
+        config[key] = type(config)()
+    return config[key]
+
+
+def drop_empty(config: Any, name: str) -> None:
+    """Remove the mapping `name` where nothing is in it."""
+    for key in (name, key_of(name)):
+        if key in config and not config[key]:
+            config.pop(key)
+
+
+def write(workspace: Workspace, change: Callable[[Any], None]) -> None:
+    """Change the committed stack file of an environment, whole or not at all. change: as for `edited`."""
+    path = workspace.committed_file
+    text = edited(path.read_text(encoding="utf-8"), change)
+    stack_file.write(path, text, mode=path.stat().st_mode & 0o777)

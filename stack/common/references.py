@@ -1,0 +1,115 @@
+"""References of images, `[registry/]path[:tag][@sha256:…]`: taken apart, and refused where they are none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+class ImageReferenceError(ValueError):
+    """A text is not an image reference: `problem` says why, `instead` what to write.
+
+    The message leaves out what was given: somebody may have put a registry's password into it.
+    """
+
+    def __init__(self, problem: str, instead: str) -> None:
+        self.problem = problem
+        self.instead = instead
+        super().__init__(f"{problem}; write {instead}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageReference:
+    """A reference taken apart.
+
+    `repository` is registry and path as they were written (`prom/prometheus`, `ghcr.io/google/cadvisor`);
+    it is empty for an image that exists on the engine only and is named by its id. `digest` is
+    `sha256:<64 hex digits>`: that of the registry's index, or the id of such a local image.
+    """
+
+    repository: str
+    tag: str | None
+    digest: str | None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it can never mean another content: it has a digest, or it is a local image's id."""
+        return self.digest is not None
+
+
+_SHAPE = "name:tag@sha256:<64 hex digits>"
+_HEX = re.compile(r"[0-9a-f]{64}")
+_TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY = re.compile(rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?")
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_LONGEST_REPOSITORY = 255
+
+
+def parse_reference(text: str) -> ImageReference:
+    """Take `[registry/]path[:tag][@sha256:…]`, or a local image id `sha256:…`, apart.
+
+    Raises ImageReferenceError where the text is neither, and where it has neither tag nor digest: the
+    engine would then take the tag `latest` without a word.
+    """
+    if not text or any(character.isspace() for character in text):
+        raise ImageReferenceError("an image reference is one word without white space", _SHAPE)
+    if "://" in text:
+        raise ImageReferenceError("an image reference is not a web address", f"registry.example.org/{_SHAPE}")
+    if text.startswith("sha256:"):
+        return ImageReference(repository="", tag=None, digest=_digest(text))
+    if _HEX.fullmatch(text):
+        raise ImageReferenceError("a local image id names its algorithm", "sha256:<the 64 hex digits>")
+
+    name, at, digest = text.partition("@")
+    head, slash, last = name.rpartition("/")
+    path, colon, tag = last.partition(":")
+    repository = head + slash + path
+    _check_repository(repository)
+    if colon and not _TAG.fullmatch(tag):
+        raise ImageReferenceError(
+            "a tag has 1 to 128 letters, digits, dots, dashes or underscores and does not start with a dot or a dash",
+            f"{repository}:<version>@sha256:<64 hex digits>",
+        )
+    if not colon and not at:
+        raise ImageReferenceError(
+            "there is neither a tag nor a digest, so the engine would take whatever 'latest' is today",
+            f"{repository}:<version>@sha256:<64 hex digits>",
+        )
+    return ImageReference(repository=repository, tag=tag if colon else None, digest=_digest(digest) if at else None)
+
+
+def short_name(image: str) -> str:
+    """Return an image as a table shows it: a name without its digest, an id by its first twelve digits."""
+    return image.removeprefix("sha256:")[:12] if image.startswith("sha256:") else image.partition("@")[0]
+
+
+def _digest(digest: str) -> str:
+    """Check `sha256:<64 hex digits>` and return it; raises ImageReferenceError."""
+    algorithm, _, digits = digest.partition(":")
+    if algorithm != "sha256":
+        raise ImageReferenceError("a digest starts with sha256:", "sha256:<64 hex digits>")
+    if not _HEX.fullmatch(digits):
+        raise ImageReferenceError(
+            f"a digest has 64 digits out of 0-9 and a-f; here are {len(digits)} characters",
+            "the whole digest, as `docker buildx imagetools inspect <name>:<tag>` prints it",
+        )
+    return digest
+
+
+def _check_repository(repository: str) -> None:
+    """Check `[registry[:port]/]path` against Docker's own grammar; raises ImageReferenceError."""
+    if len(repository) > _LONGEST_REPOSITORY:
+        raise ImageReferenceError(f"a name has at most {_LONGEST_REPOSITORY} characters", "a shorter name")
+    first, slash, rest = repository.partition("/")
+    # Docker tells a registry from the first part of a path by just this.
+    has_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
+    if has_registry and not _REGISTRY.fullmatch(first):
+        raise ImageReferenceError(
+            "the registry is not a host name with an optional port", f"registry.example.org:5000/{_SHAPE}"
+        )
+    components = (rest if has_registry else repository).split("/")
+    if not all(_COMPONENT.fullmatch(component) for component in components):
+        raise ImageReferenceError(
+            "a name has lower-case letters and digits, and between them dots, dashes and underscores", _SHAPE
+        )

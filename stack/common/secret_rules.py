@@ -1,0 +1,241 @@
+"""What a configured secret must look like (SEC-001): pure rules over values, no Pulumi type.
+
+Everything here returns mistakes that name the key and never the value.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from stack.common import managed
+from stack.common.mistakes import Mistake
+
+# Values found in the original's compose file, in tutorials and in every list of default passwords. Compared
+# without case and separators, so that "Change-Me!" is "changeme".
+_KNOWN_DEFAULTS = """
+    admin administrator changeit changeme changethis default dev development dummy example foobar grafana
+    insecure letmein minioadmin password passw0rd placeholder postgres prod production qwerty redis replaceme
+    root samokoder secret secretkey staging supersecret superadmin test testing todo user yoursecretkey
+"""
+KNOWN_DEFAULTS = frozenset(_KNOWN_DEFAULTS.split())
+PLACEHOLDER = re.compile(r"^(<.*>|\$\{.*\}|\{\{.*\}\}|your[-_ ].*|.*[-_ ]here|x{4,}|\*+|\.\.\.)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SecretInput:
+    """A secret as the configuration gives it."""
+
+    value: str
+    encrypted: bool
+
+    def __repr__(self) -> str:
+        return "SecretInput(value hidden)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfiguredSecret:
+    """A secret that somebody outside issues, so that it can only be configured."""
+
+    name: str
+    description: str
+    minimum_length: int = 16
+    # Shannon entropy of the characters times their number: what a guesser that knows the alphabet faces.
+    minimum_bits: float = 48
+    pattern: str = ""
+    pattern_says: str = ""
+    holds_password: bool = False
+    """Whether it is a URL whose password is what must not be guessed."""
+
+    @property
+    def how_to_set(self) -> str:
+        """Return the command that sets it; the value is asked for and not echoed."""
+        return f"pulumi config set --secret samokoder:{self.name}"
+
+
+_WEB = r"https?://[^\s/?#]+(/\S*)?"
+_URL = "with the password in it: %s://user:password@host:port/%s"
+
+CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
+    secret.name: secret
+    for secret in (
+        ConfiguredSecret(
+            name="telegramBotToken",
+            description="Token of the Telegram bot that sends the alerts, from BotFather.",
+            minimum_length=35,
+            pattern=r"[0-9]{6,}:[A-Za-z0-9_-]{30,}",
+            pattern_says="digits, a colon, then 30 or more of A-Z a-z 0-9 _ -, as BotFather gives it",
+        ),
+        ConfiguredSecret(
+            name="smtpPassword",
+            description="Password of the mail account.",
+            minimum_length=8,
+            minimum_bits=20,
+        ),
+        ConfiguredSecret(
+            name="alertWebhookUrl",
+            description="Address that gets every alert as AlertManager's JSON; who knows it may post there.",
+            pattern=_WEB,
+            pattern_says="a URL: https://host/path",
+            minimum_bits=0,
+        ),
+        ConfiguredSecret(
+            name="heartbeatUrl",
+            description="Address outside that the Watchdog is sent to; when it stops, that service raises the alarm.",
+            pattern=_WEB,
+            pattern_says="a URL: https://host/path",
+            minimum_bits=0,
+        ),
+        ConfiguredSecret(
+            name="s3AccessKeyId",
+            description="Access key of the off-site backup bucket.",
+            minimum_length=8,
+            minimum_bits=20,
+        ),
+        ConfiguredSecret(name="s3SecretAccessKey", description="Secret key of the off-site backup bucket."),
+        ConfiguredSecret(
+            name="backupEncryptionKey",
+            description="Key under which the off-site copies are encrypted, in place of a generated one: kept outside "
+            "of the machine, it opens them on another one.",
+            minimum_length=32,
+            minimum_bits=100,
+        ),
+        ConfiguredSecret(
+            name="openaiApiKey", description="LLM key, reaches API and worker as the file openai_api_key."
+        ),
+        ConfiguredSecret(
+            name="anthropicApiKey",
+            description="LLM key, reaches API and worker as the file anthropic_api_key.",
+        ),
+        ConfiguredSecret(
+            name="openrouterApiKey",
+            description="LLM key, reaches API and worker as the file openrouter_api_key.",
+        ),
+        ConfiguredSecret(
+            name="secretKey",
+            description="SECRET_KEY of an existing installation, in place of a generated one.",
+            minimum_length=64,
+            minimum_bits=160,
+        ),
+        ConfiguredSecret(
+            name="appSecretKey",
+            description="APP_SECRET_KEY of an existing installation: its data is encrypted under it. 64 characters or "
+            "more, or a Fernet key.",
+            minimum_length=64,
+            minimum_bits=160,
+        ),
+        ConfiguredSecret(
+            name="postgresSuperuserPassword",
+            description="Superuser's password of an adopted PostgreSQL volume, in place of a generated one.",
+        ),
+        ConfiguredSecret(
+            name="managedDatabaseUrl",
+            description="A managed PostgreSQL in place of the local container.",
+            pattern=managed.DATABASE,
+            pattern_says=f"a URL {_URL % ('postgresql', 'database')} of one server; {managed.ENCODED}",
+            minimum_length=12,
+            minimum_bits=0,
+            holds_password=True,
+        ),
+        ConfiguredSecret(
+            name="managedRedisUrl",
+            description="A managed Redis in place of the local container.",
+            pattern=managed.REDIS,
+            pattern_says=f"a URL {_URL % ('rediss', '0')}; {managed.ENCODED}",
+            minimum_length=12,
+            minimum_bits=0,
+            holds_password=True,
+        ),
+    )
+}
+
+
+def entropy_bits(value: str) -> float:
+    """Shannon entropy of `value`'s own characters times its length, in bits."""
+    total = len(value)
+    return -sum(n * math.log2(n / total) for n in Counter(value).values()) if total else 0.0
+
+
+def weakness(value: str, *, minimum_length: int, minimum_bits: float) -> str | None:
+    """Say why `value` is too weak to be a secret, or None. The sentence never contains the value."""
+    plain = re.sub(r"[^a-z0-9]", "", value.lower())
+    if value != value.strip() or "\n" in value:
+        return "has white space at its ends or a line break, which files and URLs do not keep"
+    if plain in KNOWN_DEFAULTS or plain.rstrip("0123456789") in KNOWN_DEFAULTS:
+        return "is a known default"
+    if PLACEHOLDER.fullmatch(value):
+        return "is a placeholder that was never replaced"
+    if len(value) < minimum_length:
+        return f"has {len(value)} characters; at least {minimum_length} are needed"
+    if entropy_bits(value) < minimum_bits:
+        return "repeats itself: too few different characters to be unguessable"
+    return None
+
+
+def is_fernet_key(value: str) -> bool:
+    """Tell whether a value is a key of cryptography.fernet: 32 bytes, as 44 characters of URL-safe Base64."""
+    return bool(re.fullmatch(r"[\w-]{42}[AEIMQUYcgkosw048]=", value, re.ASCII))
+
+
+def fernet_key(secret: str) -> str:
+    """Return a secret as a key of cryptography.fernet; one that is such a key stays as it is.
+
+    secret: random, of at least 256 bits. Its SHA-256 is the key, so no second secret has to be kept.
+    """
+    if is_fernet_key(secret):
+        return secret
+    return base64.urlsafe_b64encode(hashlib.sha256(secret.encode()).digest()).decode()
+
+
+def check_secrets(
+    secrets: Mapping[str, SecretInput], *, fernet: bool = False, database_ca: bool = False, redis_ca: bool = False
+) -> Iterator[Mistake]:
+    """Yield every mistake in the configured secrets.
+
+    fernet: whether APP_SECRET_KEY must be a Fernet key. database_ca: whether there is a `managedDatabaseCa`;
+    redis_ca: a `managedRedisCa`.
+    """
+    for name, given in secrets.items():
+        known = CONFIGURED_SECRETS[name]
+        key = f"samokoder:{name}"
+        if not given.encrypted:
+            yield Mistake(key, "a value in plain text", "a value that Pulumi encrypts", known.how_to_set)
+        if known.pattern and not (re.fullmatch(known.pattern, given.value) and managed.port_exists(given.value)):
+            yield Mistake(key, "a value of another form (not shown)", known.pattern_says, known.how_to_set)
+            continue
+        if name == "appSecretKey" and fernet and not is_fernet_key(given.value):
+            yield Mistake(
+                key,
+                "a value (not shown) that is no Fernet key",
+                "44 characters of URL-safe Base64, since samokoder:appSecretKeyForm is fernet",
+                known.how_to_set,
+            )
+            continue
+        if name == "managedDatabaseUrl":
+            unusable = managed.unusable_database(given.value, ca=database_ca)
+        elif name == "managedRedisUrl":
+            unusable = managed.unusable_redis(given.value, ca=redis_ca)
+        else:
+            unusable = iter(())
+        yield from (Mistake(key, found.given, found.needs, known.how_to_set) for found in unusable)
+        guessable = urlsplit(given.value).password or "" if known.holds_password else given.value
+        # Of a Fernet key the form says that it has 256 bits, and its characters whether they are guessable.
+        minimum_length = 0 if name == "appSecretKey" and is_fernet_key(given.value) else known.minimum_length
+        reason = weakness(guessable, minimum_length=minimum_length, minimum_bits=known.minimum_bits)
+        if reason:
+            yield Mistake(key, f"a value (not shown) that {reason}", known.description, known.how_to_set)
+    first, second = secrets.get("secretKey"), secrets.get("appSecretKey")
+    if first and second and first.value == second.value:
+        # The one to replace is the one that opens no data: with another appSecretKey what is stored is lost.
+        yield Mistake(
+            "samokoder:secretKey",
+            "the same value as samokoder:appSecretKey (not shown)",
+            "a value of its own: whoever can sign a session must not be able to decrypt the data",
+            CONFIGURED_SECRETS["secretKey"].how_to_set,
+        )

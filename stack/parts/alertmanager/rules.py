@@ -1,0 +1,87 @@
+"""AlertManager: whether it has its configuration, and whether people get what it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import ceil
+
+from stack.monitoring.alerts import Alert, Group, Text
+from stack.settings.environment import Environment
+from stack.settings.types import seconds
+from stack.spec.service import ServiceSpec
+
+HEARTBEAT = "heartbeat"
+"""AlertManager's receiver that only the Watchdog is sent to."""
+
+alert = partial(Alert, service="alertmanager", dashboard="samokoder-monitoring")
+
+
+def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
+    """Return the rules."""
+    return Group(name="alertmanager", rules=[*_alerts(seconds(environment.settings.alertmanager.heartbeat_interval))])
+
+
+def failing(matcher: str = "") -> str:
+    """Return the expression for the share of failed notifications of 15 minutes, by integration.
+
+    matcher: of the series. The heartbeat is no way to a person: who waits for it outside notices when it is lost.
+    """
+    matchers = ",".join(filter(None, ('job="alertmanager"', f'receiver_name!="{HEARTBEAT}"', matcher)))
+    failed, tried = (
+        f"sum by (integration) (rate(alertmanager_notifications_{kind}{{{matchers}}}[15m]))"
+        for kind in ("failed_total", "total")
+    )
+    return f"{failed} / ({tried} > 0)"
+
+
+def _alerts(heartbeat_seconds: float) -> Iterator[Alert]:
+    yield alert(
+        name="AlertmanagerConfigReloadFailed",
+        expression='max_over_time(alertmanager_config_last_reload_successful{job="alertmanager"}[5m]) == 0',
+        wait="10m",
+        severity="critical",
+        summary=Text(en="AlertManager refuses its configuration", ru="AlertManager не принимает конфигурацию"),
+        description=Text(
+            en="It goes on with the one before, and ends at the next start.",
+            ru="Пока действует прежняя, а следующий запуск завершится ошибкой.",
+        ),
+    )
+    yield alert(
+        name="AlertmanagerNotificationsFailing",
+        # Over all reasons: their names changed with 0.34. The label `integration` routes it to the other ones.
+        expression=f"{failing()} > 0.01",
+        wait="5m",
+        severity="critical",
+        summary=Text(
+            en="notifications by {{ $labels.integration }} fail",
+            ru="уведомления через {{ $labels.integration }} не доходят",
+        ),
+        description=Text(
+            en="{{ $value | humanizePercentage }} of the last 15 minutes' notifications were not delivered. "
+            "`make doctor` says why, and the new id of a Telegram group that has one.",
+            ru="Не доставлено {{ $value | humanizePercentage }} уведомлений за последние 15 минут. "
+            "`make doctor` скажет, почему, и новый id группы Telegram, если он сменился.",
+        ),
+    )
+    beats = f'job="alertmanager",receiver_name="{HEARTBEAT}"'
+    # One lost beat of a slow heartbeat is no share to judge by.
+    window, wait = max(15, ceil(heartbeat_seconds / 15)), max(10, ceil(heartbeat_seconds / 30))
+    failed, tried = (
+        f"sum (rate(alertmanager_notifications_{kind}{{{beats}}}[{window}m]))" for kind in ("failed_total", "total")
+    )
+    yield alert(
+        name="HeartbeatFailing",
+        # Who waits outside raises no alarm for beats that never came once, and a way that works can tell a person.
+        expression=f"{failed} / ({tried} > 0) > 0.5",
+        wait=f"{wait}m",
+        severity="warning",
+        summary=Text(en="the heartbeat reaches nobody", ru="сигнал жизни никто не получает"),
+        description=Text(
+            en="{{ $value | humanizePercentage }} of "
+            f"the last {window} minutes' beats to `samokoder:heartbeatUrl` failed: "
+            "nobody outside would notice that this machine is gone.",
+            ru="Не принято {{ $value | humanizePercentage }} сигналов на `samokoder:heartbeatUrl` за последние "
+            f"{window} минут: пропажу этой машины никто не заметит.",
+        ),
+    )

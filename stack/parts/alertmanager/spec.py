@@ -1,0 +1,91 @@
+"""AlertManager: where alerts go. Secrets are files that it reads itself; nothing is substituted by an entrypoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stack.common.names import NetworkName
+from stack.monitoring import access
+from stack.monitoring.alerts import Alert
+from stack.parts.alertmanager import messages
+from stack.parts.alertmanager.inhibitions import inhibitions
+from stack.parts.alertmanager.routing import receivers, route
+from stack.settings.environment import Environment
+from stack.spec import health
+from stack.spec.files import Files, secret_file, yaml_text
+from stack.spec.secrets import ALERTMANAGER_WEB
+from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec
+
+PART = "alertmanager"
+PORT = 9093
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe AlertManager, without its files: these follow from all alerts, see `files`."""
+    settings = environment.settings.alertmanager
+    password = access.password_of(environment, ALERTMANAGER_WEB)
+    return ServiceSpec(
+        part=PART,
+        component="samokoder:monitoring:Alertmanager",
+        image=environment.image("alertmanager"),
+        user="65534:65534",
+        settings=settings,
+        entrypoint=("/bin/alertmanager",),
+        command=(
+            f"--config.file={access.FOLDER}/alertmanager.yml",
+            "--storage.path=/alertmanager",
+            # By its default of 15m, whoever silences an alert has silenced nothing if it is killed before.
+            "--data.maintenance-interval=30s",
+            f"--web.external-url={settings.address}/",
+            "--web.route-prefix=/",
+            # One instance: without a peer there is nothing to gossip with, and no address to guess.
+            "--cluster.listen-address=",
+            # Its metrics tell the test alert's notifications from all others: `make test-alert`.
+            "--enable-feature=receiver-name-in-metrics",
+            *((access.FLAG,) if password else ()),
+        ),
+        # Silences and the log of what was sent: lost, every firing alert would be sent again.
+        data=DataVolume(name="alertmanager", path="/alertmanager", adopt=settings.adopt_volume),
+        publish=Publish.of(settings, PORT, "/-/ready"),
+        health_command=("amtool", f"--alertmanager.url=http://127.0.0.1:{PORT}", access.CLIENT_FLAG, "config", "show")
+        if password
+        else health.wget(PORT, "/-/ready"),
+        networks=(NetworkName.EDGE, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+        web_password=password,
+    )
+
+
+def files(environment: Environment, alerts: Sequence[Alert]) -> Files:
+    """Return the configuration, the messages, and the secrets that the configuration names. alerts: all there are."""
+    settings = environment.settings.alertmanager
+    configured = environment.configured_secrets
+    secrets: Files = {
+        **({"telegram_bot_token": secret_file("telegramBotToken")} if settings.telegram else {}),
+        **({"smtp_password": secret_file("smtpPassword")} if settings.email and settings.email.username else {}),
+        **({"alert_webhook_url": secret_file("alertWebhookUrl")} if "alertWebhookUrl" in configured else {}),
+        **({"heartbeat_url": secret_file("heartbeatUrl")} if "heartbeatUrl" in configured else {}),
+    }
+    guard = access.server_files(access.password_of(environment, ALERTMANAGER_WEB))
+    return {
+        "alertmanager.yml": alertmanager_yml(environment, alerts),
+        messages.FILE: messages.messages_tmpl(settings.language),
+        **secrets,
+        **guard,
+    }
+
+
+def alertmanager_yml(environment: Environment, alerts: Sequence[Alert]) -> str:
+    """Render alertmanager.yml: who gets which alert, when, and which alerts another one makes needless.
+
+    alerts: all there are.
+    """
+    document = {
+        # Of an alert that comes without its end. Prometheus gives each one; who posts by hand may not.
+        "global": {"resolve_timeout": "5m"},
+        "templates": [f"{access.FOLDER}/{messages.FILE}"],
+        "route": route(environment),
+        "receivers": list(receivers(environment)),
+        "inhibit_rules": list(inhibitions(alerts)),
+    }
+    return yaml_text(document)

@@ -1,0 +1,1 @@
+"""The backup server, the drill and the workspace."""

@@ -1,0 +1,126 @@
+"""Blackbox exporter: asks every page of the stack as a client would, and the public addresses as a user would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from stack.common.names import NetworkName
+from stack.settings.environment import Environment
+from stack.settings.ingress import Ingress
+from stack.spec import health
+from stack.spec.files import Files, yaml_text
+from stack.spec.service import Publish, Scrape, ServiceSpec
+
+PART = "blackbox-exporter"
+PORT = 9115
+JOB = "probe"
+PUBLIC = "public"
+"""Label `service` of a public address, which goes through all of them."""
+OPEN = "http_2xx"
+GUARDED = "http_401"
+"""Of a page that asks for a password: it answers, and asks. The exporter probes whatever address it is told, for
+everybody who reaches it, so a password that it had would be sent to whoever wants it.
+"""
+FAMILY = "family"
+"""Label of a public address that is asked by IPv4 and by IPv6 apart: what users meet by the one says nothing of the
+other.
+"""
+SIX = "IPv6"
+BY_FAMILY = {"IPv4": ("http_2xx_ipv4", "ip4"), SIX: ("http_2xx_ipv6", "ip6")}
+"""Family -> its module, and the exporter's word for it."""
+
+
+def spec(environment: Environment) -> ServiceSpec:
+    """Describe the exporter."""
+    settings = environment.settings.blackbox_exporter
+    return ServiceSpec(
+        part=PART,
+        component="samokoder:monitoring:BlackboxExporter",
+        image=environment.image("blackbox_exporter"),
+        user="65534:65534",
+        settings=settings,
+        entrypoint=("/bin/blackbox_exporter",),
+        command=("--config.file=/etc/samokoder/blackbox.yml", f"--web.listen-address=:{PORT}"),
+        files=files(environment),
+        publish=Publish.of(settings, PORT, "/-/healthy"),
+        health_command=health.wget(PORT, "/-/healthy"),
+        # Every published page is on `edge`, and so is the way out to the public addresses.
+        networks=(NetworkName.EDGE, NetworkName.MONITORING),
+        scrape=Scrape(port=PORT),
+    )
+
+
+def files(environment: Environment) -> Files:
+    """Return the modules."""
+    return {"blackbox.yml": blackbox_yml(guarded=environment.basic_auth, families=by_family(environment))}
+
+
+def blackbox_yml(*, guarded: bool, families: bool) -> str:
+    """Render a module for open pages; for those with a password and for each IP family only where it is asked."""
+    modules = {OPEN: _module()} | ({GUARDED: _module(valid_status_codes=[401])} if guarded else {})
+    if families:
+        modules |= {
+            module: _module(preferred_ip_protocol=protocol, ip_protocol_fallback=False)
+            for module, protocol in BY_FAMILY.values()
+        }
+    return yaml_text({"modules": modules})
+
+
+def _module(**expected: Any) -> dict[str, Any]:
+    # All pages of the stack have IPv4; with the default, IPv6 first, a probe would wait for an answer it cannot get.
+    http = {"preferred_ip_protocol": "ip4", "follow_redirects": True, **expected}
+    return {"prober": "http", "timeout": "8s", "http": http}
+
+
+def by_family(environment: Environment) -> bool:
+    """Whether the service's own public address is asked by IPv4 and by IPv6 apart.
+
+    Where somebody is in front of the host, the name's records lead to him, and he may have one family alone.
+    """
+    ingress = environment.settings.ingress
+    in_front = ingress.kind != "caddy" or bool(ingress.trusted_proxies)
+    return environment.settings.network.ipv6 and bool(ingress.domain) and not in_front
+
+
+def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterator[dict[str, Any]]:
+    """Yield Prometheus' job that has every page asked. parts: all that run."""
+    if PART not in {part.part for part in parts}:
+        return
+    pages = [
+        {
+            "targets": [f"http://{part.part}:{part.publish.container_port}{part.publish.path}"],
+            "labels": {"service": part.part, "__param_module": GUARDED if part.web_password else OPEN},
+        }
+        for part in parts
+        if part.publish
+    ]
+    own, urls = [*_domain(environment.settings.ingress)], environment.settings.blackbox_exporter.urls
+    if by_family(environment):
+        pages += [
+            {"targets": own, "labels": {"service": PUBLIC, FAMILY: family, "__param_module": module}}
+            for family, (module, _) in BY_FAMILY.items()
+        ]
+        urls = [url for url in urls if url not in own]
+    else:
+        urls = [*urls, *own]
+    if urls:
+        # Once each: a domain may be among the configured addresses.
+        pages.append({"targets": list(dict.fromkeys(urls)), "labels": {"service": PUBLIC, "__param_module": OPEN}})
+    yield {
+        "job_name": JOB,
+        "metrics_path": "/probe",
+        "sample_limit": 100,
+        "static_configs": pages,
+        "relabel_configs": [
+            {"source_labels": ["__address__"], "target_label": "__param_target"},
+            {"source_labels": ["__address__"], "target_label": "instance"},
+            {"target_label": "__address__", "replacement": f"{PART}:{PORT}"},
+        ],
+    }
+
+
+def _domain(ingress: Ingress) -> Iterator[str]:
+    """Yield the service's own public address: the expiry of its certificate is measured there."""
+    if ingress.domain:
+        yield f"{ingress.url}/health"

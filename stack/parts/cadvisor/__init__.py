@@ -1,0 +1,1 @@
+"""cAdvisor: the containers."""

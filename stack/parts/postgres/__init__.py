@@ -1,0 +1,1 @@
+"""PostgreSQL, its roles and its exporter."""

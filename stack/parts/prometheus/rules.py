@@ -1,0 +1,221 @@
+"""Prometheus itself and what it scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from stack.monitoring.alerts import Alert, Group, Text, number, unseen_seconds
+from stack.parts.alertmanager import rules as alertmanager
+from stack.settings.alerts import Alerts
+from stack.settings.environment import Environment
+from stack.spec.service import ServiceSpec
+
+DASHBOARD = "samokoder-monitoring"
+# They have an alert of their own, which counts replicas.
+OWN_ALERT = {"api", "worker"}
+
+alert = partial(Alert, service="prometheus", dashboard=DASHBOARD)
+
+
+def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
+    """Return the rules."""
+    return Group(
+        name="prometheus",
+        rules=[
+            _watchdog(environment),
+            *_targets(parts),
+            *_rules(),
+            *_storage(environment),
+            *_load(environment.settings.alerts),
+            *_notifications(),
+        ],
+    )
+
+
+def _watchdog(environment: Environment) -> Alert:
+    expression, ways = "vector(1)", environment.alert_ways
+    if len(ways) == 1:
+        # Nothing else can tell that the only way is dead: the heart stops, and who watches it from outside tells.
+        only = f'integration="{ways[0]}"'
+        expression += f" unless on () {alertmanager.failing(only)} > 0.5"
+    return alert(
+        name="Watchdog",
+        expression=expression,
+        wait="",
+        severity="none",
+        ends_at_once=True,
+        summary=Text(en="the chain of alerts works", ru="цепочка оповещений работает"),
+        description=Text(
+            en="Always firing: when it stops arriving, nothing else would arrive either.",
+            ru="Срабатывает всегда: если перестанет приходить, не придёт и ничего другого.",
+        ),
+    )
+
+
+def _targets(parts: Sequence[ServiceSpec]) -> Iterator[Alert]:
+    for job in sorted({part.job for part in parts if part.job} - OWN_ALERT):
+        yield Alert(
+            name="TargetDown",
+            # absent: a job that vanished from the configuration has no `up` that could be 0.
+            expression=f'up{{job="{job}"}} == 0 or absent(up{{job="{job}"}})',
+            wait="5m",
+            severity="warning",
+            service=job,
+            summary=Text(en=f"{job} cannot be scraped", ru=f"{job}: метрики не собираются"),
+            description=Text(
+                en=f"Prometheus gets no metrics from {job}: it is down, or out of reach.",
+                ru=f"Prometheus не получает метрик от {job}: он не работает или недоступен.",
+            ),
+            dashboard=DASHBOARD,
+        )
+
+
+def _rules() -> Iterator[Alert]:
+    yield alert(
+        name="PrometheusConfigReloadFailed",
+        expression='max_over_time(prometheus_config_last_reload_successful{job="prometheus"}[5m]) == 0',
+        wait="10m",
+        severity="critical",
+        summary=Text(en="Prometheus refuses its configuration", ru="Prometheus не принимает конфигурацию"),
+        description=Text(
+            en="It goes on with the one before, and ends at the next start.",
+            ru="Пока действует прежняя, а следующий запуск завершится ошибкой.",
+        ),
+    )
+    yield alert(
+        name="PrometheusRuleFailures",
+        expression="sum by (rule_group) "
+        '(increase(prometheus_rule_evaluation_failures_total{job="prometheus"}[5m])) > 0',
+        wait="15m",
+        severity="critical",
+        summary=Text(en="rules cannot be evaluated", ru="правила не вычисляются"),
+        description=Text(
+            en='Failures within five minutes in {{ $labels.rule_group }}: {{ printf "%.0f" $value }}; '
+            "alerts may be missing.",
+            ru='Ошибок за пять минут в группе {{ $labels.rule_group }}: {{ printf "%.0f" $value }}; '
+            "часть оповещений может не сработать.",
+        ),
+    )
+    yield alert(
+        name="PrometheusRuleGroupSlow",
+        expression="sum by (rule_group) "
+        '(increase(prometheus_rule_group_iterations_missed_total{job="prometheus"}[5m])) > 0',
+        wait="10m",
+        severity="warning",
+        summary=Text(en="rules take too long", ru="правила вычисляются слишком долго"),
+        description=Text(
+            en='Evaluations left out within five minutes in {{ $labels.rule_group }}: {{ printf "%.0f" $value }}.',
+            ru='Пропущено вычислений группы {{ $labels.rule_group }} за пять минут: {{ printf "%.0f" $value }}.',
+        ),
+    )
+
+
+def _storage(environment: Environment) -> Iterator[Alert]:
+    stores_nothing = Text(en="Prometheus stores nothing", ru="Prometheus не сохраняет измерения")
+    old_values = Text(
+        en='{{ printf "%.0f" $value }} samples a second: every other alert looks at old values.',
+        ru='Измерений в секунду: {{ printf "%.0f" $value }}; остальные оповещения смотрят на старые значения.',
+    )
+    # Before anything else notices: what the silence makes false is kept back by this one. A container counts as missing
+    # three minutes after its last sample.
+    window = number(unseen_seconds(environment))
+    yield alert(
+        name="PrometheusNotIngesting",
+        labels={"series": "gone"},
+        # With a full disk the counters below are not stored either, and a rate of nothing is nothing.
+        expression=f"0 * absent_over_time(up[{window}s])",
+        wait="1m",
+        severity="critical",
+        ends_at_once=True,
+        summary=stores_nothing,
+        description=old_values,
+    )
+    yield alert(
+        name="PrometheusNotIngesting",
+        expression='sum without (type) (rate(prometheus_tsdb_head_samples_appended_total{job="prometheus"}[5m])) <= 0',
+        wait="10m",
+        severity="critical",
+        ends_at_once=True,
+        summary=stores_nothing,
+        description=old_values,
+    )
+    failures = ("compactions_failed", "reloads_failures", "wal_corruptions", "wal_writes_failed")
+    yield alert(
+        name="PrometheusTsdbFailing",
+        expression=" or ".join(f'increase(prometheus_tsdb_{it}_total{{job="prometheus"}}[3h]) > 0' for it in failures),
+        wait="15m",
+        severity="warning",
+        summary=Text(en="Prometheus cannot keep its data", ru="Prometheus не может хранить данные"),
+        description=Text(
+            en='Errors within three hours while it wrote or read its blocks or its log: {{ printf "%.0f" $value }}.',
+            ru='Ошибок за три часа при записи или чтении блоков и журнала: {{ printf "%.0f" $value }}.',
+        ),
+    )
+
+
+def _load(alerts: Alerts) -> Iterator[Alert]:
+    yield alert(
+        name="PrometheusSampleLimitHit",
+        expression='increase(prometheus_target_scrapes_exceeded_sample_limit_total{job="prometheus"}[5m]) > 0',
+        wait="5m",
+        severity="warning",
+        summary=Text(en="a target has too many series", ru="у цели слишком много рядов"),
+        description=Text(
+            en='Scrapes thrown away within five minutes because of the sample limit: {{ printf "%.0f" $value }}.',
+            ru='Опросов, отброшенных за пять минут из-за предела измерений: {{ printf "%.0f" $value }}.',
+        ),
+    )
+    yield alert(
+        name="PrometheusTooManySeries",
+        expression=f'prometheus_tsdb_head_series{{job="prometheus"}} > {number(alerts.prometheus_series)}',
+        wait="15m",
+        severity="warning",
+        summary=Text(en="Prometheus has too many series", ru="в Prometheus слишком много рядов"),
+        description=Text(
+            en='{{ printf "%.0f" $value }} series are in memory; '
+            f"the threshold is {number(alerts.prometheus_series)}.",
+            ru=f'Рядов в памяти: {{{{ printf "%.0f" $value }}}}; порог — {number(alerts.prometheus_series)}.',
+        ),
+    )
+    yield alert(
+        name="PrometheusRestarted",
+        expression='changes(process_start_time_seconds{job="prometheus"}[10m]) > 0',
+        wait="",
+        severity="info",
+        summary=Text(en="Prometheus was restarted", ru="Prometheus был перезапущен"),
+        description=Text(
+            en='Restarts within ten minutes: {{ printf "%.0f" $value }}; nothing was measured meanwhile.',
+            ru='Перезапусков за десять минут: {{ printf "%.0f" $value }}; в это время ничего не измерялось.',
+        ),
+    )
+
+
+def _notifications() -> Iterator[Alert]:
+    yield alert(
+        name="PrometheusNotConnectedToAlertmanager",
+        expression='max_over_time(prometheus_notifications_alertmanagers_discovered{job="prometheus"}[5m]) < 1',
+        wait="10m",
+        severity="critical",
+        summary=Text(en="Prometheus knows no AlertManager", ru="Prometheus не знает ни одного AlertManager"),
+        description=Text(
+            en='In its configuration: {{ printf "%.0f" $value }}; no alert leaves it.',
+            ru='Настроено: {{ printf "%.0f" $value }}; ни одно оповещение не уходит.',
+        ),
+    )
+    errors, sent = (
+        f'rate(prometheus_notifications_{kind}_total{{job="prometheus"}}[5m])' for kind in ("errors", "sent")
+    )
+    yield alert(
+        name="PrometheusErrorSendingAlerts",
+        # Only what arrived is counted as sent: divided by that alone, it would be silent when nothing arrives.
+        expression=f"sum by (alertmanager) ({errors}) / (sum by (alertmanager) ({errors} + {sent}) > 0) > 0.01",
+        wait="15m",
+        severity="warning",
+        symptom_of=frozenset({"alertmanager"}),
+        summary=Text(en="alerts do not reach AlertManager", ru="оповещения не доходят до AlertManager"),
+        description=Text(
+            en="{{ $value | humanizePercentage }} of the alerts for {{ $labels.alertmanager }} were lost.",
+            ru="Потеряно {{ $value | humanizePercentage }} оповещений для {{ $labels.alertmanager }}.",
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Redis, its users and its exporter."""

@@ -1,0 +1,1 @@
+"""Pulumi's resources, made of the plain values: nothing else imports Pulumi but the program itself."""

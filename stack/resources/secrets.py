@@ -1,0 +1,74 @@
+"""The secrets of an environment as Pulumi's resources, and never an output of the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_random as random
+
+from stack.common.names import PROJECT
+from stack.settings.environment import Environment
+from stack.spec.rotation import IN_USE, PHASES, SLOTTED, label, slots
+from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT, WEB_PASSWORDS, bcrypt_of, secret_names
+
+TYPE = "samokoder:platform:Secrets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretsArgs:
+    """What the secrets depend on."""
+
+    environment: Environment
+
+
+class Secrets(pulumi.ComponentResource):
+    """The secrets of one environment: `values` has each by its name or its slot's, as a secret Output."""
+
+    values: Mapping[str, pulumi.Output[str]]
+    generated: list[pulumi.Resource]
+    """The generated ones. Data volumes depend on them, so that `destroy --exclude-protected` keeps both."""
+
+    def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__(TYPE, name, None, opts)
+        environment = args.environment
+        config = pulumi.Config(PROJECT)
+        values: dict[str, pulumi.Output[str]] = {}
+        in_use: dict[str, str] = {}
+        phases: dict[str, str] = {}
+        self.generated = []
+        used = secret_names(environment)
+        for secret in sorted({*used, *OPENS_WHAT_IS_KEPT}):
+            generated = GENERATED.get(secret)
+            key = generated.configured if generated else secret
+            configured = generated is None or key in environment.configured_secrets
+            if configured and secret in used:
+                values[secret] = config.require_secret(key)
+            if generated is None or (configured and secret not in OPENS_WHAT_IS_KEPT):
+                continue
+            generations = {secret: getattr(environment.settings.rotation, secret) if generated.rotates else 1}
+            if secret in SLOTTED:
+                both = slots(environment, secret)
+                generations = dict(both.generations)
+                in_use[label(secret)] = label(both.in_use)
+                if phase := getattr(environment.settings.rotating, secret):
+                    phases[label(secret)] = phase
+            for slot, generation in sorted(generations.items()):
+                password = random.RandomPassword(
+                    f"{name}-{label(slot)}",
+                    length=generated.length,
+                    special=False,
+                    keepers={"generation": str(generation)},
+                    opts=pulumi.ResourceOptions(parent=self, protect=secret in OPENS_WHAT_IS_KEPT),
+                )
+                self.generated.append(password)
+                if configured or secret not in used:
+                    continue
+                values[slot] = password.result
+                if secret in WEB_PASSWORDS:
+                    # By pulumi-random, which keeps it in the state: a salt of our own would be a change at each run.
+                    values[bcrypt_of(secret)] = password.bcrypt_hash
+        self.values = values
+        # For `make password` and `operations.workspace.generations`, which read the state alone.
+        self.register_outputs({IN_USE: in_use, PHASES: phases})

@@ -1,0 +1,1 @@
+"""What can be configured: frozen models without a Pulumi type, and how they are read and checked."""

@@ -1,0 +1,135 @@
+"""The settings of one stack with its name and the secrets that it has; what follows from them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from stack.common.names import PROJECT
+from stack.images import IMAGES, PartName
+from stack.settings.app import LLM_KEYS, SECRET_SETTINGS
+from stack.settings.data import Offsite
+from stack.settings.part import PartSettings
+from stack.settings.tree import Settings
+from stack.settings.types import Model
+
+
+class Environment(Model):
+    """The settings of one stack, together with its name and which secrets its configuration has."""
+
+    name: str
+    settings: Settings
+    configured_secrets: frozenset[str] = frozenset()
+
+    @property
+    def prefix(self) -> str:
+        """First part of every name on the engine: two environments share an engine without a clash."""
+        return f"{PROJECT}-{self.name}"
+
+    def data_volume(self, name: str, adopt: str = "") -> str:
+        """Name on the engine of the data volume of that name. adopt: of an existing one that is taken over."""
+        return adopt or f"{self.prefix}-{name}-data"
+
+    def scratch_volume(self, name: str) -> str:
+        """Name on the engine of the scratch volume of that name."""
+        return f"{self.prefix}-{name}-scratch"
+
+    @property
+    def managed_database(self) -> bool:
+        """Whether PostgreSQL is somebody else's: then there is no container, volume or role of ours."""
+        return "managedDatabaseUrl" in self.configured_secrets
+
+    @property
+    def managed_redis(self) -> bool:
+        """Whether Redis is somebody else's."""
+        return "managedRedisUrl" in self.configured_secrets
+
+    @property
+    def database_ca(self) -> str:
+        """The certificate that the managed PostgreSQL's is checked against; empty for none, and for a local one."""
+        return self.settings.managed_database_ca if self.managed_database else ""
+
+    @property
+    def redis_ca(self) -> str:
+        """The certificate that the managed Redis' is checked against; empty for none, and for a local one."""
+        return self.settings.managed_redis_ca if self.managed_redis else ""
+
+    @property
+    def physical_backups(self) -> bool:
+        """Whether there are base backups and the write-ahead log of PostgreSQL, beside its dumps."""
+        asked = self.settings.backup.physical
+        return self.settings.backup.enabled and (not self.managed_database if asked is None else asked)
+
+    @property
+    def offsite(self) -> Offsite | None:
+        """The bucket that gets a copy of the backups; None where there is none."""
+        return self.settings.backup.offsite if self.settings.backup.enabled else None
+
+    @property
+    def basic_auth(self) -> bool:
+        """Whether Prometheus and AlertManager ask for a password."""
+        asked = self.settings.basic_auth
+        return asked == "always" or (asked == "production" and self.settings.production)
+
+    @property
+    def secret_settings(self) -> frozenset[str]:
+        """Names of the application's secret settings in this environment: what `secretsInEnvironment` may name."""
+        llm = {name for key, name in LLM_KEYS.items() if key in self.configured_secrets}
+        return SECRET_SETTINGS | llm
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """Field names of `Settings` of the parts that this environment does not run."""
+        names: set[str] = set(self.settings.unavailable)
+        if not (self.settings.frontend.enabled or self.settings.frontend.image):
+            names.add("frontend")
+        if self.settings.ingress.kind != "caddy":
+            names.add("ingress")
+        if self.settings.api.image and not self.settings.migrations.command:
+            names.add("migrations")
+        if not self.settings.backup.enabled:
+            names |= {"backup", "drill"}
+        if not self.settings.workspace.path:
+            names.add("workspace")
+        if self.managed_database:
+            names |= {"postgres", "postgres_roles"}
+        if self.managed_redis:
+            names |= {"redis", "redis_users"}
+        return frozenset(names)
+
+    def parts_of(self, field: str) -> list[str]:
+        """Names of the parts that a field of `Settings` describes: `postgres_exporter` is one, `api` has replicas."""
+        if field == "api":
+            return [f"api-{number}" for number in range(1, self.settings.api.replicas + 1)]
+        return [field.replace("_", "-")]
+
+    @property
+    def alert_ways(self) -> list[str]:
+        """The ways by which alerts reach a person, as AlertManager's metrics call them."""
+        settings = self.settings.alertmanager
+        ways = {
+            "telegram": settings.telegram is not None,
+            "email": settings.email is not None,
+            "webhook": "alertWebhookUrl" in self.configured_secrets,
+        }
+        return [way for way, configured in ways.items() if configured]
+
+    def api_in_turn(self) -> list[str]:
+        """Names of the API's replicas in the order in which a deploy replaces them."""
+        first = [f"api-{number}" for number in self.settings.api.first]
+        return sorted(self.parts_of("api"), key=lambda part: part not in first)
+
+    def image(self, name: PartName | Literal["backup"]) -> str:
+        """Reference of a third-party image: the configured one, else the pinned one. `backup`: the base of our own."""
+        configured: str | None = getattr(self.settings.images, name)
+        if name == "backup":
+            # Base backups are read by programs of the very version that wrote them.
+            return configured or self.image("postgres")
+        return configured or IMAGES[name].reference
+
+    def running(self) -> dict[str, PartSettings]:
+        """Part settings by their field name, of the parts that run."""
+        return {
+            name: part
+            for name in type(self.settings).model_fields
+            if isinstance(part := getattr(self.settings, name), PartSettings) and name not in self.absent
+        }

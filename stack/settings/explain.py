@@ -1,0 +1,68 @@
+"""Pydantic's errors in the words of the person who wrote the YAML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from stack.common.mistakes import Mistake
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS
+from stack.settings.tree import Settings
+from stack.settings.types import Model
+
+
+def explain(detail: ErrorDetails) -> Mistake:
+    """Say one pydantic error in the words of the person who wrote the YAML."""
+    location = detail["loc"]
+    key = f"{PROJECT}:" + ".".join(str(step) for step in location)
+    given = "nothing" if detail["type"] == "missing" else json.dumps(detail["input"], ensure_ascii=False)
+    model, field = field_at(location)
+    if location[-1] in ("managedDatabaseCa", "managedRedisCa"):  # somebody may have put the key there, too
+        return Mistake(key, "a value (not shown) that is no certificate", "certificates in PEM, and no key")
+    if detail["type"] == "extra_forbidden":
+        name = str(location[-1])
+        if len(location) == 1 and (section := field_at(name.split("."))[0]) not in {None, Settings}:
+            # One name with dots whose end is misspelled: what is known is what its section has.
+            model, name = section, name.rpartition(".")[2]
+        known = sorted(to_camel(name) for name in model.model_fields) if model else []
+        if model is Settings:
+            known = sorted([*known, *CONFIGURED_SECRETS])
+        return Mistake(key, "a key that does not exist", "one of " + ", ".join(known), _nearest(name, known))
+    allowed = detail["msg"].removeprefix("Value error, ")
+    example = ""
+    if field is not None:
+        allowed = f"{allowed}. {field.description}"
+        if field.examples:
+            example = f"{key}: {json.dumps(field.examples[0], ensure_ascii=False)}"
+    return Mistake(key, given, allowed, example)
+
+
+def field_at(location: Sequence[int | str]) -> tuple[type[Model] | None, Any]:
+    """Return the model that holds the last step of `location`, and the field there."""
+    model: type[Model] | None = Settings
+    field = None
+    for step in location:
+        if model is None:
+            break
+        name = next((n for n in model.model_fields if step in (n, to_camel(n))), None)
+        if name is None:
+            return model, None
+        field = model.model_fields[name]
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = next((c for c in candidates if isinstance(c, type) and issubclass(c, Model)), None)
+        if step is location[-1]:
+            return model, field
+        model = inner
+    return model, field
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a mistake
+
+    match = get_close_matches(name, known, n=1)
+    return f"did you mean {PROJECT}:…{match[0]}?" if match else ""

@@ -1,0 +1,326 @@
+"""Rules that need more than one key."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Iterator
+
+from stack.common import cron
+from stack.common.mistakes import Mistake
+from stack.common.names import PROJECT
+from stack.common.references import parse_reference
+from stack.common.secret_rules import CONFIGURED_SECRETS
+from stack.settings import connections, ipv6
+from stack.settings.app import LLM_KEYS, SECRET_KEY_PREVIOUS, SECRET_SETTINGS, Application
+from stack.settings.environment import Environment
+from stack.settings.ingress import Ingress
+from stack.settings.keys import key_of
+from stack.settings.part import Published
+from stack.settings.rotation import Rotating
+from stack.settings.types import seconds
+
+
+def rules(environment: Environment) -> Iterator[Mistake]:
+    """Rules that need more than one key."""
+    yield from _port_rules(environment)
+    yield from _access_rules(environment)
+    yield from _ingress_rules(environment)
+    yield from _threshold_rules(environment)
+    yield from _backup_rules(environment)
+    yield from _memory_rules(environment)
+    yield from connections.rules(environment)
+    yield from ipv6.rules(environment)
+    yield from _secret_use_rules(environment)
+    yield from _workspace_rules(environment)
+    yield from _rotation_rules(environment)
+    if environment.settings.production:
+        yield from _production_rules(environment)
+
+
+def _port_rules(environment: Environment) -> Iterator[Mistake]:
+    taken: dict[int, str] = {}  # port -> the key that has it
+    for name, part in environment.running().items():
+        if not isinstance(part, Published):
+            continue
+        fields = ["port"]
+        if isinstance(part, Ingress) and part.domain:
+            fields.append("https_port")
+        for field in fields:
+            port, key = getattr(part, field), key_of(name, field)
+            if port in taken:
+                allowed = f"a port that no other part has: {taken[port]} has it already"
+                yield Mistake(key, str(port), allowed, f"{key}: {max(taken) + 1}")
+            taken.setdefault(port, key)
+        inside = bool(ipaddress.ip_address(part.bind_address).is_loopback)
+        if not (inside or part.bind_reason.strip()):
+            yield Mistake(
+                key_of(name, "bind_address"),
+                part.bind_address,
+                "a loopback address, or bindReason beside it saying why this port is reachable from outside",
+                f'{key_of(name, "bind_reason")}: "behind the provider\'s load balancer"',
+            )
+
+
+def _access_rules(environment: Environment) -> Iterator[Mistake]:
+    """Prometheus and AlertManager without a password stay on loopback."""
+    for name in ("prometheus", "alertmanager"):
+        part: Published = getattr(environment.settings, name)
+        if not environment.basic_auth and not ipaddress.ip_address(part.bind_address).is_loopback:
+            yield Mistake(
+                key_of(name, "bind_address"),
+                part.bind_address,
+                f"a loopback address, or {key_of('basic_auth')}: always: without a password everybody who reaches "
+                "the port may read all and silence every alert",
+                f"{key_of('basic_auth')}: always",
+            )
+
+
+def _ingress_rules(environment: Environment) -> Iterator[Mistake]:
+    """Labels for a Traefik need its network, its address and the domain."""
+    ingress = environment.settings.ingress
+    if ingress.kind == "traefik" and ingress.traefik is None:
+        key = key_of("ingress", "traefik", "network")
+        yield Mistake(key, "nothing", "the Docker network on which your Traefik listens", f"{key}: traefik")
+    if ingress.kind == "traefik" and ingress.traefik and not ingress.traefik.address:
+        key = key_of("ingress", "traefik", "address")
+        yield Mistake(
+            key,
+            "nothing",
+            f"your Traefik's fixed address on {ingress.traefik.network} (`docker network inspect "
+            f"{ingress.traefik.network}`): whoever else is on that network could claim any client's address",
+            f"{key}: 172.30.0.2",
+        )
+    if ingress.kind == "traefik" and not ingress.domain:
+        key = key_of("ingress", "domain")
+        yield Mistake(
+            key, "nothing", "the name by which your Traefik knows the service", f"{key}: samokoder.example.org"
+        )
+
+
+def _threshold_rules(environment: Environment) -> Iterator[Mistake]:
+    """Of two thresholds for the same thing, the worse one comes later."""
+    alerts = environment.settings.alerts
+    for low, almost in (
+        ("disk_low_percent", "disk_almost_full_percent"),
+        ("tls_expires_days", "tls_expires_very_soon_days"),
+    ):
+        first, second = getattr(alerts, low), getattr(alerts, almost)
+        if second >= first:
+            yield Mistake(
+                key_of("alerts", almost),
+                str(second),
+                f"less than {key_of('alerts', low)} ({first}): the critical alert comes after the warning",
+                f"{key_of('alerts', almost)}: {first / 2}",
+            )
+
+
+def _backup_rules(environment: Environment) -> Iterator[Mistake]:
+    """The threshold of RestoreDrillTooOld must exceed the longest pause in the schedule of the drills."""
+    if not environment.settings.backup.enabled:
+        return
+    pause = cron.parse(environment.settings.backup.drill_schedule).longest_pause_hours / 24
+    if environment.settings.alerts.restore_drill_days <= pause:
+        key = key_of("alerts", "restore_drill_days")
+        yield Mistake(
+            key,
+            str(environment.settings.alerts.restore_drill_days),
+            f"more than {pause:g}, the days between two restores by {key_of('backup', 'drill_schedule')}",
+            f"{key}: {pause + 1:.1f}",
+        )
+
+
+_DRILL_BASE_MIB = 96
+"""What the part `drill` needs beside a Redis that is loaded in it."""
+
+
+def _memory_rules(environment: Environment) -> Iterator[Mistake]:
+    limits = {name: part.memory_mib * len(environment.parts_of(name)) for name, part in environment.running().items()}
+    total, host = sum(limits.values()), environment.settings.host.memory_mib
+    if total > host:
+        largest = ", ".join(f"{n} {m}" for n, m in sorted(limits.items(), key=lambda item: -item[1])[:4])
+        yield Mistake(
+            key_of("host", "memory_mib"),
+            str(host),
+            f"at least {total} MiB, the sum of the parts' memory limits (the largest: {largest}); "
+            "name the host's real memory or lower the limits",
+            f"{key_of('host', 'memory_mib')}: {max(total, 1024)}",
+        )
+    for name, part in environment.running().items():
+        if part.cpus > environment.settings.host.cpus:
+            yield Mistake(
+                key_of(name, "cpus"),
+                str(part.cpus),
+                f"at most {environment.settings.host.cpus}, the host's cores ({key_of('host', 'cpus')})",
+                f"{key_of(name, 'cpus')}: {float(environment.settings.host.cpus)}",
+            )
+    redis = environment.settings.redis
+    if "redis" not in environment.absent and redis.maxmemory_mib > 0.8 * redis.memory_mib:
+        yield Mistake(
+            key_of("redis", "maxmemory_mib"),
+            str(redis.maxmemory_mib),
+            f"at most 80 % of {key_of('redis', 'memory_mib')} ({redis.memory_mib}): Redis needs the rest while it "
+            "rewrites its append-only file, and the kernel would kill it",
+            f"{key_of('redis', 'maxmemory_mib')}: {int(0.8 * redis.memory_mib)}",
+        )
+    drill, needed = environment.settings.drill.memory_mib, math.ceil(1.25 * redis.maxmemory_mib) + _DRILL_BASE_MIB
+    if not {"redis", "drill"} & environment.absent and drill < needed:
+        yield Mistake(
+            key_of("drill", "memory_mib"),
+            str(drill),
+            f"at least {needed}, {_DRILL_BASE_MIB} and 1.25 times {key_of('redis', 'maxmemory_mib')} "
+            f"({redis.maxmemory_mib}): each copy of Redis is loaded there, and one that is full would not be verified",
+            f"{key_of('drill', 'memory_mib')}: {needed}",
+        )
+    prometheus = environment.settings.prometheus
+    if seconds(prometheus.scrape_timeout) > seconds(prometheus.scrape_interval):
+        yield Mistake(
+            key_of("prometheus", "scrape_timeout"),
+            prometheus.scrape_timeout,
+            f"at most the scrape interval, {prometheus.scrape_interval}",
+            f'{key_of("prometheus", "scrape_timeout")}: "{prometheus.scrape_interval}"',
+        )
+
+
+def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
+    """A setting that needs a secret has it."""
+    alertmanager = environment.settings.alertmanager
+    needs = (
+        ("telegramBotToken", alertmanager.telegram is not None, key_of("alertmanager", "telegram")),
+        (
+            "smtpPassword",
+            bool(alertmanager.email and alertmanager.email.username),
+            key_of("alertmanager", "email", "username"),
+        ),
+        ("s3AccessKeyId", environment.offsite is not None, key_of("backup", "offsite")),
+        ("s3SecretAccessKey", environment.offsite is not None, key_of("backup", "offsite")),
+    )
+    for secret, needed, because in needs:
+        if needed and secret not in environment.configured_secrets:
+            yield Mistake(
+                f"{PROJECT}:{secret}",
+                "nothing",
+                f"the secret that {because} needs",
+                CONFIGURED_SECRETS[secret].how_to_set,
+            )
+    for name in ("api", "worker"):
+        application: Application = getattr(environment.settings, name)
+        if application.secrets_as == "environment" and application.secrets_in_environment:
+            key = key_of(name, "secrets_in_environment")
+            yield Mistake(
+                key,
+                ", ".join(application.secrets_in_environment),
+                f"nothing beside {key_of(name, 'secrets_as')}: environment, which gives the image all of them unseen",
+                f"pulumi config rm --path {key}",
+            )
+        for setting in application.secrets_in_environment:
+            if setting not in environment.secret_settings:
+                yield Mistake(
+                    key_of(name, "secrets_in_environment"),
+                    setting,
+                    "secret settings that this environment has: " + ", ".join(sorted(environment.secret_settings)),
+                    f"{key_of(name, 'secrets_in_environment')}: [SECRET_KEY]",
+                )
+        never_plain = SECRET_SETTINGS | {SECRET_KEY_PREVIOUS, *LLM_KEYS.values()}
+        for setting in sorted(application.environment.keys() & never_plain):
+            yield Mistake(
+                f"{key_of(name, 'environment')}.{setting}",
+                "a value in plain text (not shown)",
+                f"no secret: {setting} reaches the image as a file, or by {key_of(name, 'secrets_in_environment')}",
+                f"pulumi config rm --path '{key_of(name, 'environment')}.{setting}'",
+            )
+
+
+def _workspace_rules(environment: Environment) -> Iterator[Mistake]:
+    """The shared folder and those in memory do not hide one another."""
+    shared = environment.settings.workspace.path
+    for name in ("api", "worker"):
+        paths = getattr(environment.settings, name).writable_paths
+        every = [*paths, *([shared] if shared else [])]
+        for path in paths:
+            others = [other for other in every if other != path]
+            both = [(f"{path}/", f"{other}/") for other in others]
+            if every.count(path) > 1 or any(one.startswith(two) or two.startswith(one) for one, two in both):
+                key = key_of(name, "writable_paths")
+                yield Mistake(
+                    key,
+                    path,
+                    f"a path that is named once, and none in another one ({key_of('workspace', 'path')} too)",
+                    f"{key}: [/app/config]",
+                )
+
+
+def _rotation_rules(environment: Environment) -> Iterator[Mistake]:
+    """A rotation goes from one generation of a generated secret to the next."""
+    settings = environment.settings
+    elsewhere = {
+        "secret_key": (
+            "secretKey" in environment.configured_secrets,
+            "it is configured, and its owner makes a new one",
+        ),
+        "postgres_app": (environment.managed_database, "the managed database's password is not ours"),
+        "redis_app": (environment.managed_redis, "the managed Redis' password is not ours"),
+    }
+    for name in Rotating.model_fields:
+        phase, generation = getattr(settings.rotating, name), getattr(settings.rotation, name)
+        key = key_of("rotating", name)
+        given_elsewhere, why = elsewhere.get(name, (False, ""))
+        if phase and given_elsewhere:
+            yield Mistake(key, phase, f"nothing: {why}", f"pulumi config rm --path {key}")
+        elif phase and generation == 1:
+            generation_key = key_of("rotation", name)
+            yield Mistake(
+                generation_key, "1", f"2 or more: {key} is {phase!r}, so there is one before", f"{generation_key}: 2"
+            )
+
+
+def _production_rules(environment: Environment) -> Iterator[Mistake]:
+    settings = environment.settings
+    if settings.alertmanager.telegram is None:
+        yield Mistake(
+            key_of("alertmanager", "telegram", "chat_id"),
+            "nothing",
+            "production must be able to wake somebody: the chat that gets the alerts",
+            "pulumi config set --path 'samokoder:alertmanager.telegram.chatId' -- -1001234567890",
+        )
+        if "telegramBotToken" not in environment.configured_secrets:
+            yield Mistake(
+                f"{PROJECT}:telegramBotToken",
+                "nothing",
+                "the token that BotFather gave the bot",
+                CONFIGURED_SECRETS["telegramBotToken"].how_to_set,
+            )
+    if settings.backup.enabled and settings.backup.offsite is None:
+        key = key_of("backup", "offsite")
+        yield Mistake(
+            key,
+            "nothing",
+            "production must survive the loss of this machine: the S3-compatible bucket elsewhere that gets a copy of "
+            "every backup, encrypted before it leaves",
+            "\n".join(
+                (
+                    f"pulumi config set --path {key}.endpoint https://s3.example.org",
+                    f"pulumi config set --path {key}.bucket samokoder-backups",
+                    CONFIGURED_SECRETS["s3AccessKeyId"].how_to_set,
+                    CONFIGURED_SECRETS["s3SecretAccessKey"].how_to_set,
+                )
+            ),
+        )
+    for name in ("api", "worker"):
+        if getattr(settings, name).image is None:
+            yield Mistake(
+                key_of(name, "image"),
+                "nothing",
+                "the team's own image with its digest: the reference application is for trials",
+                f"{key_of(name, 'image')}: registry.example.org/samokoder/{name}:1.4.2@sha256:…",
+            )
+    images = {key_of("images", name): getattr(settings.images, name) for name in type(settings.images).model_fields}
+    images |= {key_of(name, "image"): getattr(settings, name).image for name in ("api", "worker", "frontend")}
+    for key, image in images.items():
+        if image is not None and not parse_reference(image).is_pinned:
+            yield Mistake(
+                key,
+                image,
+                "production runs what was tested: a tag can move, so the digest is required",
+                f"{key}: {image}@sha256:…",
+            )

@@ -1,0 +1,103 @@
+"""Types of the settings' values, and what every model of them is: frozen, strict, without unknown keys."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from stack.common import cron
+from stack.common.references import ImageReferenceError, parse_reference
+
+
+def _image(value: str) -> str:
+    try:
+        parse_reference(value)
+    except ImageReferenceError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError("not an IP address") from None
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError("not a network like 10.0.0.0/8") from None
+
+
+def _container_path(value: str) -> str:
+    """Accept a folder of the application's own: the stack's mounts and the system's folders are no place for it."""
+    parts = value.split("/")[1:]
+    systems = {"tmp", "run", "proc", "sys", "dev", "etc", "usr", "bin", "sbin", "lib", "lib64"}
+    plain = all(re.fullmatch(r"[\w.-]+", part) and part.strip(".") for part in parts)
+    if not (value.startswith("/") and plain) or parts[0] in systems:
+        raise ValueError(f"not the whole path of a folder of its own, which is not in /{', /'.join(sorted(systems))}")
+    return value
+
+
+def _schedule(value: str) -> str:
+    return cron.parse(value).text
+
+
+Image = Annotated[str, AfterValidator(_image)]
+Address = Annotated[str, AfterValidator(_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+MemoryMib = Annotated[int, Field(ge=16)]
+Cpus = Annotated[float, Field(gt=0, le=128)]
+# minute hour day month weekday, in UTC; the days of the week become names.
+CronSchedule = Annotated[str, AfterValidator(_schedule)]
+# Prometheus' own syntax for a duration, without the compound forms that nobody writes by hand.
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h|d|w|y)$")]
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
+SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+ContainerPath = Annotated[str, AfterValidator(_container_path)]
+Network = Annotated[str, AfterValidator(_network)]
+
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+Certificate = Annotated[
+    str,
+    Field(
+        pattern=r"^(\s*-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)*$",
+        max_length=512_000,
+    ),
+]
+
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
+
+
+def seconds(duration: str) -> float:
+    """Length of a `Duration` in seconds: `"15s"` is 15.0, `"2h"` is 7200.0."""
+    number, unit = re.fullmatch(r"([0-9]+)([a-z]+)", duration).groups()  # type: ignore[union-attr]
+    return int(number) * _SECONDS[unit]
+
+
+def http_url(address: str, port: int) -> str:
+    """Address of a page on an IP address: an IPv6 one stands in brackets."""
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}"
+
+
+class Model(BaseModel):
+    """Frozen, strict, and without unknown keys: a typing error in the YAML is a mistake, never ignored."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        # An error must never print the value of something that may be a secret.
+        hide_input_in_errors=True,
+    )

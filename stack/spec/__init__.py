@@ -1,0 +1,1 @@
+"""What a part is, in plain values: nothing here imports Pulumi."""
