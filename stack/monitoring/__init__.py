@@ -1,1 +1,1 @@
-"""The monitoring parts, their rules and dashboards."""
+"""The building blocks of alerts and dashboards: queries, panels, boards, severities."""

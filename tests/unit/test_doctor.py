@@ -527,6 +527,16 @@ def test_a_mail_server_that_is_not_there_fails_here_and_is_unknown_of_another_ho
         ask_mail_server(asked)
 
 
+def test_a_name_that_only_the_hosts_search_domain_completes_fails_before_up(make: Callable[..., Workspace]) -> None:
+    for workspace, ask in (
+        (email(make, "mail:25"), ask_mail_server),
+        (telegram(make, "http://tgapi:8081"), ask_telegram),
+        (offsite(make, "http://minio:9000"), write_to_bucket),
+    ):
+        with examined(workspace) as asked, pytest.raises(FailedError, match="write the whole name of"):
+            ask(asked)  # the host would reach it, and no container does: the first real alert would be lost
+
+
 def grafana_engine(make: Callable[..., Workspace], url: str) -> tuple[FakeEngine, dict[str, Any]]:
     state = {"Status": "running", "Running": True, "StartedAt": "2026-01-01T00:00:00Z", "Health": {"Status": "healthy"}}
     labels = {ENVIRONMENT_LABEL: "staging", PART_LABEL: "grafana"}

@@ -24,6 +24,7 @@ def ask_telegram(asked: EnvironmentAsked) -> str:
     telegram = asked.environment.settings.alertmanager.telegram
     if telegram is None:
         raise NotConfiguredError(f"{key_of('alertmanager', 'telegram')} is not set")
+    _refuse_short(httpx.URL(telegram.api_url).host)
     bot = f"{telegram.api_url}/bot{asked.secret('telegramBotToken')}"
     # By no proxy of this machine: AlertManager has none either.
     with httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
@@ -56,6 +57,12 @@ def ask_telegram(asked: EnvironmentAsked) -> str:
     return f"@{name} is let in, and may write to the chat {telegram.chat_id}{where}"
 
 
+def _refuse_short(host: str) -> None:
+    """Raise FailedError for a name that this host may complete by its search domain: containers have none."""
+    if "." not in host and ":" not in host and host != "localhost":
+        raise FailedError(f"containers do not know the search domain of their host: write the whole name of {host}")
+
+
 def _refused(answer: httpx.Response) -> tuple[str, int]:
     """Return what Telegram says of a refusal, and the id that a group has since it became a supergroup; else 0."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -70,6 +77,7 @@ def ask_mail_server(asked: EnvironmentAsked) -> str:
     if email is None:
         raise NotConfiguredError(f"{key_of('alertmanager', 'email')} is not set")
     host, _, port = email.smarthost.partition(":")
+    _refuse_short(host)
     tls = int(port) == _SMTPS
     try:
         with (smtplib.SMTP_SSL if tls else smtplib.SMTP)(host, int(port), timeout=asked.seconds / 2) as server:
@@ -94,6 +102,7 @@ def write_to_bucket(asked: EnvironmentAsked) -> str:
     offsite = asked.environment.offsite
     if offsite is None:
         raise NotConfiguredError(f"{key_of('backup', 'offsite')} is not set: the backups stay on that machine")
+    _refuse_short(httpx.URL(offsite.endpoint).host)
     prefix = offsite.prefix or f"{PROJECT}-{asked.environment.name}"
     url = f"{offsite.endpoint.rstrip('/')}/{offsite.bucket}/{prefix}/doctor"
     keys = f"{asked.secret('s3AccessKeyId')}:{asked.secret('s3SecretAccessKey')}"

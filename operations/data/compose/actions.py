@@ -25,7 +25,7 @@ class ImportActions(Protocol):
         """Return the projects that Compose has made volumes for."""
 
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Return what is in each volume, as `compose_volumes.look` says it."""
+        """Return what is in each volume, as `old_volumes.look` says it."""
 
     def there(self, volume: str) -> bool:
         """Tell whether there is such a volume."""

@@ -25,7 +25,7 @@ class Source:
     free: int
     """Of the disk that it is on."""
     changed: str = ""
-    """What `compose_volumes.look` says of all of it: another text once it was written to."""
+    """What `old_volumes.look` says of all of it: another text once it was written to."""
     appendonly: bool = False
     """Of Redis: whether its append-only file is read; else its snapshot."""
 
