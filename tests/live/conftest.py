@@ -26,7 +26,6 @@ from operations.lifecycle.down import destroy_data
 from operations.lifecycle.up import bring_up
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
-from samokoder.settings import RATE_LIMITS
 from stack.settings.environment import Environment
 from stack.settings.part import Published
 from tests.live.notifications import NAME, stand_in
@@ -34,6 +33,8 @@ from tests.live.traffic import Traffic
 from tests.small_disk import small_disk
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
+
+from samokoder.settings import RATE_LIMITS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -32,7 +32,6 @@ from operations.rotation.rotate import Rotated
 from operations.workspace import lock, pulumi_state
 from operations.workspace.generations import Step
 from operations.workspace.workspace import Workspace
-from samokoder.settings import Settings as ApplicationSettings
 from stack.common.mistakes import InvalidSettingsError
 from stack.parts.api import contract
 from stack.parts.postgres import roles as postgres_roles
@@ -57,6 +56,7 @@ from tests.recording import (
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
 
+from samokoder.settings import Settings as ApplicationSettings
 
 PHASES: tuple[Phase, ...] = ("prepare", "overlap", "")
 
