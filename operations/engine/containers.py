@@ -1,6 +1,6 @@
 """The containers and networks of an environment on its engine: find them, stop them, remove what a run has left.
 
-Containers are found by the labels that `stack.spec.service` gives them, so all of this works without Pulumi.
+Containers are found by the labels that `stack.resources.part` gives them, so all of this works without Pulumi.
 """
 
 from __future__ import annotations

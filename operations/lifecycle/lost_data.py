@@ -42,7 +42,7 @@ def begin_empty(workspace: Workspace, run: PulumiRun, wanted: Collection[str]) -
 
 def _switched_off(environment: Environment) -> set[str]:
     """Return the data volumes that no part uses now."""
-    from stack.catalogue import specs  # noqa: PLC0415 - Pulumi: `status` must stay fast
+    from stack.catalogue import specs  # noqa: PLC0415 - the settings: `status` must stay fast
     from stack.spec.volumes import left  # noqa: PLC0415 - as above
 
     return set(left(environment, specs(environment)))

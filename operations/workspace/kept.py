@@ -22,7 +22,7 @@ def volumes(environment: Environment, deployment: Mapping[str, Any], *, file: st
     deployment: the stack's state. file: the stack file's name, for what is said. Raises ProjectError where a part would
     get another volume in the place of the one that has its data.
     """
-    from stack.catalogue import specs  # noqa: PLC0415 - Pulumi: `status` must stay fast
+    from stack.catalogue import specs  # noqa: PLC0415 - the settings: `status` must stay fast
     from stack.spec.volumes import used  # noqa: PLC0415 - as above
 
     there, wanted = pulumi_state.data_volumes(dict(deployment)), used(environment, specs(environment))

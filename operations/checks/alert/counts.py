@@ -1,4 +1,4 @@
-"""AlertManager's own metrics of the test receiver, and waiting for a success in them."""
+"""AlertManager's own metrics of one receiver, and waiting for a success in them."""
 
 from __future__ import annotations
 

@@ -32,9 +32,7 @@ from stack.settings.part import PartSettings
 if TYPE_CHECKING:
     import docker
 
-
 LABEL = "samokoder.restore"
-
 
 _RECEIVES_SECONDS = 60
 _FILES = "/etc/samokoder"
