@@ -1,6 +1,7 @@
 """The smoke test on the stack that can tell people: whole it passes, and each fault fails its own check.
 
-What no fault of a running stack brings (a rule that fails, a certificate) is tried in tests/unit/test_smoke.py.
+What no fault of a running stack brings (a rule that fails, a certificate) is tried in
+tests/unit/operations/checks/smoke/test_smoke.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import yaml
 from operations.delivery.image_deploy import Version
 from operations.workspace import stack_file
 from tests.recording import ROOT
-from tests.unit.test_asking import CONFIG
+from tests.unit.operations.cli.test_asking import CONFIG
 
 EXAMPLES = ROOT / "docs/examples"
 NAMES = ("propose-images", "deploy-to-staging")

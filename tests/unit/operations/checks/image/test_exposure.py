@@ -16,7 +16,7 @@ from operations.engine import containers
 from operations.engine.bound import BoundError
 from stack.monitoring.metrics import Kind
 from tests.recording import DIGEST, environment_of
-from tests.unit.test_smoke import PATIENCE_SECONDS, World, environment, served
+from tests.unit.operations.checks.smoke.test_smoke import PATIENCE_SECONDS, World, environment, served
 
 OWN = {"image": f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"}
 ENVIRONMENT = environment_of("staging", {"api": OWN})

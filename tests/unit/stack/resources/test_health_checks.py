@@ -15,7 +15,7 @@ from stack.resources.part import health_check
 from stack.settings.reading import read_environment
 from stack.spec.service import ServiceSpec
 from tests.recording import wire_config
-from tests.unit.test_offline_images import engine_info
+from tests.unit.offline.images.test_offline_images import engine_info
 
 _TODAY = engine_info("")
 _DEBIAN_12 = replace(_TODAY, version="20.10.24", api_version="1.41")

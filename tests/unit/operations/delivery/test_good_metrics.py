@@ -12,8 +12,8 @@ from operations.delivery import commit_deploy, good_metrics
 from operations.errors import ProjectError
 from stack.monitoring.metrics import Job, Kind
 from stack.parts.api.metrics import METRICS
-from tests.unit import test_delivery
-from tests.unit.test_delivery import DIGEST, Clone, Pulumi, deploy
+from tests.unit.operations.delivery import test_delivery
+from tests.unit.operations.delivery.test_delivery import DIGEST, Clone, Pulumi, deploy
 
 clone, held = test_delivery.clone, test_delivery.held
 

@@ -12,7 +12,7 @@ from operations.audit import licences
 from operations.audit.licences import ALLOWED, EXCEPTIONS, Licensed, UnknownLicenceError, is_allowed, licence_of
 from stack.images import IMAGES
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 
 
 def metadata(**fields: str | list[str]) -> Message:

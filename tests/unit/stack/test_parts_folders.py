@@ -11,7 +11,7 @@ from stack.monitoring.boards import Board
 from stack.settings.environment import Environment
 from tests.recording import case_environment
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PARTS = sorted(path.parent.name for path in (ROOT / "stack/parts").glob("*/__init__.py"))
 WITHOUT = {
     "alertmanager/dashboard": "its panels are on the dashboard of Prometheus, which hands it the alerts",

@@ -29,8 +29,8 @@ from operations.workspace.workspace import Workspace
 from stack.common.names import PROJECT
 from stack.settings.reading import read_environment
 from tests import private_engine, recorded
-from tests.unit.test_compose_import import FakeEngine, plan
-from tests.unit.test_drift import findings
+from tests.unit.operations.audit.drift.test_drift import findings
+from tests.unit.operations.data.compose.test_compose_import import FakeEngine, plan
 
 SOURCE = Source(server="postgres", volume="old_pg", folder=".", bytes=100, free=10**9)
 

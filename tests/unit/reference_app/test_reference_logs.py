@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-APPLICATION = Path(__file__).parents[2] / "reference_app"
+APPLICATION = Path(__file__).parents[3] / "reference_app"
 EMAIL, TOKEN = "ada@example.org", "a-token-of-somebody"
 FAILS = f"""
 import structlog

@@ -10,7 +10,7 @@ import pytest
 from stack.common.references import ImageReferenceError, parse_reference, short_name
 from stack.images import IMAGES, Image, PartName
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 

@@ -146,7 +146,7 @@ def test_every_table_of_the_product_is_looked_at() -> None:
     functions = {
         name for name, it in vars(tables).items() if name.startswith("show_") and it.__module__ == tables.__name__
     }
-    text = (ROOT / "tests/unit/test_tables.py").read_text(encoding="utf-8")
+    text = (ROOT / "tests/unit/operations/cli/test_tables.py").read_text(encoding="utf-8")
     assert not {name for name in functions if f"tables.{name}(" not in text}, "this test does not print it"
 
 

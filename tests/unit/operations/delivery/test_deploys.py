@@ -26,7 +26,7 @@ from operations.workspace import lock, stack_file, stack_text
 from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import PART_LABEL
-from tests.unit.test_asking import CONFIG
+from tests.unit.operations.cli.test_asking import CONFIG
 
 COMMENT = "  # Production. Whoever changes this asks first.\n"
 

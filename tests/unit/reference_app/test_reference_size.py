@@ -6,7 +6,7 @@ import ast
 import tokenize
 from pathlib import Path
 
-APPLICATION = Path(__file__).parents[2] / "reference_app"
+APPLICATION = Path(__file__).parents[3] / "reference_app"
 MOST_LINES = 1700
 NO_CODE = {
     tokenize.COMMENT,
