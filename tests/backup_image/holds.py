@@ -78,15 +78,16 @@ class Holds(RuleBasedStateMachine):
                 look = self.world.keys_in if "-redis-" in volume else self.world.rows_in
                 self.held[volume] = look(self.world.path(volume))
 
-    def _is_what_was_asked(self, asked: Wanted) -> None:
-        """What says "Restored: …" has brought back just that."""
+    def _is_what_was_asked(self, asked: Wanted, *, replaced_before: bool) -> None:
+        """What says "Restored: …" has brought back just that; what was written since it was replaced is there too."""
         there = self.world.keys() if asked.server == "redis" else self.world.rows()
         if asked.to:
             at = datetime.fromisoformat(asked.to)
             missing = {row for row, moment in self.moments.items() if moment == at} - there
             assert not missing, f"it says that it restored {asked}, and {missing} of that moment are not there"
         known = self.content.get(asked.backup, self.held.get(asked.source))
-        assert known in (None, there), f"it says that it restored {asked}, which has {known}; there are {there}"
+        known_is_there = known is None or (known <= there if replaced_before else known == there)
+        assert known_is_there, f"it says that it restored {asked}, which has {known}; there are {there}"
 
     @invariant()
     def no_write_is_out_of_reach(self) -> None:

@@ -21,6 +21,7 @@ import pytest
 from operations.data import volume_names
 from operations.data.compose import import_compose, import_on_engine, old_volumes
 from operations.data.restore import on_engine
+from operations.data.restore.actions import Up
 from operations.data.restore.request import DATA, Server
 from operations.data.volume_names import STAMP
 from operations.engine import one_off
@@ -106,8 +107,8 @@ class Hands(on_engine.EngineRestore):
 class OldStack(import_on_engine.EngineImport):
     """An import's own engine, in the same way."""
 
-    def __init__(self, client: Any, environment: Environment, workspace: Here) -> None:
-        super().__init__(client, environment, workspace)
+    def __init__(self, client: Any, environment: Environment, workspace: Here, up: Up) -> None:
+        super().__init__(client, environment, workspace, up)
         self.world: World = workspace.world
 
     def volumes(self, project: str) -> list[str]:

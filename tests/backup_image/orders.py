@@ -175,7 +175,7 @@ class Orders(Holds):
         elif came == "done":
             self._is_set_aside(re.findall(r"FROM=(\S+)", said)[-1])
             asked = wanted(self.world.environment, **words) if words or not before else before.wanted
-            self._is_what_was_asked(asked)
+            self._is_what_was_asked(asked, replaced_before=bool(before and not words and before.replaced))
             if words.get("backup") == "latest" and served and not (before and before.half):
                 assert self.seen_rows <= self.world.rows(), "`latest` lost what was acknowledged"
             if words.get("backup") == "latest":
