@@ -25,7 +25,7 @@ IMAGE ?=
 KIND ?=
 PROJECT ?=
 MONITORING ?=
-WRITE ?=
+WRITE =
 # In the environment, where no shell takes it apart.
 SQL ?=
 export SQL
@@ -130,7 +130,7 @@ check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the
 		check-image "$(IMAGE)" --kind "$(KIND)" $(ARGS)
 
 psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as the monitoring role
-	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(WRITE),--write) $(ARGS)
+	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(filter 1,$(WRITE)),--write) $(ARGS)
 
 password: bootstrap ## Show the secret NAME=…; without it the names
 	@$(SAMOKODER) password $(if $(NAME),"$(NAME)") $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -11,4 +12,10 @@ YES_VARIABLE = "SAMOKODER_YES"
 
 def typed(environment: str, words: str) -> str:
     """Return a command of `make` as a person types it for an environment. words: `restore BACKUP=latest`."""
-    return f"make {words}{'' if environment == 'staging' else f' ENV={environment}'}"
+    return f"make {words}{f' ENV={environment}' if _is_named(environment) else ''}"
+
+
+def _is_named(environment: str) -> bool:
+    """Tell whether the command must name it: a shell that exports ENV=prod would take staging's command for prod's."""
+    typed_to_make = "ENV=" in os.environ.get("MAKEFLAGS", "")
+    return environment != "staging" or os.environ.get("ENV", environment) != environment or typed_to_make

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from operations.cli import common
-from operations.cli.options import DryRun, EnvironmentName
+from operations.cli import asking, common
+from operations.cli.options import DryRun, EnvironmentName, Yes
 from operations.clone import typed
 
 
@@ -59,24 +60,30 @@ def restore(
     source: Annotated[str, typer.Option("--from", help="`offsite`, or a volume that a restore has set aside.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
     dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Restore into the running environment; what is there is set aside. No options: resume an interrupted restore.
 
-    Refuses what it cannot do before anything is stopped. Cut off at any point, the same command goes on.
+    Refuses what it cannot do before anything is stopped. Cut off at any point, the same command goes on. Production
+    shows at a terminal what it would do, and asks.
     """
+    from operations.cli import dry_run as planning  # noqa: PLC0415
+    from operations.data.restore import restore as restoring  # noqa: PLC0415
     from operations.lifecycle.up import bring_up  # noqa: PLC0415
 
+    workspace = common.workspace_of(env)
+    words = {name: value for name, value in (("TO", to), ("BACKUP", backup), ("FROM", source)) if value}
+    again = " ".join(["restore", *(f"{name}={shlex.quote(value)}" for name, value in words.items()), "ARGS=--yes"])
+    agree = None if dry_run else asking.agreement(workspace, again, yes=yes)
+    if dry_run or agree:
+        planned = planning.of_restore(workspace, to=to, backup=backup, source=source)
+        typer.echo("\n".join([*planned, planning.NOTHING_RESTORED] if dry_run else planned), err=as_json)
     if dry_run:
-        from operations.cli import dry_run as planning  # noqa: PLC0415
-
-        typer.echo("\n".join(planning.of_restore(common.workspace_of(env), to=to, backup=backup, source=source)))
         return
-    from operations.data.restore import restore as restoring  # noqa: PLC0415
-
+    if agree:
+        agree()
     common.say_outcome(
-        env,
-        restoring.restore(common.workspace_of(env), up=bring_up, to=to, backup=backup, source=source),
-        as_json=as_json,
+        env, restoring.restore(workspace, up=bring_up, to=to, backup=backup, source=source), as_json=as_json
     )
 
 

@@ -15,6 +15,8 @@ from operations.workspace.workspace import Workspace
 from stack.common.names import PART_LABEL
 from stack.spec.rotation import label
 
+NOTHING_RESTORED = "Nothing was stopped or changed."
+
 
 def of_restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> list[str]:
     """Return what a restore would do, line by line. Raises ProjectError for what it would refuse at once.
@@ -40,7 +42,6 @@ def of_restore(workspace: Workspace, *, to: str = "", backup: str = "", source: 
         ),
         f"Stopped meanwhile: {', '.join(sorted(stopped)) or 'nothing, as none of them is there'}",
         f"Set aside before it is replaced: what is in {' and '.join(data)}",
-        "Nothing was stopped or changed.",
     ]
 
 

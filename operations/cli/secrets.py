@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from operations.cli import common
-from operations.cli.options import DryRun, EnvironmentName
+from operations.cli import asking, common
+from operations.cli.options import DryRun, EnvironmentName, Yes
 from operations.clone import typed
 from operations.errors import ProjectError
 
@@ -55,10 +55,12 @@ def rotate(
     grafana_url: Annotated[str, typer.Option(help="Grafana, where its port is not reached from here: a tunnel.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
     dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
     """Give a secret a new value while everything runs, and invalidate the old one.
 
-    Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on.
+    Writes each phase that is done into Pulumi.<env>.yaml. Cut off at any point, the same command goes on. Production
+    shows at a terminal what the first step would change, and asks.
     """
     from operations.cli import tables  # noqa: PLC0415
     from operations.rotation import plan  # noqa: PLC0415
@@ -78,9 +80,9 @@ def rotate(
 
         typer.echo("\n".join(planning.of_rotation(workspace, secret, retire_now=retire_now)))
         return
+    agree = asking.agreement(workspace, f"rotate SECRET={secret} ARGS=--yes", yes=yes)
     interactive = sys.stdout.isatty() and not as_json
-    common.say_outcome(
-        env,
-        rotation.rotate(workspace, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url),
-        as_json=as_json,
+    rotated = rotation.rotate(
+        workspace, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url, agree=agree
     )
+    common.say_outcome(env, rotated, as_json=as_json)

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from operations.engine.redaction import without_bot_token
+
 _MESSAGE = ("event", "msg", "message")
 _NOT_SHOWN = frozenset({"timestamp", "ts", "time", "level", "part", "logger", "stack_info"})
 """The engine's own moment, the level and the part stand before the message; who wrote it says nothing to most."""
@@ -83,7 +85,8 @@ def of_frames(part: str, frames: Iterator[bytes]) -> Iterator[Line]:
 
 
 def _line(part: str, stamp: bytes, text: bytes) -> Line:
-    return Line(part=part, at=stamp.decode().strip(), text=text.decode(errors="replace").rstrip("\r"))
+    said = without_bot_token(text.decode(errors="replace").rstrip("\r"))
+    return Line(part=part, at=stamp.decode().strip(), text=said)
 
 
 def cut(text: str, width: int) -> str:

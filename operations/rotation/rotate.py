@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from operations.engine import containers
 from operations.errors import ProjectError, PulumiFailedError
-from operations.lifecycle.up import bring_up
+from operations.lifecycle.up import Agree, bring_up
 from operations.rotation.grafana import grafana_login, open_grafana, rotate_grafana
 from operations.rotation.plan import known_secret, says, steps, waits
 from operations.rotation.servers import SERVERS, Answer
@@ -54,21 +54,38 @@ class Rotated:
 
 
 def rotate(
-    workspace: Workspace, name: str, *, interactive: bool, retire_now: bool = False, grafana_url: str = ""
+    workspace: Workspace,
+    name: str,
+    *,
+    interactive: bool,
+    retire_now: bool = False,
+    grafana_url: str = "",
+    agree: Agree | None = None,
 ) -> Rotated:
     """Rotate a secret, or go on with a rotation that was cut off.
 
     name: as `rows` has it. interactive: as for `lifecycle.up`. retire_now: do not wait until the tokens that the last
     SECRET_KEY signed have expired. grafana_url: Grafana, where its published port is not reached from this machine.
+    agree: called once the preview of the first step was shown, and raises where the person says no.
     Raises ProjectError for a secret that is not rotated, with the reason, and where a login is not as it must be;
     PulumiFailedError where an `up` fails: what was accepted before it is accepted still.
     """
     secret = known_secret(workspace.settings(), name)
     with lock.held(workspace, "rotate") as locked:
-        return _rotate(locked, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url)
+        return _rotate(
+            locked, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url, agree=agree
+        )
 
 
-def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now: bool, grafana_url: str) -> Rotated:
+def _rotate(
+    workspace: Workspace,
+    secret: str,
+    *,
+    interactive: bool,
+    retire_now: bool,
+    grafana_url: str,
+    agree: Agree | None,
+) -> Rotated:
     environment = workspace.settings()
     before = workspace.open().secrets(every=True)
     if label(secret) not in before:
@@ -89,7 +106,8 @@ def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now:
             )
         say(f"[{number}/{len(to_do)}] {says(secret, step)}")
         try:
-            bring_up(at(workspace, secret, step), interactive=interactive)
+            # What else lies in the stack file is deployed by the first step, and by no later one.
+            bring_up(at(workspace, secret, step), interactive=interactive, agree=agree if number == 1 else None)
         except PulumiFailedError:
             say(f"{workspace.committed_file.name} is as it was. Put right what failed, then run this again.")
             raise

@@ -86,6 +86,25 @@ def test_postgresql_reads_every_line_of_its_files(server: Container, environment
     assert ask(server, "SHOW server_version_num").startswith("15"), "PostgreSQL 15 is the original's"
 
 
+def test_the_log_has_nothing_of_what_users_store(server: Container) -> None:
+    email = "ada@example.org"
+    ask(server, "CREATE TABLE public.people (email text UNIQUE NOT NULL, age int NOT NULL CHECK (age > 0))")
+    ask(server, f"INSERT INTO public.people VALUES ('{email}', 36)")
+    for fault in (
+        f"INSERT INTO public.people VALUES ('{email}', 36)",
+        f"INSERT INTO public.people VALUES ('2{email}', NULL)",
+        f"INSERT INTO public.people VALUES ('3{email}', -1)",
+        f"SELECT '4{email}'::int",
+    ):
+        code, said = output(server, *SUPERUSER_PSQL, "--dbname=samokoder", "-XAtqc", fault)
+        assert code != 0
+        assert email in said, "the client is told all of it"
+    log = server.logs().decode()
+    assert 'duplicate key value violates unique constraint "people_email_key"' in log, "what happened is in the log"
+    for kept_out in ("DETAIL", "STATEMENT", f"({email})", f"('{email}'"):
+        assert kept_out not in log, f"a constraint that fails would tell a user's row to whoever reads the log: {log}"
+
+
 MANY_ROWS = """
     CREATE TABLE public.facts AS SELECT g AS id, repeat('x', 40) AS text FROM generate_series(1, 2000000) AS g;
     ANALYZE public.facts;

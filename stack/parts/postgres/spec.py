@@ -128,9 +128,12 @@ log_line_prefix = '%m [%p] %q%u@%d '
 log_lock_waits = on
 log_checkpoints = on
 log_min_duration_statement = 1s
-# A statement in the log may hold a user's data; its parameters never appear there.
+# What users store is not logged: no parameters, no row that breaks a constraint, no statement that failed. The client
+# is told all of it.
 log_parameter_max_length = 0
 log_parameter_max_length_on_error = 0
+log_error_verbosity = terse
+log_min_error_statement = panic
 timezone = 'UTC'
 """
 
@@ -140,10 +143,11 @@ def pg_hba_conf(database: str, superuser: str) -> str:
     return f"""\
 # Rendered by Samokoder Platform. TYPE DATABASE USER ADDRESS METHOD
 local all {superuser} peer map=owner
-# As these `samokoder psql` asks.
+# `samokoder psql` logs in as these.
 local {database} {APP_ROLE},{SECOND_APP_ROLE},{EXPORTER_ROLE} peer map=owner
 host {database} {APP_ROLE} samenet scram-sha-256
-# Always there, so that a rotation does not restart the server. Which of the two may log in says its keeper.
+# Both lines are always there, so that a rotation does not restart the server. postgres-roles decides which role may
+# log in.
 host {database} {SECOND_APP_ROLE} samenet scram-sha-256
 host {database} {EXPORTER_ROLE} samenet scram-sha-256
 # The backup server: dumps, its own heartbeat, and the log as it is written. Without backups it may not log in.

@@ -71,7 +71,19 @@ def test_the_check_finds_a_command_without_its_environment() -> None:
     assert {"restore", "up", "backups", "import-compose", "pulumi"} <= TARGETS
 
 
-def test_a_command_for_staging_is_short_and_any_other_names_its_environment() -> None:
+def test_a_command_for_staging_is_short_and_any_other_names_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENV", "MAKEFLAGS"):
+        monkeypatch.delenv(name, raising=False)
     assert typed("staging", "restore BACKUP=latest") == "make restore BACKUP=latest"
     assert typed("prod", "restore BACKUP=latest") == "make restore BACKUP=latest ENV=prod"
     assert Workspace(environment="prod").typed("up") == "make up ENV=prod"
+
+
+@pytest.mark.parametrize("variables", [{"ENV": "prod"}, {"ENV": "staging", "MAKEFLAGS": " -- ENV=staging"}])
+def test_a_command_for_staging_names_it_where_the_shell_may_mean_another_environment(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said = "a shell with ENV=prod would restore production by the line that staging has printed"
+    assert typed("staging", "restore BACKUP=latest") == "make restore BACKUP=latest ENV=staging", said

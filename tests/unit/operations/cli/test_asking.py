@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from typer.testing import CliRunner
 
 from operations import __main__ as command
 from operations import clone
-from operations.cli import asking
+from operations.cli import asking, dry_run
+from operations.data.restore import restore as restoring
 from operations.delivery.commit_deploy import CommitDeploy
 from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
@@ -196,18 +198,45 @@ def test_a_deploy_of_ci_says_yes_in_a_way_that_an_older_version_does_not_trip_ov
     assert all("--yes" not in words for words, _ in ups), "the version that it goes back to may have no such option"
 
 
-@pytest.mark.parametrize("name", ["up", "down"])
-def test_the_variable_of_ci_means_yes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("up", "up ARGS=--yes"),
+        ("down", "down ARGS=--yes"),
+        ("rotate redis-app", "rotate SECRET=redis-app ARGS=--yes"),
+        ("restore", "restore ARGS=--yes"),
+        ("restore --to '2026-11-23 10:05:00+03'", "restore TO='2026-11-23 10:05:00+03' ARGS=--yes"),
+        ("restore --backup latest --from offsite", "restore BACKUP=latest FROM=offsite ARGS=--yes"),
+    ],
+)
+def test_what_changes_production_asks_and_the_variable_of_ci_means_yes(
+    name: str, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given: list[bool] = []
+    words = shlex.split(name)
 
     def agreement(_: object, words: str, *, yes: bool) -> None:
-        assert words == f"{name} ARGS=--yes"
+        assert words == typed, "it is pasted from the refusal"
         given.append(yes)
         raise ProjectError("enough")
 
     monkeypatch.setattr(asking, "agreement", agreement)
     for variables, expected in (({}, False), ({clone.YES_VARIABLE: "1"}, True)):
-        CliRunner().invoke(command.app, [name], env=variables)
+        CliRunner().invoke(command.app, words, env=variables)
         assert given.pop() is expected
-    CliRunner().invoke(command.app, [name, "--yes"])
+    CliRunner().invoke(command.app, [*words, "--yes"])
     assert given == [True]
+
+
+def test_a_restore_of_production_shows_its_steps_before_it_asks_and_a_no_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def restored(*_: object, **__: object) -> None:
+        pytest.fail("the servers were stopped although nobody said yes")
+
+    monkeypatch.setattr(asking, "agreement", lambda *_, **__: no)
+    monkeypatch.setattr(dry_run, "of_restore", lambda *_, **__: ["[1/8] Can it be restored?"])
+    monkeypatch.setattr(restoring, "restore", restored)
+    answer = CliRunner().invoke(command.app, ["restore", "--backup", "latest"])
+    assert isinstance(answer.exception, NoError)
+    assert answer.output == "[1/8] Can it be restored?\n"

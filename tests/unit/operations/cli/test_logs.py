@@ -52,6 +52,15 @@ def test_an_error_says_what_it_is_and_where_it_was_raised_in_its_one_line() -> N
     assert "\n" not in said, "one event is one line"
 
 
+def test_the_token_of_the_telegram_bot_is_not_shown_where_its_address_is() -> None:
+    url = "https://api.telegram.org/bot123456789:AAH-x_yz0123456789abcdefghijklmnopq/sendMessage"
+    frame = f'{AT} level=WARN msg="Notify attempt failed" err="Post \\"{url}\\": dial tcp: i/o timeout"\n'.encode()
+    (found,) = log_lines.of_frames("alertmanager", iter([frame]))
+    for shown in (found.readable(), found.as_json()):
+        assert "AAH" not in shown, "a log is pasted into a chat at 3 a.m., and whoever has the token is the bot"
+        assert "/bot<telegramBotToken>/sendMessage" in shown
+
+
 @pytest.mark.parametrize("text", ["LOG:  checkpoint complete", "level=info msg=ready", '{"broken', "[1, 2]", "{}"])
 def test_other_text_stays_as_it_was_written(text: str) -> None:
     assert line(text).readable().endswith("" if text == "{}" else text)

@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 from operations import __main__ as command
 from operations.engine import containers
 from operations.errors import ProjectError, PulumiFailedError
+from operations.lifecycle.up import Agree
 from operations.rotation import plan, rotate, servers
 from operations.rotation.grafana import change_grafana_password
 from operations.rotation.rotate import Rotated
@@ -503,7 +504,9 @@ class Stack:
         """Number of the `up` in which the process is killed."""
         self.fails = False
 
-    def up(self, workspace: Workspace, *, interactive: bool) -> None:
+    def up(self, workspace: Workspace, *, interactive: bool, agree: Agree | None) -> None:
+        if agree:
+            agree()
         environment = workspace.settings()
         self.ups.append((environment.settings.rotation.redis_app, environment.settings.rotating.redis_app))
         self.generation = self.ups[-1][0]
@@ -554,6 +557,25 @@ def test_a_rotation_walks_its_phases_and_says_what_to_commit(stack: Stack) -> No
     assert "generation 2" in said
     assert "refuses the old one" in said
     assert "Commit Pulumi.staging.yaml" in said
+
+
+def test_a_rotation_asks_once_before_its_first_step_and_a_no_changes_nothing(stack: Stack) -> None:
+    class NoError(Exception):
+        """Somebody's no."""
+
+    asked: list[int] = []
+
+    def agree() -> None:
+        asked.append(len(stack.ups))
+        if len(asked) == 1:
+            raise NoError
+
+    with pytest.raises(NoError):
+        rotate.rotate(stack.workspace, "redis-app", interactive=True, agree=agree)
+    assert (stack.ups, stack.said()) == ([], {}), "its `up` would have deployed whatever else lies in the stack file"
+    rotate.rotate(stack.workspace, "redis-app", interactive=True, agree=agree)
+    assert asked == [0, 0], "the later steps bring nothing that was not shown"
+    assert len(stack.ups) == 3
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
