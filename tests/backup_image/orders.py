@@ -252,7 +252,9 @@ class Orders(Holds):
             if self.world.serves() and self._journal() is None:
                 break
             back = re.findall(r"back: make restore FROM=(\S+?)[.]?(?:\s|$)", said[-1])
-            if (self.world.workspace.folder / "import.staging.json").exists():
+            journal = self._journal()
+            restore_first = journal is not None and journal.half and not journal.imports
+            if (self.world.workspace.folder / "import.staging.json").exists() and not restore_first:
                 said.append(self.world.import_old()[1])
             elif self.world.lost("postgres") and self._journal() is None:
                 said.append(self.world.restore(backup="latest")[1])
