@@ -19,7 +19,7 @@ from stack.spec.rotation import label
 def of_restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> list[str]:
     """Return what a restore would do, line by line. Raises ProjectError for what it would refuse at once.
 
-    The list of backups is asked for; whether what they hold can be read, only the restore's own first steps tell.
+    A backup of this machine must be in the list of backups; only a real restore tells whether it can be read.
     """
     environment = workspace.settings()
     asked = wanted(environment, to=to, backup=backup, source=source)
