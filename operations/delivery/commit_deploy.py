@@ -97,7 +97,7 @@ def _protected_later(root: Path, environment: str, *, good: str, current: str) -
     try:
         settings = stack_file.read(environment, {"config": _stack_config(root, good, environment)})
     except InvalidSettingsError:
-        return sorted(OPENS_WHAT_IS_KEPT)  # its settings cannot be read, so it may use none
+        return sorted(OPENS_WHAT_IS_KEPT)  # its settings cannot be read, so all may be lost
     # The good commit's program has only secrets that it knows, that are used, and that are not configured.
     has = {name for name in secret_names(settings) if name in OPENS_WHAT_IS_KEPT and f'"{name}"' in before}
     has -= {name for name in has if GENERATED[name].configured in settings.configured_secrets}

@@ -45,7 +45,7 @@ def preview(workspace: Workspace, *, commit: str) -> tuple[str, bool]:
     """Run `pulumi preview --diff`; return the comment, and whether the preview succeeded.
 
     Everything that Pulumi says goes to the screen too, secrets removed. Raises ProjectError, EngineError and
-    InvalidSettingsError where it cannot be asked at all.
+    InvalidSettingsError where Pulumi cannot be asked at all.
     """
     run = prepare(workspace, images=False)
     with workspace.reporter.task("pulumi preview --diff"):

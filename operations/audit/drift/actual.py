@@ -83,7 +83,7 @@ def read_engine(
         if attributes["State"]["Running"]:
             running.add(name)
         for path, mount in containers[name].mounts.items():
-            # A volume's files are those that its service sees; its carrier is read only where there is no service.
+            # A volume's files are those that its service sees; those of its carrier count where there is no service.
             service = mount.source != name
             if name in names and mount.source in wanted.files and (service or mount.source not in files):
                 files[mount.source] = _contents(container.get_archive(path)[0])

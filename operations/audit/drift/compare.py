@@ -222,6 +222,6 @@ def _strangers(wanted: Declared, there: Actual, environment: Environment, typed:
         repair = f"{typed.docker} network rm {name}"
         yield Difference(name=name, field="", declared=NOTHING, found="a network", repair=repair)
     for name in there.volumes - wanted.volumes:
-        # A person who looks at the volume first loses no data.
+        # The volume may hold data, so the command shows it before it removes it.
         repair = f"{typed.docker} volume inspect {name}; {typed.docker} volume rm {name}"
         yield Difference(name=name, field="", declared=NOTHING, found="a volume", repair=repair)

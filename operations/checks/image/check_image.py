@@ -75,7 +75,10 @@ def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float 
 
 
 def environment_for(environment: Environment, image: str, kind: Kind) -> Environment:
-    """Return the environment with this image, PostgreSQL and Redis in containers, and every LLM key, to try all."""
+    """Return the environment with this image, and with PostgreSQL and Redis in containers.
+
+    Every LLM key is configured, so that the image shows all that it can.
+    """
     part: Application = getattr(environment.settings, kind.value)
     # The check generates new secrets, so no rotation is under way.
     # No replica is replaced after this one, so it need not stay healthy for some seconds first.

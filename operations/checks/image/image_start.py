@@ -224,7 +224,7 @@ class Starting:
         """Return the strictest way in which the image comes up, and its container. way, lenient: one that came up."""
         task.detail = "which of its faults are which"
         port = self.port is not None
-        # That the image needs a Redis without a login is known: it did not come up before Redis accepted such clients.
+        # An image that came up only once Redis accepted clients without a login needs that, so it is not tried again.
         known = {"without_login"} & set(way.easier)
         ways = {name: way.stricter(name) for name in way.easier if name not in known}
         folders = written_folders(lenient.container.diff())

@@ -48,7 +48,7 @@ STRICT = Way()
 def written_folders(changes: Iterable[Mapping[str, Any]] | None) -> tuple[str, ...]:
     """Return the image's own folders that a container has written to. changes: the engine's list of changed paths.
 
-    Folders of the system are left out, because no folder can be mounted over them; so is Python's bytecode.
+    Folders of the system are left out, because no folder in memory can replace them; so is Python's bytecode.
     """
     changed = {str(each["Path"]) for each in changes or () if each["Kind"] in _ADDED_OR_CHANGED}
     leaves = [path for path in changed if not any(other.startswith(f"{path}/") for other in changed)]
