@@ -10,11 +10,11 @@ from host.process import Say
 
 
 def missing_cgroup_mounts(mountinfo: str, proc_cgroups: str) -> list[tuple[str, ...]]:
-    """Return the mount commands that give an engine its cgroups, from two files of /proc; none if all is there.
+    """Return the mount commands for the control groups that an engine lacks; empty: it has all.
 
-    A host with the unified hierarchy (v2) at /sys/fs/cgroup needs nothing. With nothing there, v2 is asked
-    for first; the caller falls back to v1. With v1 there, each enabled controller that is mounted nowhere is
-    added.
+    mountinfo, proc_cgroups: text of /proc/self/mountinfo and /proc/cgroups. A host with the unified hierarchy (v2) at
+    /sys/fs/cgroup needs nothing. Where nothing is mounted, the command mounts v2; the caller falls back to v1. With v1,
+    there is a command for each enabled controller that is mounted nowhere.
     """
     mounted: set[str] = set()
     top = ""
@@ -54,7 +54,7 @@ def mount_cgroups(report: Say) -> None:
         controllers = Path("/sys/fs/cgroup/cgroup.controllers")
         if mount(todo[0]) and "memory" in controllers.read_text(encoding="utf-8").split():
             return
-        # v2 is there without its controllers: the kernel holds them for v1.
+        # v2 has no memory controller here, because the kernel has given the controllers to v1.
         subprocess.run(["umount", "/sys/fs/cgroup"], capture_output=True, check=False)
         mount(("mount", "-t", "tmpfs", "-o", "mode=755", "none", "/sys/fs/cgroup"))
         todo = commands()

@@ -27,7 +27,7 @@ from host.process_ids import is_that_process, live_process, start_time
 
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
-# What dockerd sees of the caller's environment: never a passphrase or a token that happens to be set there.
+# The caller's variables that dockerd gets: a passphrase or a token among the others must not reach it.
 _DAEMON_ENVIRONMENT = (
     "PATH",
     "HOME",
@@ -58,7 +58,7 @@ def ensure_engine(docker_host: str = DEFAULT_DOCKER_HOST, *, report: Say, cache:
     """
     state, record = state_directory(cache), record_file(cache)
     if not docker_host.startswith("unix://"):
-        report(f"Docker Engine: {docker_host}")  # a host that is away is silent for as long as a connection may take
+        report(f"Docker Engine: {docker_host}")  # said first, as a host that is away is silent until the timeout
     try:
         return info_of(docker_host, record_file=record)
     except EngineError as error:
@@ -83,7 +83,7 @@ def ensure_engine(docker_host: str = DEFAULT_DOCKER_HOST, *, report: Say, cache:
 def stop_engine(*, report: Say, cache: Path | None = None) -> bool:
     """Stop the engine that `ensure_engine` started without systemd; return whether there was one.
 
-    Its containers are stopped by it first. Any other engine is left alone.
+    dockerd first stops its containers. Any other engine is left alone.
     """
     return stop_recorded(record_file(cache), report=report)
 
@@ -111,7 +111,7 @@ def stop_recorded(file: Path, *, report: Say) -> bool:
 
 
 def refuse_unless_startable(host: str, *, reason: str) -> None:
-    """Raise EngineError with what to do, unless this host may get an engine started on that socket."""
+    """Raise EngineError with what to do, unless an engine may be started on that socket. reason: why none answers."""
     problem = f"No Docker Engine answers at {host}: {reason}."
     if host.startswith("ssh://"):
         raise EngineError(
@@ -140,17 +140,18 @@ def refuse_unless_startable(host: str, *, reason: str) -> None:
 
 
 def install_what_is_missing(report: Say) -> None:
-    """Install what an engine needs and this host has not."""
+    """Install the packages that an engine needs and this host lacks."""
     wanted = {"dockerd": "docker.io", "iptables": "iptables"}
     if Path("/sys/kernel/security/apparmor").exists():
         wanted["apparmor_parser"] = "apparmor"  # the kernel enforces it, so the engine must load its profile
     packages = [package for program, package in wanted.items() if shutil.which(program) is None]
-    # From Debian 13 on, docker.io only recommends it, and without it the engine trusts no registry.
+    # From Debian 13 on, docker.io only recommends ca-certificates, and without them the engine trusts no registry.
     if not _CERTIFICATES.exists():
         packages.append("ca-certificates")
     if packages:
         install_packages(packages, report=report)
-    # There the command that the runbooks use is a package of its own. Asked here: the package lists are new now.
+    # From Debian 13 on the `docker` command, which the runbooks use, has its own package. This comes last, since the
+    # installation before it updates the package lists.
     if shutil.which("docker") is None and debian_has("docker-cli"):
         install_packages(["docker-cli"], report=report)
 
@@ -173,20 +174,20 @@ def start_daemon(
     """Start a dockerd, record it in `record`, and wait until it answers.
 
     docker_host, pid_file, containerd_pid_file: its socket and its files. command: its program and words.
-    Raises EngineError with the end of its log where it ends by itself.
+    Raises EngineError with the end of dockerd's log where dockerd ends.
     """
     if (running := live_process(pid_file, "dockerd")) is not None:
         report(f"dockerd {running} is there but does not answer yet")
         _wait_until_it_answers(running, docker_host, log, report)
         return
-    # A number that meanwhile belongs to another process, or to a zombie, stops dockerd; so does containerd's.
+    # dockerd does not start while its pid file, or containerd's, has the id of an unrelated process or of a zombie.
     pid_file.unlink(missing_ok=True)
     if live_process(containerd_pid_file, "containerd") is None:
         containerd_pid_file.unlink(missing_ok=True)
     report(f"Starting dockerd (log: {log})")
     pid = os.posix_spawn(
         shutil.which("env") or "/usr/bin/env",
-        # It must not keep the caller's folder busy. `env` execs, so the pid is dockerd's.
+        # dockerd must not keep the caller's folder busy. `env` replaces itself with dockerd, so the pid is dockerd's.
         ["env", "--chdir=/", *command],
         {name: os.environ[name] for name in _DAEMON_ENVIRONMENT if name in os.environ},
         file_actions=[
@@ -206,7 +207,7 @@ def _wait_until_it_answers(pid: int, host: str, log: Path, report: Say) -> None:
     began = said = time.monotonic()
     while True:
         with contextlib.suppress(EngineError):
-            # It listens before it answers, so a question of usual patience would be silent for too long.
+            # dockerd listens before it answers, so with the usual timeout nothing would be reported for too long.
             connect(host, timeout=PROGRESS_SECONDS).close()
             return
         if start_time(pid) is None:

@@ -10,14 +10,14 @@ from host.cache import cache_directory
 
 
 def state_directory(cache: Path | None) -> Path:
-    """Return the folder of the record, made where it is not there. cache: the product's; None: the usual one."""
+    """Return the folder of the record; make it where it is missing. cache: the product's cache; None: the usual one."""
     directory = (cache or cache_directory()) / "engine"
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
 
 def record_file(cache: Path | None) -> Path:
-    """Return the record of the engine at the usual address."""
+    """Return the path of the record of the engine at the usual address."""
     return state_directory(cache) / "system.json"
 
 

@@ -27,7 +27,7 @@ DEFAULT_DOCKER_HOST = "unix:///var/run/docker.sock"
 """Where Docker's package listens, and so where the product looks and where it starts an engine."""
 
 CONTAINERD_SOCKETS = ("/run/docker/containerd/containerd.sock", "/run/containerd/containerd.sock")
-"""Of an engine that runs its own containerd, and of one that uses the system's."""
+"""containerd's socket with an engine that starts its own containerd, and with one that uses the system's."""
 
 PING_TIMEOUT_SECONDS = 20
 """How long one question to an engine may take before it counts as not answering (an ssh hop needs some)."""
@@ -71,7 +71,7 @@ class EngineInfo:
 
     @property
     def clocks_differ(self) -> str:
-        """What to say where the two clocks differ by more than an answer over a slow line takes; else empty."""
+        """A warning where the clocks differ by more than an answer over a slow connection can explain; else empty."""
         if abs(self.clock_ahead_seconds) <= _CLOCKS_DIFFER_SECONDS:
             return ""
         return (
@@ -93,7 +93,7 @@ def connect(docker_host: str, *, timeout: float | None = PING_TIMEOUT_SECONDS) -
             remote = ssh.login(docker_host)
             environment["DOCKER_HOST"] = f"unix://{remote.path}"
         if docker_host.startswith("unix://"):
-            # The SDK forgets to close a socket that nobody answers; a plain question before it costs nothing.
+            # The SDK does not close its socket where nothing answers, so a plain connection is tried first.
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(timeout)
                 probe.connect(docker_host.removeprefix("unix://"))
@@ -162,7 +162,7 @@ def _containerd_socket(host: str, info: Mapping[str, Any]) -> str | None:
     stated = (info.get("Containerd") or {}).get("Address")  # Docker 28 and newer say it
     if not host.startswith("unix://"):
         return str(stated) if stated else None
-    # An engine uses the system's containerd where that runs before it, else its own below its exec-root.
+    # An engine uses the system's containerd where that already runs, else it starts its own below its exec-root.
     for candidate in (stated, *CONTAINERD_SOCKETS):
         if candidate and Path(candidate).exists():
             return str(candidate)
@@ -170,9 +170,10 @@ def _containerd_socket(host: str, info: Mapping[str, Any]) -> str | None:
 
 
 def containerd_of_remote(client: docker.DockerClient) -> str | None:
-    """Find containerd's socket on a host whose files cannot be seen: the engine refuses to mount what is not there.
+    """Find containerd's socket on a host whose files cannot be seen; None where it is not found.
 
-    An empty image and a container that is never started are made for it, and removed.
+    The engine refuses to create a container that mounts a missing path, so a container is created for each path, from
+    an empty image. The containers are never started; they and the image are removed.
     """
     answer = client.api.import_image_from_data(bytes(1024), changes=['CMD ["never-started"]'])
     image = str(json.loads(answer.strip().splitlines()[-1])["status"])

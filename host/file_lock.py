@@ -30,7 +30,7 @@ def exclusive(path: Path, *, what: str, report: Say) -> Iterator[None]:
 
 
 def _locked(handle: TextIO) -> bool:
-    """Take the lock of an open file unless somebody has it."""
+    """Take the lock of an open file unless another process has it; return whether it was taken."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -12,7 +12,7 @@ from host.process import Say, run_and_say
 
 
 def debian_has(package: str) -> bool:
-    """Tell whether the host's package sources have a package of their own by this name (a virtual one is none)."""
+    """Tell whether the host's package sources have a real package of this name: a virtual one does not count."""
     if shutil.which("apt-cache") is None:
         return False
     answer = subprocess.run(["apt-cache", "show", "--quiet=2", package], capture_output=True, check=False)

@@ -6,15 +6,15 @@ import contextlib
 import random
 import socket
 
-# Below the range from which Linux takes the ports of outgoing connections (32768 and up): a port from there is free
-# now and somebody's a second later.
+# Below the range from which Linux takes the ports of outgoing connections (32768 and up): a port of that range may be
+# free now and taken a second later.
 FIRST, LAST = 20000, 32000
-#: What this process was given: what asks twice gets other ports, also where nothing listens on the first ones yet.
+#: Ports that this process already got: a second call returns others, even before anything listens on the first ones.
 _given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of loopback that nothing listens on. Held open together, so that they differ."""
+    """Return ports of loopback that nothing listens on. All are bound at the same time, so that they differ."""
     if len(_given) > (LAST - FIRST) // 2:
         _given.clear()
     ports: list[int] = []

@@ -14,10 +14,10 @@ from host.errors import EngineError
 Say = Callable[[str], None]
 
 PROGRESS_SECONDS = 2.0
-"""So often somebody who waits is told how far it is."""
+"""Seconds between two reports of progress to a person who waits."""
 
 ALIVE_SECONDS = 30.0
-"""So often a line says that something long is still at it."""
+"""Seconds between two lines that say that a long step still runs."""
 ERROR_TAIL_LINES = 15
 
 
@@ -31,8 +31,8 @@ def run(
 ) -> str:
     """Run a command and return what it printed (both streams).
 
-    Every two seconds `waiting` is told how many seconds it takes so far and its last line of output. Raises
-    EngineError with the end of the output when the command fails or is not there.
+    Every two seconds `waiting` is called with the seconds so far and the last line of output. Raises EngineError with
+    the end of the output when the command fails or is not there.
     """
     lines: list[str] = []
     started = time.monotonic()
@@ -68,7 +68,7 @@ def run(
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=PROGRESS_SECONDS)
-            process.kill()  # some (unshare) do not heed the polite signal
+            process.kill()  # some programs (unshare) ignore SIGTERM
             raise
         reader.join()
     if process.returncode != 0:
@@ -78,7 +78,7 @@ def run(
 
 
 def run_and_say(command: Sequence[str | Path], what: str, report: Say, env: Mapping[str, str] | None = None) -> None:
-    """Run a command as `run` does; say what is done, and each half minute that it still is."""
+    """Run a command as `run` does; report `what` when it starts, and each half minute while it runs."""
     said = 0.0
 
     def waiting(seconds: float, _last: str) -> None:

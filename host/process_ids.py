@@ -1,4 +1,4 @@
-"""Tell a live process from another one that has got its number."""
+"""Tell a live process from a later one with the same id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def live_process(pid_file: Path, name: str) -> int | None:
 def start_time(pid: int) -> str | None:
     """Return the kernel's start time of a live process, which with the id is its identity; None for a dead one."""
     try:
-        # The name stands in brackets and may hold anything, so count from its end.
+        # The process's name is in brackets and may have any characters, so the fields are counted from its end.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
@@ -28,5 +28,5 @@ def start_time(pid: int) -> str | None:
 
 
 def is_that_process(pid: int, started: str | None) -> bool:
-    """Tell whether a process is the one that was started then. started: as of `start_time`."""
+    """Tell whether a process is the one that was started then. started: what `start_time` returned for it."""
     return started is not None and start_time(pid) == started

@@ -18,7 +18,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 ALIVE_SECONDS = 30.0
-"""So often a plain line says what is being done, where nothing else does."""
+"""Seconds without a line after which a plain line says what is being done."""
 
 
 @dataclass
@@ -41,22 +41,22 @@ class Task:
 
 @dataclass
 class _Plan:
-    """What will be made, with the seconds that each thing takes; and what of it is done."""
+    """The steps that will run, with the seconds that each takes; and which of them are done."""
 
     seconds: Mapping[str, float]
     together: float
-    """Seconds that all of it takes: several things are made at a time."""
+    """Seconds that all steps take together: less than their sum, because several run at a time."""
     started: float = field(default_factory=time.monotonic)
     done: set[str] = field(default_factory=set)
 
     def left(self, running: list[Task]) -> float:
         """Return how many seconds are left, by what is done and by how long that took on this machine."""
         whole = sum(self.seconds.values()) or 1.0
-        # What takes longer than it should is nearly done for ever.
+        # A step that takes longer than expected counts as 90 % done until it ends.
         parts = {task.title: min(task.seconds(), 0.9 * self.seconds.get(task.title, 0)) for task in running}
         behind = (sum(self.seconds[name] for name in self.done) + sum(parts.values())) / whole
         expected = behind * self.together
-        # The pace says something only once there is something to measure.
+        # The pace of this machine is measured only after a tenth of the expected time.
         pace = (time.monotonic() - self.started) / expected if expected >= self.together / 10 else 1.0
         return (1 - behind) * self.together * max(pace, 0.2)
 
@@ -89,8 +89,8 @@ class Reporter:
     def plan(self, seconds: Mapping[str, float], *, together: float) -> Iterator[None]:
         """Tell how far the whole is while the block runs.
 
-        seconds: title of each `task` that will come -> what it takes on two quiet cores. together: what all of them
-        take there.
+        seconds: title of each `task` that will come -> seconds that it takes on two idle cores. together: seconds that
+        all of them take there.
         """
         self._plan = _Plan(seconds, together)
         try:

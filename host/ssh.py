@@ -1,8 +1,8 @@
-"""An engine on another host, by the `ssh` program: with the keys, the agent and the ~/.ssh/config that a person has.
+"""Reaches an engine on another host with the `ssh` program: with the user's keys, agent and ~/.ssh/config.
 
-The Docker SDK has two ways of its own. One starts an ssh, and `docker` over there, for every single request, so that
-`status` would log in twenty times; the other reads half of ~/.ssh/config. So there is one login for all that a command
-asks, which leads a socket here to the engine's.
+The Docker SDK has two ways of its own. Its first way starts ssh, and `docker` on that host, for every single request,
+so that `status` would log in twenty times. Its second way reads only half of ~/.ssh/config. So a process logs in once,
+and that login forwards a local socket to the engine's.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# Nobody can be asked for a password: Pulumi's provider logs in many times, in the background. A host that went away is
-# noticed, for a stream of the engine may be silent for ever.
+# BatchMode: Pulumi's provider logs in many times in the background, where nobody can type a password. ServerAlive: a
+# host that went away has to be noticed, although a stream of the engine may be silent for ever.
 _OPTIONS = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15", "ServerAliveCountMax=4")
 _SOCKET = "/var/run/docker.sock"
-# Pulumi's provider needs the program over there. `cat` ends, and the login with it, when our end of its input does:
-# however we end.
+# Pulumi's provider needs the `docker` program on that host. `cat` ends, and the login with it, when this process closes
+# its end of the pipe, which happens however this process ends.
 _REMAIN = "docker --version && exec cat"
 _LOGIN_SECONDS = 30.0
 _SAID_SECONDS = 2.0
@@ -29,13 +29,13 @@ _TURN_SECONDS = 0.02
 
 
 def command(docker_host: str, *options: str) -> list[str]:
-    """Return the words that run ssh to an engine's host (`ssh://user@host:22`), up to the command over there."""
+    """Return the words that run ssh to an engine's host (`ssh://user@host:22`), up to the command to run there."""
     words = [word for option in _OPTIONS for word in ("-o", option)]
     return ["ssh", "-T", *words, *options, "--", f"ssh://{urlsplit(docker_host).netloc}"]
 
 
 def address(docker_host: str) -> str:
-    """Return who logs in where, as a person types it."""
+    """Return port, user and host, as a person types them after `ssh`."""
     parts = urlsplit(docker_host)
     port = f"-p {parts.port} " if parts.port else ""
     return port + (f"{parts.username}@" if parts.username else "") + str(parts.hostname)
@@ -43,7 +43,7 @@ def address(docker_host: str) -> str:
 
 @cache
 def login(docker_host: str) -> Login:
-    """Return the login on an engine's host, there until this process ends. Raises ConnectionError with ssh's words."""
+    """Log in to an engine's host until this process ends. Raises ConnectionError with what ssh says."""
     made = Login(docker_host)
     try:
         made.wait()
@@ -55,15 +55,15 @@ def login(docker_host: str) -> Login:
 
 
 class Login:
-    """One ssh, and the socket here that it leads to the engine over there."""
+    """One ssh process, and the local socket that it forwards to the engine on the other host."""
 
     def __init__(self, docker_host: str) -> None:
-        # Only its owner may enter: who reaches the socket reaches the engine.
+        # Only the owner may enter the folder, because access to the socket is access to the engine.
         self._folder = Path(tempfile.mkdtemp(prefix="samokoder-"))
         self._said = (self._folder / "said").open("a+b")
         path = urlsplit(docker_host).path
         self._socket = path if path.strip("/") else _SOCKET
-        # Not in our session: a Ctrl-C reaches us, and we may have something to tell the engine yet.
+        # In its own session, so that Ctrl-C does not end ssh while this process still needs the engine.
         self._process = subprocess.Popen(
             [*command(docker_host, "-o", "ExitOnForwardFailure=yes", "-L", f"{self.path}:{self._socket}"), _REMAIN],
             stdin=subprocess.PIPE,
@@ -74,7 +74,7 @@ class Login:
 
     @property
     def path(self) -> str:
-        """Of the socket."""
+        """Path of the local socket."""
         return str(self._folder / "docker.sock")
 
     def wait(self) -> None:
@@ -92,7 +92,7 @@ class Login:
         end = time.monotonic() + _SAID_SECONDS
         while not (said := self._last_words()) and time.monotonic() < end:
             time.sleep(_TURN_SECONDS)
-        if "open failed" in said:  # of a channel, which is all that ssh says
+        if "open failed" in said:  # ssh says only that it could not open a channel
             return f"nothing answers at {self._socket} there, or who logs in may not use it"
         return said
 

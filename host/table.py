@@ -16,7 +16,7 @@ Cell = str | Text
 _BETWEEN = 2
 _EDGES = 2
 _FAR = 4
-"""Where a value begins that has no room beside its heading."""
+"""Column in which a value begins that has no room beside its heading."""
 
 
 def show_table(

@@ -25,11 +25,11 @@ class Allowed(BaseModel):
     """Name of a part, or a pattern of names: `api-*`."""
     rule: str
     what: str = Field(min_length=1)
-    """The word that the rule says, or a pattern of it."""
+    """The word that the rule yields, or a pattern of such words."""
     reason: str = Field(min_length=20)
     expires: date
     only: str = ""
-    """With which settings there is something to except, where that is not always so."""
+    """Settings with which the exception is needed; empty: it is needed always."""
 
     @field_validator("rule")
     @classmethod
@@ -39,7 +39,7 @@ class Allowed(BaseModel):
         return rule
 
     def allows(self, broken: Broken) -> bool:
-        """Whether it is about this."""
+        """Whether the exception covers this finding."""
         return self.rule == broken.rule and fnmatchcase(broken.part, self.part) and fnmatchcase(broken.what, self.what)
 
 

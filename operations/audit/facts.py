@@ -1,4 +1,4 @@
-"""What a container is, in one form for what Pulumi was told to make and for what the engine says there is.
+"""A container in one form, whether it is declared to Pulumi or found on the engine.
 
 `declared` reads the inputs of a container resource: as the program registers them, or as Pulumi's state keeps them.
 `found` reads the engine's answer about a container. The hardening gate judges either; drift is where the two differ.
@@ -30,16 +30,16 @@ class Mount:
     source: str
     read_only: bool
     propagation: str = field(default="", compare=False)
-    """As the engine chose or was told; what it chooses depends on the host."""
+    """Propagation that the engine was given or chose; it is not compared, as the choice depends on the host."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerFacts:
-    """One container. Memory in bytes, CPUs in cores, times in seconds; what has an order of its own keeps it."""
+    """One container. Memory in bytes, CPUs in cores, times in seconds; values whose order matters keep it."""
 
     name: str
     part: str
-    """Its part; of a container without that label its name."""
+    """Part that the container's label names; the container's name where it has no such label."""
     image: str
     """As it was asked for: a reference or an id."""
     image_id: str
@@ -52,7 +52,7 @@ class ContainerFacts:
     environment: Mapping[str, str]
     labels: Mapping[str, str]
     networks: Mapping[str, tuple[str, ...]]
-    """Network -> further names of the container in it."""
+    """Network -> aliases of the container in it."""
     ports: Mapping[str, tuple[str, ...]]
     """`8080/tcp` -> addresses on the host."""
     publish_all_ports: bool
@@ -94,7 +94,7 @@ class ContainerFacts:
     log: Mapping[str, str]
     """`driver` and its options."""
     health: Mapping[str, Any]
-    """`test` and its times; empty: nobody asks how it is."""
+    """`test` and its times; empty: there is no health check."""
     stop_signal: str
     stop_timeout: int | None
 
@@ -198,7 +198,7 @@ def found(container: Mapping[str, Any], image: Mapping[str, Any]) -> ContainerFa
         image=str(config["Image"]),
         image_id=str(container["Image"]),
         user=str(config.get("User") or ""),
-        # Nobody named it: the engine did.
+        # The engine takes the short id as host name where none was given.
         hostname="" if hostname == short else hostname,
         working_dir=str(config.get("WorkingDir") or ""),
         entrypoint=_words(config.get("Entrypoint")),
@@ -266,7 +266,7 @@ def _sorted(words: Iterable[Any] | None) -> tuple[str, ...]:
 
 
 def _security(options: Iterable[Any] | None) -> tuple[str, ...]:
-    """Return them in one form, `name=value`: the engine takes `name:value` too, and one of them alone."""
+    """Return security options as `name=value`: the engine also takes `name:value`, and a bare `no-new-privileges`."""
     bare = NO_NEW_PRIVILEGES.partition("=")[0]
     named = (NO_NEW_PRIVILEGES if option == bare else str(option) for option in options or ())
     return _sorted(word if "=" in word else word.replace(":", "=", 1) for word in named)
@@ -281,7 +281,7 @@ def _environment(lines: Iterable[str] | None) -> dict[str, str]:
 
 
 def _capabilities(names: Iterable[str] | None) -> tuple[str, ...]:
-    """Return them as the engine writes them: with `CAP_`, but for `ALL`."""
+    """Return capabilities as the engine writes them: with `CAP_`, except `ALL`."""
     upper = (str(name).upper() for name in names or ())
     return tuple(sorted(name if name == "ALL" or name.startswith("CAP_") else f"CAP_{name}" for name in upper))
 
@@ -314,7 +314,7 @@ def _found_mounts(mounts: Iterable[Mapping[str, Any]], of_image: Mapping[str, An
     for mount in mounts:
         path, name = str(mount["Destination"]), str(mount.get("Name") or "")
         if mount["Type"] == "tmpfs" or (path in of_image and _ANONYMOUS.fullmatch(name)):
-            continue  # the engine makes a nameless volume for each that the image names and nobody mounts
+            continue  # the engine makes a nameless volume where the image declares one and none is mounted
         found[path] = Mount(
             source=name or str(mount.get("Source") or ""),
             read_only=not mount["RW"],

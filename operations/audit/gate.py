@@ -28,7 +28,7 @@ class GateResult:
 
     parts: int
     findings: list[Broken]
-    """What is in no list, and what is wrong with the list."""
+    """Broken rules that no exception covers, and what is wrong with the list of exceptions."""
     listed: list[Broken]
 
     def as_json(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class GateResult:
 
 
 def gate(there: Known) -> GateResult:
-    """Judge what runs of an environment. Raises ProjectError where nothing does, or for a list that cannot be read."""
+    """Judge an environment's containers. Raises ProjectError where it has none, or the list cannot be read."""
     from operations.engine.containers import of_environment  # noqa: PLC0415 - the policy pack has the rules without an engine
 
     allowed = exceptions()
@@ -57,10 +57,10 @@ def gate(there: Known) -> GateResult:
 
 
 def judge(containers: Iterable[Seen], allowed: Sequence[Allowed], today: date) -> GateResult:
-    """Hold containers against the rules and the list.
+    """Judge containers by the rules and the list of exceptions.
 
-    An exception that has expired is a finding. So is one that nothing needs any more, unless its part is not there or
-    its `only` says that it depends on the settings.
+    An exception that has expired is a finding. So is one that no container needs any more, unless its part is not there
+    or its `only` says that the need depends on the settings.
     """
     parts: list[str] = []
     findings: list[Broken] = []
@@ -92,7 +92,7 @@ def _of_list(
 
 
 def inspect(client: docker.DockerClient, containers: Sequence[Container], reporter: Reporter) -> list[Seen]:
-    """Ask the engine about containers: each one, its image, its processes and who is in it."""
+    """Ask the engine about each container: its image, its processes and its `docker exec` sessions."""
     options = client.info().get("SecurityOptions") or []
     engine = frozenset(option.partition("name=")[2].partition(",")[0] for option in options)
     seen = []

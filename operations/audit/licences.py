@@ -1,7 +1,7 @@
-"""Under which licence everything stands that this product is made of, and which licences it may be.
+"""The licences of everything that this product is made of, and the licences that are allowed.
 
-Python packages say it themselves, in three ways of different age; here all become one SPDX expression. What no package
-says, images and Go programs, is here.
+Python packages state theirs in three ways of different age; all become one SPDX expression here. The licences of images
+and Go programs, which no package states, are listed here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = frozenset(
     {
         *("MIT", "MIT-0", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "PSF-2.0", "PostgreSQL"),
-        # Only a change of their own files has to be published; here nothing of them is changed.
+        # These ask only to publish changes of their own files, and we change none of those.
         *("MPL-2.0", "LGPL-3.0-or-later"),
     }
 )
@@ -40,7 +40,7 @@ EXCEPTIONS: Mapping[str, tuple[str, str]] = {
         "runs unchanged for the application alone, and is offered to nobody",
     ),
 }
-"""What may be here under another licence -> that licence, and why it is no obstacle."""
+"""Name of what may have another licence -> that licence, and why it is no obstacle."""
 
 IMAGE_LICENCES: Mapping[PartName, str] = {
     "postgres": "PostgreSQL",
@@ -56,7 +56,7 @@ IMAGE_LICENCES: Mapping[PartName, str] = {
     "caddy": "Apache-2.0",
     "python": "PSF-2.0",
 }
-"""Of the software that an image is named after; the packages of its base system have theirs in the image."""
+"""Licence of the software that an image is named after; packages of the base system have theirs in the image."""
 
 _ELSEWHERE: Mapping[str, str] = {
     "async-timeout": "Apache-2.0",
@@ -65,7 +65,7 @@ _ELSEWHERE: Mapping[str, str] = {
     "pywin32": "PSF-2.0",
     "uv": "MIT OR Apache-2.0",
 }
-"""Packages of uv.lock that are not in the virtual environment of this system and Python, where they could be asked."""
+"""Package of uv.lock -> its licence, where this system or Python does not install it, so its metadata are not here."""
 
 _NAMES: Mapping[str, str] = {
     "3-Clause BSD License": "BSD-3-Clause",
@@ -74,7 +74,7 @@ _NAMES: Mapping[str, str] = {
     "BSD": "BSD-3-Clause",
     "BSD License": "BSD-3-Clause",
     "GNU General Public License v3 or later (GPLv3+)": "GPL-3.0-or-later",
-    # Psycopg alone says no more than this in its metadata; its LICENSE says version 3 or later.
+    # Only Psycopg's metadata say no more than this; its LICENSE says version 3 or later.
     "GNU Library or Lesser General Public License (LGPL)": "LGPL-3.0-or-later",
     "ISC License": "ISC",
     "ISC License (ISCL)": "ISC",
@@ -83,7 +83,7 @@ _NAMES: Mapping[str, str] = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
 }
-"""What packages call a licence that has an SPDX identifier."""
+"""What packages call a licence -> its SPDX identifier."""
 
 _GROUPS = {
     "dev": "development",
@@ -122,7 +122,7 @@ def python_packages() -> Iterator[Licensed]:
 
 
 def images() -> Iterator[Licensed]:
-    """Yield every third-party image, its name with the word in front of it: there is a Python package `redis` too."""
+    """Yield every third-party image, with `image` before its name, because there is a Python package `redis` too."""
     for part, image in IMAGES.items():
         name = image.reference.partition("@")[0].rpartition(":")[0]
         yield Licensed(name=f"image {name}", licence=IMAGE_LICENCES[part], used_by=(image.name,))
@@ -148,9 +148,9 @@ def licence_of(metadata: Message | importlib.metadata.PackageMetadata) -> str:
 
 
 def is_allowed(licensed: Licensed) -> bool:
-    """Whether the licence is on the list, or the exception that this one has.
+    """Whether the licence is in ALLOWED, or is the one in EXCEPTIONS for this name.
 
-    Of alternatives one must be allowed, of a combination every one; a licence with an exception (WITH) is the licence.
+    One of several alternatives (OR) must be allowed, each of a combination (AND), and the licence before a WITH.
     """
     if licensed.name in EXCEPTIONS:
         return EXCEPTIONS[licensed.name][0] == licensed.licence
@@ -184,7 +184,7 @@ def _parse(expression: str) -> Any:
 
 
 def _users() -> dict[str, tuple[str, ...]]:
-    """Return every package of uv.lock -> what asks for it, itself or through others."""
+    """Return package of uv.lock -> the groups that depend on it, directly or through other packages."""
     packages = {each["name"]: each for each in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
     (own,) = [name for name, each in packages.items() if "editable" in each.get("source", {})]
     starts = {"program": packages[own].get("dependencies", [])}

@@ -1,10 +1,10 @@
 """The hardening gate as a policy pack: `pulumi preview --policy-pack policy` fails where it finds something.
 
-The rules and the list of exceptions are those of `rules` and `exceptions`; here they only get another way in.
+The rules and the list of exceptions are those of `rules` and `exceptions`; this module only offers them to Pulumi.
 
 Pulumi starts this as the plugin `pulumi-analyzer-policy-samokoder`, a script of this package, because the runtime that
-`policy/PulumiPolicy.yaml` names is no language. With `runtime: python` it would ask the Python language host, and the
-one that is built from Go modules (sdk 3.75) does not understand how a Pulumi of today names the program to run.
+`policy/PulumiPolicy.yaml` names is no language. With `runtime: python` Pulumi would ask the Python language host, and
+the one that is built from Go modules (sdk 3.75) does not understand how a Pulumi of today names the program to run.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _known(node: Any, key: Any) -> Iterator[Any]:
 
 
 def validation(rule: Rule, allowed: Sequence[Allowed]) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
-    """Return what reports in which ways a container breaks one rule, unless that is listed."""
+    """Return a function that reports how a container breaks one rule, unless an exception allows that."""
     today = datetime.now(UTC).date()
 
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
@@ -61,7 +61,7 @@ def validation(rule: Rule, allowed: Sequence[Allowed]) -> Callable[[ResourceVali
 
 
 def main() -> None:
-    """Serve the policies to the Pulumi that started this, until it ends it."""
+    """Serve the policies to the Pulumi that started this process, until Pulumi ends it."""
     allowed = exceptions()
     PolicyPack(
         name="samokoder-hardening",

@@ -19,7 +19,7 @@ _SSH_PORT = 22
 _SENSITIVE = ("/", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sys", "/usr", "/var/lib", "/var/run")
 _SOCKETS = ("/run/docker.sock", "/var/run/docker.sock", "/run/containerd", "/run/docker")
 _PINNED = re.compile(r"sha256:[0-9a-f]{64}|[^@]+@sha256:[0-9a-f]{64}")
-# By its sources' digest: nobody but this clone makes it, and another content has another tag.
+# The tag is the digest of the sources: only this clone makes such an image, and other content gets another tag.
 _BUILT_HERE = re.compile(rf"{PROJECT}-[a-z-]+:[0-9a-f]{{16}}")
 _SECRET_NAME = re.compile(r"PASSW|SECRET|TOKEN(?!S)|CREDENTIAL|(API|ACCESS|PRIVATE|ENCRYPTION)_?KEY", re.IGNORECASE)
 _NO_VALUE = re.compile(r"_FILE$|_PATH$|_USER(NAME)?$", re.IGNORECASE)
@@ -38,7 +38,7 @@ class Seen:
     """What the engine can confine with: `apparmor`, `selinux`, `seccomp`. Empty: not known, as in a preview."""
     processes: tuple[str, ...] = ()
     sessions: tuple[tuple[str, bool], ...] = ()
-    """Of each `docker exec` that is going on: its user and whether it is privileged."""
+    """For each `docker exec` that runs: its user, and whether it is privileged."""
 
 
 Judge = Callable[[Seen], Iterator[tuple[str, str]]]
@@ -46,7 +46,7 @@ Judge = Callable[[Seen], Iterator[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule. `judge` yields what breaks it, in a word that an exception can name, and the sentence for a person."""
+    """One rule. `judge` yields each fault as a word that an exception can name, and a sentence for a person."""
 
     number: str
     title: str
@@ -195,7 +195,8 @@ def _interfaces(seen: Seen) -> Iterator[tuple[str, str]]:
     for address in _addresses(seen.facts):
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
-        # A port that is on all of both is an exception of its own: on `::` alone each client has one address.
+        # A port on both has another word for exceptions than one on `::` alone, where every client seems to have the
+        # network's own address.
         both = host == "::" and f"0.0.0.0:{port}" in _addresses(seen.facts)
         if not _is_loopback(host):
             what = f"{address} beside 0.0.0.0" if both else address
@@ -309,7 +310,7 @@ def _socket(seen: Seen) -> Iterator[tuple[str, str]]:
 
 
 def _mounted(source: str, mount: Mount) -> str:
-    """Name a mount so that an exception for reading is none for writing."""
+    """Name a mount so that an exception for a read-only mount does not cover a writable one."""
     return source if mount.read_only else f"{source} writable"
 
 
@@ -351,5 +352,5 @@ def broken(seen: Seen) -> list[Broken]:
 
 
 def of_rule(rule: Rule, seen: Seen) -> list[Broken]:
-    """Return in which ways a container breaks one rule."""
+    """Return how a container breaks one rule; empty: it does not."""
     return [Broken(part=seen.facts.part, rule=rule.number, what=what, says=says) for what, says in rule.judge(seen)]

@@ -1,6 +1,6 @@
-"""What is in our own images, as CycloneDX: Python packages, Debian's packages, and the images they stand on.
+"""What is in our own images, as CycloneDX: Python packages, Debian's packages, and the base images.
 
-An image is read from the engine without being started: the package lists lie in its files.
+An image is read from the engine without being started: the package lists are in its files.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _VENV = "/opt/venv/lib"
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What an image says is in it."""
+    """The package lists of an image."""
 
     packages: list[Message]
     """METADATA of each Python package."""
     dpkg: str
     """/var/lib/dpkg/status; empty for a base without it."""
     distribution: str
-    """As a package URL has it: `debian-12`."""
+    """Distribution, as in a package URL: `debian-12`."""
     identifier: str
     """Id of the image: `sha256:…`."""
 
@@ -61,7 +61,7 @@ class Contents:
 def write(environment: Environment, client: docker.DockerClient, folder: Path, reporter: Reporter) -> list[Path]:
     """Write `<image>.cdx.json` for each image of ours into a folder; return the files.
 
-    An image that the engine has not is built first. Raises ProjectError where that cannot be done.
+    An image that the engine lacks is built first. Raises ProjectError where it cannot be built.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -113,7 +113,7 @@ def render(built: BuiltImage, contents: Contents) -> str:
 
 
 def _bases(built: BuiltImage) -> Iterator[Component]:
-    """Yield the images that it stands on: what is in them beside packages is theirs to list."""
+    """Yield the base images: their own publishers list what is in them beside packages."""
     for base in built.bases:
         reference = parse_reference(base.local or base.reference)
         digest = reference.digest or ""
@@ -138,7 +138,7 @@ def _python(contents: Contents) -> Iterator[Component]:
         try:
             licences = [factory.make_with_expression(licence_of(metadata))]
         except UnknownLicenceError:
-            # An image of the team may hold anything; what is ours is limited by a test.
+            # An image of the team may hold any package; a test limits the licences of our own.
             licences = []
         purl = PackageURL(type="pypi", name=name.lower().replace("_", "-"), version=version)
         yield Component(
@@ -147,7 +147,7 @@ def _python(contents: Contents) -> Iterator[Component]:
 
 
 def _debian(contents: Contents) -> Iterator[Component]:
-    """Yield what dpkg has installed, by binary package; a scanner finds the source package by its qualifier."""
+    """Yield Debian's installed binary packages; a scanner finds the source package in the qualifier `upstream`."""
     for paragraph in contents.dpkg.split("\n\n"):
         fields = message_from_string(paragraph.strip() + "\n")
         if not str(fields["Status"] or "").endswith(" installed"):
@@ -167,12 +167,12 @@ def _debian(contents: Contents) -> Iterator[Component]:
 
 
 def _files(container: Container, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the text files at a path of a container: name, text. None where there is nothing."""
+    """Yield name and text of each file at a path of a container, of _VENV only METADATA; nothing without the path."""
     try:
         chunks, _ = container.get_archive(path)
     except docker.errors.NotFound:
         return
-    # A pipe of a tar would do, but the Docker SDK gives chunks, and a virtual environment is some 100 MB.
+    # Read into memory, because the Docker SDK gives chunks and no file, and a virtual environment is some 100 MB.
     data = io.BytesIO(b"".join(chunks))
     with tarfile.open(fileobj=data) as archive:
         for member in archive:
@@ -183,7 +183,7 @@ def _files(container: Container, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _ensure(client: docker.DockerClient, built: BuiltImage, reporter: Reporter) -> Image:
-    """Return the image, built as `up` builds it where the engine has it not."""
+    """Return the image; build it as `up` does where the engine lacks it."""
     with contextlib.suppress(docker.errors.ImageNotFound):
         return client.images.get(built.name)
     with reporter.task(f"building {built.name}"):

@@ -1,4 +1,4 @@
-"""Checks and what came of them: one report for `smoke`, `doctor` and `check-image`."""
+"""Checks and their results: one report for `smoke`, `doctor` and `check-image`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ T = TypeVar("T")
 class Verdict(StrEnum):
     """How a check ended.
 
-    Not available: nothing can be said, and the sentence tells why. Not configured: nothing was asked for.
+    Not available: the check could not decide, and `why` says the reason. Not configured: the settings do not ask for
+    what it checks.
     """
 
     PASSED = "passed"
@@ -30,30 +31,30 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What came of one check."""
+    """The result of one check."""
 
     check: str
     verdict: Verdict
     why: str
     seconds: float = 0.0
-    """How long it took; 0 where nobody measured."""
+    """How long the check took; 0: not measured."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the finding as a JSON object."""
         took = {"seconds": round(self.seconds, 3)} if self.seconds else {}
         return {"check": str(self.check), "verdict": self.verdict.value, "why": self.why, **took}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What came of all of them."""
+    """The results of all checks of a command."""
 
     title: str
     about: Mapping[str, str]
     """What was checked, for programs: `{"environment": "staging"}`."""
     findings: Sequence[Finding]
     proposal: str = ""
-    """Settings with which less would fail, to paste; empty where there are none."""
+    """Settings to paste, as YAML, with which fewer checks would fail; empty where there are none."""
 
     @property
     def failed(self) -> list[str]:
@@ -61,7 +62,7 @@ class Report:
         return [each.check for each in self.findings if each.verdict is Verdict.FAILED]
 
     def without_failure(self, names: Collection[str], why: str) -> Report:
-        """Return it with these checks not available in place of failed. why: what is said beside what they found."""
+        """Return the report with these checks not available where they failed. why: text before what they found."""
 
         def judged(each: Finding) -> Finding:
             if each.verdict is not Verdict.FAILED or each.check not in names:
@@ -72,18 +73,18 @@ class Report:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there are, and how many of each verdict."""
+        """Number of findings, in total and for each verdict."""
         each = {verdict: sum(f.verdict is verdict for f in self.findings) for verdict in Verdict}
         return {"total": len(self.findings), **{verdict.value: number for verdict, number in each.items()}}
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the report as a JSON object."""
         checks = [each.as_json() for each in self.findings]
         proposal = {"settings": self.proposal} if self.proposal else {}
         return {**self.about, "ok": not self.failed, "counts": self.counts, "checks": checks, **proposal}
 
     def junit(self) -> str:
-        """Return it as JUnit's XML, as CI systems read it: what is not available is skipped."""
+        """Return the report as JUnit's XML, for CI systems; a check that is neither passed nor failed is skipped."""
         counts = self.counts
         suite = ET.Element(
             "testsuite",
@@ -108,7 +109,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question. `ask` returns what it found to be well, or raises FailedError or UnavailableError."""
+    """One check. `ask` returns what is good, or raises FailedError, UnavailableError or NotConfiguredError."""
 
     name: str
     ask: Callable[[], str]
@@ -124,7 +125,7 @@ class Once(Generic[T]):
     _error: Exception | None = None
 
     def __call__(self) -> T:
-        """Return the answer. Raises what the asking raised, each time."""
+        """Return the answer. Where the first call raised an error, each later call raises it too."""
         with self._lock:
             if self._error:
                 raise self._error
@@ -138,9 +139,9 @@ class Once(Generic[T]):
 
 
 def ask_all(checks: Sequence[Check], *, seconds: float, task: Task | None = None) -> list[Finding]:
-    """Ask all at once, and return the findings in the order of the checks. seconds: that each of them may take.
+    """Run all checks at once; return the findings in the order of the checks. seconds: how long each may take.
 
-    task: shows what is waited for.
+    task: shows the check that is waited for.
     """
     found: dict[int, Finding] = {}
     began = time.monotonic()
@@ -148,7 +149,7 @@ def ask_all(checks: Sequence[Check], *, seconds: float, task: Task | None = None
     def ask(number: int, check: Check) -> None:
         found[number] = _judged(check, began)
 
-    # Daemons: what hangs is told after its time, and must not hold the program back at its end.
+    # Daemon threads, because a check that hangs is reported as late, and must not keep the program from ending.
     threads = [threading.Thread(target=ask, args=each, daemon=True) for each in enumerate(checks)]
     for thread in threads:
         thread.start()
@@ -156,7 +157,7 @@ def ask_all(checks: Sequence[Check], *, seconds: float, task: Task | None = None
         if task:
             task.detail = check.name
         thread.join(max(0.0, began + seconds - time.monotonic()))
-    answered = dict(found)  # what comes later than its time is not taken any more
+    answered = dict(found)  # answers that come later are ignored
     late = f"no answer within {seconds:g} s"
     return [
         answered.get(number, Finding(check=check.name, verdict=Verdict.FAILED, why=late, seconds=seconds))
@@ -173,7 +174,7 @@ def _judged(check: Check, began: float) -> Finding:
         verdict, why = Verdict.NOT_CONFIGURED, str(error)
     except FailedError as error:
         verdict, why = Verdict.FAILED, str(error)
-    except Exception as error:  # whatever it met, it has not found to be well what it asked for
+    except Exception as error:  # an unexpected error also means that the check has not passed
         text = " ".join(str(error).split())
         verdict, why = Verdict.FAILED, f"{type(error).__name__}: {text}" if text else type(error).__name__
     return Finding(check=check.name, verdict=verdict, why=why, seconds=time.monotonic() - began)

@@ -18,7 +18,7 @@ COLOURS = {
 
 
 def show(console: Console, report: Report, *, verbose: bool = True) -> None:
-    """Print a table, and a line with the numbers. verbose: with what passed, and why."""
+    """Print the findings as a table, and a line with their numbers. verbose: also the checks that passed."""
     if rows := [each for each in report.findings if verbose or each.verdict is not Verdict.PASSED]:
         cells: list[list[Cell]] = [
             [str(each.check), Text(each.verdict.value, COLOURS[each.verdict]), each.why] for each in rows

@@ -12,11 +12,11 @@ from typer.core import TyperGroup
 from operations.clone import ROOT
 
 NEVER_PROPOSED = frozenset({"restore", "destroy-data", "down", "repair", "rotate", "rollback", "import-compose"})
-"""Commands that take something away. Who mistypes another word types what is proposed without reading it."""
+"""Commands that take something away: a person who mistyped a word may type the proposal without reading it."""
 
 
 class Commands(TyperGroup):
-    """Proposes, for a word that is no command, those that are like it and take nothing away."""
+    """Proposes similar commands for a word that is no command, except those of NEVER_PROPOSED."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command that the first word names."""
@@ -35,7 +35,7 @@ class Commands(TyperGroup):
 
 def said_version() -> str:
     """Return the version, with the commit that is checked out where Git knows it."""
-    from importlib.metadata import version  # noqa: PLC0415 - `--help` needs it not
+    from importlib.metadata import version  # noqa: PLC0415 - `--help` does not need it
 
     number = version("samokoder-platform")
     try:

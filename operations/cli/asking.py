@@ -1,4 +1,4 @@
-"""What somebody at a terminal is asked: before production is changed, and before the first state is made."""
+"""Questions to a person at a terminal: before production is changed, and before the first state is made."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def on_terminal() -> bool:
-    """Tell whether somebody sees what is shown and can answer."""
+    """Tell whether a person sees the output and can answer."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = False) -> Agree | None:
-    """Return what asks before an environment is changed; None where nobody is asked.
+    """Return the function that asks before an environment is changed; None: nothing is asked.
 
-    words: what to type for `make` in place of being asked (`up ARGS=--yes`). always: at a terminal every environment
-    asks. Raises ProjectError for production where nobody can be asked, InvalidSettingsError.
+    words: what to type after `make` so that nothing is asked (`up ARGS=--yes`). always: ask for every environment at a
+    terminal, not only for production. Raises ProjectError for production without a terminal, InvalidSettingsError.
     """
     if yes:
         return None
@@ -48,9 +48,9 @@ def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = Fal
 def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") -> None:
     """Ask, before the first state of a clone is made, whether one person works with it or a team, and note the place.
 
-    Nobody is asked where a place is chosen, where there is a state, with `yes`, or without a terminal: the state is
-    then made in this clone. answer: the place, typed as an option. Raises ProjectError for one that is not valid or is
-    not reached, and where there is a state already.
+    Nothing is asked where a place is chosen, where there is a state, with `yes`, or without a terminal; where no place
+    is chosen, the state is then made in this clone. answer: the place, given as an option. Raises ProjectError for a
+    place that is not valid or cannot be reached, and where the state is already in another place.
     """
     from operations.workspace import backend as places  # noqa: PLC0415 - it takes its time
     from operations.workspace import pulumi_state  # noqa: PLC0415

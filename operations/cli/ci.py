@@ -1,6 +1,6 @@
 """`samokoder ci …`: the steps of the workflows in `.github/workflows`, where tests can run them.
 
-What a step finds out for later ones goes into the file that GITHUB_OUTPUT names, and to the screen anywhere else.
+A step writes its results for later steps to the screen and, where GITHUB_OUTPUT names a file, into that file.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def deploy(
 
 
 def _prepare(workspace: Workspace) -> Workspace:
-    """Check the machine, place what it was given, and return the workspace that uses it."""
+    """Check the machine, write the job's key and login to files, and return the workspace that uses them."""
     from operations.delivery import commit_deploy, runner  # noqa: PLC0415 - as above
 
     commit_deploy.check_machine(workspace, home=Path.home())
@@ -139,7 +139,7 @@ def _prepare(workspace: Workspace) -> Workspace:
 
 
 def _is_production(name: str) -> bool:
-    """Read the one setting alone: the others may be incomplete, and a deploy says so."""
+    """Read only this one setting: the others may be incomplete, which a deploy reports."""
     from operations.workspace import stack_file  # noqa: PLC0415 - as above
     from stack.settings.keys import key_of  # noqa: PLC0415
 

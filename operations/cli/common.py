@@ -27,7 +27,7 @@ _WIDTH_IN_A_LOG = 140
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """Return the console of what is shown. stderr: of what is said beside it."""
+    """Return the console for a command's results. stderr: the console for messages beside them."""
     from rich.console import Console  # noqa: PLC0415 - it takes its time
 
     stream = sys.stderr if stderr else sys.stdout
@@ -43,7 +43,10 @@ def workspace_of(environment: str) -> Workspace:
 
 
 def confirm_name(env: str, confirm: str, otherwise: str) -> None:
-    """Ask for the environment's name where it was not given. Raises BadParameter for another one."""
+    """Ask for the environment's name where it was not given. Raises BadParameter for another name.
+
+    otherwise: what the error says was not done.
+    """
     if not confirm:
         if not sys.stdin.isatty():
             raise typer.BadParameter(f"no terminal to ask at: pass --confirm {env}", param_hint="--confirm")
@@ -53,7 +56,7 @@ def confirm_name(env: str, confirm: str, otherwise: str) -> None:
 
 
 def show_elsewhere(workspace: Workspace, docker_host: str = "") -> None:
-    """Say how the pages of an engine on another host are reached, where it is one."""
+    """Where the engine is on another host, say how its pages are reached."""
     from operations.engine import reach  # noqa: PLC0415
 
     if said := reach.elsewhere(docker_host or workspace.settings().settings.docker_host, workspace.typed("tunnel")):

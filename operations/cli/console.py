@@ -71,7 +71,7 @@ def psql(
     from stack.parts.postgres import spec as postgres  # noqa: PLC0415
 
     there = known.of(common.workspace_of(env))
-    # A managed database has no container here: that is said before one is looked for.
+    # `psql_command` refuses a managed database, which has no container here, before a container is searched for.
     words = psql_command(there.environment, sql, monitoring=monitoring, write=write) if there.environment else []
     client = there.client()
     try:

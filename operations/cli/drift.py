@@ -59,7 +59,7 @@ def drift(
 
 
 def _repair(env: str, findings: Sequence[Difference], *, yes: bool) -> list[Difference]:
-    """Make what differs as it is declared; return what differs then, which has been shown."""
+    """Make what differs as it is declared; show and return what still differs afterwards."""
     from operations.audit.drift import repairs  # noqa: PLC0415
     from operations.audit.drift.detect import find_drift  # noqa: PLC0415
     from operations.cli import tables  # noqa: PLC0415

@@ -1,19 +1,22 @@
 """What a restore or a rotation would do, said and not done: nothing is stopped, made or locked for it."""
 
 from __future__ import annotations
-
-import contextlib
 from datetime import datetime
-
 from operations.data import backups
-from operations.data.restore import on_engine, restore, server_users
-from operations.data.restore.request import LATEST, OFFSITE, Wanted, wanted
+from operations.data.restore import on_engine
+from operations.data.restore import restore
+from operations.data.restore import server_users
+from operations.data.restore.request import LATEST
+from operations.data.restore.request import OFFSITE
+from operations.data.restore.request import Wanted
+from operations.data.restore.request import wanted
 from operations.engine import containers
 from operations.errors import ProjectError
 from operations.rotation import plan
 from operations.workspace.workspace import Workspace
 from stack.common.names import PART_LABEL
 from stack.spec.rotation import label
+import contextlib
 
 NOTHING_RESTORED = "Nothing was stopped or changed."
 
@@ -21,7 +24,7 @@ NOTHING_RESTORED = "Nothing was stopped or changed."
 def of_restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> list[str]:
     """Return what a restore would do, line by line. Raises ProjectError for what it would refuse at once.
 
-    The list of backups is asked for; whether what they hold can be read, only the restore's own first steps tell.
+    A backup of this machine must be in the list of backups; only a real restore tells whether it can be read.
     """
     environment = workspace.settings()
     asked = wanted(environment, to=to, backup=backup, source=source)

@@ -58,7 +58,7 @@ def logs(
     try:
         found = known.containers_of(client, environment, part)
         show = _writer(found, as_json=as_json)
-        # What is searched for may lie before the last lines.
+        # With --grep, `in_order` counts matching lines, and these may be before the log's last lines.
         last = None if grep and not follow else tail
         read = {
             name: _lines(name, container, follow=follow, tail=last, since=begin) for name, container in found.items()
@@ -92,7 +92,7 @@ def since_when(text: str, now: datetime | None = None) -> float | None:
 
 
 def in_order(logs: Mapping[str, Iterable[Line]], tail: int | None) -> Iterator[Line]:
-    """Yield the lines of several logs by their moments. tail: so many of the last ones of each; None: all."""
+    """Yield the lines of several logs in the order of time. tail: number of last lines of each log; None: all."""
     kept = (deque(lines, maxlen=tail) for lines in logs.values())
     yield from sorted(chain.from_iterable(kept), key=attrgetter("at"))
 
@@ -109,7 +109,7 @@ def together(logs: Mapping[str, Iterable[Line]]) -> Iterator[Line]:
             came.put(error)
         came.put(None)
 
-    # Daemons: Ctrl-C ends the command, and a log that is followed has no end.
+    # Daemon threads, so that Ctrl-C ends the command although a followed log never ends.
     for lines in logs.values():
         threading.Thread(target=read, args=(lines,), daemon=True).start()
     left = len(logs)
@@ -124,7 +124,7 @@ def together(logs: Mapping[str, Iterable[Line]]) -> Iterator[Line]:
 
 
 def _pattern(grep: str) -> Callable[[Line], bool]:
-    """Return what tells whether a line is wanted: as it was written, or as it is shown."""
+    """Return a function that tells whether a line matches, as it was written or as it is shown."""
     try:
         pattern = re.compile(grep)
     except re.error as error:
@@ -133,7 +133,7 @@ def _pattern(grep: str) -> Callable[[Line], bool]:
 
 
 def _lines(name: str, container: Container, *, follow: bool, tail: int | None, since: float | None) -> Iterator[Line]:
-    # Asked for when the first line is: one after the other, where they are not followed.
+    # A generator, so that a log is requested when its first line is needed: one log at a time, unless followed.
     yield from log_lines.of_frames(
         name,
         container.logs(stream=True, timestamps=True, follow=follow, tail="all" if tail is None else tail, since=since),
@@ -141,7 +141,7 @@ def _lines(name: str, container: Container, *, follow: bool, tail: int | None, s
 
 
 def _writer(found: Mapping[str, Container], *, as_json: bool) -> Callable[[Line], None]:
-    """Return what writes a line: with its part's name where there are several, cut where it goes to a terminal."""
+    """Return a function that writes a line: with its part's name where there are several, cut for a terminal."""
     names = max(map(len, found)) if len(found) > 1 else 0
     from rich.console import Console  # noqa: PLC0415 - it takes its time
 

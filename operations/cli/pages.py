@@ -1,4 +1,4 @@
-"""`samokoder open`, as it is typed; and the one place that knows which pages a person opens first."""
+"""`samokoder open`, as it is typed; and the list of pages that a person opens first."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _FIRST = (
     ("alerts", "prometheus", "/alerts"),
     ("silences", "alertmanager", ""),
 )
-"""Name of a page, its part, and its path: as a person opens them who wants to know whether it is well, and use it."""
+"""Name, part and path of each page, in the order in which a person opens them to see whether the stack is healthy."""
 _WITHOUT_A_REGISTRY = (("Samokoder", "ingress", ""), ("alerts, silences", "alertmanager", ""))
-"""The same where Grafana cannot be had: Prometheus may have no pages there, and AlertManager has one of ours."""
+"""The same on a host without Grafana's image: Prometheus may have no pages there, and AlertManager has one of ours."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Page:
 
 
 def pages(parts: Mapping[str, str]) -> list[Page]:
-    """Return the pages that there are, the first one first. parts: each with its address; empty: it has none here."""
+    """Return the pages to open, in that order. parts: part -> its address; empty: the part has no address here."""
     first = _FIRST if parts.get("grafana") else _WITHOUT_A_REGISTRY
     return [Page(name, part, f"{parts[part]}{path}") for name, part, path in first if parts.get(part)]
 
 
 def told(env: str, parts: Mapping[str, str]) -> str:
-    """Return what is said of the pages, a line for each; empty where there is none."""
+    """Return the text that lists the pages, a line for each; empty where there is no page."""
     found = pages(parts)
     if not found:
         return ""
@@ -59,7 +59,7 @@ def told(env: str, parts: Mapping[str, str]) -> str:
 
 
 def known_pages(known: Known) -> dict[str, str]:
-    """Return the address of each part that can be had on the engine's host."""
+    """Return part -> address, for each part whose image the engine's host can get."""
     return {part: url for part, url in known.parts.items() if part not in known.unavailable}
 
 
@@ -81,7 +81,7 @@ def open_page(env: EnvironmentName = "staging") -> None:
         raise ProjectError(f"{first.part} does not run well, and so has no page: {there.workspace.typed('status')}")
     typer.echo(first.address)
     if said := reach.elsewhere(there.docker_host, there.workspace.typed("tunnel")):
-        # Something may listen at this address here too: another environment, whose page it would be.
+        # On this machine another environment may listen at the same address, and its page would open.
         typer.echo(said, err=True)
         return
     _show(first.address)

@@ -27,7 +27,8 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     workspace = common.workspace_of(env)
     asking.where_state(workspace)
     run = workspace.open_copy() if tuple(context.args) == OPENS_COPY else workspace.open()
-    # Wherever it stands: options may come before it. `config set` has values of any kind, and changes nothing there.
+    # Every word is compared, because options may come before the subcommand. `config` is left out: its values may be
+    # any word, and it changes no resource.
     changes = [word for word in context.args if word in CHANGES and context.args[0] != "config"]
     if context.args[:1] == ["config"] or context.args[:2] == ["stack", CHANGE_PROVIDER]:
         run = run.in_clone()

@@ -42,7 +42,8 @@ def show_status(console: Console, env: str, rows: Sequence[PartStatus]) -> None:
                 "image": Text(short_name(row.image)),
             }
         )
-    # One block for each part would be longer than the screen: what has no room is left out, the addresses stand apart.
+    # One block for each part would be longer than the screen, so columns without room are left out, and addresses are
+    # printed below the table.
     least = ["part", "health", "up", "restarts"]
     choices = [["part", "health", "url", "up", "restarts"], least]
     if console.width >= _WIDE:
@@ -92,9 +93,9 @@ def show_backups(console: Console, env: str, rows: Sequence[Backup]) -> None:
 def restorable(rows: Sequence[Backup]) -> Iterator[tuple[datetime, datetime | None]]:
     """Yield the ranges of moments that one can go back to, the earliest first: whole seconds in UTC, within the range.
 
-    The end is None for one that goes on up to now.
+    The end is None for a range that lasts until now.
     """
-    # Later than the first moment, earlier than the last: what is copied must not lie outside.
+    # The begin is rounded up and the end down, so that a copied moment is within the range.
     found = [
         (_up(begin), end.astimezone(UTC).replace(microsecond=0) if end else None)
         for row in rows
@@ -122,7 +123,7 @@ def _up(moment: datetime) -> datetime:
 
 
 def show_drift(console: Console, env: str, findings: Sequence[Drifted], *, repairing: bool = False) -> None:
-    """Print the differences, and what to type. repairing: it is about to be done."""
+    """Print the differences, and what to type. repairing: the repair follows, so the command for it is left out."""
     rows = [[each.name, each.field, each.declared, each.found] for each in findings]
     show_table(console, f"Drift of {env}", ["where", "what", "declared", "found"], rows)
     if unknown := dict.fromkeys(each.repair for each in findings if each.unknown):

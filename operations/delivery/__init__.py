@@ -1,1 +1,1 @@
-"""Images and commits go out: `samokoder deploy`, `rollback`, and what CI runs."""
+"""Deploys of images and commits: `samokoder deploy`, `rollback`, and what CI runs."""

@@ -1,7 +1,7 @@
-"""A deploy as a machine runs it: bring up, look whether it is good, go back to the last good commit when it is not.
+"""A deploy by CI: bring a commit up, smoke-test it, and go back to the last good commit when it is not good.
 
-Which commit was good is a tag of the Pulumi stack: it lies where the state lies, so it is true for whoever deploys, and
-no right to write into the repository is needed for it.
+A tag of the Pulumi stack names the last good commit. The tag is stored with the state, so it is the same for everybody
+who deploys, and CI needs no right to write into the repository.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ LAST_COMMIT = "samokoder:last-commit"
 MIGRATIONS = "reference_app/samokoder/migrations/versions"
 _KEEPS_DATA = ("postgres", "redis")
 _KEPT_SINCE = "opens_what_is_kept"
-"""In secrets.py since such secrets stay in the state, protected, also where nothing uses them."""
+"""Word in secrets.py of each version that keeps such secrets in the state, protected, also where nothing uses them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WayBack:
-    """The commit to go back to; empty where there is none, and then `why` says so. Else `why` is what to know of it."""
+    """The commit to go back to; empty: there is none, and `why` says the reason. Else `why` is a remark, or empty."""
 
     commit: str
     why: str = ""
@@ -55,11 +55,11 @@ class WayBack:
 def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBack:
     """Decide which commit a bad deploy of `current` goes back to.
 
-    root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
-    whoever may write the state: it must have been the head of this branch, for its program runs with all secrets. There
-    is no way back over a rotation of a secret (the old value would come back, and nothing else knows it any more), nor
-    to a program that would delete a protected secret, nor over a new version of what keeps data that the older one
-    cannot read (a major one; of Redis also a minor one). Migrations are no obstacle, as they only add.
+    root: the clone, with its whole history. good: the last good commit, empty for none. Everybody who may write the
+    state can name a good commit, and its program runs with all secrets, so it must have been the head of this branch.
+    There is no way back past a rotation of a secret (the old value would come back, and nothing accepts it any more),
+    nor to a program that would delete a protected secret, nor past a new version of PostgreSQL or Redis whose data the
+    older one cannot read (a major one; of Redis also a minor one). Migrations are no obstacle, as they only add.
     """
     if why := _no_good_commit(root, environment, good=good, current=current):
         return WayBack(commit="", why=why)
@@ -90,15 +90,15 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
 
 
 def _protected_later(root: Path, environment: str, *, good: str, current: str) -> list[str]:
-    """Return the secrets that the current commit keeps, used or not, and the program of the good one would delete."""
+    """Return the secrets that the current commit keeps, used or not, and the good commit's program would delete."""
     before, now = (_table_of_secrets(root, commit) for commit in (good, current))
     if _KEPT_SINCE in before or _KEPT_SINCE not in now:
         return []
     try:
         settings = stack_file.read(environment, {"config": _stack_config(root, good, environment)})
     except InvalidSettingsError:
-        return sorted(OPENS_WHAT_IS_KEPT)  # what it used cannot be told
-    # That program has those alone that are used, are not configured, and are known to it.
+        return sorted(OPENS_WHAT_IS_KEPT)  # its settings cannot be read, so all may be lost
+    # The good commit's program has only secrets that it knows, that are used, and that are not configured.
     has = {name for name in secret_names(settings) if name in OPENS_WHAT_IS_KEPT and f'"{name}"' in before}
     has -= {name for name in has if GENERATED[name].configured in settings.configured_secrets}
     return sorted(OPENS_WHAT_IS_KEPT - has)
@@ -106,30 +106,30 @@ def _protected_later(root: Path, environment: str, *, good: str, current: str) -
 
 def _table_of_secrets(root: Path, commit: str) -> str:
     """Return the program's file with the table of the generated secrets in a commit; empty: it has none."""
-    # The second is where older commits have it.
+    # Older commits have the file in `stack`.
     found = (_git(root, "show", f"{commit}:{folder}/secrets.py") for folder in ("stack/spec", "stack"))
     return next((answer.stdout for answer in found if answer.returncode == 0), "")
 
 
 def _no_good_commit(root: Path, environment: str, *, good: str, current: str) -> str:
-    """Return why what the state names as good is nothing to go back to; empty: it is."""
+    """Return why the deploy cannot go back to the commit that the state names as good; empty: it can."""
     if not good:
         return f"no commit has passed its smoke test in {environment} yet"
     if good == current:
         return "this very commit was good before: the fault is not in the program"
     if _git(root, "cat-file", "-e", f"{good}^{{commit}}").returncode != 0:
         return f"the last good commit {good[:12]} is not in this clone: check out the whole history"
-    # Along the first parents alone: a commit of a merged branch was never the head of this one, and nobody approved it.
+    # First parents only: a commit of a merged branch was never the head of this branch, and nobody approved it.
     if good not in _git(root, "rev-list", "--first-parent", current).stdout.split():
         return f"{good[:12]}, which the state names as good, was never the head of this branch"
     return ""
 
 
 def newer_commit(root: Path, *, noted: Iterable[str], current: str) -> str:
-    """Return the first noted commit that has `current` in its history; empty: `current` is older than none of them.
+    """Return the first noted commit that has `current` in its history; empty: no noted commit has.
 
     root: the clone. noted: commits that the environment had; an empty text is none. Raises ProjectError where the clone
-    has one of them not, or not the whole history, so that this cannot be told.
+    lacks one of them, or has not the whole history, so that the answer is not known.
     """
     for commit in noted:
         if not commit or commit == current:
@@ -147,9 +147,9 @@ def newer_commit(root: Path, *, noted: Iterable[str], current: str) -> str:
 
 
 def untried_images(root: Path, environment: str) -> list[str]:
-    """Return a line for each image that a production environment configures and no other environment has the same of.
+    """Return a line for each image that production configures and no environment before production has.
 
-    What is not configured comes from stack/images.py and from this clone, and so is the same everywhere.
+    Images that are not configured come from stack/images.py and from this clone, so they are the same everywhere.
     """
     if not _settings(root, environment).settings.production:
         return []
@@ -177,16 +177,16 @@ class CommitDeploy:
     def __call__(self, *, junit: Path) -> str:
         """Deploy, smoke-test, note the commit as good, and return what was done.
 
-        junit: where the smoke test writes its report. Raises ProjectError when the deploy was not good, with what came
-        of going back: the environment is then as it was, or the text says why not.
+        junit: where the smoke test writes its report. Raises ProjectError when the commit is not good: then the
+        environment runs the last good commit again, or the text says why it does not.
         """
-        # Of a clone of CI nothing is noted of its engine yet.
+        # CI's new clone has no note of its engine yet, and the lock is on the engine.
         with lock.held(self.workspace, "deploy", docker_host=self.workspace.engine().docker_host) as locked:
             return replace(self, workspace=locked).deploy(junit)
 
     def deploy(self, junit: Path) -> str:
-        """Do it, for who holds the environment's lock."""
-        self.run.refuse_moved()  # while this waited for the lock, or just before
+        """Deploy as a call of this object does; the caller holds the environment's lock."""
+        self.run.refuse_moved()  # it may have moved while this waited for the lock
         environment = self.workspace.environment
         current = commit_of(self._root)
         if untried := untried_images(self._root, environment):
@@ -205,7 +205,7 @@ class CommitDeploy:
             )
         else:
             self.say(f"There is no way back: {back.why}.")
-        # Before anything changes: what was begun counts, whether or not it comes to its end.
+        # Noted before anything changes, because a deploy that was begun counts even if it does not end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
         noted = {kind: self._tag(good_metrics.TAGS[kind]) for kind in own & self._own(good)}
@@ -214,7 +214,7 @@ class CommitDeploy:
             now = good_metrics.shown(self.workspace, own)
             fault = good_metrics.went_mute(self.workspace, before, now, kinds=own, say=self.say)
         if not fault:
-            # First: an end between the two leaves the metrics of a version that was found good.
+            # Noted before the commit: if this process dies in between, the metrics are still those of a good version.
             for kind, names in now.metrics.items():
                 self._note(good_metrics.TAGS[kind], good_metrics.written(names | before.get(kind, frozenset())))
             self._note(GOOD_COMMIT, current)
@@ -243,7 +243,7 @@ class CommitDeploy:
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
     def _noted(self, tag: str) -> str:
-        """Return the commit of a tag; empty for none, and for what is no commit: Git would take it for an option."""
+        """Return the commit of a tag; empty for none, and for a value that is no commit: Git might read an option."""
         commit = self._tag(tag)
         return commit if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
 
@@ -253,12 +253,12 @@ class CommitDeploy:
     def _bring_up(self, clone: Path, junit: Path) -> str:
         """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""
         samokoder = str(clone / ".venv" / "bin" / "samokoder")
-        # Prometheus has to ask what is new once, and a worker with many jobs has to do one.
+        # Prometheus has to scrape each new container once, and a worker with many jobs has to do the smoke test's job.
         smoke = [samokoder, "smoke", "--wait", "60", "--junit", str(junit.absolute())]
         for words in ([str(clone / "bootstrap")], [samokoder, "up"], smoke):
             name = " ".join([Path(words[0]).name, *words[1:2]])
             self.say(f"{name} of {clone}")
-            # Who has approved the job has seen it; nobody is there to ask.
+            # The person who approved the job has seen what changes, and CI has no terminal to ask at.
             variables = {**self.workspace.variables, "ENV": self.workspace.environment, YES_VARIABLE: "1"}
             if place := self.workspace.backend().url:
                 variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
@@ -269,7 +269,7 @@ class CommitDeploy:
 
 
 def commit_of(root: Path) -> str:
-    """Return the commit that is checked out. Raises ProjectError where that is not all that would be deployed."""
+    """Return the commit that is checked out. Raises ProjectError where there is none, or a file differs from it."""
     head = _git(root, "rev-parse", "--verify", "HEAD^{commit}")
     if head.returncode != 0:
         raise ProjectError(f"{root} is not a clone of a Git repository; a deploy is a commit.")
@@ -279,9 +279,9 @@ def commit_of(root: Path) -> str:
 
 
 def check_machine(workspace: Workspace, *, home: Path) -> None:
-    """Refuse what would be lost with this machine, reach the wrong engine, or leave keys with somebody.
+    """Refuse a machine where the state would be lost, the engine would be the wrong one, or keys would stay behind.
 
-    home: the folder of the user who runs this. Raises ProjectError with all of it.
+    home: the home folder of the user who runs this. Raises ProjectError with everything that is missing.
     """
     variables = workspace.variables
     hosted = variables.get("RUNNER_ENVIRONMENT") == "github-hosted"
@@ -313,9 +313,9 @@ def check_machine(workspace: Workspace, *, home: Path) -> None:
 
 
 def check_registry(workspace: Workspace) -> None:
-    """Refuse an image that its registry gives to nobody without another login. Raises ProjectError, EngineError.
+    """Refuse images that their registry does not give to this login. Raises ProjectError, EngineError.
 
-    Only images that are configured are asked for: a machine without a registry builds the others.
+    Only configured images are asked for, because a machine without a registry builds the others.
     """
     references = list(_images(workspace.settings(on_this_machine=False)).values())
     if not references:
@@ -334,7 +334,7 @@ def check_registry(workspace: Workspace) -> None:
 
 @contextlib.contextmanager
 def _worktree(root: Path, commit: str) -> Iterator[Path]:
-    """Check a commit out beside this one, with a virtual environment and a working state of its own."""
+    """Check a commit out into a temporary folder, so that it gets its own virtual environment; remove it at the end."""
     outer = Path(tempfile.mkdtemp(prefix="samokoder-"))
     folder = outer / commit[:12]
     made = _git(root, "worktree", "add", "--detach", str(folder), commit)
@@ -358,7 +358,7 @@ def _stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
 
 
 def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
-    """Return the version of a part's image in a commit, as far as data depends on it; without, the reference."""
+    """Return the part of an image's version that data depends on (`17`, `7.4`); without a version, the reference."""
     reference = (config.get(key_of("images")) or {}).get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout

@@ -1,6 +1,6 @@
-"""Which metrics of the contract the own images of the last good deploy showed, and whether a version has lost some.
+"""Metrics of the contract that the team's own images exposed at the last good deploy, and which a version has lost.
 
-They are noted in the state, beside the good commit: what runs may be a version that was found bad and stayed.
+They are noted in the state, beside the good commit, because the version that runs may be a bad one that stayed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from stack.parts.api.metrics import METRICS
 from stack.settings.keys import key_of
 
 TAGS = {kind: f"samokoder:good-metrics-{kind.value}" for kind in Kind}
-"""Tags of a Pulumi stack: the metrics that the own image of each kind showed when a deploy was last found good."""
+"""Tags of a Pulumi stack: the metrics that the own image of each kind exposed at the last good deploy."""
 _NONE = "none"
 
 
 def written(names: Collection[str]) -> str:
-    """Return metrics as the value of a tag: the beginning of each SHA-256, for Pulumi Cloud takes 256 characters.
+    """Return metrics as the value of a tag: 8 digits of each SHA-256, because Pulumi Cloud allows 256 characters.
 
     names: of required metrics of the contract.
     """
@@ -42,7 +42,7 @@ def read(value: str) -> frozenset[str]:
 
 
 def own(config: Mapping[str, Any]) -> set[Kind]:
-    """Return the kinds that have an own image: what the reference application shows is no measure.
+    """Return the kinds that run a team's own image: metrics of the reference application are not compared.
 
     config: what a commit has in the stack file of an environment, by key.
     """
@@ -51,7 +51,7 @@ def own(config: Mapping[str, Any]) -> set[Kind]:
 
 
 def shown(workspace: Workspace, kinds: Collection[Kind]) -> exposure.Shown:
-    """Return what the own images of these kinds show of the contract's metrics now."""
+    """Return the contract's metrics that the own images of these kinds expose now."""
     if not kinds:
         return exposure.Shown({}, {})
     try:
@@ -64,9 +64,10 @@ def shown(workspace: Workspace, kinds: Collection[Kind]) -> exposure.Shown:
 
 
 def before(workspace: Workspace, noted: Mapping[Kind, str], *, good_runs: bool) -> Mapping[Kind, frozenset[str]]:
-    """Return what the good version showed, by kind; a kind of which nothing is noted is left out.
+    """Return the metrics that the good version exposed, by kind; a kind without noted metrics is left out.
 
-    noted: the values of the tags. good_runs: whether the good version is what runs; it may have imported more since.
+    noted: the values of the tags. good_runs: whether the good version runs now; then its present metrics count too, as
+    it may have imported more modules since.
     """
     values = {kind: read(value) for kind, value in noted.items() if value}
     now = shown(workspace, values).metrics if good_runs else {}
@@ -81,7 +82,7 @@ def went_mute(
     kinds: Collection[Kind],
     say: Callable[[str], None],
 ) -> str:
-    """Say which metrics the own images have lost; empty: none. Nobody would miss the alerts that need them."""
+    """Say which metrics the own images have lost; empty: none. Without them, alerts would be silent unnoticed."""
     faults = []
     for kind in sorted(kinds):
         if kind not in before or kind not in now.metrics:

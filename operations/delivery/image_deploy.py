@@ -1,8 +1,8 @@
-"""`samokoder deploy` and `samokoder rollback`: which images run is written into the stack file, and brought up.
+"""`samokoder deploy` and `samokoder rollback`: write images into the stack file, and bring them up.
 
-The stack file is the one place that says it, so a deploy is a commit, and the version before stands in Git's history of
-that file. It is written when all was looked at and somebody has agreed: cut off before that, nothing has changed; cut
-off after it, the same command goes on.
+Only the stack file says which images run, so a deploy is a commit, and Git's history of the file has the version
+before. The file is written after all checks and the agreement: if the command is interrupted before that, nothing has
+changed; after that, the same command continues.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Version:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Version:
-        """Read it from a stack file."""
+        """Read the version from a stack file."""
         config = stack_file.merged(document, machine={})["config"]
         parts = {name: _section(config, name) for name in (*FIELDS, "migrations")}
         images = {name: str(parts[name]["image"]) for name in FIELDS if parts[name].get("image")}
         return cls(images=images, migrations=tuple(parts["migrations"].get("command") or ()))
 
     def write(self, config: Any) -> None:
-        """Write it into the configuration of a stack file; all else stays."""
+        """Write the version into the configuration of a stack file, and change nothing else there."""
         wanted: dict[str, tuple[str, Any]] = {name: ("image", self.images.get(name)) for name in FIELDS}
         wanted["migrations"] = ("command", list(self.migrations))
         for name, (key, value) in wanted.items():
@@ -55,12 +55,12 @@ class Version:
                 section = stack_text.section(config, name)
                 if not value:
                     section.pop(key, None)
-                elif section.get(key) != value:  # in its place: the comment beside it stays
+                elif section.get(key) != value:  # assigned in place, so the comment beside it stays
                     section[key] = value
                 stack_text.drop_empty(config, name)
 
     def differs(self, other: Version) -> list[str]:
-        """Return a line for each part that the other has otherwise."""
+        """Return a line for each part in which the other version differs."""
         lines = [
             f"{name}: {_short(self.images.get(name))} -> {_short(other.images.get(name))}"
             for name in FIELDS
@@ -73,7 +73,7 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """A version of before, and where it is from."""
+    """An earlier version, and the commit that has it."""
 
     version: Version
     commit: str
@@ -103,10 +103,10 @@ class ImageDeploy:
     def check(self) -> list[Report]:
         """Check each new image of API and worker against the contract. Raises ProjectError where one cannot be pulled.
 
-        That an image takes a wrong secret is told and does not fail it: the stack has refused such a secret before any
-        image gets it, and of an image that looks at none no version could ever be deployed.
+        An image that accepts a wrong secret is reported, and does not fail: the stack refuses such a secret before any
+        image gets it, and no version of an image that checks no secrets could be deployed.
         """
-        # They take their time, and a rollback needs them not.
+        # They are slow to import, and a rollback does not need them.
         from operations.checks.image import check_image, contract  # noqa: PLC0415
 
         def lenient(report: Report) -> Report:
@@ -138,7 +138,7 @@ class ImageDeploy:
                 self.write()
             written = True
 
-        # A new clone has noted nothing of its engine yet.
+        # A new clone has no note of its engine yet, and the lock is on the engine.
         host = self.candidate.engine().docker_host
         with lock.held(self.candidate, "deploy", docker_host=host) as locked:
             try:
@@ -166,7 +166,7 @@ def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequenc
         from host.engine import connect  # noqa: PLC0415 - as above
         from operations.engine import registry  # noqa: PLC0415 - the SDK takes its time
 
-        # With some digest for now: what else is wrong is told at once, and which engine it is is known.
+        # A made-up digest makes the settings valid, so that other mistakes show first and the engine is known.
         some = {name: f"{new[name]}@sha256:{'0' * 64}" for name in unpinned}
         guess = Version(images={**before.images, **new, **some}, migrations=before.migrations)
         candidate = ImageDeploy(workspace=workspace, before=before, wanted=guess).candidate
@@ -179,11 +179,12 @@ def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequenc
 
 
 def back(workspace: Workspace, to: str = "", *, ask_engine: bool = True) -> tuple[ImageDeploy, Earlier]:
-    """Return the deploy of the version before, and where that is from.
+    """Return the deploy that goes back to an earlier version, and that version with its commit.
 
-    to: a commit; empty: the newest one whose version is not that of the stack file. ask_engine: which images run.
-    Only commits that were the head of this branch count: nobody has deployed the others. Raises ProjectError where
-    there is none, and where the engine runs an image that neither has: another clone has deployed it.
+    to: a commit; empty: the newest one whose version is not that of the stack file. ask_engine: whether to compare with
+    the images that run. Only commits that were the head of this branch count, as no others were deployed. Raises
+    ProjectError where there is none, and where the engine runs an image that neither version has: another clone has
+    deployed it.
     """
     before = Version.of(workspace.committed())
     earlier = _earlier(workspace, before, to)
@@ -213,7 +214,7 @@ def _earlier(workspace: Workspace, now: Version, to: str) -> Earlier:
             continue  # removed by this commit
         version = Version.of(document)
         if to or version != now:
-            # Whoever has committed chose these words: nothing in them speaks to the terminal.
+            # The author of the commit chose these words, so control characters for the terminal are removed.
             return Earlier(version=version, commit=commit, told="".join(filter(str.isprintable, told)))
     if to:
         raise ProjectError(f"No commit {to} of this branch has changed {file.name}: git log --first-parent {file.name}")
@@ -224,7 +225,7 @@ def _earlier(workspace: Workspace, now: Version, to: str) -> Earlier:
 
 
 def _refuse_strangers(deploy: ImageDeploy, earlier: Earlier) -> None:
-    """Raise ProjectError where the stack file is not what was deployed last: the version before it is another then."""
+    """Raise ProjectError where the stack file is not what was deployed last: its history is not what ran then."""
     from operations.engine import containers  # noqa: PLC0415 - the SDK takes its time
 
     environment, workspace = deploy.candidate.settings(), deploy.candidate
@@ -232,7 +233,7 @@ def _refuse_strangers(deploy: ImageDeploy, earlier: Earlier) -> None:
         for name in FIELDS:
             now, then = (version.images.get(name) for version in (deploy.before, deploy.wanted))
             there = {str(each.attrs["Config"]["Image"]) for each in containers.of_fields(client, environment, [name])}
-            # The reference application's image has no reference in the file.
+            # The reference application's image has no reference in the file, so there is nothing to compare.
             if now is None or then is None or now in there or there <= {now, then}:
                 continue
             raise ProjectError(
@@ -261,7 +262,7 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _short(image: str | None) -> str:
-    """Return an image with the beginning of its digest: a tag may have been pushed anew."""
+    """Return an image with the beginning of its digest, because a tag may have been pushed again."""
     if not image:
         return "the reference application's"
     digest = image.partition("@sha256:")[2]
@@ -269,7 +270,7 @@ def _short(image: str | None) -> str:
 
 
 def _note_images(candidate: Workspace) -> None:
-    """Note which images the engine lacks: what a check pulls is brought by the environment, as what `up` pulls."""
+    """Note which images the engine lacks, so that images which a check pulls are removed later like those of `up`."""
     from host.engine import connect  # noqa: PLC0415 - as above
     from operations.engine import old_images  # noqa: PLC0415 - `status` must stay fast
 

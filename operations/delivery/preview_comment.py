@@ -25,7 +25,7 @@ from operations.workspace.workspace import Workspace
 LONGEST_COMMENT = 65_536
 """Characters that GitHub takes in one comment."""
 AUTHOR = "github-actions[bot]"
-"""Who GITHUB_TOKEN writes as. A comment of anybody else with our mark in it is not ours to edit."""
+"""User as which GITHUB_TOKEN writes. A comment of another user is never edited, even with our mark in it."""
 _SECONDS = 30.0
 _PER_PAGE = 100
 
@@ -36,7 +36,7 @@ _SECRET_VARIABLES = (
 _SHORTEST_SECRET = 6
 """Characters: replacing a shorter text would hit ordinary words, and no secret here is that short."""
 
-# Three lines of identity for each resource, of which a reviewer reads the name.
+# Pulumi prints three lines of identity for each resource; a reviewer needs only the name at the end of the urn.
 _IDENTITY = re.compile(r"\s*\[(?P<kind>urn|provider|id)=.*?(?P<name>[^:]*)\]")
 _SIGN = re.compile(r"(?P<indent>\s*)(?P<sign>\+-|-\+|\+\+|--|[-+~])(?P<rest>.*)")
 
@@ -45,7 +45,7 @@ def preview(workspace: Workspace, *, commit: str) -> tuple[str, bool]:
     """Run `pulumi preview --diff`; return the comment, and whether the preview succeeded.
 
     Everything that Pulumi says goes to the screen too, secrets removed. Raises ProjectError, EngineError and
-    InvalidSettingsError where it cannot be asked at all.
+    InvalidSettingsError where Pulumi cannot be asked at all.
     """
     run = prepare(workspace, images=False)
     with workspace.reporter.task("pulumi preview --diff"):
@@ -69,7 +69,7 @@ def preview(workspace: Workspace, *, commit: str) -> tuple[str, bool]:
 
 
 def every_secret(run: PulumiRun) -> dict[str, str]:
-    """Return what no comment may show by name: generated, configured, and what the job itself was given."""
+    """Return name -> secret that no comment may show: generated, configured, and those in the job's variables."""
     found = run.secrets(every=True)
     found |= {key: str(entry["value"]) for key, entry in run.configuration().items() if entry.get("secret")}
     found |= {name: run.variables[name] for name in _SECRET_VARIABLES if run.variables.get(name)}
@@ -96,12 +96,12 @@ def preview_comment(environment: str, *, output: str, succeeded: bool, commit: s
 
 
 def not_previewed(environment: str, *, why: str) -> str:
-    """Render the comment for an environment that could not be looked at."""
+    """Render the comment for an environment that could not be previewed."""
     return f"{mark(environment)}\n### {environment}: not previewed\n\n{_fence(why)}\n{why}\n{_fence(why)}\n"
 
 
 def _fence(text: str) -> str:
-    """Return a fence longer than any inside: a value of somebody's must not end it and write Markdown of its own."""
+    """Return a Markdown fence longer than any in the text, so that no value in the text can end the code block."""
     return "`" * max([3, *(len(run) + 1 for run in re.findall(r"`+", text))])
 
 
@@ -111,10 +111,10 @@ def mark(environment: str) -> str:
 
 
 def _in_every_form(secrets: Mapping[str, str]) -> dict[str, str]:
-    """Add what a secret looks like elsewhere: of an address its password, of a text with line ends each line."""
+    """Add the other forms in which a secret may be printed: escaped, each line of a text, the password in a URL."""
     found = dict(secrets)
     for name, value in secrets.items():
-        # As Pulumi prints a text: in quotes, with what JSON escapes.
+        # Pulumi prints a text in quotes, with the escapes of JSON.
         found[f"{name}: escaped"] = json.dumps(value)[1:-1]
         found |= {f"{name}: line {number}": line.strip() for number, line in enumerate(value.splitlines())}
     for name, value in secrets.items():
@@ -147,7 +147,7 @@ def _diff(text: str) -> list[str]:
         if found is None:
             lines.append(line if not line or line[0] == " " else f" {line}")
             continue
-        # "!" is the only colour for "changed" there; a replacement is one too.
+        # GitHub colours a changed line only with "!"; a replacement is a change too.
         column = found["sign"] if found["sign"] in {"+", "-"} else "!"
         sign = "  " if found["sign"] in {"+", "-", "~"} else f"{found['sign']} "
         lines.append(f"{column}{found['indent']}{sign}{found['rest'].lstrip()}".rstrip())
@@ -233,7 +233,7 @@ class PullRequest:
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:
-    """Return the answer; raises ProjectError with what to do where it is a refusal."""
+    """Return the answer. Raises ProjectError, with what to do, where GitHub refused the request."""
     if answer.is_success:
         return answer
     try:

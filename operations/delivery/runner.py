@@ -1,7 +1,7 @@
-"""What a machine of CI is given to work with, in files that end with the job, and which machine may be given it.
+"""Which machine of CI may get keys and logins, and the files that have them until the job ends.
 
-OpenSSH looks for keys in the home folder of the user database, which a machine of one's own keeps. So the key lies in
-the runner's temporary folder, and an `ssh` that names it comes first on PATH.
+OpenSSH looks for keys in the home folder that the user database names, and a self-hosted runner keeps that folder. So
+the key is in the runner's temporary folder, and an `ssh` that names the key comes first on PATH.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from operations.errors import ProjectError
 from operations.workspace import stack_file
 
 _FILES = ("key", "known_hosts", "bin/ssh", "docker/config.json")
-"""All that is ever written, below the folder. Nothing else is removed."""
+"""All files that are ever written, relative to the folder of `_folder`. Nothing else is removed."""
 _GITHUB = "ghcr.io"
 _DOCKER_HUB = dict.fromkeys(("docker.io", "index.docker.io", "registry-1.docker.io"), "https://index.docker.io/v1/")
-"""What people call Docker Hub -> what a login of it is called."""
+"""Host that people write for Docker Hub -> key of its login in Docker's config.json."""
 
 
 def refuse_machine(variables: Mapping[str, str], home: Path) -> str:
-    """Return why this machine may not be given secrets; empty where it may, and where it is no runner.
+    """Return why this machine may not get secrets; empty where it may, and where it is no runner.
 
-    variables: of the job. home: of the runner's user; there a machine of one's own notes which job it has served.
+    variables: the job's. home: home folder of the runner's user, where a self-hosted runner notes the job it serves.
     """
     where = variables.get("RUNNER_ENVIRONMENT", "")
     if variables.get("SAMOKODER_RUNNER") and where == "github-hosted":
@@ -68,17 +68,17 @@ def missing_of_login(variables: Mapping[str, str]) -> list[str]:
 
 
 def _user(variables: Mapping[str, str]) -> str:
-    # GitHub's own registry takes the job's token from whoever it says it is.
+    # GitHub's own registry accepts the job's token with any user name, so the actor's name will do.
     own = variables.get("GITHUB_ACTOR", "") if variables.get("REGISTRY_SERVER") == _GITHUB else ""
     return variables.get("REGISTRY_USER") or own
 
 
 def place(variables: Mapping[str, str]) -> dict[str, str]:
-    """Write the ssh key and the registry's login that the job was given; return what comes after needs of variables.
+    """Write the job's ssh key and registry login to files; return the variables by which later programs find them.
 
     variables: the job's, with RUNNER_TEMP, and SSH_PRIVATE_KEY with SSH_KNOWN_HOSTS, or REGISTRY_SERVER, REGISTRY_USER
-    and REGISTRY_PASSWORD. Returned are PATH and DOCKER_CONFIG, or neither. Raises ProjectError where there is no such
-    folder, or no ssh.
+    and REGISTRY_PASSWORD. Returns PATH for a key, and DOCKER_CONFIG for a login. Raises ProjectError where RUNNER_TEMP
+    is not set, or there is no ssh.
     """
     placed = {}
     if server := variables.get("REGISTRY_SERVER"):
@@ -93,16 +93,16 @@ def place(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _place_key(variables: Mapping[str, str], folder: Path) -> str:
-    """Write the key and the `ssh` that uses it; return PATH with that first."""
+    """Write the key and the `ssh` that uses it; return PATH with the folder of that `ssh`, in front where it is new."""
     path = variables.get("PATH", os.defpath)
     own = str(folder / "bin")
     ssh = shutil.which("ssh", path=os.pathsep.join(part for part in path.split(os.pathsep) if part != own))
     if not ssh:
         raise ProjectError("There is no `ssh` on this machine: install OpenSSH's client.")
-    # OpenSSH refuses a key without a line's end.
+    # OpenSSH refuses a key file that does not end with a newline.
     stack_file.write(folder / "key", _lines(variables["SSH_PRIVATE_KEY"]))
     stack_file.write(folder / "known_hosts", _lines(variables.get("SSH_KNOWN_HOSTS", "")))
-    # The first of two values counts: nothing of the machine's own configuration comes before these.
+    # OpenSSH takes the first of two values, so these options win over the machine's own configuration.
     options = '-i "$here/key" -o IdentitiesOnly=yes -o "UserKnownHostsFile=\\"$here/known_hosts\\""'
     text = f'#!/bin/sh\nhere={_quoted(folder)}\nexec {_quoted(ssh)} {options} -o StrictHostKeyChecking=yes "$@"\n'
     stack_file.write(folder / "bin" / "ssh", text, mode=0o700)
@@ -110,7 +110,7 @@ def _place_key(variables: Mapping[str, str], folder: Path) -> str:
 
 
 def hand_on(variables: Mapping[str, str], placed: Mapping[str, str]) -> None:
-    """Give what `place` returned to the later steps of the job, by the files that the runner reads."""
+    """Give what `place` returned to the later steps of the job, through the files in GITHUB_PATH and GITHUB_ENV."""
     for name, value in placed.items():
         file, line = ("GITHUB_PATH", value.partition(os.pathsep)[0]) if name == "PATH" else ("GITHUB_ENV", "")
         if path := variables.get(file):
@@ -119,7 +119,7 @@ def hand_on(variables: Mapping[str, str], placed: Mapping[str, str]) -> None:
 
 
 def remove(variables: Mapping[str, str]) -> bool:
-    """Remove the files that this job was given; return whether there were any. A second time is none."""
+    """Remove the files that `place` wrote; return whether there were any. A second call finds none."""
     if not variables.get("RUNNER_TEMP"):
         return False
     folder = _folder(variables)

@@ -1,1 +1,1 @@
-"""Drift: where what runs differs from what is declared, and how it is put right."""
+"""Drift: where what runs differs from what is declared, and how that is repaired."""

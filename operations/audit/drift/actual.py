@@ -27,7 +27,7 @@ class Actual:
     """What the engine has."""
 
     containers: Mapping[str, ContainerFacts]
-    """Those of this environment, and those on its networks, in the network of a part or with a volume of it."""
+    """Name -> facts: containers of this environment, and others on its networks, in its parts or with its volumes."""
     running: frozenset[str]
     image_of: Mapping[str, Mapping[str, Any]]
     """Container -> its image's configuration."""
@@ -36,7 +36,7 @@ class Actual:
     files: Mapping[str, Files] = field(default_factory=dict)
     """Volume of files -> what is in it."""
     inside: Mapping[str, str] = field(default_factory=dict)
-    """Container -> the one whose network or processes it shares."""
+    """Container that nobody declared -> the declared container whose network, processes or memory it shares."""
     holds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Container that nobody declared -> the environment's volumes that it mounts, by name or by their folder."""
 
@@ -47,7 +47,7 @@ def read_engine(
     """Ask the engine for all that is declared or belongs to this environment. say: gets the name of each container."""
     names, prefix = wanted.containers, f"{environment.prefix}-"
     everything = client.containers.list(all=True, ignore_removed=True)
-    # An environment whose name begins with this one's is somebody else's.
+    # Names of another environment, `staging-2`, begin like those of `staging`, but are not its own.
     environments = {each.labels.get(ENVIRONMENT_LABEL, "") for each in everything} - {environment.name}
     others = tuple(f"{PROJECT}-{each}-" for each in environments if each.startswith(f"{environment.name}-"))
 
@@ -83,7 +83,7 @@ def read_engine(
         if attributes["State"]["Running"]:
             running.add(name)
         for path, mount in containers[name].mounts.items():
-            # Each volume once, where its own service sees it; by the carrier where the service is not there.
+            # A volume's files are those that its service sees; those of its carrier count where there is no service.
             service = mount.source != name
             if name in names and mount.source in wanted.files and (service or mount.source not in files):
                 files[mount.source] = _contents(container.get_archive(path)[0])
@@ -123,7 +123,7 @@ def _mounted(attributes: Mapping[str, Any]) -> set[str]:
 def _hosts(attributes: Mapping[str, Any], by_id: Mapping[str, str]) -> Iterator[str]:
     """Yield the names of the containers whose network, processes or memory this one shares.
 
-    It has written each by its id, the beginning of that, or the name. by_id: names of all containers.
+    This one names the others by id, by the beginning of an id, or by name. by_id: id -> name of all containers.
     """
     for mode in ("NetworkMode", "PidMode", "IpcMode"):
         kind, _, host = str(attributes["HostConfig"].get(mode) or "").partition(":")

@@ -1,7 +1,7 @@
 """Compares what is declared with what the engine has.
 
-Nothing is listed here a second time: `stack.spec.service` says what a container has, its inputs are read by
-`operations.audit.facts`, and so is the engine's answer.
+Nothing is listed here a second time: `stack.spec.service` says what a container has, and `operations.audit.facts` reads
+both its inputs and the engine's answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from operations.audit.facts import ContainerFacts, Mount, declared
 from stack.common.names import ENVIRONMENT_LABEL
 from stack.settings.environment import Environment
 
-# Of a field with many values: how one of them is called.
+# Field with many values -> what one of them is called.
 _ONE_OF = {
     "environment": "variable",
     "labels": "label",
@@ -32,7 +32,7 @@ _ONE_OF = {
     "log": "log",
     "health": "health check",
 }
-# Its name is what it is found by; its part is a label, and compared as one.
+# A container is found by its name, and its part is compared as a label.
 _LEFT_OUT = frozenset({"name", "part"})
 _BYTES = frozenset({"memory", "memory swap", "memory reservation", "shm size"})
 _MIB = 2**20
@@ -59,7 +59,7 @@ def _networks(wanted: Declared, there: Actual, typed: Typed) -> Iterator[Differe
         kept = (("driver", "Driver", "bridge"), ("internal", "Internal", False), ("ipv6", "EnableIPv6", False))
         for key, what, default in kept:
             if (declared := inputs.get(key, default)) != (is_now := network.get(what, default)):
-                # Nobody can change it on the engine: it was made again under the name.
+                # The engine cannot change this in a network: somebody has made another one under the same name.
                 steps = (("rm", "--force", *sorted(_users(name, wanted))), ("network", "rm", name))
                 yield Difference(
                     name=name,
@@ -78,7 +78,8 @@ def _users(network: str, wanted: Declared) -> Iterator[str]:
 
 
 def _volumes(wanted: Declared, there: Actual, typed: Typed) -> Iterator[Difference]:
-    # The engine does not let go of a volume that a container has, so what a part's files are in goes with its carrier.
+    # A part's volume of files can be missing only when its carrier is, which is reported: the engine removes no volume
+    # that a container has.
     yield from (missing(name, "a volume", typed.up) for name in wanted.volumes - there.volumes)
 
 
@@ -166,7 +167,7 @@ def _files(wanted: Declared, there: Actual, typed: Typed) -> Iterator[Difference
     for volume, files in wanted.files.items():
         found_there = there.files.get(volume)
         if found_there is None:
-            continue  # without the volume or anybody who has it: that is told as missing
+            continue  # the volume's containers are missing, which is reported as such
         users = [
             name
             for name, inputs in wanted.containers.items()
@@ -194,7 +195,7 @@ def _file_text(file: File | None, before: File | None, now: File | None) -> str:
         return NOTHING
     if before and now and before.digest == now.digest:
         return f"mode {file.mode}"
-    # Not its content: many are secrets. The digest of a secret of the stack's length tells nothing of it.
+    # The content may be a secret. Its digest reveals nothing of a secret that is as long as the stack's.
     return f"SHA-256 {file.digest[:16]}…"
 
 
@@ -214,13 +215,13 @@ def _strangers(wanted: Declared, there: Actual, environment: Environment, typed:
             field="",
             declared=NOTHING,
             found=f"a container{where}",
-            # Who is in a part's network or has its secrets is not parted from them but by its end.
+            # A container that is inside a part or has its volumes can be separated from them only by removing it.
             repair=f"{typed.docker} rm --force {name}" if ours or volumes or name in there.inside else disconnect,
         )
     for name in there.networks.keys() - wanted.networks.keys():
         repair = f"{typed.docker} network rm {name}"
         yield Difference(name=name, field="", declared=NOTHING, found="a network", repair=repair)
     for name in there.volumes - wanted.volumes:
-        # Who looks first loses nothing.
+        # The volume may hold data, so the command shows it before it removes it.
         repair = f"{typed.docker} volume inspect {name}; {typed.docker} volume rm {name}"
         yield Difference(name=name, field="", declared=NOTHING, found="a volume", repair=repair)

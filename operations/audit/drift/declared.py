@@ -28,7 +28,7 @@ Files = Mapping[str, File]
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What Pulumi's state says that the program gave to each resource on the engine. Secrets are in it, in plain."""
+    """What the program gave to each resource on the engine, from Pulumi's state. It has secrets in plain text."""
 
     containers: Mapping[str, Mapping[str, Any]]
     """Name -> inputs."""
@@ -38,7 +38,7 @@ class Declared:
     volumes: frozenset[str]
     image_ids: Mapping[str, str]
     files: Mapping[str, Files]
-    """Volume -> path -> what a carrier has put there."""
+    """Volume -> path -> file that the volume's carrier has put there."""
 
 
 def read_state(deployment: Mapping[str, Any]) -> Declared:
@@ -70,7 +70,7 @@ def read_state(deployment: Mapping[str, Any]) -> Declared:
 
 
 def plain(node: Any) -> Any:
-    """Return inputs of a state that was exported with its secrets, without the marks of the secrets."""
+    """Return inputs with plain values in place of marked secrets. node: of a state exported with its secrets."""
     if isinstance(node, dict):
         if SECRET_MARK in node:
             return plain(json.loads(node["plaintext"]))

@@ -1,8 +1,8 @@
 """Drift: where what runs differs from what the program declares.
 
-Two comparisons, because neither sees all. Pulumi's own, a preview after a refresh: the program against its state, and
-what the provider reads back. And ours: the inputs that the state keeps of each resource, which are what the program
-gave it, against the engine. The provider reads neither a file's content nor most of what `docker run` can be told.
+There are two comparisons, because neither sees all. Pulumi's preview after a refresh compares the program with its
+state and with what the provider reads from the engine. Ours compares the inputs in the state, as the program gave them
+to each resource, with the engine: the provider reads neither a file's content nor most options of `docker run`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def find_drift(workspace: Workspace) -> list[Difference]:
-    """Compare, and note for Prometheus what came of it.
+    """Compare what runs with what is declared; return the differences, and note their number for Prometheus.
 
     Raises ProjectError where nothing is up, PulumiFailedError where Pulumi's own comparison fails.
     """
@@ -84,15 +84,15 @@ def exposition(findings: int, now: float) -> str:
 
 
 def _note(client: docker.DockerClient, environment: Environment, findings: int) -> bool:
-    """Write the series into node-exporter's folder; return whether that could be done.
+    """Write the series into node-exporter's folder; return whether that succeeded.
 
-    By a command in the container: on an engine that is reached over ssh there is no other way to a file, and the
-    engine's own archive interface refuses a container with a read-only root.
+    A command in the container writes them: on an engine that is reached over ssh there is no other way to a file, and
+    the engine's archive API refuses a container with a read-only root.
     """
     import docker.errors  # noqa: PLC0415 - the SDK takes its time
 
     name = f"{environment.prefix}-{node_exporter.PART}"
-    # Whole or not at all: node_exporter reads the folder at any moment, and only files that end in .prom.
+    # Written under another name and then renamed: node_exporter may read a file that ends in .prom at any moment.
     script = 'printf %s "$1" > "$2.new" && mv "$2.new" "$2"'
     words = ["sh", "-c", script, "sh", exposition(findings, time.time()), f"{node_exporter.TEXTFILES}/drift.prom"]
     with contextlib.suppress(docker.errors.APIError):

@@ -15,21 +15,21 @@ Step = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One difference. `field` is empty where all of it is missing or should not be."""
+    """One difference. `field` is empty where the whole thing is missing, or should not exist."""
 
     name: str
-    """Of the container, network or volume on the engine; of what only Pulumi knows its name there."""
+    """Name of the container, network or volume on the engine; of a resource that only Pulumi has, its name there."""
     field: str
     declared: str
     found: str
     repair: str
     """What to type."""
     steps: tuple[Step, ...] = ()
-    """What of that comes before `up`."""
+    """Steps of the repair that come before `up`."""
 
     @property
     def unknown(self) -> bool:
-        """Whether nobody declared it at all: it may be an intruder's, or hold data, so a person looks first."""
+        """Whether nobody declared this thing: it may be an intruder's, or hold data, so a person looks at it first."""
         return not self.field and self.declared == NOTHING
 
     def as_json(self) -> dict[str, str]:
@@ -46,16 +46,16 @@ class Typed:
     """`make up ENV=prod`"""
 
     def line(self, *steps: Step, up: bool = True) -> str:
-        """Return the steps in one line to paste. up: and `up` after them, which notices what is gone."""
+        """Return the steps in one line to paste. up: add `up`, which makes again what the steps removed."""
         return " && ".join([*(f"{self.docker} {shlex.join(step)}" for step in steps), *([self.up] if up else [])])
 
 
 def remade(*containers: str, volume: str = "") -> tuple[Step, ...]:
-    """Return the steps after which `up` makes containers again. volume: of their files, removed as well."""
+    """Return the steps after which `up` makes containers again. volume: with their files; it is removed as well."""
     gone = (("stop", *containers), ("rm", *containers))
     return (*gone, ("volume", "rm", volume)) if volume else gone
 
 
 def missing(name: str, what: str, repair: str) -> Difference:
-    """Return that something is declared and not there. what: in a word, `a container`."""
+    """Return the difference for something that is declared but not there. what: such as `a container`."""
     return Difference(name=name, field="", declared=what, found=NOTHING, repair=repair)

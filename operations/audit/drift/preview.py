@@ -7,12 +7,12 @@ from typing import Any
 
 from operations.audit.drift.difference import Difference, Typed
 
-# Steps of a preview that change something; one that is replaced has others beside `replace`.
+# Steps of a preview that change something. A replaced resource has other steps beside `replace`, which are ignored.
 _CHANGES = frozenset({"create", "update", "replace", "delete", "import"})
 
 
 def read_preview(steps: Sequence[Mapping[str, Any]], known: Collection[str], typed: Typed) -> list[Difference]:
-    """Return what Pulumi would change. known: names of which more has been said already."""
+    """Return what Pulumi would change. known: names that our own comparison has reported, in more detail."""
     findings = []
     for step in steps:
         kind = str(step["urn"]).split("::")[2].rpartition("$")[2]

@@ -1,6 +1,6 @@
-"""`samokoder drift --repair`: has `up` replace what differs, which it would not see alone.
+"""`samokoder drift --repair`: removes what differs, so that `up`, which would not see the difference, makes it again.
 
-What nobody declared stays: it may be an intruder's, which is looked at first, or somebody's data.
+A thing that nobody declared stays: it may be an intruder's, or hold data, so a person looks at it first.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _STOP_SECONDS = 30
 def repair(
     workspace: Workspace, findings: Sequence[Difference], *, interactive: bool, agree: Agree | None = None
 ) -> Upped:
-    """Make way for what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
+    """Remove what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
 
-    What `up` refuses is refused before anything is removed, above all a lost data volume. Replicas of the API are
-    removed one at a time. Interrupted at any point, the same command resumes, and so does `up`: it finds missing what
-    was removed. Raises as `lifecycle.up`.
+    `up` refuses before anything is removed, above all where a data volume was lost. Replicas of the API are removed one
+    at a time. If this is interrupted, the same command resumes, and so does `up`, which makes again what was removed.
+    Raises as `lifecycle.up`.
     """
 
     def make_way(of: Sequence[Difference]) -> None:
@@ -53,7 +53,7 @@ def repair(
 
 
 def rounds(findings: Sequence[Difference], environment: Environment) -> list[list[Difference]]:
-    """Return what is replaced together: the replicas of the API one by one, after all else that one may need."""
+    """Group findings that are repaired together: each of several replicas of the API alone, after everything else."""
     replicas = [f"{environment.prefix}-{part}" for part in environment.api_in_turn()]
     alone = [name for name in replicas if len(replicas) > 1 and any(each.name == name for each in findings)]
     together = [each for each in findings if each.name not in alone]
@@ -62,12 +62,12 @@ def rounds(findings: Sequence[Difference], environment: Environment) -> list[lis
 
 
 def clear(client: docker.DockerClient, findings: Iterable[Difference], reporter: Reporter) -> None:
-    """Do the steps of the findings: networks are left, containers end in their own time, and their files go."""
+    """Do the steps of the findings: disconnect networks, stop and remove containers, remove files and networks."""
     # What nobody declared has no steps.
     steps = list(dict.fromkeys(step for each in findings for step in each.steps))
     going = dict.fromkeys(name for step in steps if step[0] == "rm" for name in step[1:] if name != "--force")
     _refuse_strangers(client, steps, going)
-    # Who leaves a network serves on; who goes needs not leave it.
+    # A container that is only disconnected keeps running; one that is removed need not be disconnected.
     for network, name in _named(steps, ("network", "disconnect")):
         if name not in going:
             with _unless_gone():
@@ -88,7 +88,10 @@ def clear(client: docker.DockerClient, findings: Iterable[Difference], reporter:
 
 
 def _refuse_strangers(client: docker.DockerClient, steps: Iterable[Step], going: Iterable[str]) -> None:
-    """Raise ProjectError, before anything stops, where somebody else holds what goes: the engine would not let it."""
+    """Raise ProjectError, before anything stops, where a container that stays uses a volume or network to remove.
+
+    The engine refuses to remove what a container uses.
+    """
     for kind in ("volume", "network"):
         for (name,) in _named(steps, (kind, "rm")):
             users = client.containers.list(all=True, ignore_removed=True, filters={kind: name})
@@ -100,7 +103,7 @@ def _refuse_strangers(client: docker.DockerClient, steps: Iterable[Step], going:
 
 
 def _named(steps: Iterable[Step], words: Step) -> list[Step]:
-    """Return what the steps that begin with two words name after these."""
+    """Return the other words of the steps that begin with these two."""
     return [step[2:] for step in steps if step[:2] == words]
 
 
@@ -117,7 +120,7 @@ def _stop(container: Container) -> None:
 
 @contextlib.contextmanager
 def _unless_gone() -> Iterator[None]:
-    """Pass over what is not there any more: somebody was faster, or an earlier repair was interrupted."""
+    """Ignore what does not exist any more: somebody has removed it, or an earlier repair was interrupted."""
     import docker.errors  # noqa: PLC0415 - the SDK takes its time
 
     with contextlib.suppress(docker.errors.NotFound):

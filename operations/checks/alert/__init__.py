@@ -1,1 +1,1 @@
-"""`samokoder test-alert`: whether what AlertManager sends reaches a person."""
+"""`samokoder test-alert`: sends a test alert, and tells whether each integration delivered it."""

@@ -1,4 +1,4 @@
-"""What came of a test alert."""
+"""The result of a test alert."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class DeliveryState(StrEnum):
-    """How it went with one integration."""
+    """Whether one integration delivered the test alert."""
 
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -30,42 +30,42 @@ class Delivery:
         return f"{self.state.value}: {self.reason}" if self.reason else self.state.value
 
     def as_json(self) -> dict[str, str]:
-        """Return it for programs."""
+        """Return the delivery as a JSON object."""
         return {"integration": self.integration, "state": self.state.value, "reason": self.reason}
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlertReport:
-    """What came of a test alert."""
+    """The result of a test alert."""
 
     environment: str
     test_id: str
     severity: str
     broken_before: str
-    """Why AlertManager would not get a real alert; empty: Prometheus reaches it."""
+    """Why Prometheus' alerts do not reach AlertManager; empty: they do."""
     integrations: Sequence[Delivery]
 
     @property
     def ok(self) -> bool:
-        """Whether a real alert would reach everybody whom it should."""
+        """Whether every configured integration would deliver a real alert."""
         return not self.broken_before and all(each.state is DeliveryState.DELIVERED for each in self.integrations)
 
     @property
     def failure(self) -> str:
-        """What a real alert would meet, in a sentence; empty when all is well."""
+        """Why a real alert would not be delivered, in one or two sentences; empty: it would."""
         missed = [each.integration for each in self.integrations if each.state is not DeliveryState.DELIVERED]
         said = f"AlertManager gets no alerts: {self.broken_before}. " if self.broken_before else ""
         return (said + (f"Not delivered by {', '.join(missed)}." if missed else "")).rstrip()
 
     def lines(self) -> Iterator[str]:
-        """Yield it for people."""
+        """Yield the lines of the report that a person reads."""
         yield f"Test alert {self.test_id} ({self.severity}) of {self.environment}"
         before = self.broken_before or "AlertManager gets its alerts"
         for name, said in (("prometheus", before), *((each.integration, each.text) for each in self.integrations)):
             yield f"  {name:<12}{said}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
+        """Return the report as a JSON object."""
         return {
             "environment": self.environment,
             "testId": self.test_id,

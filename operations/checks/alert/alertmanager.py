@@ -24,7 +24,7 @@ from stack.settings.environment import Environment
 from stack.settings.types import seconds
 
 _HEARTBEAT_WAY = "webhook"
-# Prometheus repeats a firing alert once a minute (`--rules.alert.resend-delay`); two of them may get lost.
+# Prometheus sends a firing alert again once a minute (`--rules.alert.resend-delay`); two in a row may get lost.
 _FRESH = timedelta(minutes=3)
 
 
@@ -36,12 +36,15 @@ class AlertManager:
     environment: Environment
     every: float
     receiver: str = TEST_RECEIVER
-    """Whose notifications are counted."""
+    """Name of the receiver whose notifications are counted."""
     _ahead: timedelta = timedelta()
-    """How far its clock is ahead of ours: it judges by its own what is over."""
+    """How far AlertManager's clock is ahead of ours: that clock decides whether an alert has ended."""
 
     def check(self, ways: Sequence[str]) -> None:
-        """Raise ProjectError unless this is the environment's own AlertManager with the configuration of now."""
+        """Raise ProjectError unless the receiver of test alerts has exactly these integrations.
+
+        Another set means that AlertManager runs with an older configuration, or belongs to another environment.
+        """
         there = self.counts().attempts.keys()
         if there == set(ways):
             return
@@ -52,7 +55,10 @@ class AlertManager:
         )
 
     def without_watchdog(self, timeout: float, task: Task) -> str:
-        """Wait for a fresh alert; return why there is none, or nothing. Raises ProjectError for another's."""
+        """Wait for an alert that Prometheus has sent within `_FRESH`; return why there is none, or an empty text.
+
+        Raises ProjectError where AlertManager belongs to another environment.
+        """
         end = time.monotonic() + timeout
         while True:
             said = self._watchdog()
@@ -70,7 +76,7 @@ class AlertManager:
                 f"not of {self.environment.name!r}"
             )
         if not found:
-            # The Watchdog stops where the only way to people is dead, while other alerts still arrive.
+            # Prometheus stops sending the Watchdog when the only integration fails, but still sends other alerts.
             ours = self._alerts(f'environment="{self.environment.name}"')
             found = [each for each in ours if each["labels"]["alertname"] != TEST_ALERT]
         if not found:
@@ -79,9 +85,9 @@ class AlertManager:
         return "" if age <= _FRESH else f"the last alert arrived from Prometheus {age.total_seconds():.0f} s ago"
 
     def deliver(self, test: TestAlert, ways: Sequence[str], timeout: float, reporter: Reporter) -> list[Delivery]:
-        """Send the alert and then its end; tell of each integration whether both were delivered."""
+        """Send the alert, then its end; return for each integration whether it delivered both."""
         before = self.counts()
-        # Its end is given with it, so that it ends even where this process does not get to it.
+        # The alert carries its own end time, so that it ends even if this process dies before it sends the end.
         self._post(test, ends=test.begins + timedelta(seconds=timeout + 60))
         resolved = False
         try:
@@ -99,7 +105,7 @@ class AlertManager:
         return [_judged(firing[way], ended.get(way), why) for way in ways]
 
     def beat(self, timeout: float, reporter: Reporter) -> Delivery:
-        """Wait for two intervals for a beat to whoever listens outside; tell whether it was taken."""
+        """Wait at least two intervals for a heartbeat to the outside address; return whether it was delivered."""
         timeout = max(timeout, 2 * seconds(self.environment.settings.alertmanager.heartbeat_interval))
         heartbeat = replace(self, receiver=HEARTBEAT)
         before, why = heartbeat.counts(), ""
@@ -196,7 +202,7 @@ class AlertManager:
 
 
 def _judged(firing: Delivery, ended: Delivery | None, why: str) -> Delivery:
-    """Join what came of the alert and of its end. why: what AlertManager says of an alert that it does not send."""
+    """Combine the deliveries of the alert and of its end. why: why AlertManager does not send the alert, if known."""
     if firing.state is DeliveryState.NO_ANSWER and not firing.reason:
         return Delivery(integration=firing.integration, state=firing.state, reason=why)
     if ended and ended.state is not DeliveryState.DELIVERED:

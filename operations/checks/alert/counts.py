@@ -21,7 +21,7 @@ class Counts:
     attempts: Mapping[str, float]
     failed_attempts: Mapping[str, float]
     failed: Mapping[str, Mapping[str, float]]
-    """By reason: notifications that AlertManager has given up."""
+    """Integration -> reason -> number of notifications that AlertManager gave up."""
 
     @classmethod
     def parse(cls, text: str, receiver: str) -> Counts:
@@ -60,8 +60,8 @@ class Counts:
 class Watch:
     """Waits for successes, integration by integration.
 
-    AlertManager counts an attempt first and its failure a moment later, so a success is one that is still there at the
-    next look.
+    AlertManager counts an attempt first and its failure a moment later, so an attempt counts as a success only when the
+    next look still shows no failure.
     """
 
     before: Counts
@@ -71,7 +71,7 @@ class Watch:
     done: dict[str, Delivery] = field(default_factory=dict)
 
     def look(self, now: Counts) -> str:
-        """Take in what is counted now; return what there is to tell of those that are waited for."""
+        """Compare the present counts with those before; return one line on the integrations still waited for."""
         said = []
         for way in list(self.pending):
             enough = now.successes(way, self.before) >= self.wanted

@@ -35,7 +35,7 @@ class TestAlert:
 
     @classmethod
     def new(cls, environment: Environment, severity: str, begins: datetime) -> TestAlert:
-        """Make one with an id of its own. begins: by AlertManager's clock."""
+        """Make a test alert with a new random id. begins: time on AlertManager's clock."""
         test_id = secrets.token_hex(4)
         texts = _TEXTS[environment.settings.alertmanager.language]
         return cls(
@@ -55,11 +55,11 @@ class TestAlert:
 
     @property
     def id(self) -> str:
-        """What tells it from other test alerts."""
+        """Random id that distinguishes this test alert from others."""
         return self.labels["test_id"]
 
     def as_json(self, *, ends: datetime) -> list[dict[str, Any]]:
-        """Return it as AlertManager's API takes it. ends: when it is over."""
+        """Return the alert as the body of a POST to AlertManager's API. ends: time at which the alert is over."""
         return [
             {
                 "labels": dict(self.labels),

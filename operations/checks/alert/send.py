@@ -1,8 +1,9 @@
-"""The test alert, `samokoder test-alert`: whether what AlertManager sends reaches a person.
+"""`samokoder test-alert`: sends a test alert, and tells whether each integration delivered it.
 
-The alert goes the way of a real one: AlertManager's API, its route, the receiver that has every configured integration.
-Whether it was delivered is read from AlertManager's own metrics, which count for that receiver alone
-(`--enable-feature=receiver-name-in-metrics`). Two tests at the same moment count for each other.
+The alert takes the path of a real one: AlertManager's API, its route, the receiver that has every configured
+integration. AlertManager's own metrics, which are separate for this receiver
+(`--enable-feature=receiver-name-in-metrics`), say whether it was delivered. Two tests at the same time count each
+other's deliveries.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ def send_test_alert(
 ) -> AlertReport:
     """Send a test alert, wait until it and its end are delivered, and leave nothing behind.
 
-    timeout: in seconds, for Prometheus' sign of life, the alert and its end each. url: AlertManager, where its
-    published port is not reached from this machine.
-    Raises ProjectError where nobody is to be told, or AlertManager is not there or not the one of this environment.
+    timeout: seconds for each of three waits: an alert from Prometheus, the delivery of the test alert, the delivery of
+    its end. url: AlertManager's address, where this machine does not reach the published port.
+    Raises ProjectError where no integration is configured, or AlertManager does not answer, or it belongs to another
+    environment.
     """
     environment = workspace.settings()
     if not integrations(environment):
@@ -42,16 +44,16 @@ def send_test_alert(
     auth = (access.USER, password) if password else None
     with (
         reach.part(environment, environment.settings.alertmanager, url) as address,
-        # No proxy of this machine's environment: it would answer for its own loopback.
+        # A proxy from this machine's variables would connect to its own loopback, not to ours.
         httpx.Client(base_url=address, auth=auth, timeout=10, trust_env=False) as client,
     ):
         return run_test_alert(environment, client, severity=severity, timeout=timeout, reporter=workspace.reporter)
 
 
 def broken_before(environment: Environment, client: httpx.Client) -> str:
-    """Return why the AlertManager that `client` speaks to would not get a real alert; empty: Prometheus reaches it.
+    """Return why Prometheus' alerts do not reach the AlertManager that `client` speaks to; empty: they do.
 
-    Raises ProjectError where it is none, or another environment's.
+    Raises ProjectError where what answers is not AlertManager, or belongs to another environment.
     """
     return AlertManager(client, environment, every=0).without_watchdog(0, Task("watchdog"))
 
@@ -65,7 +67,7 @@ def run_test_alert(
     reporter: Reporter,
     every: float = 0.5,
 ) -> AlertReport:
-    """Do what `send_test_alert` says at the AlertManager that `client` speaks to. every: seconds between two looks."""
+    """Run the test of `send_test_alert` on the AlertManager behind `client`. every: seconds between two looks."""
     ways = list(integrations(environment))
     alertmanager = AlertManager(client, environment, every)
     alertmanager.check(ways)

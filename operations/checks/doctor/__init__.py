@@ -1,1 +1,1 @@
-"""`samokoder doctor`: whether an environment can be brought up, and after that whether it was."""
+"""`samokoder doctor`: whether an environment can be brought up, and whether `up` succeeded."""

@@ -21,9 +21,10 @@ from stack.settings.keys import key_of
 
 
 def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> Report:
-    """Check what was brought up: the smoke test, a test alert by every way, what has restarted, what Redis has read.
+    """Check a stack after `up`: smoke test, test alert, restarts, Redis' file, collations, network.
 
-    timeout: seconds that the test alert may take. Raises ProjectError as `smoke.smoke` does.
+    timeout: seconds for which a failed smoke test is repeated, and for each wait of the test alert. Raises ProjectError
+    as `smoke.smoke` does.
     """
     smoked = smoke.smoke(workspace, seconds=seconds, wait=timeout)
     counted = next((each.why for each in smoked.findings if each.check == "metrics redis"), "nothing is known")

@@ -1,4 +1,4 @@
-"""An environment, its engine and its host, and how what `up` needs is asked of them."""
+"""What the checks of `doctor` ask: an environment, its engine, and the engine's host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class HostFacts:
 
     values: Mapping[str, str]
     listening: Sequence[tuple[str, int]]
-    """Address and port of each TCP socket that somebody listens on."""
+    """Address and port of each TCP socket that a program listens on."""
 
     @classmethod
     def parse(cls, text: str) -> HostFacts:
@@ -59,7 +59,8 @@ class HostFacts:
         return cls(values, [_socket(words[1]) for words in lines if words[:1] == ["listens"]])
 
 
-# Beside the room on its disks. The kernel's tables of sockets need no right and no program.
+# Facts that the scripts for disk room, MTU and IPv6 do not collect. Every user may read /proc/net/tcp, and no program
+# such as `ss` has to be installed.
 _FACTS = """\
 for name in vm/overcommit_memory net/ipv4/ip_forward; do
     test -r /proc/sys/$name && echo "$name $(cat /proc/sys/$name)"
@@ -75,14 +76,14 @@ true
 def _socket(text: str) -> tuple[str, int]:
     """Read an address of /proc/net/tcp: `0100007F:1F90` is 127.0.0.1 and 8080."""
     digits, _, port = text.partition(":")
-    # Words of four bytes, each in the order of the machine, which is little-endian wherever Docker runs.
+    # The kernel prints words of four bytes in the machine's byte order, which is little-endian on x86_64 and aarch64.
     words = [bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8)]
     return str(ipaddress.ip_address(b"".join(words))), int(port, 16)
 
 
 @dataclass(frozen=True)
 class EnvironmentAsked:
-    """An environment, and how what it needs is asked."""
+    """An environment, with answers that several checks need: each question is asked once, when first needed."""
 
     workspace: Workspace
     environment: Environment
@@ -95,7 +96,7 @@ class EnvironmentAsked:
     facts: Once[HostFacts] = field(init=False)
     secrets: Once[Mapping[str, SecretInput]] = field(init=False)
     unreachable: Once[Mapping[str, Sequence[str]]] = field(init=False)
-    """Registries that do not answer."""
+    """Registry that does not answer -> names of the images that come from it."""
 
     def __post_init__(self) -> None:
         """Prepare the questions that several checks ask."""
@@ -138,7 +139,7 @@ class EnvironmentAsked:
         return done.stdout
 
     def run(self, *words: str, given: str) -> subprocess.CompletedProcess[str]:
-        """Run a program on the engine's host. given: its standard input. Raises UnavailableError where it cannot."""
+        """Run a program on the engine's host. given: its standard input. Raises UnavailableError if it cannot run."""
         if self.host.startswith("tcp://"):
             raise UnavailableError(f"{self.host} leads to its engine alone, not to its host")
         command = [*ssh.command(self.host), shlex.join(words)] if self.elsewhere else list(words)
@@ -157,7 +158,7 @@ class EnvironmentAsked:
         return self.secrets()[name].value
 
     def fact(self, name: str) -> str:
-        """Return what the host says. Raises UnavailableError where it does not."""
+        """Return one fact of the host, by its name. Raises UnavailableError where the host does not know it."""
         value = self.facts().values.get(name, "")
         if not value:
             raise UnavailableError("the host does not say")
@@ -175,7 +176,7 @@ def configured_secrets(workspace: Workspace) -> Mapping[str, SecretInput]:
 
 
 def secrets_of(config: Mapping[str, Mapping[str, Any]]) -> Mapping[str, SecretInput]:
-    """Return the secrets among what is configured, as `PulumiRun.configuration` says it."""
+    """Return the configured secrets by name. config: the answer of `PulumiRun.configuration`."""
     own = {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items()}
     return {
         name: SecretInput(str(given.get("value", "")), encrypted=bool(given.get("secret")))

@@ -1,7 +1,7 @@
-"""Of `doctor`: whether what may come fits on the disks of the engine's host.
+"""A check of `doctor`: whether the disks of the engine's host have room for what may be written.
 
-With its own store an engine has images in its folder. With containerd's, the default of Docker 29, they are in
-containerd's, which may be on another disk.
+With Docker's own image store, images are in the engine's folder. With containerd's image store, the default of Docker
+29, images are in containerd's folder, which may be on another disk.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from operations.errors import FailedError, UnavailableError
 _SYSTEMS = "/run/containerd/containerd.sock"
 _STORE = "io.containerd."
 
-# `df`'s last column is where the disk is mounted: two folders with the same one share their room.
+# The last column of `df` is the mount point: two folders with the same mount point share their free space.
 _OF_ENGINE = 'df -Pk {root} 2>/dev/null | awk \'NR == 2 {{ print "disk", $4; print "disk-at", $NF }}\'\n'
 _OF_IMAGES = """\
 images={folder}
@@ -29,14 +29,15 @@ df -Pk "$images" 2>/dev/null |
 
 
 def script(info: Mapping[str, Any], root: str) -> str:
-    """Return the shell script that says how much room there is, in KiB.
+    """Return the shell script that prints how much room there is, in KiB.
 
-    info: what the engine says; root: its folder.
+    info: the engine's answer to `docker info`. root: the engine's folder.
     """
     text = _OF_ENGINE.format(root=shlex.quote(root))
     status = {str(each[0]): str(each[1]) for each in info.get("DriverStatus") or () if len(each) > 1}
     if status.get("driver-type", "").startswith(_STORE):
-        # An engine that runs its own containerd has its folder in its own; the system's has its own in its settings.
+        # A containerd that the engine starts has its folder below the engine's; the system's containerd names its
+        # folder in /etc/containerd/config.toml.
         address = str((info.get("Containerd") or {}).get("Address") or _SYSTEMS)
         folder = "" if address.replace("/var/run/", "/run/") == _SYSTEMS else f"{root}/containerd/daemon"
         text += _OF_IMAGES.format(folder=shlex.quote(folder))
@@ -44,9 +45,10 @@ def script(info: Mapping[str, Any], root: str) -> str:
 
 
 def judge(said: Mapping[str, str], root: str, needs: Mapping[str, int]) -> str:
-    """Say whether what may come fits. said: what the script prints; needs: what -> MiB, of which one is `images`.
+    """Compare the room on the disks with what may be needed; return both in words.
 
-    Raises FailedError, and UnavailableError where the host does not say.
+    said: values that the script printed. root: the engine's folder. needs: what -> MiB; `images` may be on a disk of
+    their own. Raises FailedError where the room is too small, UnavailableError where the host does not say.
     """
     if not said.get("disk"):
         raise UnavailableError("the host does not say")

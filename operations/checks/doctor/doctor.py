@@ -1,8 +1,9 @@
-"""`samokoder doctor`: whether an environment can be brought up, and after that whether it was.
+"""`samokoder doctor`: whether an environment can be brought up, and with `--after`, whether `up` succeeded.
 
-Before `up` nothing is changed and nothing started: settings, secrets, the engine and its host, images, and what is
-outside: Telegram, the mail server, the bucket. After it: the smoke test, a test alert, and what to look at in the first
-day. A host is asked by a small shell script, here or through ssh, which reads and writes nothing.
+Before `up` it checks settings, secrets, the engine and its host, images, and the services outside: Telegram, the mail
+server, the bucket. It starts nothing, and changes nothing but one object in the bucket. After `up` it runs the smoke
+test and a test alert, and says what to look at in the first day. A small shell script, run here or through ssh, reads
+the facts of the host and writes nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from stack.common.mistakes import InvalidSettingsError
 def doctor(workspace: Workspace, *, seconds: float = 20) -> Report:
     """Check an environment before `up`, and change nothing but one object in the bucket.
 
-    seconds: that each check may take.
+    seconds: how long each check may take.
     """
     title = f"Before `{workspace.typed('up')}` of {workspace.name}"
     about = {"environment": workspace.name}
@@ -62,7 +63,7 @@ def doctor(workspace: Workspace, *, seconds: float = 20) -> Report:
 
 
 def every(asked: EnvironmentAsked) -> Iterator[Check]:
-    """Yield all that there is to ask, in the order of the report."""
+    """Yield every check, in the order of the report."""
     questions: dict[str, Callable[[EnvironmentAsked], str]] = {
         "settings": lambda asked: f"valid, {len(asked.parts())} parts",
         "secrets": judge_secrets,

@@ -18,7 +18,7 @@ _MIB = 2**20
 _IMAGES_MIB = 4096
 """All images of a stack, the team's own among them, with room for a second version."""
 _LOG_MIB = 30
-"""Of each container: three files of 10 MiB."""
+"""Log of one container: three files of 10 MiB."""
 _OVERCOMMIT_NEVER = "2"
 
 
@@ -38,7 +38,7 @@ def judge_engine(asked: EnvironmentAsked) -> str:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
     if numbers < _OLDEST_ENGINE:
         raise FailedError(f"Docker Engine {version} is too old: {_OLDEST_ENGINE[0]}.{_OLDEST_ENGINE[1]} is the oldest")
-    # Without them the kernel holds no container to its limits.
+    # Without these cgroup controllers the kernel enforces no limit of a container.
     lacking = [name for name, key in (("memory", "MemoryLimit"), ("CPU", "CpuCfsQuota")) if not engine.limits.get(key)]
     if lacking:
         raise FailedError(f"its kernel cannot limit {' and '.join(lacking)} of a container: enable these cgroups")
@@ -66,7 +66,7 @@ def judge_disk(asked: EnvironmentAsked) -> str:
     if asked.environment.physical_backups and not asked.environment.managed_database:
         needs["write-ahead log, when the backups fail"] = settings.backup.max_slot_wal_mib
     if own_containers(asked):
-        del needs["images"]  # they are there
+        del needs["images"]  # the engine has them already
     return disk_room.judge(asked.facts().values, root, needs)
 
 
@@ -75,7 +75,7 @@ def _mib(size: str) -> int:
 
 
 def judge_ports(asked: EnvironmentAsked) -> str:
-    """Find out who holds a port that is to be published."""
+    """Find the containers and programs that hold a port which `up` publishes."""
     wanted = [(spec, each) for spec in asked.parts() for each in in_the_way.published(spec)]
     own = {str(each["Id"]) for each in own_containers(asked)}
     held = in_the_way.held_ports(asked.engine().client)
@@ -99,7 +99,7 @@ def judge_ports(asked: EnvironmentAsked) -> str:
 
 def judge_clock(asked: EnvironmentAsked) -> str:
     """Judge whether the host's clock is synchronised."""
-    # That no engine answers is told by the check of the engine; the host's clock may be kept right all the same.
+    # The check of the engine reports an engine that does not answer; the host's clock can be checked without one.
     with contextlib.suppress(UnavailableError):
         if said := asked.engine().info.clocks_differ:
             raise FailedError(said)
@@ -119,7 +119,10 @@ def judge_kernel_of_host(asked: EnvironmentAsked) -> str:
 
 
 def judge_kernel(environment: Environment, facts: HostFacts) -> str:
-    """Say whether the settings of a kernel let the parts run; only those that keep one from it. Raises FailedError."""
+    """Check the kernel's settings that can keep a part from running.
+
+    Raises FailedError, and UnavailableError where the host does not say.
+    """
     if not facts.values.get("vm/overcommit_memory"):
         raise UnavailableError("the host does not say")
     problems = []

@@ -1,4 +1,4 @@
-"""The images that `up` takes from somewhere."""
+"""Checks of `doctor`: whether `up` can get each image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stack.parts.grafana import spec as grafana
 
 
 def image_checks(asked: EnvironmentAsked) -> Iterator[Check]:
-    """Every image that `up` takes from somewhere; what an earlier run made in its place counts while it is there."""
+    """Yield a check for each image that `up` needs; an image that an earlier run built instead counts as well."""
     declared = asked.workspace.settings(on_this_machine=False)
     wanted = {name: declared.image(name) for name in third_party_images(declared)}  # type: ignore[arg-type] # known ones
     configured = declared.settings.images

@@ -1,4 +1,4 @@
-"""What is outside: Telegram, the mail server and the bucket of the backups."""
+"""Checks of `doctor` on services outside: Telegram, the mail server and the bucket of the backups."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
 
 
 def ask_telegram(asked: EnvironmentAsked) -> str:
-    """Ask Telegram for the bot, and for its right to write to the chat."""
+    """Ask Telegram whether the token is valid, and whether the bot may write to the chat."""
     telegram = asked.environment.settings.alertmanager.telegram
     if telegram is None:
         raise NotConfiguredError(f"{key_of('alertmanager', 'telegram')} is not set")
     _refuse_short(httpx.URL(telegram.api_url).host)
     bot = f"{telegram.api_url}/bot{asked.secret('telegramBotToken')}"
-    # By no proxy of this machine: AlertManager has none either.
+    # No proxy from this machine's variables: AlertManager uses none either.
     with httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
         try:
             me = client.get(f"{bot}/getMe")
-            # getChat also knows a group that became a supergroup, to which nobody can write; this asks for that right.
+            # sendChatAction fails where the bot cannot write; getChat succeeds for a group that became a supergroup.
             asked_for: dict[str, str | int] = {"chat_id": telegram.chat_id, "action": "typing"}
             if telegram.message_thread_id:
                 asked_for["message_thread_id"] = telegram.message_thread_id
             chat = client.get(f"{bot}/sendChatAction", params=asked_for)
-        except httpx.TransportError as error:  # its text may have the address, and the token is in that
+        except httpx.TransportError as error:  # its text may have the URL, which has the token
             raise UnavailableError(f"{telegram.api_url} cannot be reached from here ({type(error).__name__})") from None
     if me.status_code in (_UNAUTHORIZED, _NOT_FOUND):
         raise FailedError(f"Telegram does not know the token: set {PROJECT}:telegramBotToken as BotFather gives it")
@@ -58,13 +58,13 @@ def ask_telegram(asked: EnvironmentAsked) -> str:
 
 
 def _refuse_short(host: str) -> None:
-    """Raise FailedError for a name that this host may complete by its search domain: containers have none."""
+    """Raise FailedError for a name without a dot: this machine may add its search domain, but containers have none."""
     if "." not in host and ":" not in host and host != "localhost":
         raise FailedError(f"containers do not know the search domain of their host: write the whole name of {host}")
 
 
 def _refused(answer: httpx.Response) -> tuple[str, int]:
-    """Return what Telegram says of a refusal, and the id that a group has since it became a supergroup; else 0."""
+    """Return Telegram's reason for a refusal, and the new id of a group that became a supergroup; else 0."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         said = answer.json()
         return str(said["description"])[:200], int(said.get("parameters", {}).get("migrate_to_chat_id", 0))
@@ -98,7 +98,7 @@ def ask_mail_server(asked: EnvironmentAsked) -> str:
 
 
 def write_to_bucket(asked: EnvironmentAsked) -> str:
-    """Write one small object beside the copies, always the same: a key that may not delete is the better one."""
+    """Write one small object beside the copies, always under the same name, since a good key may not delete objects."""
     offsite = asked.environment.offsite
     if offsite is None:
         raise NotConfiguredError(f"{key_of('backup', 'offsite')} is not set: the backups stay on that machine")
@@ -117,7 +117,7 @@ def write_to_bucket(asked: EnvironmentAsked) -> str:
         "write-out": "\n%{http_code}",
         "max-time": f"{asked.seconds / 2:g}",
     }
-    # By standard input: on a command line everybody on the host could read the keys.
+    # curl reads the keys from standard input, because every user of the host can read a command line.
     config = "silent\nshow-error\n" + "".join(f"{name} = {_quoted(text)}\n" for name, text in options.items())
     done = asked.run("curl", "--config", "-", given=config)
     if done.returncode:
@@ -133,5 +133,5 @@ def write_to_bucket(asked: EnvironmentAsked) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return a value as curl's configuration file has it."""
+    """Quote a value for curl's configuration file."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

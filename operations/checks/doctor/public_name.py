@@ -1,7 +1,7 @@
-"""Of `doctor`: whether the public name leads to somebody, by IPv4 and by IPv6.
+"""A check of `doctor`: whether the public name has an A record, and whether its IPv6 addresses answer.
 
-Browsers and certificate authorities take an AAAA record first, so that one which leads to a silent address takes the
-service away from them. The ingress listens by IPv6 where `samokoder:network.ipv6` says so.
+Browsers and certificate authorities try an AAAA record first, so an AAAA record whose address does not answer makes the
+service unreachable for them. The ingress listens on IPv6 only with `samokoder:network.ipv6`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from stack.settings.keys import key_of
 _SECONDS = 5
 _HTTPS = 443
 _NO_IPV6 = {errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-"""What a machine without IPv6 says of itself, and nothing of the other one."""
+"""Errors which mean that this machine has no IPv6; they say nothing about the other host."""
 
 
 def check(environment: Environment, *, runs: bool = True) -> str:
-    """Ask the name service, and whoever is behind the AAAA records. Raises FailedError, UnavailableError.
+    """Look the public name up, and connect to its IPv6 addresses. Raises the errors of a check.
 
-    runs: whether the stack is up; before that, nobody listens at an address of its own.
+    runs: whether the stack is up; before that, nothing listens at its own addresses.
     """
     ingress = environment.settings.ingress
     if not ingress.domain:
         raise NotConfiguredError(f"{key_of('ingress', 'domain')} is not set")
     four, six = (_addresses(ingress.domain, family) for family in (socket.AF_INET, socket.AF_INET6))
-    # Somebody is in front of the host, whose addresses the records have: port 443, and maybe IPv6 alone.
+    # The records then have the addresses of a proxy in front of the host: it listens on 443, maybe only on IPv6.
     in_front = ingress.kind == "traefik" or bool(ingress.trusted_proxies)
     if not four and not (in_front and six):
         raise FailedError(f"{ingress.domain} has no A record" + (", only an AAAA record" if six else " from here"))

@@ -19,7 +19,7 @@ from stack.spec.secrets import GENERATED, secret_names
 
 
 def judge_secrets(asked: EnvironmentAsked) -> str:
-    """Judge the values themselves: the stack file alone shows that there are some, and not what they are."""
+    """Judge the values of the secrets: the settings say only which are configured."""
     generated = [name for name in secret_names(asked.environment) if name in GENERATED]
     told = f"{len(generated)} are generated, of {min(GENERATED[name].length for name in generated)} characters or more"
     if not asked.environment.configured_secrets:
@@ -31,7 +31,7 @@ def judge_secrets(asked: EnvironmentAsked) -> str:
 
 
 def judge_grafana_password(asked: EnvironmentAsked) -> str:
-    """Log in to Grafana with the generated password, and where that is not known with the default."""
+    """Log in to Grafana with the generated password, and with the default one where that may be in use."""
     settings = asked.environment.settings.grafana
     if "grafana" in asked.environment.absent:
         raise UnavailableError(f"there is no Grafana on this host ({key_of('unavailable')})")
@@ -42,12 +42,12 @@ def judge_grafana_password(asked: EnvironmentAsked) -> str:
             raise UnavailableError(f"an adopted volume keeps the password that it has: ask again after `{up}`")
         return f"generated at the first `{up}`, {GENERATED['grafana_admin'].length} characters"
     generated = ""
-    with contextlib.suppress(ProjectError):  # a state that cannot be read is told by others
+    with contextlib.suppress(ProjectError):  # other checks report a state that cannot be read
         generated = asked.workspace.open().secrets().get(label("grafana_admin"), "")
     shown = asked.workspace.typed("password NAME=grafana-admin")
     with reach.opened(asked.environment) as url, httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
-        # Grafana locks admin out for five minutes after five logins that fail. A volume of ours began with the
-        # generated one: the default is tried only where that one is not known, or the volume is somebody else's.
+        # Grafana locks admin out for five minutes after five failed logins, so the default password is tried only where
+        # it may be valid: the generated one is not known, or the volume was adopted.
         default = ("admin",) if settings.adopt_volume or not generated else ()
         for password in filter(None, (generated, *default)):
             answer = client.get(f"{url(settings)}/api/user", auth=("admin", password))
@@ -56,7 +56,7 @@ def judge_grafana_password(asked: EnvironmentAsked) -> str:
             if answer.status_code == _OK:
                 break
         else:
-            # During the lock-out the right one is refused as well, and so is the default where it is valid.
+            # During the lock-out Grafana refuses valid passwords too, so a refusal is no proof of a wrong one.
             tried = [*([f"what `{shown}` shows"] if generated else []), *default]
             text = f"admin is refused with {' and with '.join(tried)}"
             raise UnavailableError(f"{text}: its password was changed by hand, or it is locked for five minutes")

@@ -1,10 +1,10 @@
 """`samokoder check-image`: whether an image keeps the contract of README's "Your own images".
 
-The image runs as the stack would run it, from the same description of the part, beside a throw-away PostgreSQL and
-Redis of the stack's own images, in a network without a way out. Nothing is asked of the image itself but what the
-contract has: requests come from the PostgreSQL container, as Prometheus' come from another container.
+The image runs as the stack would run it, from the same description of the part, beside a temporary PostgreSQL and Redis
+of the stack's own images, in a network without a way out. The image needs no program beyond the contract: the
+PostgreSQL container sends the requests, as Prometheus sends them from another container.
 
-Where the image ends at once, it is started in less strict ways too, so that the verdict falls on what it cannot do.
+Where the image does not come up, it is also started with fewer requirements, so that the report names those it fails.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _READY_SECONDS = 30.0
 def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float = 0) -> Report:
     """Check an image on the environment's engine, with the environment's settings of the part.
 
-    timeout: seconds that the image has to become ready; 0: 30. How long it has to refuse a secret follows from how long
-    it took with good ones.
+    timeout: seconds that the image has to become ready; 0: 30. A start with good secrets is measured, and sets the time
+    that the image has to refuse a wrong one.
     Raises ProjectError where the image, or that of PostgreSQL or Redis, cannot be pulled.
     """
     from host.engine import connect  # noqa: PLC0415 - tests check without it, on an engine that they have
@@ -75,13 +75,16 @@ def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float 
 
 
 def environment_for(environment: Environment, image: str, kind: Kind) -> Environment:
-    """Return the environment with this image, local servers and every LLM key: an image shows all that it can."""
+    """Return the environment with this image, and with PostgreSQL and Redis in containers.
+
+    Every LLM key is configured, so that the image shows all that it can.
+    """
     part: Application = getattr(environment.settings, kind.value)
-    # Its secrets are made for it: none of them has a generation before.
-    # Nothing is replaced after it, so it need not be steady first.
+    # The check generates new secrets, so no rotation is under way.
+    # No replica is replaced after this one, so it need not stay healthy for some seconds first.
     own = {"image": image} | ({"stable_seconds": 0, "replicas": 1} if kind is Kind.API else {})
     changes = {"rotation": Rotation(), "rotating": Rotating(), kind.value: part.model_copy(update=own)}
-    if image == reference_image(environment).name:  # told by its name, it is nobody's own image
+    if image == reference_image(environment).name:  # the reference application, given by its image's name
         command = environment.settings.migrations.command or list(migrations.REFERENCE)
         changes["migrations"] = environment.settings.migrations.model_copy(update={"command": command})
     settings = environment.settings.model_copy(update=changes)
@@ -97,9 +100,9 @@ def check(
     timeout: float = 0,
     changed: Callable[[ServiceSpec], ServiceSpec] = lambda spec: spec,
 ) -> Report:
-    """Do what `check_image` says with an environment of `environment_for`. changed: another spec than the stack's."""
+    """Run the checks in an environment from `environment_for`. changed: returns the spec to use for the stack's."""
     spec = changed(next(api.specs(environment)) if kind is Kind.API else worker.spec(environment))
-    if spec.data:  # the volume is its user's in the stack
+    if spec.data:  # in the stack the volume belongs to the part's user
         spec = replace(spec, data=None, tmpfs={**spec.tmpfs, **writable([spec.data.path])})
     values = _throw_away_secrets(environment, spec)
     with reporter.task("PostgreSQL and Redis") as task:
@@ -120,7 +123,7 @@ def check(
 def _with_images(
     workspace: Workspace, client: docker.DockerClient, environment: Environment, engine: EngineInfo
 ) -> Environment:
-    """Return the environment with PostgreSQL and Redis on the engine: there, pulled, or built without a registry."""
+    """Return the environment with images of PostgreSQL and Redis that the engine has: pull or build what is missing."""
     from offline import registries  # noqa: PLC0415 - as below
     from offline.images.ensure import ensure_images  # noqa: PLC0415 - seldom needed, and takes its time
 
@@ -149,7 +152,7 @@ def _ensure(client: docker.DockerClient, reference: str, reporter: Reporter, oth
 
 
 def _throw_away_secrets(environment: Environment, spec: ServiceSpec) -> dict[str, str]:
-    """Make a value for everything that the parts' files need, by its name."""
+    """Generate a value for each secret that the files and variables of the parts need: name -> value."""
     templates = [t for s in (spec, *_servers(environment)) for t in (*s.files.values(), *s.secret_environment.values())]
     names = {need for template in templates if isinstance(template, Template) for need in template.needs}
     lengths = {name: KEY_LENGTH if name in {"secret_key", "app_secret_key"} else PASSWORD_LENGTH for name in names}
@@ -157,14 +160,14 @@ def _throw_away_secrets(environment: Environment, spec: ServiceSpec) -> dict[str
 
 
 def _servers(environment: Environment) -> list[ServiceSpec]:
-    """Describe PostgreSQL, Redis and the keepers of their users."""
+    """Describe PostgreSQL, Redis, postgres-roles and redis-users."""
     return [part.spec(environment) for part in (postgres, redis, postgres_roles, redis_users)]
 
 
 def _bring_up_servers(
     made: Laboratory, environment: Environment, values: Mapping[str, str], task: Task
 ) -> tuple[Container, Container]:
-    """Start the servers and the keepers of their users; return PostgreSQL's and Redis' when all are healthy."""
+    """Start PostgreSQL, Redis, postgres-roles and redis-users; return the first two when all are healthy."""
     specs = _servers(environment)
     started = at_once(
         lambda spec: made.run(spec, {name: text(content, values) for name, content in spec.files.items()}), specs

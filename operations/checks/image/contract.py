@@ -29,4 +29,4 @@ class ImageCheck(StrEnum):
 
 
 REFUSALS = frozenset({ImageCheck.MISSING, ImageCheck.WEAK, ImageCheck.DEFAULT, ImageCheck.EQUAL})
-"""Whether it refuses wrong secrets: what it does with one that the stack never gives it."""
+"""Checks that an image refuses wrong secrets; the stack itself never gives an image such a secret."""

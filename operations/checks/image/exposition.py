@@ -18,9 +18,9 @@ class Exposed:
 
     type: str
     labels: frozenset[str] | None
-    """Those of every series; None where there is no series yet."""
+    """Labels that every series has; None where there is no series yet."""
     buckets: frozenset[float] = frozenset()
-    """Of a histogram, without the last, infinite one."""
+    """Upper bounds of a histogram's buckets, without the infinite one."""
 
 
 def parse(text: str) -> dict[str, Exposed]:
@@ -36,7 +36,7 @@ def parse(text: str) -> dict[str, Exposed]:
 
 
 def expected(exposed: Mapping[str, Exposed], kind: Kind) -> list[Metric]:
-    """Return the contract's metrics for this image: those of the LLM count once it has any of them."""
+    """Return the contract's metrics for this image; those of the LLM only if the image exposes at least one of them."""
     calls_llm = any(metric.name in exposed for metric in of_jobs([Job.LLM]))
     return of_jobs([Job(kind.value), *([Job.LLM] if calls_llm else [])])
 
@@ -51,7 +51,7 @@ class Comparison:
 
 
 def compare(exposed: Mapping[str, Exposed], kind: Kind) -> Comparison:
-    """Hold metrics against the contract: name, type, and that no label is missing."""
+    """Compare metrics with the contract: names, types, and whether labels or buckets are missing."""
     found = Comparison(missing=[], optional=[], wrong=[])
     for metric in expected(exposed, kind):
         there = exposed.get(metric.name)

@@ -1,4 +1,4 @@
-"""What a team's own image exposes of the contract's metrics, and which alerts are mute where it lacks one."""
+"""What a team's own image exposes of the contract's metrics, and which alerts cannot fire where it lacks one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from stack.spec.service import Scrape
 _ASK_SECONDS = 10
 _MOST_OF_A_PAGE = 8 * MIB
 _OF_PYTHONS_CLIENT = "python_info"
-"""What prometheus_client shows of itself. Other libraries, and this one across processes, show no metric without a
-series: one that is away after a start may only not have counted yet."""
+"""Metric that prometheus_client exposes about itself. Other libraries, and prometheus_client in multiprocess mode,
+expose no metric before its first series, so a metric that is missing after a start may only not have counted yet."""
 
 _OF_LLM = frozenset(metric.name for metric in of_jobs([Job.LLM]))
 
 
 def not_exposed(environment: Environment, missing: Iterable[str]) -> str:
-    """Say it in one sentence. missing: names of metrics of the contract."""
+    """Say which metrics are missing and which alerts cannot fire. missing: names of metrics of the contract."""
     names = sorted(missing)
     used = uses(environment, [metric for metric in METRICS if metric.name in names])
     mute = sorted({alert for each in used.values() for alert in each.alerts})
@@ -38,18 +38,18 @@ def not_exposed(environment: Environment, missing: Iterable[str]) -> str:
 
 
 class Shown(NamedTuple):
-    """What the own images show of the contract's metrics, by kind."""
+    """The contract's metrics that the team's own images expose, by kind."""
 
     metrics: Mapping[Kind, frozenset[str]]
     unknown: Mapping[Kind, str]
-    """Kinds that it cannot be told of, and why."""
+    """Kind -> why its metrics are not known."""
 
 
 def shown(client: docker.DockerClient, environment: Environment) -> Shown:
-    """Return the required metrics of the contract that all containers of each own image show now.
+    """Return the required metrics of the contract that all containers of each own image expose now.
 
-    Read from their own pages: Prometheus has none that has no series yet. It cannot be told where a container cannot be
-    asked, or does not say what it has not counted yet.
+    They are read from the containers' own pages, because Prometheus stores no metric without a series. They are not
+    known where a container cannot be asked, or its library hides metrics that have not counted yet.
     """
     found: dict[Kind, frozenset[str]] = {}
     unknown: dict[Kind, str] = {}
@@ -71,23 +71,23 @@ def shown(client: docker.DockerClient, environment: Environment) -> Shown:
 
 
 class Gone(NamedTuple):
-    """Metrics of a kind that were shown and no longer are."""
+    """Metrics of a kind that were exposed and no longer are."""
 
     lost: frozenset[str]
-    """Of the part's own, or of the LLM's, others are shown still."""
+    """Metrics of a group (those of the LLM, or all others) of which the image still exposes some."""
     unseen: frozenset[str]
-    """All of the LLM's, or all: prometheus_client shows one once its module is imported, perhaps in a first job."""
+    """Metrics of a group that is missing as a whole: its module may not be imported before the first job."""
 
 
 def gone(before: frozenset[str], now: frozenset[str]) -> Gone:
-    """Return what was shown before and is not now."""
+    """Return the metrics that were exposed before and are not now."""
     missing = before - now
     lost = frozenset(name for name in missing if any((name in _OF_LLM) == (other in _OF_LLM) for other in now))
     return Gone(lost, missing - lost)
 
 
 def _page(container: Container, scrape: Scrape, kind: Kind) -> frozenset[str] | str:
-    """Return the required metrics on a container's page, or why that cannot be told."""
+    """Return the required metrics on a container's page, or why they are not known."""
     address = f"http://127.0.0.1:{scrape.port}{scrape.path}"
     script = f"import sys, urllib.request as r; sys.stdout.buffer.write(r.urlopen('{address}', timeout=5).read())"
     bound = Bound(_ASK_SECONDS, _MOST_OF_A_PAGE)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _MOST_OF_A_CHECK = MIB
 
-# Says on standard error that there is a connection, since an image may listen and never answer. /dev/tcp is Bash's own;
-# PostgreSQL's images have Bash, for their entry point is written in it.
+# The script prints `connected` on standard error, since an image may listen and never answer. /dev/tcp is a feature of
+# Bash, which PostgreSQL's images have: their entry point is a Bash script.
 ASK = (
     '{ exec 3<>"/dev/tcp/$0/$1"; } 2>/dev/null || exit 7; echo connected >&2; '
     'printf "GET %s HTTP/1.1\\r\\nHost: %s:%s\\r\\nAccept: */*\\r\\nConnection: close\\r\\n\\r\\n" "$2" "$0" "$1" >&3; '
@@ -40,13 +40,13 @@ class Answer:
 
 
 def parsed(raw: bytes) -> Answer:
-    """Parse an HTTP answer. One that is none has status 0."""
+    """Parse an HTTP answer. Status 0: the bytes are no HTTP answer."""
 
     class _Socket:
         def makefile(self, _mode: str) -> io.BytesIO:
             return io.BytesIO(raw)
 
-    answer = HTTPResponse(_Socket())  # type: ignore[arg-type] # all that it asks of a socket
+    answer = HTTPResponse(_Socket())  # type: ignore[arg-type] # it calls no other method
     try:
         answer.begin()
         path = urlsplit(answer.getheader("Location") or "").path
@@ -56,9 +56,10 @@ def parsed(raw: bytes) -> Answer:
 
 
 def tried(container: Container, command: Sequence[str], *, seconds: float) -> tuple[bool, str]:
-    """Run a health command in a container; return whether it succeeds within these seconds, and what there is to say.
+    """Run a health command in a container; return whether it succeeds within these seconds, and a sentence about it.
 
-    That is the last line that it says, or why it was not waited for. Any image may have any program in its place.
+    The sentence has the last line of its output, or why it was given up. An image may have any program of that name, so
+    its time and its output are limited.
     """
     try:
         status, said = execute(container, command, bound=Bound(seconds, _MOST_OF_A_CHECK))
@@ -77,6 +78,6 @@ def log_of(container: Container) -> str:
 
 
 def may_be_cut(log: str) -> bool:
-    """Tell whether the engine may have thrown away the beginning of a log: it keeps so many files of so many MiB."""
-    # In its files a byte is up to six (an escape in JSON), and a line has its stream and its moment beside it.
+    """Tell whether the engine may have deleted the beginning of a log: it keeps LOG_FILES files of LOG_MIB each."""
+    # In the engine's files a byte takes up to six (an escape in JSON), and each line also has its stream and its time.
     return 6 * len(log) + 100 * log.count("\n") >= (LOG_FILES - 1) * LOG_MIB * MIB

@@ -1,7 +1,7 @@
-"""Starting an image for `samokoder check-image`: as the stack does, and where that fails with less asked of it.
+"""Starts an image for `samokoder check-image`: as the stack does, and where that fails, with fewer requirements.
 
-An image that comes up as the stack starts it is started once. Else what is asked less is found by starting it with all
-of it at once, and then once without each: so all that an image cannot do is known after the time of four starts.
+An image that comes up as the stack starts it is started once. Otherwise it is started with all requirements relaxed at
+once, and then once with each requirement restored: so all that an image fails is known after the time of four starts.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ TURN_SECONDS = 0.3
 ASK_SECONDS = 5
 MOST_OF_AN_ANSWER = 8 * MIB
 _SLOWER = 2
-"""What is not ready so many times later than another start of it does not become ready."""
+"""A start counts as failed after this many times the seconds that another start of the image took (and some more)."""
 _LEAST_SECONDS = 5.0
 _RESTS = 2
-"""How many times as long as a look has taken its container is left alone: each look starts programs, and takes the time
-of a processor from what is starting."""
+"""After a look, its container is left alone for this many times as long as the look took: each look starts programs,
+which take processor time from the image that is starting."""
 _MOST_REST_SECONDS = 2.0
 _ALONE_SECONDS = 6.0
-"""How long the start as the stack does it has the processor for itself, unless it ends before."""
+"""Seconds for which the image runs only as the stack starts it, unless it ends before; relaxed starts come after."""
 _CANNOT_START = 127
 # A value shorter than this would be found in any log by chance.
 TELLING_LENGTH = 12
 _FERNET_SAYS = "Fernet key must be 32"
 
-# For the migrations, in this order: what comes up first shows what it could not do.
+# For the migrations, tried in this order: the first way that succeeds shows which requirement they failed.
 _LENIENT = (
     Way(unhardened=True),
     Way(secrets_in_environment=True),
@@ -64,16 +64,16 @@ _LENIENT = (
 
 @dataclass
 class Starting:
-    """What is started, and between what."""
+    """The image that is started, with the containers and secrets that it needs."""
 
     made: Laboratory
     environment: Environment
     spec: ServiceSpec
     migrations: ServiceSpec | None
-    """What migrates the database in the stack: the API's image."""
+    """The job that migrates the database in the stack, with the API's image; None: there is none."""
     kind: Kind
     values: Mapping[str, str]
-    """The throw-away secrets."""
+    """The temporary secrets: name -> value."""
     asker: Container
     queue: Container
     """Redis."""
@@ -81,15 +81,15 @@ class Starting:
     reporter: Reporter
     leaked: set[str] = field(default_factory=set)
     cut: bool = False
-    """Whether a log was so long that the engine may have kept its end alone."""
+    """Whether a log was so long that the engine may have kept only its end."""
     refused_before: dict[str, int] = field(default_factory=dict)
-    """How often Redis had refused somebody before the image was started: its own servers' parts, while they came up."""
+    """Redis' error -> how often Redis refused the stack's own parts with it while they came up, before the image."""
     wants_fernet: bool = False
-    """Whether it has said that APP_SECRET_KEY is to be a Fernet key."""
+    """Whether a log of the image says that APP_SECRET_KEY has to be a Fernet key."""
 
     @property
     def part(self) -> Application:
-        """The settings of the part that it is for."""
+        """The settings of the part, API or worker, that the image is for."""
         part: Application = getattr(self.environment.settings, self.kind.value)
         return part
 
@@ -100,7 +100,7 @@ class Starting:
 
     @cached_property
     def own_command(self) -> tuple[str, ...]:
-        """What the image itself starts, where that is another command than the stack's; else nothing."""
+        """The image's ENTRYPOINT and CMD, where they differ from the command of the stack; else empty."""
         if self.part.command or self.spec.image == reference_image(self.environment).name:
             return ()
         config = self.made.client.images.get(self.spec.image).attrs["Config"]
@@ -109,7 +109,7 @@ class Starting:
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """The secret settings of the contract with the throw-away values."""
+        """The secret settings of the contract with their temporary values."""
         contents = {name.upper(): content for name, content in self.spec.files.items()}
         contents |= self.spec.secret_environment
         return {name: text(content, self.values) for name, content in contents.items()}
@@ -139,17 +139,17 @@ class Starting:
         life = Life(self.made.prepare(spec, mounted, alias=False, **options))
         try:
             life.container.start()
-        except docker.errors.APIError as error:  # there is no such program in it
+        except docker.errors.APIError as error:  # the image has no such program
             life.exit_code, life.problem = _CANNOT_START, str(error.explanation or error)
         return life
 
     def migrated(self) -> Way | str | None:
         """Migrate the database as the stack does; where that fails, in less strict ways.
 
-        Returns the way that succeeded, or how it went in the strict one; None where there is nothing to run.
+        Returns the way that succeeded, or a sentence on how the strict way failed; None where there is nothing to run.
         """
         spec = self.migrations
-        # The worker's own image need not be able to; without the API's, it is checked on an empty database.
+        # Only the API's image migrates: where the engine lacks it, a worker's image is checked on an empty database.
         if spec is None or not has_images(self.made.client, [spec.image]):
             return None
         problem = ""
@@ -169,9 +169,9 @@ class Starting:
         return problem
 
     def first_life(self, task: Task) -> tuple[Way, Life, Life | None]:
-        """Start the image with good secrets, strictly; where it does not come up, in the strictest way that does.
+        """Start the image with good secrets as the stack does; else find the strictest way in which it comes up.
 
-        Returns the way, the life in it, and the strict one where that is another.
+        Returns the way, the container started in it, and the strictly started container where that is another one.
         """
         port = self.port is not None
         strict = self.start(STRICT)
@@ -179,7 +179,7 @@ class Starting:
         if strict.is_up(port=port):
             return STRICT, strict, None
         ways = self._easy(without_login=False)
-        # Redis may have refused the strict one already, which says nothing of those that get their secrets otherwise.
+        # Redis may have refused the strict start already, but the image may log in where its secrets are variables.
         refused, alone = bool(self.refused()), time.monotonic() - strict.began
         lives = dict(zip(ways, at_once(self.start, ways), strict=True))
         seconds = _AT_ONCE * alone + _LEAST_SECONDS if refused else 0
@@ -196,7 +196,7 @@ class Starting:
         if strict.is_up(port=port) or (way is None and strict.exit_code is None):
             at_once(self.end, lives.values())
             return STRICT, strict, None
-        # What runs at least says more than what ends at once.
+        # A container that runs without being ready tells more than one that ends at once.
         way = way or next((way for way, life in lives.items() if life.exit_code is None), None)
         if way is None:
             at_once(self.end, lives.values())
@@ -206,7 +206,7 @@ class Starting:
         return (*(self._strictest(way, lenient, task) if lenient.is_up(port=port) else (way, lenient)), strict)
 
     def _easy(self, *, without_login: bool) -> list[Way]:
-        """Return ways with all asked less that can be: of what an image may want the one or the other way, both."""
+        """Return the most lenient ways: one for each combination of where secrets are and which form the key has."""
         files = self.part.secrets_as == "files" and not self.spec.secret_environment
         return [
             Way(
@@ -221,10 +221,10 @@ class Starting:
         ]
 
     def _strictest(self, way: Way, lenient: Life, task: Task) -> tuple[Way, Life]:
-        """Return the way with no more leniency than the image needs, and a life in it, of one in which it comes up."""
+        """Return the strictest way in which the image comes up, and its container. way, lenient: one that came up."""
         task.detail = "which of its faults are which"
         port = self.port is not None
-        # Whether it needs a Redis without a login was found out: it did not come up before there was one.
+        # An image that came up only once Redis accepted clients without a login needs that, so it is not tried again.
         known = {"without_login"} & set(way.easier)
         ways = {name: way.stricter(name) for name in way.easier if name not in known}
         folders = written_folders(lenient.container.diff())
@@ -256,17 +256,17 @@ class Starting:
         patient: bool = True,
         enough: Life | None = None,
     ) -> None:
-        """Look until each is up, has ended, or the time is over; that is near once one of them is up.
+        """Look until each container is up or has ended, or the time is over; it is shortened once one of them is up.
 
-        patient: else it is near, too, once Redis has refused one: that one is not going to come up. enough: once this
-        one is up, no other is waited for.
+        patient: False shortens the time also once Redis has refused the image, which then does not come up. enough:
+        once this container is up, no other is waited for.
         """
         began, port = time.monotonic(), self.port is not None
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
         waiting, over = list(lives), False
         while waiting and not over:
             over = time.monotonic() >= end
-            if over:  # the last look is at all of them
+            if over:  # the last look includes those that rest
                 for life in waiting:
                     life.rests_until = 0
             at_once(self.look, waiting)
@@ -285,7 +285,7 @@ class Starting:
             time.sleep(TURN_SECONDS)
 
     def look(self, life: Life) -> None:
-        """See whether it runs, and, unless it was asked a moment ago, how it is."""
+        """Note whether the container runs and, unless it was asked a moment ago, what its checks answer."""
         began = time.monotonic()
         if not self.is_running(life) or began < life.rests_until:
             return
@@ -297,7 +297,7 @@ class Starting:
             if life.health == OK:
                 ready = self.ask(life, "/ready")
                 life.ready = ready.status if ready else 0
-        if life.health == OK or not self.port:  # the others are not up, whatever this check says
+        if life.health == OK or not self.port:  # else it is not up, whatever this check says
             life.own_check, life.own_check_says = tried(life.container, self.spec.health_command, seconds=seconds)
         elif self.kind is Kind.WORKER and not life.listens:
             command = worker.arq_check(self.part.command or worker.COMMAND)
@@ -308,7 +308,7 @@ class Starting:
         life.rests_until = now + min(_RESTS * (now - began), _MOST_REST_SECONDS)
 
     def is_running(self, life: Life) -> bool:
-        """Tell whether it runs; its exit code is noted."""
+        """Tell whether the container runs; note its exit code where it has ended."""
         if life.problem:
             return False
         life.container.reload()
@@ -319,25 +319,25 @@ class Starting:
 
     def ask(self, life: Life, path: str) -> Answer | None:
         """GET a path of the container; None where nothing listens on the port."""
-        # By its address: several containers of one image may run at a time.
+        # By its IP address, because several containers of one image may run at a time.
         networks = life.container.attrs["NetworkSettings"]["Networks"]
         address = networks[str(self.made.network.name)]["IPAddress"]
         if not address:
             return None
         command = ["timeout", str(ASK_SECONDS), "bash", "-c", ASK, address, str(self.port), path]
         try:
-            # `timeout` ends it; the bound is for what it says until then.
+            # `timeout` ends the command; the bound limits how much it prints until then.
             _, out, err = execute_apart(self.asker, command, bound=Bound(60, MOST_OF_AN_ANSWER))
         except BoundError:
             return Answer(status=0)
         return parsed(out) if b"connected" in err else None
 
     def end(self, life: Life) -> None:
-        """Look through its log and remove it."""
+        """Search the container's log for secrets, and remove the container."""
         log = log_of(life.container)
         if may_be_cut(log):
             self.cut = True
-        # The database's password is in the log of one who shows it alone, not in its URL.
+        # The settings hold the database's password only inside a URL, but a program may print the password alone.
         known = self.settings | {"the database's password": self.values.get("postgres_app", "")}
         self.leaked |= {name for name, value in known.items() if len(value) >= TELLING_LENGTH and value in log}
         if _FERNET_SAYS in log:
@@ -346,20 +346,20 @@ class Starting:
             life.container.remove(force=True, v=True)
 
     def last_words(self, life: Life) -> str:
-        """Return the last line of its log, for people."""
+        """Return how the container's log ends, or why the engine did not start it, for people."""
         if life.problem:
             return f"; the engine says: {without(self.settings, life.problem)[:200]}"
         lines = [line.strip() for line in without(self.settings, log_of(life.container)).splitlines() if line.strip()]
         return f"; its log ends: {lines[-1][:200]}" if lines else "; its log is empty"
 
     def let_in(self, everybody: bool) -> None:
-        """Let Redis in who has no login, or nobody without one, as the keeper of its users does."""
+        """Make Redis accept or refuse clients without a login, with the command that redis-users sends for that."""
         said = redis_users.users_commands(app=[], exporter="", backup="", login=not everybody)
         (line,) = [each for each in said.splitlines() if each.startswith("ACL SETUSER default")]
         self._redis(redis.KEEPER_USER, "redis_keeper", *line.split())
 
     def refused(self) -> dict[str, int]:
-        """Return how often Redis has refused the image, by the word that it says."""
+        """Return how often Redis has refused the image: error (NOAUTH, NOPERM) -> count."""
         said = self._redis(redis.EXPORTER_USER, "redis_exporter", "info", "errorstats")
         counts = (line.strip().removeprefix("errorstat_").partition(":count=") for line in said.splitlines())
         known = {name: int(count) for name, _, count in counts if name in ("NOAUTH", "NOPERM") and count.isdigit()}
@@ -367,6 +367,6 @@ class Starting:
         return {name: count for name, count in of_it.items() if count > 0}
 
     def _redis(self, user: str, secret: str, *words: str) -> str:
-        # Its password is thrown away with this Redis.
+        # The password may be on the command line: it is good only for this temporary Redis.
         script = 'user=$1; export REDISCLI_AUTH="$2"; shift 2; exec redis-cli -e --user "$user" "$@"'
         return execute(self.queue, ["sh", "-c", script, "sh", user, self.values[secret], *words])[1].decode()

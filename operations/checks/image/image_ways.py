@@ -1,4 +1,4 @@
-"""Ways to start an image with less asked of it than the stack asks, and the settings by which the stack asks less."""
+"""Ways to start an image with fewer requirements than the stack's, and the settings that relax them in the stack."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _ADDED_OR_CHANGED = (0, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """How an image is started: as in the stack, or with less asked of it."""
+    """How an image is started: as in the stack, or with some requirements relaxed."""
 
     unhardened: bool = False
     secrets_in_environment: bool = False
     own_command: bool = False
-    """The image's own, where the settings name none."""
+    """Whether it starts the image's own command, where the settings name none."""
     fernet: bool = False
     without_login: bool = False
-    """Redis lets in who has no login."""
+    """Whether Redis accepts clients without a login."""
     writable: tuple[str, ...] = ()
     """Folders that its user may write to."""
 
     @property
     def easier(self) -> list[str]:
-        """What is asked less, by name."""
+        """Names of the relaxed requirements."""
         return [each.name for each in fields(self) if getattr(self, each.name)]
 
     def stricter(self, name: str) -> Way:
-        """Return the way with this one thing asked again."""
+        """Return the way with this one requirement restored."""
         return replace(self, **{name: type(getattr(self, name))()})
 
     def only(self, names: Iterable[str]) -> Way:
-        """Return the way with nothing but these things asked less."""
+        """Return the way with only these requirements relaxed."""
         return Way(**{name: getattr(self, name) for name in names})
 
 
@@ -46,9 +46,9 @@ STRICT = Way()
 
 
 def written_folders(changes: Iterable[Mapping[str, Any]] | None) -> tuple[str, ...]:
-    """Return the folders of its own that a container has written to, from what the engine says has changed in it.
+    """Return the image's own folders that a container has written to. changes: the engine's list of changed paths.
 
-    Not those of the system, whose place no other folder can take, nor what Python compiles for itself.
+    Folders of the system are left out, because no folder in memory can replace them; so is Python's bytecode.
     """
     changed = {str(each["Path"]) for each in changes or () if each["Kind"] in _ADDED_OR_CHANGED}
     leaves = [path for path in changed if not any(other.startswith(f"{path}/") for other in changed)]

@@ -1,4 +1,4 @@
-"""What an image keeps of the contract: one finding for each check."""
+"""Judges whether an image keeps the contract: one finding for each check."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from stack.settings.keys import key_of
 from stack.spec.secrets import KEY_LENGTH
 from stack.spec.service import LOG_FILES, LOG_MIB
 
-# The ingress asks every second, and sends nothing more after the third answer that is not 200.
+# The ingress asks /health every second, and stops sending requests after the third answer that is not 200.
 _NOTICED_SECONDS = 2
 _NO_ANSWER = f"gives no whole answer within {ASK_SECONDS} s and {MOST_OF_AN_ANSWER // MIB} MiB"
 _KILLED, _TERMINATED = 137, 143
 _REDIRECTS = range(300, 400)
 _ALPHABET = string.ascii_letters + string.digits
-# Long and of many characters, so that nothing but its words tells what it is.
+# Long and varied, so that an image can recognise it as a default only by its words.
 _DEFAULT = "your-secret-key-please-change-me-in-production-0123456789-QWERTYUIOP"
 
 
@@ -45,7 +45,7 @@ class Checking(Refusing):
     findings: dict[ImageCheck, Finding] = field(default_factory=dict)
     proposal: str = ""
     without_login: bool = False
-    """Whether Redis has refused what came without a login."""
+    """Whether the image needs a Redis without a login: Redis refused it, or it came up only without one."""
 
     def run(self) -> None:
         """Judge everything."""
@@ -73,17 +73,15 @@ class Checking(Refusing):
                 self._find(check, Verdict.NOT_AVAILABLE, "it does not run")
 
     def _find(self, check: ImageCheck, verdict: Verdict, why: str) -> None:
-        # An image may say anything in an error that is quoted here: a secret, or what a terminal obeys.
+        # A quoted error has words of the image, which may be a secret or control characters for the terminal.
         shown = "".join(letter if letter.isprintable() else " " for letter in without(self.settings, why))
         self.findings[check] = Finding(check=check, verdict=verdict, why=shown)
 
     def _passed(self, check: ImageCheck, good: bool, why: str) -> None:
         self._find(check, Verdict.PASSED if good else Verdict.FAILED, why)
 
-    # Judging it
-
     def _judge_migrations(self, migrated: Way | str | None, way: Way) -> None:
-        """Judge what `_migrated` returned. way: the one in which the image itself runs."""
+        """Judge what `migrated` returned. way: the way in which the image itself runs."""
         less = isinstance(migrated, Way) and migrated != STRICT
         if self.kind is Kind.WORKER:
             self._find(ImageCheck.MIGRATES, Verdict.NOT_AVAILABLE, "the API's image does that")
@@ -103,7 +101,7 @@ class Checking(Refusing):
             self._find(ImageCheck.MIGRATES, Verdict.PASSED, "its command ended with 0, before the image was started")
 
     def _judge_strictness(self, way: Way, strict: Life) -> None:
-        """Say what the image could not do: it has ended when all was asked of it, and runs in this lenient way."""
+        """Report each requirement that the image failed. way: the way in which it runs. strict: its strict start."""
         how = f"does not become ready{self.last_words(strict)}"
         if strict.exit_code is not None:
             how = f"ended with exit code {strict.exit_code}{self.last_words(strict)}"
@@ -138,7 +136,7 @@ class Checking(Refusing):
             self._find(ImageCheck.FERNET, Verdict.FAILED, f"wants a Fernet key; with another one it {how}")
 
     def _judge_login(self, way: Way) -> None:
-        """Say what Redis has refused while nobody gave it a wrong secret."""
+        """Report what Redis has refused the image so far: until now it got only good secrets."""
         if ImageCheck.LOGIN in self.findings:
             return
         if self.environment.settings.redis.login == "none":
@@ -150,7 +148,7 @@ class Checking(Refusing):
         self._passed(ImageCheck.LOGIN, not refused, said)
 
     def _propose(self, way: Way, life: Life) -> None:
-        """Write the settings by which the stack asks what the image can do."""
+        """Write the settings with which the stack requires only what the image can do."""
         fernet = self.wants_fernet and not self.environment.settings.fernet
         way = replace(way, fernet=way.fernet or fernet, without_login=way.without_login or self.without_login)
         text = settings_text(self.kind, way, command=self.own_command, portless=life.portless)
@@ -205,7 +203,7 @@ class Checking(Refusing):
         if life.portless:
             self._find(ImageCheck.READY, Verdict.PASSED, "arq's own check succeeds")
         elif by_health:
-            # One cause, one failed check: what /health or the port says is said there.
+            # One cause, one failed check: the check of the port or of /health reports this one.
             self._find(ImageCheck.READY, Verdict.NOT_AVAILABLE, "/health does not answer 200")
         elif by_migrations:
             self._find(ImageCheck.READY, Verdict.NOT_AVAILABLE, "its database is not migrated")
@@ -261,7 +259,7 @@ class Checking(Refusing):
         if found.wrong:
             self._find(ImageCheck.METRICS, Verdict.FAILED, "; ".join(found.wrong) + redirected)
         elif found.missing:
-            # It runs without them, and some alerts say nothing.
+            # The image works without them; only some alerts cannot fire.
             self._find(
                 ImageCheck.METRICS, Verdict.NOT_AVAILABLE, not_exposed(self.environment, found.missing) + redirected
             )
@@ -326,7 +324,7 @@ class Checking(Refusing):
             found = [*problems[check], *late[check]]
             said = "; ".join(found) or f"ends with an error: {', '.join(changes)}"
             if late[check] and not problems[check] and not life.seconds:
-                # Nothing says how long a start takes.
+                # No start with good secrets came up, so it is not known how long a start takes.
                 self._find(check, Verdict.NOT_AVAILABLE, f"{said}, and it does not become ready with good ones either")
             else:
                 self._passed(check, not found, said)
@@ -343,12 +341,12 @@ class Checking(Refusing):
 
 
 def _ports(container: Container) -> list[int]:
-    """Return the TCP ports that listen in a container, where its image has `cat`; to help, not to judge."""
+    """Return the TCP ports that listen in a container, where its image has `cat`: a hint for people, no verdict."""
     with contextlib.suppress(docker.errors.APIError, BoundError):
         command = ["cat", "/proc/net/tcp", "/proc/net/tcp6"]
         _, output = execute(container, command, bound=Bound(ASK_SECONDS, MIB))
         rows = [line.split() for line in output.decode(errors="replace").splitlines()]
-        # Engine's own resolver listens on loopback, on a port of its choice: 127.0.0.11.
+        # The engine's DNS resolver listens at 127.0.0.11, on a port that the engine chooses.
         listening = [row[1] for row in rows if len(row) > 3 and row[3] == "0A" and not row[1].startswith("0B00007F")]  # noqa: PLR2004
         return sorted({int(address.rpartition(":")[2], 16) for address in listening})
     return []

@@ -21,17 +21,17 @@ _AT_ONCE = 4
 
 
 def text(content: str | Template, values: Mapping[str, str]) -> str:
-    """Return a file's content."""
+    """Return a file's content, with the secrets that it needs."""
     return content if isinstance(content, str) else content.render(*(values[need] for need in content.needs))
 
 
 def writable(paths: Iterable[str]) -> dict[str, str]:
-    """Return folders in memory that the application's user may write to, as the engine is told of them."""
+    """Return folders in memory that the application's user may write to: path -> options of the engine's tmpfs."""
     return contract.in_memory(paths, user=APPLICATION_USER, mib=64)
 
 
 def at_once(does: Callable[[T], U], each: Iterable[T]) -> list[U]:
-    """Do something with each, several at a time: most of it is waiting for the engine."""
+    """Call `does` with each, four at a time, because most of the time is spent waiting for the engine."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(does, each))
 
@@ -55,13 +55,13 @@ class Life:
     ready: int = 0
     """Status of /ready; 404 where the image has none."""
     portless: bool = False
-    """Whether a worker is well by arq's own check, and nothing listens on its port."""
+    """Whether arq's own check succeeds in a worker, although nothing listens on its port."""
     seconds: float = 0
     """How long it took until it was up."""
     rests_until: float = 0
     """Moment of the monotonic clock until which nothing is asked of it."""
 
     def is_up(self, *, port: bool) -> bool:
-        """Whether `make up` would be content, and /ready, where there is one, says so too."""
+        """Whether `make up` would count it as healthy and /ready, if it has one, answers 200; or it is `portless`."""
         asked = self.own_check and (not port or (self.health == OK and self.ready in (OK, NOT_FOUND)))
         return self.portless or asked

@@ -14,7 +14,7 @@ from operations.checks.image.image_ways import Way
 from operations.checks.image.life import at_once
 
 _REFUSAL_SECONDS = 10.0
-# So many times as long as one start may take, ten at once may, on a machine with one core.
+# Ten containers start at once: on a machine with one core, that may take this many times as long as one start.
 _STARTS_BESIDE = 4
 
 
@@ -30,10 +30,11 @@ class Refusing(Starting):
         *,
         comes_up: bool,
     ) -> tuple[Mapping[ImageCheck, Sequence[str]], Mapping[ImageCheck, Sequence[str]]]:
-        """Start one container for each case, all at once; return what is wrong with how each ends, and which still run.
+        """Start one container for each case, all at once; return the faults, and the cases that still run at the end.
 
-        One with good secrets is started beside them, and measures how long a start takes meanwhile: what runs for more
-        than twice as long has not refused what it was given. comes_up: whether the image does, with good ones.
+        Both are by check, as sentences. A container with good secrets is started beside them, and measures how long a
+        start takes meanwhile: one that runs for more than twice that time and 10 s has not refused its wrong secret.
+        comes_up: whether the image comes up with good secrets.
         """
         changed = {(check, name): changes for check, each in cases.items() for name, changes in each.items()}
         *started, good = at_once(lambda changes: self.start(way, changes), [*changed.values(), {}])
@@ -60,7 +61,7 @@ class Refusing(Starting):
             self.is_running(life)
             log = log_of(life.container)
             given = changed[check, name]
-            # A leak, however it refuses: a mistyped secret is nearly the right one, and Loki keeps it.
+            # A wrong secret in the log is a leak too: a mistyped one is nearly the right one, and Loki keeps the log.
             self.leaked |= {f"{key} (a wrong one)" for key, value in given.items() if value and value in log}
             if life.exit_code is None and (check, name) in waiting:
                 late[check].append(f"{name}: runs all the same after {time.monotonic() - began:.0f} s")

@@ -1,1 +1,1 @@
-"""`samokoder smoke`: whether a stack that is up does all that it is for."""
+"""`samokoder smoke`: whether a stack that is up does its work."""

@@ -40,7 +40,7 @@ def alertmanager_checks(asked: StackAsked) -> Iterator[Check]:
 
 
 def _receivers(config: str) -> dict[str, list[str]]:
-    """Return the ways of each receiver in a configuration of AlertManager."""
+    """Return receiver -> keys of its integrations (`telegram_configs`), from a configuration of AlertManager."""
     return {
         each["name"]: sorted(key for key in each if key.endswith("_configs"))
         for each in yaml.safe_load(config)["receivers"]

@@ -1,4 +1,4 @@
-"""A stack, and how it is asked: its pages, Prometheus' targets and samples."""
+"""What the checks of the smoke test ask: a stack's pages, and Prometheus' targets and samples."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from stack.spec.service import Scrape, ServiceSpec
 
 
 class Target(NamedTuple):
-    """What Prometheus asks: a part's page of metrics, or by the blackbox exporter an address."""
+    """A target of Prometheus: a part's page of metrics, or an address that the blackbox exporter probes."""
 
     job: str
     instance: str
     family: str = ""
-    """Of an address that is asked by IPv4 and by IPv6 apart: by which of them."""
+    """IP version of the probe, where an address is probed by IPv4 and by IPv6 separately; else empty."""
 
 
 @dataclass(frozen=True)
 class StackAsked:
-    """A stack, and how it is asked."""
+    """A stack that is up, with what the checks need to ask it."""
 
     environment: Environment
     parts: Sequence[ServiceSpec]
@@ -48,12 +48,12 @@ class StackAsked:
     passwords: Callable[[], Mapping[str, str]]
     """The generated secrets by name."""
     seconds: float = 10
-    """What each check may take."""
+    """How long each check may take."""
     somebody: Mapping[str, str] = field(default_factory=somebody)
-    """The account that is made and removed. One for all turns: a turn that could not remove it leaves no second one."""
+    """The account that is made and removed. All turns use one, so a turn that fails to remove it adds no second."""
 
     def need(self, *parts: str) -> None:
-        """Raise UnavailableError where a container is not well: that is one failure, and this one would be a second."""
+        """Raise UnavailableError where a container is not healthy: its own check fails, and one failure is enough."""
         for part in parts:
             row = self.rows.get(part)
             if row and row.state == NOT_AVAILABLE:
@@ -67,7 +67,7 @@ class StackAsked:
 
     def need_target(self, spec: ServiceSpec) -> str:
         """Return the instance of a scraped part. Raises UnavailableError where Prometheus does not get its metrics."""
-        assert isinstance(spec.scrape, Scrape), spec.part  # noqa: S101 - asked of scraped parts alone
+        assert isinstance(spec.scrape, Scrape), spec.part  # noqa: S101 - only scraped parts are asked
         self.need(prometheus.PART, spec.part)
         instance = f"{spec.part}:{spec.scrape.port}"
         target = self.targets().get(Target(spec.job, instance))
@@ -85,7 +85,7 @@ class StackAsked:
         return good(self.client.get(base + path, params=query, auth=self.login(part)), f"{base}{path}")
 
     def login(self, part: str) -> tuple[str, str] | None:
-        """Return with what a part's pages are asked; None where they are open."""
+        """Return user and password for a part's pages; None where the pages need none."""
         secret = self.spec(part).web_password
         return (access.USER, self.passwords()[label(secret)]) if secret else None
 
@@ -115,14 +115,14 @@ class StackAsked:
 
 
 def state_of(row: PartStatus | None) -> str:
-    """Say how a part's container is. row: None where there is none."""
+    """Say the state of a part's container. row: None where there is no container."""
     if row is None:
         return MISSING
     return f"running and {row.health}" if row.state == "running" else row.state
 
 
 def certificates(settings: Ingress) -> ssl.SSLContext:
-    """Trust what everybody trusts, and the private certificate authority of the configuration."""
+    """Return TLS settings that trust the system's certificate authorities, and the private one of the settings."""
     context = ssl.create_default_context()
     if settings.acme_root:
         context.load_verify_locations(cadata=settings.acme_root)

@@ -1,4 +1,4 @@
-"""The public entry, written to and read as a user does, and a job through queue, worker and database."""
+"""Checks of the smoke test as a user: write and read through the public entry, and have the worker do a job."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stack.parts.redis import spec as redis
 from stack.parts.worker import spec as worker
 
 _JOB_SHARE = 0.6
-"""Of the time that a check may take: what was made for the job is removed in the rest of it."""
+"""Share of a check's time that the job may take; the rest is for removing the account and the project."""
 
 
 def entry_checks(asked: StackAsked) -> Iterator[Check]:
@@ -46,7 +46,7 @@ def _as_user(asked: StackAsked) -> Said:
 
 
 def _foreign_worker(asked: StackAsked) -> bool:
-    """Whether the worker is a team's own and the API is not: nobody knows which jobs it does."""
+    """Whether the worker's image is a team's own and the API's is not: then it is not known which jobs it does."""
     settings = asked.environment.settings
     return bool(settings.worker.image and not settings.api.image)
 
@@ -61,7 +61,7 @@ def _job(asked: StackAsked, said: Callable[[], Said]) -> str:
         if str(why).startswith(user_account.LIMITED) and (busy := _busy(asked)):
             raise UnavailableError(busy) from None
         raise
-    except Exception:  # whatever it was, it is told once, where it happened
+    except Exception:  # the check of the public entry reports this error
         raise UnavailableError("nobody could ask for one: see the public entry") from None
     try:
         return job()
@@ -78,7 +78,7 @@ def _worker_log(asked: StackAsked) -> str:
 
 
 def _busy(asked: StackAsked) -> str:
-    """Say that a worker which does its jobs has too many of them; nothing where it has done none since its start."""
+    """Say how many jobs wait for a worker that does jobs; empty where at most one waits, or none was done yet."""
     numbers = [0.0, 0.0]
     with contextlib.suppress(FailedError, UnavailableError, httpx.HTTPError):
         for number, metric in enumerate(("worker_queue_depth", 'worker_jobs_total{status="complete"}')):

@@ -40,7 +40,7 @@ def metrics_checks(asked: StackAsked) -> Iterator[Check]:
 
 
 def _application(asked: StackAsked, spec: ServiceSpec, kind: Kind) -> str:
-    """Judge the contract's required metrics as Prometheus has them: the ports of these parts are published nowhere."""
+    """Judge the contract's required metrics by what Prometheus has, as the ports of these parts are not published."""
     instance = asked.need_target(spec)
     required = [metric for metric in of_jobs([Job(kind.value)]) if metric.required]
     series = {f"{each.name}_count" if each.type == "histogram" else each.name: each.name for each in required}
@@ -52,13 +52,13 @@ def _application(asked: StackAsked, spec: ServiceSpec, kind: Kind) -> str:
     if wrong := sorted({labels["__name__"] for labels, value in found if not (math.isfinite(value) and value >= 0)}):
         raise FailedError(f"not a number of at least 0: {', '.join(wrong)}")
     if missing:
-        # A metric that has no series yet, as one of refusals, is known by its type alone. In OpenMetrics, which
-        # Prometheus asks for, a counter's type stands without `_total`.
+        # A metric without a series yet, such as a count of refusals, is only in the metadata. In OpenMetrics, which
+        # Prometheus asks for, the metadata of a counter has its name without `_total`.
         target = f'{{job="{spec.job}",instance="{instance}"}}'
         typed_ones = {each["metric"] for each in asked.prometheus("targets/metadata", match_target=target)}
         missing = [name for name in missing if not {name, name.removesuffix("_total")} & typed_ones]
     if missing:
-        # A team's own image need not have all: it would never pass, and each deploy of it would go back.
+        # A team's own image may lack some: as a failure, that would undo each deploy of the image.
         raise UnavailableError(not_exposed(asked.environment, missing))
     return f"all {len(required)} that alerts need, {len(found)} series, none below 0"
 
@@ -69,7 +69,7 @@ Values = Callable[..., list[float]]
 def _page_of_metrics(asked: StackAsked, part: str) -> Values:
     """Return a function that gives the values of a metric, by its name and labels, on a part's own page."""
     scrape = asked.spec(part).scrape
-    assert isinstance(scrape, Scrape), part  # noqa: S101 - an exporter is nothing but that
+    assert isinstance(scrape, Scrape), part  # noqa: S101 - each exporter is scraped
     families = list(text_string_to_metric_families(asked.get(part, scrape.path).text))
 
     def values(name: str, **labels: str) -> list[float]:
@@ -80,7 +80,10 @@ def _page_of_metrics(asked: StackAsked, part: str) -> Values:
 
 
 def _expect(values: Values, name: str, what: str, good: Callable[[float], bool], **labels: str) -> float:
-    """Return the value of a metric that has one and is plausible. Raises FailedError."""
+    """Return the first value of a metric. Raises FailedError where it has no value, or one that is not `good`.
+
+    what: the good values, in words.
+    """
     found = values(name, **labels)
     if not found:
         raise FailedError(f"{name} is missing")
@@ -96,7 +99,7 @@ def _postgres(asked: StackAsked) -> str:
     values = _page_of_metrics(asked, postgres_exporter.PART)
     collected = ["pg_database_size_bytes", *(["pg_stat_database_numbackends"] if local else [])]
     if not all(values(name) for name in collected):
-        # On a busy host one collection is over its time limit, and the next is not.
+        # On a busy host one collection may exceed its time limit, and the next one may not.
         values = _page_of_metrics(asked, postgres_exporter.PART)
     _expect(values, "pg_up", "1: the exporter cannot log in", lambda value: value == 1)
     if missing := [name for name in collected if not values(name)]:
@@ -140,7 +143,7 @@ def _redis(asked: StackAsked) -> str:
 
 
 def _counted(values: Values) -> str:
-    """Say what a managed Redis tells of commands that it refused of its own file; its replicas' are in that number."""
+    """Say how many commands of its own file a managed Redis refused; its counter includes commands of its replicas."""
     refused = values("redis_unexpected_error_replies_total")
     if not refused:
         return "and it does not count what it refused of its own file"

@@ -1,7 +1,7 @@
-"""Of the smoke test: whether Prometheus has every series that a rule or a dashboard reads.
+"""Checks of the smoke test: whether Prometheus has every series that a rule or a dashboard reads.
 
-A rule on a series that nobody exposes is an alert that is mute, with every target up and every rule without an error.
-Which series these are follows from the rules and dashboards themselves (`stack.series`).
+An alert on a series that nothing exposes never fires, although every target is up and no rule has an error.
+`stack.series` reads from the rules and dashboards which series they need.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from operations.checks.smoke.asked import StackAsked
 
 _NEW_SECONDS = 2 * UNSEEN_SECONDS
-"""For so long after its start a container need not have been seen: cAdvisor looks and Prometheus asks in turns."""
+"""Seconds after its start in which a container may have no sample: first cAdvisor looks, then Prometheus scrapes."""
 _SEEN_SECONDS = 3 * UNSEEN_SECONDS
-"""As long as ContainerMissing waits, on a host that is busy."""
+"""Seconds without a sample after which a container counts as not seen: as many as ContainerMissing waits."""
 _DOWN = (
     "up == 0 or pg_up == 0 or redis_up == 0 or probe_success == 0 or pg_scrape_collector_success == 0 "
     "or pg_exporter_last_scrape_error == 1 or redis_exporter_last_scrape_error == 1"
 )
-"""What has a check or an alert of its own, and takes series with it."""
+"""Faults that have a check or an alert of their own, and make series disappear."""
 _SHOWN = 8
 
 
 def may_be_missing(environment: Environment) -> Mapping[str, str]:
-    """Return patterns of names -> why a stack that is well may be without these series."""
+    """Return pattern of a series' name -> why a healthy stack may lack the series."""
     settings = environment.settings
     public = [*settings.blackbox_exporter.urls, *([settings.ingress.url] if settings.ingress.domain else [])]
     found = {
@@ -72,7 +72,7 @@ def every(asked: StackAsked) -> Iterator[Check]:
 
 
 def _containers(asked: StackAsked) -> str:
-    """Each container that is well is one that cAdvisor sees: without that ContainerMissing is all that it can say."""
+    """Check that cAdvisor sees each healthy container: of one that it does not see, only ContainerMissing can fire."""
     asked.need_target(asked.spec(cadvisor.PART))
     well = [spec.part for spec in asked.parts if spec.part in asked.rows and asked.rows[spec.part].ok]
     last = f"max by (name) (container_last_seen{{{named(asked.environment, well)}}})"
@@ -103,7 +103,7 @@ def _of_dashboards(asked: StackAsked) -> str:
     rules = series.of_rules(asked.environment, asked.parts)
     missing, count = _missing(asked, {name: panels for name, panels in read.items() if name not in rules})
     if missing:
-        # No panel wakes anybody, and some measure what not every host has.
+        # An empty panel fails no check: it hides no alert, and some panels show what not every host measures.
         raise UnavailableError(f"nobody exposes {_told(missing, read)}: these panels are empty")
     return f"all {count} that are asked for are there, of {len(read)} that panels read"
 
@@ -117,12 +117,12 @@ def _missing(asked: StackAsked, read: series.Readers) -> tuple[list[str], int]:
     row = asked.rows.get(backup.PART)
     if row is None or (row.uptime_seconds or 0) < seconds(backups.FIRST):
         excused.append("(backup|wal)_.*")  # the first backup brings them
-    # An own image need not have all that the contract names; what is required is judged by the part's own check.
+    # A team's own image may lack metrics of the contract; the check of that part judges the required ones.
     excused += [name for metric in METRICS for name in _names(metric)]
-    # The alerts that fire: in a stack that is well there is one, and it need not have begun.
+    # ALERTS has a series only for alerts that fire: in a healthy stack that is Watchdog, which may not have begun.
     excused.append("ALERTS.*")
     wanted = [name for name in read if not any(re.fullmatch(pattern, name) for pattern in excused)]
-    # One question, so that nothing comes back between the two answers.
+    # One query for both, so that no part recovers between two answers.
     found = asked.samples(f'count by (__name__) ({{__name__=~"{"|".join(wanted)}"}}) or {_DOWN}')
     there = {labels["__name__"] for labels, _ in found if labels.keys() == {"__name__"}}
     down = sorted({labels.get("instance", "") for labels, _ in found if labels.keys() != {"__name__"}})

@@ -34,7 +34,7 @@ def container_checks(asked: StackAsked) -> Iterator[Check]:
 
 
 def page_checks(asked: StackAsked) -> Iterator[Check]:
-    """Every published part, at the page by which a person or a probe knows that it is well."""
+    """Yield a check for each published part: whether the page that shows its health answers 200."""
     for spec in asked.parts:
         if spec.publish:
 

@@ -18,7 +18,7 @@ from stack.settings.types import seconds as seconds_of
 
 
 def target_checks(asked: StackAsked) -> Iterator[Check]:
-    """Every target that Prometheus' own configuration declares, by its name."""
+    """Yield a check for each target in the configuration that Prometheus should have."""
     configured = yaml.safe_load(prometheus.prometheus_yml(asked.environment, asked.parts))["scrape_configs"]
     for job in configured:
         for group in job["static_configs"]:
@@ -50,11 +50,11 @@ def _judged_target(target: Mapping[str, Any] | None, up: str) -> str:
 
 
 def _expect_probe(asked: StackAsked, target: Target) -> None:
-    # A label that a series has not is empty.
+    # In PromQL an empty value also matches a series without the label.
     labels = f'instance="{target.instance}",{blackbox_exporter.FAMILY}="{target.family}"'
     succeeded = [value for _, value in asked.samples(f"probe_success{{{labels}}}")]
     if succeeded != [1.0]:
-        # The exporter says 0 where it has found no address to ask.
+        # probe_ip_protocol is 0 where the exporter found no address of that IP version.
         if target.family == blackbox_exporter.SIX and asked.samples(f"probe_ip_protocol{{{labels}}} == 0"):
             raise UnavailableError("the name has no AAAA record: nobody comes by IPv6 until there is one")
         raise FailedError("from inside of the stack it does not answer 200")
@@ -93,7 +93,7 @@ def rule_checks(asked: StackAsked) -> Iterator[Check]:
 
 
 Rule = tuple[str, str, str, float]
-"""Group, name, labels, and seconds that it waits."""
+"""Group, name, labels, and seconds that the alert waits (`for`)."""
 
 
 def _rule(group: str, rule: Mapping[str, Any], name: str, waits: float) -> Rule:

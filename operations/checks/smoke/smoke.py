@@ -1,8 +1,8 @@
-"""`samokoder smoke`: whether a stack that is up does all that it is for, asked from outside within seconds.
+"""`samokoder smoke`: whether a stack that is up does its work, checked from outside within seconds.
 
-What is asked follows from the parts: their containers, pages, targets, rules and receivers are read from the same
-descriptions and the same rendered files that `up` mounts. A part whose container is not well is told once: what needs
-it is then not available.
+The checks follow from the parts: containers, pages, targets, rules and receivers are read from the same descriptions
+and the same rendered files that `up` mounts. A part whose container is not healthy fails one check: the checks that
+need the part are then not available.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _PAUSE_SECONDS = 2.0
 
 
 def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Report:
-    """Check a stack that is up. seconds: that each check may take; wait: that a failed one is asked again.
+    """Check a stack that is up. seconds: how long each check may take. wait: how long to repeat while a check fails.
 
-    Leaves nothing: what it writes through the public entry it removes, unless it is cut off in between.
+    It removes what it writes through the public entry, unless it is interrupted in between.
     Raises ProjectError where nothing of the stack runs, or its ports cannot be reached.
     """
     environment = workspace.settings()
@@ -64,13 +64,13 @@ def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Repo
 
 
 def standing(before: Sequence[Finding], now: Sequence[Finding]) -> list[Finding]:
-    """Return the findings of a turn; a check that failed and now meets the limit of requests has failed still."""
+    """Return the findings of a turn; a check that failed before and now meets the rate limit keeps its failure."""
     failed = {each.check: each for each in before if each.verdict is Verdict.FAILED}
     return [failed.get(each.check, each) if each.why.startswith(user_account.LIMITED) else each for each in now]
 
 
 def report_of(environment: Environment, findings: Sequence[Finding]) -> Report:
-    """Return what came of it."""
+    """Return the report of a smoke test."""
     about = {"environment": environment.name}
     return Report(title=f"Smoke test of {environment.name}", about=about, findings=findings)
 
@@ -80,7 +80,7 @@ def _passwords(workspace: Workspace) -> Callable[[], Mapping[str, str]]:
 
 
 def every(asked: StackAsked) -> Iterator[Check]:
-    """Yield all that there is to ask, in the order of the report."""
+    """Yield every check, in the order of the report."""
     first, second = (
         (container_checks, page_checks, certificate_check, entry_checks),
         (metrics_checks, target_checks, rule_checks, alertmanager_checks),

@@ -1,4 +1,4 @@
-"""What the smoke test does as a user: an account and, in its name, a project with a job; all is removed again.
+"""What the smoke test does as a user: it makes an account and a project with a job, and removes all of it.
 
 The job is a `write_skeleton`: it goes through queue, worker and database, and asks no LLM, so it costs nothing.
 """
@@ -18,10 +18,10 @@ from operations.errors import FailedError, UnavailableError
 _OK, _CREATED, _NO_CONTENT, _CONFLICT, _TOO_MANY = 200, 201, 204, 409, 429
 _ADDRESS_OF_NOBODY = "smoke.invalid"  # RFC 2606: no mail can ever be sent there
 MARK = "x-samokoder-smoke"
-"""What the OpenAPI document says at `POST /projects` where an application is one that may be asked all this."""
+"""Key at `POST /projects` of an application's OpenAPI document: it allows the smoke test to send these requests."""
 LIMITED = "the limit of requests from here is used up"
 _OVER = ("done", "failed")
-# Some of a minute's fifty that a client has: a turn that fails may be followed by five others.
+# The reference application lets a client look 50 times a minute, and five more turns may follow a failed one in that.
 _LOOKS_APART = (0.3, 0.5, 0.7, 1.0)
 
 
@@ -31,15 +31,15 @@ class LateError(FailedError):
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """What came of it."""
+    """The results for the account and for the job."""
 
     account: str
     job: Callable[[], str]
-    """Returns what the job came to. Raises FailedError, LateError or UnavailableError."""
+    """Returns a sentence on the finished job. Raises FailedError, LateError or UnavailableError."""
 
 
 def somebody() -> Mapping[str, str]:
-    """Return e-mail address and password of nobody."""
+    """Return a random e-mail address and password, for a new account."""
     return {"email": f"{secrets.token_hex(8)}@{_ADDRESS_OF_NOBODY}", "password": secrets.token_urlsafe(24)}
 
 
@@ -54,7 +54,7 @@ def good(answer: httpx.Response, what: str, *statuses: int) -> httpx.Response:
 
 
 def need_mark(client: httpx.Client, public: str) -> None:
-    """Raise UnavailableError unless a team's own application says that the smoke test may do all this with it."""
+    """Raise UnavailableError unless a team's own application says, with `MARK`, that the smoke test may use it."""
     try:
         answer = client.get(f"{public}/openapi.json")
         marked = answer.status_code == _OK and answer.json()["paths"]["/projects"]["post"][MARK] is True
@@ -70,10 +70,10 @@ def need_mark(client: httpx.Client, public: str) -> None:
 def write_and_read(
     client: httpx.Client, public: str, credentials: Mapping[str, str], *, seconds: float, work: bool = True
 ) -> Said:
-    """Make an account, log in, be known by the token, have a job done, and remove the account with all that is its.
+    """Make an account, log in, read the account with the token, have a job done, and remove the account with its data.
 
-    credentials: as `somebody` makes them; the account may be there, from a turn that could not remove it. seconds: that
-    the job may take. work: whether there is a worker to do it.
+    credentials: from `somebody`; the account may exist, from a turn that could not remove it. seconds: how long the job
+    may take. work: whether there is a worker for the job.
     """
     made = client.post(f"{public}/auth/register", json=credentials)
     if made.status_code != _CONFLICT:
@@ -92,7 +92,7 @@ def write_and_read(
 
 
 def _kept(ask: Callable[[], str]) -> Callable[[], str]:
-    """Ask now; return what gives the answer later, or raises what the asking raised."""
+    """Call `ask` now; return a function that later returns its answer, or raises its error."""
     try:
         said = ask()
     except (FailedError, UnavailableError, httpx.HTTPError) as error:
