@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -14,6 +15,8 @@ from host.progress import Task
 from operations.errors import FailedError, NotConfiguredError, UnavailableError
 
 T = TypeVar("T")
+
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 class Verdict(StrEnum):
@@ -102,7 +105,7 @@ class Report:
                 suite, "testcase", classname=self.title, name=str(each.check), time=f"{each.seconds:.3f}"
             )
             if element := elements.get(each.verdict):
-                ET.SubElement(case, element, message=each.why)
+                ET.SubElement(case, element, message=_NOT_IN_XML.sub("", each.why))
         ET.indent(suite)
         return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

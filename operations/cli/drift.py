@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from host.errors import EngineError
 from operations.cli import asking, common
 from operations.cli.options import EnvironmentName, Yes
 from operations.errors import ProjectError
@@ -41,7 +40,8 @@ def drift(
     workspace = common.workspace_of(env)
     try:
         findings = find_drift(workspace)
-    except (ProjectError, EngineError) as error:
+    except Exception as error:
+        # Whatever it was, a program that asked for JSON gets its cause as JSON too.
         if as_json:
             typer.echo(_as_json(env, "failed", str(error), []))
         raise

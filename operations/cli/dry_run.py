@@ -1,22 +1,19 @@
 """What a restore or a rotation would do, said and not done: nothing is stopped, made or locked for it."""
 
 from __future__ import annotations
+
+import contextlib
 from datetime import datetime
+
 from operations.data import backups
-from operations.data.restore import on_engine
-from operations.data.restore import restore
-from operations.data.restore import server_users
-from operations.data.restore.request import LATEST
-from operations.data.restore.request import OFFSITE
-from operations.data.restore.request import Wanted
-from operations.data.restore.request import wanted
+from operations.data.restore import on_engine, restore, server_users
+from operations.data.restore.request import LATEST, OFFSITE, Wanted, wanted
 from operations.engine import containers
 from operations.errors import ProjectError
 from operations.rotation import plan
 from operations.workspace.workspace import Workspace
 from stack.common.names import PART_LABEL
 from stack.spec.rotation import label
-import contextlib
 
 NOTHING_RESTORED = "Nothing was stopped or changed."
 

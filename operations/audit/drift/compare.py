@@ -205,7 +205,9 @@ def _strangers(wanted: Declared, there: Actual, environment: Environment, typed:
         if name in wanted.containers:
             continue
         networks = sorted(facts.networks.keys() & wanted.networks.keys())
-        ours = facts.labels.get(ENVIRONMENT_LABEL) == environment.name or name.startswith(prefix)
+        # The environment `staging-2` has names that begin like those of `staging`.
+        label = facts.labels.get(ENVIRONMENT_LABEL) or (environment.name if name.startswith(prefix) else "")
+        ours = label == environment.name
         volumes = there.holds.get(name, ())
         disconnect = " && ".join(f"{typed.docker} network disconnect {network} {name}" for network in networks)
         parts = [*networks, *([f"the inside of {there.inside[name]}"] if name in there.inside else ())]
@@ -222,6 +224,6 @@ def _strangers(wanted: Declared, there: Actual, environment: Environment, typed:
         repair = f"{typed.docker} network rm {name}"
         yield Difference(name=name, field="", declared=NOTHING, found="a network", repair=repair)
     for name in there.volumes - wanted.volumes:
-        # The volume may hold data, so the command shows it before it removes it.
-        repair = f"{typed.docker} volume inspect {name}; {typed.docker} volume rm {name}"
+        # The volume may hold data, so the line that is pasted removes nothing.
+        repair = f"{typed.docker} volume inspect {name}  # once nobody needs it: {typed.docker} volume rm {name}"
         yield Difference(name=name, field="", declared=NOTHING, found="a volume", repair=repair)

@@ -111,6 +111,14 @@ def test_a_ci_system_gets_a_failure_and_what_is_skipped() -> None:
     assert suite[1][0].get("message") == "because [of] 1"
 
 
+def test_what_a_part_has_written_does_not_break_the_report_of_a_ci_system() -> None:
+    said = Report(
+        title="smoke", environment="staging", findings=[Finding(check="a", verdict=Verdict.FAILED, why="\x1b[1mno\x00")]
+    )
+    suite = ET.fromstring(said.junit())  # noqa: S314 - our own text
+    assert suite[0][0].get("message") == "[1mno", "a colour of a log would make the whole report unreadable"
+
+
 def test_a_person_sees_what_is_not_well_and_the_numbers_and_all_of_it_with_verbose() -> None:
     short, long = shown(ALL, verbose=False), shown(ALL, verbose=True)
     assert "because [of] 0" not in short, "sixty good lines hide the bad one"

@@ -352,6 +352,13 @@ def stranger(world: World, name: str, *, labels: dict[str, str] | None = None, n
             f"{PREFIX}-data",
             f"docker network disconnect {PREFIX}-data samokoder-other-api",
         ),
+        # The name of `staging-2` begins like those of `staging`: what is its own must not be removed.
+        (
+            f"{PREFIX}-2-api-1",
+            {"samokoder.environment": f"{recorded.ENVIRONMENT}-2"},
+            f"{PREFIX}-data",
+            f"docker network disconnect {PREFIX}-data {PREFIX}-2-api-1",
+        ),
     ],
 )
 def test_a_container_that_nobody_declared_is_found(
@@ -469,6 +476,9 @@ def test_the_command_tells_drift_from_a_failure(
     def fails() -> list[Difference]:
         raise PulumiFailedError("`pulumi preview` failed")
 
+    def unforeseen() -> list[Difference]:
+        raise RuntimeError("the engine has gone away")
+
     code, out, _ = ended(list, "--json")
     assert (code, json.loads(out)["result"]) == (0, "none")
     code, out, _ = ended(lambda: [finding], "--json")
@@ -480,6 +490,9 @@ def test_the_command_tells_drift_from_a_failure(
     assert (code, json.loads(out)["result"]) == (1, "failed")
     assert "`pulumi preview` failed" in json.loads(out)["error"]
     assert "`pulumi preview` failed" in err
+    with pytest.raises(RuntimeError):
+        ended(unforeseen, "--json")
+    assert json.loads(capsys.readouterr().out)["result"] == "failed", "a program waits for JSON whatever happens"
     code, out, err = ended(lambda: [finding])
     assert code == 1
     assert "make drift ARGS=--repair" in out.splitlines()[-1], "one command, however many differences there are"
