@@ -35,7 +35,7 @@ def restart(workspace: Workspace, name: str) -> list[str]:
         try:
             found = containers.replicas(client, environment, name)
             seconds = {part: _wait_seconds(environment, part) for part in found}
-            order = sorted(found, key=lambda part: healthy.health(found[part]) == "healthy")  # stable: unhealthy ones first
+            order = sorted(found, key=lambda part: healthy.health(found[part]) == "healthy")  # stable: unhealthy first
             done = list[str]()
             for part in order:
                 _again(found[part], part, locked)
