@@ -1,4 +1,4 @@
-"""The `samokoder` command: everything that `make` offers, and what `make` has no good form for.
+"""The `samokoder` command: everything that `make` offers, and commands that have no good form in `make`.
 
 Each command is a function in `operations/cli`, and is listed here in the order in which `--help` shows it.
 """
@@ -79,7 +79,7 @@ app = typer.Typer(
     help="Run Samokoder and its monitoring on a Docker engine. Exit status: 0 done, 1 failed, 2 wrong usage.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    # Plain: what draws boxes around the help takes half a second to import.
+    # The help is plain text, because the library that draws boxes around it takes half a second to import.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ProjectError, EngineError) as error:
         _fail(str(error), words)
     except SystemExit as ended:
-        if ended.code == _INTERRUPTED:  # by typer, which keeps the interruption to itself
+        if ended.code == _INTERRUPTED:  # typer turns an interruption into this exit
             _say_how_to_go_on(common.terminal(stderr=True), words)
         raise
     except Exception as error:
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, words: Sequence[str] = ()) -> None:
-    """End with status 1. A person reads the last lines first: there stand the cause, and how to go on with `up`."""
+    """End with status 1. The last lines have the cause and how to resume, because a person reads them first."""
     from rich.markup import escape  # noqa: PLC0415 - it takes its time
 
     console = common.terminal(stderr=True)

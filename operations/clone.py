@@ -1,4 +1,4 @@
-"""Where the clone lies, and its commands as a person types them. Light, as `operations/errors.py` is."""
+"""Where the clone is, and its commands as a person types them. It imports nothing slow, like `operations/errors.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 YES_VARIABLE = "SAMOKODER_YES"
-"""Environment variable that means --yes. `ci deploy` sets it: an older version, which it goes back to, has no --yes."""
+"""Environment variable that means --yes. `ci deploy` sets it, because the older version of a rollback has no --yes."""
 
 
 def typed(environment: str, words: str) -> str:

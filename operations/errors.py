@@ -1,6 +1,6 @@
 """The errors that end a command, or a check, in a message.
 
-Light, as `operations/clone.py` is: `samokoder --help` and the shell's completion load it.
+Like `operations/clone.py` it imports nothing slow, because `samokoder --help` and the shell's completion load it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class FailedError(Exception):
 
 
 class UnavailableError(Exception):
-    """A check can say nothing; the text says why."""
+    """A check has no result; the text says why."""
 
 
 class NotConfiguredError(Exception):
-    """A check has nothing to look at, since nobody asked for it; the text says which setting would."""
+    """A check has nothing to check, because a setting that would enable it is not set; the text names the setting."""

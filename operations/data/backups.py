@@ -1,4 +1,4 @@
-"""Backups on demand, the list of what there is, and the drill: the backup container's own program, run in it."""
+"""Make a backup on demand, list backups, run the drill: the backup container's program does each in that container."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PART = "backup"
 ANSWER_SECONDS = 120
-"""For one answer of the engine: it removes a volume of some GiB while it is asked."""
+"""Seconds to wait for one answer of the engine: it answers the removal of a volume of some GiB only at the end."""
 Kind = Literal["all", "base", "dump", "redis", "workspace"]
 
 
@@ -41,11 +41,11 @@ class Backup:
     bytes: int
     status: str
     since: datetime | None
-    """Of a base: the first moment that can be restored to."""
+    """Of a base backup: the first moment that can be restored."""
     until: datetime | None
-    """The last one; empty: up to now."""
+    """Of a base backup: the last moment that can be restored; None: now."""
     without: tuple[tuple[datetime, datetime], ...] = ()
-    """Times between them that cannot be restored from it."""
+    """Ranges between `since` and `until` that cannot be restored from this backup."""
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Backup:
@@ -89,7 +89,7 @@ class Backup:
 
 
 def now(workspace: Workspace, kind: Kind) -> None:
-    """Make a backup. Raises ProjectError when it fails; what was there before is there still."""
+    """Make a backup. Raises ProjectError when it fails; earlier backups stay."""
     with (
         lock.held(workspace, "backup"),
         _container(known.of(workspace)) as container,
@@ -108,7 +108,10 @@ def backups(workspace: Workspace) -> tuple[list[Backup], list[str]]:
 
 
 def drill(workspace: Workspace) -> dict[str, Any]:
-    """Restore the newest backup beside everything and return what was measured. Raises ProjectError when it fails."""
+    """Restore the newest backup without touching the data and return what was measured.
+
+    Raises ProjectError when the restore fails.
+    """
     with (
         lock.held(workspace, "drill"),
         _container(known.of(workspace)) as container,
@@ -120,7 +123,8 @@ def drill(workspace: Workspace) -> dict[str, Any]:
 def run_in_service(container: Container, words: Sequence[str], task: Task) -> str:
     """Run the backup program in its container; return its standard output. `task` shows its progress.
 
-    Raises ProjectError with what it said last. It goes on when we are interrupted: a backup is better finished.
+    Raises ProjectError with the last lines that the program wrote. When this command is interrupted the program
+    continues, because a finished backup is of more use than half of one.
     """
     api = cast("docker.DockerClient", container.client).api
     container.reload()

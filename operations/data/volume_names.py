@@ -1,4 +1,4 @@
-"""The volumes that restores and imports make: their names, and which are there."""
+"""Names of the volumes that restores and imports make, and a list of those that exist."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 BEFORE = "-before-restore-"
 """In the name of a volume that was set aside: `samokoder-staging-postgres-before-restore-20261123T100500Z`."""
 IMPORTED = "-from-compose-"
-"""In the name of a volume that an import has made ready to be put in the place of the data."""
+"""In the name of a volume with an import's copy, before that replaces the data."""
 
 RESTORED = "-restored-"
-"""In the name of one that a restore fills, and that is gone once that has come to its end."""
+"""In the name of a volume that a restore fills, and removes when the restore is finished."""
 STAMP = "%Y%m%dT%H%M%SZ"
-"""At the end of both: when the restore was begun."""
+"""Format of the UTC time at the end of each of these names: when the restore or the import began."""
 
 
 def made_by_restores(client: docker.DockerClient, environment: containers.Named) -> list[str]:
     """Return the volumes that restores and imports have made and not removed, the newest last."""
-    # The whole name, and a server is one word: `staging` must not be given what belongs to `staging-2`.
+    # The whole name must match, or `staging` would get the volumes of `staging-2`; a server's name is one word.
     ours = re.compile(rf"{re.escape(environment.prefix)}-[a-z]+({BEFORE}|{RESTORED}|{IMPORTED})\d{{8}}T\d{{6}}Z")
     found = (str(volume.name) for volume in client.volumes.list(filters={"name": f"{environment.prefix}-"}))
     return sorted(filter(ours.fullmatch, found), key=begun)
@@ -37,5 +37,5 @@ def set_aside(client: docker.DockerClient, environment: containers.Named) -> lis
 
 
 def begun(volume: str) -> datetime:
-    """Say when the restore was begun that has made a volume."""
+    """Return when the restore or the import that made a volume began, from the volume's name."""
     return datetime.strptime(volume.rpartition("-")[2], STAMP).replace(tzinfo=UTC)

@@ -14,7 +14,7 @@ from stack.parts.prometheus import spec as prometheus
 from stack.spec.files import Template
 from stack.spec.service import Scrape, ServiceSpec
 
-# As a host is written: in an address, after a user, as an option, as a value of JSON.
+# The forms in which a host is written: in an address, after a user, as an option, as a value of JSON.
 _HOST = r"(?:(?<=//)|(?<=@)|(?<=-h )|(?<=\"host\": \")|(?<![\w.@/-])(?={name}:\d)){name}(?![\w-])"
 
 
@@ -63,7 +63,7 @@ def _names(text: str, host: str, spec: ServiceSpec) -> bool:
 
 
 def _texts(spec: ServiceSpec) -> Iterator[str]:
-    """Yield what a part is told, each secret replaced by its name."""
+    """Yield the variables, command and files of a part, each secret replaced by its name."""
     told = (*spec.environment.values(), *spec.command, *spec.secret_environment.values(), *spec.files.values())
     yield from (each.render(*each.needs) if isinstance(each, Template) else each for each in told)
 

@@ -39,7 +39,7 @@ FIRST = (
     *("api.memoryMib", "frontend.enabled", "alertmanager.telegram.chatId", "alertmanager.email.smarthost"),
     *("alertmanager.language", "backup.offsite.endpoint", "backup.offsite.bucket", "prometheus.retentionTime"),
 )
-"""The twenty settings that people set, in the order in which they come to them."""
+"""The twenty settings that people set, in the order in which people need them."""
 
 
 def generated() -> dict[Path, str]:
@@ -161,7 +161,7 @@ def alerts_table() -> str:
 
 
 def _says(alerts: Sequence[Alert]) -> str:
-    """What the rules of one name say, with the name of a label in place of its value."""
+    """Return what the rules of one name say, with the name of a label in place of its value."""
     texts = {
         re.sub(rf"\b{re.escape(alert.service)}\b", "*part*", alert.summary.en)
         if len({each.service for each in alerts}) > 1
@@ -198,7 +198,7 @@ def hardening_rules() -> str:
 
 
 def hardening_exceptions() -> str:
-    """Render every exception from them."""
+    """Render every exception from the hardening rules."""
     lines = ["| Part | CIS | What | Why | Until |", "|---|---|---|---|---|"]
     for each in exceptions():
         part = "every part" if each.part == "*" else each.part

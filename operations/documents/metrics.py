@@ -1,6 +1,6 @@
 """The tables of docs/metrics.md: the contract, with the alerts and dashboards that use each metric.
 
-What uses a metric is found in their expressions, through the recording rules between them.
+The expressions of alerts and dashboards say which metrics they use, directly or through recording rules.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def uses(environment: Environment, metrics: Sequence[Metric]) -> dict[str, Uses]
 
 
 def _with_recordings(metric: Metric, recordings: Sequence[Recording]) -> set[str]:
-    """Return the recorded series that are made of a metric, directly or of one another."""
+    """Return the recorded series that are made from a metric, directly or through other recorded series."""
     made: set[str] = set()
     while new := {r.name for r in recordings if r.name not in made and _asks(r.expression, metric, made)}:
         made |= new
@@ -71,7 +71,7 @@ def _questions(node: Any) -> Iterator[str]:
 
 
 def contract_tables() -> str:
-    """Render the contract, a table for each who exposes a part of it."""
+    """Render the contract: a table for each set of jobs that expose a part of it."""
     used = uses(read_environment("staging", {}), METRICS)
     tables = [
         f"### {heading}\n\n{_table([metric for metric in METRICS if metric.jobs == jobs], used)}"

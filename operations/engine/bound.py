@@ -1,4 +1,4 @@
-"""How long a command in a container may take, and how much it may say: an image that is checked may do anything."""
+"""Limits for the time and the output of a command in a container, because an image under check may do anything."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ MIB = 2**20
 
 
 class BoundError(ProjectError):
-    """A command took longer, or said more, than it may. The text says which, as in "it does not end within 5 s"."""
+    """A command took too long or wrote too much. The text says which, as in "it does not end within 5 s"."""
 
 
 @dataclass
 class Bound:
-    """For one command."""
+    """The limits of one command."""
 
     seconds: float
     size: int
@@ -36,7 +36,7 @@ class Bound:
         return left
 
     def take(self, size: int) -> None:
-        """Note that it says so many bytes more. Raises BoundError where that is too much."""
+        """Count `size` more bytes of output. Raises BoundError where that is too much."""
         self._said += size
         if self._said > self.size:
             raise BoundError(f"it says more than {self.size / MIB:g} MiB")

@@ -1,4 +1,4 @@
-"""Run a command in a container, and get all that it says and its exit status."""
+"""Run a command in a container, and return its output and its exit status."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _ENDS_SECONDS = 60
 _OUT, _ERR = 1, 2
 _HEAD = struct.Struct(">BxxxL")
 Frame = tuple[int, bytes]
-"""A piece of what a program says: 1 for its standard output or 2 for its standard error, and the text."""
+"""A piece of a program's output: 1 for standard output or 2 for standard error, and the text."""
 
 
 def execute(
     container: Container, command: Sequence[str], *, bound: Bound | None = None, **options: Any
 ) -> tuple[int, bytes]:
-    """Run a command in a container to its end; return its exit status and all that it says.
+    """Run a command in a container to its end; return its exit status and its output.
 
-    options: of the SDK's `exec_create`. Its `exec_run` may have no status (see `exec_status`) and no output (`frames`).
-    Raises BoundError where the bound is reached; the command runs on then, for the engine can end none.
+    The SDK's `exec_run` is not used, because it may return no status (see `exec_status`) or lose output (see `frames`).
+    options: of the SDK's `exec_create`. Raises BoundError at the limit; the command then keeps running, because the
+    engine cannot end a command in a container.
     """
     status, said = _execute(container, command, options, bound)
     return status, b"".join(text for _, text in said)
@@ -56,11 +57,11 @@ def _execute(
 
 
 def frames(stream: Any, bound: Bound | None = None) -> Iterator[Frame]:
-    """Yield what a program says to a socket of the SDK (`exec_start`, `attach_socket`), until it closes its output.
+    """Yield the output of a program from a socket of the SDK (`exec_start`, `attach_socket`) until the program ends it.
 
-    Not as the SDK does: it reads the socket below the buffer by which it has read the head of the answer. What has come
-    together with that head, all that a quick command says, is lost then, and the status is 0.
-    Raises BoundError.
+    The SDK's own reader is not used: it reads the socket below the buffer with which it has read the head of the HTTP
+    answer. It loses the output that came together with that head, which is all output of a quick command, and the
+    status is then 0. Raises BoundError.
     """
     socket = getattr(stream, "_sock", stream)
     reader = stream._response.raw._fp.fp  # noqa: SLF001 - there is no other way to it
@@ -82,8 +83,9 @@ def frames(stream: Any, bound: Bound | None = None) -> Iterator[Frame]:
 def exec_status(api: docker.APIClient, session: str, bound: Bound | None = None) -> int:
     """Return the exit status of a command in a container whose output has ended.
 
-    The engine ends the output when the command closes it, and knows the status a moment later: until then it says null,
-    which would be taken for a success or a failure. Raises ProjectError where the command does not end at all.
+    The engine ends the output when the command closes it, and knows the status a moment later: until then the status is
+    null, which a caller would take for a success or a failure. Raises BoundError, and ProjectError where the command
+    does not end within 60 s.
     """
     end = time.monotonic() + _ENDS_SECONDS
     while (status := api.exec_inspect(session)["ExitCode"]) is None:

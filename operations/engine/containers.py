@@ -1,4 +1,4 @@
-"""The containers and networks of an environment on its engine: find them, stop them, remove what a run has left.
+"""The containers and networks of an environment on its engine: find, stop, and remove those of an interrupted run.
 
 Containers are found by the labels that `stack.resources.part` gives them, so all of this works without Pulumi.
 """
@@ -50,18 +50,18 @@ def of_environment(client: docker.DockerClient, name: str) -> list[Container]:
 
 def names(client: docker.DockerClient) -> set[str]:
     """Return the names of all containers and networks on the engine."""
-    listed = client.api.containers(all=True)  # without a question for each of them
+    listed = client.api.containers(all=True)  # one request, and not one for each container
     found = {str(name).lstrip("/") for container in listed for name in container.get("Names") or ()}
     return found | {str(network["Name"]) for network in client.api.networks()}
 
 
 def ids(client: docker.DockerClient, name: str) -> dict[str, str]:
-    """Return the id of each part's container in an environment: what a change has replaced shows in it."""
+    """Return part -> id of its container in an environment: another id shows that a change replaced the container."""
     return {container.labels[PART_LABEL]: str(container.id) for container in of_environment(client, name)}
 
 
 def find(client: docker.DockerClient, environment: Named, part: str) -> Container:
-    """Return the container of a part. Raises ProjectError with the parts that there are, or that it is not up."""
+    """Return the container of a part. Raises ProjectError that lists the existing parts, or says that none is up."""
     found = by_part(client, environment.name)
     if part in found:
         return found[part]
@@ -83,14 +83,14 @@ def replicas(client: docker.DockerClient, environment: Named, part: str) -> dict
 
 
 def of_fields(client: docker.DockerClient, environment: Environment, fields: Collection[str]) -> list[Container]:
-    """Return the containers of the parts that these fields of the settings describe; those that are not there, not."""
+    """Return the existing containers of the parts that these fields of the settings describe."""
     parts = {part for name in fields for part in environment.parts_of(name)}
     return [each for each in of_environment(client, environment.name) if each.labels[PART_LABEL] in parts]
 
 
 def stop(client: docker.DockerClient, environment: Environment, fields: Collection[str], reporter: Reporter) -> None:
-    """Stop all containers of these parts at once, each within its own time, and wait until they have ended."""
-    # Also one that restarts again and again, because its data is what is to be replaced.
+    """Stop all containers of these parts in parallel, each with its own stop timeout, and wait for their end."""
+    # A container in a restart loop is stopped too, because its data is what a restore replaces.
     found = [each for each in of_fields(client, environment, fields) if each.status not in _ENDED]
     if not found:
         return
@@ -105,10 +105,10 @@ def remove_begun(
 ) -> list[str]:
     """Remove the containers and networks that an interrupted run had begun to make, and return their names.
 
-    A run that was killed between a creation and the note of it leaves them, and the next one would end in "name
-    already in use". Nothing else goes: what this state does not know may be another state's, and running. Volumes stay:
-    creating one that is there is no error, and they hold the data.
-    begun: as `recovery.begun` has it. known: ids of the containers and networks in Pulumi's state.
+    A run that is killed after it made one and before Pulumi noted it leaves it, and the next run would fail with "name
+    already in use". Nothing else is removed: a container that this state does not know may belong to another state and
+    serve. Volumes stay, because they hold the data, and to create an existing volume is no error.
+    begun: as `pulumi_state.begun` returns it. known: ids of the containers and networks in Pulumi's state.
     """
     removed = []
     named = [f"^/?{re.escape(name)}$" for name in begun]
@@ -135,30 +135,31 @@ def remove_begun(
 
 
 def _is_of_run(container: Container, volumes: Collection[str], known: Collection[str]) -> bool:
-    """Tell whether a container is the one that the run of a state had begun to make, and not another state's.
+    """Tell whether the interrupted run of this state made a container, and not the run of another state.
 
-    volumes: what that one mounts; the names of those with files are random. known: ids of the state's networks.
+    volumes: those that the run's container mounts; the random names of volumes with files identify it. known: ids of
+    the state's networks.
     """
     if volumes:
         return set(volumes) <= {mount.get("Name") for mount in container.attrs["Mounts"]}
     networks = {each["NetworkID"] for each in container.attrs["NetworkSettings"]["Networks"].values()} - {""}
-    # What was never started may be on none yet, and serves nobody.
+    # A container that was never started may be on no network yet, and answers no request.
     return networks <= set(known) if networks else container.status == "created"
 
 
 def stopped(client: docker.DockerClient, environment: str, known: Collection[str]) -> list[Container]:
-    """Return the containers of parts that do not run. known: ids in Pulumi's state.
+    """Return the stopped containers of parts. known: ids in Pulumi's state.
 
-    Not one that restarts again and again: that one is sick, and `up` has to say so.
+    A container in a restart loop is not returned: it is unhealthy, and `up` must report that.
     """
     return [each for each in of_environment(client, environment) if each.status in _ENDED and each.id in known]
 
 
 def _stop_gently(container: Container, reporter: Reporter) -> None:
-    """Let a first start come to its end (a database that is being initialised), then stop it as it asks to be."""
+    """Wait until a first start is finished (a database may be initialising), then stop it with its stop timeout."""
     said = time.monotonic()
     while _is_starting(container):
-        if time.monotonic() - said > 2:  # noqa: PLR2004 - seconds; nothing is silent for longer
+        if time.monotonic() - said > 2:  # noqa: PLR2004 - seconds between two messages
             said = time.monotonic()
             reporter.say(f"{container.name} is still starting, waiting for it")
         time.sleep(0.2)
@@ -171,11 +172,11 @@ def _stop_gently(container: Container, reporter: Reporter) -> None:
 def _is_starting(container: Container) -> bool:
     state = container.attrs["State"]
     health = (state.get("Health") or {}).get("Status")
-    # One that restarts again and again stays `starting` for ever.
+    # A container in a restart loop stays `starting` for ever.
     return bool(state["Running"]) and health == "starting" and not container.attrs.get("RestartCount")
 
 
 def remove_labelled(client: docker.DockerClient, label: str) -> None:
-    """Remove every container with a label (`name=value`), what runs too, and its nameless volumes."""
+    """Remove every container with a label (`name=value`), running ones too, and their anonymous volumes."""
     for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
         container.remove(force=True, v=True)

@@ -1,4 +1,4 @@
-"""What the engine says of a container's health, and how it is waited for."""
+"""The health of a container as the engine reports it, and how to wait for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TURN_SECONDS = 0.5
 
 
 def health(container: Container) -> str:
-    """Return what the engine says of a container's health now, or that it does not run."""
+    """Return the health of a container as the engine reports it now; `stopped` where the container does not run."""
     container.reload()
     state = container.attrs["State"]
     return str((state.get("Health") or {}).get("Status") or "without a health check") if state["Running"] else "stopped"
@@ -40,11 +40,11 @@ def wait(container: Container, part: str, environment: str, *, seconds: float, r
 def settled(
     ask: Callable[[], list[PartStatus]], environment: Callable[[], Environment], reporter: Reporter
 ) -> list[PartStatus]:
-    """Wait until no part is starting any more, and return how each one is then.
+    """Wait until no part is starting any more, and return the status of each part.
 
-    After a power cut the engine starts all parts at once, and those that need another one are healthy only after it:
-    until then they are not ill. Each part has as long as `up` gives a new one (`waitTimeoutSeconds`).
-    ask: how each part is now. environment: whose settings say how long that is.
+    After a power cut the engine starts all parts at once, and a part that needs another part becomes healthy only after
+    it: until then it has not failed. Each part has as much time as `up` gives a new one (`waitTimeoutSeconds`).
+    ask: returns the present status of each part. environment: returns the settings that have this time.
     """
     began = time.monotonic()
     rows = ask()
@@ -65,5 +65,5 @@ def settled(
 
 
 def _starting(rows: Sequence[PartStatus]) -> list[str]:
-    """Return the parts of which their health checks have not yet said how they are."""
+    """Return the parts that restart, and those whose health check has no result yet."""
     return [row.part for row in rows if row.state == "restarting" or (row.state, row.health) == ("running", "starting")]

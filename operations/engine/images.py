@@ -1,4 +1,4 @@
-"""Which images an environment takes, and whether the engine has them."""
+"""Which images an environment uses, and whether the engine has them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def third_party_images(environment: Environment) -> list[str]:
 
 
 def used_images(environment: Environment) -> list[str]:
-    """Return the references of all images that an environment runs or builds upon, but those that are built here."""
+    """Return the references of all images that an environment runs or builds upon, except those that are built here."""
     return [*dict.fromkeys(used_by_name(environment).values())]
 
 
 def used_by_name(environment: Environment) -> dict[str, str]:
-    """Return the same by name: as in `samokoder:images`, and the application's parts."""
+    """Return name -> reference for `used_images`: a name as in `samokoder:images`, or a part of the application."""
     found = {name: environment.image(name) for name in _image_names(environment)}  # type: ignore[arg-type]
     parts = {part: getattr(environment.settings, part).image for part in ("api", "worker", "frontend")}
     return found | {part: image for part, image in parts.items() if image}
 
 
 def _image_names(environment: Environment) -> list[str]:
-    # Every part is called like its image, but for the ingress.
+    # Every part except the ingress has the name of its image.
     running = {"caddy" if part == "ingress" else part for part in environment.running()}
     names: list[str] = [name for name in IMAGES if name in running]
     reference = ("api", "worker", *(("frontend",) if "frontend" in running else ()))

@@ -1,8 +1,7 @@
-"""Parts of the stack run without Pulumi, for a check or a test: in a network of their own, gone at the end.
+"""Run parts of the stack without Pulumi, for a check or a test, in a separate network that is removed at the end.
 
-A part gets the container that `stack.resources.part.Part` gives it, from the same `ServiceSpec`. Everything carries a
-label with a token of this run, by which it is found and removed by its id: also what an interruption kept from being
-noted.
+A part gets the container that `stack.resources.part.Part` makes from the same `ServiceSpec`. Everything has a label
+with a token of this run, and the removal finds it by this label, so that an interruption leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _NANO = 1_000_000_000
 
 @dataclass
 class Laboratory:
-    """Makes containers in a network of its own, without a way out."""
+    """Makes containers in a separate network that cannot reach the Internet."""
 
     client: docker.DockerClient
     token: str
@@ -45,7 +44,7 @@ class Laboratory:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What everything of this run is found by."""
+        """The label that identifies everything of this run."""
         return {LABEL: self.token}
 
     def start(self, image: str, files: Mapping[str, str], *, alias: str = "", **options: Any) -> Container:
@@ -64,7 +63,7 @@ class Laboratory:
         data: str | None = None,
         **changed: Any,
     ) -> Container:
-        """Start a part as the stack does, and as `prepare` says."""
+        """Make a part's container as `prepare` does, and start it."""
         container = self.prepare(spec, files, alias=alias, data=data, **changed)
         container.start()
         return container
@@ -78,11 +77,11 @@ class Laboratory:
         data: str | None = None,
         **changed: Any,
     ) -> Container:
-        """Make a part's container, not started.
+        """Make a part's container without starting it.
 
-        files: the part's files with their secrets in them. alias: whether others reach it by its part's name.
-        data: the volume for its data, which outlives it; else a nameless one, which does not. changed: options of the
-        Docker SDK in place of the stack's.
+        files: the part's files with their secrets in them. alias: whether other containers reach it by its part's name.
+        data: the volume for its data, which outlives the container; without it an anonymous volume, which is removed
+        with the container. changed: options of the Docker SDK in place of the stack's.
         """
         mounts = []
         if files:
@@ -105,7 +104,10 @@ class Laboratory:
         return container
 
     def _volume(self, image: str, files: Mapping[str, str]) -> str:
-        """Fill a volume by a carrier that is never started, as `stack.spec.files` does: the root is read-only."""
+        """Fill a volume through a container that is never started, as `stack.spec.files` does.
+
+        The part's own root file system is read-only.
+        """
         name = f"samokoder-laboratory-{self.token}-{next(self._numbers)}"
         self.client.volumes.create(name, labels=self.labels)
         carrier = self.client.containers.create(
@@ -122,9 +124,9 @@ class Laboratory:
 
 @contextmanager
 def opened(client: docker.DockerClient, reporter: Reporter | None = None) -> Iterator[Laboratory]:
-    """Give a laboratory; at the end, on an error, Ctrl-C and SIGTERM everything that it made is removed.
+    """Yield a laboratory; everything that it made is removed at the end, and on an error, Ctrl-C or SIGTERM.
 
-    reporter: is told of the removal, which may take seconds.
+    reporter: shows the removal, which may take seconds.
     """
     token = secrets.token_hex(4)
     with _ended_by_sigterm():
@@ -139,10 +141,10 @@ def opened(client: docker.DockerClient, reporter: Reporter | None = None) -> Ite
 
 
 def container_options(spec: ServiceSpec) -> dict[str, Any]:
-    """Return what the stack gives a part's container, as the Docker SDK calls it: limits and hardening too."""
+    """Return the Docker SDK's options for a part's container as the stack makes it, with limits and hardening."""
     memory = f"{spec.settings.memory_mib}m"
     return {
-        # An empty one keeps the image's; the SDK takes None for that.
+        # An empty entry point in a spec means that of the image, for which the SDK takes None.
         "entrypoint": list(spec.entrypoint) or None,
         "command": list(spec.command) or None,
         "user": spec.user,
@@ -211,7 +213,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold signals off: an impatient second Ctrl-C would leave containers behind. Removing takes seconds."""
+    """Ignore signals during the removal, which takes seconds: a second Ctrl-C would leave containers behind."""
     held = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(name, signal.SIG_IGN) for name in held] if _in_main_thread() else []
     try:

@@ -14,7 +14,7 @@ from operations.engine.redaction import without_bot_token
 
 _MESSAGE = ("event", "msg", "message")
 _NOT_SHOWN = frozenset({"timestamp", "ts", "time", "level", "part", "logger", "stack_info"})
-"""The engine's own moment, the level and the part stand before the message; who wrote it says nothing to most."""
+"""Fields that are left out: time, level and part are shown before the message, and few readers need the logger."""
 _USUAL = frozenset({"info", "debug", ""})
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|[+-]\d\d:\d\d) ")
@@ -27,7 +27,7 @@ class Line:
 
     part: str
     at: str
-    """When the engine got it, in UTC with all its digits, so that lines sort by it; empty where it does not say."""
+    """When the engine got the line, in UTC with all digits, so that lines sort by it; empty where that is unknown."""
     text: str
     """As the part wrote it."""
 
@@ -45,7 +45,7 @@ class Line:
     def as_json(self) -> str:
         """Return it as one JSON object: `part`, `at`, and `event` (the part's own JSON) or `text`. Nothing is cut."""
         head = json.dumps({"part": self.part, "at": self.at})[:-1]
-        # The part's own words, digit for digit: read and written anew, a number could change.
+        # The part's own text is used as it is: parsed and serialized again, a number could change.
         return (
             f'{head}, "event": {self.text}}}'
             if self.event is not None
@@ -61,9 +61,9 @@ class Line:
 
 
 def of_frames(part: str, frames: Iterator[bytes]) -> Iterator[Line]:
-    """Yield the lines of what the engine sends with its timestamps, one frame for each piece that it keeps.
+    """Yield the lines of a log that the engine sends with timestamps, one frame for each piece that it stores.
 
-    It keeps a long line as several pieces, each with a timestamp of its own; only the first one's counts.
+    The engine stores a long line as several pieces, each with its own timestamp; the line gets that of the first piece.
     """
     stamp, line = b"", b""
     begun = False
@@ -90,7 +90,7 @@ def _line(part: str, stamp: bytes, text: bytes) -> Line:
 
 
 def cut(text: str, width: int) -> str:
-    """Return the text in at most so many columns; where something is missing it ends with `…`."""
+    """Return the text in at most `width` columns; a shortened text ends with `…`."""
     return text if cell_len(text) <= width else f"{set_cell_size(text, max(0, width - 1)).rstrip()}…"
 
 
@@ -104,7 +104,7 @@ def _in_words(event: Mapping[str, Any]) -> str:
 
 
 def _flat(event: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what an event has to say by its name (`request.uri`), single values before those with more inside."""
+    """Yield dotted name (`request.uri`) and value of an event's fields: single values first, then nested ones."""
     inside = []
     for key, value in event.items():
         name = f"{before}{key}"
@@ -134,5 +134,5 @@ def _value(value: Any) -> str:
 
 
 def _shown(text: str) -> str:
-    """Return the text with all that is no character to see written out: a log holds what strangers have sent."""
+    """Return the text with every unprintable character escaped, because a log contains what strangers have sent."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -1,8 +1,7 @@
-"""Old images of an environment: `up` removes what it brought itself and nothing goes back to.
+"""Old images of an environment: `up` removes those that it pulled or built itself and that no rollback needs.
 
-What an environment has brought is noted on the engine, where the images are and where every clone and CI see it: the
-labels of a volume without content. An image counts as brought where the engine had it not before the `up` that wanted
-it. Whatever is not sure stays.
+An image counts as brought by an environment if the engine did not have it before the `up` that wanted it. This is noted
+on the engine, where every clone and CI see it, in the labels of an empty volume. An image stays in case of doubt.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
     import docker
 
 LABEL = "samokoder.images"
-"""Of the volume: the environment's name."""
+"""Label of the volume: the environment's name."""
 NOTED = f"{LABEL}.noted"
-"""Beside it: what is noted, as JSON, the newest last."""
+"""Label of the same volume: the noted images as JSON, the newest last."""
 _FOR_A_ROLLBACK = 2
 _CONFLICT = 409
 Say = Callable[[str], None]
@@ -41,13 +40,14 @@ class Noted:
     """What it is for: `postgres`, `api`."""
     reference: str
     brought: bool
-    """Whether the engine had it not before."""
+    """Whether the engine did not have it before."""
 
 
 def note(client: docker.DockerClient, environment: Environment, say: Say) -> None:
-    """Note what an environment wants, and what of it the engine lacks, before that is brought. What fails is told.
+    """Note the images that an environment wants, and which of them the engine lacks, before they are pulled or built.
 
-    It comes before all that has run: an `up` that fails makes no image a newest one.
+    They are noted as older than all images that have run, so that an `up` that fails makes no image the newest one. A
+    failure is only reported.
     """
     if not environment.settings.keep_images:
         return
@@ -67,7 +67,7 @@ def note(client: docker.DockerClient, environment: Environment, say: Say) -> Non
 
 
 def tidy(client: docker.DockerClient, environment: Environment, say: Say) -> None:
-    """Remove what an environment has brought before the newest images of each kind. What fails is told, and stays."""
+    """Remove the images that an environment has brought, except the newest of each kind. A failure is only reported."""
     if not environment.settings.keep_images:
         return
     keep = max(environment.settings.keep_images, _FOR_A_ROLLBACK)
@@ -90,23 +90,23 @@ def tidy(client: docker.DockerClient, environment: Environment, say: Say) -> Non
 
 
 def is_note(volume: str, prefix: str) -> bool:
-    """Tell whether a volume is such a note, by its name alone. prefix: of the environment."""
+    """Tell from a volume's name whether it is a note of this module. prefix: of the environment."""
     return re.fullmatch(rf"{re.escape(prefix)}-images-\d{{20}}", volume) is not None
 
 
 def forget(client: docker.DockerClient, environment: Environment) -> None:
-    """Remove the note of an environment that is no more; its images stay."""
+    """Remove the note of an environment that was removed; its images stay."""
     for volume in client.volumes.list(filters={"label": f"{LABEL}={environment.name}"}):
         volume.remove()
 
 
 def wanted(environment: Environment) -> dict[str, str]:
-    """Return the references of what an environment pulls or builds, by what each is for."""
+    """Return purpose -> reference of the images that an environment pulls or builds."""
     from stack.parts.api.reference import reference_image  # noqa: PLC0415 - Pulumi's SDK: few commands need it
     from stack.parts.backup import spec as backup  # noqa: PLC0415 - as above
 
     used = used_by_name(environment)
-    # A local image's id has no name: somebody made it, or it was made here from packages, for all clones.
+    # An id without a name is a local image: a person made it, or it was built here from packages for all clones.
     found = {name: image for name, image in used.items() if parse_reference(image).repository}
     for base, own in (("python", reference_image(environment)), ("backup", backup.image(environment))):
         if base in used:
@@ -115,7 +115,7 @@ def wanted(environment: Environment) -> dict[str, str]:
 
 
 def _newest_last(noted: Sequence[Noted], now: dict[str, str]) -> list[Noted]:
-    """Return what is noted, and what is wanted now as the newest of each kind."""
+    """Return the noted images, with those that are wanted now at the end as the newest of each kind."""
     brought = {each.reference for each in noted if each.brought}
     newest = [Noted(name=name, reference=image, brought=image in brought) for name, image in now.items()]
     again = {(each.name, each.reference) for each in newest}
@@ -123,7 +123,7 @@ def _newest_last(noted: Sequence[Noted], now: dict[str, str]) -> list[Noted]:
 
 
 def _older(noted: Sequence[Noted], keep: int) -> list[Noted]:
-    """Return those before the newest of each kind, but for what is also a newest one of another kind."""
+    """Return the images that are not among the newest `keep` of any kind."""
     stay: set[str] = set()
     for name in {each.name for each in noted}:
         stay |= set(list(dict.fromkeys(each.reference for each in reversed(noted) if each.name == name))[:keep])
@@ -133,9 +133,10 @@ def _older(noted: Sequence[Noted], keep: int) -> list[Noted]:
 def _remove(
     client: docker.DockerClient, references: Collection[str], needed: Collection[str], say: Say
 ) -> tuple[set[str], dict[str, int]]:
-    """Remove images that nobody uses and that have no names but these. needed: references that somebody goes back to.
+    """Remove images that no container uses and that have no names except these references.
 
-    Return which are not there any more, and the bytes of each that was removed now.
+    needed: references that must stay, for a rollback or for other environments. Return the references that are gone,
+    and reference -> bytes of the images that were removed now.
     """
     gone: set[str] = set()
     freed: dict[str, int] = {}
@@ -143,7 +144,7 @@ def _remove(
         return gone, freed
     containers = client.api.containers(all=True)
     in_use = {str(each[key]) for each in containers for key in ("ImageID", "Image")}
-    # One image may be needed under another spelling: with another tag beside its digest.
+    # An image may be needed under another reference, such as another tag with the same digest.
     in_use |= {str(image["Id"]) for image in (_image(client, each) for each in needed) if image}
     for reference in sorted(references):
         image = _image(client, reference)
@@ -157,7 +158,7 @@ def _remove(
             for name in names:
                 _untag(client, name)
         except APIError as error:
-            # Somebody has made a container of it meanwhile, or builds upon it: the next `up` looks again.
+            # A new container or a build uses it meanwhile: the next `up` tries again.
             if error.status_code != _CONFLICT:
                 say(f"{short_name(reference)} is old and could not be removed: {error.explanation or error}")
             continue
@@ -167,22 +168,22 @@ def _remove(
 
 
 def _untag(client: docker.DockerClient, name: str) -> None:
-    """Take a name away; the image goes with its last one. Neither by force, nor with what it was made from."""
+    """Remove a name, and with the last name the image; without force, and without its parent images."""
     try:
         client.api.remove_image(name, force=False, noprune=True)
     except ImageNotFound:
-        return  # containerd's store has a digest for each tag, and both are gone
+        return  # containerd's store removes the digest of a tag together with the tag
 
 
 def _is_one_of(name: str, references: Iterable[str]) -> bool:
     """Tell whether a name on the engine (`repository:tag`, `repository@digest`) is that of one of these references.
 
-    A tag that somebody has given counts only where a reference is that tag and has no digest.
+    A tag counts only where a reference has this tag and no digest, because a person may have given the image a tag.
     """
     found = parse_reference(name)
     return any(
         _familiar(each.repository) == _familiar(found.repository)
-        # The digest of an image that was found by its tag is its own.
+        # A reference without a digest found the image by its tag, so the image's digest is that of the reference.
         and (each.digest in (None, found.digest) if found.digest else each.digest is None and each.tag == found.tag)
         for each in map(parse_reference, references)
     )
@@ -203,7 +204,7 @@ def _image(client: docker.DockerClient, reference: str) -> dict[str, Any] | None
 def _notes(client: docker.DockerClient) -> dict[str, list[Noted]]:
     """Return what each environment on the engine has noted. Raises ValueError for a note that cannot be read."""
     notes: dict[str, list[Noted]] = {}
-    # Of two, the older one was about to be removed when a run was cut off.
+    # An interrupted run may leave two volumes of an environment: the newer one sorts last and counts.
     for volume in sorted(client.volumes.list(filters={"label": LABEL}), key=lambda each: str(each.name)):
         labels = volume.attrs.get("Labels") or {}
         try:
@@ -214,7 +215,7 @@ def _notes(client: docker.DockerClient) -> dict[str, list[Noted]]:
 
 
 def _write(client: docker.DockerClient, environment: Environment, noted: Sequence[Noted]) -> None:
-    """Note anew: labels cannot be changed, so the new volume comes before the old one goes."""
+    """Replace the note. Labels cannot be changed, so a new volume is created before the old one is removed."""
     before = client.volumes.list(filters={"label": f"{LABEL}={environment.name}"})
     text = json.dumps([asdict(each) for each in noted], separators=(",", ":"))
     labels = {LABEL: environment.name, NOTED: text}

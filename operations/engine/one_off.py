@@ -1,4 +1,4 @@
-"""Run a command in a container of its own, and read what a program in a container says."""
+"""Run a command in a new container, and read the output of a program in a container."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def run_once(
     check: Callable[[int, Sequence[str]], None],
     **options: Any,
 ) -> str:
-    """Run a command in a container of its own, which is removed, and return its standard output.
+    """Run a command in a new container, remove the container, and return the command's standard output.
 
-    It has no network, unless an option says otherwise, and can change nothing but what is mounted in it. `task` shows
-    its progress. check: gets its exit status and what it said, and raises. options: of the SDK's `containers.create`.
+    The container has no network, unless an option gives it one, and can write only to what is mounted. `task` shows the
+    progress. check: gets the exit status and the lines of standard error, and raises where the command failed. options:
+    of the SDK's `containers.create`.
     """
     container: Container = client.containers.create(
         image,
@@ -59,23 +60,25 @@ def run_once(
 
 
 def attached(container: Container) -> AbstractContextManager[Chunks]:
-    """Give both streams of a container that is about to start, so that no line is missed."""
+    """Yield both streams of a container that is not started yet, so that no line is missed."""
     return streams(container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1}))
 
 
 @contextmanager
 def streams(socket: Any) -> Iterator[Chunks]:
-    """Give what comes over a container's socket, standard output and standard error apart; it is closed at the end."""
+    """Yield pairs from a container's socket: standard output or None, standard error or None. Close it at the end."""
     try:
         yield ((text, None) if number == 1 else (None, text) for number, text in frames(socket))
     finally:
-        # Where the SDK reads the streams itself it leaves the open socket in a circle with its answer, to the garbage
-        # collector.
+        # The SDK's own reader leaves the open socket in a reference cycle with its answer, to the garbage collector.
         socket._response.close()  # noqa: SLF001 - there is no other way to it
 
 
 def read(chunks: Chunks, task: Task) -> tuple[str, list[str]]:
-    """Read both streams to their end; each whole line of standard error is what the task does just now."""
+    """Read both streams to their end; return standard output and the lines of standard error.
+
+    The task shows the last line of standard error.
+    """
     out, rest, lines = b"", b"", list[str]()
     for said, told in chunks:
         out += said or b""

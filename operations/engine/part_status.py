@@ -1,4 +1,4 @@
-"""How each part of an environment is, as the engine sees it."""
+"""The status of each part of an environment, as the engine reports it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NO_TAG = "<none>:<none>"
 
 @dataclass(frozen=True, kw_only=True)
 class PartStatus:
-    """One part as the engine sees it; `state` is `missing` without a container, `not available` where none can be."""
+    """The status of a part; `state` is `missing` without a container, `not available` where it has no image here."""
 
     part: str
     state: str
@@ -42,7 +42,7 @@ class PartStatus:
 
     @property
     def counts_as_failed(self) -> bool:
-        """Whether the environment is not whole because of it; a part without an image here is told, not failed."""
+        """Whether the environment is incomplete because of this part; one without an image here does not count."""
         return not self.ok and self.state != NOT_AVAILABLE
 
     def as_json(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def unavailable_parts(environment: Environment) -> list[str]:
 
 
 def part_statuses(client: docker.DockerClient, environment: Environment) -> list[PartStatus]:
-    """Return every part that the environment should run, those not available here, and any other container of it."""
+    """Return the status of every part that should run, of parts that are not available, and of any other container."""
     rows = statuses_of(client, environment.name, expected_parts(environment), unavailable_parts(environment))
     if _has_no_grafana(client, environment, rows):
         return [replace(row, state=NOT_AVAILABLE, url="") if row.part == grafana.PART else row for row in rows]
@@ -73,9 +73,10 @@ def part_statuses(client: docker.DockerClient, environment: Environment) -> list
 
 
 def _has_no_grafana(client: docker.DockerClient, environment: Environment, rows: Sequence[PartStatus]) -> bool:
-    """Tell whether there is no Grafana because no image of it can be had, in a clone that has noted nothing of it yet.
+    """Tell whether Grafana is missing because it has no image here, in a clone that has not noted this yet.
 
-    Without a registry the images of others are made on the machine, and Grafana's cannot be.
+    Without a registry the images of other parts are built on the machine (Prometheus runs from a local image then),
+    but Grafana's cannot be built.
     """
     if (grafana.PART, MISSING) not in {(row.part, row.state) for row in rows} or environment.settings.images.prometheus:
         return False
@@ -90,7 +91,10 @@ def _has_no_grafana(client: docker.DockerClient, environment: Environment, rows:
 def statuses_of(
     client: docker.DockerClient, name: str, parts: Mapping[str, str], missing: Collection[str]
 ) -> list[PartStatus]:
-    """Return the same. parts: as `expected` returns them. missing: those that are not available."""
+    """Return the status of parts: as `part_statuses`, for parts as `expected_parts` returns them.
+
+    missing: the parts that are not available.
+    """
     found = by_part(client, name)
     tags = _tags(client)
     rows = []
@@ -106,9 +110,9 @@ def statuses_of(
 
 
 def _tags(client: docker.DockerClient) -> dict[str, str]:
-    """Return the tag of each image by its id: a local image is configured by its id, and its tag says what it is.
+    """Return id -> tag of the engine's images: a local image is configured by its id, and its tag says what it is.
 
-    The engine lists one whose tag has gone to another image as `<none>:<none>`.
+    The engine lists an image whose tag has moved to another image as `<none>:<none>`.
     """
     found = {}
     for image in client.api.images():
@@ -121,12 +125,12 @@ def _tags(client: docker.DockerClient) -> dict[str, str]:
 def status_of_container(
     part: str, container: Container, *, url: str = "", tags: Mapping[str, str] | None = None
 ) -> PartStatus:
-    """Return how a part's container is. tags: of the engine's images, by their ids."""
+    """Return the status of a part's container. tags: of the engine's images, by their ids."""
     state = container.attrs["State"]
     image = str(container.attrs["Config"]["Image"])
     uptime = None
     if state["Running"]:
-        # Docker writes nanoseconds, which Python's parser does not take before 3.11 and cuts after.
+        # Docker writes nanoseconds: Python's parser refuses them before 3.11, and truncates them since.
         started = datetime.fromisoformat(state["StartedAt"])
         uptime = max(0, round((datetime.now(tz=UTC) - started).total_seconds()))
     return PartStatus(

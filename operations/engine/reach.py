@@ -1,7 +1,7 @@
-"""How the ports that the stack publishes on the engine's host are reached from this machine.
+"""How this machine reaches the ports that the stack publishes on the engine's host.
 
-On this machine's own engine by their addresses. They are on loopback, so on another host by a tunnel: one `ssh -L`
-for all of them, with the same address and keys by which the engine itself is reached.
+Where the engine is this machine's, the addresses of the ports are used. On another host the ports are on its loopback,
+so a tunnel is opened: one `ssh -L` for all of them, with the address and the keys that also reach the engine.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def url(settings: Published) -> str:
 
 @contextmanager
 def opened(environment: Environment, *, seconds: float = 20) -> Iterator[Url]:
-    """Give what returns a part's address on this machine. seconds: that a tunnel may take to come up.
+    """Yield a function that returns a part's address on this machine. seconds: the time for a tunnel to come up.
 
     Raises ProjectError where the ports of the engine's host cannot be reached.
     """
@@ -62,7 +62,7 @@ def opened(environment: Environment, *, seconds: float = 20) -> Iterator[Url]:
 
 
 def elsewhere(host: str, typed: str) -> str:
-    """Say how the addresses of the table are reached where they are another host's; empty: they are this machine's.
+    """Return how to reach the addresses of the table where they are another host's; empty: they are this machine's.
 
     host: the engine (`ssh://…`). typed: the command that holds a tunnel.
     """
@@ -74,10 +74,10 @@ def elsewhere(host: str, typed: str) -> str:
 
 
 def tunnel(name: str, host: str, addresses: Iterable[str]) -> list[str]:
-    """Return the words of an ssh that forwards the ports on loopback of the engine's host to the same ones here.
+    """Return the ssh command that forwards the ports on loopback of the engine's host to the same ports here.
 
-    name: the environment's. host: its engine. addresses: of the parts' pages there. Raises ProjectError where there is
-    nothing to lead.
+    name: the environment's. host: its engine. addresses: of the parts' pages on that host. Raises ProjectError where
+    there is no port to forward.
     """
     if not host.startswith("ssh://"):
         raise ProjectError(f"{name} is not reached by ssh ({host}): its addresses are in `{typed(name, 'status')}`.")
@@ -90,7 +90,7 @@ def tunnel(name: str, host: str, addresses: Iterable[str]) -> list[str]:
 
 @contextmanager
 def part(environment: Environment, settings: Published, named: str = "") -> Iterator[str]:
-    """Give the address of one part's page on this machine. named: one that somebody has named. Raises as `opened`."""
+    """Yield the address of a part's page on this machine. named: an address to yield as it is. Raises as `opened`."""
     if named:
         yield named
         return
@@ -124,7 +124,7 @@ def _tunnel(host: str, published: Sequence[Published], seconds: float) -> Iterat
 
 
 def _command(host: str, local: Mapping[tuple[str, int], int]) -> list[str]:
-    """Return the words that lead ports of this machine to addresses of another host, for as long as they run."""
+    """Return the ssh command that forwards ports of this machine to addresses of another host while it runs."""
     forwards = [word for (to, port), here in local.items() for word in ("-L", f"127.0.0.1:{here}:{_in_url(to)}:{port}")]
     return ssh.command(host, "-N", "-o", "ExitOnForwardFailure=yes", *forwards)
 
@@ -141,7 +141,7 @@ def _in_url(address: str) -> str:
 
 
 def listens(host: str, port: int) -> bool:
-    """Tell whether somebody listens at an address."""
+    """Tell whether a process listens at an address."""
     try:
         with socket.create_connection((host, port), timeout=1):
             return True

@@ -1,7 +1,7 @@
-"""Images of a registry that asks for a login, with the logins that `docker login` has left on this machine.
+"""Pull images from registries that need a login, with the logins that `docker login` has saved on this machine.
 
-Pulumi's provider knows none of them, and what it is told would lie in the state. So such an image is pulled before
-Pulumi needs it, which then finds it on the engine.
+Pulumi's provider does not know these logins, and a login in its configuration would be stored in the state. So such an
+image is pulled before Pulumi needs it, and Pulumi finds it on the engine.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from operations.errors import ProjectError
 from stack.common.references import ImageReferenceError, parse_reference
 
 _AT_ONCE = 4
-"""Pulls; an engine loads three layers at a time unless it is told otherwise."""
+"""Pulls in parallel; an engine downloads three layers at a time by default."""
 
 
 def pull(client: docker.DockerClient, references: Iterable[str], *, say: Callable[[str], None]) -> None:
-    """Pull what the engine lacks and this machine has a login for. Raises ProjectError where the registry refuses."""
+    """Pull the images that the engine lacks and this machine has a login for. Raises ProjectError if a pull fails."""
 
     def one(reference: str, login: dict[str, Any]) -> None:
         if _is_there(client, reference):
@@ -41,9 +41,9 @@ def pull(client: docker.DockerClient, references: Iterable[str], *, say: Callabl
 
 
 def refused(client: docker.DockerClient, references: Iterable[str]) -> list[str]:
-    """Return those that the engine lacks and their registry does not give to this machine's login, or without one.
+    """Return the images that the engine lacks and whose registry refuses this machine's login, each with the reason.
 
-    A registry that does not answer is none of them: what pulls says that.
+    An image whose registry does not answer is not returned, because the later pull reports that.
     """
     logins, found = load_config(), []
     for reference in references:
@@ -60,9 +60,9 @@ def refused(client: docker.DockerClient, references: Iterable[str]) -> list[str]
 
 
 def pinned(client: docker.DockerClient, reference: str) -> str:
-    """Return a reference with the digest that its tag has in the registry now; one that has a digest, as it is.
+    """Return a reference with the digest that its tag has in the registry now; one with a digest is returned as it is.
 
-    An image that came from no registry is returned by its id. Raises ProjectError where it has neither.
+    An image that came from no registry is returned as its id. Raises ProjectError where it has neither.
     """
     try:
         parsed = parse_reference(reference)

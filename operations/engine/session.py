@@ -1,4 +1,4 @@
-"""Commands in a container of the environment, on the terminal of whoever types them."""
+"""Commands in a container of the environment, on the terminal of the person who types them."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from requests.exceptions import RequestException
 
 
 def volume_names(client: docker.DockerClient) -> set[str]:
-    """Return the names of all volumes on the engine: one that is only mounted would be made."""
+    """Return the names of all volumes on the engine. Callers need them because a mount creates a missing volume."""
     return {str(volume.name) for volume in client.volumes.list()}
 
 
 def used_by_others(client: docker.DockerClient, names: Iterable[str], known: Collection[str]) -> dict[str, str]:
-    """Return those of the named volumes that a container uses whose id is not in `known` -> these containers' names."""
+    """Return volume -> names of its containers, for named volumes in use by containers whose id is not in `known`."""
     users: dict[str, list[str]] = {}
     wanted = set(names)
     for container in client.api.containers(all=True):
@@ -40,9 +40,9 @@ def remove_volumes(client: docker.DockerClient, names: Sequence[str]) -> list[st
 
 
 def volume_sizes(client: docker.DockerClient) -> dict[str, int]:
-    """Return the bytes in each volume; nothing where the engine cannot say it in its time."""
+    """Return volume -> bytes; empty where the engine does not answer within the client's timeout."""
     with contextlib.suppress(docker.errors.APIError, RequestException):
-        # From API 1.53 on the volumes have another place, and are counted one by one only when asked for.
+        # Since API 1.53 the answer has the volumes in another field, and lists each one only with `verbose`.
         place = f"{client.api.base_url}/v{client.api.api_version}/system/df"
         answer = client.api.get(place, params={"type": "volume", "verbose": "1"}, timeout=client.api.timeout)
         answer.raise_for_status()

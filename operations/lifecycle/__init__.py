@@ -1,1 +1,1 @@
-"""An environment comes up, changes, and goes: what happens around Pulumi."""
+"""Bring an environment up, change it, and remove it: the work around Pulumi."""

@@ -1,4 +1,4 @@
-"""What of Pulumi's plain output is shown where no terminal is."""
+"""Filter Pulumi's plain output, for runs without a terminal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _SLOW = ("docker:index:Container", "docker:index:RemoteImage")
 
 
 class LineFilter:
-    """Passes on, of Pulumi's plain output, what tells a person something.
+    """Passes on the lines of Pulumi's plain output that help a person.
 
-    Left out: its sign of life ("@ updating...."), components (each one's resources are there), the beginning of what
-    ends at once, what a refresh found unchanged, messages beside a resource (all of them stand under "Diagnostics"
-    again), and the Python traceback with which the language host ends when any resource has failed: the error itself
-    stands beside it, and the container's log follows.
+    It leaves out: the progress lines ("@ updating...."), components (their resources are shown), the start of quick
+    creations, resources that a refresh found unchanged, messages beside a resource (Pulumi repeats all of them under
+    "Diagnostics"), and the Python traceback that the language host prints when a resource has failed: the error itself
+    is shown beside it, and the container's log follows.
     """
 
     _progress = re.compile(r"\s*[-+~<>]*\s+(?P<type>[\w-]+:[\w/-]+:[\w-]+)\s+(?P<name>\S+)\s(?P<what>.*)")
@@ -46,14 +46,14 @@ class LineFilter:
                 return False
             if found["type"].partition(":")[0] in {"pulumi", "samokoder"}:
                 return True
-            # The beginning of what takes its time is a sign of life; of the rest the end is enough.
+            # The start of a slow creation shows that Pulumi works; for quick creations the end is enough.
             begins = found["what"].strip() == "creating (0s)" and found["type"] not in _SLOW
             unchanged = re.fullmatch(r"(refresh(ing)?( \([\d.]+m?s\))?)?", found["what"].strip())
             return begins or unchanged is not None or re.search(r"\b(warning|error|debug):", found["what"]) is not None
         if text.startswith("Traceback (most recent call last)"):
             self._in_traceback = True
         if self._in_traceback:
-            # It ends with its exception's name, or at the latest with a blank line.
+            # A traceback ends with the exception's name, or at the latest with a blank line.
             if not text or re.match(r"[A-Za-z_.]+(Error|Exception|Interrupt|Exit)\b", text):
                 self._in_traceback = False
             return True
@@ -61,5 +61,5 @@ class LineFilter:
 
 
 def shown_by(workspace: Workspace, *, interactive: bool) -> Callable[[str], None] | None:
-    """Return what shows Pulumi's lines; None where its own display on a terminal does."""
+    """Return the function that shows Pulumi's lines; None where Pulumi shows them itself, on a terminal."""
     return None if interactive else LineFilter(workspace.reporter.say)

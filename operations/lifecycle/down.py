@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def take_down(workspace: Workspace, *, interactive: bool, agree: Agree | None = None) -> list[str]:
-    """Remove everything but the data volumes and the secrets that open them; return the volumes.
+    """Remove everything except the data volumes and the secrets that open them; return the volumes.
 
-    One that was lost is told, and stays in the state. agree: as for `up`. Raises ProjectError where a restore has half
-    replaced the data: it needs the containers to be finished.
+    A lost volume is reported, and stays in the state. agree: as for `up`. Raises ProjectError where a restore has half
+    replaced the data, because the restore needs the containers to finish.
     """
     run = _to_end(workspace, "down")
     with lock.held(workspace, "down"):
@@ -38,7 +38,7 @@ def take_down(workspace: Workspace, *, interactive: bool, agree: Agree | None = 
             looking = ("destroy", "--exclude-protected", "--preview-only", "--suppress-outputs")
             run.pulumi(*looking, show=shown_by(workspace, interactive=interactive))
             agree()
-        # While PostgreSQL is there: the next `up` makes it and the keeper at once.
+        # While PostgreSQL has a container: the next `up` makes PostgreSQL and postgres-roles without a step between.
         unfinished.give_own_password(workspace)
         _leave_used(workspace, run)
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
@@ -56,13 +56,13 @@ def take_down(workspace: Workspace, *, interactive: bool, agree: Agree | None = 
 
 
 def _leave_used(workspace: Workspace, run: PulumiRun) -> None:
-    """Have `down` leave the volumes that containers of another state use: the engine would refuse to remove them.
+    """Make `down` keep the volumes that containers of another state use: the engine would refuse to remove them.
 
-    A clone without the state has them in its own one where its first `up` was interrupted: Pulumi succeeds in making a
-    volume that is there already.
+    The state of a clone has such volumes where its first `up` found another clone's volumes and was interrupted: Pulumi
+    reports no error when it creates a volume that exists.
     """
     for urn in pulumi_state.left_volume_urns(run.deployment()):
-        run.pulumi("state", "unprotect", urn, "--yes", capture=True)  # an earlier `down` left it: it may be free by now
+        run.pulumi("state", "unprotect", urn, "--yes", capture=True)  # an earlier `down` protected it
     deployment = run.deployment()
     volumes, known = pulumi_state.volume_urns(deployment), pulumi_state.known_ids(deployment)
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
@@ -83,7 +83,7 @@ class RemovableVolume:
     bytes: int | None
     """None where the engine does not say."""
     origin: str = ""
-    """Of a restore: what it is, and since when."""
+    """Of a restore's volume: what it is, and since when. Of one that Pulumi does not know: that this is so."""
 
 
 def data_volumes(workspace: Workspace) -> list[RemovableVolume]:
@@ -105,9 +105,9 @@ def data_volumes(workspace: Workspace) -> list[RemovableVolume]:
 
 
 def destroy_data(workspace: Workspace, *, interactive: bool) -> list[str]:
-    """Remove everything, the data too, and return the removed volumes. There is no way back.
+    """Remove everything, with the data and what restores have set aside; return the volumes. This cannot be undone.
 
-    The data is also what restores have set aside. In which state was said by `data_volumes`, which is shown first.
+    The place of the state is not reported here, because `data_volumes`, which the command calls first, reports it.
     """
     run = _to_end(workspace, "destroy-data", told=True)
     with lock.held(workspace, "destroy-data"):
@@ -134,21 +134,21 @@ def _destroy_data(workspace: Workspace, run: PulumiRun, *, interactive: bool) ->
 
 
 def _data_there(workspace: Workspace, run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
-    """Return the data volumes: those in the state, then those that only their names tell, each of which says so.
+    """Return volume -> remark: first the data volumes in the state, then those that only have the name of one.
 
-    In production Pulumi forgets a volume without removing it: an earlier `destroy-data` that failed has left it there.
+    In production Pulumi forgets a volume without removing it, so an earlier `destroy-data` that failed may leave it.
     """
     known = pulumi_state.data_volumes(run.deployment()).values()
-    # One word between, so that `staging` is not given what belongs to `staging-2`.
+    # A part's data name is one word here, or `staging` would get the volumes of `staging-2`.
     ours = re.compile(rf"{re.escape(workspace.settings().prefix)}-[a-z]+-data")
     named = filter(ours.fullmatch, volume_names(client))
     return dict.fromkeys(known, "") | dict.fromkeys(sorted(set(named) - set(known)), "Pulumi does not know it")
 
 
 def _to_end(workspace: Workspace, words: str, *, told: bool = False) -> PulumiRun:
-    """Return Pulumi for a command that takes the environment away, and say in which state.
+    """Return Pulumi for a command that removes the environment, and report the place of the state.
 
-    words: the command's. told: that was said already.
+    words: of the command. told: whether the place was already reported.
     """
     backend = workspace.backend()
     if not told:

@@ -1,4 +1,4 @@
-"""Why a container is not healthy, in a few lines: since when, what its check said, and what is different in its log."""
+"""Why a container is not healthy, in a few lines: since when, its check's output, and the distinct lines of its log."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _READ_LINES, _TOLD_LINES, _CHECK_LINES = 500, 6, 2
 _WIDTH = 240
-# What differs between two lines that say the same: moments, processes in brackets, ids and durations.
+# Two lines that say the same may differ in these: times, process ids in brackets, ids and durations.
 _PASSING = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*|\b\d\d:\d\d:\d\d\S*|\[\d+\]|\b[0-9a-f]{12,}\b|\b[0-9a-f-]{36}\b|\d+\.\d+"
 )
@@ -32,7 +32,7 @@ _PASSING = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A part that is not healthy. `text`: why, for a person; empty where it has only not come up yet."""
+    """A part that is not healthy. `text`: why, for a person; empty where the part is still starting."""
 
     part: str
     text: str
@@ -43,8 +43,8 @@ def failures(
 ) -> Iterator[Failure]:
     """Yield each container of an environment that is not healthy, those that have failed first.
 
-    secrets: values by name that must not be shown; in their place stands `<name>`. more: the command that shows the
-    whole log of a part.
+    secrets: name -> value that must not be shown; `<name>` is shown in its place. more: returns the command that shows
+    the whole log of a part.
     """
     waiting = []
     for container in containers.of_environment(client, environment):
@@ -82,18 +82,18 @@ def _failing_checks(state: Mapping[str, Any]) -> int:
 
 
 def _moment(text: str) -> str:
-    """Return ` since` a moment of the engine's, and how long that is; empty where there is none."""
+    """Return ` since` with a time that the engine has written, and its age; empty where the engine has none."""
     with contextlib.suppress(ValueError):
         at = datetime.fromisoformat(text).astimezone(UTC)
-        if at.year > 1:  # what the engine writes where nothing has happened
+        if at.year > 1:  # the engine writes the year 1 for an event that has not happened
             return f" since {at:%H:%M:%S} UTC ({max(0, round((datetime.now(tz=UTC) - at).total_seconds()))} s)"
     return ""
 
 
 def _said(container: Container, secrets: Mapping[str, str]) -> Iterator[str]:
-    """Yield what the last check said, then the last lines of the log that differ."""
+    """Yield the output of the last health check, then the last distinct lines of the log."""
     for check in ((container.attrs["State"].get("Health") or {}).get("Log") or [])[-1:]:
-        # The end of what it said is the error; before it may stand a whole traceback.
+        # The error is at the end of the output, perhaps after a whole traceback.
         said = without(secrets, str(check.get("Output", ""))).strip().splitlines()[-_CHECK_LINES:]
         said = [Line(part="", at="", text=line).readable() for line in said]
         yield from (f"check: {cut(line, _WIDTH)}" for line in said or [f"ended with {check.get('ExitCode')}"])
@@ -103,7 +103,7 @@ def _said(container: Container, secrets: Mapping[str, str]) -> Iterator[str]:
 
 
 def folded(text: str) -> list[str]:
-    """Return the last lines of a log that differ, the newest last; each with how often it came, where that is twice."""
+    """Return the last distinct lines of a log, the newest last; a line that came more than once has its count."""
     times: dict[str, int] = {}
     newest: dict[str, str] = {}
     for raw in filter(str.strip, text.splitlines()):
@@ -117,9 +117,9 @@ def folded(text: str) -> list[str]:
 
 
 def tell_failures(workspace: Workspace, run: PulumiRun) -> list[str]:
-    """Say of each container that is not healthy what a person needs to find out why, without a secret.
+    """Report, without secrets, why each unhealthy container is unhealthy.
 
-    Return their parts.
+    Return the parts that have failed; where none has, those that are still starting.
     """
     secrets = run.secrets(every=True)
     client = workspace.client()

@@ -1,4 +1,4 @@
-"""What on the engine keeps an `up` from coming to its end: said before anything is changed, with what to type."""
+"""What on the engine would make an `up` fail: reported before anything is changed, with what to type."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 def refuse(workspace: Workspace, run: PulumiRun) -> None:
-    """Raise ProjectError where a name or a port that is needed is somebody else's, or somebody's network is missing.
+    """Raise ProjectError where a needed name or port is already taken, or the network of a team's Traefik is missing.
 
-    And where a network that is made anew cannot be removed, because somebody else's container is on it, or cannot be
-    made with IPv6. What an interrupted run has left must have been removed (`settle`).
+    Also where a network must be replaced and cannot be removed, because a foreign container is on it, or cannot be made
+    with IPv6. The caller has removed what an interrupted run has left (`settle`).
     """
     from stack.catalogue import specs  # noqa: PLC0415 - the whole program, which no other command here needs
 
@@ -72,7 +72,7 @@ def refuse_missing_networks(workspace: Workspace) -> None:
 
 
 def why(workspace: Workspace, run: PulumiRun) -> str:
-    """Say what on the engine may have made an `up` fail, whatever Pulumi has said of it; empty: nothing."""
+    """Return what on the engine may have made an `up` fail, independent of Pulumi's messages; empty: nothing."""
     ids = pulumi_state.known_ids(run.deployment())
     with contextlib.closing(workspace.client()) as client:
         taken = _taken(client, workspace, lambda id_, _: id_ in ids)
@@ -80,9 +80,9 @@ def why(workspace: Workspace, run: PulumiRun) -> str:
 
 
 def _taken(client: docker.DockerClient, workspace: Workspace, known: Callable[[str, str], bool]) -> str:
-    """Say which containers and networks have a name of this environment and are not its own; empty: none.
+    """Return a message about foreign containers and networks with a name of this environment; empty: none.
 
-    known: whether the state knows one, by its id and its name.
+    known: tells from id and name whether the state knows one.
     """
     environment = workspace.settings()
     parts = {f"{environment.prefix}-{part}" for part in expected_parts(environment)}
@@ -120,7 +120,7 @@ def held_ports(client: docker.DockerClient) -> list[tuple[str, int, Mapping[str,
         (str(port.get("IP") or "0.0.0.0"), int(port["PublicPort"]), each)  # noqa: S104 - how the engine says it
         for each in client.api.containers()
         for port in each.get("Ports") or ()
-        # Another protocol's ports are others: the stack publishes TCP alone.
+        # The stack publishes only TCP, and a UDP port of the same number is no obstacle.
         if port.get("PublicPort") and port.get("Type", "tcp") == "tcp"
     ]
 
@@ -128,8 +128,8 @@ def held_ports(client: docker.DockerClient) -> list[tuple[str, int, Mapping[str,
 def _foreign_ports(
     client: docker.DockerClient, environment: Environment, specs: Sequence[ServiceSpec], ids: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each port that a container of somebody else has, and that container's name. ids: those in the state."""
-    # One under a name of ours makes way for ours, or is told by its name.
+    """Yield each port that a foreign container holds, and that container's name. ids: of the state's containers."""
+    # A container with a name of ours is replaced by Pulumi, or `_taken` reports it.
     own = {f"{environment.prefix}-{part}" for part in expected_parts(environment)}
     held = [
         (address, port, name)
@@ -144,7 +144,7 @@ def _foreign_ports(
 
 
 def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
-    """Say that the engine has no range of addresses left for a network that is missing; empty: it has, or none is."""
+    """Return a message where a network is missing and the engine has no range of addresses left for it; else empty."""
     there = containers.names(client)
     if not {f"{environment.prefix}-{network}" for network in NetworkName} - there:
         return ""
@@ -163,16 +163,16 @@ def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
 
 
 def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
-    """Say that the engine refuses a network with IPv6 where an `up` makes one; empty: it makes it, or none is made.
+    """Return a message where an `up` would make a network with IPv6 and the engine refuses it; else empty.
 
-    A kernel may have no IPv6 at all. Pulumi removes the network that is there first, and could not make the new one.
+    A kernel may have no IPv6 at all. Pulumi would first remove the present network, and then fail to make the new one.
     """
     if not replacement.gets_ipv6(environment, client):
         return ""
     try:
         _try_network(client, ipv6=True)
     except docker.errors.APIError as error:
-        # The IPv4 range of the network that is there comes free with it, and `why` tells of the others.
+        # The removal of the present network frees its IPv4 range; `why` reports other networks without a range.
         if _ranges_are_taken(error) and "ipv6" not in str(error).lower():
             return ""
         key = key_of("network", "ipv6")
@@ -184,7 +184,7 @@ def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
 
 
 def _try_network(client: docker.DockerClient, *, ipv6: bool = False) -> None:
-    """Make a network of nobody's and remove it. Raises docker.errors.APIError where the engine refuses."""
+    """Make a temporary network and remove it. Raises docker.errors.APIError where the engine refuses."""
     client.networks.create(f"samokoder-tried-{secrets.token_hex(4)}", internal=not ipv6, enable_ipv6=ipv6).remove()
 
 

@@ -1,4 +1,4 @@
-"""Data volumes that were lost: what is said of them, and how they begin with nothing in them."""
+"""Lost data volumes: the message about them, and how they are made again, empty."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def begin_empty(workspace: Workspace, run: PulumiRun, wanted: Collection[str]) -> None:
-    """Make the data volumes that were lost and may be empty. Raises ProjectError where another one was lost.
+    """Make the lost data volumes that may be empty. Raises ProjectError where another data volume was lost.
 
-    Pulumi would make each of them without a word, and its state says of the keepers that they have done their work.
+    Pulumi would make each of them without a message, and would not run postgres-roles and redis-users again, because
+    they are done according to its state.
     """
     environment = workspace.settings()
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
@@ -31,7 +32,7 @@ def begin_empty(workspace: Workspace, run: PulumiRun, wanted: Collection[str]) -
         lost = refuse_lost(workspace, run, client, wanted)
         off = _switched_off(environment) if lost else set()
         for name, volume in lost.items():
-            # What does not run is made anew below, in its order: the keepers have all to do again.
+            # The same `up` makes stopped parts again later, in their order, so that roles and users are made again.
             users = [] if name in off else [each for each in server_users.users_of(name) if each != backups.PART]
             containers.stop(client, environment, users, workspace.reporter)
             client.volumes.create(volume)
@@ -60,13 +61,13 @@ def refuse_lost(
 
 
 def lost_volumes(run: PulumiRun, client: docker.DockerClient) -> dict[str, str]:
-    """Return the data volumes that the state has and the engine has not, as `recovery.data_volumes` does."""
+    """Return the data volumes that the state has and the engine lacks, as `pulumi_state.data_volumes` does."""
     there = volume_names(client)
     return {name: each for name, each in pulumi_state.data_volumes(run.deployment()).items() if each not in there}
 
 
 def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> str:
-    """Say what was lost, and what to type. backed_up: whether the backup server is there."""
+    """Return what was lost, and what to type. backed_up: whether the backup server has a container."""
     environment, typed = workspace.settings(), workspace.typed
     empty = typed(f"up EMPTY={shlex.quote(' '.join(lost))}")
     gone = ", ".join(lost.values())
@@ -74,7 +75,7 @@ def _lost(workspace: Workspace, lost: Mapping[str, str], *, backed_up: bool) -> 
         f"Data that was here is gone: {', '.join(lost)}. {environment.settings.docker_host} has no volume {gone}.",
         "A new one would be empty, so nothing was started.",
     ]
-    # What no part uses now is nothing that a restore could put back.
+    # A restore cannot put back the data of a part that is switched off.
     unused = _switched_off(environment) & lost.keys()
     lines += [f"No part uses {name} now: it is switched off." for name in sorted(unused)]
     lost = {name: volume for name, volume in lost.items() if name not in unused}

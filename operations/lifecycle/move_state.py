@@ -1,9 +1,9 @@
-"""`samokoder move-state s3://…`: the state of all environments goes to another place of Pulumi's.
+"""`samokoder move-state s3://…`: move the state of all environments to another backend of Pulumi.
 
-What there was stays the truth until it has a mark that says where it went. Before the mark every stack is copied and
-compared; killed until then, the command typed again copies again what has changed. After the mark the copies lose the
-tag that bars their use, and Pulumi.yaml is written. So the mark is the journal, and nothing is ever deleted: the old
-place keeps its files, and is refused.
+The old place is valid until it gets a mark that says where the state went. Before the mark every stack is copied and
+compared; if the command is killed until then, it copies again what has changed when it is typed again. After the mark
+the tag that forbids the use of the copies is removed, and Pulumi.yaml is written. So the mark is the journal. Nothing
+is ever deleted: the old place keeps its files, and commands refuse to use it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
 
 _OURS = "samokoder:"
-"""First part of the tags that go along: the commits that CI has deployed."""
+"""Prefix of the tags that are copied too: the commits that CI has deployed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """What a move has come to."""
+    """The result of a move."""
 
     resources: Mapping[str, int]
     """Stack -> how many resources it has; empty where only the rest of an earlier move was done."""
@@ -52,10 +52,10 @@ class Moved:
 
 
 def move(workspace: Workspace, url: str) -> Moved:
-    """Move the state of all environments to `url`, or do the rest of a move that was cut off.
+    """Move the state of all environments to `url`, or finish an interrupted move.
 
-    workspace: any environment of the clone. Raises ProjectError where the state is somebody else's there, where an
-    environment is being changed, or where the copy is not the same; then nothing has changed here.
+    workspace: any environment of the clone. Raises ProjectError where `url` has a state that is not ours, where another
+    command changes an environment, or where a copy is not the same; then nothing has changed here.
     """
     new = places.checked(url)
     old = workspace.backend()
@@ -75,7 +75,7 @@ def move(workspace: Workspace, url: str) -> Moved:
             _mark(source, new)
         elif went != new:
             raise places.moved(old, went)
-        # First, so that nobody finds the new place by Pulumi.yaml and is refused there.
+        # The copies come before Pulumi.yaml, so that no command finds the new place and is refused there.
         _unmark_copies(target, _full(source))
         places.write(workspace.root, new)
     variables = workspace.variables
@@ -100,10 +100,10 @@ def _there_already(workspace: Workspace, old: Backend) -> ProjectError:
 
 
 def _hold_all(workspace: Workspace, locks: contextlib.ExitStack) -> dict[str, InvalidSettingsError]:
-    """Hold the locks of all environments, also of those without resources: nobody brings one up meanwhile.
+    """Hold the locks of all environments, also of those without resources, so that no command brings one up meanwhile.
 
-    Return those whose settings are not complete, each with why: nothing brings them up. Raises ProjectError where
-    somebody changes one.
+    Return name -> error of the environments with invalid settings, which no command can bring up. Raises ProjectError
+    where another command changes an environment.
     """
     from operations.data.restore import unfinished  # noqa: PLC0415 - the SDK takes its time
     from operations.workspace import lock  # noqa: PLC0415 - the SDK takes its time
@@ -116,7 +116,7 @@ def _hold_all(workspace: Workspace, locks: contextlib.ExitStack) -> dict[str, In
         except InvalidSettingsError as error:
             barred[name] = error
             continue
-        # A new clone has noted nothing of its engine yet.
+        # The engine is looked up here, because a new clone has not noted its engine yet.
         locks.enter_context(lock.held(each, "move-state", docker_host=each.engine().docker_host))
         unfinished.refuse_half_replaced(each)
     return barred
@@ -130,9 +130,9 @@ def _full(run: PulumiRun) -> list[str]:
 def _copy_all(
     workspace: Workspace, source: PulumiRun, target: PulumiRun, barred: Mapping[str, InvalidSettingsError]
 ) -> dict[str, int]:
-    """Copy every stack, for who holds all locks, and compare; return how many resources each has.
+    """Copy every stack and compare; return stack -> number of resources. The caller holds all locks.
 
-    All that is in the target is looked at before anything is written there.
+    All stacks in the target are checked before anything is written there.
     """
     names = _full(source)
     known = environments(workspace.committed_folder)
@@ -163,7 +163,10 @@ def _environment(workspace: Workspace, name: str) -> Workspace:
 
 
 def _look(workspace: Workspace, old: PulumiRun, new: PulumiRun) -> None:
-    """Put the old stack in order, and look whether it may be copied. Raises ProjectError for another one's there."""
+    """Put the old stack in order, and check that it may be copied.
+
+    Raises ProjectError where the target has another stack of this name.
+    """
     name, mine = old.stack, places.copy_of(old.backend.url)
     old.mend()
     _refuse_itself(old, new)
@@ -175,7 +178,7 @@ def _look(workspace: Workspace, old: PulumiRun, new: PulumiRun) -> None:
 
 
 def _refuse_strangers(target: PulumiRun, names: list[str]) -> None:
-    """Raise ProjectError where the target has a stack that is none of ours: the state is one for all environments."""
+    """Raise ProjectError where the target has a foreign stack, because one place has the state of all environments."""
     for name in target.stacks():
         if name not in {*names, places.MOVED_STACK} and not _blank(target, name):
             raise _another(target, name)
@@ -189,7 +192,7 @@ def _another(run: PulumiRun, name: str) -> ProjectError:
 
 
 def _blank(run: PulumiRun, name: str) -> bool:
-    """Tell whether a stack was only made: it has no resources, no history, and no tag of ours."""
+    """Tell whether a stack was made but never used: it has no resources, no history, and no tag of ours."""
     if run.deployment(name).get("resources") or any(tag.startswith(_OURS) for tag in run.tags(name)):
         return False
     history = run.pulumi("stack", "history", "--json", "--stack", name, capture=True).stdout
@@ -197,7 +200,7 @@ def _blank(run: PulumiRun, name: str) -> bool:
 
 
 def _refuse_itself(old: PulumiRun, new: PulumiRun) -> None:
-    """Raise ProjectError where both are one place: the tag of the copy is at the old one too. It is removed."""
+    """Raise ProjectError where both URLs are one place: then the old stack has the tag of a copy, which is removed."""
     name = old.stack
     if name in old.stacks() and old.tags().get(places.COPY_OF) == places.copy_of(old.backend.url):
         _unmark_copies(old, [name])
@@ -205,10 +208,10 @@ def _refuse_itself(old: PulumiRun, new: PulumiRun) -> None:
 
 
 def _copy(workspace: Workspace, old: PulumiRun, new: PulumiRun) -> None:
-    """Copy one stack, where the other place has not the same already."""
+    """Copy one stack, unless the new place already has the same."""
     mine = places.copy_of(old.backend.url)
     if old.stack in new.stacks() and new.tags().get(places.COPY_OF) == mine:
-        # Of this very move, which was cut off: nobody else is at it.
+        # This move itself was interrupted and left Pulumi's lock: no other process uses the copy.
         new.pulumi("cancel", "--yes", check=False, capture=True)
     new.ensure_stack(workspace.document())
     new.pulumi("stack", "tag", "set", places.COPY_OF, mine, capture=True)
@@ -232,7 +235,7 @@ def _same(old: PulumiRun, new: PulumiRun) -> int:
 
 
 def _equal(old: PulumiRun, new: PulumiRun) -> bool:
-    """Tell whether both have the same resources, secrets opened: so the passphrase opens them there too."""
+    """Tell whether both have the same resources with decrypted secrets, so that the passphrase opens the copy too."""
     there = new.deployment()
     if not there.get("resources") or pulumi_state.salt(there) != pulumi_state.salt(old.deployment()):
         return False
@@ -252,7 +255,7 @@ def _mark(source: PulumiRun, new: str) -> None:
 
 
 def _unmark_copies(run: PulumiRun, names: list[str]) -> None:
-    """Let the copies be used: each is whole."""
+    """Remove the tag that forbids the use of the copies, because each copy is complete."""
     for name in run.stacks():
         if name in names and places.COPY_OF in run.tags(name):
             run.pulumi("stack", "tag", "rm", places.COPY_OF, "--stack", name, capture=True)

@@ -24,18 +24,18 @@ from stack.settings.tree import Settings
 
 
 def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) -> PulumiRun:
-    """Return Pulumi with the stack, the engine and what this machine adds ready: all that `up` needs.
+    """Prepare the stack, the engine and what this machine adds to the configuration; return Pulumi, ready for `up`.
 
-    images: build what no registry can give here; without it only what is there is looked at, as a preview does.
-    note: which images the engine lacks now, on the engine, for an `up` that removes them one day.
+    images: build the images that no registry can give here; without it only existing images are used, as in a preview.
+    note: note on the engine which images it lacks now, so that a later `up` may remove them.
     Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
-    would take the place of those that run.
+    would replace those that run.
     """
     workspace.settings(on_this_machine=False)
     if images:
         state_room.refuse_full(workspace.backend(), workspace.name)
     engine = workspace.engine()
-    # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
+    # The settings are read with the facts of this engine, but without the images of an earlier run, which may be gone.
     machine = _of_engine(workspace, engine, ask=images)
     environment = stack_file.read(
         workspace.name, stack_file.merged(workspace.committed(), machine=machine, extra=workspace.extra_config)
@@ -85,7 +85,7 @@ def _tell_made_anew(workspace: Workspace, environment: Environment, engine: Engi
 def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Document:
     """Return what this machine adds to the configuration: facts about its engine.
 
-    ask: find out what takes a container of its own; without it an earlier run's answer is taken.
+    ask: find out what needs a container to find out; without it the answer of an earlier run is used.
     """
     machine: Document = {}
     if engine.docker_host != DEFAULT_DOCKER_HOST:
@@ -122,7 +122,7 @@ def _deployment(workspace: Workspace) -> Document:
 
 
 def _built_here(workspace: Workspace, environment: Environment, engine: EngineInfo) -> list[str]:
-    """Return the names of the images that are built here: OFFLINE says so, or their registry does not answer."""
+    """Return the names of the images to build here, because OFFLINE says so or their registry does not answer."""
     names = third_party_images(environment)
     match workspace.variables.get("OFFLINE"):
         case "1":
@@ -146,7 +146,7 @@ def _of_images(workspace: Workspace, names: list[str], engine: EngineInfo, *, bu
     """Return what this machine adds for the images that are built here: their ids, and the parts without an image."""
     known = (stack_file.load(workspace.machine_file).get(key_of("images"))) or {}
     wanted = names if build else [name for name in names if name == "grafana"]
-    # It takes the longest of all that is built: beside the images, both cores are busy to the end.
+    # Pulumi takes the longest to build: built beside the images, it keeps both cores busy to the end.
     pulumi = (
         build
         and found_pulumi(cache=workspace.cache, variables=workspace.variables, reporter=workspace.reporter) is None

@@ -1,4 +1,4 @@
-"""What an `up` would change: shown, and for programs (`samokoder preview --json`; docs/json.md has its form)."""
+"""What an `up` would change, for people and for programs (`samokoder preview --json`; docs/json.md has its form)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def show_preview(workspace: Workspace, *, interactive: bool, diff: bool = False)
 
 
 def planned_changes(workspace: Workspace) -> dict[str, Any]:
-    """Ask Pulumi what an `up` would change; change nothing. Raises ProjectError where it cannot be asked at all."""
+    """Return what Pulumi says that an `up` would change; change nothing. Raises ProjectError where it gives no JSON."""
     run = prepare(workspace, images=False)
     refuse_undoing(workspace, run)
     done = run.pulumi("preview", "--json", check=False, capture=True)

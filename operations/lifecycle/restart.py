@@ -17,10 +17,11 @@ _DEFAULT_STOP_SECONDS = 30
 
 
 def restart(workspace: Workspace, name: str) -> list[str]:
-    """Restart a part, each replica once the one before is healthy; return the parts that were restarted.
+    """Restart a part, each replica when the replica before it is healthy; return the parts that were restarted.
 
-    name: as in `status`; `api` is all its replicas. What is sick comes first, so that one that serves is stopped only
-    when another does. Each is asked to end and has its own time for it; container, volumes and secrets stay.
+    name: as in `status`; `api` is all its replicas. Unhealthy replicas come first, so that a replica that serves is
+    stopped only when another one serves. Each container gets its stop signal and its own stop timeout; container,
+    volumes and secrets stay.
     Raises ProjectError for an unknown part, before anything is stopped, and for one that does not become healthy.
     """
     from operations.data.restore import unfinished  # noqa: PLC0415 - the SDK takes its time
@@ -34,7 +35,7 @@ def restart(workspace: Workspace, name: str) -> list[str]:
         try:
             found = containers.replicas(client, environment, name)
             seconds = {part: _wait_seconds(environment, part) for part in found}
-            order = sorted(found, key=lambda part: healthy.health(found[part]) == "healthy")  # stable: sick ones first
+            order = sorted(found, key=lambda part: healthy.health(found[part]) == "healthy")  # stable: unhealthy first
             done = list[str]()
             for part in order:
                 _again(found[part], part, locked)
@@ -50,14 +51,14 @@ def restart(workspace: Workspace, name: str) -> list[str]:
 
 
 def _again(container: Container, part: str, workspace: Workspace) -> None:
-    """Have the engine stop and start it: it does both, also where this process dies in between."""
+    """Let the engine stop and start the container, so that it is started even if this process dies in between."""
     stop = container.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS
     with workspace.reporter.task(f"Stop {part}, for which it has {stop} s"):
         container.restart(timeout=stop)
 
 
 def _wait_seconds(environment: Environment, part: str) -> int:
-    """Return how long a part may take to become healthy. Raises ProjectError for one that is not declared."""
+    """Return the seconds that a part may take to become healthy. Raises ProjectError for one that is not declared."""
     for field, settings in environment.running().items():
         if part in environment.parts_of(field):
             return settings.health.wait_timeout_seconds

@@ -27,7 +27,7 @@ from stack.settings.keys import key_of
 
 @dataclass(frozen=True, kw_only=True)
 class Upped:
-    """An environment after `up`: how each part is, as the engine says it, and the names of its generated secrets."""
+    """An environment after `up`: the status of each part, and the names of its generated secrets."""
 
     parts: list[PartStatus]
     secrets: list[str]
@@ -47,12 +47,13 @@ def bring_up(
 ) -> Upped:
     """Bring an environment up.
 
-    interactive: our output is a terminal, so Pulumi shows its own display there; else it is shown line by line.
-    empty: what may begin with nothing in it where its data volume was lost (`postgres`). agree: is called once it was
-    shown what would change, before anything is. make_way: removes what is to be made anew, when nothing is left that
-    would be refused.
-    Raises PulumiFailedError after telling of each container that is not healthy, ProjectError where half a database
-    would be started, or an empty one in the place of one that was lost, or a rotation of a secret undone.
+    interactive: the output is a terminal, where Pulumi shows its own display; else its lines are shown one by one.
+    empty: the parts that may begin with an empty data volume where theirs was lost (`postgres`). agree: called after
+    the changes are shown and before anything is changed. make_way: removes what must be made again; called when all
+    checks have passed.
+    Raises PulumiFailedError after it has reported each unhealthy container, ProjectError where a half replaced database
+    would be started, where a lost data volume would be replaced by an empty one, or where a rotation of a secret would
+    be undone.
     """
     unfinished.refuse_half_replaced(workspace)
     workspace.reporter.say(
@@ -103,7 +104,7 @@ def _up(
     _sick_first(workspace, run)
     words = ["up", "--yes", "--suppress-outputs"]
     if agree or not workspace.settings().settings.production:
-        # In production a preview comes first: what cannot be done ends there, before anything is changed.
+        # In production Pulumi previews first, so that an impossible change fails before anything is changed.
         words.append("--skip-preview")
     if gone := _gone(workspace, run):
         workspace.reporter.say(f"Stopped or removed behind Pulumi's back, so made anew: {', '.join(gone)}")
@@ -131,7 +132,7 @@ def _up(
 
 
 def _ask(workspace: Workspace, run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[str]) -> None:
-    """Show what an `up` would change, and ask. What it would refuse is refused before that."""
+    """Refuse what `up` would refuse, then show what `up` would change, and ask."""
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         refuse_lost(workspace, run, client, empty)
@@ -151,7 +152,7 @@ def refuse_undoing(workspace: Workspace, run: PulumiRun) -> None:
 
 
 def _sick_first(workspace: Workspace, run: PulumiRun) -> None:
-    """Have sick replicas of the API replaced before those that serve: else going back would take these first."""
+    """Replace unhealthy API replicas before those that serve: a rollback would else first replace those that serve."""
     replicas = workspace.settings().parts_of("api")
     well = {row.part for row in live_status(workspace) if row.ok}
     sick = [number for number, part in enumerate(replicas, 1) if part not in well]
@@ -161,16 +162,16 @@ def _sick_first(workspace: Workspace, run: PulumiRun) -> None:
         f"Replaced first, because the others serve: {', '.join(replicas[each - 1] for each in sick)}"
     )
     first = {key_of("api"): {"first": sick}}
-    # In the copy of the stack file alone, which the next run writes anew.
+    # Only the copy of the stack file gets this order, and the next run writes that copy again.
     run.ensure_stack(replace(workspace, extra_config=stack_file.fill(first, workspace.extra_config)).document())
 
 
 def _gone(workspace: Workspace, run: PulumiRun, *, remove: bool = True) -> list[str]:
-    """Return the names of containers and networks in Pulumi's state that are not on the engine, or not any more.
+    """Return the names of containers and networks in Pulumi's state that are stopped or missing on the engine.
 
-    Pulumi itself would not know: it has its state. What was stopped is removed here, because the provider would start
-    it, all at once and without waiting for any; what it makes anew comes in its order, and is waited for.
-    remove: else it is only told.
+    Pulumi does not notice this, because it trusts its state. Stopped containers are removed here, because the provider
+    would start them all at once and wait for none; it makes missing containers in their order, and waits for each.
+    remove: False returns the names and removes nothing.
     """
     deployment = run.deployment()
     known = pulumi_state.known_names(deployment)

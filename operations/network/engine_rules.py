@@ -47,9 +47,9 @@ _PAUSE_SECONDS = 1.0
 
 
 def are_there(host: PacketFilter, bridge: str) -> bool | None:
-    """Tell whether the engine's rules for a network are there. None where iptables says nothing.
+    """Tell whether the engine's rules for a network are there. None where iptables does not answer.
 
-    bridge: of a network with a way out.
+    bridge: of a network that reaches the Internet.
     """
     with contextlib.suppress(OSError):
         listed = [host.iptables("-t", table, "-S") for table in ("filter", "nat")]
@@ -57,7 +57,7 @@ def are_there(host: PacketFilter, bridge: str) -> bool | None:
             return None
         filtered, translated = ([shlex.split(line) for line in said.stdout.splitlines()] for said in listed)
         passes = any(rule[:2] == ["-A", "FORWARD"] and rule[-2:] == ["-j", CHAIN] for rule in filtered)
-        # Rules of the platform's own in that chain name the bridge as well.
+        # The platform's own rules name the bridge too, and do not count.
         knows = any(bridge in rule and not any(word.startswith(f"{PROJECT}:") for word in rule) for rule in filtered)
         publishes = any(rule[:2] == ["-A", "PREROUTING"] and rule[-1] == "DOCKER" for rule in translated)
         return passes and knows and publishes
@@ -65,7 +65,10 @@ def are_there(host: PacketFilter, bridge: str) -> bool | None:
 
 
 def writes_rules(info: dict[str, Any], settings: str, command: Sequence[str]) -> bool:
-    """Tell whether an engine writes rules of iptables. info: its answer; settings: daemon.json; command: dockerd's."""
+    """Tell whether an engine writes rules with iptables.
+
+    info: the engine's answer; settings: the text of daemon.json; command: the command line of dockerd.
+    """
     if driver := str((info.get("FirewallBackend") or {}).get("Driver") or ""):
         return driver.startswith("iptables")  # Docker 29 and newer say it
     with contextlib.suppress(ValueError):
@@ -76,7 +79,7 @@ def writes_rules(info: dict[str, Any], settings: str, command: Sequence[str]) ->
 
 
 def look(environment: containers.Named, docker_host: str, client: docker.DockerClient) -> tuple[bool | None, str]:
-    """Judge the rules of an environment's engine; None where nobody can say."""
+    """Return whether the rules of an environment's engine are there (None: unknown), and the reason."""
     host = packet_filter.of_engine(docker_host)
     if host is None:
         return None, "they can be seen by root on the engine's host alone"
@@ -99,7 +102,7 @@ GONE = (
 
 
 def told(environment: containers.Named, workspace: Workspace, docker_host: str) -> str:
-    """Say that they are gone, and what to type; empty where they are not, or nobody can say."""
+    """Return that the engine's rules are gone, and what to type; empty where they are there or that is unknown."""
     if packet_filter.of_engine(docker_host) is None:
         return ""
     with contextlib.suppress(EngineError, DockerException, RequestException, OSError):
@@ -110,7 +113,7 @@ def told(environment: containers.Named, workspace: Workspace, docker_host: str) 
 
 
 def advised(why: str, workspace: Workspace) -> str:
-    """Return it with what to type."""
+    """Return the reason with what to type."""
     return f"{why}. {workspace.typed(f'repair PART={WHAT}')}, or restart Docker. How they stay: {_KEPT}"
 
 
@@ -127,19 +130,19 @@ def _command() -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Rules that are gone, and what brings them back."""
+    """Rules that are gone, and the restart that makes them again."""
 
     workspace: Workspace
     restart: Callable[[], None]
     question: str = "Restart Docker? Every container on it ends and starts again, those of others too"
 
     def lines(self) -> Iterator[str]:
-        """Say it, for the person who decides."""
+        """Yield what is wrong and what `run` would do, for the person who decides."""
         yield f"{GONE}."
         yield "This is done: Docker is restarted, which makes its rules when it starts; then ours are put again"
 
     def run(self) -> str:
-        """Do it, wait until the parts are healthy, and say what came of it. Raises ProjectError."""
+        """Restart Docker, wait until the parts are healthy, and return the result. Raises ProjectError."""
         with self.workspace.reporter.task("Restart Docker"):
             self.restart()
         environment = self.workspace.settings()
@@ -156,16 +159,16 @@ class Found:
 
 
 def _unhealthy(workspace: Workspace) -> list[str]:
-    """Return the parts that the engine does not call healthy."""
+    """Return the parts that are not healthy; those without an image here do not count."""
     with contextlib.closing(workspace.client()) as client:
         return [row.part for row in part_statuses(client, workspace.settings()) if row.counts_as_failed]
 
 
 @contextmanager
 def opened(workspace: Workspace) -> Iterator[Found]:
-    """Hold the environment's lock, and give what is wrong. Nothing is changed until `Found.run`.
+    """Hold the environment's lock, and yield what is wrong. Nothing is changed until `Found.run`.
 
-    Raises ProjectError where nothing is, where nobody can say, and where we may not restart the engine.
+    Raises ProjectError where nothing is wrong, and where that is unknown, such as without root on the engine's host.
     """
     environment = workspace.settings()
     docker_host = environment.settings.docker_host
@@ -183,7 +186,7 @@ def opened(workspace: Workspace) -> Iterator[Found]:
 
 
 def _restart(workspace: Workspace) -> None:
-    """Restart the engine of this machine, which is how it makes its rules. Raises ProjectError."""
+    """Restart the engine of this machine, because it makes its rules only when it starts. Raises ProjectError."""
     if systemd_runs():
         done = subprocess.run(["systemctl", "restart", "docker"], capture_output=True, text=True, check=False)
         if done.returncode:

@@ -1,4 +1,4 @@
-"""Which rules the platform wants in the host's packet filter, and the comment by which it knows its own."""
+"""The rules that the platform puts into the host's packet filter, and the comment that marks them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REFUSED = {
     FOUR: ("REJECT", "--reject-with", "icmp-admin-prohibited"),
     SIX: ("REJECT", "--reject-with", "icmp6-adm-prohibited"),
 }
-"""At once, where a packet that is dropped would let a program wait for its time limit."""
+"""A refused program fails at once; after a dropped packet it would wait for its timeout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +30,19 @@ class Bridges:
 
 
 def wanted(environment: Environment, bridges: Bridges, program: str = FOUR) -> list[list[str]]:
-    """Return the rules of IPv4 or of IPv6, each without its comment, the first one first."""
+    """Return the rules of IPv4 or of IPv6, each without its comment, in their order in the chain."""
     return _wanted_six(environment, bridges) if program == SIX else _wanted_four(environment, bridges)
 
 
 def _wanted_six(environment: Environment, bridges: Bridges) -> list[list[str]]:
-    # The kernel itself drops what comes from outside for ::1, and only `edge` has IPv6.
+    # IPv6 needs fewer rules: the kernel itself drops packets from outside to ::1, and only `edge` has IPv6.
     if not (bridges.six and bridges.edge):
         return []
     return [_no_way_beside(bridges.edge), *_closed_rules(environment, bridges, SIX)]
 
 
 def _no_way_beside(bridge: str) -> list[str]:
-    """Return the rule by which nothing comes in but through a published port."""
+    """Return the rule that drops everything from outside except answers and what comes through a published port."""
     state = ["-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT"]
     return ["-o", bridge, "!", "-i", bridge, *state, "-j", "DROP"]
 
@@ -59,7 +59,7 @@ def _closed_rules(environment: Environment, bridges: Bridges, program: str) -> l
 def _wanted_four(environment: Environment, bridges: Bridges) -> list[list[str]]:
     rules: list[list[str]] = []
     for bridge in filter(None, (bridges.edge, bridges.published)):
-        # Sent to the host's hardware address for a port on loopback: the engine before 28 passes it on like any other.
+        # A neighbour can send the host a packet for a loopback address: engines before 28 forward it to the container.
         from_outside = ["-o", bridge, "!", "-i", bridge, "-m", "conntrack"]
         rules.append([*from_outside, "--ctorigdst", "127.0.0.0/8", "-j", "DROP"])
         rules.append(_no_way_beside(bridge))
@@ -70,7 +70,7 @@ def _wanted_four(environment: Environment, bridges: Bridges) -> list[list[str]]:
 
 
 def commands(environment: Environment, bridges: Bridges) -> list[str]:
-    """Return what puts the rules, for a shell; each can be done twice, and none stops at a rule that is there."""
+    """Return the shell commands that put the rules; each can be repeated, and succeeds where its rule exists."""
     made: list[str] = []
     for program in (FOUR, SIX):
         tag = ["-m", "comment", "--comment", comment_of(environment, bridges, program)]
@@ -81,7 +81,7 @@ def commands(environment: Environment, bridges: Bridges) -> list[str]:
 
 
 def comment_of(environment: Environment, bridges: Bridges, program: str = FOUR) -> str:
-    """Return the mark of our rules: whose they are, and which."""
+    """Return the comment that marks our rules: the environment, and a digest of all its rules."""
     text = "\n".join(map(shlex.join, wanted(environment, bridges, program)))
     return f"{PROJECT}:{environment.name}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

@@ -1,4 +1,4 @@
-"""What is reached from a container on `edge`: the closed addresses, and whatever another check asks."""
+"""Try from a container on `edge` what it reaches: the closed addresses, and what other checks want to know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import docker
 
 TRY_LABEL = "samokoder.try"
-"""Of the container that asks, which is removed at once."""
+"""Label of the container that tries, which is removed at once."""
 
 
 def reached(environment: Environment, client: docker.DockerClient) -> list[str]:
@@ -61,7 +61,7 @@ with concurrent.futures.ThreadPoolExecutor() as pool:
 
 
 def _hosts(network: str) -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Yield addresses to try in a network: the one at which clouds give credentials, else its first."""
+    """Yield addresses to try in a network: first the address at which clouds give credentials, if it is in there."""
     there = ipaddress.ip_network(network)
     for metadata in map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254")):
         if metadata in there:

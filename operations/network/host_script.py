@@ -1,4 +1,4 @@
-"""What a small script prints on an engine's host, asked as `up` asks: silence is an answer, and never a failure."""
+"""Run a small script on an engine's host, which is reached as `up` reaches it; a host without an answer is no error."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SECONDS = 20
 
 
 def words(docker_host: str, script: str, *, enter: Sequence[str] = ()) -> Mapping[str, str]:
-    """Return the lines of two words that a script prints there: a name, a value. Empty: that host does not say.
+    """Return name -> value from the lines of two words that a script prints on the host; empty: it gives no answer.
 
-    Through `tcp://` the engine alone is reached, not its host. enter: what a command begins with to run in another
+    `tcp://` reaches only the engine and not its host. enter: the first words of a command, which run it in another
     network namespace of this machine.
     """
     if docker_host.startswith("tcp://"):

@@ -1,7 +1,7 @@
-"""IPv6: what the engine and its host need for it, and what is said where the stack does not serve it.
+"""IPv6: what the engine and its host need for it, and the messages where the stack does not serve it.
 
-Tried on engines (docs/adr/0037-ipv6.md): 20.10 gives every client the network's own address, and lets a
-machine with a route reach every port of a container. 28 keeps the client's address, and drops what comes by a route.
+Tested with two engines (docs/adr/0037-ipv6.md): 20.10 gives every client the network's own address, and lets a machine
+with a route reach every port of a container. 28 keeps the client's address, and drops packets that come by a route.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 
 KEY = key_of("network", "ipv6")
-# A public address; a device by which the rest of the world is reached (a VPN has two halves, others 2000::/3);
-# one whose default route the kernel has learnt from a router's word (RTF_ADDRCONF): as soon as the host forwards
-# packets, which the engine has it do for a network with IPv6, it forgets that route and believes no such word unless
-# told to (2).
+# The script prints a public address, a device with a route to the Internet (a VPN may have two half routes, others have
+# 2000::/3), and each device whose default route comes from a router advertisement (RTF_ADDRCONF) with accept_ra = 1.
+# When the host forwards packets, which the engine enables for a network with IPv6, the kernel drops that route and
+# ignores router advertisements, unless accept_ra is 2.
 SCRIPT = """\
 awk '$4 == "00" && $1 ~ /^[23]/ { print "ipv6-address", $1; exit }' /proc/net/if_inet6 2>/dev/null
 awk '$2 ~ /^0[0-3]$/ && $1 ~ /^[0-9a-f]0+$/ && $10 != "lo" { print "ipv6-way", $10; exit }' \\
@@ -35,7 +35,7 @@ true
 
 
 def refusal(environment: Environment, version: str) -> str:
-    """Say why an engine cannot have what the settings ask for; empty: it can. version: of the engine."""
+    """Return why an engine cannot serve IPv6 as the settings say; empty: it can. version: of the engine."""
     if not environment.settings.network.ipv6 or _major(version) >= SAFE_ENGINE:
         return ""
     return (
@@ -48,10 +48,11 @@ def refusal(environment: Environment, version: str) -> str:
 def judge(
     environment: Environment, version: str, there: bool | None, said: Mapping[str, str], *, hides: bool = False
 ) -> str:
-    """Say whether the stack is served by IPv6 as the host could. Raises FailedError.
+    """Return how the stack and the host serve IPv6. Raises FailedError where they do not fit together.
 
-    version: of the engine. there: whether the network has it; None: there is no network yet. said: what `SCRIPT`
-    prints, word by word. hides: whether each client by IPv6 is the gateway, as the engine puts no rules for it.
+    version: of the engine. there: whether the network has IPv6; None: there is no network yet. said: what `SCRIPT`
+    prints, name -> value. hides: whether each IPv6 client has the gateway's address, because the engine puts no rules
+    for IPv6.
     """
     ingress = environment.settings.ingress
     address = str(ipaddress.IPv6Address(bytes.fromhex(given))) if (given := said.get("ipv6-address")) else ""
@@ -81,13 +82,13 @@ def judge(
 
 
 def forgets(said: Mapping[str, str]) -> str:
-    """Say that the host loses its own way out by IPv6 once it forwards packets, and the cure; empty: it keeps it.
+    """Return that the host loses its IPv6 default route when it forwards packets, and the remedy; empty: it keeps it.
 
-    said: what `SCRIPT` prints, word by word.
+    said: what `SCRIPT` prints, name -> value.
     """
     if not (device := said.get("ipv6-learnt")):
         return ""
-    # In a key of sysctl a dot divides, and one of a name is a slash.
+    # sysctl separates the parts of a key with dots, so a dot in a device's name is written as a slash.
     setting = shlex.quote(f"net.ipv6.conf.{device.replace('.', '/')}.accept_ra=2")
     file = "/etc/sysctl.d/90-samokoder-ipv6.conf"
     return (
@@ -98,9 +99,9 @@ def forgets(said: Mapping[str, str]) -> str:
 
 
 def _without(environment: Environment, version: str, address: str, forgets: str, *, inside: bool) -> str:
-    """Say it of a stack that serves IPv4 alone.
+    """Do what `judge` does, for a stack that serves only IPv4. Raises FailedError.
 
-    address: the host's; forgets: what has to be done first; inside: the ingress is on loopback.
+    address: the host's; forgets: what has to be done first; inside: whether the ingress is on loopback.
     """
     ingress = environment.settings.ingress
     if ingress.kind == "caddy" and ":" in ingress.bind_address and not inside:

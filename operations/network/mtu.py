@@ -1,7 +1,7 @@
-"""The largest packet of the stack's networks, against that of the host's uplink.
+"""The largest packet (MTU) of the stack's networks, compared with that of the host's uplink.
 
-A container whose network takes 1500 bytes tells everybody to send it as much. Where the uplink takes less (a cloud's
-network, a VPN) and the word of it is filtered on the way, large answers never arrive, and small ones do.
+A container on a network with an MTU of 1500 bytes asks its peers to send packets of that size. Where the uplink takes
+less (a cloud's network, a VPN) and the routers' messages about it are filtered, only small answers arrive.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from operations.workspace.workspace import Workspace
 
-# `ip` knows routes by rules too, as wg-quick makes them; the address is public, and nothing is sent to it. Without `ip`
-# the default route is looked up, or the two halves that a VPN may lay over it, which win.
+# `ip` also follows policy rules, such as those of wg-quick; the address is public, and nothing is sent to it. Without
+# `ip` the script reads the default route, or the two half routes that a VPN may add, which take precedence.
 SCRIPT = """\
 set -- $(PATH="$PATH:/usr/sbin:/sbin" ip -4 route get 198.41.0.4 2>/dev/null | awk 'NR == 1 {
     for (i = 1; i < NF; i++) if ($i == "dev") dev = $(i + 1); else if ($i == "via") via = $(i + 1)
@@ -43,16 +43,16 @@ true
 
 @dataclass(frozen=True, kw_only=True)
 class Uplink:
-    """Where a host's packets go that are for nobody near."""
+    """The way of a host's packets to the Internet."""
 
     mtu: int
     """Largest packet in bytes."""
     gateway: str
-    """Its address; empty: there is none."""
+    """The gateway's address; empty: there is none."""
 
     @classmethod
     def parse(cls, said: Mapping[str, str]) -> Uplink | None:
-        """Read what `SCRIPT` prints, word by word; None where that host has no such way, or does not say."""
+        """Read what `SCRIPT` prints, name -> value; None where the host has no such way, or gives no answer."""
         mtu, gateway = said.get("uplink-mtu", ""), said.get("uplink-gateway", "")
         if not mtu.isdecimal() or int(mtu) == 0:
             return None
@@ -60,7 +60,7 @@ class Uplink:
 
 
 def _gateway(said: str) -> str:
-    """Return an address as `ip` writes it or as the kernel's table does; empty: none, or none of IPv4."""
+    """Return an IPv4 address that `ip` or the kernel's route table wrote; empty: there is none, or not of IPv4."""
     with contextlib.suppress(ValueError):
         address = ipaddress.IPv4Address(said if "." in said else bytes.fromhex(said)[::-1])
         return "" if address.is_unspecified else str(address)
@@ -68,21 +68,21 @@ def _gateway(said: str) -> str:
 
 
 def uplink(docker_host: str, *, enter: Sequence[str] = ()) -> Uplink | None:
-    """Ask an engine's host; None where it does not say: through `tcp://` the engine alone is reached.
+    """Return the uplink of an engine's host; None where that is unknown, as with `tcp://`, which reaches no host.
 
-    enter: what a command begins with to run in another network namespace of this machine.
+    enter: the first words of a command, which run it in another network namespace of this machine.
     """
     return Uplink.parse(host_script.words(docker_host, SCRIPT, enter=enter))
 
 
 def found(environment: Environment, client: docker.DockerClient) -> dict[str, int]:
-    """Return the largest packet of each network with a way out that the engine has, by its name."""
+    """Return name -> largest packet in bytes of the networks on the engine that are not internal."""
     there = replacement.networks(environment, client)
     return {name: int((each.get("Options") or {}).get(MTU_OPTION) or USUAL_MTU) for name, each in there.items()}
 
 
 def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink | None) -> str:
-    """Say whether the uplink takes what the networks send. Raises UnavailableError."""
+    """Return whether the uplink takes packets as large as the networks send. Raises UnavailableError."""
     settings, up = environment.settings.network, typed(environment.name, "up")
     if uplink is None:
         raise UnavailableError(f"the host does not say what its uplink takes; {key_of('network', 'mtu')} sets it")
@@ -94,7 +94,7 @@ def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink 
         return f"{takes}, the networks send at most {max(networks.values())}"
     if settings.mtu and set(networks.values()) == {settings.mtu}:
         return f"{takes}, and {key_of('network', 'mtu')} says {settings.mtu}"
-    # Most hosts tell it on the way, and TCP learns it: what really arrives, `doctor --after` tries.
+    # This is no failure, because most routers report the size and TCP adapts; `doctor --after` tries what arrives.
     return f"{takes}, and containers send larger ones: {sent}. {_advice(environment, uplink.mtu)}"
 
 
@@ -108,9 +108,9 @@ def _advice(environment: Environment, mtu: int) -> str:
 
 
 def try_large(workspace: Workspace) -> str:
-    """Send packets as large as `edge` takes, that nobody may cut, to those whom the stack speaks to, and back.
+    """Send echo packets as large as `edge` takes, without fragmentation, to the hosts that the stack speaks to.
 
-    Raises FailedError where only smaller ones come back, UnavailableError where nobody answers.
+    Raises FailedError where only smaller packets come back, UnavailableError where no host answers.
     """
     environment = workspace.settings()
     if "backup" in environment.absent:
@@ -131,12 +131,13 @@ def _outside(environment: Environment) -> list[str]:
 
 
 def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence[str], way: Uplink | None) -> str:
-    """Do it. hosts: the farthest first; one that is near says nothing of the way beyond it. way: the host's uplink.
+    """Send the packets of `try_large` and return the result. Raises as `try_large`.
 
-    A hop that answers how large a packet may be is no failure: each sender through it learns the size. But what this
-    host knows of its own uplink does not reach those who answer, and they send larger packets. Raises as `try_large`.
+    hosts: the farthest first, because a near host says nothing of the way beyond it. way: the host's uplink.
+    A hop that reports how large a packet may be is no failure, because each sender through it learns the size. But what
+    this host knows of its own uplink does not reach its peers, and they send larger packets.
     """
-    from operations.network import from_edge  # noqa: PLC0415 - as above
+    from operations.network import from_edge  # noqa: PLC0415 - the SDK takes its time
 
     mtu = found(environment, client).get(f"{environment.prefix}-{NetworkName.EDGE}", USUAL_MTU)
     said = from_edge.run(environment, client, _TRY, [str(mtu), *hosts]) if hosts else ""
@@ -155,10 +156,10 @@ def tried(environment: Environment, client: docker.DockerClient, hosts: Sequence
     return f"a packet of {size} bytes comes back whole from {host}{told}"
 
 
-# For each host the largest size that comes back, and the one that was lost without a word (0: none, or all of them).
-# An echo without any right. 10 is IP_MTU_DISCOVER, and 2 forbids to cut a packet; 28 bytes are the two headers.
-# 14 is IP_MTU: what the kernel has learnt of the way from a hop's answer, which it hands on as EMSGSIZE.
-# Who leaves large echoes unanswered on purpose leaves the smallest of the list so as well, and counts as silent.
+# Prints for each host the largest size that comes back, and the size that was lost silently (0: none, or all of them).
+# Such an echo needs no privilege. 10 is IP_MTU_DISCOVER, and 2 forbids fragmentation; 28 bytes are the two headers.
+# 14 is IP_MTU: the size that the kernel has learnt from a hop's answer, which it reports as EMSGSIZE.
+# A host that ignores large echoes on purpose ignores the smallest size of the list too, so it counts as silent.
 _TRY = """
 import concurrent.futures, errno, os, socket, struct, sys
 mtu, hosts = int(sys.argv[1]), sys.argv[2:]

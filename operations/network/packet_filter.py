@@ -1,15 +1,15 @@
 """Rules of the host's packet filter for the networks that publish ports, `edge` and `published`.
 
 Inwards: before Docker Engine 28 a machine that may send a packet to the host (a neighbour on the provider's private
-network) reaches a container's address by a route, also where its port is published on loopback alone. The rules drop
-what has not come through a published port, and what was sent to a loopback address, which the engine would pass on.
+network) reaches a container's address by a route, even where its port is published only on loopback. The rules drop
+what has not come through a published port, and what was sent to a loopback address, which the engine would forward.
 Outwards: from `edge` they refuse the addresses of `samokoder:packetFilter.closed`, except for DNS, because a cloud
 gives the machine's credentials to each program that asks there. From `published` they refuse every address. Where
 `edge` has IPv6, the same holds for IPv6.
 
-The rules are in Docker's chain DOCKER-USER, which it leaves to others. Each has a comment of ours, and no other rule is
-touched; `filter_rules` says which they are. `make up` puts them, as root of the engine's own host; there systemd puts
-them again before an engine starts.
+The rules are in the chain DOCKER-USER, which Docker reserves for rules of others. Each rule has our comment, and no
+other rule is changed; `filter_rules` has the list. `make up` puts the rules where it runs as root on the engine's host;
+there systemd puts them again before an engine starts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from operations.workspace.workspace import Workspace
 
 SAFE_ENGINE = 28
-"""From this version on the engine itself drops what comes by a route."""
+"""From this version on the engine itself drops packets that come by a route."""
 NO_IP6TABLES = (
     'take `"ip6tables": false` out of /etc/docker/daemon.json, have a kernel with ip6tables, and then `systemctl '
     "restart docker`"
@@ -59,19 +59,19 @@ class PacketFilter:
     """The packet filter of this machine, or of a network namespace."""
 
     enter: tuple[str, ...] = ()
-    """What a command begins with to run there."""
+    """The first words of a command, which run it in that namespace."""
     units: Path = UNITS
     program: str = FOUR
-    """What is run for the rules: of IPv4, or of IPv6."""
+    """The program that changes the rules of IPv4, or of IPv6."""
 
     def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run iptables, waiting for others who write rules; it may fail."""
+        """Run iptables, which waits up to 10 s for other programs that write rules; the caller checks its status."""
         return subprocess.run(
             [*self.enter, self.program, "--wait", "10", *words], capture_output=True, text=True, check=False
         )
 
     def listed(self) -> list[list[str]] | None:
-        """Return the rules of the chain as iptables writes them; None where no packet would pass them.
+        """Return the rules of the chain as iptables writes them; None where no packet passes through the chain.
 
         An engine that writes nftables, or no rules at all, lets no packet into the chain.
         """
@@ -83,12 +83,12 @@ class PacketFilter:
 
 
 def bridge_name(network: Mapping[str, Any]) -> str:
-    """Return the name of a network's bridge on the host. network: as the engine says it."""
+    """Return the name of a network's bridge on the host. network: as the engine lists it."""
     return str((network.get("Options") or {}).get(_BRIDGE_NAME) or f"br-{network['Id'][:12]}")
 
 
 def bridges_of(client: docker.DockerClient, environment: Environment) -> Bridges:
-    """Ask the engine for them."""
+    """Ask the engine for the bridges of an environment's networks."""
     there = replacement.networks(environment, client)
     edge, published = (there.get(f"{environment.prefix}-{name}") for name in (NetworkName.EDGE, NetworkName.PUBLISHED))
     return Bridges(
@@ -104,9 +104,9 @@ def _by_family(host: PacketFilter) -> tuple[PacketFilter, PacketFilter]:
 
 
 def is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
-    """Tell whether the rules are there and no others of ours; None where nobody can say.
+    """Tell whether exactly our present rules are there, without earlier ones of ours; None where that is unknown.
 
-    What is missing of one family is missing, whatever nobody can say of the other.
+    Missing rules of one family give False, even where the other family is unknown.
     """
     found = [_is_there(environment, bridges, each) for each in _by_family(host)]
     return False if False in found else None if None in found else True
@@ -115,16 +115,16 @@ def is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> 
 def _is_there(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool | None:
     rules = wanted(environment, bridges, host.program)
     if (listed := host.listed()) is None:
-        # Without IPv6 there is nothing to put, and an older engine has no such chain.
+        # Where no rule of IPv6 is wanted the chain is not needed, and an older engine has none for IPv6.
         return None if rules or host.program == FOUR else True
     comments = [comment for comment, _ in ours(environment, listed)]
     return comments == [comment_of(environment, bridges, host.program)] * len(rules)
 
 
 def passes_no_ipv6(bridges: Bridges, host: PacketFilter | None) -> bool:
-    """Tell whether the engine sends IPv4 through the chain and IPv6 not, as with `"ip6tables": false`.
+    """Tell whether the engine sends IPv4 but not IPv6 through the chain, as with `"ip6tables": false`.
 
-    Then it does not translate for IPv6 either; its proxy hands packets on, so each client has the gateway's address.
+    Then the engine does no NAT for IPv6 either: its proxy forwards packets, so each client has the gateway's address.
     """
     if host is None or not bridges.six:
         return False
@@ -133,10 +133,10 @@ def passes_no_ipv6(bridges: Bridges, host: PacketFilter | None) -> bool:
 
 
 def put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
-    """Put the rules where they are not there, and remove those of before; return whether anything was changed.
+    """Put the rules unless they are there, and remove our earlier ones; return whether anything was changed.
 
-    Raises OSError with iptables' words, or where no packet passes the chain; the other family's rules are put all the
-    same. Cut off, the rules of before are there, or the new ones twice: never none.
+    Raises OSError with iptables' message, or where no packet passes through the chain; the other family's rules are put
+    in any case. After an interruption the earlier rules are there, alone or with new ones: never none.
     """
     changed, failed = False, []
     for each in _by_family(host):
@@ -176,7 +176,7 @@ def remove(environment: Environment, host: PacketFilter) -> None:
 
 
 def _delete(rules: Sequence[tuple[str, Sequence[str]]], host: PacketFilter) -> None:
-    # From the end: of two that are the same, iptables takes the first, and one is as good as the other.
+    # Rules are deleted from the end; of two equal rules iptables deletes the first, which makes no difference.
     for _, rule in reversed(rules):
         host.iptables("-D", *rule[1:])
 
@@ -186,12 +186,12 @@ def _unit(environment: Environment, host: PacketFilter) -> Path:
 
 
 def keep(environment: Environment, bridges: Bridges, host: PacketFilter) -> None:
-    """Let systemd put the rules at each start of the engine, before it starts a container.
+    """Let systemd put the rules at each start of the engine, before the engine starts a container.
 
-    At the machine's start there is no chain yet. An engine that used it before takes over the one that it finds.
+    The unit makes the chain, which does not exist when the machine starts. The engine takes over the chain it finds.
     """
     lines = "".join(
-        # systemd reads `%` and `$` itself, and none of both is in a rule.
+        # systemd would expand `%` and `$`, but no rule has either of them.
         f"ExecStart=/bin/sh -c {shlex.quote(command)}\n"
         for command in (
             f"{FOUR} -w -N {CHAIN} 2>/dev/null || true",
@@ -227,9 +227,9 @@ def _systemctl(*words: str) -> None:
 
 
 def of_engine(docker_host: str) -> PacketFilter | None:
-    """Return the packet filter of the host of an engine, where we may change it: as root, on that host.
+    """Return the packet filter of an engine's host where we may change it, which is as root on that host; else None.
 
-    A chain of this machine's that is not the engine's would be no proof, so the socket must be the usual one.
+    The engine must have the usual socket, because the chain on this machine might not be that of another engine.
     """
     if docker_host != DEFAULT_DOCKER_HOST or os.geteuid() != 0 or shutil.which("iptables") is None:
         return None
@@ -237,9 +237,9 @@ def of_engine(docker_host: str) -> PacketFilter | None:
 
 
 def guard(workspace: Workspace) -> None:
-    """Put the rules of an environment that is up, where we may; say so where that cannot be or fails.
+    """Put the rules of an environment that is up, where we may; report where we may not, or where that fails.
 
-    Raises nothing of the engine's: it runs also where Pulumi has failed, and that failure is to be told.
+    An error of the engine is only reported: this also runs after a failure of Pulumi, which the person must see.
     """
     environment = workspace.settings()
     host = of_engine(environment.settings.docker_host)
@@ -264,22 +264,22 @@ def _guard(workspace: Workspace, host: PacketFilter) -> None:
             if put(environment, bridges, host):
                 workspace.reporter.say("Packet filter: no way in beside published ports (docs/security.md)")
         finally:
-            # A rule that fails must not take from the others that they are there after the machine's next start.
+            # Even where one rule fails, the other rules must be there after the machine's next start.
             if systemd_runs():
                 keep(environment, replace(bridges, six=bridges.six and not passes_no_ipv6(bridges, host)), host)
 
 
 def unguard(workspace: Workspace) -> None:
-    """Remove the rules of an environment that is no more, where we may."""
+    """Remove the rules of an environment that was removed, where we may."""
     environment = workspace.settings()
     if host := of_engine(environment.settings.docker_host):
         remove(environment, host)
 
 
 def advice(environment: Environment, bridges: Bridges) -> str:
-    """Say what to type, as root, on a host that we may not change.
+    """Return what to type, as root, on a host that we may not change.
 
-    None of it makes the chain: one that no packet passes would look like protection.
+    No command makes the chain, because a chain that no packet passes through would look like protection.
     """
     typed = "\n".join(f"    {command}" for command in commands(environment, bridges))
     six = f", nor the same of `{SIX}`" if bridges.six else ""
@@ -290,7 +290,7 @@ def advice(environment: Environment, bridges: Bridges) -> str:
 
 
 def told(workspace: Workspace) -> str:
-    """Say what is to be said of an environment that is up, beside its containers; empty where all is well."""
+    """Return a remark about the packet filter of an environment that is up; empty where all is well."""
     environment = workspace.settings()
     with contextlib.closing(workspace.client()) as client:
         holds, why = look(environment, client)
@@ -307,7 +307,7 @@ def look(environment: Environment, client: docker.DockerClient) -> tuple[bool | 
 def judge(
     environment: Environment, version: str, bridges: Bridges, host: PacketFilter | None
 ) -> tuple[bool | None, str]:
-    """Tell whether the rules are as they should be (None: nobody knows) and why.
+    """Return whether the rules are as they should be (None: unknown), and why.
 
     version: of the engine.
     """

@@ -1,4 +1,4 @@
-"""Networks that an `up` replaces because of a setting, and every container with them: said before it happens."""
+"""Networks that an `up` replaces because of a setting, with every container on them: reported before it happens."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MTU, IPV6 = key_of("network", "mtu"), key_of("network", "ipv6")
 
 
 def networks(environment: Environment, client: docker.DockerClient) -> dict[str, Mapping[str, Any]]:
-    """Return the networks with a way out that the engine has, by their names."""
+    """Return name -> network for the networks on the engine that are not internal: `edge` and `published`."""
     wanted = {f"{environment.prefix}-{name}" for name in (NetworkName.EDGE, NetworkName.PUBLISHED)}
     return {each["Name"]: each for each in client.api.networks(names=sorted(wanted)) if each["Name"] in wanted}
 
 
 def replaced(environment: Environment, client: docker.DockerClient) -> dict[str, list[str]]:
-    """Return the networks that an `up` replaces, and because of which settings."""
+    """Return name of each network that an `up` replaces -> the settings that are the reason."""
     settings = environment.settings.network
     six = {f"{environment.prefix}-{name}" for name in ipv6.networks(settings)}
     found: dict[str, list[str]] = {}
@@ -39,14 +39,14 @@ def replaced(environment: Environment, client: docker.DockerClient) -> dict[str,
 
 
 def gets_ipv6(environment: Environment, client: docker.DockerClient) -> bool:
-    """Tell whether an `up` makes a network with IPv6 that is not there, or has none yet."""
+    """Tell whether an `up` makes a network with IPv6: one that is missing, or that has no IPv6 yet."""
     names = [f"{environment.prefix}-{name}" for name in ipv6.networks(environment.settings.network)]
     there = networks(environment, client) if names else {}
     return any(not there.get(name, {}).get("EnableIPv6") for name in names)
 
 
 def told(environment: Environment, client: docker.DockerClient) -> str:
-    """Say which networks an `up` replaces because of a setting, and what that takes; empty: none."""
+    """Return which networks an `up` replaces because of a setting, and what that interrupts; empty: none."""
     if not (there := replaced(environment, client)):
         return ""
     settings = environment.settings.network
@@ -61,9 +61,9 @@ def told(environment: Environment, client: docker.DockerClient) -> str:
 
 
 def strangers(environment: Environment, client: docker.DockerClient) -> list[tuple[Sequence[str], str, str]]:
-    """Return for each network that is replaced each running container of somebody else on it: settings, network, name.
+    """Return settings, network and name for each foreign running container on a network that is replaced.
 
-    The engine removes no network that somebody is on, and the environment's own containers are gone by then.
+    The engine removes no network that has a container; the environment's own containers are removed before it.
     """
     if not (there := replaced(environment, client)):
         return []

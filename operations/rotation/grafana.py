@@ -1,4 +1,4 @@
-"""Grafana's admin password: it takes a new one by its API alone."""
+"""Grafana's admin password, which only Grafana's API can change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OK, _UNAUTHORIZED = 200, 401
 
 
 def rotate_grafana(workspace: Workspace, secret: str, step: Step, url: str) -> None:
-    """Hand Grafana its new admin password: it reads the file only into an empty volume."""
+    """Change Grafana's admin password through its API: Grafana reads the password's file only with an empty volume."""
     values = workspace.open().secrets(every=True)
     slots = slots_of(secret, step.generation, step.phase)
     with open_grafana(workspace.settings(), url) as client:
@@ -33,10 +33,10 @@ def rotate_grafana(workspace: Workspace, secret: str, step: Step, url: str) -> N
 
 
 def change_grafana_password(client: httpx.Client, *, old: str, new: str, shown: str) -> None:
-    """Change the admin's password at the Grafana that `client` speaks to; nothing where it is changed already.
+    """Change the admin's password at the Grafana that `client` speaks to, unless it is changed already.
 
-    Raises ProjectError where neither password is taken, or Grafana does not answer. Not more than two logins are
-    tried: Grafana locks a user out for five minutes after five that fail. shown: the command that shows the old one.
+    Raises ProjectError where Grafana accepts neither password, or does not answer. Only two logins are tried, because
+    Grafana locks a user out for five minutes after five failed logins. shown: the command that shows the old password.
     """
     if grafana_login(client, new) == "in":
         return
@@ -58,7 +58,7 @@ def change_grafana_password(client: httpx.Client, *, old: str, new: str, shown: 
 
 
 def grafana_login(client: httpx.Client, password: str) -> Answer:
-    """Log in as the admin. Raises ProjectError where Grafana does not say whether it lets him in."""
+    """Log in as the admin. Raises ProjectError where Grafana's answer is neither a success nor a refusal."""
     answer = _ask(client, "GET", "/api/user", auth=(GRAFANA_USER, password))
     if answer.status_code == _OK:
         return "in"
@@ -81,12 +81,12 @@ def _ask(client: httpx.Client, method: str, path: str, **options: Any) -> httpx.
 
 @contextmanager
 def open_grafana(environment: Environment, url: str) -> Iterator[httpx.Client]:
-    """Give a client of the environment's Grafana. url: where its published port is not reached from this machine."""
+    """Yield a client of the environment's Grafana. url: its address, if its published port is not reached from here."""
     import httpx  # noqa: PLC0415 - only for Grafana
 
     with (
         reach.part(environment, environment.settings.grafana, url) as address,
-        # No proxy of this machine's environment: it would answer for its own loopback.
+        # A proxy from this machine's environment is not used, because it would connect to its own loopback.
         httpx.Client(base_url=address, timeout=10, trust_env=False) as client,
     ):
         yield client

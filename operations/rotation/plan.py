@@ -1,4 +1,4 @@
-"""Which secrets are rotated, where each is, and the steps that are left."""
+"""Which secrets are rotated, the generation and phase of each, and the remaining steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SIGNS = "secret_key"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One generated secret: where it is, and how it is rotated or why it is not."""
+    """One generated secret: its generation and phase, and how it is rotated or why it is not."""
 
     secret: str
     generation: int
@@ -52,9 +52,9 @@ def rows(environment: Environment) -> list[Row]:
 
 
 def listed(there: Known) -> list[Row]:
-    """Return every generated secret, by the state where the stack file has mistakes.
+    """Return every generated secret; where the stack file has mistakes, those in the state.
 
-    Raises ProjectError where the state has none either.
+    Raises ProjectError where the state has no secrets either.
     """
     if there.environment:
         return rows(there.environment)
@@ -88,19 +88,19 @@ def refusal(environment: Environment, secret: str) -> str:
 
 
 def steps(secret: str, generation: int, phase: Phase) -> list[Step]:
-    """Return what is left to do: of the rotation that is under way, else of a new one."""
+    """Return the remaining steps of the rotation that is under way, or else all steps of a new one."""
     if secret not in SLOTTED:
         return [Step(generation=generation + 1, phase="")]
     order: tuple[Phase, ...] = ("prepare", "overlap", "")
     # The phase that is written was completed; the one after it may have begun.
     left = order[order.index(phase) + 1 :] if phase else order
     target = generation if phase else generation + 1
-    # Of Grafana's password there is no overlap: after "prepare" comes a call of its API, and nobody else has it.
+    # Grafana's password has no overlap: its API changes the password after "prepare", and no other part uses it.
     return [Step(generation=target, phase=each) for each in left if not (secret == ADMIN and each == "overlap")]
 
 
 def planned(workspace: Workspace, name: str) -> tuple[str, Step, list[Step]]:
-    """Return a secret, where it is, and the steps that `rotate` would do. Raises ProjectError as `rotate` does."""
+    """Return a secret, its present step, and the steps that `rotate` would do. Raises ProjectError as `rotate` does."""
     environment = workspace.settings()
     secret = known_secret(environment, name)
     there = step_of(environment, secret)
@@ -113,7 +113,7 @@ def waits(secret: str, step: Step) -> bool:
 
 
 def known_secret(environment: Environment, name: str) -> str:
-    """Return the secret of this name. Raises ProjectError for one that is not rotated, or that there is not."""
+    """Return the secret of this name. Raises ProjectError for one that is not rotated or does not exist."""
     secret = name.lower().replace("-", "_")
     if secret not in GENERATED:
         can = ", ".join(row.secret for row in rows(environment) if row.rotates)

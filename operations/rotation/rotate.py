@@ -1,8 +1,7 @@
-"""Rotate a secret: `up` for each phase, so that what is in use is accepted at every moment.
+"""Rotate a secret: run `up` for each phase, so that the servers accept the value in use at every moment.
 
-The committed stack file has the last phase that is complete, and nothing else remembers a rotation: each phase is
-written once its `up` has ended well. So whatever cuts a rotation off, the next run does the step that was under way
-again, to the same generation, and goes on from there.
+Only the committed stack file stores the progress of a rotation: each phase is written when its `up` has succeeded. So
+after any interruption the next run repeats the step that was under way, with the same generation, and continues.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ DEFAULT_TOKEN_MINUTES = 720
 
 @dataclass(frozen=True, kw_only=True)
 class Rotated:
-    """How far a rotation has come; as text, what the person must know now."""
+    """The progress of a rotation; `str()` of it is the message for the person."""
 
     secret: str
     generation: int
     phase: Phase
-    """Empty: it is over."""
+    """Empty: the rotation is finished."""
     told: str
     until: datetime | None = None
-    """When it can go on: the last token that the old key signed has expired then."""
+    """When the rotation can continue, because the last token that the old key signed has expired."""
 
     def __str__(self) -> str:
-        """Say it."""
+        """Return the message for the person."""
         return self.told
 
     def as_json(self) -> dict[str, Any]:
@@ -62,13 +61,13 @@ def rotate(
     grafana_url: str = "",
     agree: Agree | None = None,
 ) -> Rotated:
-    """Rotate a secret, or go on with a rotation that was cut off.
+    """Rotate a secret, or resume an interrupted rotation.
 
     name: as `rows` has it. interactive: as for `lifecycle.up`. retire_now: do not wait until the tokens that the last
-    SECRET_KEY signed have expired. grafana_url: Grafana, where its published port is not reached from this machine.
-    agree: called once the preview of the first step was shown, and raises where the person says no.
-    Raises ProjectError for a secret that is not rotated, with the reason, and where a login is not as it must be;
-    PulumiFailedError where an `up` fails: what was accepted before it is accepted still.
+    SECRET_KEY signed have expired. grafana_url: Grafana's address, if this machine cannot reach its published port.
+    agree: called once the preview of the first step was shown; it raises where the person says no.
+    Raises ProjectError for a secret that is not rotated, with the reason, and where a server refuses the new value or
+    accepts the old one; PulumiFailedError where an `up` fails: the values that were accepted before are still accepted.
     """
     secret = known_secret(workspace.settings(), name)
     with lock.held(workspace, "rotate") as locked:
@@ -120,7 +119,7 @@ def _rotate(
 
 
 def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
-    """Return the same workspace at a step that its stack file does not say yet."""
+    """Return the same workspace with the settings of a step that is not in its stack file yet."""
     field = to_camel(secret)
     wanted: dict[str, Any] = {key_of("rotation"): {field: step.generation}}
     if secret in SLOTTED:
@@ -144,10 +143,10 @@ def write(text: str, secret: str, step: Step) -> str:
 
 
 def tokens_last_until(workspace: Workspace) -> datetime:
-    """Return when the last token that an API replica of before the last roll signed has expired, at the latest.
+    """Return when the last token that the old key signed has expired, at the latest.
 
-    The newest replica took the place of the last one that signed with the key before. One that was replaced later, by
-    a deploy, makes it later than need be: nothing is stored that would tell.
+    The newest API replica replaced the last replica that signed with the old key. If a deploy has replaced a replica
+    since, the returned time is later than necessary, because nothing stores when the key was changed.
     """
     client, environment = workspace.client(), workspace.settings()
     try:
@@ -174,7 +173,7 @@ def _wait_text(workspace: Workspace, until: datetime) -> str:
 
 
 def _done(workspace: Workspace, secret: str, before: Mapping[str, str], grafana_url: str) -> Rotated:
-    """Prove that the new value opens and the one before does not."""
+    """Prove that the server accepts the new value and refuses the old one; return the result."""
     environment = workspace.settings()
     generation = step_of(environment, secret).generation
     after = workspace.open().secrets(every=True)
@@ -198,7 +197,7 @@ def _done(workspace: Workspace, secret: str, before: Mapping[str, str], grafana_
             answers = [server.login(container, environment, slot, value) for slot, value in ((now, new), (last, old))]
         finally:
             engine.close()
-        if new != old:  # the same where an earlier run was cut off after its `up`
+        if new != old:  # they are the same where an earlier run was interrupted after its `up`
             expect(secret, new=answers[0], old=answers[1])
             proof = " The server takes the new one and refuses the old one."
     told = f"{label(secret)} is at generation {generation}.{proof} Commit {workspace.committed_file.name}."

@@ -1,4 +1,4 @@
-"""The servers that check a rotated password: which container is asked, and how."""
+"""The servers that check a rotated password: in which container a login is tried, and how."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Answer = Literal["in", "refused"]
 
 @dataclass(frozen=True, kw_only=True)
 class AuthServer:
-    """A server that checks a password: in which part's container it is asked, and how."""
+    """A server that checks a password: in which part's container a login is tried, and how."""
 
     part: str
     script: str
     user: str
-    """Empty: the role that belongs to the slot."""
+    """The user that logs in; empty: the role that belongs to the slot."""
     taken: str
-    """What is said after a login."""
+    """The output after a login."""
     refused: tuple[str, ...]
 
     def login(self, container: Container, environment: Environment, slot: str, password: str) -> Answer:
@@ -46,7 +46,7 @@ class AuthServer:
         raise ProjectError(f"{self.part} cannot ask its server: {without({'the password': password}, said)}")
 
 
-# The password comes by standard input: neither the command nor the container's configuration ever has it.
+# The scripts read the password from standard input, so that it is in no command and in no container's configuration.
 _PSQL = f"""\
 umask 077
 IFS= read -r password
@@ -83,11 +83,11 @@ SERVERS: Mapping[str, AuthServer] = {
 
 
 def _exec(container: Container, command: Sequence[str], text: str) -> str:
-    """Run a command in a container with `text` on its standard input; return all that it says."""
+    """Run a command in a container with `text` on its standard input; return its output."""
     api = cast("Any", container.client).api
     made = api.exec_create(container.id, list(command), stdin=True)
     stream = api.exec_start(made["Id"], socket=True)
-    # The SDK gives a reader over the socket, which leaves it open; over SSH one object is both.
+    # The SDK returns a reader over the socket, and closing the reader leaves the socket open; over SSH both are one.
     connection = getattr(stream, "_sock", stream)
     try:
         connection.sendall(text.encode())

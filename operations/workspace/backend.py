@@ -1,7 +1,7 @@
-"""Where Pulumi keeps the state: who has chosen the place, how a team chooses one, and that a state has left it.
+"""Where Pulumi keeps the state: how the place is chosen, and how a place is marked whose state was moved away.
 
-A place that `samokoder move-state` has emptied of its meaning keeps its files and gets a mark. Whoever comes to it with
-an old clone, or an old PULUMI_BACKEND_URL, is told the new place, and makes no second state there.
+After `samokoder move-state` the old place keeps its files and gets a mark. A command from an old clone, or with an old
+PULUMI_BACKEND_URL, then reports the new place, and makes no second state in the old one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from operations.errors import ProjectError
 from operations.workspace import pulumi_state, stack_file, stack_text
 
 OWN = "a folder of this clone"
-"""Origin of the place that nobody has chosen."""
+"""Origin of the default place."""
 MOVE = "move-state"
 """Origin of the place that a state is being moved to."""
 ANSWER = "your answer"
-"""Origin of the place that somebody has just named for the first state."""
+"""Origin of the place that the person has just named for the first state."""
 PROJECT_FILE = "Pulumi.yaml"
 VARIABLE = "PULUMI_BACKEND_URL"
 TOKEN = "PULUMI_ACCESS_TOKEN"  # noqa: S105 - its name
@@ -33,7 +33,7 @@ MOVED_STACK = "samokoder-moved-away"
 """Name of the empty stack that marks a bucket whose state was moved; its tag `TO` says where to."""
 TO = "samokoder:moved-to"
 COPY_OF = "samokoder:copy-of"
-"""Tag of a stack that is being copied: on which host, and a hash of the place it comes from."""
+"""Tag of an unfinished copy of a stack: the host that copies, and a hash of the old place's address."""
 
 _MARK = "moved-to"
 _SCHEMES = ("file", "s3", "gs", "azblob")
@@ -47,7 +47,7 @@ class Backend:
 
     url: str
     origin: str
-    """Why this one, for people."""
+    """Why this place is used, for people."""
 
     @property
     def folder(self) -> Path | None:
@@ -56,12 +56,12 @@ class Backend:
         return Path(unquote(parts.path)) if parts.scheme == "file" and not parts.netloc else None
 
     def __str__(self) -> str:
-        """Say where it is, and why there."""
+        """Return the place, and why it is used."""
         return f"{shown(self.url) or 'as Pulumi finds it'} ({self.origin})"
 
     @property
     def may_be_made(self) -> bool:
-        """Whether a folder that is not there is made. Else a share that is not mounted would get a second state."""
+        """Whether a missing folder may be made; a chosen one may be a share that is not mounted and has the state."""
         return self.origin in {OWN, MOVE, ANSWER}
 
 
@@ -76,12 +76,12 @@ def shown(url: str) -> str:
 
 
 def own(working: Path) -> Backend:
-    """Return the place of a clone that nobody has chosen another one for. working: its working state."""
+    """Return the default place of a clone. working: its working state."""
     return Backend(url=(working / "state").absolute().as_uri(), origin=OWN)
 
 
 def forgotten(working: Path, backend: Backend) -> dict[str, int]:
-    """Return what the clone's own place still has where `backend` is in use: stack -> how many resources.
+    """Return stack -> number of resources in the clone's own place, while `backend` is in use.
 
     working: the clone's working state. Empty where both are the same place, or the state was moved away.
     """
@@ -97,7 +97,7 @@ def forgotten(working: Path, backend: Backend) -> dict[str, int]:
 
 
 def refuse_forgotten(working: Path, backend: Backend, stack: str, command: str) -> None:
-    """Raise ProjectError before the wrong one of two states is taken down: the one in use, or the clone's own.
+    """Raise ProjectError where two states have the stack, so that a command does not take the wrong one down.
 
     working: the clone's working state. command: as a person types it.
     """
@@ -113,27 +113,28 @@ def refuse_forgotten(working: Path, backend: Backend, stack: str, command: str) 
 
 
 def copy_of(url: str) -> str:
-    """Return the value of the tag `COPY_OF` for a copy that this host makes. The address may have a password."""
+    """Return the value of the tag `COPY_OF` for a copy that this host makes. A hash hides an address' password."""
     return f"{socket.gethostname()} {hashlib.sha256(url.encode()).hexdigest()[:32]}"
 
 
 def move_again(url: str) -> str:
     """Return the command that moves the state to a place, as a person types it.
 
-    Others may have written the address, and `make` would expand some of what stands in quotes.
+    An address with unusual characters is given to `samokoder`, because `make` would expand some of them inside quotes,
+    and the address may come from other people.
     """
     plain = re.fullmatch(r"[\w@%+=:,./?&~-]+", url, re.ASCII)
     return f"make move-state STATE={shlex.quote(url)}" if plain else f"samokoder move-state {shlex.quote(url)}"
 
 
 OPENS_COPY = ("stack", "tag", "rm", COPY_OF)
-"""Words of Pulumi that let a copy be used which nobody can finish any more."""
+"""Words for Pulumi that allow the use of an unfinished copy whose old place is lost."""
 
 
 def unfinished(backend: Backend, stack: str, tag: str, *, typed: Callable[[str], str]) -> ProjectError:
-    """Return the error for who comes to a copy that is not finished. tag: the value of `COPY_OF`.
+    """Return the error for the use of an unfinished copy. tag: the value of `COPY_OF`.
 
-    typed: gives a command of `make` as a person types it for the environment.
+    typed: returns a command of `make` as a person types it for the environment.
     """
     opens = typed(f"pulumi ARGS={shlex.quote(' '.join(OPENS_COPY))}")
     return ProjectError(
@@ -146,7 +147,7 @@ def unfinished(backend: Backend, stack: str, tag: str, *, typed: Callable[[str],
 
 
 def empty_copy(backend: Backend, stack: str) -> ProjectError:
-    """Return the error for who opens a copy that has no resources: the move ended before they came."""
+    """Return the error for a copy without resources: the move ended before they were copied."""
     return ProjectError(
         f"{stack} in {backend} is a copy with nothing in it: the move ended before the resources came. Bring back the "
         f"clone that it comes from, or a copy of its .samokoder/state, and type there: {move_again(shown(backend.url))}"
@@ -156,14 +157,14 @@ def empty_copy(backend: Backend, stack: str) -> ProjectError:
 def chosen(root: Path, variables: Mapping[str, str]) -> Backend | None:
     """Return the place that the user or the team has chosen; None for none. root: the clone.
 
-    Raises ProjectError where Pulumi.yaml and a token name two.
+    Raises ProjectError where Pulumi.yaml and an access token name two places.
     """
     if url := variables.get(VARIABLE):
         return Backend(url=url, origin=VARIABLE)
     url = str((stack_file.load(root / PROJECT_FILE).get("backend") or {}).get("url") or "")
     if variables.get(TOKEN):
         if urlsplit(url).scheme in ("http", "https"):
-            return Backend(url=url, origin=PROJECT_FILE)  # what the token is a login at
+            return Backend(url=url, origin=PROJECT_FILE)  # the token is a login at this server
         if url:
             raise ProjectError(
                 f"Two places of the state are named, and nothing was done: {PROJECT_FILE} says {shown(url)}, and "
@@ -180,7 +181,7 @@ def chosen(root: Path, variables: Mapping[str, str]) -> Backend | None:
 
 
 def _logged_in(variables: Mapping[str, str]) -> str:
-    """Return the backend that the user is logged in to, empty for none. Nothing but its address is looked at."""
+    """Return the backend that the user is logged in to, empty for none. Only its address is read."""
     folder = Path(
         variables.get("PULUMI_CREDENTIALS_PATH")
         or variables.get("PULUMI_HOME")
@@ -193,7 +194,7 @@ def _logged_in(variables: Mapping[str, str]) -> str:
 
 
 def checked(url: str) -> str:
-    """Return the address of a place in one spelling. Raises ProjectError that says what to write."""
+    """Return the normalized address of a place. Raises ProjectError that says what to write."""
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES:
         raise ProjectError(
@@ -210,7 +211,7 @@ def checked(url: str) -> str:
 
 
 def write(root: Path, url: str) -> None:
-    """Note the place in the clone's Pulumi.yaml, whole or not at all; all else stays. Raises ProjectError."""
+    """Write the place into the clone's Pulumi.yaml atomically, and change nothing else. Raises ProjectError."""
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString  # noqa: PLC0415 - as in `stack_text`
 
     def change(project: Any) -> None:
@@ -226,7 +227,7 @@ def write(root: Path, url: str) -> None:
 
     path = root / PROJECT_FILE
     text = path.read_text(encoding="utf-8")
-    # What `make docs` has written breaks its lines in its own way, and stays as it is.
+    # The schema that `make docs` has written is not rewritten, because its lines would be broken differently.
     head, mark, schema = text.partition(_SCHEMA)
     written = stack_text.edited_whole(head, change) + mark + schema
     before, after = (stack_file.load_text(each, PROJECT_FILE) for each in (text, written))
@@ -236,7 +237,7 @@ def write(root: Path, url: str) -> None:
 
 
 def moved_to(backend: Backend) -> str:
-    """Return where the state of a file backend was moved to; empty: it is there."""
+    """Return where the state of a file backend was moved to; empty: it was not moved."""
     if backend.folder is None:
         return ""
     try:
@@ -246,12 +247,12 @@ def moved_to(backend: Backend) -> str:
 
 
 def mark(folder: Path, url: str) -> None:
-    """Mark a file backend: its state was moved to `url`. On the disk when this returns."""
+    """Mark a file backend: its state was moved to `url`. The mark is on the disk when this returns."""
     stack_file.write(folder / _MARK, f"{url}\n", mode=0o644)
 
 
 def moved(backend: Backend, to: str) -> ProjectError:
-    """Return the error for who comes to a place that the state has left."""
+    """Return the error for the use of a place whose state was moved away."""
     whose = f"{PROJECT_FILE} of a newer commit says so: `git pull`. Nobody has committed it? {move_again(to)}"
     if backend.origin == VARIABLE:
         whose = f"{VARIABLE} names the old place: set it to the new one, or unset it where {PROJECT_FILE} has that."

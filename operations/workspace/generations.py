@@ -1,7 +1,7 @@
 """Compares the generations of the secrets in a stack file with those in the state, before anything is changed.
 
-A stack file that lacks a rotation (another clone, an older commit, `git stash`) would undo it: the value in use would
-be locked under everybody who uses it, and the one before, which may be why it was rotated, would be good again.
+A stack file that lacks a rotation (another clone, an older commit, `git stash`) would undo it: the servers would refuse
+the value in use, and would accept the earlier value again, which may have leaked.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ ADMIN = "grafana_admin"
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One `up` of a rotation: what the stack file says of the secret during it."""
+    """One step of a rotation: what the stack file says of the secret during one `up`."""
 
     generation: int
     phase: Phase
 
 
 def step_of(environment: Environment, secret: str) -> Step:
-    """Return where the settings are in the rotations of a secret."""
+    """Return the step of a secret that is in the settings."""
     settings = environment.settings
-    generation: int = getattr(settings.rotation, secret, 1)  # one that is never rotated is made once
+    generation: int = getattr(settings.rotation, secret, 1)  # a secret that is never rotated has one generation
     phase: Phase = getattr(settings.rotating, secret, "")
     return Step(generation=generation, phase=phase)
 
 
 def refuse_undoing(environment: Environment, deployment: Mapping[str, Any], *, file: str) -> None:
-    """Raise ProjectError where the settings are not what the state has or the next step after it.
+    """Raise ProjectError where the step of a secret in the settings may not follow its step in the state.
 
-    deployment: the stack's state, its secrets encrypted or not. file: the stack file's name, for what is said.
+    deployment: the stack's state, its secrets encrypted or not. file: the stack file's name, for the message.
     """
     lines = [
         line
         for secret in Rotation.model_fields
-        # One that opens what is kept is in the state, also where another is configured in its place.
+        # A secret that opens stored data is in the state even where another one is configured in its place.
         if secret in OPENS_WHAT_IS_KEPT or GENERATED[secret].configured not in environment.configured_secrets
         for line in _of_secret(environment, secret, deployment)
     ]
@@ -80,9 +80,9 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
 
 
 def _of_kept(secret: str, there: list[Step], wanted: Step) -> list[str]:
-    """Return what is wrong where a secret that opens what is kept would be replaced, and which line keeps it.
+    """Return the message where a secret that opens stored data would be replaced, with the line that prevents it.
 
-    Pulumi refuses to replace one that is protected in the state, but that of an earlier version is not.
+    Pulumi refuses to replace a secret that is protected in the state, but earlier versions did not protect it.
     """
     if not there or wanted == there[0]:
         return []
@@ -94,9 +94,9 @@ def _of_kept(secret: str, there: list[Step], wanted: Step) -> list[str]:
 
 
 def steps_in(deployment: Mapping[str, Any], secret: str) -> list[Step]:
-    """Return at which step of its rotations a state can have a secret; more than one where it does not tell which.
+    """Return the steps at which a state may have a secret; several where the state does not say which.
 
-    Empty where the secret is not there, or the state is from before there were slots.
+    Empty where the state does not have the secret, or is older than the slots.
     """
     generations = pulumi_state.generations(deployment)
     slots = {label(secret)} if secret not in SLOTTED else {label(secret), label(f"{secret}_b")}
@@ -114,7 +114,7 @@ def steps_in(deployment: Mapping[str, Any], secret: str) -> list[Step]:
     told: Mapping[str, Phase] | None = pulumi_state.phases(deployment)
     if told is None:
         return [Step(generation=newest, phase=phase) for phase in _PHASES if phase != "prepare"]
-    # "prepare" is told where an `up` was cut off before it said which slot is in use.
+    # The state has "prepare" here where an `up` was interrupted before it noted which slot is in use.
     phase: Phase = "overlap" if told.get(label(secret)) == "overlap" else ""
     return [Step(generation=newest, phase=phase)]
 
@@ -123,18 +123,19 @@ _PHASES: tuple[Phase, ...] = ("", "overlap", "prepare")
 
 
 def may_follow(secret: str, there: Step, wanted: Step) -> bool:
-    """Tell whether an `up` may lead from one step of a secret to another: no value that is in use is withdrawn by it.
+    """Tell whether an `up` may go from one step of a secret to another without withdrawing a value in use.
 
-    But for the emergency exit, which somebody has to write by hand: the next generation without a phase.
+    One step is allowed although it withdraws it: the next generation without a phase, which a person writes by hand in
+    an emergency.
     """
     if wanted == there:
         return True
     if not wanted.phase and wanted.generation in {there.generation, there.generation + 1}:
         return True
     if there.phase == "overlap" and wanted == Step(generation=there.generation, phase="prepare"):
-        return True  # both values are accepted on both sides
+        return True  # both steps accept both values
     if there.phase == "prepare" and wanted == Step(generation=there.generation - 1, phase=""):
-        return secret != ADMIN  # nobody uses the new value yet, but for Grafana, which may have been told it
+        return secret != ADMIN  # no part uses the new value yet, but Grafana may have it already
     if wanted.phase == "overlap":
         return there == Step(generation=wanted.generation, phase="prepare")
     return not there.phase and wanted == Step(generation=there.generation + 1, phase="prepare")

@@ -1,8 +1,8 @@
 """The data volumes of parts that leave an environment: they stay in Pulumi's state, and their parts find them again.
 
-Pulumi deletes what leaves the program, and refuses that for a data volume at the end of an update, when half of the
-parts have been replaced. So what the state has is asked first. Such a volume stays declared, by the setting
-`keptVolumes`; and where a part is to have another volume than its own, nothing is begun.
+Pulumi deletes what the program no longer declares, and refuses that for a data volume only at the end of an update,
+when half of the parts are replaced. So the state is read first. The setting `keptVolumes` keeps such a volume declared;
+and nothing is begun where a part would get another volume than the one with its data.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from stack.settings.keys import key_of
 
 
 def volumes(environment: Environment, deployment: Mapping[str, Any], *, file: str) -> dict[str, str]:
-    """Return the data volumes in a state that no part of these settings uses: which one -> its name on the engine.
+    """Return the data volumes in a state that no part of these settings uses: purpose -> name on the engine.
 
-    deployment: the stack's state. file: the stack file's name, for what is said. Raises ProjectError where a part would
-    get another volume in the place of the one that has its data.
+    deployment: the stack's state. file: the stack file's name, for the message. Raises ProjectError where a part would
+    get another volume than the one with its data.
     """
     from stack.catalogue import specs  # noqa: PLC0415 - the settings: `status` must stay fast
     from stack.spec.volumes import used  # noqa: PLC0415 - as above
@@ -35,7 +35,7 @@ def volumes(environment: Environment, deployment: Mapping[str, Any], *, file: st
     if lines:
         title = f"{file} names other volumes than those with the data, so nothing was changed:"
         raise ProjectError("\n".join([title, *lines]))
-    # A name that the state does not know would become this environment's: `destroy-data` would remove it.
+    # A volume that the state does not know would become part of this environment, and `destroy-data` would remove it.
     foreign = {
         which: volume
         for which, volume in environment.settings.kept_volumes.items()

@@ -1,7 +1,7 @@
-"""What is known of an environment for who only reads: also where its stack file has a mistake.
+"""What is known of an environment, for commands that only read: they work even where its stack file has a mistake.
 
-At 3 a.m. somebody has a broken stack file, and has to see what runs all the same. What is read from the file then comes
-from Pulumi's state and from the labels of the containers.
+A person with a broken stack file at 3 a.m. must still see what runs. What the file would say then comes from Pulumi's
+state and from the labels of the containers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Known:
     """An environment as far as it is known. Has the `name` and the `prefix` of `Environment`."""
 
     workspace: Workspace
-    """To work with: where the committed file cannot be read, it has that of the last run in its place."""
+    """Where the committed stack file cannot be read, this workspace has the copy of the last run in its place."""
     docker_host: str
     environment: Environment | None = None
     """None where the stack file has mistakes."""
@@ -63,12 +63,12 @@ class Known:
         return (pulumi_state.checkpoint(folder, self.name) or {}) if folder else self.workspace.open().deployment()
 
     def configured(self) -> Mapping[str, Any]:
-        """Return what the stack file says by key (`samokoder:api`), unchecked, encrypted values as they stand there."""
+        """Return key (`samokoder:api`) -> value in the stack file, unchecked, with encrypted values still encrypted."""
         return dict(self.workspace.document()["config"])
 
 
 def of(workspace: Workspace) -> Known:
-    """Return what is known, and say in one line where the stack file has mistakes.
+    """Return what is known, and report in one line that the stack file has mistakes, where it has any.
 
     Raises ProjectError where there is no such environment.
     """
@@ -97,7 +97,7 @@ def of(workspace: Workspace) -> Known:
 
 
 def status(known: Known) -> list[PartStatus]:
-    """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
+    """Return the status of each part, as the engine reports it. Raises EngineError when it does not answer."""
     client = known.client()
     try:
         if known.environment:
@@ -108,7 +108,7 @@ def status(known: Known) -> list[PartStatus]:
 
 
 def live_status(workspace: Workspace) -> list[PartStatus]:
-    """Return how each part is, as the engine says it. Raises EngineError when it does not answer."""
+    """Return the status of each part, as the engine reports it. Raises EngineError when it does not answer."""
     client = workspace.client()
     try:
         return part_statuses(client, workspace.settings())
@@ -143,13 +143,13 @@ def addresses(known: Known) -> list[str]:
 
 
 def was_made(known: Known) -> bool:
-    """Tell whether there is a state of the environment, where that can be told without Pulumi; else yes."""
+    """Tell whether the environment has a state; True where only Pulumi could tell."""
     folder = known.workspace.backend().folder
     return folder is None or pulumi_state.checkpoint(folder, known.name) is not None
 
 
 def _as_last_run(workspace: Workspace) -> Workspace | None:
-    """Return the workspace with the stack file of its last run, for a committed one that is no YAML; None: no run."""
+    """Return the workspace with the stack file of its last run, as the committed one is no YAML; None: no such file."""
     try:
         if not stack_file.load(workspace.stack_file):
             return None
@@ -161,7 +161,7 @@ def _as_last_run(workspace: Workspace) -> Workspace | None:
 def _from_state(workspace: Workspace) -> Known:
     try:
         folder = workspace.backend().folder
-    except ProjectError:  # two places are named: what is done with the state is refused, and not what runs
+    except ProjectError:  # two places are named, so the state is not read, but the engine is
         folder = None
     outputs = pulumi_state.outputs(pulumi_state.checkpoint(folder, workspace.name) or {}) if folder else {}
     try:

@@ -1,11 +1,12 @@
-"""One lock for an environment: whoever changes it holds the lock, so that no two do it at once, from whatever clone.
+"""One lock for an environment: a command that changes it holds the lock, so that no two do so at once, in any clone.
 
-It is an empty volume on the environment's engine, whose labels say who holds it; `docker volume ls` shows it, and it
-needs no image. Each run makes one of a name of its own, then looks for others: of two that come at once, at least one
-sees the other and ends. A name is never used again, so a lock that is removed is the one that was looked at.
+The lock is an empty volume on the environment's engine, whose labels say who holds it; `docker volume ls` shows it, and
+it needs no image. Each run makes a volume with a new name, then looks for other locks: of two runs that start at once,
+at least one sees the other and ends. No name is used twice, so a run removes exactly the lock that it has read.
 
-The lock of a process that is gone is taken over, where that is known: on the same machine. Not where it has left a
-restore or an import half done in another clone: that is finished there, for there lies how far it has come.
+The lock of an ended process is taken over where its end can be known, which is on the same machine. It is not taken
+over where the process has left an unfinished restore or import in another clone: that clone has to finish it, because
+it has the journal.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ if TYPE_CHECKING:
     import docker
 
 LABEL = "samokoder.lock"
-"""Of the volume; its value is the environment's name."""
+"""Label of the volume; its value is the environment's name."""
 VARIABLE = "SAMOKODER_LOCK"
-"""Environment variable of what a holder runs: the names of its volume and of those that it runs under."""
+"""Environment variable of processes that a holder starts: the names of its volume and of the outer holders' volumes."""
 _HOLDER = "samokoder.lock.holder"
 _ANSWER_SECONDS = 120
 _PULUMI_SECONDS = 60.0
 
 
 def _hidden(process: int) -> bool:
-    """Tell whether a process runs that this user may not look at: `/proc` may hide those of others."""
+    """Tell whether a process runs that this user may not see: `/proc` may hide other users' processes."""
     try:
         os.kill(process, 0)
     except PermissionError:
@@ -68,7 +69,7 @@ def _system() -> str:
 
 
 def _machine() -> str:
-    """Return a name that only this machine has, and that tells nothing of it; empty where there is none."""
+    """Return a hash that only this machine has and that reveals nothing of it; empty where it has no id."""
     with contextlib.suppress(OSError):
         text = Path("/etc/machine-id").read_text(encoding="utf-8").strip()
         return hashlib.sha256(f"samokoder {text} {socket.gethostname()}".encode()).hexdigest()[:32] if text else ""
@@ -91,16 +92,16 @@ class Holder:
     """Its working state: `.samokoder` of its clone."""
     process: int = field(default_factory=os.getpid)
     started: str = field(default_factory=lambda: start_time(os.getpid()) or "")
-    """When the process was started, as the kernel counts it: its number may be another's by now."""
+    """When the process was started, as the kernel counts it: another process may have its number by now."""
     system: str = field(default_factory=_system)
-    """The running kernel and its processes' namespace, in which the number means something; empty where unknown."""
+    """Boot id and PID namespace, in which the process number is valid; empty where unknown."""
     machine: str = field(default_factory=_machine)
     host: str = field(default_factory=socket.gethostname)
     user: str = field(default_factory=_user)
     since: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
     def __str__(self) -> str:
-        """Say who it is and since when."""
+        """Return who it is and since when."""
         return (
             f"`{self.doing}` since {self.since} (process {self.process} of {self.user} on {self.host}, {self.folder})"
         )
@@ -116,24 +117,24 @@ class Holder:
         """Whether it is known that the process has ended."""
         if self.system and self.system == _system():
             return (start_time(self.process) or "") != self.started and not _hidden(self.process)
-        # The same machine after a restart: nothing of before it runs.
+        # The same machine after a restart: no process from before the restart runs.
         restarted = self.system.partition(" ")[0] != _system().partition(" ")[0]
         return bool(self.machine and self.system and _system()) and self.machine == _machine() and restarted
 
     def left(self, name: str) -> bool:
-        """Whether it has left something half done that is noted in its folder. name: the environment's."""
+        """Whether it has left an unfinished restore or import in its folder. name: the environment's."""
         try:
             return any(path.exists() for path in unfinished(Path(self.folder), name))
         except OSError:
-            return True  # another user's folder: nobody here can tell
+            return True  # another user's folder cannot be read, so this is possible
 
 
 @contextmanager
 def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator[Workspace]:
-    """Hold the environment's lock; give the workspace whose commands, and what they start, know that it is held.
+    """Hold the environment's lock; yield a workspace whose commands, and the processes they start, know of the lock.
 
-    doing: the command, for who is refused. docker_host: the engine, where this machine has not noted it yet.
-    Raises ProjectError that says who holds it.
+    doing: the command, for the message to a person who is refused. docker_host: the engine, where this machine has not
+    noted it yet. Raises ProjectError that says who holds the lock.
     """
 
     def client() -> contextlib.closing[docker.DockerClient]:
@@ -152,7 +153,7 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
         return
     try:
         with client() as engine:
-            # Beside the one of the process that started this: killed, it would leave this one without any.
+            # This process makes its own lock, because the process that started it, and has one, may be killed first.
             _take(engine, workspace, volume, doing, outer=outer)
         yield replace(workspace, variables={**workspace.variables, VARIABLE: " ".join([*outer, volume])})
     finally:
@@ -166,17 +167,17 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
 
 
 def unfinished(folder: Path, name: str) -> list[Path]:
-    """Return the files that are there while a restore or an import is half done. folder: of the working state."""
+    """Return the files that exist while a restore or an import is unfinished. folder: of the working state."""
     return [folder / f"{what}.{name}.json" for what in ("restore", "import")]
 
 
 def is_one(volume: str, prefix: str) -> bool:
-    """Tell whether a volume is a lock, by its name alone. prefix: of the environment."""
+    """Tell from a volume's name whether it is a lock. prefix: of the environment."""
     return re.fullmatch(rf"{re.escape(prefix)}-lock-[0-9a-f]{{8}}", volume) is not None
 
 
 def holders(client: docker.DockerClient, name: str) -> dict[str, Holder]:
-    """Return who holds an environment's lock, by volume; none or one, but for moments."""
+    """Return volume -> who holds an environment's lock; none or one, except while two runs compete."""
     found = client.volumes.list(filters={"label": f"{LABEL}={name}"})
     return {str(each.name): Holder(**json.loads(each.attrs["Labels"][_HOLDER])) for each in found}
 
@@ -207,9 +208,9 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
 
 
 def _pulumi_at_work(workspace: Workspace, folder: Path) -> int:
-    """Return the process of a Pulumi that still holds its own lock after a while; 0: none does.
+    """Wait for the Pulumi of an ended run; return its process if it still holds Pulumi's lock after 60 s, else 0.
 
-    folder: of the working state of who started it. It was asked to end when that died, and notes what it has begun.
+    folder: of the ended run's working state. Pulumi was asked to end when that run died, and notes what it has begun.
     """
     end, told = time.monotonic() + _PULUMI_SECONDS, False
     while live := [

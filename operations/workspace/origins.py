@@ -1,7 +1,7 @@
 """Where an environment's third-party images come from: a container registry, or built here from packages.
 
-The two are other versions (Redis 7.4 and 7.0, which cannot read the data of 7.4; no Grafana here), so that a registry
-which is silent for some seconds must not decide it.
+The two origins have different versions (Redis 7.4 from the registry, and 7.0 built here, which cannot read the data of
+7.4; no Grafana built here), so a registry that is silent for some seconds must not change the origin.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def refuse_others(
     typed: str,
     command: str,
 ) -> None:
-    """Raise ProjectError where images of one origin would take the place of the other's, unless that was asked for.
+    """Raise ProjectError where images of one origin would replace those of the other, unless OFFLINE asks for it.
 
     deployment: the stack's state. built_here: names of the images that would be built here, all others come from their
     registries. typed: value of OFFLINE. command: the `up` as a person types it. In production what came from a registry
@@ -47,7 +47,7 @@ def refuse_others(
         else:
             lines.append(f"To change over all the same: OFFLINE=1 {command}")
         raise ProjectError("\n".join(lines))
-    # Where some came from a registry, those of another one follow when it answers, but for what keeps data.
+    # If some images came from a registry, images of another registry may replace local ones, except those with data.
     newer = [name for name in from_here if name not in built_here and (name in _KEEPS_DATA or not from_registry)]
     if newer and typed != "0":
         running = pulumi_state.images(deployment)[1]
@@ -61,7 +61,7 @@ def refuse_others(
 
 
 def origins(environment: Environment, names: list[str], deployment: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return which of these images the state has from a registry, and which it has built here."""
+    """Return which of these images in the state came from a registry, and which were built here."""
     pulled, running = pulumi_state.images(deployment)
     from_registry, built_here = [], []
     for name in names:

@@ -1,4 +1,4 @@
-"""The mistakes of a configuration with lines to paste: for the environment that was asked for, as `make` takes them."""
+"""The mistakes of a configuration, with lines to paste: commands of `make` for the environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECRET = "config set --secret "  # noqa: S105 - words of a command
 
 
 def told(error: InvalidSettingsError) -> str:
-    """Return every mistake as a person needs it who types at a shell of this clone."""
+    """Return every mistake with the commands that a person types in a shell of this clone."""
     blocks = [str(error).partition("\n")[0]]
     blocks += [_block(error.stack, mistake) for mistake in error.mistakes]
     if any(_SECRET in block for block in blocks):
@@ -38,12 +38,12 @@ def command(environment: str, example: str) -> str:
         words = shlex.split(example.removeprefix("pulumi "))
     elif setting := _SCALAR.fullmatch(example):
         path = ["--path"] if "." in setting[1] else []
-        # Pulumi would write the text "0.5", which is no number.
+        # Without this type Pulumi would write the text "0.5", which is no number.
         path += ["--type", "float"] if re.fullmatch(r"-?[0-9]+\.[0-9]+", setting[2]) else []
         words = ["config", "set", *path, setting[1], *(["--"] if setting[2].startswith("-") else []), setting[2]]
     else:
         return example
-    # `…` stands for what somebody fills in, and is no word for a shell to quote.
+    # `…` stands for what the person fills in, so it is not quoted for a shell.
     typed = " ".join(word if re.fullmatch(r"[\w@%+=:,./…-]+", word) else shlex.quote(word) for word in words)
     quote = '"' if "'" in typed else "'"
     return f"make pulumi ENV={environment} ARGS={quote}{typed}{quote}"

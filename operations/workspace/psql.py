@@ -1,7 +1,7 @@
-"""The words that ask the database, as the application's role or as the one that watches it; never as the superuser.
+"""The psql command for the database, as the application's role or the monitoring role; never as the superuser.
 
-What the application has in its database (a view, a function) runs with the rights of whoever asks. So whoever asks may
-do no more than the application, and changes nothing unless that is said.
+A view or a function that the application has in its database runs with the rights of the role that asks. So that role
+may do no more than the application, and it changes nothing unless `write` is given.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _READ_ONLY = "PGOPTIONS=-c default_transaction_read_only=on"
 def psql_command(
     environment: Environment, sql: str = "", *, monitoring: bool = False, write: bool = False
 ) -> list[str]:
-    """Return what is run in PostgreSQL's container. sql: one statement or more; empty: a session for a person.
+    """Return the command to run in PostgreSQL's container. sql: one statement or more; empty: a session for a person.
 
     Raises ProjectError for a managed database, which has no container here.
     """
@@ -37,7 +37,7 @@ def psql_command(
 def psql_command_of_state(
     deployment: Mapping[str, Any], container: Container, sql: str = "", *, monitoring: bool = False, write: bool = False
 ) -> list[str]:
-    """Return the same where the stack file has mistakes: by Pulumi's state and by PostgreSQL's container."""
+    """Return the same command from Pulumi's state and PostgreSQL's container, where the stack file has mistakes."""
     from operations.workspace import pulumi_state  # noqa: PLC0415 - as above
     from stack.spec.rotation import label  # noqa: PLC0415
 

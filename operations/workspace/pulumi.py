@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import docker
 CHANGE_PROVIDER = "change-secrets-provider"
 CHANGES = frozenset({"up", "update", "destroy", "down", "dn", "refresh", "import", "watch", CHANGE_PROVIDER})
-"""Commands of Pulumi that change what is on the engine, or what is known of it, with their other names."""
+"""Commands of Pulumi that change what is on the engine, or the state, with their aliases."""
 _SAY_EVERY_SECONDS = 10.0
 
 
@@ -34,7 +34,7 @@ class PulumiRun:
     """Pulumi, ready to be run on one stack."""
 
     stack: str
-    """Its name."""
+    """Name of the stack."""
     environment: str
     root: Path
     """The clone."""
@@ -47,7 +47,7 @@ class PulumiRun:
     variables: Mapping[str, str]
     backend: Backend
     folder: Path
-    """Folder of the project that it runs in."""
+    """Folder of the project that Pulumi runs in."""
 
     def pulumi(
         self,
@@ -57,13 +57,13 @@ class PulumiRun:
         show: Callable[[str], None] | None = None,
         given: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run one Pulumi command on this stack, its output going where ours goes.
+        """Run one Pulumi command on this stack. Its output goes where ours goes.
 
         capture: return both streams in the result in place of showing them. show: gets each line of both streams.
-        given: its standard input, for a secret, which no command line may have; its output is captured.
-        Raises PulumiFailedError when it fails and `check` is on, ProjectError where it would change a state that has
-        been moved away since this was opened. An interruption reaches Pulumi, which is waited for: it notes what it has
-        begun.
+        given: its standard input, for a secret, which must not be in a command line; its output is then captured.
+        Raises PulumiFailedError when it fails and `check` is on, ProjectError where the disk is too full for an update
+        or where the command would change a state that has been moved away since. An interruption reaches Pulumi, and
+        this waits until Pulumi has noted what it has begun.
         """
         if CHANGES & set(words[:1]):
             self.refuse_moved()
@@ -89,11 +89,11 @@ class PulumiRun:
         return subprocess.CompletedProcess(list(words), process.returncode, out or "", err or "")
 
     def in_clone(self) -> PulumiRun:
-        """Return the same, run on the committed stack file: for a person's own `pulumi config set`."""
+        """Return the same Pulumi, run on the committed stack file: for a person's own `pulumi config set`."""
         return replace(self, folder=self.root)
 
     def ensure_stack(self, document: Document) -> None:
-        """Write the stack file; make the stack where there is none, or find the salt of one that is there."""
+        """Write the stack file; make the stack if it does not exist, else take the salt from its state."""
         teams = stack_file.encryption_of(stack_file.committed(self.committed_folder, self.environment))
         self._write(document)
         if not self._exists():
@@ -102,7 +102,7 @@ class PulumiRun:
                 words += ["--secrets-provider", str(provider)]
             self.pulumi(*words, capture=True)
         elif not teams and (salt := pulumi_state.salt(self.deployment())):
-            # That of the copy may be of a state that this clone had before.
+            # The salt in the copy may belong to a state that this clone had before.
             document = {**document, "encryptionsalt": salt}
         # Pulumi has put the salt of a new stack into the file.
         self._write(stack_file.encryption_of(stack_file.load(self.stack_file)) | document)
@@ -125,7 +125,7 @@ class PulumiRun:
         return self.tags(places.MOVED_STACK).get(places.TO)
 
     def refuse_moved(self, stacks: Sequence[str] | None = None) -> None:
-        """Raise ProjectError where the state has left this place, or has not come to it whole. stacks: as above."""
+        """Raise ProjectError where the state was moved away, or is an unfinished copy. stacks: as for `went_to`."""
         stacks = self.stacks() if stacks is None else stacks
         if (to := self.went_to(stacks)) is not None:
             raise places.moved(self.backend, to)
@@ -142,14 +142,14 @@ class PulumiRun:
         return {str(name): str(value) for name, value in json.loads(listed or "{}").items()}
 
     def stacks(self) -> list[str]:
-        """Return the names of this project's stacks, sorted. Raises PulumiFailedError where it is not reached."""
+        """Return the names of this project's stacks, sorted. Raises PulumiFailedError if the backend is not reached."""
         if self.backend.folder:
             return pulumi_state.stacks(self.backend.folder)
         listed = json.loads(self.pulumi("stack", "ls", "--json", capture=True).stdout)
         return sorted(stack["name"].rpartition("/")[2] for stack in listed)
 
     def encrypted_stacks(self) -> list[str]:
-        """Return the stacks whose secrets a passphrase opens, and this one also where that is not known yet."""
+        """Return the stacks whose secrets a passphrase opens; in a folder, this stack even if that is not known yet."""
         own = self.stack
         of_folder = self.backend.folder is not None
         return [
@@ -183,11 +183,11 @@ class PulumiRun:
         return dict(json.loads(shown))
 
     def settle(self, connect: Callable[[], docker.DockerClient]) -> None:
-        """Put an interrupted run right, so that the next command can go on.
+        """Clean up after an interrupted run, so that the next command works.
 
-        Waits for a process that is still at it, releases the lock of one that is gone, and after an interruption asks
-        the engine what there really is; a data volume that is lost stays in the state, for `up` to tell.
-        connect: gives a client of the environment's engine. Raises ProjectError for a lock from another host.
+        Waits for a Pulumi that still runs, releases the lock of one that has ended, and after an interruption refreshes
+        the state from the engine. A lost data volume stays in the state, so that `up` can report it.
+        connect: returns a client of the environment's engine. Raises ProjectError for a lock from another host.
         """
         stale = self._released()
         if not stale and not pulumi_state.was_interrupted(self.deployment()):
@@ -198,7 +198,7 @@ class PulumiRun:
         if begun := pulumi_state.begun(before):
             from operations.engine import containers  # noqa: PLC0415 - the Docker SDK takes its time, and few runs need it here
 
-            # Before the refresh, which forgets what was begun: cut off in between, the next run finds it still.
+            # This comes before the refresh, which forgets what was begun: after an interruption the next run finds it.
             client = connect()
             try:
                 removed = containers.remove_begun(client, begun, pulumi_state.known_ids(before), reporter)
@@ -206,13 +206,13 @@ class PulumiRun:
                 client.close()
             for name in removed:
                 reporter.say(f"removed {name}: it was made, but not noted, before the run was cut off")
-        # But for the data volumes: the state would forget one that is lost, and with it that there ever was one.
+        # Data volumes are left out, because a refresh would remove a lost one from the state, and `up` could not tell.
         kept = [word for urn in pulumi_state.data_urns(before) for word in ("--exclude", urn)]
         with reporter.task("pulumi refresh"):
             self.pulumi("refresh", "--yes", "--skip-preview", "--clear-pending-creates", *kept, capture=True)
 
     def mend(self) -> None:
-        """Make the state readable again after a Pulumi that was killed while it wrote; nothing where one is at it."""
+        """Make the state readable after a Pulumi that was killed while it wrote; do nothing while another one runs."""
         folder, name = self.backend.folder, self.stack
         if (
             folder

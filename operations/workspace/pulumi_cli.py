@@ -1,7 +1,7 @@
 """The Pulumi command and its two resource plugins: those of the machine, else the official ones, else built here.
 
 The official archive is what Pulumi's install script downloads; it is fetched directly, so no script from the network is
-run, and it is used only when it has the sum that stands here.
+run, and it is used only if its checksum is the one in this file.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from offline.pulumi_cli import ensure_pulumi as build_pulumi
 #: Fetched or built when the machine has none.
 # renovate: datasource=github-releases depName=pulumi/pulumi
 PULUMI_VERSION = "3.259.0"
-#: What an installed one must have at least: same major version, and the options that are used here.
+#: Least version of an installed Pulumi: it has the same major version, and the options that are used here.
 PULUMI_MINIMUM = (3, 250)
-#: Of the archive for each system. Two public sources had the same: Pulumi's own Homebrew formula (pulumi/homebrew-tap)
-#: and a Nix file of somebody else's. Who raises the version writes the new ones, from two sources again.
+#: SHA-256 of the archive for each system. Two public sources agreed: Pulumi's Homebrew formula (pulumi/homebrew-tap)
+#: and a Nix file of another author. When you raise the version, take the new sums from two sources again.
 PULUMI_SUMS = {
     "pulumi-v3.259.0-linux-x64.tar.gz": "94ba357acac23d01474084c4b00098dc0f7bc70ce13f34c777459254a5f718e5",
     "pulumi-v3.259.0-linux-arm64.tar.gz": "edc8327463a72160bb36cf82cf5062da9c8a244290a706d9980988e7bf486853",
     "pulumi-v3.259.0-darwin-x64.tar.gz": "eaca4c3b8277bfa3ab061fa3b270d1c66358a0b2e613da8c5587a04b7226c534",
     "pulumi-v3.259.0-darwin-arm64.tar.gz": "57c27f179e527e2cf9f62b841a448af72a020e44b2fb4ee0d9bd85556c00c864",
 }
-#: The same archives: many networks let GitHub through and not Pulumi's own site.
+#: Both sites have the same archives: many networks allow GitHub but not Pulumi's own site.
 DOWNLOADS = (
     "https://get.pulumi.com/releases/sdk",
     f"https://github.com/pulumi/pulumi/releases/download/v{PULUMI_VERSION}",
@@ -52,13 +52,13 @@ class PulumiCommand:
     program: str
     variables: Mapping[str, str]
     origin: str
-    """Where it is from, for people."""
+    """Where Pulumi comes from, for people."""
 
 
 def ensure_pulumi(
     *, cache: Path, variables: Mapping[str, str], reporter: Reporter, downloads: Sequence[str] = DOWNLOADS
 ) -> PulumiCommand:
-    """Return a Pulumi command whose plugins are there, getting what is missing.
+    """Return a Pulumi command with its plugins, and get what is missing.
 
     variables: the environment that the command shall run in, with PATH. Raises OfflineError when it can neither be
     downloaded nor built.
@@ -67,7 +67,7 @@ def ensure_pulumi(
         return command
     base = _base(variables)
     install = build_pulumi(cache=cache, progress=reporter)
-    # A login of the user's is kept beside the plugins by default; its folder must not change with theirs.
+    # Pulumi keeps the user's login beside the plugins by default: the login's folder must not change with theirs.
     base.setdefault("PULUMI_CREDENTIALS_PATH", str(user_home(variables)))
     return PulumiCommand(
         program=str(install.bin_dir / "pulumi"),
@@ -79,13 +79,13 @@ def ensure_pulumi(
 def found_pulumi(
     *, cache: Path, variables: Mapping[str, str], reporter: Reporter, downloads: Sequence[str] = DOWNLOADS
 ) -> PulumiCommand | None:
-    """Return a Pulumi command that is here or could be downloaded; None where it has to be built, or was."""
+    """Return a Pulumi command that is here or could be downloaded; None where it has to be built or was built."""
     if variables.get("OFFLINE") == "1":
         return None
     base = _base(variables)
     program, origin = _installed(base.get("PATH", os.defpath)), "PATH"
     if program is None and not _was_built(cache):
-        # Where it was built once, Pulumi's site could not be reached: do not wait for it at every run.
+        # Once Pulumi was built here because its site could not be reached, no later run waits for that site.
         program, origin = _official(cache, downloads, reporter), f"Pulumi's release, version {PULUMI_VERSION}"
     if program is not None and _plugins_are_there(program, base, reporter):
         return PulumiCommand(program=str(program), variables=_with_paths(base, program.parent), origin=origin)
@@ -96,7 +96,7 @@ def found_pulumi(
 
 def _base(variables: Mapping[str, str]) -> dict[str, str]:
     base = {**variables, "PULUMI_SKIP_UPDATE_CHECK": "true"}
-    # Set in many container images. The program would compile the same packages again in every preview.
+    # Many container images set this variable, and the program would compile the same packages in every preview.
     base.pop("PYTHONDONTWRITEBYTECODE", None)
     return base
 
@@ -161,7 +161,7 @@ def _plugins_are_there(program: Path, variables: Mapping[str, str], reporter: Re
 
 
 def _official(cache: Path, downloads: Sequence[str], reporter: Reporter) -> Path | None:
-    """Return the official command from the cache, downloading it first; None when no site gives it."""
+    """Return the official command from the cache; download it first if needed; None when no site gives it."""
     home = cache / "pulumi" / PULUMI_VERSION
     program = home / "pulumi"
     if program.exists():
@@ -189,7 +189,7 @@ def _official(cache: Path, downloads: Sequence[str], reporter: Reporter) -> Path
 
 
 def _download(url: str, target: Path, task: Task) -> None:
-    """Download `url` to `target`, whose name has a sum here. Raises ValueError when it is another file than that."""
+    """Download `url` to `target`. Raises ValueError when the file has not the checksum that its name has here."""
     digest = hashlib.sha256()
     timeout = httpx.Timeout(60.0, connect=CONNECT_SECONDS)
     with (

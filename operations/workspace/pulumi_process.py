@@ -20,24 +20,25 @@ _LIBC = ctypes.CDLL(None)
 
 
 def ends_with(parent: int) -> None:
-    """Have this process asked to end, as by Ctrl-C, when the one that started it dies: it would change on, unlocked."""
+    """Let the kernel send this process a SIGINT when its parent dies: else it would make changes without our lock."""
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:  # it died before this was asked for
+        if os.getppid() != parent:  # the parent died before the call above
             os._exit(1)
 
 
 @contextlib.contextmanager
 def sigint_not_ignored() -> Iterator[None]:
-    """Let a process that is started see SIGINT where we were told to ignore it, as `nohup make up &` is by the shell.
+    """Let a started process receive SIGINT even where this process ignores it, as in `nohup make up &`.
 
-    Pulumi asks its plugins to end by a SIGINT and kills them five seconds later: each command would take those longer.
+    Pulumi ends its plugins with a SIGINT and kills them five seconds later, so each command would take five seconds
+    longer.
     """
     ignored = (
         threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     )
     if ignored:
-        signal.signal(signal.SIGINT, lambda *_: None)  # a handler is no longer one after exec; to ignore is inherited
+        signal.signal(signal.SIGINT, lambda *_: None)  # exec resets a handler, and keeps an ignored signal
     try:
         yield
     finally:
@@ -47,10 +48,10 @@ def sigint_not_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
-    """Wait for the process whatever happens to us, and hand on what it does not see itself.
+    """Wait for the process whatever happens to this one, and pass a SIGTERM on to it, as a SIGINT.
 
-    A Ctrl-C at a terminal reaches Pulumi too, and a second one would cut it off in the middle of an operation; a
-    SIGTERM reaches us alone.
+    A SIGTERM reaches only this process. A Ctrl-C at a terminal reaches Pulumi too, so it is not passed on: a second
+    SIGINT would interrupt Pulumi in the middle of an operation.
     """
     terminated = False
 
@@ -76,11 +77,11 @@ def interruptible(process: subprocess.Popen[str]) -> Iterator[None]:
 def communicate(process: subprocess.Popen[str], given: str | None = None) -> tuple[str, str]:
     """Give the process its standard input, wait for it, and return what it printed where that is captured.
 
-    In short turns: a signal that comes just before a blocking call is seen only when that call returns.
+    It waits in short turns, because a signal that comes just before a blocking call is handled only after that call.
     """
     stdin, process.stdin = process.stdin, None
     if stdin:
-        # Beside that: `communicate` forgets in its second turn what did not fit into the pipe in the first.
+        # A thread writes it, because a second call of `communicate` drops what did not fit into the pipe in the first.
         threading.Thread(target=_give, args=(stdin, given or ""), daemon=True).start()
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -93,7 +94,7 @@ def _give(stdin: IO[str], text: str) -> None:
 
 
 def _wait(process: subprocess.Popen[str]) -> None:
-    """Wait for the process, in short turns as above."""
+    """Wait for the process, in short turns as `communicate` does."""
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_TURN_SECONDS)

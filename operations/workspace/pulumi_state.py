@@ -1,4 +1,4 @@
-"""Finds out, from Pulumi's own files, whether an earlier run was cut off."""
+"""Read Pulumi's state: from the files of a file backend, and from a deployment that Pulumi has exported."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def locks(backend: Path, stack: str) -> list[Lock]:
         except FileNotFoundError:
             continue  # released meanwhile
         except (ValueError, KeyError, TypeError):
-            # Pulumi was cut off while it wrote it: nobody holds what nobody finished.
+            # Pulumi was interrupted while it wrote this lock, so no process holds it.
             found.append(Lock(process=0, host=socket.gethostname(), since="?"))
     return found
 
@@ -94,12 +94,13 @@ def tags(backend: Path, stack: str) -> dict[str, str]:
 
 
 def mend(backend: Path, stack: str) -> list[Path]:
-    """Remove what a killed Pulumi has begun and not finished of the files of attributes; return those.
+    """Remove the empty attribute files that a killed Pulumi has left; return them.
 
-    Its file backend lays one beside each file, and not in one step as the file itself: it is made, then written at
-    once. In between it is empty, and then every command ends with "failed to load checkpoint: EOF". What it says (a
-    content type, a checksum) nobody needs. Only their sizes are looked at: after years of updates there are thousands.
-    Only for a stack that nobody is at.
+    Pulumi's file backend writes an attribute file beside each file. It replaces the file itself atomically, but makes
+    the attribute file first and then writes it. A Pulumi that is killed in between leaves it empty, and then every
+    command ends with "failed to load checkpoint: EOF". Its content (a content type, a checksum) is not needed. Only
+    sizes are checked, because there are thousands of these files after years of updates. The caller makes sure that no
+    process uses the stack.
     """
     folder = backend / ".pulumi"
     places = [(_stacks_folder(backend), f"{stack}.*"), (folder / "locks" / "organization" / PROJECT / stack, "*.")]
@@ -116,9 +117,9 @@ def was_interrupted(deployment: dict[str, Any]) -> bool:
 
 
 def begun(deployment: dict[str, Any]) -> dict[str, frozenset[str]]:
-    """Return what a run had begun to make, and had not noted, when it was cut off: containers and networks.
+    """Return the containers and networks that an interrupted run had begun to make and not noted.
 
-    By name, each with the volumes that it mounts.
+    The result is name -> names of the volumes that it mounts.
     """
     return {
         str(resource["inputs"]["name"]): frozenset(
@@ -146,7 +147,7 @@ def known_names(deployment: dict[str, Any]) -> set[str]:
 
 
 def images(deployment: Mapping[str, Any]) -> tuple[set[str], dict[str, str]]:
-    """Return the repositories of which images are pulled, and each part's image as its container has it."""
+    """Return the repositories of pulled images, and part -> image of its container."""
     pulled, running = set(), {}
     for resource in _resources(deployment):
         inputs = resource.get("inputs") or {}
@@ -158,7 +159,7 @@ def images(deployment: Mapping[str, Any]) -> tuple[set[str], dict[str, str]]:
 
 
 def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:
-    """Return the data volumes in the state: what each is for (`postgres`) -> its name on the engine, by name."""
+    """Return the data volumes in the state: purpose (`postgres`) -> name on the engine, sorted by that name."""
     found = {
         _name(resource).removeprefix(_DATA_PREFIX): str(resource["outputs"]["name"]) for resource in _data(deployment)
     }
@@ -166,12 +167,12 @@ def data_volumes(deployment: dict[str, Any]) -> dict[str, str]:
 
 
 def data_urns(deployment: dict[str, Any]) -> list[str]:
-    """Return by what Pulumi knows the data volumes in the state."""
+    """Return the URNs of the data volumes in the state."""
     return [str(resource["urn"]) for resource in _data(deployment)]
 
 
 def volume_urns(deployment: Mapping[str, Any]) -> dict[str, str]:
-    """Return every volume in the state that Pulumi may remove: its name on the engine -> by what Pulumi knows it."""
+    """Return every volume in the state that Pulumi may remove: name on the engine -> URN."""
     return {
         str(resource["outputs"]["name"]): str(resource["urn"])
         for resource in _resources(deployment)
@@ -180,7 +181,7 @@ def volume_urns(deployment: Mapping[str, Any]) -> dict[str, str]:
 
 
 def left_volume_urns(deployment: Mapping[str, Any]) -> list[str]:
-    """Return by what Pulumi knows the volumes that an earlier `down` has protected: others' containers used them."""
+    """Return the URNs of the volumes that an earlier `down` has protected because foreign containers used them."""
     return [
         str(resource["urn"])
         for resource in _resources(deployment)
@@ -189,7 +190,7 @@ def left_volume_urns(deployment: Mapping[str, Any]) -> list[str]:
 
 
 def _data(deployment: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    # By name: a `destroy-data` that was cut off has taken their protection away already.
+    # They are found by name, because an interrupted `destroy-data` has already removed their protection.
     for resource in _resources(deployment):
         if resource["type"] == VOLUME and _name(resource).startswith(_DATA_PREFIX):
             yield resource
@@ -211,7 +212,7 @@ def generated_secrets(deployment: dict[str, Any]) -> dict[str, str]:
 
 
 def every_generated_secret(deployment: dict[str, Any]) -> dict[str, str]:
-    """Return the value in every slot (`grafana-admin-b`), also those not in use: what no message may show."""
+    """Return the value in every slot (`grafana-admin-b`), also those not in use; no message may show any of them."""
     return {
         name.removeprefix(_SECRET_PREFIX): json.loads(resource["outputs"]["result"]["plaintext"])
         for resource in _resources(deployment)
@@ -220,7 +221,7 @@ def every_generated_secret(deployment: dict[str, Any]) -> dict[str, str]:
 
 
 def secret_names(deployment: dict[str, Any]) -> list[str]:
-    """Return the names of the generated secrets that somebody may want to see, from any deployment."""
+    """Return the names of the generated secrets that a person may want to see, from any deployment."""
     passwords = (resource for resource in _resources(deployment) if resource["type"] == _PASSWORD)
     names = {_name(resource).removeprefix(_SECRET_PREFIX) for resource in passwords}
     second = {name + _SECOND_SLOT for name in slots_in_use(deployment)}
@@ -238,17 +239,17 @@ def generations(deployment: Mapping[str, Any]) -> dict[str, int]:
 
 
 def slots_in_use(deployment: Mapping[str, Any]) -> dict[str, str]:
-    """Return secret -> slot in use; nothing for a state from before there were slots."""
+    """Return secret -> slot in use; empty for a state that is older than the slots."""
     return dict(_of_secrets(deployment).get(IN_USE) or {})
 
 
 def phases(deployment: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return secret -> phase of its rotation; None for a state from before it was noted."""
+    """Return secret -> phase of its rotation; None for a state of a version that did not note phases."""
     return _of_secrets(deployment).get(PHASES)
 
 
 def _of_secrets(deployment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the component of the secrets has noted."""
+    """Return the outputs of the component of the secrets."""
     for resource in _resources(deployment):
         if resource["type"] == _SECRETS:
             return dict(resource.get("outputs") or {})
@@ -256,7 +257,7 @@ def _of_secrets(deployment: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the program has told of the stack (`stack/outputs.py`); empty where it has not come to its end."""
+    """Return the outputs of the stack (`stack/outputs.py`); empty where the program has not come to its end."""
     for resource in _resources(deployment):
         if resource["type"] == _STACK:
             return dict(resource.get("outputs") or {})

@@ -1,7 +1,7 @@
 """Stack files: the committed `Pulumi.<environment>.yaml`, and the copy that Pulumi works with.
 
-The copy is the committed file, plus what this machine adds, plus the salt that Pulumi itself writes. It lies in a
-git-ignored folder, so that trying the stack never changes a committed file. Everything here is pure or touches one
+The copy is the committed file, plus what this machine adds, plus the salt that Pulumi itself writes. It is in a
+git-ignored folder, so that trying the stack never changes a committed file. Each function here is pure or touches one
 file.
 """
 
@@ -27,7 +27,7 @@ from stack.settings.reading import read_environment
 
 Document = dict[str, Any]
 
-# What decides how the secrets of a stack are encrypted; one of them in the committed file is the team's choice.
+# Keys that say how the secrets of a stack are encrypted; one of them in the committed file is the team's choice.
 ENCRYPTION_KEYS = ("encryptionsalt", "encryptedkey", "secretsprovider")
 
 _HEADER = "# Made by `samokoder` at each run from {source} and from what this machine adds. Edit that file.\n"
@@ -117,8 +117,8 @@ def _qualified(config: Mapping[str, Any]) -> Document:
 def read(stack: str, document: Mapping[str, Any]) -> Environment:
     """Validate a stack file without Pulumi. Raises InvalidSettingsError with every mistake at once.
 
-    Encrypted secrets cannot be read here; that they are there is checked, their values are checked by Pulumi's own
-    preview, which can read them.
+    Encrypted secrets cannot be read here, so only their presence is checked; Pulumi's own preview, which can read them,
+    checks their values.
     """
     config = _qualified(document.get("config") or {})
     encrypted = {key for key, value in config.items() if _is_encrypted(value)}
@@ -148,7 +148,7 @@ def stand_in(secret: str) -> str:
         "managedRedisUrl": f"rediss://user:{value}@host/0",
         "alertWebhookUrl": f"https://host/{value}",
         "heartbeatUrl": f"https://host/{value}",
-        "appSecretKey": fernet_key(value),  # good in each of its two forms
+        "appSecretKey": fernet_key(value),  # valid in both of its forms
     }
     return forms.get(secret, value)
 
@@ -173,14 +173,14 @@ def _text(value: Any) -> str:
 
 
 def dump(document: Mapping[str, Any], *, source: str) -> str:
-    """Return the text of a made stack file, its first line saying from which file it is made."""
+    """Return the text of a generated stack file, whose first line names the file that it is made from."""
     return _HEADER.format(source=source) + yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
 
 
 def write(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write a file whole or not at all, readable by its owner alone; its folder is made with 0700.
+    """Write a file atomically, by default readable only by its owner; a missing folder is made with 0700.
 
-    It is on the disk when this returns: what follows may rely on it after a power cut.
+    The file is on the disk when this returns, so that later steps may rely on it after a power cut.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -198,7 +198,7 @@ def write(path: Path, text: str, *, mode: int = 0o600) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, where it is there, and for good: a power cut does not bring it back."""
+    """Remove a file if it exists, so that a power cut does not bring it back."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
         _sync_folder(path.parent)

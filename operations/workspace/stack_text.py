@@ -1,4 +1,4 @@
-"""Changes of a committed YAML file in which all else stays as it was, comments and order too."""
+"""Change a committed YAML file and keep everything else in it, also comments and order."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def section(config: Any, name: str) -> Any:
 
 
 def drop_empty(config: Any, name: str) -> None:
-    """Remove the mapping `name` where nothing is in it."""
+    """Remove the mapping `name` if it is empty."""
     for key in (name, key_of(name)):
         if key in config and not config[key]:
             config.pop(key)
 
 
 def write(workspace: Workspace, change: Callable[[Any], None]) -> None:
-    """Change the committed stack file of an environment, whole or not at all. change: as for `edited`."""
+    """Change the committed stack file of an environment atomically. change: as for `edited`."""
     path = workspace.committed_file
     text = edited(path.read_text(encoding="utf-8"), change)
     stack_file.write(path, text, mode=path.stat().st_mode & 0o777)

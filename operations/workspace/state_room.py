@@ -1,6 +1,6 @@
-"""Room for Pulumi's state in a folder: a full disk is told first, and what earlier updates have left is thinned.
+"""Disk space for Pulumi's state in a folder: check for a full disk before an update, and thin what updates have left.
 
-With each update Pulumi writes the whole state three times more: beside its history, as a backup, and in place.
+With each update Pulumi writes the whole state three times: beside its history, as a backup, and in place.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from operations.workspace.backend import Backend
 from stack.common.names import PROJECT
 
 KEPT = 20
-"""Updates of which Pulumi's own history (`stack history`, `stack export --version`) and a backup stay."""
+"""Number of updates whose history in Pulumi (`stack history`, `stack export --version`) and backup stay."""
 _LEAST_BYTES = 32 * 2**20
 _TIMES = 8
-"""An update writes the state some times more, and grows it."""
+"""Free space that an update needs, in sizes of the state: it writes the state several times, and makes it larger."""
 _MIB = 2**20
 
 
@@ -33,7 +33,7 @@ def refuse_full(backend: Backend, stack: str) -> None:
     there = next(each for each in (folder, *folder.parents) if each.is_dir())
     state = folder / ".pulumi" / "stacks" / PROJECT / f"{stack}.json"
     needed = _LEAST_BYTES + (_TIMES * state.stat().st_size if state.is_file() else 0)
-    # Of the disk, what this user may write: some of it is root's alone.
+    # `free` is what this user may write; a part of the disk may be reserved for root.
     if (free := shutil.disk_usage(there).free) < needed:
         raise ProjectError(
             f"No space for the state: {there} has {free // _MIB} MiB free, and an update may write "
@@ -42,10 +42,10 @@ def refuse_full(backend: Backend, stack: str) -> None:
 
 
 def thin(backend: Backend, stack: str) -> int:
-    """Remove what is older than the newest updates of a stack, and compress its backups; return the bytes that it gave.
+    """Remove history and backups older than the newest updates of a stack, and compress backups; return freed bytes.
 
-    Nothing of the state itself is touched. Only while nobody else is at the stack. Died in between, the next call goes
-    on: a backup is removed when its compressed copy is on the disk.
+    The state itself is not touched. The caller makes sure that no other process uses the stack. After an interruption
+    the next call continues: a backup is removed only when its compressed copy is on the disk.
     """
     if backend.folder is None:
         return 0
@@ -55,7 +55,7 @@ def thin(backend: Backend, stack: str) -> int:
         by_update: dict[int, list[Path]] = {}
         for update, file in _files(folder, re.compile(rf"{re.escape(stack)}{between}([0-9]+)\.[a-z.]+")):
             by_update.setdefault(update, []).append(file)
-        # Of a clock that was once ahead: they would count as the newest for years.
+        # Updates from the future come from a clock that was once ahead, and would count as the newest for years.
         to_come = [update for update in by_update if update > time.time_ns()]
         for update in sorted(set(by_update) - set(to_come))[:-KEPT]:
             gained += sum(map(_remove, by_update[update]))
@@ -80,7 +80,7 @@ def _remove(file: Path) -> int:
 
 
 def _compress(file: Path) -> int:
-    """Put a compressed copy in the place of a backup; return the bytes that it gave."""
+    """Replace a backup by a compressed copy; return the freed bytes."""
     packed, begun = file.with_name(f"{file.name}.gz"), file.with_name(f"{file.name}.begun")
     with begun.open("wb") as made:
         os.fchmod(made.fileno(), file.stat().st_mode & 0o777)

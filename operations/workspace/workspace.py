@@ -1,7 +1,7 @@
 """A clone's working state, and Pulumi run in it.
 
-`Workspace` says which environment, where its state lies and what differs from the committed stack file; it is plain
-data, so a test describes one of its own with other ports and another folder. `Workspace.open` gives a `PulumiRun`
+`Workspace` says which environment, where its state is and what differs from the committed stack file. It is plain data,
+so that a test can describe an environment with other ports and another folder. `Workspace.open` returns a `PulumiRun`
 with Pulumi and the stack ready.
 
 Pulumi runs in the state folder, in a project whose `main` is the clone. So `stack init`, `config` and `stack rm`, which
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     import docker
 
 _PASSPHRASE = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
-#: For the checks before the engine has said what its host has.
+#: Used in checks before the memory and processors of the engine's host are known.
 _ANY_HOST = {"memoryMib": 2**30, "cpus": 2**16}
 _LOGINS_AT_ONCE = "8"
-"""An sshd refuses at random from ten logins on that are not through yet (MaxStartups), and each request may be one."""
+"""With ten unfinished logins an sshd begins to refuse others at random (MaxStartups); each request may be a login."""
 _STEPS_AT_ONCE = "64"
-"""Most of an `up` waits for health, which needs no processor. Pulumi's default, four for each core, lets eight
-containers that wait on two cores keep all others back."""
+"""An `up` mostly waits for health, which needs no processor. With Pulumi's default, four steps for each core, eight
+waiting containers on two cores would block all other steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Workspace:
     """One environment of one clone, as the `samokoder` command works with it."""
 
     environment: str = "staging"
-    """Whose committed stack file, `Pulumi.<environment>.yaml`, is the base."""
+    """The environment whose committed stack file, `Pulumi.<environment>.yaml`, is the base."""
     root: Path = ROOT
     """The clone."""
     home: Path | None = None
@@ -63,7 +63,7 @@ class Workspace:
     isolated: bool = False
     """Whether the user's own backend, passphrase and DOCKER_HOST are ignored, so that a test cannot reach them."""
     variables: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    """Environment that everything is run in."""
+    """Environment variables of everything that is run."""
     cache: Path = field(default_factory=cache_directory)
     reporter: Reporter = field(default_factory=Reporter)
 
@@ -114,7 +114,7 @@ class Workspace:
         """Read and check the settings. Raises InvalidSettingsError with every mistake at once.
 
         on_this_machine: with what earlier runs found out about this machine (images without a registry, its memory).
-        Without it, limits are not checked against a host that an earlier run has noted: it may have grown since.
+        Without it, limits are not checked against the host that an earlier run has noted, because it may be larger now.
         """
         machine = stack_file.load(self.machine_file)
         if not on_this_machine:
@@ -135,9 +135,9 @@ class Workspace:
         return own if self.isolated else places.chosen(self.root, self.variables) or own
 
     def open(self) -> PulumiRun:
-        """Return Pulumi with the stack ready, made where there is none. Neither engine nor images are needed for it.
+        """Return Pulumi with the stack ready, which is made if it does not exist. This needs no engine and no images.
 
-        Raises ProjectError where the state has been moved away, or the passphrase of one that is there is missing.
+        Raises ProjectError where the state has been moved away, or the passphrase of an existing state is missing.
         """
         run = self.connected()
         run.mend()
@@ -145,9 +145,9 @@ class Workspace:
         return run
 
     def open_copy(self) -> PulumiRun:
-        """Return Pulumi on a copy that nobody can finish any more, to let it be used.
+        """Return Pulumi on an unfinished copy whose old place is lost, so that the copy can be made usable.
 
-        Raises ProjectError where the state has left that place, or nothing is in the copy.
+        Raises ProjectError where the state was moved away from that place, or the copy is empty.
         """
         run = self.connected()
         if (to := run.went_to()) is not None:
@@ -157,9 +157,9 @@ class Workspace:
         return run
 
     def connected(self, backend: Backend | None = None) -> PulumiRun:
-        """Return Pulumi as it is without any stack. backend: another one than this environment's.
+        """Return Pulumi without making a stack or writing its stack file. backend: another one than this environment's.
 
-        Raises ProjectError where the folder of somebody's choice is not there.
+        Raises ProjectError where a chosen folder does not exist.
         """
         from operations.workspace.pulumi_cli import ensure_pulumi  # noqa: PLC0415 - httpx: `status` must stay fast
 
@@ -171,7 +171,7 @@ class Workspace:
         if backend.url:
             variables[places.VARIABLE] = backend.url
         variables["PULUMI_STACK"] = self.name
-        # The provider would take it before the engine that the program names.
+        # The provider would use the context's engine, and not the engine that the program names.
         variables.pop("DOCKER_CONTEXT", None)
         by_ssh = str(document["config"].get(key_of("docker_host"))).startswith("ssh://")
         variables.setdefault("PULUMI_PARALLEL", _LOGINS_AT_ONCE if by_ssh else _STEPS_AT_ONCE)
@@ -185,7 +185,7 @@ class Workspace:
         return replace(run, variables={**run.variables, **self._passphrase(document, run)})
 
     def pulumi_by(self, program: str, variables: Mapping[str, str], backend: Backend) -> PulumiRun:
-        """Return Pulumi as this program with these variables runs it on this environment's stack."""
+        """Return a `PulumiRun` of this program with these variables on this environment's stack."""
         return PulumiRun(
             stack=self.name,
             environment=self.environment,
@@ -200,7 +200,7 @@ class Workspace:
         )
 
     def engine(self) -> EngineInfo:
-        """Return the environment's engine, brought up where there is none and that can be done without asking."""
+        """Return the environment's engine; start or install it if it is missing and that needs no question."""
         engine = ensure_engine(self.docker_host(), report=self.reporter.say, cache=self.cache)
         if engine.clocks_differ:
             self.reporter.say(engine.clocks_differ)
@@ -218,7 +218,10 @@ class Workspace:
         return self.variables.get("DOCKER_HOST", "")
 
     def _passphrase(self, document: Document, run: PulumiRun) -> dict[str, str]:
-        """Return what names the passphrase, where the user's variables do not: this clone's, made with a new state."""
+        """Return the variable that names the file of this clone's passphrase, which is made with a new state.
+
+        Empty where the user's variables name a passphrase, or the stack file names a secrets provider.
+        """
         if not self.isolated and (any(name in self.variables for name in _PASSPHRASE) or "secretsprovider" in document):
             return {}
         file = self.folder / "passphrase"

@@ -1,4 +1,4 @@
-"""What an import does on the engine: `import_compose.py` asks for it, `import_on_engine.py` does it."""
+"""What an import does on the engine: `import_compose.py` calls it, `import_on_engine.py` implements it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from operations.data.compose.source import Source
 
 
 class ImportActions(Protocol):
-    """What an import does on the engine. Every call can be cut off and made again."""
+    """What an import does on the engine. Every call can be interrupted and then repeated."""
 
     def alone(self) -> AbstractContextManager[None]:
         """Hold the environment's lock."""
 
     def replacing(self, target: str) -> bool:
-        """Tell whether a restore of the copy has begun to replace the data, and has not come to its end."""
+        """Tell whether an unfinished restore has begun to replace the data with this copy."""
 
     def volumes(self, project: str) -> list[str]:
         """Return the volumes that Compose has made for a project."""
@@ -25,7 +25,7 @@ class ImportActions(Protocol):
         """Return the projects that Compose has made volumes for."""
 
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Return what is in each volume, as `old_volumes.look` says it."""
+        """Return what is in each volume, as `old_volumes.look` returns it."""
 
     def there(self, volume: str) -> bool:
         """Tell whether there is such a volume."""
@@ -34,22 +34,25 @@ class ImportActions(Protocol):
         """Return the running containers that mount a volume."""
 
     def shared(self, project: str) -> str:
-        """Return the volume, or the folder of the host, that a project has where this environment has its workspace."""
+        """Return the volume or the folder of the host that a project mounts at this environment's workspace path.
+
+        Empty where it mounts none. Raises ProjectError where its containers mount different ones.
+        """
 
     def major(self) -> str:
         """Return the major version of this environment's PostgreSQL."""
 
     def copy(self, source: Source, target: str) -> None:
-        """Make `target` a copy of a source, owned by this stack's server."""
+        """Copy a source into the volume `target`; its files then belong to the user that reads them in this stack."""
 
     def open(self, source: Source, target: str) -> str:
-        """Let a server open the copy and bring it to what this stack expects; return what it found.
+        """Start the server on the copy, adapt the copy to this stack, and return what was found.
 
-        Raises ProjectError for what it cannot open.
+        Raises ProjectError where the server cannot open the copy.
         """
 
     def put(self, target: str) -> str:
-        """Put the copy in the place of what is there, which is set aside; return what the person must know."""
+        """Set the present data aside and put the copy in its place; return what the person must know."""
 
     def remove(self, volume: str) -> None:
-        """Remove a volume, where it is there."""
+        """Remove a volume, if it exists."""

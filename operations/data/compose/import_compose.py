@@ -1,11 +1,12 @@
 """Import of the data of a stack that Docker Compose made: its volumes are read and never written to.
 
-Each is copied into a volume of its own, in which a server of this stack's version opens it, alone and without a
-network: what it cannot open is refused while everything still runs. Then it takes the way of a restore (`restore.py`):
-what is there now is set aside, replaced, given this stack's passwords and backed up. Each step that is done is noted in
-a file beside the state; cut off at any point, the same command goes on. While nothing was put in place it begins anew,
-and so it does where an old volume has been written to since it was copied: whoever went on with the old stack is to
-lose nothing.
+Each old volume is copied into a new volume. A server of this stack's version then opens the copy in a container without
+a network, so that data that it cannot open is refused while everything still runs. After that a restore (`restore.py`)
+sets the present data aside, replaces it with the copy, gives it this stack's passwords and backs it up.
+
+Each step that is done is noted in a file beside the state, and the same command resumes an interrupted import. The
+import starts from its first step as long as no copy was put in place, and also when an old volume was written to since
+it was copied, so that no write to the old stack is lost.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _OVER = "over"
 
 @dataclass
 class Import:
-    """One import, from the last step that was done to its end."""
+    """One import, which continues after the last step that is noted as done."""
 
     environment: Environment
     hands: ImportActions
@@ -41,14 +42,14 @@ class Import:
     say: Callable[[str], None]
 
     def copy_of(self, source: Source) -> str:
-        """Name the volume that a source is copied into."""
+        """Return the name of the volume that a source is copied into."""
         return f"{self.environment.prefix}-{source.server}{IMPORTED}{self.plan.stamp}"
 
     def run(self) -> str:
-        """Do what is left to do; return what the person must know now. Up to the first `put` nothing here changes."""
+        """Do the remaining steps; return what the person must know now. No data here changes before the first `put`."""
         made = [self.copy_of(each) for each in self.plan.sources if f"copy-{each.server}" in self.plan.done]
         if _OVER not in self.plan.done and not all(map(self.hands.there, made)):
-            # The copies go at the end alone, or with all that was here (`destroy-data`).
+            # An import removes its copies only at its end: `destroy-data` removed them, and the data here with them.
             self.plan = replace(self.plan, done=(), told=())
         steps = [(name, source) for name in ("copy", "open", "put") for source in self.plan.sources]
         for number, (name, source) in enumerate(steps, 1):
@@ -64,7 +65,7 @@ class Import:
         )
 
     def finish(self, source: Source) -> None:
-        """Put the copy of a source in its place, and note it."""
+        """Put the copy of a source in place, and note that this is done."""
         self._note(f"put-{source.server}", self._do("put", source))
 
     def _note(self, key: str, told: str = "") -> None:
@@ -73,13 +74,13 @@ class Import:
         self.plan.write(self.path)
 
     def forget(self) -> None:
-        """Remove the copies and the notes."""
+        """Remove the copies and the file with the plan."""
         for source in self.plan.sources:
             self.hands.remove(self.copy_of(source))
         stack_file.remove(self.path)
 
     def after_failure(self) -> str:
-        """Say how things are."""
+        """Return what was changed, or what to do next."""
         if all(f"open-{source.server}" in self.plan.done for source in self.plan.sources):
             return "Then this again."
         return "Nothing was changed, neither here nor in the old volumes."
@@ -104,9 +105,9 @@ _TITLES = {
 
 @contextmanager
 def opened(workspace: Workspace, project: str, given: Mapping[OldServer, str], *, up: Up) -> Iterator[Import]:
-    """Give an import that is planned, or the one that was cut off; `run` does it. Nothing is changed by this.
+    """Yield a planned import; `run_import` does it, or resumes an interrupted one. Planning changes nothing.
 
-    up: as for a restore, which puts the copies in place. Raises ProjectError for what would not work.
+    up: for the restore that puts the copies in place. Raises ProjectError for what would not work.
     """
     environment, say = workspace.settings(), workspace.reporter.say
     path = workspace.folder / f"import.{workspace.name}.json"
@@ -119,9 +120,9 @@ def opened(workspace: Workspace, project: str, given: Mapping[OldServer, str], *
 
 
 def run_import(importing: Import) -> str:
-    """Do it, or go on with the one that was cut off; return what the person must know now.
+    """Do the import, or resume an interrupted one; return what the person must know now.
 
-    Raises ProjectError that says how things are.
+    Raises ProjectError that also says what was changed.
     """
     with importing.hands.alone():
         if begun := ImportPlan.read(importing.path):
@@ -137,7 +138,7 @@ def run_import(importing: Import) -> str:
 
 
 def _after(before: Import, plan: ImportPlan) -> Import:
-    """Return the import that goes on, or the one that begins anew: see the module's docstring."""
+    """Finish an interrupted `put`, then return the import to resume or the new one, as the module's docstring says."""
     for source in before.plan.sources:
         if before.hands.replacing(before.copy_of(source)) and f"put-{source.server}" not in before.plan.done:
             before.say(f"Finishing what was cut off: {NAMES[source.server]}'s copy is put in its place")
@@ -151,10 +152,10 @@ def _after(before: Import, plan: ImportPlan) -> Import:
 
 
 def _of_earlier_version(begun: ImportPlan, plan: ImportPlan, hands: ImportActions) -> ImportPlan:
-    """Return a plan with what this version notes of each old volume that was not written to since, as far as it tells.
+    """Return a plan of an earlier version with this version's digest for each old volume that is unchanged.
 
-    The version before noted the newest time in a volume. Taken for another volume, the import would begin anew over
-    what is in place and was served meanwhile.
+    The earlier version noted the newest time in a volume in place of a digest. Without this conversion every volume
+    would seem changed, and a new import would replace data that is already in place and in use.
     """
     volumes = [each.volume for each in begun.sources]
     earlier = any(str(each.changed).isdecimal() for each in begun.sources)

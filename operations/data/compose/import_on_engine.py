@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 
 LABEL = "samokoder.import"
-_OWNER = "999:999"  # of both servers in this stack; Alpine's PostgreSQL is 70
+_OWNER = "999:999"  # PostgreSQL and Redis have this user in this stack; Alpine's PostgreSQL has 70
 _READS = ("DAC_OVERRIDE",)
 _GIVES_AWAY = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
 _REFUSES = 3
 _LAST_LINES = 8
 
 
-# Of a workspace one file comes last: without it a copy is not whole.
+# A workspace's mark is made last, so that a copy without the mark is known to be incomplete.
 _COPY = f"""\
 set -eu
 rm -rf "$2/{MARK}"
@@ -69,26 +69,26 @@ class EngineImport:
     environment: Environment
     workspace: Workspace
     up: Up = never
-    """As for a restore, which puts the copies in place."""
+    """For the restore that puts the copies in place."""
 
     def volumes(self, project: str) -> list[str]:
-        """Ask by Compose's label."""
+        """Find them by Compose's label."""
         found = self.client.volumes.list(filters={"label": f"{PROJECT_LABEL}={project}"})
         return sorted(str(volume.name) for volume in found)
 
     def projects(self) -> list[str]:
-        """Ask by Compose's label."""
+        """Find them by Compose's label."""
         found = self.client.volumes.list(filters={"label": PROJECT_LABEL})
         return sorted({volume.attrs["Labels"][PROJECT_LABEL] for volume in found})
 
     def look(self, volumes: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Look with the backup server's Python."""
+        """Run `old_volumes.py` with the Python of the backup server's image."""
         named = {volume for volume in volumes if not volume.startswith("/")}
         if missing := sorted(named - volume_names(self.client)):
-            # The engine would make it, empty.
+            # The engine would create a missing volume when it mounts it.
             raise ProjectError(f"There is no volume {', '.join(missing)} on {self.environment.settings.docker_host}.")
         program = Path(old_volumes.__file__).read_text(encoding="utf-8")
-        # By numbers: one that is a folder of the host has slashes in its name.
+        # The mount points are numbers, because the name of a host's folder has slashes.
         mounts = {f"/volumes/{number}": (volume, True) for number, volume in enumerate(volumes)}
         command = ["python3", "-c", program, "/volumes"]
         said = self._once("Look into the old volumes", backups.PART, command, mounts, capabilities=_READS)
@@ -96,20 +96,20 @@ class EngineImport:
         return {volume: found[str(number)] for number, volume in enumerate(volumes)}
 
     def there(self, volume: str) -> bool:
-        """Ask for all."""
+        """Search the names of all volumes."""
         return volume in volume_names(self.client)
 
     def users(self, volume: str) -> list[str]:
-        """Ask for running ones."""
+        """Ask the engine, which lists only running containers."""
         return [str(each.name) for each in self.client.containers.list(filters={"volume": volume}, ignore_removed=True)]
 
     def shared(self, project: str) -> str:
-        """Ask its containers."""
+        """Read the mounts of the project's containers."""
         path = self.environment.settings.workspace.path
         return old_containers.mounted_at(self.client, project, path) if path else ""
 
     def major(self) -> str:
-        """Ask the program in its image: while half of the data is in place, the server does not run."""
+        """Run the program in its image, because the server does not run while its data is half replaced."""
         said = self._once("Which PostgreSQL is it?", "postgres", ["postgres", "--version"], {}, user=_OWNER)
         match = re.search(r"\) (\d+)", said)
         if match is None:
@@ -117,7 +117,7 @@ class EngineImport:
         return match[1]
 
     def copy(self, source: Source, target: str) -> None:
-        """Copy as root: the old server's files are another user's."""
+        """Copy as root, because the old server's files belong to another user."""
         self.client.volumes.create(target)
         mounts = {"/from": (source.volume, True), "/to": (target, False)}
         owner = APPLICATION_USER if source.server == "workspace" else _OWNER
@@ -126,7 +126,7 @@ class EngineImport:
         self._once(title, backups.PART, command, mounts, capabilities=_GIVES_AWAY)
 
     def open(self, source: Source, target: str) -> str:
-        """Open it with the server's own image; files of a workspace have none."""
+        """Start the server from its image; a workspace has no server."""
         if source.server == "workspace":
             return ""
         path, settings = DATA[source.server], self.environment.settings
@@ -141,17 +141,17 @@ class EngineImport:
         return self._once(f"Open {target}", source.server, command, {path: (target, False)}, user=_OWNER).strip()
 
     def put(self, target: str) -> str:
-        """Let a restore do it, or go on with it."""
+        """Start a restore that does it, or resume that restore."""
         source = "" if self.replacing(target) else target
         return str(restore.put_imported(self.workspace, source, self.up))
 
     def replacing(self, target: str) -> bool:
-        """Ask the restore's journal."""
+        """Read the restore's journal."""
         return unfinished.replacing(self.workspace) == target
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold it on the engine; containers of a run that was killed go, and what they were at is done again."""
+        """Hold the lock, and remove the containers of a killed run; their steps are done again."""
         with lock.held(self.workspace, "import-compose") as self.workspace:
             containers.remove_labelled(self.client, f"{LABEL}={self.environment.name}")
             yield

@@ -1,6 +1,6 @@
-"""What the containers of a compose project still say when it is stopped: where its files lie, and which keys it has.
+"""Read from the containers of a stopped compose project where its files are and which keys it has.
 
-A key opens data: what a user's API keys are encrypted with is in the old `.env` and in no volume.
+The keys are needed to read its data: the key that encrypts users' API keys is in the old `.env` and in no volume.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _OPENS_DATA = "appSecretKey"
 
 
 def _containers(client: docker.DockerClient, project: str) -> list[Container]:
-    # Stopped ones too; what goes meanwhile is nobody's any more.
+    # The project is stopped, so stopped containers are listed too; one that is removed meanwhile is skipped.
     return client.containers.list(all=True, filters={"label": f"{PROJECT_LABEL}={project}"}, ignore_removed=True)
 
 
 def mounted_at(client: docker.DockerClient, project: str, path: str) -> str:
-    """Return the volume, or the folder of the host, that a project's containers have at a path; empty: there is none.
+    """Return the volume or the folder of the host that a project's containers mount at a path; empty: none.
 
-    Raises ProjectError where they have different ones.
+    Raises ProjectError where they mount different ones.
     """
     places = {
         str(mount.get("Name") or mount["Source"])
@@ -53,9 +53,9 @@ def mounted_at(client: docker.DockerClient, project: str, path: str) -> str:
 
 
 def keys_of(client: docker.DockerClient, project: str) -> dict[str, str]:
-    """Return the keys that a project's containers were given, by the name of the secret here.
+    """Return the keys in the environment of a project's containers: name of the secret in this stack -> value.
 
-    Raises ProjectError where there is no container, or two were given different values of one.
+    Raises ProjectError where there is no container, or two containers have different values of one key.
     """
     containers = _containers(client, project)
     if not containers:
@@ -76,8 +76,8 @@ def keys_of(client: docker.DockerClient, project: str) -> dict[str, str]:
 def bring_keys(workspace: Workspace, project: str) -> str:
     """Write the keys of a project into the environment's stack file, encrypted; return what is to be done now.
 
-    What is configured already stays, and what this stack takes from nobody is left out. Raises ProjectError where that
-    is APP_SECRET_KEY, and writes none then: without it stored data is lost.
+    A key that is already configured stays, and a key that this stack refuses is left out. Raises ProjectError where
+    APP_SECRET_KEY is refused, and writes no key then: the stored data cannot be read without it.
     """
     environment = workspace.settings()
     client = workspace.client()
@@ -114,9 +114,9 @@ def bring_keys(workspace: Workspace, project: str) -> str:
 
 
 def _refused(new: Mapping[str, str], opening: Collection[str | None], *, fernet: bool) -> dict[str, str]:
-    """Return why this stack does not take a key, by its name; of two that are equal, the one that opens no data.
+    """Return the keys that this stack refuses: name -> reason. SECRET_KEY is refused if it equals a key in `opening`.
 
-    opening: the old APP_SECRET_KEY and the one that is configured, also where it is not written now.
+    opening: the old APP_SECRET_KEY and the configured one, also where that is not written now.
     """
     found = {
         name: mistake.given
@@ -129,15 +129,15 @@ def _refused(new: Mapping[str, str], opening: Collection[str | None], *, fernet:
 
 
 def _opens_data_here(stack: PulumiRun) -> str | None:
-    """Return the key that is configured for what is stored; None for none."""
+    """Return the configured APP_SECRET_KEY, which decrypts the stored data; None: none is configured."""
     value: str | None = stack.configuration().get(f"{PROJECT}:{_OPENS_DATA}", {}).get("value")
     return value
 
 
 def lost_keys(workspace: Workspace, project: str) -> str:
-    """Say which keys of a project this environment has not, without which some of its data cannot be read; or nothing.
+    """Return a warning where this environment lacks a project's APP_SECRET_KEY, so that some data cannot be read.
 
-    Nothing, too, where its containers are gone: then nobody knows.
+    Empty otherwise, and also where the project's containers are gone, because its keys are then unknown.
     """
     environment, client = workspace.settings(), workspace.client()
     try:

@@ -1,4 +1,4 @@
-"""What an import would do, how far one has come, and what is refused before anything is copied."""
+"""The plan of an import with the steps that are done, and the checks before anything is copied."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _DOCUMENT = "docs/migrating-from-compose.md"
 
 @dataclass(frozen=True, kw_only=True)
 class ImportPlan:
-    """What an import would do, or how far one has come."""
+    """What an import would do, and the steps that are done."""
 
     project: str
     sources: tuple[Source, ...]
     stamp: str
-    """In the names of the volumes that it makes."""
+    """When it was planned; part of the names of the volumes that the import makes."""
     done: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
     """What the person must know at the end."""
 
     @classmethod
     def read(cls, path: Path) -> ImportPlan | None:
-        """Return the plan of an import that has not come to its end."""
+        """Return the plan of an unfinished import; None: there is none."""
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -44,11 +44,11 @@ class ImportPlan:
         return cls(**raw | {"sources": sources, "done": tuple(raw["done"]), "told": tuple(raw["told"])})
 
     def write(self, path: Path) -> None:
-        """Note it."""
+        """Write the plan to a file."""
         stack_file.write(path, json.dumps(asdict(self), indent=2))
 
     def same(self, other: ImportPlan) -> bool:
-        """Whether another import is of the same volumes, and none has been written to since."""
+        """Tell whether another plan is of the same volumes, and nothing was written to them between the two plans."""
         return {(each.volume, each.changed) for each in self.sources} == {
             (each.volume, each.changed) for each in other.sources
         }
@@ -61,7 +61,7 @@ def planned(
     given: Mapping[OldServer, str],
     say: Callable[[str], None],
 ) -> ImportPlan:
-    """Find out what an import would do, reading alone. given: a volume in place of the one that is found.
+    """Return the plan of an import; planning only reads. given: volumes to use in place of those that are found.
 
     Raises ProjectError for what would not work.
     """
@@ -150,7 +150,7 @@ def _refuse_cluster(volume: str, found: Mapping[str, Any], major: str) -> None:
 
 
 def refuse_while_used(hands: ImportActions, project: str, sources: Sequence[Source]) -> None:
-    """Raise ProjectError while somebody may write to a volume: a copy of it would be of no moment at all."""
+    """Raise ProjectError while a running container mounts a volume: a copy would mix states of different moments."""
     users = {name for source in sources for name in hands.users(source.volume)}
     if users:
         raise ProjectError(

@@ -8,7 +8,7 @@ from typing import Literal
 
 OldServer = Literal["postgres", "workspace", "redis"]
 SERVERS: tuple[OldServer, ...] = ("postgres", "workspace", "redis")
-"""In the order in which they are imported: a queue that is there before its database would lose its jobs."""
+"""In the order of the import: Redis is last, because a queue that comes before its database would lose its jobs."""
 
 NAMES: Mapping[OldServer, str] = {"postgres": "PostgreSQL", "workspace": "The workspace", "redis": "Redis"}
 
@@ -20,17 +20,17 @@ class Source:
     server: OldServer
     volume: str
     folder: str
-    """Of the data in the volume; `.` is the volume itself."""
+    """The folder within the volume that has the data; `.` is the volume itself."""
     bytes: int
     free: int
-    """Of the disk that it is on."""
+    """Bytes that are free on the volume's disk."""
     changed: str = ""
-    """What `old_volumes.look` says of all of it: another text once it was written to."""
+    """The digest that `old_volumes.look` returns: it differs once the volume was written to."""
     appendonly: bool = False
-    """Of Redis: whether its append-only file is read; else its snapshot."""
+    """Of Redis: whether its append-only file is read, and not its snapshot."""
 
     def __str__(self) -> str:
-        """Say what is read, for people."""
+        """Return what is read, as text for people."""
         if self.server == "postgres":
             return f"PostgreSQL's data, {self.bytes / 2**20:.0f} MiB"
         if self.server == "workspace":

@@ -1,6 +1,6 @@
-"""Collations of PostgreSQL: what `doctor` says of them, and `samokoder repair collations`.
+"""Collations of PostgreSQL: the check of `doctor`, and `samokoder repair collations`.
 
-The import and the repair build the same indexes anew, by the same script (`collations.sh`).
+The import and the repair rebuild the same indexes with the same script (`collations.sh`).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _SHOWN_LINES = 6
 
 
 def script(rest: str) -> str:
-    """Return a script with `mend_collations` before what calls it."""
+    """Return a script that defines `mend_collations`, followed by `rest`, which calls it."""
     return Path(__file__).with_name("collations.sh").read_text(encoding="utf-8") + rest
 
 
 def read(workspace: Workspace) -> str:
-    """Return what is well; raises FailedError and UnavailableError as `checks.Check` does."""
+    """Return that all text is in order; raises FailedError and UnavailableError as `checks.Check` does."""
     environment = workspace.settings()
     if environment.managed_database:
         raise UnavailableError("a managed database's C library is its provider's")
@@ -63,7 +63,7 @@ def read(workspace: Workspace) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What is in another order, and what can be done."""
+    """The databases whose text is in the order of another C library, and their repair."""
 
     workspace: Workspace
     server: Container
@@ -71,7 +71,7 @@ class Found:
     question: str = "Do it?"
 
     def lines(self) -> Iterator[str]:
-        """Say it, for the person who decides."""
+        """Yield what is wrong and what `run` would do, for the person who decides."""
         yield f"In the order of another C library: {', '.join(self.databases)}"
         yield (
             "This is done: their indexes on text are built anew, one after the other, and the versions of now are "
@@ -79,7 +79,7 @@ class Found:
         )
 
     def run(self) -> str:
-        """Do it; return what was done. Raises ProjectError; cut off or failed, it is done anew."""
+        """Rebuild the indexes; return what was done. Raises ProjectError. After a failure it can be run again."""
         settings = self.workspace.settings().settings.postgres
         variables = {"PGUSER": settings.superuser, "PGOPTIONS": postgres.PINNED_OPTIONS}
         words = ["sh", "-c", script(_REPAIR), "sh", OUTDATED]
@@ -97,9 +97,9 @@ class Found:
 
 @contextmanager
 def opened(workspace: Workspace) -> Iterator[Found]:
-    """Hold the environment's lock, and give what is wrong. Nothing is changed until `Found.run`.
+    """Hold the environment's lock, and yield what is wrong. Nothing is changed until `Found.run`.
 
-    Raises ProjectError where nothing is, and where PostgreSQL does not answer.
+    Raises ProjectError where nothing is wrong, and where PostgreSQL is unhealthy or does not answer.
     """
     environment = workspace.settings()
     if environment.managed_database:

@@ -1,9 +1,9 @@
-"""A repair of Redis' data where it does not start.
+"""Repair of Redis' data where Redis does not start.
 
-What Redis cannot read is cut off, or an older copy takes its place. Each way is tried first on a copy, which Redis
-itself reads; so what is kept and lost is told before anything is stopped or changed. The repair then is a restore:
-Redis is stopped, its data is copied and mended beside what is there, what is there is set aside and replaced. Cut off
-at any point, `make restore` goes on.
+The repair removes the end of the file that Redis cannot read, or takes an older copy. It first tries each way on a
+copy, which Redis itself reads, so that the person knows what is kept and what is lost before anything is stopped or
+changed. The repair then runs as a restore: it stops Redis, mends a copy of its data, sets the present data aside and
+replaces it. If the repair is interrupted, `make restore` resumes it.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _WAYS: Mapping[Mend | None, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """One way to data that Redis reads."""
+    """One way to get data that Redis can read."""
 
     mend: Mend | None = None
-    """As in `Wanted`; none: a copy of the backups."""
+    """As in `Wanted`; None: a copy in the backups is restored."""
     backup: str = ""
     kept: datetime | None
-    """What was written until then is kept; empty: nothing says when it was written."""
+    """Everything written until then is kept; None: the files do not say when it was written."""
     keys: int | None = None
     lost: str
     """What is known of what is lost."""
 
     def __str__(self) -> str:
-        """Say it."""
+        """Return what this way does, keeps and loses."""
         what = _WAYS.get(self.mend, f"restore the copy {self.backup} of the backups")
         keys = "" if self.keys is None else f" {self.keys} keys are kept."
         return f"{what}.{keys} {self.lost}"
@@ -57,20 +57,20 @@ class Way:
 
 @dataclass(frozen=True, kw_only=True)
 class DamagedRedis:
-    """What is wrong, and what can be done."""
+    """What is wrong with Redis' data, and the ways to repair it."""
 
     workspace: Workspace
     up: Up
     wrong: str
     """Why Redis does not read its data."""
     ways: tuple[Way, ...]
-    """The one that loses least comes first."""
+    """The way that loses least is first."""
     refused: tuple[str, ...]
-    """Ways that lead nowhere, and why."""
+    """Ways that do not work, and why."""
     question: str = "Do it? What is there is set aside"
 
     def lines(self) -> Iterator[str]:
-        """Say it, for the person who decides."""
+        """Yield what is wrong and what `run` would do, for the person who decides."""
         yield f"Redis does not read its data: {self.wrong}"
         yield from self.refused
         for number, way in enumerate(self.ways):
@@ -79,7 +79,7 @@ class DamagedRedis:
             yield "No moments are noted in the file (an older version wrote it): which way loses least is yours to say."
 
     def run(self) -> str:
-        """Do it; return what was done. What was there is set aside."""
+        """Repair by the first way; return what was done. The present data is set aside."""
         way = self.ways[0]
         if way.mend:
             done = restore.mend(self.workspace, way.mend, self.up)
@@ -94,7 +94,7 @@ class DamagedRedis:
 
 @contextmanager
 def opened_redis(workspace: Workspace, up: Up) -> Iterator[DamagedRedis]:
-    """Hold the environment's lock, and give what is wrong with Redis' data. Raises as `repair.opened` does."""
+    """Hold the environment's lock, and yield what is wrong with Redis' data. Raises as `repair.opened` does."""
     environment = workspace.settings()
     if redis.PART in environment.absent:
         raise ProjectError("Redis is a managed one here: its data is repaired where it is managed.")
@@ -115,7 +115,7 @@ def opened_redis(workspace: Workspace, up: Up) -> Iterator[DamagedRedis]:
 
 
 def _try(hands: on_engine.EngineRestore, mend: Mend) -> tuple[dict[str, str], str]:
-    """Return what a copy that is mended in one way says of itself, or why it cannot be."""
+    """Mend a copy in one way; return the report of the script, or the reason why that failed."""
     try:
         return hands.mend(mend), ""
     except ProjectError as error:
@@ -142,7 +142,7 @@ def _ways(workspace: Workspace, hands: on_engine.EngineRestore, wrong: str, up: 
         refused.append(f"The backups cannot be listed: {error}")
     if not ways:
         raise ProjectError("\n".join((f"Redis does not read its data: {wrong}", *refused)))
-    # Where nothing says when it was written, what is cut off is at its end.
+    # A cut of a file without times comes first, because it loses only the end of that file.
     ways.sort(key=lambda way: way.kept or datetime.max.replace(tzinfo=UTC), reverse=True)
     return DamagedRedis(workspace=workspace, up=up, wrong=wrong, ways=tuple(ways), refused=tuple(refused))
 

@@ -1,4 +1,4 @@
-"""What Redis said when it started last: whether it read all of its append-only file."""
+"""Read from the log of Redis' last start whether Redis read all of its append-only file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _WRONG = {
     "incomplete MULTI/EXEC": "the file ended within a transaction, which was taken back",
     "short read while loading": "the file ended within a command, and that end was cut off",
 }
-"""Piece of a line of Redis' -> what it means."""
+"""Part of a line in Redis' log -> what it means."""
 
 
 def read(workspace: Workspace, *, counted: str = "nothing is known") -> str:
-    """Return what there is to say of the last start; raises FailedError and UnavailableError as `checks.Check` does.
+    """Return that the last start read everything; raises FailedError and UnavailableError as `checks.Check` does.
 
-    counted: what the smoke test has found that a managed Redis counts.
+    counted: what the smoke test found in a managed Redis' own counters.
     """
     environment = workspace.settings()
     if environment.managed_redis:
@@ -39,7 +39,10 @@ def read(workspace: Workspace, *, counted: str = "nothing is known") -> str:
 
 
 def judge(log: str) -> str:
-    """Judge the log of a start. Raises FailedError where something of the file is missing, UnavailableError."""
+    """Return that the start in a log read everything.
+
+    Raises FailedError where a part of the file was not read, and UnavailableError where the log lacks a whole start.
+    """
     _, begins, last = log.rpartition(_STARTS)
     start, ends, _ = last.partition(_READY)
     if not (begins and ends):

@@ -1,4 +1,4 @@
-"""`samokoder repair`: what can be repaired, and by which module."""
+"""`samokoder repair`: what can be repaired, and which module repairs it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Repair(Protocol):
 
 @contextmanager
 def opened(workspace: Workspace, what: str, *, up: Up) -> Iterator[Repair]:
-    """Hold the environment's lock, and give what is wrong. Nothing is stopped or changed until `run`.
+    """Hold the environment's lock, and yield what is wrong. Nothing is stopped or changed until `run`.
 
-    up: as for a restore, which a repair of Redis is. Raises ProjectError where nothing is damaged, and where nothing
-    can be done.
+    up: for the restore that repairs Redis. Raises ProjectError where nothing is damaged, and where nothing can be
+    done.
     """
     if what not in WHAT:
         raise ProjectError(

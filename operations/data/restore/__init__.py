@@ -1,1 +1,1 @@
-"""Restore: the content of a data volume is replaced, and what was in it is set aside."""
+"""Restore: replace the content of a data volume, and set the earlier content aside."""

@@ -1,4 +1,4 @@
-"""What a restore does on the engine: `steps.py` asks for it, `on_engine.py` does it."""
+"""What a restore does on the engine: `steps.py` calls it, `on_engine.py` implements it."""
 
 from __future__ import annotations
 
@@ -9,60 +9,64 @@ from operations.data.restore.request import DATA, Mend, Server
 from operations.workspace.workspace import Workspace
 
 INTO = DATA["postgres"]
-"""Where what is restored is made. It is the image's folder and uid 999's: so is a new volume mounted over it."""
+"""Where the volume for restored data is mounted: uid 999 owns this folder of the image, so a new volume there too."""
 
 
 class Up(Protocol):
-    """Brings an environment up: `lifecycle.up`, which the command hands in."""
+    """Brings an environment up. The command passes `lifecycle.up`, which this layer may not import."""
 
     def __call__(self, workspace: Workspace, *, interactive: bool, empty: Collection[str]) -> object:
-        """Bring it up. empty: the data volumes that were lost, and may be empty."""
+        """Bring it up. empty: the data volumes that may be empty where they were lost."""
 
 
 def never(workspace: Workspace, *, interactive: bool, empty: Collection[str]) -> object:
-    """Stand in for `Up` where nothing is brought up."""
+    """Stand in for `Up` in callers that bring nothing up. Raises NotImplementedError."""
     raise NotImplementedError(f"{workspace.name} is brought up by a restore alone ({interactive}, {empty})")
 
 
 class RestoreActions(Protocol):
-    """What a restore does on the engine. Every call can be cut off and made again."""
+    """What a restore does on the engine. Every call can be interrupted and then repeated."""
 
     def data_of(self, server: Server) -> str:
         """Return the name of a server's data volume."""
 
     def bring_up(self, server: Server) -> None:
-        """Make the server, its data volume empty, where it is not there: its volume was lost."""
+        """Create the server with an empty data volume, if it has no container because its volume was lost."""
 
     def make(self, volume: str) -> None:
-        """Make a volume where it is not there."""
+        """Create a volume, if it does not exist."""
 
     def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
-        """Run the backup program once, beside everything. Raises ProjectError when it refuses or fails.
+        """Run the backup program once, in a new container. Raises ProjectError when it refuses or fails.
 
-        store: the volume with the backups. into: the volume that it finds at `INTO`. online: whether it has a way out.
+        store: the volume with the backups. into: the volume that is mounted at `INTO`. online: whether the program can
+        reach the Internet.
         """
 
     def mend(self, way: Mend, into: str = "") -> dict[str, str]:
-        """Copy Redis' data, into a volume or for a look at it, and mend the copy; ProjectError where that cannot be."""
+        """Copy Redis' data and mend the copy; return the report of `repair_redis.sh`.
+
+        into: the volume for the copy; empty: a temporary volume. Raises ProjectError where it cannot be mended.
+        """
 
     def sizes(self, volume: str) -> tuple[int, int]:
-        """Return the bytes in a volume, 0 for one that is not there, and those that are free on its disk."""
+        """Return the bytes in a volume (0 where it does not exist) and the bytes that are free on its disk."""
 
     def stamp(self) -> str:
-        """Return a stamp that no volume of a restore has: what was set aside is never written to again."""
+        """Return a stamp that no restore's volume has, so that no volume that was set aside is written to again."""
 
     def whole(self, volume: str, server: Server) -> bool:
-        """Tell whether a volume is there and has all that a whole copy of the server's data has."""
+        """Tell whether a volume exists and has a complete copy of the server's data."""
 
     def copy(self, source: str, target: str, *, whole: Server | None) -> None:
-        """Make a volume's content the same as another's.
+        """Replace the content of the volume `target` with that of `source`.
 
-        whole: whose data the source must be a whole copy of. Raises ProjectError where it is not, the target untouched.
-        No server starts on such a target, and it is not whole, before it is released.
+        whole: the server whose data the source must have completely; else ProjectError is raised and the target stays.
+        With `whole`, the target counts as incomplete and no server starts on it until `release`.
         """
 
     def release(self, volume: str) -> None:
-        """Let a server start on a volume that a replacement was copied into; nothing where that was done before."""
+        """Let a server start on a volume that a replacement was copied into; a second call does nothing."""
 
     def stop(self, fields: Sequence[str]) -> None:
         """Stop all containers of these parts, and wait until they have ended."""
@@ -74,7 +78,7 @@ class RestoreActions(Protocol):
         """Give PostgreSQL's superuser the password that this stack has for it."""
 
     def new_backup(self) -> None:
-        """Make a backup of what was restored: those before it belong to another history."""
+        """Back up the restored data, because earlier backups belong to the history before the restore."""
 
     def remove(self, volume: str) -> None:
-        """Remove a volume, where it is there."""
+        """Remove a volume, if it exists."""

@@ -1,16 +1,18 @@
-"""How far a restore has come.
+"""The journal of a restore: which steps are done.
 
-The journal is a file beside the state. What follows depends on what has become of the data, and on what is typed:
+The journal is a file beside the state. After an interruption, what the next `make restore` does depends on the data and
+on the request (TO, BACKUP, FROM):
 
-- Nothing is replaced yet. `make restore` goes on, but what was stopped may have run and written since: it is set aside
-  again, and for `latest` and a repair the copy is made again. Words begin anew; a fetched off-site copy stays for
-  another moment of it, and is fetched again for `latest`.
-- Half replaced. `make restore` finishes it, for there is nothing whole to go back to. So do the same words, and those
-  that put back what was set aside; any others are refused.
-- Replaced, and not all started or backed up. `make restore` does the rest. Words begin anew.
+- Nothing is replaced yet. Without a request the restore resumes. The stopped parts may have run and written since, so
+  their data is set aside again, and for `latest` and a repair the replacement is made again. A request begins a new
+  restore; a fetched off-site copy is used for another moment in it, and is fetched again for `latest`.
+- Half replaced. Without a request, or with the same request, the restore is finished, because no complete data is in
+  place. A request that puts back what was set aside is done; any other request is refused.
+- Replaced, but not everything is started or backed up. Without a request the rest is done. A request begins a new
+  restore.
 
-What was made on the way is looked at before it is relied on: a volume that is gone or not whole is made again. A whole
-copy that was set aside is never written to again. Nothing here touches the engine.
+Volumes that earlier steps made are checked before they are used: one that is missing or incomplete is made again. A
+complete copy that was set aside is never written to again. This module does not touch the engine.
 """
 
 from __future__ import annotations
@@ -33,54 +35,57 @@ FETCH = "fetch"
 
 @dataclass(frozen=True, kw_only=True)
 class Journal:
-    """How far a restore has come."""
+    """The request of a restore, the steps that are done, and the volumes that they made."""
 
     wanted: Wanted
     stamp: str
-    """In the names of its volumes: when it was begun."""
+    """When the restore began; part of the names of its volumes."""
     done: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
-    """Volumes that what was there is copied into, in this order; of one server more than one where it went on."""
+    """Volumes that the earlier data is copied into, in this order; a resumed restore may have several of a server."""
     kept: tuple[str, ...] = ()
-    """Those of `aside` whose copy came to its end. Nothing writes to one again, also where the original was damaged."""
+    """Those of `aside` whose copy is finished. Nothing writes to them again, even where the original was damaged."""
     stopped: bool = False
-    """Whether something was stopped for it."""
+    """Whether the restore has stopped a part."""
     lost: bool = False
-    """Whether the data volume was not there: what is in one that came since is not what is to be restored."""
+    """Whether the data volume was missing; a volume that was made since has no data that `latest` must include."""
     touched: bool = False
-    """Whether a data volume's content has begun to be replaced."""
+    """Whether the replacement of a data volume's content has begun."""
     copied: tuple[str, ...] = ()
-    """Servers whose replacement is all there, and was not let go before that was noted: it is not set aside."""
-    before: str = ""
-    """The volume with what was there before, where that is not the last of `aside`.
+    """Servers whose complete replacement is in their data volume.
 
-    An earlier version noted no `copied`: where it was cut off, what is there may be the replacement. It is set aside
-    too, so that no write is lost, and is nothing to go back to.
+    This is noted before `release`, so that the replacement is never taken for the earlier data and set aside.
+    """
+    before: str = ""
+    """The volume with the data from before the restore, where that is not the last of `aside`.
+
+    An earlier version did not note `copied`: after its interruption the data volume may have the replacement. That is
+    set aside too, so that no write is lost, but an undo does not put it back.
     """
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """Whose data volumes get another content; the one that was asked for is the last."""
+        """Servers whose data volumes get another content; the server of the request is the last."""
         asked = self.wanted
         return ("backup", asked.server) if asked.source == OFFSITE else (asked.server,)
 
     @property
     def half(self) -> bool:
-        """Whether a data volume may have half of its content: the restore has to be finished then."""
+        """Whether a data volume may be half replaced, so that the restore must be finished."""
         return self.touched and not self.replaced
 
     @property
     def way_back(self) -> str:
-        """The volume to put back for an undo. There is one once the data is touched."""
+        """The volume that an undo puts back. It exists once the data is touched."""
         return self.before or self.aside[-1]
 
     @property
     def imports(self) -> bool:
-        """Whether an import does it: that alone knows what comes next."""
+        """Whether an import began this restore; only the import knows what follows it."""
         return IMPORTED in self.wanted.source
 
     def again(self, environment: str) -> str:
-        """Say what to type to go on. environment: its name."""
+        """Return what to type to resume. environment: its name."""
         return (
             f"the same `{typed(environment, 'import-compose PROJECT=…')}` again"
             if self.imports
@@ -88,7 +93,7 @@ class Journal:
         )
 
     def unfinished(self, environment: str) -> str:
-        """Say what a person must know of one that is half done. environment: its name."""
+        """Return the message about a restore whose replacement was interrupted. environment: its name."""
         again = self.again(environment)
         return f"A restore ({self.wanted}) was cut off while it replaced the data. Finish it first: {again}"
 
@@ -98,9 +103,9 @@ class Journal:
         return f"put-{self.wanted.server}" in self.done
 
     def after_words(self, asked: Wanted, environment: str) -> Journal | None:
-        """Return what goes on after these words; None where they begin anew. environment: its name.
+        """Return the journal to resume for a request; None where the request begins a new restore.
 
-        Raises ProjectError where the data is half replaced, and they ask for something else.
+        environment: its name. Raises ProjectError where the data is half replaced and the request is for other data.
         """
         if asked == Wanted():
             return self
@@ -108,7 +113,7 @@ class Journal:
             if asked == self.wanted:
                 return self
             if asked.source in self.aside and self.servers == (asked.server,):
-                # What was to come may be gone for good. It was set aside whole, and nothing has been added since.
+                # The replacement may be lost; the earlier data was set aside complete, and no write came since.
                 return replace(self, wanted=asked, copied=())
             raise ProjectError(f"{self.unfinished(environment)}. Then this one.")
         if (
@@ -123,7 +128,7 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path) -> Journal | None:
-        """Return the journal of a restore that has not come to its end."""
+        """Return the journal of an unfinished restore; None: there is none."""
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -132,12 +137,12 @@ class Journal:
         return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
 
     def write(self, path: Path) -> None:
-        """Note it."""
+        """Write the journal to a file."""
         stack_file.write(path, json.dumps(asdict(self), indent=2))
 
 
 def of_earlier_version(environment: Environment, path: Path) -> Journal | None:
-    """Return the journal that is there, with what the versions before did not note: where what was there is."""
+    """Return the journal, with the volumes of the earlier data, which earlier versions did not note; None: none."""
     journal = Journal.read(path)
     if journal is None:
         return None
@@ -151,5 +156,5 @@ def of_earlier_version(environment: Environment, path: Path) -> Journal | None:
 
 
 def journal_path(workspace: Workspace) -> Path:
-    """Return the file that the journal of an environment's restore is in."""
+    """Return the path of the journal of an environment's restore."""
     return workspace.folder / f"restore.{workspace.name}.json"

@@ -24,11 +24,11 @@ _FROM = "/from"
 def mend(
     container: Container, way: Mend, source: str, *, task: Task, into: str = "", labels: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Copy a volume and mend the copy; return what there is to say of it, as `repair_redis.sh` names it.
+    """Copy a volume and mend the copy; return the report of `repair_redis.sh`: name -> value.
 
-    container: Redis', whose image and limits are taken. into: the volume that gets the copy, empty before; none: one
-    without a name, which does not stay. labels: of what does it. Raises ProjectError with the reason where Redis does
-    not read the copy.
+    container: Redis' container, whose image, user and memory limit are used. into: the empty volume for the copy;
+    without it an anonymous volume, which is removed at the end. labels: of the container that mends. Raises
+    ProjectError with the reason where Redis does not read the copy.
     """
     from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 

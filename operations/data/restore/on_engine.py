@@ -40,13 +40,13 @@ _FILES = "/etc/samokoder"
 
 @contextmanager
 def engine_of(environment: Environment, workspace: Workspace, up: Up = never) -> Iterator[EngineRestore]:
-    """Give the environment's engine to who holds the lock; what a run that was killed was at is gone.
+    """Yield the environment's engine to a caller that holds the lock; containers of a killed run are removed first.
 
-    up: for a restore, which brings up a server whose data volume was lost.
+    up: called when a restore needs a server whose data volume was lost.
     """
 
     def bring_up() -> None:
-        # Whatever else was lost is told, and can be restored next.
+        # Other volumes may be lost too: `up` names them, makes them empty, and each can be restored next.
         lost = pulumi_state.data_volumes(workspace.open().deployment())
         up(workspace, interactive=False, empty=lost)
 
@@ -60,7 +60,7 @@ def engine_of(environment: Environment, workspace: Workspace, up: Up = never) ->
 
 
 def remove_left(client: docker.DockerClient, environment: Environment) -> None:
-    """Remove containers of a run that was killed; what they were at is done again."""
+    """Remove the containers of a killed run; their steps are done again."""
     containers.remove_labelled(client, f"{LABEL}={environment.name}")
 
 
@@ -72,10 +72,10 @@ class EngineRestore:
     environment: Environment
     reporter: Reporter
     up: Callable[[], None]
-    """Bring the environment up, its data volumes empty where they were lost."""
+    """Brings the environment up, with empty data volumes where they were lost."""
 
     def data_of(self, server: Server) -> str:
-        """Return the name of the volume that the server's container mounts, or the next one will."""
+        """Return the volume that the server's container mounts; without a container, the one that it will mount."""
         for container in containers.of_fields(self.client, self.environment, [server]):
             for mount in container.attrs["Mounts"]:
                 if mount["Destination"] == DATA[server]:
@@ -84,7 +84,7 @@ class EngineRestore:
         return self.environment.data_volume(server, adopted)
 
     def bring_up(self, server: Server) -> None:
-        """Have `up` do it."""
+        """Call `up`, which creates every part that is missing."""
         if not self.there(server):
             self.up()
 
@@ -93,52 +93,52 @@ class EngineRestore:
         return bool(containers.of_fields(self.client, self.environment, [server]))
 
     def make(self, volume: str) -> None:
-        """Make a volume; the engine gives back one that is there."""
+        """Create a volume; the engine returns an existing one unchanged."""
         self.client.volumes.create(volume)
 
     def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
-        """Run the backup program in a container like its own."""
-        # Whoever restores can do this machine's backups no harm.
+        """Run the backup program in a container with the settings of the backup container."""
+        # This machine's backups are mounted read-only, so that a restore cannot damage them.
         fixed = store == self.data_of("backup")
         volumes = {DATA["backup"]: (store, fixed)} | ({INTO: (into, False)} if into else {})
         with self.reporter.task(f"{one_off.PROGRAM} {' '.join(words[:2])}") as task:
             self._once([one_off.PROGRAM, *words], volumes, online=online, task=task)
 
     def mend(self, way: Mend, into: str = "") -> dict[str, str]:
-        """Have a container of Redis' image do it."""
+        """Run `repair_redis.sh` in a container of Redis' image."""
         with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
             container = containers.find(self.client, self.environment, redis.PART)
             source, labels = self.data_of("redis"), {LABEL: self.environment.name}
-            # Mounted, one that is not there would be made.
+            # The engine would create a missing volume when it mounts it.
             if source not in engine_volumes.volume_names(self.client):
                 raise ProjectError(f"There is no volume {source}: `{typed(self.environment.name, 'up')}` says more.")
             return mending.mend(container, way, source, into=into, labels=labels, task=task)
 
     def sizes(self, volume: str) -> tuple[int, int]:
         """Ask du and df."""
-        # Mounted, one that was lost would be made. All are on one disk.
+        # The engine would create a missing volume when it mounts it; all volumes are on one disk.
         there = volume in engine_volumes.volume_names(self.client)
         said = self._shell(SIZES, {"/volume": (volume if there else self.data_of("backup"), True)}, "/volume")
         size, free = said.split()
         return int(size) if there else 0, int(free)
 
     def stamp(self) -> str:
-        """Ask for the volumes' names."""
+        """Take the present second, or the first later one that is in no volume's name."""
         there, now = volume_names.made_by_restores(self.client, self.environment), datetime.now(UTC)
         while any(volume.endswith(f"{now:{STAMP}}") for volume in there):
             now += timedelta(seconds=1)
         return f"{now:{STAMP}}"
 
     def whole(self, volume: str, server: Server) -> bool:
-        """Look into it."""
-        # Mounted, one that is not there would be made.
+        """Run the script `WHOLE` on the volume."""
+        # The engine would create a missing volume when it mounts it.
         if volume not in engine_volumes.volume_names(self.client):
             return False
         script = f"if ({WHOLE}); then echo yes; else echo no; fi"
         return self._shell(script, {"/volume": (volume, True)}, "/volume", server).strip() == "yes"
 
     def copy(self, source: str, target: str, *, whole: Server | None) -> None:
-        """Copy within the engine."""
+        """Run the script `COPY` in a container."""
         if whole and source not in engine_volumes.volume_names(self.client):
             raise ProjectError(f"There is no volume {source}, which was to come into {target}.")
         with self.reporter.task(f"Copy {source} to {target}"):
@@ -148,17 +148,17 @@ class EngineRestore:
             self._shell(COPY, volumes, "/from", INTO, whole or "", again, owner)
 
     def release(self, volume: str) -> None:
-        """Put the last file in its place, and take the marker away."""
-        # Mounted, one that is not there would be made.
+        """Run the script `RELEASE`: move PG_VERSION to its place, and remove the marker of an incomplete copy."""
+        # The engine would create a missing volume when it mounts it.
         if volume in engine_volumes.volume_names(self.client):
             self._shell(RELEASE, {"/volume": (volume, False)}, "/volume")
 
     def stop(self, fields: Sequence[str]) -> None:
-        """Stop them at once; each has its own time for it."""
+        """Stop them in parallel, each with its own stop timeout."""
         containers.stop(self.client, self.environment, fields, self.reporter)
 
     def start(self, fields: Sequence[str]) -> None:
-        """Start them at once; ProjectError for one that is not healthy in its time."""
+        """Start them all, then wait; raises ProjectError for one that is not healthy within its timeout."""
         found = [
             (name, each) for name in fields for each in containers.of_fields(self.client, self.environment, [name])
         ]
@@ -171,14 +171,14 @@ class EngineRestore:
             healthy.wait(each, label, self.environment.name, seconds=seconds, reporter=self.reporter)
 
     def own_password(self) -> None:
-        """Set it over the socket."""
+        """Set it through PostgreSQL's Unix socket."""
         container = containers.find(self.client, self.environment, "postgres")
         status, said = execute(container, ["sh", "-c", SET_OWN])
         if status != 0:
             raise ProjectError(f"PostgreSQL does not take its superuser's password: {said.decode(errors='replace')}")
 
     def new_backup(self) -> None:
-        """Have the service do it."""
+        """Run the backup program in the backup container, again until it succeeds or the time is over."""
         kind = "base" if self.environment.physical_backups else "dump"
         container = containers.find(self.client, self.environment, backups.PART)
         end = time.monotonic() + _RECEIVES_SECONDS
@@ -188,7 +188,7 @@ class EngineRestore:
                     backups.run_in_service(container, ["now", "--kind", kind], task)
                     break
                 except ProjectError:
-                    # It answers before it has found the new history and receives its log.
+                    # The backup server is healthy before it has found the new history and receives its WAL.
                     if time.monotonic() > end:
                         raise
                     time.sleep(2)
@@ -198,7 +198,7 @@ class EngineRestore:
         engine_volumes.remove_volumes(self.client, [volume])
 
     def _shared(self, volume: str) -> bool:
-        """Tell whether a volume has files of the application's own user."""
+        """Tell whether a volume is a workspace, whose files belong to the application's user."""
         return volume.startswith(f"{self.environment.prefix}-workspace")
 
     def _shell(self, script: str, volumes: Mapping[str, tuple[str, bool]], *words: str) -> str:
@@ -214,15 +214,15 @@ class EngineRestore:
         root: bool = False,
         task: Task | None = None,
     ) -> str:
-        """Run a command in a container like the backup's own, with these volumes; return its standard output.
+        """Run a command in a container with the backup container's settings; return its standard output.
 
-        volumes: path -> volume, and whether it is read-only. online: with a way out. root: with the rights to read and
-        to give away files of another user.
+        volumes: path -> volume, and whether it is read-only. online: on the network that reaches the Internet. root:
+        as root, who may read files of other users and change their owner.
         """
         from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 
         like = containers.find(self.client, self.environment, backups.PART).attrs
-        # A PostgreSQL runs over what is restored: the part `drill` has the settings and no key beside them.
+        # PostgreSQL runs on the restored data: it gets the files of the part `drill`, which have settings but no key.
         drill = [] if online else containers.of_fields(self.client, self.environment, ["drill"])
         files = drill[0].attrs if drill else like
         host = like["HostConfig"]

@@ -1,4 +1,4 @@
-"""What a restore is asked for: a moment, a backup, a volume that was set aside, or a repair of Redis' data."""
+"""The request for a restore: a moment, a backup, a volume that was set aside, or a repair of Redis' data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stack.settings.keys import key_of
 LATEST, OFFSITE = "latest", "offsite"
 Server = Literal["postgres", "redis", "backup", "workspace"]
 Mend = Literal["read", "cut", "snapshot"]
-"""How a copy of Redis' data is mended: not at all, or as `repair_redis.sh` says."""
+"""How a copy of Redis' data is mended: `read` mends nothing; `repair_redis.sh` explains the others."""
 
 DATA: Mapping[Server, str] = {
     "postgres": "/var/lib/postgresql/data",
@@ -31,20 +31,20 @@ DATA: Mapping[Server, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is to be restored. All empty: whatever was begun."""
+    """What to restore. All empty: resume the restore that was begun."""
 
     to: str = ""
     """A moment of the database, in UTC."""
     backup: str = ""
-    """A backup's id, or `latest`: all that there is."""
+    """A backup's id, or `latest`: everything that was backed up."""
     source: str = ""
     """`offsite`, or a volume that was set aside; empty: the backups of this machine."""
     mend: Mend | None = None
-    """What is there is put back, mended: of Redis alone."""
+    """How Redis' present data is mended and put back; None: no repair."""
 
     @property
     def server(self) -> Server:
-        """Whose data is replaced at the end."""
+        """The server whose data is restored."""
         if self.whole:
             mark = BEFORE if BEFORE in self.source else IMPORTED
             return cast("Server", self.source.partition(mark)[0].rpartition("-")[2])
@@ -55,18 +55,18 @@ class Wanted:
 
     @property
     def whole(self) -> bool:
-        """Whether it is a volume that is put into its place as it is."""
+        """Whether a volume that was set aside or imported is put in place as it is."""
         return BEFORE in self.source or IMPORTED in self.source
 
     @property
     def words(self) -> list[str]:
-        """How the backup program is told."""
+        """The options of the backup program for this request."""
         if self.to:
             return ["--to", self.to]
         return ["--latest"] if self.backup == LATEST else ["--backup", self.backup]
 
     def __str__(self) -> str:
-        """Say it as a person would type it."""
+        """Return the request as a person would type it."""
         if self.mend:
             return f"a repair of Redis ({self.mend})"
         words = {"TO": self.to, "BACKUP": self.backup, "FROM": self.source}
@@ -74,7 +74,7 @@ class Wanted:
 
 
 def wanted(environment: Environment, *, to: str = "", backup: str = "", source: str = "") -> Wanted:
-    """Read what somebody typed. Raises ProjectError that says what to type instead."""
+    """Return the request that a person typed. Raises ProjectError that says what to type instead."""
     if to and backup:
         raise ProjectError("Either a moment (TO=…) or a backup (BACKUP=…), not both.")
     if source and source != OFFSITE:
@@ -93,7 +93,7 @@ def wanted(environment: Environment, *, to: str = "", backup: str = "", source: 
 
 
 def moment(text: str) -> str:
-    """Return a moment in UTC. Raises ProjectError for one that could mean two, or none."""
+    """Return a moment in UTC, as ISO 8601. Raises ProjectError for text that is no time or has no time zone."""
     try:
         at = datetime.fromisoformat(text.strip())
     except ValueError:
@@ -104,7 +104,10 @@ def moment(text: str) -> str:
 
 
 def refuse_request(environment: Environment, asked: Wanted, there: Sequence[str], *, importing: bool) -> None:
-    """Raise ProjectError for what is known at once not to work. there: the volumes that can be put into place."""
+    """Raise ProjectError for a request that cannot work, before anything is done.
+
+    there: the volumes that can be put in place. importing: whether an import makes the request.
+    """
     if asked == Wanted():
         moment = typed(environment.name, "restore TO='2026-11-23 10:05:00+03'")
         raise ProjectError(

@@ -1,9 +1,10 @@
-"""Restore: the content of a data volume is replaced, and what was in it is set aside in a volume that nobody removes.
+"""Restore: replace the content of a data volume, and set the earlier content aside.
 
-The volume itself stays: Pulumi protects it and knows its name. What comes in its place is made first, complete, in a
-volume of its own; so whatever cannot be restored is refused before anything is stopped. Each step that is done is
-noted in a file beside the state, and each can be done twice. What goes on after a restore that was cut off, and what
-begins anew, says `journal.py`.
+No command except `destroy-data` removes a volume that was set aside. The data volume itself stays, because Pulumi
+protects it and knows its name. The replacement is checked, and made complete in a new volume, before any data changes;
+a request that fails the check is refused before anything is stopped. Each step that is done is noted in a file beside
+the state, and each step can be repeated. `journal.py` says when an interrupted restore is resumed and when a new one
+begins.
 """
 
 from __future__ import annotations
@@ -23,20 +24,19 @@ from operations.workspace.workspace import Workspace
 def restore(workspace: Workspace, *, up: Up, to: str = "", backup: str = "", source: str = "") -> Restored:
     """Restore, or resume an interrupted restore.
 
-    up: brings the environment up where a data volume was lost: `lifecycle.up`. to, backup, source: as in `Wanted`. All
-    empty: go on. Raises ProjectError for what cannot be done, before anything
-    is stopped or changed.
+    up: `lifecycle.up`, called where a data volume was lost. to, backup, source: as in `Wanted`; all empty: resume.
+    Raises ProjectError for a request that cannot be met, before anything is stopped or changed.
     """
     return _restore(workspace, wanted(workspace.settings(), to=to, backup=backup, source=source), up, importing=False)
 
 
 def put_imported(workspace: Workspace, source: str, up: Up) -> Restored:
-    """Put what an import has copied in place, or go on with that: an import alone does. Raises as `restore` does."""
+    """Put an import's copy in place, or resume that. Only an import calls this. Raises as `restore` does."""
     return _restore(workspace, wanted(workspace.settings(), source=source), up, importing=True)
 
 
 def mend(workspace: Workspace, way: Mend, up: Up) -> Restored:
-    """Put Redis' own data back, mended: a repair alone does. Raises as `restore` does."""
+    """Mend Redis' present data and put it back. Only a repair calls this. Raises as `restore` does."""
     return _restore(workspace, Wanted(mend=way), up, importing=False)
 
 
@@ -78,7 +78,7 @@ def _restore(workspace: Workspace, asked: Wanted, up: Up, *, importing: bool) ->
 
 
 def planned(workspace: Workspace, asked: Wanted, hands: on_engine.EngineRestore) -> Restore:
-    """Return the restore that these words would begin or go on with. Raises ProjectError as `restore` does."""
+    """Return the restore that a request would begin or resume. Raises ProjectError as `restore` does."""
     environment, path = workspace.settings(), journal_path(workspace)
     before = of_earlier_version(environment, path)
     journal = before.after_words(asked, environment.name) if before else None

@@ -1,4 +1,4 @@
-"""The shell scripts that look at a data volume, copy it and release it to its server."""
+"""The shell scripts that check a data volume, copy it and release it to its server."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from stack.common.names import APPLICATION_USER
 from stack.parts.backup.workspace import MARK
 from stack.parts.postgres import spec as postgres
 
-# The marker comes first, PG_VERSION and the workspace's file last: without PG_VERSION PostgreSQL does not start, and in
-# a folder that is not empty it makes no new database. So a copy that was cut off is never taken for data. The marker
-# comes by a rename, since one of a copy before must be there all the time; and it is not given to the application.
-# The application owns the folder of the workspace and may have a file of any name there: one of its own says nothing.
+# A copy begins with the marker .samokoder-copying and ends with PG_VERSION or the workspace's mark. Without PG_VERSION
+# PostgreSQL does not start, and in a folder that is not empty it makes no new database, so an interrupted copy is never
+# taken for data. The marker is renamed into place, because an earlier copy's marker must be there all the time. Its
+# owner is not the application, which may create a file of any name in its workspace: such a file does not count.
 _CUT_OFF = f"""\
 cut_off() {{
     for mark in .samokoder-copying .samokoder-restore; do
@@ -30,7 +30,7 @@ case $2 in
     backup) [ -d "$1/barman" ] || [ -d "$1/dumps" ] || [ -d "$1/redis" ] || [ -e "$1/lock" ] ;;
 esac
 """
-"""Whether the folder $1 has what a whole copy of the data of $2 has; a file says so where its filling was cut off."""
+"""Succeeds where the folder $1 has a complete copy of the data of $2, and no marker of an interrupted copy."""
 _RELEASE = """\
 if [ -e .samokoder-version ]; then mv .samokoder-version PG_VERSION; fi
 sync -f .
@@ -80,9 +80,9 @@ if [ -z "$3" ] && ! cut_off . "$server"; then
 {_RELEASE}
 fi
 """
-# Files of a server that runs may go while they are counted.
+# A running server may delete files while `du` counts them, so errors of `du` are ignored.
 SIZES = 'du -s -B1 "$1" 2> /dev/null | cut -f1 || :; df -B1 --output=avail "$1" | tail -n 1'
-# Over the socket the container's own user is the superuser. The password is in no command and in no log.
+# On the Unix socket the container's user is the superuser. The new password appears in no command and in no log.
 SET_OWN = rf"""
 export PGOPTIONS='{postgres.PINNED_OPTIONS}'
 exec psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username="$POSTGRES_USER" --dbname=postgres <<'END' 2>&1

@@ -1,4 +1,4 @@
-"""Who uses a server, and so is stopped while its data is replaced."""
+"""The parts that use a server: a restore stops them while it replaces the server's data."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from operations.data.restore.request import Server
 
 USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
-    # Group by group they are started, each once the one before is healthy. The keeper gives the roles this machine's
-    # passwords; the migrations bring the schema of an older moment to the code that runs. The backup comes last, and
-    # takes what is new as a new history.
+    # A restore starts one group after another, each when the group before it is healthy. postgres-roles gives the roles
+    # this machine's passwords; the migrations upgrade an older schema to the code that runs. The backup server is last,
+    # and records the restored database as a new history.
     "postgres": (("postgres_roles",), ("migrations",), ("api", "worker", "postgres_exporter"), ("backup",)),
     "redis": (("redis_users",), ("api", "worker", "redis_exporter")),
     "workspace": (("api", "worker"),),
     "backup": (),
 }
-"""Who uses a server, by the fields of the settings."""
+"""Server -> groups of the parts that use it, as fields of the settings."""
 
 
 def users_of(data: str) -> list[str]:
-    """Return who uses the server with this data (`postgres`), by the fields of the settings; nobody for other data."""
+    """Return the parts that use the server with this data (`postgres`), as fields of the settings; other data: none."""
     return [name for server, groups in USERS.items() if server == data for group in groups for name in group]

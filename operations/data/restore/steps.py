@@ -1,4 +1,4 @@
-"""The steps of a restore, from the question whether it can be done to the start of what was stopped."""
+"""The steps of a restore, from the check whether it is possible to the start of the stopped parts."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from stack.settings.environment import Environment
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """What a restore has done; as text, what the person must know now."""
+    """What a restore has done; `str()` of it is the message for the person."""
 
     wanted: Wanted
     set_aside: tuple[str, ...]
-    """Volumes with what was there before; the last one is that of the server that was asked for."""
+    """Volumes with the earlier data; the last one is that of the requested server."""
 
     undo: str
-    """What to type to put it back."""
+    """What to type to put the earlier data back."""
 
     def __str__(self) -> str:
-        """Say it."""
+        """Return the message for the person."""
         return (
             f"Restored: {self.wanted}. What was there before is in {' and '.join(self.set_aside)}, until you remove "
             f"it. To put it back: {self.undo}"
@@ -45,13 +45,13 @@ class Restored:
 
 @dataclass
 class Restore:
-    """One restore, from its journal's last step to its end."""
+    """One restore, which continues after the last step in its journal."""
 
     environment: Environment
     hands: RestoreActions
     journal: Journal
     path: Path
-    """Of the journal."""
+    """Path of the journal."""
     say: Callable[[str], None]
 
     @property
@@ -61,7 +61,10 @@ class Restore:
         return (*users, ("backup",)) if also else users
 
     def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
-        """Key, title and deed of each step. Up to the first `keep` nothing that runs is changed."""
+        """Return key, title and function of each step. No data in use changes before the first `put`.
+
+        The first `keep` stops the parts that use the server; for `latest` and a repair, `restore` stops them already.
+        """
         asked, found = self.journal.wanted, list[tuple[str, str, Callable[[], None]]]()
         if asked.source == OFFSITE:
             found.append((FETCH, "Fetch the off-site copy", self._fetch))
@@ -80,7 +83,7 @@ class Restore:
         return found
 
     def run(self) -> Restored:
-        """Do what is left to do."""
+        """Do the remaining steps."""
         if self._untouched():
             self._note(replace(self.journal, touched=False))
         self._note(replace(self.journal, done=self._still_done()))
@@ -100,15 +103,19 @@ class Restore:
         return typed(self.environment.name, words)
 
     def _untouched(self) -> bool:
-        """Tell whether a replacement was only noted, or refused: the data is whole and may have been served since."""
+        """Tell whether a replacement was noted but did not begin: the data is whole and may have been used since.
+
+        A replacement that was refused did not begin either.
+        """
         journal = self.journal
         put = journal.copied or any(f"put-{server}" in journal.done for server in journal.servers)
         return journal.touched and not put and all(self.hands.whole(self.hands.data_of(s), s) for s in journal.servers)
 
     def _still_done(self) -> tuple[str, ...]:
-        """Return the steps that need not be done again: those before a half replaced volume, and what they have made.
+        """Return the done steps that need not be repeated.
 
-        While nothing was replaced, what was stopped may have been started and written to.
+        A step is repeated where the volume that it made is missing or incomplete. While nothing is replaced, all steps
+        after `restore` are repeated, because the stopped parts may have been started and have written since.
         """
         journal, asked = self.journal, self.journal.wanted
         if not journal.done or journal.replaced:
@@ -122,14 +129,14 @@ class Restore:
         if moves or ("restore" in journal.done and not self.hands.whole(self._new(asked.server), asked.server)):
             again |= {"check", "restore"}
         for server in journal.servers if journal.touched else ():
-            # It was noted that its replacement begins, and perhaps it did not: it may have been served since.
+            # The journal says that the replacement began, but the data is complete: a server may have written to it.
             put = f"put-{server}" in journal.done or server in journal.copied
             if not put and self.hands.whole(self.hands.data_of(server), server):
                 again.add(f"keep-{server}")
         return tuple(key for key in journal.done if key not in again)
 
     def after_failure(self) -> str:
-        """Say how things are, and what can be done now."""
+        """Return what has become of the data, and what to type now."""
         if not self.journal.done and not self.journal.stopped:
             return "Nothing was stopped or changed."
         again = self.journal.again(self.environment.name)
@@ -146,7 +153,7 @@ class Restore:
         return (self.journal.way_back,) if self.journal.aside and len(self.journal.servers) == 1 else ()
 
     def forget(self) -> None:
-        """Remove what was made on the way, and the journal. What was set aside stays."""
+        """Remove the temporary volumes and the journal. What was set aside stays."""
         for server in DATA:
             self.hands.remove(self._new(server))
         stack_file.remove(self.path)
@@ -159,7 +166,10 @@ class Restore:
         return f"{self.environment.prefix}-{server}{RESTORED}{self.journal.stamp}"
 
     def _before(self, server: Server) -> str:
-        """Name the volume that a server's data is set aside in, another one where that has a copy; it is noted."""
+        """Return the volume to set a server's data aside in: a new one where the last one has a complete copy.
+
+        The journal notes a new one.
+        """
         prefix = f"{self.environment.prefix}-{server}{BEFORE}"
         volume = next((each for each in reversed(self.journal.aside) if each.startswith(prefix)), "")
         if not volume or volume in self.journal.kept or self.hands.whole(volume, server):
@@ -174,7 +184,7 @@ class Restore:
         return asked.source if asked.whole else self._new(server)
 
     def _store(self) -> str:
-        """Volume with the backups that are restored from."""
+        """Return the volume with the backups to restore from."""
         return self._new("backup") if self.journal.wanted.source == OFFSITE else self.hands.data_of("backup")
 
     def _fetch(self) -> None:
@@ -185,10 +195,10 @@ class Restore:
         asked = self.journal.wanted
         held, free = self.hands.sizes(self.hands.data_of(asked.server))
         self._note(replace(self.journal, lost=self.journal.lost or not held))
-        # What is there now is copied once, and what is restored will be about as large.
+        # The present data is copied once, and the restored data will be about as large.
         _enough(free, 2 * held, self.environment.name)
         if asked.mend:
-            return  # who asked has looked at it
+            return  # the repair has already tried this on a copy
         into = self._empty()
         self.hands.program("check-restore", *asked.words, "--into", INTO, store=self._store(), into=into)
 
@@ -199,21 +209,21 @@ class Restore:
             self.hands.mend(asked.mend, self._empty())
             return
         if asked.backup == LATEST and asked.source != OFFSITE:
-            # What is written from here on would be lost.
+            # The application stops first, because a later write would not be in the restored data.
             self.say("The application stops now: `latest` is to lose nothing that it has acknowledged")
-            # The backup server ends last: it has all of the WAL then, and a job of its own no longer holds the backups.
+            # The backup server stops last, so that it gets all of the WAL; then none of its jobs locks the backups.
             self._stop()
         self.hands.program("restore", *asked.words, "--into", INTO, store=self._store(), into=self._empty())
 
     def _empty(self) -> str:
-        """Give the volume for what is restored, empty: nobody knows how far an earlier try came."""
+        """Return an empty volume for the restored data, since an earlier attempt may have filled a part of it."""
         volume = self._new(self.journal.wanted.server)
         self.hands.remove(volume)
         self.hands.make(volume)
         return volume
 
     def _server(self) -> None:
-        """Only now, so that `latest` is not the moment of the empty database that comes in the place of a lost one."""
+        """Bring up missing servers, after `restore`: otherwise `latest` would be the state of a new, empty database."""
         for server in self.journal.servers:
             self.hands.bring_up(server)
 
@@ -243,7 +253,7 @@ class Restore:
         others = tuple(each for each in copied if each != server)
         self._note(replace(self.journal, touched=True, copied=others))
         self.hands.copy(self._replacement(server), data, whole=server)
-        # Noted before any server can start on it: else, cut off here, it would be taken for what was there before.
+        # This is noted before a server can start: after an interruption here the copy would look like the earlier data.
         self._note(replace(self.journal, copied=(*others, server)))
         self.hands.release(data)
 
@@ -251,13 +261,13 @@ class Restore:
         server = self.journal.wanted.server
         self.hands.start([server])
         if server == "postgres":
-            # A restored one has that of the stack it was backed up in, and only the keeper of the roles needs it.
+            # A restored database has its old stack's superuser password; only postgres-roles uses it, and needs ours.
             self.hands.own_password()
         for group in self._users:
             self.hands.start(group)
 
     def _stop(self) -> None:
-        """Stop who uses the server, then the server, then what takes its WAL: it gets all of it."""
+        """Stop the parts that use the server, then the server, then the backup server, which so gets all of the WAL."""
         self._note(replace(self.journal, stopped=True))
         users = [part for group in self._users for part in group]
         self.hands.stop([part for part in users if part != "backup"])
@@ -266,7 +276,7 @@ class Restore:
 
 
 def refuse_incomplete(hands: RestoreActions, volume: str, server: Server) -> None:
-    """Raise ProjectError for a volume that is not a whole copy of a server's data."""
+    """Raise ProjectError for a volume that is not a complete copy of a server's data."""
     if not hands.whole(volume, server):
         raise ProjectError(f"{volume} is gone, empty or incomplete: nothing is replaced by it.")
 

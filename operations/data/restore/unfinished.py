@@ -1,4 +1,4 @@
-"""What other commands ask about a restore that was cut off, and what is left of restores."""
+"""What other commands need to know of an interrupted restore, and the removal of what restores have left."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def refuse_half_replaced(workspace: Workspace) -> None:
-    """Raise ProjectError where a restore was cut off while a data volume's content was replaced."""
+    """Raise ProjectError where a restore was interrupted while it replaced the content of a data volume."""
     if (journal := Journal.read(journal_path(workspace))) and journal.half:
         raise ProjectError(journal.unfinished(workspace.settings().name))
 
 
 def refuse_touched(workspace: Workspace) -> None:
-    """Raise ProjectError where a restore has begun to replace data, and has not come to its end."""
+    """Raise ProjectError where an unfinished restore has begun to replace data."""
     if (journal := Journal.read(journal_path(workspace))) and journal.touched:
         raise ProjectError(
             f"A restore ({journal.wanted}) was cut off. Finish it first: {journal.again(workspace.name)}"
@@ -31,18 +31,18 @@ def refuse_touched(workspace: Workspace) -> None:
 
 
 def replacing(workspace: Workspace) -> str:
-    """Return the volume whose content a restore has begun to put in place, and has not come to its end; empty: none."""
+    """Return the volume that an unfinished restore has begun to put in place; empty: none."""
     journal = Journal.read(journal_path(workspace))
     return journal.wanted.source if journal and journal.touched else ""
 
 
 def give_own_password(workspace: Workspace) -> None:
-    """Do what a restore was cut off before: start PostgreSQL on what was restored, with this stack's own password.
+    """Do what an interrupted restore did not reach: start PostgreSQL, and set this stack's superuser password.
 
-    A dump has no superuser's password and a backup may have an older one; without this one the keeper of the roles does
-    not come in, and all others wait for it. For who holds the environment's lock and is about to start the keeper, or
-    to remove all containers. A PostgreSQL that does not start is told: what comes next may be what mends it. One that
-    is not there got the password before it was removed.
+    A dump has no superuser password, and a backup may have an older one. Without this stack's password postgres-roles
+    cannot log in, and all other parts wait for postgres-roles. The caller holds the environment's lock, and is about to
+    start postgres-roles or to remove all containers. A PostgreSQL that does not start is only reported, because the
+    caller's next step may repair it. A PostgreSQL without a container got the password before its removal.
     """
     import docker.errors  # noqa: PLC0415 - the SDK takes its time
     import requests  # noqa: PLC0415 - as above
@@ -61,9 +61,9 @@ def give_own_password(workspace: Workspace) -> None:
 
 
 def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
-    """Remove all that restores of an environment have left, also what they have set aside; return the volumes.
+    """Remove what the restores of an environment have left, also what they have set aside; return the volumes.
 
-    For who holds the environment's lock.
+    The caller holds the environment's lock.
     """
     environment = workspace.settings()
     on_engine.remove_left(client, environment)
