@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from host.engine import connect
 from operations.clone import YES_VARIABLE
-from operations.delivery import good_metrics, history, runner
+from operations.delivery import good_metrics, history, red_checks, runner
 from operations.engine import registry
 from operations.errors import ProjectError
 from operations.workspace import backend, lock, stack_file
@@ -26,7 +26,7 @@ from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 
 GOOD_COMMIT = "samokoder:good-commit"
-"""Tag of a Pulumi stack: the last commit that was deployed from CI and passed its smoke test."""
+"""Tag of a Pulumi stack: the last commit that was deployed from CI and whose smoke test found no new fault."""
 LAST_COMMIT = "samokoder:last-commit"
 """Tag of a Pulumi stack: the last commit that CI began to deploy, or went back to."""
 
@@ -48,6 +48,28 @@ def untried_images(root: Path, environment: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """A deploy that was good."""
+
+    said: str
+    """What was done."""
+    red: Sequence[str] = ()
+    """Checks that were red before it, and are still."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verdict:
+    """What came of a version that was brought up and smoke-tested."""
+
+    fault: str = ""
+    """Why it is not good; empty: it is."""
+    new: Sequence[str] = ()
+    """Red checks that were not red before."""
+    old: Sequence[str] = ()
+    """Red checks that were red before."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CommitDeploy:
     """One deploy of the commit that is checked out."""
 
@@ -59,17 +81,18 @@ class CommitDeploy:
     def _root(self) -> Path:
         return self.workspace.root
 
-    def __call__(self, *, junit: Path) -> str:
+    def __call__(self, *, junit: Path) -> Deployed:
         """Deploy, smoke-test, note the commit as good, and return what was done.
 
-        junit: where the smoke test writes its report. Raises ProjectError when the deploy was not good, with what came
-        of going back: the environment is then as it was, or the text says why not.
+        junit: where the smoke test writes its report; those of before the deploy and of after going back are put beside
+        it. A check that was red before is no reason to go back. Raises ProjectError when the deploy was not good, with
+        what came of going back: the environment is then as it was, or the text says why not.
         """
         # Of a clone of CI nothing is noted of its engine yet.
         with lock.held(self.workspace, "deploy", docker_host=self.workspace.engine().docker_host) as locked:
             return replace(self, workspace=locked).deploy(junit)
 
-    def deploy(self, junit: Path) -> str:
+    def deploy(self, junit: Path) -> Deployed:
         """Do it, for who holds the environment's lock."""
         self.run.refuse_moved()  # while this waited for the lock, or just before
         environment = self.workspace.environment
@@ -90,12 +113,14 @@ class CommitDeploy:
             )
         else:
             self.say(f"There is no way back: {back.why}.")
+        red_before = self._red_before(good=good, last=last, current=current, junit=junit)
         # Before anything changes: what was begun counts, whether or not it comes to its end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
         noted = {kind: self._tag(good_metrics.TAGS[kind]) for kind in own & self._own(good)}
         before = good_metrics.before(self.workspace, noted, good_runs=last in ("", good))
-        if not (fault := self._bring_up(self._root, junit)):
+        found = self._tried(self._root, junit, red_before)
+        if not (fault := found.fault):
             now = good_metrics.shown(self.workspace, own)
             fault = good_metrics.went_mute(self.workspace, before, now, kinds=own, say=self.say)
         if not fault:
@@ -103,20 +128,25 @@ class CommitDeploy:
             for kind, names in now.metrics.items():
                 self._note(good_metrics.TAGS[kind], good_metrics.written(names | before.get(kind, frozenset())))
             self._note(GOOD_COMMIT, current)
-            return f"{environment} is at {current[:12]}, and good."
+            return Deployed(said=f"{environment} is at {current[:12]}, and good.{_told(found.old)}", red=found.old)
         if not back.commit:
-            raise ProjectError(f"{current[:12]} is not good in {environment}: {fault}. It stays: {back.why}.")
+            raise ProjectError(
+                f"{current[:12]} is not good in {environment}: {fault}. It stays: {back.why}.{_told(found.old)}"
+            )
         self.say(f"{current[:12]} is not good ({fault}): going back to {back.commit[:12]}")
         with history.worktree(self._root, back.commit) as folder:
-            if again := self._bring_up(folder, junit.with_stem(f"{junit.stem}-after-going-back")):
-                raise ProjectError(
-                    f"{current[:12]} is not good in {environment}: {fault}. "
-                    f"Neither is {back.commit[:12]} after going back to it: {again}. Look at once."
-                )
+            again = self._tried(folder, junit.with_stem(f"{junit.stem}-after-going-back"), red_before)
+        if again.fault:
+            accept = self.workspace.typed(f"pulumi ARGS='stack tag set {LAST_COMMIT} {back.commit}'")
+            how = f" If these faults are of neither version, `{accept}` has the next deploy take them for old ones."
+            raise ProjectError(
+                f"{current[:12]} is not good in {environment}: {fault}. Neither is {back.commit[:12]} after going back "
+                f"to it: {again.fault}. Look at once.{how if again.new else ''}{_told(again.old)}"
+            )
         self._note(LAST_COMMIT, back.commit)
         raise ProjectError(
-            f"{current[:12]} is not good in {environment}: {fault}. It runs {back.commit[:12]} again, which is good. "
-            f"{back.why}".rstrip()
+            f"{current[:12]} is not good in {environment}: {fault}. It runs {back.commit[:12]} again, which is good."
+            f"{_told(again.old)} {back.why}".rstrip()
         )
 
     def _note(self, tag: str, value: str) -> None:
@@ -136,22 +166,70 @@ class CommitDeploy:
         config = history.stack_config(self._root, commit, self.workspace.environment) if commit else {}
         return good_metrics.own(config)
 
-    def _bring_up(self, clone: Path, junit: Path) -> str:
-        """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""
-        samokoder = str(clone / ".venv" / "bin" / "samokoder")
+    def _red_before(self, *, good: str, last: str, current: str, junit: Path) -> str:
+        """Return which checks were red with the last good commit, as `red_checks` notes it; empty where it is unknown.
+
+        Asked by that commit's own program: to the new one each rule that it changes would be red.
+        """
+        if not good or history.may_not_run(self._root, good, current=current):
+            return ""
+        if last != good:
+            self.say(
+                f"Not asked what was red before: {good[:12]}, the last good commit, is not what CI deployed last. What "
+                "was red when a deploy last began from it counts."
+            )
+            return self._tag(red_checks.TAG)
+        fault, report = "", red_checks.Report()
+        try:
+            with history.worktree(self._root, good) as folder:
+                fault = self._run(folder, "bootstrap")
+                if not fault:
+                    fault, report = self._smoke(folder, junit.with_stem(f"{junit.stem}-before"))
+        except ProjectError as error:
+            fault = str(error)
+        if report.red:
+            self.say(f"Red before this deploy: {', '.join(sorted(report.red))}. It does not go back for them.")
+        elif fault:
+            self.say(f"What was red before this deploy is not known ({fault}): it goes back for every red check.")
+        noted = red_checks.written(report)
+        self._note(red_checks.TAG, noted)
+        return noted
+
+    def _tried(self, clone: Path, junit: Path, red_before: str) -> _Verdict:
+        """Bring the clone's version up, smoke-test it, and judge it by what was not red before."""
+        if fault := self._run(clone, "bootstrap") or self._run(clone, "samokoder", "up"):
+            return _Verdict(fault=fault)
         # Prometheus has to ask what is new once, and a worker with many jobs has to do one.
-        smoke = [samokoder, "smoke", "--wait", "60", "--junit", str(junit.absolute())]
-        for words in ([str(clone / "bootstrap")], [samokoder, "up"], smoke):
-            name = " ".join([Path(words[0]).name, *words[1:2]])
-            self.say(f"{name} of {clone}")
-            # Who has approved the job has seen it; nobody is there to ask.
-            variables = {**self.workspace.variables, "ENV": self.workspace.environment, YES_VARIABLE: "1"}
-            if place := self.workspace.backend().url:
-                variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
-            status = subprocess.run(words, cwd=clone, env=variables, check=False).returncode
-            if status != 0:
-                return f"`{name}` ended with {status}"
-        return ""
+        fault, report = self._smoke(clone, junit, "--wait", "60")
+        new, old = red_checks.split(report.red, red_before)
+        if old and not new:
+            return _Verdict(old=old)
+        return _Verdict(fault=f"{fault}: {', '.join(new)}" if new else fault, new=new, old=old)
+
+    def _smoke(self, clone: Path, junit: Path, *options: str) -> tuple[str, red_checks.Report]:
+        """Smoke-test by the clone's program; return what went wrong, empty for nothing, and its report."""
+        file = junit.absolute()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)  # that of an earlier job would be read for this one's
+        fault = self._run(clone, "samokoder", "smoke", *options, "--junit", str(file))
+        return fault, red_checks.reported(file)
+
+    def _run(self, clone: Path, program: str, *words: str) -> str:
+        """Run a program of the clone; return what went wrong, empty for nothing."""
+        name = " ".join([program, *words[:1]])
+        self.say(f"{name} of {clone}")
+        # Who has approved the job has seen it; nobody is there to ask.
+        variables = {**self.workspace.variables, "ENV": self.workspace.environment, YES_VARIABLE: "1"}
+        if place := self.workspace.backend().url:
+            variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
+        path = clone / "bootstrap" if program == "bootstrap" else clone / ".venv" / "bin" / program
+        status = subprocess.run([str(path), *words], cwd=clone, env=variables, check=False).returncode
+        return f"`{name}` ended with {status}" if status != 0 else ""
+
+
+def _told(old: Sequence[str]) -> str:
+    """Say which red checks were red before the deploy; nothing for none."""
+    return f" Red since before this deploy: {', '.join(old)}." if old else ""
 
 
 def check_machine(workspace: Workspace, *, home: Path) -> None:

@@ -101,6 +101,11 @@ def _no_good_commit(root: Path, environment: str, *, good: str, current: str) ->
         return f"no commit has passed its smoke test in {environment} yet"
     if good == current:
         return "this very commit was good before: the fault is not in the program"
+    return may_not_run(root, good, current=current)
+
+
+def may_not_run(root: Path, good: str, *, current: str) -> str:
+    """Return why the program of the commit that the state names as good is not run with all secrets; empty: it is."""
     if _git(root, "cat-file", "-e", f"{good}^{{commit}}").returncode != 0:
         return f"the last good commit {good[:12]} is not in this clone: check out the whole history"
     # Along the first parents alone: a commit of a merged branch was never the head of this one, and nobody approved it.

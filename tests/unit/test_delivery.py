@@ -122,7 +122,7 @@ def deploy(clone: Clone, pulumi: Pulumi, said: list[str] | None = None) -> str:
     workspace = Workspace(environment="staging", root=clone.folder, variables=variables)
     said = [] if said is None else said
     run = CommitDeploy(workspace=workspace, run=cast("PulumiRun", pulumi), say=said.append)
-    return run(junit=clone.folder / "build" / "smoke.xml")
+    return run(junit=clone.folder / "build" / "smoke.xml").said
 
 
 def test_the_version_before_works_with_the_same_state_although_its_pulumi_yaml_names_none(clone: Clone) -> None:
@@ -254,7 +254,7 @@ def test_a_revert_is_a_new_commit_and_is_deployed(clone: Clone) -> None:
     clone.git("revert", "--no-edit", newer)
     pulumi = Pulumi(newer, newer)
     assert "and good" in deploy(clone, pulumi)
-    assert clone.calls() == ["one staging up", "one staging smoke"], "this is how a bad change is undone"
+    assert clone.calls()[-2:] == ["one staging up", "one staging smoke"], "this is how a bad change is undone"
     assert pulumi.good == clone.git("rev-parse", "HEAD")
 
 
