@@ -116,12 +116,22 @@ def deploy(
 ) -> None:
     """Deploy the checked-out commit and smoke-test it; go back to the last good one when it is not good.
 
-    Exit status 0 only when the commit is good. Production gets only images that another environment has too.
+    Exit status 0 only when the commit is good. A check that was red before it does not make it bad: a warning names it.
+    Production gets only images that another environment has too.
     """
     from operations.delivery.commit_deploy import CommitDeploy  # noqa: PLC0415 - as above
 
     workspace = common.workspace_of(env)
-    typer.echo(CommitDeploy(workspace=workspace, run=workspace.open(), say=workspace.reporter.say)(junit=junit))
+    run = CommitDeploy(workspace=workspace, run=workspace.open(), say=workspace.reporter.say)
+    try:
+        deployed = run(junit=junit)
+    except ProjectError as error:
+        _summarise(str(error))
+        raise
+    _summarise(deployed.said)
+    typer.echo(deployed.said)
+    if deployed.red and os.environ.get("GITHUB_ACTIONS") == "true":
+        typer.echo(f"::warning title={env} is red since before this deploy::{_escaped(deployed.said)}")
 
 
 def _prepare(workspace: Workspace) -> Workspace:
@@ -153,6 +163,18 @@ def _put_out(values: dict[str, list[str]]) -> None:
         with Path(file).open("a", encoding="utf-8") as output:
             output.write(lines)
     sys.stdout.write(lines)
+
+
+def _summarise(text: str) -> None:
+    """Write it to the page of the job's run, where there is one."""
+    if file := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(file).open("a", encoding="utf-8") as summary:
+            summary.write(f"{text}\n")
+
+
+def _escaped(text: str) -> str:
+    """Return a text as GitHub's runner reads it behind `::`: a line end would end it there."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _needed(name: str, meaning: str) -> str:

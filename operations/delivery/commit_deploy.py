@@ -8,142 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from host.engine import connect
 from operations.clone import YES_VARIABLE
-from operations.delivery import good_metrics, runner
+from operations.delivery import good_metrics, history, red_checks, runner
 from operations.engine import registry
 from operations.errors import ProjectError
 from operations.workspace import backend, lock, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
-from stack.common.mistakes import InvalidSettingsError
-from stack.common.references import ImageReferenceError, parse_reference
 from stack.monitoring.metrics import Kind
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
-from stack.spec.rotation import label
-from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT, secret_names
 
 GOOD_COMMIT = "samokoder:good-commit"
-"""Tag of a Pulumi stack: the last commit that was deployed from CI and passed its smoke test."""
+"""Tag of a Pulumi stack: the last commit that was deployed from CI and whose smoke test found no new fault."""
 LAST_COMMIT = "samokoder:last-commit"
 """Tag of a Pulumi stack: the last commit that CI began to deploy, or went back to."""
-MIGRATIONS = "reference_app/samokoder/migrations/versions"
-_KEEPS_DATA = ("postgres", "redis")
-_KEPT_SINCE = "opens_what_is_kept"
-"""Word in secrets.py of each version that keeps such secrets in the state, protected, also where nothing uses them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WayBack:
-    """The commit to go back to; empty: there is none, and `why` says the reason. Else `why` is a remark, or empty."""
-
-    commit: str
-    why: str = ""
-
-
-def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBack:
-    """Decide which commit a bad deploy of `current` goes back to.
-
-    root: the clone, with its whole history. good: the last good commit, empty for none. Everybody who may write the
-    state can name a good commit, and its program runs with all secrets, so it must have been the head of this branch.
-    There is no way back past a rotation of a secret (the old value would come back, and nothing accepts it any more),
-    nor to a program that would delete a protected secret, nor past a new version of PostgreSQL or Redis whose data the
-    older one cannot read (a major one; of Redis also a minor one). Migrations are no obstacle, as they only add.
-    """
-    if why := _no_good_commit(root, environment, good=good, current=current):
-        return WayBack(commit="", why=why)
-    before, now = (_stack_config(root, commit, environment) for commit in (good, current))
-    for field in ("rotation", "rotating"):
-        if before.get(key_of(field)) != now.get(key_of(field)):
-            return WayBack(
-                commit="",
-                why=f"a secret was rotated since {good[:12]} ({key_of(field)}): its old value would come back",
-            )
-    if lost := _protected_later(root, environment, good=good, current=current):
-        names = ", ".join(label(secret) for secret in lost)
-        return WayBack(
-            commit="",
-            why=f"{good[:12]} would delete secrets that open what is kept ({names}), and Pulumi refuses that: they are "
-            "protected since",
-        )
-    for part in _KEEPS_DATA:
-        old, new = (_data_version(root, commit, config, part) for commit, config in ((good, before), (current, now)))
-        if old != new:
-            return WayBack(commit="", why=f"{part} went from {old} to {new} since {good[:12]}: its data stays {new}'s")
-    added = _git(root, "diff", "--name-only", "--diff-filter=A", good, current, "--", MIGRATIONS).stdout.split()
-    names = ", ".join(Path(path).name for path in added if path.endswith(".py"))
-    return WayBack(
-        commit=good,
-        why=f"stays migrated by {names}: the older version must work on it (docs/deploying.md)" if names else "",
-    )
-
-
-def _protected_later(root: Path, environment: str, *, good: str, current: str) -> list[str]:
-    """Return the secrets that the current commit keeps, used or not, and the good commit's program would delete."""
-    before, now = (_table_of_secrets(root, commit) for commit in (good, current))
-    if _KEPT_SINCE in before or _KEPT_SINCE not in now:
-        return []
-    try:
-        settings = stack_file.read(environment, {"config": _stack_config(root, good, environment)})
-    except InvalidSettingsError:
-        return sorted(OPENS_WHAT_IS_KEPT)  # its settings cannot be read, so all may be lost
-    # The good commit's program has only secrets that it knows, that are used, and that are not configured.
-    has = {name for name in secret_names(settings) if name in OPENS_WHAT_IS_KEPT and f'"{name}"' in before}
-    has -= {name for name in has if GENERATED[name].configured in settings.configured_secrets}
-    return sorted(OPENS_WHAT_IS_KEPT - has)
-
-
-def _table_of_secrets(root: Path, commit: str) -> str:
-    """Return the program's file with the table of the generated secrets in a commit; empty: it has none."""
-    # Older commits have the file in `stack`.
-    found = (_git(root, "show", f"{commit}:{folder}/secrets.py") for folder in ("stack/spec", "stack"))
-    return next((answer.stdout for answer in found if answer.returncode == 0), "")
-
-
-def _no_good_commit(root: Path, environment: str, *, good: str, current: str) -> str:
-    """Return why the deploy cannot go back to the commit that the state names as good; empty: it can."""
-    if not good:
-        return f"no commit has passed its smoke test in {environment} yet"
-    if good == current:
-        return "this very commit was good before: the fault is not in the program"
-    if _git(root, "cat-file", "-e", f"{good}^{{commit}}").returncode != 0:
-        return f"the last good commit {good[:12]} is not in this clone: check out the whole history"
-    # First parents only: a commit of a merged branch was never the head of this branch, and nobody approved it.
-    if good not in _git(root, "rev-list", "--first-parent", current).stdout.split():
-        return f"{good[:12]}, which the state names as good, was never the head of this branch"
-    return ""
-
-
-def newer_commit(root: Path, *, noted: Iterable[str], current: str) -> str:
-    """Return the first noted commit that has `current` in its history; empty: no noted commit has.
-
-    root: the clone. noted: commits that the environment had; an empty text is none. Raises ProjectError where the clone
-    lacks one of them, or has not the whole history, so that the answer is not known.
-    """
-    for commit in noted:
-        if not commit or commit == current:
-            continue
-        lacks_it = _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0
-        if lacks_it or _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() != "false":
-            raise ProjectError(
-                f"Whether {current[:12]} is older than {commit[:12]}, which was deployed before, cannot be told from "
-                "this clone: check out the whole history of all branches (fetch-depth: 0). If the branch was written "
-                "anew, docs/delivery.md says how an environment forgets its commits."
-            )
-        if _git(root, "merge-base", "--is-ancestor", current, commit).returncode == 0:
-            return commit
-    return ""
 
 
 def untried_images(root: Path, environment: str) -> list[str]:
@@ -163,6 +48,28 @@ def untried_images(root: Path, environment: str) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Deployed:
+    """A deploy that was good."""
+
+    said: str
+    """What was done."""
+    red: Sequence[str] = ()
+    """Checks that were red before it, and are still."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verdict:
+    """The result of a version that was brought up and smoke-tested."""
+
+    fault: str = ""
+    """Why it is not good; empty: it is."""
+    new: Sequence[str] = ()
+    """Red checks that were not red before."""
+    old: Sequence[str] = ()
+    """Red checks that were red before."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CommitDeploy:
     """One deploy of the commit that is checked out."""
 
@@ -174,43 +81,46 @@ class CommitDeploy:
     def _root(self) -> Path:
         return self.workspace.root
 
-    def __call__(self, *, junit: Path) -> str:
+    def __call__(self, *, junit: Path) -> Deployed:
         """Deploy, smoke-test, note the commit as good, and return what was done.
 
-        junit: where the smoke test writes its report. Raises ProjectError when the commit is not good: then the
-        environment runs the last good commit again, or the text says why it does not.
+        junit: where the smoke test writes its report; those of before the deploy and of after going back are put beside
+        it. A check that was red before is no reason to go back. Raises ProjectError when the deploy was not good, with
+        what came of going back: the environment is then as it was, or the text says why not.
         """
         # CI's new clone has no note of its engine yet, and the lock is on the engine.
         with lock.held(self.workspace, "deploy", docker_host=self.workspace.engine().docker_host) as locked:
             return replace(self, workspace=locked).deploy(junit)
 
-    def deploy(self, junit: Path) -> str:
+    def deploy(self, junit: Path) -> Deployed:
         """Deploy as a call of this object does; the caller holds the environment's lock."""
         self.run.refuse_moved()  # it may have moved while this waited for the lock
         environment = self.workspace.environment
-        current = commit_of(self._root)
+        current = history.commit_of(self._root)
         if untried := untried_images(self._root, environment):
             raise ProjectError("Production gets the images that were tried before:\n  " + "\n  ".join(untried))
         good, last = self._noted(GOOD_COMMIT), self._noted(LAST_COMMIT)
-        if newer := newer_commit(self._root, noted=(last, good), current=current):
+        if newer := history.newer_commit(self._root, noted=(last, good), current=current):
             raise ProjectError(
                 f"{environment} has had {newer[:12]}, which is newer than {current[:12]}: nothing was changed. A job "
                 "that is run again deploys its own old commit. To undo what came after it, `git revert` it: that is a "
                 "new commit, and passes."
             )
-        back = way_back(self._root, environment, good=good, current=current)
+        back = history.way_back(self._root, environment, good=good, current=current)
         if back.commit:
             self.say(
                 f"If {current[:12]} is not good, {environment} goes back to {back.commit[:12]}. {back.why}".rstrip()
             )
         else:
             self.say(f"There is no way back: {back.why}.")
+        red_before = self._red_before(good=good, last=last, current=current, junit=junit)
         # Noted before anything changes, because a deploy that was begun counts even if it does not end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
         noted = {kind: self._tag(good_metrics.TAGS[kind]) for kind in own & self._own(good)}
         before = good_metrics.before(self.workspace, noted, good_runs=last in ("", good))
-        if not (fault := self._bring_up(self._root, junit)):
+        found = self._tried(self._root, junit, red_before)
+        if not (fault := found.fault):
             now = good_metrics.shown(self.workspace, own)
             fault = good_metrics.went_mute(self.workspace, before, now, kinds=own, say=self.say)
         if not fault:
@@ -218,20 +128,25 @@ class CommitDeploy:
             for kind, names in now.metrics.items():
                 self._note(good_metrics.TAGS[kind], good_metrics.written(names | before.get(kind, frozenset())))
             self._note(GOOD_COMMIT, current)
-            return f"{environment} is at {current[:12]}, and good."
+            return Deployed(said=f"{environment} is at {current[:12]}, and good.{_told(found.old)}", red=found.old)
         if not back.commit:
-            raise ProjectError(f"{current[:12]} is not good in {environment}: {fault}. It stays: {back.why}.")
+            raise ProjectError(
+                f"{current[:12]} is not good in {environment}: {fault}. It stays: {back.why}.{_told(found.old)}"
+            )
         self.say(f"{current[:12]} is not good ({fault}): going back to {back.commit[:12]}")
-        with _worktree(self._root, back.commit) as folder:
-            if again := self._bring_up(folder, junit.with_stem(f"{junit.stem}-after-going-back")):
-                raise ProjectError(
-                    f"{current[:12]} is not good in {environment}: {fault}. "
-                    f"Neither is {back.commit[:12]} after going back to it: {again}. Look at once."
-                )
+        with history.worktree(self._root, back.commit) as folder:
+            again = self._tried(folder, junit.with_stem(f"{junit.stem}-after-going-back"), red_before)
+        if again.fault:
+            accept = self.workspace.typed(f"pulumi ARGS='stack tag set {LAST_COMMIT} {back.commit}'")
+            how = f" If these faults are of neither version, `{accept}` has the next deploy take them for old ones."
+            raise ProjectError(
+                f"{current[:12]} is not good in {environment}: {fault}. Neither is {back.commit[:12]} after going back "
+                f"to it: {again.fault}. Look at once.{how if again.new else ''}{_told(again.old)}"
+            )
         self._note(LAST_COMMIT, back.commit)
         raise ProjectError(
-            f"{current[:12]} is not good in {environment}: {fault}. It runs {back.commit[:12]} again, which is good. "
-            f"{back.why}".rstrip()
+            f"{current[:12]} is not good in {environment}: {fault}. It runs {back.commit[:12]} again, which is good."
+            f"{_told(again.old)} {back.why}".rstrip()
         )
 
     def _note(self, tag: str, value: str) -> None:
@@ -248,34 +163,73 @@ class CommitDeploy:
         return commit if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
 
     def _own(self, commit: str) -> set[Kind]:
-        return good_metrics.own(_stack_config(self._root, commit, self.workspace.environment)) if commit else set()
+        config = history.stack_config(self._root, commit, self.workspace.environment) if commit else {}
+        return good_metrics.own(config)
 
-    def _bring_up(self, clone: Path, junit: Path) -> str:
-        """Bring the clone's version up and smoke-test it; return what went wrong, empty for nothing."""
-        samokoder = str(clone / ".venv" / "bin" / "samokoder")
+    def _red_before(self, *, good: str, last: str, current: str, junit: Path) -> str:
+        """Return which checks were red with the last good commit, as `red_checks` notes it; empty where it is unknown.
+
+        Asked by that commit's own program: to the new one each rule that it changes would be red.
+        """
+        if not good or history.may_not_run(self._root, good, current=current):
+            return ""
+        if last != good:
+            self.say(
+                f"Not asked what was red before: {good[:12]}, the last good commit, is not what CI deployed last. What "
+                "was red when a deploy last began from it counts."
+            )
+            return self._tag(red_checks.TAG)
+        fault, report = "", red_checks.Report()
+        try:
+            with history.worktree(self._root, good) as folder:
+                fault = self._run(folder, "bootstrap")
+                if not fault:
+                    fault, report = self._smoke(folder, junit.with_stem(f"{junit.stem}-before"))
+        except ProjectError as error:
+            fault = str(error)
+        if report.red:
+            self.say(f"Red before this deploy: {', '.join(sorted(report.red))}. It does not go back for them.")
+        elif fault:
+            self.say(f"What was red before this deploy is not known ({fault}): it goes back for every red check.")
+        noted = red_checks.written(report)
+        self._note(red_checks.TAG, noted)
+        return noted
+
+    def _tried(self, clone: Path, junit: Path, red_before: str) -> _Verdict:
+        """Bring the clone's version up, smoke-test it, and judge it by what was not red before."""
+        if fault := self._run(clone, "bootstrap") or self._run(clone, "samokoder", "up"):
+            return _Verdict(fault=fault)
         # Prometheus has to scrape each new container once, and a worker with many jobs has to do the smoke test's job.
-        smoke = [samokoder, "smoke", "--wait", "60", "--junit", str(junit.absolute())]
-        for words in ([str(clone / "bootstrap")], [samokoder, "up"], smoke):
-            name = " ".join([Path(words[0]).name, *words[1:2]])
-            self.say(f"{name} of {clone}")
-            # The person who approved the job has seen what changes, and CI has no terminal to ask at.
-            variables = {**self.workspace.variables, "ENV": self.workspace.environment, YES_VARIABLE: "1"}
-            if place := self.workspace.backend().url:
-                variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
-            status = subprocess.run(words, cwd=clone, env=variables, check=False).returncode
-            if status != 0:
-                return f"`{name}` ended with {status}"
-        return ""
+        fault, report = self._smoke(clone, junit, "--wait", "60")
+        new, old = red_checks.split(report.red, red_before)
+        if old and not new:
+            return _Verdict(old=old)
+        return _Verdict(fault=f"{fault}: {', '.join(new)}" if new else fault, new=new, old=old)
+
+    def _smoke(self, clone: Path, junit: Path, *options: str) -> tuple[str, red_checks.Report]:
+        """Smoke-test by the clone's program; return what went wrong, empty for nothing, and its report."""
+        file = junit.absolute()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.unlink(missing_ok=True)  # that of an earlier job would be read for this one's
+        fault = self._run(clone, "samokoder", "smoke", *options, "--junit", str(file))
+        return fault, red_checks.reported(file)
+
+    def _run(self, clone: Path, program: str, *words: str) -> str:
+        """Run a program of the clone; return what went wrong, empty for nothing."""
+        name = " ".join([program, *words[:1]])
+        self.say(f"{name} of {clone}")
+        # The person who approved the job has seen what changes, and CI has no terminal to ask at.
+        variables = {**self.workspace.variables, "ENV": self.workspace.environment, YES_VARIABLE: "1"}
+        if place := self.workspace.backend().url:
+            variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
+        path = clone / "bootstrap" if program == "bootstrap" else clone / ".venv" / "bin" / program
+        status = subprocess.run([str(path), *words], cwd=clone, env=variables, check=False).returncode
+        return f"`{name}` ended with {status}" if status != 0 else ""
 
 
-def commit_of(root: Path) -> str:
-    """Return the commit that is checked out. Raises ProjectError where there is none, or a file differs from it."""
-    head = _git(root, "rev-parse", "--verify", "HEAD^{commit}")
-    if head.returncode != 0:
-        raise ProjectError(f"{root} is not a clone of a Git repository; a deploy is a commit.")
-    if changed := _git(root, "status", "--porcelain").stdout.splitlines():
-        raise ProjectError(f"A deploy is a commit, and these files are not committed: {', '.join(changed)}")
-    return head.stdout.strip()
+def _told(old: Sequence[str]) -> str:
+    """Say which red checks were red before the deploy; nothing for none."""
+    return f" Red since before this deploy: {', '.join(old)}." if old else ""
 
 
 def check_machine(workspace: Workspace, *, home: Path) -> None:
@@ -330,47 +284,6 @@ def check_registry(workspace: Workspace) -> None:
             f"{workspace.environment} has images that a registry does not give from here. Missing or wrong: {what}.\n  "
             + "\n  ".join(lines)
         )
-
-
-@contextlib.contextmanager
-def _worktree(root: Path, commit: str) -> Iterator[Path]:
-    """Check a commit out into a temporary folder, so that it gets its own virtual environment; remove it at the end."""
-    outer = Path(tempfile.mkdtemp(prefix="samokoder-"))
-    folder = outer / commit[:12]
-    made = _git(root, "worktree", "add", "--detach", str(folder), commit)
-    try:
-        if made.returncode != 0:
-            raise ProjectError(f"{commit[:12]} cannot be checked out: {made.stderr.strip()[-500:]}")
-        yield folder
-    finally:
-        _git(root, "worktree", "remove", "--force", str(folder))
-        shutil.rmtree(outer, ignore_errors=True)
-
-
-def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-
-
-def _stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
-    """Return the configuration that a commit has for an environment; empty when it has no such file."""
-    text = _git(root, "show", f"{commit}:Pulumi.{environment}.yaml").stdout
-    return dict(stack_file.merged(yaml.safe_load(text) or {}, machine={})["config"])
-
-
-def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
-    """Return the part of an image's version that data depends on (`17`, `7.4`); without a version, the reference."""
-    reference = (config.get(key_of("images")) or {}).get(part)
-    if not reference:
-        text = _git(root, "show", f"{commit}:stack/images.py").stdout
-        found = re.search(rf'"({part}:[^"]+)"', text)
-        reference = found[1] if found else ""
-    try:
-        tag = parse_reference(str(reference)).tag or ""
-    except ImageReferenceError:
-        tag = ""
-    # A new minor version of Redis may write a file that the one before cannot read (7.2 to 7.4).
-    version = re.match(r"v?(\d+\.\d+)" if part == "redis" else r"v?(\d+)", tag)
-    return version[1] if version else str(reference)
 
 
 def _settings(root: Path, environment: str) -> Environment:

@@ -28,17 +28,17 @@ _NONE = "none"
 
 
 def written(names: Collection[str]) -> str:
-    """Return metrics as the value of a tag: 8 digits of each SHA-256, because Pulumi Cloud allows 256 characters.
+    """Return names as the value of a tag: the beginning of each SHA-256, for Pulumi Cloud takes 256 characters.
 
-    names: of required metrics of the contract.
+    names: at most 28.
     """
-    return " ".join(sorted(map(_short, names))) or _NONE
+    return " ".join(sorted(map(short, names))) or _NONE
 
 
 def read(value: str) -> frozenset[str]:
     """Return the metrics of a tag's value that the contract still requires."""
     words = set(value.split())
-    return frozenset(metric.name for metric in METRICS if metric.required and _short(metric.name) in words)
+    return frozenset(metric.name for metric in METRICS if metric.required and short(metric.name) in words)
 
 
 def own(config: Mapping[str, Any]) -> set[Kind]:
@@ -101,5 +101,6 @@ def went_mute(
     return "; ".join(faults)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return the word that stands for a name in a tag's value."""
     return hashlib.sha256(name.encode()).hexdigest()[:8]

@@ -294,8 +294,11 @@ def test_a_setting_that_a_page_names_is_one() -> None:
                 assert not wrong, "a key that `make preview` would refuse"
 
 
-OTHERS = {"good", "last", "copy"}
-"""What begins like a setting and is none: tags of a stack (`samokoder:good-commit`, `…:last-commit`, `…:copy-of`)."""
+OTHERS = {"good", "last", "copy", "red"}
+"""What begins like a setting and is none: tags of a stack.
+
+`samokoder:good-commit`, `…:last-commit`, `…:copy-of`, `…:red-checks`.
+"""
 
 
 def anchor(heading: str) -> str:

@@ -99,7 +99,7 @@ def test_every_make_target_of_a_workflow_exists() -> None:
 def test_every_samokoder_command_of_a_workflow_exists_with_its_options() -> None:
     found = [(line, words[1:]) for line, words in commands() if words[0].endswith("samokoder")]
     # What `samokoder ci deploy` calls in its turn, of this commit and of an older one.
-    found += [("ci deploy", ["up"]), ("ci deploy", ["smoke", "--junit", "smoke.xml"])]
+    found += [("ci deploy", ["up"]), ("ci deploy", ["smoke", "--wait", "60", "--junit", "smoke.xml"])]
     assert len(found) > 5, "the expression no longer reads the workflows"
     for line, words in found:
         # Help is shown after the words were read: an unknown command or option is wrong usage before that.

@@ -192,7 +192,7 @@ def test_a_deploy_of_ci_says_yes_in_a_way_that_an_older_version_does_not_trip_ov
 
     monkeypatch.setattr(subprocess, "run", run)
     deploy = CommitDeploy(workspace=Workspace(), run=cast("PulumiRun", None), say=lambda _: None)
-    assert not deploy._bring_up(tmp_path, tmp_path / "smoke.xml")
+    assert not deploy._tried(tmp_path, tmp_path / "smoke.xml", "").fault
     ups = [(words, yes) for words, yes in ran if words[-1] == "up"]
     assert [yes for _, yes in ups] == ["1"], "production would be refused, for no terminal is there"
     assert all("--yes" not in words for words, _ in ups), "the version that it goes back to may have no such option"
