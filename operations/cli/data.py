@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from operations.cli import common
+from operations.cli import asking, common
 from operations.cli.options import DryRun, EnvironmentName
 from operations.clone import typed
 
@@ -73,9 +73,11 @@ def restore(
         return
     from operations.data.restore import restore as restoring  # noqa: PLC0415
 
+    workspace = common.workspace_of(env)
+    asking.where_state(workspace)
     common.say_outcome(
         env,
-        restoring.restore(common.workspace_of(env), up=bring_up, to=to, backup=backup, source=source),
+        restoring.restore(workspace, up=bring_up, to=to, backup=backup, source=source),
         as_json=as_json,
     )
 
@@ -93,7 +95,10 @@ def repair(
     from operations.data.repair import repair as repairing  # noqa: PLC0415
     from operations.lifecycle.up import bring_up  # noqa: PLC0415
 
-    with repairing.opened(common.workspace_of(env), part, up=bring_up) as found:
+    workspace = common.workspace_of(env)
+    if part != "network":  # of that one no state is needed
+        asking.where_state(workspace, yes=yes)
+    with repairing.opened(workspace, part, up=bring_up) as found:
         for line in found.lines():
             common.terminal().print(line, markup=False, soft_wrap=True)
         if not yes:
@@ -127,6 +132,7 @@ def import_compose(
     from operations.lifecycle.up import bring_up  # noqa: PLC0415
 
     workspace = common.workspace_of(env)
+    asking.where_state(workspace)
     if keys:
         common.terminal().print(old_containers.bring_keys(workspace, project), markup=False, soft_wrap=True)
         return

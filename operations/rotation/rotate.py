@@ -70,7 +70,7 @@ def rotate(
 
 def _rotate(workspace: Workspace, secret: str, *, interactive: bool, retire_now: bool, grafana_url: str) -> Rotated:
     environment = workspace.settings()
-    before = workspace.open().secrets(every=True)
+    before = workspace.open_made().secrets(every=True)
     if label(secret) not in before:
         raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
     written = step_of(environment, secret)
