@@ -139,8 +139,8 @@ def status(
     common.exit_if_failed(env, rows)
     if not there.parts_known:
         raise ProjectError(
-            "Which parts should be there is not known: the stack file has mistakes, and no `up` of this clone has noted "
-            f"it. `{typed(env, 'doctor')}` names the mistakes."
+            "Which parts should be there is not known: the stack file has mistakes, and no `up` of this clone has "
+            f"noted it. `{typed(env, 'doctor')}` names the mistakes."
         )
 
 
