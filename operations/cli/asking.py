@@ -64,7 +64,7 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
             raise ProjectError(f"The state is already in {backend}. To move it: {places.move_again(answer)}")
         _choose(workspace, answer)
     elif not (made or yes or workspace.isolated) and on_terminal(err=True):
-        # On standard error: whoever has the output as JSON, or in a pager, is asked all the same.
+        # On standard error: a person whose output goes to a program, or into a pager, is asked too.
         typer.echo(
             "Alone or a team? Pulumi notes in its state what it has made, with the generated secrets, encrypted. "
             "Alone: that is a folder of this clone. A team, or deploys by GitHub: a bucket that all of you reach.",

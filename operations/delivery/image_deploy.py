@@ -172,7 +172,7 @@ class ImageDeploy:
         # A new clone has noted nothing of its engine yet.
         host = self.candidate.engine().docker_host
         with lock.held(self.candidate, "deploy", docker_host=host) as locked:
-            self.asked()  # whoever held the lock until now may have deployed
+            self.asked()  # another run, which held the lock until now, may have deployed
             try:
                 return bring_up(locked, interactive=interactive, agree=agreed)
             except PulumiFailedError as error:

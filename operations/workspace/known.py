@@ -216,7 +216,7 @@ def _from_state(workspace: Workspace) -> Known:
     )
 
 
-def _noted(workspace: Workspace) -> Mapping[str, Any]:
+def _noted(workspace: Workspace) -> dict[str, Any]:
     try:
         return stack_file.load(workspace.parts_file)
     except ProjectError:

@@ -194,8 +194,8 @@ def test_the_page_says_how_a_build_calls_an_example(name: str) -> None:
     calls = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     (call,) = (job for each in calls for job in each.get("jobs", {}).values() if "uses" in job)
     assert call["secrets"] == "inherit", "without it a called workflow gets an empty secret of its environment"
-    (trigger,) = (value for key, value in workflow(name).items() if key is True)
-    assert set(call["with"]) == set(trigger["workflow_call"]["inputs"])
+    triggers = {str(key): value for key, value in workflow(name).items()}["True"]  # as YAML reads `on`
+    assert set(call["with"]) == set(triggers["workflow_call"]["inputs"])
 
 
 def test_staging_gets_its_images_by_a_commit_to_main_and_production_stays(platform: Platform) -> None:
