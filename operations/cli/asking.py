@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from operations.workspace.workspace import Workspace
 
 
-def on_terminal() -> bool:
-    """Tell whether a person sees the output and can answer."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+def on_terminal(*, err: bool = False) -> bool:
+    """Tell whether a person sees the output and can answer. err: the output on standard error."""
+    return sys.stdin.isatty() and (sys.stderr if err else sys.stdout).isatty()
 
 
 def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = False) -> Agree | None:
@@ -63,15 +63,18 @@ def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") ->
         if made:
             raise ProjectError(f"The state is already in {backend}. To move it: {places.move_again(answer)}")
         _choose(workspace, answer)
-    elif not (made or yes or workspace.isolated) and on_terminal():
+    elif not (made or yes or workspace.isolated) and on_terminal(err=True):
+        # On standard error: a person whose output goes to a program, or into a pager, is asked too.
         typer.echo(
             "Alone or a team? Pulumi notes in its state what it has made, with the generated secrets, encrypted. "
-            "Alone: that is a folder of this clone. A team, or deploys by GitHub: a bucket that all of you reach."
+            "Alone: that is a folder of this clone. A team, or deploys by GitHub: a bucket that all of you reach.",
+            err=True,
         )
-        if not typer.confirm("Does a team work with it?", default=False):
-            typer.echo("It is made in this clone. Later: make move-state STATE='s3://…'")
+        if not typer.confirm("Does a team work with it?", default=False, err=True):
+            typer.echo("It is made in this clone. Later: make move-state STATE='s3://…'", err=True)
             return
-        _choose(workspace, typer.prompt("Where? s3://BUCKET?endpoint=s3.example.org&s3ForcePathStyle=true"))
+        where = "Where? s3://BUCKET?endpoint=s3.example.org&s3ForcePathStyle=true"
+        _choose(workspace, typer.prompt(where, err=True))
 
 
 def _choose(workspace: Workspace, url: str) -> None:
@@ -82,4 +85,6 @@ def _choose(workspace: Workspace, url: str) -> None:
     run = workspace.connected(places.Backend(url=url, origin=places.ANSWER))
     run.refuse_moved()
     places.write(workspace.root, url)
-    typer.echo(f"{places.PROJECT_FILE} says so now: commit it. What a colleague needs beside it: docs/colleagues.md")
+    typer.echo(
+        f"{places.PROJECT_FILE} says so now: commit it. What a colleague needs beside it: docs/colleagues.md", err=True
+    )

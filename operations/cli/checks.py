@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from operations.cli import common
+from operations.cli import asking, common
 from operations.cli.options import EnvironmentName
 from operations.clone import typed
 from operations.errors import ProjectError
+from stack.common.mistakes import InvalidSettingsError
 from stack.monitoring.metrics import Kind
 
 if TYPE_CHECKING:
@@ -100,6 +102,9 @@ def doctor(
     from operations.checks.doctor import doctor as examination  # noqa: PLC0415
 
     workspace = common.workspace_of(env)
+    with contextlib.suppress(InvalidSettingsError):  # the report names the mistakes
+        if workspace.settings().configured_secrets:  # Pulumi decrypts them with the state
+            asking.where_state(workspace)
     if not after:
         common.tell_report(examination.doctor(workspace, seconds=timeout), verbose=True, as_json=as_json, junit=junit)
         return

@@ -80,6 +80,7 @@ def restore(
         typer.echo("\n".join([*planned, planning.NOTHING_RESTORED] if dry_run else planned), err=as_json)
     if dry_run:
         return
+    asking.where_state(workspace)
     if agree:
         agree()
     common.say_outcome(
@@ -100,7 +101,10 @@ def repair(
     from operations.data.repair import repair as repairing  # noqa: PLC0415
     from operations.lifecycle.up import bring_up  # noqa: PLC0415
 
-    with repairing.opened(common.workspace_of(env), part, up=bring_up) as found:
+    workspace = common.workspace_of(env)
+    if part != "network":  # of that one no state is needed
+        asking.where_state(workspace, yes=yes)
+    with repairing.opened(workspace, part, up=bring_up) as found:
         for line in found.lines():
             common.terminal().print(line, markup=False, soft_wrap=True)
         if not yes:
@@ -134,6 +138,7 @@ def import_compose(
     from operations.lifecycle.up import bring_up  # noqa: PLC0415
 
     workspace = common.workspace_of(env)
+    asking.where_state(workspace)
     if keys:
         common.terminal().print(old_containers.bring_keys(workspace, project), markup=False, soft_wrap=True)
         return

@@ -30,7 +30,7 @@ def deploy(  # noqa: PLR0917 - each is an option
     frontend: Annotated[str, typer.Option(help="Image of the frontend.")] = "",
     migrations: Annotated[str, typer.Option(help="Command of the API's image that migrates the database.")] = "",
     write_only: WriteOnly = False,
-    check: Annotated[bool, typer.Option(help="Check new images against the contract first.")] = True,
+    check: Annotated[bool, typer.Option(help="Check images that do not run yet against the contract.")] = True,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -44,7 +44,7 @@ def deploy(  # noqa: PLR0917 - each is an option
     if not given:
         raise typer.BadParameter("name an image: --api, --worker or --frontend")
     workspace = common.workspace_of(env)
-    planned = image_deploy.plan(workspace, given, migrations=shlex.split(migrations))
+    planned = image_deploy.plan(workspace, given, migrations=shlex.split(migrations), ask_engine=not write_only)
     words = " ".join(f"{name.upper()}={shlex.quote(image)}" for name, image in given.items())
     options = [*(["--migrations", migrations] if migrations else []), *([] if check else ["--no-check"])]
     agree = _agreement(planned, f"deploy {words}", options, looking=write_only or dry_run, yes=yes)
@@ -57,12 +57,12 @@ def deploy(  # noqa: PLR0917 - each is an option
     if check and not dry_run:
         for report in planned.check():
             common.tell_report(report, verbose=False, as_json=False)
-    _run_deploy(planned, agree, dry_run=dry_run)
+    _run_deploy(planned, agree, dry_run=dry_run, yes=yes)
 
 
 def rollback(
     env: EnvironmentName = "staging",
-    to: Annotated[str, typer.Option(help="Commit to go back to; default the last that had others.")] = "",
+    to: Annotated[str, typer.Option(help="Commit to go back to; default the version before this one.")] = "",
     write_only: WriteOnly = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -82,7 +82,7 @@ def rollback(
         planned.write()
         typer.echo(f"{workspace.committed_file.name} has them. Commit it; nothing was brought up.")
         return
-    _run_deploy(planned, agree, dry_run=dry_run)
+    _run_deploy(planned, agree, dry_run=dry_run, yes=yes)
 
 
 def _agreement(planned: ImageDeploy, words: str, options: Sequence[str], *, looking: bool, yes: bool) -> Agree | None:
@@ -97,15 +97,15 @@ def _show_deploy(workspace: Workspace, planned: ImageDeploy) -> None:
         typer.echo(line)
 
 
-def _run_deploy(planned: ImageDeploy, agree: Agree | None, *, dry_run: bool) -> None:
+def _run_deploy(planned: ImageDeploy, agree: Agree | None, *, dry_run: bool, yes: bool) -> None:
     from operations.lifecycle.preview import show_preview  # noqa: PLC0415
 
     env, interactive = planned.workspace.environment, sys.stdout.isatty()
+    asking.where_state(planned.workspace, yes=yes)
     if dry_run:
         show_preview(planned.candidate, interactive=interactive)
         typer.echo(f"Nothing was changed, {planned.workspace.committed_file.name} neither.")
         return
-    asking.where_state(planned.workspace)
     upped = planned.run(agree, interactive=interactive)
     typer.echo(f"{env} runs them. Commit {planned.workspace.committed_file.name}. Back: {typed(env, 'rollback')}")
     show_upped(env, planned.workspace, upped)

@@ -69,8 +69,8 @@ def preview(
     if diff and as_json:
         raise typer.BadParameter("either --diff or --json")
     workspace = common.workspace_of(env)
+    asking.where_state(workspace)
     if not as_json:
-        asking.where_state(workspace)
         show_preview(workspace, interactive=sys.stdout.isatty(), diff=diff)
         return
     answer = planned_changes(workspace)
@@ -88,6 +88,7 @@ def down(env: EnvironmentName = "staging", yes: Yes = False) -> None:
 
     workspace = common.workspace_of(env)
     agree = asking.agreement(workspace, "down ARGS=--yes", yes=yes)
+    asking.where_state(workspace, yes=yes)
     kept = take_down(workspace, interactive=sys.stdout.isatty(), agree=agree)
     console = common.terminal()
     console.print(f"[bold]{env}[/] is down. Kept, with the secrets that open them: {', '.join(kept) or 'no volume'}.")
@@ -103,6 +104,7 @@ def destroy_data(
     from operations.lifecycle import down as ending  # noqa: PLC0415
 
     workspace = common.workspace_of(env)
+    asking.where_state(workspace)
     volumes = ending.data_volumes(workspace)
     tables.show_data(common.terminal(), env, volumes)
     common.terminal().print(
@@ -135,6 +137,11 @@ def status(
         if gone := engine_rules.told(there, there.workspace, there.docker_host):
             common.terminal().print(gone, style="red", markup=False, soft_wrap=True)
     common.exit_if_failed(env, rows)
+    if not there.parts_known:
+        raise ProjectError(
+            "Which parts should be there is not known: the stack file has mistakes, and no `up` of this clone has "
+            f"noted it. `{typed(env, 'doctor')}` names the mistakes."
+        )
 
 
 def tunnel(env: EnvironmentName = "staging") -> None:

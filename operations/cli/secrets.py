@@ -26,9 +26,7 @@ def password(
     from stack.spec.secrets import GENERATED  # noqa: PLC0415
 
     there = known.of(common.workspace_of(env))
-    if not known.was_made(there):
-        raise ProjectError(f"{env} is not up, and has no secrets yet: {typed(env, 'up')}")
-    secrets = there.workspace.open().secrets()
+    secrets = there.workspace.open_made().secrets()
     configured = there.configured()
     if "app-secret-key" in secrets and configured.get(key_of("app_secret_key_form")) == "fernet":
         secrets["app-secret-key"] = fernet_key(secrets["app-secret-key"])

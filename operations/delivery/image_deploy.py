@@ -8,12 +8,12 @@ changed; after that, the same command continues.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle.up import Agree, Upped, bring_up
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from operations.checks.report import Report
 
 FIELDS = ("api", "worker", "frontend")
+_COMMITS = 200
+"""So many commits of the stack file are read for a way back: each is a question to Git."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,12 @@ class ImageDeploy:
     before: Version
     """What the stack file says now."""
     wanted: Version
+    named: Collection[str] = ()
+    """Parts whose image somebody has named for this deploy: what they run now is replaced on purpose."""
+    left: Sequence[Version] = ()
+    """Versions that the stack file's history has gone back from."""
+    runs: Mapping[str, set[str]] = field(default_factory=dict)
+    """Part -> the images that its containers had when this was planned."""
 
     @property
     def candidate(self) -> Workspace:
@@ -101,10 +109,12 @@ class ImageDeploy:
         return replace(self.workspace, extra_config=stack_file.fill(qualified, self.workspace.extra_config))
 
     def check(self) -> list[Report]:
-        """Check each new image of API and worker against the contract. Raises ProjectError where one cannot be pulled.
+        """Check each image of API and worker that the engine does not run yet against the contract.
 
-        An image that accepts a wrong secret is reported, and does not fail: the stack refuses such a secret before any
-        image gets it, and no version of an image that checks no secrets could be deployed.
+        An image that is in the stack file may be unchecked: a pull request brings such images. An image that accepts a
+        wrong secret is reported, and does not fail: the stack refuses such a secret before any image gets it, and no
+        version of an image that checks no secrets could be deployed. Raises ProjectError where an image cannot be
+        pulled.
         """
         # They are slow to import, and a rollback does not need them.
         from operations.checks.image import check_image, contract  # noqa: PLC0415
@@ -116,8 +126,29 @@ class ImageDeploy:
         return [
             lenient(check_image.check_image(self.candidate, image, kind))
             for kind in Kind
-            if (image := self.wanted.images.get(kind.value)) and image != self.before.images.get(kind.value)
+            if (image := self.wanted.images.get(kind.value)) and self.runs.get(kind.value) != {image}
         ]
+
+    def asked(self) -> ImageDeploy:
+        """Return it with what the engine runs. Raises ProjectError where it would undo a deploy from another clone.
+
+        That is where a part runs what neither the stack file has, before or after, nor somebody has named here.
+        """
+        found = replace(self, runs=_running(self.candidate))
+        for name in FIELDS:
+            # The reference application's image has a tag alone, and no version names it.
+            there = {image for image in found.runs[name] if "sha256:" in image}
+            known = {version.images.get(name) for version in (self.before, self.wanted, *self.left)}
+            if name in self.named or self.before.images.get(name) in there or there <= known:
+                continue
+            workspace, images = self.workspace, self.wanted.images or dict.fromkeys(("api", "worker"), "…")
+            words = " ".join(f"{each.upper()}={shlex.quote(image)}" for each, image in images.items())
+            raise ProjectError(
+                f"{name} runs {', '.join(map(_short, sorted(there)))}, which {workspace.committed_file.name} does not "
+                "have: somebody has deployed it elsewhere, or what the file has never came up. Nothing was changed. "
+                f"Get that commit: git pull. To replace it all the same: {workspace.typed(f'deploy {words}')}"
+            )
+        return found
 
     def write(self) -> None:
         """Write the wanted version into the stack file."""
@@ -141,6 +172,7 @@ class ImageDeploy:
         # A new clone has no note of its engine yet, and the lock is on the engine.
         host = self.candidate.engine().docker_host
         with lock.held(self.candidate, "deploy", docker_host=host) as locked:
+            self.asked()  # another run, which held the lock until now, may have deployed
             try:
                 return bring_up(locked, interactive=interactive, agree=agreed)
             except PulumiFailedError as error:
@@ -150,10 +182,13 @@ class ImageDeploy:
                 raise PulumiFailedError(f"{error}\n{file} has the new images. Back to those before: {back}") from None
 
 
-def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequence[str] = ()) -> ImageDeploy:
+def plan(
+    workspace: Workspace, images: Mapping[str, str], *, migrations: Sequence[str] = (), ask_engine: bool = True
+) -> ImageDeploy:
     """Return the deploy of these images, each with its digest. images: part -> reference, of what changes.
 
-    The engine is asked only where one has no digest. Raises ProjectError where the engine cannot pull it,
+    ask_engine: which images run; without it the engine is asked only where one has no digest. Raises ProjectError where
+    the engine cannot pull it, or runs an image of a part that is not named and that the stack file does not have;
     InvalidSettingsError where the environment cannot be brought up like this.
     """
     before = Version.of(workspace.committed())
@@ -173,29 +208,58 @@ def plan(workspace: Workspace, images: Mapping[str, str], *, migrations: Sequenc
         with contextlib.closing(connect(candidate.engine().docker_host)) as client:
             new |= {name: registry.pinned(client, new[name]) for name in unpinned}
     wanted = Version(images={**before.images, **new}, migrations=tuple(migrations) or before.migrations)
-    deploy = ImageDeploy(workspace=workspace, before=before, wanted=wanted)
+    deploy = ImageDeploy(workspace=workspace, before=before, wanted=wanted, named=images.keys())
     deploy.candidate.settings(on_this_machine=False)
-    return deploy
+    return deploy.asked() if ask_engine else deploy
 
 
 def back(workspace: Workspace, to: str = "", *, ask_engine: bool = True) -> tuple[ImageDeploy, Earlier]:
     """Return the deploy that goes back to an earlier version, and that version with its commit.
 
-    to: a commit; empty: the newest one whose version is not that of the stack file. ask_engine: whether to compare with
-    the images that run. Only commits that were the head of this branch count, as no others were deployed. Raises
-    ProjectError where there is none, and where the engine runs an image that neither version has: another clone has
-    deployed it.
+    to: a commit; empty: the version that the stack file had before the one that it has now. ask_engine: whether to
+    compare with the images that run. Only commits that were the head of this branch count, as no others were deployed.
+    Raises ProjectError where there is none, and where the engine runs an image that neither version has: another clone
+    has deployed it.
     """
-    before = Version.of(workspace.committed())
-    earlier = _earlier(workspace, before, to)
-    deploy = ImageDeploy(workspace=workspace, before=before, wanted=earlier.version)
+    now = Version.of(workspace.committed())
+    earlier, left = _named(workspace, to) if to else _before(workspace, now)
+    deploy = ImageDeploy(workspace=workspace, before=now, wanted=earlier.version, left=left)
     deploy.candidate.settings(on_this_machine=False)
-    if ask_engine:
-        _refuse_strangers(deploy, earlier)
-    return deploy, earlier
+    return deploy.asked() if ask_engine else deploy, earlier
 
 
-def _earlier(workspace: Workspace, now: Version, to: str) -> Earlier:
+def _named(workspace: Workspace, to: str) -> tuple[Earlier, list[Version]]:
+    for each in _history(workspace, to):
+        return each, []
+    file = workspace.committed_file.name
+    raise ProjectError(f"No commit {to} of this branch has changed {file}: git log --first-parent {file}")
+
+
+def _before(workspace: Workspace, now: Version) -> tuple[Earlier, list[Version]]:
+    """Return the version before this one, and those that were gone back from.
+
+    A version that comes again takes away what came after it: a second way back must not lead forward again.
+    """
+    standing: list[Earlier] = []
+    left: list[Version] = []
+    history = [*itertools.islice(_history(workspace), _COMMITS)][::-1]
+    for each in [*history, Earlier(version=now, commit="", told="")]:
+        versions = [one.version for one in standing]
+        if each.version in versions:
+            at = versions.index(each.version)
+            left += versions[at + 1 :]
+            del standing[at:]
+        standing.append(each)
+    if len(standing) > 1:
+        return standing[-2], left
+    raise ProjectError(
+        f"{workspace.committed_file.name} had no other images before these in the history of this branch. Name what to "
+        f"deploy: {workspace.typed('deploy API=… WORKER=…')}"
+    )
+
+
+def _history(workspace: Workspace, to: str = "") -> Iterator[Earlier]:
+    """Yield the stack file's versions, the newest commit first. to: the beginning of the one commit that is wanted."""
     file = workspace.committed_file
     words = ["log", "--first-parent", "--format=%H%x00%h of %cs by %an: %s", "HEAD", "--", file.name]
     log = _git(workspace, *words)
@@ -209,38 +273,27 @@ def _earlier(workspace: Workspace, now: Version, to: str) -> Earlier:
         if to and not (len(to) >= 4 and commit.startswith(to)):  # noqa: PLR2004 - as few digits as Git takes
             continue
         text = _git(workspace, "show", f"{commit}:./{file.name}")
-        document = yaml.safe_load(text) if text else None
-        if not isinstance(document, dict):
-            continue  # removed by this commit
-        version = Version.of(document)
-        if to or version != now:
-            # The author of the commit chose these words, so control characters for the terminal are removed.
-            return Earlier(version=version, commit=commit, told="".join(filter(str.isprintable, told)))
-    if to:
-        raise ProjectError(f"No commit {to} of this branch has changed {file.name}: git log --first-parent {file.name}")
-    raise ProjectError(
-        f"{file.name} never had other images in the history of this branch. Name what to deploy: "
-        f"{workspace.typed('deploy API=… WORKER=…')}"
-    )
+        # A commit may have removed the file, or broken it: nobody has deployed that one.
+        with contextlib.suppress(ProjectError):
+            if text:
+                version = Version.of(stack_file.checked(stack_file.load_text(text, file.name), file.name))
+                # Whoever has committed chose these words: nothing in them speaks to the terminal.
+                yield Earlier(version=version, commit=commit, told="".join(filter(str.isprintable, told)))
 
 
-def _refuse_strangers(deploy: ImageDeploy, earlier: Earlier) -> None:
-    """Raise ProjectError where the stack file is not what was deployed last: its history is not what ran then."""
-    from operations.engine import containers  # noqa: PLC0415 - the SDK takes its time
+def _running(candidate: Workspace) -> dict[str, set[str]]:
+    """Return the images that the containers of each part have."""
+    from host.engine import connect  # noqa: PLC0415 - as above
+    from operations.engine import containers  # noqa: PLC0415 - as above
 
-    environment, workspace = deploy.candidate.settings(), deploy.candidate
-    with contextlib.closing(workspace.client()) as client:
-        for name in FIELDS:
-            now, then = (version.images.get(name) for version in (deploy.before, deploy.wanted))
-            there = {str(each.attrs["Config"]["Image"]) for each in containers.of_fields(client, environment, [name])}
-            # The reference application's image has no reference in the file, so there is nothing to compare.
-            if now is None or then is None or now in there or there <= {now, then}:
-                continue
-            raise ProjectError(
-                f"{name} runs {', '.join(map(_short, sorted(there)))}, which neither {workspace.committed_file.name} "
-                f"nor {earlier.commit[:12]} has: somebody has deployed it elsewhere. Get that commit (`git pull`), "
-                f"or name what to go back to: {workspace.typed('deploy API=… WORKER=…')}"
-            )
+    environment = candidate.settings(on_this_machine=False)
+    # Not the engine that an earlier run has noted: a new clone has noted none yet.
+    with contextlib.closing(connect(candidate.engine().docker_host)) as client:
+        found = containers.by_part(client, environment.name)
+    return {
+        name: {str(found[part].attrs["Config"]["Image"]) for part in environment.parts_of(name) if part in found}
+        for name in FIELDS
+    }
 
 
 def _git(workspace: Workspace, *words: str) -> str | None:

@@ -16,7 +16,7 @@ from operations.lifecycle.lost_data import lost_volumes
 from operations.lifecycle.up import Agree
 from operations.network import packet_filter
 from operations.workspace import backend as places
-from operations.workspace import lock, pulumi_state
+from operations.workspace import lock, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 
@@ -44,6 +44,7 @@ def take_down(workspace: Workspace, *, interactive: bool, agree: Agree | None = 
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=shown_by(workspace, interactive=interactive))
         packet_filter.unguard(workspace)
+        stack_file.remove(workspace.parts_file)
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
         lost = lost_volumes(run, client)
@@ -125,6 +126,7 @@ def _destroy_data(workspace: Workspace, run: PulumiRun, *, interactive: bool) ->
         words = ("destroy", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=shown_by(workspace, interactive=interactive))
         packet_filter.unguard(workspace)
+        stack_file.remove(workspace.parts_file)
         # Pulumi forgets a volume that is retained on delete (production) without removing it.
         remove_volumes(client, volumes)
         old_images.forget(client, workspace.settings())

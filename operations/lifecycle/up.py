@@ -19,7 +19,7 @@ from operations.lifecycle.lost_data import begin_empty, refuse_lost
 from operations.lifecycle.prepare import prepare
 from operations.network import packet_filter
 from operations.workspace import generations, lock, pulumi_state, stack_file, state_room
-from operations.workspace.known import live_status
+from operations.workspace.known import live_status, note
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.settings.keys import key_of
@@ -109,6 +109,7 @@ def _up(
     if gone := _gone(workspace, run):
         workspace.reporter.say(f"Stopped or removed behind Pulumi's back, so made anew: {', '.join(gone)}")
         words.append("--refresh")
+    note(workspace)
     try:
         run.pulumi(*words, show=shown_by(workspace, interactive=interactive))
     except PulumiFailedError as failure:

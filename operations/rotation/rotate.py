@@ -86,7 +86,7 @@ def _rotate(
     agree: Agree | None,
 ) -> Rotated:
     environment = workspace.settings()
-    before = workspace.open().secrets(every=True)
+    before = workspace.open_made().secrets(every=True)
     if label(secret) not in before:
         raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
     written = step_of(environment, secret)

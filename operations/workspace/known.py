@@ -42,6 +42,12 @@ class Known:
     parts: Mapping[str, str] = field(default_factory=dict)
     """Each part that should run -> its address, empty where it publishes none."""
     unavailable: Sequence[str] = ()
+    parts_known: bool = True
+    """Whether nothing else should run: else a part without a container is not missed."""
+    engine_known: bool = True
+    """Whether it is on that engine: else it was looked for there because nothing names another one."""
+    noted: bool = False
+    """Whether parts and engine are those that this clone's last `up` has noted."""
 
     @property
     def name(self) -> str:
@@ -54,13 +60,25 @@ class Known:
         return f"{PROJECT}-{self.name}"
 
     def client(self, *, timeout: float = PING_TIMEOUT_SECONDS) -> docker.DockerClient:
-        """Connect to the engine. timeout: seconds for one answer. Raises EngineError when none comes."""
-        return connect(self.docker_host, timeout=timeout)
+        """Connect to the engine. timeout: seconds for one answer. Raises EngineError when none comes.
+
+        Raises ProjectError where nothing runs there and nobody knows whether that is its engine: nobody is to bring up
+        a second one beside what runs.
+        """
+        client = connect(self.docker_host, timeout=timeout)
+        if not self.engine_known and not containers.of_environment(client, self.name):
+            client.close()
+            raise ProjectError(
+                f"On which engine {self.name} runs is not known: {self.workspace.committed_file.name} does not say it "
+                f"in a valid way, and no `up` of this clone has noted it. Nothing of it is at {self.docker_host}. "
+                f"`{self.workspace.typed('doctor')}` names the mistakes."
+            )
+        return client
 
     def deployment(self) -> dict[str, Any]:
         """Return Pulumi's state of the environment, secrets encrypted; Pulumi is asked where it is in a bucket."""
         folder = self.workspace.backend().folder
-        return (pulumi_state.checkpoint(folder, self.name) or {}) if folder else self.workspace.open().deployment()
+        return (pulumi_state.checkpoint(folder, self.name) or {}) if folder else self.workspace.open_made().deployment()
 
     def configured(self) -> Mapping[str, Any]:
         """Return key (`samokoder:api`) -> value in the stack file, unchecked, with encrypted values still encrypted."""
@@ -90,10 +108,23 @@ def of(workspace: Workspace) -> Known:
             parts=expected_parts(environment),
             unavailable=unavailable_parts(environment),
         )
+    found = _from_state(workspace)
+    source = "this clone's last `up`" if found.noted else "the state"
     workspace.reporter.say(
-        f"{what} (`{workspace.typed('doctor')}` says what): what follows is what the engine and the state say"
+        f"{what} (`{workspace.typed('doctor')}` says what): what follows is what the engine and {source} say"
     )
-    return _from_state(workspace)
+    return found
+
+
+def note(workspace: Workspace) -> None:
+    """Note what is about to be brought up: a state in a bucket is not asked for by who only reads."""
+    environment = workspace.settings()
+    about = {
+        "dockerHost": environment.settings.docker_host,
+        "parts": {part: {"url": url} for part, url in expected_parts(environment).items()},
+        "unavailable": list(environment.settings.unavailable),
+    }
+    stack_file.write(workspace.parts_file, stack_file.dump(about, source=workspace.committed_file.name))
 
 
 def status(known: Known) -> list[PartStatus]:
@@ -163,16 +194,30 @@ def _from_state(workspace: Workspace) -> Known:
         folder = workspace.backend().folder
     except ProjectError:  # two places are named, so the state is not read, but the engine is
         folder = None
-    outputs = pulumi_state.outputs(pulumi_state.checkpoint(folder, workspace.name) or {}) if folder else {}
+    there = pulumi_state.checkpoint(folder, workspace.name) if folder else None
+    said = pulumi_state.outputs(there or {})
+    if noted := not said.get("parts"):  # in a bucket, or the first `up` has not come to its end
+        said = _noted(workspace)
+    never = folder is not None and there is None
     try:
-        configured = workspace.document()["config"].get(key_of("docker_host"))
+        configured = workspace.document()["config"].get(key_of("docker_host"), DEFAULT_DOCKER_HOST)
     except ProjectError:
         configured = None
-    hosts = (str(host) for host in (outputs.get("dockerHost"), configured) if host)
-    unavailable = [str(field) for field in outputs.get("unavailable") or ()]
+    hosts = (str(host) for host in (said.get("dockerHost"), configured) if host)
+    host = next(filter(_HOST.fullmatch, hosts), None)
     return Known(
         workspace=workspace,
-        docker_host=next(filter(_HOST.fullmatch, hosts), DEFAULT_DOCKER_HOST),
-        parts={str(part): str(about.get("url") or "") for part, about in (outputs.get("parts") or {}).items()},
-        unavailable=[field.replace("_", "-") for field in unavailable],
+        docker_host=host or DEFAULT_DOCKER_HOST,
+        parts={str(part): str(about.get("url") or "") for part, about in (said.get("parts") or {}).items()},
+        unavailable=[str(field).replace("_", "-") for field in said.get("unavailable") or ()],
+        parts_known=bool(said.get("parts")) or never,
+        engine_known=host is not None or never,
+        noted=noted and bool(said),
     )
+
+
+def _noted(workspace: Workspace) -> dict[str, Any]:
+    try:
+        return stack_file.load(workspace.parts_file)
+    except ProjectError:
+        return {}

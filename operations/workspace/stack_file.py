@@ -46,9 +46,13 @@ def committed(root: Path, environment: str) -> Document:
         raise ProjectError(
             f"There is no environment {environment!r}: {path.name} does not exist. Environments here: {known}."
         )
-    document = load(path)
+    return checked(load(path), path.name)
+
+
+def checked(document: Document, name: str) -> Document:
+    """Return a stack file. Raises ProjectError where its configuration is no mapping. name: the file's."""
     if not isinstance(document.get("config") or {}, dict):
-        raise ProjectError(f"{path.name}: `config:` must be a mapping, not a {type(document['config']).__name__}.")
+        raise ProjectError(f"{name}: `config:` must be a mapping, not a {type(document['config']).__name__}.")
     return document
 
 

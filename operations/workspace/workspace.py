@@ -24,7 +24,7 @@ from host.progress import Reporter
 from operations.clone import ROOT, typed
 from operations.errors import ProjectError
 from operations.workspace import backend as places
-from operations.workspace import stack_file
+from operations.workspace import pulumi_state, stack_file
 from operations.workspace.backend import Backend
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.stack_file import Document
@@ -97,6 +97,11 @@ class Workspace:
         """What earlier runs have found out about this machine and its engine."""
         return self.folder / f"machine.{self.name}.yaml"
 
+    @property
+    def parts_file(self) -> Path:
+        """What the last `up` of this clone was to bring up, and on which engine: for who has no other way to know."""
+        return self.folder / f"parts.{self.name}.yaml"
+
     def committed(self) -> Document:
         """Return the committed stack file. Raises ProjectError when there is none."""
         return stack_file.committed(self.committed_folder, self.environment)
@@ -155,6 +160,20 @@ class Workspace:
         if not run.deployment().get("resources"):
             raise places.empty_copy(run.backend, self.name)
         return run
+
+    def open_made(self) -> PulumiRun:
+        """Return Pulumi with a stack that is there. Raises ProjectError where the clone has none.
+
+        For who only reads: the first state is made by who asks before whether it is one person's or a team's.
+        """
+        self.refuse_unmade()
+        return self.open()
+
+    def refuse_unmade(self) -> None:
+        """Raise ProjectError where the state is in a folder, and has no such stack."""
+        folder = self.backend().folder
+        if folder and self.name not in pulumi_state.stacks(folder):
+            raise ProjectError(f"{self.name} is not up: {self.typed('up')}")
 
     def connected(self, backend: Backend | None = None) -> PulumiRun:
         """Return Pulumi without making a stack or writing its stack file. backend: another one than this environment's.

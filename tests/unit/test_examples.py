@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,17 +72,34 @@ class Platform:
         log = self.folder / "asked"
         return log.read_text() if log.exists() else ""
 
-    def run(self, name: str, number: int) -> str:
-        """Run an example's steps as a job of GitHub's does; return what it says."""
+    def add(self, subject: str, *, amend: bool = False) -> str:
+        """Have a colleague put a commit on the branch of the open pull request, or change the one there; return it."""
+        clone = self.folder / f"colleague-{len(list(self.folder.glob('colleague-*')))}"
+        subprocess.run(["git", "clone", "--quiet", "--branch", "images", self.repository, clone], check=True)
+        (clone / "notes.txt").write_text(subject)
+        person = ("-c", "user.name=Grace", "-c", "user.email=grace@example.org")
+        subprocess.run(["git", "add", "notes.txt"], cwd=clone, check=True)
+        how = ("--amend", "--no-edit") if amend else ("--message", subject)
+        subprocess.run(["git", *person, "commit", "--quiet", *how], cwd=clone, check=True)
+        subprocess.run(["git", "push", "--quiet", "--force", "origin", "images"], cwd=clone, check=True)
+        return self.git("rev-parse", "images")
+
+    def run(self, name: str, number: int, *, fails: bool = False, meanwhile: Callable[[], object] | None = None) -> str:
+        """Run an example's steps as a job of GitHub's does; return what it says.
+
+        fails: its last step does. meanwhile: happens after the clone is made.
+        """
         clone = self.folder / f"clone-{len(list(self.folder.glob('clone-*')))}"
         subprocess.run(["git", "clone", "--quiet", self.repository, clone], check=True)
+        if meanwhile:
+            meanwhile()
         program = clone / ".venv/bin/samokoder"
         program.parent.mkdir(parents=True)
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -m operations "$@"\n')
         program.chmod(0o755)
         images = {part: f"registry.example.org/{part}:{number}@sha256:{str(number) * 64}" for part in ("api", "worker")}
-        said = ""
-        for step in steps(name):
+        said, steps_of = "", steps(name)
+        for step in steps_of:
             if "run" not in step or step["run"] == "./bootstrap":
                 continue
             variables = {
@@ -97,7 +115,8 @@ class Platform:
             done = subprocess.run(
                 ["bash", "-e", "-c", step["run"]], cwd=clone, env=variables, capture_output=True, text=True, check=False
             )
-            assert done.returncode == 0, f"{step.get('name')}:\n{done.stdout}{done.stderr}"
+            expected = fails and step is steps_of[-1]
+            assert (done.returncode != 0) is expected, f"{step.get('name')}:\n{done.stdout}{done.stderr}"
             said += done.stdout + done.stderr
         assert HANDED_OVER not in (clone / ".git/config").read_text() + said, "a token that stays is somebody else's"
         return said
@@ -141,6 +160,42 @@ def test_a_pull_request_with_the_images_of_both_environments_is_opened_and_then_
     assert asked.count("pr create --fill --head images") == 1
     assert "pr edit images --title Deploy the images of team/application@0123456789ab" in asked
     assert HANDED_OVER not in asked
+
+
+@pytest.mark.parametrize("amend", [False, True], ids=["beside ours", "ours, changed"])
+def test_a_commit_of_a_colleague_on_the_branch_is_not_replaced(platform: Platform, *, amend: bool) -> None:
+    platform.run("propose-images", 1)
+    theirs = platform.add("Raise the memory", amend=amend)
+    said = platform.run("propose-images", 2, fails=True)
+    assert platform.git("rev-parse", "images") == theirs, "a person's work is gone, and nobody is told"
+    assert "::error::Branch images has commits of others" in said
+    assert f"{theirs[:7]} {'ada' if amend else 'Grace'}: " in said, "whose, and which"
+    assert HANDED_OVER not in platform.asked()
+
+
+def test_a_commit_that_comes_while_the_job_runs_is_not_replaced(platform: Platform) -> None:
+    platform.run("propose-images", 1)
+    platform.run("propose-images", 2, fails=True, meanwhile=lambda: platform.add("Raise the memory"))
+    assert platform.git("log", "-1", "--format=%s", "images") == "Raise the memory"
+
+
+def test_a_branch_whose_pull_request_was_merged_begins_anew(platform: Platform) -> None:
+    platform.run("propose-images", 1)
+    platform.add("Raise the memory")
+    platform.git("update-ref", "refs/heads/main", "images")
+    platform.run("propose-images", 2)
+    assert platform.git("log", "--format=%s", "main..images").count("\n") == 0, "one commit, on what is merged"
+    assert platform.version("images", "prod").images["api"].startswith("registry.example.org/api:2@")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_says_how_a_build_calls_an_example(name: str) -> None:
+    page = (ROOT / "docs/delivery.md").read_text(encoding="utf-8")
+    calls = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    (call,) = (job for each in calls for job in each.get("jobs", {}).values() if "uses" in job)
+    assert call["secrets"] == "inherit", "without it a called workflow gets an empty secret of its environment"
+    triggers = {str(key): value for key, value in workflow(name).items()}["True"]  # as YAML reads `on`
+    assert set(call["with"]) == set(triggers["workflow_call"]["inputs"])
 
 
 def test_staging_gets_its_images_by_a_commit_to_main_and_production_stays(platform: Platform) -> None:

@@ -40,7 +40,7 @@ def send_test_alert(
         raise ProjectError(f"alerts of {environment.name} go to nobody: {REACH_SOMEBODY}")
     password = ""
     if environment.basic_auth:
-        password = workspace.open().secrets().get(label(ALERTMANAGER_WEB), "")
+        password = workspace.open_made().secrets().get(label(ALERTMANAGER_WEB), "")
     auth = (access.USER, password) if password else None
     with (
         reach.part(environment, environment.settings.alertmanager, url) as address,

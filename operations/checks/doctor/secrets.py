@@ -43,7 +43,7 @@ def judge_grafana_password(asked: EnvironmentAsked) -> str:
         return f"generated at the first `{up}`, {GENERATED['grafana_admin'].length} characters"
     generated = ""
     with contextlib.suppress(ProjectError):  # other checks report a state that cannot be read
-        generated = asked.workspace.open().secrets().get(label("grafana_admin"), "")
+        generated = asked.workspace.open_made().secrets().get(label("grafana_admin"), "")
     shown = asked.workspace.typed("password NAME=grafana-admin")
     with reach.opened(asked.environment) as url, httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
         # Grafana locks admin out for five minutes after five failed logins, so the default password is tried only where

@@ -76,7 +76,7 @@ def report_of(environment: Environment, findings: Sequence[Finding]) -> Report:
 
 
 def _passwords(workspace: Workspace) -> Callable[[], Mapping[str, str]]:
-    return lambda: workspace.open().secrets()
+    return lambda: workspace.open_made().secrets()
 
 
 def every(asked: StackAsked) -> Iterator[Check]:

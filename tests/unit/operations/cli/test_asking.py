@@ -40,7 +40,7 @@ PRODUCTION = Workspace(environment="prod", extra_config=CONFIG)
 
 @pytest.fixture
 def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "on_terminal", lambda: False)
+    monkeypatch.setattr(asking, "on_terminal", lambda **_: False)
 
 
 @pytest.mark.usefixtures("no_terminal")
@@ -54,7 +54,7 @@ def test_production_without_a_terminal_is_refused_with_what_to_type_and_goes_on_
 
 def test_staging_asks_nobody_with_a_terminal_or_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for there in (True, False):
-        monkeypatch.setattr(asking, "on_terminal", lambda there=there: there)
+        monkeypatch.setattr(asking, "on_terminal", lambda there=there, **_: there)
         assert asking.agreement(Workspace(), "up ARGS=--yes", yes=False) is None
 
 
@@ -96,6 +96,18 @@ def test_at_a_real_terminal_only_a_yes_is_one(answer: bytes, done: bool) -> None
     assert "prod, which is production?" in said
     assert ("done" in said) is done, at.stderr
     assert (at.returncode == 0) is done
+
+
+def test_a_question_on_standard_error_is_seen_where_the_output_goes_into_a_pipe() -> None:
+    program = "from operations.cli import asking; print(asking.on_terminal(), asking.on_terminal(err=True))"
+    master, slave = pty.openpty()
+    try:
+        words = [sys.executable, "-c", program]
+        done = subprocess.run(words, cwd=ROOT, stdin=slave, stderr=slave, stdout=subprocess.PIPE, text=True, check=True)
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert done.stdout.split() == ["False", "True"], "`preview --json | jq` of a person makes a state too"
 
 
 class NoError(Exception):
@@ -154,6 +166,7 @@ def test_after_a_yes_it_is_done_without_another_preview(run: Any) -> None:
     lifecycle_up.bring_up(run.workspace, interactive=True, agree=lambda: None)
     lifecycle_down.take_down(run.workspace, interactive=True, agree=lambda: None)
     assert [each[0] for each in run.words] == ["preview", "up", "destroy", "destroy"]
+    assert not run.workspace.parts_file.exists(), "after `down` no part should be there"
     assert "--skip-preview" in run.words[1], "the person has just looked at it"
 
 

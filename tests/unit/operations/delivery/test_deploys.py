@@ -20,6 +20,7 @@ from operations.cli import asking
 from operations.delivery import image_deploy
 from operations.delivery.image_deploy import Version
 from operations.engine import registry
+from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock, stack_file, stack_text
@@ -119,11 +120,12 @@ def ups(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> Ups:
         made.images.append({name: getattr(settings, name).image for name in image_deploy.FIELDS})
         if made.fails:
             raise PulumiFailedError("`pulumi up` failed: not healthy: api-1")
-        return lifecycle_up.Upped(parts=[], secrets=[])
+        well = PartStatus(part="api-1", state="running", health="healthy")
+        return lifecycle_up.Upped(parts=[well], secrets=[])
 
     monkeypatch.setattr(lock, "held", held)
     monkeypatch.setattr(image_deploy, "bring_up", up)
-    monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
+    running(monkeypatch)
     return made
 
 
@@ -139,13 +141,15 @@ def typed_both(clone: Clone, monkeypatch: pytest.MonkeyPatch, option: str) -> Re
 
 
 def running(monkeypatch: pytest.MonkeyPatch, **images: str) -> None:
-    """An engine on which these run."""
+    """An engine on which these run, and which is where the environment's is looked for."""
     rows = [
         SimpleNamespace(labels={PART_LABEL: part.replace("_", "-")}, attrs={"Config": {"Image": reference}})
         for part, reference in images.items()
     ]
     client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: rows), close=lambda: None)
-    monkeypatch.setattr(Workspace, "client", lambda *_, **__: client)
+    there = {"unix:///nowhere": client}
+    monkeypatch.setattr(Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere"))
+    monkeypatch.setattr("host.engine.connect", lambda host: there[host])
 
 
 def test_the_first_deploy_of_a_production_that_lacks_only_its_images_is_one(clone: Clone, ups: Ups) -> None:
@@ -242,7 +246,7 @@ def test_production_without_a_terminal_wants_a_yes_before_an_image_is_even_check
     clone.put(1)
     clone.put(2)
     running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
-    monkeypatch.setattr(asking, "on_terminal", lambda: False)
+    monkeypatch.setattr(asking, "on_terminal", lambda **_: False)
     given = ["--api", image("api", 3), "--no-check"] if name == "deploy" else []
     answer = typed(clone, monkeypatch, name, *given)
     assert isinstance(answer.exception, ProjectError)
@@ -314,14 +318,119 @@ def test_a_clone_that_lacks_what_was_deployed_last_does_not_go_back(
     clone.put(1)
     clone.put(2)
     running(monkeypatch, api_1=image("api", 3), api_2=image("api", 3), worker=image("worker", 3))
-    with pytest.raises(ProjectError, match=r"api runs .*api:3@sha256:333333333333, which neither .*git pull"):
+    with pytest.raises(ProjectError, match=r"api runs .*api:3@sha256:333333333333, which .* not have.*git pull"):
         image_deploy.back(clone.workspace)
     running(monkeypatch, api_1=image("api", 2), api_2=image("api", 1), worker=image("worker", 1))
     assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "a deploy that failed half way"
 
 
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("came_up", [False, True])
+def test_a_second_way_back_goes_further_and_not_forward_again(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch, *, committed: bool, came_up: bool
+) -> None:
+    for number in (1, 2, 3):
+        clone.put(number)
+    running(monkeypatch, api_1=image("api", 3), worker=image("worker", 3))
+    for number in (2, 1):
+        answer = typed(clone, monkeypatch, "rollback", "--yes")
+        assert answer.exit_code == 0, answer.exception
+        assert clone.version.images == both(number), "version 3 is bad, and so is what one has just left"
+        if committed:
+            clone.git("commit", "--quiet", "--all", "--message", f"back to {number}")
+        if came_up:
+            running(monkeypatch, api_1=image("api", number), worker=image("worker", number))
+    assert len(ups.images) == 2
+
+
+def test_the_version_before_is_the_one_that_was_not_left(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (1, 2, 3, 2, 4):
+        clone.put(number)
+    running(monkeypatch, api_1=image("api", 4), worker=image("worker", 4))
+    assert image_deploy.back(clone.workspace)[0].wanted.images == both(2), "not version 3, which was gone back from"
+
+
+def test_a_commit_with_a_broken_stack_file_is_passed_over(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone.put(1)
+    good = clone.file.read_text()
+    for broken in ("config: {\n", "config: all\n", "- config\n", "config:\n  samokoder:api: '{}'\n"):
+        clone.file.write_text(broken)
+        clone.git("commit", "--quiet", "--all", "--message", "broken")
+    clone.file.write_text(good)
+    clone.put(2)
+    running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
+    assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "nobody has deployed what cannot be read"
+
+
+STRANGERS = {"worker": image("worker", 2), "frontend": image("frontend", 2)}
+
+
+@pytest.mark.parametrize("part", STRANGERS)
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_a_deploy_from_a_clone_that_has_not_pulled_does_not_undo_what_a_colleague_has_deployed(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch, part: str, option: str
+) -> None:
+    clone.put(1)
+    before = clone.file.read_text()
+    monkeypatch.setattr("operations.lifecycle.preview.show_preview", lambda *_, **__: None)
+    running(monkeypatch, api_1=image("api", 1), **{"worker": image("worker", 1), part: STRANGERS[part]})
+    answer = typed(clone, monkeypatch, "deploy", "--api", image("api", 3), "--no-check", option)
+    said = str(answer.exception)
+    assert f"{part} runs registry.example.org/samokoder/{part}:2@sha256:222222222222" in said, "the list has api alone"
+    assert "git pull" in said
+    assert f"make deploy API={image('api', 3)} WORKER={image('worker', 1)} ENV=prod" in said, "whoever means it, whole"
+    assert (clone.file.read_text(), ups.images) == (before, [])
+
+
+def test_what_is_named_is_replaced_whatever_runs_and_the_reference_application_is_nobodys_deploy(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    running(monkeypatch, api_1=image("api", 9), worker=image("worker", 1), frontend="samokoder-reference-app:0123")
+    answer = typed(clone, monkeypatch, "deploy", "--api", image("api", 3), "--no-check", "--yes")
+    assert answer.exit_code == 0, answer.exception
+    assert clone.version.images == {"api": image("api", 3), "worker": image("worker", 1)}
+
+
+def test_what_a_colleague_deploys_while_this_one_waits_for_the_lock_is_not_undone(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    running(monkeypatch, api_1=image("api", 1), worker=image("worker", 1))
+    deploy = image_deploy.plan(clone.workspace, {"api": image("api", 3)})
+    running(monkeypatch, api_1=image("api", 1), worker=image("worker", 2))
+    with pytest.raises(ProjectError, match="worker runs"):
+        deploy.run(None, interactive=False)
+    assert not ups.images
+
+
+def test_what_a_merged_pull_request_has_written_is_checked_when_a_person_deploys_it(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = list[str]()
+
+    def check_image(_: Workspace, reference: str, kind: Any) -> report.Report:
+        del kind
+        checked.append(reference)
+        return report.Report(title=reference, about={}, findings=[])
+
+    monkeypatch.setattr("operations.checks.image.check_image.check_image", check_image)
+    clone.put(1)
+    running(monkeypatch, api_1=image("api", 9), api_2=image("api", 1), worker=image("worker", 1))
+    answer = typed_both(clone, monkeypatch, "--yes")
+    assert answer.exit_code == 0, answer.exception
+    assert checked == [image("api", 1)], "what one of two replicas runs has not come up"
+    running(monkeypatch)
+    assert typed_both(clone, monkeypatch, "--yes").exit_code == 0
+    assert checked[1:] == [image("api", 1), image("worker", 1)], "the job that wrote them has checked nothing"
+    running(monkeypatch, api_1=image("api", 1), api_2=image("api", 1), worker=image("worker", 1))
+    assert typed_both(clone, monkeypatch, "--yes").exit_code == 0
+    assert len(checked) == 3, "what runs was checked before, and takes a minute each"
+    assert len(ups.images) == 3
+
+
 def test_without_a_version_before_that_is_said(clone: Clone) -> None:
-    with pytest.raises(ProjectError, match="never had other images"):
+    with pytest.raises(ProjectError, match="had no other images before"):
         image_deploy.back(clone.workspace)
     nowhere = Workspace(environment="prod", stack_files=clone.folder / "copy", isolated=True)
     (clone.folder / "copy").mkdir()

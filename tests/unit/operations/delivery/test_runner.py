@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from docker.auth import load_config
+from typer.testing import CliRunner
 
 from host import ssh
+from operations import __main__ as command
 from operations.delivery import runner
 from operations.delivery.commit_deploy import check_machine
 from operations.errors import ProjectError
@@ -114,6 +116,26 @@ def test_a_real_login_uses_the_key_that_was_placed_and_ends_with_it(
     runner.remove(given)
     monkeypatch.setenv("PATH", PATH)
     assert log_in().returncode != 0, "who gets this machine next logs in as we did"
+
+
+def test_a_job_is_given_its_ways_in_by_one_command_and_loses_them_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = login(tmp_path, SSH_PRIVATE_KEY=KEY, GITHUB_PATH=str(tmp_path / "path"), GITHUB_ENV=str(tmp_path / "env"))
+    for name, value in {**given, "DOCKER_CONFIG": "", "RUNNER_ENVIRONMENT": "github-hosted"}.items():
+        monkeypatch.setenv(name, value)
+    workspace = own(tmp_path, **given, RUNNER_ENVIRONMENT="github-hosted", DOCKER_HOST="ssh://deploy@host.example.org")
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    placed = Path(given["RUNNER_TEMP"]) / "samokoder"
+    answer = CliRunner().invoke(command.app, ["ci", "prepare"])
+    assert answer.exit_code == 0, answer.exception
+    assert files(placed) == {"key", "known_hosts", "bin/ssh", "docker/config.json"}
+    assert (tmp_path / "path").read_text() == f"{placed / 'bin'}\n", "the next step would log in with no key"
+    assert (tmp_path / "env").read_text() == f"DOCKER_CONFIG={placed / 'docker'}\n", "and pull without a login"
+    for said in ("Removed what this job could log in with.", "There was nothing to remove."):
+        answer = CliRunner().invoke(command.app, ["ci", "clean"])
+        assert (answer.exit_code, answer.output.strip()) == (0, said)
+        assert not placed.exists(), "who gets this machine next has the key"
 
 
 def own(tmp_path: Path, **more: str) -> Workspace:

@@ -22,7 +22,7 @@ from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import down as lifecycle_down
 from operations.lifecycle import lost_data
 from operations.lifecycle import up as lifecycle_up
-from operations.workspace import lock, pulumi_state
+from operations.workspace import lock, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from tests.recording import environment_of
@@ -46,6 +46,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     monkeypatch.setattr(unfinished, "give_own_password", lambda _: None)
     monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: list(gone))
     monkeypatch.setattr(lifecycle_up, "live_status", lambda _: [])
+    monkeypatch.setattr(lifecycle_up, "note", lambda _: None)
     lifecycle_up._up(cast("Workspace", workspace), cast("PulumiRun", run), interactive=True, empty=())
     (only,) = words
     return only
@@ -85,6 +86,7 @@ def test_an_up_that_fails_says_what_is_in_the_way_and_what_is_not_healthy(
     assert ("docker inspect" in said) is bool(there), "`name already in use` at each `up`, and no way out"
     assert ("not healthy: redis" in said) is bool(sick)
     assert "`pulumi up` failed" in said
+    assert "redis" in stack_file.load(workspace.parts_file)["parts"], "what should be there, for who reads it later"
 
 
 @pytest.fixture

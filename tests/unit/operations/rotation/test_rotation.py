@@ -541,7 +541,8 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
     monkeypatch.setattr(rotate, "bring_up", made.up)
     monkeypatch.setattr(lock, "held", lambda workspace, _: nullcontext(workspace))
-    monkeypatch.setattr(Workspace, "open", lambda _: Run())
+    for name in ("open", "open_made"):
+        monkeypatch.setattr(Workspace, name, lambda _: Run())
     monkeypatch.setattr(Workspace, "client", lambda _: Engine())
     monkeypatch.setattr(containers, "find", lambda *_: None)
     monkeypatch.setattr(servers.AuthServer, "login", login)

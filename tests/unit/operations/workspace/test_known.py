@@ -182,6 +182,78 @@ def test_the_addresses_to_forward_are_those_of_the_state_else_those_that_the_con
     assert known.addresses(without) == ["http://127.0.0.1:13001"], "a state in a bucket is not asked for at 3 a.m."
 
 
+def in_a_bucket(tmp_path: Path, text: str) -> tuple[Workspace, Said]:
+    """Production with this stack file; its state is in a bucket, which nobody asks."""
+    (tmp_path / "Pulumi.prod.yaml").write_text(text)
+    said = Said()
+    given = {"PULUMI_BACKEND_URL": "s3://state"}
+    home = tmp_path / "home"
+    return Workspace(environment="prod", root=tmp_path, home=home, variables=given, reporter=said), said
+
+
+GOOD = "config:\n  samokoder:dockerHost: ssh://deploy@prod.example.org\n"
+TYPO = GOOD.replace("ssh:", "shh:")
+
+
+@pytest.mark.parametrize("text", [*BROKEN.values(), TYPO], ids=[*BROKEN, "a typing error in the engine's address"])
+def test_with_a_state_in_a_bucket_the_last_up_has_noted_what_should_run_and_where(
+    tmp_path: Path, engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    known.note(in_a_bucket(tmp_path, GOOD)[0])
+    workspace, said = in_a_bucket(tmp_path, text)
+    engine.parts = ["grafana"]
+    rows = {row.part: row for row in known.status(known.of(workspace))}
+    assert rows["worker"].state == "missing", "a container that is gone is what somebody looks for"
+    assert rows["grafana"].url == "http://127.0.0.1:3000"
+    assert engine.asked == ["ssh://deploy@prod.example.org"], "and not this machine's, where nothing of it is"
+    assert "this clone's last `up`" in said.told[0], "another clone may have changed it since"
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    answer = CliRunner().invoke(command.app, ["status", "--env", "prod"])
+    assert answer.exit_code == 1
+    assert "not known" not in str(answer.exception)
+
+
+def test_an_up_that_has_not_come_to_its_end_is_known_by_its_note(
+    broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace
+) -> None:
+    workspace, _ = broken("config: {}\n")
+    known.note(workspace)
+    workspace.committed_file.write_text(BROKEN["no YAML"])
+    state = workspace.folder / "state/.pulumi/stacks" / PROJECT / "prod.json"
+    state.write_text(json.dumps({"checkpoint": {"latest": {"resources": [{"type": "other", "urn": "urn"}]}}}))
+    engine.parts = ["grafana"]
+    assert {row.part: row.state for row in known.status(known.of(workspace))}["worker"] == "missing"
+
+
+@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("words", [["status"], ["status", "--json"]])
+def test_where_nothing_says_which_parts_should_run_that_is_said_and_is_no_success(
+    tmp_path: Path, engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, text: str, words: list[str]
+) -> None:
+    workspace, _ = in_a_bucket(tmp_path, text)
+    engine.parts = ["grafana"]
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    monkeypatch.setattr("operations.network.engine_rules.told", lambda *_: "")
+    answer = CliRunner().invoke(command.app, [*words, "--env", "prod"])
+    assert answer.exit_code == 1, "a worker that is gone has no row here"
+    assert "grafana" in answer.output, "what runs is shown all the same"
+    assert "Which parts should be there is not known" in str(answer.exception)
+    assert "make doctor ENV=prod" in str(answer.exception)
+
+
+@pytest.mark.parametrize("text", [BROKEN["no YAML"], BROKEN["no mapping"], TYPO])
+@pytest.mark.parametrize("words", [["status"], ["logs"], ["hardening"], ["psql"]])
+def test_what_runs_on_an_engine_that_nobody_knows_is_not_called_down(
+    tmp_path: Path, engine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, text: str, words: list[str]
+) -> None:
+    workspace, _ = in_a_bucket(tmp_path, text)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    answer = CliRunner().invoke(command.app, [*words, "--env", "prod"])
+    assert "On which engine prod runs is not known" in str(answer.exception)
+    assert "make up" not in str(answer.exception), "a second production would be brought up beside it"
+    assert engine.asked == ["unix:///var/run/docker.sock"]
+
+
 PASSWORDS = [
     {
         "type": "random:index/randomPassword:RandomPassword",

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +18,18 @@ from typer.testing import CliRunner
 
 from host.progress import Reporter
 from operations import __main__ as command
+from operations.audit.drift.detect import find_drift
+from operations.checks.alert import send
+from operations.checks.smoke import smoke
 from operations.cli import asking
 from operations.clone import ROOT
+from operations.delivery import image_deploy
+from operations.delivery.image_deploy import Earlier, Version
 from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
+from operations.rotation import rotate
 from operations.workspace import backend as places
-from operations.workspace import pulumi_cli, pulumi_state, stack_file
+from operations.workspace import lock, pulumi_cli, pulumi_state, stack_file
 from operations.workspace.backend import Backend
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -55,11 +62,12 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         asked: list[str] = []
         left = list(given)
 
-        def answer(question: str, **_: object) -> object:
+        def answer(question: str, *, err: bool = False, **_: object) -> object:
+            assert err, "the output may be JSON for a program"
             asked.append(question)
             return left.pop(0)
 
-        monkeypatch.setattr(asking, "on_terminal", lambda: True)
+        monkeypatch.setattr(asking, "on_terminal", lambda **_: True)
         monkeypatch.setattr(typer, "confirm", answer)
         monkeypatch.setattr(typer, "prompt", answer)
         return asked
@@ -105,6 +113,78 @@ def test_somebody_alone_presses_enter_and_works_in_the_clone(clone: Path, answer
     assert len(asked) == 1, "where there is a state, the question is over"
 
 
+BOTH = [f"--{part}=registry.example.org/{part}:1@sha256:{'1' * 64}" for part in ("api", "worker")]
+MAKES = {
+    "up": [],
+    "preview": [],
+    "preview --json": [],
+    "down": ["--yes"],
+    "destroy-data": ["--confirm", "staging"],
+    "pulumi": ["--", "stack"],
+    "deploy": [*BOTH, "--no-check", "--yes"],
+    "deploy --dry-run": BOTH,
+    "rollback": ["--yes"],
+    "rollback --dry-run": [],
+    "restore": ["--backup", "latest"],
+    "repair redis": ["--yes"],
+    "repair collations": ["--yes"],
+    "import-compose old": [],
+    "import-compose old --keys": [],
+    "doctor": [],
+    "doctor --after": [],
+}
+"""Commands that make the first state of a clone, with what else they need."""
+MAKES_NONE = {
+    *("drift", "smoke", "test-alert", "password", "rotate"),  # refuse, where there is none
+    *("psql", "restart", "exec", "logs", "status", "tunnel", "check-image", "render", "backup", "backups"),
+    *("drill", "sbom", "hardening", "engine", "open", "move-state"),
+}
+
+
+class AskedError(Exception):
+    """The question was asked."""
+
+
+@pytest.mark.parametrize("words", MAKES)
+def test_every_command_that_makes_a_state_asks_before_it(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    assert {each.partition(" ")[0] for each in MAKES} | MAKES_NONE == set(command.COMMANDS), "a command is in neither"
+
+    def asked(*_: object, **__: object) -> None:
+        raise AskedError
+
+    (clone / "Pulumi.staging.yaml").write_text("config:\n  samokoder:appSecretKey: {secure: 'v1:'}\n")
+    deploy = image_deploy.ImageDeploy(workspace=working(clone), before=Version(), wanted=Version())
+    earlier = Earlier(version=Version(), commit="", told="")
+    monkeypatch.setattr(image_deploy, "back", lambda *_, **__: (deploy, earlier))
+    monkeypatch.setattr(image_deploy, "plan", lambda *_, **__: deploy)
+    monkeypatch.setattr(asking, "where_state", asked)
+    monkeypatch.setattr(Workspace, "connected", lambda *_: pytest.fail("Pulumi was opened before"))
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: working(clone))
+    answer = CliRunner().invoke(command.app, [*words.split(), *MAKES[words]])
+    assert isinstance(answer.exception, AskedError), answer.output
+    assert not (clone / ".samokoder").exists(), "the next `up` asks nobody where there is one"
+
+
+READS: dict[str, Callable[[Workspace], object]] = {
+    "drift": find_drift,
+    "smoke": lambda it: smoke._passwords(it)(),
+    "test-alert": send.send_test_alert,
+    "rotate": lambda it: rotate.rotate(it, "redis-app", interactive=False),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_command_that_only_reads_makes_no_state(clone: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(lock, "held", lambda workspace, _: nullcontext(workspace))
+    monkeypatch.setattr(Workspace, "connected", lambda *_: pytest.fail("Pulumi was opened"))
+    tells = {"samokoder:alertWebhookUrl": {"secure": "v1:"}, "samokoder:basicAuth": "always"}
+    with pytest.raises(ProjectError, match="staging is not up: make up"):
+        READS[name](replace(working(clone), extra_config=tells))
+    assert not (clone / ".samokoder").exists(), "the next `up` asks nobody where there is one"
+
+
 def test_a_team_says_where_and_pulumi_yaml_has_it(
     clone: Path, answers: Callable[..., list[str]], bucket: dict[str, Any]
 ) -> None:
@@ -127,7 +207,7 @@ def test_nobody_is_asked_where_nobody_answers_or_a_place_is_chosen(
     asked = answers()
     workspace = working(clone, **({places.VARIABLE: BUCKET} if how == "a variable" else {}))
     if how == "no terminal":
-        monkeypatch.setattr(asking, "on_terminal", lambda: False)
+        monkeypatch.setattr(asking, "on_terminal", lambda **_: False)
     if how == "isolated":
         workspace = Workspace(root=clone, isolated=True, variables={})
     asking.where_state(workspace, yes=how == "--yes")

@@ -566,7 +566,7 @@ def test_a_grafana_that_lets_admin_in_with_admin_fails_and_the_right_one_is_trie
     expected: Verdict,
 ) -> None:
     state = SimpleNamespace(secrets=lambda: {"grafana-admin": "generated"})
-    monkeypatch.setattr(Workspace, "open", lambda _: state)
+    monkeypatch.setattr(Workspace, "open_made", lambda _: state)
     asked_with = []
 
     def answer(_method: str, _path: str, headers: Mapping[str, str]) -> tuple[int, Any]:
