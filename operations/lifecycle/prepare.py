@@ -29,12 +29,14 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
     images: build what no registry can give here; without it only what is there is looked at, as a preview does.
     note: which images the engine lacks now, on the engine, for an `up` that removes them one day.
     Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
-    would take the place of those that run.
+    would take the place of those that run, or where the engine is one that the stack does not run on.
     """
     workspace.settings(on_this_machine=False)
     if images:
         state_room.refuse_full(workspace.backend(), workspace.name)
     engine = workspace.engine()
+    if why := engine.other_users:
+        raise ProjectError(f"Nothing was changed: {why}")
     # Read with what this engine is, but without the images of an earlier run: they are looked for anew.
     machine = _of_engine(workspace, engine, ask=images)
     environment = stack_file.read(
