@@ -2,7 +2,8 @@
 
 Before `up` nothing is changed and nothing started: settings, secrets, the engine and its host, images, and what is
 outside: Telegram, the mail server, the bucket. After it: the smoke test, a test alert, and what to look at in the first
-day. A host is asked by a small shell script, here or through ssh, which reads and writes nothing.
+day. A host is asked by a small shell script, here or through ssh, which reads and writes nothing; a container that runs
+is asked for a name by a program that its image has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from operations.checks.doctor.asked import EnvironmentAsked
+from operations.checks.doctor.at_boot import judge_addresses, judge_start
 from operations.checks.doctor.host import (
     judge_clock,
     judge_disk,
@@ -29,6 +31,8 @@ from operations.checks.doctor.network import (
     judge_public_name,
 )
 from operations.checks.doctor.outside import ask_mail_server, ask_telegram, write_to_bucket
+from operations.checks.doctor.ranges import judge_ranges
+from operations.checks.doctor.resolver import judge_resolver
 from operations.checks.doctor.secrets import judge_grafana_password, judge_secrets
 from operations.checks.report import (
     Check,
@@ -69,7 +73,10 @@ def every(asked: EnvironmentAsked) -> Iterator[Check]:
         "engine": judge_engine,
         "memory and cores": judge_memory,
         "disk": judge_disk,
+        "engine at boot": judge_start,
         "ports": judge_ports,
+        "bind addresses": judge_addresses,
+        "address ranges": judge_ranges,
         "largest packet": judge_mtu,
         "IPv6": judge_ipv6,
         "docker's rules": judge_engine_rules,
@@ -78,6 +85,7 @@ def every(asked: EnvironmentAsked) -> Iterator[Check]:
         "kernel": judge_kernel_of_host,
     }
     outside: dict[str, Callable[[EnvironmentAsked], str]] = {
+        "resolver of containers": judge_resolver,
         "public name": judge_public_name,
         "telegram": ask_telegram,
         "e-mail": ask_mail_server,
