@@ -63,6 +63,8 @@ class EngineInfo:
     """containerd's socket on the engine's host (cAdvisor reads it); None where it is not known."""
     clock_ahead_seconds: float
     """How far the clock of the engine's host is ahead of this machine's."""
+    userns_remap: bool
+    """Whether a user in a container has another id on the host."""
 
     @property
     def knows_start_interval(self) -> bool:
@@ -77,6 +79,18 @@ class EngineInfo:
         return (
             f"The clocks differ: that of {self.docker_host} is {self.clock_ahead_seconds:+.0f} s against this "
             "machine's. Ages here, codes and certificates are off by that"
+        )
+
+    @property
+    def other_users(self) -> str:
+        """What to say of an engine with `userns-remap`, on which the stack does not run; else empty."""
+        if not self.userns_remap:
+            return ""
+        return (
+            "The engine gives the users of containers other ids on the host (userns-remap), and the stack does not run "
+            "on it: cAdvisor may read neither the engine's socket nor its folder, so no container is measured. Take "
+            '"userns-remap" out of /etc/docker/daemon.json on the engine\'s host, then `systemctl restart docker`. '
+            "Containers, images and volumes that were made with it are not seen without it"
         )
 
 
@@ -150,6 +164,7 @@ def info_of(host: str, *, record_file: Path) -> EngineInfo:
         data_root=str(info.get("DockerRootDir") or "").rstrip("/"),
         containerd_socket=_containerd_socket(host, info),
         clock_ahead_seconds=_ahead(str(info.get("SystemTime") or "")),
+        userns_remap=any(str(each).split(",")[0] == "name=userns" for each in info.get("SecurityOptions") or ()),
     )
 
 

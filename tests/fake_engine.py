@@ -21,6 +21,7 @@ class FakeEngine:
     version: str = "24.0.7"
     info: dict[str, Any] = field(default_factory=dict)
     containers: list[dict[str, Any]] = field(default_factory=list)
+    networks: list[dict[str, Any]] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
     volumes: dict[str, int] = field(default_factory=dict)
     """Name of each volume -> bytes in it."""
@@ -38,7 +39,7 @@ class FakeEngine:
             usual = {"MemTotal": 16 * 2**30, "NCPU": 4, "MemoryLimit": True, "CpuCfsQuota": True}
             return 200, {**usual, "DockerRootDir": "/", "IndexServerAddress": "http://127.0.0.1:9/", **self.info}
         if path == "networks":
-            return 200, []
+            return 200, self.networks
         if path == "containers/json":
             own = "label" in query
             return 200, [each for each in self.containers if not own or each.get("Labels")]

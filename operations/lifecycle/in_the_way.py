@@ -156,10 +156,15 @@ def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
         return (
             f"The engine has no range of addresses left for another network: it has {len(client.api.networks())}. "
             "`docker network ls` shows them, `docker network prune` removes those that no container uses. Or give it "
-            'more ranges: in /etc/docker/daemon.json "default-address-pools": [{"base": "10.201.0.0/16", "size": 24}], '
-            "then `systemctl restart docker`."
+            f"more ranges: {other_ranges()}."
         )
     return ""
+
+
+def other_ranges(base: str = "10.201.0.0/16") -> str:
+    """Say how an engine is given other ranges of addresses for the networks that it makes."""
+    pools = f'"default-address-pools": [{{"base": "{base}", "size": 24}}]'
+    return f"in /etc/docker/daemon.json {pools}, then `systemctl restart docker`"
 
 
 def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:

@@ -29,12 +29,14 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
     images: build the images that no registry can give here; without it only existing images are used, as in a preview.
     note: note on the engine which images it lacks now, so that a later `up` may remove them.
     Raises InvalidSettingsError before anything is installed or started, ProjectError where images of another origin
-    would replace those that run.
+    would replace those that run, or where the stack does not run on this kind of engine.
     """
     workspace.settings(on_this_machine=False)
     if images:
         state_room.refuse_full(workspace.backend(), workspace.name)
     engine = workspace.engine()
+    if why := engine.other_users:
+        raise ProjectError(f"Nothing was changed: {why}")
     # The settings are read with the facts of this engine, but without the images of an earlier run, which may be gone.
     machine = _of_engine(workspace, engine, ask=images)
     environment = stack_file.read(

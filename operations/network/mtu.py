@@ -116,12 +116,12 @@ def try_large(workspace: Workspace) -> str:
     if "backup" in environment.absent:
         raise UnavailableError("it is tried in the backup server's image, which is not here")
     way = uplink(environment.settings.docker_host)
-    hosts = [*_outside(environment), *([way.gateway] if way and way.gateway else [])]
+    hosts = [*outside(environment), *([way.gateway] if way and way.gateway else [])]
     with contextlib.closing(workspace.client()) as client:
         return tried(environment, client, hosts, way)
 
 
-def _outside(environment: Environment) -> list[str]:
+def outside(environment: Environment) -> list[str]:
     """Return the hosts outside that the settings name."""
     alertmanager = environment.settings.alertmanager
     urls = [alertmanager.telegram.api_url] if alertmanager.telegram else []

@@ -6,9 +6,9 @@ import contextlib
 import ipaddress
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 import docker.errors
@@ -43,6 +43,13 @@ class EngineAnswers:
     """Its answer to `docker info`."""
 
 
+class Route(NamedTuple):
+    """A route of the host for a part of IPv4."""
+
+    network: ipaddress.IPv4Network
+    device: str
+
+
 @dataclass(frozen=True)
 class HostFacts:
     """What the engine's host says of itself; empty values where it does not know."""
@@ -50,25 +57,59 @@ class HostFacts:
     values: Mapping[str, str]
     listening: Sequence[tuple[str, int]]
     """Address and port of each TCP socket that a program listens on."""
+    addresses: Collection[str]
+    """Addresses on its interfaces."""
+    routes: Sequence[Route]
+    """All routes but the default one."""
 
     @classmethod
     def parse(cls, text: str) -> HostFacts:
         """Read what `_FACTS` prints."""
         lines = [line.split() for line in text.splitlines()]
-        values = {words[0]: words[1] for words in lines if len(words) == 2 and words[0] != "listens"}  # noqa: PLR2004
-        return cls(values, [_socket(words[1]) for words in lines if words[:1] == ["listens"]])
+
+        def listed(name: str) -> list[list[str]]:
+            return [words[1:] for words in lines if words[:1] == [name]]
+
+        return cls(
+            values={words[0]: words[1] for words in lines if len(words) == 2 and words[0] not in _LISTED},  # noqa: PLR2004
+            listening=[_socket(address) for (address,) in listed("listens")],
+            addresses={_address(address) for (address,) in listed("has")},
+            routes=[Route(_network(network), device) for network, device in listed("route")],
+        )
 
 
-# Facts that the scripts for disk room, MTU and IPv6 do not collect. Every user may read /proc/net/tcp, and no program
-# such as `ss` has to be installed.
+_LISTED = {"listens", "has", "route"}
+"""First words of lines of which there are many."""
+# Facts that the scripts for disk room, MTU and IPv6 do not collect. The kernel's tables need no right and no program;
+# only `ip` knows the routes of VPNs that have a table of their own.
 _FACTS = """\
-for name in vm/overcommit_memory net/ipv4/ip_forward; do
+for name in vm/overcommit_memory net/ipv4/ip_forward net/ipv4/ip_nonlocal_bind net/ipv6/ip_nonlocal_bind; do
     test -r /proc/sys/$name && echo "$name $(cat /proc/sys/$name)"
 done
 test -e /dev/kmsg && echo "kmsg yes"
 test -r /proc/net/tcp && echo "sockets yes"
 echo "synchronised $(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
 awk '$4 == "0A" { print "listens", $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+awk '$1 == "|--" { address = $2 } /host LOCAL/ { print "has", address }' /proc/net/fib_trie 2>/dev/null
+awk '{ print "has", $1 }' /proc/net/if_inet6 2>/dev/null
+PATH="$PATH:/usr/sbin:/sbin"
+if command -v ip >/dev/null; then
+    ip -4 route show table all 2>/dev/null | awk '$1 ~ /^[0-9]/ {
+        device = "several"
+        for (i = 2; i < NF; i++) if ($i == "dev") device = $(i + 1)
+        print "route", $1, device
+    }'
+else
+    awk 'NR > 1 && $8 != "00000000" { print "route", $2 "/" $8, $1 }' /proc/net/route 2>/dev/null
+fi
+if test -d /run/systemd/system; then
+    echo "systemd yes"
+    echo "docker-at-boot $(systemctl is-enabled docker.service 2>/dev/null)"
+    case "$(systemctl show -p LoadState -p After docker.service 2>/dev/null)" in
+        *network-online.target*) echo "docker-waits yes" ;;
+        *LoadState=loaded*) echo "docker-waits no" ;;
+    esac
+fi
 true
 """
 
@@ -79,6 +120,18 @@ def _socket(text: str) -> tuple[str, int]:
     # The kernel prints words of four bytes in the machine's byte order, which is little-endian on x86_64 and aarch64.
     words = [bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8)]
     return str(ipaddress.ip_address(b"".join(words))), int(port, 16)
+
+
+def _address(text: str) -> str:
+    """Read an address as the kernel's tables have it: with dots, or all digits of IPv6."""
+    return text if "." in text else str(ipaddress.IPv6Address(bytes.fromhex(text)))
+
+
+def _network(text: str) -> ipaddress.IPv4Network:
+    """Read a route as `ip` writes it, or as /proc/net/route does: `0000A8C0/0000FFFF` is 192.168.0.0/16."""
+    if "." not in text:
+        text = "/".join(str(ipaddress.IPv4Address(bytes.fromhex(each)[::-1])) for each in text.split("/"))
+    return ipaddress.IPv4Network(text, strict=False)
 
 
 @dataclass(frozen=True)

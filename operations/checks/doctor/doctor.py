@@ -3,7 +3,7 @@
 Before `up` it checks settings, secrets, the engine and its host, images, and the services outside: Telegram, the mail
 server, the bucket. It starts nothing, and changes nothing but one object in the bucket. After `up` it runs the smoke
 test and a test alert, and says what to look at in the first day. A small shell script, run here or through ssh, reads
-the facts of the host and writes nothing.
+the facts of the host and writes nothing. A running container resolves a name with a program of its image.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from operations.checks.doctor.asked import EnvironmentAsked
+from operations.checks.doctor.at_boot import judge_addresses, judge_start
 from operations.checks.doctor.host import (
     judge_clock,
     judge_disk,
@@ -30,6 +31,8 @@ from operations.checks.doctor.network import (
     judge_public_name,
 )
 from operations.checks.doctor.outside import ask_mail_server, ask_telegram, write_to_bucket
+from operations.checks.doctor.ranges import judge_ranges
+from operations.checks.doctor.resolver import judge_resolver
 from operations.checks.doctor.secrets import judge_grafana_password, judge_secrets
 from operations.checks.report import (
     Check,
@@ -70,7 +73,10 @@ def every(asked: EnvironmentAsked) -> Iterator[Check]:
         "engine": judge_engine,
         "memory and cores": judge_memory,
         "disk": judge_disk,
+        "engine at boot": judge_start,
         "ports": judge_ports,
+        "bind addresses": judge_addresses,
+        "address ranges": judge_ranges,
         "largest packet": judge_mtu,
         "IPv6": judge_ipv6,
         "docker's rules": judge_engine_rules,
@@ -79,6 +85,7 @@ def every(asked: EnvironmentAsked) -> Iterator[Check]:
         "kernel": judge_kernel_of_host,
     }
     outside: dict[str, Callable[[EnvironmentAsked], str]] = {
+        "resolver of containers": judge_resolver,
         "public name": judge_public_name,
         "telegram": ask_telegram,
         "e-mail": ask_mail_server,

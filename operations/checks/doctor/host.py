@@ -42,6 +42,8 @@ def judge_engine(asked: EnvironmentAsked) -> str:
     lacking = [name for name, key in (("memory", "MemoryLimit"), ("CPU", "CpuCfsQuota")) if not engine.limits.get(key)]
     if lacking:
         raise FailedError(f"its kernel cannot limit {' and '.join(lacking)} of a container: enable these cgroups")
+    if why := engine.info.other_users:
+        raise FailedError(why)
     folder = engine.info.data_root or "a folder that it does not tell"
     return f"Docker Engine {version} at {asked.host}, data in {folder}, cgroup v{engine.info.cgroup_version}"
 

@@ -41,6 +41,9 @@ VERIFIED_AGE = "time() - (backup_verify_last_success_timestamp_seconds > 0)"
 DRILL_AGE = "time() - (backup_restore_test_last_success_timestamp_seconds > 0)"
 OFFSITE_AGE = "time() - (backup_offsite_last_success_timestamp_seconds > 0)"
 _OFFSITE = "backup_offsite_enabled == 1"
+_OFFSITE_FAILS = "30m"
+OFFSITE_FAILING = f"min_over_time(backup_offsite_last_exit_code[{_OFFSITE_FAILS}])"
+"""The exit code that no copy of this time was better than: a bucket that is away for a minute is no failure."""
 
 _NAMES: Mapping[str, Text] = {
     "base": Text(en="the base backup of PostgreSQL", ru="базовая копия PostgreSQL"),
@@ -293,7 +296,7 @@ def _offsite(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="BackupOffsiteFailing",
         expression=f"backup_offsite_last_exit_code != 0 and on (instance) {_OFFSITE}",
-        wait="30m",
+        wait=_OFFSITE_FAILS,
         severity="warning",
         summary=Text(en="backups do not reach the bucket", ru="копии не доходят до хранилища"),
         description=Text(

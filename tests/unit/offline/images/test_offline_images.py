@@ -54,6 +54,7 @@ def engine_info(index: str, mirrors: tuple[str, ...] = ()) -> EngineInfo:
         data_root="/",
         containerd_socket=None,
         clock_ahead_seconds=0,
+        userns_remap=False,
     )
 
 

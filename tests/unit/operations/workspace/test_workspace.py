@@ -347,7 +347,9 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     environment = environment.model_copy(update={"settings": settings})
     monkeypatch.setattr(stack_file, "read", lambda *_: environment)
     monkeypatch.setattr(
-        Workspace, "engine", lambda _: SimpleNamespace(docker_host="unix:///nowhere", version="20.10.24")
+        Workspace,
+        "engine",
+        lambda _: SimpleNamespace(docker_host="unix:///nowhere", version="20.10.24", other_users=""),
     )
     monkeypatch.setattr("operations.lifecycle.prepare._of_engine", lambda *_, **__: {})
     built: list[str] = []
@@ -377,6 +379,17 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     else:
         prepare(workspace)
         assert bool(built) is local
+
+
+def test_an_engine_that_remaps_users_is_refused_before_anything_is_built_or_written(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = _workspace(clone)
+    engine = SimpleNamespace(docker_host="unix:///nowhere", other_users="it has userns-remap")
+    monkeypatch.setattr(Workspace, "engine", lambda _: engine)
+    with pytest.raises(ProjectError, match=r"Nothing was changed: it has userns-remap"):
+        prepare(workspace)
+    assert not workspace.machine_file.exists(), "facts about an engine that the stack does not run on"
 
 
 def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path) -> None:

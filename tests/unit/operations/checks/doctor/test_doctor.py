@@ -149,9 +149,10 @@ def test_pulumis_own_words_about_secrets_are_understood() -> None:
         (FakeEngine(version="19.03.15"), "too old: 20.10"),
         (FakeEngine(info={"MemoryLimit": False}), "cannot limit memory"),
         (FakeEngine(info={"CpuCfsQuota": False}), "cannot limit CPU"),
+        (FakeEngine(info={"SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"]}), "userns-remap"),
     ],
 )
-def test_an_engine_that_is_too_old_or_cannot_limit_fails(
+def test_an_engine_that_is_too_old_cannot_limit_or_remaps_users_fails(
     make: Callable[..., Workspace], fake: FakeEngine, why: str
 ) -> None:
     with engine_at(fake) as host, examined(make(), host) as asked, pytest.raises(FailedError, match=why):

@@ -67,6 +67,8 @@ PATIENCE_SECONDS = 300.0
 """That all checks may take on a busy machine."""
 JOB = "job: queue, worker, database"
 COUNTED = "count by (__name__)"
+OFFSITE_FAILS = "min_over_time(backup_offsite_last_exit_code[30m])"
+OFFSITE_LAST = "backup_offsite_last_success_timestamp_seconds > 0"
 """The question that names every series."""
 
 
@@ -132,6 +134,8 @@ class World:
         world.series["backup_last_exit_code"] = [({}, 0.0)]
         for kind in backup.kinds(environment):
             world.series[f'kind="{kind}"'] = [({}, 1800.0)]
+        world.series[OFFSITE_FAILS] = [({}, 0.0)]
+        world.series[OFFSITE_LAST] = [({}, 600.0)]
         world.expose()
         world.measure()
         world.series["probe_success"] = [({}, 1.0)]
@@ -698,6 +702,32 @@ def test_a_backup_that_is_too_old_or_was_never_made_fails() -> None:
         *("backup base", "backup dump", "backup redis"),
     )
     assert "last run failed" in failed["backup dump"].why, "a good one from yesterday hides what fails today"
+
+
+OFFSITE = {"offsite": {"endpoint": "https://s3.example.org", "bucket": "samokoder-backups"}}
+
+
+def test_a_copy_that_does_not_reach_the_bucket_fails_and_without_a_bucket_nothing_is_asked() -> None:
+    keys: dict[str, Any] = {name: {"secure": "v1:x"} for name in ("s3AccessKeyId", "s3SecretAccessKey")}
+
+    def whole(change: Callable[[World], object], *names: str) -> dict[str, Finding]:
+        return fails(change, *names, backup=OFFSITE, **keys)
+
+    assert "0.2 h old" in whole(lambda _: None)["backup offsite"].why
+
+    old = whole(lambda world: world.series.update({OFFSITE_LAST: [({}, 7 * 3600.0)]}), "backup offsite")
+    assert "7.0 h old; 6 h are allowed (samokoder:alerts.backupOffsiteHours)" in old["backup offsite"].why
+    refused = whole(lambda world: world.series.update({OFFSITE_FAILS: [({}, 1.0)]}), "backup offsite")
+    assert "do not reach the bucket" in refused["backup offsite"].why
+    never = whole(lambda world: world.series.update({OFFSITE_LAST: []}), "backup offsite")
+    assert "there is none" in never["backup offsite"].why
+
+    def fresh(world: World) -> None:
+        world.series[OFFSITE_LAST] = []
+        world.rows["backup"] = replace(world.rows["backup"], uptime_seconds=60)
+
+    assert whole(fresh)["backup offsite"].verdict is Verdict.NOT_AVAILABLE, "the first backup may still be made"
+    assert "backup offsite" not in fails(lambda _: None), "a line about what nobody has asked for"
 
 
 def test_before_the_first_backup_nothing_can_be_said() -> None:
