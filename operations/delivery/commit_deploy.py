@@ -39,7 +39,8 @@ GOOD_COMMIT = "samokoder:good-commit"
 LAST_COMMIT = "samokoder:last-commit"
 """Tag of a Pulumi stack: the last commit that CI began to deploy, or went back to."""
 MIGRATIONS = "reference_app/samokoder/migrations/versions"
-_KEEPS_DATA = ("postgres", "redis")
+# Grafana's and Prometheus' documents promise no way back over a major version: each changes its data as it starts.
+_KEEPS_DATA = ("postgres", "redis", "grafana", "prometheus")
 _KEPT_SINCE = "opens_what_is_kept"
 """In secrets.py since such secrets stay in the state, protected, also where nothing uses them."""
 
@@ -79,7 +80,8 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
         )
     for part in _KEEPS_DATA:
         old, new = (_data_version(root, commit, config, part) for commit, config in ((good, before), (current, now)))
-        if old != new:
+        # A program without that part has no use for its data.
+        if old and old != new:
             return WayBack(commit="", why=f"{part} went from {old} to {new} since {good[:12]}: its data stays {new}'s")
     added = _git(root, "diff", "--name-only", "--diff-filter=A", good, current, "--", MIGRATIONS).stdout.split()
     names = ", ".join(Path(path).name for path in added if path.endswith(".py"))
@@ -358,11 +360,14 @@ def _stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
 
 
 def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
-    """Return the version of a part's image in a commit, as far as data depends on it; without, the reference."""
+    """Return the version of a part's image in a commit, as far as data depends on it; without, the reference.
+
+    Empty where the commit has no such part.
+    """
     reference = (config.get(key_of("images")) or {}).get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout
-        found = re.search(rf'"({part}:[^"]+)"', text)
+        found = re.search(rf'"((?:[^"\s]+/)?{part}:[^"]+)"', text)
         reference = found[1] if found else ""
     try:
         tag = parse_reference(str(reference)).tag or ""
