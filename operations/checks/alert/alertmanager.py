@@ -21,7 +21,6 @@ from operations.errors import ProjectError
 from stack.parts.alertmanager.routing import TEST_ALERT, TEST_RECEIVER, WATCHDOG
 from stack.parts.alertmanager.rules import HEARTBEAT
 from stack.settings.environment import Environment
-from stack.settings.types import seconds
 
 _HEARTBEAT_WAY = "webhook"
 # Prometheus repeats a firing alert once a minute (`--rules.alert.resend-delay`); two of them may get lost.
@@ -99,8 +98,7 @@ class AlertManager:
         return [_judged(firing[way], ended.get(way), why) for way in ways]
 
     def beat(self, timeout: float, reporter: Reporter) -> Delivery:
-        """Wait for two intervals for a beat to whoever listens outside; tell whether it was taken."""
-        timeout = max(timeout, 2 * seconds(self.environment.settings.alertmanager.heartbeat_interval))
+        """Wait for a beat to whoever listens outside; tell whether it was taken. timeout: in seconds."""
         heartbeat = replace(self, receiver=HEARTBEAT)
         before, why = heartbeat.counts(), ""
         if _HEARTBEAT_WAY not in before.attempts:
