@@ -50,7 +50,7 @@ def counted() -> float | None:
     """The metric; None: there is none."""
     document = settings_document(physical=False, offsite=BUCKET.model_dump())
     registry = CollectorRegistry()
-    registry.register(metrics.Metrics(Settings.model_validate(document), SimpleNamespace()))  # type: ignore[arg-type]
+    registry.register(metrics.Metrics(Settings.model_validate(document), SimpleNamespace()))
     return registry.get_sample_value("backup_offsite_snapshots")
 
 
