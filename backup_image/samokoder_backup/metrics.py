@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from samokoder_backup import entries, state
+from samokoder_backup import entries, restic, state
 from samokoder_backup import settings as at
 from samokoder_backup.settings import Kind, Settings
 
@@ -88,6 +88,10 @@ class Metrics(Collector):
                     _number(offsite, "success") or 0.0,
                 ),
                 "backup_offsite_last_exit_code": ("Of the last copy off-site", _number(offsite, "exit")),
+                "backup_offsite_snapshots": (
+                    "Copies that the bucket holds, counted once a day",
+                    _number(restic.known(at.ROOT), "snapshots"),
+                ),
             }
         if settings.streamed:
             figures |= {

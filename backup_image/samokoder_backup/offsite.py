@@ -33,7 +33,7 @@ from samokoder_backup.settings import CONFIG, ROOT, Offsite
 #: before its `wals`, so that a segment that is archived meanwhile is met at one of the two places.
 FOLDERS: Final = ("barman", "dumps", "redis", "workspace")
 FIRST_PAUSE_SECONDS = 15.0
-_PRUNE_SECONDS: Final = 24 * 3600
+_DAY_SECONDS: Final = 24 * 3600
 
 
 def serve(
@@ -96,6 +96,7 @@ def sync(
             restic.run(["unlock"])
             run = restic.run(words)
         _judge_backup(restic, run)
+        _count(restic)
         if settings.keep_days:
             _remove_old(restic, locks_stay=run.refused)
 
@@ -198,8 +199,7 @@ def _judge_backup(restic: Restic, run: ResticRun) -> None:
 def _remove_old(restic: Restic, *, locks_stay: bool) -> None:
     """Once a day remove what is older than `keep_days`, counted back from the newest, which always stays."""
     days = restic.settings.keep_days
-    known = restic.known()
-    if 0 <= time.time() - float(known.get("pruned", 0)) < _PRUNE_SECONDS:
+    if _is_recent(restic.known().get("pruned", 0)):
         return
     if locks_stay:  # and an exclusive lock that stays would end all further copies
         raise CannotError(
@@ -218,6 +218,21 @@ def _remove_old(restic: Restic, *, locks_stay: bool) -> None:
     except BackupError as error:
         raise type(error)(f"The copy was made, but old ones were not removed. {error}") from None
     restic.remember(pruned=time.time())
+
+
+def _count(restic: Restic) -> None:
+    """Once a day note how many copies the bucket holds: each further copy reads the list of all."""
+    if _is_recent(restic.known().get("counted", 0)):
+        return
+    # The names alone: what is in the copies would be fetched from the bucket, each by a request of its own.
+    listing = restic.run(["list", "snapshots", "--no-lock"])
+    if not listing.code:
+        restic.remember(counted=time.time(), snapshots=float(len(listing.out.split())))
+
+
+def _is_recent(stamp: float) -> bool:
+    """Tell whether a time stamp is of the last day; one of a time to come is not."""
+    return 0 <= time.time() - stamp < _DAY_SECONDS
 
 
 def _to_pull(restic: Restic, snapshot: str) -> str:

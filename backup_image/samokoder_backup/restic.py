@@ -108,11 +108,7 @@ class Restic:
 
     def known(self) -> dict[str, Any]:
         """Give what was remembered of this volume's copies."""
-        try:
-            read: dict[str, Any] = json.loads((self._folder / "known.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return read
+        return known(self.root)
 
     def remember(self, **more: float) -> None:
         """Note that this volume's copies are at the address."""
@@ -255,6 +251,15 @@ class Restic:
         else:
             what, kind = f"restic ended with {run.code} at {where}.", BackupError
         return kind(f"{what}\n{said}".strip())
+
+
+def known(root: Path) -> dict[str, Any]:
+    """Give what was remembered of the copies of the volume at `root`."""
+    try:
+        read: dict[str, Any] = json.loads((root / "offsite" / "known.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return read
 
 
 @contextmanager

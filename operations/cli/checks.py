@@ -32,7 +32,10 @@ class Severity(StrEnum):
 def send_test_alert(
     env: EnvironmentName = "staging",
     severity: Annotated[Severity, typer.Option(help="Severity that it says it has.")] = Severity.CRITICAL,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for a delivery.", min=1)] = 60,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds to wait for a delivery; 60, for the heartbeat two of its intervals.", min=1),
+    ] = None,
     url: Annotated[str, typer.Option(help="AlertManager, where its port is not reached from here: a tunnel.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:

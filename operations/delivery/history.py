@@ -23,7 +23,8 @@ from stack.spec.rotation import label
 from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT, secret_names
 
 MIGRATIONS = "reference_app/samokoder/migrations/versions"
-_KEEPS_DATA = ("postgres", "redis")
+# Grafana's and Prometheus' documents promise no way back over a major version: each changes its data as it starts.
+_KEEPS_DATA = ("postgres", "redis", "grafana", "prometheus")
 _KEPT_SINCE = "opens_what_is_kept"
 """Word in secrets.py of each version that keeps such secrets in the state, protected, also where nothing uses them."""
 
@@ -63,7 +64,8 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
         )
     for part in _KEEPS_DATA:
         old, new = (_data_version(root, commit, config, part) for commit, config in ((good, before), (current, now)))
-        if old != new:
+        # A program without that part does not read its data.
+        if old and old != new:
             return WayBack(commit="", why=f"{part} went from {old} to {new} since {good[:12]}: its data stays {new}'s")
     added = _git(root, "diff", "--name-only", "--diff-filter=A", good, current, "--", MIGRATIONS).stdout.split()
     names = ", ".join(Path(path).name for path in added if path.endswith(".py"))
@@ -171,11 +173,14 @@ def stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
 
 
 def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
-    """Return the part of an image's version that data depends on (`17`, `7.4`); without a version, the reference."""
+    """Return the part of an image's version that data depends on (`17`, `7.4`); without a version, the reference.
+
+    Empty where the commit has no such part.
+    """
     reference = (config.get(key_of("images")) or {}).get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout
-        found = re.search(rf'"({part}:[^"]+)"', text)
+        found = re.search(rf'"((?:[^"\s]+/)?{part}:[^"]+)"', text)
         reference = found[1] if found else ""
     try:
         tag = parse_reference(str(reference)).tag or ""

@@ -172,7 +172,24 @@ class Alerts(Model):
     probe_seconds: PositiveNumber = Field(
         2.0, description="ProbeSlow: mean duration of a probe, in seconds.", examples=[5.0]
     )
-    tls_expires_days: PositiveNumber = Field(21.0, description="TlsCertificateExpiresSoon: days left.", examples=[14.0])
+    tls_expires_days: PositiveNumber = Field(
+        21.0, description="TlsCertificateExpiresSoon: days left; it needs tlsExpiresPercent too.", examples=[14.0]
+    )
+    # Caddy renews at 33 %. Traefik, told of 45 days, renews 10 days before the end, which is 22 %.
+    tls_expires_percent: PercentOf = Field(
+        20.0,
+        description="TlsCertificateExpiresSoon: left of the certificate's life, in %; it needs tlsExpiresDays too.",
+        examples=[15.0],
+    )
     tls_expires_very_soon_days: PositiveNumber = Field(
-        3.0, description="TlsCertificateExpiresVerySoon: days left; less than tlsExpiresDays.", examples=[2.0]
+        3.0,
+        description="TlsCertificateExpiresVerySoon: days left; less than tlsExpiresDays; it needs "
+        "tlsExpiresVerySoonPercent too.",
+        examples=[2.0],
+    )
+    tls_expires_very_soon_percent: PercentOf = Field(
+        10.0,
+        description="TlsCertificateExpiresVerySoon: left of the certificate's life, in %; less than tlsExpiresPercent; "
+        "it needs tlsExpiresVerySoonDays too.",
+        examples=[5.0],
     )

@@ -86,6 +86,13 @@ class Email(Model):
         "", description="Account at the mail server; empty: no login.", examples=["alerts@example.org"]
     )
     require_tls: bool = Field(True, description="Refuse a server without STARTTLS.", examples=[True])
+    hello: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Za-z.:]+\])?$",
+        description="Name by which AlertManager and `make doctor` greet the mail server (EHLO). Empty: the domain of "
+        "the ingress, else that of the sender.",
+        examples=["samokoder.example.org"],
+    )
 
 
 class Timing(Model):

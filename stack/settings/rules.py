@@ -104,6 +104,7 @@ def _threshold_rules(environment: Environment) -> Iterator[Mistake]:
     for low, almost in (
         ("disk_low_percent", "disk_almost_full_percent"),
         ("tls_expires_days", "tls_expires_very_soon_days"),
+        ("tls_expires_percent", "tls_expires_very_soon_percent"),
     ):
         first, second = getattr(alerts, low), getattr(alerts, almost)
         if second >= first:

@@ -11,6 +11,7 @@ import yaml
 
 from stack.catalogue import every_alert, specs
 from stack.monitoring.alerts import Alert, Severity, Text, down_alert
+from stack.parts.alertmanager import routing
 from stack.parts.alertmanager import spec as parts
 from stack.parts.alertmanager.inhibitions import inhibitions
 from stack.parts.cadvisor.rules import UNSEEN_SECONDS
@@ -336,6 +337,23 @@ def test_amtool_accepts_every_combination(laboratory: Laboratory, environment: E
 
 
 @pytest.mark.live
+@pytest.mark.parametrize(
+    ("values", "sender", "name"),
+    [
+        ({}, "alerts@example.org", "example.org"),
+        ({}, "<alerts@example.org>", "example.org"),
+        ({}, "alerts@пример.рф", "xn--e1afmkfd.xn--p1ai"),
+        ({"ingress": {"domain": "samokoder.example.org"}}, "alerts@example.org", "samokoder.example.org"),
+    ],
+)
+def test_the_mail_server_is_greeted_by_a_name_that_the_world_knows(
+    values: Mapping[str, Any], sender: str, name: str
+) -> None:
+    email = {"smarthost": "mail.example.org:25", "sender": sender, "recipient": "b@example.org"}
+    environment = environment_of("staging", {**values, "alertmanager": {"email": email}})
+    assert routing.integrations(environment)["email"]["hello"] == name, "localhost is refused by many servers"
+
+
 @pytest.mark.parametrize("case", ["staging", "prod", "email-and-keys", "every-receiver"])
 def test_amtool_accepts_the_configuration(laboratory: Laboratory, environment: Environment, case: str) -> None:
     code, said = output(

@@ -20,13 +20,12 @@ from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 
 
-def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> Report:
+def after(workspace: Workspace, *, seconds: float = 10, wait: float = 60) -> Report:
     """Check a stack after `up`: smoke test, test alert, restarts, Redis' file, collations, network.
 
-    timeout: seconds for which a failed smoke test is repeated, and for each wait of the test alert. Raises ProjectError
-    as `smoke.smoke` does.
+    wait: seconds for which a failed smoke test is repeated. Raises ProjectError as `smoke.smoke` does.
     """
-    smoked = smoke.smoke(workspace, seconds=seconds, wait=timeout)
+    smoked = smoke.smoke(workspace, seconds=seconds, wait=wait)
     counted = next((each.why for each in smoked.findings if each.check == "metrics redis"), "nothing is known")
     rest = [
         Check(name="restarts", ask=lambda: _restarts(workspace)),
@@ -35,17 +34,17 @@ def after(workspace: Workspace, *, seconds: float = 10, timeout: float = 60) -> 
         Check(name="closed addresses", ask=lambda: _closed(workspace)),
         Check(name="large packets", ask=lambda: mtu.try_large(workspace)),
     ]
-    found = [*smoked.findings, *_delivered(workspace, timeout), *ask_all(rest, seconds=seconds)]
+    found = [*smoked.findings, *_delivered(workspace), *ask_all(rest, seconds=seconds)]
     return Report(title=f"After `{workspace.typed('up')}` of {workspace.name}", about=smoked.about, findings=found)
 
 
-def _delivered(workspace: Workspace, timeout: float) -> Iterator[Finding]:
+def _delivered(workspace: Workspace) -> Iterator[Finding]:
     ways = integrations(workspace.settings())
     if not ways:
         yield Finding(check="test alert", verdict=Verdict.NOT_CONFIGURED, why=f"goes to nobody: {REACH_SOMEBODY}")
         return
     try:
-        report = send.send_test_alert(workspace, timeout=timeout)
+        report = send.send_test_alert(workspace)
     except ProjectError as error:
         yield Finding(check="test alert", verdict=Verdict.FAILED, why=str(error))
         return

@@ -13,6 +13,7 @@ from operations.checks.doctor.asked import EnvironmentAsked, last_of
 from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from operations.workspace import pasted
 from stack.common.names import PROJECT
+from stack.parts.alertmanager.routing import mail_hello
 from stack.settings.keys import key_of
 
 _SMTPS = 465
@@ -72,7 +73,7 @@ def _refused(answer: httpx.Response) -> tuple[str, int]:
 
 
 def ask_mail_server(asked: EnvironmentAsked) -> str:
-    """Log in to the mail server, and send nothing."""
+    """Greet the mail server by the name that AlertManager gives, log in, and send nothing."""
     email = asked.environment.settings.alertmanager.email
     if email is None:
         raise NotConfiguredError(f"{key_of('alertmanager', 'email')} is not set")
@@ -80,15 +81,21 @@ def ask_mail_server(asked: EnvironmentAsked) -> str:
     _refuse_short(host)
     tls = int(port) == _SMTPS
     try:
-        with (smtplib.SMTP_SSL if tls else smtplib.SMTP)(host, int(port), timeout=asked.seconds / 2) as server:
-            server.ehlo()
+        kind, hello = smtplib.SMTP_SSL if tls else smtplib.SMTP, mail_hello(asked.environment)
+        with kind(host, int(port), local_hostname=hello, timeout=asked.seconds / 2) as server:
+            server.ehlo_or_helo_if_needed()
             if email.require_tls and not tls:
                 server.starttls(context=ssl.create_default_context())
-                server.ehlo()
+                server.ehlo_or_helo_if_needed()
             if email.username:
                 server.login(email.username, asked.secret("smtpPassword"))
     except smtplib.SMTPAuthenticationError as error:
         raise FailedError(f"{email.smarthost} refuses the login of {email.username} ({error.smtp_code})") from None
+    except smtplib.SMTPHeloError as error:
+        key, said = key_of("alertmanager", "email", "hello"), error.smtp_error
+        why = said.decode(errors="replace") if isinstance(said, bytes) else said
+        text = f"{email.smarthost} refuses the greeting by {hello} ({error.smtp_code} {why}): {key}"
+        raise FailedError(text) from None
     except smtplib.SMTPNotSupportedError as error:
         raise FailedError(f"{email.smarthost}: {error}") from None
     except (OSError, smtplib.SMTPException) as error:

@@ -54,7 +54,7 @@ def may_be_missing(environment: Environment) -> Mapping[str, str]:
     if environment.offsite is None:
         found[r"backup_offsite_last_.*"] = "no bucket is configured"
     if not any(url.startswith("https:") for url in public):
-        found[r"probe_ssl_.*"] = "no address with TLS is probed"
+        found[r"probe(_ssl|:tls)_.*"] = "no address with TLS is probed"
     if grafana.PART in environment.absent:
         found[r"grafana_.*"] = "this host cannot get Grafana"
     if not integrations(environment):

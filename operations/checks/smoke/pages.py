@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from operations.checks.report import Check
 from operations.checks.smoke.asked import StackAsked, certificates, state_of
@@ -16,6 +17,15 @@ from stack.settings.keys import key_of
 
 _DAY_SECONDS = 86400
 _HTTPS = 443
+_THRESHOLDS = ("tls_expires_days", "tls_expires_percent")
+
+
+class Left(NamedTuple):
+    """What is left of a certificate."""
+
+    days: float
+    percent: float
+    """Of its life."""
 
 
 def container_checks(asked: StackAsked) -> Iterator[Check]:
@@ -56,26 +66,29 @@ def certificate_check(asked: StackAsked) -> Iterator[Check]:
         asked.need(*((ingress.PART,) if ours else ()))
         port = settings.https_port if ours else _HTTPS
         timeout = asked.client.timeout.connect or 0
-        days = certificate_days(settings.domain, port, settings.domain, certificates(settings), timeout)
-        least = asked.environment.settings.alerts.tls_expires_days
-        if days < least:
-            key = key_of("alerts", "tls_expires_days")
-            raise FailedError(f"it expires in {days:.1f} days; less than {key}, {least}")
-        return f"the certificate of {settings.domain} is good for {days:.0f} days"
+        left = certificate_left(settings.domain, port, settings.domain, certificates(settings), timeout)
+        told = f"{left.days:.1f} days, {left.percent:.0f} % of its life"
+        alerts = asked.environment.settings.alerts
+        if left.days < alerts.tls_expires_days and left.percent < alerts.tls_expires_percent:
+            keys = [f"{key_of('alerts', name)} ({getattr(alerts, name):g})" for name in _THRESHOLDS]
+            raise FailedError(f"it expires in {told}; less than {' and '.join(keys)}")
+        return f"the certificate of {settings.domain} is good for {told}"
 
     yield Check(name="certificate", ask=ask)
 
 
-def certificate_days(host: str, port: int, name: str, context: ssl.SSLContext, timeout: float) -> float:
-    """Return for how many days the certificate that a server shows for `name` is still good. Raises FailedError."""
+def certificate_left(host: str, port: int, name: str, context: ssl.SSLContext, timeout: float) -> Left:
+    """Return what is left of the certificate that a server shows for `name`. Raises FailedError."""
     try:
         with (
             socket.create_connection((host, port), timeout=timeout) as plain,
             context.wrap_socket(plain, server_hostname=name) as encrypted,
         ):
-            expires = ssl.cert_time_to_seconds(str((encrypted.getpeercert() or {})["notAfter"]))
+            shown = encrypted.getpeercert() or {}
+            begins, expires = (ssl.cert_time_to_seconds(str(shown[end])) for end in ("notBefore", "notAfter"))
     except ssl.SSLCertVerificationError as error:
         raise FailedError(f"{name}:{port} shows a certificate that nobody trusts: {error.verify_message}") from None
     except OSError as error:
         raise FailedError(f"{name}:{port} does not answer by TLS: {error}") from None
-    return (expires - time.time()) / _DAY_SECONDS
+    seconds = expires - time.time()
+    return Left(days=seconds / _DAY_SECONDS, percent=100 * seconds / max(expires - begins, 1))

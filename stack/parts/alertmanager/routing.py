@@ -43,6 +43,7 @@ def integrations(environment: Environment) -> Mapping[str, Mapping[str, Any]]:
             "to": settings.email.recipient,
             "from": settings.email.sender,
             "smarthost": settings.email.smarthost,
+            "hello": mail_hello(environment),
             "require_tls": settings.email.require_tls,
             **(login if settings.email.username else {}),
             "headers": {"Subject": messages.SUBJECT},
@@ -53,6 +54,19 @@ def integrations(environment: Environment) -> Mapping[str, Mapping[str, Any]]:
     if "alertWebhookUrl" in environment.configured_secrets:
         ways["webhook"] = _webhook("alert_webhook_url", send_resolved=True)
     return ways
+
+
+def mail_hello(environment: Environment) -> str:
+    """Return the name by which the mail server is greeted; empty where no e-mail is sent.
+
+    AlertManager's own is `localhost`, which many servers refuse. These names are known in the DNS, which some ask for.
+    """
+    settings = environment.settings
+    if not (email := settings.alertmanager.email):
+        return ""
+    domain = email.sender.rpartition("@")[2].rstrip(">")
+    # A greeting is ASCII.
+    return email.hello or settings.ingress.domain or (domain if domain.isascii() else domain.encode("idna").decode())
 
 
 def route(environment: Environment) -> dict[str, Any]:

@@ -290,6 +290,12 @@ def _offsite(alerts: Alerts) -> list[Panel]:
             DONE,
             watched_by=["BackupOffsiteFailing"],
         ),
+        series(
+            "Off-site: copies",
+            "How many the bucket holds, counted once a day. Each stays, but for `samokoder:backup.offsite.keepDays`.",
+            "short",
+            Query("max(backup_offsite_snapshots)", "copies"),
+        ),
     ]
 
 

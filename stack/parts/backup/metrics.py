@@ -175,6 +175,14 @@ BACKUP_METRICS = (
         required=True,
     ),
     Metric(
+        name="backup_offsite_snapshots",
+        type="gauge",
+        jobs=_BACKUP,
+        unit="copies",
+        meaning="Copies that the bucket holds, counted once a day.",
+        required=False,
+    ),
+    Metric(
         name="backup_offsite_enabled",
         type="gauge",
         jobs=_BACKUP,

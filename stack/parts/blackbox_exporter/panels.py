@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stack.monitoring.boards import replicas
 from stack.monitoring.panels import UP, Limit, Panel, Query, lines, series, states
+from stack.monitoring.promql import ratio
 from stack.parts.blackbox_exporter import rules as probes
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -53,7 +54,8 @@ def pages(alerts: Alerts) -> list[Panel]:
         ),
         series(
             "Certificates",
-            "Time until the first certificate of a page's chain expires. Only pages with TLS have one.",
+            "Time until the first certificate of a page's chain expires. Only pages with TLS have one. An alert waits "
+            "for its line in the next panel, too.",
             "s",
             Query(f"min by (service, instance) ({probes.LEFT})", "{{service}}"),
             limits=[
@@ -66,5 +68,23 @@ def pages(alerts: Alerts) -> list[Panel]:
                 ),
             ],
             absent="no page with TLS",
+        ),
+        series(
+            "Life of certificates",
+            "How much of its life a certificate has left: Caddy renews it at a third. An alert waits for its line in "
+            "the panel before, too.",
+            "percentunit",
+            Query(f"min by (service, instance) ({probes.LIFE_LEFT})", "{{service}}"),
+            limits=[
+                Limit(alert="TlsCertificateExpiresSoon", value=ratio(alerts.tls_expires_percent), below=True),
+                Limit(
+                    alert="TlsCertificateExpiresVerySoon",
+                    value=ratio(alerts.tls_expires_very_soon_percent),
+                    severity="critical",
+                    below=True,
+                ),
+            ],
+            absent="no page with TLS",
+            top=1,
         ),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Text, number
+from stack.monitoring.alerts import Alert, Group, Recording, Text, number, share
 from stack.parts.blackbox_exporter.spec import FAMILY, PUBLIC, SIX, by_family
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -14,14 +14,35 @@ from stack.spec.service import ServiceSpec
 # The probe has the part whose page it asks as its own label.
 alert = partial(Alert, service="{{ $labels.service }}", dashboard="samokoder-monitoring")
 
+EXPIRY = "probe_ssl_earliest_cert_expiry"
 # The last one that was seen: a probe that fails has none.
-LEFT = "last_over_time(probe_ssl_earliest_cert_expiry[10m]) - time()"
+_LAST = f"last_over_time({EXPIRY}[10m])"
+LEFT = f"{_LAST} - time()"
+
+
+def _life() -> Recording:
+    """Record the longest time that was left of the certificate that is shown now: its life, or less.
+
+    The exporter tells when a certificate ends and not when it begins, but one that was renewed is seen from its first
+    hour on. Of one that was there before, life is what was left then, so that its alerts come later.
+    """
+    name, now = "probe:tls_life:seconds", f"last_over_time({EXPIRY}[10m] @ end())"
+    # What was recorded before goes on for as long as the certificate lives, which may be longer than samples are kept;
+    # in its first hour the recorded life may be that of the certificate before it.
+    # The sum takes the name away, or both would be series of their own.
+    earlier = f"{name} + 0 and {EXPIRY} offset 1h == {now} or {EXPIRY} - time()"
+    longest = f"max_over_time((({earlier}) and {EXPIRY} == {now})[15d:1h])"
+    return Recording(name=name, expression=f"clamp_min({longest} or {LEFT}, 1)")
+
+
+LIFE = _life()
+LIFE_LEFT = f"({LEFT}) / {LIFE.name}"
 
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     once = by_family(environment)
-    return Group(name="probes", rules=[*_failed(environment), *_alerts(environment.settings.alerts, once=once)])
+    return Group(name="probes", rules=[LIFE, *_failed(environment), *_alerts(environment.settings.alerts, once=once)])
 
 
 def _failed(environment: Environment) -> Iterator[Alert]:
@@ -55,9 +76,10 @@ def _failed(environment: Environment) -> Iterator[Alert]:
 
 def _alerts(alerts: Alerts, *, once: bool) -> Iterator[Alert]:
     """Yield the others. once: an address that is asked by each family has one certificate, and one alert."""
-    slow, left = "avg_over_time(probe_duration_seconds[10m])", LEFT
+    slow, left, life_left = "avg_over_time(probe_duration_seconds[10m])", LEFT, LIFE_LEFT
     if once:
-        slow, left = f"max without ({FAMILY}) ({slow})", f"min without ({FAMILY}) ({left})"
+        slow = f"max without ({FAMILY}) ({slow})"
+        left, life_left = (f"min without ({FAMILY}) ({each})" for each in (left, life_left))
     yield alert(
         name="ProbeSlow",
         expression=f"{slow} > {number(alerts.probe_seconds)}",
@@ -72,22 +94,27 @@ def _alerts(alerts: Alerts, *, once: bool) -> Iterator[Alert]:
         ),
     )
     soon, very_soon = number(alerts.tls_expires_days), number(alerts.tls_expires_very_soon_days)
+    soon_percent, very_soon_percent = alerts.tls_expires_percent, alerts.tls_expires_very_soon_percent
+    # Both: of a certificate of a year 20 % are months, and one of six days has never 21 days left.
+    ends_soon = f"{left} < {soon} * 86400 and {life_left} < {share(soon_percent)}"
+    ends_very_soon = f"{left} < {very_soon} * 86400 and {life_left} < {share(very_soon_percent)}"
     yield alert(
         name="TlsCertificateExpiresSoon",
-        expression=f"{left} < {soon} * 86400 and {left} >= {very_soon} * 86400",
+        expression=f"{ends_soon} unless ({ends_very_soon})",
         wait="1h",
         severity="warning",
         summary=Text(
             en="the certificate of {{ $labels.instance }} expires", ru="истекает сертификат {{ $labels.instance }}"
         ),
         description=Text(
-            en=f"{{{{ $value | humanizeDuration }}}} are left; the threshold is {soon} days.",
-            ru=f"Осталось {{{{ $value | humanizeDuration }}}}; порог — {soon} дн.",
+            en="{{ $value | humanizeDuration }} are left; the thresholds are "
+            f"{number(soon_percent)} % of its life and {soon} days.",
+            ru=f"Осталось {{{{ $value | humanizeDuration }}}}; пороги — {number(soon_percent)} % срока и {soon} дн.",
         ),
     )
     yield alert(
         name="TlsCertificateExpiresVerySoon",
-        expression=f"{left} < {very_soon} * 86400",
+        expression=ends_very_soon,
         wait="5m",
         severity="critical",
         summary=Text(
@@ -95,9 +122,10 @@ def _alerts(alerts: Alerts, *, once: bool) -> Iterator[Alert]:
             ru="сертификат {{ $labels.instance }} вот-вот истечёт",
         ),
         description=Text(
-            en="{{ $value | humanizeDuration }} are left, then browsers refuse it; "
-            f"the threshold is {very_soon} days.",
-            ru=f"Осталось {{{{ $value | humanizeDuration }}}}, потом браузеры его отвергнут; порог — {very_soon} дн.",
+            en="{{ $value | humanizeDuration }} are left, then browsers refuse it; the thresholds are "
+            f"{number(very_soon_percent)} % of its life and {very_soon} days.",
+            ru="Осталось {{ $value | humanizeDuration }}, потом браузеры его отвергнут; "
+            f"пороги — {number(very_soon_percent)} % срока и {very_soon} дн.",
         ),
     )
     yield alert(

@@ -10,7 +10,8 @@ from tests.render.rule_cases.model import Case, Fires, pair, stays
 
 AT = {"job": "probe", "instance": "https://example.org/health", "service": "public"}
 PROBE = ",".join(f'{name}="{value}"' for name, value in AT.items())
-DAY = 86400
+HOUR = 3600
+DAY = 24 * HOUR
 
 
 def cases(environment: Environment) -> Iterator[Case]:
@@ -75,7 +76,7 @@ def cases(environment: Environment) -> Iterator[Case]:
             Fires(
                 labels=AT | {"severity": "warning"},
                 summary="the certificate of https://example.org/health expires",
-                description=f"{left} are left; the threshold is 21 days.",
+                description=f"{left} are left; the thresholds are 20 % of its life and 21 days.",
             ),
         )
 
@@ -84,20 +85,32 @@ def cases(environment: Environment) -> Iterator[Case]:
             Fires(
                 labels=AT | {"severity": "critical"},
                 summary="the certificate of https://example.org/health is about to end",
-                description=f"{left} are left, then browsers refuse it; the threshold is 3 days.",
+                description=f"{left} are left, then browsers refuse it; "
+                "the thresholds are 10 % of its life and 3 days.",
             ),
         )
 
-    # The value is the time at which it ends, in seconds; it is looked at in minute 90.
-    for title, values, first, second in (
-        ("20 days", stays(20 * DAY, 120), soon("19d 22h 30m 0s"), ()),
-        ("two days: the worse one alone", stays(2 * DAY, 120), (), very_soon("1d 22h 30m 0s")),
-        ("none", stays(0, 120), (), very_soon("-1h 30m 0s")),
-        ("two months", stays(60 * DAY, 120), (), ()),
-        ("20 days, and now and then it does not answer", f"{20 * DAY} _x4 " * 24, soon("19d 22h 30m 0s"), ()),
+    # The value is the time at which it ends, in seconds: what begins at 0 has that life. A sample each hour.
+    month, half_day = stays(45 * DAY, 45 * 24), stays(12 * HOUR, 12)
+    for title, values, hour, first, second in (
+        ("45 days, an hour before Caddy renews it", month, 30 * 24 - 1, (), ()),
+        ("45 days, not renewed", month, 37 * 24, soon("8d 0h 0m 0s"), ()),
+        ("45 days, near its end: the worse one alone", month, 43 * 24, (), very_soon("2d 0h 0m 0s")),
+        ("45 days, seen for one day alone: its life is not known", stays(9 * DAY, 24), 24, (), ()),
+        ("45 days, seen from its eighth day before the end on", stays(8 * DAY, 8 * 24), 156, soon("1d 12h 0m 0s"), ()),
+        ("half a day, when Caddy renews it", half_day, 8, (), ()),
+        ("half a day, not renewed", half_day, 12, (), very_soon("0s")),
+        ("half a day, renewed each time", " ".join(stays((12 + n * 8) * HOUR, 7) for n in range(8)), 63, (), ()),
+        # Of another life from the 20th hour on: what was left of the one before it says nothing of this one.
+        ("90 days, then six", f"{stays(90 * DAY, 19)} {stays(20 * HOUR + 6 * DAY, 4 * 24)}", 20 + 95, (), ()),
+        ("none is left", stays(0, 2), 2, (), very_soon("-2h 0m 0s")),
+        ("two months", stays(60 * DAY, 24), 24, (), ()),
     ):
-        yield Case(alert="TlsCertificateExpiresSoon", title=title, series={expiry: values}, minute=90, fires=first)
-        yield Case(alert="TlsCertificateExpiresVerySoon", title=title, series={expiry: values}, minute=90, fires=second)
+        for name, fires in (("TlsCertificateExpiresSoon", first), ("TlsCertificateExpiresVerySoon", second)):
+            yield Case(alert=name, title=title, series={expiry: values}, minute=hour * 60, fires=fires, interval="1h")
+    for name, fires in (("TlsCertificateExpiresSoon", soon("1h 20m 0s")), ("TlsCertificateExpiresVerySoon", ())):
+        values, title = f"{12 * HOUR} _x4 " * 144, "half a day, and now and then it does not answer"
+        yield Case(alert=name, title=title, series={expiry: values}, minute=640, fires=fires)
     reload = (
         'blackbox_exporter_config_last_reload_successful{job="blackbox-exporter",instance="blackbox-exporter:9115"}'
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from operations.clone import ROOT
 from operations.delivery import commit_deploy
 from operations.delivery.commit_deploy import CommitDeploy, check_machine, untried_images
 from operations.delivery.history import MIGRATIONS, commit_of, newer_commit, way_back
@@ -56,11 +57,18 @@ class Clone:
         return done.stdout.strip()
 
     def commit(
-        self, version: str, *, config: str = "config: {}\n", postgres: str = "15.19", migration: str = ""
+        self,
+        version: str,
+        *,
+        config: str = "config: {}\n",
+        postgres: str = "15.19",
+        migration: str = "",
+        others: Sequence[str] = (),
     ) -> str:
         (self.folder / "version").write_text(version)
         (self.folder / "Pulumi.staging.yaml").write_text(config)
-        (self.folder / "stack" / "images.py").write_text(f'reference="postgres:{postgres}@{DIGEST}"\n"redis:7.4"\n')
+        images = [f"postgres:{postgres}@{DIGEST}", "redis:7.4", *others]
+        (self.folder / "stack" / "images.py").write_text("".join(f'reference="{image}"\n' for image in images))
         if migration:
             (self.folder / MIGRATIONS).mkdir(parents=True, exist_ok=True)
             (self.folder / MIGRATIONS / migration).write_text("")
@@ -319,6 +327,32 @@ def test_there_is_no_way_back_over_a_new_major_version_of_the_database(clone: Cl
     back = way_back(clone.folder, "staging", good=good, current=current)
     assert not back.commit, "PostgreSQL 15 does not start on a data folder of 16"
     assert "postgres went from 15 to 16" in back.why
+
+
+@pytest.mark.parametrize(
+    ("part", "image", "major"),
+    [("grafana", "grafana/grafana:{}.2.3", (12, 13)), ("prometheus", "prom/prometheus:v{}.13.4", (2, 3))],
+)
+def test_there_is_no_way_back_over_a_new_major_version_of_what_migrates_its_own_data(
+    clone: Clone, part: str, image: str, major: tuple[int, int]
+) -> None:
+    before, now = major
+    lacking = clone.commit("none")
+    good = clone.commit("one", others=[image.format(before)])
+    back = way_back(clone.folder, "staging", good=lacking, current=good)
+    assert back.commit == lacking, "a program without the part never opens its data"
+    current = clone.commit("two", others=[image.format(now)])
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "the older one would be started on a database that the newer one has migrated"
+    assert f"{part} went from {before} to {now}" in back.why
+    minor = clone.commit("three", others=[image.format(now).replace(".2.3", ".3.0")])
+    assert way_back(clone.folder, "staging", good=current, current=minor).commit == current
+
+
+def test_the_real_images_of_what_keeps_data_are_found_in_the_program() -> None:
+    for part, version in (("postgres", "15"), ("redis", "7.4"), ("grafana", "13"), ("prometheus", "3")):
+        found = commit_deploy._data_version(ROOT, "HEAD", {}, part)
+        assert found == version, "an image that is not found is one whose version never changes"
 
 
 def test_there_is_no_way_back_over_a_minor_version_of_redis(clone: Clone) -> None:

@@ -412,7 +412,11 @@ def test_passwords_are_asked_for_where_the_setting_says(asked: str, staging: boo
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("diskLowPercent", "diskAlmostFullPercent"), ("tlsExpiresDays", "tlsExpiresVerySoonDays")],
+    [
+        ("diskLowPercent", "diskAlmostFullPercent"),
+        ("tlsExpiresDays", "tlsExpiresVerySoonDays"),
+        ("tlsExpiresPercent", "tlsExpiresVerySoonPercent"),
+    ],
 )
 def test_the_critical_threshold_comes_after_the_warning(first: str, second: str) -> None:
     wrong = the_mistake(alerts={first: 4.0, second: 4.0})

@@ -21,6 +21,7 @@ from host.progress import Reporter
 from operations import __main__ as command
 from operations.checks.alert import send
 from operations.checks.alert.alert_report import AlertReport, Delivery, DeliveryState
+from operations.checks.alert.alertmanager import AlertManager
 from operations.clone import ROOT
 from operations.errors import ProjectError
 from operations.workspace.workspace import Workspace
@@ -131,7 +132,7 @@ def run(
     environment: Environment = ENVIRONMENT,
     *,
     severity: str = "critical",
-    timeout: float = 60.0,
+    timeout: float | None = 60.0,
 ) -> AlertReport:
     answer = server.answer if isinstance(server, FakeAlertmanager) else server
     with httpx.Client(base_url="http://alertmanager.test", transport=httpx.MockTransport(answer)) as client:
@@ -369,7 +370,39 @@ def test_a_severity_that_there_is_not_is_wrong_usage() -> None:
 def test_a_heartbeat_that_nobody_takes_is_no_success(
     how: str, state: DeliveryState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operations.checks.alert.alertmanager.seconds", lambda _: 0.1)
+    monkeypatch.setattr(send, "seconds", lambda _: 0.1)
     report = run(FakeAlertmanager(heartbeat=how), WATCHED, timeout=0.3)
     assert states(report)["heartbeat"] == state, "a wrong address is found on the day that the machine dies"
     assert report.ok is (state is DeliveryState.DELIVERED)
+
+
+def every(interval: str) -> Environment:
+    """An environment whose heart beats so often."""
+    secrets = {"heartbeatUrl": "https://beats.example.org/0123456789abcdef"}
+    hooks = {"alertWebhookUrl": "https://hooks.example.org/0123456789abcdef"}
+    return environment_of("staging", {**secrets, **hooks, "alertmanager": {"heartbeatInterval": interval}})
+
+
+def test_a_timeout_that_is_too_short_for_the_heartbeat_is_refused_before_anything_is_sent() -> None:
+    server = FakeAlertmanager(ways={"webhook": WORKS})
+    with pytest.raises(ProjectError, match=r"--timeout 119 is too short: .* every 1m .* Write --timeout 120 or more"):
+        run(server, every("1m"), timeout=119)
+    assert not server.posted, "who has to type it again gets two alerts"
+    assert states(run(server, every("1m"), timeout=120)) == {"webhook": "delivered", "heartbeat": "delivered"}
+
+
+@pytest.mark.parametrize(
+    ("interval", "timeout", "waits"), [("1m", 200.0, 200.0), ("1m", None, 120.0), ("10s", None, 60.0)]
+)
+def test_the_heartbeat_is_waited_for_as_long_as_the_timeout_says_or_as_it_needs(
+    interval: str, timeout: float | None, waits: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def beat(_: AlertManager, timeout: float, reporter: Reporter) -> Delivery:
+        waited.append(timeout)
+        return Delivery(integration="heartbeat", state=DeliveryState.DELIVERED)
+
+    monkeypatch.setattr(AlertManager, "beat", beat)
+    run(FakeAlertmanager(ways={"webhook": WORKS}), every(interval), timeout=timeout)
+    assert waited == [waits]

@@ -46,6 +46,7 @@ from operations.errors import FailedError, UnavailableError
 from operations.workspace.workspace import Workspace
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.common.secret_rules import SecretInput
+from stack.parts.alertmanager.routing import integrations
 from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server, built
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import TELEGRAM_TOKEN, case_config, case_environment, environment_of, secret_value
@@ -484,9 +485,9 @@ class _Sink:
 
 
 @contextmanager
-def mail_server(**options: Any) -> Iterator[str]:
+def mail_server(sink: _Sink | None = None, **options: Any) -> Iterator[str]:
     (port,) = free_ports(1)
-    controller = Controller(_Sink(), hostname="127.0.0.1", port=port, **options)
+    controller = Controller(sink or _Sink(), hostname="127.0.0.1", port=port, **options)
     controller.start()
     yield f"127.0.0.1:{port}"
     controller.stop()
@@ -515,6 +516,41 @@ def test_the_mail_server_is_spoken_to_and_logged_in_at(make: Callable[..., Works
             ask_mail_server(asked)
         assert "wrong password" not in str(error.value)
         with examined(email(make, host)) as asked, pytest.raises(FailedError, match="STARTTLS"):
+            ask_mail_server(asked)
+
+
+class _Strict(_Sink):
+    """Takes its clients by one name alone."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def handle_EHLO(  # noqa: N802 - the library's name
+        self, _server: object, session: Any, _envelope: object, hostname: str, said: list[str]
+    ) -> list[str]:
+        if hostname != self.name:
+            return ["550 who are you?"]
+        session.host_name = hostname
+        return said
+
+    async def handle_HELO(self, *_: object) -> str:  # noqa: N802 - the library's name
+        return "550 who are you?"
+
+
+@pytest.mark.parametrize(
+    ("more", "name"), [({}, "example.org"), ({"hello": "alerts.example.org"}, "alerts.example.org")]
+)
+def test_the_mail_server_is_greeted_by_the_name_that_alertmanager_gives(
+    more: dict[str, str], name: str, make: Callable[..., Workspace]
+) -> None:
+    with mail_server(_Strict(name)) as host:
+        workspace = email(make, host, requireTls=False, **more)
+        written = integrations(workspace.settings())["email"]
+        assert written["hello"] == name, "it would say localhost, which many servers refuse"
+        with examined(workspace) as asked:
+            assert "answers" in ask_mail_server(asked)
+        other = email(make, host, requireTls=False, hello="localhost")
+        with examined(other) as asked, pytest.raises(FailedError, match=r"by localhost \(550 who are you\?\).*hello"):
             ask_mail_server(asked)
 
 
@@ -762,7 +798,7 @@ def test_after_up_on_another_host_engine_and_pages_are_those_of_that_host(
                 alertmanager={"port": free_ports(1)[0], "telegram": {"chatId": -100}},
                 telegramBotToken={"secure": "v1:x"},
             )
-            found = {each.check: each for each in after.after(workspace, timeout=0).findings}
+            found = {each.check: each for each in after.after(workspace, wait=0).findings}
             monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
             monkeypatch.setattr(after, "after", lambda *_, **__: Report(title="After", about={}, findings=[]))
             command.app(["doctor", "--after"], standalone_mode=False)

@@ -844,7 +844,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_the_days_of_a_certificate_are_those_of_the_one_that_the_server_shows(authority: Path) -> None:
+def test_what_is_left_of_a_certificate_is_of_the_one_that_the_server_shows(authority: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority)
     with TCPServer(("127.0.0.1", 0), BaseRequestHandler) as server:
@@ -853,22 +853,39 @@ def test_the_days_of_a_certificate_are_those_of_the_one_that_the_server_shows(au
         threading.Thread(target=server.serve_forever, daemon=True).start()
         port = server.server_address[1]
         trusting = ssl.create_default_context(cafile=f"{authority}.crt")
-        days = pages.certificate_days("127.0.0.1", port, "samokoder.example.org", trusting, 5)
-        assert 29 < days <= 30
+        left = pages.certificate_left("127.0.0.1", port, "samokoder.example.org", trusting, 5)
+        assert 29 < left.days <= 30
+        assert 99 < left.percent <= 100, "it has just been made"
         with pytest.raises(FailedError, match="nobody trusts"):
-            pages.certificate_days("127.0.0.1", port, "samokoder.example.org", ssl.create_default_context(), 5)
+            pages.certificate_left("127.0.0.1", port, "samokoder.example.org", ssl.create_default_context(), 5)
         with pytest.raises(FailedError, match="nobody trusts"):
-            pages.certificate_days("127.0.0.1", port, "another.example.org", trusting, 5)
+            pages.certificate_left("127.0.0.1", port, "another.example.org", trusting, 5)
         server.shutdown()
     with pytest.raises(FailedError, match="does not answer by TLS"):
-        pages.certificate_days("127.0.0.1", port, "samokoder.example.org", trusting, 5)
+        pages.certificate_left("127.0.0.1", port, "samokoder.example.org", trusting, 5)
 
 
-@pytest.mark.parametrize(("days", "verdict"), [(60.0, Verdict.PASSED), (20.0, Verdict.FAILED)])
-def test_a_certificate_that_is_not_renewed_in_time_fails(
-    days: float, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("days", "life", "verdict"),
+    [
+        (60, 90, Verdict.PASSED),
+        (17, 90, Verdict.FAILED),
+        # Just before Caddy renews it, which it does at a third.
+        (15, 45, Verdict.PASSED),
+        (8, 45, Verdict.FAILED),
+        (2.3, 6.7, Verdict.PASSED),
+        (1, 6.7, Verdict.FAILED),
+        (1 / 6, 0.5, Verdict.PASSED),
+        # One that people order once a year.
+        (60, 365, Verdict.PASSED),
+        (20, 365, Verdict.FAILED),
+    ],
+)
+def test_a_certificate_that_is_not_renewed_in_time_fails_however_short_its_life_is(
+    days: float, life: float, verdict: Verdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "certificate_days", lambda *_: days)
+    left = pages.Left(days=days, percent=100 * days / life)
+    monkeypatch.setattr(pages, "certificate_left", lambda *_: left)
     world = World.whole(environment(ingress={"domain": "samokoder.example.org"}))
     with served(world) as asked:
         (found,) = ask_all(list(certificate_check(asked)), seconds=PATIENCE_SECONDS)
