@@ -32,7 +32,7 @@ def begin_empty(workspace: Workspace, run: PulumiRun, wanted: Collection[str]) -
         off = _switched_off(environment) if lost else set()
         for name, volume in lost.items():
             # What does not run is made anew below, in its order: the keepers have all to do again.
-            users = [] if name in off else [each for each in server_users.users_of(name) if each != backups.PART]
+            users = set[str]() if name in off else {*server_users.users_of(name)} - {*server_users.BACKUP}
             containers.stop(client, environment, users, workspace.reporter)
             client.volumes.create(volume)
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")

@@ -12,7 +12,7 @@ from operations.clone import typed
 from operations.data.restore.actions import INTO, RestoreActions
 from operations.data.restore.journal import FETCH, Journal
 from operations.data.restore.request import DATA, LATEST, OFFSITE, Server, Wanted
-from operations.data.restore.server_users import USERS
+from operations.data.restore.server_users import BACKUP, USERS
 from operations.data.volume_names import BEFORE, RESTORED
 from operations.errors import ProjectError
 from operations.workspace import stack_file
@@ -57,8 +57,8 @@ class Restore:
     @property
     def _users(self) -> tuple[tuple[str, ...], ...]:
         users = USERS[self.journal.wanted.server]
-        also = "backup" in self.journal.servers and ("backup",) not in users
-        return (*users, ("backup",)) if also else users
+        also = "backup" in self.journal.servers and BACKUP not in users
+        return (*users, BACKUP) if also else users
 
     def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Key, title and deed of each step. Up to the first `keep` nothing that runs is changed."""
@@ -260,9 +260,9 @@ class Restore:
         """Stop who uses the server, then the server, then what takes its WAL: it gets all of it."""
         self._note(replace(self.journal, stopped=True))
         users = [part for group in self._users for part in group]
-        self.hands.stop([part for part in users if part != "backup"])
+        self.hands.stop([part for part in users if part not in BACKUP])
         self.hands.stop([self.journal.wanted.server])
-        self.hands.stop([part for part in users if part == "backup"])
+        self.hands.stop([part for part in users if part in BACKUP])
 
 
 def refuse_incomplete(hands: RestoreActions, volume: str, server: Server) -> None:

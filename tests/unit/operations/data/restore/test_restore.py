@@ -94,6 +94,22 @@ def test_a_moment_is_restored_while_the_application_serves_and_the_latest_state_
         assert engine.done[-1] == "a new backup"
 
 
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_who_can_hold_the_lock_of_the_backups_from_their_data_is_stopped_with_the_backup_server(
+    asked: Wanted, tmp_path: Path
+) -> None:
+    engine = FakeEngine()
+    engine.volumes |= {asked.source: "rows of last week"} if asked.whole else {}
+    restoring(engine, tmp_path / "restore.json", asked).run()
+    stopped = [what for what in engine.done if what in ("stop backup", "stop drill")]
+    assert stopped in ([], ["stop backup", "stop drill"])
+    if stopped:
+        assert {"backup", "drill"} <= engine.running, "what was stopped is started"
+    if asked.backup == "latest" and not asked.source:
+        at = next(number for number, what in enumerate(engine.done) if what.startswith("restore"))
+        assert "stop drill" in engine.done[:at], "it would wait for the lock without end, the application stopped"
+
+
 def test_a_fresh_machine_gets_the_backups_of_the_bucket_and_the_database_out_of_them(tmp_path: Path) -> None:
     engine = FakeEngine()
     said = restoring(engine, tmp_path / "restore.json", ASKED["off-site"]).run()
