@@ -97,9 +97,10 @@ class FakeEngine:
         self._now()
         self.volumes.setdefault(volume, "")
 
-    def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
+    def program(self, *words: str, store: str, into: str = "", present: str = "", online: bool = False) -> None:
         self._now()
         self.done.append(" ".join(words))
+        self.compared += [(words[0], present)] if present else []
         if self.refuses and self.refuses in words:
             raise ProjectError("refused")
         if words[:2] == ("offsite", "pull"):

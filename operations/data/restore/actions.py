@@ -11,6 +11,9 @@ from operations.workspace.workspace import Workspace
 INTO = DATA["postgres"]
 """Where what is restored is made. It is the image's folder and uid 999's: so is a new volume mounted over it."""
 
+PRESENT = "/present"
+"""Where the backup program looks for what PostgreSQL has now, so that `latest` is not an older moment unsaid."""
+
 
 class Up(Protocol):
     """Brings an environment up: `lifecycle.up`, which the command hands in."""
@@ -36,10 +39,11 @@ class RestoreActions(Protocol):
     def make(self, volume: str) -> None:
         """Make a volume where it is not there."""
 
-    def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
+    def program(self, *words: str, store: str, into: str = "", present: str = "", online: bool = False) -> None:
         """Run the backup program once, beside everything. Raises ProjectError when it refuses or fails.
 
-        store: the volume with the backups. into: the volume that it finds at `INTO`. online: whether it has a way out.
+        store: the volume with the backups. into: the volume that it finds at `INTO`. present: the one at `PRESENT`,
+        where it is there. online: whether it has a way out.
         """
 
     def mend(self, way: Mend, into: str = "") -> dict[str, str]:

@@ -190,7 +190,8 @@ class Restore:
         if asked.mend:
             return  # who asked has looked at it
         into = self._empty()
-        self.hands.program("check-restore", *asked.words, "--into", INTO, store=self._store(), into=into)
+        words = ("check-restore", *asked.words, "--into", INTO)
+        self.hands.program(*words, store=self._store(), into=into, present=self._present())
 
     def _restore(self) -> None:
         asked = self.journal.wanted
@@ -203,7 +204,14 @@ class Restore:
             self.say("The application stops now: `latest` is to lose nothing that it has acknowledged")
             # The backup server ends last: it has all of the WAL then, and a job of its own no longer holds the backups.
             self._stop()
-        self.hands.program("restore", *asked.words, "--into", INTO, store=self._store(), into=self._empty())
+        words, present = ("restore", *asked.words, "--into", INTO), self._present()
+        self.hands.program(*words, store=self._store(), into=self._empty(), present=present)
+
+    def _present(self) -> str:
+        """Volume with what `latest` is to lose nothing of; empty where it was lost, or an older moment is asked for."""
+        asked = self.journal.wanted
+        newest = asked.backup == LATEST and asked.source != OFFSITE and not self.journal.lost
+        return self.hands.data_of("postgres") if newest else ""
 
     def _empty(self) -> str:
         """Give the volume for what is restored, empty: nobody knows how far an earlier try came."""

@@ -110,6 +110,24 @@ def test_who_can_hold_the_lock_of_the_backups_from_their_data_is_stopped_with_th
         assert "stop drill" in engine.done[:at], "it would wait for the lock without end, the application stopped"
 
 
+def test_latest_alone_is_held_against_what_postgresql_has_and_not_where_that_was_lost(tmp_path: Path) -> None:
+    data = "samokoder-staging-postgres-data"
+    for name, asked in ASKED.items():
+        engine = FakeEngine()
+        engine.volumes |= {asked.source: "rows of last week"} if asked.whole else {}
+        restoring(engine, tmp_path / "restore.json", asked).run()
+        compared = [("check-restore", data), ("restore", data)] if name == "the latest" else []
+        assert engine.compared == compared, f"{name}: before anything is stopped, and after all has ended"
+    engine = FakeEngine(refuses="restore")
+    del engine.volumes[data]
+    engine.running.remove("postgres")
+    with pytest.raises(ProjectError):
+        restoring(engine, tmp_path / "restore.json", ASKED["the latest"]).run()
+    engine.refuses, engine.volumes[data] = "", "empty"  # somebody has brought up an empty one meanwhile
+    restoring(engine, tmp_path / "restore.json", ASKED["the latest"]).run()
+    assert not engine.compared, "the empty database in the place of a lost one is nothing to keep"
+
+
 def test_a_fresh_machine_gets_the_backups_of_the_bucket_and_the_database_out_of_them(tmp_path: Path) -> None:
     engine = FakeEngine()
     said = restoring(engine, tmp_path / "restore.json", ASKED["off-site"]).run()
