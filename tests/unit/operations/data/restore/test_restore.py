@@ -457,11 +457,15 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
     without_keys = {"Type": "volume", "Name": "files-without-keys", "Destination": "/etc/samokoder"}
     drill = SimpleNamespace(labels={PART_LABEL: "drill"}, attrs={"Mounts": [*attrs["Mounts"][:1], without_keys]})
     there = [container, drill]
-    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: there, create=create))
+    data = "samokoder-staging-postgres-data"
+    volumes = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=data)])
+    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: there, create=create), volumes=volumes)
     monkeypatch.setattr(one_off, "attached", lambda _: nullcontext(iter([(None, b"half ")])))
     engine = EngineRestore(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail)
     engine.program("restore", "--latest", store="samokoder-staging-backup-data", into="new")
     engine.program("offsite", "pull", store="fresh", online=True)
+    for present in (data, "one that was lost"):
+        engine.program("check-restore", "--latest", store="samokoder-staging-backup-data", present=present)
     mounts = [{each["Target"]: (each["Source"], each.get("ReadOnly", False)) for each in one["mounts"]} for one in made]
     assert mounts[0] == {
         "/backups": ("samokoder-staging-backup-data", True),
@@ -469,7 +473,9 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
         "/etc/samokoder": ("files-without-keys", True),
     }, "what is restored runs as a superuser there, and may be an intruder's"
     assert mounts[1] == {"/backups": ("fresh", False), "/etc/samokoder": ("files", True)}
-    assert [one["network_mode"] for one in made] == ["none", "samokoder-staging-edge"]
+    assert mounts[2][actions.PRESENT] == (data, True), "PostgreSQL may run on it"
+    assert actions.PRESENT not in mounts[3], "the engine would make it, and nobody would know any more that it was lost"
+    assert [one["network_mode"] for one in made] == ["none", "samokoder-staging-edge", "none", "none"]
     assert made[0]["entrypoint"] == ["samokoder-backup"]
     assert actions.INTO not in made[0]["tmpfs"], "the volume must not be hidden by the image's own tmpfs"
     assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in made)
