@@ -28,10 +28,10 @@ UNRELEASED = "not released: "
 OFFSITE = {"samokoder:backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket": "backups"}}}
 SECRETS = ("samokoder:s3AccessKeyId", "samokoder:s3SecretAccessKey")
 USERS = {
-    "postgres": {"postgres_roles", "migrations", "api", "worker", "postgres_exporter", "backup"},
+    "postgres": {"postgres_roles", "migrations", "api", "worker", "postgres_exporter", "backup", "drill"},
     "redis": {"redis_users", "api", "worker", "redis_exporter"},
     "workspace": {"api", "worker"},
-    "backup": set[str](),
+    "backup": {"drill"},
 }
 
 
@@ -63,6 +63,8 @@ class FakeEngine:
         default_factory=lambda: {"postgres", "redis", "workspace", *USERS["postgres"], *USERS["redis"]}
     )
     done: list[str] = field(default_factory=list)
+    compared: list[tuple[str, str]] = field(default_factory=list)
+    """Runs of the backup program that were given what PostgreSQL has now, and in which volume."""
     cut: int = -1
     free: int = 10**9
     refuses: str = ""
@@ -95,9 +97,10 @@ class FakeEngine:
         self._now()
         self.volumes.setdefault(volume, "")
 
-    def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
+    def program(self, *words: str, store: str, into: str = "", present: str = "", online: bool = False) -> None:
         self._now()
         self.done.append(" ".join(words))
+        self.compared += [(words[0], present)] if present else []
         if self.refuses and self.refuses in words:
             raise ProjectError("refused")
         if words[:2] == ("offsite", "pull"):

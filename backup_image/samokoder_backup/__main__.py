@@ -10,12 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from samokoder_backup import apart, copies, entries, jobs, offsite, restore, shared, state
+from samokoder_backup import apart, copies, entries, jobs, offsite, present, restore, shared, state
 from samokoder_backup import settings as at
+from samokoder_backup.catalogue import Base
 from samokoder_backup.drill import drill
 from samokoder_backup.process import BackupError, CannotError, exclusive, say
-from samokoder_backup.restore import Target
+from samokoder_backup.restore import Plan, Target
 from samokoder_backup.settings import Settings
+
+_CATCHES_UP_SECONDS = 30.0
+"""Within them the receiver has what PostgreSQL has written."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -68,18 +72,26 @@ def _restore(given: argparse.Namespace, settings: Settings) -> int:
     if given.command == "check-restore":
         # What is removed meanwhile by retention is not there for a restore.
         with exclusive(at.ROOT / "lock"):
-            planned = restore.plan(target)
+            planned = _planned(target, seconds=_CATCHES_UP_SECONDS)
             if given.into:
                 restore.check(planned, given.into)
         print(json.dumps({"backup": planned.source.id, "needed_bytes": planned.needed, **planned.recovery}))
         return 0
     # Nothing that it needs is removed meanwhile.
     with exclusive(at.ROOT / "lock"):
-        planned = restore.plan(target)
+        planned = _planned(target, seconds=0.0)
         restore.check(planned, given.into)
         restore.restore(settings, planned, given.into)
     say(f"{given.into} is ready")
     return 0
+
+
+def _planned(target: Target, *, seconds: float) -> Plan:
+    """Plan a restore, `latest` not as an older moment than what PostgreSQL has. seconds: to be received within."""
+    planned = restore.plan(target)
+    if target.latest and isinstance(planned.source, Base):
+        present.refuse_older(planned.source, at.PRESENT, seconds=seconds)
+    return planned
 
 
 def _offsite(given: argparse.Namespace, settings: Settings) -> int:

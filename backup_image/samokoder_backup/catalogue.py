@@ -28,7 +28,7 @@ _UNFINISHED = {"EMPTY", "STARTED", "FAILED", "WAITING_FOR_WALS", "SYNCING"}
 """Barman's other words for the state of a backup."""
 _INFO, _APART, _NEW, _REMOVING = "-backup.info", "-backup.info.apart", "-backup.info.tmp", ".removing"
 _PAUSES = "samokoder-pauses.json"
-_UNREADABLE = (OSError, KeyError, TypeError, ValueError)
+_UNREADABLE = (OSError, KeyError, OverflowError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,9 @@ def _problem(base: Base) -> str:
         if not (base.folder / "data" / name).exists():
             return f"data/{name} is missing"
     if not base.noted.exists():
-        return ""
+        # No checksum of the description is there yet; one that ended before it began would go as the oldest.
+        named = damage.named(base.id, STAMP)
+        return "end_time is before the moment in its name" if named and base.end < named - damage.SLACK else ""
     # A glance, since the file is small; and Barman itself reads lines of it that are not read here.
     same = checksums(base)["backup.info"] == sha256(base.info)
     return "" if same else "backup.info is not what it was when it was made"

@@ -9,7 +9,6 @@ stays.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ from typing import Final
 from samokoder_backup import apart, clock, damage, database, shared
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
-from samokoder_backup.process import BackupError, run, run_unread, say, sha256, sync, write
+from samokoder_backup.process import BackupError, run, run_unread, say, sealed, sha256, sync, unsealed, write
 from samokoder_backup.settings import Kind, Redis, Settings
 
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -94,7 +93,7 @@ def _one(kind: Kind, note: Path, path: Path) -> Copy | Broken | None:
 def _read(kind: Kind, note: Path, path: Path) -> Copy:
     """Read a description and glance at what it describes; raises ValueError that says what is wrong."""
     try:
-        said = json.loads(note.read_text(encoding="utf-8"))
+        said = unsealed(note.read_text(encoding="utf-8"))
         copy = Copy(
             id=note.stem,
             kind=kind,
@@ -107,8 +106,11 @@ def _read(kind: Kind, note: Path, path: Path) -> Copy:
         )
     except FileNotFoundError:
         raise ValueError(f"{note.name} is missing") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{note.name} cannot be read: {error}") from error
+    named = damage.named(note.stem, _STAMP)
+    if named and abs(copy.finished - named) > damage.SLACK:
+        raise ValueError(f"{note.name} says {copy.finished.isoformat()}, which is not the moment in its name")
     if not damage.there(path):
         raise ValueError(f"{path.name} is missing")
     if (size := damage.size(path)) != copy.bytes:
@@ -141,14 +143,13 @@ def _make(kind: Kind, fill: Callable[[Path], dict[str, object]]) -> Copy:
     folder, suffix = _place(kind)
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(kind, folder)
-    now = datetime.now(UTC)
-    path = _free(folder, kind, now, suffix)
+    path, now = _free(folder, kind, datetime.now(UTC), suffix)
     part, note = _part(path), path.with_suffix(".json")
     try:
         said = fill(part)
         said |= {"finished": now.isoformat(), "bytes": part.stat().st_size, "sha256": sha256(part)}
         sync(part)
-        write(note, json.dumps(said, indent=1))
+        write(note, sealed(said))
         part.replace(path)
         sync(folder)
         return _read(kind, note, path)
@@ -158,15 +159,15 @@ def _make(kind: Kind, fill: Callable[[Path], dict[str, object]]) -> Copy:
         _remove_leftovers(kind, folder)
 
 
-def _free(folder: Path, kind: Kind, now: datetime, suffix: str) -> Path:
-    """Return the path of a new copy: with the first second from now on whose name no other has.
+def _free(folder: Path, kind: Kind, now: datetime, suffix: str) -> tuple[Path, datetime]:
+    """Return the path of a new copy and its moment: the first second from now on whose name no other has.
 
     One of this second may be there, also a damaged one: two in a second, or a clock that was set back.
     """
     taken = {Path(name).stem for name in os.listdir(folder)}  # noqa: PTH208 - as above
     while (name := f"{kind}-{now:{_STAMP}}") in taken:
         now += timedelta(seconds=1)
-    return folder / f"{name}{suffix}"
+    return folder / f"{name}{suffix}", now
 
 
 def _remove_leftovers(kind: Kind, folder: Path) -> None:

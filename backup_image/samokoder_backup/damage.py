@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from samokoder_backup.settings import Kind
+
+SLACK = timedelta(minutes=1)
+"""So far may the moment in a description be from the one in its name: earlier versions named a copy a bit later."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,16 @@ class Broken:
 def broken(identifier: str, kind: Kind, stamp: str, why: str, files: Iterable[Path]) -> Broken:
     """Describe one. stamp: the form of the moment in its name."""
     left = tuple(files)
-    try:
-        finished = datetime.strptime(identifier.rpartition("-")[2], stamp).replace(tzinfo=UTC)
-    except ValueError:
-        finished = datetime.fromtimestamp(max(map(_written, left), default=0.0), UTC)
+    finished = named(identifier, stamp) or datetime.fromtimestamp(max(map(_written, left), default=0.0), UTC)
     return Broken(identifier, kind, finished, sum(map(size, left)), why, left)
+
+
+def named(identifier: str, stamp: str) -> datetime | None:
+    """Return the moment in a backup's name; None where it has none. stamp: its form."""
+    try:
+        return datetime.strptime(identifier.rpartition("-")[2], stamp).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def size(path: Path) -> int:

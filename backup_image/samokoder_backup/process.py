@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from pathlib import Path
+from typing import Any
 
 
 class BackupError(Exception):
@@ -42,6 +44,7 @@ _LACKED = re.compile(
     "|died with signal"
 )
 _LAST_LINES, _LINE_BYTES = 5, 2**16
+_CHECKSUM = "checksum"
 
 
 def lacking(error: BaseException) -> bool:
@@ -125,6 +128,30 @@ def write(path: Path, text: str) -> None:
     finally:
         new.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def sealed(said: Mapping[str, Any]) -> str:
+    """Return a JSON object as text, with a checksum of all that it says."""
+    # An object, since an earlier version takes each entry of `state.json` for one.
+    return json.dumps({**said, _CHECKSUM: {"sha256": _checksum(said)}}, indent=1)
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """Read what `sealed` has written; raises ValueError where it says something else now.
+
+    What an earlier version wrote has no checksum, and is taken as it is.
+    """
+    said = json.loads(text)
+    if not isinstance(said, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - what is read is wrong, not who calls
+    known = said.pop(_CHECKSUM, None)
+    if known is not None and known != {"sha256": _checksum(said)}:
+        raise ValueError("its checksum is another one than when it was written")
+    return said
+
+
+def _checksum(said: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def keep(path: Path, text: str) -> None:

@@ -21,6 +21,8 @@ REDIS_COPIES = ROOT / "redis"
 WORKSPACE_COPIES = ROOT / "workspace"
 WORKSPACE = Path("/workspace")
 """The files that the API and the worker share, in the one container that hands out copies of them."""
+PRESENT = Path("/present")
+"""The data that PostgreSQL has now, mounted for a restore that is to lose nothing of it; else nothing is there."""
 SCRATCH = ROOT / "scratch"
 """Where a base backup is unpacked to be verified; never kept."""
 DRILL_REQUEST = ROOT / "drill.json"

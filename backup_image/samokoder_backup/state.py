@@ -11,7 +11,7 @@ from typing import Any
 
 from samokoder_backup import clock
 from samokoder_backup import settings as at
-from samokoder_backup.process import BackupError, exclusive, say, write
+from samokoder_backup.process import BackupError, exclusive, say, sealed, unsealed, write
 
 _FILE = FORGOTTEN = "state.json"
 _STAMPS = {"finished", "success"}
@@ -50,14 +50,23 @@ def _all() -> dict[str, dict[str, Any]]:
 
 
 def _kept() -> dict[str, dict[str, Any]]:
+    text = ""
     try:
-        found = json.loads((at.ROOT / _FILE).read_text(encoding="utf-8"))
-        return {str(name): dict(values) for name, values in found.items()}
+        text = (at.ROOT / _FILE).read_text(encoding="utf-8")
+        return {name: dict(values) for name, values in unsealed(text).items()}
     except FileNotFoundError:
         return {}
-    except (OSError, AttributeError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         # What was bad is not known any more. This entry stays until a verification of everything has found it again.
-        return {"verify": {"bad": {FORGOTTEN: f"it cannot be read: {error}"}}}
+        return {"verify": {"bad": {**_still_bad(text), FORGOTTEN: f"it cannot be read: {error}"}}}
+
+
+def _still_bad(text: str) -> dict[str, str]:
+    """Return what a changed text calls bad all the same: it is not taken for good meanwhile."""
+    try:
+        return {str(name): str(why) for name, why in json.loads(text)["verify"]["bad"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def bad() -> dict[str, str]:
@@ -78,7 +87,7 @@ def record(name: str, values: Mapping[str, Any]) -> None:
         try:
             with exclusive(at.ROOT / ".state.lock", brief=True, seconds=_LOCK_SECONDS):
                 known = _remembered(name, values)
-                write(at.ROOT / _FILE, json.dumps(known, indent=1))
+                write(at.ROOT / _FILE, sealed(known))
                 _memory.clear()
                 _beside.clear()
         except OSError as error:

@@ -29,7 +29,7 @@ _GZIP = b"\x1f\x8b"
 _LEDGER = "samokoder-wal.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z._]+)")
 _MISSING, _DAMAGED = 1, 200
-_DAMAGE = (OSError, EOFError, zlib.error)
+DAMAGE = (OSError, EOFError, zlib.error)
 
 
 def system(server: Path) -> str:
@@ -50,7 +50,7 @@ def locate(server: Path, name: str) -> Path | None:
 
 
 def content(path: Path) -> bytes:
-    """Return a WAL file's bytes; raises one of _DAMAGE."""
+    """Return a WAL file's bytes; raises one of DAMAGE."""
     data = path.read_bytes()
     return gzip.decompress(data) if data.startswith(_GZIP) else data
 
@@ -70,7 +70,7 @@ def fetch(server: Path, name: str, destination: Path, last: str = "") -> int:
         if known and hashlib.sha256(path.read_bytes()).hexdigest() != known:
             raise OSError("its checksum is another one than when it was archived")
         destination.write_bytes(data)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         print(f"WAL file {name} is damaged: {error}", file=sys.stderr)
         return _DAMAGED
     if fetched := os.environ.get("SAMOKODER_FETCHED"):
@@ -216,7 +216,7 @@ def note(server: Path) -> None:
                 gzip.decompress(data)
         except FileNotFoundError:
             continue
-        except _DAMAGE as error:
+        except DAMAGE as error:
             print(f"WAL file {name} was damaged as it was archived: {error}", file=sys.stderr)
             continue
         new.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
@@ -267,7 +267,7 @@ def _damage(path: Path, known: str | None) -> str:
         gzip.decompress(data) if data.startswith(_GZIP) else None
     except FileNotFoundError:
         pass  # retention
-    except _DAMAGE as error:
+    except DAMAGE as error:
         return f"it cannot be read: {error}"
     return ""
 

@@ -33,7 +33,7 @@ def begin_empty(workspace: Workspace, run: PulumiRun, wanted: Collection[str]) -
         off = _switched_off(environment) if lost else set()
         for name, volume in lost.items():
             # The same `up` makes stopped parts again later, in their order, so that roles and users are made again.
-            users = [] if name in off else [each for each in server_users.users_of(name) if each != backups.PART]
+            users = set[str]() if name in off else {*server_users.users_of(name)} - {*server_users.BACKUP}
             containers.stop(client, environment, users, workspace.reporter)
             client.volumes.create(volume)
             workspace.reporter.say(f"{name} begins with nothing in it: {volume} was lost")

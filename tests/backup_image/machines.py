@@ -21,7 +21,7 @@ import pytest
 from operations.data import volume_names
 from operations.data.compose import import_compose, import_on_engine, old_volumes
 from operations.data.restore import on_engine
-from operations.data.restore.actions import Up
+from operations.data.restore.actions import PRESENT, Up
 from operations.data.restore.request import DATA, Server
 from operations.data.volume_names import STAMP
 from operations.engine import one_off
@@ -143,7 +143,8 @@ def once(
         world.agent.run("mkdir", "-p", "-m", "0700", folder)
     if command[0] == one_off.PROGRAM:
         store, words = paths[DATA["backup"]], [paths.get(word, word) for word in command[1:]]
-        command = ["python3", "/test/shifted.py", store, world.settings, str(world.ahead), *words]
+        present = f"PRESENT={paths.get(PRESENT, '/nothing')}"
+        command = ["env", present, "python3", "/test/shifted.py", store, world.settings, str(world.ahead), *words]
     else:
         mounts = sorted(paths, key=len, reverse=True)
         for mount in mounts:

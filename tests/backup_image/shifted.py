@@ -2,11 +2,13 @@
 
 Two files beside the folder of all volumes say what else is so: `no-base`, PostgreSQL gives no base backup; `bad-disk`,
 what a base backup has written is not what is read. `/world/fault` names a fault that there was, which is put back.
+`PRESENT` of the environment is the data that PostgreSQL has now, for a restore that is to lose nothing of it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -60,6 +62,7 @@ def run(folder: Path, config: Path, words: Sequence[str]) -> int:
     at.BARMAN_HOME, at.DUMPS = folder / "barman", folder / "dumps"
     at.REDIS_COPIES, at.SCRATCH = folder / "redis", folder / "scratch"
     at.DRILL_REQUEST, at.DRILL = folder / "drill.json", Path("/tmp/samokoder-drill")  # noqa: S108 - as above
+    at.PRESENT = Path(os.environ.get("PRESENT", "/nothing"))
     at.DRILL.mkdir(exist_ok=True)
     return main(words)
 

@@ -34,12 +34,13 @@ def exists(lab: Lab, pattern: str) -> bool:
 
 
 TWO_DAYS_AGO = """
-import datetime, json, pathlib
+import datetime, pathlib
+from samokoder_backup.process import sealed, unsealed
 at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
 (note,) = pathlib.Path('/backups').glob('*/{id}.json')
 (copy,) = pathlib.Path('/backups').glob('*/{id}.[dr]*')
 name = f'{kind}-{{at:%Y%m%dT%H%M%SZ}}'
-note.write_text(json.dumps({{**json.loads(note.read_text()), 'finished': at.isoformat()}}))
+note.write_text(sealed({{**unsealed(note.read_text()), 'finished': at.isoformat()}}))
 copy.rename(copy.with_stem(name))
 note.rename(note.with_stem(name))
 print(name)

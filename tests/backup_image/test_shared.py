@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from samokoder_backup import copies, process, restore, settings, shared, state
-from samokoder_backup.process import BackupError, UnsureError
+from samokoder_backup.process import BackupError, UnsureError, sealed, unsealed
 from samokoder_backup.settings import Kind, Settings, Workspace
 from stack.parts.backup.workspace import MARK
 from tests.backup_image.folders import settings_document
@@ -208,8 +208,8 @@ def test_old_copies_go_when_there_are_enough(here: Workspace) -> None:
     first = copies.workspace(chosen)
     first.path.rename(first.path.with_name("workspace-20200101T000000Z.tar"))
     note = first.path.with_suffix(".json")
-    text = note.read_text().replace(first.finished.isoformat(), "2020-01-01T00:00:00+00:00")
-    note.rename(note.with_name("workspace-20200101T000000Z.json")).write_text(text)
+    said = unsealed(note.read_text()) | {"finished": "2020-01-01T00:00:00+00:00"}
+    note.rename(note.with_name("workspace-20200101T000000Z.json")).write_text(sealed(said))
     second = copies.workspace(chosen)
     copies.retire(chosen, "workspace", set())
     assert [each.id for each in copies.copies("workspace")] == [second.id]

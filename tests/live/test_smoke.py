@@ -167,10 +167,7 @@ def smaller_redis(engine: docker.DockerClient, workspace: Workspace) -> Iterator
 def failed_dump(engine: docker.DockerClient, workspace: Workspace) -> Iterator[Workspace]:
     """Let the backup server believe that its last dump failed."""
     server = containers.find(engine, workspace.settings(), "backup")
-    change = (
-        "import json, pathlib; file = pathlib.Path('/backups/state.json'); state = json.loads(file.read_text()); "
-        "state['dump']['exit'] = {}; file.write_text(json.dumps(state))"
-    )
+    change = "from samokoder_backup import state; state.record('dump', {{'exit': {}}})"
     run(server, "python", "-c", change.format(1))
     try:
         yield workspace

@@ -11,6 +11,9 @@ from operations.workspace.workspace import Workspace
 INTO = DATA["postgres"]
 """Where the volume for restored data is mounted: uid 999 owns this folder of the image, so a new volume there too."""
 
+PRESENT = "/present"
+"""Where the backup program looks for what PostgreSQL has now, so that `latest` is not an older moment unsaid."""
+
 
 class Up(Protocol):
     """Brings an environment up. The command passes `lifecycle.up`, which this layer may not import."""
@@ -36,11 +39,11 @@ class RestoreActions(Protocol):
     def make(self, volume: str) -> None:
         """Create a volume, if it does not exist."""
 
-    def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
+    def program(self, *words: str, store: str, into: str = "", present: str = "", online: bool = False) -> None:
         """Run the backup program once, in a new container. Raises ProjectError when it refuses or fails.
 
-        store: the volume with the backups. into: the volume that is mounted at `INTO`. online: whether the program can
-        reach the Internet.
+        store: the volume with the backups. into: the volume that is mounted at `INTO`. present: the volume that is
+        mounted at `PRESENT`, where it exists. online: whether the program can reach the Internet.
         """
 
     def mend(self, way: Mend, into: str = "") -> dict[str, str]:

@@ -14,7 +14,7 @@ from host.progress import Reporter, Task
 from operations.clone import typed
 from operations.data import backups, volume_names
 from operations.data.restore import mending
-from operations.data.restore.actions import INTO, Up, never
+from operations.data.restore.actions import INTO, PRESENT, Up, never
 from operations.data.restore.request import DATA, Mend, Server
 from operations.data.restore.scripts import COPY, RELEASE, SET_OWN, SIZES, WHOLE
 from operations.data.volume_names import STAMP
@@ -96,11 +96,14 @@ class EngineRestore:
         """Create a volume; the engine returns an existing one unchanged."""
         self.client.volumes.create(volume)
 
-    def program(self, *words: str, store: str, into: str = "", online: bool = False) -> None:
+    def program(self, *words: str, store: str, into: str = "", present: str = "", online: bool = False) -> None:
         """Run the backup program in a container with the settings of the backup container."""
         # This machine's backups are mounted read-only, so that a restore cannot damage them.
         fixed = store == self.data_of("backup")
         volumes = {DATA["backup"]: (store, fixed)} | ({INTO: (into, False)} if into else {})
+        # The engine would create a volume that does not exist.
+        if present and present in engine_volumes.volume_names(self.client):
+            volumes[PRESENT] = (present, True)
         with self.reporter.task(f"{one_off.PROGRAM} {' '.join(words[:2])}") as task:
             self._once([one_off.PROGRAM, *words], volumes, online=online, task=task)
 

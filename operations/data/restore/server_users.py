@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from operations.data.restore.request import Server
 
+BACKUP = ("backup", "drill")
+"""The backup server and the part that opens backups: a shell that came out of them can hold their lock from there."""
 USERS: Mapping[Server, tuple[tuple[str, ...], ...]] = {
     # A restore starts one group after another, each when the group before it is healthy. postgres-roles gives the roles
     # this machine's passwords; the migrations upgrade an older schema to the code that runs. The backup server is last,
     # and records the restored database as a new history.
-    "postgres": (("postgres_roles",), ("migrations",), ("api", "worker", "postgres_exporter"), ("backup",)),
+    "postgres": (("postgres_roles",), ("migrations",), ("api", "worker", "postgres_exporter"), BACKUP),
     "redis": (("redis_users",), ("api", "worker", "redis_exporter")),
     "workspace": (("api", "worker"),),
     "backup": (),

@@ -12,7 +12,7 @@ from operations.clone import typed
 from operations.data.restore.actions import INTO, RestoreActions
 from operations.data.restore.journal import FETCH, Journal
 from operations.data.restore.request import DATA, LATEST, OFFSITE, Server, Wanted
-from operations.data.restore.server_users import USERS
+from operations.data.restore.server_users import BACKUP, USERS
 from operations.data.volume_names import BEFORE, RESTORED
 from operations.errors import ProjectError
 from operations.workspace import stack_file
@@ -57,8 +57,8 @@ class Restore:
     @property
     def _users(self) -> tuple[tuple[str, ...], ...]:
         users = USERS[self.journal.wanted.server]
-        also = "backup" in self.journal.servers and ("backup",) not in users
-        return (*users, ("backup",)) if also else users
+        also = "backup" in self.journal.servers and BACKUP not in users
+        return (*users, BACKUP) if also else users
 
     def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Return key, title and function of each step. No data in use changes before the first `put`.
@@ -200,7 +200,8 @@ class Restore:
         if asked.mend:
             return  # the repair has already tried this on a copy
         into = self._empty()
-        self.hands.program("check-restore", *asked.words, "--into", INTO, store=self._store(), into=into)
+        words = ("check-restore", *asked.words, "--into", INTO)
+        self.hands.program(*words, store=self._store(), into=into, present=self._present())
 
     def _restore(self) -> None:
         asked = self.journal.wanted
@@ -213,7 +214,14 @@ class Restore:
             self.say("The application stops now: `latest` is to lose nothing that it has acknowledged")
             # The backup server stops last, so that it gets all of the WAL; then none of its jobs locks the backups.
             self._stop()
-        self.hands.program("restore", *asked.words, "--into", INTO, store=self._store(), into=self._empty())
+        words, present = ("restore", *asked.words, "--into", INTO), self._present()
+        self.hands.program(*words, store=self._store(), into=self._empty(), present=present)
+
+    def _present(self) -> str:
+        """Volume with what `latest` is to lose nothing of; empty where it was lost, or an older moment is asked for."""
+        asked = self.journal.wanted
+        newest = asked.backup == LATEST and asked.source != OFFSITE and not self.journal.lost
+        return self.hands.data_of("postgres") if newest else ""
 
     def _empty(self) -> str:
         """Return an empty volume for the restored data, since an earlier attempt may have filled a part of it."""
@@ -270,9 +278,9 @@ class Restore:
         """Stop the parts that use the server, then the server, then the backup server, which so gets all of the WAL."""
         self._note(replace(self.journal, stopped=True))
         users = [part for group in self._users for part in group]
-        self.hands.stop([part for part in users if part != "backup"])
+        self.hands.stop([part for part in users if part not in BACKUP])
         self.hands.stop([self.journal.wanted.server])
-        self.hands.stop([part for part in users if part == "backup"])
+        self.hands.stop([part for part in users if part in BACKUP])
 
 
 def refuse_incomplete(hands: RestoreActions, volume: str, server: Server) -> None:

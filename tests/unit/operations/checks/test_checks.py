@@ -112,9 +112,8 @@ def test_a_ci_system_gets_a_failure_and_what_is_skipped() -> None:
 
 
 def test_what_a_part_has_written_does_not_break_the_report_of_a_ci_system() -> None:
-    said = Report(
-        title="smoke", environment="staging", findings=[Finding(check="a", verdict=Verdict.FAILED, why="\x1b[1mno\x00")]
-    )
+    coloured = Finding(check="a", verdict=Verdict.FAILED, why="\x1b[1mno\x00")
+    said = Report(title="smoke", about={}, findings=[coloured])
     suite = ET.fromstring(said.junit())  # noqa: S314 - our own text
     assert suite[0][0].get("message") == "[1mno", "a colour of a log would make the whole report unreadable"
 

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from operations.clone import ROOT
-from operations.delivery import commit_deploy
+from operations.delivery import commit_deploy, history
 from operations.delivery.commit_deploy import CommitDeploy, check_machine, untried_images
 from operations.delivery.history import MIGRATIONS, commit_of, newer_commit, way_back
 from operations.errors import ProjectError
@@ -351,7 +351,7 @@ def test_there_is_no_way_back_over_a_new_major_version_of_what_migrates_its_own_
 
 def test_the_real_images_of_what_keeps_data_are_found_in_the_program() -> None:
     for part, version in (("postgres", "15"), ("redis", "7.4"), ("grafana", "13"), ("prometheus", "3")):
-        found = commit_deploy._data_version(ROOT, "HEAD", {}, part)
+        found = history._data_version(ROOT, "HEAD", {}, part)
         assert found == version, "an image that is not found is one whose version never changes"
 
 

@@ -94,6 +94,40 @@ def test_a_moment_is_restored_while_the_application_serves_and_the_latest_state_
         assert engine.done[-1] == "a new backup"
 
 
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_who_can_hold_the_lock_of_the_backups_from_their_data_is_stopped_with_the_backup_server(
+    asked: Wanted, tmp_path: Path
+) -> None:
+    engine = FakeEngine()
+    engine.volumes |= {asked.source: "rows of last week"} if asked.whole else {}
+    restoring(engine, tmp_path / "restore.json", asked).run()
+    stopped = [what for what in engine.done if what in ("stop backup", "stop drill")]
+    assert stopped in ([], ["stop backup", "stop drill"])
+    if stopped:
+        assert {"backup", "drill"} <= engine.running, "what was stopped is started"
+    if asked.backup == "latest" and not asked.source:
+        at = next(number for number, what in enumerate(engine.done) if what.startswith("restore"))
+        assert "stop drill" in engine.done[:at], "it would wait for the lock without end, the application stopped"
+
+
+def test_latest_alone_is_held_against_what_postgresql_has_and_not_where_that_was_lost(tmp_path: Path) -> None:
+    data = "samokoder-staging-postgres-data"
+    for name, asked in ASKED.items():
+        engine = FakeEngine()
+        engine.volumes |= {asked.source: "rows of last week"} if asked.whole else {}
+        restoring(engine, tmp_path / "restore.json", asked).run()
+        compared = [("check-restore", data), ("restore", data)] if name == "the latest" else []
+        assert engine.compared == compared, f"{name}: before anything is stopped, and after all has ended"
+    engine = FakeEngine(refuses="restore")
+    del engine.volumes[data]
+    engine.running.remove("postgres")
+    with pytest.raises(ProjectError):
+        restoring(engine, tmp_path / "restore.json", ASKED["the latest"]).run()
+    engine.refuses, engine.volumes[data] = "", "empty"  # somebody has brought up an empty one meanwhile
+    restoring(engine, tmp_path / "restore.json", ASKED["the latest"]).run()
+    assert not engine.compared, "the empty database in the place of a lost one is nothing to keep"
+
+
 def test_a_fresh_machine_gets_the_backups_of_the_bucket_and_the_database_out_of_them(tmp_path: Path) -> None:
     engine = FakeEngine()
     said = restoring(engine, tmp_path / "restore.json", ASKED["off-site"]).run()
@@ -423,11 +457,15 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
     without_keys = {"Type": "volume", "Name": "files-without-keys", "Destination": "/etc/samokoder"}
     drill = SimpleNamespace(labels={PART_LABEL: "drill"}, attrs={"Mounts": [*attrs["Mounts"][:1], without_keys]})
     there = [container, drill]
-    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: there, create=create))
+    data = "samokoder-staging-postgres-data"
+    volumes = SimpleNamespace(list=lambda **_: [SimpleNamespace(name=data)])
+    client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: there, create=create), volumes=volumes)
     monkeypatch.setattr(one_off, "attached", lambda _: nullcontext(iter([(None, b"half ")])))
     engine = EngineRestore(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail)
     engine.program("restore", "--latest", store="samokoder-staging-backup-data", into="new")
     engine.program("offsite", "pull", store="fresh", online=True)
+    for present in (data, "one that was lost"):
+        engine.program("check-restore", "--latest", store="samokoder-staging-backup-data", present=present)
     mounts = [{each["Target"]: (each["Source"], each.get("ReadOnly", False)) for each in one["mounts"]} for one in made]
     assert mounts[0] == {
         "/backups": ("samokoder-staging-backup-data", True),
@@ -435,7 +473,9 @@ def test_a_restore_runs_alone_and_can_do_the_backups_no_harm(monkeypatch: pytest
         "/etc/samokoder": ("files-without-keys", True),
     }, "what is restored runs as a superuser there, and may be an intruder's"
     assert mounts[1] == {"/backups": ("fresh", False), "/etc/samokoder": ("files", True)}
-    assert [one["network_mode"] for one in made] == ["none", "samokoder-staging-edge"]
+    assert mounts[2][actions.PRESENT] == (data, True), "PostgreSQL may run on it"
+    assert actions.PRESENT not in mounts[3], "the engine would make it, and nobody would know any more that it was lost"
+    assert [one["network_mode"] for one in made] == ["none", "samokoder-staging-edge", "none", "none"]
     assert made[0]["entrypoint"] == ["samokoder-backup"]
     assert actions.INTO not in made[0]["tmpfs"], "the volume must not be hidden by the image's own tmpfs"
     assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in made)
