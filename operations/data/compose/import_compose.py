@@ -27,8 +27,6 @@ from operations.workspace import stack_file
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 
-_OVER = "over"
-
 
 @dataclass
 class Import:
@@ -46,10 +44,11 @@ class Import:
 
     def run(self) -> str:
         """Do what is left to do; return what the person must know now. Up to the first `put` nothing here changes."""
-        made = [self.copy_of(each) for each in self.plan.sources if f"copy-{each.server}" in self.plan.done]
-        if _OVER not in self.plan.done and not all(map(self.hands.there, made)):
-            # The copies go at the end alone, or with all that was here (`destroy-data`).
-            self.plan = replace(self.plan, done=(), told=())
+        # What was put in place is served: put there again, its copy would take the place of what was written since.
+        left = [each for each in self.plan.sources if f"put-{each.server}" not in self.plan.done]
+        gone = [each.server for each in left if not self.hands.there(self.copy_of(each))]
+        again = {f"{name}-{server}" for name in ("copy", "open") for server in gone}
+        self.plan = replace(self.plan, done=tuple(key for key in self.plan.done if key not in again))
         steps = [(name, source) for name in ("copy", "open", "put") for source in self.plan.sources]
         for number, (name, source) in enumerate(steps, 1):
             key = f"{name}-{source.server}"
@@ -57,7 +56,6 @@ class Import:
                 self.say(f"[{number}/{len(steps)}] {_TITLES[name].format(NAMES[source.server], source.volume)}")
                 told = self._do(name, source)
                 self._note(key, told)
-        self._note(_OVER)
         self.forget()
         return "\n".join(
             [*self.plan.told, f"The volumes of {self.plan.project} are as they were: keep them until you are sure."]
@@ -68,8 +66,8 @@ class Import:
         self._note(f"put-{source.server}", self._do("put", source))
 
     def _note(self, key: str, told: str = "") -> None:
-        said = (*self.plan.told, *([told] if told else []))
-        self.plan = replace(self.plan, done=(*self.plan.done, key), told=said)
+        said = dict.fromkeys((*self.plan.told, *([told] if told else [])))  # a copy that is made again says the same
+        self.plan = replace(self.plan, done=(*self.plan.done, key), told=tuple(said))
         self.plan.write(self.path)
 
     def forget(self) -> None:
@@ -80,7 +78,8 @@ class Import:
 
     def after_failure(self) -> str:
         """Say how things are."""
-        if all(f"open-{source.server}" in self.plan.done for source in self.plan.sources):
+        opened = all(f"open-{source.server}" in self.plan.done for source in self.plan.sources)
+        if opened or any(key.startswith("put-") for key in self.plan.done):
             return "Then this again."
         return "Nothing was changed, neither here nor in the old volumes."
 

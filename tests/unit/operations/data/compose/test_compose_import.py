@@ -222,6 +222,26 @@ def test_a_copy_that_is_gone_is_made_anew(tmp_path: Path) -> None:
     assert engine.volumes_["samokoder-staging-redis-data"] == "content of old_redis_data", "nothing was put into place"
 
 
+@pytest.mark.parametrize("cut", [10, 11, 12])
+def test_copies_that_are_gone_do_not_put_a_database_in_place_again_that_is_served(cut: int, tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(cut=cut)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    assert "put-postgres" in json.loads(path.read_text())["done"]
+    for name in [name for name in engine.volumes_ if "from-compose" in name and engine.half != name]:
+        del engine.volumes_[name]
+    engine.volumes_["samokoder-staging-postgres-data"] += ", and a row that was served since"
+    engine.refuses = "redis"
+    if not engine.half:
+        with pytest.raises(ProjectError, match=r"cannot be opened\nThen this again\.$"):
+            run(engine, path)
+    engine.refuses = ""
+    said = run(engine, path)
+    assert engine.volumes_["samokoder-staging-postgres-data"].endswith("served since"), "the old database replaced it"
+    assert engine.volumes_["samokoder-staging-redis-data"] == "content of old_redis_data"
+    assert said.count("redis: opened") == 1, "the copy was opened twice"
+
+
 def test_what_was_written_to_the_old_stack_between_two_tries_comes_over_too(tmp_path: Path) -> None:
     path, engine = tmp_path / "import.json", FakeEngine(refuses="redis")
     with pytest.raises(ProjectError, match="it cannot be opened"):
