@@ -57,6 +57,8 @@ class Journal:
     An earlier version noted no `copied`: where it was cut off, what is there may be the replacement. It is set aside
     too, so that no write is lost, and is nothing to go back to.
     """
+    foreign: bool = False
+    """Whether PostgreSQL may have another superuser's password, by a restore that began before this one."""
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -68,6 +70,12 @@ class Journal:
     def half(self) -> bool:
         """Whether a data volume may have half of its content: the restore has to be finished then."""
         return self.touched and not self.replaced
+
+    @property
+    def owes_password(self) -> bool:
+        """Whether PostgreSQL may lack this stack's superuser's password: what was put in place has its own."""
+        put = self.replaced and self.wanted.server == "postgres"
+        return (put or self.foreign) and "start" not in self.done
 
     @property
     def way_back(self) -> str:

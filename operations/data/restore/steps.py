@@ -147,9 +147,13 @@ class Restore:
 
     def forget(self) -> None:
         """Remove what was made on the way, and the journal. What was set aside stays."""
+        self.remove_made()
+        stack_file.remove(self.path)
+
+    def remove_made(self) -> None:
+        """Remove what was made on the way."""
         for server in DATA:
             self.hands.remove(self._new(server))
-        stack_file.remove(self.path)
 
     def _note(self, journal: Journal) -> None:
         self.journal = journal
@@ -248,9 +252,9 @@ class Restore:
         self.hands.release(data)
 
     def _start(self) -> None:
-        server = self.journal.wanted.server
-        self.hands.start([server])
-        if server == "postgres":
+        server, owes = self.journal.wanted.server, self.journal.owes_password
+        self.hands.start([server, "postgres"] if owes and server != "postgres" else [server])
+        if owes:
             # A restored one has that of the stack it was backed up in, and only the keeper of the roles needs it.
             self.hands.own_password()
         for group in self._users:

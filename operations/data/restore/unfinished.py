@@ -48,7 +48,7 @@ def give_own_password(workspace: Workspace) -> None:
     import requests  # noqa: PLC0415 - as above
 
     journal, environment = Journal.read(journal_path(workspace)), workspace.settings()
-    if not journal or not journal.replaced or journal.wanted.server != "postgres" or "start" in journal.done:
+    if not journal or not journal.owes_password:
         return
     with on_engine.engine_of(environment, workspace) as hands:
         if not hands.there("postgres"):

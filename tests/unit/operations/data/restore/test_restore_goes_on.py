@@ -92,6 +92,35 @@ def test_up_lets_the_keeper_of_the_roles_in_where_a_restore_was_cut_off_before_i
     assert "an acknowledged row" in given.engine.volumes[POSTGRES]
 
 
+REDIS = "redis-20261123T030000Z"
+
+
+@pytest.mark.parametrize("words", ["latest", REDIS])
+def test_new_words_that_are_refused_do_not_forget_that_postgresql_lacks_its_password(given: Given, words: str) -> None:
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    given.engine.refuses = "check-restore"
+    with pytest.raises(ProjectError, match="`make up` starts what was stopped"):
+        given.restore(backup=words)
+    unfinished.give_own_password(cast("Any", given))
+    given.engine.start(["postgres_roles"])  # asserts that it gets in
+
+
+def test_other_words_that_are_cut_off_anywhere_do_not_forget_that_postgresql_lacks_its_password(given: Given) -> None:
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    left, noted = given.engine, (given.folder / "restore.staging.json").read_text(encoding="utf-8")
+    for cut in range(1, 100):
+        given.engine = FakeEngine(volumes=dict(left.volumes), running=set(left.running), cut=cut)
+        (given.folder / "restore.staging.json").write_text(noted, encoding="utf-8")
+        with contextlib.suppress(CutOffError):
+            given.restore(backup=REDIS)
+        given.engine.cut, done = -1, given.engine.cut > 0
+        unfinished.give_own_password(cast("Any", given))
+        assert given.engine.key == "of this stack", f"cut off at call {cut}, `make up` would fail at postgres-roles"
+        if done:
+            return
+    pytest.fail("it never ran through")
+
+
 @pytest.mark.parametrize("reached", ["keep-postgres", "start"])
 def test_up_touches_no_password_before_the_data_is_replaced_and_after_all_was_started(
     given: Given, reached: str
