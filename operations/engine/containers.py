@@ -175,7 +175,9 @@ def _is_starting(container: Container) -> bool:
     return bool(state["Running"]) and health == "starting" and not container.attrs.get("RestartCount")
 
 
-def remove_labelled(client: docker.DockerClient, label: str) -> None:
-    """Remove every container with a label (`name=value`), what runs too, and its nameless volumes."""
-    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+def remove_labelled(client: docker.DockerClient, label: str) -> list[str]:
+    """Remove every container with a label (`name=value`), what runs too, and its nameless volumes; return the names."""
+    found = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+    for container in found:
         container.remove(force=True, v=True)
+    return [str(container.name) for container in found]

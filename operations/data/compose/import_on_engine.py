@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import docker
 
 
-LABEL = "samokoder.import"
 _OWNER = "999:999"  # of both servers in this stack; Alpine's PostgreSQL is 70
 _READS = ("DAC_OVERRIDE",)
 _GIVES_AWAY = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
@@ -151,9 +150,8 @@ class EngineImport:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold it on the engine; containers of a run that was killed go, and what they were at is done again."""
+        """Hold it on the engine."""
         with lock.held(self.workspace, "import-compose") as self.workspace:
-            containers.remove_labelled(self.client, f"{LABEL}={self.environment.name}")
             yield
 
     def remove(self, volume: str) -> None:
@@ -191,7 +189,7 @@ class EngineImport:
                 tmpfs={"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m"},  # noqa: S108 - in the container
                 cap_add=list(capabilities) or None,
                 shm_size="128m",
-                labels={LABEL: self.environment.name},
+                labels={one_off.IMPORT: self.environment.name},
             )
 
 

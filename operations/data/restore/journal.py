@@ -136,12 +136,13 @@ class Journal:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        raw.pop("half", None)
         lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept", "copied")}
         return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
 
     def write(self, path: Path) -> None:
-        """Note it."""
-        stack_file.write(path, json.dumps(asdict(self), indent=2))
+        """Note it; also whether it is half done, which the lock reads."""
+        stack_file.write(path, json.dumps({**asdict(self), "half": self.half}, indent=2))
 
 
 def of_earlier_version(environment: Environment, path: Path) -> Journal | None:

@@ -32,15 +32,13 @@ from stack.settings.part import PartSettings
 if TYPE_CHECKING:
     import docker
 
-LABEL = "samokoder.restore"
-
 _RECEIVES_SECONDS = 60
 _FILES = "/etc/samokoder"
 
 
 @contextmanager
 def engine_of(environment: Environment, workspace: Workspace, up: Up = never) -> Iterator[EngineRestore]:
-    """Give the environment's engine to who holds the lock; what a run that was killed was at is gone.
+    """Give the environment's engine to who holds the lock.
 
     up: for a restore, which brings up a server whose data volume was lost.
     """
@@ -52,16 +50,9 @@ def engine_of(environment: Environment, workspace: Workspace, up: Up = never) ->
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        hands = EngineRestore(client, environment, workspace.reporter, bring_up)
-        remove_left(client, environment)
-        yield hands
+        yield EngineRestore(client, environment, workspace.reporter, bring_up)
     finally:
         client.close()
-
-
-def remove_left(client: docker.DockerClient, environment: Environment) -> None:
-    """Remove containers of a run that was killed; what they were at is done again."""
-    containers.remove_labelled(client, f"{LABEL}={environment.name}")
 
 
 @dataclass
@@ -108,7 +99,7 @@ class EngineRestore:
         """Have a container of Redis' image do it."""
         with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
             container = containers.find(self.client, self.environment, redis.PART)
-            source, labels = self.data_of("redis"), {LABEL: self.environment.name}
+            source, labels = self.data_of("redis"), {one_off.RESTORE: self.environment.name}
             # Mounted, one that is not there would be made.
             if source not in engine_volumes.volume_names(self.client):
                 raise ProjectError(f"There is no volume {source}: `{typed(self.environment.name, 'up')}` says more.")
@@ -248,5 +239,5 @@ class EngineRestore:
             memswap_limit=host["Memory"],
             nano_cpus=host["NanoCpus"],
             shm_size=host["ShmSize"],
-            labels={LABEL: self.environment.name},
+            labels={one_off.RESTORE: self.environment.name},
         )

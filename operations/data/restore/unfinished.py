@@ -66,7 +66,6 @@ def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
     For who holds the environment's lock.
     """
     environment = workspace.settings()
-    on_engine.remove_left(client, environment)
     removed = remove_volumes(client, volume_names.made_by_restores(client, environment))
     for path in lock.unfinished(workspace.folder, workspace.name):
         stack_file.remove(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -323,6 +324,38 @@ def test_a_restore_cut_off_between_the_end_of_its_replacement_and_the_note_names
         assert reachable(given, "old rows")
         assert not row or reachable(given, "a row since then"), "it was acknowledged"
     assert tried >= 2, "it was never cut off there"
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["at once", "after an up that is refused"])
+@pytest.mark.parametrize("error", [ProjectError, KeyboardInterrupt])
+def test_a_restore_that_failed_half_way_keeps_other_clones_out_until_it_is_finished(
+    given: Given, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], *, between: bool
+) -> None:
+    copy = FakeEngine.copy
+
+    def full(engine: FakeEngine, source: str, target: str, *, whole: Any) -> None:
+        if not whole:
+            return copy(engine, source, target, whole=whole)
+        engine.volumes[target] = "half"
+        raise error("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeEngine, "copy", full)
+        with pytest.raises(error):
+            given.restore(backup=DUMP)
+    if between:
+        with pytest.raises(ProjectError, match="Finish it first"), lock.held(cast("Any", given), "up"):
+            unfinished.refuse_half_replaced(cast("Any", given))
+    (elsewhere := given.folder / "elsewhere").mkdir()
+    other = replace(given, folder=elsewhere)
+    before = dict(given.engine.volumes)
+    with pytest.raises(ProjectError, match=r"left half done: `(restore|up)` since.*Finish it there"):
+        other.restore(backup=DUMP)
+    assert given.engine.volumes == before, "days of rows would be served, and replaced when the first one is finished"
+    given.restore()
+    assert " out of backups" in given.engine.volumes[POSTGRES]
+    assert not given.client().volumes.labelled, "it would be locked for good"
+    other.restore(backup="latest")
 
 
 def test_a_copied_replacement_that_is_lost_before_it_was_noted_is_copied_again(given: Given) -> None:
