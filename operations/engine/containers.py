@@ -176,7 +176,12 @@ def _is_starting(container: Container) -> bool:
     return bool(state["Running"]) and health == "starting" and not container.attrs.get("RestartCount")
 
 
-def remove_labelled(client: docker.DockerClient, label: str) -> None:
-    """Remove every container with a label (`name=value`), running ones too, and their anonymous volumes."""
-    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+def remove_labelled(client: docker.DockerClient, label: str) -> list[str]:
+    """Remove every container with a label (`name=value`), running ones too, and their anonymous volumes.
+
+    Returns their names.
+    """
+    found = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+    for container in found:
         container.remove(force=True, v=True)
+    return [str(container.name) for container in found]

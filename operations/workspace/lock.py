@@ -6,7 +6,8 @@ at least one sees the other and ends. No name is used twice, so a run removes ex
 
 The lock of an ended process is taken over where its end can be known, which is on the same machine. It is not taken
 over where the process has left an unfinished restore or import in another clone: that clone has to finish it, because
-it has the journal.
+it has the journal. For the same reason a restore that fails while it replaces the data does not give its lock back: it
+leaves a lock that is marked as half done.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from requests.exceptions import RequestException
 from host.engine import connect, docker_command
 from host.errors import EngineError
 from host.process_ids import start_time
+from operations.engine import containers, one_off
 from operations.engine.volumes import remove_volumes
 from operations.errors import ProjectError
 from operations.workspace import pulumi_state
@@ -46,6 +48,7 @@ LABEL = "samokoder.lock"
 VARIABLE = "SAMOKODER_LOCK"
 """Environment variable of processes that a holder starts: the names of its volume and of the outer holders' volumes."""
 _HOLDER = "samokoder.lock.holder"
+_DIGITS = 8
 _ANSWER_SECONDS = 120
 _PULUMI_SECONDS = 60.0
 
@@ -99,6 +102,8 @@ class Holder:
     host: str = field(default_factory=socket.gethostname)
     user: str = field(default_factory=_user)
     since: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    half: bool = False
+    """Whether it has ended, and a restore of its folder has half replaced the data."""
 
     def __str__(self) -> str:
         """Return who it is and since when."""
@@ -115,18 +120,32 @@ class Holder:
     @property
     def gone(self) -> bool:
         """Whether it is known that the process has ended."""
+        if self.half:
+            return True
         if self.system and self.system == _system():
             return (start_time(self.process) or "") != self.started and not _hidden(self.process)
         # The same machine after a restart: no process from before the restart runs.
         restarted = self.system.partition(" ")[0] != _system().partition(" ")[0]
         return bool(self.machine and self.system and _system()) and self.machine == _machine() and restarted
 
+    @property
+    def _is_of_this_machine(self) -> bool:
+        return (self.machine, self.host) == (_machine(), socket.gethostname())
+
     def left(self, name: str) -> bool:
         """Whether it has left an unfinished restore or import in its folder. name: the environment's."""
         try:
-            return any(path.exists() for path in unfinished(Path(self.folder), name))
+            there = any(path.exists() for path in unfinished(Path(self.folder), name))
         except OSError:
             return True  # another user's folder cannot be read, so this is possible
+        return there or (self.half and not self._is_of_this_machine)
+
+    def is_of(self, folder: Path, name: str) -> bool:
+        """Whether it ran in this clone. folder: the clone's working state. name: the environment's."""
+        if self.folder != str(folder.absolute()):
+            return False
+        # Clones on two machines may have the same path.
+        return not self.half or self._is_of_this_machine or _half_replaced(folder, name)
 
 
 @contextmanager
@@ -144,21 +163,27 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
         )
 
     prefix = f"{workspace.settings().prefix}-lock-"
-    volume = f"{prefix}{secrets.token_hex(4)}"
+    volume = f"{prefix}{secrets.token_hex(_DIGITS // 2)}"
     with client() as engine:
         there = holders(engine, workspace.name)
     outer = [name for name in workspace.variables.get(VARIABLE, "").split() if name in there]
     if any(there[name].is_this_process for name in outer):
         yield workspace
         return
+    taken = False
     try:
         with client() as engine:
             # This process makes its own lock, because the process that started it, and has one, may be killed first.
             _take(engine, workspace, volume, doing, outer=outer)
+            taken = True
+            if not outer:
+                _remove_left(engine, workspace)
         yield replace(workspace, variables={**workspace.variables, VARIABLE: " ".join([*outer, volume])})
     finally:
         try:
             with client() as engine:
+                if taken:
+                    _mark_half(engine, workspace, volume)
                 remove_volumes(engine, [volume])
         except (EngineError, APIError, RequestException) as error:
             workspace.reporter.say(
@@ -171,9 +196,19 @@ def unfinished(folder: Path, name: str) -> list[Path]:
     return [folder / f"{what}.{name}.json" for what in ("restore", "import")]
 
 
+def _half_replaced(folder: Path, name: str) -> bool:
+    """Tell whether the journal of a restore says that the data is half replaced. folder, name: as of `unfinished`."""
+    journal, _ = unfinished(folder, name)
+    try:
+        noted = json.loads(journal.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    return bool(noted.get("half", noted.get("touched")))  # an earlier version noted no `half`
+
+
 def is_one(volume: str, prefix: str) -> bool:
     """Tell from a volume's name whether it is a lock. prefix: of the environment."""
-    return re.fullmatch(rf"{re.escape(prefix)}-lock-[0-9a-f]{{8}}", volume) is not None
+    return re.fullmatch(rf"{re.escape(prefix)}-lock-[0-9a-f]{{{_DIGITS}}}", volume) is not None
 
 
 def holders(client: docker.DockerClient, name: str) -> dict[str, Holder]:
@@ -182,20 +217,42 @@ def holders(client: docker.DockerClient, name: str) -> dict[str, Holder]:
     return {str(each.name): Holder(**json.loads(each.attrs["Labels"][_HOLDER])) for each in found}
 
 
+def _mark_half(client: docker.DockerClient, workspace: Workspace, volume: str) -> None:
+    """Where the data is half replaced, make the lock that stays, before ours goes."""
+    if not _half_replaced(workspace.folder, workspace.name):
+        return
+    if mine := holders(client, workspace.name).get(volume):
+        _make(client, workspace, f"{volume[:-_DIGITS]}{secrets.token_hex(_DIGITS // 2)}", replace(mine, half=True))
+        workspace.reporter.say("The data is half replaced: other clones are locked out until that is finished here")
+
+
+def _remove_left(client: docker.DockerClient, workspace: Workspace) -> None:
+    """Remove what a holder that was killed has left running: a server must not start on what is still copied."""
+    for label in one_off.LABELS:
+        if removed := containers.remove_labelled(client, f"{label}={workspace.name}"):
+            workspace.reporter.say(f"Removed what a run that is gone was still doing: {', '.join(removed)}")
+
+
+def _make(client: docker.DockerClient, workspace: Workspace, volume: str, holder: Holder) -> None:
+    # Other versions know no `half`.
+    noted = {name: value for name, value in asdict(holder).items() if value is not False}
+    client.volumes.create(volume, labels={LABEL: workspace.name, _HOLDER: json.dumps(noted)})
+
+
 def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing: str, *, outer: Sequence[str]) -> None:
     mine = Holder(doing=doing, folder=str(workspace.folder.absolute()))
-    client.volumes.create(volume, labels={LABEL: workspace.name, _HOLDER: json.dumps(asdict(mine))})
-    for name, other in holders(client, workspace.name).items():
-        if name in (volume, *outer):
-            continue
+    _make(client, workspace, volume, mine)
+    others = {name: each for name, each in holders(client, workspace.name).items() if name not in (volume, *outer)}
+    for name, other in others.items():
         if not other.gone:
             raise ProjectError(
                 f"{workspace.name} is being changed: {other}. One at a time: try again when that has ended. Only if "
-                f"that process is no more: {_removal(workspace, name)}"
+                "that process is no more, and has left no restore or import half done in that folder: "
+                f"{_removal(workspace, name)}"
             )
-        if other.folder != mine.folder and other.left(workspace.name):
+        if other.left(workspace.name) and not other.is_of(workspace.folder, workspace.name):
             raise ProjectError(
-                f"{workspace.name} was left half done: {other} was cut off. Finish it there, by "
+                f"{workspace.name} was left half done: {other} did not come to its end. Finish it there, by "
                 f"`{workspace.typed('restore')}` or the same import. To give it up: {_removal(workspace, name)}"
             )
         if pulumi := _pulumi_at_work(workspace, Path(other.folder)):
@@ -203,6 +260,8 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
                 f"{workspace.name} is being changed: {other} is gone, and Pulumi, which it had started, goes on "
                 f"(process {pulumi}). Try again when that has ended; `kill -INT {pulumi}` ends it."
             )
+    # Only once none refuses: a lock that is taken over by who then gives way would protect nothing any more.
+    for name, other in others.items():
         workspace.reporter.say(f"Taking over the lock of a run that is gone: {other}")
         remove_volumes(client, [name])
 

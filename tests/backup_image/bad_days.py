@@ -97,6 +97,19 @@ class BadDays(Orders):
         self.no_write_is_out_of_reach()
         self._restore({"backup": "latest"}, Cut(), finishes=False)
 
+    @rule(kind=st.sampled_from(["latest", "moment", "dump"]), which=st.integers(0, 50), seconds=st.floats(0, 0.4))
+    def a_restore_fails_half_way_and_another_clone_restores(self, kind: str, which: int, seconds: float) -> None:
+        """What the other one brings would be served, until the end of the first one replaces it."""
+        words = self._chosen(kind, which)
+        if words is None or not self.world.serves():
+            return
+        # The third call from there on copies the replacement; the two before stop servers.
+        self._restore(words, Cut(3, "fails", seconds, after="keep-postgres"), finishes=False)
+        if (journal := self._journal()) and journal.half:
+            came, said = self.world.restore_elsewhere(**words)
+            self._log(f"elsewhere {came} {said[-300:]!r}", f"restore elsewhere {came}")
+            assert came == "refused", f"another clone restores while the data is half replaced: {said}"
+
     @rule(kind=st.sampled_from(["latest", "moment", "dump", "back"]), which=st.integers(0, 50), at=st.integers(1, 26))
     def somebody_brings_it_up_during_a_restore(self, kind: str, which: int, at: int) -> None:
         if self.world.serves():

@@ -81,6 +81,11 @@ def a_restore_is_undone_before_its_first_base_backup(machine: BadDays) -> None:
     machine.volumes_are_pruned(also_what_was_set_aside=True)
 
 
+def a_restore_fails_half_way_and_another_clone_restores(machine: BadDays) -> None:
+    """Who failed holds the lock until it is finished."""
+    machine.a_restore_fails_half_way_and_another_clone_restores("dump", 0, 0.1)
+
+
 Order = Callable[[BadDays], None]
 KNOWN: Mapping[Order, str] = {
     a_restore_is_cut_off_and_its_journal_is_left_behind: "What was there before is in",
@@ -94,6 +99,7 @@ KNOWN: Mapping[Order, str] = {
     a_copy_is_made_while_the_clock_is_ahead: "a clock that was ahead once has stopped the copies",
     a_restore_is_cut_off_before_the_superusers_password: "",
     a_restore_is_undone_before_its_first_base_backup: "",
+    a_restore_fails_half_way_and_another_clone_restores: "another clone restores while the data is half replaced",
 }
 """What the machine says where the fault of an order is put back; empty: no fault is put back for it."""
 

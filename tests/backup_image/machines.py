@@ -163,7 +163,6 @@ def patch(monkeypatch: Any) -> None:
 
     @contextmanager
     def engine(_: Environment, workspace: Here, _up: object = None) -> Iterator[Hands]:
-        workspace.world.agent.ask("kill")  # as the containers of a run that was killed go
         yield Hands(workspace.world)
 
     monkeypatch.setattr(on_engine, "engine_of", engine)

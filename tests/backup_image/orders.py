@@ -20,7 +20,10 @@ from tests.backup_image.world import Cut, volumes_of
 PATIENCE_SECONDS = 300.0
 
 deaths = st.builds(
-    Cut, at=st.integers(1, 27), how=st.sampled_from(["before", "during", "after", "up"]), seconds=st.floats(0, 0.4)
+    Cut,
+    at=st.integers(1, 27),
+    how=st.sampled_from(["before", "during", "after", "up", "fails"]),
+    seconds=st.floats(0, 0.4),
 )
 cuts = st.one_of(st.just(Cut()), deaths)
 kinds = st.sampled_from(["latest", "moment", "dump", "dump", "redis", "back", "again"])

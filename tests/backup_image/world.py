@@ -29,6 +29,7 @@ from operations.data import volume_names
 from operations.data.compose import import_compose
 from operations.data.restore import restore, unfinished
 from operations.data.restore.actions import never
+from operations.engine import one_off
 from operations.errors import ProjectError
 from operations.workspace import lock
 from operations.workspace.workspace import Workspace
@@ -116,7 +117,8 @@ class Agent:
 class Cut:
     """The call at which the process that restores is killed: before it, in its middle or after it. `at` 0: never.
 
-    `up`: nobody is killed; before that call somebody else brings the environment up.
+    `up`: nobody is killed; before that call somebody else brings the environment up. `fails`: nobody is killed; the
+    call ends with an error in its middle, as on a disk that is full.
     """
 
     at: int = 0
@@ -170,8 +172,11 @@ class Here(Workspace):
 
     def client(self, *, timeout: float = 0) -> Any:
         del timeout
-        none = SimpleNamespace(list=lambda **_: [])
-        return SimpleNamespace(volumes=Volumes(self.world), containers=none, close=lambda: None)
+        # Of a run that was killed: what it had asked for goes on.
+        left = SimpleNamespace(name="what was asked for", remove=lambda **_: self.world.agent.ask("kill"))
+        label = f"{one_off.RESTORE}={self.environment}"
+        containers = SimpleNamespace(list=lambda filters, **_: [left] if filters == {"label": label} else [])
+        return SimpleNamespace(volumes=Volumes(self.world), containers=containers, close=lambda: None)
 
 
 @dataclass
@@ -276,7 +281,6 @@ class World:
         with lock.held(self.workspace, "up"):
             unfinished.refuse_half_replaced(self.workspace)
             unfinished.give_own_password(self.workspace)
-            self.agent.ask("kill")
             self.start_all(empty=empty)
 
     def start_all(self, *, empty: bool = False) -> None:
@@ -445,6 +449,11 @@ class World:
     def restore(self, cut: Cut | None = None, **words: str) -> tuple[str, str]:
         return self.typed(lambda: restore.restore(self.workspace, up=never, **words), cut)
 
+    def restore_elsewhere(self, **words: str) -> tuple[str, str]:
+        """Let a second person restore in another clone."""
+        other = replace(self.workspace, home=self.folder / "elsewhere")
+        return self.typed(lambda: restore.restore(other, up=never, **words))
+
     def import_old(self, cut: Cut | None = None) -> tuple[str, str]:
         def do() -> str:
             with import_compose.opened(self.workspace, "old", {}, up=never) as importing:
@@ -468,11 +477,15 @@ class World:
         if self.cut.now("up"):
             self.cut = Cut()
             self.up_elsewhere()
-        if self.cut.now("during"):
+        during, fails = self.cut.now("during"), self.cut.now("fails")
+        if during or fails:
             asked = {"id": "nobody", "do": "run", "command": list(command), "stdin": "", "environment": {}}
             assert self.agent.process.stdin
             os.write(self.agent.process.stdin.fileno(), json.dumps(asked).encode() + b"\n")
             time.sleep(self.cut.seconds)
+            if fails:
+                self.agent.ask("kill")
+                raise ProjectError("no space left on device")
             os.kill(os.getpid(), signal.SIGKILL)
         done = self.agent.run(*command, check=False)
         if self.cut.now("after"):

@@ -27,7 +27,7 @@ from docker.models.containers import Container
 
 from operations.data import backups, volume_names
 from operations.data.backups import Backup
-from operations.data.restore import actions, on_engine, restore
+from operations.data.restore import actions, restore
 from operations.data.restore.journal import Journal
 from operations.engine import containers, one_off
 from operations.engine.commands import execute
@@ -479,7 +479,7 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     assert {"to be there", "not to be there"} & names(engine, backed) == {"to be there"}
     rows = live_status(backed)
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
-    mine: dict[str, str | list[str] | bool] = {"label": f"{on_engine.LABEL}={backed.name}"}
+    mine: dict[str, str | list[str] | bool] = {"label": f"{one_off.RESTORE}={backed.name}"}
     assert not engine.containers.list(all=True, filters=mine), "a container was left"
     assert not [name for name in own_volumes(engine, backed) if "-restored-" in name]
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)

@@ -28,8 +28,6 @@ from operations.workspace import stack_file
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 
-_OVER = "over"
-
 
 @dataclass
 class Import:
@@ -47,10 +45,11 @@ class Import:
 
     def run(self) -> str:
         """Do the remaining steps; return what the person must know now. No data here changes before the first `put`."""
-        made = [self.copy_of(each) for each in self.plan.sources if f"copy-{each.server}" in self.plan.done]
-        if _OVER not in self.plan.done and not all(map(self.hands.there, made)):
-            # An import removes its copies only at its end: `destroy-data` removed them, and the data here with them.
-            self.plan = replace(self.plan, done=(), told=())
+        # Data that was put in place is in use: putting it there again would replace what was written since.
+        left = [each for each in self.plan.sources if f"put-{each.server}" not in self.plan.done]
+        gone = [each.server for each in left if not self.hands.there(self.copy_of(each))]
+        again = {f"{name}-{server}" for name in ("copy", "open") for server in gone}
+        self.plan = replace(self.plan, done=tuple(key for key in self.plan.done if key not in again))
         steps = [(name, source) for name in ("copy", "open", "put") for source in self.plan.sources]
         for number, (name, source) in enumerate(steps, 1):
             key = f"{name}-{source.server}"
@@ -58,7 +57,6 @@ class Import:
                 self.say(f"[{number}/{len(steps)}] {_TITLES[name].format(NAMES[source.server], source.volume)}")
                 told = self._do(name, source)
                 self._note(key, told)
-        self._note(_OVER)
         self.forget()
         return "\n".join(
             [*self.plan.told, f"The volumes of {self.plan.project} are as they were: keep them until you are sure."]
@@ -69,8 +67,8 @@ class Import:
         self._note(f"put-{source.server}", self._do("put", source))
 
     def _note(self, key: str, told: str = "") -> None:
-        said = (*self.plan.told, *([told] if told else []))
-        self.plan = replace(self.plan, done=(*self.plan.done, key), told=said)
+        said = dict.fromkeys((*self.plan.told, *([told] if told else [])))  # a copy that is made again says the same
+        self.plan = replace(self.plan, done=(*self.plan.done, key), told=tuple(said))
         self.plan.write(self.path)
 
     def forget(self) -> None:
@@ -81,7 +79,8 @@ class Import:
 
     def after_failure(self) -> str:
         """Return what was changed, or what to do next."""
-        if all(f"open-{source.server}" in self.plan.done for source in self.plan.sources):
+        opened = all(f"open-{source.server}" in self.plan.done for source in self.plan.sources)
+        if opened or any(key.startswith("put-") for key in self.plan.done):
             return "Then this again."
         return "Nothing was changed, neither here nor in the old volumes."
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import docker
 
 
-LABEL = "samokoder.import"
 _OWNER = "999:999"  # PostgreSQL and Redis have this user in this stack; Alpine's PostgreSQL has 70
 _READS = ("DAC_OVERRIDE",)
 _GIVES_AWAY = ("CHOWN", "DAC_OVERRIDE", "FOWNER")
@@ -151,9 +150,8 @@ class EngineImport:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the lock, and remove the containers of a killed run; their steps are done again."""
+        """Hold the environment's lock."""
         with lock.held(self.workspace, "import-compose") as self.workspace:
-            containers.remove_labelled(self.client, f"{LABEL}={self.environment.name}")
             yield
 
     def remove(self, volume: str) -> None:
@@ -191,7 +189,7 @@ class EngineImport:
                 tmpfs={"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m"},  # noqa: S108 - in the container
                 cap_add=list(capabilities) or None,
                 shm_size="128m",
-                labels={LABEL: self.environment.name},
+                labels={one_off.IMPORT: self.environment.name},
             )
 
 

@@ -42,7 +42,11 @@ ask -d "$database" -c "SELECT 'PostgreSQL: ' || count(*) || ' tables in the data
     || pg_size_pretty(pg_database_size(current_database())) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
     WHERE relkind IN ('r', 'p') AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\_%'" > /tmp/told
 pg_ctl stop --silent --wait --timeout=86400 --mode=fast
-if pg_controldata | grep -q '^Data page checksum version: *0$'; then
+# By itself: in a condition a question that fails would be a no.
+control=$(LC_ALL=C pg_controldata)
+version=$(printf '%s\n' "$control" | sed -n 's/^Data page checksum version: *\([0-9]*\)$/\1/p')
+if [ -z "$version" ]; then echo 'pg_controldata does not say whether pages have checksums' >&2 && exit 1; fi
+if [ "$version" = 0 ]; then
     echo 'give every page its checksum' >&2
     pg_checksums --enable > /dev/null
 fi

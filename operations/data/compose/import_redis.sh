@@ -13,18 +13,22 @@ save ""
 appendonly $2
 END
 redis-server /tmp/redis.conf > /tmp/log 2>&1 &
-ask() { redis-cli -s /tmp/redis.sock "$@"; }
+ask() { redis-cli -e -s /tmp/redis.sock "$@"; }
 until ask ping 2> /dev/null | grep -qx PONG; do
     kill -0 $! 2> /dev/null || { grep -E '#|rror' /tmp/log | tail -n 5 >&2; exit 1; }
     sleep 0.2
 done
-used=$(ask info memory | tr -d '\r' | sed -n 's/^used_memory_dataset://p')
+# Each answer by itself: in a pipe or a condition a question that fails would be a no.
+memory=$(ask info memory)
+used=$(printf '%s\n' "$memory" | sed -n 's/^used_memory_dataset:\([0-9]*\).*/\1/p')
+if [ -z "$used" ]; then echo 'Redis does not say how much it holds' >&2 && exit 1; fi
 if [ "$used" -gt "$3" ]; then
     refuse "It holds $((used / 1048576)) MiB, and this stack's Redis may hold $(($3 / 1048576)): raise" \
         "samokoder:redis.maxmemoryMib"
 fi
 keys=$(ask dbsize)
-databases=$(ask info keyspace | grep -c '^db' || :)
+keyspace=$(ask info keyspace)
+databases=$(printf '%s\n' "$keyspace" | grep -c '^db' || :)
 ask shutdown nosave || :
 wait $! || :
 echo "Redis: $keys keys in database 0, $databases databases with keys"

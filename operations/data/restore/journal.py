@@ -62,6 +62,8 @@ class Journal:
     An earlier version did not note `copied`: after its interruption the data volume may have the replacement. That is
     set aside too, so that no write is lost, but an undo does not put it back.
     """
+    foreign: bool = False
+    """Whether PostgreSQL may have another superuser's password, by a restore that began before this one."""
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -73,6 +75,12 @@ class Journal:
     def half(self) -> bool:
         """Whether a data volume may be half replaced, so that the restore must be finished."""
         return self.touched and not self.replaced
+
+    @property
+    def owes_password(self) -> bool:
+        """Whether PostgreSQL may lack this stack's superuser's password: what was put in place has its own."""
+        put = self.replaced and self.wanted.server == "postgres"
+        return (put or self.foreign) and "start" not in self.done
 
     @property
     def way_back(self) -> str:
@@ -133,12 +141,13 @@ class Journal:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        raw.pop("half", None)
         lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept", "copied")}
         return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
 
     def write(self, path: Path) -> None:
-        """Write the journal to a file."""
-        stack_file.write(path, json.dumps(asdict(self), indent=2))
+        """Write the journal to a file, also whether the data is half replaced, which the lock reads."""
+        stack_file.write(path, json.dumps({**asdict(self), "half": self.half}, indent=2))
 
 
 def of_earlier_version(environment: Environment, path: Path) -> Journal | None:

@@ -32,15 +32,13 @@ from stack.settings.part import PartSettings
 if TYPE_CHECKING:
     import docker
 
-LABEL = "samokoder.restore"
-
 _RECEIVES_SECONDS = 60
 _FILES = "/etc/samokoder"
 
 
 @contextmanager
 def engine_of(environment: Environment, workspace: Workspace, up: Up = never) -> Iterator[EngineRestore]:
-    """Yield the environment's engine to a caller that holds the lock; containers of a killed run are removed first.
+    """Yield the environment's engine to a caller that holds the lock.
 
     up: called when a restore needs a server whose data volume was lost.
     """
@@ -52,16 +50,9 @@ def engine_of(environment: Environment, workspace: Workspace, up: Up = never) ->
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        hands = EngineRestore(client, environment, workspace.reporter, bring_up)
-        remove_left(client, environment)
-        yield hands
+        yield EngineRestore(client, environment, workspace.reporter, bring_up)
     finally:
         client.close()
-
-
-def remove_left(client: docker.DockerClient, environment: Environment) -> None:
-    """Remove the containers of a killed run; their steps are done again."""
-    containers.remove_labelled(client, f"{LABEL}={environment.name}")
 
 
 @dataclass
@@ -111,7 +102,7 @@ class EngineRestore:
         """Run `repair_redis.sh` in a container of Redis' image."""
         with self.reporter.task(f"Redis reads a copy of its data ({way})") as task:
             container = containers.find(self.client, self.environment, redis.PART)
-            source, labels = self.data_of("redis"), {LABEL: self.environment.name}
+            source, labels = self.data_of("redis"), {one_off.RESTORE: self.environment.name}
             # The engine would create a missing volume when it mounts it.
             if source not in engine_volumes.volume_names(self.client):
                 raise ProjectError(f"There is no volume {source}: `{typed(self.environment.name, 'up')}` says more.")
@@ -251,5 +242,5 @@ class EngineRestore:
             memswap_limit=host["Memory"],
             nano_cpus=host["NanoCpus"],
             shm_size=host["ShmSize"],
-            labels={LABEL: self.environment.name},
+            labels={one_off.RESTORE: self.environment.name},
         )

@@ -54,7 +54,7 @@ cut_off() {
 # Sets `said` to why Redis does not read it; empty where it does. $1: whether the append-only file is read.
 read_by_redis() {
     redis-server --port 0 --unixsocket /tmp/repair.sock --dir "$PWD" --save '' --appendonly "$1" > /tmp/log 2>&1 &
-    ask() { redis-cli -s /tmp/repair.sock "$@"; }
+    ask() { redis-cli -e -s /tmp/repair.sock "$@"; }
     said=
     until ask ping 2> /dev/null | grep -qx PONG; do
         if ! kill -0 $! 2> /dev/null; then
@@ -64,9 +64,12 @@ read_by_redis() {
         fi
         sleep 0.1
     done
-    ask info keyspace | tr -d '\r' | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' |
+    # Each answer by itself: in a pipe a question that fails would be no keys, and nothing refused.
+    keyspace=$(ask info keyspace)
+    stats=$(ask info stats)
+    printf '%s\n' "$keyspace" | sed -n 's/^db[0-9]*:keys=\([0-9]*\).*/\1/p' |
         awk '{ sum += $1 } END { print "keys", sum + 0 }'
-    ask info stats | tr -d '\r' | sed -n 's/^unexpected_error_replies:/refused /p'
+    printf '%s\n' "$stats" | tr -d '\r' | sed -n 's/^unexpected_error_replies:/refused /p'
     ask shutdown nosave > /dev/null 2>&1 || :
     wait $! || :
 }
@@ -75,8 +78,11 @@ appendonly=yes
 case $3 in
 read)
     # Redis takes files that no list names for none at all, begins empty and writes over them. As in start-redis.sh.
-    held=$(find $folder \( -name '*.incr.aof' -size +0 -o -name '*.base.*' -size +200c \) 2> /dev/null || :)
-    if [ ! -e $manifest ] && [ -n "$held" ]; then
+    held=
+    if [ -d $folder ] && [ ! -e $manifest ]; then
+        held=$(find $folder \( -name '*.incr.aof' -size +0 -o -name '*.base.*' -size +200c \))
+    fi
+    if [ -n "$held" ]; then
         refuse "The list of the append-only file's parts (appendonly.aof.manifest) is gone"
     fi
     if [ ! -e $manifest ] && [ ! -e appendonly.aof ]; then appendonly=no; fi

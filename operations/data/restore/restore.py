@@ -9,6 +9,8 @@ begins.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from operations.data import volume_names
 from operations.data.restore import on_engine
 from operations.data.restore.actions import Up
@@ -55,9 +57,11 @@ def _restore(workspace: Workspace, asked: Wanted, up: Up, *, importing: bool) ->
         if journal is None:
             there = [name for name in volume_names.made_by_restores(hands.client, environment) if RESTORED not in name]
             refuse_request(environment, asked, there, importing=importing)
+            journal = Journal(wanted=asked, stamp=hands.stamp())
             if before:
-                Restore(environment, hands, before, path, say).forget()
-            journal = Journal(wanted=asked, stamp=hands.stamp(), stopped=bool(before and before.stopped))
+                # Its journal stays until ours takes its place, with what is still to be done of it.
+                Restore(environment, hands, before, path, say).remove_made()
+                journal = replace(journal, stopped=before.stopped, foreign=before.owes_password)
         else:
             say(f"Going on with: {journal.wanted}")
             if FETCH in journal.done and not journal.touched:
@@ -69,7 +73,8 @@ def _restore(workspace: Workspace, asked: Wanted, up: Up, *, importing: bool) ->
             return restoring.run()
         except ProjectError as error:
             after = restoring.after_failure()
-            if not restoring.journal.done and not restoring.journal.stopped:
+            left = restoring.journal
+            if not left.done and not left.stopped and not left.owes_password:
                 restoring.forget()
             raise ProjectError(f"{error}\n{after}") from error
         except KeyboardInterrupt:

@@ -154,9 +154,13 @@ class Restore:
 
     def forget(self) -> None:
         """Remove the temporary volumes and the journal. What was set aside stays."""
+        self.remove_made()
+        stack_file.remove(self.path)
+
+    def remove_made(self) -> None:
+        """Remove the temporary volumes."""
         for server in DATA:
             self.hands.remove(self._new(server))
-        stack_file.remove(self.path)
 
     def _note(self, journal: Journal) -> None:
         self.journal = journal
@@ -266,9 +270,9 @@ class Restore:
         self.hands.release(data)
 
     def _start(self) -> None:
-        server = self.journal.wanted.server
-        self.hands.start([server])
-        if server == "postgres":
+        server, owes = self.journal.wanted.server, self.journal.owes_password
+        self.hands.start([server, "postgres"] if owes and server != "postgres" else [server])
+        if owes:
             # A restored database has its old stack's superuser password; only postgres-roles uses it, and needs ours.
             self.hands.own_password()
         for group in self._users:

@@ -48,7 +48,7 @@ def give_own_password(workspace: Workspace) -> None:
     import requests  # noqa: PLC0415 - as above
 
     journal, environment = Journal.read(journal_path(workspace)), workspace.settings()
-    if not journal or not journal.replaced or journal.wanted.server != "postgres" or "start" in journal.done:
+    if not journal or not journal.owes_password:
         return
     with on_engine.engine_of(environment, workspace) as hands:
         if not hands.there("postgres"):
@@ -66,7 +66,6 @@ def forget_all(workspace: Workspace, client: docker.DockerClient) -> list[str]:
     The caller holds the environment's lock.
     """
     environment = workspace.settings()
-    on_engine.remove_left(client, environment)
     removed = remove_volumes(client, volume_names.made_by_restores(client, environment))
     for path in lock.unfinished(workspace.folder, workspace.name):
         stack_file.remove(path)

@@ -144,5 +144,5 @@ def test_the_status_of_a_command_is_waited_for_and_never_taken_for_a_good_one() 
 
 def test_what_is_removed_by_its_label_takes_its_nameless_volumes_along() -> None:
     left = Container("laboratory")
-    containers.remove_labelled(engine(left), "samokoder.restore=staging")
+    assert containers.remove_labelled(engine(left), "samokoder.restore=staging") == ["laboratory"]
     assert left.done == ["removed with its nameless volumes"]

@@ -15,7 +15,7 @@ from operations.data.restore import unfinished
 from operations.data.restore.journal import Journal
 from operations.data.restore.on_engine import EngineRestore
 from operations.data.restore.request import Wanted
-from operations.engine import old_images
+from operations.engine import old_images, one_off
 from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
@@ -51,9 +51,14 @@ class FakeEngine:
         return SimpleNamespace(
             volumes=SimpleNamespace(list=self._volumes, create=self._create, get=self._volume),
             api=SimpleNamespace(base_url="", api_version="1.41", timeout=1, get=self._disk_usage),
-            containers=SimpleNamespace(list=lambda **_: [self._container(part) for part in self.parts]),
+            containers=SimpleNamespace(list=self._containers),
             close=lambda: None,
         )
+
+    def _containers(self, *, filters: dict[str, str] | None = None, **_: object) -> list[SimpleNamespace]:
+        if filters and filters.get("label", "").startswith(one_off.LABELS):
+            return []
+        return [self._container(part) for part in self.parts]
 
     def _volumes(self, *, filters: dict[str, str] | None = None) -> list[SimpleNamespace]:
         if filters and filters.get("label", "").startswith(old_images.LABEL):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -23,6 +24,8 @@ from operations.data.compose import import_on_engine
 from operations.data.repair import repair
 from operations.data.restore import restore, unfinished
 from operations.data.restore.actions import never
+from operations.data.restore.journal import Journal, journal_path
+from operations.data.restore.request import Wanted
 from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
 from operations.lifecycle import up as lifecycle_up
@@ -188,6 +191,90 @@ def test_what_was_left_half_done_in_another_clone_is_finished_there(given: Given
     (other / file).unlink()
     with held(workspace(given), "up"):
         assert volume not in there(given)
+
+
+HALF = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
+
+
+def fail_half_way(given: Given) -> str:
+    """Let a restore fail while it replaces the data; return its lock."""
+    with held(workspace(given), "restore"):
+        HALF.write(journal_path(workspace(given)))
+    ((volume, left),) = there(given).items()
+    assert left.half
+    return volume
+
+
+def test_what_failed_half_way_on_another_machine_is_finished_there(
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder cannot be looked at, and may have the same path."""
+    volume = fail_half_way(given)
+    other = replace(given, folder=tmp_path / "other")
+    with monkeypatch.context() as patched:
+        patched.setattr(lock, "_machine", lambda: "another")
+        for same_path in (False, True):
+            if same_path:
+                journal_path(workspace(given)).unlink()
+            with pytest.raises(ProjectError) as refused, held(workspace(given if same_path else other), "up"):
+                pytest.fail("what is served from now on would be replaced")
+            assert "Finish it there" in str(refused.value)
+            assert f"docker volume rm {volume}" in str(refused.value)
+        HALF.write(journal_path(workspace(given)))
+        with held(workspace(given), "restore"):
+            journal_path(workspace(given)).unlink()  # the machine has another name now, and it is finished
+    assert not there(given)
+
+
+def test_who_is_refused_while_data_is_half_replaced_does_not_mark_a_lock(given: Given) -> None:
+    with held(workspace(given), "restore"):
+        HALF.write(journal_path(workspace(given)))
+        with pytest.raises(ProjectError, match="`restore` since"), held(workspace(given), "backup"):
+            pytest.fail("two at once")
+        assert len(there(given)) == 1, "it would lock other clones out when the restore is done"
+        journal_path(workspace(given)).unlink()
+    assert not there(given)
+
+
+def test_a_journal_of_an_earlier_version_says_that_the_data_is_half_replaced(given: Given) -> None:
+    with held(workspace(given), "restore"):
+        HALF.write(path := journal_path(workspace(given)))
+        noted = json.loads(path.read_text())
+        del noted["half"]
+        path.write_text(json.dumps(noted))
+    assert [each.half for each in there(given).values()] == [True]
+
+
+def test_a_lock_is_not_taken_over_by_who_gives_way_to_another(given: Given) -> None:
+    """Once it was removed, a third one would find none."""
+    labels = {lock.LABEL: "staging"}
+    mine = Holder(doing="restore", folder=str(given.folder.absolute()), process=ended())
+    other = Holder(doing="up", folder="/elsewhere")
+    for number, holder in enumerate((mine, other)):
+        given.client().volumes.create(
+            f"samokoder-staging-lock-0badcaf{number}",
+            labels={**labels, "samokoder.lock.holder": json.dumps(asdict(holder))},
+        )
+    with pytest.raises(ProjectError, match="`up` since"), held(workspace(given), "restore"):
+        pytest.fail("two at once")
+    assert len(there(given)) == 2
+
+
+def test_what_a_killed_holder_has_left_running_is_removed_before_anything_is_done_and_told(given: Given) -> None:
+    running = {"samokoder.restore=staging": ["copies"], "samokoder.import=staging": [], "samokoder.restore=prod": ["x"]}
+
+    def found(*, filters: dict[str, str], **_: object) -> list[Any]:
+        names = running[filters["label"]]
+        return [SimpleNamespace(name=name, remove=lambda **_: names.clear()) for name in names]
+
+    given.client().containers.list = found
+    with held(workspace(given), "up") as locked:
+        assert not running["samokoder.restore=staging"], "PostgreSQL would start under the copy"
+        assert running["samokoder.restore=prod"], "it is another environment's"
+        assert given.said == ["Removed what a run that is gone was still doing: copies"]
+        running["samokoder.restore=staging"].append("of this run")
+        with held(locked, "up"):
+            assert running["samokoder.restore=staging"], "what it runs itself"
 
 
 def test_one_that_comes_while_another_has_just_made_its_own_gives_way(given: Given) -> None:

@@ -13,8 +13,12 @@ done
 # Redis takes files that no list names for none at all: it begins empty, and writes over them. Of a first start that was
 # killed a base of some 100 bytes stays, with no key in it.
 parts=/data/appendonlydir
-held() { find $parts \( -name '*.incr.aof' -size +0 -o -name '*.base.*' -size +200c \) 2> /dev/null || :; }
-if [ ! -e $parts/appendonly.aof.manifest ] && [ -n "$(held)" ]; then
+held=
+if [ -d $parts ] && [ ! -e $parts/appendonly.aof.manifest ]; then
+    # In a condition a question that fails would be a no.
+    held=$(find $parts \( -name '*.incr.aof' -size +0 -o -name '*.base.*' -size +200c \))
+fi
+if [ -n "$held" ]; then
     echo "appendonly.aof.manifest is gone, the list of the append-only file's parts."
     echo "To mend it: make repair PART=redis ENV=…"
     exit 1

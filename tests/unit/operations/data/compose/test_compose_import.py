@@ -27,6 +27,7 @@ from operations.engine import containers, one_off
 from operations.errors import ProjectError
 from stack.parts.postgres.collations import OUTDATED
 from stack.settings.environment import Environment
+from tests import fake_redis
 from tests.recording import environment_of
 
 OLD: dict[str, dict[str, Any]] = {
@@ -221,6 +222,26 @@ def test_a_copy_that_is_gone_is_made_anew(tmp_path: Path) -> None:
     assert engine.volumes_["samokoder-staging-redis-data"] == "content of old_redis_data", "nothing was put into place"
 
 
+@pytest.mark.parametrize("cut", [10, 11, 12])
+def test_copies_that_are_gone_do_not_put_a_database_in_place_again_that_is_served(cut: int, tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(cut=cut)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    assert "put-postgres" in json.loads(path.read_text())["done"]
+    for name in [name for name in engine.volumes_ if "from-compose" in name and engine.half != name]:
+        del engine.volumes_[name]
+    engine.volumes_["samokoder-staging-postgres-data"] += ", and a row that was served since"
+    engine.refuses = "redis"
+    if not engine.half:
+        with pytest.raises(ProjectError, match=r"cannot be opened\nThen this again\.$"):
+            run(engine, path)
+    engine.refuses = ""
+    said = run(engine, path)
+    assert engine.volumes_["samokoder-staging-postgres-data"].endswith("served since"), "the old database replaced it"
+    assert engine.volumes_["samokoder-staging-redis-data"] == "content of old_redis_data"
+    assert said.count("redis: opened") == 1, "the copy was opened twice"
+
+
 def test_what_was_written_to_the_old_stack_between_two_tries_comes_over_too(tmp_path: Path) -> None:
     path, engine = tmp_path / "import.json", FakeEngine(refuses="redis")
     with pytest.raises(ProjectError, match="it cannot be opened"):
@@ -392,7 +413,11 @@ def test_what_else_cannot_be_is_refused_with_what_to_do() -> None:
 
 def opened(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
     """Run it with programs that do nothing; a question with `failing` among its words fails as psql does."""
-    programs = {"psql": f'case "$*" in *"{failing}"*) exit 3 ;; *datname*) echo samokoder ;; esac'}
+    programs = {
+        "psql": f'case "$*" in *"{failing}"*) exit 3 ;; *datname*) echo samokoder ;; esac',
+        "pg_controldata": f"[ '{failing}' != pg_controldata ] && echo 'Data page checksum version:           0'",
+        "pg_checksums": f"touch {folder}/checksums",
+    }
     for name in ("postgres", "pg_ctl", "psql", "pg_controldata", "pg_checksums"):
         (folder / name).write_text(f"#!/bin/sh\n{programs.get(name, '')}\n")
         (folder / name).chmod(0o755)
@@ -409,11 +434,24 @@ def opened(folder: Path, failing: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_question_that_fails_is_neither_a_no_nor_a_refusal(tmp_path: Path) -> None:
-    done = opened(tmp_path, "no such words")
+    done = opened(tmp_path, "none")
     assert done.returncode == 0, done.stderr
-    for question in ("pg_database", "pg_extension", "AS each", "pg_size_pretty"):
+    assert (tmp_path / "checksums").exists(), "a page that the disk changes would be served"
+    for question in ("pg_database", "pg_extension", "AS each", "pg_size_pretty", "pg_controldata"):
         done = opened(tmp_path, question)
         assert done.returncode == 1, f"{question}: the copy would be put in place, its indexes in a wrong order"
+
+
+def test_a_redis_that_does_not_answer_is_not_taken_for_a_small_one(tmp_path: Path) -> None:
+    script = Path(import_on_engine.__file__).with_name("import_redis.sh").read_text(encoding="utf-8")
+    done = fake_redis.run_script(script, tmp_path, str(tmp_path), "yes", "1000000", failing="none")
+    assert done.stdout == "Redis: 3 keys in database 0, 1 databases with keys\n", done.stderr
+    assert fake_redis.run_script(script, tmp_path, str(tmp_path), "yes", "10", failing="none").returncode == 3
+    for question in ("info memory", "dbsize", "info keyspace"):
+        done = fake_redis.run_script(script, tmp_path, str(tmp_path), "yes", "10", failing=question)
+        assert done.returncode in ({1} if question == "info memory" else {3}), f"{question}: {done.stderr}"
+        done = fake_redis.run_script(script, tmp_path, str(tmp_path), "yes", "1000000", failing=question)
+        assert done.returncode == 1, f"{question}: nobody knows whether all of it was read"
 
 
 # Looking into volumes.

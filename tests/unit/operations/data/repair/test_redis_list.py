@@ -11,6 +11,7 @@ import pytest
 from operations.data.restore import mending
 from stack.parts.redis import users as redis_users
 from stack.parts.redis.spec import START_REDIS
+from tests.fake_redis import run_script
 
 REPAIR = Path(mending.__file__).with_name("repair_redis.sh").read_text(encoding="utf-8")
 EMPTY_BASE = 89
@@ -59,6 +60,31 @@ def test_a_repair_does_not_read_such_files_as_nothing(case: tuple[Path, bool], t
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 3, "the stand-in for Redis has no reason to tell"
     assert ("appendonly.aof.manifest) is gone" in done.stderr) is missed, done.stderr
+
+
+def test_a_look_that_fails_is_not_taken_for_no_data(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "appendonlydir").mkdir(parents=True)
+    (tmp_path / "find").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "find").chmod(0o755)
+    looks, *_ = START_REDIS.partition("\nusers=")
+    paths = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", looks.replace("/data", str(data))], env=paths, check=False)
+    assert done.returncode == 1, "it would begin empty, and write over what could not be read"
+    (into := tmp_path / "into").mkdir()
+    done = subprocess.run(["sh", "-c", REPAIR, "sh", str(data), str(into), "read"], env=paths, check=False)
+    assert done.returncode == 1, "an empty Redis would be called one that reads all of its data"
+
+
+@pytest.mark.parametrize("question", ["info keyspace", "info stats"])
+def test_a_question_that_fails_is_not_taken_for_a_redis_without_keys(question: str, tmp_path: Path) -> None:
+    for name in ("data", "into", "again"):
+        (tmp_path / name).mkdir()
+    data, *empty = (str(tmp_path / name) for name in ("data", "into", "again"))
+    done = run_script(REPAIR, tmp_path, data, empty[0], "read", failing="none")
+    assert done.stdout == "keys 3\nrefused 0\n", done.stderr
+    done = run_script(REPAIR, tmp_path, data, empty[1], "read", failing=question)
+    assert done.returncode == 1, "`0 keys are kept` would be shown to who decides"
 
 
 def test_the_shell_of_the_keeper_hands_each_right_on_as_one_word() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -90,6 +91,35 @@ def test_up_lets_the_keeper_of_the_roles_in_where_a_restore_was_cut_off_before_i
     given.engine.write("an acknowledged row")
     assert str(given.restore()).startswith("Restored"), "the rest is done"
     assert "an acknowledged row" in given.engine.volumes[POSTGRES]
+
+
+REDIS = "redis-20261123T030000Z"
+
+
+@pytest.mark.parametrize("words", ["latest", REDIS])
+def test_new_words_that_are_refused_do_not_forget_that_postgresql_lacks_its_password(given: Given, words: str) -> None:
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    given.engine.refuses = "check-restore"
+    with pytest.raises(ProjectError, match="`make up` starts what was stopped"):
+        given.restore(backup=words)
+    unfinished.give_own_password(cast("Any", given))
+    given.engine.start(["postgres_roles"])  # asserts that it gets in
+
+
+def test_other_words_that_are_cut_off_anywhere_do_not_forget_that_postgresql_lacks_its_password(given: Given) -> None:
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    left, noted = given.engine, (given.folder / "restore.staging.json").read_text(encoding="utf-8")
+    for cut in range(1, 100):
+        given.engine = FakeEngine(volumes=dict(left.volumes), running=set(left.running), cut=cut)
+        (given.folder / "restore.staging.json").write_text(noted, encoding="utf-8")
+        with contextlib.suppress(CutOffError):
+            given.restore(backup=REDIS)
+        given.engine.cut, done = -1, given.engine.cut > 0
+        unfinished.give_own_password(cast("Any", given))
+        assert given.engine.key == "of this stack", f"cut off at call {cut}, `make up` would fail at postgres-roles"
+        if done:
+            return
+    pytest.fail("it never ran through")
 
 
 @pytest.mark.parametrize("reached", ["keep-postgres", "start"])
@@ -294,6 +324,38 @@ def test_a_restore_cut_off_between_the_end_of_its_replacement_and_the_note_names
         assert reachable(given, "old rows")
         assert not row or reachable(given, "a row since then"), "it was acknowledged"
     assert tried >= 2, "it was never cut off there"
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["at once", "after an up that is refused"])
+@pytest.mark.parametrize("error", [ProjectError, KeyboardInterrupt])
+def test_a_restore_that_failed_half_way_keeps_other_clones_out_until_it_is_finished(
+    given: Given, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], *, between: bool
+) -> None:
+    copy = FakeEngine.copy
+
+    def full(engine: FakeEngine, source: str, target: str, *, whole: Any) -> None:
+        if not whole:
+            return copy(engine, source, target, whole=whole)
+        engine.volumes[target] = "half"
+        raise error("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeEngine, "copy", full)
+        with pytest.raises(error):
+            given.restore(backup=DUMP)
+    if between:
+        with pytest.raises(ProjectError, match="Finish it first"), lock.held(cast("Any", given), "up"):
+            unfinished.refuse_half_replaced(cast("Any", given))
+    (elsewhere := given.folder / "elsewhere").mkdir()
+    other = replace(given, folder=elsewhere)
+    before = dict(given.engine.volumes)
+    with pytest.raises(ProjectError, match=r"left half done: `(restore|up)` since.*Finish it there"):
+        other.restore(backup=DUMP)
+    assert given.engine.volumes == before, "days of rows would be served, and replaced when the first one is finished"
+    given.restore()
+    assert " out of backups" in given.engine.volumes[POSTGRES]
+    assert not given.client().volumes.labelled, "it would be locked for good"
+    other.restore(backup="latest")
 
 
 def test_a_copied_replacement_that_is_lost_before_it_was_noted_is_copied_again(given: Given) -> None:
