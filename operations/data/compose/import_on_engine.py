@@ -19,6 +19,7 @@ from operations.data.repair import collations
 from operations.data.restore import restore, unfinished
 from operations.data.restore.actions import Up, never
 from operations.data.restore.request import DATA
+from operations.data.volume_names import IMPORTED
 from operations.engine import containers, one_off
 from operations.engine.volumes import remove_volumes, volume_names
 from operations.errors import ProjectError
@@ -150,8 +151,11 @@ class EngineImport:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the environment's lock."""
+        """Hold the environment's lock. Raises ProjectError where a restore of backups is half done."""
         with lock.held(self.workspace, "import-compose") as self.workspace:
+            # The last step would refuse it, hours of copying later.
+            if IMPORTED not in unfinished.replacing(self.workspace):
+                unfinished.refuse_half_replaced(self.workspace)
             yield
 
     def remove(self, volume: str) -> None:

@@ -7,13 +7,14 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import docker
 import pytest
 
 from host.progress import Reporter
@@ -23,8 +24,13 @@ from operations.data.compose.old_volumes import look
 from operations.data.compose.plan import ImportPlan, planned
 from operations.data.compose.source import OldServer, Source
 from operations.data.repair import collations
+from operations.data.restore.journal import Journal, journal_path
+from operations.data.restore.request import Wanted
+from operations.data.volume_names import IMPORTED
 from operations.engine import containers, one_off
 from operations.errors import ProjectError
+from operations.workspace import lock
+from operations.workspace.workspace import Workspace
 from stack.parts.postgres.collations import OUTDATED
 from stack.settings.environment import Environment
 from tests import fake_redis
@@ -509,3 +515,19 @@ def test_redis_is_read_from_what_has_everything(files: dict[str, float], appendo
 def test_what_is_neither_is_left_alone(tmp_path: Path) -> None:
     file(tmp_path / "grafana.db")
     assert look(tmp_path)["kind"] == ""
+
+
+@pytest.mark.parametrize(("source", "refused"), [("", True), (f"samokoder-staging-postgres{IMPORTED}1", False)])
+def test_an_import_is_refused_before_it_copies_anything_while_a_restore_is_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, refused: bool
+) -> None:
+    workspace = Workspace(home=tmp_path)
+    wanted = Wanted(source=source) if source else Wanted(backup="latest")
+    Journal(wanted=wanted, stamp="20261124T100500Z", touched=True).write(journal_path(workspace))
+    monkeypatch.setattr(lock, "held", lambda *_: nullcontext(workspace))
+    hands = import_on_engine.EngineImport(cast("docker.DockerClient", None), workspace.settings(), workspace)
+    with (
+        pytest.raises(ProjectError, match="Finish it first: make restore") if refused else nullcontext(),
+        hands.alone(),
+    ):
+        assert not refused, "it would be told after hours of copying"
