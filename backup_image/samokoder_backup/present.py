@@ -66,7 +66,8 @@ def refuse_older(base: Base, data: Path, *, seconds: float) -> None:
                 f"PostgreSQL has more than `latest` would restore. Its last checkpoint, of {last}, is not in the WAL "
                 f"that was received for {base.id}, which ends at {reached}, on timeline {int(base.begin_wal[:8], 16)} "
                 f"of the database {base.database}. Start PostgreSQL and the backup server and wait until the list of "
-                f"backups reaches that checkpoint; or, if it is the older moment that you want, name it: TO='{reached}'"
+                "backups reaches that checkpoint; where PostgreSQL does not start, or if it is the older moment that "
+                f"you want, name it: TO='{reached}'"
             )
         time.sleep(_AGAIN_SECONDS)
 

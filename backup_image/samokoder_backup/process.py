@@ -132,20 +132,21 @@ def write(path: Path, text: str) -> None:
 
 def sealed(said: Mapping[str, Any]) -> str:
     """Return a JSON object as text, with a checksum of all that it says."""
-    # An object, since an earlier version takes each entry of `state.json` for one.
-    return json.dumps({**said, _CHECKSUM: {"sha256": _checksum(said)}}, indent=1)
+    # An earlier version takes each entry of `state.json` for an object: it makes one of this list when it writes the
+    # file, and so says that the checksum is not its own.
+    return json.dumps({**said, _CHECKSUM: [["sha256", _checksum(said)]]}, indent=1)
 
 
 def unsealed(text: str) -> dict[str, Any]:
     """Read what `sealed` has written; raises ValueError where it says something else now.
 
-    What an earlier version wrote has no checksum, and is taken as it is.
+    What an earlier version wrote has no checksum, or that of another text as an object, and is taken as it is.
     """
     said = json.loads(text)
     if not isinstance(said, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - what is read is wrong, not who calls
     known = said.pop(_CHECKSUM, None)
-    if known is not None and known != {"sha256": _checksum(said)}:
+    if isinstance(known, list) and known != [["sha256", _checksum(said)]]:
         raise ValueError("its checksum is another one than when it was written")
     return said
 

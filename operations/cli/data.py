@@ -76,7 +76,8 @@ def restore(
     again = " ".join(["restore", *(f"{name}={shlex.quote(value)}" for name, value in words.items()), "ARGS=--yes"])
     agree = None if dry_run else asking.agreement(workspace, again, yes=yes)
     if dry_run or agree:
-        planned = planning.of_restore(workspace, to=to, backup=backup, source=source)
+        # The backup server has the list, and may be what is damaged: a restore does not need it.
+        planned = planning.of_restore(workspace, to=to, backup=backup, source=source, listed=dry_run)
         typer.echo("\n".join([*planned, planning.NOTHING_RESTORED] if dry_run else planned), err=as_json)
     if dry_run:
         return

@@ -18,7 +18,9 @@ from stack.spec.rotation import label
 NOTHING_RESTORED = "Nothing was stopped or changed."
 
 
-def of_restore(workspace: Workspace, *, to: str = "", backup: str = "", source: str = "") -> list[str]:
+def of_restore(
+    workspace: Workspace, *, to: str = "", backup: str = "", source: str = "", listed: bool = True
+) -> list[str]:
     """Return what a restore would do, line by line. Raises ProjectError for what it would refuse at once.
 
     A backup of this machine must be in the list of backups; only a real restore tells whether it can be read.
@@ -31,7 +33,7 @@ def of_restore(workspace: Workspace, *, to: str = "", backup: str = "", source: 
         groups = (*server_users.users_of(planned.journal.wanted.server), planned.journal.wanted.server)
         stopped = [each.labels[PART_LABEL] for each in containers.of_fields(client, environment, groups)]
         data = [hands.data_of(server) for server in planned.journal.servers]
-    if not planned.journal.done and not planned.journal.wanted.mend:
+    if listed and not planned.journal.done and not planned.journal.wanted.mend:
         _refuse_unlisted(workspace, planned.journal.wanted)
     steps = planned.steps()
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from typing import Annotated
@@ -78,7 +79,10 @@ def rotate(
 
         typer.echo("\n".join(planning.of_rotation(workspace, secret, retire_now=retire_now)))
         return
-    agree = asking.agreement(workspace, f"rotate SECRET={secret} ARGS=--yes", yes=yes)
+    options = ["--yes", *(["--retire-now"] if retire_now else [])]
+    options += ["--grafana-url", grafana_url] if grafana_url else []
+    arguments = shlex.quote(shlex.join(options))
+    agree = asking.agreement(workspace, f"rotate SECRET={secret} ARGS={arguments}", yes=yes)
     interactive = sys.stdout.isatty() and not as_json
     rotated = rotation.rotate(
         workspace, secret, interactive=interactive, retire_now=retire_now, grafana_url=grafana_url, agree=agree

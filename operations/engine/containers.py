@@ -5,6 +5,7 @@ Containers are found by the labels that `stack.resources.part` gives them, so al
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -181,7 +182,9 @@ def remove_labelled(client: docker.DockerClient, label: str) -> list[str]:
 
     Returns their names.
     """
-    found = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
-    for container in found:
-        container.remove(force=True, v=True)
-    return [str(container.name) for container in found]
+    removed = list[str]()
+    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        with contextlib.suppress(docker.errors.NotFound):  # its own run removes it at its end
+            container.remove(force=True, v=True)
+            removed.append(str(container.name))
+    return removed

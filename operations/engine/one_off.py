@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "samokoder-backup"
 LABELS = RESTORE, IMPORT = "samokoder.restore", "samokoder.import"
-"""Labels, with the environment's name, of containers that only who holds its lock may run."""
+"""Labels, with the environment's name, of containers that only who holds its lock may run: those that write."""
 Chunks = Iterable[tuple[bytes | None, bytes | None]]
 
 _REFUSED = 2

@@ -35,15 +35,18 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
     if images:
         state_room.refuse_full(workspace.backend(), workspace.name)
     engine = workspace.engine()
+    deployment = _deployment(workspace)
     if why := engine.other_users:
-        raise ProjectError(f"Nothing was changed: {why}")
+        if not pulumi_state.known_names(deployment):
+            raise ProjectError(f"Nothing was changed: {why}")
+        # An environment that an earlier version brought up there can still be changed.
+        workspace.reporter.say(f"Warning: {why}. First: {workspace.typed('backup')}, and a copy on another machine")
     # The settings are read with the facts of this engine, but without the images of an earlier run, which may be gone.
     machine = _of_engine(workspace, engine, ask=images)
     environment = stack_file.read(
         workspace.name, stack_file.merged(workspace.committed(), machine=machine, extra=workspace.extra_config)
     )
     built_here = _built_here(workspace, environment, engine)
-    deployment = _deployment(workspace)
     origins.refuse_others(
         environment,
         deployment,

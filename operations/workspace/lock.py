@@ -48,6 +48,7 @@ LABEL = "samokoder.lock"
 VARIABLE = "SAMOKODER_LOCK"
 """Environment variable of processes that a holder starts: the names of its volume and of the outer holders' volumes."""
 _HOLDER = "samokoder.lock.holder"
+_HALF = "samokoder.lock.half"
 _DIGITS = 8
 _ANSWER_SECONDS = 120
 _PULUMI_SECONDS = 60.0
@@ -203,7 +204,11 @@ def _half_replaced(folder: Path, name: str) -> bool:
         noted = json.loads(journal.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    return bool(noted.get("half", noted.get("touched")))  # an earlier version noted no `half`
+    except (OSError, ValueError):
+        return True  # another user's, or damaged: this is possible
+    # An earlier version noted no `half`.
+    put = {"put-postgres", "put-redis", "put-workspace"} & set(noted.get("done", ()))
+    return bool(noted.get("half", noted.get("touched") and not put))
 
 
 def is_one(volume: str, prefix: str) -> bool:
@@ -214,7 +219,8 @@ def is_one(volume: str, prefix: str) -> bool:
 def holders(client: docker.DockerClient, name: str) -> dict[str, Holder]:
     """Return volume -> who holds an environment's lock; none or one, except while two runs compete."""
     found = client.volumes.list(filters={"label": f"{LABEL}={name}"})
-    return {str(each.name): Holder(**json.loads(each.attrs["Labels"][_HOLDER])) for each in found}
+    labels = {str(each.name): each.attrs["Labels"] for each in found}
+    return {name: Holder(**json.loads(its[_HOLDER]) | {"half": _HALF in its}) for name, its in labels.items()}
 
 
 def _mark_half(client: docker.DockerClient, workspace: Workspace, volume: str) -> None:
@@ -222,7 +228,12 @@ def _mark_half(client: docker.DockerClient, workspace: Workspace, volume: str) -
     if not _half_replaced(workspace.folder, workspace.name):
         return
     if mine := holders(client, workspace.name).get(volume):
-        _make(client, workspace, f"{volume[:-_DIGITS]}{secrets.token_hex(_DIGITS // 2)}", replace(mine, half=True))
+        _make(
+            client,
+            workspace,
+            f"{volume[:-_DIGITS]}{secrets.token_hex(_DIGITS // 2)}",
+            replace(mine, doing="restore", half=True),
+        )
         workspace.reporter.say("The data is half replaced: other clones are locked out until that is finished here")
 
 
@@ -234,9 +245,10 @@ def _remove_left(client: docker.DockerClient, workspace: Workspace) -> None:
 
 
 def _make(client: docker.DockerClient, workspace: Workspace, volume: str, holder: Holder) -> None:
-    # Other versions know no `half`.
-    noted = {name: value for name, value in asdict(holder).items() if value is not False}
-    client.volumes.create(volume, labels={LABEL: workspace.name, _HOLDER: json.dumps(noted)})
+    # In a label of its own: an earlier version reads each name of the holder, and knows no `half`.
+    noted = {name: value for name, value in asdict(holder).items() if name != "half"}
+    half = {_HALF: "yes"} if holder.half else {}
+    client.volumes.create(volume, labels={LABEL: workspace.name, _HOLDER: json.dumps(noted), **half})
 
 
 def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing: str, *, outer: Sequence[str]) -> None:
@@ -263,6 +275,11 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
     # Only once none refuses: a lock that is taken over by who then gives way would protect nothing any more.
     for name, other in others.items():
         workspace.reporter.say(f"Taking over the lock of a run that is gone: {other}")
+        if other.half and not other.left(workspace.name):
+            workspace.reporter.say(
+                "It has half replaced the data, and its journal is gone: no server starts on half of it. "
+                f"Restore again: {workspace.typed('restore BACKUP=latest')}, or a backup of {workspace.typed('backups')}"
+            )
         remove_volumes(client, [name])
 
 

@@ -140,3 +140,16 @@ def test_what_an_earlier_version_has_noted_is_read(home: Home) -> None:
     state.record("redis", {"exit": 0})
     assert json.loads(path.read_text())["verify"] == {"bad": {"one": "byte"}, "finished": 1.0}
     assert state.read().keys() == {"verify", "redis"}, "the checksum is no job"
+
+
+def test_what_an_earlier_version_has_written_in_between_forgets_nothing(home: Home) -> None:
+    """CI goes back to the earlier image, and forward again."""
+    path = home.root / "state.json"
+    state.record("verify", {"bad": {"one": "byte"}, "finished": 1.0})
+    earlier = {name: dict(values) for name, values in json.loads(path.read_text()).items()}
+    path.write_text(json.dumps({**earlier, "drill": {"exit": 0}}, indent=1))
+    assert state.bad() == {"one": "byte"}, "it would page that the backups are damaged"
+    assert state.read()["drill"] == {"exit": 0}
+    state.record("redis", {"exit": 0})
+    path.write_text(path.read_text().replace('"byte"', '"bite"'))
+    assert state.FORGOTTEN in state.bad(), "what this version writes has its checksum again"

@@ -6,6 +6,9 @@ import contextlib
 import hashlib
 import smtplib
 import ssl
+from collections.abc import Callable
+from email.utils import getaddresses
+from functools import partial
 
 import httpx
 
@@ -15,8 +18,10 @@ from operations.workspace import pasted
 from stack.common.names import PROJECT
 from stack.parts.alertmanager.routing import mail_hello
 from stack.settings.keys import key_of
+from stack.settings.monitoring import Email
 
 _SMTPS = 465
+_REFUSED_FOR_NOW, _REFUSED = 400, 500
 _OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
 
 
@@ -73,7 +78,7 @@ def _refused(answer: httpx.Response) -> tuple[str, int]:
 
 
 def ask_mail_server(asked: EnvironmentAsked) -> str:
-    """Greet the mail server by the name that AlertManager gives, log in, and send nothing."""
+    """Greet the mail server by the name that AlertManager gives, log in, name the recipient, send nothing."""
     email = asked.environment.settings.alertmanager.email
     if email is None:
         raise NotConfiguredError(f"{key_of('alertmanager', 'email')} is not set")
@@ -89,6 +94,7 @@ def ask_mail_server(asked: EnvironmentAsked) -> str:
                 server.ehlo_or_helo_if_needed()
             if email.username:
                 server.login(email.username, asked.secret("smtpPassword"))
+            _may_send(server, email)
     except smtplib.SMTPAuthenticationError as error:
         raise FailedError(f"{email.smarthost} refuses the login of {email.username} ({error.smtp_code})") from None
     except smtplib.SMTPHeloError as error:
@@ -102,6 +108,21 @@ def ask_mail_server(asked: EnvironmentAsked) -> str:
         text = f"{email.smarthost} cannot be spoken to from here: {error}"
         raise (UnavailableError if asked.elsewhere else FailedError)(text) from None
     return f"{email.smarthost} answers" + (f" and lets {email.username} in" if email.username else "")
+
+
+def _may_send(server: smtplib.SMTP, email: Email) -> None:
+    """Name sender and recipients, and send nothing: many servers refuse a greeting or a sender only then."""
+    (_, sender), *_ = getaddresses([email.sender])
+    questions: dict[str, Callable[[], tuple[int, bytes]]] = {f"mail from {sender}": partial(server.mail, sender)}
+    for _, address in getaddresses([email.recipient]):
+        questions[f"mail to {address}"] = partial(server.rcpt, address)
+    for what, ask in questions.items():
+        code, said = ask()
+        if code >= _REFUSED_FOR_NOW:
+            text = f"{email.smarthost} refuses {what} ({code} {said.decode(errors='replace')})"
+            hello = f"; it was greeted by the name in {key_of('alertmanager', 'email', 'hello')}"
+            raise FailedError(text + hello) if code >= _REFUSED else UnavailableError(f"{text}, for now")
+    server.rset()
 
 
 def write_to_bucket(asked: EnvironmentAsked) -> str:

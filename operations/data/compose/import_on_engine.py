@@ -193,7 +193,8 @@ class EngineImport:
                 tmpfs={"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m"},  # noqa: S108 - in the container
                 cap_add=list(capabilities) or None,
                 shm_size="128m",
-                labels={one_off.IMPORT: self.environment.name},
+                # A look writes nothing and needs no lock, so whoever holds it must not remove its container.
+                labels={} if all(fixed for _, fixed in volumes.values()) else {one_off.IMPORT: self.environment.name},
             )
 
 

@@ -147,7 +147,11 @@ class Journal:
 
     def write(self, path: Path) -> None:
         """Write the journal to a file, also whether the data is half replaced, which the lock reads."""
-        stack_file.write(path, json.dumps({**asdict(self), "half": self.half}, indent=2))
+        # An earlier version reads each name as one that it knows, so a new one is written only where it says something.
+        noted = {name: value for name, value in asdict(self).items() if name != "foreign" or value}
+        if self.half != self.touched:
+            noted["half"] = self.half
+        stack_file.write(path, json.dumps(noted, indent=2))
 
 
 def of_earlier_version(environment: Environment, path: Path) -> Journal | None:

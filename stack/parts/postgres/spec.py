@@ -129,7 +129,7 @@ log_lock_waits = on
 log_checkpoints = on
 log_min_duration_statement = 1s
 # What users store is not logged: no parameters, no row that breaks a constraint, no statement that failed. The client
-# is told all of it.
+# is told all of it. A statement of more than a second is logged, with its literals.
 log_parameter_max_length = 0
 log_parameter_max_length_on_error = 0
 log_error_verbosity = terse

@@ -217,6 +217,7 @@ def test_a_deploy_of_ci_says_yes_in_a_way_that_an_older_version_does_not_trip_ov
         ("up", "up ARGS=--yes"),
         ("down", "down ARGS=--yes"),
         ("rotate redis-app", "rotate SECRET=redis-app ARGS=--yes"),
+        ("rotate secret-key --retire-now", "rotate SECRET=secret-key ARGS='--yes --retire-now'"),
         ("restore", "restore ARGS=--yes"),
         ("restore --to '2026-11-23 10:05:00+03'", "restore TO='2026-11-23 10:05:00+03' ARGS=--yes"),
         ("restore --backup latest --from offsite", "restore BACKUP=latest FROM=offsite ARGS=--yes"),

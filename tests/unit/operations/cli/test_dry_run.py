@@ -73,7 +73,14 @@ def test_a_restore_says_its_steps_who_is_stopped_and_what_is_set_aside(workspace
 )
 def test_what_a_restore_would_refuse_is_refused(workspace: Workspace, words: dict[str, str], why: str) -> None:
     with pytest.raises(ProjectError, match=why):
-        dry_run.of_restore(workspace, **words)
+        dry_run.of_restore(workspace, to=words.get("to", ""), backup=words.get("backup", ""))
+
+
+def test_what_is_shown_before_production_is_asked_needs_no_backup_server(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backups, "backups", lambda _: pytest.fail("a restore that was cut off has stopped it"))
+    assert "Would restore" in dry_run.of_restore(workspace, to="2026-11-23 10:05:00+03", listed=False)[0]
 
 
 def test_a_restore_that_was_cut_off_says_which_steps_are_left(

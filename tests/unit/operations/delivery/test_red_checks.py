@@ -291,11 +291,18 @@ def test_a_replica_more_has_no_new_fault_where_each_one_had_it(
 
 
 def test_pulumi_takes_the_note_of_an_environment_in_which_all_is_red() -> None:
-    names = frozenset(f"target part-{number}:80" for number in range(60))
+    names = frozenset(["backup offsite", *(f"target part-{number}:80" for number in range(60))])
     noted = red_checks.written(red_checks.Report(asked=names, red=names))
     assert len(noted) <= 256, "Pulumi Cloud refuses a longer value"
     assert len(red_checks.split(names, noted)[1]) == 28
     assert red_checks.written(red_checks.Report()), "Pulumi knows no tag without a value"
+
+
+def test_a_bucket_that_the_version_before_did_not_ask_is_no_fault_of_the_deploy() -> None:
+    noted = red_checks.written(red_checks.Report(asked=frozenset({"target api"}), red=frozenset()))
+    assert red_checks.split(["backup offsite", "target api"], noted) == (["target api"], ["backup offsite"])
+    asked = red_checks.written(red_checks.Report(asked=frozenset({"backup offsite"}), red=frozenset()))
+    assert red_checks.split(["backup offsite"], asked) == (["backup offsite"], [])
 
 
 @pytest.mark.parametrize("red", [(), (OLD,)])

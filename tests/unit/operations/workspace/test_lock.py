@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -202,6 +202,7 @@ def fail_half_way(given: Given) -> str:
         HALF.write(journal_path(workspace(given)))
     ((volume, left),) = there(given).items()
     assert left.half
+    assert left.doing == "restore", "it says which command has to be finished, whichever came last"
     return volume
 
 
@@ -240,9 +241,22 @@ def test_a_journal_of_an_earlier_version_says_that_the_data_is_half_replaced(giv
     with held(workspace(given), "restore"):
         HALF.write(path := journal_path(workspace(given)))
         noted = json.loads(path.read_text())
-        del noted["half"]
-        path.write_text(json.dumps(noted))
+        assert "half" not in noted, "an earlier version would not read it"
     assert [each.half for each in there(given).values()] == [True]
+    with held(workspace(given), "restore"):
+        path.write_text(json.dumps({**noted, "done": ["check", "put-postgres"]}))
+    assert not there(given), "all data is in its place, and only the start failed: nobody need be locked out"
+
+
+def test_a_lock_of_half_replaced_data_can_be_read_by_an_earlier_version(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[dict[str, str]] = []
+    volumes = given.client().volumes
+    monkeypatch.setattr(volumes, "create", lambda _, labels: noted.append(labels))
+    lock._make(given.client(), workspace(given), "volume", Holder(doing="restore", folder="/f", half=True))
+    known = {each.name for each in fields(Holder)} - {"half"}
+    assert set(json.loads(noted[0]["samokoder.lock.holder"])) <= known, "its commands would end with a traceback"
 
 
 def test_a_lock_is_not_taken_over_by_who_gives_way_to_another(given: Given) -> None:

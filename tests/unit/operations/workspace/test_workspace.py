@@ -391,6 +391,17 @@ def test_an_engine_that_remaps_users_is_refused_before_anything_is_built_or_writ
         prepare(workspace)
     assert not workspace.machine_file.exists(), "facts about an engine that the stack does not run on"
 
+    class GoesOnError(Exception):
+        """It was not refused."""
+
+    def goes_on(*_: object, **__: object) -> None:
+        raise GoesOnError
+
+    monkeypatch.setattr("operations.lifecycle.prepare._of_engine", goes_on)
+    monkeypatch.setattr("operations.workspace.pulumi_state.known_names", lambda _: {"samokoder-staging-postgres"})
+    with pytest.raises(GoesOnError):
+        prepare(workspace)
+
 
 def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path) -> None:
     environment = _workspace(clone).settings()

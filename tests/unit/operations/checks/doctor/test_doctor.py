@@ -554,6 +554,28 @@ def test_the_mail_server_is_greeted_by_the_name_that_alertmanager_gives(
             ask_mail_server(asked)
 
 
+class _Refuses(_Sink):
+    """Refuses a recipient, as Postfix does a greeting that it does not like."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+
+    async def handle_RCPT(self, *_: object) -> str:  # noqa: N802 - the library's name
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [("554 5.7.1 <example.org>: Helo command rejected", FailedError), ("450 4.2.0 Greylisted", UnavailableError)],
+)
+def test_a_mail_server_that_refuses_only_once_it_hears_the_recipient_is_told(
+    make: Callable[..., Workspace], answer: str, error: type[Exception]
+) -> None:
+    refusal = pytest.raises(error, match=re.escape(f"refuses mail to b@example.org ({answer}"))
+    with mail_server(_Refuses(answer)) as host, examined(email(make, host, requireTls=False)) as asked, refusal:
+        ask_mail_server(asked)
+
+
 def test_a_mail_server_that_is_not_there_fails_here_and_is_unknown_of_another_host(
     make: Callable[..., Workspace],
 ) -> None:

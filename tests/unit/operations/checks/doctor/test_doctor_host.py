@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.own_ports import own_ports
-from operations.checks.doctor import resolver
+from operations.checks.doctor import ranges, resolver
 from operations.checks.doctor.asked import _FACTS, EnvironmentAsked, HostFacts, Route, _network
 from operations.checks.doctor.at_boot import judge_addresses, judge_start
 from operations.checks.doctor.ranges import judge_ranges
@@ -287,3 +288,15 @@ def test_without_a_name_or_a_container_nobody_is_asked(tmp_path: Path, monkeypat
         found, why = judged(judge_resolver, asked)
     assert found is Verdict.NOT_AVAILABLE
     assert "leads to its engine alone" in why, "what was not asked is said"
+
+
+@pytest.mark.parametrize(
+    ("taken", "free"),
+    [
+        (["10.201.0.0/16"], "10.202.0.0/16"),
+        (["10.0.0.0/8", "172.17.0.0/16", "172.19.0.0/16"], "172.18.0.0/16"),
+        (["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"], ""),
+    ],
+)
+def test_a_range_that_is_advised_is_one_that_nothing_has(taken: list[str], free: str) -> None:
+    assert ranges._free([ipaddress.IPv4Network(each) for each in taken]) == free, "production would have no network"
