@@ -18,7 +18,7 @@ from operations.clone import YES_VARIABLE
 from operations.delivery import good_metrics, history, red_checks, runner
 from operations.engine import registry
 from operations.errors import ProjectError
-from operations.workspace import backend, lock, stack_file
+from operations.workspace import backend, lock, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.monitoring.metrics import Kind
@@ -184,7 +184,9 @@ class CommitDeploy:
             with history.worktree(self._root, good) as folder:
                 fault = self._run(folder, "bootstrap")
                 if not fault:
-                    fault, report = self._smoke(folder, junit.with_stem(f"{junit.stem}-before"))
+                    self._tell_machine(folder)
+                    # A check that is late once would excuse a real fault of this deploy.
+                    fault, report = self._smoke(folder, junit.with_stem(f"{junit.stem}-before"), "--wait", "20")
         except ProjectError as error:
             fault = str(error)
         if report.red:
@@ -194,6 +196,14 @@ class CommitDeploy:
         noted = red_checks.written(report)
         self._note(red_checks.TAG, noted)
         return noted
+
+    def _tell_machine(self, clone: Path) -> None:
+        """Note for the clone's program, which brings nothing up here, what the last `up` has found out."""
+        found = pulumi_state.outputs(self.run.deployment())
+        names = {"dockerHost": "docker_host", "unavailable": "unavailable"}
+        machine = {key_of(name): found[output] for output, name in names.items() if found.get(output)}
+        file = replace(self.workspace, root=clone, home=None).machine_file
+        stack_file.write(file, stack_file.dump(machine, source="the state"))
 
     def _tried(self, clone: Path, junit: Path, red_before: str) -> _Verdict:
         """Bring the clone's version up, smoke-test it, and judge it by what was not red before."""

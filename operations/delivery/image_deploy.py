@@ -2,7 +2,7 @@
 
 Only the stack file says which images run, so a deploy is a commit, and Git's history of the file has the version
 before. The file is written after all checks and the agreement: if the command is interrupted before that, nothing has
-changed; after that, the same command continues.
+changed; after that, the same `deploy` or an `up` continues. A `rollback` that is typed again goes one version further.
 """
 
 from __future__ import annotations
@@ -141,12 +141,15 @@ class ImageDeploy:
             known = {version.images.get(name) for version in (self.before, self.wanted, *self.left)}
             if name in self.named or self.before.images.get(name) in there or there <= known:
                 continue
-            workspace, images = self.workspace, self.wanted.images or dict.fromkeys(("api", "worker"), "…")
-            words = " ".join(f"{each.upper()}={shlex.quote(image)}" for each, image in images.items())
+            # `up` does what the file says of a part without an image there; the same deploy would be refused again.
+            workspace, words = self.workspace, "up"
+            if name in self.wanted.images:
+                images = (f"{each.upper()}={shlex.quote(image)}" for each, image in self.wanted.images.items())
+                words = f"deploy {' '.join(images)}"
             raise ProjectError(
                 f"{name} runs {', '.join(map(_short, sorted(there)))}, which {workspace.committed_file.name} does not "
                 "have: somebody has deployed it elsewhere, or what the file has never came up. Nothing was changed. "
-                f"Get that commit: git pull. To replace it all the same: {workspace.typed(f'deploy {words}')}"
+                f"Get that commit: git pull. To replace it all the same: {workspace.typed(words)}"
             )
         return found
 
@@ -178,8 +181,17 @@ class ImageDeploy:
             except PulumiFailedError as error:
                 if not written:
                     raise
-                file, back = self.workspace.committed_file.name, self.workspace.typed("rollback")
-                raise PulumiFailedError(f"{error}\n{file} has the new images. Back to those before: {back}") from None
+                file, on = self.workspace.committed_file.name, self.workspace.typed("up")
+                said = f"{error}\n{file} has the new images. `{on}` goes on{self._further()}."
+                raise PulumiFailedError(said) from None
+
+    def _further(self) -> str:
+        """Say where a rollback goes once the wanted version is written; nothing where there is none before it."""
+        try:
+            earlier, _ = _before(self.workspace, self.wanted)
+        except ProjectError:
+            return ""
+        return f"; `{self.workspace.typed('rollback')}` goes back to {earlier.told}"
 
 
 def plan(

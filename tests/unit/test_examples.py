@@ -72,12 +72,22 @@ class Platform:
         log = self.folder / "asked"
         return log.read_text() if log.exists() else ""
 
-    def add(self, subject: str, *, amend: bool = False) -> str:
-        """Have a colleague put a commit on the branch of the open pull request, or change the one there; return it."""
+    def add(self, subject: str, *, amend: bool = False, merge: bool = False) -> str:
+        """Have a colleague put a commit on the branch of the open pull request, or change the one there; return it.
+
+        merge: the commit merges what main has got meanwhile, and has an edit of its own.
+        """
         clone = self.folder / f"colleague-{len(list(self.folder.glob('colleague-*')))}"
         subprocess.run(["git", "clone", "--quiet", "--branch", "images", self.repository, clone], check=True)
         (clone / "notes.txt").write_text(subject)
         person = ("-c", "user.name=Grace", "-c", "user.email=grace@example.org")
+        if merge:
+            tree = self.git("rev-parse", "main^{tree}")
+            main = self.git(*person, "commit-tree", tree, "-p", "main", "-m", "Something else")
+            self.git("update-ref", "refs/heads/main", main)
+            subprocess.run(["git", "fetch", "--quiet", "origin"], cwd=clone, check=True)
+            words = ("merge", "--quiet", "--no-ff", "--no-commit", "origin/main")
+            subprocess.run(["git", *person, *words], cwd=clone, check=True)
         subprocess.run(["git", "add", "notes.txt"], cwd=clone, check=True)
         how = ("--amend", "--no-edit") if amend else ("--message", subject)
         subprocess.run(["git", *person, "commit", "--quiet", *how], cwd=clone, check=True)
@@ -171,6 +181,14 @@ def test_a_commit_of_a_colleague_on_the_branch_is_not_replaced(platform: Platfor
     assert "::error::Branch images has commits of others" in said
     assert f"{theirs[:7]} {'ada' if amend else 'Grace'}: " in said, "whose, and which"
     assert HANDED_OVER not in platform.asked()
+
+
+def test_what_a_colleague_has_edited_while_merging_is_not_replaced(platform: Platform) -> None:
+    platform.run("propose-images", 1)
+    theirs = platform.add("Resolve the conflict", merge=True)
+    said = platform.run("propose-images", 2, fails=True)
+    assert platform.git("rev-parse", "images") == theirs, "the edits are in the merge commit alone"
+    assert "or of an earlier version of this job" in said
 
 
 def test_a_commit_that_comes_while_the_job_runs_is_not_replaced(platform: Platform) -> None:

@@ -84,11 +84,12 @@ class Clone:
 
 
 class Pulumi:
-    """The one thing that a deploy asks Pulumi for: the tags of the stack."""
+    """What a deploy asks Pulumi for: the tags of the stack, and its state."""
 
     def __init__(self, good: str = "", last: str = "", **others: str) -> None:
         self.tags = {commit_deploy.GOOD_COMMIT: good, commit_deploy.LAST_COMMIT: last, **others}
         self.moved = False
+        self.outputs: dict[str, object] = {}
 
     @property
     def good(self) -> str:
@@ -97,6 +98,9 @@ class Pulumi:
     def refuse_moved(self) -> None:
         if self.moved:
             raise ProjectError("The state was moved")
+
+    def deployment(self) -> dict[str, object]:
+        return {"resources": [{"type": "pulumi:pulumi:Stack", "outputs": self.outputs}]}
 
     def pulumi(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
         if words[:3] == ("stack", "tag", "set"):

@@ -190,6 +190,30 @@ def test_a_deploy_that_fails_says_how_to_go_back(clone: Clone, ups: Ups) -> None
         image_deploy.plan(clone.workspace, both(1)).run(None, interactive=False)
 
 
+def test_a_rollback_that_fails_says_how_to_go_on_and_that_another_one_goes_further_back(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = (clone.put(number) for number in (1, 2, 3))
+    running(monkeypatch, api_1=image("api", 3), worker=image("worker", 3))
+    ups.fails = True
+    with pytest.raises(PulumiFailedError) as told:
+        image_deploy.back(clone.workspace)[0].run(None, interactive=False)
+    assert clone.version.images == both(2)
+    assert "`make up ENV=prod` goes on" in str(told.value)
+    assert f"`make rollback ENV=prod` goes back to {first[:7]}" in str(told.value), (
+        "version 2 is good, and would be left"
+    )
+
+
+def test_a_first_version_that_does_not_come_up_has_only_the_way_on(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_deploy, "_COMMITS", 0)
+    ups.fails = True
+    with pytest.raises(PulumiFailedError, match=r"`make up ENV=prod` goes on\.$"):
+        image_deploy.plan(clone.workspace, both(1)).run(None, interactive=False)
+
+
 def test_what_is_not_named_stays(clone: Clone, ups: Ups) -> None:
     clone.put(1)
     image_deploy.plan(clone.workspace, {"worker": image("worker", 2)}).run(None, interactive=False)
@@ -363,6 +387,10 @@ def test_a_commit_with_a_broken_stack_file_is_passed_over(clone: Clone, monkeypa
 
 
 STRANGERS = {"worker": image("worker", 2), "frontend": image("frontend", 2)}
+WAYS = {
+    "worker": f"make deploy API={image('api', 3)} WORKER={image('worker', 1)} ENV=prod",
+    "frontend": "make up ENV=prod",
+}
 
 
 @pytest.mark.parametrize("part", STRANGERS)
@@ -378,8 +406,21 @@ def test_a_deploy_from_a_clone_that_has_not_pulled_does_not_undo_what_a_colleagu
     said = str(answer.exception)
     assert f"{part} runs registry.example.org/samokoder/{part}:2@sha256:222222222222" in said, "the list has api alone"
     assert "git pull" in said
-    assert f"make deploy API={image('api', 3)} WORKER={image('worker', 1)} ENV=prod" in said, "whoever means it, whole"
+    assert WAYS[part] in said, "whoever means it, whole"
     assert (clone.file.read_text(), ups.images) == (before, [])
+
+
+def test_a_part_that_the_file_has_dropped_and_that_still_runs_has_a_way_out(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    running(monkeypatch, api_1=image("api", 1), worker=image("worker", 1), frontend=image("frontend", 2))
+    answer = typed(clone, monkeypatch, "deploy", "--api", image("api", 3), "--no-check", "--yes")
+    said = str(answer.exception)
+    assert "frontend runs" in said
+    assert "make up ENV=prod" in said
+    assert "make deploy" not in said, "that is what was typed: it would be refused again, for ever"
+    assert not ups.images
 
 
 def test_what_is_named_is_replaced_whatever_runs_and_the_reference_application_is_nobodys_deploy(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from operations.checks.report import Finding, Report, Verdict
 from operations.delivery import red_checks
 from operations.delivery.commit_deploy import GOOD_COMMIT, LAST_COMMIT, CommitDeploy, Deployed
 from operations.errors import ProjectError
+from operations.workspace import stack_file
 from operations.workspace.workspace import Workspace
 from tests.unit.operations.delivery import test_delivery
 from tests.unit.operations.delivery.test_delivery import Clone, Pulumi, deploy
@@ -36,8 +38,11 @@ up)
     ;;
 smoke)
     [ -e "$CALLS.deaf" ] && exit 1
+    case $* in *--wait*) rm -f "$CALLS.passing" ;; esac
     cat "$CALLS.red" "$CALLS.faults" >"$CALLS.found"
+    [ -e "$CALLS.passing" ] && cat "$CALLS.passing" >>"$CALLS.found"
     cmp -s version "$CALLS.runs" || echo "rules loaded" >>"$CALLS.found"
+    cp ".samokoder/machine.$ENV.yaml" "$CALLS.machine" 2>/dev/null
     for report; do :; done
     {
         echo '<testsuite><testcase name="container api-1"/>'
@@ -59,7 +64,7 @@ class Environment(Clone):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         (folder / "bootstrap").write_text(BOOTSTRAP)
-        (folder / ".gitignore").write_text("/.venv/\n/build/\n/calls*\n")
+        (folder / ".gitignore").write_text("/.venv/\n/.samokoder/\n/build/\n/calls*\n")
         for name in ("red", "faults"):
             self._of_calls(name).write_text("")
         self.pulumi = Pulumi()
@@ -80,6 +85,10 @@ class Environment(Clone):
         """Have the environment be red whatever runs."""
         self._of_calls("red").write_text("".join(f"{each}\n" for each in checks))
 
+    def is_red_for_a_moment(self, check: str) -> None:
+        """Have the environment be red until somebody waits."""
+        self._of_calls("passing").write_text(f"{check}\n")
+
     def cannot_be_asked(self, *, so: bool) -> None:
         file = self._of_calls("deaf")
         file.write_text("") if so else file.unlink()
@@ -94,6 +103,11 @@ class Environment(Clone):
     @property
     def runs(self) -> str:
         return self._of_calls("runs").read_text()
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What the smoke test knew of the machine, the last time that it knew something."""
+        return stack_file.load(self._of_calls("machine"))
 
 
 class CutOff(list[str]):
@@ -152,14 +166,36 @@ def test_a_new_fault_beside_an_old_one_goes_back_to_a_version_that_is_good_but_f
     assert "and good." in there.deploys()
 
 
-def test_the_good_version_says_what_is_red_before_and_nothing_is_waited_for(there: Environment) -> None:
+def test_the_good_version_says_what_is_red_before(there: Environment) -> None:
     there.version("two", faults="rules loaded")
     there.deploys()
     assert there.runs == "one", "to the new program the rules that run are old, which excuses none that it has itself"
     assert there.calls()[2] == "one staging smoke"
-    lines = (there.folder / "calls").read_text().splitlines()
-    waits = ["--wait" in line for line in lines if " smoke " in line]
-    assert waits == [True, False, True, True], "what has run for days needs no time"
+
+
+def test_what_is_red_for_a_moment_before_a_deploy_does_not_excuse_the_fault_of_the_deploy(there: Environment) -> None:
+    there.is_red_for_a_moment(NEW)
+    there.version("two", faults=NEW)
+    assert f"ended with 1: {NEW}. It runs" in there.deploys()
+    assert there.runs == "one", "one late answer has hidden a version that cannot write"
+
+
+def test_the_good_version_is_asked_on_the_engine_that_it_runs_on_and_without_the_parts_that_it_lacks(
+    there: Environment,
+) -> None:
+    there.pulumi.outputs = {"dockerHost": "ssh://deploy@engine.example.org", "unavailable": ["grafana"]}
+    there.version("two")
+    there.deploys()
+    assert there.machine == {
+        "samokoder:dockerHost": "ssh://deploy@engine.example.org",
+        "samokoder:unavailable": ["grafana"],
+    }, "a new worktree knows neither, so Grafana's rules would always be red before"
+
+
+def test_where_the_state_says_nothing_of_the_machine_the_stack_file_alone_does(there: Environment) -> None:
+    there.version("two")
+    assert "and good." in there.deploys()
+    assert there.machine == {}
 
 
 def test_a_fault_of_a_version_is_no_old_one_when_its_job_is_run_again(there: Environment) -> None:
