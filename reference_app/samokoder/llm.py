@@ -96,6 +96,10 @@ class Breaker:
             self.counted_at = time.monotonic()
         self.next_trial = time.monotonic() + self.open_seconds
 
+    def trial_in(self) -> float:
+        """Return in how many seconds the next call is let through, where it is open."""
+        return max(0.0, self.next_trial - time.monotonic())
+
 
 class _Provider:
     def __init__(self, settings: Settings, provider: LlmProvider, key: SecretStr, slots: asyncio.Semaphore) -> None:
@@ -132,7 +136,7 @@ class _Provider:
             else:
                 self.breaker.record(answered=True, begun=begun)
                 return answer
-        raise _CallFailedError("circuit_open", max(0.0, self.breaker.next_trial - time.monotonic()))
+        raise _CallFailedError("circuit_open", self.breaker.trial_in())
 
     async def _call(self, messages: list[dict[str, str]]) -> Answer:
         url = f"{self.settings.base_url.rstrip('/')}/chat/completions"
@@ -181,7 +185,7 @@ class Gateway:
     async def ask(self, system: str, user: str) -> Answer:
         """Return the first answer that a provider gives. Raises LlmError."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        failures: list[tuple[str, _CallFailedError]] = []
+        failures, waits = list[str](), list[float]()
         limit = time.monotonic() + ALL_SECONDS
         for provider in self.providers:
             begun = time.monotonic()
@@ -193,17 +197,21 @@ class Gateway:
                 if failed is not error:  # the limit of all providers, which the call itself has not seen
                     provider.breaker.record(answered=False, begun=begun)
                 metrics.LLM_ERRORS.labels(provider.settings.name, failed.error_type).inc()
-                failures.append((provider.settings.name, failed))
+                failures.append(f"{provider.settings.name}: {failed}")
+                if failed.error_type in _PASSES:
+                    waits.append(failed.wait_seconds)
+                elif failed.error_type in _WORTH_ANOTHER_TRY and provider.breaker.is_open:
+                    # It was in flight when the breaker opened: as good as one that came a moment later.
+                    waits.append(provider.breaker.trial_in())
                 answer = None
             metrics.LLM_REQUESTS.labels(*provider.names).inc()
             if answer:
                 return answer
             if time.monotonic() >= limit:
                 break
-        waits = [failed.wait_seconds for _, failed in failures if failed.error_type in _PASSES]
         # Twice as long at most, so that those who were sent away together do not come back together.
         again = min(waits) * (1 + random.random()) if waits else None  # noqa: S311 - jitter
-        raise LlmError(f"no LLM answered ({', '.join(f'{name}: {failed}' for name, failed in failures)})", again)
+        raise LlmError(f"no LLM answered ({', '.join(failures)})", again)
 
     async def close(self) -> None:
         """Give the connections back."""
