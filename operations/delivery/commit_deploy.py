@@ -191,7 +191,8 @@ class CommitDeploy:
         current = commit_of(self._root)
         if untried := untried_images(self._root, environment):
             raise ProjectError("Production gets the images that were tried before:\n  " + "\n  ".join(untried))
-        good, last = self._noted(GOOD_COMMIT), self._noted(LAST_COMMIT)
+        tags = self.run.tags()
+        good, last = (_commit_in(tags.get(tag, "")) for tag in (GOOD_COMMIT, LAST_COMMIT))
         if newer := newer_commit(self._root, noted=(last, good), current=current):
             raise ProjectError(
                 f"{environment} has had {newer[:12]}, which is newer than {current[:12]}: nothing was changed. A job "
@@ -208,7 +209,7 @@ class CommitDeploy:
         # Before anything changes: what was begun counts, whether or not it comes to its end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
-        noted = {kind: self._tag(good_metrics.TAGS[kind]) for kind in own & self._own(good)}
+        noted = {kind: tags.get(good_metrics.TAGS[kind], "") for kind in own & self._own(good)}
         before = good_metrics.before(self.workspace, noted, good_runs=last in ("", good))
         if not (fault := self._bring_up(self._root, junit)):
             now = good_metrics.shown(self.workspace, own)
@@ -237,16 +238,6 @@ class CommitDeploy:
     def _note(self, tag: str, value: str) -> None:
         self.run.pulumi("stack", "tag", "set", tag, value, capture=True)
 
-    def _tag(self, tag: str) -> str:
-        """Return the value of a tag; empty for none."""
-        answer = self.run.pulumi("stack", "tag", "get", tag, check=False, capture=True)
-        return answer.stdout.strip() if answer.returncode == 0 else ""
-
-    def _noted(self, tag: str) -> str:
-        """Return the commit of a tag; empty for none, and for what is no commit: Git would take it for an option."""
-        commit = self._tag(tag)
-        return commit if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
-
     def _own(self, commit: str) -> set[Kind]:
         return good_metrics.own(_stack_config(self._root, commit, self.workspace.environment)) if commit else set()
 
@@ -266,6 +257,11 @@ class CommitDeploy:
             if status != 0:
                 return f"`{name}` ended with {status}"
         return ""
+
+
+def _commit_in(tag: str) -> str:
+    """Return the commit of a tag's value; empty for what is no commit: Git would take it for an option."""
+    return tag if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", tag) else ""
 
 
 def commit_of(root: Path) -> str:
