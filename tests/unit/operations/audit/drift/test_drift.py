@@ -578,17 +578,64 @@ def test_replicas_are_made_anew_one_by_one_after_what_they_may_need() -> None:
 
     rows = [of("api-1"), of("api-2"), of("api-2"), of("redis"), of("worker")]
     batches = [
-        [each.name.removeprefix(f"{PREFIX}-") for each in batch] for batch in repairs.rounds(rows, environment())
+        [each.name.removeprefix(f"{PREFIX}-") for each in batch]
+        for batch in repairs.rounds(rows, environment(), well=["api-1", "api-2"])
     ]
     assert batches == [["redis", "worker"], ["api-1"], ["api-2", "api-2"]], "or nobody serves meanwhile"
-    assert [len(batch) for batch in repairs.rounds(rows[:1], environment())] == [1]
-    assert repairs.rounds([of("redis")], environment()) == [[of("redis")]]
+    assert [len(batch) for batch in repairs.rounds(rows[:1], environment(), well=["api-1"])] == [1]
+    assert repairs.rounds([of("redis")], environment(), well=[]) == [[of("redis")]]
+
+
+@pytest.mark.parametrize(
+    ("differ", "well", "gone"),
+    [
+        (["api-1", "api-2"], ["api-1", "api-2"], ["api-1", "api-2"]),
+        (["api-1", "api-2"], ["api-1"], ["api-2", "api-1"]),
+        (["api-1", "api-2"], ["api-2"], ["api-1", "api-2"]),
+        (["api-1", "api-2"], [], ["api-1", "api-2"]),
+        (["api-1"], ["api-1"], []),
+        (["api-2"], ["api-1"], ["api-2"]),
+        (["api-1", "redis"], ["api-1"], ["redis"]),
+    ],
+)
+def test_a_repair_takes_sick_replicas_first_and_never_the_only_one_that_serves(
+    monkeypatch: pytest.MonkeyPatch, differ: list[str], well: list[str], gone: list[str]
+) -> None:
+    now, cleared = set(well), list[str]()
+
+    def rows(_: Workspace) -> list[PartStatus]:
+        return [PartStatus(part=part, state="running", health="healthy") for part in sorted(now)]
+
+    def clear(_: object, of: list[Difference], __: Reporter) -> None:
+        names = [each.name.rpartition("staging-")[2] for each in of]
+        assert not now or now - set(names), "nobody serves meanwhile"
+        cleared.extend(names)
+
+    def bring_up(*_: object, make_way: Callable[[], None], **__: object) -> None:
+        make_way()
+        now.update(cleared)
+
+    monkeypatch.setattr(repairs, "live_status", rows)
+    monkeypatch.setattr(repairs, "clear", clear)
+    monkeypatch.setattr(repairs, "bring_up", bring_up)
+    monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    found = [
+        Difference(name=f"samokoder-staging-{part}", field="memory", declared="1", found="2", repair="make up")
+        for part in differ
+    ]
+    if "api-1" not in gone and "api-1" in differ:
+        with pytest.raises(ProjectError, match=r"api-1 was not repaired: .*logs PART=api-2"):
+            repairs.repair(Workspace(), found, interactive=False)
+    else:
+        repairs.repair(Workspace(), found, interactive=False)
+    assert cleared == gone
 
 
 def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     workspace = Workspace()
     monkeypatch.setattr(repairs, "clear", lambda *_: begun.append("clear"))
+    monkeypatch.setattr(repairs, "live_status", lambda _: [])
     monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(unfinished, "refuse_half_replaced", lambda _: None)
