@@ -18,7 +18,7 @@ from operations.lifecycle.failures import tell_failures
 from operations.lifecycle.lost_data import begin_empty, refuse_lost
 from operations.lifecycle.prepare import prepare
 from operations.network import packet_filter
-from operations.workspace import generations, lock, pulumi_state, stack_file, state_room
+from operations.workspace import generations, lock, origins, pulumi_state, stack_file, state_room
 from operations.workspace.known import live_status
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -98,6 +98,7 @@ def _up(
     begin_empty(workspace, run, empty)
     run.settle(workspace.client)
     in_the_way.refuse(workspace, run)
+    origins.note(run)
     if make_way:
         make_way()
     _sick_first(workspace, run)

@@ -58,6 +58,14 @@ def test_production_is_previewed_before_anything_is_changed_and_other_environmen
     assert "--skip-preview" not in handed(monkeypatch, production=True), "what cannot be done ends half way"
 
 
+def test_up_notes_which_images_run_on_the_data_before_it_may_remove_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(lifecycle_up.origins, "note", lambda _: steps.append("noted"))
+    monkeypatch.setattr("operations.lifecycle.up.shown_by", lambda *_, **__: steps.append("pulumi up"))
+    handed(monkeypatch)
+    assert steps == ["noted", "pulumi up"], "a part that is switched off leaves its data and nothing that says whose"
+
+
 def test_where_something_is_gone_pulumi_asks_the_engine_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--refresh" not in handed(monkeypatch), "it takes seconds, and an ordinary `up` needs it not"
     assert "--refresh" in handed(monkeypatch, gone=("samokoder-staging-api-1",)), "by its state alone it makes nothing"
