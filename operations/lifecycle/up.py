@@ -151,6 +151,17 @@ def refuse_undoing(workspace: Workspace, run: PulumiRun) -> None:
     generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
 
 
+def refused_as_up(workspace: Workspace) -> PulumiRun:
+    """Return Pulumi for an update that a person types to it, prepared as `up` is: another clone has other images.
+
+    Raises ProjectError where `up` would refuse it because of the data, the images or a rotation.
+    """
+    run = prepare(workspace)
+    refuse_undoing(workspace, run)
+    begin_empty(workspace, run, ())
+    return run
+
+
 def _sick_first(workspace: Workspace, run: PulumiRun) -> None:
     """Have sick replicas of the API replaced before those that serve: else going back would take these first."""
     replicas = workspace.settings().parts_of("api")
