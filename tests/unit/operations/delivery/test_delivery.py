@@ -153,7 +153,7 @@ def test_a_state_that_moved_while_a_deploy_waited_for_the_lock_is_not_written_to
     pulumi.moved = True
     with pytest.raises(ProjectError, match="was moved"):
         deploy(clone, pulumi)
-    assert not any(pulumi.tags.values()), "the commit would be noted where nobody looks any more"
+    assert not any(pulumi.noted.values()), "the commit would be noted where nobody looks any more"
     assert not clone.calls()
 
 
