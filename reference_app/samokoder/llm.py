@@ -29,8 +29,6 @@ PATIENCE_SECONDS: Final = 20.0
 ALL_SECONDS: Final = 270.0
 OPEN_AFTER_FAILURES: Final = 5
 OPEN_SECONDS: Final = 30.0
-#: It passes by itself: the provider is there and asks us to wait, or waits for its next trial.
-_PASSES: Final = frozenset({"rate_limited", "circuit_open"})
 _WORTH_ANOTHER_TRY: Final = frozenset({"timeout", "connection", "rate_limited", "server_error"})
 
 log = structlog.stdlib.get_logger(__name__)
@@ -96,10 +94,6 @@ class Breaker:
             self.counted_at = time.monotonic()
         self.next_trial = time.monotonic() + self.open_seconds
 
-    def trial_in(self) -> float:
-        """Return in how many seconds the next call is let through, where it is open."""
-        return max(0.0, self.next_trial - time.monotonic())
-
 
 class _Provider:
     def __init__(self, settings: Settings, provider: LlmProvider, key: SecretStr, slots: asyncio.Semaphore) -> None:
@@ -124,8 +118,7 @@ class _Provider:
                 answer = await self._call(messages)
             except _CallFailedError as failed:
                 # Whoever refuses our words (client_error) or asks us to wait is there and works.
-                there = failed.error_type in {"client_error", "rate_limited"}
-                self.breaker.record(answered=there, begun=begun)
+                self.breaker.record(answered=failed.error_type in {"client_error", "rate_limited"}, begun=begun)
                 wait = max(failed.wait_seconds, BACKOFF_SECONDS * 2**number * random.random())  # noqa: S311 - jitter
                 patient = number + 1 < TRIES and wait <= PATIENCE_SECONDS
                 again = patient and failed.error_type in _WORTH_ANOTHER_TRY and not self.breaker.is_open
@@ -136,7 +129,7 @@ class _Provider:
             else:
                 self.breaker.record(answered=True, begun=begun)
                 return answer
-        raise _CallFailedError("circuit_open", self.breaker.trial_in())
+        raise _CallFailedError("circuit_open")
 
     async def _call(self, messages: list[dict[str, str]]) -> Answer:
         url = f"{self.settings.base_url.rstrip('/')}/chat/completions"
@@ -198,11 +191,11 @@ class Gateway:
                     provider.breaker.record(answered=False, begun=begun)
                 metrics.LLM_ERRORS.labels(provider.settings.name, failed.error_type).inc()
                 failures.append(f"{provider.settings.name}: {failed}")
-                if failed.error_type in _PASSES:
+                if failed.error_type == "rate_limited":
                     waits.append(failed.wait_seconds)
-                elif failed.error_type in _WORTH_ANOTHER_TRY and provider.breaker.is_open:
-                    # It was in flight when the breaker opened: as good as one that came a moment later.
-                    waits.append(provider.breaker.trial_in())
+                # Also one that was in flight when the breaker opened: it is as good as one that came a moment later.
+                elif failed.error_type in _WORTH_ANOTHER_TRY | {"circuit_open"} and provider.breaker.is_open:
+                    waits.append(max(0.0, provider.breaker.next_trial - time.monotonic()))
                 answer = None
             metrics.LLM_REQUESTS.labels(*provider.names).inc()
             if answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,8 @@ def read_engine(
         belongs = name in names or label == environment.name or (not label and ours(name))
         host = next((each for each in _hosts(attributes, by_id) if each in names), "")
         mounted = sorted(_mounted(attributes) & volumes)
-        folders = [] if name in names or _measures_host(name, label, attributes) else _above(attributes, every_volume)
+        measures = name in names or _measures_host(name, label, attributes)
+        folders = [] if measures else _above(attributes, every_volume, volumes)
         if not (belongs or of_networks & wanted.networks.keys() or host or mounted or folders):
             continue
         if name not in names:
@@ -128,12 +129,15 @@ def _mounted(attributes: Mapping[str, Any]) -> set[str]:
     return {name for name, _ in mounts if name} | {folder[1] for folder in folders if folder}
 
 
-def _above(attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the folders of the host that a container mounts and that the volumes are in: `/`, `/var/lib/docker`.
+def _above(
+    attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]], ours: Collection[str]
+) -> list[str]:
+    """Return the folders of the host that a container mounts and that our volumes are in: `/`, `/var/lib/docker`.
 
     volumes: every volume of the engine, by name. One may itself be a folder of the host (`device`).
     """
-    places = [PurePosixPath(str(each["Mountpoint"])) for each in volumes.values() if each.get("Mountpoint")]
+    # `/var/lib/docker/volumes` of `/var/lib/docker/volumes/NAME/_data`: what is below it is one volume.
+    places = {PurePosixPath(str(volumes[name]["Mountpoint"])).parent.parent for name in ours if name in volumes}
     sources = set[str]()
     for mount in attributes["Mounts"]:
         options = volumes.get(str(mount.get("Name") or ""), {}).get("Options") or {}

@@ -408,10 +408,14 @@ def test_a_stranger_that_mounts_a_folder_with_every_volume_is_found(folder: str,
     assert not row.steps, "a repair never takes away what nobody declared"
 
 
-@pytest.mark.parametrize("folder", ["/var/lib/docker/containers", "/etc", "/var/lib/docker/volumes-old", "/v"])
+@pytest.mark.parametrize(
+    "folder",
+    ["/var/lib/docker/containers", "/etc", "/var/lib/docker/volumes-old", "/var/lib/docker/volumes/its-own/_data", "/v"],
+)
 def test_a_folder_beside_the_volumes_is_nobodys_concern(folder: str) -> None:
     def change(world: World) -> None:
         stranger(world, "agent")
+        world["volumes"].append({"Name": "its-own"})
         world["containers"][-1]["Mounts"] = [{"Type": "bind", "Source": folder, "Destination": "/x", "RW": True}]
 
     assert found(change) == []
