@@ -114,7 +114,7 @@ def left(secret: str, written: Step, there: Sequence[Step]) -> list[Step]:
 
 
 def planned(workspace: Workspace, name: str) -> tuple[str, Step, list[Step]]:
-    """Return a secret, where its stack file is, and the steps that `rotate` would do. Raises ProjectError as `rotate` does."""
+    """Return a secret, where its stack file is, and the steps that `rotate` would do. Raises ProjectError as it."""
     environment = workspace.settings()
     secret = known_secret(environment, name)
     written, known = step_of(environment, secret), of(workspace)

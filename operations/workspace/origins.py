@@ -35,9 +35,9 @@ def refuse_others(
 ) -> None:
     """Raise ProjectError where images of one origin would take the place of the other's, unless that was asked for.
 
-    deployment, tags: the stack's state. built_here: names of the images that would be built here, all others come from their
-    registries. typed: value of OFFLINE. command: the `up` as a person types it. In production what came from a registry
-    is never replaced by what is built here.
+    deployment, tags: the stack's state. built_here: names of the images that would be built here, all others come from
+    their registries. typed: value of OFFLINE. command: the `up` as a person types it. In production what came from a
+    registry is never replaced by what is built here.
     """
     images = _Images.of(deployment, tags)
     from_registry, from_here = images.origins(third_party_images(environment))
@@ -77,7 +77,7 @@ def note(run: PulumiRun) -> None:
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of an environment: those that are pulled, by repository, and the one that each part has or last had."""
+    """The images of an environment: those that are pulled, by repository, and which one each part has or last had."""
 
     pulled: Collection[str]
     of_parts: Mapping[str, str]
@@ -87,9 +87,7 @@ class _Images:
         """Read them from the state. What was noted counts while the state has the data, and nothing runs on it."""
         pulled, running = pulumi_state.images(deployment)
         data = pulumi_state.data_volumes(dict(deployment))
-        noted = {
-            name: tags[tag] for name, tag in _TAGS.items() if tag in tags and name in data and name not in running
-        }
+        noted = {name: tags[tag] for name, tag in _TAGS.items() if tag in tags and name in data and name not in running}
         return cls(pulled | set(map(_repository, noted.values())), noted | running)
 
     def origins(self, names: Iterable[str]) -> tuple[list[str], list[str]]:

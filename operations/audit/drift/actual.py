@@ -129,9 +129,7 @@ def _mounted(attributes: Mapping[str, Any]) -> set[str]:
     return {name for name, _ in mounts if name} | {folder[1] for folder in folders if folder}
 
 
-def _above(
-    attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]], ours: Collection[str]
-) -> list[str]:
+def _above(attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]], ours: Collection[str]) -> list[str]:
     """Return the folders of the host that a container mounts and that our volumes are in: `/`, `/var/lib/docker`.
 
     volumes: every volume of the engine, by name. One may itself be a folder of the host (`device`).

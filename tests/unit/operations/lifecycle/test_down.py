@@ -236,7 +236,7 @@ def test_down_notes_which_images_ran_on_the_data_before_it_removes_them(
     monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run)
     lifecycle_down.take_down(run.workspace, interactive=False)
     noted = ("stack", "tag", "set", "samokoder:image-of-redis", redis)
-    assert [each for each in words if each == noted or each[0] == "destroy"][0] == noted, "nothing tells it after that"
+    assert next(each for each in words if each == noted or each[0] == "destroy") == noted, "nothing tells it after that"
 
 
 ASIDE = "samokoder-staging-postgres-before-restore-20261123T100500Z"

@@ -410,12 +410,12 @@ def test_a_stranger_that_mounts_a_folder_with_every_volume_is_found(folder: str,
 
 @pytest.mark.parametrize(
     "folder",
-    ["/var/lib/docker/containers", "/etc", "/var/lib/docker/volumes-old", "/var/lib/docker/volumes/its-own/_data", "/v"],
+    ["/var/lib/docker/containers", "/etc", "/var/lib/docker/volumes-old", "/var/lib/docker/volumes/own/_data", "/v"],
 )
 def test_a_folder_beside_the_volumes_is_nobodys_concern(folder: str) -> None:
     def change(world: World) -> None:
         stranger(world, "agent")
-        world["volumes"].append({"Name": "its-own"})
+        world["volumes"].append({"Name": "own"})
         world["containers"][-1]["Mounts"] = [{"Type": "bind", "Source": folder, "Destination": "/x", "RW": True}]
 
     assert found(change) == []
