@@ -1,7 +1,7 @@
 """Rotate a secret: `up` for each phase, so that what is in use is accepted at every moment.
 
 The committed stack file has the last phase that is complete: each is written once its `up` has ended well. So whatever
-cuts a rotation off, the next run does the step that was under way again, to the same generation, and goes on from
+cuts a rotation off, the next run does the step that was under way again, to the same generation, and resumes from
 there; from what the state has, where somebody else's `up` has gone back in this rotation meanwhile.
 """
 

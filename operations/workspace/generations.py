@@ -67,7 +67,7 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
     rotate = typed(environment.name, f"rotate SECRET={label(secret)}")
     if is_before(newest, wanted):
         by_hand = _written(secret, Step(generation=newest.generation + 1, phase=""))
-        # `rotate` goes on from what is there where both are of one rotation, else the file is as far from it after it.
+        # `rotate` resumes from what is there where both are of one rotation, else the file is as far from it after it.
         of_one = wanted.phase and wanted.generation == newest.generation + (not newest.phase)
         first = "" if of_one else f"write {_written(secret, newest)}, then "
         return [

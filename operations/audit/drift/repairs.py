@@ -35,8 +35,8 @@ def repair(
     """Make way for what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
 
     What `up` refuses is refused before anything is removed, above all a lost data volume. Replicas of the API are
-    removed one at a time, sick ones first, and the only one that serves not at all. Interrupted at any point, the same
-    command resumes, and so does `up`: it finds missing what was removed. Raises as `lifecycle.up`.
+    removed one at a time, unhealthy ones first, and the only one that serves not at all. Interrupted at any point, the
+    same command resumes, and so does `up`: it finds missing what was removed. Raises as `lifecycle.up`.
     """
 
     def make_way(of: Sequence[Difference]) -> None:

@@ -761,8 +761,8 @@ def test_a_worker_that_has_done_jobs_once_and_does_none_now_fails_however_many_w
     world = World.whole(environment())
     world.states = states
     done = 'worker_jobs_total{status="complete"}'
-    lately = {f"increase({done}[1m]) > 0 and {done} > 0": [], done: [({}, 700.0)]}
-    world.series = {**lately, **world.series, "worker_queue_depth": [({}, 40.0)]}
+    world.series = {f"increase({done}[1m])": [], done: [({}, 700.0)], **world.series}
+    world.series["worker_queue_depth"] = [({}, 40.0)]
     found = findings(world)
     assert set(of(found, Verdict.FAILED)) == {JOB}, "its database password is stale since, and a deploy would be good"
 
