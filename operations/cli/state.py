@@ -19,10 +19,10 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     every other command on the state.
     """
     from operations.data.restore import unfinished  # noqa: PLC0415
-    from operations.lifecycle.up import refuse_undoing  # noqa: PLC0415
-    from operations.workspace import lock  # noqa: PLC0415
+    from operations.lifecycle.up import refused_as_up  # noqa: PLC0415
+    from operations.workspace import lock, origins  # noqa: PLC0415
     from operations.workspace.backend import OPENS_COPY  # noqa: PLC0415
-    from operations.workspace.pulumi import CHANGE_PROVIDER, CHANGES  # noqa: PLC0415
+    from operations.workspace.pulumi import CHANGE_PROVIDER, CHANGES, UPDATES  # noqa: PLC0415
 
     workspace = common.workspace_of(env)
     asking.where_state(workspace)
@@ -35,8 +35,9 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         if changes:
             unfinished.refuse_half_replaced(workspace)
-        if {"up", "update"} & set(changes):
-            refuse_undoing(workspace, run)
+            origins.note(run)
+        if UPDATES & set(changes):
+            run = refused_as_up(workspace)
         status = run.pulumi(*context.args, check=False).returncode
     raise typer.Exit(status)
 

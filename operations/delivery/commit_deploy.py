@@ -99,7 +99,8 @@ class CommitDeploy:
         current = history.commit_of(self._root)
         if untried := untried_images(self._root, environment):
             raise ProjectError("Production gets the images that were tried before:\n  " + "\n  ".join(untried))
-        good, last = self._noted(GOOD_COMMIT), self._noted(LAST_COMMIT)
+        tags = self.run.tags()
+        good, last = (_commit_in(tags.get(tag, "")) for tag in (GOOD_COMMIT, LAST_COMMIT))
         if newer := history.newer_commit(self._root, noted=(last, good), current=current):
             raise ProjectError(
                 f"{environment} has had {newer[:12]}, which is newer than {current[:12]}: nothing was changed. A job "
@@ -117,7 +118,7 @@ class CommitDeploy:
         # Noted before anything changes, because a deploy that was begun counts even if it does not end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
-        noted = {kind: self._tag(good_metrics.TAGS[kind]) for kind in own & self._own(good)}
+        noted = {kind: tags.get(good_metrics.TAGS[kind], "") for kind in own & self._own(good)}
         before = good_metrics.before(self.workspace, noted, good_runs=last in ("", good))
         found = self._tried(self._root, junit, red_before)
         if not (fault := found.fault):
@@ -152,16 +153,6 @@ class CommitDeploy:
     def _note(self, tag: str, value: str) -> None:
         self.run.pulumi("stack", "tag", "set", tag, value, capture=True)
 
-    def _tag(self, tag: str) -> str:
-        """Return the value of a tag; empty for none."""
-        answer = self.run.pulumi("stack", "tag", "get", tag, check=False, capture=True)
-        return answer.stdout.strip() if answer.returncode == 0 else ""
-
-    def _noted(self, tag: str) -> str:
-        """Return the commit of a tag; empty for none, and for a value that is no commit: Git might read an option."""
-        commit = self._tag(tag)
-        return commit if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", commit) else ""
-
     def _own(self, commit: str) -> set[Kind]:
         config = history.stack_config(self._root, commit, self.workspace.environment) if commit else {}
         return good_metrics.own(config)
@@ -178,7 +169,7 @@ class CommitDeploy:
                 f"Not asked what was red before: {good[:12]}, the last good commit, is not what CI deployed last. What "
                 "was red when a deploy last began from it counts."
             )
-            return self._tag(red_checks.TAG)
+            return self.run.tags().get(red_checks.TAG, "")
         fault, report = "", red_checks.Report()
         try:
             with history.worktree(self._root, good) as folder:
@@ -240,6 +231,11 @@ class CommitDeploy:
 def _told(old: Sequence[str]) -> str:
     """Say which red checks were red before the deploy; nothing for none."""
     return f" Red since before this deploy: {', '.join(old)}." if old else ""
+
+
+def _commit_in(tag: str) -> str:
+    """Return the commit of a tag's value; empty for what is no commit: Git would take it for an option."""
+    return tag if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", tag) else ""
 
 
 def check_machine(workspace: Workspace, *, home: Path) -> None:

@@ -16,7 +16,7 @@ from operations.lifecycle.lost_data import lost_volumes
 from operations.lifecycle.up import Agree
 from operations.network import packet_filter
 from operations.workspace import backend as places
-from operations.workspace import lock, pulumi_state, stack_file
+from operations.workspace import lock, origins, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 
@@ -41,6 +41,7 @@ def take_down(workspace: Workspace, *, interactive: bool, agree: Agree | None = 
         # While PostgreSQL has a container: the next `up` makes PostgreSQL and postgres-roles without a step between.
         unfinished.give_own_password(workspace)
         _leave_used(workspace, run)
+        origins.note(run)
         words = ("destroy", "--exclude-protected", "--yes", "--skip-preview", "--suppress-outputs")
         run.pulumi(*words, show=shown_by(workspace, interactive=interactive))
         packet_filter.unguard(workspace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 from pydantic.alias_generators import to_camel
 
@@ -35,7 +36,7 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
     if images:
         state_room.refuse_full(workspace.backend(), workspace.name)
     engine = workspace.engine()
-    deployment = _deployment(workspace)
+    deployment, tags = _state(workspace)
     if why := engine.other_users:
         if not pulumi_state.known_names(deployment):
             raise ProjectError(f"Nothing was changed: {why}")
@@ -50,6 +51,7 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
     origins.refuse_others(
         environment,
         deployment,
+        tags,
         built_here=built_here,
         typed=workspace.variables.get("OFFLINE", ""),
         command=workspace.typed("up"),
@@ -118,12 +120,14 @@ def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Docume
     return machine
 
 
-def _deployment(workspace: Workspace) -> Document:
-    """Return the stack's state, its secrets encrypted; empty where there is none yet."""
+def _state(workspace: Workspace) -> tuple[Document, Mapping[str, str]]:
+    """Return the stack's state, its secrets encrypted, and its tags; both empty where there is none yet."""
     backend = workspace.backend()
     if backend.folder:
-        return pulumi_state.checkpoint(backend.folder, workspace.name) or {}
-    return workspace.open().deployment()
+        deployment = pulumi_state.checkpoint(backend.folder, workspace.name) or {}
+        return deployment, pulumi_state.tags(backend.folder, workspace.name)
+    run = workspace.open()
+    return run.deployment(), run.tags()
 
 
 def _built_here(workspace: Workspace, environment: Environment, engine: EngineInfo) -> list[str]:

@@ -18,7 +18,7 @@ from operations.lifecycle.failures import tell_failures
 from operations.lifecycle.lost_data import begin_empty, refuse_lost
 from operations.lifecycle.prepare import prepare
 from operations.network import packet_filter
-from operations.workspace import generations, lock, pulumi_state, stack_file, state_room
+from operations.workspace import generations, lock, origins, pulumi_state, stack_file, state_room
 from operations.workspace.known import live_status, note
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -99,6 +99,7 @@ def _up(
     begin_empty(workspace, run, empty)
     run.settle(workspace.client)
     in_the_way.refuse(workspace, run)
+    origins.note(run)
     if make_way:
         make_way()
     _sick_first(workspace, run)
@@ -150,6 +151,17 @@ def _ask(workspace: Workspace, run: PulumiRun, agree: Agree, *, interactive: boo
 def refuse_undoing(workspace: Workspace, run: PulumiRun) -> None:
     """Raise ProjectError where the settings lack a rotation that the state has."""
     generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
+
+
+def refused_as_up(workspace: Workspace) -> PulumiRun:
+    """Return Pulumi for an update that a person types to it, prepared as `up` is: another clone has other images.
+
+    Raises ProjectError where `up` would refuse it because of the data, the images or a rotation.
+    """
+    run = prepare(workspace)
+    refuse_undoing(workspace, run)
+    begin_empty(workspace, run, ())
+    return run
 
 
 def _sick_first(workspace: Workspace, run: PulumiRun) -> None:

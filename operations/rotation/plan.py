@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from operations.errors import ProjectError
-from operations.workspace.generations import ADMIN, Step, step_of, steps_in
-from operations.workspace.known import Known, was_made
+from operations.workspace.generations import ADMIN, Step, is_before, step_of, steps_in
+from operations.workspace.known import Known, of, was_made
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
@@ -99,12 +99,27 @@ def steps(secret: str, generation: int, phase: Phase) -> list[Step]:
     return [Step(generation=target, phase=each) for each in left if not (secret == ADMIN and each == "overlap")]
 
 
+def left(secret: str, written: Step, there: Sequence[Step]) -> list[Step]:
+    """Return what is left to do from the step that the stack file says is complete.
+
+    there: the step in the state, or which ones it can be; empty where that is not known. Somebody's `up` with an older
+    file may have gone back in the rotation that is under way: then the steps that are undone are done again.
+    """
+    ahead = steps(secret, written.generation, written.phase)
+    if written.phase and there and all(is_before(step, written) for step in there):
+        again = steps(secret, there[0].generation, there[0].phase)
+        if again[-1] == ahead[-1]:
+            return again
+    return ahead
+
+
 def planned(workspace: Workspace, name: str) -> tuple[str, Step, list[Step]]:
     """Return a secret, its present step, and the steps that `rotate` would do. Raises ProjectError as `rotate` does."""
     environment = workspace.settings()
     secret = known_secret(environment, name)
-    there = step_of(environment, secret)
-    return secret, there, steps(secret, there.generation, there.phase)
+    written, known = step_of(environment, secret), of(workspace)
+    deployment = known.deployment() if was_made(known) else {}
+    return secret, written, left(secret, written, steps_in(deployment, secret))
 
 
 def waits(secret: str, step: Step) -> bool:

@@ -1,7 +1,8 @@
 """Rotate a secret: run `up` for each phase, so that the servers accept the value in use at every moment.
 
 Only the committed stack file stores the progress of a rotation: each phase is written when its `up` has succeeded. So
-after any interruption the next run repeats the step that was under way, with the same generation, and continues.
+after any interruption the next run repeats the step that was under way, with the same generation, and continues; where
+somebody else's `up` has gone back in this rotation meanwhile, it continues from what the state has.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from operations.engine import containers
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle.up import Agree, bring_up
 from operations.rotation.grafana import grafana_login, open_grafana, rotate_grafana
-from operations.rotation.plan import known_secret, says, steps, waits
+from operations.rotation.plan import known_secret, left, says, steps, waits
 from operations.rotation.servers import SERVERS, Answer
 from operations.workspace import lock, stack_file, stack_text
-from operations.workspace.generations import ADMIN, Step, step_of
+from operations.workspace.generations import ADMIN, Step, step_of, steps_in
 from operations.workspace.workspace import Workspace
 from stack.settings.keys import key_of
 from stack.settings.rotation import Phase
@@ -86,14 +87,17 @@ def _rotate(
     agree: Agree | None,
 ) -> Rotated:
     environment = workspace.settings()
-    before = workspace.open_made().secrets(every=True)
+    run = workspace.open_made()
+    before = run.secrets(every=True)
     if label(secret) not in before:
         raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
     written = step_of(environment, secret)
-    generation, phase = written.generation, written.phase
-    to_do = steps(secret, generation, phase)
+    to_do = left(secret, written, steps_in(run.deployment(), secret))
     say = workspace.reporter.say
-    say(f"{label(secret)}: " + (f"going on after {phase!r}" if phase else f"generation {generation + 1}"))
+    going_on = f"going on after {written.phase!r}" if written.phase else f"generation {written.generation + 1}"
+    if to_do != steps(secret, written.generation, written.phase):
+        going_on = f"somebody's `up` has undone steps of this rotation; going on at {to_do[0].phase!r}"
+    say(f"{label(secret)}: {going_on}")
     for number, step in enumerate(to_do, 1):
         if waits(secret, step) and not retire_now and (until := tokens_last_until(workspace)) > datetime.now(UTC):
             return Rotated(

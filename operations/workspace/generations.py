@@ -65,10 +65,13 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
         return []
     newest = there[0]
     rotate = typed(environment.name, f"rotate SECRET={label(secret)}")
-    if _order(wanted) > _order(newest):
+    if is_before(newest, wanted):
         by_hand = _written(secret, Step(generation=newest.generation + 1, phase=""))
+        # `rotate` resumes from what is there where both are of one rotation, else the file is as far from it after it.
+        of_one = wanted.phase and wanted.generation == newest.generation + (not newest.phase)
+        first = "" if of_one else f"write {_written(secret, newest)}, then "
         return [
-            f"  {label(secret)}: {_says(newest)} is there, {_says(wanted)} is wanted. The next step is {rotate}",
+            f"  {label(secret)}: {_says(newest)} is there, {_says(wanted)} is wanted. The next step is {first}{rotate}",
             f"    Or, at the price of errors: {by_hand}",
         ]
     return [
@@ -139,6 +142,11 @@ def may_follow(secret: str, there: Step, wanted: Step) -> bool:
     if wanted.phase == "overlap":
         return there == Step(generation=wanted.generation, phase="prepare")
     return not there.phase and wanted == Step(generation=there.generation + 1, phase="prepare")
+
+
+def is_before(step: Step, other: Step) -> bool:
+    """Tell whether a step of a secret comes before another one of it."""
+    return _order(step) < _order(other)
 
 
 def _order(step: Step) -> tuple[int, int]:

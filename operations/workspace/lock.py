@@ -278,7 +278,7 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
         if other.half and not other.left(workspace.name):
             workspace.reporter.say(
                 "It has half replaced the data, and its journal is gone: no server starts on half of it. "
-                f"Restore again: {workspace.typed('restore BACKUP=latest')}, or a backup of {workspace.typed('backups')}"
+                f"Restore again: {workspace.typed('restore BACKUP=latest')}, or one of {workspace.typed('backups')}"
             )
         remove_volumes(client, [name])
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 CHANGE_PROVIDER = "change-secrets-provider"
 CHANGES = frozenset({"up", "update", "destroy", "down", "dn", "refresh", "import", "watch", CHANGE_PROVIDER})
 """Commands of Pulumi that change what is on the engine, or the state, with their aliases."""
+UPDATES = frozenset({"up", "update", "watch"})
+"""Commands of Pulumi that make what is on the engine as the program has it."""
 _SAY_EVERY_SECONDS = 10.0
 
 
@@ -67,7 +69,7 @@ class PulumiRun:
         """
         if CHANGES & set(words[:1]):
             self.refuse_moved()
-        if {"up", "update"} & set(words[:1]):
+        if UPDATES & set(words[:1]):
             state_room.refuse_full(self.backend, self.stack)
         piped = capture or show is not None or given is not None
         with sigint_not_ignored():

@@ -29,8 +29,6 @@ PATIENCE_SECONDS: Final = 20.0
 ALL_SECONDS: Final = 270.0
 OPEN_AFTER_FAILURES: Final = 5
 OPEN_SECONDS: Final = 30.0
-#: It passes by itself: the provider is there and asks us to wait, or waits for its next trial.
-_PASSES: Final = frozenset({"rate_limited", "circuit_open"})
 _WORTH_ANOTHER_TRY: Final = frozenset({"timeout", "connection", "rate_limited", "server_error"})
 
 log = structlog.stdlib.get_logger(__name__)
@@ -120,8 +118,7 @@ class _Provider:
                 answer = await self._call(messages)
             except _CallFailedError as failed:
                 # Whoever refuses our words (client_error) or asks us to wait is there and works.
-                there = failed.error_type in {"client_error", "rate_limited"}
-                self.breaker.record(answered=there, begun=begun)
+                self.breaker.record(answered=failed.error_type in {"client_error", "rate_limited"}, begun=begun)
                 wait = max(failed.wait_seconds, BACKOFF_SECONDS * 2**number * random.random())  # noqa: S311 - jitter
                 patient = number + 1 < TRIES and wait <= PATIENCE_SECONDS
                 again = patient and failed.error_type in _WORTH_ANOTHER_TRY and not self.breaker.is_open
@@ -132,7 +129,7 @@ class _Provider:
             else:
                 self.breaker.record(answered=True, begun=begun)
                 return answer
-        raise _CallFailedError("circuit_open", max(0.0, self.breaker.next_trial - time.monotonic()))
+        raise _CallFailedError("circuit_open")
 
     async def _call(self, messages: list[dict[str, str]]) -> Answer:
         url = f"{self.settings.base_url.rstrip('/')}/chat/completions"
@@ -181,7 +178,7 @@ class Gateway:
     async def ask(self, system: str, user: str) -> Answer:
         """Return the first answer that a provider gives. Raises LlmError."""
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        failures: list[tuple[str, _CallFailedError]] = []
+        failures, waits = list[str](), list[float]()
         limit = time.monotonic() + ALL_SECONDS
         for provider in self.providers:
             begun = time.monotonic()
@@ -193,17 +190,21 @@ class Gateway:
                 if failed is not error:  # the limit of all providers, which the call itself has not seen
                     provider.breaker.record(answered=False, begun=begun)
                 metrics.LLM_ERRORS.labels(provider.settings.name, failed.error_type).inc()
-                failures.append((provider.settings.name, failed))
+                failures.append(f"{provider.settings.name}: {failed}")
+                if failed.error_type == "rate_limited":
+                    waits.append(failed.wait_seconds)
+                # Also one that was in flight when the breaker opened: it is as good as one that came a moment later.
+                elif failed.error_type in _WORTH_ANOTHER_TRY | {"circuit_open"} and provider.breaker.is_open:
+                    waits.append(max(0.0, provider.breaker.next_trial - time.monotonic()))
                 answer = None
             metrics.LLM_REQUESTS.labels(*provider.names).inc()
             if answer:
                 return answer
             if time.monotonic() >= limit:
                 break
-        waits = [failed.wait_seconds for _, failed in failures if failed.error_type in _PASSES]
         # Twice as long at most, so that those who were sent away together do not come back together.
         again = min(waits) * (1 + random.random()) if waits else None  # noqa: S311 - jitter
-        raise LlmError(f"no LLM answered ({', '.join(f'{name}: {failed}' for name, failed in failures)})", again)
+        raise LlmError(f"no LLM answered ({', '.join(failures)})", again)
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -195,16 +195,17 @@ def test_the_breaker_opens_spares_the_provider_and_closes_by_one_trial(first: Ll
         (provider,) = gateway.providers
         provider.breaker.open_seconds = 0.5
 
-        async def fails(kind: str) -> None:
-            with pytest.raises(llm.LlmError, match=kind):
+        async def fails(kind: str) -> float | None:
+            with pytest.raises(llm.LlmError, match=kind) as failed:
                 await gateway.ask("s", "u")
+            return failed.value.again_seconds
 
         def gauge() -> float | None:
             return WORKER.get_sample_value("samokoder_llm_circuit_open", {"provider": "openai"})
 
         assert gauge() == 0
-        await fails("server_error")
-        await fails("server_error")
+        assert await fails("server_error") is None, "it was tried as often as it helps"
+        assert await fails("server_error"), "put back, as those that come after it"
         assert len(first.calls) == llm.OPEN_AFTER_FAILURES, "not one call more after it has opened"
         assert gauge() == 1
         await fails("circuit_open")
@@ -276,6 +277,42 @@ def test_a_call_that_meets_an_open_breaker_is_told_when_the_next_trial_is(first:
     assert error.again_seconds is not None
     assert 0 < error.again_seconds <= 2 * llm.OPEN_SECONDS, "put back, and not failed for what others met"
     assert counted("request_errors_total", "openai", "circuit_open") == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "limit"),
+    [("500", "server_error", llm.ALL_SECONDS), ("hang", "timeout", llm.ALL_SECONDS), ("hang", "timeout", 0.3)],
+    ids=["an error", "the limit of a call", "the limit of all providers"],
+)
+def test_calls_in_flight_when_the_breaker_opens_are_put_back(
+    first: LlmServer, counted: _Counted, monkeypatch: pytest.MonkeyPatch, failure: str, kind: str, limit: float
+) -> None:
+    monkeypatch.setattr(llm, "ALL_SECONDS", limit)
+    first.always = failure
+
+    async def work(gateway: llm.Gateway) -> list[llm.Answer | BaseException]:
+        gateway.providers[0].breaker.failures = llm.OPEN_AFTER_FAILURES - 1
+        return await asyncio.gather(*(gateway.ask("s", "u") for _ in range(32)), return_exceptions=True)
+
+    timeout = 30.0 if limit < 1 or failure == "500" else 0.3
+    for error in _with(_settings(first, llm_timeout_seconds=timeout), work):
+        assert isinstance(error, llm.LlmError)
+        assert error.again_seconds is not None, "32 jobs fail for good, each after one call, for one fault of a second"
+        assert 0 < error.again_seconds <= 2 * llm.OPEN_SECONDS
+    assert counted("request_errors_total", "openai", kind) == 32, "whoever is woken sees what went wrong"
+
+
+def test_the_call_whose_last_try_opens_the_breaker_is_put_back(first: LlmServer, counted: _Counted) -> None:
+    first.always = "500"
+
+    async def work(gateway: llm.Gateway) -> float | None:
+        gateway.providers[0].breaker.failures = llm.OPEN_AFTER_FAILURES - llm.TRIES
+        with pytest.raises(llm.LlmError, match="server_error") as failed:
+            await gateway.ask("s", "u")
+        return failed.value.again_seconds
+
+    assert _with(_settings(first), work), "one that comes a moment later would be put back"
+    assert counted("request_errors_total", "openai", "server_error") == 1
 
 
 def test_what_dies_of_the_outer_limit_is_counted_and_marks_the_provider(

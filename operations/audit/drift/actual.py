@@ -5,17 +5,19 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from operations.audit.drift.declared import Declared, File, Files, digest_of
 from operations.audit.facts import ContainerFacts, found
 from operations.data.volume_names import made_by_restores
 from operations.engine.old_images import is_note
-from operations.engine.volumes import volume_names
 from operations.workspace.lock import is_one as is_lock
 from stack.common.names import ENVIRONMENT_LABEL, PROJECT
+from stack.parts.cadvisor import spec as cadvisor
+from stack.parts.node_exporter import spec as node_exporter
 from stack.settings.environment import Environment
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Actual:
     """Container that nobody declared -> the declared container whose network, processes or memory it shares."""
     holds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Container that nobody declared -> the environment's volumes that it mounts, by name or by their folder."""
+    above: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Container that nobody declared -> folders of the host that it mounts and that have every volume in them."""
 
 
 def read_engine(
@@ -56,8 +60,10 @@ def read_engine(
 
     by_id = {str(each.attrs["Id"]): str(each.name) for each in everything}
     volumes = wanted.volumes | wanted.files.keys()
+    every_volume = {str(each.name): each.attrs for each in client.volumes.list()}
     inside: dict[str, str] = {}
     holds: dict[str, Sequence[str]] = {}
+    above: dict[str, Sequence[str]] = {}
     images: dict[str, Mapping[str, Any]] = {}
     containers: dict[str, ContainerFacts] = {}
     image_of: dict[str, Mapping[str, Any]] = {}
@@ -70,10 +76,12 @@ def read_engine(
         belongs = name in names or label == environment.name or (not label and ours(name))
         host = next((each for each in _hosts(attributes, by_id) if each in names), "")
         mounted = sorted(_mounted(attributes) & volumes)
-        if not (belongs or of_networks & wanted.networks.keys() or host or mounted):
+        measures = name in names or _measures_host(name, label, attributes)
+        folders = [] if measures else _above(attributes, every_volume, volumes)
+        if not (belongs or of_networks & wanted.networks.keys() or host or mounted or folders):
             continue
         if name not in names:
-            holds[name] = mounted
+            holds[name], above[name] = mounted, folders
             if host:
                 inside[name] = host
         say(name)
@@ -99,7 +107,7 @@ def read_engine(
         },
         volumes=frozenset(
             each
-            for each in volume_names(client)
+            for each in every_volume
             if each in wanted.volumes
             or (
                 ours(each)
@@ -110,6 +118,7 @@ def read_engine(
         files=files,
         inside=inside,
         holds=holds,
+        above=above,
     )
 
 
@@ -118,6 +127,26 @@ def _mounted(attributes: Mapping[str, Any]) -> set[str]:
     mounts = [(str(mount.get("Name") or ""), str(mount.get("Source") or "")) for mount in attributes["Mounts"]]
     folders = (re.search(r"/volumes/([^/]+)(/|$)", source) for _, source in mounts)
     return {name for name, _ in mounts if name} | {folder[1] for folder in folders if folder}
+
+
+def _above(attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]], ours: Collection[str]) -> list[str]:
+    """Return the folders of the host that a container mounts and that our volumes are in: `/`, `/var/lib/docker`.
+
+    volumes: every volume of the engine, by name. One may itself be a folder of the host (`device`).
+    """
+    # `/var/lib/docker/volumes` of `/var/lib/docker/volumes/NAME/_data`: what is below it is one volume.
+    places = {PurePosixPath(str(volumes[name]["Mountpoint"])).parent.parent for name in ours if name in volumes}
+    sources = set[str]()
+    for mount in attributes["Mounts"]:
+        options = volumes.get(str(mount.get("Name") or ""), {}).get("Options") or {}
+        sources.add(str(options.get("device") or mount.get("Source") or ""))
+    return sorted(each for each in sources if each and any(place.is_relative_to(each) for place in places))
+
+
+def _measures_host(name: str, environment: str | None, attributes: Mapping[str, Any]) -> bool:
+    """Tell whether it is the part of another environment that measures the host, which it may read and not change."""
+    parts = {f"{PROJECT}-{environment}-{part}" for part in (cadvisor.PART, node_exporter.PART)}
+    return name in parts and not any(mount.get("RW") for mount in attributes["Mounts"])
 
 
 def _hosts(attributes: Mapping[str, Any], by_id: Mapping[str, str]) -> Iterator[str]:

@@ -212,13 +212,22 @@ def _strangers(wanted: Declared, there: Actual, environment: Environment, typed:
         disconnect = " && ".join(f"{typed.docker} network disconnect {network} {name}" for network in networks)
         parts = [*networks, *([f"the inside of {there.inside[name]}"] if name in there.inside else ())]
         where = (f" on {', '.join(parts)}" if parts else "") + (f" with {', '.join(volumes)}" if volumes else "")
+        above = there.above.get(name, ())
+        where += f" with {', '.join(above)} of the host, where every volume is" if above else ""
+        remove = f"{typed.docker} rm --force {name}"
+        if ours or volumes or name in there.inside:
+            repair = remove
+        elif above:  # it may be the host's own backup or monitoring
+            repair = f"{typed.docker} inspect {name}; {remove}"
+        else:
+            repair = disconnect
         yield Difference(
             name=name,
             field="",
             declared=NOTHING,
             found=f"a container{where}",
-            # A container that is inside a part or has its volumes can be separated from them only by removing it.
-            repair=f"{typed.docker} rm --force {name}" if ours or volumes or name in there.inside else disconnect,
+            # Who is in a part's network or has its secrets is not parted from them but by its end.
+            repair=repair,
         )
     for name in there.networks.keys() - wanted.networks.keys():
         repair = f"{typed.docker} network rm {name}"

@@ -6,7 +6,7 @@ A thing that nobody declared stays: it may be an intruder's, or hold data, so a 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from operations.audit.drift.difference import Difference, Step
 from operations.data import backups
 from operations.errors import ProjectError
 from operations.lifecycle.up import bring_up
+from operations.workspace.known import live_status
 
 if TYPE_CHECKING:
     import docker
@@ -33,32 +34,61 @@ def repair(
 ) -> Upped:
     """Remove what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
 
-    `up` refuses before anything is removed, above all where a data volume was lost. Replicas of the API are removed one
-    at a time. If this is interrupted, the same command resumes, and so does `up`, which makes again what was removed.
-    Raises as `lifecycle.up`.
+    What `up` refuses is refused before anything is removed, above all a lost data volume. Replicas of the API are
+    removed one at a time, unhealthy ones first, and the only one that serves not at all. Interrupted at any point, the
+    same command resumes, and so does `up`: it finds missing what was removed. Raises as `lifecycle.up`.
     """
 
     def make_way(of: Sequence[Difference]) -> None:
+        _refuse_only_one(workspace, of)
         client = workspace.client(timeout=backups.ANSWER_SECONDS)
         try:
             clear(client, of, workspace.reporter)
         finally:
             client.close()
 
-    first, *others = rounds(findings, workspace.settings())
+    first, *others = rounds(findings, workspace.settings(), well=_well(workspace))
     upped = bring_up(workspace, interactive=interactive, agree=agree, make_way=lambda: make_way(first))
     for each in others:
         upped = bring_up(workspace, interactive=interactive, make_way=partial(make_way, each))
     return upped
 
 
-def rounds(findings: Sequence[Difference], environment: Environment) -> list[list[Difference]]:
-    """Group findings that are repaired together: each of several replicas of the API alone, after everything else."""
-    replicas = [f"{environment.prefix}-{part}" for part in environment.api_in_turn()]
+def _well(workspace: Workspace) -> set[str]:
+    return {row.part for row in live_status(workspace) if row.ok}
+
+
+def rounds(
+    findings: Sequence[Difference], environment: Environment, *, well: Collection[str]
+) -> list[list[Difference]]:
+    """Return what is replaced together: the replicas of the API one by one, after all else that one may need.
+
+    well: the parts that are healthy now. Replicas that are not come first, so that one that serves goes only when
+    another one does.
+    """
+    parts = sorted(environment.api_in_turn(), key=lambda part: part in well)
+    replicas = [f"{environment.prefix}-{part}" for part in parts]
     alone = [name for name in replicas if len(replicas) > 1 and any(each.name == name for each in findings)]
     together = [each for each in findings if each.name not in alone]
     by_name = [[each for each in findings if each.name == name] for name in alone]
     return [*([together] if together or not alone else []), *by_name]
+
+
+def _refuse_only_one(workspace: Workspace, findings: Sequence[Difference]) -> None:
+    """Raise ProjectError, before anything is removed, where nobody would serve meanwhile."""
+    environment = workspace.settings()
+    replicas = environment.parts_of("api")
+    going = [part for part in replicas if any(each.name == f"{environment.prefix}-{part}" for each in findings)]
+    if not going or len(replicas) == 1:
+        return
+    well = _well(workspace) & set(replicas)
+    if well and well <= set(going):
+        sick = [part for part in replicas if part not in well]
+        raise ProjectError(
+            f"{', '.join(well)} was not repaired: it alone serves. Why {', '.join(sick)} does not: "
+            f"{workspace.typed(f'logs PART={sick[0]}')}. Make it anew: {workspace.typed('up')}, or restart it: "
+            f"{workspace.typed(f'restart PART={sick[0]}')}. Then repair again"
+        )
 
 
 def clear(client: docker.DockerClient, findings: Iterable[Difference], reporter: Reporter) -> None:

@@ -21,6 +21,11 @@ from stack.parts.worker import spec as worker
 _JOB_SHARE = 0.6
 """Share of a check's time that the job may take; the rest is for removing the account and the project."""
 
+_DONE = 'worker_jobs_total{status="complete"}'
+# The second half: the minute also has the jobs of the worker that a deploy has replaced, whose counter began anew.
+_DOES_JOBS = f"increase({_DONE}[1m]) > 0 and {_DONE} > 0"
+"""Jobs that the worker that runs now has done lately: four scrapes are in the minute, and two are enough."""
+
 
 def entry_checks(asked: StackAsked) -> Iterator[Check]:
     """Yield the checks of the public entry and of a job."""
@@ -78,12 +83,12 @@ def _worker_log(asked: StackAsked) -> str:
 
 
 def _busy(asked: StackAsked) -> str:
-    """Say how many jobs wait for a worker that does jobs; empty where at most one waits, or none was done yet."""
+    """Say that a worker which does its jobs has too many of them; nothing where it has done none in the last minute."""
     numbers = [0.0, 0.0]
     with contextlib.suppress(FailedError, UnavailableError, httpx.HTTPError):
-        for number, metric in enumerate(("worker_queue_depth", 'worker_jobs_total{status="complete"}')):
-            numbers[number] = max((value for _, value in asked.samples(metric)), default=0)
+        for number, expression in enumerate(("worker_queue_depth", _DOES_JOBS)):
+            numbers[number] = max((value for _, value in asked.samples(expression)), default=0)
     waiting, done = numbers
     if waiting > 1 and done > 0:
-        return f"{waiting:.0f} jobs are in the queue, and the worker has done {done:.0f} since its start"
+        return f"{waiting:.0f} jobs are in the queue, and the worker has done {done:.0f} in the last minute"
     return ""

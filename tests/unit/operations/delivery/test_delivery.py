@@ -17,7 +17,7 @@ from operations.clone import ROOT
 from operations.delivery import commit_deploy, history
 from operations.delivery.commit_deploy import CommitDeploy, check_machine, untried_images
 from operations.delivery.history import MIGRATIONS, commit_of, newer_commit, way_back
-from operations.errors import ProjectError
+from operations.errors import ProjectError, PulumiFailedError
 from operations.workspace import lock
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -87,13 +87,18 @@ class Pulumi:
     """What a deploy asks Pulumi for: the tags of the stack, and its state."""
 
     def __init__(self, good: str = "", last: str = "", **others: str) -> None:
-        self.tags = {commit_deploy.GOOD_COMMIT: good, commit_deploy.LAST_COMMIT: last, **others}
-        self.moved = False
+        self.noted = {commit_deploy.GOOD_COMMIT: good, commit_deploy.LAST_COMMIT: last, **others}
+        self.moved = self.silent = False
         self.outputs: dict[str, object] = {}
 
     @property
     def good(self) -> str:
-        return self.tags[commit_deploy.GOOD_COMMIT]
+        return self.noted[commit_deploy.GOOD_COMMIT]
+
+    def tags(self) -> dict[str, str]:
+        if self.silent:
+            raise PulumiFailedError("`pulumi stack tag` failed")
+        return dict(self.noted)
 
     def refuse_moved(self) -> None:
         if self.moved:
@@ -103,10 +108,9 @@ class Pulumi:
         return {"resources": [{"type": "pulumi:pulumi:Stack", "outputs": self.outputs}]}
 
     def pulumi(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
-        if words[:3] == ("stack", "tag", "set"):
-            self.tags[words[3]] = words[4]
-        value = self.tags.get(words[3], "")
-        return subprocess.CompletedProcess(words, 0 if value else 1, f"{value}\n", "")
+        assert words[:3] == ("stack", "tag", "set"), words
+        self.noted[words[3]] = words[4]
+        return subprocess.CompletedProcess(words, 0, "", "")
 
 
 @pytest.fixture
@@ -162,7 +166,7 @@ def test_a_state_that_moved_while_a_deploy_waited_for_the_lock_is_not_written_to
     pulumi.moved = True
     with pytest.raises(ProjectError, match="was moved"):
         deploy(clone, pulumi)
-    assert not any(pulumi.tags.values()), "the commit would be noted where nobody looks any more"
+    assert not any(pulumi.noted.values()), "the commit would be noted where nobody looks any more"
     assert not clone.calls()
 
 
@@ -236,6 +240,17 @@ def test_an_older_commit_than_the_good_one_is_refused_before_anything_changes(cl
         deploy(clone, pulumi)
     assert clone.calls() == [], "a failed job that is run again would take what was merged since down, without a word"
     assert pulumi.good == newer, "and would note the old commit as the good one"
+
+
+def test_where_the_state_cannot_say_what_was_deployed_nothing_is(clone: Clone) -> None:
+    old, newer = clone.commit("one"), clone.commit("two")
+    pulumi = Pulumi(newer, newer)
+    pulumi.silent = True
+    clone.git("checkout", "--quiet", "--detach", old)
+    with pytest.raises(PulumiFailedError, match="stack tag"):
+        deploy(clone, pulumi)
+    assert clone.calls() == [], "a bucket that is away for a second would switch off what refuses an older commit"
+    assert pulumi.good == newer
 
 
 def test_an_older_commit_than_one_that_was_begun_and_stayed_is_refused(clone: Clone) -> None:

@@ -74,7 +74,7 @@ def test_a_mute_version_without_a_way_back_stays_and_is_never_noted_as_good(
     clone.commit("two", config=OWN, postgres="16.4")
     pulumi = after(good, good, {ATTEMPTS, ERRORS})
     for _ in range(2):
-        first = pulumi.tags[commit_deploy.LAST_COMMIT] == good
+        first = pulumi.noted[commit_deploy.LAST_COMMIT] == good
         showing(monkeypatch, *([{ATTEMPTS, ERRORS}] if first else []), {ERRORS})
         with pytest.raises(ProjectError, match=rf"{ATTEMPTS}.*It stays"):
             deploy(clone, pulumi)
@@ -86,7 +86,7 @@ def test_what_a_good_version_shows_is_noted_for_the_next_one(clone: Clone, monke
     pulumi = Pulumi()
     showing(monkeypatch, {ATTEMPTS, ERRORS})
     deploy(clone, pulumi)
-    assert good_metrics.read(pulumi.tags[SHOWED]) == {ATTEMPTS, ERRORS}
+    assert good_metrics.read(pulumi.noted[SHOWED]) == {ATTEMPTS, ERRORS}
 
 
 def test_what_the_good_version_has_imported_since_its_deploy_is_asked_of_the_next_one(
@@ -107,7 +107,7 @@ def test_a_metric_of_which_a_person_has_the_state_forget_may_go(clone: Clone, mo
     deploy(clone, pulumi, said)
     assert pulumi.good == newer, "else nobody could ever drop a metric on purpose"
     assert any("api: not judged by its metrics: of the version before" in line for line in said)
-    assert good_metrics.read(pulumi.tags[SHOWED]) == {ERRORS}, "the next one is judged again"
+    assert good_metrics.read(pulumi.noted[SHOWED]) == {ERRORS}, "the next one is judged again"
 
 
 def test_a_module_that_shows_no_metric_yet_is_told_and_the_deploy_is_good(
@@ -119,7 +119,7 @@ def test_a_module_that_shows_no_metric_yet_is_told_and_the_deploy_is_good(
     deploy(clone, pulumi, said)
     assert pulumi.good == newer, "it may be imported with the first job"
     assert [line for line in said if f"not exposed: {LLM}; mute without them: " in line]
-    assert good_metrics.read(pulumi.tags[SHOWED]) == {ERRORS, LLM}, "it is told again until it is there"
+    assert good_metrics.read(pulumi.noted[SHOWED]) == {ERRORS, LLM}, "it is told again until it is there"
 
 
 def test_an_image_that_never_had_a_metric_is_deployed_without_it(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_what_cannot_be_asked_holds_no_deploy_up(clone: Clone, monkeypatch: pyte
     deploy(clone, pulumi, said)
     assert pulumi.good == newer
     assert "api: not judged by its metrics: it does not answer" in said, "nobody would know that it was not"
-    assert good_metrics.read(pulumi.tags[SHOWED]) == {ERRORS}, "what is known stays"
+    assert good_metrics.read(pulumi.noted[SHOWED]) == {ERRORS}, "what is known stays"
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -133,7 +133,7 @@ def test_a_deploy_stays_when_nothing_is_red_but_what_was_red_before(there: Envir
     commit = there.version("two")
     said = there.deploys()
     assert there.runs == "two", "it was taken back for a fault that it has not made"
-    assert there.pulumi.good == there.pulumi.tags[LAST_COMMIT] == commit, "the next deploy would have no good one"
+    assert there.pulumi.good == there.pulumi.noted[LAST_COMMIT] == commit, "the next deploy would have no good one"
     assert said.endswith(f"and good. Red since before this deploy: {OLD}."), (
         "nobody would know that it is not all green"
     )
@@ -161,7 +161,7 @@ def test_a_new_fault_beside_an_old_one_goes_back_to_a_version_that_is_good_but_f
     assert there.runs == "one"
     assert f"`samokoder smoke` ended with 1: {NEW}. It runs" in said, "the one that made it go back is named, alone"
     assert said.endswith(f"again, which is good. Red since before this deploy: {OLD}.")
-    assert there.pulumi.tags[LAST_COMMIT] == there.good, "else the next deploy would not ask what is red before it"
+    assert there.pulumi.noted[LAST_COMMIT] == there.good, "else the next deploy would not ask what is red before it"
     there.version("three")
     assert "and good." in there.deploys()
 
@@ -228,7 +228,7 @@ def test_a_bad_version_without_a_way_back_is_never_good_by_its_own_measure(there
 
 
 def test_the_first_deploy_has_nothing_before_it_and_excuses_nothing(there: Environment) -> None:
-    there.pulumi.tags |= {GOOD_COMMIT: "", red_checks.TAG: red_checks.written(red_checks.Report(red=frozenset({OLD})))}
+    there.pulumi.noted |= {GOOD_COMMIT: "", red_checks.TAG: red_checks.written(red_checks.Report(red=frozenset({OLD})))}
     there.is_red(OLD)
     there.version("two")
     assert f": {OLD}. It stays: no commit has passed" in there.deploys(), "a note of a good version that nobody knows"
@@ -239,7 +239,7 @@ def test_no_program_that_was_never_the_head_of_this_branch_is_asked(there: Envir
     elsewhere = there.version("pushed by anybody")
     there.git("checkout", "--quiet", "main")
     there.version("two")
-    there.pulumi.tags |= {GOOD_COMMIT: elsewhere, LAST_COMMIT: elsewhere}
+    there.pulumi.noted |= {GOOD_COMMIT: elsewhere, LAST_COMMIT: elsewhere}
     there.deploys()
     assert not [call for call in there.calls() if call.startswith("pushed")], "it would run with all secrets"
 
@@ -278,7 +278,7 @@ def test_a_fault_that_came_with_a_deploy_and_stays_after_going_back_is_for_a_per
         said = there.deploys()
         assert f"Neither is {there.good[:12]} after going back to it: `samokoder smoke` ended with 1: {NEW}." in said
         assert there.pulumi.good == there.good, "a version that has damaged the data would be good at its second try"
-        assert there.pulumi.tags[LAST_COMMIT] == bad
+        assert there.pulumi.noted[LAST_COMMIT] == bad
     command = f"make pulumi ARGS='stack tag set {LAST_COMMIT} {there.good}'"
     assert f"`{command}`" in said, "nobody could deploy any more where the fault is of neither"
     there.pulumi.pulumi(*command.partition("'")[2].strip("'").split())

@@ -21,6 +21,7 @@ from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
 from operations.lifecycle import lost_data
 from operations.lifecycle import up as lifecycle_up
+from operations.workspace import pulumi_state
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.common.names import PART_LABEL
@@ -225,6 +226,22 @@ def test_down_tells_a_volume_that_was_lost_and_does_not_say_that_it_was_kept(giv
     assert sorted(kept) == sorted(volume(name) for name in EVERY if name != "postgres")
     assert volume("postgres") in given.said[-1], "who reads that it was kept looks for it no further"
     assert "make up says" in given.said[-1], "and the next `up` is where it is told what to type"
+
+
+def test_down_notes_which_images_ran_on_the_data_before_it_removes_them(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = "redis:7.4@sha256:" + "a" * 64
+    container = {"type": pulumi_state.CONTAINER, "urn": "u::redis", "inputs": {"name": "x", "image": redis}}
+    words: list[tuple[str, ...]] = []
+    run = given.run
+    left = run.deployment()["resources"]
+    run.deployment = lambda: {"resources": [container, *left]}
+    run.tags, run.pulumi = dict, lambda *said, **_: words.append(said)
+    monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run)
+    lifecycle_down.take_down(run.workspace, interactive=False)
+    noted = ("stack", "tag", "set", "samokoder:image-of-redis", redis)
+    assert next(each for each in words if each == noted or each[0] == "destroy") == noted, "nothing tells it after that"
 
 
 ASIDE = "samokoder-staging-postgres-before-restore-20261123T100500Z"

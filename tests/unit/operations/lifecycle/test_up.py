@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from host.progress import Reporter
+from operations import __main__ as command
 from operations.data.restore import journal, unfinished
 from operations.data.restore.journal import Journal
 from operations.data.restore.request import Wanted
@@ -22,7 +24,7 @@ from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import down as lifecycle_down
 from operations.lifecycle import lost_data
 from operations.lifecycle import up as lifecycle_up
-from operations.workspace import lock, pulumi_state, stack_file
+from operations.workspace import lock, origins, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from tests.recording import environment_of
@@ -57,6 +59,14 @@ def test_production_is_previewed_before_anything_is_changed_and_other_environmen
 ) -> None:
     assert "--skip-preview" in handed(monkeypatch)
     assert "--skip-preview" not in handed(monkeypatch, production=True), "what cannot be done ends half way"
+
+
+def test_up_notes_which_images_run_on_the_data_before_it_may_remove_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(origins, "note", lambda _: steps.append("noted"))
+    monkeypatch.setattr("operations.lifecycle.up.shown_by", lambda *_, **__: steps.append("pulumi up"))
+    handed(monkeypatch)
+    assert steps == ["noted", "pulumi up"], "a part that is switched off leaves its data and nothing that says whose"
 
 
 def test_where_something_is_gone_pulumi_asks_the_engine_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +121,7 @@ def run_on(workspace: Workspace, words: list[tuple[str, ...]]) -> Any:
 def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
+    @contextlib.contextmanager
     def held(*_: object) -> Iterator[Workspace]:
         half = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z", touched=True)
         half.write(journal.journal_path(workspace))
@@ -128,7 +138,7 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
 def with_engine(workspace: Workspace, words: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Give it an engine where nothing is lost and the lock is free. words: there goes what Pulumi is asked for."""
 
-    @contextmanager
+    @contextlib.contextmanager
     def held(*_: object) -> Iterator[Workspace]:
         yield workspace
 
@@ -231,3 +241,46 @@ def test_what_starts_for_ever_ends_with_the_time_that_up_gives_a_new_part(monkey
         assert settled(monkeypatch, loops, turn=turn)[0] == loops, "a crash loop must not hold `up` for ever"
     stranger = [row("left-over", "starting")]
     assert settled(monkeypatch, stranger)[0] == stranger, "what is not declared has no time of its own"
+
+
+@pytest.mark.parametrize("words", [("up", "--yes"), ("update",), ("--non-interactive", "up"), ("watch",)])
+@pytest.mark.parametrize("refuses", ["prepare", "refuse_undoing", "begin_empty"])
+def test_an_update_that_a_person_types_to_pulumi_is_refused_where_up_is(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], refuses: str
+) -> None:
+    given: list[tuple[str, ...]] = []
+
+    def refuse(*_: object) -> None:
+        raise ProjectError("images of another origin, lost data or a lost rotation")
+
+    monkeypatch.setattr(Workspace, "open", lambda _: run_on(workspace, given))
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.asking.where_state", lambda _: None)
+    monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda _: run_on(workspace, given))
+    for name in ("refuse_undoing", "begin_empty"):
+        monkeypatch.setattr(lifecycle_up, name, lambda *_: None)
+    monkeypatch.setattr(lifecycle_up, refuses, refuse)
+    done = CliRunner().invoke(command.app, ["pulumi", "--", *words])
+    assert "another origin" in str(done.exception)
+    assert not given, "a second clone would put the registry's Redis under what was built here"
+
+
+def test_a_destroy_that_a_person_types_to_pulumi_notes_which_images_ran_on_the_data(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, ...]] = []
+    run = run_on(workspace, given)
+
+    def pulumi(*said: str, **_: object) -> SimpleNamespace:
+        given.append(said)
+        return SimpleNamespace(returncode=0)
+
+    run.pulumi = pulumi
+    monkeypatch.setattr(Workspace, "open", lambda _: run)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    monkeypatch.setattr("operations.cli.asking.where_state", lambda _: None)
+    monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(origins, "note", lambda _: given.append(("noted",)))
+    assert CliRunner().invoke(command.app, ["pulumi", "--", "destroy", "--yes"]).exit_code == 0
+    assert given == [("noted",), ("destroy", "--yes")]

@@ -503,6 +503,8 @@ class Stack:
         self.dies_at = 0
         """Number of the `up` in which the process is killed."""
         self.fails = False
+        self.there: list[Step] = []
+        """At which step the state is, where somebody else has brought it there."""
 
     def up(self, workspace: Workspace, *, interactive: bool, agree: Agree | None) -> None:
         if agree:
@@ -528,6 +530,9 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     made = Stack(tmp_path)
 
     class Run:
+        def deployment(self) -> dict[str, Any]:
+            return {}
+
         def secrets(self, *, every: bool) -> dict[str, str]:
             names = ("redis-app", "redis-app-b", "secret-key", "secret-key-b")
             return {name: f"value of {name}" for name in names}
@@ -540,6 +545,7 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
         return "in" if slot == slots_of("redis_app", made.generation, "").in_use.replace("_", "-") else "refused"
 
     monkeypatch.setattr(rotate, "bring_up", made.up)
+    monkeypatch.setattr(rotate, "steps_in", lambda *_: made.there)
     monkeypatch.setattr(lock, "held", lambda workspace, _: nullcontext(workspace))
     for name in ("open", "open_made"):
         monkeypatch.setattr(Workspace, name, lambda _: Run())
@@ -589,6 +595,33 @@ def test_a_rotation_that_is_killed_goes_on_and_does_not_begin_again(stack: Stack
     assert stack.ups[again] == stack.ups[again - 1], "the step that was under way is done again"
     assert stack.ups[-1] == (2, "")
     assert stack.said() == {"samokoder:rotation": {"redisApp": 2}}, "one rotation, however often it was cut off"
+
+
+ALL: list[tuple[int, Phase]] = [(2, "prepare"), (2, "overlap"), (2, "")]
+
+
+@pytest.mark.parametrize(
+    ("written", "there", "ups"),
+    [
+        ((2, "prepare"), [(1, "")], ALL),
+        ((2, "overlap"), [(1, "")], ALL),
+        ((2, "overlap"), [(2, "prepare")], ALL[1:]),
+        ((2, "prepare"), [(2, "prepare")], ALL[1:]),
+        ((2, "prepare"), [(2, "overlap")], ALL[1:]),
+        ((2, "overlap"), [(2, ""), (2, "overlap")], ALL[2:]),
+        ((1, ""), [(2, "prepare")], ALL),
+        ((2, "prepare"), [], ALL[1:]),
+    ],
+)
+def test_a_rotation_goes_on_from_what_is_there_where_somebodys_up_has_gone_back(
+    stack: Stack, written: tuple[int, Phase], there: list[tuple[int, Phase]], ups: list[tuple[int, Phase]]
+) -> None:
+    at = Step(generation=written[0], phase=written[1])
+    stack.workspace.committed_file.write_text(rotate.write("config: {}\n", "redis_app", at), encoding="utf-8")
+    stack.there = [Step(generation=generation, phase=phase) for generation, phase in there]
+    stack.rotate()
+    assert stack.ups == ups, "the step after the file's would be refused for ever, or skip the overlap"
+    assert stack.said() == {"samokoder:rotation": {"redisApp": 2}}
 
 
 def test_an_up_that_fails_leaves_the_file_at_what_is_complete(stack: Stack) -> None:

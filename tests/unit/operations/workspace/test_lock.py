@@ -384,6 +384,8 @@ def test_pulumi_itself_takes_it_where_it_changes_something(
             assert ran
 
     monkeypatch.setattr(Workspace, "open", lambda _: Run())
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda _: Run())
+    monkeypatch.setattr(lifecycle_up, "begin_empty", lambda *_: None)
     monkeypatch.setattr(lock, "held", Lock)
     assert CliRunner().invoke(command.app, ["pulumi", "--", *words]).exit_code == 0
     assert taken == ([f"pulumi {words[-1]}"] if locked else [])

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -407,8 +407,87 @@ def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path
     environment = _workspace(clone).settings()
 
     origins.refuse_others(
-        environment, {"resources": FROM_REGISTRY}, built_here=["prometheus"], typed="", command="make up"
+        environment, {"resources": FROM_REGISTRY}, {}, built_here=["prometheus"], typed="", command="make up"
     )
+
+
+class Noted:
+    """A stack that was up with these resources, as Pulumi has it."""
+
+    def __init__(self, resources: list[dict[str, Any]]) -> None:
+        self.resources, self.noted, self.words = resources, dict[str, str](), list[tuple[str, ...]]()
+
+    def deployment(self) -> dict[str, Any]:
+        return {"resources": self.resources}
+
+    def tags(self) -> dict[str, str]:
+        return dict(self.noted)
+
+    def pulumi(self, *words: str, **_: object) -> None:
+        assert words[:3] == ("stack", "tag", "set"), words
+        self.words.append(words)
+        self.noted[words[3]] = words[4]
+
+
+DATA = {"type": pulumi_state.VOLUME, "urn": "u$v::data-redis", "outputs": {"name": "its-data"}}
+
+
+@pytest.mark.parametrize("production", [False, True])
+@pytest.mark.parametrize("typed", ["", "0", "1"])
+@pytest.mark.parametrize("before", [FROM_REGISTRY, BUILT_HERE])
+@pytest.mark.parametrize("reachable", [False, True])
+def test_an_up_after_a_down_swaps_no_image_under_the_data(
+    clone: Path, before: list[dict[str, Any]], typed: str, reachable: bool, production: bool
+) -> None:
+    environment = _workspace(clone).settings()
+    settings = environment.settings.model_copy(update={"production": production})
+    environment = environment.model_copy(update={"settings": settings})
+    run = Noted([*before, DATA])
+    origins.note(cast("PulumiRun", run))
+    run.resources = [DATA]  # all that `down` leaves of it
+    origins.note(cast("PulumiRun", run))  # `down` once more
+    local = typed == "1" or (typed != "0" and not reachable)
+    built_here = third_party_images(environment) if local else []
+
+    def up() -> None:
+        origins.refuse_others(
+            environment, run.deployment(), run.tags(), built_here=built_here, typed=typed, command="make up"
+        )
+
+    refused = (before is FROM_REGISTRY and local and (production or typed != "1")) or (
+        before is BUILT_HERE and not local and typed != "0"
+    )
+    if refused:
+        with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
+            up()
+    else:
+        up()
+    run.resources = []
+    up()  # after `destroy-data` there is nothing that another version could not read
+
+
+def test_where_the_images_came_from_is_noted_once_and_anew_when_it_changes() -> None:
+    run = Noted([*FROM_REGISTRY, DATA])
+    for _ in range(2):
+        origins.note(cast("PulumiRun", run))
+    assert run.words == [("stack", "tag", "set", "samokoder:image-of-redis", REDIS)], "a call of Pulumi takes a second"
+    run.resources = [*BUILT_HERE, DATA]
+    origins.note(cast("PulumiRun", run))
+    assert run.noted == {"samokoder:image-of-redis": "sha256:" + "b" * 64}
+
+
+def test_after_a_down_the_line_that_keeps_an_image_built_here_is_told(clone: Path) -> None:
+    pulled = {"type": pulumi_state.IMAGE, "urn": "u::exporter", "inputs": {"name": EXPORTER}}
+    tags = {"samokoder:image-of-redis": "sha256:" + "b" * 64}
+    with pytest.raises(ProjectError, match=r"samokoder:images.redis: sha256:bbbb"):
+        origins.refuse_others(
+            _workspace(clone).settings(),
+            {"resources": [pulled, DATA]},
+            tags,
+            built_here=[],
+            typed="",
+            command="make up",
+        )
 
 
 EXPORTER = "quay.io/prometheuscommunity/postgres-exporter:v0.20.1@sha256:" + "c" * 64
@@ -422,11 +501,11 @@ def test_where_one_registry_was_silent_at_first_what_keeps_data_changes_over_onl
     alertmanager = {**running("sha256:" + "d" * 64), "urn": "u::alertmanager"}
     state = {"resources": [pulled, *BUILT_HERE, alertmanager]}
     with pytest.raises(ProjectError) as refused:
-        origins.refuse_others(environment, state, built_here=[], typed="", command="make up")
+        origins.refuse_others(environment, state, {}, built_here=[], typed="", command="make up")
     said = str(refused.value)
     assert "(redis)" in said, "Redis 7.4 takes the data of 7.0 and does not give it back"
     assert "samokoder:images.redis: sha256:bbbb" in said, "OFFLINE=1 would swap what came from a registry"
-    origins.refuse_others(environment, state, built_here=[], typed="0", command="make up")
+    origins.refuse_others(environment, state, {}, built_here=[], typed="0", command="make up")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from operations.errors import ProjectError
+from operations.rotation import plan
 from operations.workspace import generations, pulumi_state
 from operations.workspace.generations import Step, may_follow
 from stack.settings.rotation import Phase
@@ -86,6 +87,25 @@ def test_more_than_one_step_at_once_is_refused_and_the_emergency_exit_is_not() -
     assert "redis-app" in said, "replicas would use a value that the server does not take yet"
     for phase in ("", "prepare", "overlap"):
         assert not refused(state("redis_app", 2, phase), rotation={"redisApp": 3}), "documented for a leaked value"
+
+
+def test_the_command_that_a_refusal_names_is_not_refused_in_its_turn() -> None:
+    """Two people with files that differ meet in a rotation that was cut off."""
+    secret, told = "redis_app", 0
+    possible = [step for step in STEPS if step.generation > 1 or not step.phase]
+    for there, written in itertools.product(possible, possible):
+        by_rotate = plan.left(secret, written, [there])[0]
+        for wanted in {written, by_rotate}:
+            config = {"rotation": {"redisApp": wanted.generation}, "rotating": {"redisApp": wanted.phase}}
+            _, is_ahead, said = refused(state(secret, there.generation, there.phase), **config).partition(
+                "The next step is "
+            )
+            if is_ahead:
+                told += 1
+                file = there if said.startswith("write ") else written
+                then = plan.left(secret, file, [there])[0]
+                assert may_follow(secret, there, then), f"{there} is there, the file says {written}: a dead end"
+    assert told > 10, "nothing was compared"
 
 
 def test_a_state_from_before_phases_were_noted_is_taken_for_either() -> None:

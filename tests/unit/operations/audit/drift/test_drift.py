@@ -60,6 +60,9 @@ def of_engine(world: World) -> docker.DockerClient:
     def named(rows: list[dict[str, Any]]) -> list[SimpleNamespace]:
         return [SimpleNamespace(name=row["Name"], attrs=row) for row in rows]
 
+    def placed(volume: dict[str, Any]) -> dict[str, Any]:
+        return {"Mountpoint": f"/var/lib/docker/volumes/{volume['Name']}/_data", **volume}
+
     containers = [
         SimpleNamespace(
             name=each["Name"].lstrip("/"), attrs=each, labels=each["Config"]["Labels"] or {}, get_archive=archive(each)
@@ -72,7 +75,7 @@ def of_engine(world: World) -> docker.DockerClient:
         SimpleNamespace(
             containers=SimpleNamespace(list=lambda **_: containers),
             networks=SimpleNamespace(list=lambda **_: named(world["networks"])),
-            volumes=SimpleNamespace(list=lambda **_: named(world["volumes"])),
+            volumes=SimpleNamespace(list=lambda **_: named([*map(placed, world["volumes"])])),
             images=SimpleNamespace(get=lambda image: SimpleNamespace(attrs=world["images"][image])),
         ),
     )
@@ -335,7 +338,7 @@ def test_a_network_with_ipv6_that_has_none_declared_is_found() -> None:
 
 def stranger(world: World, name: str, *, labels: dict[str, str] | None = None, network: str = "bridge") -> None:
     other = json.loads(json.dumps(recorded.container(world, "cadvisor")))
-    other["Name"], other["Config"]["Labels"] = f"/{name}", labels or {}
+    other["Name"], other["Config"]["Labels"], other["Mounts"] = f"/{name}", labels or {}, []
     other["NetworkSettings"]["Networks"] = {network: {"Aliases": None}}
     world["containers"].append(other)
 
@@ -393,6 +396,54 @@ def test_a_stranger_inside_a_part_or_with_its_secrets_is_found_although_it_is_on
     wanted = dict.fromkeys(("inside", "processes", "named", "memory"), within)
     wanted |= dict.fromkeys(("mounts", "folder", "above"), held)
     assert told == {name: (found, f"docker rm --force {name}") for name, found in wanted.items()}
+
+
+@pytest.mark.parametrize("folder", ["/", "/var", "/var/lib/docker", "/var/lib/docker/volumes", "/var/lib/docker/"])
+@pytest.mark.parametrize("by_volume", [False, True])
+def test_a_stranger_that_mounts_a_folder_with_every_volume_is_found(folder: str, by_volume: bool) -> None:
+    world = recorded.recorded()
+    stranger(world, "agent")
+    mount = {"Type": "bind", "Source": folder, "Destination": "/x", "RW": False}
+    if by_volume:
+        world["volumes"].append({"Name": "harmless", "Options": {"type": "none", "o": "bind", "device": folder}})
+        place = "/var/lib/docker/volumes/harmless/_data"
+        mount = {"Type": "volume", "Name": "harmless", "Source": place, "Destination": "/x", "RW": False}
+    world["containers"][-1]["Mounts"] = [mount]
+    (row,) = findings(world)
+    assert (row.name, row.found) == ("agent", f"a container with {folder} of the host, where every volume is")
+    assert row.repair == "docker inspect agent; docker rm --force agent", "it may be the host's own backup"
+    assert not row.steps, "a repair never takes away what nobody declared"
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["/var/lib/docker/containers", "/etc", "/var/lib/docker/volumes-old", "/var/lib/docker/volumes/own/_data", "/v"],
+)
+def test_a_folder_beside_the_volumes_is_nobodys_concern(folder: str) -> None:
+    def change(world: World) -> None:
+        stranger(world, "agent")
+        world["volumes"].append({"Name": "own"})
+        world["containers"][-1]["Mounts"] = [{"Type": "bind", "Source": folder, "Destination": "/x", "RW": True}]
+
+    assert found(change) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "writes", "is_found"),
+    [
+        ("samokoder-other-cadvisor", False, False),
+        ("samokoder-other-node-exporter", False, False),
+        ("samokoder-other-node-exporter", True, True),
+        ("samokoder-other-api-1", False, True),
+        ("cadvisor", False, True),
+    ],
+)
+def test_what_measures_the_host_for_another_environment_is_no_finding(name: str, writes: bool, is_found: bool) -> None:
+    def change(world: World) -> None:
+        stranger(world, name, labels={"samokoder.environment": "other"})
+        world["containers"][-1]["Mounts"] = [{"Type": "bind", "Source": "/", "Destination": "/host", "RW": writes}]
+
+    assert bool(found(change)) is is_found, "two environments on one engine would each call the other an intruder"
 
 
 @pytest.mark.parametrize(
@@ -591,17 +642,64 @@ def test_replicas_are_made_anew_one_by_one_after_what_they_may_need() -> None:
 
     rows = [of("api-1"), of("api-2"), of("api-2"), of("redis"), of("worker")]
     batches = [
-        [each.name.removeprefix(f"{PREFIX}-") for each in batch] for batch in repairs.rounds(rows, environment())
+        [each.name.removeprefix(f"{PREFIX}-") for each in batch]
+        for batch in repairs.rounds(rows, environment(), well=["api-1", "api-2"])
     ]
     assert batches == [["redis", "worker"], ["api-1"], ["api-2", "api-2"]], "or nobody serves meanwhile"
-    assert [len(batch) for batch in repairs.rounds(rows[:1], environment())] == [1]
-    assert repairs.rounds([of("redis")], environment()) == [[of("redis")]]
+    assert [len(batch) for batch in repairs.rounds(rows[:1], environment(), well=["api-1"])] == [1]
+    assert repairs.rounds([of("redis")], environment(), well=[]) == [[of("redis")]]
+
+
+@pytest.mark.parametrize(
+    ("differ", "well", "gone"),
+    [
+        (["api-1", "api-2"], ["api-1", "api-2"], ["api-1", "api-2"]),
+        (["api-1", "api-2"], ["api-1"], ["api-2", "api-1"]),
+        (["api-1", "api-2"], ["api-2"], ["api-1", "api-2"]),
+        (["api-1", "api-2"], [], ["api-1", "api-2"]),
+        (["api-1"], ["api-1"], []),
+        (["api-2"], ["api-1"], ["api-2"]),
+        (["api-1", "redis"], ["api-1"], ["redis"]),
+    ],
+)
+def test_a_repair_takes_sick_replicas_first_and_never_the_only_one_that_serves(
+    monkeypatch: pytest.MonkeyPatch, differ: list[str], well: list[str], gone: list[str]
+) -> None:
+    now, cleared = set(well), list[str]()
+
+    def rows(_: Workspace) -> list[PartStatus]:
+        return [PartStatus(part=part, state="running", health="healthy") for part in sorted(now)]
+
+    def clear(_: object, of: list[Difference], __: Reporter) -> None:
+        names = [each.name.rpartition("staging-")[2] for each in of]
+        assert not now or now - set(names), "nobody serves meanwhile"
+        cleared.extend(names)
+
+    def bring_up(*_: object, make_way: Callable[[], None], **__: object) -> None:
+        make_way()
+        now.update(cleared)
+
+    monkeypatch.setattr(repairs, "live_status", rows)
+    monkeypatch.setattr(repairs, "clear", clear)
+    monkeypatch.setattr(repairs, "bring_up", bring_up)
+    monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    found = [
+        Difference(name=f"samokoder-staging-{part}", field="memory", declared="1", found="2", repair="make up")
+        for part in differ
+    ]
+    if "api-1" not in gone and "api-1" in differ:
+        with pytest.raises(ProjectError, match=r"api-1 was not repaired: .*logs PART=api-2"):
+            repairs.repair(Workspace(), found, interactive=False)
+    else:
+        repairs.repair(Workspace(), found, interactive=False)
+    assert cleared == gone
 
 
 def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     workspace = Workspace()
     monkeypatch.setattr(repairs, "clear", lambda *_: begun.append("clear"))
+    monkeypatch.setattr(repairs, "live_status", lambda _: [])
     monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(unfinished, "refuse_half_replaced", lambda _: None)

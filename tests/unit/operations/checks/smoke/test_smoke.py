@@ -783,7 +783,18 @@ def test_a_worker_that_does_its_jobs_and_has_many_of_them_is_no_failure() -> Non
 
     found = fails(busy)
     assert found[JOB].verdict is Verdict.NOT_AVAILABLE, "a good deploy of a busy service would go back"
-    assert "40 jobs are in the queue, and the worker has done 7" in found[JOB].why
+    assert "40 jobs are in the queue, and the worker has done 7 in the last minute" in found[JOB].why
+
+
+@pytest.mark.parametrize("states", [["queued"], ["running"]])
+def test_a_worker_that_has_done_jobs_once_and_does_none_now_fails_however_many_wait(states: list[str]) -> None:
+    world = World.whole(environment())
+    world.states = states
+    done = 'worker_jobs_total{status="complete"}'
+    world.series = {f"increase({done}[1m])": [], done: [({}, 700.0)], **world.series}
+    world.series["worker_queue_depth"] = [({}, 40.0)]
+    found = findings(world)
+    assert set(of(found, Verdict.FAILED)) == {JOB}, "its database password is stale since, and a deploy would be good"
 
 
 def test_an_entry_that_fails_says_nothing_of_the_worker() -> None:
