@@ -21,9 +21,25 @@ def keeps_firing(environment: Environment) -> str:
     A Prometheus that stores nothing says so after its window and a minute, which keeps back what it makes false: until
     then, and for twice that minute, nobody is told "resolved" of what cannot be seen any more.
     """
+    return _duration(_kept_seconds(environment))
+
+
+def keeps_back(environment: Environment) -> str:
+    """Return how long PrometheusNotIngesting stays after it is over: 5 minutes, by default.
+
+    What the silence made false stays for `keeps_firing` after its own target was scraped again, which is three scrapes
+    later at most. Were this one gone before, AlertManager would send it.
+    """
+    return _duration(_kept_seconds(environment) + unseen_seconds(environment))
+
+
+def _kept_seconds(environment: Environment) -> float:
     factor = environment.settings.alerts.wait_factor
-    most = unseen_seconds(environment) + 60 * factor + max(30, 120 * factor)
-    return f"{most // 60:.0f}m" if most % 60 == 0 else f"{round(most * 1000)}ms"
+    return unseen_seconds(environment) + 60 * factor + max(30, 120 * factor)
+
+
+def _duration(amount: float) -> str:
+    return f"{amount // 60:.0f}m" if amount % 60 == 0 else f"{round(amount * 1000)}ms"
 
 
 def unseen_seconds(environment: Environment) -> float:
@@ -62,18 +78,19 @@ class Alert:
     symptom_of: frozenset[str] = frozenset()
     """Parts that explain it when they are down themselves: then AlertManager keeps it back."""
 
-    ends_at_once: bool = False
-    """Whether it does not stay, as `keeps_firing` says: the heart, and what keeps all others back."""
+    keeps: str | None = None
+    """How long it stays after what it asks for is over. None: as `keeps_firing` says; empty: not at all."""
 
     def rule(self, environment: Environment) -> dict[str, Any]:
         """Return the rule as Prometheus reads it, in the language and with the waiting time of the environment."""
         settings = environment.settings
         language, factor = settings.alertmanager.language, settings.alerts.wait_factor
+        kept = keeps_firing(environment) if self.keeps is None else self.keeps
         return {
             "alert": self.name,
             "expr": self.expression,
             **({"for": _scaled(self.wait, factor)} if self.wait else {}),
-            **({} if self.ends_at_once else {"keep_firing_for": keeps_firing(environment)}),
+            **({"keep_firing_for": kept} if kept else {}),
             "labels": {"severity": self.severity, "service": self.service, **self.labels},
             "annotations": {
                 "summary": getattr(self.summary, language),

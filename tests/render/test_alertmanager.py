@@ -450,6 +450,30 @@ FIRING: dict[str, tuple[dict[str, str], set[str]]] = {
         },
         {"HostDiskLow"},
     ),
+    "an API that is down keeps users out, and is told once": (
+        {
+            "ApiDown": "service=api severity=critical",
+            "IngressNoReplica": "service=ingress severity=critical",
+            "ProbeFailed": "service=public severity=critical instance=https://example.org/health",
+            "WorkerDown": "service=worker severity=critical",
+        },
+        {"IngressNoReplica", "ProbeFailed"},
+    ),
+    "an ingress that is gone is told once": (
+        {
+            "IngressDown": "service=ingress severity=critical",
+            "ContainerMissing": "service=ingress severity=critical",
+            "ProbeFailed": "service=public severity=critical instance=https://example.org/health",
+        },
+        {"ContainerMissing", "ProbeFailed"},
+    ),
+    "an API that is down explains no page of the monitoring": (
+        {
+            "ApiDown": "service=api severity=critical",
+            "ProbeFailed": "service=grafana severity=critical instance=http://grafana:3000/api/health",
+        },
+        set(),
+    ),
     "one replica that is down keeps nothing back": (
         {
             "ApiReplicaDown": "service=api severity=warning instance=api:8000",

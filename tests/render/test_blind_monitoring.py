@@ -1,22 +1,34 @@
-"""What the monitoring says when it sees nothing: a full disk, a restart, a server that is silent."""
+"""What the monitoring says when it sees nothing: a full disk, a restart, a server that is silent.
+
+Whom it tells is seen at a webhook behind the real AlertManager.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from docker.models.containers import Container
 
+from operations.engine import laboratory as laboratory_of
+from operations.engine.containers import remove_labelled
 from stack.catalogue import specs
+from stack.parts.alertmanager import spec as alertmanager
+from stack.parts.blackbox_exporter.spec import JOB as PROBES
 from stack.parts.postgres import exporter as postgres_exporter
 from stack.parts.prometheus import spec as prometheus
 from stack.parts.redis import exporter as redis_exporter
 from stack.settings.environment import Environment
+from stack.settings.types import seconds
+from stack.spec.files import yaml_text
 from stack.spec.service import ServiceSpec
-from tests.recording import environment_of
+from tests.recording import WEBHOOK_URL, environment_of
 from tests.render.conftest import Laboratory, address, contents, wait_until
 
 pytestmark = pytest.mark.live
@@ -35,11 +47,116 @@ for each in threads: each.join()
 """
 
 
+OUTSIDE = "outside"
+OUTSIDE_PORT = 8080
+# Every target answers here, and here is the webhook that AlertManager tells.
+EVERYTHING = """
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+told = []
+class Web(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer(json.dumps(told) if self.path == "/told" else "answers 1\\n")
+    def do_POST(self):
+        alerts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"]
+        told.extend([each["labels"]["alertname"], each["status"]] for each in alerts)
+        self.answer("")
+    def answer(self, text):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+    def log_message(self, *_):
+        pass
+ThreadingHTTPServer(("", 8080), Web).serve_forever()
+"""
+GROUP_SECONDS = 5
+QUICK = {"groupWait": "1s", "groupInterval": f"{GROUP_SECONDS}s", "repeatInterval": "1h"}
+# They are true also where there is no sample of anything.
+FALSE = {"ApiDown", "WorkerDown", "IngressDown"}
+RESEND_SECONDS = 60
+"""Prometheus tells AlertManager again after so long, and that the alert ends after four times as long."""
+
+
 def quick(environment: Environment, factor: float) -> Environment:
-    """The same images, scrapes each second, alerts that wait for `factor` of their time."""
+    """The same images, scrapes each second, alerts that wait for `factor` of their time, a webhook told at once."""
     images = environment.settings.images.model_dump(by_alias=True, exclude_none=True)
-    scrapes = {"scrapeInterval": "1s", "scrapeTimeout": "1s"}
-    return environment_of("staging", {"images": images, "prometheus": scrapes, "alerts": {"waitFactor": factor}})
+    return environment_of(
+        "staging",
+        {
+            "images": images,
+            "prometheus": {"scrapeInterval": "1s", "scrapeTimeout": "1s"},
+            "alerts": {"waitFactor": factor},
+            "alertmanager": {"timing": dict.fromkeys(("critical", "warning", "info"), QUICK)},
+            "alertWebhookUrl": WEBHOOK_URL,
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """AlertManager, and the webhook behind it."""
+
+    alertmanager: Container
+    webhook: Container
+
+    def told(self) -> list[tuple[str, str]]:
+        """Name and status of each alert that a person was told of, in order."""
+        answer = httpx.get(f"http://{address(self.webhook)}:{OUTSIDE_PORT}/told", timeout=30).json()
+        return [(name, status) for name, status in answer]
+
+    def has(self, name: str, status: str) -> bool:
+        return (name, status) in self.told()
+
+    def heard(self, name: str) -> str:
+        """The second at which AlertManager heard of an alert last; empty where it has none."""
+        url = f"http://{address(self.alertmanager)}:{alertmanager.PORT}/api/v2/alerts"
+        found = httpx.get(url, params={"filter": f'alertname="{name}"'}, timeout=30).json()
+        return max((str(each["updatedAt"])[:19] for each in found), default="")
+
+
+@contextmanager
+def listening(laboratory: Laboratory, environment: Environment) -> Iterator[Listener]:
+    """Give the webhook, and AlertManager that tells it.
+
+    All is gone afterwards, so that the next one's names are its own.
+    """
+    try:
+        outside = laboratory.python(environment, EVERYTHING, alias=OUTSIDE)
+        url = {"alert_webhook_url": f"http://{OUTSIDE}:{OUTSIDE_PORT}/"}
+        told = laboratory.healthy_part(part(environment, alertmanager.PART), replaced=url)
+        yield Listener(alertmanager=told, webhook=outside)
+    finally:
+        remove_labelled(laboratory.client, f"{laboratory_of.LABEL}={laboratory.token}")
+
+
+def with_targets(spec: ServiceSpec, absent: Sequence[str] = ()) -> Mapping[str, str]:
+    """Return Prometheus' files, of which every target but itself is the one that answers. absent: jobs left alone."""
+    files = contents(spec)
+    document = yaml.safe_load(files["prometheus.yml"])
+    for job in document["scrape_configs"]:
+        if job["job_name"] not in {prometheus.PART, PROBES, *absent}:
+            job["static_configs"] = [{"targets": [f"{OUTSIDE}:{OUTSIDE_PORT}"]}]
+    return files | {"prometheus.yml": yaml_text(document)}
+
+
+def in_time(spec: ServiceSpec, factor: float) -> ServiceSpec:
+    """Return Prometheus with its own times scaled as those of the alerts are: else a short wait is never too long."""
+    grace = "--rules.alert.for-grace-period="
+    given = {each.removeprefix(grace) for each in spec.command if each.startswith(grace)} or {"10m"}
+    scaled = [f"{grace}{round(seconds(each) * factor * 1000)}ms" for each in given]
+    others = [each for each in spec.command if not each.startswith(grace)]
+    resend = f"--rules.alert.resend-delay={round(RESEND_SECONDS * factor * 1000)}ms"
+    return replace(spec, command=(*others, *scaled, resend))
+
+
+def within(limit: float, ask: Callable[[], bool], otherwise: Callable[[], object]) -> None:
+    """Wait for a true answer. limit: seconds, after which it fails with what `otherwise` gives."""
+    end = time.monotonic() + limit
+    while not ask():
+        assert time.monotonic() < end, otherwise()
+        time.sleep(0.5)
 
 
 def part(environment: Environment, name: str) -> ServiceSpec:
@@ -91,43 +208,64 @@ def test_a_server_that_takes_the_connection_and_is_silent_is_told_before_the_scr
         assert said in text.splitlines(), text[:2000]
 
 
-def test_a_prometheus_with_a_full_disk_says_so(laboratory: Laboratory, environment: Environment) -> None:
-    spec = part(quick(environment, 0.1), prometheus.PART)
+def test_a_prometheus_with_a_full_disk_says_so_and_nothing_that_its_silence_makes_false(
+    laboratory: Laboratory, environment: Environment
+) -> None:
+    described = quick(environment, 0.1)
+    spec = part(described, prometheus.PART)
+    # By its default of 5m, what is false comes three minutes later; it still comes after what is true.
+    spec = replace(spec, command=(*spec.command, "--query.lookback-delta=90s"))
     # A volume in memory: in a tmpfs of the container its user may not write.
     options = {"type": "tmpfs", "device": "tmpfs", "o": "size=48m,uid=65534,gid=65534"}
     name = f"samokoder-small-{laboratory.token}"
     small = laboratory.client.volumes.create(name, driver="local", driver_opts=options, labels=laboratory.labels)
-    container = laboratory.run(spec, contents(spec), data=small.name)
-    wait_until(container, lambda: answers(container) and "Watchdog" in alerts(container))
-    # One that had never stored anything would tell so at once, whatever fills its disk later.
-    wait_until(container, lambda: stores(container) and "PrometheusNotIngesting" not in alerts(container))
-    container.exec_run(["dd", "if=/dev/zero", "of=/prometheus/fill", "bs=4k"])
-    told: set[str] = set()
-    end = time.monotonic() + 240
-    while "PrometheusNotIngesting" not in told:
-        assert time.monotonic() < end, f"blind, and nobody is told: {alerts(container)}"
-        told = {name for name, each in alerts(container).items() if each["state"] == "firing"}
-        time.sleep(0.5)
-    assert "Watchdog" in told, "the heart beats on, so nobody outside notices either"
+    with listening(laboratory, described) as listener:
+        container = laboratory.run(spec, with_targets(spec), data=small.name)
+        wait_until(container, lambda: answers(container) and "Watchdog" in alerts(container))
+        # One that had never stored anything would tell so at once, whatever fills its disk later.
+        early = {"PrometheusNotIngesting", *FALSE}
+        wait_until(container, lambda: stores(container) and not early & alerts(container).keys())
+
+        container.exec_run(["dd", "if=/dev/zero", "of=/prometheus/fill", "bs=4k"])
+        fires = firing("PrometheusNotIngesting")
+        within(240, lambda: fires(alerts(container)), lambda: f"blind, and nobody is told: {alerts(container)}")
+        assert firing("Watchdog")(alerts(container)), "the heart beats on, so nobody outside notices either"
+        within(60, lambda: listener.has("PrometheusNotIngesting", "firing"), listener.told)
+        within(240, lambda: all(firing(each)(alerts(container)) for each in FALSE), lambda: alerts(container))
+
+        assert container.exec_run(["rm", "/prometheus/fill"]).exit_code == 0
+        within(300, lambda: not FALSE & alerts(container).keys(), lambda: alerts(container))
+        within(300, lambda: listener.has("PrometheusNotIngesting", "resolved"), listener.told)
+        time.sleep(2 * GROUP_SECONDS)  # what AlertManager no longer keeps back comes when it looks at its group again
+        assert not FALSE & {name for name, _ in listener.told()}, "everything answered, and somebody was woken"
 
 
-def test_what_burns_is_the_same_alert_after_prometheus_was_replaced(
+def test_what_burns_is_the_same_alert_after_prometheus_was_replaced_and_nobody_is_told_that_it_is_over(
     laboratory: Laboratory, environment: Environment
 ) -> None:
-    # TargetDown waits for 5 minutes: here 70 s, above the grace period of a minute.
-    spec = part(quick(environment, 14 / 60), prometheus.PART)
+    # TargetDown waits for 5 minutes: here 70 s, above the grace period.
+    factor = 14 / 60
+    described = quick(environment, factor)
+    spec = in_time(part(described, prometheus.PART), factor)
+    # Without cAdvisor no missing container keeps the other target's alert back.
+    files = with_targets(spec, absent=["cadvisor", "node-exporter"])
     volume = laboratory.client.volumes.create(f"samokoder-blind-{laboratory.token}", labels=laboratory.labels)
-    first = laboratory.run(spec, contents(spec), data=volume.name)
-    wait_until(first, lambda: answers(first) and firing("TargetDown")(alerts(first)))
-    began = alerts(first)["TargetDown"]["activeAt"]
-    first.stop(timeout=60)
+    with listening(laboratory, described) as listener:
+        first = laboratory.run(spec, files, data=volume.name)
+        wait_until(first, lambda: answers(first) and firing("TargetDown")(alerts(first)))
+        wait_until(first, lambda: listener.has("TargetDown", "firing"))
+        began = alerts(first)["TargetDown"]["activeAt"]
+        first.stop(timeout=60)
+        heard = listener.heard("TargetDown")
 
-    second = laboratory.run(spec, contents(spec), data=volume.name)
-    # AlertManager takes an alert that it has not heard of for four minutes for resolved.
-    wait_until(second, lambda: answers(second) and "TargetDown" in alerts(second))
-    end = time.monotonic() + 20
-    while not firing("TargetDown")(alerts(second)):
-        assert time.monotonic() < end, f"it waits anew: {alerts(second)['TargetDown']}"
-        time.sleep(0.5)
-    # Prometheus keeps the second of it.
-    assert alerts(second)["TargetDown"]["activeAt"][:19] == began[:19]
+        second = laboratory.run(spec, files, data=volume.name)
+        wait_until(second, lambda: answers(second) and "TargetDown" in alerts(second))
+        waits = "it waits anew"
+        within(20, lambda: firing("TargetDown")(alerts(second)), lambda: f"{waits}: {alerts(second)['TargetDown']}")
+        # Prometheus keeps the second of it.
+        assert alerts(second)["TargetDown"]["activeAt"][:19] == began[:19]
+        # AlertManager takes an alert that it has not heard of for four times the resend delay for resolved.
+        within(180, lambda: listener.heard("TargetDown") > heard, listener.told)
+        time.sleep(2 * GROUP_SECONDS)  # AlertManager tells an end when it looks at its group again
+        assert not listener.has("TargetDown", "resolved"), "it burns, and somebody was told that it is over"
+        assert listener.told().count(("TargetDown", "firing")) == 1, "told twice"

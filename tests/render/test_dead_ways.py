@@ -179,10 +179,11 @@ def _answers(container: Container, port: int) -> bool:
         return False
 
 
-def test_the_heart_stops_where_telegram_is_dead_and_is_the_only_way(
-    laboratory: Laboratory, environment: Environment
+@pytest.mark.parametrize("email", [False, True])
+def test_the_heart_stops_where_telegram_is_dead_and_mail_too_or_there_is_none(
+    laboratory: Laboratory, environment: Environment, email: bool
 ) -> None:
-    with opened(laboratory, environment_with(environment, False), mail_taken=False) as world:
+    with opened(laboratory, environment_with(environment, email), mail_taken=False) as world:
         world.wait(lambda: world.seen().get("heartbeat", 0) > 0)
         world.wait(lambda: not world.beats())
         world.goes_on("telegram", 2)  # a beat that was under way has arrived
@@ -190,6 +191,7 @@ def test_the_heart_stops_where_telegram_is_dead_and_is_the_only_way(
         world.goes_on("telegram", 5)
         assert world.seen()["heartbeat"] == last["heartbeat"], "nobody is told, and the service outside believes in us"
         assert not last.get("email"), "somebody was told"
+        assert bool(last.get("refused")) == email, "mail was not tried, and might work"
 
 
 def test_the_heart_goes_on_where_telegram_is_dead_and_mail_tells_so(
@@ -207,7 +209,7 @@ def test_the_heart_goes_on_where_telegram_is_dead_and_mail_tells_so(
 
 
 @pytest.mark.parametrize("email", [False, True])
-def test_promtool_sees_the_heart_stop_only_where_the_only_way_is_dead(
+def test_promtool_sees_the_heart_stop_only_where_every_way_is_dead(
     laboratory: Laboratory, environment: Environment, email: bool
 ) -> None:
     described = environment_with(environment, email)

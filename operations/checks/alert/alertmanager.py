@@ -75,7 +75,7 @@ class AlertManager:
                 f"not of {self.environment.name!r}"
             )
         if not found:
-            # Prometheus stops sending the Watchdog when the only integration fails, but still sends other alerts.
+            # Prometheus stops sending the Watchdog where every integration fails, but still sends other alerts.
             ours = self._alerts(f'environment="{self.environment.name}"')
             found = [each for each in ours if each["labels"]["alertname"] != TEST_ALERT]
         if not found:
@@ -110,7 +110,7 @@ class AlertManager:
         if _HEARTBEAT_WAY not in before.attempts:
             why = f"AlertManager does not know it yet: {typed(self.environment.name, 'up')}"
         elif not self._alerts(f'alertname="{WATCHDOG}"'):
-            why = f"the {WATCHDOG} is not sent: the only way to people failed within the last 15 minutes"
+            why = f"the {WATCHDOG} is not sent: every way to people failed within the last 15 minutes"
         if why:
             return Delivery(integration=HEARTBEAT, state=DeliveryState.NO_ANSWER, reason=why)
         told = heartbeat._wait(before, [_HEARTBEAT_WAY], 1, timeout, reporter, "Heartbeat")  # noqa: SLF001

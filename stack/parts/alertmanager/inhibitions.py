@@ -8,6 +8,8 @@ from typing import Any
 from stack.monitoring.alerts import Alert, down_alert
 from stack.parts.alertmanager.routing import TEST_ALERT, WATCHDOG, matcher
 from stack.parts.api import spec as api
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
+from stack.parts.ingress import spec as ingress
 
 # Of two alerts about the same thing the one that says more, what it makes needless, and by which labels it is the same.
 _SAYS_MORE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -23,6 +25,8 @@ _UNHEALTHY = "ContainerUnhealthy"
 _NOTICED = frozenset({"ContainerUnhealthy", "ProbeFailed", "TargetDown"})
 # Service of an alert about one replica, which is a part of its own.
 _REPLICA = f"{api.JOB}-[0-9]+"
+# Any of them keeps users out, and says more than a page that does not answer.
+_KEEPS_USERS_OUT = frozenset({down_alert(api.JOB), down_alert(ingress.PART), "IngressNoReplica"})
 
 
 def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
@@ -59,6 +63,12 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
             "source_matchers": [matcher("alertname", *down)],
             "target_matchers": [matcher("alertname", _GONE, *noticed)],
             "equal": ["service"],
+        }
+    if out := _KEEPS_USERS_OUT & {alert.name for alert in known}:
+        pages = matcher("service", blackbox_exporter.PUBLIC, ingress.PART)
+        yield {
+            "source_matchers": [matcher("alertname", *out)],
+            "target_matchers": [matcher("alertname", "ProbeFailed"), pages],
         }
     if down_alert(api.JOB) in down:
         yield {

@@ -45,36 +45,30 @@ LIFE_LEFT = f"({LEFT}) / ({_SEEN_LATE} or {LIFE.name})"
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     once = by_family(environment)
-    return Group(name="probes", rules=[LIFE, *_failed(environment), *_alerts(environment.settings.alerts, once=once)])
+    return Group(name="probes", rules=[LIFE, _failed(environment), *_alerts(environment.settings.alerts, once=once)])
 
 
-def _failed(environment: Environment) -> Iterator[Alert]:
-    # Users come by a public address, and nothing else tells of it. Of a part of the stack that is down, ApiDown,
-    # ContainerMissing and their likes say more: they come first, and keep this one back.
-    public = Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает")
-    here, there = f'service="{PUBLIC}"', f'service!="{PUBLIC}"'
-    of_users = f"probe_success{{{here}}} == 0"
+def _failed(environment: Environment) -> Alert:
+    expression = "probe_success == 0"
+    summary = Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает")
     if by_family(environment):
         # Without an AAAA record nobody is led to IPv6, so nobody misses it: the exporter had no address to ask.
-        of_users += f' unless probe_ip_protocol{{{here}, {FAMILY}="{SIX}"}} == 0'
+        expression += f' unless probe_ip_protocol{{service="{PUBLIC}", {FAMILY}="{SIX}"}} == 0'
         family = f"{{{{ $labels.{FAMILY} }}}}"
         en, ru = (f"{{{{ if $labels.{FAMILY} }}}} {by} {family}{{{{ end }}}}" for by in ("by", "по"))
-        public = Text(en=public.en + en, ru=public.ru + ru)
-    kinds = [(of_users, "2m", PUBLIC, public)]
-    kinds.append((f"probe_success{{{there}}} == 0", "4m", "{{ $labels.service }}", public))
-    for expression, wait, service, summary in kinds:
-        yield alert(
-            name="ProbeFailed",
-            expression=expression,
-            wait=wait,
-            service=service,
-            severity="critical",
-            summary=summary,
-            description=Text(
-                en="It gives no answer, or another one than 2xx, to a client inside the stack.",
-                ru="Клиент внутри стека не получает ответа или получает не 2xx.",
-            ),
-        )
+        summary = Text(en=summary.en + en, ru=summary.ru + ru)
+    return alert(
+        name="ProbeFailed",
+        expression=expression,
+        # ApiDown, IngressNoReplica, ContainerMissing and their likes say more: they come first, and keep this one back.
+        wait="4m",
+        severity="critical",
+        summary=summary,
+        description=Text(
+            en="It gives no answer, or another one than 2xx, to a client inside the stack.",
+            ru="Клиент внутри стека не получает ответа или получает не 2xx.",
+        ),
+    )
 
 
 def _alerts(alerts: Alerts, *, once: bool) -> Iterator[Alert]:

@@ -44,8 +44,10 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="IngressNoReplica",
         expression=f"max({REPLICAS}) == 0",
-        wait="1m",
+        # A minute longer than ApiDown: were it told first, both would be sent.
+        wait="3m",
         severity="critical",
+        symptom_of=frozenset({"api"}),
         summary=Text(
             en="the ingress has no replica to send requests to", ru="входному прокси некому передавать запросы"
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Text, number, unseen_seconds
+from stack.monitoring.alerts import Alert, Group, Text, keeps_back, number, unseen_seconds
 from stack.parts.alertmanager import rules as alertmanager
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -34,17 +34,18 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 
 def _watchdog(environment: Environment) -> Alert:
-    expression, ways = "vector(1)", environment.alert_ways
-    if len(ways) == 1:
-        # Nothing else can tell that the only way is dead: the heart stops, and who watches it from outside tells.
-        only = f'integration="{ways[0]}"'
-        expression += f" unless on () {alertmanager.failing(only)} > 0.5"
+    expression = "vector(1)"
+    # Nothing else can tell that every way is dead: the heart stops, and who watches it from outside tells. A way that
+    # was not tried has no share, and may work.
+    if dead := [alertmanager.failing(f'integration="{way}"') + " > 0.5" for way in environment.alert_ways]:
+        expression += f" unless on () ({' and on () '.join(dead)})"
     return alert(
         name="Watchdog",
         expression=expression,
         wait="",
         severity="none",
-        ends_at_once=True,
+        # A heart must not go on beating after it should stop.
+        keeps="",
         summary=Text(en="the chain of alerts works", ru="цепочка оповещений работает"),
         description=Text(
             en="Always firing: when it stops arriving, nothing else would arrive either.",
@@ -127,7 +128,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression=f"0 * absent_over_time(up[{window}s])",
         wait="1m",
         severity="critical",
-        ends_at_once=True,
+        keeps=keeps_back(environment),
         summary=stores_nothing,
         description=old_values,
     )
@@ -136,7 +137,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression='sum without (type) (rate(prometheus_tsdb_head_samples_appended_total{job="prometheus"}[5m])) <= 0',
         wait="10m",
         severity="critical",
-        ends_at_once=True,
+        keeps=keeps_back(environment),
         summary=stores_nothing,
         description=old_values,
     )

@@ -57,7 +57,7 @@ def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
             needed = [rule for rule in group["rules"] if rule.get("alert", name) == name]
             files[f"{name}.yml"] = yaml.safe_dump({"groups": [{**group, "rules": needed}]}, sort_keys=False)
     tests: dict[tuple[str, str], list[object]] = {
-        ("rules", "1m"): [healthy.document(environment), healthy.gone(environment)]
+        ("rules", "1m"): [healthy.document(environment), healthy.gone(environment), healthy.back(environment)]
     }
     for case in cases(environment):
         tests.setdefault((case.alert, case.interval), []).append(case.document(environment, dashboards[case.alert]))

@@ -38,6 +38,42 @@ def gone(environment: Environment) -> dict[str, Any]:
     }
 
 
+def back(environment: Environment) -> dict[str, Any]:
+    """Return promtool's test: twice nothing is stored for a while, too short and long enough for targets to be gone."""
+    healthy = document(environment)
+    away = ((ENDS + 1, 4), (ENDS + 20, 12))
+    others = 'ALERTS{alertstate="firing",alertname!~"Watchdog|PrometheusNotIngesting"}'
+    told = 'ALERTS{alertstate="firing",alertname="PrometheusNotIngesting"}'
+    beat = {"series": 'worker_heartbeat_timestamp_seconds{job="worker",instance="worker:1"}', "values": "0+60x60"}
+    return {
+        **healthy,
+        "name": "samples are stored again, and nothing that the silence made false is told",
+        "input_series": [
+            {**each, "values": _without(each["values"], away)} for each in [*healthy["input_series"], beat]
+        ],
+        "promql_expr_test": [
+            # Were it not there, nothing would have to be kept back.
+            {
+                "expr": 'sum by (alertname) (ALERTS{alertname="ApiDown",alertstate="firing"})',
+                "eval_time": f"{sum(away[-1]) + 3}m",
+                "exp_samples": [{"labels": '{alertname="ApiDown"}', "value": 1}],
+            },
+            *(
+                {"expr": f"{others} unless on () {told}", "eval_time": f"{minute}m", "exp_samples": []}
+                for minute in range(ENDS, 61)
+            ),
+            {"expr": told, "eval_time": "60m", "exp_samples": []},
+        ],
+    }
+
+
+def _without(values: str, away: tuple[tuple[int, int], ...]) -> str:
+    """Return `first+byx60` without the samples of some minutes. away: the first such minute, and how many."""
+    first, by = (int(number) for number in values.removesuffix("x60").split("+"))
+    gone = {minute for begin, minutes in away for minute in range(begin, begin + minutes)}
+    return " ".join("_" if minute in gone else str(first + by * minute) for minute in range(61))
+
+
 def document(environment: Environment) -> dict[str, Any]:
     """Return promtool's test: every target is up, every container is there, no other series exists."""
     parts = specs(environment)

@@ -51,7 +51,7 @@ def _replicas() -> Iterator[Case]:
         # The proxies that requests take are in the metrics, too: by another name, and they know of no probe.
         fires=_healthy("0", "0") | {'caddy_reverse_proxy_upstreams_healthy{upstream="api-1.:8000"}': stays(1)},
         silent=_healthy("1", "0"),
-        minute=4,
+        minute=5,
         labels=CRITICAL,
         summary="the ingress has no replica to send requests to",
         description="No replica of the API answers its health check in time: where they are slow, requests are late; "

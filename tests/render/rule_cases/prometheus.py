@@ -30,27 +30,37 @@ def cases(environment: Environment) -> Iterator[Case]:
         minute=1,
         fires=(_beats(),),
     )
-    yield from _the_only_way(environment)
+    yield from _ways_that_fail(environment)
     yield from _targets(environment)
     yield from _rules()
     yield from _storage()
     yield from _notifications()
 
 
-def _the_only_way(environment: Environment) -> Iterator[Case]:
-    """Yield the case in which nobody would be told: the heart that somebody watches outside stops."""
+def _ways_that_fail(environment: Environment) -> Iterator[Case]:
+    """Yield the cases in which some ways to people fail: where none works, the heart that is watched outside stops."""
     ways = environment.alert_ways
+
+    def tried(lost: dict[str, float]) -> Series:
+        series: Series = {}
+        for way in ways:
+            labels = f'job="alertmanager",instance="a:1",integration="{way}",receiver_name="on-call"'
+            series[f"alertmanager_notifications_total{{{labels}}}"] = grows(float(way in lost))
+            failed = f'alertmanager_notifications_failed_total{{{labels},reason="clientError"}}'
+            series[failed] = grows(lost.get(way, 0))
+        return series
+
+    def case(title: str, series: Series, *, beats: bool = True) -> Case:
+        return Case(alert="Watchdog", title=title, series=series, minute=30, fires=(_beats(),) if beats else ())
+
     if not ways:
         return
-    way = f'job="alertmanager",instance="a:1",integration="{ways[0]}",receiver_name="on-call"'
-    dead = {
-        f"alertmanager_notifications_total{{{way}}}": grows(1),
-        f'alertmanager_notifications_failed_total{{{way},reason="clientError"}}': grows(0.8),
-    }
-    others = () if len(ways) == 1 else (_beats(),)
-    yield Case(alert="Watchdog", title="most notifications are lost", series=dead, minute=30, fires=others)
-    few = {**dead, f'alertmanager_notifications_failed_total{{{way},reason="clientError"}}': grows(0.2)}
-    yield Case(alert="Watchdog", title="few are lost", series=few, minute=30, fires=(_beats(),))
+    yield case("each way loses most", tried(dict.fromkeys(ways, 0.8)), beats=False)
+    for way in ways:
+        yield case(f"{way} alone loses few, and others most", tried({**dict.fromkeys(ways, 0.8), way: 0.2}))
+        if len(ways) > 1:
+            untried = {each: 0.8 for each in ways if each != way}
+            yield case(f"{way} was not tried, and others lose most", tried(untried))
 
 
 def _beats() -> Fires:
