@@ -16,10 +16,10 @@ STORED_SECONDS = 60
 
 
 def keeps_firing(environment: Environment) -> str:
-    """Return `keep_firing_for` of every alert: how long it fires on after its expression ends. Default: 4 minutes.
+    """Return how long an alert stays after what it asks for is over or gone: 4 minutes, by default.
 
-    If Prometheus stores nothing, all expressions end. PrometheusNotIngesting inhibits the other alerts only after
-    `unseen_seconds` and its `for` of a minute; until then, and two minutes longer, no alert may be sent as "resolved".
+    A Prometheus that stores nothing says so after its window and a minute, which keeps back what it makes false: until
+    then, and for twice that minute, nobody is told "resolved" of what cannot be seen any more.
     """
     factor = environment.settings.alerts.wait_factor
     most = unseen_seconds(environment) + 60 * factor + max(30, 120 * factor)
@@ -63,7 +63,7 @@ class Alert:
     """Parts whose failure causes this alert: AlertManager inhibits it while one of them is down."""
 
     ends_at_once: bool = False
-    """Whether it has no `keep_firing_for`: only the Watchdog, and PrometheusNotIngesting, which inhibits all others."""
+    """Whether it does not stay, as `keeps_firing` says: the heart, and what keeps all others back."""
 
     def rule(self, environment: Environment) -> dict[str, Any]:
         """Return the rule as Prometheus reads it, in the language and with the waiting time of the environment."""

@@ -152,7 +152,7 @@ class Panel:
 
     @property
     def highest(self) -> float | None:
-        """Upper end of the axis while all values are lower, so that zeros are drawn at the bottom; None for automatic."""
+        """Upper end of the axis while all values are lower, so that zeros are drawn at the bottom; None: automatic."""
         if self.top is not None:
             return self.top
         if self.limits:
