@@ -17,7 +17,7 @@ from stack.spec.service import ServiceSpec
 alert = partial(Alert, service="postgres", dashboard="samokoder-postgres")
 
 TEMPLATES = 'datname!~"template.*"'
-# Autovacuum and the server's own processes take no connection of anybody, and may work as long as they like.
+# Autovacuum and the server's own processes use no client's connection, and their transactions may be long.
 CLIENTS = 'backend_type="client backend"'
 USED = f"sum by (instance) (pg_stat_activity_count{{{CLIENTS}}})"
 ALLOWED = "(sum by (instance) (pg_settings_max_connections - pg_settings_superuser_reserved_connections) > 0)"
@@ -27,14 +27,14 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     alerts = environment.settings.alerts
     rules = [*_availability(), *_connections(alerts), *_work(alerts), *_storage()]
-    # Which C library a managed server has is its provider's to say.
+    # The provider decides which C library a managed server has.
     return Group(name="postgres", rules=[*rules, *_collations()] if not environment.managed_database else rules)
 
 
 def _availability() -> Iterator[Alert]:
     yield alert(
         name="PostgresDown",
-        # An exporter that answers but cannot tell: pg_up is missing, and silence must not look like health.
+        # `absent`: an exporter that answers without `pg_up` must not look like a healthy server.
         expression='pg_up == 0 or absent(pg_up{job="postgres-exporter"}) and on (job) up{job="postgres-exporter"} == 1',
         wait="1m",
         severity="critical",
