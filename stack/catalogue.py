@@ -139,7 +139,7 @@ def every_alert(environment: Environment, parts: Sequence[ServiceSpec]) -> list[
 
 
 def rule_document(environment: Environment, parts: Sequence[ServiceSpec]) -> dict[str, Any]:
-    """Return what Prometheus' rule file says. parts: every part that runs."""
+    """Return the content of Prometheus' rule file. parts: every part that runs."""
     return prometheus.rule_document(environment, rule_groups(environment, parts))
 
 

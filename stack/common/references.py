@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class ImageReferenceError(ValueError):
-    """A text is not an image reference: `problem` says why, `instead` what to write.
+    """A text is not an image reference. problem: why it is not. instead: what to write.
 
     The message does not contain the given text, because that may contain a registry's password.
     """

@@ -26,7 +26,7 @@ _REPLICA = f"{api.JOB}-[0-9]+"
 
 
 def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
-    """Yield the inhibition rules: an alert that explains others inhibits them.
+    """Yield the inhibition rules: an alert inhibits the alerts that it explains.
 
     alerts: all alerts of the environment. Nothing inhibits the Watchdog and the test alert.
     """

@@ -1,4 +1,4 @@
-"""AlertManager: whether it has its configuration, and whether people get what it sends."""
+"""Alerts on AlertManager: whether it accepted its configuration, and whether its notifications are delivered."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The API: whether it answers, how well, and what it says of its users and of the database.
+"""Alerts on the API: availability, error rate and latency, its users, and the database as it sees it.
 
-Its metrics are in the contract with the team's image; of one that lacks a metric, the alerts on it are silent.
+The contract lists its metrics. If a team's image lacks a metric, the alerts that read it never fire.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Backups: whether they are made, whole, restored for a trial, and elsewhere too, as the backup server tells it."""
+"""Alerts on backups, from the backup server's metrics: made, intact, restored as a test, and copied off-site."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _TRAEFIKS_METRICS = rf"{_SLASH}+metrics({_SLASH}|\s|$)"
 
 
 def external_networks(environment: Environment) -> tuple[str, ...]:
-    """Return the network of the team's Traefik, where there is one."""
+    """Return the network of the team's Traefik; empty without one."""
     traefik = environment.settings.ingress.traefik
     return (traefik.network,) if traefik and environment.settings.ingress.kind == "traefik" else ()
 

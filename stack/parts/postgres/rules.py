@@ -121,7 +121,7 @@ def _work(alerts: Alerts) -> Iterator[Alert]:
     )
     yield alert(
         name="PostgresLocksWaiting",
-        # pg_locks_count does not tell who has a lock and who waits; what a session waits for does.
+        # pg_locks_count does not tell which sessions hold locks and which wait; their wait events do.
         expression='sum by (instance, datname) (pg_stat_activity_count{wait_event_type="Lock"}) > 5',
         wait="5m",
         severity="warning",
@@ -147,7 +147,7 @@ def _work(alerts: Alerts) -> Iterator[Alert]:
     hit, read = (f"rate(pg_stat_database_blks_{kind}{{{TEMPLATES}}}[30m])" for kind in ("hit", "read"))
     yield alert(
         name="PostgresCacheHitRatioLow",
-        # Below a hundred blocks a second, reading from the disk costs nobody anything.
+        # Below a hundred blocks a second, reads from the disk do not slow anything down.
         expression=f"sum by (instance, datname) ({hit}) / (sum by (instance, datname) ({hit} + {read}) > 100) "
         f"< {share(alerts.postgres_cache_hit_percent)}",
         wait="30m",
@@ -167,7 +167,7 @@ def _work(alerts: Alerts) -> Iterator[Alert]:
 def _storage() -> Iterator[Alert]:
     yield alert(
         name="PostgresXidWraparoundRisk",
-        # The name says seconds, the exporter's query says age(datfrozenxid): transactions, of which there are 2^31.
+        # The name says seconds, but the exporter's query is age(datfrozenxid): transactions, of which there are 2^31.
         expression="max by (instance, datname) (pg_database_wraparound_age_datfrozenxid_seconds) > 1e9",
         wait="10m",
         severity="critical",
