@@ -1,6 +1,6 @@
-"""Which parts there are, and what the monitoring has of each: the rules of all and the dashboards of all.
+"""The list of all parts, and of their alert rules and dashboards.
 
-A part knows no other part's rules: here they are gathered and handed to Prometheus, AlertManager and Grafana.
+No part imports another part's rules: this module collects them and gives them to Prometheus, AlertManager and Grafana.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
     "worker": worker.spec,
     "ingress": ingress.spec,
     "frontend": frontend.spec,
-    # Before the backup server, which asks it.
+    # Before the backup server, which sends it requests.
     "drill": drill.spec,
     "backup": backup.spec,
     "alertmanager": alertmanager.spec,
@@ -77,7 +77,8 @@ PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
     "blackbox_exporter": blackbox_exporter.spec,
 }
 
-# In the order of the rule file, with cAdvisor's between the two: another order would replace Prometheus.
+# The order of the groups in the rule file, where cAdvisor's group comes between these two tuples: another order would
+# change that file and so replace Prometheus.
 _RULES_OF_THE_APPLICATION = (
     api_rules,
     ingress_rules,
@@ -101,14 +102,15 @@ _DASHBOARDS = (
 
 
 def specs(environment: Environment) -> list[ServiceSpec]:
-    """Describe every part that this environment runs; Prometheus last, for it knows the others."""
+    """Describe every part that this environment runs; Prometheus is last, because its files need all other parts."""
     others: list[ServiceSpec] = []
     for name, describe in PARTS.items():
         if name not in environment.absent:
             described = describe(environment)
             others += [described] if isinstance(described, ServiceSpec) else described
     parts = [*others, prometheus.spec(environment)]
-    # Whose turn it is in a deploy changes no file: else going back would replace Prometheus, and the next `up` again.
+    # The files list replicas by number, not in the order of a deploy (`api.first`): otherwise a rollback would replace
+    # Prometheus, and the next `up` would replace it again.
     by_name = {spec.part: spec for spec in parts}
     names = [part for field in PARTS if field not in environment.absent for part in environment.parts_of(field)]
     by_number = [by_name[part] for part in (*names, prometheus.PART)]
@@ -137,7 +139,7 @@ def every_alert(environment: Environment, parts: Sequence[ServiceSpec]) -> list[
 
 
 def rule_document(environment: Environment, parts: Sequence[ServiceSpec]) -> dict[str, Any]:
-    """Return what Prometheus' rule file says. parts: every part that runs."""
+    """Return the content of Prometheus' rule file. parts: every part that runs."""
     return prometheus.rule_document(environment, rule_groups(environment, parts))
 
 

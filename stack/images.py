@@ -2,10 +2,10 @@
 
 A reference is `name:tag@sha256:<64 hex digits>`: the tag tells a person which version it is, the digest
 is what the engine pulls, so a tag that was moved cannot change what runs. Each digest is that of the
-multi-architecture index. Where each one was confirmed, and how Renovate raises it: `docs/images.md`.
+multi-architecture index. `docs/images.md` says where each digest was confirmed and how Renovate updates it.
 
 Each reference is one literal on one line, because Renovate reads and rewrites this file with a regular
-expression. No other file under `stack/` may have one; a unit test sees to that.
+expression. No other file under `stack/` may have one; a unit test checks that.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ IMAGES: Mapping[PartName, Image] = MappingProxyType(
             name="PostgreSQL exporter",
             reference="quay.io/prometheuscommunity/postgres-exporter:v0.20.1@sha256:ac5ec343104fae0e2d84a27bb8d69b38430a11910c5382cad85d478d2bab713e",
         ),
-        # The plain tag is built from nothing and has no program for a health check; Alpine's has wget.
+        # The plain tag is built from scratch and has no program for a health check; the Alpine variant has wget.
         "redis_exporter": Image(
             name="Redis exporter",
             reference="oliver006/redis_exporter:v1.93.0-alpine@sha256:93831cd4d5d67687de67c9d5221b14312fea580af8d157583ed9d4459bf2dd70",
@@ -82,7 +82,7 @@ IMAGES: Mapping[PartName, Image] = MappingProxyType(
             name="Blackbox exporter",
             reference="prom/blackbox-exporter:v0.28.0@sha256:e753ff9f3fc458d02cca5eddab5a77e1c175eee484a8925ac7d524f04366c2fc",
         ),
-        # Since 0.53 it is published on ghcr.io only; older guides name gcr.io, which stops there.
+        # Since 0.53 it is published on ghcr.io only; older guides name gcr.io, which has no newer version.
         "cadvisor": Image(
             name="cAdvisor",
             reference="ghcr.io/google/cadvisor:v0.60.6@sha256:b8e7d1093144fd088f425ff003d75a4aa405de075db78dae3bc563730b1bd07a",

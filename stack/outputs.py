@@ -1,4 +1,4 @@
-"""What the stack tells: outputs for the `samokoder` command, warnings for the person at the preview. No secret."""
+"""Outputs of the stack for the `samokoder` command, and warnings for the person who reads a preview. No secrets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _part(environment: Environment, spec: ServiceSpec) -> dict[str, Any]:
 
 
 def of_kept_volumes(environment: Environment, specs: Sequence[ServiceSpec]) -> Iterator[str]:
-    """Yield where the data of each part is that is switched off."""
+    """Yield a sentence for each part that is switched off: which volume still has its data."""
     for which, volume in left(environment, specs).items():
         yield (
             f"{which} is switched off: its data stays in the volume {volume}, and is not copied to what takes its "
@@ -57,7 +57,7 @@ def of_kept_volumes(environment: Environment, specs: Sequence[ServiceSpec]) -> I
 
 
 def warnings(environment: Environment) -> Iterator[str]:
-    """Yield what a person must know before it happens."""
+    """Yield warnings about this configuration, for a person to read before the update."""
     settings = environment.settings
     yield from _of_backups(environment)
     for part in settings.unavailable:
@@ -100,7 +100,7 @@ def warnings(environment: Environment) -> Iterator[str]:
 
 
 def _of_own_images(environment: Environment) -> Iterator[str]:
-    """Yield what a team's own image makes weaker, and what is not said of it."""
+    """Yield what a team's own image weakens, and which settings about it are missing."""
     settings = environment.settings
     if settings.redis.login == "none" and not environment.managed_redis:
         yield (
@@ -125,7 +125,7 @@ def _of_own_images(environment: Environment) -> Iterator[str]:
 
 
 def _of_backups(environment: Environment) -> Iterator[str]:
-    """Yield what the backups of this environment do not save."""
+    """Yield which data the backups of this environment do not cover."""
     settings = environment.settings.backup
     if not settings.enabled:
         yield f"no backups are made: {key_of('backup', 'enabled')} is false, and what is lost is lost."

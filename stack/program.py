@@ -38,7 +38,7 @@ class Stack(pulumi.ComponentResource):
         environment = args.environment
         child = pulumi.ResourceOptions(parent=self)
         self.specs = specs(environment)
-        # First, since the provider takes two seconds for a network, whatever the engine needs.
+        # Networks first: the provider waits two seconds for each one, however fast the engine is.
         networks = Networks("network", NetworksArgs(environment=environment), opts=child)
         secrets = Secrets("secret", SecretsArgs(environment=environment), opts=child)
         volumes = DataVolumes(

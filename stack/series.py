@@ -1,4 +1,4 @@
-"""Which series the rules and the dashboards read: found in their expressions, so nobody keeps a list of them."""
+"""Which series the rules and the dashboards read, found in their PromQL, so that no list has to be maintained."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 _TEXT = re.compile(r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""")
-# Labels of a selector, labels of an operator, ranges, offsets, and variables of a dashboard.
+# What is no series name: labels in a selector, labels after an operator, ranges, offsets, dashboard variables.
 _NO_SERIES = re.compile(
     r"\{[^}]*\}|\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)|\[[^\]]*\]|\boffset\s+\S+|\$\w+"
 )
-# A name that is no function's.
+# A name that is not followed by a bracket, which would make it a function.
 _NAME = re.compile(r"(?<![\w:.])[A-Za-z_:][\w:]*(?!\s*\(|[\w:])")
 _OPERATORS = frozenset({"and", "or", "unless", "bool", "inf", "nan", "by", "without", "group_left", "group_right"})
 
 Readers = Mapping[str, Sequence[str]]
-"""Name of a series -> who reads it."""
+"""Name of a series -> the alerts, recording rules or panels that read it."""
 
 
 def named(expression: str) -> frozenset[str]:
@@ -32,13 +32,13 @@ def named(expression: str) -> frozenset[str]:
 
 
 def of_rules(environment: Environment, parts: Sequence[ServiceSpec]) -> Readers:
-    """Return what the rules read of what is scraped, with the names of the alerts and of the recorded series."""
+    """Return the scraped series that the rules read, each with the names of the alerts and recording rules."""
     every = _rules(environment, parts)
     return _scraped(every, ((rule.name, rule.expression) for rule in every))
 
 
 def of_dashboards(environment: Environment, parts: Sequence[ServiceSpec], texts: Iterable[str]) -> Readers:
-    """Return what the dashboards read of what is scraped, with the titles of the panels. texts: their JSON."""
+    """Return the scraped series that the dashboards read, each with the titles of the panels. texts: their JSON."""
     return _scraped(_rules(environment, parts), (each for text in texts for each in _questions(json.loads(text), "")))
 
 
@@ -56,7 +56,7 @@ def _scraped(every: Iterable[Alert | Recording], asked: Iterable[tuple[str, str]
 
 
 def _questions(node: Any, title: str) -> Iterator[tuple[str, str]]:
-    """Yield the title of a panel or an annotation and each expression of it."""
+    """Yield (title, expression) for each expression of a panel or an annotation in a dashboard's JSON."""
     if isinstance(node, Mapping):
         title = str(node.get("title") or node.get("name") or title)
         if isinstance(expression := node.get("expr"), str):

@@ -1,1 +1,1 @@
-"""Names, values and rules that every room of the stack uses; nothing here knows a setting or a part."""
+"""Names, values and rules that every package of the stack uses; nothing here depends on settings or parts."""

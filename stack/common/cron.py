@@ -1,4 +1,4 @@
-"""A schedule as crontab(5) writes it, in UTC: whether it is one, and how long the longest pause in it is."""
+"""Parse a schedule in the syntax of crontab(5), in UTC: reject invalid ones and compute the longest pause."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from itertools import pairwise
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 7))
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _DAY = 24 * 60
-# Nine years: of a 29th of February there are two in them, and the pause between.
+# Nine years contain two 29ths of February, so the pause of a schedule that runs only on that day can be measured.
 _FIRST, _DAYS = date(2023, 1, 1), 9 * 366
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule taken apart. `text` is the same one with its days of the week by name.
+    """A parsed schedule. `text` is the same schedule with names in place of numbers for the days of the week.
 
-    Programs count the days of the week from Sunday or from Monday on, and read a day of the month beside one of the
-    week as "and" or as "or": a name is read alike by all, and both at once are refused.
+    Some programs count the days of the week from Sunday, some from Monday, but all read the names alike. Some combine a
+    day of the month and a day of the week with "and", some with "or", so a schedule with both is refused.
     """
 
     text: str
     longest_pause_hours: float
 
 
-@cache  # each rule and each panel of the backups asks for the same few schedules, and goes through nine years of days
+@cache  # every backup rule and panel parses the same few schedules, and each parse walks through nine years of days
 def parse(text: str) -> Schedule:
-    """Take `minute hour day month weekday` apart. Raises ValueError that says what is wrong."""
+    """Parse `minute hour day month weekday`. Raises ValueError, whose text says what is needed."""
     fields = text.split()
     if len(fields) != len(_FIELDS):
         raise ValueError(f"five fields in UTC, minute hour day month weekday; here are {len(fields)}")

@@ -1,6 +1,6 @@
-"""A managed PostgreSQL or Redis: its provider's URL, in the words of each driver that reads it.
+"""Parse the URL of a managed PostgreSQL or Redis, and translate it for each driver that reads it.
 
-Pure rules over one secret value; no error text holds any of it but the names of its parameters.
+Pure functions over one secret value; an error text contains only names of parameters, no other part of the URL.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 POSTGRES_PORT = 5432
 REDIS_PORT = 6379
 DATABASE_CA, REDIS_CA = "managed_database_ca.pem", "managed_redis_ca.pem"
-"""Files in which the parts have the authorities' certificates."""
+"""Names of the files with the certificates of the certificate authorities, in every part that connects."""
 
 _HOST = r"(\[[0-9A-Fa-f:.]+\]|[^:@/?#\[\],\s]+)(:[0-9]{1,5})?"
 _WORD = r"[^:@/?#\[\]\s]"
@@ -21,12 +21,12 @@ DATABASE = rf"postgres(ql)?://{_WORD}+:{_WORD}+@{_HOST}/[^/?#\s]+(\?[^#\s]*)?"
 REDIS = rf"rediss?://{_WORD}*:{_WORD}+@{_HOST}(/[0-9]*)?"
 ENCODED = "in user and password @ : / ? # [ ] % are written %40 %3A %2F %3F %23 %5B %5D %25"
 
-#: What each of our drivers knows: asyncpg of the application, lib/pq of the exporter, libpq of the backups.
-#: `allow` and `prefer` would go on in plain text without a word where somebody between the two asks for it.
+#: Modes that every driver supports: asyncpg (application), lib/pq (exporter) and libpq (backups). `allow` and `prefer`
+#: are refused, because a man in the middle can make them fall back to plain text silently.
 _VERIFIED = ("verify-ca", "verify-full")
 _SSLMODES = ("require", *_VERIFIED, "disable")
 
-# Parameter that a provider or a framework writes -> what to write in its place.
+# Parameter that providers or frameworks put into a URL -> what to do instead.
 _INSTEAD = {
     "channel_binding": "leave it out: asyncpg has no channel binding; sslmode=verify-full is what knows the server",
     "sslrootcert": "leave it out and give the certificate itself: samokoder:managedDatabaseCa",
@@ -42,7 +42,7 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class Unusable:
-    """A URL that no part could use: what it holds, what it must hold. Neither names a value."""
+    """One reason why the parts cannot use a URL: what it has, and what it needs. Neither text contains a value."""
 
     given: str
     needs: str
@@ -50,7 +50,7 @@ class Unusable:
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """A managed PostgreSQL, decoded. sslmode: as libpq calls it."""
+    """A managed PostgreSQL, from its decoded URL. sslmode: one of libpq's names."""
 
     user: str
     password: str
@@ -67,7 +67,7 @@ class Database:
 
 @dataclass(frozen=True, kw_only=True)
 class Redis:
-    """A managed Redis, decoded."""
+    """A managed Redis, from its decoded URL."""
 
     user: str
     password: str
@@ -78,8 +78,9 @@ class Redis:
 
 
 def database(url: str, *, ca: bool) -> Database:
-    """Read a URL that `unusable_database` finds nothing in; encrypted, with `ca` also verified, unless it says else.
+    """Parse a URL in which `unusable_database` finds no mistake.
 
+    Without an sslmode in the URL the connection is encrypted, and with a CA the server's certificate is verified too.
     ca: whether there is a `managedDatabaseCa`.
     """
     parts = urlsplit(url)
@@ -94,7 +95,7 @@ def database(url: str, *, ca: bool) -> Database:
 
 
 def redis(url: str) -> Redis:
-    """Read the URL of a Redis, which has the form `REDIS`."""
+    """Parse the URL of a Redis, which matches the pattern `REDIS`."""
     parts = urlsplit(url)
     number = re.fullmatch(r"/([0-9]+)", parts.path)
     return Redis(
@@ -108,20 +109,20 @@ def redis(url: str) -> Redis:
 
 
 def in_url(host: str) -> str:
-    """Return a host as a URL has it: an IPv6 address in brackets."""
+    """Return a host as it is written in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def asyncpg_url(url: str, *, ca: bool) -> str:
-    """Return the URL as SQLAlchemy takes it for asyncpg, which calls libpq's `sslmode` `ssl`."""
+    """Return the URL that SQLAlchemy needs for asyncpg, whose name for libpq's `sslmode` is `ssl`."""
     parts, found = urlsplit(url), database(url, ca=ca)
     login, _, _ = parts.netloc.rpartition("@")
-    # Encoded as it was: SQLAlchemy decodes it.
+    # User and password stay percent-encoded, because SQLAlchemy decodes them.
     return f"postgresql+asyncpg://{login}@{in_url(found.host)}:{found.port}{parts.path}?ssl={found.sslmode}"
 
 
 def unusable_database(url: str, *, ca: bool) -> Iterator[Unusable]:
-    """Yield what no part could use in a URL of the form `DATABASE`. ca: whether there is a `managedDatabaseCa`."""
+    """Yield each mistake in a URL that matches the pattern `DATABASE`. ca: whether there is a `managedDatabaseCa`."""
     given = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     for name, value in given:
         if name == "sslmode":
@@ -145,14 +146,14 @@ def unusable_database(url: str, *, ca: bool) -> Iterator[Unusable]:
 
 
 def unusable_redis(url: str, *, ca: bool) -> Iterator[Unusable]:
-    """Yield what no part could use in a URL of the form `REDIS`. ca: whether there is a `managedRedisCa`."""
+    """Yield each mistake in a URL that matches the pattern `REDIS`. ca: whether there is a `managedRedisCa`."""
     yield from _unprintable(url)
     if ca and not redis(url).tls:
         yield Unusable("redis://, a way in plain text", "rediss://, since there is a managedRedisCa")
 
 
 def _unprintable(url: str) -> Iterator[Unusable]:
-    """Yield what a file of passwords would break at, and what is no UTF-8."""
+    """Yield a mistake for a control character, which would break a password file, and for bytes that are not UTF-8."""
     parts = urlsplit(url)
     decoded = unquote(f"{parts.username}{parts.password}{parts.path}")
     if not decoded.isprintable() or "\ufffd" in decoded:
@@ -160,7 +161,7 @@ def _unprintable(url: str) -> Iterator[Unusable]:
 
 
 def port_exists(url: str) -> bool:
-    """Whether the port in `url`, if there is one, can be a port; urlsplit finds out when it is asked for it."""
+    """Whether `url` has no port or a valid one; urlsplit checks that only when `.port` is read."""
     try:
         return urlsplit(url).port != 0
     except ValueError:

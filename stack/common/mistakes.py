@@ -1,4 +1,4 @@
-"""How a wrong configuration is told: one readable block for each mistake, all of them at once."""
+"""How mistakes in a configuration are reported: all of them at once, a readable block for each."""
 
 from __future__ import annotations
 

@@ -10,29 +10,30 @@ PROJECT = "samokoder"
 ENVIRONMENT_LABEL = "samokoder.environment"
 PART_LABEL = "samokoder.part"
 CARRIER_ENTRYPOINT = "/never-started"
-"""Of a container that only holds files and is never started."""
+"""Entrypoint of a carrier: a container that only holds files and is never started."""
 
 NO_NEW_PRIVILEGES = "no-new-privileges=true"
 """Security option of every container. Engines also take it with a colon, which is deprecated."""
 
 NO_SEARCH_DOMAIN = "."
-"""As the one search domain of a container: the engine then writes no line `search`. Else `redis`, while its container
-is away, is asked for in the host's domain, and a wildcard record there answers with a stranger's address."""
+"""The only search domain of every container: the engine then writes no `search` line into resolv.conf. With the host's
+search domain, `redis` would be looked up in that domain while its container is down, and a wildcard record there would
+answer with a stranger's address."""
 
 MTU_OPTION = "com.docker.network.driver.mtu"
-"""Of a network: its largest packet in bytes. Without it an engine takes `USUAL_MTU`."""
+"""Driver option of a network: its MTU in bytes. Without it an engine uses `USUAL_MTU`."""
 USUAL_MTU = 1500
 
 API_PORT = 8000
-"""Of the API in its container."""
+"""Port of the API in its container."""
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds of the API's histogram of durations, in seconds."""
 APPLICATION_USER = "10001:10001"
-"""uid:gid of the API and the worker; the files that they share are this user's."""
+"""uid:gid of the API and the worker; this user owns the files that they share."""
 
 
 class NetworkName(StrEnum):
-    """The segments; a part joins only what it needs."""
+    """The networks of an environment; a part joins only those that it needs."""
 
     EDGE = "edge"
     """Ports published on the host, and the way out to the internet."""

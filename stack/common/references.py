@@ -1,4 +1,4 @@
-"""References of images, `[registry/]path[:tag][@sha256:…]`: taken apart, and refused where they are none."""
+"""Parse image references, `[registry/]path[:tag][@sha256:…]`, and refuse invalid ones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 
 class ImageReferenceError(ValueError):
-    """A text is not an image reference: `problem` says why, `instead` what to write.
+    """A text is not an image reference. problem: why it is not. instead: what to write.
 
-    The message leaves out what was given: somebody may have put a registry's password into it.
+    The message does not contain the given text, because that may contain a registry's password.
     """
 
     def __init__(self, problem: str, instead: str) -> None:
@@ -20,11 +20,11 @@ class ImageReferenceError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageReference:
-    """A reference taken apart.
+    """A parsed reference.
 
     `repository` is registry and path as they were written (`prom/prometheus`, `ghcr.io/google/cadvisor`);
-    it is empty for an image that exists on the engine only and is named by its id. `digest` is
-    `sha256:<64 hex digits>`: that of the registry's index, or the id of such a local image.
+    it is empty for a local image, which exists only on the engine and is named by its id. `digest` is
+    `sha256:<64 hex digits>`: the digest of the registry's index, or the id of a local image.
     """
 
     repository: str
@@ -33,7 +33,7 @@ class ImageReference:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether it can never mean another content: it has a digest, or it is a local image's id."""
+        """Whether it always names the same content: it has a digest or is a local image's id."""
         return self.digest is not None
 
 
@@ -47,10 +47,10 @@ _LONGEST_REPOSITORY = 255
 
 
 def parse_reference(text: str) -> ImageReference:
-    """Take `[registry/]path[:tag][@sha256:…]`, or a local image id `sha256:…`, apart.
+    """Parse `[registry/]path[:tag][@sha256:…]` or a local image id `sha256:…`.
 
-    Raises ImageReferenceError where the text is neither, and where it has neither tag nor digest: the
-    engine would then take the tag `latest` without a word.
+    Raises ImageReferenceError if the text is neither, and if it has neither a tag nor a digest: the
+    engine would then silently take the tag `latest`.
     """
     if not text or any(character.isspace() for character in text):
         raise ImageReferenceError("an image reference is one word without white space", _SHAPE)
@@ -80,7 +80,7 @@ def parse_reference(text: str) -> ImageReference:
 
 
 def short_name(image: str) -> str:
-    """Return an image as a table shows it: a name without its digest, an id by its first twelve digits."""
+    """Return an image as tables show it: a name without its digest, or the first twelve digits of an id."""
     return image.removeprefix("sha256:")[:12] if image.startswith("sha256:") else image.partition("@")[0]
 
 
@@ -102,7 +102,7 @@ def _check_repository(repository: str) -> None:
     if len(repository) > _LONGEST_REPOSITORY:
         raise ImageReferenceError(f"a name has at most {_LONGEST_REPOSITORY} characters", "a shorter name")
     first, slash, rest = repository.partition("/")
-    # Docker tells a registry from the first part of a path by just this.
+    # Docker uses the same rule to tell a registry from the first part of a path.
     has_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
     if has_registry and not _REGISTRY.fullmatch(first):
         raise ImageReferenceError(

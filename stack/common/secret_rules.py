@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from stack.common import managed
 from stack.common.mistakes import Mistake
 
-# Values found in the original's compose file, in tutorials and in every list of default passwords. Compared
-# without case and separators, so that "Change-Me!" is "changeme".
+# Values from the original's compose file, from tutorials and from lists of default passwords. `weakness` ignores case
+# and separators when it compares, so "Change-Me!" matches "changeme".
 _KNOWN_DEFAULTS = """
     admin administrator changeit changeme changethis default dev development dummy example foobar grafana
     insecure letmein minioadmin password passw0rd placeholder postgres prod production qwerty redis replaceme
@@ -41,17 +41,17 @@ class SecretInput:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfiguredSecret:
-    """A secret that somebody outside issues, so that it can only be configured."""
+    """A secret that the configuration may give, and what its value must look like."""
 
     name: str
     description: str
     minimum_length: int = 16
-    # Shannon entropy of the characters times their number: what a guesser that knows the alphabet faces.
+    # Shannon entropy of the characters times their number: the work of an attacker who knows which characters occur.
     minimum_bits: float = 48
     pattern: str = ""
     pattern_says: str = ""
     holds_password: bool = False
-    """Whether it is a URL whose password is what must not be guessed."""
+    """Whether the value is a URL, of which only the password is checked for weakness."""
 
     @property
     def how_to_set(self) -> str:
@@ -163,7 +163,7 @@ def entropy_bits(value: str) -> float:
 
 
 def weakness(value: str, *, minimum_length: int, minimum_bits: float) -> str | None:
-    """Say why `value` is too weak to be a secret, or None. The sentence never contains the value."""
+    """Return why `value` is too weak to be a secret, or None. The text never contains the value."""
     plain = re.sub(r"[^a-z0-9]", "", value.lower())
     if value != value.strip() or "\n" in value:
         return "has white space at its ends or a line break, which files and URLs do not keep"
@@ -184,9 +184,9 @@ def is_fernet_key(value: str) -> bool:
 
 
 def fernet_key(secret: str) -> str:
-    """Return a secret as a key of cryptography.fernet; one that is such a key stays as it is.
+    """Return a Fernet key made from a secret; a secret that already is a Fernet key is returned unchanged.
 
-    secret: random, of at least 256 bits. Its SHA-256 is the key, so no second secret has to be kept.
+    secret: random, of at least 256 bits. The key is its SHA-256, so no second secret has to be stored.
     """
     if is_fernet_key(secret):
         return secret
@@ -225,14 +225,14 @@ def check_secrets(
             unusable = iter(())
         yield from (Mistake(key, found.given, found.needs, known.how_to_set) for found in unusable)
         guessable = urlsplit(given.value).password or "" if known.holds_password else given.value
-        # Of a Fernet key the form says that it has 256 bits, and its characters whether they are guessable.
+        # A Fernet key has 44 characters, fewer than minimum_length, but 256 bits; its entropy is checked all the same.
         minimum_length = 0 if name == "appSecretKey" and is_fernet_key(given.value) else known.minimum_length
         reason = weakness(guessable, minimum_length=minimum_length, minimum_bits=known.minimum_bits)
         if reason:
             yield Mistake(key, f"a value (not shown) that {reason}", known.description, known.how_to_set)
     first, second = secrets.get("secretKey"), secrets.get("appSecretKey")
     if first and second and first.value == second.value:
-        # The one to replace is the one that opens no data: with another appSecretKey what is stored is lost.
+        # The message asks to replace secretKey, because a new appSecretKey would make the stored data unreadable.
         yield Mistake(
             "samokoder:secretKey",
             "the same value as samokoder:appSecretKey (not shown)",

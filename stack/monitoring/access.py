@@ -1,7 +1,7 @@
-"""Basic authentication of Prometheus and AlertManager: their servers get a hash, those who ask get the password.
+"""Basic authentication of Prometheus and AlertManager: their servers get a hash, their clients get the password.
 
-exporter-toolkit's `web.config.file` guards every path, health checks and metrics too, so each of them asks with the
-password from a file.
+exporter-toolkit's `web.config.file` guards every path, so health checks and scrapes need the password too; they read it
+from a file.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ CLIENT_FLAG = f"--http.config.file={FOLDER}/{CLIENT}"
 
 
 def password_of(environment: Environment, secret: str) -> str:
-    """Return the secret with which a guarded page is asked in this environment; empty where none is asked for."""
+    """Return the secret that is the password of a guarded page; empty if this environment uses no passwords."""
     return secret if environment.basic_auth else ""
 
 
 def server_files(secret: str) -> Files:
-    """Return what a guarded server needs: whom it lets in, and how its own health check asks. Empty: nothing."""
+    """Return the files of a guarded server: accepted users, and the login of its own health check.
+
+    secret: empty for a server without a password, which needs no files.
+    """
     if not secret:
         return {}
     return {
@@ -39,27 +42,27 @@ def server_files(secret: str) -> Files:
 
 
 def web_yml(bcrypt: str) -> str:
-    """Render the server's side. bcrypt: the hash of the password."""
+    """Render the server's list of users. bcrypt: the hash of the password."""
     return yaml_text({"basic_auth_users": {USER: bcrypt}})
 
 
 def password_files(*secrets: str) -> Files:
-    """Return the file of each password; empty names need none."""
+    """Return a file for each password; empty names are skipped."""
     return {_file(secret): secret_file(secret) for secret in secrets if secret}
 
 
 def login(secret: str) -> Mapping[str, str]:
-    """Return the asker's side, as Prometheus' programs read it everywhere."""
+    """Return the client's login, in the form that all of Prometheus' programs read."""
     return {"username": USER, "password_file": f"{FOLDER}/{_file(secret)}"}
 
 
 def basic_auth(secret: str) -> dict[str, Any]:
-    """Return `basic_auth` for a scrape, a probe or an AlertManager; nothing for one without a password."""
+    """Return `basic_auth` for a scrape, a probe or an AlertManager; empty for a target without a password."""
     return {"basic_auth": dict(login(secret))} if secret else {}
 
 
 def guarded(parts: Sequence[ServiceSpec]) -> list[str]:
-    """Return the secrets with which `parts` are asked."""
+    """Return the secrets that a client needs to request the pages of `parts`."""
     return sorted({part.web_password for part in parts if part.web_password})
 
 

@@ -1,4 +1,4 @@
-"""What an alert and a recording rule are, and how they look in Prometheus' rule file."""
+"""Alerts and recording rules as plain values, and their form in Prometheus' rule file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stack.settings.tree import Settings
 from stack.settings.types import seconds
 
 STORED_SECONDS = 60
-"""For so long, and for three scrapes, Prometheus may store nothing before PrometheusNotIngesting waits its minute."""
+"""Seconds without a stored sample, but at least three scrapes, after which PrometheusNotIngesting starts its `for`."""
 
 
 def keeps_firing(environment: Environment) -> str:
@@ -43,7 +43,7 @@ def _duration(amount: float) -> str:
 
 
 def unseen_seconds(environment: Environment) -> float:
-    """Return for how long nothing may be stored before that is told."""
+    """Return the seconds without a stored sample after which PrometheusNotIngesting starts its `for`."""
     return max(STORED_SECONDS, 3 * seconds(environment.settings.prometheus.scrape_interval))
 
 
@@ -52,7 +52,7 @@ Severity = Literal["critical", "warning", "info", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """One sentence in each language of the messages. Prometheus' templates are allowed: `{{ $value }}`."""
+    """One sentence in both languages of the messages; Prometheus' templates such as `{{ $value }}` are allowed."""
 
     en: str
     ru: str
@@ -60,7 +60,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """One alert. Its page is docs/runbooks/<name>.md."""
+    """One alert. Its runbook is docs/runbooks/<name>.md."""
 
     name: str
     expression: str
@@ -68,15 +68,15 @@ class Alert:
     """Prometheus' `for`; empty: at once."""
     severity: Severity
     service: str
-    """The part that a person has to look at. May be a template over the labels."""
+    """The part to investigate; may be a template that uses labels."""
     summary: Text
     description: Text
     dashboard: str
     """Uid of the dashboard that shows it."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Further labels, where one name has several rules."""
+    """Further labels, which tell several rules with the same name apart."""
     symptom_of: frozenset[str] = frozenset()
-    """Parts that explain it when they are down themselves: then AlertManager keeps it back."""
+    """Parts whose failure causes this alert: AlertManager inhibits it while one of them is down."""
 
     keeps: str | None = None
     """How long it stays after what it asks for is over. None: as `keeps_firing` says; empty: not at all."""
@@ -96,7 +96,7 @@ class Alert:
                 "summary": getattr(self.summary, language),
                 "description": getattr(self.description, language),
                 "runbook_url": f"{settings.alerts.runbooks_url}/{self.name}.md",
-                # Where no Grafana runs, nothing listens there.
+                # Without Grafana the link would lead nowhere.
                 **({} if "grafana" in environment.absent else {"dashboard_url": self._dashboard_url(settings)}),
             },
         }
@@ -119,24 +119,24 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Rules that are evaluated one after the other: those of one part."""
+    """The rules of one part; Prometheus evaluates the rules of a group one after the other."""
 
     name: str
     rules: Sequence[Alert | Recording]
 
 
 def down_alert(part: str) -> str:
-    """Name of the alert that says that a part is down: `postgres-exporter` is PostgresExporterDown."""
+    """Return the name of the alert that a part is down: PostgresExporterDown for `postgres-exporter`."""
     return "".join(word.capitalize() for word in part.split("-")) + "Down"
 
 
 def number(value: float | Decimal) -> str:
-    """Return a number as people write it: no exponent, and 0.1 stays 0.1, in the rules and in the texts."""
+    """Return a number for rules and texts, without an exponent and without rounding errors: 0.1 stays 0.1."""
     return f"{Decimal(str(value)).normalize():f}"
 
 
 def share(percent: float | Decimal) -> str:
-    """Return a percentage as the ratio that an expression has: 5.0 is `0.05`."""
+    """Return a percentage as a ratio for an expression: 5.0 is `0.05`."""
     return number(Decimal(str(percent)) / 100)
 
 

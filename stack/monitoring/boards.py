@@ -1,4 +1,4 @@
-"""Dashboards as plain data: rows of panels, choices, marks. A renderer makes of them what it draws."""
+"""Dashboards as plain data: rows of panels, choices, marks. `stack/parts/grafana/grafana_json.py` renders them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Row:
 
     @property
     def panels(self) -> list[Panel]:
-        """Its panels in their order."""
+        """All panels of the row, in order."""
         return [panel for line in self.lines for panel in line]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A variable with the answers to a question, several at once or all of them: use it as `=~"$name"`.
+    """A variable whose values a query returns; a person selects one, several or all. Use it as `=~"$name"`.
 
-    Links to other dashboards take the chosen values along: one name means the same everywhere.
+    Links pass the selected values to other dashboards, so a name must mean the same on every dashboard.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What is marked in every graph of a dashboard."""
+    """Events that every graph of a dashboard marks (in Grafana: an annotation)."""
 
     name: str
     expression: str
@@ -49,13 +49,13 @@ class Mark:
     text: str
     tags: str
     shown: bool
-    """Whether it is shown before a person asks for it."""
+    """Whether it is switched on when the dashboard is opened."""
     value_is_time: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """A dashboard: the first row is a summary that fits on a screen, all others are collapsed."""
+    """A dashboard: the first row is a summary that fits on a screen, all other rows are collapsed."""
 
     uid: str
     title: str
@@ -67,11 +67,11 @@ class Board:
     marks: tuple[Mark, ...]
     since: str
     keeps_time: bool
-    """Whether the range of time that is looked at goes with a person to the other dashboards, and comes from them."""
+    """Whether this dashboard's links pass the selected time range on to other dashboards."""
 
 
 def replicas(environment: Environment) -> int:
-    """Return how many containers the environment has: one of each part, and each replica of the API."""
+    """Return the number of the environment's containers: one for each part, and one for each replica of the API."""
     return sum(len(environment.parts_of(name)) for name in environment.running())
 
 
@@ -96,8 +96,8 @@ def board(
 ) -> Board:
     """Return a dashboard.
 
-    figures, beside: the summary; what fires now is shown next to the one graph or state that says the most, or to
-    nothing. everything: of all alerts, not only of those that its panels name.
+    figures: the numbers of the summary. beside: the most important panel, shown next to the table of firing alerts;
+    None for no such panel. everything: the table and the marks show all alerts, not only those that the panels name.
     """
     shown = [*figures, *([beside] if beside else []), *(panel for row in rows for panel in row.panels)]
     alerts = [] if everything else sorted({alert for panel in shown for alert in panel.alerts})
@@ -118,7 +118,7 @@ def board(
 
 
 def _broken(line: Sequence[Panel]) -> list[Sequence[Panel]]:
-    """Break a line of panels that have no room beside each other into lines of about the same length."""
+    """Split a line that has too many panels into lines of about the same length."""
     if not line:
         return []
     count = ceil(len(line) / min(panel.in_a_line for panel in line))
@@ -127,7 +127,7 @@ def _broken(line: Sequence[Panel]) -> list[Sequence[Panel]]:
 
 
 def _with_notes(row: Row, choices: Sequence[Choice]) -> Row:
-    """Let a panel say that a choice does not reach it, where the choice reaches others of its row."""
+    """Note in a panel's description that a choice does not affect it, if the choice affects other panels of its row."""
     reached = [
         each for each in choices if any(_reaches(each, query) for panel in row.panels for query in panel.queries)
     ]
@@ -152,12 +152,11 @@ def _reaches(choice: Choice, query: Query) -> bool:
 
 
 def _marks(environment: Environment, alerts: Sequence[str]) -> tuple[Mark, ...]:
-    """What happened: alerts that fired, and new containers of the application.
+    """Return the marks: alerts that fired, and deployments, which are starts of the application's containers.
 
-    A deployment is seen by the start of a container: the series' value is that moment, which is taken for the time of
-    the mark, so that it is exact and there in every range. `changes()` would miss those that come with a new
-    container, and so a new series; `samokoder_build_info` says which version runs and not since when, and is the same
-    before and after a deployment of another configuration.
+    The value of `container_start_time_seconds` is the time of the mark, so a mark is exact and present in every time
+    range. `changes()` would miss a new container, because that is a new series. `samokoder_build_info` has the version
+    but not its start, and does not change if a deployment changes only the configuration.
     """
     application = names_of(environment, "api", "worker", "frontend")
     return (
@@ -168,7 +167,7 @@ def _marks(environment: Environment, alerts: Sequence[str]) -> tuple[Mark, ...]:
             title="{{alertname}}",
             text="{{severity}}, {{service}}",
             tags="alertname,severity,service",
-            # Each paints its whole time red, and several hide the lines: in an incident, when they are needed.
+            # Off at first: each mark colours the whole time of its alert, and several hide the graphs in an incident.
             shown=False,
         ),
         Mark(

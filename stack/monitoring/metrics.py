@@ -1,4 +1,4 @@
-"""What a metric of the contract is, and who exposes it."""
+"""A metric of the contract with the application's images, and which jobs expose it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Literal
 
 
 class Kind(StrEnum):
-    """Parts that run a team's own image."""
+    """Kinds of parts that can run a team's own image."""
 
     API = "api"
     WORKER = "worker"
 
 
 class Job(StrEnum):
-    """Who exposes a metric."""
+    """Prometheus' jobs that expose a metric."""
 
     API = "api"
     WORKER = "worker"
     LLM = "whoever calls the LLM"
-    """The worker of the reference application; of a team's own images it may be either."""
+    """In the reference application the worker; with a team's own images it may be the API or the worker."""
     BACKUP = "backup"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric, as `/metrics` has it: a counter with `_total`, a histogram without `_bucket`."""
+    """One metric, named as on `/metrics`: a counter with `_total`, a histogram without `_bucket`."""
 
     name: str
     type: Literal["counter", "gauge", "histogram"]
@@ -36,12 +36,12 @@ class Metric:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     needs_buckets: bool = False
-    """Whether an alert asks for one of the buckets, whichever the settings say: then an image needs them all."""
+    """Whether an alert reads one of the buckets, which the settings choose: then an image must have all buckets."""
     required: bool
-    """Whether an alert is mute without it. Of the LLM's: required of an image that has any of them."""
+    """Whether an alert cannot fire without it. LLM metrics are required only of an image that has any LLM metric."""
 
     def is_in(self, expression: str) -> bool:
-        """Tell whether a PromQL expression asks for it."""
+        """Return whether a PromQL expression reads this metric."""
         return bool(_names_in(expression) & self._series())
 
     def _series(self) -> set[str]:
@@ -49,6 +49,6 @@ class Metric:
 
 
 def _names_in(expression: str) -> set[str]:
-    """Return the words of an expression that can be a series; those of labels and functions do no harm."""
+    """Return all words of an expression; names of labels and functions are among them, but match no metric."""
     word = "".join(letter if letter.isalnum() or letter in "_:" else " " for letter in expression)
     return set(word.split())

@@ -1,4 +1,4 @@
-"""Panels and the lines at which alerts fire, as plain data: a renderer makes of it what it draws."""
+"""Panels and their alert thresholds as plain data; `stack/parts/grafana/grafana_json.py` renders them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Kind = Literal["graph", "figure", "states", "table"]
 COLOURS: Mapping[Severity, str] = {"critical": "red", "warning": "orange", "info": "blue"}
 FINE = "green"
 UNKNOWN = "#8e8e8e"
-"""Grey: of what is not known, which must look neither well nor ill."""
+"""Grey, for unknown values, which must look neither good nor bad."""
 PER_SECOND = "suffix:/s"
-"""Unit of what happens so often a second, and is no request and no operation."""
+"""Unit of events per second that are neither requests nor operations."""
 UP: Mapping[int, tuple[str, str]] = {1: ("up", "green"), 0: ("down", "red")}
 MEANINGS: Mapping[str, str] = {
     "2xx": "green",
@@ -45,12 +45,12 @@ MEANINGS: Mapping[str, str] = {
     "critical": "red",
     "warning": "orange",
     "info": "blue",
-    # What the others may reach.
+    # Upper limits of other series.
     "limit": UNKNOWN,
     "limit of blocks": UNKNOWN,
     "maxmemory": UNKNOWN,
 }
-"""Colours of series by what they are called: good is green and bad is red on every dashboard."""
+"""Name of a series -> its colour, so that good is green and bad is red on every dashboard."""
 
 _FIGURE_HEIGHT = 3
 _FIGURES_IN_A_LINE = 4
@@ -69,32 +69,32 @@ _RANKS: Sequence[tuple[int, Severity]] = ((3, "critical"), (2, "warning"), (1, "
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """From where on an alert fires, in the unit of the panel that draws it."""
+    """Threshold of an alert, in the unit of the panel that draws it."""
 
     value: float
     alert: str = ""
-    """Empty: a colour that no alert stands for."""
+    """Name of the alert; empty if the threshold only changes the colour."""
     severity: Severity = "warning"
     below: bool = False
-    """The alert fires below, not above."""
+    """Whether the alert fires below the value, not above it."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """One question, and how each of its answers is called."""
+    """A PromQL query, and the legend for each series that it returns."""
 
     expression: str
     legend: str
 
     @property
     def colour(self) -> str:
-        """The colour that its name means; empty where it means none."""
+        """The colour for the legend's name in `MEANINGS`; empty if it has none."""
         fitting = [name for name in MEANINGS if self.legend == name or self.legend.endswith(f" {name}")]
         return MEANINGS[max(fitting, key=len)] if fitting else ""
 
     @property
     def many(self) -> bool:
-        """Whether it may have more than one answer."""
+        """Whether it may return more than one series."""
         return "{{" in self.legend
 
 
@@ -109,18 +109,18 @@ class Panel:
     queries: tuple[Query, ...]
     limits: tuple[Limit, ...] = ()
     watched_by: tuple[str, ...] = ()
-    """Further alerts, without a line."""
+    """Further alerts, for which the panel draws no threshold."""
     texts: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     """Value -> its text and colour."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Of a table: label -> heading; `Value` is the answer itself."""
+    """Columns of a table: label -> heading; the label `Value` stands for the query's value."""
     absent: str = "no data"
-    """Said in grey where there is no answer."""
+    """Grey text that is shown if the query returns nothing."""
     top: float | None = None
     """Upper end of a graph's axis, as long as no value is above it."""
     stacked: bool = False
     bands: int = 0
-    """How many bands of states are expected."""
+    """Expected number of bands in a panel of states."""
 
     @property
     def alerts(self) -> tuple[str, ...]:
@@ -129,19 +129,19 @@ class Panel:
 
     @property
     def crowded(self) -> bool:
-        """Whether a graph has more series than a legend below it has room for."""
+        """Whether a graph may have more series than fit into a legend below it."""
         return len(self.queries) > _FEW_QUERIES or any(query.many for query in self.queries)
 
     @property
     def in_a_line(self) -> int:
-        """How many such panels have room beside each other: titles and legends can be read on a small screen."""
+        """How many such panels fit into a line, so that titles and legends are readable on a small screen."""
         if self.kind == "figure":
             return _FIGURES_IN_A_LINE
         return 2 if self.kind != "graph" or self.crowded else 3
 
     @property
     def height(self) -> int:
-        """In units of the grid."""
+        """Height in units of Grafana's grid."""
         if self.kind == "figure":
             return _FIGURE_HEIGHT
         if self.kind == "table":
@@ -152,7 +152,7 @@ class Panel:
 
     @property
     def highest(self) -> float | None:
-        """Where the axis ends while all values are lower: a line of zeros stays at the bottom and not under a shade."""
+        """Upper end of the axis while all values are lower, so that zeros are drawn at the bottom; None: automatic."""
         if self.top is not None:
             return self.top
         if self.limits:
@@ -172,7 +172,7 @@ def series(
     stacked: bool = False,
     absent: str = "no data",
 ) -> Panel:
-    """Return a graph over time. watched_by: further alerts, without a line. top: upper end of the axis."""
+    """Return a graph over time. watched_by: further alerts, without a threshold line. top: upper end of the axis."""
     return Panel(
         kind="graph",
         title=title,
@@ -198,7 +198,7 @@ def figure(
     texts: Mapping[int, tuple[str, str]] | None = None,
     absent: str = "no data",
 ) -> Panel:
-    """Return one figure: how it is now. texts: value -> text and colour. absent: said where there is none."""
+    """Return one number, the current value. texts: value -> text and colour. absent: text if there is no value."""
     return Panel(
         kind="figure",
         title=title,
@@ -222,7 +222,7 @@ def states(
     bands: int = 0,
     absent: str = "no data",
 ) -> Panel:
-    """Return a band over time for each answer, in the colour of its state. bands: how many, where not one a query."""
+    """Return bands over time, coloured by state, one for each series. bands: their number; 0: one for each query."""
     return Panel(
         kind="states",
         title=title,
@@ -245,7 +245,7 @@ def lines(
     texts: Mapping[int, tuple[str, str]] | None = None,
     watched_by: Sequence[str] = (),
 ) -> Panel:
-    """Return a table with a line for each answer. texts: what is said in place of a value, and in which colour."""
+    """Return a table with a line for each series. texts: value -> text that replaces it, and its colour."""
     return Panel(
         kind="table",
         title=title,
@@ -259,9 +259,9 @@ def lines(
 
 
 def firing(alerts: Sequence[str], watched_by: Sequence[str] = ()) -> Panel:
-    """Return the table of what fires now, the worst first. alerts: their names; none for all.
+    """Return the table of the alerts that fire now, the most severe first. alerts: their names; empty for all.
 
-    It has a line where nothing fires, too: an empty table would say the same of a Prometheus that is away.
+    It has a line even if no alert fires, because an empty table could also mean that Prometheus is down.
     """
     found = (
         f"{rank} * (count by (alertname, service) ({firing_alerts(alerts, severity)}) > bool 0)"
@@ -279,6 +279,6 @@ def firing(alerts: Sequence[str], watched_by: Sequence[str] = ()) -> Panel:
 
 
 def firing_alerts(alerts: Sequence[str], severities: str) -> str:
-    """Select alerts that fire, by their names (none: all) and severities (a regular expression)."""
+    """Return the selector of firing alerts. alerts: their names, empty for all. severities: a regular expression."""
     chosen = f',alertname=~"{"|".join(alerts)}"' if alerts else ""
     return f'ALERTS{{alertstate="firing",severity=~"{severities}"{chosen}}}'

@@ -1,4 +1,4 @@
-"""Pieces of PromQL that several dashboards ask with. Over all replicas, whoever is asked."""
+"""Pieces of PromQL that several dashboards use; they aggregate over all replicas."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from stack.monitoring.alerts import share
 from stack.settings.environment import Environment
 
 CONTAINER_PART = f"container_label_{PART_LABEL.replace('.', '_')}"
-"""cAdvisor's label with the name of a part: the container's own name begins with that of the environment."""
+"""cAdvisor's label with the name of a part; the name of the container is longer, it begins with the environment's."""
 
 
 def ratio(percent: float) -> float:
-    """Return a percentage as panels in `percentunit` have it: the number that the rules write."""
+    """Return a percentage as a ratio for panels in `percentunit`, equal to the number in the rules."""
     return float(share(percent))
 
 
@@ -26,31 +26,31 @@ def grown(window: str, metric: str, selector: str = "", by: str = "") -> str:
 
 
 def counted(window: str, metric: str, selector: str = "", by: str = "") -> str:
-    """Return how often something was counted in `window`: whole numbers, which an increase is not by itself."""
+    """Return how many events were counted in `window`, rounded, because PromQL's increase() gives fractions."""
     return f"round({grown(window, metric, selector, by)})"
 
 
 def quantile(part: float, histogram: str, selector: str = "", by: str = "", window: str = "$__rate_interval") -> str:
-    """Return a quantile over all replicas: of the sum of their buckets, never of their quantiles."""
+    """Return a quantile over all replicas, computed from the sum of their buckets, never from their quantiles."""
     labels = f"le, {by}" if by else "le"
     return f"histogram_quantile({part}, {total(f'{histogram}_bucket', selector, labels, window)})"
 
 
 def or_zero(expression: str) -> str:
-    """Return zero where there is no series: for a counter whose series begins with the first event."""
+    """Return the expression, or zero without a series: a counter's series begins only with the first event."""
     return f"{expression} or vector(0)"
 
 
 def names_of(environment: Environment, *parts: str) -> str:
     """Return cAdvisor's selector of this environment's containers: all, or those of `parts`, replicas included."""
     name = f"({'|'.join(parts)})(-[0-9]+)?" if parts else ".+"
-    # The label as well: `staging-.+` would match the containers of an environment called staging-2.
+    # The label is needed too: `staging-.+` also matches the containers of an environment called staging-2.
     label = f"container_label_{ENVIRONMENT_LABEL.replace('.', '_')}"
     return f'name=~"{environment.prefix}-{name}",{label}="{environment.name}"'
 
 
 def cpu_of_limit(selector: str) -> str:
-    """Return the CPU that each container uses, of what its limit allows."""
+    """Return the CPU that each container uses, as a share of its limit."""
     allowed = (
         f"max by ({CONTAINER_PART}) (container_spec_cpu_quota{{{selector}}} / container_spec_cpu_period{{{selector}}})"
     )
@@ -58,13 +58,13 @@ def cpu_of_limit(selector: str) -> str:
 
 
 def cpu_held_back(selector: str) -> str:
-    """Return the share of each container's periods in which its limit of CPU held it back."""
+    """Return the share of scheduler periods in which the CPU limit throttled each container."""
     periods = total("container_cpu_cfs_periods_total", selector, CONTAINER_PART)
     return f"{total('container_cpu_cfs_throttled_periods_total', selector, CONTAINER_PART)} / ({periods} > 0)"
 
 
 def memory_of_limit(selector: str) -> str:
-    """Return the memory that each container uses, of its limit."""
+    """Return the memory that each container uses, as a share of its limit."""
     limit = f"max by ({CONTAINER_PART}) (container_spec_memory_limit_bytes{{{selector}}})"
     return f"max by ({CONTAINER_PART}) (container_memory_working_set_bytes{{{selector}}}) / ({limit} > 0)"
 

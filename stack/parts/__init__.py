@@ -1,1 +1,1 @@
-"""The parts, a folder each: what it is, its alert rules, its dashboard, and what only it has."""
+"""The parts, one folder each, with the part's spec, alert rules, dashboard, and code that only this part needs."""

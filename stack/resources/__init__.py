@@ -1,1 +1,1 @@
-"""Pulumi's resources, made of the plain values: nothing else imports Pulumi but the program itself."""
+"""Pulumi's resources, made from the plain values. Only this package and the program itself import Pulumi."""

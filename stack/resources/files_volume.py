@@ -1,8 +1,8 @@
-"""Files for a container: an immutable volume that is new for every content and filled by a carrier.
+"""Files for a container: an immutable volume, which a carrier fills; each new content gets a new volume.
 
-A read-only root and the provider's `uploads` exclude each other on one container ("container rootfs is marked
-read-only"), so the uploads go to a carrier: a container that is created, never started, and mounts the volume
-that the service then mounts read-only. Works over ssh:// as well, for nothing is read from the host.
+The provider's `uploads` do not work on a container with a read-only root ("container rootfs is marked read-only"), so
+they go to a carrier: a container that is created but never started, and that mounts the volume which the service then
+mounts read-only. This also works over ssh://, because nothing is read from the host.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SecretValues = Mapping[str, pulumi.Output[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class MountedFiles:
-    """A filled volume: its name, and the carrier that must exist before anybody mounts it."""
+    """A filled volume: its name, and the carrier, which must exist before a service mounts the volume."""
 
     volume_name: pulumi.Output[str]
     carrier: docker.Container
 
 
 def resolve(content: str | Template, secrets: SecretValues) -> pulumi.Input[str]:
-    """Return the text as it is, or as a secret Output made from the secrets that it needs."""
+    """Return a text unchanged, and a template as a secret Output, rendered with the secrets that it needs."""
     if isinstance(content, str):
         return content
     values = pulumi.Output.all(*(secrets[need] for need in content.needs))
@@ -49,8 +49,8 @@ def files_volume(
 ) -> MountedFiles:
     """Declare the volume and its carrier. Raises ValueError for an empty file, which Docker cannot upload.
 
-    after: what the service waits for. Its files wait as well: an update that fails before it is this part's turn must
-    leave all of the part as it is, so that going back touches nothing of it.
+    after: resources that the service waits for. Its files wait for them too: an update that fails before this part's
+    turn must leave all of the part unchanged, so that a rollback does not touch it.
     """
     for path, content in files.items():
         if content == "":
@@ -60,10 +60,10 @@ def files_volume(
     digest = pulumi.Output.all(secrets[SALT], *(contents[path] for path in paths)).apply(
         lambda values: content_digest(values[0], image, dict(zip(paths, values[1:], strict=True)))
     )
-    # Made before the old one goes: the new content has a new name, and the service is down only for its own restart.
+    # The new volume is made before the old one is deleted, so the service is down only for its own restart.
     opts = pulumi.ResourceOptions(parent=parent, delete_before_replace=False, depends_on=after)
-    # Random, and not made from the content: after an update that failed, what it would have replaced is still there,
-    # waiting for its removal, and going back to that content would end in "name already in use".
+    # The name is random and not a hash of the content: after a failed update the old volume still exists and waits for
+    # its deletion, so a rollback to the same content would fail with "name already in use".
     version = random.RandomId(
         f"{resource_name}-files", byte_length=6, keepers={"content": pulumi.Output.unsecret(digest)}, opts=opts
     )

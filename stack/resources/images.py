@@ -37,12 +37,12 @@ def pulled_or_built(
             build = docker.RemoteImageBuildArgs(
                 context=str(own.context),
                 build_args=own.arguments,
-                # The provider means: by the engine's own BuildKit, over POST /session (deprecated since API 1.53), and
-                # not by the plugin buildx, which Debian's engine has not.
+                # In this provider "legacy" means the engine's own BuildKit, through POST /session (deprecated since API
+                # 1.53), in place of the buildx plugin, which Debian's engine does not have.
                 use_legacy_builder=True,
             )
         elif not parse_reference(image).repository:
-            continue  # a local image's id: there is nowhere to pull it from
+            continue  # a local image's id: no registry has it
         images[image] = docker.RemoteImage(
             own.title if own else names[image],
             name=image,
@@ -55,10 +55,10 @@ def pulled_or_built(
 
 
 def _resource_names(specs: Sequence[ServiceSpec]) -> dict[str, str]:
-    """Name each image's resource by its repository, so that a new version is a change of the same resource.
+    """Return image -> name of its resource, made from the repository, so that a new version changes the same resource.
 
-    Of several images of one repository, such as the API's and the worker's tag, all but the first part's have their
-    part's name as well.
+    If parts run different images of one repository, such as two tags for API and worker, the name of every image but
+    the first ends with the name of its part.
     """
     names: dict[str, str] = {}
     for spec in specs:

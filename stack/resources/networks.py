@@ -18,7 +18,7 @@ TYPE = "samokoder:platform:Networks"
 
 @dataclass(frozen=True, kw_only=True)
 class NetworksArgs:
-    """What the networks are named after."""
+    """The environment, which gives the networks their names and options."""
 
     environment: Environment
 
@@ -31,7 +31,8 @@ class Networks(pulumi.ComponentResource):
     def __init__(self, name: str, args: NetworksArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
         settings = args.environment.settings.network
-        # Set by nobody, it stays what it was when the network was made: a file without it would replace what serves.
+        # Without a configured MTU a network keeps the options that it was made with: else a stack file that lacks the
+        # MTU would replace the network and with it every container that serves.
         kept = ["options"] if settings.mtu is None else []
         self.by_name = {
             network: docker.Network(
@@ -40,7 +41,7 @@ class Networks(pulumi.ComponentResource):
                 driver="bridge",
                 internal=INTERNAL[network],
                 options=options(network, settings),
-                # The engine chooses a private range of its own for it.
+                # The engine chooses a private range for IPv6.
                 ipv6=True if network in ipv6.networks(settings) else None,
                 opts=pulumi.ResourceOptions(parent=self, ignore_changes=kept),
             )

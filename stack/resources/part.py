@@ -1,4 +1,4 @@
-"""From a plain description of a service to a hardened container: the one place where a container is made."""
+"""Make a hardened container from the plain description of a part. No other module makes containers of parts."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from stack.resources.files_volume import SecretValues, files_volume, resolve
 from stack.settings.environment import Environment
 from stack.spec.service import LOG_DRIVER, LOG_OPTIONS, HostPath, Publish, ServiceSpec, cpus_text, go_duration
 
-# Edits of these are silently not applied by the provider's in-place update (reference: provider pitfalls, 7 and
-# "#initerror"): a container that failed its wait would be accepted as healthy by the next `up`.
+# The provider's in-place update silently ignores changes of these (reference: provider pitfalls, 7 and "#initerror").
+# Without "#initerror", the next `up` would accept a container that did not become healthy in time.
 REPLACE_ON_CHANGES = ("#initerror", "healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "ulimits")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """What every part stands on."""
+    """The resources that the parts share."""
 
     environment: Environment
     networks: Mapping[NetworkName, docker.Network]
     images: Mapping[str, docker.RemoteImage]
-    """Pulled or built images by reference; a local image id has none."""
+    """Pulled or built images by reference; an image that is named by a local id has no resource."""
     volumes: Mapping[str, docker.Volume]
     secrets: SecretValues
 
 
 class Part(pulumi.ComponentResource):
-    """One running part: its files, mounted read-only, and its container, healthy when this is done."""
+    """One running part: its files, mounted read-only, and its container, which is healthy when the update is done."""
 
     container: docker.Container
 
@@ -42,7 +42,7 @@ class Part(pulumi.ComponentResource):
         after: Sequence[Part] = (),
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        # The children's aliases follow from this one: their names begin with the part's.
+        # Pulumi derives the children's aliases from this one, because their names begin with the part's name.
         formerly = pulumi.ResourceOptions(aliases=[pulumi.Alias(name=spec.formerly)] if spec.formerly else None)
         super().__init__(spec.component, spec.part, None, pulumi.ResourceOptions.merge(opts, formerly))
         name = f"{platform.environment.prefix}-{spec.part}"
@@ -70,7 +70,8 @@ class Part(pulumi.ComponentResource):
             docker.ContainerVolumeArgs(
                 volume_name=platform.volumes[volume.name].name,
                 container_path=volume.path,
-                # Unset where it may be written, as it always was: a difference here would replace the container.
+                # None and not False for a writable volume: existing states have None, and a change would replace the
+                # container.
                 read_only=True if volume in spec.reads else None,
             )
             for volume in (spec.data, spec.scratch, *spec.reads)
@@ -90,7 +91,7 @@ class Part(pulumi.ComponentResource):
             envs=[line for _, line in sorted(environment.items())] or None,
             user=spec.user,
             hostname=spec.part,
-            # Named although it is the default: engines from 26 on show a difference for ever without it.
+            # Set although it is the default: without it, engines from 26 on show a difference in every preview.
             network_mode="bridge" if spec.networks else "none",
             networks_advanced=[
                 *(
@@ -112,13 +113,13 @@ class Part(pulumi.ComponentResource):
             capabilities=docker.ContainerCapabilitiesArgs(drops=["ALL"], adds=list(spec.capabilities) or None),
             security_opts=[NO_NEW_PRIVILEGES],
             memory=spec.settings.memory_mib,
-            # Equal to memory: no swap. Unset, the engine reports twice the memory, a difference for ever.
+            # The same as `memory` means no swap; if unset, the engine reports twice the memory in every preview.
             memory_swap=spec.settings.memory_mib,
             cpus=cpus_text(spec.settings.cpus),
             shm_size=spec.shm_mib,
             ulimits=[
                 docker.ContainerUlimitArgs(name="nofile", soft=spec.open_files, hard=spec.open_files),
-                # The provider has no limit of processes for the container; this one is for its user on the host.
+                # The provider cannot limit the processes of a container, so this limits its user on the whole host.
                 docker.ContainerUlimitArgs(name="nproc", soft=spec.processes, hard=spec.processes),
             ],
             log_driver=LOG_DRIVER,
@@ -126,7 +127,7 @@ class Part(pulumi.ComponentResource):
             restart="unless-stopped",
             stop_signal=spec.stop_signal,
             stop_timeout=spec.stop_grace_seconds,
-            # Unset, the provider kills at once, PostgreSQL included.
+            # If unset, the provider kills the container at once, PostgreSQL too.
             destroy_grace_seconds=spec.stop_grace_seconds,
             healthcheck=health_check(spec, start_interval=platform.environment.settings.start_interval),
             wait=True,
@@ -143,10 +144,10 @@ class Part(pulumi.ComponentResource):
 
 
 def health_check(spec: ServiceSpec, *, start_interval: bool) -> docker.ContainerHealthcheckArgs:
-    """When the engine asks a container whether it is healthy.
+    """Return the health check of a container.
 
-    start_interval: the engine can ask often while the start period lasts, so that it may ask seldom later: each time
-    starts a process. Checks that fail at once make a container unhealthy after as long as without.
+    start_interval: the engine can check every second during the start period. Then later checks run half as often,
+    because each one starts a process; half the retries keep the time until a failing container is unhealthy.
     """
     timing, often = spec.health, 1
     if start_interval and not timing.model_fields_set & {"interval_seconds", "retries"}:
@@ -156,14 +157,14 @@ def health_check(spec: ServiceSpec, *, start_interval: bool) -> docker.Container
         interval=go_duration(timing.interval_seconds * often),
         timeout=go_duration(timing.timeout_seconds),
         start_period=go_duration(timing.start_period_seconds),
-        # An engine that does not know it refuses the container.
+        # An engine that does not know the start interval refuses to create the container.
         start_interval=go_duration(1) if start_interval else None,
         retries=timing.retries // often,
     )
 
 
 def labels(environment: Environment, spec: ServiceSpec) -> list[docker.ContainerLabelArgs]:
-    """Labels by which the `samokoder` command finds a container, and the part's own."""
+    """Return the labels with which the `samokoder` command finds a container, and the labels of its spec."""
     values = {ENVIRONMENT_LABEL: environment.name, PART_LABEL: spec.part, **spec.labels}
     return [docker.ContainerLabelArgs(label=label, value=value) for label, value in values.items()]
 

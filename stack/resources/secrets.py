@@ -1,4 +1,4 @@
-"""The secrets of an environment as Pulumi's resources, and never an output of the stack."""
+"""The secrets of an environment as Pulumi's resources; their values are never an output of the stack."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ TYPE = "samokoder:platform:Secrets"
 
 @dataclass(frozen=True, kw_only=True)
 class SecretsArgs:
-    """What the secrets depend on."""
+    """The environment, which decides which secrets there are."""
 
     environment: Environment
 
 
 class Secrets(pulumi.ComponentResource):
-    """The secrets of one environment: `values` has each by its name or its slot's, as a secret Output."""
+    """The secrets of one environment. `values`: name of a secret or a slot -> its value, as a secret Output."""
 
     values: Mapping[str, pulumi.Output[str]]
     generated: list[pulumi.Resource]
-    """The generated ones. Data volumes depend on them, so that `destroy --exclude-protected` keeps both."""
+    """The generated secrets. Data volumes depend on them, so that `destroy --exclude-protected` keeps both."""
 
     def __init__(self, name: str, args: SecretsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
@@ -67,8 +67,8 @@ class Secrets(pulumi.ComponentResource):
                     continue
                 values[slot] = password.result
                 if secret in WEB_PASSWORDS:
-                    # By pulumi-random, which keeps it in the state: a salt of our own would be a change at each run.
+                    # pulumi-random keeps this hash in the state; a hash made here would change with each run's salt.
                     values[bcrypt_of(secret)] = password.bcrypt_hash
         self.values = values
-        # For `make password` and `operations.workspace.generations`, which read the state alone.
+        # `make password` and `operations.workspace.generations` read these outputs, because they read only the state.
         self.register_outputs({IN_USE: in_use, PHASES: phases})

@@ -1,4 +1,4 @@
-"""The data volumes: explicit names, protected, and in production kept even when they leave the program."""
+"""The data volumes: explicit names, protected, and in production kept even if the program no longer declares them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPE = "samokoder:platform:DataVolumes"
 
 @dataclass(frozen=True, kw_only=True)
 class DataVolumesArgs:
-    """Which volumes, and the generated secrets without which what is in them cannot be opened."""
+    """The parts, whose specs name the volumes, and the generated secrets that are needed to open the data in them."""
 
     environment: Environment
     specs: Sequence[ServiceSpec]
@@ -25,11 +25,11 @@ class DataVolumesArgs:
 
 
 class DataVolumes(pulumi.ComponentResource):
-    """One protected volume for each part with data, also for one that is switched off; `by_name` has them.
+    """A protected volume for each part with data, also for a part that is switched off; `by_name` has them.
 
-    Protected in every environment: no update, rename or `pulumi destroy` removes one. They depend on the generated
-    secrets, because `pulumi destroy --exclude-protected` keeps what protected resources depend on: a kept database
-    whose password was thrown away would be lost all the same.
+    They are protected in every environment: no update, rename or `pulumi destroy` removes one. They depend on the
+    generated secrets, because `pulumi destroy --exclude-protected` keeps what protected resources depend on: a kept
+    database whose password was deleted would be lost all the same.
     """
 
     by_name: Mapping[str, docker.Volume]
@@ -37,19 +37,19 @@ class DataVolumes(pulumi.ComponentResource):
     def __init__(self, name: str, args: DataVolumesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(TYPE, name, None, opts)
         adopted = {spec.data.name: spec.data.adopt for spec in args.specs if spec.data}
-        # Those of parts that are switched off stay declared: what leaves the program, Pulumi would delete.
+        # The volumes of parts that are switched off stay declared, because Pulumi deletes what is no longer declared.
         volumes = used(args.environment, args.specs) | left(args.environment, args.specs)
         self.by_name = {
             which: docker.Volume(
                 f"{name}-{which}",
-                # No label, no driver option: the provider replaces a volume for any change of them.
+                # Without labels and driver options, because the provider replaces a volume for any change of them.
                 name=volume,
                 opts=pulumi.ResourceOptions(
                     parent=self,
                     protect=True,
                     retain_on_delete=args.environment.settings.production,
                     import_=adopted.get(which) or None,
-                    # Compose labels its volumes: no reason to replace one, and a replaced one is empty.
+                    # An adopted volume has Compose's labels; the provider would replace it with an empty one for them.
                     ignore_changes=["labels", "driver", "driverOpts"],
                     depends_on=list(args.opened_by),
                 ),

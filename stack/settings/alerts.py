@@ -1,4 +1,4 @@
-"""Settings of the alerts: from where on each one fires."""
+"""Settings of the alerts: the thresholds at which they fire."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PositiveNumber = Annotated[float, Field(gt=0, le=1e9)]
 
 
 def _bucket(value: float) -> float:
-    # Only at a bucket's border can be counted how many requests were slower.
+    # A histogram counts slower requests only at the borders of its buckets.
     if value not in LATENCY_BUCKETS:
         raise ValueError(f"not a bucket of the API's histogram: {', '.join(f'{each:g}' for each in LATENCY_BUCKETS)}")
     return value
@@ -24,7 +24,7 @@ LatencySeconds = Annotated[float, AfterValidator(_bucket)]
 
 
 class Alerts(Model):
-    """From where on an alert fires. The unit is in the name; a dashboard draws the same line."""
+    """The thresholds at which alerts fire. Names contain the unit; the dashboards draw lines at the same values."""
 
     runbooks_url: str = Field(
         "https://github.com/samokoder/samokoder-platform/blob/main/docs/runbooks",

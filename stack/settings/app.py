@@ -17,12 +17,12 @@ LLM_KEYS = {
 }
 # The application's other secret settings.
 SECRET_SETTINGS = frozenset({"SECRET_KEY", "APP_SECRET_KEY", "SAMOKODER_DATABASE_URL", "REDIS_PASSWORD"})
-# Only during a rotation, and always where SECRET_KEY is: nobody asks for it by name.
+# Exists only during a rotation, and goes wherever SECRET_KEY goes; `secretsInEnvironment` cannot name it.
 SECRET_KEY_PREVIOUS = "SECRET_KEY_PREVIOUS"  # noqa: S105 - a setting's name
 
 
 class Application(Model):
-    """What the API, the worker and the frontend share: the team's image and how it takes its secrets."""
+    """Settings that the API and the worker share: the team's image and how it reads its secrets."""
 
     image: Image | None = Field(
         None,
@@ -112,7 +112,7 @@ class Api(Application, PartSettings):
     memory_mib: MemoryMib = Field(384, description="Memory limit in MiB, of each replica.", examples=[512])
     cpus: Cpus = Field(1.0, description="CPU limit in cores, of each replica.", examples=[1.0])
     health: Health = Field(
-        # Its checks fail on purpose until it has been up for stableSeconds.
+        # The API's health checks fail on purpose until it has been up for stableSeconds.
         default_factory=lambda: Health(start_period_seconds=60, wait_timeout_seconds=120),
         description="Health check timing.",
         examples=[{"waitTimeoutSeconds": 180}],
@@ -131,7 +131,7 @@ class Api(Application, PartSettings):
 
 
 class Migrations(PartSettings):
-    """The keeper of the database's schema: brings it to the API's version before that one serves."""
+    """The migrations: they bring the database's schema to the API's version before that version serves."""
 
     command: list[str] | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Who may be connected to the local PostgreSQL at once, and whether it takes so many."""
+"""How many connections all clients may open to the local PostgreSQL at once, and whether `maxConnections` allows it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from stack.settings.app import Api, Worker
 from stack.settings.environment import Environment
 
 REFERENCE_POOL = 10
-"""What a process of the reference application opens at most (`reference_app/samokoder/db.py`)."""
+"""Connections that a process of the reference application opens at most (`reference_app/samokoder/db.py`)."""
 SQLALCHEMY_POOL = 15
-"""SQLAlchemy's default: 5, and 10 more under load."""
+"""SQLAlchemy's default pool: 5 connections, and 10 more under load."""
 SUPERUSER_RESERVED = 3
-"""PostgreSQL's default of `superuser_reserved_connections`, which is not set."""
+"""PostgreSQL's default of `superuser_reserved_connections`, which postgresql.conf does not set."""
 _OTHERS = {"migrations": 1, "postgres_roles": 1, "postgres_exporter": 3, "backup": 5}
-"""Field of the settings -> connections at most. The stream of the write-ahead log has places of its own."""
+"""Field of the settings -> connections at most. WAL streaming does not count: it uses `max_wal_senders`."""
 _PEOPLE = 3
-"""`make psql`, `make smoke`, a restart that overlaps."""
+"""Connections for `make psql`, `make smoke`, and a restart during which old and new connections overlap."""
 _KEY = "samokoder:postgres.maxConnections"
 
 
 def of_part(part: Api | Worker) -> int:
-    """Return how many connections one container of the API or the worker opens at most."""
+    """Return the most connections that one container of the API or the worker opens."""
     return part.database_connections or (SQLALCHEMY_POOL if part.image else REFERENCE_POOL)
 
 
 def _sums(environment: Environment) -> dict[str, int]:
-    """Return who may connect -> how many connections at once; empty where there is no local PostgreSQL."""
+    """Return client, with its number as a text -> most connections at once; empty without a local PostgreSQL."""
     running, settings = environment.running(), environment.settings
     if "postgres" not in running:
         return {}
@@ -38,13 +38,13 @@ def _sums(environment: Environment) -> dict[str, int]:
 
 
 def _supposed(environment: Environment) -> bool:
-    """Whether the pool of an image is supposed, and not told: no reason to refuse what may run well."""
+    """Whether the size of an image's pool is only a guess, on which a configuration must not be refused."""
     parts = (environment.settings.api, environment.settings.worker)
     return any(part.image and not part.database_connections for part in parts)
 
 
 def rules(environment: Environment) -> Iterator[Mistake]:
-    """Yield a mistake where more may connect at once than the local PostgreSQL takes."""
+    """Yield a mistake if clients may open more connections than the local PostgreSQL allows."""
     sums, allowed = _sums(environment), environment.settings.postgres.max_connections
     if (needed := sum(sums.values())) > allowed and not _supposed(environment):
         yield Mistake(
@@ -59,7 +59,7 @@ def rules(environment: Environment) -> Iterator[Mistake]:
 
 
 def warnings(environment: Environment) -> Iterator[str]:
-    """Yield what a person must know where an image, whose pool is not told, may open more than PostgreSQL takes."""
+    """Yield a warning if an image whose pool is not configured may open more connections than PostgreSQL allows."""
     sums, allowed = _sums(environment), environment.settings.postgres.max_connections
     if (needed := sum(sums.values())) > allowed and _supposed(environment):
         yield (

@@ -25,7 +25,7 @@ class Postgres(PartSettings):
         description="The superuser's role; for a volume adopted from compose its POSTGRES_USER.",
         examples=["samokoder"],
     )
-    # A plain int: of two lower bounds, pydantic keeps the one of the alias.
+    # Not MemoryMib: with that type, pydantic would use its lower bound and ignore the one given here.
     memory_mib: int = Field(
         512,
         ge=256,
@@ -48,7 +48,7 @@ class Postgres(PartSettings):
         examples=["samokoder_postgres_data"],
     )
     health: Health = Field(
-        # A database that recovers from a crash replays its log first: minutes, not seconds.
+        # After a crash PostgreSQL replays its write-ahead log before it accepts connections, which takes minutes.
         default_factory=lambda: Health(start_period_seconds=60, wait_timeout_seconds=300),
         description="Health check timing; allow for crash recovery.",
         examples=[{"waitTimeoutSeconds": 600}],
@@ -56,11 +56,11 @@ class Postgres(PartSettings):
 
 
 class PostgresRoles(PartSettings):
-    """The keeper of the database roles: brings them to what is declared, after a restore or a rotation too."""
+    """The part postgres-roles: applies the declared database roles, also after a restore or a rotation."""
 
 
 class RedisUsers(PartSettings):
-    """The keeper of Redis' users: brings them to what is declared, after a rotation or a lost file too."""
+    """The part redis-users: applies the declared Redis users, also after a rotation or the loss of the users' file."""
 
 
 class Redis(PartSettings):
@@ -89,7 +89,7 @@ class Redis(PartSettings):
 
 
 class Workspace(PartSettings):
-    """Files that the API and the worker share: one data volume, and a part that hands copies of it to the backups."""
+    """Files that the API and the worker share: one data volume, and a part that serves copies of it to the backups."""
 
     path: ContainerPath | None = Field(
         None,
@@ -99,7 +99,7 @@ class Workspace(PartSettings):
 
 
 class Dumps(Model):
-    """How many logical dumps stay."""
+    """How many logical dumps are kept."""
 
     daily: int = Field(7, ge=1, le=366, description="Newest dumps of so many days.", examples=[14])
     weekly: int = Field(4, ge=0, le=520, description="Newest dumps of so many weeks.", examples=[8])
@@ -107,10 +107,10 @@ class Dumps(Model):
 
 
 class Offsite(Model):
-    """A bucket elsewhere that gets a copy. Its keys are the secrets `s3AccessKeyId` and `s3SecretAccessKey`.
+    """A bucket off-site that gets a copy of the backups. Its keys are the secrets `s3AccessKeyId`, `s3SecretAccessKey`.
 
-    What goes there is encrypted before it leaves, under the generated secret `backup-encryption-key`, or under
-    `backupEncryptionKey` where that is set.
+    The backup server encrypts the copy before it sends it, with `backupEncryptionKey` if that is set, else with the
+    generated secret `backup-encryption-key`.
     """
 
     endpoint: str = Field(
@@ -146,7 +146,7 @@ class Offsite(Model):
 
 
 class Backup(PartSettings):
-    """The backup server: Barman with the write-ahead log as it is written, dumps, copies of Redis."""
+    """The backup server: Barman with a continuously streamed write-ahead log, dumps, copies of Redis."""
 
     enabled: bool = Field(True, description="Make backups.", examples=[False])
     memory_mib: MemoryMib = Field(512, description="Memory limit in MiB.", examples=[1024])
@@ -205,7 +205,7 @@ class Backup(PartSettings):
 
 
 class Drill(PartSettings):
-    """Where the newest backup is restored for a trial, apart from the backups."""
+    """The part in which the newest backup is restored as a test, isolated from the backups."""
 
     memory_mib: MemoryMib = Field(
         384,

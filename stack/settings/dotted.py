@@ -1,7 +1,7 @@
-"""A setting that was written as one key with dots, `samokoder:api.replicas: 16`: the tables name it so.
+"""The mistake of writing a setting as one key with dots, `samokoder:api.replicas: 16`, as the tables print its name.
 
-It is not taken as it stands. Every program that reads or writes a stack file (`make deploy`, `make rotate`, Pulumi's
-`config set --path`) has the nested form, and of two spellings in one file nobody could say which one counts.
+Such a key is refused. Every program that reads or writes a stack file (`make deploy`, `make rotate`, Pulumi's
+`config set --path`) uses the nested form, and if a file had both forms, it would be unclear which one counts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from stack.common.mistakes import Mistake
 
 _READ_AS_ANOTHER_TYPE = re.compile(r"true|false|[+-]?[0-9]+")
-"""Texts that `pulumi config set --path` takes for a boolean or a whole number unless it is told."""
+"""Texts that `pulumi config set --path` stores as a boolean or an integer unless `--type string` is given."""
 
 
 def mistake(key: str, value: Any) -> Mistake:
-    """Say how a setting is written. key: `samokoder:api.replicas`. value: as the setting's type has it."""
+    """Return the mistake, which shows the nested form. key: `samokoder:api.replicas`. value: of the setting's type."""
     section, *names = key.split(".")
     given = json.dumps(value, ensure_ascii=False)
     nested = [f"{section}:", *(f"{'  ' * depth}{name}:" for depth, name in enumerate(names, 1))]
@@ -37,7 +37,7 @@ def mistake(key: str, value: Any) -> Mistake:
 
 
 def _words(key: str, value: str | float) -> str:
-    """Return the last words of `pulumi config set --path`, which write the value as its own type."""
+    """Return the arguments of `pulumi config set --path` that store the value with its own type."""
     text = value if isinstance(value, str) else json.dumps(value)
     if isinstance(value, float):
         kind = "--type float "

@@ -1,4 +1,4 @@
-"""The settings of one stack with its name and the secrets that it has; what follows from them."""
+"""One environment: its settings, its name, which secrets are configured, and what follows from them."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ class Environment(Model):
 
     @property
     def prefix(self) -> str:
-        """First part of every name on the engine: two environments share an engine without a clash."""
+        """First part of every name on the engine, so that two environments can share an engine."""
         return f"{PROJECT}-{self.name}"
 
     def data_volume(self, name: str, adopt: str = "") -> str:
-        """Name on the engine of the data volume of that name. adopt: of an existing one that is taken over."""
+        """Return a data volume's name on the engine. adopt: name of an existing volume that is taken over."""
         return adopt or f"{self.prefix}-{name}-data"
 
     def scratch_volume(self, name: str) -> str:
-        """Name on the engine of the scratch volume of that name."""
+        """Return a scratch volume's name on the engine."""
         return f"{self.prefix}-{name}-scratch"
 
     @property
     def managed_database(self) -> bool:
-        """Whether PostgreSQL is somebody else's: then there is no container, volume or role of ours."""
+        """Whether a provider runs PostgreSQL: then the stack has no container, volume or roles for it."""
         return "managedDatabaseUrl" in self.configured_secrets
 
     @property
     def managed_redis(self) -> bool:
-        """Whether Redis is somebody else's."""
+        """Whether a provider runs Redis."""
         return "managedRedisUrl" in self.configured_secrets
 
     @property
     def database_ca(self) -> str:
-        """The certificate that the managed PostgreSQL's is checked against; empty for none, and for a local one."""
+        """CA certificate that must have signed the managed PostgreSQL's; empty if none is set or it is local."""
         return self.settings.managed_database_ca if self.managed_database else ""
 
     @property
     def redis_ca(self) -> str:
-        """The certificate that the managed Redis' is checked against; empty for none, and for a local one."""
+        """CA certificate that must have signed the managed Redis'; empty if none is set or Redis is local."""
         return self.settings.managed_redis_ca if self.managed_redis else ""
 
     @property
     def physical_backups(self) -> bool:
-        """Whether there are base backups and the write-ahead log of PostgreSQL, beside its dumps."""
+        """Whether there are base backups and the write-ahead log of PostgreSQL, in addition to dumps."""
         asked = self.settings.backup.physical
         return self.settings.backup.enabled and (not self.managed_database if asked is None else asked)
 
     @property
     def offsite(self) -> Offsite | None:
-        """The bucket that gets a copy of the backups; None where there is none."""
+        """The bucket that gets a copy of the backups; None without one or without backups."""
         return self.settings.backup.offsite if self.settings.backup.enabled else None
 
     @property
@@ -78,7 +78,7 @@ class Environment(Model):
 
     @property
     def absent(self) -> frozenset[str]:
-        """Field names of `Settings` of the parts that this environment does not run."""
+        """The parts that this environment does not run, by their field names in `Settings`."""
         names: set[str] = set(self.settings.unavailable)
         if not (self.settings.frontend.enabled or self.settings.frontend.image):
             names.add("frontend")
@@ -97,14 +97,14 @@ class Environment(Model):
         return frozenset(names)
 
     def parts_of(self, field: str) -> list[str]:
-        """Names of the parts that a field of `Settings` describes: `postgres_exporter` is one, `api` has replicas."""
+        """Return the names of the parts of a field of `Settings`: one part, or for `api` one for each replica."""
         if field == "api":
             return [f"api-{number}" for number in range(1, self.settings.api.replicas + 1)]
         return [field.replace("_", "-")]
 
     @property
     def alert_ways(self) -> list[str]:
-        """The ways by which alerts reach a person, as AlertManager's metrics call them."""
+        """The configured integrations that send alerts to a person, named as in AlertManager's metrics."""
         settings = self.settings.alertmanager
         ways = {
             "telegram": settings.telegram is not None,
@@ -114,20 +114,20 @@ class Environment(Model):
         return [way for way, configured in ways.items() if configured]
 
     def api_in_turn(self) -> list[str]:
-        """Names of the API's replicas in the order in which a deploy replaces them."""
+        """Return the names of the API's replicas in the order in which a deploy replaces them."""
         first = [f"api-{number}" for number in self.settings.api.first]
         return sorted(self.parts_of("api"), key=lambda part: part not in first)
 
     def image(self, name: PartName | Literal["backup"]) -> str:
-        """Reference of a third-party image: the configured one, else the pinned one. `backup`: the base of our own."""
+        """Return a third-party image: the configured one, else the pinned one. `backup`: base of the backup server."""
         configured: str | None = getattr(self.settings.images, name)
         if name == "backup":
-            # Base backups are read by programs of the very version that wrote them.
+            # Base backups must be read with programs of the same PostgreSQL version that wrote them.
             return configured or self.image("postgres")
         return configured or IMAGES[name].reference
 
     def running(self) -> dict[str, PartSettings]:
-        """Part settings by their field name, of the parts that run."""
+        """Return field name -> settings of each part that runs in this environment."""
         return {
             name: part
             for name in type(self.settings).model_fields

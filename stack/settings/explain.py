@@ -1,4 +1,4 @@
-"""Pydantic's errors in the words of the person who wrote the YAML."""
+"""Translate pydantic's errors into mistakes that name keys and values as they are in the stack file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from stack.settings.types import Model
 
 
 def explain(detail: ErrorDetails) -> Mistake:
-    """Say one pydantic error in the words of the person who wrote the YAML."""
+    """Return the mistake for one pydantic error."""
     location = detail["loc"]
     key = f"{PROJECT}:" + ".".join(str(step) for step in location)
     given = "nothing" if detail["type"] == "missing" else json.dumps(detail["input"], ensure_ascii=False)
     model, field = field_at(location)
-    if location[-1] in ("managedDatabaseCa", "managedRedisCa"):  # somebody may have put the key there, too
+    if location[-1] in ("managedDatabaseCa", "managedRedisCa"):  # the value may contain a private key
         return Mistake(key, "a value (not shown) that is no certificate", "certificates in PEM, and no key")
     if detail["type"] == "extra_forbidden":
         name = str(location[-1])
         if len(location) == 1 and (section := field_at(name.split("."))[0]) not in {None, Settings}:
-            # One name with dots whose end is misspelled: what is known is what its section has.
+            # A key with dots whose last name is misspelt: the message lists the keys of its section.
             model, name = section, name.rpartition(".")[2]
         known = sorted(to_camel(name) for name in model.model_fields) if model else []
         if model is Settings:

@@ -1,4 +1,4 @@
-"""Settings of the host: what it has, its packet filter, the stack's networks on it."""
+"""Settings of the host: its memory and cores, its packet filter, and the stack's networks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from stack.settings.types import Model, Network
 
 
 class Host(Model):
-    """What the host is said to have; limits are checked against it."""
+    """Memory and cores of the host; the limits of the parts must fit into them."""
 
     memory_mib: int = Field(5632, ge=512, description="Memory of the host in MiB.", examples=[8192])
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
 
 
-# What gives a machine's credentials: most clouds; Alibaba; Oracle; Azure.
+# Metadata services, which give a machine its credentials: most clouds; Alibaba; Oracle; Azure.
 METADATA = ("169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32")
-# The same by IPv6: Amazon; Google; Oracle; Scaleway; Akamai.
+# Metadata services over IPv6: Amazon; Google; Oracle; Scaleway; Akamai.
 METADATA_IPV6 = (
     "fd00:ec2::/32",
     "fd20:ce::254/128",
@@ -28,7 +28,7 @@ METADATA_IPV6 = (
 
 
 class PacketFilter(Model):
-    """Rules of the host's packet filter for the network with a way out (docs/security.md)."""
+    """Rules of the host's packet filter around the stack's networks (docs/security.md)."""
 
     manage: bool = Field(
         True,
@@ -46,7 +46,7 @@ class PacketFilter(Model):
     def closed_by_family(self) -> tuple[list[str], list[str]]:
         """Return the closed networks of IPv4 and those of IPv6."""
         four, six = ([each for each in self.closed if (":" in each) == by_six] for by_six in (False, True))
-        # Whoever wrote the list before there was IPv6 has opened nothing by it.
+        # A list without IPv6 may be older than the IPv6 setting, so it must not open the IPv6 metadata services.
         return four, six or (list(METADATA_IPV6) if four else [])
 
 

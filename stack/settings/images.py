@@ -1,4 +1,4 @@
-"""Settings of the images: others than the pinned ones."""
+"""Settings that replace the pinned images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from stack.settings.types import Image, Model
 
 
 class Images(Model):
-    """Other images than those of `stack/images.py`, part by part: a mirror, or a local image id `sha256:…`."""
+    """Images that replace those of `stack/images.py`, part by part: from a mirror, or a local image id `sha256:…`."""
 
     postgres: Image | None = Field(
         None, description="PostgreSQL 15.", examples=["mirror.example.org/postgres:15@sha256:" + "0" * 64]

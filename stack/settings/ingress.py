@@ -11,7 +11,7 @@ from stack.settings.types import Address, Cpus, MemoryMib, Model, Network, Port
 
 
 class Traefik(Model):
-    """A Traefik of the team's own, which is configured by the labels of the containers."""
+    """A Traefik that the team runs; the labels of the stack's containers configure it."""
 
     network: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
@@ -36,7 +36,7 @@ ApiPath = Annotated[str, Field(pattern=r"^/[\w./-]*\*?$")]
 
 
 class Ingress(Published):
-    """The public entry, and the only part that may be published beyond loopback: Caddy, or labels for a Traefik."""
+    """The public entry: a Caddy, or labels for the team's Traefik."""
 
     kind: Literal["caddy", "traefik"] = Field(
         "caddy",
@@ -103,16 +103,16 @@ class Ingress(Published):
     traefik: Traefik | None = Field(
         None, description="The Traefik, where kind is `traefik`.", examples=[{"network": "traefik"}]
     )
-    # A request that waits for a replica takes some 40 KiB: 3000 of them (30 s at 100/s) were seen to fill 128 MiB.
+    # A request that waits for a replica takes about 40 KiB: 3000 of them (30 s at 100/s) filled 128 MiB in a test.
     memory_mib: MemoryMib = Field(256, description="Memory limit in MiB.", examples=[256])
     cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[1.0])
 
     @property
     def url(self) -> str:
-        """Where a person finds it: with a domain by TLS."""
+        """Address of the service for a person: HTTPS if there is a domain."""
         if not self.domain:
             return super().url
-        # A Traefik of the team's own has ports of its own.
+        # httpsPort is Caddy's port; the team's Traefik uses its own ports.
         port = "" if self.kind == "traefik" or self.https_port == 443 else f":{self.https_port}"  # noqa: PLR2004 - HTTPS'
         return f"https://{self.domain}{port}"
 

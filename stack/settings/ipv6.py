@@ -1,6 +1,6 @@
-"""IPv6: which network has it, and on which address of the host the ingress is reached by it.
+"""IPv6: which network has it, and on which IPv6 address of the host the ingress listens.
 
-What of the engine and its host it needs: operations/network/ipv6.py.
+operations/network/ipv6.py checks what the engine and its host must support.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ EVERY, LOOPBACK = "::", "::1"
 
 
 def networks(settings: Networks) -> tuple[NetworkName, ...]:
-    """Return the networks that have IPv6 too: the one that publishes the ingress and has a way out."""
+    """Return the networks that have IPv6 in addition to IPv4: only `edge`, which publishes the ingress."""
     return (NetworkName.EDGE,) if settings.ipv6 else ()
 
 
 def bound_beside(ingress: Ingress, settings: Networks) -> str:
-    """Return the IPv6 address of the host that the ingress has beside its IPv4 one; empty: none."""
+    """Return the host's IPv6 address on which the ingress listens in addition to IPv4; empty if there is none."""
     if not settings.ipv6:
         return ""
     return LOOPBACK if ipaddress.ip_address(ingress.bind_address).is_loopback else EVERY
 
 
 def rules(environment: Environment) -> Iterator[Mistake]:
-    """Yield a mistake where nobody can say which IPv6 address goes with the ingress' IPv4 address."""
+    """Yield a mistake if the ingress' IPv4 address has no IPv6 counterpart, as 0.0.0.0 and 127.0.0.1 have."""
     settings = environment.settings
     if "ingress" not in environment.running() or not settings.network.ipv6:
         return

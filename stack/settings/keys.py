@@ -8,5 +8,5 @@ from stack.common.names import PROJECT
 
 
 def key_of(*names: str) -> str:
-    """Configuration key of a field path: `key_of("api", "bind_address")` is `samokoder:api.bindAddress`."""
+    """Return the configuration key of a field: `key_of("api", "bind_address")` is `samokoder:api.bindAddress`."""
     return f"{PROJECT}:" + ".".join(to_camel(name) for name in names)

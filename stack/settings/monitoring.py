@@ -22,7 +22,7 @@ class WebPages(Published):
 
     @property
     def address(self) -> str:
-        """Address in links, without a slash at its end."""
+        """Address for links, without a slash at its end."""
         return self.external_url or f"http://localhost:{self.port}"
 
 
@@ -44,12 +44,12 @@ class Prometheus(WebPages):
 
     @property
     def connect_seconds(self) -> int:
-        """So long an exporter waits for its server's first answer: whole seconds, well below the scrape's limit."""
+        """Seconds that an exporter waits for its server's first answer: an integer, well below scrapeTimeout."""
         return max(1, int(seconds(self.scrape_timeout) * 0.4))
 
     @property
     def answer_seconds(self) -> int:
-        """So long an exporter collects in all, in whole seconds: after it, it says that its server is down."""
+        """Seconds that an exporter may take for one scrape, an integer; then it reports that its server is down."""
         return max(1, int(seconds(self.scrape_timeout) * 0.5))
 
 
@@ -126,10 +126,10 @@ class Timings(Model):
 
 
 class Alertmanager(WebPages):
-    """AlertManager and where its notifications go.
+    """AlertManager and where it sends its notifications.
 
-    A generic webhook and the heartbeat for the Watchdog are the secrets `alertWebhookUrl` and `heartbeatUrl`: an
-    address of that kind is a password.
+    The addresses of a generic webhook and of the heartbeat for the Watchdog are the secrets `alertWebhookUrl` and
+    `heartbeatUrl`, because anyone who knows such an address can use it.
     """
 
     port: Port = Field(9093, description="Port on the host.", examples=[9093])
@@ -164,7 +164,7 @@ class Grafana(WebPages):
     """Grafana."""
 
     port: Port = Field(3000, description="Port on the host.", examples=[3000])
-    # Of 13.2 others report 220 to 390 MiB at rest and 600 at work; its datasource is a second process.
+    # Users of 13.2 report 220 to 390 MiB at rest and 600 MiB under load; the datasource plugin is a second process.
     memory_mib: MemoryMib = Field(768, description="Memory limit in MiB; it takes up to 600.", examples=[1024])
     cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[0.5])
     adopt_volume: str = Field(
@@ -181,7 +181,7 @@ class Grafana(WebPages):
 
 
 class Exporter(Published):
-    """An exporter; its port on the host is for people, Prometheus asks it inside."""
+    """An exporter; its port on the host is for people, Prometheus scrapes it in the network `monitoring`."""
 
 
 class Cadvisor(Exporter):
@@ -230,7 +230,7 @@ class NodeExporter(Exporter):
 
 
 class BlackboxExporter(Exporter):
-    """Probes: every HTTP endpoint of the stack, and the addresses by which users come."""
+    """Probes of every HTTP page of the stack, and of the public addresses that users open."""
 
     port: Port = Field(9115, description="Port on the host.", examples=[9115])
     urls: list[Annotated[str, Field(pattern=r"^https?://[^\s/]+\S*$")]] = Field(

@@ -76,5 +76,5 @@ class Published(PartSettings):
 
     @property
     def url(self) -> str:
-        """Where a person finds it."""
+        """Address of the part for a person."""
         return http_url(self.bind_address, self.port)

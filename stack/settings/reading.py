@@ -1,6 +1,6 @@
-"""Reading a stack's configuration: once, and with every mistake in one go.
+"""Read a stack's configuration and report all its mistakes at once.
 
-A person who sets up an environment corrects the file once, and not once for each mistake.
+So a person who sets up an environment corrects the file once, and not once for each mistake.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from stack.settings.explain import explain, field_at
 from stack.settings.rules import rules
 from stack.settings.tree import Settings
 
-# Docker's own rule for names is wider; this is what is also a valid DNS label and still leaves room
-# for "samokoder-<environment>-postgres-exporter-files-<hash>" within 128 characters.
+# Docker allows more in a name; this pattern also gives a valid DNS label, and leaves room for
+# "samokoder-<environment>-postgres-exporter-files-<hash>" within 128 characters.
 ENVIRONMENT_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 
 
@@ -31,7 +31,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
 
     stack: the stack's name. config: every configured key (`samokoder:api`) with its value as Pulumi hands
     it over, objects as JSON text. secret_keys: those keys that the stack file holds encrypted.
-    Raises InvalidSettingsError with every mistake at once; a secret's value is in none of them.
+    Raises InvalidSettingsError with every mistake at once; no mistake contains the value of a secret.
     """
     own = {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
     secrets = {
@@ -50,7 +50,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
             )
         )
     for name in [name for name in own if f"{PROJECT}:{name}" in secret_keys and field_at(name.split("."))[1]]:
-        del own[name]  # nothing may show what somebody took for a secret
+        del own[name]  # no message may show a value that somebody encrypted
         mistakes.append(
             Mistake(
                 f"{PROJECT}:{name}",
@@ -63,7 +63,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     for name in [name for name in own if "." in name]:
         model, field = field_at(name.split("."))
         if free := field is not None and get_origin(field.annotation) is dict:
-            own[name] = "…"  # a variable of an image, which may be a secret
+            own[name] = "…"  # the value is hidden, because a variable of an image may be a secret
         if free or (model and field):
             mistakes.append(dotted.mistake(f"{PROJECT}:{name}", _json_value(name, own.pop(name))))
     document = {name: _json_value(name, text) for name, text in own.items()}
@@ -77,7 +77,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     )
     environment = Environment.model_construct(name=stack, settings=settings, configured_secrets=frozenset(secrets))
     broken = {mistake.key for mistake in mistakes}
-    # A rule that speaks of a key which is already wrong would only repeat it with a default's value.
+    # A rule about a key that is already wrong is left out: it would judge the default that replaced the wrong value.
     mistakes += [
         rule
         for rule in rules(environment)
@@ -89,7 +89,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
 
 
 def _json_value(name: str, text: str) -> Any:
-    """Parse a value as Pulumi hands it over; what is a string in the model stays the text that it is."""
+    """Parse a value from Pulumi, which is JSON; the value of a field of type str stays a plain text."""
     field = field_at(name.split("."))[1]
     if field is None or field.annotation is str:
         return text
@@ -100,7 +100,10 @@ def _json_value(name: str, text: str) -> Any:
 
 
 def _validated(document: dict[str, Any]) -> tuple[Settings, list[Mistake]]:
-    """Validate; where keys are wrong, name them and go on with their defaults, so that rules are checked too."""
+    """Validate the document and return the settings and all mistakes; a wrong key gets its default.
+
+    The defaults make it possible to check the rules that need more than one key as well.
+    """
     mistakes: list[Mistake] = []
     while True:
         try:
@@ -108,7 +111,8 @@ def _validated(document: dict[str, Any]) -> tuple[Settings, list[Mistake]]:
         except ValidationError as error:
             details = error.errors(include_url=False)
             mistakes += [explain(detail) for detail in details]
-            # All places before the first goes: two wrong items of one list are one place, not its parent as well.
+            # All places are computed before the first is dropped: for two wrong items of one list both are the list
+            # itself, whereas after a drop the second place would be the list's parent.
             for place in {_place(document, detail["loc"]) for detail in details}:
                 _drop(document, place)
 
@@ -124,7 +128,7 @@ def _place(document: dict[str, Any], location: tuple[int | str, ...]) -> tuple[i
 
 
 def _drop(document: dict[str, Any], place: tuple[int | str, ...]) -> None:
-    """Remove the value at `place`, where it is still there."""
+    """Remove the value at `place` if it is still there."""
     node: Any = document
     for step in place[:-1]:
         node = node.get(step, {})

@@ -1,4 +1,4 @@
-"""Settings of the generated secrets: the generation of each, and where its rotation is."""
+"""Settings of the generated secrets: the generation of each, and the phase of its rotation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stack.settings.types import Model
 class Rotation(Model):
     """Generation of each generated secret: a number one higher makes a new value at the next `pulumi up`.
 
-    Without a phase in `rotating`, the value before is worthless at once, and whoever still has it fails.
+    Without a phase in `rotating`, the old value is invalid at once, and clients that still use it fail.
     """
 
     secret_key: int = Field(1, ge=1, description="SECRET_KEY.", examples=[2])
@@ -42,10 +42,11 @@ Phase = Literal["", "prepare", "overlap"]
 
 
 class Rotating(Model):
-    """Where a rotation without a lost request is; `make rotate` writes it, phase by phase.
+    """Phase of each rotation without a lost request; `make rotate` writes it, phase by phase.
 
-    `prepare`: everybody uses the generation before, and the one of `rotation` is accepted beside it. `overlap`:
-    everybody uses the one of `rotation`, and the one before is still accepted. Empty: it alone is accepted.
+    `prepare`: all clients use the previous generation, and the generation in `rotation` is accepted too. `overlap`: all
+    clients use the generation in `rotation`, and the previous one is still accepted. Empty: only the generation in
+    `rotation` is accepted.
     """
 
     secret_key: Phase = Field("", description="SECRET_KEY.", examples=["overlap"])

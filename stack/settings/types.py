@@ -1,4 +1,4 @@
-"""Types of the settings' values, and what every model of them is: frozen, strict, without unknown keys."""
+"""Types of the settings' values, and the base of all models: frozen, strict, without unknown keys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _network(value: str) -> str:
 
 
 def _container_path(value: str) -> str:
-    """Accept a folder of the application's own: the stack's mounts and the system's folders are no place for it."""
+    """Accept an absolute path of a folder, outside the system's folders and the folders that the stack mounts."""
     parts = value.split("/")[1:]
     systems = {"tmp", "run", "proc", "sys", "dev", "etc", "usr", "bin", "sbin", "lib", "lib64"}
     plain = all(re.fullmatch(r"[\w.-]+", part) and part.strip(".") for part in parts)
@@ -54,9 +54,9 @@ Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 MemoryMib = Annotated[int, Field(ge=16)]
 Cpus = Annotated[float, Field(gt=0, le=128)]
-# minute hour day month weekday, in UTC; the days of the week become names.
+# minute hour day month weekday, in UTC; numbers of weekdays are replaced by names.
 CronSchedule = Annotated[str, AfterValidator(_schedule)]
-# Prometheus' own syntax for a duration, without the compound forms that nobody writes by hand.
+# Prometheus' syntax for a duration, without compound forms such as 1h30m.
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h|d|w|y)$")]
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
@@ -77,19 +77,19 @@ _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y
 
 
 def seconds(duration: str) -> float:
-    """Length of a `Duration` in seconds: `"15s"` is 15.0, `"2h"` is 7200.0."""
+    """Return a `Duration` in seconds: `"15s"` is 15.0, `"2h"` is 7200.0."""
     number, unit = re.fullmatch(r"([0-9]+)([a-z]+)", duration).groups()  # type: ignore[union-attr]
     return int(number) * _SECONDS[unit]
 
 
 def http_url(address: str, port: int) -> str:
-    """Address of a page on an IP address: an IPv6 one stands in brackets."""
+    """Return the URL of a port on an IP address; an IPv6 address is put in brackets."""
     host = f"[{address}]" if ":" in address else address
     return f"http://{host}:{port}"
 
 
 class Model(BaseModel):
-    """Frozen, strict, and without unknown keys: a typing error in the YAML is a mistake, never ignored."""
+    """The base of all settings: frozen, strict, and without unknown keys, so that a typing error is never ignored."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -98,6 +98,6 @@ class Model(BaseModel):
         alias_generator=to_camel,
         validate_by_name=True,
         validate_by_alias=True,
-        # An error must never print the value of something that may be a secret.
+        # An error must not print a value, which may be a secret.
         hide_input_in_errors=True,
     )

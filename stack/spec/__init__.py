@@ -1,1 +1,1 @@
-"""What a part is, in plain values: nothing here imports Pulumi."""
+"""The description of a part in plain values: nothing here imports Pulumi."""

@@ -1,4 +1,4 @@
-"""An image that the engine builds from a folder of this clone, because nobody publishes it."""
+"""An image that the engine builds from a folder of this clone, because no registry has it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from stack.common.names import PROJECT
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# A registry that refuses at once, on the engine's host: with containerd's image store a build asks the registry of a
-# `FROM` first, also for an image that is there, and where packets are dropped Docker Hub is silent for a minute.
+# An address on the engine's host that refuses connections at once. With containerd's image store a build asks the
+# registry of each `FROM`, even for an image that the engine has; behind a firewall that drops packets, a request to
+# Docker Hub would hang for a minute.
 _NO_REGISTRY = "localhost:1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """An image that a `FROM` names."""
+    """A base image: the image of a `FROM` line."""
 
     argument: str
-    """Build argument that has it."""
+    """Name of the build argument that carries the reference."""
     reference: str
     title: str
-    """Of the resource that tags a local image, and of the tag behind the project's name."""
+    """Name of the resource that tags a local image; the tag is the project's name and this title."""
     local: str | None
-    """Id of the local image that has to be tagged as `reference` first: `FROM` cannot name an id."""
+    """Id of a local image that must be tagged as `reference` first, because `FROM` cannot name an id; else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltImage:
-    """An image that the engine builds. The tag is the hash of all that goes into it, so a change is a new image."""
+    """An image that the engine builds. Its tag is a hash of all its inputs, so a change of an input is a new image."""
 
     title: str
-    """Of the resource, and of the image on the engine behind the project's name: `reference-app`."""
+    """Name of the resource, such as `reference-app`; the image's name is the project's name and this title."""
     name: str
     context: Path
     bases: tuple[Base, ...]
@@ -47,7 +48,7 @@ class BuiltImage:
 
 
 def base_of(image: str, *, title: str, argument: str = "BASE") -> Base:
-    """Describe what a built image stands on. image: reference, or the id of a local image."""
+    """Describe the base of a built image. image: a reference, or the id of a local image."""
     local = image if image.startswith("sha256:") else None
     reference = f"{_NO_REGISTRY}/{PROJECT}-{title}:{image[7:19]}" if local else image
     return Base(argument=argument, reference=reference, title=title, local=local)
@@ -66,7 +67,7 @@ def _source_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        # Caches of Python, mypy and Ruff; the .dockerignore is no folder, and counts.
+        # Skips cache folders of Python, mypy and Ruff; the file .dockerignore is hashed, because it changes the image.
         if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in name.parent.parts):
             content = path.read_bytes()
             digest.update(f"{name}:{len(content)}:".encode() + content)

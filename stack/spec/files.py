@@ -1,6 +1,6 @@
-"""Files for a container, in plain values: text, or what makes the text from secrets.
+"""Files for a container, in plain values: a text, or a template that is rendered with secrets.
 
-`stack/resources/files_volume.py` brings them into a container.
+`stack/resources/files_volume.py` puts them into a container.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-# In C where the wheel has it, four times as fast: the rules alone are 2,000 lines, in every preview.
+# The C dumper, where PyYAML's wheel has it, is four times as fast: each preview writes 2,000 lines of alert rules.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def yaml_text(document: Mapping[str, Any]) -> str:
-    """Render a configuration file in YAML, its keys in the order given."""
+    """Render a configuration file in YAML, with the keys in the given order."""
     return str(yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True))
 
 
@@ -30,29 +30,29 @@ class Template:
 
 
 def secret_file(name: str) -> Template:
-    """Return the file that holds the secret `name` and nothing else, not even a line's end."""
+    """Return a file that contains only the secret `name`, without a newline at its end."""
     return Template((name,), str)
 
 
-# Relative path -> text, or what makes the text from secrets. Plain values: `samokoder render` shows them without
-# an engine and with the secrets' names in place of the secrets.
+# Relative path -> text or template. Plain values, so that `samokoder render` shows them without an engine, with the
+# names of secrets in place of their values.
 Files = Mapping[str, str | Template]
 
 SALT = "salt"
 CARRIER_MOUNT = "/files"
-# The provider writes root:root and has no owner field; only the one container mounts the volume.
+# Readable by everybody, because the provider cannot set an owner other than root:root; only one container mounts it.
 MODE = "0444"
 EXECUTABLE_MODE = "0555"
 
 
 def content_digest(salt: str, image: str, contents: Mapping[str, str]) -> str:
-    """Return 16 hexadecimal digits that change with what is in a files volume.
+    """Return 16 hexadecimal digits that change with the content of a files volume.
 
-    The salt is generated and secret, so that they tell nothing of the secrets in the content.
-    The image is in it because the carrier is made from it, and a carrier is never changed.
+    The salt is a generated secret, so that the digest reveals nothing about secrets in the content.
+    The image is part of the digest because the carrier is made from it, and a carrier is never changed.
     """
     digest = hashlib.sha256()
     for part in (salt, image, *(text for item in sorted(contents.items()) for text in item)):
-        # The length before the text: "ab" + "c" must not be "a" + "bc".
+        # The length comes before the text, so that "ab" + "c" and "a" + "bc" give different digests.
         digest.update(f"{len(part)}:{part}".encode())
     return digest.hexdigest()[:16]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from stack.common.names import MTU_OPTION, NetworkName
 from stack.settings.host import Networks
 
-# Only `edge` has a way out, and an internal network can publish no ports. No argument here may change: the provider
-# replaces a network for any change, and with it every container on it. The MTU and IPv6 alone do, where somebody sets
-# them.
+# Whether each network is internal. Only `edge` has a way out; ports cannot be published from an internal network. Do
+# not change these values: the provider replaces a network for any change, and every container on it. Only the settings
+# for MTU and IPv6 may cause that.
 INTERNAL = {
     NetworkName.EDGE: False,
     NetworkName.PUBLISHED: False,
@@ -15,12 +15,13 @@ INTERNAL = {
     NetworkName.DATA: True,
     NetworkName.MONITORING: True,
 }
-# Whoever is on it sends with an address that nobody answers; the packet filter, where `make up` has it, sends nothing.
+# Without masquerading, packets leave with a private source address, so no answer comes back. The packet filter, where
+# `make up` manages it, rejects such packets as well.
 OPTIONS = {NetworkName.PUBLISHED: {"com.docker.network.bridge.enable_ip_masquerade": "false"}}
 
 
 def options(network: NetworkName, settings: Networks) -> dict[str, str] | None:
-    """Return the driver's options of a network. What an internal one sends never leaves the host."""
-    # Where it is set, also a usual one is said: the provider sees no difference in options of which none is left.
+    """Return the driver options of a network; internal networks get no MTU, because their packets stay on the host."""
+    # An MTU that is set to the default is written too: the provider does not notice when the last option is removed.
     said = {MTU_OPTION: str(settings.mtu)} if settings.mtu and not INTERNAL[network] else {}
     return {**OPTIONS.get(network, {}), **said} or None

@@ -1,7 +1,7 @@
-"""Two slots for a secret that changes without a lost request: which value is in use, and which is accepted beside it.
+"""Two slots for a secret that is rotated without a lost request: one value is in use, the other may be accepted too.
 
 Odd generations are in the first slot, which has the secret's own name, even ones in the second. So a new value never
-takes the place of the one that is in use, and an interrupted rotation has lost neither.
+overwrites the value in use, and an interrupted rotation loses neither value.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from stack.settings.rotation import Phase, Rotating
 
 SECOND = "_b"
 SLOTTED = tuple(Rotating.model_fields)
-"""Secrets with two slots. All others have one, and a new value takes the old one's place."""
+"""Secrets with two slots. Every other secret has one slot, in which a new value replaces the old one."""
 
 IN_USE = "inUse"
-"""Output of the component of the secrets: secret -> its slot in use, both as the resources are named."""
+"""Output of the component Secrets: secret -> its slot in use, both spelt as in the names of resources."""
 PHASES = "phases"
-"""Output of the same: secret -> the phase of its rotation, for those that are in one."""
+"""Output of the component Secrets: secret -> phase of its rotation, only for secrets that are being rotated."""
 
 
 def label(secret: str) -> str:
-    """Return the name of a secret or a slot as resources have it and people write it: `postgres-app`."""
+    """Return the name of a secret or slot as in names of resources and on the command line: `postgres-app`."""
     return secret.replace("_", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """The slots of one secret. A slot's name is the name of the secret value in it."""
+    """The slots of one secret. The name of a slot is also the name of the secret value in it."""
 
     generations: Mapping[str, int]
-    """Slot -> the generation of its value: the newest of its own that was ever asked for."""
+    """Slot -> generation of its value: of the odd or the even generations, the newest that was requested."""
     in_use: str
-    """Slot whose value everybody uses."""
+    """Slot whose value all clients use."""
     other: str
-    """Slot whose value is accepted too; empty: none is."""
+    """Slot whose value is accepted as well; empty if there is none."""
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -56,7 +56,7 @@ def slots_of(secret: str, generation: int, phase: Phase) -> Slots:
 
 
 def slots(environment: Environment, secret: str) -> Slots:
-    """Return the slots of a secret of `SLOTTED` in an environment; one that is configured is in the first alone."""
+    """Return the slots of a secret of `SLOTTED` in an environment; a configured secret uses only the first slot."""
     if to_camel(secret) in environment.configured_secrets:
         return slots_of(secret, 1, "")
     settings = environment.settings

@@ -1,7 +1,7 @@
-"""What a part of the stack is, in plain values and free of the engine; `stack/resources/part.py` renders it.
+"""The description of a part, in plain values; `stack/resources/part.py` makes a container of it.
 
-The defaults are the hardening: what a spec does not ask for, its container does not get. What one asks for beyond them
-breaks a rule of the hardening gate until `hardening.yaml` says why.
+The defaults are hardened: a container gets only what its spec requests. Each request beyond the defaults breaks a rule
+of the hardening gate until `hardening.yaml` gives a reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOG_MIB, LOG_FILES = 10, 3
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = {"max-size": f"{LOG_MIB}m", "max-file": str(LOG_FILES)}
 TMP = {"/tmp": "rw,noexec,nosuid,nodev,size=16m"}  # noqa: S108 - a mount of its own
-"""What a part has in memory unless it says otherwise."""
+"""The tmpfs mounts of a part whose spec sets none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +28,21 @@ class Scrape:
     port: int
     path: str = "/metrics"
     job: str = ""
-    """Replicas of one service share a job; empty: the part's own name."""
+    """Name of Prometheus' job, which replicas of one service share; empty: the part's own name."""
     sample_limit: int = 5000
     """A scrape with more samples fails: a label with a value for each user would fill Prometheus' memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotScraped:
-    """Why this part is no target of its own."""
+    """Why Prometheus does not scrape this part."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Publish:
-    """A port of the container on an address of the host; `path` answers 200 to a person or a check."""
+    """A port of the container, published on an address of the host. `path`: a page there that answers 200."""
 
     container_port: int
     host_port: int
@@ -51,13 +51,13 @@ class Publish:
 
     @classmethod
     def of(cls, settings: PublishedSettings, container_port: int, path: str = "/") -> Publish:
-        """Publish `container_port` where the part's settings say."""
+        """Publish `container_port` on the address and port of the part's settings."""
         return cls(container_port=container_port, host_port=settings.port, address=settings.bind_address, path=path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataVolume:
-    """Data of a part, or of several that name the same: a protected volume. `adopt`: an existing one to take over."""
+    """A protected volume with data; parts whose specs have the same `name` share it. `adopt`: an existing volume."""
 
     name: str
     path: str
@@ -66,7 +66,7 @@ class DataVolume:
 
 @dataclass(frozen=True, kw_only=True)
 class HostPath:
-    """A path of the host that is mounted read-only, or a device that may be read."""
+    """A path of the host that is mounted read-only, or a device of the host that the container may read."""
 
     host: str
     container: str
@@ -88,21 +88,21 @@ class ServiceSpec:
     networks: tuple[NetworkName, ...]
     scrape: Scrape | NotScraped
     web_password: str = ""
-    """Secret with which its pages and its metrics are asked for, as the user of `stack/monitoring/access.py`."""
+    """Secret that is the password of its pages and metrics; the user is that of `stack/monitoring/access.py`."""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_environment: Mapping[str, Template] = field(default_factory=dict)
-    """Variable -> how its secret value is made, for an image that cannot read a file: an opt-in."""
+    """Variable -> template of its secret value, for an image that cannot read a file: an opt-in."""
     publish: Publish | None = None
     also_publish: tuple[Publish, ...] = ()
-    """Additional published ports, without an HTTP page that is asked for health."""
+    """Further published ports, whose pages no health check requests."""
     aliases: tuple[str, ...] = ()
     """Further names inside the networks: one that all replicas share."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Further labels, for a reverse proxy that is configured by them. A change replaces the container."""
+    """Further labels, which configure a reverse proxy. A change replaces the container."""
     external_networks: tuple[str, ...] = ()
-    """Networks of somebody else, by their names on the engine."""
+    """Networks that another project owns, by their names on the engine."""
     files: Files = field(default_factory=dict)
     """Relative path -> content, mounted read-only at `files_at`."""
     files_at: str = "/etc/samokoder"
@@ -115,21 +115,21 @@ class ServiceSpec:
     host_paths: tuple[HostPath, ...] = ()
     devices: tuple[HostPath, ...] = ()
     capabilities: tuple[str, ...] = ()
-    """As the engine writes them back: without `CAP_` one would be a difference for ever."""
+    """Spelt as the engine reports them, with `CAP_`: another spelling would be a difference in every preview."""
     processes: int = 4096
-    """Threads of its uid on the whole host, not of this container alone: every other container of the uid counts, those
-    of another environment too. At 256 the ninth monitoring part of two environments could not start a thread."""
+    """Limit of threads for the container's uid on the whole host: threads of all containers with this uid count, in
+    other environments too. At 256 the ninth monitoring part of two environments could not start a thread."""
     open_files: int = 4096
     shm_mib: int = 64
     stop_signal: str = "SIGTERM"
     stop_grace_seconds: int = 30
     after: tuple[str, ...] = ()
-    """Parts that are healthy before this one starts, where they run in this environment."""
+    """Parts that must be healthy before this one starts; parts that do not run in this environment are ignored."""
     formerly: str = ""
     """Name of the part that this one replaces: Pulumi then frees its port first."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be reached as it says: ValueError, at preview and in every unit test."""
+        """Raise ValueError, at preview, if a scraped or published part does not join a network that this needs."""
         if isinstance(self.scrape, Scrape) and NetworkName.MONITORING not in self.networks:
             raise ValueError(f"{self.part} is scraped but does not join the network 'monitoring'")
         if self.publish and not {NetworkName.EDGE, NetworkName.PUBLISHED} & {*self.networks}:
@@ -147,7 +147,7 @@ class ServiceSpec:
 
 
 def go_duration(seconds: int) -> str:
-    """Seconds as Docker writes them back: 90 is `1m30s`. Another spelling would be a difference for ever."""
+    """Return a duration as Docker reports it: 90 is `1m30s`. Another spelling is a difference in every preview."""
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -156,9 +156,10 @@ def go_duration(seconds: int) -> str:
 
 
 def cpus_text(cpus: float) -> str:
-    """Cores as the provider reads them back: 1 is `1.0`, 10 is `10.` (sic). Else: a difference for ever.
+    """Return cores as the provider reports them: 1 is `1.0`, 10 is `10.` (sic); else each preview shows a difference.
 
-    Its nanoInt64ToDecimalString takes nine zeros in nine decimals for a round number and trims the others.
+    The provider's nanoInt64ToDecimalString formats with nine decimals: a text with exactly nine zeros counts as a round
+    number and gets one decimal, all other texts lose the zeros at their end.
     """
     text = f"{cpus:.9f}"
     return f"{cpus:.1f}" if text.count("0") == 9 else text.rstrip("0")  # noqa: PLR2004 - explained above

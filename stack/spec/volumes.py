@@ -9,12 +9,12 @@ from stack.spec.service import ServiceSpec
 
 
 def used(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str, str]:
-    """Return the data volumes that the parts use: what each is for (`postgres`) -> its name on the engine."""
-    # Several parts may share one.
+    """Return the data volumes that the parts use: name in the spec (`postgres`) -> name on the engine."""
+    # A dictionary, because several parts may share a volume.
     return {spec.data.name: environment.data_volume(spec.data.name, spec.data.adopt) for spec in specs if spec.data}
 
 
 def left(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str, str]:
-    """Return the data volumes that parts had which are switched off, in the same way."""
+    """Return the data volumes of parts that are switched off: name in the spec -> name on the engine."""
     there = used(environment, specs)
     return {name: volume for name, volume in environment.settings.kept_volumes.items() if name not in there}

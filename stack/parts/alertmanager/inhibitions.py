@@ -1,4 +1,4 @@
-"""Which alerts another one makes needless: the inhibition rules of alertmanager.yml."""
+"""The inhibition rules of alertmanager.yml: which alerts are not sent while another one explains them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stack.parts.api import spec as api
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.ingress import spec as ingress
 
-# Of two alerts about the same thing the one that says more, what it makes needless, and by which labels it is the same.
+# More severe alert, the milder alerts that it inhibits, and the labels that are equal if both are about the same thing.
 _SAYS_MORE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("HostDiskAlmostFull", ("HostDiskLow", "HostDiskFillsSoon"), ("instance", "mountpoint")),
     ("HostMemoryExhausted", ("HostMemoryLow",), ("instance",)),
@@ -21,7 +21,7 @@ _SAYS_MORE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 _GONE = "ContainerMissing"
 _STORES_NOTHING = "PrometheusNotIngesting"
 _UNHEALTHY = "ContainerUnhealthy"
-# What else is noticed of a part that is down. None of them says that it is: the network may be, or one replica.
+# Other alerts that fire when a part is down. None of them proves it: the cause may be the network, or one replica.
 _NOTICED = frozenset({"ContainerUnhealthy", "ProbeFailed", "TargetDown"})
 # Service of an alert about one replica, which is a part of its own.
 _REPLICA = f"{api.JOB}-[0-9]+"
@@ -30,21 +30,21 @@ _KEEPS_USERS_OUT = frozenset({down_alert(api.JOB), down_alert(ingress.PART), "In
 
 
 def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
-    """Yield the inhibition rules: an alert that explains others keeps them back.
+    """Yield the inhibition rules: an alert inhibits the alerts that it explains.
 
-    alerts: every alert that there is. The Watchdog and the test alert are kept back by nothing.
+    alerts: all alerts of the environment. Nothing inhibits the Watchdog and the test alert.
     """
     known = [alert for alert in alerts if alert.name not in {WATCHDOG, TEST_ALERT}]
     down = {alert.name for alert in known if alert.name == down_alert(alert.service)}
     noticed = _NOTICED | {alert.name for alert in known if alert.name.endswith("Down")} - down
     if _STORES_NOTHING in {alert.name for alert in known}:
-        # What was measured is gone, so that whatever else is told then is false, and so is its end.
+        # Prometheus stores no samples then, so every other alert that starts or ends is false.
         yield {
             "source_matchers": [matcher("alertname", _STORES_NOTHING)],
             "target_matchers": [f'alertname!~"{"|".join(sorted((_STORES_NOTHING, TEST_ALERT, WATCHDOG)))}"'],
         }
-    # `equal` takes a label that both lack for equal. Every alert has a service, and of one name all have the same
-    # labels, so that is what is wanted here: the same alert, about the same thing. The kind is a backup's.
+    # `equal` also holds for a label that both alerts lack. All alerts have a service, and alerts of one name have the
+    # same labels, so these four labels mean: the same alert about the same object. `kind` is the kind of a backup.
     yield {
         "source_matchers": [matcher("severity", "critical")],
         "target_matchers": ['severity=~"info|warning"', f'alertname!="{TEST_ALERT}"'],
@@ -56,8 +56,8 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
             "target_matchers": [matcher("alertname", *less)],
             "equal": list(same),
         }
-    # One alert says it. The other way round, PostgresDown would be kept back by the missing container, which is noticed
-    # later: both would be sent, and an end that comes while an alert is kept back is never sent.
+    # PostgresDown inhibits ContainerMissing and not the reverse, because ContainerMissing fires later: both would be
+    # sent, and the end of PostgresDown would never be sent, because AlertManager drops it while the alert is inhibited.
     if down:
         yield {
             "source_matchers": [matcher("alertname", *down)],
@@ -82,7 +82,7 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
     }
     for part in sorted(frozenset[str]().union(*(alert.symptom_of for alert in known))):
         causes = {_GONE, _UNHEALTHY} | ({down_alert(part)} & down)
-        # Critical: a symptom may be, and must not be kept back by what wakes nobody.
+        # Only critical causes: a symptom may be critical, and an alert that wakes nobody must not inhibit it.
         source = [matcher("alertname", *causes), matcher("service", part), matcher("severity", "critical")]
         symptoms = [alert for alert in known if part in alert.symptom_of and alert.name not in causes]
         if symptoms:
@@ -90,7 +90,7 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
             yield {"source_matchers": source, "target_matchers": [matcher("alertname", *names)]}
         others = {alert.service for alert in symptoms} - {part}
         if others and down_alert(part) in down:
-            # What shows such symptoms is not ready without it either, and says so when it is asked.
+            # Parts with such symptoms are not ready without this part, so their health checks and probes fail too.
             others |= {_REPLICA} if api.JOB in others else set()
             targets = [matcher("alertname", _UNHEALTHY, "ProbeFailed"), matcher("service", *others)]
             yield {"source_matchers": [*source], "target_matchers": targets}

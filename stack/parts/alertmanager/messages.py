@@ -1,7 +1,7 @@
-"""What a person reads: the messages to Telegram and e-mail, as AlertManager's templates, in two languages.
+"""The messages to Telegram and e-mail: AlertManager's templates, in two languages.
 
-`messages.tmpl` has the messages, `alert.tmpl` what all of them say of one alert, both with AlertManager's own template
-language in them and `@@word` in place of each word.
+`messages.tmpl` has the messages; `alert.tmpl` is the text about one alert, which all messages include. Both are written
+in AlertManager's template language, with `@@word` in place of each translated word.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SUBJECT = '{{ template "samokoder.subject" . }}'
 MAIL_TEXT = '{{ template "samokoder.mail.text" . }}'
 MAIL_HTML = '{{ template "samokoder.mail.html" . }}'
 
-# Each stands inside a quoted string of a Go template as well, so: no quotation mark, no backslash, no <, > or &.
+# Words also occur inside quoted strings of Go templates and inside HTML: no quotation mark, backslash, <, > or &.
 WORDS: Mapping[Language, Mapping[str, str]] = {
     "en": {
         "firing": "FIRING",
@@ -66,10 +66,10 @@ WORDS: Mapping[Language, Mapping[str, str]] = {
 
 
 class _Page(Template):
-    """A file with `@@word`, and `@@{alert}` for the other file; Go's own `$` and `{{ }}` stay as they are."""
+    """A file with `@@word`, and `@@{alert}` for the text of alert.tmpl; Go's `$` and `{{ }}` are left unchanged."""
 
     delimiter = "@@"
-    flags = re.NOFLAG  # as it is written: the default ignores case
+    flags = re.NOFLAG  # string.Template ignores case by default
 
 
 def messages_tmpl(language: Language) -> str:

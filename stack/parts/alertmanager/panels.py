@@ -9,7 +9,7 @@ ALERTMANAGER = 'job="alertmanager"'
 
 
 def alerts_now() -> list[Panel]:
-    """Describe what AlertManager has: alerts, and silences."""
+    """Describe the panels of AlertManager's alerts and silences."""
     return [
         series(
             "Alerts in AlertManager",
@@ -35,7 +35,7 @@ def alerts_now() -> list[Panel]:
 
 
 def notifications() -> list[Panel]:
-    """Describe what was sent, and what failed."""
+    """Describe the panels of notifications that were sent or failed."""
     failed, tried = (
         total(f"alertmanager_notifications_{kind}", ALERTMANAGER, "integration", "15m")
         for kind in ("failed_total", "total")

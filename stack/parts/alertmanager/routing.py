@@ -1,4 +1,4 @@
-"""Who gets which alert, when, and by which ways: the routes and receivers of alertmanager.yml."""
+"""The routes and receivers of alertmanager.yml: who gets which alert, when, and through which integrations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TEST_RECEIVER = "test-alert"
 
 
 def integrations(environment: Environment) -> Mapping[str, Mapping[str, Any]]:
-    """Return each configured way to reach a person, by the name that AlertManager's metrics give it."""
+    """Return the configured integrations that reach a person, by their names in AlertManager's metrics."""
     settings = environment.settings.alertmanager
     ways: dict[str, Mapping[str, Any]] = {}
     if settings.telegram:
@@ -76,22 +76,22 @@ def route(environment: Environment) -> dict[str, Any]:
     timing = settings.timing
     routes: list[dict[str, Any]] = []
     if "heartbeatUrl" in environment.configured_secrets:
-        # The Watchdog alone, and whatever severity it has: any other alert would keep the heart beating.
+        # Only the Watchdog, by its name and not by its severity: any other alert would be a heartbeat too.
         routes.append(
             {
                 "receiver": HEARTBEAT,
                 "matchers": [matcher("alertname", WATCHDOG)],
                 "group_wait": "0s",
                 "group_interval": settings.heartbeat_interval,
-                # At each group_interval it is asked whether more than repeat_interval has passed since the last time
-                # was noted, which is a moment after the interval began: were they equal, every other beat would be
-                # left out (measured with 0.34.1: 2s and 2s beat every 4 s).
+                # At each group_interval AlertManager checks whether repeat_interval has passed since it noted the last
+                # notification, which is a moment after that interval began. With equal values it would leave out every
+                # second heartbeat (measured with 0.34.1: with 2s and 2s there is one every 4 s).
                 "repeat_interval": "1ms",
             }
         )
     routes.append({"receiver": NOBODY, "matchers": [matcher("severity", "none")]})
     if ways:
-        # A group for each test, so that each is sent at once, however soon after the one before.
+        # Each test alert is a group of its own, so it is sent at once, even shortly after another one.
         routes.append(
             {
                 "receiver": TEST_RECEIVER,
@@ -125,7 +125,7 @@ def route(environment: Environment) -> dict[str, Any]:
 
 
 def receivers(environment: Environment) -> Iterator[dict[str, Any]]:
-    """Yield the receivers: on call, one without each way that may be broken, the test's, the heartbeat's, nobody."""
+    """Yield the receivers: on-call, one that leaves out each integration, the test's, the heartbeat's, nobody."""
     ways = integrations(environment)
     yield _receiver(ON_CALL, ways)
     if len(ways) > 1:
@@ -139,7 +139,7 @@ def receivers(environment: Environment) -> Iterator[dict[str, Any]]:
 
 
 def _receiver(name: str, ways: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    # Copies: one object in several places would be written as anchors and aliases.
+    # Copies, because PyYAML writes one object in several places as anchor and aliases.
     return {"name": name, **{f"{way}_configs": [_copy(config)] for way, config in ways.items()}}
 
 
@@ -160,5 +160,5 @@ def _times(timing: Timing) -> dict[str, str]:
 
 
 def matcher(label: str, *values: str) -> str:
-    """Return the matcher for one of `values`; AlertManager anchors a regular expression itself."""
+    """Return the matcher for any of `values`; AlertManager anchors regular expressions."""
     return f'{label}="{values[0]}"' if len(values) == 1 else f'{label}=~"{"|".join(sorted(set(values)))}"'

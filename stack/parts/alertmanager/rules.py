@@ -1,4 +1,4 @@
-"""AlertManager: whether it has its configuration, and whether people get what it sends."""
+"""Alerts on AlertManager: whether it accepted its configuration, and whether its notifications are delivered."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 def failing(matcher: str = "") -> str:
     """Return the expression for the share of failed notifications of 15 minutes, by integration.
 
-    matcher: of the series. The heartbeat is no way to a person: who waits for it outside notices when it is lost.
+    matcher: further matcher of the series. The heartbeat does not count, because it reaches no person, and the service
+    outside that expects it notices when it stops.
     """
     matchers = ",".join(filter(None, ('job="alertmanager"', f'receiver_name!="{HEARTBEAT}"', matcher)))
     failed, tried = (
@@ -49,7 +50,8 @@ def _alerts(heartbeat_seconds: float) -> Iterator[Alert]:
     )
     yield alert(
         name="AlertmanagerNotificationsFailing",
-        # Over all reasons: their names changed with 0.34. The label `integration` routes it to the other ones.
+        # The sum of all failure reasons, whose names changed in 0.34. The label `integration` routes this alert to the
+        # other integrations.
         expression=f"{failing()} > 0.01",
         wait="5m",
         severity="critical",
@@ -72,7 +74,7 @@ def _alerts(heartbeat_seconds: float) -> Iterator[Alert]:
     )
     yield alert(
         name="HeartbeatFailing",
-        # Who waits outside raises no alarm for beats that never came once, and a way that works can tell a person.
+        # The service outside raises no alarm if it never got a heartbeat; a working integration can tell a person.
         expression=f"{failed} / ({tried} > 0) > 0.5",
         wait=f"{wait}m",
         severity="warning",

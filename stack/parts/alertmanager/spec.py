@@ -1,4 +1,4 @@
-"""AlertManager: where alerts go. Secrets are files that it reads itself; nothing is substituted by an entrypoint."""
+"""AlertManager, which sends the alerts. It reads its secrets from files; no entrypoint substitutes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PORT = 9093
 
 
 def spec(environment: Environment) -> ServiceSpec:
-    """Describe AlertManager, without its files: these follow from all alerts, see `files`."""
+    """Describe AlertManager without its files, which depend on all alerts: see `files`."""
     settings = environment.settings.alertmanager
     password = access.password_of(environment, ALERTMANAGER_WEB)
     return ServiceSpec(
@@ -34,17 +34,17 @@ def spec(environment: Environment) -> ServiceSpec:
         command=(
             f"--config.file={access.FOLDER}/alertmanager.yml",
             "--storage.path=/alertmanager",
-            # By its default of 15m, whoever silences an alert has silenced nothing if it is killed before.
+            # AlertManager saves silences at this interval: with its default of 15m, a kill would lose newer silences.
             "--data.maintenance-interval=30s",
             f"--web.external-url={settings.address}/",
             "--web.route-prefix=/",
-            # One instance: without a peer there is nothing to gossip with, and no address to guess.
+            # Clustering is off, because there is one instance; it would also have to detect an address to advertise.
             "--cluster.listen-address=",
-            # Its metrics tell the test alert's notifications from all others: `make test-alert`.
+            # `make test-alert` needs metrics that tell the test alert's notifications from all others.
             "--enable-feature=receiver-name-in-metrics",
             *((access.FLAG,) if password else ()),
         ),
-        # Silences and the log of what was sent: lost, every firing alert would be sent again.
+        # Silences and the notification log: without that log every firing alert would be sent again.
         data=DataVolume(name="alertmanager", path="/alertmanager", adopt=settings.adopt_volume),
         publish=Publish.of(settings, PORT, "/-/ready"),
         health_command=("amtool", f"--alertmanager.url=http://127.0.0.1:{PORT}", access.CLIENT_FLAG, "config", "show")
@@ -57,7 +57,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment, alerts: Sequence[Alert]) -> Files:
-    """Return the configuration, the messages, and the secrets that the configuration names. alerts: all there are."""
+    """Return the configuration, the messages, and the secrets that the configuration names. alerts: all alerts."""
     settings = environment.settings.alertmanager
     configured = environment.configured_secrets
     secrets: Files = {
@@ -76,12 +76,9 @@ def files(environment: Environment, alerts: Sequence[Alert]) -> Files:
 
 
 def alertmanager_yml(environment: Environment, alerts: Sequence[Alert]) -> str:
-    """Render alertmanager.yml: who gets which alert, when, and which alerts another one makes needless.
-
-    alerts: all there are.
-    """
+    """Render alertmanager.yml: routes, receivers and inhibition rules. alerts: all alerts."""
     document = {
-        # Of an alert that comes without its end. Prometheus gives each one; who posts by hand may not.
+        # For alerts without an end time: Prometheus always gives one, a person who posts an alert by hand may not.
         "global": {"resolve_timeout": "5m"},
         "templates": [f"{access.FOLDER}/{messages.FILE}"],
         "route": route(environment),

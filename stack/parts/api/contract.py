@@ -1,4 +1,4 @@
-"""What the API and the worker are given: the original's contract, secrets as files in /run/secrets."""
+"""What the API and the worker get: the variables of the original's contract, and secrets as files in /run/secrets."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from stack.spec.service import DataVolume
 SECRETS = "/run/secrets"
 _IN_MEMORY = "rw,noexec,nosuid,nodev"
 
-# No shell: an image may have none, and the health check asks by Python all the same. Byte for byte, so that no locale
-# changes a secret. -I and -S: nothing of the image is imported before its own command.
+# Python and not a shell, because an image may have no shell, while the health check needs Python anyway. Bytes, so that
+# no locale changes a secret. With -I and -S nothing from the image is imported before its own command starts.
 _READ_SECRETS = f"""\
 import os, sys
 for name in os.listdir("{SECRETS}"):
@@ -35,7 +35,7 @@ _START = ("python", "-I", "-S", "-c", _READ_SECRETS)
 
 
 class Given(TypedDict):
-    """What a part that runs the application's image has of its `ServiceSpec` by the contract."""
+    """The fields of `ServiceSpec` that the contract sets for every part with the application's image."""
 
     image: str
     user: str
@@ -49,7 +49,7 @@ class Given(TypedDict):
 
 
 def given(environment: Environment, settings: Application) -> Given:
-    """Return what a part that runs the application's image is given."""
+    """Return the fields that the contract sets for a part with the application's image."""
     shared = environment.settings.workspace.path
     return Given(
         image=application_image(environment, settings),
@@ -65,7 +65,7 @@ def given(environment: Environment, settings: Application) -> Given:
 
 
 def started(settings: Application, *command: str) -> tuple[str, ...]:
-    """Return a command as it is started in a container of the application: with its secrets where it looks for them."""
+    """Return a command of the application with the prefix that puts its secrets where the image reads them."""
     return (*(_START if settings.secrets_as == "environment" else ()), *command)
 
 
@@ -77,7 +77,7 @@ def writable(settings: Application) -> Mapping[str, str]:
 
 
 def in_memory(paths: Iterable[str], *, user: str, mib: int) -> dict[str, str]:
-    """Return folders in memory, each of so many MiB, as the engine is told of them. user: uid:gid, whose they are."""
+    """Return the tmpfs mounts of some folders: path -> options. user: uid:gid of the owner. mib: size of each one."""
     uid, _, gid = user.partition(":")
     return dict.fromkeys(paths, f"{_IN_MEMORY},size={mib}m,uid={uid},gid={gid},mode=0700")
 
@@ -88,7 +88,7 @@ def application_image(environment: Environment, settings: Application) -> str:
 
 
 def secret_settings(environment: Environment) -> Mapping[str, Template]:
-    """Return setting -> how its value is made from secrets; all that is secret in the contract."""
+    """Return all secret settings of the contract: setting -> template that makes its value from secrets."""
     keys = slots(environment, "secret_key")
     made: dict[str, Template] = {
         "SECRET_KEY": secret_file(keys.in_use),
@@ -101,14 +101,14 @@ def secret_settings(environment: Environment) -> Mapping[str, Template]:
         else secret_file(slots(environment, "redis_app").in_use),
     }
     if keys.other:
-        # The next key before a rotation and the last one after it: what either has signed is good in both.
+        # In phase `prepare` the next key, in `overlap` the previous one: so what either key signed is valid throughout.
         made[SECRET_KEY_PREVIOUS] = secret_file(keys.other)
     made |= {name: secret_file(key) for key, name in LLM_KEYS.items() if key in environment.configured_secrets}
     return made
 
 
 def files(environment: Environment, settings: Application) -> Files:
-    """Return a file for each secret setting, by its lower-case name, but for those that the image reads elsewhere."""
+    """Return a file for each secret setting, named in lower case, except those that the image reads from variables."""
     return {
         name.lower(): template
         for name, template in secret_settings(environment).items()
@@ -117,13 +117,13 @@ def files(environment: Environment, settings: Application) -> Files:
 
 
 def authorities(environment: Environment) -> dict[str, str]:
-    """Return the certificates of the authorities that signed those of managed servers, each in a file."""
+    """Return a file for each CA certificate with which a managed server's certificate is verified."""
     files = {managed.DATABASE_CA: environment.database_ca, managed.REDIS_CA: environment.redis_ca}
     return {name: text for name, text in files.items() if text}
 
 
 def environment_variables(environment: Environment, settings: Application) -> Mapping[str, str]:
-    """Return the plain variables: no secret, but where each secret's file is."""
+    """Return the plain variables: no secrets, but the path of each secret's file."""
     variables = {
         "ENVIRONMENT": "production" if environment.settings.production else environment.name,
     }
@@ -134,26 +134,28 @@ def environment_variables(environment: Environment, settings: Application) -> Ma
             "REDIS_USERNAME": redis.APP_USER,
         }
     variables |= proxy_variables(environment)
-    # The first is libpq's own name, which asyncpg and psycopg read.
+    # PGSSLROOTCERT is libpq's name, which asyncpg and psycopg read too.
     named = {managed.DATABASE_CA: "PGSSLROOTCERT", managed.REDIS_CA: "REDIS_CA_FILE"}
     variables |= {named[file]: f"{SECRETS}/{file}" for file in authorities(environment)}
     if settings.secrets_as == "files":
         variables |= {f"{name.upper()}_FILE": f"{SECRETS}/{name}" for name in files(environment, settings)}
     if settings.image:
-        # Its user has no home in the image, and `/` cannot be written to.
+        # The image may have no home for this user, and `/` is read-only.
         variables["HOME"] = "/tmp"  # noqa: S108 - a mount of its own
-        # Uvicorn's and Gunicorn's name for TRUSTED_PROXIES; Uvicorn before 0.31 knows addresses or `*`, and no network.
+        # Uvicorn and Gunicorn read this in place of TRUSTED_PROXIES; Uvicorn before 0.31 accepts no networks, only
+        # addresses or `*`.
         variables["FORWARDED_ALLOW_IPS"] = _traefik(environment) or "*"
     return variables | settings.environment
 
 
 def proxy_variables(environment: Environment) -> Mapping[str, str]:
-    """Return whose X-Forwarded-For the application believes: the ingress', whose address is not known beforehand.
+    """Return the proxies whose X-Forwarded-For the application trusts: all private networks, or the team's Traefik.
 
-    Nobody but the ingress and the stack's own parts can reach the application, and the ingress replaces the header.
-    A Traefik of the team's own is on a network with others, who reach the application too: only its address counts.
+    The ingress' address is not known in advance. Only the ingress and the stack's own parts can reach the application,
+    and the ingress replaces the header. The team's Traefik shares its network with other containers, which can reach
+    the application too, so only Traefik's address is trusted.
     """
-    # A name that the ingress asks for may lead it there by IPv6, in the range that the engine has chosen.
+    # The ingress may connect over IPv6, from the private range that the engine chose.
     private = [
         "10.0.0.0/8",
         "172.16.0.0/12",
@@ -170,12 +172,15 @@ def _traefik(environment: Environment) -> str:
 
 
 def secret_variables(environment: Environment, settings: Application) -> Mapping[str, Template]:
-    """Return the opted-in variables that hold a secret, and where a managed Redis is: only its secret URL says that."""
+    """Return the variables whose values come from secrets: those that are opted in, and the address of a managed Redis.
+
+    The address of a managed Redis is known only from its URL, which is a secret.
+    """
     known = secret_settings(environment)
     opted_in = {name: known[name] for name in known if name in _in_environment(settings)}
     if not environment.managed_redis:
         return opted_in
-    # What a person has set stays: there may be a proxy before it, or another of its databases.
+    # Variables in `environment` win: a person may have set a proxy's address or another database number.
     return opted_in | {name: made for name, made in _MANAGED_REDIS.items() if name not in settings.environment}
 
 
@@ -183,7 +188,7 @@ def _of_redis(read: Callable[[managed.Redis], object]) -> Template:
     return Template(("managedRedisUrl",), lambda url: str(read(managed.redis(url))))
 
 
-# No password is in them. An image reads them where it reads those of the local Redis.
+# These contain no password. They have the names that the local Redis' variables have.
 _MANAGED_REDIS: dict[str, Template] = {
     "REDIS_HOST": _of_redis(lambda redis: redis.host),
     "REDIS_PORT": _of_redis(lambda redis: redis.port),

@@ -62,7 +62,7 @@ def _now(environment: Environment) -> list[Panel]:
             "Replicas that answer",
             "Replicas of the API that Prometheus gets metrics from.",
             "short",
-            # All: against the number of those that there should be.
+            # All replicas, because the thresholds are about the number of all replicas.
             or_zero('sum(up{job="api"})'),
             limits=[
                 Limit(alert="ApiDown", value=1, severity="critical", below=True),
@@ -273,16 +273,16 @@ def _database(alerts: Alerts) -> list[Panel]:
 
 
 def _fewer(environment: Environment, alert: str = "") -> list[Limit]:
-    """Return the line below which not all of several replicas are there. alert: what fires then, if anything."""
+    """Return the threshold below which a replica is missing; none for a single replica. alert: the alert, if any."""
     replicas = environment.settings.api.replicas
     return [Limit(alert=alert, value=replicas, below=True)] if replicas > 1 else []
 
 
 def _entry(environment: Environment) -> list[Panel]:
-    """What users get, API and frontend together, and what the ingress itself answers when nobody else does."""
+    """Describe the panels of the answers that users get from API, frontend and the ingress itself."""
     alerts = environment.settings.alerts
     count = f"{ingress.DURATION}_count"
-    # The ingress counts a status from its first answer on: without one the share is none, not "no data".
+    # There is no series for 5xx before the first one; with traffic and no error the share must be 0, not "no data".
     failed = f"""({total(count, f'{ingress.ANSWERS},code=~"5.."')} or 0 * {total(count, ingress.ANSWERS)})"""
     return [
         figure(
@@ -320,13 +320,13 @@ def _entry(environment: Environment) -> list[Panel]:
 
 
 def _of_chosen(by_part: str) -> str:
-    """Return what is measured of containers for the chosen replicas: their addresses begin with the part's name."""
+    """Limit an expression by part to the selected replicas, whose `instance` is the part's name and the port."""
     named = f'label_replace({by_part}, "instance", "$1:{API_PORT}", "{CONTAINER_PART}", "(.+)")'
     return f"{named} and on (instance) up{{{API}}}"
 
 
 def _burn(slo: api.Slo, window: str) -> str:
-    """Ask how many times as fast as it may the budget is used up."""
+    """Return the expression for the burn rate: how many times too fast the error budget is used."""
     return f"{slo.ratio(window)} / {share(100 - Decimal(str(slo.percent)))}"
 
 
@@ -349,7 +349,7 @@ def _burn_rate(title: str, description: str, slo: api.Slo) -> Panel:
 
 
 def _answers(status: str) -> Query:
-    """Ask for answers with `status` by route; 0 for a route that has only others yet."""
+    """Return the query for answers with `status` by route; 0 for a route without such answers."""
     some = total(REQUESTS, f'{API},status=~"{status}"', "endpoint")
     return Query(f"{some} or 0 * {total(REQUESTS, API, 'endpoint')}", "{{endpoint}}")
 

@@ -1,7 +1,7 @@
-"""The metrics contract: what the API, the worker and whoever calls the LLM expose, by the names of the original.
+"""The metrics contract: the metrics of the API, of the worker and of LLM calls, with the original's names.
 
-Alerts and dashboards are made of these; `samokoder check-image` holds an image against them, docs/metrics.md lists
-them with the alerts and dashboards that use each. Labels may be more than these, never less.
+Alerts and dashboards use these metrics; `samokoder check-image` checks that an image has them; docs/metrics.md lists
+them with the alerts and dashboards that use each. A metric may have more labels than listed here, but not fewer.
 """
 
 from __future__ import annotations
@@ -241,6 +241,6 @@ METRICS = (
 
 
 def of_jobs(jobs: Iterable[Job]) -> list[Metric]:
-    """Return the contract's metrics that these expose."""
+    """Return the contract's metrics that at least one of `jobs` exposes."""
     wanted = set(jobs)
     return [metric for metric in METRICS if wanted.intersection(metric.jobs)]

@@ -1,7 +1,7 @@
-"""The keeper of the schema: migrates the database to the API's version before a replica of that one serves.
+"""The migrations: they bring the database's schema to the API's version before a replica of that version serves.
 
-A keeper and not a job that ends, for the reason in `stack/parts/postgres/roles.py`. While it fails, the replicas of the
-version before stay as they are and go on serving.
+The container stays running after the migration, for the reason in `stack/parts/postgres/roles.py`. If the migration
+fails, the replicas of the previous version are not replaced and keep serving.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stack.spec.service import NotScraped, ServiceSpec
 PART = "migrations"
 REFERENCE = ("python", "-m", "samokoder.migrate")
 
-# The shell is process 1's child and must hand SIGTERM on: a migration that is told to end rolls back.
+# docker-init sends SIGTERM only to the shell, so the shell passes it on, for the migration to roll back.
 _KEEP = """\
 rm -f /tmp/applied
 "$@" &
@@ -30,7 +30,7 @@ exec sleep infinity
 
 
 def spec(environment: Environment) -> ServiceSpec:
-    """Describe the keeper."""
+    """Describe the container of the migrations."""
     settings, application = environment.settings.migrations, environment.settings.api
     return ServiceSpec(
         part=PART,
@@ -40,7 +40,7 @@ def spec(environment: Environment) -> ServiceSpec:
         settings=settings,
         command=tuple(settings.command or REFERENCE),
         health_command=health.APPLIED,
-        # `edge`: a managed database is outside.
+        # `edge`, because a managed database is outside.
         networks=(NetworkName.EDGE, NetworkName.DATA),
         scrape=NotScraped(reason="has nothing to measure: its health says whether the schema is migrated"),
         after=(postgres_roles.PART, workspace.PART),

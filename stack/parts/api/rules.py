@@ -1,6 +1,6 @@
-"""The API: whether it answers, how well, and what it says of its users and of the database.
+"""Alerts on the API: availability, error rate and latency, its users, and the database as it sees it.
 
-Its metrics are in the contract with the team's image; of one that lacks a metric, the alerts on it are silent.
+The contract lists its metrics. If a team's image lacks a metric, the alerts that read it never fire.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DASHBOARD = "samokoder-golden-signals"
 OVERVIEW = "samokoder-overview"
 
 alert = partial(Alert, service="api", dashboard=DASHBOARD)
-# Without either of them the API answers 503, or late.
+# If one of these is down, the API answers 503, or late.
 STORES = frozenset({"postgres", "redis"})
 
 REQUESTS = 'samokoder_http_requests_total{job="api"}'
@@ -38,7 +38,7 @@ class Slo:
     bad: Recording
     all: Recording
     critical: frozenset[float]
-    """Burn rates that wake somebody; of the others a person hears in the working day."""
+    """Burn rates whose alert is critical; the alerts of the other burn rates are warnings."""
     bad_ones: Text
     """The bad requests, after "12% of the requests of the last hour"."""
 
@@ -49,7 +49,7 @@ class Slo:
 
 @dataclass(frozen=True, kw_only=True)
 class Burn:
-    """Error budget that is used up `rate` times too fast, over a long window and, so that it ends soon, a short one."""
+    """Error budget that is used `rate` times too fast, over a long and a short window; the short one ends the alert."""
 
     rate: float
     long: str
@@ -87,7 +87,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 def slos(alerts: Alerts) -> tuple[Slo, Slo]:
     """Return the objectives: requests that do not fail, and requests that are answered fast."""
-    # As the client library writes a bucket's border: 1.0, never 1.
+    # The client library writes the border of a bucket as a float: 1.0, never 1.
     fast = f'{SECONDS}_bucket{{job="api",le="{alerts.api_fast_seconds}"}}'
     fast_seconds = number(alerts.api_fast_seconds)
     return (
@@ -98,7 +98,7 @@ def slos(alerts: Alerts) -> tuple[Slo, Slo]:
             all=Recording(name="api:http_requests:rate5m", expression=f"sum(rate({REQUESTS}[5m]))"),
             bad=Recording(
                 name="api:http_errors:rate5m",
-                # A status has no series before its first answer: with traffic and no error yet it is 0, not nothing.
+                # There is no series for 5xx before the first one; with traffic and no error the result must be 0.
                 expression='sum(rate(samokoder_http_requests_total{job="api",status=~"5.."}[5m])) '
                 "or 0 * api:http_requests:rate5m",
             ),
@@ -123,14 +123,14 @@ def _recordings(slo: Slo) -> Iterator[Recording]:
     for window in WINDOWS:
         bad, everything = slo.bad.name, slo.all.name
         if window != "5m":
-            # Of the two recorded series: three days of every counter of the API, every 15 s, would be millions of
-            # samples. Sums, not a mean of ratios, so that a request at night weighs as much as one at noon.
+            # From the two recorded series, because three days of all the API's counters, every 15 s, are millions of
+            # samples. Sums and not a mean of ratios, so that a request at night counts as much as one at noon.
             bad, everything = f"sum_over_time({bad}[{window}])", f"sum_over_time({everything}[{window}])"
         yield Recording(name=slo.ratio(window), expression=f"{bad} / ({everything} > 0)")
 
 
 def _burns(slo: Slo, environment: Environment) -> Iterator[Alert]:
-    # Each evaluation adds its rate times the time since the last one: together they are the requests of the window.
+    # The recorded rate times the interval is the number of requests in it; the sum is the requests of the window.
     every = number(seconds(environment.settings.prometheus.scrape_interval))
     least = number(environment.settings.alerts.api_burn_requests)
     percent = number(slo.percent)
@@ -162,7 +162,7 @@ def _burns(slo: Slo, environment: Environment) -> Iterator[Alert]:
 def _availability() -> Iterator[Alert]:
     yield alert(
         name="ApiDown",
-        # The vector: of a job that is gone there is no `up` at all.
+        # `vector(0)`, because a job without targets has no series `up`.
         expression='(sum(up{job="api"}) or vector(0)) == 0',
         wait="2m",
         severity="critical",
@@ -174,7 +174,7 @@ def _availability() -> Iterator[Alert]:
     )
     yield alert(
         name="ApiReplicaDown",
-        # The replica's part, as in what is said of its container.
+        # The name of the replica's part, as in the alerts on its container.
         service='{{ reReplaceAll ":.*" "" $labels.instance }}',
         expression='up{job="api"} == 0 and on (job) sum by (job) (up{job="api"}) > 0',
         wait="5m",
@@ -220,7 +220,7 @@ def _signals(alerts: Alerts) -> Iterator[Alert]:
     today, yesterday = f"sum(rate({REQUESTS}[15m]))", f"sum(rate({REQUESTS}[15m] offset 1d))"
     yield alert(
         name="ApiTrafficDrop",
-        # The vector: an API that nobody has asked since its start has no series.
+        # `vector(0)`, because an API without a request since its start has no series.
         expression=f"({today} or vector(0)) < 0.1 * {yesterday} and {yesterday} > 0.1",
         wait="15m",
         severity="warning",
@@ -310,7 +310,7 @@ def _users(alerts: Alerts) -> Iterator[Alert]:
 
 
 def _database(alerts: Alerts) -> Iterator[Alert]:
-    """What the API and the worker see of the database."""
+    """Yield the alerts on the database, as the API and the worker measure it."""
     yield alert(
         name="DatabaseErrors",
         expression=f"sum(rate(samokoder_db_errors_total[5m])) > {number(alerts.database_errors_per_second)}",

@@ -21,13 +21,13 @@ COMMAND = ("uvicorn", "samokoder.main:app", "--host", "0.0.0.0", "--port", str(P
 
 
 def specs(environment: Environment) -> Iterator[ServiceSpec]:
-    """Describe the replicas. Each waits for the one before it, so that one at a time is replaced."""
+    """Describe the replicas. Each replica waits for the one before it, so that a deploy replaces one at a time."""
     settings = environment.settings.api
     path = settings.health_path or ("/health" if settings.image else "/ready")
-    # A Traefik takes no container that Docker calls unhealthy: with Redis away for a moment it would have no replica at
-    # all, and answer 404. So readiness is for the deploy there, and life for the time after it.
+    # Traefik ignores containers that Docker reports as unhealthy: with /ready, a short outage of Redis would leave it
+    # without replicas, and it would answer 404. So there /ready is checked only during a deploy, and /health later.
     later = "/health" if path == "/ready" and environment.settings.ingress.kind == "traefik" else ""
-    # The next replica is replaced when this one is healthy: not before the ingress knows that it is.
+    # A deploy replaces the next replica when this one is healthy, which must be after the ingress has found it healthy.
     stable = settled_seconds(environment) if settings.replicas > 1 else settings.stable_seconds
     before: str | None = None
     for part in environment.api_in_turn():
@@ -44,9 +44,9 @@ def specs(environment: Environment) -> Iterator[ServiceSpec]:
             labels=traefik_labels(environment, JOB, PORT),
             scrape=Scrape(port=PORT, job=JOB),
             after=(before,) if before else (postgres_roles.PART, redis_users.PART, workspace.PART, migrations.PART),
-            # Draining, then the requests that still run: longer than both in the reference application.
+            # Longer than the reference application needs to drain and to finish its running requests.
             stop_grace_seconds=45,
-            # Until replicas came there was one, with the port that the ingress has now.
+            # Before there were replicas, the only API was the part `api`, on the host port that the ingress has now.
             formerly=JOB if part == environment.parts_of("api")[0] else "",
         )
         before = part

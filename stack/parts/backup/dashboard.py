@@ -1,4 +1,4 @@
-"""Backups: how old and how large, how far behind, whether they are whole and can be restored, and elsewhere too."""
+"""Backups: age, size, lag, whether they are intact and can be restored, and the off-site copy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def describe(environment: Environment) -> Board:
         if enabled
         else [],
         since="now-2d",
-        # Backups are made by the hour or the day: who comes from what happens now would see nothing.
+        # Backups are made hourly or daily: the short time range of another dashboard would show nothing.
         keeps_time=False,
         figures=_now(environment) if enabled else [_none()],
         beside=_last_run(environment) if enabled else None,

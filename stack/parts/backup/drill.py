@@ -1,7 +1,7 @@
-"""Where a backup is restored for a trial: a PostgreSQL runs there over what may be an intruder's work.
+"""The part in which a backup is restored as a test: its PostgreSQL runs on data that an intruder may have written.
 
-So it has no network, no secret, the backups read-only, and a volume that nobody keeps. The backup server asks it, and
-reads its answer in that volume (`backup_image/samokoder_backup/apart.py`).
+So it has no network, no secrets, a read-only mount of the backups, and a volume that is not kept. The backup server
+writes requests and reads the results in that volume (`backup_image/samokoder_backup/apart.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from stack.settings.environment import Environment
 from stack.spec.service import NotScraped, ServiceSpec
 
 PART = "drill"
-# It touches this file each second, also while it is at work.
+# The drill's program touches this file every second, also during a drill.
 _ALIVE = 'test -n "$(find /tmp/samokoder-backup/alive -mmin -1)"'
 
 
@@ -32,7 +32,7 @@ def spec(environment: Environment) -> ServiceSpec:
         health_command=("sh", "-c", _ALIVE),
         networks=(),
         scrape=NotScraped(reason="has no network: the backup server measures its drills"),
-        # It starts a PostgreSQL of its own.
+        # The drill starts a PostgreSQL, which opens many files.
         open_files=16384,
         stop_grace_seconds=5,
     )

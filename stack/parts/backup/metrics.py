@@ -1,4 +1,4 @@
-"""What the backup server exposes, which is an image of this clone: docs/backup-and-restore.md."""
+"""Metrics of the backup server, whose image is built from this clone: docs/backup-and-restore.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from stack.monitoring.metrics import Job, Metric
 _BACKUP = (Job.BACKUP,)
 
 
-# Of the backup server, which is an image of this clone: docs/backup-and-restore.md.
 BACKUP_METRICS = (
     Metric(
         name="backup_last_success_timestamp_seconds",

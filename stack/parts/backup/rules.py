@@ -1,4 +1,4 @@
-"""Backups: whether they are made, whole, restored for a trial, and elsewhere too, as the backup server tells it."""
+"""Alerts on backups, from the backup server's metrics: made, intact, restored as a test, and copied off-site."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service=backup.PART, dashboard="samokoder-backups")
 
-# An hour of missed copies wakes nobody at night: what fails is critical from a day on at the earliest.
+# A backup is critically late after a day at the earliest, so an hour of missed copies wakes nobody at night.
 _CRITICAL_HOURS = 24.0
 WAL_LAG_CRITICAL_SECONDS = 900.0
 SLOT_CRITICAL = 0.8
 FIRST = "2h"
-"""Of each kind: within this time of a new stack's start there is a first one."""
+"""Time after the start of a new stack within which the first backup of each kind must exist."""
 
 MEDIAN = Recording(
     name="backup:size_bytes:median7d",
-    # A sample an hour: of every one, a week has forty thousand to sort.
+    # One sample an hour, because a week of all samples would be forty thousand to sort.
     expression="quantile_over_time(0.5, backup_size_bytes[7d:1h])",
 )
 
 
 def smaller(least: int) -> str:
-    """How much smaller the last backup is than the median of seven days, where that is more than so many bytes."""
+    """Return the expression for how much smaller the last backup is than the median of seven days, as a share.
+
+    least: bytes; a kind whose median is not larger than that has no result.
+    """
     return f"1 - backup_size_bytes / ({MEDIAN.name} > {least})"
 
 
 SLOT_USED = "backup_slot_retained_bytes / (backup_slot_limit_bytes > 0)"
 VOLUME_FREE = "backup_volume_free_bytes / (backup_volume_size_bytes > 0)"
-# Before the first one it is 0, or not there: then another rule speaks.
+# Before the first success the metric is 0 or absent; `> 0` leaves that case to BackupAbsent.
 VERIFIED_AGE = "time() - (backup_verify_last_success_timestamp_seconds > 0)"
 DRILL_AGE = "time() - (backup_restore_test_last_success_timestamp_seconds > 0)"
 OFFSITE_AGE = "time() - (backup_offsite_last_success_timestamp_seconds > 0)"
@@ -54,12 +57,12 @@ _NAMES: Mapping[str, Text] = {
 
 
 def age(kind: str) -> str:
-    """Return the question for the age of the newest good backup of a kind, in seconds."""
+    """Return the expression for the age of the newest good backup of a kind, in seconds."""
     return f'time() - (backup_last_success_timestamp_seconds{{kind="{kind}"}} > 0)'
 
 
 def late_hours(alerts: Alerts, schedule: str) -> tuple[float, float]:
-    """Return from which age on what a schedule makes is too old: for a warning, and critically."""
+    """Return the ages in hours at which the newest backup of a schedule is too old: for a warning, and for critical."""
     pause = cron.parse(schedule).longest_pause_hours
     warning = round(pause + alerts.backup_late_hours, 2)
     return warning, max(round(2 * pause + alerts.backup_late_hours, 2), _CRITICAL_HOURS)
@@ -107,7 +110,7 @@ def _kind(alerts: Alerts, kind: str, schedule: str) -> Iterator[Alert]:
 
 
 def _absent(kind: str, name: Text, expression: str, wait: str, severity: Severity) -> Alert:
-    """Of what was never done. absent: neither a server that is gone nor a new one has a sample that could be old."""
+    """Return the alert on a success that never happened. It uses `absent`, because no sample exists to be too old."""
     return alert(
         name="BackupAbsent",
         expression=expression,
@@ -138,7 +141,7 @@ def _runs(alerts: Alerts) -> Iterator[Alert]:
     )
     yield alert(
         name="BackupShrank",
-        # What is smaller than a MiB halves and doubles for nothing.
+        # The size of backups below a MiB changes by half for no reason.
         expression=f"{smaller(2**20)} > {share(alerts.backup_shrank_percent)}",
         wait="5m",
         severity="warning",
@@ -179,7 +182,7 @@ def _runs(alerts: Alerts) -> Iterator[Alert]:
 
 
 def _archive(alerts: Alerts) -> Iterator[Alert]:
-    """Whatever PostgreSQL writes reaches the backup server as it is written."""
+    """Yield the alerts on WAL streaming to the backup server."""
     yield alert(
         name="WalReceiverDown",
         expression="backup_wal_receiver_up == 0",
@@ -234,7 +237,7 @@ def _archive(alerts: Alerts) -> Iterator[Alert]:
 
 
 def _proof(environment: Environment) -> Iterator[Alert]:
-    """A backup that was neither verified nor restored is a hope."""
+    """Yield the alerts on the verification of backups and on the restore drills."""
     alerts = environment.settings.alerts
     yield alert(
         name="BackupVerificationFailed",
@@ -284,7 +287,7 @@ def _proof(environment: Environment) -> Iterator[Alert]:
             ru=f"Последней удачной пробе {{{{ $value | humanizeDuration }}}}; порог — {days} д.",
         ),
     )
-    # The first verification comes when its schedule says so, the first drill with the first backup.
+    # The first verification follows its schedule; the first drill follows the first backup.
     for kind, metric, name, wait in (
         ("verification", "verify", Text(en="a verification of the backups", ru="проверка копий"), f"{ceil(hours)}h"),
         ("drill", "restore_test", Text(en="a restore for a trial", ru="учебное восстановление"), "2h"),

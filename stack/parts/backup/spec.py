@@ -1,7 +1,7 @@
 """The backup server: Barman, dumps and copies of Redis in one container, from an image of our own (`backup_image/`).
 
-It gets its data over the network alone, as a replica does: no volume of another part, no engine's socket, and so it
-works for a managed PostgreSQL too.
+It gets all data over the network, as a replica does, without volumes of other parts and without the engine's socket, so
+it works for a managed PostgreSQL too.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ PART = "backup"
 PORT = 9188
 DATA = DataVolume(name="backup", path="/backups")
 SCRATCH = DataVolume(name="drill", path="/drill")
-"""Of the part `drill`, whose answers are read in it."""
+"""Volume of the part `drill`, in which the backup server reads the drill's results."""
 WORKSPACE = "workspace"
-"""The part that it gets copies of the workspace from."""
+"""Name of the part that serves copies of the workspace."""
 WORKSPACE_PORT = 9189
 TMPFS = {
     "/tmp": "rw,noexec,nosuid,nodev,size=64m",  # noqa: S108 - a mount of its own
-    # The image that it is built on declares a volume there: unmounted, the engine would make a nameless one.
+    # The base image declares a volume here; without a mount the engine would create an anonymous one.
     "/var/lib/postgresql/data": "ro,noexec,nosuid,nodev,size=4k",
 }
-"""Of each part that runs this image."""
+"""The tmpfs mounts of every part that runs this image."""
 
 
 def image(environment: Environment) -> BuiltImage:
     """Describe the backup server's image for this environment."""
     bases = [base_of(environment.image("backup"), title="backup-base")]
     if environment.settings.images.backup is None:
-        # An older Redis cannot read what a newer one writes. A base that is configured has its programs.
+        # The programs of the same Redis, because an older Redis cannot read the files of a newer one. A configured base
+        # image already contains them.
         bases.append(base_of(environment.image("redis"), title="backup-redis", argument="REDIS"))
     return built_image("backup-server", folder="backup_image", bases=bases)
 
@@ -73,7 +74,7 @@ def spec(environment: Environment) -> ServiceSpec:
         reads=(SCRATCH,),
         tmpfs=TMPFS,
         health_command=health.python(PORT, "/health"),
-        # `edge`: the bucket, or a managed database, is outside.
+        # `edge`, if the bucket or a managed database is outside.
         networks=(*((NetworkName.EDGE,) if outside else ()), NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
         after=(postgres_roles.PART, redis_users.PART, WORKSPACE),
@@ -81,7 +82,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return what there is to back up, when, and how long it stays; and the passwords, each in a file."""
+    """Return the configuration (what is backed up, when, and how long it is kept), and each password in a file."""
     password, authority = secret_file("postgres_backup"), environment.database_ca
     if environment.managed_database:
         password = Template(("managedDatabaseUrl",), lambda url: managed.database(url, ca=bool(authority)).password)
@@ -101,7 +102,7 @@ def files(environment: Environment) -> Files:
 
 
 def configuration(environment: Environment) -> str | Template:
-    """Return the content of `backup.json`, in which there is no password."""
+    """Return the content of `backup.json`, which contains no password."""
     if environment.managed_database:
         ca = bool(environment.database_ca)
         return Template(("managedDatabaseUrl",), lambda url: backup_json(environment, _managed(url, ca=ca)))
@@ -154,7 +155,7 @@ def _local(environment: Environment) -> dict[str, Any]:
 
 
 def _managed(url: str, *, ca: bool) -> dict[str, Any]:
-    """Return how a managed database is reached: encrypted unless its URL says otherwise, as its one user."""
+    """Return the connection to a managed database: encrypted unless its URL disables that, as the user in the URL."""
     found = managed.database(url, ca=ca)
     return {
         "host": found.host,
@@ -162,6 +163,6 @@ def _managed(url: str, *, ca: bool) -> dict[str, Any]:
         "database": found.name,
         "user": found.user,
         "sslmode": found.sslmode,
-        # Of the server in which a drill restores a dump: not the owner of what is in it.
+        # Superuser of the drill's own server, into which a dump is restored: another role than the owner of its data.
         "superuser": "samokoder_superuser",
     }

@@ -1,8 +1,8 @@
 """The workspace: files that the API and the worker share, in one data volume.
 
-The API and the worker mount it where `samokoder:workspace.path` says. This part owns it, as their user, who alone may
-read all that they write: its image makes the new volume that user's, whatever theirs has there. It measures it and
-hands copies of it to the backup server, over the network as PostgreSQL and Redis do.
+The API and the worker mount the volume at `samokoder:workspace.path`. This part runs as their user, because only that
+user can read all files that they write. Its image makes a new volume belong to that user, whatever folder the team's
+image has at that path. The part measures the workspace and serves copies of it to the backup server over the network.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ PART = backup.WORKSPACE
 FOLDER = "/workspace"
 PORT = backup.WORKSPACE_PORT
 MARK = ".samokoder-workspace"
-"""The file that the part keeps in the volume (`shared.py` of its image). A copy gets it last: one without it is not
-whole."""
+"""A file that the part keeps in the volume (`shared.py` of its image). It is the last file of a copy, so a copy without
+it is incomplete."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
-    """Describe it. Only called where there is one."""
+    """Describe the part. Only called if `samokoder:workspace.path` is set."""
     return ServiceSpec(
         part=PART,
         component="samokoder:backup:Workspace",

@@ -13,7 +13,7 @@ PAGE = 'service=~"$service"'
 
 
 def probes_now(environment: Environment) -> list[Panel]:
-    """Describe what answers, and how fast."""
+    """Describe the panels of which pages answer, and how fast."""
     alerts = environment.settings.alerts
     return [
         states(
@@ -43,7 +43,7 @@ def probes_now(environment: Environment) -> list[Panel]:
 
 
 def pages(alerts: Alerts) -> list[Panel]:
-    """Describe the answers of the pages, and their certificates."""
+    """Describe the panels of the pages' answers and certificates."""
     return [
         lines(
             "Answers",

@@ -1,4 +1,4 @@
-"""What the blackbox exporter finds when it asks the pages of the stack and the public addresses."""
+"""Alerts on the blackbox exporter's probes of the stack's pages and of the public addresses."""
 
 from __future__ import annotations
 

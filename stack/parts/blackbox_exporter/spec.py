@@ -1,4 +1,4 @@
-"""Blackbox exporter: asks every page of the stack as a client would, and the public addresses as a user would."""
+"""Blackbox exporter: it probes every page of the stack as a client, and the public addresses as a user."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ PART = "blackbox-exporter"
 PORT = 9115
 JOB = "probe"
 PUBLIC = "public"
-"""Label `service` of a public address, which goes through all of them."""
+"""Label `service` of a public address, whose probe passes through several parts."""
 OPEN = "http_2xx"
 GUARDED = "http_401"
-"""Of a page that asks for a password: it answers, and asks. The exporter probes whatever address it is told, for
-everybody who reaches it, so a password that it had would be sent to whoever wants it.
+"""Module for a page with a password: 401 counts as success. The exporter gets no password: it probes any address that a
+client names, so any client could have the password sent to an address of its own.
 """
 FAMILY = "family"
-"""Label of a public address that is asked by IPv4 and by IPv6 apart: what users meet by the one says nothing of the
-other.
+"""Label of a public address that is probed over IPv4 and over IPv6 separately, because one may fail while the other
+works.
 """
 SIX = "IPv6"
 BY_FAMILY = {"IPv4": ("http_2xx_ipv4", "ip4"), SIX: ("http_2xx_ipv6", "ip6")}
-"""Family -> its module, and the exporter's word for it."""
+"""Family -> the name of its module, and the exporter's name for the family."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -45,7 +45,7 @@ def spec(environment: Environment) -> ServiceSpec:
         files=files(environment),
         publish=Publish.of(settings, PORT, "/-/healthy"),
         health_command=health.wget(PORT, "/-/healthy"),
-        # Every published page is on `edge`, and so is the way out to the public addresses.
+        # `edge` for the published pages, and for the public addresses, which are outside.
         networks=(NetworkName.EDGE, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
     )
@@ -57,7 +57,7 @@ def files(environment: Environment) -> Files:
 
 
 def blackbox_yml(*, guarded: bool, families: bool) -> str:
-    """Render a module for open pages; for those with a password and for each IP family only where it is asked."""
+    """Render the modules. guarded: add the module for pages with a password. families: add one for each IP family."""
     modules = {OPEN: _module()} | ({GUARDED: _module(valid_status_codes=[401])} if guarded else {})
     if families:
         modules |= {
@@ -68,15 +68,15 @@ def blackbox_yml(*, guarded: bool, families: bool) -> str:
 
 
 def _module(**expected: Any) -> dict[str, Any]:
-    # All pages of the stack have IPv4; with the default, IPv6 first, a probe would wait for an answer it cannot get.
+    # All pages of the stack have IPv4; the exporter's default, IPv6 first, would make a probe wait in vain.
     http = {"preferred_ip_protocol": "ip4", "follow_redirects": True, **expected}
     return {"prober": "http", "timeout": "8s", "http": http}
 
 
 def by_family(environment: Environment) -> bool:
-    """Whether the service's own public address is asked by IPv4 and by IPv6 apart.
+    """Whether the service's own public address is probed over IPv4 and over IPv6 separately.
 
-    Where somebody is in front of the host, the name's records lead to him, and he may have one family alone.
+    Not if a Traefik or a trusted proxy is in front: the domain then points to that proxy, which may have one family.
     """
     ingress = environment.settings.ingress
     in_front = ingress.kind != "caddy" or bool(ingress.trusted_proxies)
@@ -84,7 +84,7 @@ def by_family(environment: Environment) -> bool:
 
 
 def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterator[dict[str, Any]]:
-    """Yield Prometheus' job that has every page asked. parts: all that run."""
+    """Yield Prometheus' job that probes every page; none without the exporter. parts: all parts that run."""
     if PART not in {part.part for part in parts}:
         return
     pages = [
@@ -105,7 +105,7 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
     else:
         urls = [*urls, *own]
     if urls:
-        # Once each: a domain may be among the configured addresses.
+        # Without duplicates, because the domain may also be among the configured addresses.
         pages.append({"targets": list(dict.fromkeys(urls)), "labels": {"service": PUBLIC, "__param_module": OPEN}})
     yield {
         "job_name": JOB,
@@ -121,6 +121,6 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
 
 
 def _domain(ingress: Ingress) -> Iterator[str]:
-    """Yield the service's own public address: the expiry of its certificate is measured there."""
+    """Yield the service's own public address if there is a domain; its probe also measures the certificate's expiry."""
     if ingress.domain:
         yield f"{ingress.url}/health"

@@ -20,9 +20,9 @@ alert = partial(Alert, dashboard="samokoder-containers")
 
 
 def group(environment: Environment, parts: Sequence[ServiceSpec], waits: Mapping[str, str]) -> Group:
-    """Return the rules. waits: how long each alert of the application waits, by its name."""
+    """Return the rules. waits: name of each alert of the application -> its `for`."""
     jobs = Counter(part.job for part in parts if part.job)
-    # A lost replica is a warning, for the others carry its share; the job's own alert fires when all are lost.
+    # A lost replica is only a warning, because the others serve its share; the job's own alert fires if all are lost.
     severities: dict[str, Severity] = {
         part.part: "warning" if jobs[part.job] > 1 else "critical" for part in sorted(parts, key=lambda part: part.part)
     }
@@ -31,7 +31,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec], waits: Mapping
         _missing(part, f"{environment.prefix}-{part}", severity, _missing_wait(waits.get(kept_back_by[part], "1m")))
         for part, severity in severities.items()
     )
-    # The parts by name: `staging-.+` would match the containers of an environment called staging-2 as well.
+    # The parts are listed by name, because `staging-.+` also matches the containers of an environment called staging-2.
     ours = named(environment, severities)
     part = f'{{{{ reReplaceAll "^{environment.prefix}-" "" $labels.name }}}}'
     unhealthy = (
@@ -48,10 +48,10 @@ def named(environment: Environment, parts: Iterable[str]) -> str:
 
 
 def _missing_wait(down: str) -> str:
-    """Return how long a container is missing before that is told. down: so long waits what keeps it back.
+    """Return the `for` of ContainerMissing: a minute more than that of the alert that inhibits it. down: that `for`.
 
-    A minute longer: with the minute that it is unseen before, that is more than three scrapes, by which the two may
-    notice at other times. Were it told first, both would be sent, and its end never: it is kept back then.
+    With UNSEEN_SECONDS this is more than three scrapes, by which the two alerts may start at different times. If
+    ContainerMissing fired first, both would be sent, and its end never, because it would be inhibited by then.
     """
     wait = round(seconds(down)) + 60
     return f"{wait}s" if wait % 60 else f"{wait // 60}m"
@@ -61,7 +61,7 @@ def _missing(part: str, name: str, severity: Severity, wait: str) -> Alert:
     seen = f'container_last_seen{{name="{name}"}}'
     expression = f"absent({seen}) or time() - max by (name) ({seen}) > {UNSEEN_SECONDS}"
     if part != CADVISOR:
-        # Without cAdvisor there is no data on any container: TargetDown and its own ContainerMissing fire alone.
+        # Without cAdvisor there is no data on any container: only TargetDown and cAdvisor's ContainerMissing may fire.
         expression = f'({expression}) unless on () up{{job="{CADVISOR}"}} == 0'
     return alert(
         name="ContainerMissing",
@@ -93,14 +93,14 @@ def _unhealthy(ours: str, part: str, severity: Severity) -> Alert:
 
 
 def _alerts(alerts: Alerts, ours: str, part: str) -> Iterator[Alert]:
-    """Yield the alerts that one rule has for all. ours: selects the containers; part: makes a part of the name."""
-    # cAdvisor's samples have times of their own, so Prometheus never marks a series as ended: for a quarter of an hour
-    # a window would still speak of a container that was replaced, which is how a loop is mended. Longer than the
-    # engine's longest pause between two starts, a minute.
+    """Yield the alerts of which one rule serves all containers. ours: selector. part: template of the part's name."""
+    # cAdvisor's samples have their own timestamps, so Prometheus writes no staleness markers: without this filter, a
+    # window of 15 minutes would still include a container whose restart loop was ended by replacing it. 120 s is longer
+    # than the engine's longest pause between two restarts, a minute.
     there = f"and on (id) time() - container_last_seen{{{ours}}} < 120"
     yield alert(
         name="ContainerRestartLoop",
-        # One that was replaced is another container and another series: a deployment is no restart.
+        # A replaced container is a new series, so a deployment does not count as a restart.
         expression=f"sum by (name) (changes(container_start_time_seconds{{{ours}}}[15m]) {there}) > 2",
         wait="",
         severity="critical",
@@ -115,8 +115,8 @@ def _alerts(alerts: Alerts, ours: str, part: str) -> Iterator[Alert]:
     )
     yield alert(
         name="ContainerOomKilled",
-        # Blind where cAdvisor sees the container for the first time after the kill, and when it is replaced: the
-        # series is then born at 1, or gone. HostOomKill sees every kill.
+        # Misses a kill if cAdvisor first sees the container after it (the series starts at 1), or if the container is
+        # replaced (the series ends). HostOomKill sees every kill.
         expression=f"sum by (name) (increase(container_oom_events_total{{{ours}}}[10m]) {there}) > 0",
         wait="",
         severity="critical",

@@ -21,7 +21,7 @@ def spec(environment: Environment) -> ServiceSpec:
     settings = environment.settings.frontend
     port = settings.container_port
     own = settings.image is not None
-    # Through the ingress, which knows which replica can serve; its port for our own parts keeps the user's address.
+    # Through the ingress, because it knows which replicas can serve; its internal port keeps the user's address.
     inside = f"{ingress.PART}:{INTERNAL_PORT}"
     entry = f"{api.JOB}:{api.PORT}" if external_networks(environment) else inside
     path = settings.health_path or ("/" if own else "/health")

@@ -1,4 +1,4 @@
-"""The dashboards as Grafana reads them. No other module needs `grafana-foundation-sdk`, which is pinned exactly."""
+"""Render the dashboards as JSON for Grafana. Only this module imports `grafana-foundation-sdk`, pinned exactly."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ from stack.monitoring.boards import Board, Choice, Mark, Row
 from stack.monitoring.panels import COLOURS, FINE, UNKNOWN, Limit, Panel, Query
 
 TAG = "samokoder"
-# `$datasource` is a variable of every dashboard; what is provisioned under this uid is its default.
+# `$datasource` is a variable of every dashboard; its default is the data source that is provisioned with this uid.
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 PROVISIONED = VariableOption(text="Prometheus", value="prometheus")
 ALL = VariableOption(text=["All"], value=["$__all"])
-# Grafana takes what is below a transparent step for a "less than" and draws the line in the colour beneath it.
+# Grafana treats a threshold with a transparent step as "less than" and draws its line in the colour of the step below.
 FINE_IN_A_GRAPH = "transparent"
 COLUMNS = 24
 LAST = "Last *"
-"""How Grafana calls the column of the last value, by which a legend is sorted."""
+"""Grafana's name for a legend's column of last values, by which the legend is sorted."""
 
 AnyPanel = timeseries.Panel | stat.Panel | statetimeline.Panel | table.Panel
 
@@ -66,13 +66,13 @@ def to_text(board: Board) -> str:
     """Return a dashboard as JSON text that is the same for the same dashboard."""
     document = json.loads(JSONEncoder().encode(_dashboard(board).build()))
     panels = [each for panel in document["panels"] for each in (panel, *panel.get("panels", ()))]
-    # The SDK can put links and annotations nowhere but into a menu, in which Grafana does not show a dropdown at all.
+    # The SDK sets `placement` of links and annotations to a menu, in which Grafana does not show a dropdown.
     links = [link for panel in panels for link in panel.get("links", ())]
     for shown in (*document["links"], *document["annotations"]["list"], *links):
         del shown["placement"]
     for panel in panels:
         if panel["type"] == "state-timeline":
-            # All bands on one page. The SDK takes no 0; with any number there is a pager, even for one page.
+            # 0 means all bands on one page, which the SDK refuses; with any other number Grafana shows a pager.
             panel["options"]["perPage"] = 0
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
@@ -114,9 +114,9 @@ def _dashboard(board: Board) -> dashboard.Dashboard:
 
 
 def _lay_out(made: dashboard.Dashboard, rows: Sequence[Row], runbooks_url: str) -> None:
-    """Put every panel where it belongs and give it its number. Links to panels are by these numbers.
+    """Add all rows and panels with their positions and ids. Links to a panel contain its id.
 
-    All rows but the first are collapsed: Grafana asks for their panels when they are opened, and moves them itself.
+    All rows but the first are collapsed: Grafana queries and positions their panels only when a person opens the row.
     """
     identity, y = 0, 0
     for number, row in enumerate(rows):
@@ -162,7 +162,7 @@ def _graph(panel: Panel) -> AnyPanel:
         .axis_soft_min(0)
         .line_width(1)
         .fill_opacity(30 if panel.stacked else 5)
-        # One sample alone is a point: without points the first minutes of a series are not seen.
+        # A single sample is drawn as a point: without points the first minutes of a series would be invisible.
         .show_points(VisibilityMode.AUTO)
         .legend(
             common.VizLegendOptions()
@@ -181,7 +181,7 @@ def _graph(panel: Panel) -> AnyPanel:
     if panel.stacked:
         builder.stacking(common.StackingConfig().mode(StackingMode.NORMAL).group("A"))
     if panel.limits:
-        # A line and no area: a healthy stack would be orange wherever the axis ends above the line.
+        # Lines and not areas: with areas, a healthy stack's graph would be orange above the threshold.
         builder.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
     for letter, query in zip(ascii_uppercase, panel.queries, strict=False):
         if query.colour:
@@ -206,7 +206,7 @@ def _figure(panel: Panel) -> AnyPanel:
 def _states(panel: Panel) -> AnyPanel:
     return (
         statetimeline.Panel()
-        # Not by thresholds: Grafana would colour by them and look at no text of a value at all.
+        # Not by thresholds: Grafana would then take colours from the thresholds and ignore the values' texts.
         .color_scheme(dashboard.FieldColor().mode(FieldColorModeId.FIXED).fixed_color(UNKNOWN))
         .mappings(_mappings(panel.texts))
         .show_value(VisibilityMode.NEVER)
@@ -251,7 +251,7 @@ def _variable(choice: Choice) -> dashboard.QueryVariable:
         .sort(VariableSort.ALPHABETICAL_ASC)
         .multi(True)
         .include_all(True)
-        # Not the list of all answers: what appears after the page was loaded belongs to all of them too.
+        # A pattern and not a list of values, so that "All" includes values that appear after the page was loaded.
         .all_value(".+")
         .current(ALL)
     )
@@ -276,7 +276,7 @@ def _thresholds(limits: Sequence[Limit], fine: str) -> dashboard.ThresholdsConfi
     """Return steps of colour from the lowest value up."""
     ordered = sorted(limits, key=lambda limit: limit.value)
     colours = [COLOURS[limit.severity] for limit in ordered]
-    # A step has the colour of what is above it.
+    # The colour of a step applies to the values above it.
     colours = [*colours, fine] if ordered and ordered[0].below else [fine, *colours]
     steps = [
         Threshold(value=value, color=colour)
@@ -294,7 +294,7 @@ def _mappings(texts: Mapping[int, tuple[str, str]]) -> list[ValueMapping]:
 
 
 def _nothing(text: str) -> SpecialValueMap:
-    """Return what stands for no value: without it Grafana writes it large in the colour of a good one."""
+    """Return the grey text for no value: without this mapping Grafana would show it in the colour of a good value."""
     result = ValueMappingResult(text=text, color=UNKNOWN)
     return SpecialValueMap(options=DashboardSpecialValueMapOptions(match=SpecialValueMatch.NULL_AND_NAN, result=result))
 

@@ -9,7 +9,7 @@ from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 
 UID = "samokoder-overview"
-# The API has series without a provider while it has none.
+# While the API has no provider, it exposes series with provider="none".
 LLM = 'provider=~"$provider",provider!="none"'
 NO_CALLS = "no calls"
 PROJECTS = "samokoder_projects_created_total"

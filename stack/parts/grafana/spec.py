@@ -1,4 +1,4 @@
-"""Grafana: datasource and dashboards from files, an admin password of its own, nobody else let in."""
+"""Grafana: data source and dashboards come from files; only the admin can log in, with a generated password."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ UNUSED_PLUGINS = (
     "tempo",
     "zipkin",
 )
-"""The bundled datasources without Prometheus. A name that an image does not have does no harm."""
+"""All bundled data sources but Prometheus. Names that an image does not have are ignored."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
-    """Describe Grafana, without its files: these follow from all dashboards, see `files`."""
+    """Describe Grafana without its files, which depend on all dashboards: see `files`."""
     settings = environment.settings.grafana
     return ServiceSpec(
         part=PART,
@@ -47,11 +47,11 @@ def spec(environment: Environment) -> ServiceSpec:
         user="472:0",
         settings=settings,
         environment={
-            # Two underscores: with one, Grafana's entrypoint ignores it and admin/admin stays.
+            # Two underscores: with one, Grafana's entrypoint ignores the variable and the password stays `admin`.
             "GF_SECURITY_ADMIN_PASSWORD__FILE": "/etc/samokoder/admin_password",
             "GF_SECURITY_SECRET_KEY__FILE": "/etc/samokoder/secret_key",
             "GF_PATHS_PROVISIONING": "/etc/samokoder/provisioning",
-            # Grafana's own first page asks grafana.com for its blog, and shows an error where it may not.
+            # Grafana's own home page requests a blog from grafana.com, and shows an error if it cannot reach it.
             "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": f"/etc/samokoder/{_dashboard_file(HOME)}",
             "GF_SERVER_ROOT_URL": f"{settings.address}/",
             "GF_USERS_ALLOW_SIGN_UP": "false",
@@ -61,13 +61,13 @@ def spec(environment: Environment) -> ServiceSpec:
             "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
             "GF_NEWS_NEWS_FEED_ENABLED": "false",
             "GF_SECURITY_DISABLE_GRAVATAR": "true",
-            # It would replace the bundled Prometheus plugin, which it cannot on a read-only root: Grafana would be
-            # healthy and every panel empty. It would fetch from the internet at every start, too.
+            # Grafana would download plugins at every start and replace the bundled Prometheus plugin, which fails on a
+            # read-only root: Grafana would be healthy, but every panel empty.
             "GF_PLUGINS_PREINSTALL_DISABLED": "true",
             "GF_PLUGINS_PREINSTALL_AUTO_UPDATE": "false",
-            # Since 13.2 each of these is a process of its own that starts with Grafana, used or not.
+            # Since 13.2 Grafana starts a process for each of these plugins, even if it is not used.
             "GF_PLUGINS_DISABLE_PLUGINS": ",".join(UNUSED_PLUGINS),
-            # It is reached over loopback and tunnels; compressing there costs memory alone.
+            # Grafana is reached over loopback and tunnels, where compression only costs memory.
             "GF_SERVER_ENABLE_GZIP": "false",
             "GF_LOG_MODE": "console",
         },
@@ -89,7 +89,7 @@ def files(environment: Environment, dashboards: Mapping[str, str]) -> Files:
         if environment.basic_auth
         else datasources_yml(scraped),
         "provisioning/dashboards/samokoder.yml": providers_yml(),
-        # Nothing is provisioned there, and without the folders Grafana logs an error for each at every start.
+        # Empty provisioning files: Grafana logs an error at every start for each of these folders that is missing.
         **{f"provisioning/{kind}/samokoder.yml": yaml_text({"apiVersion": 1}) for kind in ("plugins", "alerting")},
         **{_dashboard_file(uid): text for uid, text in dashboards.items()},
     }
@@ -100,10 +100,10 @@ def _dashboard_file(uid: str) -> str:
 
 
 def datasources_yml(scrape_interval: str, password: str = "") -> str:
-    """Render the datasource; its uid must never change under its name, or Grafana keeps the old one.
+    """Render the data source. Its uid must never change while its name stays, because Grafana would keep the old uid.
 
-    scrape_interval: Grafana computes $__rate_interval from it. password: Prometheus' own, where it asks for one;
-    Grafana stores it encrypted under its secret key.
+    scrape_interval: Grafana computes $__rate_interval from it. password: of Prometheus' pages, empty if it has none;
+    Grafana stores it encrypted with its secret key.
     """
     login = {
         "basicAuth": True,
@@ -131,7 +131,7 @@ def datasources_yml(scrape_interval: str, password: str = "") -> str:
 
 
 def providers_yml() -> str:
-    """Render the provider of the dashboards: files alone, not editable by hand."""
+    """Render the provider of the dashboards, which come only from files and cannot be edited in Grafana."""
     document = {
         "apiVersion": 1,
         "providers": [

@@ -1,4 +1,4 @@
-"""The Caddyfile: routes, headers, and which replica gets requests."""
+"""Render the Caddyfile: routes, headers, and the choice of the replica that gets a request."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from stack.settings.environment import Environment
 from stack.settings.ingress import Ingress
 
 FAILED_PROBES = 3
-"""A replica with so many failed probes within the last seconds gets no request."""
+"""Number of probes that must fail within `fail_duration` before a replica gets no requests."""
 _SLOW_SECONDS = 2
-"""A replica is slow that takes longer for its health."""
+"""Seconds: a replica is slow if its health check takes longer."""
 _SLOW_FORGOTTEN_SECONDS = 10
-"""So soon it is let in again: should two be left out for each other's sake, nobody waits longer than a request may."""
+"""Seconds until a failure for slowness is forgotten. Two slow replicas may exclude each other; this is well below the
+time that a request waits for a replica (`lb_try_duration`), so such requests are still served."""
 _LEAST_SETTLED_SECONDS = FAILED_PROBES + _SLOW_SECONDS + 3
 COUNTED_HANDLER = "log_append"
-"""Label `handler` of Caddy's metrics: every handler counts what comes through it, this one each request once."""
+"""Label `handler` in Caddy's metrics: every handler counts the requests that pass it; this one counts each one once."""
 
 DATA = "/var/tmp"  # noqa: S108 - a path in the container; see spec()
 ACME_ROOT = "acme-root.pem"
 _METRICS = r"/metrics([/\s]|$)"
-"""The API's metrics and what is below them, also with a line's end behind: Starlette takes that for the same path."""
+"""Pattern of the API's metrics and all paths below, also before white space: Starlette ignores a newline at the end."""
 
 
 _OWN_METRICS = "^/metrics/?$"
 _FORWARDED_FOR = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
-"""Headers by which a proxy says that it asks for somebody else."""
+"""Headers with which a proxy shows that it forwards a client's request."""
 
 
-# Never text/event-stream: a compressor holds back what a client waits for.
+# Never text/event-stream: compression would delay events that a client waits for.
 _COMPRESSED = (
     "application/javascript*",
     "application/json*",
@@ -67,17 +68,17 @@ def _options(environment: Environment) -> str:
         f"storage file_system {DATA}/caddy",
         f"http_port {HTTP_PORT}",
         f"https_port {HTTPS_PORT}",
-        # Not Caddy's own redirect: it does not know the port of the host.
+        # Caddy's own redirect is off, because Caddy does not know the port on the host.
         f"auto_https {'disable_redirects' if settings.domain else 'off'}",
         *filter(None, certificates),
-        # Errors are logged with the request, too.
+        # Also for the default logger, because its error messages contain the request.
         _log("log"),
         *(_server(*server) for server in _servers(environment)),
     )
 
 
 def _servers(environment: Environment) -> Iterator[tuple[int, str, Sequence[str]]]:
-    """Yield port, name in the metrics, and the proxies whose X-Forwarded-For is believed."""
+    """Yield (port, name in the metrics, proxies whose X-Forwarded-For is trusted) of each server."""
     settings = environment.settings.ingress
     yield HTTP_PORT, "http", settings.trusted_proxies
     if settings.domain:
@@ -90,20 +91,20 @@ def _server(port: int, name: str, trusted: Sequence[str]) -> str:
     return _block(
         f"servers :{port}",
         f"name {name}",
-        # No HTTP/3: it needs a UDP port, and clients would be told Caddy's own instead of the host's.
+        # No HTTP/3: it needs a published UDP port, and Caddy would announce its own port instead of the host's.
         f"protocols {'h1 h2' if port == HTTPS_PORT else 'h1'}",
         "max_header_size 64KiB",
-        # None for the body: Go's covers the whole exchange, and would cut a stream that lasts longer.
+        # No read_body timeout: Go's limit covers the whole exchange, and would end a longer stream.
         _block("timeouts", "read_header 10s", "idle 2m"),
         *([f"trusted_proxies static {' '.join(trusted)}"] if trusted else []),
-        # Of a list, the last one that no trusted proxy has: who may write the first one chooses his address. The
-        # frontend gives one address alone, which may be a private one, as those of an office are.
+        # Strict takes the last address in X-Forwarded-For that is no trusted proxy's; a client can forge the first one.
+        # Not for the frontend: it sends a single address, which may be private itself, as in an office.
         *(["trusted_proxies_strict"] if trusted and port != INTERNAL_PORT else []),
     )
 
 
 def _log(head: str) -> str:
-    """Log as JSON, without any header and without the query: a secret in there may have any name."""
+    """Return a log block: JSON without headers and without the query, because a secret in there may have any name."""
     fields = _block("fields", "request>headers delete", r"request>uri regexp \?.* ?REDACTED", "resp_headers delete")
     return _block(head, "output stdout", _block("format filter", "wrap json", fields))
 
@@ -113,7 +114,8 @@ def _snippets(environment: Environment) -> Iterator[str]:
     defaults = {**SECURITY_HEADERS, "X-Request-Id": "{http.request.header.X-Request-Id}"}
     yield _block(
         "(headers)",
-        # `?`: what the application sets itself stays. One directive for all would set none where there is one of them.
+        # `?` keeps a header that the application sets. Each header has its own directive, because a common one would
+        # set no header at all if the application sets one of them.
         *(f'header ?{name} "{value}"' for name, value in defaults.items()),
         "header -Server",
         "header -Via",
@@ -127,7 +129,7 @@ def _snippets(environment: Environment) -> Iterator[str]:
         r"@unnamed not header_regexp X-Request-Id ^[\w.-]{1,64}$",
         "request_header @unnamed X-Request-Id {http.request.uuid}",
         *(f"request_header -{name}" for name in BELIEVED_HEADERS),
-        # Uptime monitors ask by HEAD, which an application has for no path unless it says so. The answer has no body.
+        # Uptime monitors send HEAD, which an application supports only if it declares it; GET answers without a body.
         _block("@asked", "method HEAD", f"path {' '.join(_asked_paths(settings))}"),
         "method @asked GET",
         "import headers",
@@ -136,7 +138,7 @@ def _snippets(environment: Environment) -> Iterator[str]:
             "encode zstd gzip",
             _block("match", *(f"header Content-Type {content_type}" for content_type in _COMPRESSED)),
         ),
-        # Caddy compares the path decoded and cleaned: //metrics, /./metrics and /%6detrics are this one.
+        # Caddy matches the decoded and cleaned path, so this covers //metrics, /./metrics and /%6detrics too.
         f"@metrics path_regexp (?i)^{_METRICS}",
         _block("handle @metrics", "error 404"),
         _block(
@@ -149,7 +151,7 @@ def _snippets(environment: Environment) -> Iterator[str]:
 
 
 def _asked_paths(settings: Ingress) -> list[str]:
-    """Return the paths that monitors outside ask: the first page, and the API's health, behind its prefix too."""
+    """Return the paths that uptime monitors request: the home page and the API's health, with its prefix too."""
     prefix = settings.strip_prefix
     return ["/", "/health", *([f"{prefix}/health"] if prefix else [])]
 
@@ -166,12 +168,11 @@ def _routes(environment: Environment) -> Iterator[str]:
 
 
 def _own_metrics(environment: Environment) -> Iterator[str]:
-    """Yield the route of the API's metrics for who asks on this machine: one replica's, as they are.
+    """Yield the route to one replica's metrics for a person on this machine.
 
-    Only where the ingress is on loopback, and nobody in front of it is known. In production somebody always is: what
-    nginx sends by default (`Host: 127.0.0.1:8000`, and for whom in no header) cannot be told from a request of this
-    machine's own. A page in a browser that took a name of its own for this address, and most proxies, can be told: they
-    have another Host, or say for whom they ask.
+    Only if the ingress is on loopback and no proxy is known to be in front of it. In production a proxy is assumed,
+    because nginx' default request (`Host: 127.0.0.1:8000`, no forwarding header) looks like a local one. The Host
+    header excludes web pages that use DNS rebinding; the forwarding headers and the Host exclude most proxies.
     """
     settings = environment.settings.ingress
     known = environment.settings.production or settings.domain or settings.trusted_proxies
@@ -181,7 +182,7 @@ def _own_metrics(environment: Environment) -> Iterator[str]:
     yield _block(
         "@own_metrics",
         f"path_regexp {_OWN_METRICS}",
-        # Not `host`: for its sake Caddy would put all routes into another one, and count the requests as that one's.
+        # Not the matcher `host`: Caddy would wrap all routes in another route, and count the requests there.
         rf"header_regexp Host ^({hosts})(:\d+)?$",
         *(f"header !{name}" for name in _FORWARDED_FOR),
     )
@@ -193,10 +194,10 @@ def _in_pattern(host: str) -> str:
 
 
 def _stripped(environment: Environment) -> Iterator[str]:
-    """Yield the route of the API's paths behind a prefix, which it does not have itself.
+    """Yield the route that strips the prefix (`/api`) from the API's paths.
 
-    Its metrics are no more public behind the prefix than without it, wherever they stand in what is left of the path:
-    an image that knows of the prefix takes it off once more.
+    Paths with `/metrics` anywhere behind the prefix are refused, because an image that knows the prefix would strip it
+    a second time.
     """
     if prefix := environment.settings.ingress.strip_prefix:
         yield f"@prefixed path {prefix} {prefix}/*"
@@ -215,20 +216,21 @@ def _api(environment: Environment) -> str:
 
 
 def _proxy(upstreams: str, *lines: str) -> str:
-    # Nothing is said of flushing: Caddy flushes an event stream at once, and ends it when its client is gone. With
-    # flush_interval -1 it would not end it.
+    # No flush_interval: Caddy flushes an event stream at once anyway, and with -1 it would not end the stream when its
+    # client disconnects.
     return _block(
         f"reverse_proxy {upstreams}",
         *lines,
-        # Tried again: what could not be sent, and a GET that got no answer. Longer than the roll of a lone replica.
+        # Caddy retries requests that it could not send, and a GET without an answer. 30 s is longer than a deploy of a
+        # single replica takes.
         "lb_try_duration 30s",
         "lb_try_interval 100ms",
-        # One address and no list: the application need not know the proxies before this one.
+        # One address and not a list, so that the application need not know the proxies in front of this one.
         "header_up X-Forwarded-For {client_ip}",
         _block(
             "transport http",
             "dial_timeout 2s",
-            # Less than the servers of the application wait (uvicorn: 5 s), or a POST may meet a closing connection.
+            # Shorter than the application servers' keep-alive (uvicorn: 5 s), else a POST may hit a closing connection.
             "keepalive 1s",
             "keepalive_idle_conns_per_host 256",
         ),
@@ -251,7 +253,7 @@ def _sites(environment: Environment) -> Iterator[str]:
     else:
         yield _block(f"http://:{HTTP_PORT}", *_own_metrics(environment), "import app", *_routes(environment))
     if has_frontend(environment):
-        # Every path is the API's: the frontend's own pages are nothing that it would ask for.
+        # All paths go to the API, because the frontend does not request its own pages.
         every = _block("handle", _api(environment))
         yield _block(f"http://:{INTERNAL_PORT}", "import app", *_stripped(environment), every)
     yield _block(f"http://:{METRICS_PORT}", "metrics /metrics", "respond /health 200")
@@ -259,25 +261,26 @@ def _sites(environment: Environment) -> Iterator[str]:
 
 
 def settled_seconds(environment: Environment) -> int:
-    """Return after how long a replica that is well is known to be.
+    """Return the seconds after which a started replica that works counts as healthy.
 
-    A lone replica has nobody who serves in its place meanwhile.
+    For a single replica this ignores `stableSeconds`, because no other replica serves in the meantime.
     """
     api = environment.settings.api
     return max(api.stable_seconds, _LEAST_SETTLED_SECONDS) if api.replicas > 1 else _LEAST_SETTLED_SECONDS
 
 
 def _probes(environment: Environment) -> str:
-    """Ask each replica every second, and remember its failures for a while.
+    """Return the site that probes each replica every second and counts its recent failures.
 
     Caddy's thresholds for active checks count over all time and not in a row (caddyserver/caddy#7625): a replica that
-    comes up for some seconds again and again would be let in at last. So here the active check is only the clock. It
-    asks through a proxy for this one replica; a failure goes on to another one, whose passive check counts those of the
-    last seconds. Caddy keeps that count by the replica's address for all proxies, and those that the requests take want
-    few of them. A request itself counts for nothing: no client can talk a replica ill.
+    repeatedly comes up for some seconds would get requests in the end. So here the active check is only a timer. Its
+    request goes through a proxy for one replica; if that fails, it goes through a second proxy, whose passive check
+    counts the failures of the last seconds. Caddy shares this count, by the replica's address, among all proxies; the
+    proxies for users' requests skip a replica with FAILED_PROBES failures. Users' requests themselves are not counted,
+    so no client can make a replica look unhealthy.
 
-    A replica that refuses, or answers with an error, has failed. One that is slow has failed only while another one is
-    well and not slow: on a host whose processor is starved all of them are, and were none left, nobody would serve.
+    A replica that refuses the connection or answers with an error has failed. A slow replica has failed only while
+    another replica answers fast: on a host without free CPU all replicas are slow, and none would be left to serve.
     """
     parts = environment.parts_of("api")
     clock = _block(
@@ -285,7 +288,7 @@ def _probes(environment: Environment) -> str:
         f"health_upstream 127.0.0.1:{PROBES_PORT}",
         "health_uri /health",
         "health_interval 1s",
-        # Longer than all that is asked below: what is cut off counts for nothing.
+        # Longer than all requests below together, because an interrupted check is not counted as a failure.
         f"health_timeout {2 * _SLOW_SECONDS + 2 * len(parts) + 2}s",
         _block("health_headers", "Upstream {http.reverse_proxy.active.target_upstream}"),
     )
@@ -298,7 +301,7 @@ def _probes(environment: Environment) -> str:
             _block(f"reverse_proxy @{part} {_uncounted(part)}", "@ill status 3xx 4xx 5xx", ill, _limits(_SLOW_SECONDS)),
         )
     ]
-    # A name that is not resolved, or a connection that is not taken, in time is 502 as well.
+    # Caddy answers 502, not 504, if resolving the name or connecting times out.
     late = "expression `{http.error.status_code} == 504 || {http.error.message}.contains('timeout')`"
     failed = [
         line
@@ -313,7 +316,7 @@ def _probes(environment: Environment) -> str:
 
 
 def _slow(environment: Environment, part: str) -> str:
-    """Count a slow replica's failure where one of the others that are let in answers at once."""
+    """Return the block that counts a slow replica's failure, if another replica that gets requests answers at once."""
     others = [_dial(other) for other in environment.parts_of("api") if other != part]
     if not others:
         return f"respond @slow-{part} 504"
@@ -322,7 +325,7 @@ def _slow(environment: Environment, part: str) -> str:
         f"reverse_proxy @slow-{part} {' '.join(others)}",
         "lb_policy round_robin",
         f"max_fails {FAILED_PROBES}",
-        # Each of them is asked: the first one may hang as well.
+        # Try each of the other replicas, because the first one may hang as well.
         *([f"lb_retries {len(others) - 1}"] if len(others) > 1 else []),
         "@well status 2xx",
         _block("handle_response @well", _counted("", part, seconds)),
@@ -331,9 +334,9 @@ def _slow(environment: Environment, part: str) -> str:
 
 
 def _counted(matcher: str, part: str, seconds: int) -> str:
-    """Count a failure of a replica, whatever it answers now, and forget it after so many seconds."""
-    # Let in after so long without a failure, but for the last two: before the next replica is replaced, and later than
-    # what falls ill soon after its start.
+    """Return the block that counts a failure of a replica, whatever it answers now, and forgets it after `seconds`."""
+    # A replica gets requests again when at most two of its failures are not forgotten. That is before a deploy replaces
+    # the next replica, and later than the time in which a bad version fails after its start.
     return _block(
         " ".join(filter(None, ("reverse_proxy", matcher, _dial(part)))),
         f"fail_duration {seconds}s",
@@ -348,22 +351,22 @@ def _limits(seconds: int) -> str:
 
 
 def _address(part: str) -> str:
-    """Return a replica's address, as it is in the metrics: their value is what the last probe found."""
+    """Return a replica's address, spelt as in the metrics, whose value is the result of the last probe."""
     return f"{part}:{API_PORT}"
 
 
 def _dial(part: str) -> str:
-    """Return the same address, spelt as a root name: a proxy in the metrics that knows of no probe is another one."""
+    """Return the address with a dot after the name, which gives proxies without probes another label in the metrics."""
     return f"{part}.:{API_PORT}"
 
 
 def _uncounted(part: str) -> str:
-    """Return the same address, spelt with its network: here no failure is remembered."""
+    """Return the address with a network before it: Caddy remembers no failures under this spelling."""
     return f"tcp4/{_dial(part)}"
 
 
 def has_frontend(environment: Environment) -> bool:
-    """Tell whether the ingress has a frontend to send to."""
+    """Return whether this environment runs a frontend."""
     return "frontend" not in environment.absent
 
 

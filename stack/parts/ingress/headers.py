@@ -1,9 +1,9 @@
-"""Headers that the entry sets and takes away, be it Caddy or a Traefik."""
+"""Headers that the ingress sets or removes, both with Caddy and with the team's Traefik."""
 
 from __future__ import annotations
 
 BELIEVED_HEADERS = ("SCRIPT_NAME", "PATH_INFO")
-"""What an older Gunicorn takes for the path itself, past our rules of paths, from whom FORWARDED_ALLOW_IPS names."""
+"""Headers that older Gunicorns accept from FORWARDED_ALLOW_IPS as the request's path, which bypasses our path rules."""
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

@@ -1,4 +1,4 @@
-"""The ingress: whether it answers, and what it answers to users. Of a Traefik of the team's own nothing is known."""
+"""Alerts on the ingress: whether it answers, and with which errors. There are none on the team's own Traefik."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPLICAS = f'caddy_reverse_proxy_upstreams_healthy{{upstream=~"api-[0-9]+:{API_P
 
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
-    """Return the rules; none where there is no ingress of our own."""
+    """Return the rules; none if no Caddy runs."""
     runs = PART in {part.part for part in parts}
     return Group(name="ingress", rules=[*_alerts(environment.settings.alerts)] if runs else [])
 

@@ -23,7 +23,7 @@ def spec(environment: Environment) -> ServiceSpec:
     https = Publish(container_port=HTTPS_PORT, host_port=settings.https_port, address=settings.bind_address)
     also: tuple[Publish, ...] = (https,) if settings.domain else ()
     if six := ipv6.bound_beside(settings, environment.settings.network):
-        # Beside the port for IPv4: the engine writes both back by the container's port, and then in the order given.
+        # Directly after the IPv4 port, because the engine reports ports sorted by container port, then in given order.
         also = (replace(http, address=six), *(port for one in also for port in (one, replace(one, address=six))))
     return ServiceSpec(
         part=PART,
@@ -33,8 +33,8 @@ def spec(environment: Environment) -> ServiceSpec:
         settings=settings,
         command=("caddy", "run", "--config", "/etc/samokoder/Caddyfile", "--adapter", "caddyfile"),
         files=files(environment),
-        # A new volume takes over owner and mode of the folder that it is mounted on. The image's /data is root's; its
-        # /var/tmp is anybody's (1777, by Alpine's alpine-baselayout), and Caddy makes a folder with mode 0700 in it.
+        # A new volume gets owner and mode of the folder that it is mounted on. The image's /data belongs to root; every
+        # user can write to its /var/tmp (1777, from Alpine's alpine-baselayout), where Caddy makes a folder with 0700.
         data=DataVolume(name="caddy", path=DATA),
         publish=http,
         also_publish=also,
@@ -42,7 +42,7 @@ def spec(environment: Environment) -> ServiceSpec:
         networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.MONITORING),
         scrape=Scrape(port=METRICS_PORT),
         capabilities=("CAP_NET_BIND_SERVICE",),
-        # The first replica: where there was one API, it had the port until it was replaced.
+        # After the first replica, because the single API of older versions publishes this port until it is replaced.
         after=(environment.api_in_turn()[0],),
     )
 

@@ -1,4 +1,4 @@
-"""Labels by which a Traefik of the team's own finds the API and the frontend."""
+"""Labels with which the team's Traefik finds the API and the frontend."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from stack.parts.ingress.headers import BELIEVED_HEADERS, HSTS_SECONDS, SECURITY
 from stack.settings.environment import Environment
 
 _SLASH = "(/|%2f)"
-"""In Traefik's rules, which leave a slash that is written so as it is. The application takes both for one."""
+"""Pattern of a slash in Traefik's rules: Traefik does not decode %2f, but the application treats it as a slash."""
 _TRAEFIKS_METRICS = rf"{_SLASH}+metrics({_SLASH}|\s|$)"
 
 
 def external_networks(environment: Environment) -> tuple[str, ...]:
-    """Return the network of the team's Traefik, where there is one."""
+    """Return the network of the team's Traefik; empty without one."""
     traefik = environment.settings.ingress.traefik
     return (traefik.network,) if traefik and environment.settings.ingress.kind == "traefik" else ()
 
 
 def traefik_labels(environment: Environment, service: str, port: int) -> Mapping[str, str]:
-    """Return the labels by which the team's Traefik (3.4 or newer) finds a service; none where the ingress is our own.
+    """Return the labels with which the team's Traefik (3.4 or newer) finds a service; none if the ingress is Caddy.
 
-    service: `api` or `frontend`; all replicas of one have the same labels, and Traefik takes them as one service.
+    service: `api` or `frontend`; all replicas have the same labels, so Traefik treats them as one service.
     """
     settings = environment.settings.ingress
     traefik = settings.traefik
@@ -33,8 +33,8 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
     within = f"({prefix.replace('/', _SLASH)}({_SLASH}.*)?)?" if prefix else ""
     known = [f"Host(`{settings.domain}`)", f"!PathRegexp(`(?is)^{within}{_TRAEFIKS_METRICS}`)"]
     shared = api and has_frontend(environment)
-    # Router -> its rules, and what it does to a path. The middleware takes the prefix off whatever begins with its
-    # letters (`/apimetrics`), so it is for the paths behind it alone.
+    # Router -> its rules, and its middlewares that change the path. Only the router of the prefix has `strip`, because
+    # that middleware strips the prefix from any path that begins with its letters, also from `/apimetrics`.
     ways: dict[str, tuple[list[str], tuple[str, ...]]] = {
         name: ([*known, *([_one_of(settings.api_paths)] if shared else [])], ())
     }
@@ -48,7 +48,7 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
             "headers.referrerpolicy": SECURITY_HEADERS["Referrer-Policy"],
             "headers.permissionspolicy": SECURITY_HEADERS["Permissions-Policy"],
             "headers.stsseconds": str(HSTS_SECONDS),
-            # Empty: removed.
+            # Traefik removes a header whose value is empty.
             "headers.customresponseheaders.Server": "",
             **{f"headers.customrequestheaders.{name}": "" for name in BELIEVED_HEADERS},
         },
@@ -57,8 +57,8 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
     if api and prefix:
         middlewares["strip"] = {"stripprefix.prefixes": prefix}
     labels = {"traefik.enable": "true", "traefik.docker.network": traefik.network}
-    # Traefik's limit of a request's size holds back every answer until it is whole (traefik/traefik#12869), and so an
-    # event stream, too: only requests that have a body get it, by a router of their own.
+    # With a limit of the request's size, Traefik buffers every answer until it is complete (traefik/traefik#12869),
+    # event streams too. So a separate router has the limit, only for methods with a body.
     bodies = "(Method(`POST`) || Method(`PUT`) || Method(`PATCH`))"
     for way, (rules, strips) in ways.items():
         for router, rule, limits, priority in (
@@ -70,7 +70,7 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
                 "entrypoints": traefik.entrypoint,
                 "service": name,
                 "middlewares": ",".join(f"{name}-{used}" for used in (*limits, "headers", *strips, "retry")),
-                # What is behind the prefix first, and the frontend last: its rule has every path.
+                # The router of the prefix comes first, and the frontend's last, because its rule matches every path.
                 "priority": str(priority + api + len(strips)),
                 **({"tls": "true", "tls.certresolver": traefik.cert_resolver} if traefik.cert_resolver else {}),
             }
@@ -84,10 +84,10 @@ def traefik_labels(environment: Environment, service: str, port: int) -> Mapping
 
 
 def _one_of(paths: Sequence[str]) -> str:
-    """Return Traefik's rule for any of some paths of ours."""
+    """Return Traefik's rule that matches any of `paths`."""
     return f"({' || '.join(_path_rule(path) for path in paths)})"
 
 
 def _path_rule(path: str) -> str:
-    """Return Traefik's rule for a path of ours, where a `*` at the end is any rest."""
+    """Return Traefik's rule for a path of our settings, in which a `*` at the end matches any rest."""
     return f"PathPrefix(`{path[:-1]}`)" if path.endswith("*") else f"Path(`{path}`)"

@@ -1,4 +1,4 @@
-"""What `samokoder drift` has found: that runs outside, by a schedule, and leaves two numbers with node-exporter."""
+"""Alerts on `samokoder drift`, which runs on a schedule outside the stack and writes two metrics for node-exporter."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
             ),
             alert(
                 name="DriftNotCompared",
-                # Also where nobody ever has, or where node-exporter was replaced since: its note is in memory.
+                # Also if it never ran, or not since node-exporter was replaced, whose tmpfs holds the metrics.
                 expression=f"time() - max({DRIFT_CHECKED}) > 86400 or absent({DRIFT_CHECKED})",
                 wait="1d",
                 severity="info",

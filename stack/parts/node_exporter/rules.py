@@ -12,10 +12,10 @@ from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service="host", dashboard="samokoder-containers")
 
-# Memory, layers of images, and images of file systems, which are full by nature.
+# Without tmpfs, image layers, and read-only images of file systems, which are always full.
 DISKS = 'fstype!~"tmpfs|overlay|squashfs|fuse.*"'
 COLLECTORS = ("cpu", "diskstats", "filefd", "filesystem", "loadavg", "meminfo", "stat", "textfile", "timex", "vmstat")
-"""Of node-exporter: those whose series a rule reads."""
+"""Collectors of node-exporter whose series a rule reads."""
 COLLECTED = f'node_scrape_collector_success{{collector=~"{"|".join(COLLECTORS)}"}}'
 WRITABLE = f"node_filesystem_readonly{{{DISKS}}} == 0"
 LEFT = f"node_filesystem_avail_bytes{{{DISKS}}} / node_filesystem_size_bytes{{{DISKS}}}"
@@ -34,7 +34,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 def _processor(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="HostCpuHigh",
-        # A core that waits for a disk could work: HostDiskIoSaturated speaks of that.
+        # A core that waits for a disk is not busy: HostDiskIoSaturated is the alert for that.
         expression="1 - avg by (instance) (sum by (instance, cpu) "
         f'(rate(node_cpu_seconds_total{{mode=~"idle|iowait"}}[5m]))) > {share(alerts.host_cpu_percent)}',
         wait="10m",
@@ -139,7 +139,7 @@ def _space(alerts: Alerts) -> Iterator[Alert]:
     )
     yield alert(
         name="HostInodesLow",
-        # Of a file system that makes inodes as it needs them, btrfs, there are 0 in all.
+        # A file system that makes inodes on demand, such as btrfs, reports a total of 0.
         expression=f"node_filesystem_files_free{{{DISKS}}} / (node_filesystem_files{{{DISKS}}} > 0) < 0.05 "
         f"and {WRITABLE}",
         wait="15m",
@@ -157,8 +157,8 @@ def _space(alerts: Alerts) -> Iterator[Alert]:
 def _disks() -> Iterator[Alert]:
     yield alert(
         name="HostFilesystemReadOnly",
-        # What was never writable, as the image of a CD, is as it should be. And what the exporter's user may not see
-        # is no broken disk.
+        # A file system that was never writable, such as a CD image, is fine, and so is one that the exporter's user may
+        # not read.
         expression=f"node_filesystem_readonly{{{DISKS}}} == 1 "
         f"and min_over_time(node_filesystem_readonly{{{DISKS}}}[1d]) == 0 "
         f'or node_filesystem_device_error{{{DISKS},device_error!~"|permission denied"}} == 1',

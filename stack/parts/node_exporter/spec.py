@@ -12,16 +12,16 @@ from stack.spec.service import HostPath, Publish, Scrape, ServiceSpec
 PART = "node-exporter"
 PORT = 9100
 TEXTFILES = "/textfiles"
-"""In memory: what programs beside it measure, gone with the container. `samokoder drift` writes here."""
+"""A tmpfs for metrics that other programs write, such as `samokoder drift`; it is lost with the container."""
 DRIFT_FINDINGS = "stack_drift_findings"
 DRIFT_CHECKED = "stack_drift_checked_timestamp_seconds"
 
 
 def unmeasured(data_root: str) -> str:
-    """Return the expression for mount points that are left out. data_root: the engine's folder.
+    """Return the regular expression of mount points that are not measured. data_root: the engine's folder.
 
-    Below that folder and containerd's are layers and volumes, the same disk again for each container. The folder itself
-    may be a disk of its own, with all data on it, and is measured.
+    Below that folder and containerd's there are layers and volumes, which repeat the same disk for each container. The
+    folder itself may be a separate disk with all data, so it is measured.
     """
     folders = sorted({"/var/lib/docker", "/var/lib/containerd", data_root.rstrip("/")})
     return f"^/(dev|proc|run|sys)($|/)|^({'|'.join(map(re.escape, folders))})/"
@@ -52,8 +52,8 @@ def spec(environment: Environment) -> ServiceSpec:
             "--no-collector.arp",
         ),
         host_paths=(
-            # Without a word on propagation the engine mounts a path that holds its own root as `rslave`, so that disks
-            # which are mounted later are measured too, and as a copy of now where the host's root is not shared.
+            # Without a propagation option the engine mounts a path that contains its data root as `rslave`, so disks
+            # that are mounted later are measured too. If the host's root is not a shared mount, they are not.
             HostPath(host="/", container="/host"),
         ),
         tmpfs={TEXTFILES: "rw,noexec,nosuid,nodev,size=1m"},

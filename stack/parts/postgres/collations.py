@@ -1,7 +1,7 @@
-"""Collations of PostgreSQL: whether a database's text is in an order that the server's C library may not have any more.
+"""Collations of PostgreSQL: which databases sort text by another version of the C library than the server has now.
 
-A new base image may bring another glibc. PostgreSQL then only warns in its log, and an index on text may no longer find
-what is there, or let a duplicate in.
+A new base image may have another glibc. PostgreSQL then only warns in its log, but an index on text may not find
+existing rows, or may accept a duplicate.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 METRIC = "pg_collation_outdated"
 
-# In one session the indexes of its own database alone can be seen. Without a recorded version, as Alpine leaves it,
-# nothing says which order it is.
+# A session sees only the indexes of its own database. IS DISTINCT FROM: a database from an Alpine image has no recorded
+# version, so its order is unknown.
 OUTDATED = """\
 SELECT datname, (
     (datlocprovider <> 'c' OR datcollate NOT IN ('C', 'POSIX'))
@@ -24,11 +24,11 @@ SELECT datname, (
     )
 )::int AS outdated
 FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname"""
-"""Each database, and 1 where its order is of another version; for the exporter, doctor, the import and the repair."""
+"""Query: each database, and 1 if its collation version differs. The exporter, doctor, import and repair use it."""
 
 
 def exporter_query() -> dict[str, Any]:
-    """Return the exporter's question, which becomes the metric."""
+    """Return the exporter's query and the metric that it makes of the result."""
     labels = {"datname": {"usage": "LABEL", "description": "Database."}}
     value = {"outdated": {"usage": "GAUGE", "description": "1: its text is in the order of another C library or ICU."}}
     return {"pg_collation": {"query": OUTDATED, "metrics": [labels, value]}}

@@ -15,7 +15,7 @@ UID = "samokoder-postgres"
 SERVER = 'instance=~"$postgres"'
 DATABASE = f'{SERVER},datname!~"template.*",datname=~"$datname"'
 CLIENTS = f"{DATABASE},{rules.CLIENTS}"
-# What the alerts compare, of the chosen server.
+# The expression that the alerts on connections compare.
 CONNECTIONS_USED = f"{rules.USED} / {rules.ALLOWED}"
 
 
@@ -251,7 +251,7 @@ def _disk() -> list[Panel]:
 
 def _collations(environment: Environment) -> list[Panel]:
     if environment.managed_database:
-        return []  # nobody measures it there
+        return []  # a managed server has no such metric
     return [
         series(
             "Text in another C library's order",
@@ -291,7 +291,7 @@ def _statements() -> list[Panel]:
 
 
 def _with_text(measured: str) -> str:
-    """Return the ten largest, each with the text of its statement; with its number where no text is known."""
+    """Return the ten largest series, each with the text of its statement; with the queryid if there is no text."""
     largest = f"topk(10, {measured})"
     texts = f"max by (queryid, statement) ({STATEMENT}{{{SERVER}}})"
     unknown = f"{largest} unless on (queryid) {texts}"

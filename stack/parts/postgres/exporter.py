@@ -1,4 +1,4 @@
-"""PostgreSQL exporter: reads as a role that may look at statistics and nothing else."""
+"""PostgreSQL exporter: it logs in as a role that may only read statistics."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PART = "postgres-exporter"
 PORT = 9187
 FILES = "/etc/samokoder"
 STATEMENT = "pg_statement_named"
-"""1 for each statement whose duration is measured, with the beginning of its text."""
+"""Metric: 1 for each statement whose duration is measured; a label has the beginning of its text."""
 
-# PostgreSQL has put `$1` in place of every value of these; never of ALTER ROLE ... PASSWORD and its likes, which stay
-# out. A quoted value that is left all the same, which happens when its table of statements is full, ends the text:
+# pg_stat_statements replaces every value in these statements with `$1`, but not in ALTER ROLE ... PASSWORD and the
+# like, so the query skips those. A quoted value may remain when its table is full; the text is cut before it, because
 # where a value ends depends on its prefix, its tag and the server's settings.
 QUOTED = r"('|\$([^0-9\s$][^\s$]*)?\$).*"
-"""What is left out of a text: all from the first quote or dollar quote on. `$1` is none."""
-# Of a bulk INSERT the text may have hundreds of kB: only its beginning is looked at.
+"""Pattern of what is cut from a text: everything from the first quote or dollar quote on; `$1` is no dollar quote."""
+# Only the first 1000 characters are searched, because the text of a bulk INSERT may have hundreds of kB.
 _STATEMENTS = rf"""
 SELECT DISTINCT ON (queryid) queryid::text AS queryid, 1 AS named,
     pg_catalog.left(pg_catalog.regexp_replace(pg_catalog.regexp_replace(
@@ -51,14 +51,14 @@ def spec(environment: Environment) -> ServiceSpec:
         entrypoint=("/bin/postgres_exporter",),
         command=(
             f"--web.listen-address=:{PORT}",
-            # A server that takes the connection and never answers is told as down, not as a scrape that failed.
+            # With the timeout, a server that accepts the connection but never answers is down, not a failed scrape.
             f"--collection-timeout={environment.settings.prometheus.answer_seconds}s",
             "--collector.stat_statements",
             "--collector.long_running_transactions",
-            # Off by default: PostgresXidWraparoundRisk and PostgresRestarted ask for them.
+            # Off by default, but PostgresXidWraparoundRisk and PostgresRestarted need them.
             "--collector.database_wraparound",
             "--collector.postmaster",
-            # Deprecated, and in 0.20 still the one way: PostgresCollationOutdated asks for what no collector has.
+            # Deprecated, but the only way in 0.20: PostgresCollationOutdated needs a metric that no collector has.
             *(() if environment.managed_database else (f"--extend.query-path={FILES}/queries.yml",)),
         ),
         environment={
@@ -67,10 +67,10 @@ def spec(environment: Environment) -> ServiceSpec:
         },
         files=files(environment),
         publish=Publish.of(settings, PORT),
-        # Not /metrics: a health check must not ask the database.
+        # Not /metrics, because a health check must not query the database.
         health_command=health.wget(PORT, "/"),
         networks=(
-            # A managed database is outside.
+            # `edge`, because a managed database is outside.
             NetworkName.EDGE if environment.managed_database else NetworkName.PUBLISHED,
             NetworkName.DATA,
             NetworkName.MONITORING,
@@ -81,7 +81,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return where the database is and who asks, so that the password is in no URL, and what is asked besides."""
+    """Return address, user and password in separate files, so that no URL has the password, and further queries."""
     connect = environment.settings.prometheus.connect_seconds
     if environment.managed_database:
         ca = bool(environment.database_ca)
@@ -109,7 +109,7 @@ def _statements() -> dict[str, Any]:
 
 
 def managed_uri(url: str, connect_seconds: int, *, ca: bool) -> str:
-    """Return host, database and options of a managed database; encrypted unless its URL says otherwise."""
+    """Return host, database and options of a managed database; encrypted unless its URL disables that."""
     found = managed.database(url, ca=ca)
     root = f"&sslrootcert={FILES}/{managed.DATABASE_CA}" if found.verified else ""
     address, name = f"{managed.in_url(found.host)}:{found.port}", quote(found.name, safe="")

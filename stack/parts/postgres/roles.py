@@ -1,8 +1,8 @@
-"""The keeper of PostgreSQL's roles: brings them to what is declared at every start, then stays.
+"""The part postgres-roles: applies the declared roles at every start, then stays running.
 
-Not an init script: those run only in an empty volume, so an adopted volume, a restored backup or a rotated
-password would not get them. And not a job that ends: an `up` waits for a keeper that is healthy and fails with one
-that is not, while a container that ended with an error is accepted by the next `up`.
+Not an init script: those run only in an empty volume, so they would not change an adopted volume, a restored backup or
+a rotated password. And not a job that ends: `up` waits until a running container is healthy and else fails, while the
+next `up` accepts a container that ended with an error.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from stack.spec.rotation import SECOND, slots
 from stack.spec.service import NotScraped, ServiceSpec
 
 PART = "postgres-roles"
-ITERATIONS = 4096  # PostgreSQL's own number
+ITERATIONS = 4096  # PostgreSQL's default
 _NO_RIGHTS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 _RETIRED = "NOLOGIN PASSWORD NULL;"
-# What makes base backups possible without a superuser. Such rights are in each database by itself.
+# Base backups without a superuser need these rights, which each database grants separately.
 _BACKUP_FUNCTIONS = f"""\
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_backup_start(text, boolean), pg_catalog.pg_backup_stop(boolean), \
 pg_catalog.pg_switch_wal(), pg_catalog.pg_create_restore_point(text) TO {postgres.BACKUP_ROLE};
@@ -33,7 +33,7 @@ _CHANGE_LARGE_OBJECTS = (
     "pg_catalog.lo_unlink(oid), pg_catalog.lo_put(oid, bigint, bytea), pg_catalog.lowrite(integer, bytea), "
     "pg_catalog.lo_truncate(integer, integer), pg_catalog.lo_truncate64(integer, bigint)"
 )
-# Made before the extension that lies in it; one that the application has made under this name is out of its way.
+# The schema is made before the extension in it; a schema of the application's with the same name is renamed.
 _EXTENSIONS = f"""\
 SELECT pg_catalog.format('ALTER SCHEMA {postgres.EXTENSIONS} RENAME TO %I', '{postgres.EXTENSIONS}_' || oid)
     FROM pg_catalog.pg_namespace WHERE nspname = '{postgres.EXTENSIONS}'
@@ -48,7 +48,7 @@ GRANT EXECUTE ON FUNCTION {postgres.EXTENSIONS}.pg_stat_statements_reset(oid, oi
 
 
 def spec(environment: Environment) -> ServiceSpec:
-    """Describe the keeper."""
+    """Describe the part."""
     return ServiceSpec(
         part=PART,
         component="samokoder:app:PostgresRoles",
@@ -60,7 +60,7 @@ def spec(environment: Environment) -> ServiceSpec:
         files=files(environment),
         tmpfs={
             "/tmp": "rw,noexec,nosuid,nodev,size=1m",  # noqa: S108 - a mount of its own
-            # The image declares a volume there: unmounted, the engine would make a nameless one.
+            # The image declares a volume here; without a mount the engine would create an anonymous one.
             "/var/lib/postgresql/data": "ro,noexec,nosuid,nodev,size=4k",
         },
         health_command=health.APPLIED,
@@ -126,9 +126,9 @@ exec sleep infinity
 
 
 def scram_verifier(password: str, salt: str) -> str:
-    """Return what PostgreSQL stores of a password (RFC 5802, SHA-256), so that no statement holds the password.
+    """Return the verifier that PostgreSQL stores for a password (RFC 5802, SHA-256), so that no SQL has the password.
 
-    salt: any text; the same password and salt give the same verifier, so that nothing changes without a rotation.
+    salt: any text; the same password and salt give the same verifier, so the SQL changes only with a rotation.
     """
     salt_bytes = hashlib.sha256(f"{salt}:{password}".encode()).digest()[:16]
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt_bytes, ITERATIONS)
@@ -141,8 +141,9 @@ def scram_verifier(password: str, salt: str) -> str:
 def roles_sql(database: str, *, app: Mapping[str, str], exporter: str, backup: str, replication: bool) -> str:
     """Render the SQL; it can be run any number of times.
 
-    app: SCRAM verifier by the role that may log in with it; the application's other role may not. exporter: verifier.
-    backup: verifier, empty where no backups are made. replication: whether they are base backups with the log as well.
+    app: role -> SCRAM verifier, for the application's roles that may log in; the other role may not. exporter:
+    verifier. backup: verifier, empty without backups. replication: whether there are base backups with the write-ahead
+    log.
     """
     roles = (postgres.APP_ROLE, postgres.SECOND_APP_ROLE)
     logins = "\n".join(
@@ -150,7 +151,7 @@ def roles_sql(database: str, *, app: Mapping[str, str], exporter: str, backup: s
         for role in roles
     )
     retired = ", ".join(f"'{role}'" for role in roles if role not in app)
-    # What still runs under a password that is withdrawn ends with it; in the middle of a rotation both are good.
+    # Sessions of a role whose password is withdrawn are ended; during a rotation both roles may log in.
     end_sessions = f"""\
 SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
     WHERE usename IN ({retired}) \\g /dev/null
@@ -206,20 +207,20 @@ SELECT pg_catalog.format('ALTER ROUTINE %s OWNER TO {postgres.APP_ROLE}', oid::p
 
 
 def _pinned(role: str, *schemas: str) -> str:
-    """Render a role's settings. schemas: searched as well, in which the application can make nothing."""
+    """Render a role's settings. schemas: added to search_path; the application must not be able to create in them."""
     values = {**postgres.PINNED, "search_path": ",".join(("pg_catalog", *schemas, "pg_temp"))}
-    # An empty list cannot be said in SQL: '' is a list with one empty name.
+    # Empty values are left out, because SQL has no empty list here: '' is a list with one empty name.
     quoted = {name: ", ".join(f"'{part}'" for part in value.split(",")) for name, value in values.items() if value}
     return "".join(f"ALTER ROLE {role} SET {name} = {value};\n" for name, value in quoted.items())
 
 
 def _backup_role(database: str, verifier: str, *, replication: bool) -> str:
-    """Render the backup server's role, its own database, and the end of its slot where that has no use any more."""
+    """Render the backup server's role, its own database, and without replication the removal of its slot."""
     role = postgres.BACKUP_ROLE
-    # Whose rows a policy hides would be missing in a dump; by replication it can read them all anyhow.
+    # BYPASSRLS, because rows that a policy hides would be missing in a dump; replication can read all rows anyway.
     rights = f"NOSUPERUSER NOCREATEDB NOCREATEROLE BYPASSRLS {'' if replication else 'NO'}REPLICATION"
     login = f"LOGIN CONNECTION LIMIT 10 PASSWORD '{verifier}'" if verifier else "NOLOGIN PASSWORD NULL"
-    # A slot without anybody at it keeps the log until its bound is reached.
+    # A slot that no client uses keeps the write-ahead log until max_slot_wal_keep_size is reached.
     end_slot = f"""\
 SELECT pg_catalog.pg_terminate_backend(active_pid, 5000) FROM pg_catalog.pg_replication_slots
     WHERE slot_name = '{role}' AND active \\g /dev/null

@@ -17,7 +17,7 @@ from stack.spec.service import ServiceSpec
 alert = partial(Alert, service="postgres", dashboard="samokoder-postgres")
 
 TEMPLATES = 'datname!~"template.*"'
-# Autovacuum and the server's own processes take no connection of anybody, and may work as long as they like.
+# Autovacuum and the server's own processes use no client's connection, and their transactions may be long.
 CLIENTS = 'backend_type="client backend"'
 USED = f"sum by (instance) (pg_stat_activity_count{{{CLIENTS}}})"
 ALLOWED = "(sum by (instance) (pg_settings_max_connections - pg_settings_superuser_reserved_connections) > 0)"
@@ -27,14 +27,14 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     alerts = environment.settings.alerts
     rules = [*_availability(), *_connections(alerts), *_work(alerts), *_storage()]
-    # Which C library a managed server has is its provider's to say.
+    # The provider decides which C library a managed server has.
     return Group(name="postgres", rules=[*rules, *_collations()] if not environment.managed_database else rules)
 
 
 def _availability() -> Iterator[Alert]:
     yield alert(
         name="PostgresDown",
-        # An exporter that answers but cannot tell: pg_up is missing, and silence must not look like health.
+        # `absent`: an exporter that answers without `pg_up` must not look like a healthy server.
         expression='pg_up == 0 or absent(pg_up{job="postgres-exporter"}) and on (job) up{job="postgres-exporter"} == 1',
         wait="1m",
         severity="critical",
@@ -121,7 +121,7 @@ def _work(alerts: Alerts) -> Iterator[Alert]:
     )
     yield alert(
         name="PostgresLocksWaiting",
-        # pg_locks_count does not tell who has a lock and who waits; what a session waits for does.
+        # pg_locks_count does not tell which sessions hold locks and which wait; their wait events do.
         expression='sum by (instance, datname) (pg_stat_activity_count{wait_event_type="Lock"}) > 5',
         wait="5m",
         severity="warning",
@@ -147,7 +147,7 @@ def _work(alerts: Alerts) -> Iterator[Alert]:
     hit, read = (f"rate(pg_stat_database_blks_{kind}{{{TEMPLATES}}}[30m])" for kind in ("hit", "read"))
     yield alert(
         name="PostgresCacheHitRatioLow",
-        # Below a hundred blocks a second, reading from the disk costs nobody anything.
+        # Below a hundred blocks a second, reads from the disk do not slow anything down.
         expression=f"sum by (instance, datname) ({hit}) / (sum by (instance, datname) ({hit} + {read}) > 100) "
         f"< {share(alerts.postgres_cache_hit_percent)}",
         wait="30m",
@@ -167,7 +167,7 @@ def _work(alerts: Alerts) -> Iterator[Alert]:
 def _storage() -> Iterator[Alert]:
     yield alert(
         name="PostgresXidWraparoundRisk",
-        # The name says seconds, the exporter's query says age(datfrozenxid): transactions, of which there are 2^31.
+        # The name says seconds, but the exporter's query is age(datfrozenxid): transactions, of which there are 2^31.
         expression="max by (instance, datname) (pg_database_wraparound_age_datfrozenxid_seconds) > 1e9",
         wait="10m",
         severity="critical",

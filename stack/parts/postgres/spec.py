@@ -1,4 +1,4 @@
-"""PostgreSQL 15: the application's database, in the network `data` alone and published nowhere."""
+"""PostgreSQL 15: the application's database, only in the network `data` and not published."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from stack.spec.service import DataVolume, NotScraped, ServiceSpec
 PART = "postgres"
 PORT = 5432
 APP_ROLE = "samokoder_app"
-"""Owner of all that is in the database; odd generations of the password log in as it."""
+"""Role that owns everything in the database; the application logs in as it with odd generations of the password."""
 SECOND_APP_ROLE = f"{APP_ROLE}_b"
-"""Member of the owner, which it becomes at login: even generations log in as it."""
+"""Member of the owner's role, to which a session switches at login; used with even generations of the password."""
 EXPORTER_ROLE = "samokoder_monitoring"
 BACKUP_ROLE = "samokoder_backup"
-"""Reads everything, by replication too. Its own database has its name, and its replication slot."""
+"""Role that reads everything, through replication too. Its own database and its replication slot have the same name."""
 EXTENSIONS = "samokoder_extensions"
-"""Schema of what the superuser installs in the application's database; the application can make nothing in it."""
+"""Schema for what the superuser installs in the application's database; the application can create nothing there."""
 PINNED = {
     "search_path": "pg_catalog,pg_temp",
-    # Each of these can make a statement of the superuser fail, or mean something else.
+    # Each of these settings could make a statement of the superuser fail or change its meaning.
     "role": "none",
     "local_preload_libraries": "",
     "default_transaction_read_only": "off",
@@ -32,13 +32,14 @@ PINNED = {
     "exit_on_error": "off",
     "standard_conforming_strings": "on",
 }
-"""Settings of every session that may do more than the application.
+"""Settings of every session that has more rights than the application.
 
-The application owns its database and may choose these for it (ALTER DATABASE ... SET). With a search_path of its own,
-a catalogue name without its schema is a view of the application's, which runs functions as whoever asks.
+The application owns its database and can set defaults for it (ALTER DATABASE ... SET). With a search_path of the
+application's, an unqualified catalogue name could be a view of the application's, whose functions would run with the
+rights of the session's role.
 """
 PINNED_OPTIONS = " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in PINNED.items())
-"""The same for libpq (`PGOPTIONS`, `options=`): what a client asks for beats the settings of database and role."""
+"""The same for libpq (`PGOPTIONS`, `options=`): options of a client override settings of the database and the role."""
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -63,7 +64,7 @@ def spec(environment: Environment) -> ServiceSpec:
             "POSTGRES_USER": settings.superuser,
             "POSTGRES_DB": settings.database,
             "POSTGRES_PASSWORD_FILE": "/etc/samokoder/superuser_password",
-            # Checksums are chosen once, at initdb: a corrupted page is then found and not served.
+            # Checksums can be enabled only at initdb; with them PostgreSQL refuses a corrupted page.
             "POSTGRES_INITDB_ARGS": "--data-checksums --auth-host=scram-sha-256 --auth-local=peer",
         },
         files=files(environment),
@@ -72,30 +73,30 @@ def spec(environment: Environment) -> ServiceSpec:
             "/tmp": "rw,noexec,nosuid,nodev,size=64m",  # noqa: S108 - a mount of its own
             "/var/run/postgresql": "rw,noexec,nosuid,nodev,size=1m,uid=999,gid=999,mode=0775",
         },
-        # Over TCP: while it initialises, the server listens on its socket alone and is not ready for anybody.
+        # Over TCP, because a server that initialises its volume listens only on its socket and serves no clients yet.
         health_command=("pg_isready", "--quiet", "--host=127.0.0.1", f"--username={settings.superuser}"),
         networks=(NetworkName.DATA,),
         scrape=NotScraped(reason="speaks no HTTP: postgres-exporter measures it"),
-        # One for each connection, beside the servers of other environments.
+        # A process for each connection, in addition to the servers of other environments.
         processes=4096 + settings.max_connections,
         open_files=16384,
-        # The workers of one query hand rows to each other there. It counts as memory, of which shared_buffers is
-        # another quarter: a query that needs more ends in an error before the kernel ends the server.
+        # The workers of a query exchange rows in /dev/shm. It counts as memory, of which shared_buffers takes another
+        # quarter: with this limit a query that needs more fails, before the kernel kills the server.
         shm_mib=settings.memory_mib // 4,
-        # SIGINT is PostgreSQL's fast shutdown: sessions end, everything is written, no recovery at the next start.
+        # SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes everything, so a start needs no recovery.
         stop_signal="SIGINT",
         stop_grace_seconds=120,
     )
 
 
 def files(environment: Environment) -> Files:
-    """Return the configuration; settings that need the host's size follow from the memory limit."""
+    """Return the configuration, whose memory settings follow from the memory limit, and the superuser's password."""
     settings = environment.settings.postgres
     kept_for_backups = environment.settings.backup.max_slot_wal_mib
     return {
         "postgresql.conf": postgresql_conf(settings.memory_mib, settings.max_connections, kept_for_backups),
         "pg_hba.conf": pg_hba_conf(settings.database, settings.superuser),
-        # Who the container's own user may be over the socket: for a restore, and for a person at 3 a.m.
+        # The roles that the container's user may log in as over the socket: for a restore, and for a person at 3 a.m.
         "pg_ident.conf": pg_ident_conf(settings.superuser),
         "superuser_password": secret_file("postgres_superuser"),
     }
@@ -160,5 +161,5 @@ host all {superuser} samenet scram-sha-256
 
 
 def pg_ident_conf(superuser: str) -> str:
-    """Render pg_ident.conf: which roles the container's own user may be over the socket."""
+    """Render pg_ident.conf: the roles that the container's user may log in as over the socket."""
     return "".join(f"owner postgres {role}\n" for role in (superuser, APP_ROLE, SECOND_APP_ROLE, EXPORTER_ROLE))

@@ -299,7 +299,7 @@ def _process() -> list[Panel]:
 
 def _handover() -> list[Panel]:
     errors, sent = (
-        # What fires is sent again about once a minute: a shorter window may have nothing in it.
+        # Prometheus sends a firing alert again about once a minute, so a shorter window may be empty.
         total(f"prometheus_notifications_{kind}_total", PROMETHEUS, window="5m")
         for kind in ("errors", "sent")
     )

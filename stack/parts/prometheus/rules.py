@@ -12,7 +12,7 @@ from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
 DASHBOARD = "samokoder-monitoring"
-# They have an alert of their own, which counts replicas.
+# These jobs have their own alerts, which count replicas.
 OWN_ALERT = {"api", "worker"}
 
 alert = partial(Alert, service="prometheus", dashboard=DASHBOARD)
@@ -58,7 +58,7 @@ def _targets(parts: Sequence[ServiceSpec]) -> Iterator[Alert]:
     for job in sorted({part.job for part in parts if part.job} - OWN_ALERT):
         yield Alert(
             name="TargetDown",
-            # absent: a job that vanished from the configuration has no `up` that could be 0.
+            # `absent`, because a job that vanished from the configuration has no `up` that could be 0.
             expression=f'up{{job="{job}"}} == 0 or absent(up{{job="{job}"}})',
             wait="5m",
             severity="warning",
@@ -118,13 +118,13 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         en='{{ printf "%.0f" $value }} samples a second: every other alert looks at old values.',
         ru='Измерений в секунду: {{ printf "%.0f" $value }}; остальные оповещения смотрят на старые значения.',
     )
-    # Before anything else notices: what the silence makes false is kept back by this one. A container counts as missing
-    # three minutes after its last sample.
+    # Two minutes after the last sample, before any other alert: this one inhibits all alerts that the missing samples
+    # make false. ContainerMissing fires three minutes after the last sample.
     window = number(unseen_seconds(environment))
     yield alert(
         name="PrometheusNotIngesting",
         labels={"series": "gone"},
-        # With a full disk the counters below are not stored either, and a rate of nothing is nothing.
+        # With a full disk the counter of the next rule is not stored either, so its rate would be empty.
         expression=f"0 * absent_over_time(up[{window}s])",
         wait="1m",
         severity="critical",
@@ -209,7 +209,7 @@ def _notifications() -> Iterator[Alert]:
     )
     yield alert(
         name="PrometheusErrorSendingAlerts",
-        # Only what arrived is counted as sent: divided by that alone, it would be silent when nothing arrives.
+        # `sent` counts only delivered alerts: divided by `sent` only, there would be no result when nothing arrives.
         expression=f"sum by (alertmanager) ({errors}) / (sum by (alertmanager) ({errors} + {sent}) > 0) > 0.01",
         wait="15m",
         severity="warning",

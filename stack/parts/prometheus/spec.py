@@ -1,4 +1,4 @@
-"""Prometheus: scrapes every part that says where, probes every page, and evaluates the rules."""
+"""Prometheus: it scrapes every part with a `Scrape`, has every page probed, and evaluates the rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PORT = 9090
 
 
 def spec(environment: Environment) -> ServiceSpec:
-    """Describe Prometheus, without its files: these follow from all parts, see `files`."""
+    """Describe Prometheus without its files, which depend on all parts: see `files`."""
     settings = environment.settings.prometheus
     password = access.password_of(environment, PROMETHEUS_WEB)
     return ServiceSpec(
@@ -37,7 +37,8 @@ def spec(environment: Environment) -> ServiceSpec:
             f"--storage.tsdb.retention.size={settings.retention_size}",
             f"--web.external-url={settings.address}/",
             "--web.route-prefix=/",
-            # By its default of 10m, an alert with a shorter `for` begins anew after a restart, and is told as resolved.
+            # With the default of 10m, an alert with a shorter `for` would start again after a restart, and be sent as
+            # resolved.
             "--rules.alert.for-grace-period=1m",
             *((access.FLAG,) if password else ()),
         ),
@@ -50,13 +51,13 @@ def spec(environment: Environment) -> ServiceSpec:
         scrape=Scrape(port=PORT),
         web_password=password,
         open_files=16384,
-        # It writes its head block down before it ends.
+        # Prometheus writes its head block to disk before it ends.
         stop_grace_seconds=60,
     )
 
 
 def files(environment: Environment, parts: Sequence[ServiceSpec], groups: Sequence[Group]) -> Files:
-    """Return the configuration, the rules, and the passwords with which it asks. parts: all that run."""
+    """Return the configuration, the rules, and the passwords of the pages that Prometheus scrapes. parts: all parts."""
     password = access.password_of(environment, PROMETHEUS_WEB)
     return {
         "prometheus.yml": prometheus_yml(environment, parts),
@@ -67,14 +68,14 @@ def files(environment: Environment, parts: Sequence[ServiceSpec], groups: Sequen
 
 
 def rule_document(environment: Environment, groups: Sequence[Group]) -> dict[str, Any]:
-    """Return what the rule file says."""
+    """Return the content of the rule file."""
     return {
         "groups": [{"name": group.name, "rules": [rule.rule(environment) for rule in group.rules]} for group in groups]
     }
 
 
 def prometheus_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> str:
-    """Render prometheus.yml: a job for each service, one for the probes, AlertManager. parts: all that run."""
+    """Render prometheus.yml: a job for each service, one for the probes, and AlertManager. parts: all that run."""
     settings = environment.settings.prometheus
     alertmanager = access.basic_auth(access.password_of(environment, ALERTMANAGER_WEB))
     document = {
@@ -92,7 +93,7 @@ def prometheus_yml(environment: Environment, parts: Sequence[ServiceSpec]) -> st
 
 
 def _jobs(parts: Sequence[ServiceSpec]) -> Iterator[dict[str, Any]]:
-    """Yield a job for each name of a job, replicas together."""
+    """Yield the scrape jobs; replicas of a service share one."""
     jobs: dict[str, list[tuple[ServiceSpec, Scrape]]] = {}
     for part in parts:
         if isinstance(part.scrape, Scrape):

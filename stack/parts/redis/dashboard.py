@@ -1,4 +1,4 @@
-"""Redis: memory, commands, keys, clients, what it keeps on disk."""
+"""Redis: memory, commands, keys, clients, persistence."""
 
 from __future__ import annotations
 
@@ -277,6 +277,6 @@ def _clients_limit() -> Limit:
 
 
 def _snapshot_limits(environment: Environment) -> list[Limit]:
-    """Return none for a managed Redis: its snapshots are its provider's business."""
+    """Return the threshold of RedisSnapshotOld; none for a managed Redis, whose provider makes the snapshots."""
     hours = environment.settings.alerts.redis_snapshot_hours
     return [] if environment.managed_redis else [Limit(alert="RedisSnapshotOld", value=hours * 3600)]

@@ -1,4 +1,4 @@
-"""Redis exporter: asks as a user that may look and nothing else."""
+"""Redis exporter: it logs in as a user that may only read statistics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spec(environment: Environment) -> ServiceSpec:
         user="59000:59000",
         settings=settings,
         entrypoint=("/redis_exporter",),
-        # A server that takes the connection and never answers is told as down, not as a scrape that failed.
+        # With the timeout, a server that accepts the connection but never answers is `redis_up` 0, not a failed scrape.
         command=(
             f"--web.listen-address=:{PORT}",
             f"--connection-timeout={environment.settings.prometheus.connect_seconds}s",
@@ -37,7 +37,7 @@ def spec(environment: Environment) -> ServiceSpec:
         ),
         environment={"REDIS_PASSWORD_FILE": "/etc/samokoder/passwords.json"}
         | ({} if environment.managed_redis else {"REDIS_ADDR": LOCAL, "REDIS_USER": redis.EXPORTER_USER}),
-        # It takes an address from nowhere else; there is no password in it.
+        # The exporter reads its address only from variables or flags, not from a file; these contain no password.
         secret_environment={
             "REDIS_ADDR": Template(("managedRedisUrl",), managed_address),
             "REDIS_USER": Template(("managedRedisUrl",), managed_user),
@@ -48,7 +48,7 @@ def spec(environment: Environment) -> ServiceSpec:
         publish=Publish.of(settings, PORT, "/health"),
         health_command=health.wget(PORT, "/health"),
         networks=(
-            # A managed Redis is outside.
+            # `edge`, because a managed Redis is outside.
             NetworkName.EDGE if environment.managed_redis else NetworkName.PUBLISHED,
             NetworkName.DATA,
             NetworkName.MONITORING,
@@ -59,7 +59,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return the password file: a JSON object from the server's address, with the user in it, to the password."""
+    """Return the password file: a JSON object, server's address with the user in it -> password."""
     if environment.managed_redis:
         authority = environment.redis_ca
         return {"passwords.json": Template(("managedRedisUrl",), managed_passwords)} | (
@@ -73,9 +73,9 @@ def files(environment: Environment) -> Files:
 
 
 def passwords(address: str, user: str, password: str) -> str:
-    """Render the password file. The exporter puts REDIS_USER into the address before it looks (redis.go)."""
+    """Render the password file. The exporter adds REDIS_USER to the address before it looks that up (redis.go)."""
     scheme, _, host = address.partition("://")
-    # As Go's url.User writes it: these stay as they are, a slash does not.
+    # Go's url.User does not encode these characters, but encodes a slash.
     return json.dumps({f"{scheme}://{quote(user, safe='$&+,;=')}@{host}": password})
 
 

@@ -16,7 +16,7 @@ alert = partial(Alert, service="redis", dashboard="samokoder-redis")
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     alerts = environment.settings.alerts
-    # What a managed Redis keeps on disk, and what its replicas answer, is its provider's business.
+    # The provider is responsible for the files and replicas of a managed Redis.
     files = [] if environment.managed_redis else [_snapshot_old(alerts), _file_read_with_errors()]
     return Group(name="redis", rules=[*_availability(), *_limits(alerts), *_persistence(), *files])
 
@@ -24,7 +24,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 def _availability() -> Iterator[Alert]:
     yield alert(
         name="RedisDown",
-        # An exporter that answers but cannot tell: redis_up is missing, and silence must not look like health.
+        # `absent`: an exporter that answers without `redis_up` must not look like a healthy server.
         expression='redis_up == 0 or absent(redis_up{job="redis-exporter"}) and on (job) up{job="redis-exporter"} == 1',
         wait="1m",
         severity="critical",
@@ -47,7 +47,7 @@ def _availability() -> Iterator[Alert]:
     )
     yield alert(
         name="RedisRestarted",
-        # Not redis_start_time_seconds: the exporter makes it of two clocks, and it moves by a second on its own.
+        # Not redis_start_time_seconds: the exporter computes it from two clocks, so it may change by a second.
         expression="resets(redis_uptime_in_seconds[10m]) > 0",
         wait="",
         severity="info",
@@ -62,7 +62,7 @@ def _availability() -> Iterator[Alert]:
 def _limits(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="RedisMemoryHigh",
-        # Without a maxmemory it is 0: then the container's limit counts, and ContainerMemoryNearLimit.
+        # Without maxmemory the metric is 0; then ContainerMemoryNearLimit is the alert.
         expression=f"redis_memory_used_bytes / (redis_memory_max_bytes > 0) > {share(alerts.redis_memory_percent)}",
         wait="5m",
         severity="warning",
@@ -98,7 +98,7 @@ def _limits(alerts: Alerts) -> Iterator[Alert]:
     )
     yield alert(
         name="RedisClientsHigh",
-        # Of INFO: a managed Redis refuses CONFIG, from which the exporter has redis_config_maxclients.
+        # redis_max_clients comes from INFO; redis_config_maxclients comes from CONFIG, which a managed Redis refuses.
         expression="redis_connected_clients / (redis_max_clients > 0) > 0.8",
         wait="5m",
         severity="warning",
@@ -127,7 +127,7 @@ def _persistence() -> Iterator[Alert]:
 def _file_read_with_errors() -> Alert:
     return alert(
         name="RedisFileReadWithErrors",
-        # Of INFO: errors to whoever reads the append-only file, or replicates; counted from the server's start.
+        # From INFO: errors while the server reads its append-only file, or replicates; counted since its start.
         expression="redis_unexpected_error_replies > 0",
         wait="",
         severity="critical",

@@ -1,7 +1,7 @@
-"""Redis 7: queue and cache, in the network `data` alone and published nowhere.
+"""Redis 7: queue and cache, only in the network `data` and not published.
 
-Its users are kept in its own volume, where it can write them: the keeper (`users.py`) changes them while the
-server runs, so that nothing here changes, and nothing restarts, for a password.
+Redis keeps its users in its own volume, which it can write. The part redis-users (`users.py`) changes them while the
+server runs, so a new password changes no file of this part and restarts nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return the configuration, the users that are always there, and what starts the server."""
+    """Return the configuration, the users that always exist, and the scripts for start and health."""
     return {
         "redis.conf": redis_conf(environment.settings.redis.maxmemory_mib),
         "seed.acl": Template(("redis_keeper",), seed_acl),
@@ -54,7 +54,7 @@ def files(environment: Environment) -> Files:
     }
 
 
-# -e: without it redis-cli ends with 0 although the answer is an error, as while it loads its file.
+# -e, because redis-cli otherwise exits with 0 even if the answer is an error, as while Redis loads its file.
 HEALTHY = f"""\
 #!/bin/sh
 # Rendered by Samokoder Platform.
@@ -64,8 +64,8 @@ exec redis-cli -e --user {HEALTH_USER} "$@" ping
 """
 
 
-# The keeper's user comes from the stack and the application's from the volume: so a volume of another installation
-# does not lock the keeper out, and a restart of the server locks nobody out. A user of any other name does not stay.
+# The user of redis-users comes from the stack and the other users from the volume: so a volume of another installation
+# does not lock redis-users out, and a restart locks no client out. Users with any other name are removed.
 START_REDIS = f"""\
 #!/bin/sh
 # Rendered by Samokoder Platform.
@@ -164,10 +164,10 @@ tcp-keepalive 60
 
 
 def seed_acl(keeper: str) -> str:
-    """Render the users that the server always starts with. keeper: password, of which only the SHA-256 is written.
+    """Render the users with which the server always starts. keeper: password of redis-users, written as SHA-256 only.
 
-    `default` has all rights and lets nobody in: as it Redis reads its append-only file, and what stands there in a
-    transaction needs its rights again (docs/adr/0020-redis-reads-its-file-with-all-rights.md).
+    `default` has all rights, but nobody can log in as it. Redis reads its append-only file as this user, and checks the
+    rights of commands in a transaction there (docs/adr/0020-redis-reads-its-file-with-all-rights.md).
     """
     return f"""\
 user default off resetpass ~* &* +@all
@@ -177,5 +177,5 @@ user {KEEPER_USER} on #{password_hash(keeper)} resetkeys resetchannels &{KEEPER_
 
 
 def password_hash(password: str) -> str:
-    """Return what Redis keeps of a password: the SHA-256, in hexadecimal digits."""
+    """Return the form in which Redis stores a password: its SHA-256, in hexadecimal digits."""
     return hashlib.sha256(password.encode()).hexdigest()

@@ -1,9 +1,8 @@
-"""The keeper of Redis' users: brings them to what is declared whenever the server starts, then stays.
+"""The part redis-users: applies the declared users of Redis whenever the server starts, and stays running.
 
-A keeper and not a job that ends, for the reason in `stack/parts/postgres/roles.py`. It changes the users of the running
-server, all in one transaction. A connection that is there stays, unless a password of its user is withdrawn: Redis does
-not tell with which one of a user's passwords a session logged in, so all sessions of that user end, in the same
-transaction.
+It is not a job that ends, for the reason in `stack/parts/postgres/roles.py`. It changes all users of the running server
+in one transaction. Connections stay open, unless a password of their user is withdrawn: Redis does not tell with which
+of a user's passwords a session logged in, so the same transaction ends all sessions of that user.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ PART = "redis-users"
 
 
 def spec(environment: Environment) -> ServiceSpec:
-    """Describe the keeper."""
+    """Describe the part."""
     return ServiceSpec(
         part=PART,
         component="samokoder:app:RedisUsers",
@@ -33,7 +32,7 @@ def spec(environment: Environment) -> ServiceSpec:
         files=files(environment),
         tmpfs={
             "/tmp": "rw,noexec,nosuid,nodev,size=1m",  # noqa: S108 - a mount of its own
-            # The image declares a volume there: unmounted, the engine would make a nameless one.
+            # The image declares a volume here; without a mount the engine would create an anonymous one.
             "/data": "ro,noexec,nosuid,nodev,size=4k",
         },
         health_command=health.APPLIED,
@@ -45,7 +44,7 @@ def spec(environment: Environment) -> ServiceSpec:
 
 
 def files(environment: Environment) -> Files:
-    """Return the script, the commands with the hashes of the passwords, and the keeper's own password."""
+    """Return the script, the commands with the hashes of the passwords, and the password of redis-users itself."""
     accepted = sorted(slots(environment, "redis_app").accepted)
     backup = ("redis_backup",) if environment.settings.backup.enabled else ()
 
@@ -65,10 +64,10 @@ def files(environment: Environment) -> Files:
     }
 
 
-# redis-cli ends with 0 whatever the server answers to commands that it reads from a file, so the answers are looked
-# at. Its subscription to a channel that nobody writes to ends when the server does. The keeper gives itself the right
-# to end sessions: with one in its seed, Redis itself would have to be replaced for it.
-# Quoted: a shell makes a pipe of each stroke.
+# redis-cli exits with 0 whatever the server answers to commands from its standard input, so the script checks the
+# answers. The script subscribes to a channel without messages to notice the end of the server. It gives its own user
+# the right to end sessions, because adding that right to seed.acl would replace the Redis container.
+# Quoted, because a shell would take each `|` for a pipe.
 _TO_END_SESSIONS = "'+client|kill' '+acl|getuser' +multi +exec"
 KEEP_USERS = f"""\
 #!/bin/sh
@@ -124,15 +123,15 @@ _APP_RIGHTS = "~* &* +@all -@admin -@dangerous +info +keys"
 
 
 def users_commands(*, app: Sequence[str], exporter: str, backup: str, login: bool = True) -> str:
-    """Render the commands, one a line.
+    """Render the commands, one per line.
 
-    app: every accepted password of the application. exporter: its password. backup: the backup server's password, which
-    gets a copy of everything as a replica does and may read or write no key; empty where no backups are made. login:
-    whether one is needed; else whoever comes without one has the application's rights, too.
+    app: every accepted password of the application. exporter: its password. backup: password of the backup server,
+    which gets a copy of everything as a replica does and may not read or write keys; empty without backups. login:
+    whether clients must log in; if not, a client without a login has the application's rights too.
 
-    `default` has all rights while the server starts, and is off (`redis.seed_acl`). It gets the lesser rights and is
-    let in by one command, so nobody is ever let in with all of them; and where nobody is to be let in, it is only
-    turned off, for a connection that was let in before keeps its user.
+    While the server starts, `default` has all rights but is off (`redis.seed_acl`). A single command reduces its rights
+    and turns it on, so no client ever has all rights. If clients must log in, `default` is only turned off and keeps
+    its rights as they are, because a connection that was let in before is still `default`.
     """
     default = "off resetpass" if login else f"reset on nopass {_APP_RIGHTS}"
     hashes = " ".join(f"#{redis.password_hash(password)}" for password in app)

@@ -1,4 +1,4 @@
-"""The providers of language models: whoever calls them measures, in the reference application the worker."""
+"""Alerts on the LLM providers, from metrics of the part that calls them: in the reference application the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker and its queue in Redis, as the worker itself measures them."""
+"""Alerts on the worker and its queue in Redis, from the worker's own metrics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stack.spec.service import ServiceSpec
 
 alert = partial(Alert, service="worker", dashboard="samokoder-overview")
 
-# The queue is in Redis, what the jobs write is in PostgreSQL.
+# The worker's queue is in Redis, and its jobs write to PostgreSQL.
 NEEDS = frozenset({"postgres", "redis"})
 
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
-    """Return the rules; none for an image without metrics, of which nothing is known but its container's health."""
+    """Return the rules; none for an image without metrics, for which there are only the alerts on its container."""
     measured = environment.settings.worker.metrics_port is not None
     return Group(name="worker", rules=[*_alerts(environment.settings.alerts)] if measured else [])
 

@@ -1,4 +1,4 @@
-"""The arq worker: takes jobs from Redis; the way out to the LLM providers is the network `edge`."""
+"""The arq worker: it takes jobs from Redis, and reaches the LLM providers through the network `edge`."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def spec(environment: Environment) -> ServiceSpec:
         **given,
         settings=settings,
         command=tuple(settings.command or COMMAND),
-        # With its secrets: `arq --check` imports the image's own settings.
+        # Started with its secrets, because `arq --check` imports the application's settings, which read them.
         health_command=contract.started(settings, *_health_command(settings)),
         networks=(NetworkName.EDGE, NetworkName.APP, NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=port)
         if port
         else NotScraped(reason="samokoder:worker.metricsPort is null: this image has no metrics"),
-        # The API's first replica: a version that cannot serve must not take the worker.
+        # After the API's first replica, so that a version that cannot serve does not replace the worker.
         after=(postgres_roles.PART, redis_users.PART, workspace.PART, migrations.PART, environment.api_in_turn()[0]),
-        # A job may take so long; then it is given back to the queue.
+        # A running job gets this time to finish; then it goes back to the queue.
         stop_grace_seconds=60,
     )
 
@@ -48,8 +48,8 @@ def _health_command(settings: WorkerSettings) -> tuple[str, ...]:
     if settings.health_command:
         return tuple(settings.health_command)
     if settings.metrics_port:
-        # A deploy waits until it reaches the database and Redis once. Later it is well while it lives: a database that
-        # is away for a moment makes no worker sick. A team's own image has no /ready in the contract.
+        # A deploy waits until the worker has reached the database and Redis once. Then only /health counts, so a short
+        # outage of the database does not make the worker unhealthy. The contract has no /ready for a team's own image.
         if settings.image:
             return health.python(settings.metrics_port, "/health")
         return health.python(settings.metrics_port, "/ready", later="/health")
@@ -57,7 +57,7 @@ def _health_command(settings: WorkerSettings) -> tuple[str, ...]:
 
 
 def arq_check(command: Sequence[str]) -> tuple[str, ...]:
-    """Return by what arq itself tells whether a worker with this command is well; nothing for another program's."""
+    """Return arq's own health check for a worker with this command; empty if the command is not arq's."""
     program, *words = command
     named = [word for word in words if not word.startswith("-")]
     return (program, "--check", named[0]) if program.rpartition("/")[2] == _ARQ and named else ()
