@@ -216,9 +216,11 @@ def _strangers(wanted: Declared, there: Actual, environment: Environment, typed:
         where += f" with {', '.join(above)} of the host, where every volume is" if above else ""
         remove = f"{typed.docker} rm --force {name}"
         if ours or volumes or name in there.inside:
+            # Only its removal separates it from a part that it is inside, or from the volumes that it has.
             repair = remove
-        elif above:  # it may be the host's own backup or monitoring
-            repair = f"{typed.docker} inspect {name}; {remove}"
+        elif above:
+            # It may be the host's own backup or monitoring, so the line that is pasted removes nothing.
+            repair = f"{typed.docker} inspect {name}  # once nobody needs it: {remove}"
         else:
             repair = disconnect
         yield Difference(
@@ -226,7 +228,6 @@ def _strangers(wanted: Declared, there: Actual, environment: Environment, typed:
             field="",
             declared=NOTHING,
             found=f"a container{where}",
-            # Who is in a part's network or has its secrets is not parted from them but by its end.
             repair=repair,
         )
     for name in there.networks.keys() - wanted.networks.keys():

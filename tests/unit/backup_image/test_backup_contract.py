@@ -59,6 +59,8 @@ def test_it_measures_the_contract_with_its_labels_and_nothing_beside_it(
     done = {"finished": 1.0, "success": 1.0, "exit": 0, "seconds": 1.0, "rpo": 1.0, "rto": 1.0}
     names = (*get_args(server.Kind), "verify", "drill", "offsite")
     (tmp_path / "state.json").write_text(json.dumps(dict.fromkeys(names, done)))
+    (tmp_path / "offsite").mkdir()
+    (tmp_path / "offsite" / "known.json").write_text('{"snapshots": 3}')
     monkeypatch.setattr(server, "ROOT", tmp_path)
     moment = datetime.now(UTC)
     found = [
