@@ -74,7 +74,9 @@ def refuse_older(base: Base, data: Path, *, seconds: float) -> None:
 
 def last_checkpoint(data: Path) -> Checkpoint | None:
     """Return a data folder's last checkpoint; None where there is none that can be read."""
-    if not (data / "global").is_dir():
+    # A copy that was cut off has a mark, or no PG_VERSION: it is not what PostgreSQL has.
+    half = [data / mark for mark in (".samokoder-copying", ".samokoder-restore") if (data / mark).exists()]
+    if half or not (data / "global").is_dir() or not (data / "PG_VERSION").is_file():
         return None
     try:
         said = run(["pg_controldata", data], what="pg_controldata", environment={"LC_ALL": "C", "TZ": "UTC0"})

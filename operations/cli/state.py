@@ -35,7 +35,9 @@ def pulumi(context: typer.Context, env: EnvironmentName = "staging") -> None:
     with lock.held(workspace, f"pulumi {changes[0]}") if changes else contextlib.nullcontext():
         if changes:
             unfinished.refuse_half_replaced(workspace)
-            origins.note(run)
+            # What replaces a state that is broken must not need it.
+            if set(changes) - {"import", CHANGE_PROVIDER}:
+                origins.note(run)
         if UPDATES & set(changes):
             run = refused_as_up(workspace)
         status = run.pulumi(*context.args, check=False).returncode

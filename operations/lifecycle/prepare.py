@@ -38,7 +38,7 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
     engine = workspace.engine()
     deployment, tags = _state(workspace)
     if why := engine.other_users:
-        if not pulumi_state.known_names(deployment):
+        if not (pulumi_state.known_names(deployment) or pulumi_state.data_volumes(deployment)):
             raise ProjectError(f"Nothing was changed: {why}")
         # An environment that an earlier version brought up there can still be changed.
         workspace.reporter.say(f"Warning: {why}. First: {workspace.typed('backup')}, and a copy on another machine")

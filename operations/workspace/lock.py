@@ -21,7 +21,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -206,9 +206,12 @@ def _half_replaced(folder: Path, name: str) -> bool:
         return False
     except (OSError, ValueError):
         return True  # another user's, or damaged: this is possible
-    # An earlier version noted no `half`.
-    put = {"put-postgres", "put-redis", "put-workspace"} & set(noted.get("done", ()))
-    return bool(noted.get("half", noted.get("touched") and not put))
+    return bool(noted.get("half", half_by_steps(touched=bool(noted.get("touched")), done=noted.get("done", ()))))
+
+
+def half_by_steps(*, touched: bool, done: Collection[str]) -> bool:
+    """Tell by a journal's steps whether the data is half replaced, where it does not say so itself."""
+    return touched and not {"put-postgres", "put-redis", "put-workspace"} & set(done)
 
 
 def is_one(volume: str, prefix: str) -> bool:

@@ -49,6 +49,7 @@ class PostgreSQL:
         self.moment, self.folder = home.ago(minutes=1), folder
         self.system, self.timeline, self.number, self.offset = "7000", 1, 2, OFFSET
         (folder / "global").mkdir(parents=True)
+        (folder / "PG_VERSION").write_text("15\n")
         self.write()
 
     def write(self) -> None:
@@ -157,7 +158,16 @@ def test_what_was_written_just_now_has_time_to_be_received(
 
 @pytest.mark.parametrize(
     "left",
-    ["nothing", "an empty folder", "no control file", "a control file of zeros", "no log", "a log of zeros", "no file"],
+    [
+        "nothing",
+        "an empty folder",
+        "half of a copy",
+        "no control file",
+        "a control file of zeros",
+        "no log",
+        "a log of zeros",
+        "no file",
+    ],
 )
 def test_a_lost_or_damaged_database_is_nothing_to_compare_and_latest_goes_on(
     home: Home, postgres: PostgreSQL, left: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -171,6 +181,8 @@ def test_a_lost_or_damaged_database_is_nothing_to_compare_and_latest_goes_on(
         monkeypatch.setattr(present, "run", fails)
     elif left == "a control file of zeros":
         postgres.system, postgres.timeline, postgres.number, postgres.offset = "0", 0, 0, 0
+    elif left == "half of a copy":
+        (postgres.folder / ".samokoder-copying").touch()
     elif left == "a log of zeros":
         log(own, postgres.moment, b"")
     else:
@@ -180,10 +192,11 @@ def test_a_lost_or_damaged_database_is_nothing_to_compare_and_latest_goes_on(
         elif left != "no log":
             (postgres.folder / "pg_wal").rmdir()
             (postgres.folder / "global").rmdir()
+            (postgres.folder / "PG_VERSION").unlink()
             postgres.folder.rmdir() if left == "nothing" else None
     assert check() == 0
     said = capsys.readouterr().err
-    assert ("is not compared" in said) is (left not in {"nothing", "an empty folder"}), said
+    assert ("is not compared" in said) is (left not in {"nothing", "an empty folder", "half of a copy"}), said
 
 
 def test_a_restore_mounts_it_where_the_program_looks(monkeypatch: pytest.MonkeyPatch) -> None:

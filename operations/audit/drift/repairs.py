@@ -78,7 +78,8 @@ def _refuse_only_one(workspace: Workspace, findings: Sequence[Difference]) -> No
     """Raise ProjectError, before anything is removed, where nobody would serve meanwhile."""
     environment = workspace.settings()
     replicas = environment.parts_of("api")
-    going = [part for part in replicas if any(each.name == f"{environment.prefix}-{part}" for each in findings)]
+    removed = {name for each in findings for step in each.steps if step[0] == "rm" for name in step[1:]}
+    going = [part for part in replicas if f"{environment.prefix}-{part}" in removed]
     if not going or len(replicas) == 1:
         return
     well = _well(workspace) & set(replicas)
@@ -86,7 +87,7 @@ def _refuse_only_one(workspace: Workspace, findings: Sequence[Difference]) -> No
         sick = [part for part in replicas if part not in well]
         raise ProjectError(
             f"{', '.join(well)} was not repaired: it alone serves. Why {', '.join(sick)} does not: "
-            f"{workspace.typed(f'logs PART={sick[0]}')}. Make it anew: {workspace.typed('up')}, or restart it: "
+            f"{workspace.typed(f'logs PART={sick[0]}')}. Restart it: "
             f"{workspace.typed(f'restart PART={sick[0]}')}. Then repair again"
         )
 

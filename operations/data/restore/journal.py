@@ -26,6 +26,7 @@ from operations.data.restore.request import LATEST, OFFSITE, Server, Wanted
 from operations.data.volume_names import BEFORE, IMPORTED
 from operations.errors import ProjectError
 from operations.workspace import stack_file
+from operations.workspace.lock import half_by_steps
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 
@@ -149,7 +150,7 @@ class Journal:
         """Write the journal to a file, also whether the data is half replaced, which the lock reads."""
         # An earlier version reads each name as one that it knows, so a new one is written only where it says something.
         noted = {name: value for name, value in asdict(self).items() if name != "foreign" or value}
-        if self.half != self.touched:
+        if self.half != half_by_steps(touched=self.touched, done=self.done):
             noted["half"] = self.half
         stack_file.write(path, json.dumps(noted, indent=2))
 

@@ -222,9 +222,12 @@ class Restore:
         self.hands.program(*words, store=self._store(), into=self._empty(), present=present)
 
     def _present(self) -> str:
-        """Volume with what `latest` is to lose nothing of; empty where it was lost, or an older moment is asked for."""
-        asked = self.journal.wanted
-        newest = asked.backup == LATEST and asked.source != OFFSITE and not self.journal.lost
+        """Volume with what `latest` is to lose nothing of; empty where it was lost, or an older moment is asked for.
+
+        Once the data is touched, the volume may have half of the replacement, which nothing need be compared with.
+        """
+        asked, journal = self.journal.wanted, self.journal
+        newest = asked.backup == LATEST and asked.source != OFFSITE and not (journal.lost or journal.touched)
         return self.hands.data_of("postgres") if newest else ""
 
     def _empty(self) -> str:

@@ -686,7 +686,14 @@ def test_a_repair_takes_sick_replicas_first_and_never_the_only_one_that_serves(
     monkeypatch.setattr(repairs, "bring_up", bring_up)
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
     found = [
-        Difference(name=f"samokoder-staging-{part}", field="memory", declared="1", found="2", repair="make up")
+        Difference(
+            name=f"samokoder-staging-{part}",
+            field="memory",
+            declared="1",
+            found="2",
+            repair="make up",
+            steps=(("stop", f"samokoder-staging-{part}"), ("rm", f"samokoder-staging-{part}")),
+        )
         for part in differ
     ]
     if "api-1" not in gone and "api-1" in differ:
@@ -695,6 +702,16 @@ def test_a_repair_takes_sick_replicas_first_and_never_the_only_one_that_serves(
     else:
         repairs.repair(Workspace(), found, interactive=False)
     assert cleared == gone
+
+
+def test_a_repair_that_removes_nothing_is_done_although_one_replica_alone_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serves = [PartStatus(part="api-1", state="running", health="healthy")]
+    monkeypatch.setattr(repairs, "live_status", lambda _: serves)
+    steps = (("network", "disconnect", "somebody-elses", "samokoder-staging-api-1"),)
+    found = Difference(name="samokoder-staging-api-1", field="networks", declared="", found="", repair="", steps=steps)
+    repairs._refuse_only_one(Workspace(), [found])  # it would leave a stranger's network on the API
 
 
 def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,12 @@ from typing import Any, cast
 import pytest
 
 from operations.data.restore import unfinished
+from operations.data.restore.journal import Journal
+from operations.data.restore.request import Wanted
+from operations.data.restore.steps import Restore
 from operations.errors import ProjectError
 from operations.workspace import lock
-from tests.restoring import ASKED, OFFSITE, UNRELEASED, CutOffError, FakeEngine, Given, on_a_fake_engine
+from tests.restoring import ASKED, OFFSITE, UNRELEASED, CutOffError, FakeEngine, Given, environment, on_a_fake_engine
 
 POSTGRES = "samokoder-staging-postgres-data"
 DUMP = "dump-20261123T031500Z"
@@ -431,3 +434,12 @@ def test_a_second_restore_is_refused_with_who_is_at_it_since_when(given: Given) 
     assert given.engine.volumes == before
     given.restore(backup="latest")
     assert not given.client().volumes.labelled, "the lock is given back"
+
+
+def test_a_half_replaced_database_is_nothing_that_latest_is_compared_with(given: Given) -> None:
+    begun = Journal(wanted=Wanted(backup="latest"), stamp="20261124T100500Z")
+    asked: list[str] = []
+    for journal in (begun, replace(begun, touched=True), replace(begun, lost=True)):
+        restoring = Restore(environment(), given.engine, journal, given.folder / "restore.json", lambda _: None)
+        asked.append(restoring._present())
+    assert asked == [POSTGRES, "", ""], "`make restore` would be refused for ever, and any other words too"
