@@ -234,7 +234,7 @@ def _told(old: Sequence[str]) -> str:
 
 
 def _commit_in(tag: str) -> str:
-    """Return the commit of a tag's value; empty for what is no commit: Git would take it for an option."""
+    """Return the commit of a tag's value; empty for a value that is no commit: Git might read an option."""
     return tag if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", tag) else ""
 
 

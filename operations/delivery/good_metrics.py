@@ -28,7 +28,7 @@ _NONE = "none"
 
 
 def written(names: Collection[str]) -> str:
-    """Return names as the value of a tag: the beginning of each SHA-256, for Pulumi Cloud takes 256 characters.
+    """Return names as the value of a tag: 8 digits of each SHA-256, because Pulumi Cloud allows 256 characters.
 
     names: at most 28.
     """

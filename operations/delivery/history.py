@@ -40,11 +40,11 @@ class WayBack:
 def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBack:
     """Decide which commit a bad deploy of `current` goes back to.
 
-    root: the clone, with its whole history. good: the last good commit, empty for none. The state names it, and so
-    whoever may write the state: it must have been the head of this branch, for its program runs with all secrets. There
-    is no way back over a rotation of a secret (the old value would come back, and nothing else knows it any more), nor
-    to a program that would delete a protected secret, nor over a new version of what keeps data that the older one
-    cannot read (a major one; of Redis also a minor one). Migrations are no obstacle, as they only add.
+    root: the clone, with its whole history. good: the last good commit, empty for none. Everybody who may write the
+    state can name a good commit, and its program runs with all secrets, so it must have been the head of this branch.
+    There is no way back past a rotation of a secret (the old value would come back, and nothing accepts it any more),
+    nor to a program that would delete a protected secret, nor past a new version of a part that keeps data, if the
+    older one cannot read it (a major one; of Redis also a minor one). Migrations are no obstacle, as they only add.
     """
     if why := _no_good_commit(root, environment, good=good, current=current):
         return WayBack(commit="", why=why)

@@ -289,7 +289,7 @@ def _history(workspace: Workspace, to: str = "") -> Iterator[Earlier]:
         with contextlib.suppress(ProjectError):
             if text:
                 version = Version.of(stack_file.checked(stack_file.load_text(text, file.name), file.name))
-                # Whoever has committed chose these words: nothing in them speaks to the terminal.
+                # The author of the commit chose these words, so control characters for the terminal are removed.
                 yield Earlier(version=version, commit=commit, told="".join(filter(str.isprintable, told)))
 
 

@@ -161,6 +161,7 @@ def refused_as_up(workspace: Workspace) -> PulumiRun:
     run = prepare(workspace)
     refuse_undoing(workspace, run)
     begin_empty(workspace, run, ())
+    note(workspace)
     return run
 
 

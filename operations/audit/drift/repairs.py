@@ -34,9 +34,9 @@ def repair(
 ) -> Upped:
     """Remove what differs, and bring the environment up. interactive, agree: as for `lifecycle.up`.
 
-    What `up` refuses is refused before anything is removed, above all a lost data volume. Replicas of the API are
-    removed one at a time, unhealthy ones first, and the only one that serves not at all. Interrupted at any point, the
-    same command resumes, and so does `up`: it finds missing what was removed. Raises as `lifecycle.up`.
+    `up` refuses before anything is removed, above all where a data volume was lost. Replicas of the API are removed one
+    at a time, unhealthy ones first; the only one that serves is not removed. If this is interrupted, the same command
+    resumes, and so does `up`, which makes again what was removed. Raises as `lifecycle.up`.
     """
 
     def make_way(of: Sequence[Difference]) -> None:
@@ -61,7 +61,7 @@ def _well(workspace: Workspace) -> set[str]:
 def rounds(
     findings: Sequence[Difference], environment: Environment, *, well: Collection[str]
 ) -> list[list[Difference]]:
-    """Return what is replaced together: the replicas of the API one by one, after all else that one may need.
+    """Group findings that are repaired together: each of several replicas of the API alone, after everything else.
 
     well: the parts that are healthy now. Replicas that are not come first, so that one that serves goes only when
     another one does.

@@ -83,7 +83,7 @@ def _worker_log(asked: StackAsked) -> str:
 
 
 def _busy(asked: StackAsked) -> str:
-    """Say that a worker which does its jobs has too many of them; nothing where it has done none in the last minute."""
+    """Say how many jobs wait for a worker that does jobs; empty where at most one waits, or none was done lately."""
     numbers = [0.0, 0.0]
     with contextlib.suppress(FailedError, UnavailableError, httpx.HTTPError):
         for number, expression in enumerate(("worker_queue_depth", _DOES_JOBS)):
