@@ -23,26 +23,43 @@ from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.monitoring import access
 from stack.settings.environment import Environment
-from tests.live.conftest import TOKEN, url
+from tests.live.conftest import TOKEN, url, with_config
 from tests.live.notifications import StandIn, stand_in
 
 
 @pytest.fixture(scope="module")
-def alerted(engine: docker.DockerClient, alerting: Workspace) -> Iterator[StandIn]:
-    """Where its notifications go."""
+def told(engine: docker.DockerClient, alerting: Workspace) -> Iterator[tuple[Workspace, StandIn]]:
+    """The stack with waiting times of a twentieth, once those whom it notifies are there.
+
+    Notified before, each way would have lost more than half for 15 minutes: the heart would not beat.
+    """
     with stand_in(engine, alerting.settings(), TOKEN) as receiver:
-        yield receiver
+        quick = with_config(alerting, {"samokoder:alerts": {"waitFactor": 0.05}})
+        bring_up(quick, interactive=False)
+        yield quick, receiver
+    bring_up(alerting, interactive=False)  # as the other file that uses it expects it
 
 
 @pytest.fixture(scope="module")
-def settings(alerting: Workspace) -> Environment:
-    return alerting.settings()
+def quick(told: tuple[Workspace, StandIn]) -> Workspace:
+    return told[0]
 
 
 @pytest.fixture(scope="module")
-def ask(alerting: Workspace, settings: Environment) -> Callable[..., Any]:
+def alerted(told: tuple[Workspace, StandIn]) -> StandIn:
+    """Where its notifications go."""
+    return told[1]
+
+
+@pytest.fixture(scope="module")
+def settings(quick: Workspace) -> Environment:
+    return quick.settings()
+
+
+@pytest.fixture(scope="module")
+def ask(quick: Workspace, settings: Environment) -> Callable[..., Any]:
     """Ask Prometheus or AlertManager with its password; returns the JSON."""
-    passwords = alerting.open().secrets()
+    passwords = quick.open().secrets()
 
     def get(part: str, path: str, **query: str) -> Any:
         auth = (access.USER, passwords[f"{part}-web"])
@@ -98,8 +115,8 @@ def test_the_watchdog_beats_at_the_heartbeat_and_nowhere_else(alerted: StandIn) 
     assert not [text for text in alerted.texts("telegram") if "Watchdog" in text], "people would learn to look away"
 
 
-def test_a_test_alert_goes_every_way_and_the_command_tells_so(alerting: Workspace, alerted: StandIn) -> None:
-    report = send_test_alert(alerting)
+def test_a_test_alert_goes_every_way_and_the_command_tells_so(quick: Workspace, alerted: StandIn) -> None:
+    report = send_test_alert(quick)
     assert {each.integration: each.state for each in report.integrations} == dict.fromkeys(
         ("telegram", "email", "webhook", "heartbeat"), "delivered"
     )
@@ -124,7 +141,7 @@ def all_do(replicas: list[Container], what: Callable[[Container], None]) -> None
 
 
 def test_faults_are_told_by_every_way_and_so_is_their_end(
-    alerting: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, alerted_disk: Path | None
+    quick: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, alerted_disk: Path | None
 ) -> None:
     replicas = [containers.find(engine, settings, part) for part in settings.parts_of("api")]
     exporter = containers.find(engine, settings, "redis-exporter")
@@ -160,7 +177,7 @@ def test_faults_are_told_by_every_way_and_so_is_their_end(
             (alerted_disk / "filler").unlink()
         # What ends a loop is another container: the old one's starts are its own.
         containers.find(engine, settings, "worker").remove(force=True)
-        bring_up(alerting, interactive=False)
+        bring_up(quick, interactive=False)
     for name, words in faults.items():
         for kind in ("telegram", "email"):
             alerted.wait_for(kind, f"the end of {name}", over(name, **words))
@@ -197,9 +214,9 @@ def test_a_database_that_is_down_is_told_once_and_not_by_all_that_needs_it(
         alerted.wait_for("email", f"the end of {name}", over(name))
 
 
-def test_when_telegram_fails_the_alert_about_it_comes_by_mail(alerting: Workspace, alerted: StandIn) -> None:
+def test_when_telegram_fails_the_alert_about_it_comes_by_mail(quick: Workspace, alerted: StandIn) -> None:
     def send() -> None:
-        report = send_test_alert(alerting)
+        report = send_test_alert(quick)
         states = {each.integration: each.state for each in report.integrations}
         others = ("email", "webhook", "heartbeat")
         assert states == {"telegram": "failed"} | dict.fromkeys(others, "delivered")
