@@ -59,6 +59,9 @@ class Hands(on_engine.EngineRestore):
     def data_of(self, server: Server) -> str:
         return self.environment.data_volume(server)
 
+    def there(self, server: Server) -> bool:
+        return True  # a machine has all of its servers, running or not
+
     def bring_up(self, server: Server) -> None:
         self.world.call(["true"])
         if self.world.lost(server):
