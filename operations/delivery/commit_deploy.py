@@ -114,7 +114,8 @@ class CommitDeploy:
             )
         else:
             self.say(f"There is no way back: {back.why}.")
-        red_before = self._red_before(good=good, last=last, current=current, junit=junit)
+        noted_red = tags.get(red_checks.TAG, "")
+        red_before = self._red_before(good=good, last=last, current=current, noted=noted_red, junit=junit)
         # Noted before anything changes, because a deploy that was begun counts even if it does not end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
@@ -157,10 +158,11 @@ class CommitDeploy:
         config = history.stack_config(self._root, commit, self.workspace.environment) if commit else {}
         return good_metrics.own(config)
 
-    def _red_before(self, *, good: str, last: str, current: str, junit: Path) -> str:
+    def _red_before(self, *, good: str, last: str, current: str, noted: str, junit: Path) -> str:
         """Return which checks were red with the last good commit, as `red_checks` notes it; empty where it is unknown.
 
-        Asked by that commit's own program: to the new one each rule that it changes would be red.
+        Asked by that commit's own program: to the new one each rule that it changes would be red. noted: what the state
+        has from the deploy before.
         """
         if not good or history.may_not_run(self._root, good, current=current):
             return ""
@@ -169,7 +171,7 @@ class CommitDeploy:
                 f"Not asked what was red before: {good[:12]}, the last good commit, is not what CI deployed last. What "
                 "was red when a deploy last began from it counts."
             )
-            return self.run.tags().get(red_checks.TAG, "")
+            return noted
         fault, report = "", red_checks.Report()
         try:
             with history.worktree(self._root, good) as folder:

@@ -109,7 +109,7 @@ def _postgres(asked: StackAsked) -> str:
             f"{typed(environment.name, f'logs PART={postgres_exporter.PART}')} says why"
         )
     if not local:
-        size = max(values("pg_database_size_bytes"), default=0)
+        size = max(values("pg_database_size_bytes"))
         if size < _LEAST_DATABASE_BYTES:
             raise FailedError(f"pg_database_size_bytes is {size:g}, not the size of any database")
         return f"reached, the largest database has {size / 2**20:.0f} MiB"
