@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import runpy
 import string
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,7 @@ from pulumi.runtime.settings import SETTINGS, get_root_resource
 from pulumi.runtime.stack import Stack as PulumiStack
 from pulumi.runtime.stack import run_pulumi_func
 
-from stack.common.names import PROJECT
+from stack.common.names import PROJECT, VARIABLE
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.parts.api import spec as api
 from stack.parts.worker import spec as worker
@@ -273,6 +274,9 @@ CASES: Mapping[str, tuple[str, Config]] = {
             "secretKey": secret_value("secret_key", 86),
             "appSecretKey": secret_value("app_secret_key", 86),
             "postgresSuperuserPassword": secret_value("superuser"),
+            "applicationSecrets": ["SMTP_PASSWORD", "GITHUB_CLIENT_SECRET"],
+            "SMTP_PASSWORD": secret_value("smtp of the application"),
+            "GITHUB_CLIENT_SECRET": secret_value("github"),
         },
     ),
     "every-receiver": (
@@ -311,7 +315,8 @@ def environment_of(stack: str, values: Config) -> Environment:
 
 def encrypted(config: Mapping[str, str]) -> frozenset[str]:
     """Return the keys that are secrets."""
-    return frozenset(key for key in config if key.removeprefix(f"{PROJECT}:") in CONFIGURED_SECRETS)
+    names = {key: key.removeprefix(f"{PROJECT}:") for key in config}
+    return frozenset(key for key, name in names.items() if name in CONFIGURED_SECRETS or re.fullmatch(VARIABLE, name))
 
 
 def case_config(case: str) -> tuple[str, dict[str, Any]]:

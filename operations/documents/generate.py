@@ -26,7 +26,7 @@ from operations.documents import architecture
 from operations.documents.metrics import backup_table, contract_tables
 from stack.catalogue import dashboard_texts, rule_groups, specs
 from stack.common.names import PROJECT
-from stack.common.secret_rules import CONFIGURED_SECRETS
+from stack.common.secret_rules import CONFIGURED_SECRETS, application_secret
 from stack.monitoring.alerts import Alert
 from stack.settings.reading import read_environment
 from stack.settings.tree import Settings
@@ -117,6 +117,8 @@ def settings_table() -> str:
         f"| {secret.pattern_says or f'at least {secret.minimum_length} characters'} |"
         for secret in CONFIGURED_SECRETS.values()
     ]
+    any_name = f"each name in `{PROJECT}:applicationSecrets`, such as `{PROJECT}:SMTP_PASSWORD`"
+    lines += [f"| {any_name} | {application_secret('').description} | any, but no known default and no placeholder |"]
     return "\n".join(lines) + "\n"
 
 

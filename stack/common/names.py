@@ -24,6 +24,9 @@ MTU_OPTION = "com.docker.network.driver.mtu"
 """Driver option of a network: its MTU in bytes. Without it an engine uses `USUAL_MTU`."""
 USUAL_MTU = 1500
 
+VARIABLE = r"[A-Z][A-Z0-9_]*"
+"""Pattern of the name of an environment variable that a setting may give to the application."""
+
 API_PORT = 8000
 """Port of the API in its container."""
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

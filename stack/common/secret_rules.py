@@ -52,6 +52,8 @@ class ConfiguredSecret:
     pattern_says: str = ""
     holds_password: bool = False
     """Whether the value is a URL, of which only the password is checked for weakness."""
+    may_have_lines: bool = False
+    """Whether the value may have line breaks, as a private key in PEM has."""
 
     @property
     def how_to_set(self) -> str:
@@ -156,6 +158,12 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
 }
 
 
+def application_secret(name: str) -> ConfiguredSecret:
+    """Return the rules for a value of `samokoder:applicationSecrets`: few, because whoever issued it chose its form."""
+    description = "the secret of your own image, as whoever issued it gave it"
+    return ConfiguredSecret(name=name, description=description, minimum_length=1, minimum_bits=0, may_have_lines=True)
+
+
 def entropy_bits(value: str) -> float:
     """Shannon entropy of `value`'s own characters times its length, in bits."""
     total = len(value)
@@ -202,7 +210,7 @@ def check_secrets(
     redis_ca: a `managedRedisCa`.
     """
     for name, given in secrets.items():
-        known = CONFIGURED_SECRETS[name]
+        known = CONFIGURED_SECRETS.get(name) or application_secret(name)
         key = f"samokoder:{name}"
         if not given.encrypted:
             yield Mistake(key, "a value in plain text", "a value that Pulumi encrypts", known.how_to_set)
@@ -225,6 +233,8 @@ def check_secrets(
             unusable = iter(())
         yield from (Mistake(key, found.given, found.needs, known.how_to_set) for found in unusable)
         guessable = urlsplit(given.value).password or "" if known.holds_password else given.value
+        if known.may_have_lines:
+            guessable = " ".join(guessable.split())
         # A Fernet key has 44 characters, fewer than minimum_length, but 256 bits; its entropy is checked all the same.
         minimum_length = 0 if name == "appSecretKey" and is_fernet_key(given.value) else known.minimum_length
         reason = weakness(guessable, minimum_length=minimum_length, minimum_bits=known.minimum_bits)

@@ -74,7 +74,7 @@ class Environment(Model):
     def secret_settings(self) -> frozenset[str]:
         """Names of the application's secret settings in this environment: what `secretsInEnvironment` may name."""
         llm = {name for key, name in LLM_KEYS.items() if key in self.configured_secrets}
-        return SECRET_SETTINGS | llm
+        return SECRET_SETTINGS | llm | set(self.settings.application_secrets)
 
     @property
     def absent(self) -> frozenset[str]:

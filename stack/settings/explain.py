@@ -38,7 +38,9 @@ def explain(detail: ErrorDetails) -> Mistake:
     if field is not None:
         allowed = f"{allowed}. {field.description}"
         if field.examples:
-            example = f"{key}: {json.dumps(field.examples[0], ensure_ascii=False)}"
+            # An item of a list is written with its whole list.
+            setting = ".".join(step for step in location if isinstance(step, str))
+            example = f"{PROJECT}:{setting}: {json.dumps(field.examples[0], ensure_ascii=False)}"
     return Mistake(key, given, allowed, example)
 
 

@@ -13,9 +13,9 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 
 from stack.common.mistakes import InvalidSettingsError, Mistake
-from stack.common.names import PROJECT
+from stack.common.names import PROJECT, VARIABLE
 from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
-from stack.settings import dotted
+from stack.settings import application_secrets, dotted
 from stack.settings.environment import Environment
 from stack.settings.explain import explain, field_at
 from stack.settings.rules import rules
@@ -38,6 +38,11 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
         name: SecretInput(own.pop(name), encrypted=f"{PROJECT}:{name}" in secret_keys)
         for name in CONFIGURED_SECRETS
         if name in own and (own[name] or own.pop(name))  # empty: the default in Pulumi.yaml, so not set
+    }
+    of_application = {
+        name: SecretInput(own.pop(name), encrypted=f"{PROJECT}:{name}" in secret_keys)
+        for name in list(own)
+        if re.fullmatch(VARIABLE, name)
     }
     mistakes: list[Mistake] = []
     if not ENVIRONMENT_PATTERN.fullmatch(stack):
@@ -69,6 +74,9 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     document = {name: _json_value(name, text) for name, text in own.items()}
     settings, wrong = _validated(document)
     mistakes += wrong
+    if not any(mistake.key.startswith(application_secrets.KEY) for mistake in mistakes):
+        mistakes += application_secrets.rules(settings.application_secrets, of_application)
+    secrets |= {name: given for name, given in of_application.items() if given.value}
     mistakes += check_secrets(
         secrets,
         fernet=settings.fernet,

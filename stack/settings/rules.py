@@ -12,7 +12,7 @@ from stack.common.names import PROJECT
 from stack.common.references import parse_reference
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.settings import connections, ipv6
-from stack.settings.app import LLM_KEYS, SECRET_KEY_PREVIOUS, SECRET_SETTINGS, Application
+from stack.settings.app import GIVEN_SECRETS, Application
 from stack.settings.environment import Environment
 from stack.settings.ingress import Ingress
 from stack.settings.keys import key_of
@@ -222,7 +222,7 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
                     "secret settings that this environment has: " + ", ".join(sorted(environment.secret_settings)),
                     f"{key_of(name, 'secrets_in_environment')}: [SECRET_KEY]",
                 )
-        never_plain = SECRET_SETTINGS | {SECRET_KEY_PREVIOUS, *LLM_KEYS.values()}
+        never_plain = GIVEN_SECRETS | set(environment.settings.application_secrets)
         for setting in sorted(application.environment.keys() & never_plain):
             yield Mistake(
                 f"{key_of(name, 'environment')}.{setting}",

@@ -23,7 +23,7 @@ from stack.settings.monitoring import (
     RedisExporter,
 )
 from stack.settings.rotation import Rotating, Rotation
-from stack.settings.types import CERTIFICATE, Certificate, Model
+from stack.settings.types import CERTIFICATE, Certificate, Model, SecretName
 
 VolumeOf = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 VolumeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][\w.-]+$")]
@@ -83,6 +83,13 @@ class Settings(Model):
         "that cryptography.fernet wants, made of the same secret: a change of this setting is another key, and back "
         "again the first one.",
         examples=["fernet"],
+    )
+    application_secrets: list[SecretName] = Field(
+        default_factory=list,
+        description="Names of further secrets of the team's own images. API, worker and migrations get them as they "
+        "get SECRET_KEY: `secretsAs`. The value of each is a secret of the same name: `config set --secret "
+        "samokoder:SMTP_PASSWORD`.",
+        examples=[["SMTP_PASSWORD", "GITHUB_CLIENT_SECRET"]],
     )
     host: Host = Field(default_factory=Host, description="What the host has.", examples=[{"memoryMib": 8192}])
     packet_filter: PacketFilter = Field(

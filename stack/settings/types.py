@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from stack.common import cron
+from stack.common.names import VARIABLE
 from stack.common.references import ImageReferenceError, parse_reference
 
 
@@ -59,7 +60,7 @@ CronSchedule = Annotated[str, AfterValidator(_schedule)]
 # Prometheus' syntax for a duration, without compound forms such as 1h30m.
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*(ms|s|m|h|d|w|y)$")]
 Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB|TB)$")]
-SecretName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+SecretName = Annotated[str, Field(pattern=f"^{VARIABLE}$")]
 ContainerPath = Annotated[str, AfterValidator(_container_path)]
 Network = Annotated[str, AfterValidator(_network)]
 

@@ -104,7 +104,7 @@ def secret_settings(environment: Environment) -> Mapping[str, Template]:
         # In phase `prepare` the next key, in `overlap` the previous one: so what either key signed is valid throughout.
         made[SECRET_KEY_PREVIOUS] = secret_file(keys.other)
     made |= {name: secret_file(key) for key, name in LLM_KEYS.items() if key in environment.configured_secrets}
-    return made
+    return made | {name: secret_file(name) for name in environment.settings.application_secrets}
 
 
 def files(environment: Environment, settings: Application) -> Files:

@@ -236,7 +236,8 @@ def test_the_secrets_of_an_environment_are_those_that_its_files_need(case: str) 
     gone = {"grafana_admin", "grafana_secret_key"} if "grafana" in environment.absent else set()
     in_place_of_generated = {secret.configured for secret in GENERATED_SECRETS.values()}
     assert unused <= gone | in_place_of_generated, f"secrets that reach nobody: {unused}"
-    assert known <= GENERATED_SECRETS.keys() | CONFIGURED_SECRETS.keys()
+    listed = set(environment.settings.application_secrets)
+    assert known <= GENERATED_SECRETS.keys() | CONFIGURED_SECRETS.keys() | listed
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,0 +1,62 @@
+"""Rules about `samokoder:applicationSecrets`: names of secrets that only the team's own images know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from stack.common.mistakes import Mistake
+from stack.common.names import PROJECT
+from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, application_secret
+from stack.settings.app import GIVEN_SECRETS, LLM_KEYS
+from stack.settings.keys import key_of
+
+KEY = key_of("application_secrets")
+# Setting of the contract -> key of the secret that a person configures for it.
+_KEYS = {"SECRET_KEY": "secretKey", "APP_SECRET_KEY": "appSecretKey"} | {name: key for key, name in LLM_KEYS.items()}
+_PLAIN = {
+    *("ENVIRONMENT", "HOME", "TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS", "JOB_RETENTION_DAYS", "PGSSLROOTCERT"),
+    *("REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_DB", "REDIS_TLS", "REDIS_CA_FILE"),
+    # The path of its file would be REDIS_CA_FILE.
+    "REDIS_CA",
+}
+GIVEN = frozenset(_PLAIN | GIVEN_SECRETS | {f"{name}_FILE" for name in GIVEN_SECRETS})
+"""Names that the platform gives to the API or the worker in some environment, and the paths of their files."""
+
+
+def rules(listed: Sequence[str], given: Mapping[str, SecretInput]) -> Iterator[Mistake]:
+    """Yield each name that cannot be listed or has no value, and each value without a listed name.
+
+    given: the values by name, empty ones too; `check_secrets` judges the others.
+    """
+    own = [name for name in listed if name not in GIVEN]
+    for name in listed:
+        own_key = _KEYS.get(name)
+        if name in GIVEN:
+            needs = f"names that the platform does not give; {name} is one that it gives by itself"
+            if own_key:
+                needs += f", and its value, where you have one, is {PROJECT}:{own_key}"
+            yield Mistake(KEY, name, needs, f"{KEY}: [{', '.join(own)}]" if own else f"pulumi config rm {KEY}")
+        elif name not in given:
+            how = application_secret(name).how_to_set
+            yield Mistake(f"{PROJECT}:{name}", "nothing", f"the value of a secret that {KEY} lists", how)
+    all_own = [*own, *(name for name in given if name not in {*listed, *GIVEN})]
+    for name, value in given.items():
+        key = f"{PROJECT}:{name}"
+        if name in listed:
+            if not value.value:
+                needs = f"the value of a secret that {KEY} lists"
+                yield Mistake(key, "an empty value", needs, application_secret(name).how_to_set)
+        elif name in GIVEN:
+            needs = f"nothing: {name} is a name that the platform gives by itself"
+            example = f"pulumi config rm {key}"
+            if own_key := _KEYS.get(name):
+                needs += f"; its value, where you have one, is {PROJECT}:{own_key}"
+                example += f"\n{CONFIGURED_SECRETS[own_key].how_to_set}"
+            yield Mistake(key, "a value (not shown) that nobody gets", needs, example)
+        else:
+            yield Mistake(
+                key,
+                "a value (not shown) that nobody gets",
+                f"its name in {KEY}: API and worker get what is listed there",
+                f"{KEY}: [{', '.join(all_own)}]",
+            )

@@ -1,0 +1,164 @@
+"""`samokoder:applicationSecrets`: what is refused of the names and of the values, and how it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from operations.workspace import pasted, stack_file
+from stack.catalogue import specs
+from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.settings import application_secrets
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
+from tests.recording import CASES, DIGEST, case_environment, environment_of, secret_value, wire_config
+
+KEY = "samokoder:applicationSecrets"
+VALUE = secret_value("of the mail server")
+SET = "pulumi config set --secret samokoder:SMTP_PASSWORD"
+
+
+def read(**values: Any) -> Environment:
+    return environment_of("staging", values)
+
+
+def the_mistake(**values: Any) -> Mistake:
+    with pytest.raises(InvalidSettingsError) as caught:
+        read(**values)
+    assert VALUE not in str(caught.value), "a secret is shown"
+    (found,) = caught.value.mistakes
+    return found
+
+
+def test_a_listed_secret_with_a_value_is_one_of_the_environments() -> None:
+    environment = read(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=VALUE)
+    assert environment.configured_secrets == {"SMTP_PASSWORD"}
+    assert "SMTP_PASSWORD" in environment.secret_settings
+
+
+def test_a_listed_name_without_a_value_is_refused_with_the_command_that_sets_it() -> None:
+    wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD"])
+    assert (wrong.key, wrong.given, wrong.example) == ("samokoder:SMTP_PASSWORD", "nothing", SET)
+    assert KEY in wrong.allowed
+    said = pasted.told(InvalidSettingsError("prod", [wrong]))
+    assert "make pulumi ENV=prod ARGS='config set --secret samokoder:SMTP_PASSWORD'" in said
+    assert "standard input" in said
+
+
+def test_a_value_of_a_name_that_is_not_listed_is_refused_with_the_list_to_write() -> None:
+    wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=VALUE, VERCEL_TOKEN=VALUE)
+    assert wrong.key == "samokoder:VERCEL_TOKEN"
+    assert wrong.given == "a value (not shown) that nobody gets"
+    assert wrong.example == f"{KEY}: [SMTP_PASSWORD, VERCEL_TOKEN]"
+
+
+def test_several_values_that_are_not_listed_are_told_with_one_list_for_all() -> None:
+    with pytest.raises(InvalidSettingsError) as caught:
+        read(SMTP_PASSWORD=VALUE, VERCEL_TOKEN=VALUE)
+    assert {wrong.example for wrong in caught.value.mistakes} == {f"{KEY}: [SMTP_PASSWORD, VERCEL_TOKEN]"}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("SECRET_KEY", "samokoder:secretKey"),
+        ("OPENAI_API_KEY", "samokoder:openaiApiKey"),
+        ("SAMOKODER_DATABASE_URL", ""),
+        ("REDIS_PASSWORD", ""),
+        ("SECRET_KEY_PREVIOUS", ""),
+        ("SECRET_KEY_FILE", ""),
+        ("REDIS_HOST", ""),
+        ("HOME", ""),
+    ],
+)
+def test_a_name_that_the_platform_gives_is_refused_listed_or_not(name: str, own: str) -> None:
+    wrong = the_mistake(**{"applicationSecrets": ["SMTP_PASSWORD", name], "SMTP_PASSWORD": VALUE, name: VALUE})
+    assert (wrong.key, wrong.given) == (KEY, name)
+    assert "one that it gives by itself" in wrong.allowed
+    assert own in wrong.allowed, "where its value belongs, where a person may have one"
+    assert wrong.example == f"{KEY}: [SMTP_PASSWORD]"
+    assert the_mistake(applicationSecrets=[name]).example == f"pulumi config rm {KEY}"
+    unlisted = the_mistake(**{name: VALUE})
+    assert unlisted.key == f"samokoder:{name}"
+    assert unlisted.example.startswith(f"pulumi config rm samokoder:{name}")
+    assert own in unlisted.example
+
+
+@pytest.mark.parametrize("part", ["api", "worker"])
+def test_a_name_that_stands_in_plain_text_too_is_refused(part: str) -> None:
+    plain = {part: {"environment": {"SMTP_PASSWORD": VALUE}}}
+    wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=secret_value("b"), **plain)
+    assert wrong.key == f"samokoder:{part}.environment.SMTP_PASSWORD"
+    assert wrong.given == "a value in plain text (not shown)"
+
+
+@pytest.mark.parametrize(
+    "name", ["smtp_password", "SMTP-PASSWORD", "1PASSWORD", "", "SMTP PASSWORD", "SMTP_PASSWORD\n"]
+)
+def test_a_name_that_no_variable_has_is_refused_and_nothing_follows_from_it(name: str) -> None:
+    wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD", name], SMTP_PASSWORD=VALUE)
+    assert wrong.key == f"{KEY}.1"
+    assert "[A-Z][A-Z0-9_]*" in wrong.allowed
+    assert wrong.example == f'{KEY}: ["SMTP_PASSWORD", "GITHUB_CLIENT_SECRET"]'
+
+
+def test_an_empty_value_is_refused() -> None:
+    wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD="")
+    assert (wrong.key, wrong.given, wrong.example) == ("samokoder:SMTP_PASSWORD", "an empty value", SET)
+
+
+def test_a_value_in_plain_text_is_refused() -> None:
+    config = wire_config({"applicationSecrets": ["SMTP_PASSWORD"], "SMTP_PASSWORD": VALUE})
+    with pytest.raises(InvalidSettingsError) as caught:
+        read_environment("staging", config, frozenset())
+    (wrong,) = caught.value.mistakes
+    assert (wrong.key, wrong.given, wrong.example) == ("samokoder:SMTP_PASSWORD", "a value in plain text", SET)
+    assert VALUE not in str(wrong)
+
+
+@pytest.mark.parametrize("value", ["changeme", "your-smtp-password", "${SMTP_PASSWORD}", " ", "\n"])
+def test_a_placeholder_is_refused(value: str) -> None:
+    assert the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=value).key == "samokoder:SMTP_PASSWORD"
+
+
+@pytest.mark.parametrize("value", ["7", "two words", "-----BEGIN KEY-----\nMIIB\n-----END KEY-----", "aaaaaaaa"])
+def test_a_value_of_any_other_form_is_taken_as_its_issuer_chose_it(value: str) -> None:
+    assert read(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=value)
+
+
+def test_a_wrong_list_tells_nothing_of_the_values_which_may_belong_to_it() -> None:
+    wrong = the_mistake(applicationSecrets="SMTP_PASSWORD", SMTP_PASSWORD=VALUE)
+    assert wrong.key == KEY
+
+
+def test_every_name_that_the_platform_gives_to_api_and_worker_is_known() -> None:
+    own = {"image": f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"}
+    ca = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    managed = {"managedDatabaseCa": ca, "managedRedisCa": ca, "rotation": {"secretKey": 2}}
+    environments = [case_environment(case) for case in CASES]
+    environments.append(read(api=own, worker=own, rotating={"secretKey": "overlap"}, **managed))
+    environments.append(read(managedDatabaseUrl="", **managed))
+    given: set[str] = set()
+    for environment in environments:
+        listed = {name for each in environment.settings.application_secrets for name in (each, f"{each}_FILE")}
+        for spec in specs(environment):
+            if spec.part in {"api-1", "worker", "migrations"}:
+                given |= {*spec.environment, *spec.secret_environment, *map(str.upper, spec.files)} - listed
+    variables = {name for name in given if not name.endswith(".PEM")}
+    assert variables <= application_secrets.GIVEN, "one of two values would win, and nobody is told"
+
+
+def test_what_is_encrypted_in_the_list_itself_is_told_where_it_belongs() -> None:
+    config: dict[str, Any] = {KEY: {"SMTP_PASSWORD": {"secure": "v1:x"}}}
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": config})
+    assert f"each name in {KEY}" in str(caught.value)
+
+
+def test_who_needs_no_value_reads_the_settings_before_there_is_one() -> None:
+    document = {
+        "config": {"applicationSecrets": ["SMTP_PASSWORD", "VERCEL_TOKEN", 1], "VERCEL_TOKEN": {"secure": "v1"}}
+    }
+    assert stack_file.without_value(document) == ["SMTP_PASSWORD"]
+    assert stack_file.without_value({"config": {"samokoder:applicationSecrets": "SMTP_PASSWORD"}}) == []
