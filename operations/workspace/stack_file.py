@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Mapping
@@ -20,9 +21,10 @@ import yaml
 
 from operations.errors import ProjectError
 from stack.common.mistakes import InvalidSettingsError, Mistake
-from stack.common.names import PROJECT
+from stack.common.names import PROJECT, VARIABLE
 from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
 from stack.settings.environment import Environment
+from stack.settings.keys import key_of
 from stack.settings.reading import read_environment
 
 Document = dict[str, Any]
@@ -130,7 +132,8 @@ def read(stack: str, document: Mapping[str, Any]) -> Environment:
         Mistake(
             path,
             "an encrypted value",
-            "a plain value: secrets have keys of their own (" + ", ".join(CONFIGURED_SECRETS) + ")",
+            f"a plain value: secrets have keys of their own ({', '.join(CONFIGURED_SECRETS)}, and each name in "
+            f"{key_of('application_secrets')})",
         )
         for key, value in config.items()
         if key not in encrypted
@@ -155,6 +158,14 @@ def stand_in(secret: str) -> str:
         "appSecretKey": fernet_key(value),  # valid in both of its forms
     }
     return forms.get(secret, value)
+
+
+def without_value(document: Mapping[str, Any]) -> list[str]:
+    """Return the names in `samokoder:applicationSecrets` that have no value in a stack file yet."""
+    config = _qualified(document.get("config") or {})
+    names = config.get(key_of("application_secrets"))
+    listed = [name for name in names if re.fullmatch(VARIABLE, str(name))] if isinstance(names, list) else []
+    return [name for name in listed if f"{PROJECT}:{name}" not in config]
 
 
 def _is_encrypted(value: Any) -> bool:

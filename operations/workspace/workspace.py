@@ -28,6 +28,7 @@ from operations.workspace import pulumi_state, stack_file
 from operations.workspace.backend import Backend
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.stack_file import Document
+from stack.common.names import PROJECT
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 
@@ -125,6 +126,14 @@ class Workspace:
         if not on_this_machine:
             machine = {key_of("host"): _ANY_HOST} if key_of("host") in machine else {}
         return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
+
+    def with_all_secrets(self) -> Workspace:
+        """Return this environment as if each of `samokoder:applicationSecrets` had a value.
+
+        For commands that use none of the values, and that a person runs before setting them.
+        """
+        missing = {f"{PROJECT}:{name}": {"secure": ""} for name in stack_file.without_value(self.document())}
+        return replace(self, extra_config={**self.extra_config, **missing})
 
     def typed(self, words: str) -> str:
         """Return a command of `make` as a person types it for this environment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 import shlex
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +25,7 @@ from operations.errors import UnavailableError
 from operations.network import ipv6, mtu
 from operations.workspace.workspace import Workspace
 from stack.catalogue import specs
-from stack.common.names import ENVIRONMENT_LABEL, PROJECT
+from stack.common.names import ENVIRONMENT_LABEL, PROJECT, VARIABLE
 from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput
 from stack.images import IMAGES
 from stack.settings.environment import Environment
@@ -234,7 +235,7 @@ def secrets_of(config: Mapping[str, Mapping[str, Any]]) -> Mapping[str, SecretIn
     return {
         name: SecretInput(str(given.get("value", "")), encrypted=bool(given.get("secret")))
         for name, given in own.items()
-        if name in CONFIGURED_SECRETS and given.get("value")
+        if (name in CONFIGURED_SECRETS or re.fullmatch(VARIABLE, name)) and given.get("value")
     }
 
 

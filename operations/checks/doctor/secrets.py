@@ -27,7 +27,11 @@ def judge_secrets(asked: EnvironmentAsked) -> str:
     authorities = {"database_ca": bool(asked.environment.database_ca), "redis_ca": bool(asked.environment.redis_ca)}
     if wrong := list(check_secrets(asked.secrets(), **authorities)):
         raise FailedError("\n".join(map(str, wrong)))
-    return f"{told}; strong: {', '.join(sorted(asked.environment.configured_secrets))}"
+    # Whoever issued a secret of the application chose its strength.
+    of_application = asked.environment.configured_secrets & set(asked.environment.settings.application_secrets)
+    strong = asked.environment.configured_secrets - of_application
+    told += f"; strong: {', '.join(sorted(strong))}" if strong else ""
+    return told + (f"; of the application: {', '.join(sorted(of_application))}" if of_application else "")
 
 
 def judge_grafana_password(asked: EnvironmentAsked) -> str:

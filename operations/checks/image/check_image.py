@@ -62,6 +62,7 @@ def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float 
     """
     from host.engine import connect  # noqa: PLC0415 - tests check without it, on an engine that they have
 
+    workspace = workspace.with_all_secrets()
     environment, engine = workspace.settings(), workspace.engine()
     client = connect(engine.docker_host, timeout=120)
     try:
@@ -77,7 +78,8 @@ def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float 
 def environment_for(environment: Environment, image: str, kind: Kind) -> Environment:
     """Return the environment with this image, and with PostgreSQL and Redis in containers.
 
-    Every LLM key is configured, so that the image shows all that it can.
+    Every LLM key is configured, so that the image shows all that it can. Each of `samokoder:applicationSecrets` gets a
+    value of letters and digits.
     """
     part: Application = getattr(environment.settings, kind.value)
     # The check generates new secrets, so no rotation is under way.
@@ -88,7 +90,8 @@ def environment_for(environment: Environment, image: str, kind: Kind) -> Environ
         command = environment.settings.migrations.command or list(migrations.REFERENCE)
         changes["migrations"] = environment.settings.migrations.model_copy(update={"command": command})
     settings = environment.settings.model_copy(update=changes)
-    return environment.model_copy(update={"settings": settings, "configured_secrets": frozenset(LLM_KEYS)})
+    names = frozenset({*LLM_KEYS, *settings.application_secrets})
+    return environment.model_copy(update={"settings": settings, "configured_secrets": names})
 
 
 def check(

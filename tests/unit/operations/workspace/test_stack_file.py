@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from operations.errors import ProjectError
 from operations.workspace import stack_file
+from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
 
@@ -126,6 +128,17 @@ def test_an_encrypted_secret_counts_as_there_and_its_value_as_good() -> None:
     )
 
     assert environment.configured_secrets == {"telegramBotToken"}, "it cannot be read here, but it is configured"
+
+
+def test_before_a_secret_of_the_application_is_set_what_needs_none_of_them_works(tmp_path: Path) -> None:
+    listed = {"samokoder:applicationSecrets": ["SMTP_PASSWORD"]}
+    workspace = Workspace(home=tmp_path, extra_config=listed)
+
+    with pytest.raises(InvalidSettingsError, match="samokoder:SMTP_PASSWORD"):
+        workspace.settings()
+    assert workspace.with_all_secrets().settings().configured_secrets == {"SMTP_PASSWORD"}
+    whole = replace(workspace, extra_config={**listed, "samokoder:SMTP_PASSWORD": {"secure": "v1:x"}})
+    assert whole.with_all_secrets() == whole
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["by the defaults", "by each rule that a setting adds"])

@@ -127,17 +127,30 @@ def test_configured_secrets_are_judged_by_their_values(make: Callable[..., Works
     assert "changeme" not in str(error.value), "an error is read by many"
 
 
+def test_a_secret_of_the_application_is_judged_and_not_called_strong(make: Callable[..., Workspace]) -> None:
+    workspace = make(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD={"secure": "v1:x"})
+    with examined(workspace, secrets={"SMTP_PASSWORD": "of the mail"}) as asked:
+        assert judge_secrets(asked).endswith("or more; of the application: SMTP_PASSWORD")
+    with (
+        examined(workspace, secrets={"SMTP_PASSWORD": "your-smtp-password"}) as asked,
+        pytest.raises(FailedError, match=r"samokoder:SMTP_PASSWORD\n.*placeholder"),
+    ):
+        judge_secrets(asked)
+
+
 def test_pulumis_own_words_about_secrets_are_understood() -> None:
     config = {
         "samokoder:openaiApiKey": {"value": "a", "secret": True},
         "samokoder:smtpPassword": {"value": "b", "secret": False},
         "samokoder:api": {"value": "{}", "secret": False},
         "samokoder:heartbeatUrl": {"value": "", "secret": False},
+        "samokoder:SMTP_PASSWORD": {"value": "c", "secret": True},
     }
     found = secrets_of(config)
     assert {name: (each.value, each.encrypted) for name, each in found.items()} == {
         "openaiApiKey": ("a", True),
         "smtpPassword": ("b", False),
+        "SMTP_PASSWORD": ("c", True),
     }
 
 

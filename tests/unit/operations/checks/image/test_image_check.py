@@ -110,6 +110,14 @@ def test_every_secret_of_a_check_is_made_for_it() -> None:
     assert len(set(first.values())) == len(first), "two that are equal would be refused"
 
 
+def test_an_image_is_checked_with_a_value_for_each_secret_that_the_settings_list() -> None:
+    environment = check_image.environment_for(case_environment("email-and-keys"), IMAGE, Kind.WORKER)
+    spec = worker.spec(environment)
+    assert {"smtp_password", "github_client_secret"} <= spec.files.keys(), "it would not start without them"
+    made = check_image._throw_away_secrets(environment, spec)
+    assert {"SMTP_PASSWORD", "GITHUB_CLIENT_SECRET"} <= made.keys(), "an image that is tried gets no real secret"
+
+
 def test_the_default_secret_of_a_check_is_only_refused_for_what_it_says() -> None:
     assert len(judging._DEFAULT) >= 64, "a shorter one would be refused for its length"
     assert len(set(judging._DEFAULT)) > 20, "and this one is no repetition"
