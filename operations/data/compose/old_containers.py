@@ -5,15 +5,18 @@ The keys are needed to read its data: the key that encrypts users' API keys is i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from operations.errors import ProjectError
+from operations.workspace import stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
-from stack.common.names import PROJECT
+from stack.common.names import PROJECT, VARIABLE
 from stack.common.secret_rules import SecretInput, check_secrets, is_fernet_key
 from stack.settings.app import LLM_KEYS
+from stack.settings.application_secrets import GIVEN
 from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
@@ -29,6 +32,16 @@ KEYS: Mapping[str, str] = {
 }
 """Secret of the configuration -> its name in the old environment."""
 _OPENS_DATA = "appSecretKey"
+_NAMED_SO = re.compile(r"(?:SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|TOKEN$|KEY(_ID)?$|PASS$)(?!.*_(?:FILE|PATH)$)")
+_URL_WITH_LOGIN = re.compile(r"[\w+.-]+://[^/\s@]+@")
+_PLAIN_VALUE = re.compile(r"\d{1,6}|true|false|yes|no|on|off", re.IGNORECASE)
+# Of services that this stack has with passwords of its own, and of the image of Python.
+_NOT_NEEDED = frozenset(
+    {
+        *("POSTGRES_PASSWORD", "PGPASSWORD", "REDISCLI_AUTH", "DATA_SOURCE_NAME", "DATA_SOURCE_PASS", "GPG_KEY"),
+        *("GRAFANA_ADMIN_PASSWORD", "GF_SECURITY_ADMIN_PASSWORD", "GF_SECURITY_SECRET_KEY"),
+    }
+)
 
 
 def _containers(client: docker.DockerClient, project: str) -> list[Container]:
@@ -52,10 +65,11 @@ def mounted_at(client: docker.DockerClient, project: str, path: str) -> str:
     return next(iter(places), "")
 
 
-def keys_of(client: docker.DockerClient, project: str) -> dict[str, str]:
+def keys_of(client: docker.DockerClient, project: str, names: Mapping[str, str] = KEYS) -> dict[str, str]:
     """Return the keys in the environment of a project's containers: name of the secret in this stack -> value.
 
-    Raises ProjectError where there is no container, or two containers have different values of one key.
+    names: those secrets -> their names there. Raises ProjectError where there is no container, or two containers have
+    different values of one key.
     """
     containers = _containers(client, project)
     if not containers:
@@ -66,29 +80,56 @@ def keys_of(client: docker.DockerClient, project: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for container in containers:
         given = dict(line.partition("=")[::2] for line in container.attrs["Config"]["Env"] or ())
-        for secret, name in KEYS.items():
+        for secret, name in names.items():
             value = given.get(name, "")
             if value and found.setdefault(secret, value) != value:
                 raise ProjectError(f"Two containers of {project} have different values of {name}: set it by hand.")
     return found
 
 
+def _other_secrets(client: docker.DockerClient, project: str, known: Collection[str]) -> list[str]:
+    """Return the other variables of a project's containers that may be secrets of the application, by name and value.
+
+    known: names of variables that are left out, beside those that this stack gives by itself.
+    """
+    lines = [line for each in _containers(client, project) for line in each.attrs["Config"]["Env"] or ()]
+    given = {(name, value) for name, _, value in (line.partition("=") for line in lines)}
+    left_out = GIVEN | _NOT_NEEDED | set(known)
+    found = {name for name, value in given if name not in left_out and _looks_secret(name, value)}
+    return sorted(found)
+
+
+def _looks_secret(name: str, value: str) -> bool:
+    if not re.fullmatch(VARIABLE, name):
+        return False
+    if _NAMED_SO.search(name):
+        return bool(value) and not _PLAIN_VALUE.fullmatch(value)
+    return bool(_URL_WITH_LOGIN.match(value))
+
+
 def bring_keys(workspace: Workspace, project: str) -> str:
     """Write the keys of a project into the environment's stack file, encrypted; return what is to be done now.
 
-    A key that is already configured stays, and a key that this stack refuses is left out. Raises ProjectError where
-    APP_SECRET_KEY is refused, and writes no key then: the stored data cannot be read without it.
+    A key that is already configured stays, and a key that this stack refuses is left out. Each of
+    `samokoder:applicationSecrets` is such a key, too. Raises ProjectError where APP_SECRET_KEY is refused, and writes
+    no key then: the stored data cannot be read without it.
     """
-    environment = workspace.settings()
-    client = workspace.client()
+    # A listed secret has no value before it is brought.
+    complete = workspace.with_all_secrets()
+    environment = complete.settings()
+    listed = environment.settings.application_secrets
+    names = {**KEYS, **{name: name for name in listed}}
+    client = complete.client()
     try:
-        found = keys_of(client, project)
+        found = keys_of(client, project, names)
+        others = _other_secrets(client, project, names.values())
     finally:
         client.close()
-    new = {name: value for name, value in found.items() if name not in environment.configured_secrets}
+    configured = environment.configured_secrets - set(stack_file.without_value(workspace.document()))
+    new = {name: value for name, value in found.items() if name not in configured}
     stack = workspace.open()
     opening = {found.get(_OPENS_DATA)}
-    if "secretKey" in new and _OPENS_DATA in environment.configured_secrets:
+    if "secretKey" in new and _OPENS_DATA in configured:
         opening.add(_opens_data_here(stack))
     refused = _refused(new, opening, fernet=environment.settings.fernet)
     if why := refused.get(_OPENS_DATA):
@@ -97,20 +138,38 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     run = stack.in_clone()
     for name, value in sorted(new.items()):
         run.pulumi("config", "set", "--secret", f"{PROJECT}:{name}", given=value)
-        workspace.reporter.say(f"{KEYS[name]}: written as {PROJECT}:{name}, encrypted")
+        workspace.reporter.say(f"{names[name]}: written as {PROJECT}:{name}, encrypted")
     instead = {"secretKey": "a new one is generated, and whoever is logged in logs in again"}
     told = [
-        f"{KEYS[name]}: left out, {why}; {instead.get(name, 'set one by hand where it is needed')}"
+        f"{names[name]}: left out, {why}; {instead.get(name, 'set one by hand where it is needed')}"
         for name, why in sorted(refused.items())
     ]
     kept = sorted(found.keys() - new.keys() - refused.keys())
-    told += [f"{KEYS[name]}: {PROJECT}:{name} was set already, and stays" for name in kept]
+    told += [f"{names[name]}: {PROJECT}:{name} was set already, and stays" for name in kept]
     if is_fernet_key(found.get(_OPENS_DATA, "")) and not environment.settings.fernet:
         told.append(f"APP_SECRET_KEY is a Fernet key: set {key_of('app_secret_key_form')}: fernet, too")
     missing = [name for secret, name in KEYS.items() if secret in ("secretKey", _OPENS_DATA) and secret not in found]
     told += [f"{name}: no container of {project} was given it; set it by hand where it has one" for name in missing]
+    by_hand = [name for name in listed if name not in found.keys() | configured]
+    told += [
+        f"{name}: no container of {project} was given it; set it by hand: "
+        + workspace.typed(f"pulumi ARGS='config set --secret {PROJECT}:{name}'")
+        for name in by_hand
+    ]
+    if others:
+        told.append(_not_brought(workspace, project, listed, others))
     told.append(f"They are used from the next `{workspace.typed('up')}` on.")
     return "\n".join(told)
+
+
+def _not_brought(workspace: Workspace, project: str, listed: Sequence[str], others: Sequence[str]) -> str:
+    """Say which variables look like secrets and were not brought, and what to write for those that are needed."""
+    again = workspace.typed(f"import-compose PROJECT={project} ARGS=--keys")
+    key = key_of("application_secrets")
+    return (
+        f"Not brought, and may be secrets: {', '.join(others)}. List those that the application needs in "
+        f"{workspace.committed_file.name}, and then again `{again}`:\n  {key}: [{', '.join([*listed, *others])}]"
+    )
 
 
 def _refused(new: Mapping[str, str], opening: Collection[str | None], *, fernet: bool) -> dict[str, str]:
