@@ -18,7 +18,7 @@ from operations.engine import laboratory
 from stack.monitoring.metrics import Kind
 from stack.settings.environment import Environment
 from tests.live import originals
-from tests.recording import environment_of, merged
+from tests.recording import environment_of, merged, secret_value
 
 MIGRATIONS = {"samokoder:migrations": {"command": ["python", "-m", "original.migrate"]}}
 WORKER = {"samokoder:worker": {"command": ["arq", "original.worker.WorkerSettings"]}}
@@ -40,7 +40,12 @@ def checked(engine: docker.DockerClient, local_images: Environment, image: str) 
     """Checks it with settings, as the command does; returns what came of it, and the seconds that it took."""
 
     def check(kind: Kind, *settings: dict[str, Any]) -> tuple[Report, float]:
-        config: dict[str, Any] = {"samokoder:images": local_images.settings.images.model_dump(by_alias=True)}
+        config: dict[str, Any] = {
+            "samokoder:images": local_images.settings.images.model_dump(by_alias=True),
+            # Nothing proposes it: only its owner knows what it needs.
+            "samokoder:applicationSecrets": ["SMTP_PASSWORD"],
+            "samokoder:SMTP_PASSWORD": secret_value("of its mail server"),
+        }
         for each in settings:
             config = merged(config, each)
         if "api" in kind.value:

@@ -1,12 +1,14 @@
 """An application that was not made for this platform goes the whole way of the owner's, by settings alone.
 
-`tests/original_app` has its traits: settings from the environment, a Fernet key, no Redis login, a static `/health`, a
-`/metrics` that redirects, half of the metrics, files in a shared folder and in a configuration folder, `/v1` behind
-`/api`. It is brought up and deployed from CI's command, backed up, restored, and imported from its compose stack.
+`tests/original_app` has its traits: settings from the environment, a Fernet key, a secret of its own, no Redis login, a
+static `/health`, a `/metrics` that redirects, half of the metrics, files in a shared folder and in a configuration
+folder, `/v1` behind `/api`. It is brought up and deployed from CI's command, backed up, restored, and imported from its
+compose stack.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ from typing import Any
 import docker
 import httpx
 import pytest
+import yaml
 from cryptography.fernet import Fernet
 
 from bench.own_ports import own_ports
@@ -31,6 +34,8 @@ from tests.recording import merged, secret_value
 ENVIRONMENT = "original"
 PASSPHRASE = "of a test, with nothing behind it"  # noqa: S105 - a test's
 KEY = "sk-the-key-that-a-user-has-stored"
+SMTP_PASSWORD = secret_value("of its mail server")
+VERCEL_TOKEN = secret_value("of its old stack")
 
 
 FRONT = "its page"
@@ -80,6 +85,7 @@ def settings(image: Callable[[str], str], version: str, ports: dict[str, Any]) -
                 "writablePaths": ["/var/cache/nginx", "/var/run"],
             },
             "samokoder:appSecretKeyForm": "fernet",
+            "samokoder:applicationSecrets": ["SMTP_PASSWORD"],
             "samokoder:redis": {"login": "none"},
             "samokoder:workspace": {"path": "/app/workspace"},
             "samokoder:ingress": {"stripPrefix": "/api"},
@@ -109,6 +115,8 @@ services:
       REDIS_PORT: "6379"
       SECRET_KEY: {secret_key}
       APP_SECRET_KEY: {app_secret_key}
+      SMTP_PASSWORD: {smtp_password}
+      VERCEL_TOKEN: {vercel_token}
     volumes: ["./workspace:/app/workspace"]
   worker:
     image: {image}
@@ -146,8 +154,21 @@ class Owner:
 
     def configures(self, config: dict[str, Any]) -> None:
         """Write the configuration, keeping what Pulumi has written beside it, and commit it."""
-        clones.configure(self.folder, self.environment, config)
+        file = self.folder / f"Pulumi.{self.environment}.yaml"
+        before = yaml.safe_load(file.read_text())
+        kept = {key: value for key, value in before["config"].items() if isinstance(value, dict) and "secure" in value}
+        clones.configure(self.folder, self.environment, {**config, **kept})
+        document = {**before, **yaml.safe_load(file.read_text())}
+        file.write_text(yaml.safe_dump(document))
         clones.commit(self.folder, "another configuration")
+
+    def sets(self, secret: str, value: str) -> None:
+        """Set a secret by the line that the page tells, its value on standard input, and commit it."""
+        line = ("pulumi", "--env", self.environment, "--", "config", "set", "--secret", f"samokoder:{secret}")
+        done = clones.run(self.folder, ".venv/bin/samokoder", *line, given=value, **self.variables)
+        assert done.returncode == 0, done.stdout
+        assert value not in (self.folder / f"Pulumi.{self.environment}.yaml").read_text(), "it is in plain text"
+        clones.commit(self.folder, f"{secret} is set")
 
     @property
     def url(self) -> str:
@@ -188,6 +209,11 @@ def owner(
     made = Owner(folder, ports, engine, variables=variables)
     try:
         assert clones.run(folder, "./bootstrap").returncode == 0
+        said = made.types("preview", fails=True)
+        assert "samokoder:SMTP_PASSWORD" in said, (
+            f"it would end at its start, in the middle of a deploy:\n{said[-3000:]}"
+        )
+        made.sets("SMTP_PASSWORD", SMTP_PASSWORD)
         made.types("ci", "deploy", "--junit", str(state / "first.xml"))
         yield made
     finally:
@@ -196,7 +222,9 @@ def owner(
 
 
 def test_it_is_brought_up_by_its_settings_alone_and_does_all_that_it_does(owner: Owner) -> None:
-    assert json.loads(owner.reads("about"))["version"] == "1"
+    about = json.loads(owner.reads("about"))
+    assert about["version"] == "1"
+    assert about["mail"] == hashlib.sha256(SMTP_PASSWORD.encode()).hexdigest(), "its own secret is another one there"
     assert owner.asks("PUT", "keys/alice", KEY).status_code == 200
     assert owner.reads("keys/alice") == KEY, "a user's key cannot be stored: APP_SECRET_KEY is no Fernet key"
     owner.builds("first", "written by the worker")
@@ -213,12 +241,28 @@ def test_its_secrets_are_in_its_process_and_nowhere_that_the_engine_shows(owner:
             "import pathlib, json; print(json.dumps([p.read_text() for p in pathlib.Path('/run/secrets').iterdir()]))"
         )
         values = json.loads(container.exec_run(["python", "-c", script]).output)
-        assert len(values) >= 4
+        assert len(values) >= 5
+        assert SMTP_PASSWORD in values
         assert not [value for value in values if value in shown], f"docker inspect of {part} shows a secret"
         process = container.exec_run(["python", "-c", "print(open('/proc/1/environ').read())"]).output.decode()
         inside = container.exec_run(["sh", "-c", "cat /proc/[0-9]*/environ | tr '\\0' '\\n'"]).output.decode()
         assert "SECRET_KEY=" not in process, "the first process is the engine's own, which needs none"
         assert any(f"SECRET_KEY={value}" in inside for value in values), f"{part} has it nowhere"
+        assert f"SMTP_PASSWORD={SMTP_PASSWORD}" in inside, f"{part} has the application's own secret nowhere"
+
+
+def test_another_value_of_its_own_secret_replaces_the_replicas_the_worker_and_the_migrations(owner: Owner) -> None:
+    def ids() -> dict[str, str]:
+        prefix = f"samokoder-{owner.environment}-"
+        containers = owner.engine.containers.list(filters={"name": f"^{prefix}"})
+        return {str(each.name).removeprefix(prefix): str(each.id) for each in containers}
+
+    before, new = ids(), secret_value("another one of its mail server")
+    owner.sets("SMTP_PASSWORD", new)
+    owner.types("up")
+    after = ids()
+    assert {part for part in after if after[part] != before.get(part)} == {"api-1", "api-2", "worker", "migrations"}
+    assert json.loads(owner.reads("about"))["mail"] == hashlib.sha256(new.encode()).hexdigest()
 
 
 def test_each_user_has_a_limit_of_its_own_and_the_metrics_are_not_public(owner: Owner) -> None:
@@ -362,6 +406,8 @@ def old(
         "port": made.port,
         "secret_key": secret_value("old secret key", 86),
         "app_secret_key": Fernet.generate_key().decode(),
+        "smtp_password": SMTP_PASSWORD,
+        "vercel_token": VERCEL_TOKEN,
     }
     (folder / "docker-compose.yml").write_text(COMPOSE.format(**values))
     try:
@@ -395,6 +441,9 @@ def test_its_compose_stack_comes_over_with_its_users_keys_its_files_and_its_jobs
     assert f"APP_SECRET_KEY of {old.project} is not this environment's" in shown, "its users' keys would be lost unseen"
     said = owner.types("import-compose", old.project, "--keys")
     assert "APP_SECRET_KEY: written as samokoder:appSecretKey, encrypted" in said
+    assert "SMTP_PASSWORD: samokoder:SMTP_PASSWORD was set already, and stays" in said
+    assert "Not brought, and may be secrets: VERCEL_TOKEN." in said
+    assert VERCEL_TOKEN not in said
     owner.types("up")
     shown = owner.types("import-compose", old.project, "--preview")
     assert "is not this environment's" not in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -67,8 +68,9 @@ async def health() -> dict[str, str]:
 
 @app.get("/v1/about")
 async def about(request: Request) -> dict[str, str]:
-    """Say which version this is, and whom it takes the caller for."""
-    return {"version": settings.VERSION, "client": request.client.host if request.client else ""}
+    """Say which version this is, whom it takes the caller for, and the fingerprint of its password for mail."""
+    mail = hashlib.sha256(settings.SMTP_PASSWORD.encode()).hexdigest()
+    return {"version": settings.VERSION, "client": request.client.host if request.client else "", "mail": mail}
 
 
 @app.post("/v1/login")

@@ -10,6 +10,8 @@ from cryptography.fernet import Fernet
 ENVIRONMENT = os.environ["ENVIRONMENT"]
 DATABASE_URL = os.environ["SAMOKODER_DATABASE_URL"].replace("postgresql+asyncpg://", "postgresql://")
 SECRET_KEY = os.environ["SECRET_KEY"]
+# A secret that only it knows: without it no process starts.
+SMTP_PASSWORD = os.environ["SMTP_PASSWORD"]
 REDIS_HOST = os.environ["REDIS_HOST"]
 REDIS_PORT = int(os.environ["REDIS_PORT"])
 VERSION = os.environ.get("VERSION", "0")
