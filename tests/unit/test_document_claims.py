@@ -21,7 +21,7 @@ from operations.rotation.plan import rows
 from operations.workspace.stack_file import environments
 from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
-from stack.common.names import PROJECT, NetworkName
+from stack.common.names import PROJECT, VARIABLE, NetworkName
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.settings.keys import key_of
 from stack.settings.reading import read_environment
@@ -150,7 +150,8 @@ def check_pulumi(words: list[str]) -> None:
     key = names[0]
     assert known_setting(key), f"there is no setting {key}"
     if "--secret" in words:
-        assert key.removeprefix(f"{PROJECT}:") in CONFIGURED_SECRETS, f"{key} is no secret"
+        name = key.removeprefix(f"{PROJECT}:")
+        assert name in CONFIGURED_SECRETS or re.fullmatch(VARIABLE, name), f"{key} is no secret"
         assert len(names) == 1, "a secret's value is asked for, and never typed where a history keeps it"
     elif words[1] == "set":
         assert len(names) == 2, f"{key} is set to nothing"
@@ -269,7 +270,7 @@ def known_setting(key: str) -> bool:
     """Whether a key is one of the settings or of the secrets; `.*` at its end is any of a section."""
     model: type[Model] | None = Settings
     steps = re.sub(r"\[\d+\]", "", key).removeprefix(f"{PROJECT}:").removesuffix(".*").split(".")
-    if len(steps) == 1 and steps[0] in CONFIGURED_SECRETS:
+    if len(steps) == 1 and (steps[0] in CONFIGURED_SECRETS or re.fullmatch(VARIABLE, steps[0])):
         return True
     for step in steps:
         if model is None:

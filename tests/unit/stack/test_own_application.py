@@ -243,7 +243,8 @@ def test_the_settings_that_the_page_gives_for_the_original_are_read_and_say_what
     page = (ROOT / "docs" / "migrating-from-compose.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(config:.*?)```", page, re.DOTALL)
     config = yaml.safe_load(block.replace("sha256:…", DIGEST))["config"]
-    said = "\n".join(warnings(environment_of("staging", config)))
+    values = {f"samokoder:{name}": secret_value(name) for name in config["samokoder:applicationSecrets"]}
+    said = "\n".join(warnings(environment_of("staging", config | values)))
     assert "samokoder:redis.login" in said
     assert "samokoder:api.command" not in said
     assert "healthCommand" not in said, "arq's own check is found by the worker's command"
