@@ -47,15 +47,15 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status open tunnel logs render doctor smoke test-alert check-image \
 	restart deploy rollback psql password rotate backup backups restore repair drill import-compose move-state sbom \
 	drift hardening pulumi lint test \
-	test-all test-unit test-live test-deploy test-python test-archive test-orders test-orders-faults newcomer \
-	mutations coverage bench docs
+	test-all test-unit test-live test-deploy test-python test-archive test-orders test-orders-faults test-engines \
+	newcomer mutations coverage bench docs
 
 # What `make help` lists under each heading.
 EVERY_DAY := up preview status smoke logs restart psql password doctor open tunnel down destroy-data help
 DATA := backup backups restore repair drill import-compose
 DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom move-state pulumi
 DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-orders-faults test-python \
-	test-archive newcomer lint mutations coverage bench docs
+	test-archive test-engines newcomer lint mutations coverage bench docs
 
 help: ## List these targets
 	@awk -v groups="Every day:$(EVERY_DAY);Data:$(DATA);Delivery:$(DELIVERY);Development:$(DEVELOPMENT)" ' \
@@ -213,6 +213,9 @@ test-python: bootstrap ## Test the reference application on the Python of its of
 		if uv python find --quiet $(PYTHON) >/dev/null 2>&1 || uv python install --quiet $(PYTHON) >/dev/null 2>&1; then \
 			uv sync --quiet --frozen --python $(PYTHON) && .samokoder/python-$(PYTHON)/bin/pytest tests/reference_app $(ARGS); \
 		else echo "Not available, not tested: uv finds no Python $(PYTHON) here and cannot fetch one"; fi
+
+test-engines: bootstrap ## Test on newer engines than Debian's; as root of a Debian, else it fails
+	@SAMOKODER_NEWER_ENGINE=1 .venv/bin/pytest tests/live/test_newer_engine.py tests/live/test_ipv6.py $(ARGS)
 
 newcomer: ## Do what a newcomer does, in a container of IMAGE=debian:12 with nothing in it; OFFLINE=1: without a registry
 	@.ci/newcomer "$(or $(IMAGE),debian:12)"

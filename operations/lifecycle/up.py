@@ -130,6 +130,9 @@ def _up(
     finally:
         packet_filter.guard(workspace)
     settled = healthy.settled(lambda: live_status(workspace), workspace.settings, workspace.reporter)
+    if any(row.counts_as_failed for row in settled):
+        # Pulumi has nothing to change in a container that became unhealthy after an earlier `up`.
+        tell_failures(workspace, run)
     return Upped(parts=settled, secrets=pulumi_state.secret_names(run.deployment()))
 
 

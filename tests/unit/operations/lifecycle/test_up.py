@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,7 +31,13 @@ from operations.workspace.workspace import Workspace
 from tests.recording import environment_of
 
 
-def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: tuple[str, ...] = ()) -> tuple[str, ...]:
+def handed(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    production: bool = False,
+    gone: tuple[str, ...] = (),
+    parts: tuple[PartStatus, ...] = (),
+) -> tuple[str, ...]:
     """Bring up; return the words that Pulumi gets."""
     words: list[tuple[str, ...]] = []
     settings = SimpleNamespace(settings=SimpleNamespace(production=production))
@@ -47,7 +54,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
     monkeypatch.setattr(unfinished, "give_own_password", lambda _: None)
     monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: list(gone))
-    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: [])
+    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: list(parts))
     monkeypatch.setattr(lifecycle_up, "note", lambda _: None)
     lifecycle_up._up(cast("Workspace", workspace), cast("PulumiRun", run), interactive=True, empty=())
     (only,) = words
@@ -59,6 +66,16 @@ def test_production_is_previewed_before_anything_is_changed_and_other_environmen
 ) -> None:
     assert "--skip-preview" in handed(monkeypatch)
     assert "--skip-preview" not in handed(monkeypatch, production=True), "what cannot be done ends half way"
+
+
+def test_an_up_that_changes_nothing_says_why_a_part_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(lifecycle_up, "tell_failures", lambda *_: told.append("why"))
+    row = PartStatus(part="api-1", state="running", health="healthy")
+    handed(monkeypatch, parts=(row,))
+    assert not told
+    handed(monkeypatch, parts=(replace(row, health="unhealthy"),))
+    assert told, "`Not healthy: api-1` says neither since when nor what its log says"
 
 
 def test_up_notes_which_images_run_on_the_data_before_it_may_remove_them(monkeypatch: pytest.MonkeyPatch) -> None:
