@@ -501,6 +501,19 @@ def test_what_is_missing_because_something_is_down_is_told_once_where_it_is_down
     assert "node-exporter:9100" in found["series of rules"].why
 
 
+def test_a_public_address_that_is_down_excuses_the_series_of_its_probe_and_no_others() -> None:
+    somebody = {"__name__": "probe_success", "service": "public", "instance": "https://example.org"}
+
+    def down(world: World, name: str) -> None:
+        world.lose(name)
+        world.series[COUNTED].append((somebody, 0.0))
+
+    found = fails(lambda world: down(world, "node_filesystem_avail_bytes"), "series of rules")
+    assert "node_filesystem_avail_bytes" in found["series of rules"].why, "an alert is mute, and a deploy passes"
+    found = fails(lambda world: down(world, "probe_success"))
+    assert found["series of rules"].verdict is Verdict.NOT_AVAILABLE
+
+
 def test_a_stack_without_a_bucket_or_a_first_backup_lacks_what_these_bring() -> None:
     def new(world: World) -> None:
         world.lose("backup_restore_test_last_success_timestamp_seconds")
