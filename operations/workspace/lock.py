@@ -187,9 +187,11 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
                     _mark_half(engine, workspace, volume)
                 remove_volumes(engine, [volume])
         except (EngineError, APIError, RequestException) as error:
-            workspace.reporter.say(
-                f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume)}"
-            )
+            if taken and _half_replaced(workspace.folder, workspace.name):
+                said = f"The lock stays on purpose: the data is half replaced, and that is finished here ({error})"
+            else:
+                said = f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume)}"
+            workspace.reporter.say(said)
 
 
 def unfinished(folder: Path, name: str) -> list[Path]:
@@ -202,11 +204,11 @@ def _half_replaced(folder: Path, name: str) -> bool:
     journal, _ = unfinished(folder, name)
     try:
         noted = json.loads(journal.read_text(encoding="utf-8"))
+        return bool(noted.get("half", half_by_steps(touched=bool(noted.get("touched")), done=noted.get("done", ()))))
     except FileNotFoundError:
         return False
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return True  # another user's, or damaged: this is possible
-    return bool(noted.get("half", half_by_steps(touched=bool(noted.get("touched")), done=noted.get("done", ()))))
 
 
 def half_by_steps(*, touched: bool, done: Collection[str]) -> bool:

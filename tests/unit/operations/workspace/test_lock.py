@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from docker.errors import APIError
 from typer.testing import CliRunner
 
 from host.process_ids import start_time
@@ -235,6 +236,19 @@ def test_who_is_refused_while_data_is_half_replaced_does_not_mark_a_lock(given: 
         assert len(there(given)) == 1, "it would lock other clones out when the restore is done"
         journal_path(workspace(given)).unlink()
     assert not there(given)
+
+
+def test_a_full_disk_does_not_make_anybody_remove_the_lock_of_half_replaced_data(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise APIError("no space left on device")
+
+    with held(workspace(given), "restore"):
+        HALF.write(journal_path(workspace(given)))
+        monkeypatch.setattr(given.client().volumes, "create", full)
+    assert "stays on purpose" in given.said[-1]
+    assert "volume rm" not in given.said[-1], "another clone's `up` would serve half of the data"
 
 
 def test_a_journal_of_an_earlier_version_says_that_the_data_is_half_replaced(given: Given) -> None:
