@@ -42,7 +42,7 @@ def _workspace(clone: Path, **arguments: Any) -> Workspace:
 
 def _passphrase(workspace: Workspace) -> dict[str, str]:
     run = workspace.pulumi_by("", {}, workspace.backend())
-    return workspace._passphrase(workspace.document(), run)
+    return workspace._passphrase(workspace.document(), run, make=True)
 
 
 def _installed(*, variables: dict[str, str], **_: object) -> SimpleNamespace:
@@ -186,7 +186,7 @@ def test_containers_that_wait_for_health_hold_no_others_back_but_logins_are_few(
 ) -> None:
     monkeypatch.setattr(pulumi_cli, "ensure_pulumi", _installed)
     monkeypatch.setattr(PulumiRun, "mend", lambda _: None)
-    monkeypatch.setattr(PulumiRun, "ensure_stack", lambda *_: None)
+    monkeypatch.setattr(PulumiRun, "ensure_stack", lambda *_, **__: None)
     config = {"samokoder:dockerHost": host} if host else {}
 
     run = _workspace(clone, variables=own, extra_config=config).open()
