@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -135,8 +135,14 @@ def _fail(message: str, words: Sequence[str] = ()) -> None:
 def _say_how_to_go_on(console: Console, words: Sequence[str]) -> None:
     again = {"up": "up", "drift": "drift ARGS=--repair" if "--repair" in words else ""}.get(" ".join(words[:1]))
     if again:
-        named = words[words.index("--env") + 1] if "--env" in words[:-1] else os.environ.get("ENV", "staging")
-        console.print(f"What is finished is kept. Go on with: {typed(named, again)}", soft_wrap=True)
+        console.print(f"What is finished is kept. Go on with: {typed(_environment(words), again)}", soft_wrap=True)
+
+
+def _environment(words: Sequence[str]) -> str:
+    """Return the environment that a command was typed for, read as the command itself reads its options."""
+    group = cast("whole.Commands", typer.main.get_command(app))
+    context = group.commands[words[0]].make_context(words[0], list(words[1:]), resilient_parsing=True)
+    return str(context.params["env"])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic.alias_generators import to_camel
 
@@ -120,14 +120,17 @@ def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Docume
     return machine
 
 
-def _state(workspace: Workspace) -> tuple[Document, Mapping[str, str]]:
-    """Return the stack's state, its secrets encrypted, and its tags; both empty where there is none yet."""
-    backend = workspace.backend()
-    if backend.folder:
-        deployment = pulumi_state.checkpoint(backend.folder, workspace.name) or {}
-        return deployment, pulumi_state.tags(backend.folder, workspace.name)
+def _state(workspace: Workspace) -> tuple[Document, Callable[[], Mapping[str, str]]]:
+    """Return the stack's state, its secrets encrypted, and what asks for its tags; both empty where there is none yet.
+
+    Of a bucket Pulumi is asked for the tags, which takes a second.
+    """
+    folder = workspace.backend().folder
+    if folder:
+        deployment = pulumi_state.checkpoint(folder, workspace.name) or {}
+        return deployment, lambda: pulumi_state.tags(folder, workspace.name)
     run = workspace.open()
-    return run.deployment(), run.tags()
+    return run.deployment(), run.tags
 
 
 def _built_here(workspace: Workspace, environment: Environment, engine: EngineInfo) -> list[str]:

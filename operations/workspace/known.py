@@ -76,9 +76,11 @@ class Known:
         return client
 
     def deployment(self) -> dict[str, Any]:
-        """Return Pulumi's state of the environment, secrets encrypted; Pulumi is asked where it is in a bucket."""
-        folder = self.workspace.backend().folder
-        return (pulumi_state.checkpoint(folder, self.name) or {}) if folder else self.workspace.open_made().deployment()
+        """Return Pulumi's state of the environment, secrets encrypted; empty where a folder has none.
+
+        Pulumi is asked for one in a bucket. Raises ProjectError where the bucket has none.
+        """
+        return self.workspace.deployment() if was_made(self) else {}
 
     def configured(self) -> Mapping[str, Any]:
         """Return key (`samokoder:api`) -> value in the stack file, unchecked, with encrypted values still encrypted."""

@@ -9,6 +9,8 @@ from pydantic import Field
 from stack.settings.part import Health, PartSettings
 from stack.settings.types import ContainerPath, Cpus, CronSchedule, MemoryMib, Model
 
+LEAST_MAXMEMORY_MIB = 16
+
 
 class Postgres(PartSettings):
     """The local PostgreSQL 15. With the secret `managedDatabaseUrl` there is none, and only its exporter runs."""
@@ -68,7 +70,7 @@ class Redis(PartSettings):
 
     maxmemory_mib: int = Field(
         192,
-        ge=16,
+        ge=LEAST_MAXMEMORY_MIB,
         description="Redis' own limit in MiB; at it writes are refused (noeviction), for an evicted key may be a job. "
         "At most 80 % of memoryMib.",
         examples=[384],

@@ -51,7 +51,8 @@ def _schedule(value: str) -> str:
 
 Image = Annotated[str, AfterValidator(_image)]
 Address = Annotated[str, AfterValidator(_address)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+LAST_PORT = 65535
+Port = Annotated[int, Field(ge=1, le=LAST_PORT)]
 MemoryMib = Annotated[int, Field(ge=16)]
 Cpus = Annotated[float, Field(gt=0, le=128)]
 # minute hour day month weekday, in UTC; numbers of weekdays are replaced by names.

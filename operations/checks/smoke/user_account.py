@@ -5,6 +5,7 @@ The job is a `write_skeleton`: it goes through queue, worker and database, and a
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -31,11 +32,12 @@ class LateError(FailedError):
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """The results for the account and for the job."""
+    """The results for the account and for the job: one that failed hides no failure of the other."""
 
-    account: str
+    account: Callable[[], str]
+    """Returns a sentence on the account that was removed. Raises FailedError, UnavailableError or httpx.HTTPError."""
     job: Callable[[], str]
-    """Returns a sentence on the finished job. Raises FailedError, LateError or UnavailableError."""
+    """Returns a sentence on the finished job. Raises these, or LateError."""
 
 
 def somebody() -> Mapping[str, str]:
@@ -81,14 +83,14 @@ def write_and_read(
     token = good(client.post(f"{public}/auth/login", json=credentials), "POST /auth/login").json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
     try:
-        me = good(client.get(f"{public}/auth/me", headers=headers), "GET /auth/me").json()
-        if me["email"] != credentials["email"]:
-            raise FailedError("GET /auth/me knows the token as somebody else's")
+        _need_known(client, public, headers, credentials["email"])
         job = _kept(lambda: _job(client, public, headers, seconds)) if work else _kept(lambda: "")
-    finally:
-        gone = client.delete(f"{public}/auth/me", headers=headers)
-    good(gone, "DELETE /auth/me", _NO_CONTENT)
-    return Said(account="an account was made, known by its token, and removed", job=job)
+    except BaseException:
+        # What fails now would hide what has failed first.
+        with contextlib.suppress(httpx.HTTPError):
+            client.delete(f"{public}/auth/me", headers=headers)
+        raise
+    return Said(account=_kept(lambda: _removed(client, public, headers)), job=job)
 
 
 def _kept(ask: Callable[[], str]) -> Callable[[], str]:
@@ -103,6 +105,17 @@ def _kept(ask: Callable[[], str]) -> Callable[[], str]:
 
         return fail
     return lambda: said
+
+
+def _need_known(client: httpx.Client, public: str, headers: Mapping[str, str], email: str) -> None:
+    me = good(client.get(f"{public}/auth/me", headers=headers), "GET /auth/me").json()
+    if me["email"] != email:
+        raise FailedError("GET /auth/me knows the token as somebody else's")
+
+
+def _removed(client: httpx.Client, public: str, headers: Mapping[str, str]) -> str:
+    good(client.delete(f"{public}/auth/me", headers=headers), "DELETE /auth/me", _NO_CONTENT)
+    return "an account was made, known by its token, and removed with all that was its"
 
 
 def _job(client: httpx.Client, public: str, headers: Mapping[str, str], seconds: float) -> str:
@@ -120,4 +133,4 @@ def _job(client: httpx.Client, public: str, headers: Mapping[str, str], seconds:
         job = good(client.get(f"{public}{path}", headers=headers), f"GET {path}").json()
     if job["state"] == "failed":
         raise FailedError(f"the worker has ended a job as failed: {job['result']}")
-    return f"the worker has done a job within {time.monotonic() - began:.1f} s; its project was removed"
+    return f"the worker has done a job within {time.monotonic() - began:.1f} s"

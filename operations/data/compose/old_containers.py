@@ -5,7 +5,7 @@ The keys are needed to read its data: the key that encrypts users' API keys is i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from operations.errors import ProjectError
@@ -63,14 +63,17 @@ def keys_of(client: docker.DockerClient, project: str) -> dict[str, str]:
             f"There is no container of {project} on this engine any more, so nobody knows its keys but its .env: set "
             f"them by hand (docs/migrating-from-compose.md)."
         )
-    found: dict[str, str] = {}
-    for container in containers:
-        given = dict(line.partition("=")[::2] for line in container.attrs["Config"]["Env"] or ())
-        for secret, name in KEYS.items():
-            value = given.get(name, "")
-            if value and found.setdefault(secret, value) != value:
-                raise ProjectError(f"Two containers of {project} have different values of {name}: set it by hand.")
-    return found
+    found = {secret: _values(containers, name) for secret, name in KEYS.items()}
+    for secret, values in found.items():
+        if len(values) > 1:
+            raise ProjectError(f"Two containers of {project} have different values of {KEYS[secret]}: set it by hand.")
+    return {secret: value for secret, values in found.items() for value in values}
+
+
+def _values(containers: Iterable[Container], name: str) -> set[str]:
+    """Return the values that containers have of a variable; an empty value is none."""
+    lines = [line.partition("=") for each in containers for line in each.attrs["Config"]["Env"] or ()]
+    return {value for variable, _, value in lines if variable == name and value}
 
 
 def bring_keys(workspace: Workspace, project: str) -> str:
@@ -137,18 +140,26 @@ def _opens_data_here(stack: PulumiRun) -> str | None:
 def lost_keys(workspace: Workspace, project: str) -> str:
     """Return a warning where this environment lacks a project's APP_SECRET_KEY, so that some data cannot be read.
 
-    Empty otherwise, and also where the project's containers are gone, because its keys are then unknown.
+    So it is also where two of its containers have different ones. Empty otherwise, and where the project's containers
+    are gone, because its keys are then unknown.
     """
     environment, client = workspace.settings(), workspace.client()
     try:
-        found = keys_of(client, project)
-    except ProjectError:
-        return ""
+        values = _values(_containers(client, project), KEYS[_OPENS_DATA])
     finally:
         client.close()
-    if _OPENS_DATA not in found:
+    if not values:
         return ""
-    if _OPENS_DATA in environment.configured_secrets and _opens_data_here(workspace.open()) == found[_OPENS_DATA]:
+    is_here = _OPENS_DATA in environment.configured_secrets and _opens_data_here(workspace.open()) in values
+    if len(values) > 1:
+        by_hand = workspace.typed(f"pulumi ARGS='config set --secret {key_of(_OPENS_DATA)}'")
+        do = f" Set the one that they were encrypted with: {by_hand}, then {workspace.typed('up')}"
+        return (
+            f"Two containers of {project} have different values of APP_SECRET_KEY, and this environment has "
+            f"{'one of them' if is_here else 'neither'}: what is encrypted with another one, such as the API keys of "
+            f"its users, cannot be read here.{'' if is_here else do}"
+        )
+    if is_here:
         return ""
     return (
         f"APP_SECRET_KEY of {project} is not this environment's: what is encrypted with it, such as the API keys of "

@@ -667,7 +667,7 @@ def test_the_rest_of_a_workspaces_own_configuration_stays(stack: Stack) -> None:
     own = replace(
         stack.workspace, extra_config={"samokoder:rotation": {"secretKey": 3}, "samokoder:api": {"cpus": 2.0}}
     )
-    stepped = rotate.at(own, "redis_app", Step(generation=2, phase="overlap"))
+    stepped = plan.at(own, "redis_app", Step(generation=2, phase="overlap"))
     settings = stepped.settings().settings
     assert (settings.rotation.secret_key, settings.rotation.redis_app, settings.api.cpus) == (3, 2, 2.0)
 

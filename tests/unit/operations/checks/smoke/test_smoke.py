@@ -33,6 +33,7 @@ from operations.checks.smoke.asked import StackAsked
 from operations.checks.smoke.entry import _JOB_SHARE, entry_checks
 from operations.checks.smoke.metrics import metrics_checks
 from operations.checks.smoke.pages import certificate_check
+from operations.checks.smoke.user_account import Said, write_and_read
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, ProjectError
 from operations.workspace.workspace import Workspace
@@ -835,6 +836,38 @@ def test_a_check_that_failed_and_then_meets_the_limit_of_requests_has_failed_sti
 
 def test_an_application_that_keeps_the_account_fails() -> None:
     fails(lambda world: setattr(world, "keeps", True), "public entry: write, read")
+
+
+def as_user(*, me: int = 200, job: str = "done", gone: int | None = 204) -> Said:
+    """What the smoke test finds as a user. gone: the answer to the removal; None: the connection is lost by then."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        match request.method, request.url.path:
+            case "POST", "/auth/register":
+                return httpx.Response(201)
+            case "POST", "/auth/login":
+                return httpx.Response(200, json={"access_token": "token"})
+            case "GET", "/auth/me":
+                return httpx.Response(me, json={"email": "a"})
+            case "POST", "/projects":
+                return httpx.Response(201, json={"job": {"id": "j", "state": job, "result": "of the worker"}})
+        if gone is None:
+            raise httpx.ConnectError("the connection is lost")
+        return httpx.Response(gone)
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        return write_and_read(client, "http://api.test", {"email": "a", "password": "p"}, seconds=1)
+
+
+def test_an_account_that_cannot_be_removed_hides_nothing_that_failed_before() -> None:
+    with pytest.raises(FailedError, match="GET /auth/me answers 500"):
+        as_user(me=500, gone=None)
+    for gone, error, why in ((500, FailedError, "DELETE /auth/me answers 500"), (None, httpx.ConnectError, "is lost")):
+        said = as_user(job="failed", gone=gone)
+        with pytest.raises(FailedError, match="ended a job as failed: of the worker"):
+            said.job()
+        with pytest.raises(error, match=why):
+            said.account()
 
 
 def test_a_limit_of_requests_that_is_used_up_is_no_failure() -> None:

@@ -83,3 +83,46 @@ def test_nothing_is_written_where_the_key_that_opens_the_data_cannot_be_taken(
     with pytest.raises(ProjectError, match="Nothing was written") as told:
         brought(monkeypatch, {"APP_SECRET_KEY": "short-of-the-old-stack", "SECRET_KEY": SIGNS}, appSecretKeyForm=form)
     assert "short-of-the-old-stack" not in str(told.value)
+
+
+def warned(monkeypatch: pytest.MonkeyPatch, *containers: dict[str, str], here: str = "") -> str:
+    """What is said before an import from such containers. here: the key that this environment has."""
+    found = [
+        SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
+        for env in containers
+    ]
+    environment = environment_of("staging", {"appSecretKey": here} if here else {})
+    stack = SimpleNamespace(configuration=lambda: {"samokoder:appSecretKey": {"value": here}})
+    monkeypatch.setattr(old_containers, "_containers", lambda *_: found)
+    workspace = SimpleNamespace(
+        settings=lambda: environment,
+        client=lambda: SimpleNamespace(close=lambda: None),
+        open=lambda: stack,
+        typed=lambda words: f"make {words}",
+    )
+    said = old_containers.lost_keys(cast("Workspace", workspace), "old")
+    assert not [value for env in containers for value in env.values() if value and value in said], "a key is shown"
+    return said
+
+
+def test_a_key_that_the_environment_has_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not warned(monkeypatch, {"APP_SECRET_KEY": SIGNS}, {"APP_SECRET_KEY": ""}, here=SIGNS)
+    assert not warned(monkeypatch), "nobody knows the keys of containers that are gone"
+    assert not warned(monkeypatch, {"SECRET_KEY": SIGNS}), "no data is encrypted with this one"
+    assert "Bring it first" in warned(monkeypatch, {"APP_SECRET_KEY": SIGNS})
+
+
+@pytest.mark.parametrize("here", ["", SIGNS], ids=["none is here", "one is here"])
+def test_two_different_keys_that_open_data_are_told_before_the_import(
+    monkeypatch: pytest.MonkeyPatch, here: str
+) -> None:
+    said = warned(monkeypatch, {"APP_SECRET_KEY": SIGNS}, {"APP_SECRET_KEY": KEY}, here=here)
+    assert "Two containers of old have different values of APP_SECRET_KEY" in said, "the users' keys would be lost"
+    assert ("has neither" in said) is (not here)
+    assert ("make pulumi ARGS='config set --secret samokoder:appSecretKey', then make up" in said) is (not here)
+
+
+def test_another_key_with_two_values_hides_no_lost_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = {"APP_SECRET_KEY": KEY}
+    said = warned(monkeypatch, {**env, "SECRET_KEY": SIGNS}, {**env, "SECRET_KEY": KEY})
+    assert "APP_SECRET_KEY of old is not this environment's" in said
