@@ -312,7 +312,10 @@ def _git(workspace: Workspace, *words: str) -> str | None:
     """Return what Git says of the stack file's folder; None where it fails or is not there."""
     try:
         folder = workspace.committed_file.parent
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+        # PyYAML refuses what `surrogateescape` makes of bytes that are not UTF-8, so such a file counts as broken.
+        done = subprocess.run(
+            ["git", *words], cwd=folder, capture_output=True, text=True, errors="surrogateescape", check=False
+        )
     except OSError:
         return None
     return done.stdout if done.returncode == 0 else None

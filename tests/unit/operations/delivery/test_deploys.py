@@ -377,8 +377,12 @@ def test_the_version_before_is_the_one_that_was_not_left(clone: Clone, monkeypat
 def test_a_commit_with_a_broken_stack_file_is_passed_over(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     clone.put(1)
     good = clone.file.read_text()
-    for broken in ("config: {\n", "config: all\n", "- config\n", "config:\n  samokoder:api: '{}'\n"):
-        clone.file.write_text(broken)
+    for broken in (
+        *("config: {\n", "config: all\n", "- config\n", "config:\n  samokoder:api: '{}'\n"),
+        *("config:\n  other: 2026-02-30\n", "config:\n  8000: 1\n", "config: &all\n  samokoder:api: *all\n"),
+        "config: {}  # производство\n",
+    ):
+        clone.file.write_text(broken, encoding="cp1251")
         clone.git("commit", "--quiet", "--all", "--message", "broken")
     clone.file.write_text(good)
     clone.put(2)
