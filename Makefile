@@ -14,22 +14,23 @@ export LC_ALL := C.UTF-8
 endif
 
 SAMOKODER := .venv/bin/samokoder
-# Words of a command line reach the shell as they were typed, quotes and all.
-PART ?=
-NAME ?=
-SECRET ?=
-OUT ?= .samokoder/render/$(ENV)
-FOLLOW ?=
-TAIL ?=
-IMAGE ?=
-KIND ?=
-PROJECT ?=
-MONITORING ?=
-WRITE =
 # In the environment, where no shell takes it apart.
 SQL ?=
 export SQL
-# Not from the environment: what is deployed, restored, or begins empty, or is not asked for, is what was typed.
+# No others come from the shell, which may have them for its own ends (WSL exports NAME): only what was typed is meant.
+# Words of a command line reach the command as they were typed, quotes and all.
+PART =
+NAME =
+SECRET =
+OUT = .samokoder/render/$(ENV)
+FOLLOW =
+TAIL =
+IMAGE =
+KIND =
+PROJECT =
+MONITORING =
+WRITE =
+SHORT =
 ARGS =
 API =
 WORKER =
@@ -100,7 +101,7 @@ tunnel: bootstrap ## Forward the ports of an engine's host (ssh://…) to the sa
 	@$(SAMOKODER) tunnel $(ARGS)
 
 logs: bootstrap ## Show the log of PART=…, without it of all parts: TAIL=100, SINCE=2h, GREP=…, FOLLOW=1; raw: ARGS=--json
-	@$(SAMOKODER) logs $(if $(FOLLOW),--follow) $(if $(TAIL),--tail "$(TAIL)") $(if $(SINCE),--since "$(SINCE)") \
+	@$(SAMOKODER) logs $(if $(filter 1,$(FOLLOW)),--follow) $(if $(TAIL),--tail "$(TAIL)") $(if $(SINCE),--since "$(SINCE)") \
 		$(if $(GREP),--grep "$(GREP)") $(if $(PART),"$(PART)") $(ARGS)
 
 deploy: bootstrap ## Deploy API=… WORKER=… FRONTEND=…: digests, contract, stack file, preview, question, up. ARGS=--write-only
@@ -130,7 +131,7 @@ check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the
 		check-image "$(IMAGE)" --kind "$(KIND)" $(ARGS)
 
 psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as the monitoring role
-	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(filter 1,$(WRITE)),--write) $(ARGS)
+	@$(SAMOKODER) psql $(if $(filter 1,$(MONITORING)),--monitoring) $(if $(filter 1,$(WRITE)),--write) $(ARGS)
 
 password: bootstrap ## Show the secret NAME=…; without it the names
 	@$(SAMOKODER) password $(if $(NAME),"$(NAME)") $(ARGS)

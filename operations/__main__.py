@@ -30,7 +30,7 @@ from operations.cli import (
     state,
 )
 from operations.clone import typed
-from operations.errors import ProjectError, PulumiFailedError
+from operations.errors import ProjectError, unusable
 from stack.common.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
@@ -103,10 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from operations.workspace import pasted  # noqa: PLC0415 - as in `up`
 
         _fail(pasted.told(error))
-    except PulumiFailedError as error:
-        _fail(str(error), words)
     except (ProjectError, EngineError) as error:
         _fail(str(error), words)
+    except PermissionError as error:
+        if not error.filename:
+            raise
+        _fail(unusable(error), words)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:  # typer turns an interruption into this exit
             _say_how_to_go_on(common.terminal(stderr=True), words)

@@ -389,3 +389,10 @@ def test_what_can_be_looked_at_first_is_told_on_the_page_of_each_command() -> No
     for page, command in (("deploying.md", "deploy"), ("deploying.md", "rotate"), ("backup-and-restore.md", "restore")):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert "ARGS=--dry-run" in text[text.index(f"make {command}") :], f"nobody knows that {command} can be tried"
+
+
+def test_every_secret_that_can_be_changed_is_changed_when_a_colleague_leaves() -> None:
+    page = (ROOT / "docs" / "colleagues.md").read_text(encoding="utf-8").partition("## A colleague leaves")[2]
+    named = re.findall(r"^ *make rotate SECRET=(\S+) ENV=prod$", page, re.MULTILINE)
+    shown = [row.secret for row in rows(case_environment("prod")) if row.rotates]
+    assert sorted(named) == sorted(shown), "`make password` has shown all of them to that person"
