@@ -229,7 +229,7 @@ def test_an_upgrade_from_a_version_whose_redis_forgets_transactions_brings_every
 ) -> None:
     older = tmp_path / "older"
     clones.make(older, "of-nobody", {})
-    part = older / "stack" / "app" / "redis.py"
+    part = older / "stack" / "parts" / "redis" / "spec.py"
     text = part.read_text(encoding="utf-8")
     assert "user default off resetpass ~* &* +@all\n" in text
     part.write_text(text.replace("user default off resetpass ~* &* +@all\n", OLD_DEFAULT), encoding="utf-8")
