@@ -118,8 +118,10 @@ def _qualified(config: Mapping[str, Any]) -> Document:
     return {key if ":" in key else f"{PROJECT}:{key}": value for key, value in config.items()}
 
 
-def read(stack: str, document: Mapping[str, Any]) -> Environment:
+def read(stack: str, document: Mapping[str, Any], *, incomplete: bool = False) -> Environment:
     """Validate a stack file without Pulumi. Raises InvalidSettingsError with every mistake at once.
+
+    incomplete: whether what an `up` needs may still be missing.
 
     Encrypted secrets cannot be read here, so only their presence is checked; Pulumi's own preview, which can read them,
     checks their values.
@@ -140,7 +142,7 @@ def read(stack: str, document: Mapping[str, Any]) -> Environment:
         raise InvalidSettingsError(stack, hidden)
     texts = {key: _text(value) for key, value in config.items() if key not in encrypted}
     texts |= {key: stand_in(key.removeprefix(f"{PROJECT}:")) for key in encrypted}
-    return read_environment(stack, texts, frozenset(encrypted))
+    return read_environment(stack, texts, frozenset(encrypted), incomplete=incomplete)
 
 
 def stand_in(secret: str) -> str:
