@@ -10,6 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,9 @@ def test_a_redis_that_refuses_commands_of_its_own_file_is_told_until_a_copy_is_r
         query = {"active": "true", "silenced": "false", "inhibited": "true", "filter": f'alertname="{name}"'}
         return list(ask("alertmanager", "/api/v2/alerts", **query))
 
+    def about(way: str) -> list[str]:
+        return messages(alerted, name)[way]
+
     assert until(number, lambda said: said == "0", patience) == "0"
     assert not fires()
     assert not any(messages(alerted, name).values()), "it was told of a file that was read whole"
@@ -257,7 +261,7 @@ def test_a_redis_that_refuses_commands_of_its_own_file_is_told_until_a_copy_is_r
         queue.gets_a_refused_command()
         assert until(number, lambda said: said == "1", patience) == "1", "one command was refused"
         for way in ("telegram", "email", "webhook"):
-            told = until(lambda way=way: messages(alerted, name)[way], bool, patience)
+            told = until(partial(about, way), bool, patience)
             assert told, f"nobody is told by {way} that jobs may be missing"
             for words in ("FIRING", "refused: 1;", "redis", "critical", settings.name, f"docs/runbooks/{name}.md"):
                 assert words in told[0], f"{way} does not say {words}: {told[0]}"
@@ -280,8 +284,8 @@ def test_a_redis_that_refuses_commands_of_its_own_file_is_told_until_a_copy_is_r
         assert until(number, lambda said: said == "0", patience) == "0", "the command is in the file still"
         assert until(active, lambda found: not found, patience) == []
         for way in ("telegram", "email", "webhook"):
-            last = until(lambda way=way: messages(alerted, name)[way][-1], lambda text: "RESOLVED" in text, patience)
-            assert "RESOLVED" in last, f"its end is not told by {way}"
+            told = until(partial(about, way), lambda texts: "RESOLVED" in texts[-1], patience)
+            assert "RESOLVED" in told[-1], f"its end is not told by {way}"
         queue.holds()
     finally:
         bring_up(quick, interactive=False)
