@@ -133,7 +133,7 @@ def _of_backups(environment: Environment) -> Iterator[str]:
     if not environment.physical_backups:
         whose = "the managed database" if environment.managed_database else "PostgreSQL"
         yield (
-            f"of {whose} there are dumps alone ({settings.dump_schedule}, UTC): what was written since the last one "
+            f"of {whose} there are dumps alone ({environment.dump_schedule}, UTC): what was written since the last one "
             f"can be lost, and one cannot go back to a moment between two. {key_of('backup', 'physical')}: true makes "
             "base backups and keeps the write-ahead log; the server must allow replication connections."
         )

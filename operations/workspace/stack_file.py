@@ -164,8 +164,10 @@ def _qualified(config: Mapping[str, Any]) -> Document:
     return {key if ":" in key else f"{PROJECT}:{key}": value for key, value in config.items()}
 
 
-def read(stack: str, document: Mapping[str, Any]) -> Environment:
+def read(stack: str, document: Mapping[str, Any], *, incomplete: bool = False) -> Environment:
     """Validate a stack file without Pulumi. Raises InvalidSettingsError with every mistake at once.
+
+    incomplete: whether what an `up` needs may still be missing.
 
     Encrypted secrets cannot be read here, so only their presence is checked; Pulumi's own preview, which can read them,
     checks their values.
@@ -188,7 +190,7 @@ def read(stack: str, document: Mapping[str, Any]) -> Environment:
     texts |= {key: stand_in(key.removeprefix(f"{PROJECT}:")) for key in encrypted}
     others = {path: _other(path, value) for path, value in leaves if not isinstance(value, _PLAIN)}
     try:
-        environment = read_environment(stack, texts, frozenset(encrypted))
+        environment = read_environment(stack, texts, frozenset(encrypted), incomplete=incomplete)
     except InvalidSettingsError as error:
         rest = [mistake for mistake in error.mistakes if mistake.key not in others]
         raise InvalidSettingsError(stack, [*others.values(), *rest]) from None

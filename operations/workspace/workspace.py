@@ -60,6 +60,8 @@ class Workspace:
     """Name of the Pulumi stack, and so of everything on the engine; default the environment's."""
     extra_config: Mapping[str, Any] = field(default_factory=dict)
     """Configuration that wins over the committed file: `{"samokoder:ingress": {"port": 18000}}`."""
+    incomplete: bool = False
+    """Whether its settings may still lack what an `up` needs: for commands that help to write them."""
     isolated: bool = False
     """Whether the user's own backend, passphrase and DOCKER_HOST are ignored, so that a test cannot reach them."""
     variables: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -124,7 +126,8 @@ class Workspace:
         machine = stack_file.load(self.machine_file)
         if not on_this_machine:
             machine = {key_of("host"): _ANY_HOST} if key_of("host") in machine else {}
-        return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
+        document = stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
+        return stack_file.read(self.name, document, incomplete=self.incomplete)
 
     def typed(self, words: str) -> str:
         """Return a command of `make` as a person types it for this environment."""

@@ -22,8 +22,11 @@ from stack.settings.rotation import Rotating
 from stack.settings.types import LAST_PORT, seconds
 
 
-def rules(environment: Environment) -> Iterator[Mistake]:
-    """Yield the mistakes that only two or more keys together show."""
+def rules(environment: Environment, *, incomplete: bool = False) -> Iterator[Mistake]:
+    """Yield the mistakes that only two or more keys together show.
+
+    incomplete: whether what an `up` needs may still be missing, such as a secret.
+    """
     yield from _port_rules(environment)
     yield from _access_rules(environment)
     yield from _ingress_rules(environment)
@@ -32,10 +35,10 @@ def rules(environment: Environment) -> Iterator[Mistake]:
     yield from _memory_rules(environment)
     yield from connections.rules(environment)
     yield from ipv6.rules(environment)
-    yield from _secret_use_rules(environment)
+    yield from _secret_use_rules(environment, incomplete=incomplete)
     yield from _workspace_rules(environment)
     yield from _rotation_rules(environment)
-    if environment.settings.production:
+    if environment.settings.production and not incomplete:
         yield from _production_rules(environment)
 
 
@@ -197,7 +200,7 @@ def _memory_rules(environment: Environment) -> Iterator[Mistake]:
         )
 
 
-def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
+def _secret_use_rules(environment: Environment, *, incomplete: bool) -> Iterator[Mistake]:
     """Yield mistakes about secrets: one that a setting needs is missing, one does not exist, one is in plain text."""
     alertmanager = environment.settings.alertmanager
     needs = (
@@ -211,7 +214,7 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
         ("s3SecretAccessKey", environment.offsite is not None, key_of("backup", "offsite")),
     )
     for secret, needed, because in needs:
-        if needed and secret not in environment.configured_secrets:
+        if needed and not incomplete and secret not in environment.configured_secrets:
             yield Mistake(
                 f"{PROJECT}:{secret}",
                 "nothing",
@@ -229,7 +232,7 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
                 f"pulumi config rm --path {key}",
             )
         for setting in application.secrets_in_environment:
-            if setting not in environment.secret_settings:
+            if setting not in environment.secret_settings | (frozenset(LLM_KEYS.values()) if incomplete else set()):
                 yield Mistake(
                     key_of(name, "secrets_in_environment"),
                     setting,

@@ -278,7 +278,9 @@ def test_a_version_that_has_lost_a_metric_goes_back_and_is_told_the_alert_that_w
     good = settings(image, "2", owner.ports)
     owner.configures(merged(good, {"samokoder:api": {"command": ["python", "-c", MUTE]}}))
     said = owner.types("ci", "deploy", "--junit", str(tmp_path / "mute.xml"), fails=True)
-    assert "api, which had them before: not exposed: samokoder_rate_limit_hits_total; mute" in said, said[-3000:]
+    assert "api, which an earlier good version had: not exposed: samokoder_rate_limit_hits_total; mute" in said, said[
+        -3000:
+    ]
     assert "RateLimitHitsHigh" in said
     assert "which is good" in said, said[-3000:]
     page = owner.container("api-1").exec_run(

@@ -5,16 +5,17 @@ The keys are needed to read its data: the key that encrypts users' API keys is i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from operations.errors import ProjectError
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.common.names import PROJECT
-from stack.common.secret_rules import SecretInput, check_secrets, is_fernet_key
+from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets, is_fernet_key
 from stack.settings.app import LLM_KEYS
 from stack.settings.keys import key_of
+from stack.settings.tree import Settings
 
 if TYPE_CHECKING:
     import docker
@@ -90,10 +91,8 @@ def bring_keys(workspace: Workspace, project: str) -> str:
         client.close()
     new = {name: value for name, value in found.items() if name not in environment.configured_secrets}
     stack = workspace.open()
-    opening = {found.get(_OPENS_DATA)}
-    if "secretKey" in new and _OPENS_DATA in environment.configured_secrets:
-        opening.add(_opens_data_here(stack))
-    refused = _refused(new, opening, fernet=environment.settings.fernet)
+    here = _configured_here(stack) if environment.configured_secrets else {}
+    refused = _refused(environment.settings, new, here, opens_data=found.get(_OPENS_DATA))
     if why := refused.get(_OPENS_DATA):
         raise ProjectError(f"Nothing was written. What is stored is encrypted with APP_SECRET_KEY, which is {why}.")
     new = {name: value for name, value in new.items() if name not in refused}
@@ -116,25 +115,29 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     return "\n".join(told)
 
 
-def _refused(new: Mapping[str, str], opening: Collection[str | None], *, fernet: bool) -> dict[str, str]:
-    """Return the keys that this stack refuses: name -> reason. SECRET_KEY is refused if it equals a key in `opening`.
+def _refused(
+    settings: Settings, new: Mapping[str, str], here: Mapping[str, str], *, opens_data: str | None
+) -> dict[str, str]:
+    """Return the keys that this stack refuses: name -> reason. SECRET_KEY is refused if it equals `opens_data`.
 
-    opening: the old APP_SECRET_KEY and the configured one, also where that is not written now.
+    here: the values that are configured. opens_data: the old APP_SECRET_KEY, also where that is not written now.
     """
+    given = {name: SecretInput(value, encrypted=True) for name, value in {**here, **new}.items()}
     found = {
         name: mistake.given
-        for name, value in new.items()
-        for mistake in check_secrets({name: SecretInput(value, encrypted=True)}, fernet=fernet)
+        for mistake in check_secrets(given, fernet=settings.fernet, own_images=settings.own_images)
+        if (name := mistake.key.removeprefix(f"{PROJECT}:")) in new
     }
-    if new.get("secretKey") in set(opening) - {None}:
+    if "secretKey" in new and new["secretKey"] == opens_data:
         found["secretKey"] = "the same value as APP_SECRET_KEY (not shown)"
     return found
 
 
-def _opens_data_here(stack: PulumiRun) -> str | None:
-    """Return the configured APP_SECRET_KEY, which decrypts the stored data; None: none is configured."""
-    value: str | None = stack.configuration().get(f"{PROJECT}:{_OPENS_DATA}", {}).get("value")
-    return value
+def _configured_here(stack: PulumiRun) -> dict[str, str]:
+    """Return the values of the configured secrets."""
+    names = {f"{PROJECT}:{name}": name for name in CONFIGURED_SECRETS}
+    values = stack.configuration()
+    return {names[key]: str(each["value"]) for key, each in values.items() if key in names and each.get("value")}
 
 
 def lost_keys(workspace: Workspace, project: str) -> str:
@@ -150,7 +153,9 @@ def lost_keys(workspace: Workspace, project: str) -> str:
         client.close()
     if not values:
         return ""
-    is_here = _OPENS_DATA in environment.configured_secrets and _opens_data_here(workspace.open()) in values
+    is_here = (
+        _OPENS_DATA in environment.configured_secrets and _configured_here(workspace.open()).get(_OPENS_DATA) in values
+    )
     if len(values) > 1:
         by_hand = workspace.typed(f"pulumi ARGS='config set --secret {key_of(_OPENS_DATA)}'")
         do = f" Set the one that they were encrypted with: {by_hand}, then {workspace.typed('up')}"

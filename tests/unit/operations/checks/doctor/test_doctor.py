@@ -908,6 +908,8 @@ def test_the_first_day_names_commands_pages_and_the_schedules() -> None:
     assert "make backups ENV=prod" in told
     assert "15 2 * * *" in told
     assert "samokoder-containers" in told
+    told = "\n".join(after.first_day(environment_of("staging", {"backup": {"physical": False}})))
+    assert "base backup" not in told, "there is none to look for"
 
 
 def test_the_command_ends_with_1_when_the_host_is_not_fit(

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from operations import __main__ as command
+from operations.checks.image import check_image
+from operations.checks.report import Report
+from operations.clone import ROOT
 from operations.data.compose import old_containers
+from operations.engine import laboratory
 from operations.errors import ProjectError
 from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
 from stack.common.secret_rules import fernet_key
-from tests.recording import environment_of, secret_value
+from stack.settings.environment import Environment
+from tests.recording import DIGEST, TELEGRAM_TOKEN, environment_of, secret_value
 
 KEY = fernet_key(secret_value("of the old stack"))
 SIGNS = secret_value("signs sessions", 86)
@@ -27,7 +38,8 @@ def brought(
         in_clone=lambda: run,
         configuration=lambda: {f"samokoder:{name}": {"value": value} for name, value in (configured or {}).items()},
     )
-    environment = environment_of("staging", values | (configured or {}))
+    environment = environment_of("staging", values)
+    environment = environment.model_copy(update={"configured_secrets": frozenset(configured or {})})
     container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
     monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
     workspace = SimpleNamespace(
@@ -74,6 +86,16 @@ def test_a_key_that_equals_the_one_configured_by_hand_is_left_out(monkeypatch: p
     said, written = brought(monkeypatch, {"SECRET_KEY": SIGNS}, configured={"appSecretKey": SIGNS})
     assert written == {}
     assert "SECRET_KEY: left out, " in said
+
+
+@pytest.mark.parametrize("configured", [{}, {"openrouterApiKey": SIGNS}], ids=["both come", "one is here"])
+def test_of_two_equal_keys_of_providers_one_comes_along(
+    configured: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = {"OPENAI_API_KEY": SIGNS} | ({} if configured else {"OPENROUTER_API_KEY": SIGNS})
+    said, written = brought(monkeypatch, env, configured=configured)
+    assert len({**configured, **written}) == 1, "the stack would refuse both"
+    assert "left out, the same value as samokoder:open" in said
 
 
 @pytest.mark.parametrize("form", ["fernet", "text"])
@@ -126,3 +148,54 @@ def test_another_key_with_two_values_hides_no_lost_key(monkeypatch: pytest.Monke
     env = {"APP_SECRET_KEY": KEY}
     said = warned(monkeypatch, {**env, "SECRET_KEY": SIGNS}, {**env, "SECRET_KEY": KEY})
     assert "APP_SECRET_KEY of old is not this environment's" in said
+
+
+def test_the_order_of_the_page_can_be_followed_for_production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check-image`, its settings written down, `import-compose --keys`: production is complete after them alone."""
+    file = tmp_path / "Pulumi.prod.yaml"
+    document = yaml.safe_load((ROOT / file.name).read_text(encoding="utf-8"))
+    document["config"]["samokoder:alertmanager"]["telegram"] = {"chatId": -100}
+    document["config"]["samokoder:api"] = {"secretsInEnvironment": ["OPENAI_API_KEY"]}
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    workspace = Workspace(environment="prod", home=tmp_path / "home", stack_files=tmp_path, isolated=True)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    with pytest.raises(InvalidSettingsError):
+        workspace.settings()
+
+    checked: list[Environment] = []
+    monkeypatch.setattr(Workspace, "engine", lambda each: SimpleNamespace(docker_host=each.docker_host()))
+    monkeypatch.setattr("host.engine.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(check_image, "_with_images", lambda *given: given[2])
+    monkeypatch.setattr(check_image, "_ensure", lambda *_: None)
+    monkeypatch.setattr(laboratory, "opened", lambda *_: contextlib.nullcontext())
+
+    def check(_: object, environment: Environment, *__: object, **___: object) -> Report:
+        checked.append(environment)
+        return Report(title="", about={}, findings=[])
+
+    monkeypatch.setattr(check_image, "check", check)
+    image = f"registry.example.org/samokoder/api:1@{DIGEST}"
+    done = CliRunner().invoke(command.app, ["check-image", image, "--kind", "api", "--env", "prod"])
+    assert done.exit_code == 0, f"{done.output}\n{done.exception}"
+    assert [each.settings.api.image for each in checked] == [image]
+
+    document["config"]["samokoder:worker"] = {"image": image}
+    document["config"]["samokoder:api"]["image"] = image
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    written: list[str] = []
+    env = {"APP_SECRET_KEY": KEY, "OPENAI_API_KEY": SIGNS, "TELEGRAM_BOT_TOKEN": TELEGRAM_TOKEN}
+    container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
+    monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
+    run = SimpleNamespace(pulumi=lambda *words, given: written.append(words[-1]))
+    monkeypatch.setattr(Workspace, "open", lambda _: SimpleNamespace(in_clone=lambda: run))
+    monkeypatch.setattr("operations.workspace.workspace.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    done = CliRunner().invoke(command.app, ["import-compose", "samokoder", "--env", "prod", "--keys"])
+    assert done.exit_code == 0, f"{done.output}\n{done.exception}"
+    assert written == ["samokoder:appSecretKey", "samokoder:openaiApiKey", "samokoder:telegramBotToken"]
+
+    with pytest.raises(InvalidSettingsError) as refused:
+        workspace.settings()
+    assert {each.key for each in refused.value.mistakes} >= {
+        "samokoder:telegramBotToken",
+        "samokoder:backup.offsite",
+    }, "what `up` needs is no less than before"
