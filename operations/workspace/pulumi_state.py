@@ -154,7 +154,7 @@ def images(deployment: Mapping[str, Any]) -> tuple[set[str], dict[str, str]]:
         if resource["type"] == IMAGE and not inputs.get("build") and not resource.get("delete"):
             pulled.add(parse_reference(str(inputs["name"])).repository)
         if resource["type"] == CONTAINER and not resource.get("delete"):
-            running[_name(resource)] = str(inputs.get("image"))
+            running[_name(resource)] = str(inputs.get("image") or "")
     return pulled, running
 
 

@@ -411,6 +411,30 @@ def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path
     )
 
 
+MIRROR = "registry.example.org/mirror/redis:7.4.11@sha256:" + "c" * 64
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("production", [False, True])
+def test_a_silent_registry_swaps_nothing_that_a_mirror_gave(clone: Path, *, production: bool, down: bool) -> None:
+    """The line that names the mirror is not in this stack file: another clone, or somebody removed it."""
+    environment = _workspace(clone).settings()
+    settings = environment.settings.model_copy(update={"production": production})
+    environment = environment.model_copy(update={"settings": settings})
+    pulled = {"type": pulumi_state.IMAGE, "urn": "u::redis-def", "inputs": {"name": MIRROR}}
+    state = [DATA] if down else [DATA, pulled, running(MIRROR)]
+    tags = {"samokoder:image-of-redis": MIRROR}
+
+    def up(*built_here: str, typed: str = "") -> None:
+        origins.refuse_others(
+            environment, {"resources": state}, tags, built_here=built_here, typed=typed, command="make up"
+        )
+
+    with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
+        up("redis")
+    up()
+    if not production:
+        up("redis", typed="1")
 class Noted:
     """A stack that was up with these resources, as Pulumi has it."""
 
