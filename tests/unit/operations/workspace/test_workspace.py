@@ -18,7 +18,7 @@ import pytest
 
 from operations.engine.images import third_party_images
 from operations.errors import ProjectError, PulumiFailedError
-from operations.lifecycle.prepare import prepare
+from operations.lifecycle.prepare import prepare, refuse_changed
 from operations.workspace import origins, pulumi_cli, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -411,6 +411,40 @@ def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("machine", "now", "said"),
+    [
+        ({}, "nothing", ""),
+        ({}, "registry", ""),
+        ({}, "here", "images that were built here"),
+        ({"samokoder:images": {"redis": "sha256:" + "b" * 64}}, "here", ""),
+        ({"samokoder:images": {"redis": "sha256:" + "b" * 64}}, "registry", "images of a container registry"),
+        ({"samokoder:unavailable": ["grafana"]}, "grafana", "other data volumes"),
+        (
+            {"samokoder:unavailable": ["grafana"], "samokoder:keptVolumes": {"grafana": "dashboards"}},
+            "grafana",
+            "",
+        ),
+        ({"samokoder:unavailable": ["grafana"]}, "nothing", ""),
+    ],
+)
+def test_what_another_run_changed_while_this_one_built_images_is_seen(
+    clone: Path, machine: dict[str, Any], now: str, said: str
+) -> None:
+    run, workspace = _run(clone, ""), _workspace(clone)
+    volume = {"type": pulumi_state.VOLUME, "urn": "u$v::data-grafana", "outputs": {"name": "dashboards"}}
+    resources = {"registry": FROM_REGISTRY, "here": BUILT_HERE, "grafana": [volume]}
+    _state(run, {"resources": resources.get(now, [])})
+    stack_file.write(workspace.machine_file, stack_file.dump(machine, source="a test"))
+    if said:
+        with pytest.raises(ProjectError, match=rf"(?s)by another run.*Run it again.*{said}"):
+            refuse_changed(workspace, run)
+    else:
+        refuse_changed(workspace, run)
+        given = stack_file.load(workspace.stack_file)["config"]
+        assert {key: given[key] for key in machine} == machine, "a run in the same clone wrote another one for Pulumi"
+
+
 MIRROR = "registry.example.org/mirror/redis:7.4.11@sha256:" + "c" * 64
 
 
@@ -435,6 +469,8 @@ def test_a_silent_registry_swaps_nothing_that_a_mirror_gave(clone: Path, *, prod
     up()
     if not production:
         up("redis", typed="1")
+
+
 class Noted:
     """A stack that was up with these resources, as Pulumi has it."""
 

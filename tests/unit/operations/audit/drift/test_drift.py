@@ -734,6 +734,7 @@ def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.Monk
         repairs.repair(workspace, [STRANGER], interactive=False)
     assert begun == [], "where a volume was lost, what still serves must not be taken down"
 
+    monkeypatch.setattr(lifecycle_up, "refuse_changed", lambda *_: None)
 
 def test_prometheus_gets_how_many_there_are_and_when_it_was() -> None:
     families = text_string_to_metric_families(detect.exposition(3, 1_800_000_000.4))
