@@ -151,7 +151,12 @@ def _ask(workspace: Workspace, run: PulumiRun, agree: Agree, *, interactive: boo
 
 def refuse_undoing(workspace: Workspace, run: PulumiRun) -> None:
     """Raise ProjectError where the settings lack a rotation that the state has."""
-    generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
+    generations.refuse_undoing(
+        workspace.settings(),
+        run.deployment(),
+        file=workspace.committed_file.name,
+        by_rotate=generations.is_handed_over(workspace),
+    )
 
 
 def refused_as_up(workspace: Workspace) -> PulumiRun:
