@@ -18,7 +18,7 @@ from operations.lifecycle.failures import tell_failures
 from operations.lifecycle.lost_data import begin_empty, refuse_lost
 from operations.lifecycle.prepare import prepare, refuse_changed
 from operations.network import packet_filter
-from operations.workspace import generations, lock, origins, pulumi_state, stack_file, state_room
+from operations.workspace import generations, kept_secrets, lock, origins, pulumi_state, stack_file, state_room
 from operations.workspace.known import live_status, note
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -150,13 +150,15 @@ def _ask(workspace: Workspace, run: PulumiRun, agree: Agree, *, interactive: boo
 
 
 def refuse_undoing(workspace: Workspace, run: PulumiRun) -> None:
-    """Raise ProjectError where the settings lack a rotation that the state has."""
+    """Raise ProjectError where the settings lack a rotation that the state has, or the secret of stored data."""
+    deployment = run.deployment()
     generations.refuse_undoing(
         workspace.settings(),
-        run.deployment(),
+        deployment,
         file=workspace.committed_file.name,
         by_rotate=generations.is_handed_over(workspace),
     )
+    kept_secrets.refuse_others(workspace, run, deployment)
 
 
 def refused_as_up(workspace: Workspace) -> PulumiRun:

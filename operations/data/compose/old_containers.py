@@ -9,12 +9,14 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from operations.errors import ProjectError
+from operations.workspace import kept_secrets
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.common.names import PROJECT
 from stack.common.secret_rules import SecretInput, check_secrets, is_fernet_key
 from stack.settings.app import LLM_KEYS
 from stack.settings.keys import key_of
+from stack.spec.rotation import label
 
 if TYPE_CHECKING:
     import docker
@@ -109,7 +111,11 @@ def bring_keys(workspace: Workspace, project: str) -> str:
         told.append(f"APP_SECRET_KEY is a Fernet key: set {key_of('app_secret_key_form')}: fernet, too")
     missing = [name for secret, name in KEYS.items() if secret in ("secretKey", _OPENS_DATA) and secret not in found]
     told += [f"{name}: no container of {project} was given it; set it by hand where it has one" for name in missing]
-    told.append(f"They are used from the next `{workspace.typed('up')}` on.")
+    # An environment that is up has begun with a key of its own, and `up` does not change that one by itself.
+    now = workspace.open()
+    others = kept_secrets.changed(workspace.settings(), now, now.deployment())
+    up = kept_secrets.up_with(workspace, list(map(label, others))) if others else workspace.typed("up")
+    told.append(f"They are used from the next `{up}` on.")
     return "\n".join(told)
 
 
@@ -153,5 +159,5 @@ def lost_keys(workspace: Workspace, project: str) -> str:
     return (
         f"APP_SECRET_KEY of {project} is not this environment's: what is encrypted with it, such as the API keys of "
         f"its users, cannot be read here. Bring it first: {workspace.typed(f'import-compose PROJECT={project}')} "
-        f"ARGS=--keys, then {workspace.typed('up')}"
+        "ARGS=--keys, which says what to type then"
     )
