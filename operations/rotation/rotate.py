@@ -8,7 +8,7 @@ somebody else's `up` has gone back in this rotation meanwhile, it continues from
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -105,14 +105,15 @@ def _rotate(
                 until=until,
             )
         say(f"[{number}/{len(to_do)}] {says(secret, step)}")
+        if secret == ADMIN and not step.phase and "grafana" not in environment.absent:
+            # Before each such step, because a person may have written the phase before it.
+            rotate_grafana(workspace, secret, replace(step, phase="prepare"), grafana_url)
         try:
             # What else lies in the stack file is deployed by the first step, and by no later one.
             bring_up(at(workspace, secret, step), interactive=interactive, agree=agree if number == 1 else None)
         except PulumiFailedError:
             say(f"{workspace.committed_file.name} is as it was. Put right what failed, then run this again.")
             raise
-        if secret == ADMIN and step.phase == "prepare" and "grafana" not in environment.absent:
-            rotate_grafana(workspace, secret, step, grafana_url)
         text = write(workspace.committed_file.read_text(encoding="utf-8"), secret, step)
         mode = workspace.committed_file.stat().st_mode & 0o777
         stack_file.write(workspace.committed_file, text, mode=mode)

@@ -91,20 +91,18 @@ class _Images:
         idle = [name for name in _KEEPS_DATA if name in data and name not in running]
         known = tags() if idle else {}
         noted = {name: known[_TAGS[name]] for name in idle if _TAGS[name] in known}
-        return cls(pulled | set(map(_repository, noted.values())), noted | running)
+        return cls(pulled, noted | running)
 
     def origins(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return which of these images are from a registry, and which were built here."""
         from_registry, built_here = [], []
         for name in names:
-            part = "ingress" if name == "caddy" else name.replace("_", "-")
-            if name in IMAGES and _repository(IMAGES[name].reference) in self.pulled:  # type: ignore[index]
+            # An image that is built here is known by its id; a mirror's repository is not the one in `IMAGES`.
+            image = self.of_parts.get("ingress" if name == "caddy" else name.replace("_", "-"), "")
+            local = image.startswith("sha256:")
+            own = parse_reference(IMAGES[name].reference).repository if name in IMAGES else None  # type: ignore[index]
+            if own and ((image and not local) or own in self.pulled):
                 from_registry.append(name)
-            elif self.of_parts.get(part, "").startswith("sha256:"):
+            elif local:
                 built_here.append(name)
         return from_registry, built_here
-
-
-def _repository(image: str) -> str:
-    """Return where an image comes from; empty for one that was built here, which is known by its id."""
-    return parse_reference(image).repository

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -397,7 +397,8 @@ def test_its_compose_stack_comes_over_with_its_users_keys_its_files_and_its_jobs
     assert f"APP_SECRET_KEY of {old.project} is not this environment's" in shown, "its users' keys would be lost unseen"
     said = owner.types("import-compose", old.project, "--keys")
     assert "APP_SECRET_KEY: written as samokoder:appSecretKey, encrypted" in said
-    owner.types("up")
+    assert "OTHER_KEY=app-secret-key make up" in said, "this environment has begun with a key of its own"
+    replace(owner, variables={**owner.variables, "OTHER_KEY": "app-secret-key"}).types("up")
     shown = owner.types("import-compose", old.project, "--preview")
     assert "is not this environment's" not in shown
     assert f"From {old.folder}/workspace: The workspace" in shown

@@ -37,7 +37,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "README.ru.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-ENVIRONMENT_WORDS = {"OFFLINE", "DOCKER_HOST"}
+ENVIRONMENT_WORDS = {"OFFLINE", "OTHER_KEY", "DOCKER_HOST"}
 """Variables of the command itself, typed before `make` or after it."""
 PULUMI_WORDS = {"cancel", "config", "preview", "refresh", "stack", "state"}
 

@@ -6,6 +6,7 @@ The job is a `write_skeleton`: it goes through queue, worker and database, and a
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ _ADDRESS_OF_NOBODY = "smoke.invalid"  # RFC 2606: no mail can ever be sent there
 MARK = "x-samokoder-smoke"
 """Key at `POST /projects` of an application's OpenAPI document: it allows the smoke test to send these requests."""
 LIMITED = "the limit of requests from here is used up"
+_LIMITED_SECONDS = 60.0
+"""How long the reference application's limits look back, for an answer that does not say when to ask again."""
 _OVER = ("done", "failed")
 # The reference application lets a client look 50 times a minute, and five more turns may follow a failed one in that.
 _LOOKS_APART = (0.3, 0.5, 0.7, 1.0)
@@ -53,6 +56,14 @@ def good(answer: httpx.Response, what: str, *statuses: int) -> httpx.Response:
     if answer.status_code not in (statuses or (_OK,)):
         raise FailedError(f"{what} answers {answer.status_code}: {' '.join(answer.text.split())[:200]}")
     return answer
+
+
+def limited_seconds(why: str) -> float | None:
+    """Return the seconds until a request is let in again, by what a check says; None: it met no limit of requests."""
+    if not why.startswith(LIMITED):
+        return None
+    after = re.search(r"again in (\d+) s", why)
+    return float(after[1]) if after else _LIMITED_SECONDS
 
 
 def need_mark(client: httpx.Client, public: str) -> None:

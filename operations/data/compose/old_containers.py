@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from operations.errors import ProjectError
+from operations.workspace import kept_secrets
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.common.names import PROJECT
@@ -16,6 +17,7 @@ from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_sec
 from stack.settings.app import LLM_KEYS
 from stack.settings.keys import key_of
 from stack.settings.tree import Settings
+from stack.spec.rotation import label
 
 if TYPE_CHECKING:
     import docker
@@ -111,7 +113,11 @@ def bring_keys(workspace: Workspace, project: str) -> str:
         told.append(f"APP_SECRET_KEY is a Fernet key: set {key_of('app_secret_key_form')}: fernet, too")
     missing = [name for secret, name in KEYS.items() if secret in ("secretKey", _OPENS_DATA) and secret not in found]
     told += [f"{name}: no container of {project} was given it; set it by hand where it has one" for name in missing]
-    told.append(f"They are used from the next `{workspace.typed('up')}` on.")
+    # An environment that is up has begun with a key of its own, and `up` does not change that one by itself.
+    now = workspace.open()
+    others = kept_secrets.changed(workspace.settings(), now, now.deployment())
+    up = kept_secrets.up_with(workspace, list(map(label, others))) if others else workspace.typed("up")
+    told.append(f"They are used from the next `{up}` on.")
     return "\n".join(told)
 
 
@@ -169,5 +175,5 @@ def lost_keys(workspace: Workspace, project: str) -> str:
     return (
         f"APP_SECRET_KEY of {project} is not this environment's: what is encrypted with it, such as the API keys of "
         f"its users, cannot be read here. Bring it first: {workspace.typed(f'import-compose PROJECT={project}')} "
-        f"ARGS=--keys, then {workspace.typed('up')}"
+        "ARGS=--keys, which says what to type then"
     )

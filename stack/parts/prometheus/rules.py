@@ -141,6 +141,18 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         summary=stores_nothing,
         description=old_values,
     )
+    # After a clock that was set back every series refuses what is older than its newest sample, and the other rules see
+    # the first pass of that time. Two minutes are left out for clocks that are corrected a little.
+    yield alert(
+        name="PrometheusNotIngesting",
+        labels={"series": "ahead"},
+        expression="0 * max(present_over_time(up[1d] offset -1d2m))",
+        wait="1m",
+        severity="critical",
+        keeps=keeps_back(environment),
+        summary=stores_nothing,
+        description=old_values,
+    )
     failures = ("compactions_failed", "reloads_failures", "wal_corruptions", "wal_writes_failed")
     yield alert(
         name="PrometheusTsdbFailing",

@@ -152,6 +152,25 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
         lifecycle_up.bring_up(workspace, interactive=False)
 
 
+def test_up_judges_the_state_again_once_it_has_the_lock(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked: list[bool] = []
+
+    @contextlib.contextmanager
+    def held(*_: object) -> Iterator[Workspace]:
+        locked.append(True)
+        yield workspace
+
+    def refuse(*_: object) -> None:
+        raise ProjectError("changed by another run" if locked else "too early")
+
+    monkeypatch.setattr(lock, "held", held)
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run_on(workspace, []))
+    monkeypatch.setattr(lifecycle_up, "refuse_changed", refuse)
+    monkeypatch.setattr(lifecycle_up, "_up", lambda *_, **__: pytest.fail("it goes by what was there before"))
+    with pytest.raises(ProjectError, match="changed by another run"):
+        lifecycle_up.bring_up(workspace, interactive=False)
+
+
 def with_engine(workspace: Workspace, words: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Give it an engine where nothing is lost and the lock is free. words: there goes what Pulumi is asked for."""
 

@@ -19,7 +19,7 @@ import pytest
 from operations.engine.images import third_party_images
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import prepare as preparing
-from operations.lifecycle.prepare import prepare
+from operations.lifecycle.prepare import prepare, refuse_changed
 from operations.workspace import origins, pulumi_cli, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -410,6 +410,66 @@ def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path
     origins.refuse_others(
         environment, {"resources": FROM_REGISTRY}, dict, built_here=["prometheus"], typed="", command="make up"
     )
+
+
+@pytest.mark.parametrize(
+    ("machine", "now", "said"),
+    [
+        ({}, "nothing", ""),
+        ({}, "registry", ""),
+        ({}, "here", "images that were built here"),
+        ({"samokoder:images": {"redis": "sha256:" + "b" * 64}}, "here", ""),
+        ({"samokoder:images": {"redis": "sha256:" + "b" * 64}}, "registry", "images of a container registry"),
+        ({"samokoder:unavailable": ["grafana"]}, "grafana", "other data volumes"),
+        (
+            {"samokoder:unavailable": ["grafana"], "samokoder:keptVolumes": {"grafana": "dashboards"}},
+            "grafana",
+            "",
+        ),
+        ({"samokoder:unavailable": ["grafana"]}, "nothing", ""),
+    ],
+)
+def test_what_another_run_changed_while_this_one_built_images_is_seen(
+    clone: Path, machine: dict[str, Any], now: str, said: str
+) -> None:
+    run, workspace = _run(clone, ""), _workspace(clone)
+    volume = {"type": pulumi_state.VOLUME, "urn": "u$v::data-grafana", "outputs": {"name": "dashboards"}}
+    resources = {"registry": FROM_REGISTRY, "here": BUILT_HERE, "grafana": [volume]}
+    _state(run, {"resources": resources.get(now, [])})
+    stack_file.write(workspace.machine_file, stack_file.dump(machine, source="a test"))
+    if said:
+        with pytest.raises(ProjectError, match=rf"(?s)by another run.*Run it again.*{said}"):
+            refuse_changed(workspace, run)
+    else:
+        refuse_changed(workspace, run)
+        given = stack_file.load(workspace.stack_file)["config"]
+        assert {key: given[key] for key in machine} == machine, "a run in the same clone wrote another one for Pulumi"
+
+
+MIRROR = "registry.example.org/mirror/redis:7.4.11@sha256:" + "c" * 64
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("production", [False, True])
+def test_a_silent_registry_swaps_nothing_that_a_mirror_gave(clone: Path, *, production: bool, down: bool) -> None:
+    """The line that names the mirror is not in this stack file: another clone, or somebody removed it."""
+    environment = _workspace(clone).settings()
+    settings = environment.settings.model_copy(update={"production": production})
+    environment = environment.model_copy(update={"settings": settings})
+    pulled = {"type": pulumi_state.IMAGE, "urn": "u::redis-def", "inputs": {"name": MIRROR}}
+    state = [DATA] if down else [DATA, pulled, running(MIRROR)]
+    tags = {"samokoder:image-of-redis": MIRROR}
+
+    def up(*built_here: str, typed: str = "") -> None:
+        origins.refuse_others(
+            environment, {"resources": state}, lambda: tags, built_here=built_here, typed=typed, command="make up"
+        )
+
+    with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
+        up("redis")
+    up()
+    if not production:
+        up("redis", typed="1")
 
 
 class Noted:

@@ -5,6 +5,7 @@ On a real stack: tests/live/test_smoke.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import ssl
@@ -19,6 +20,7 @@ from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseRequestHandler, TCPServer
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,7 +35,7 @@ from operations.checks.smoke.asked import StackAsked
 from operations.checks.smoke.entry import _JOB_SHARE, entry_checks
 from operations.checks.smoke.metrics import metrics_checks
 from operations.checks.smoke.pages import certificate_check
-from operations.checks.smoke.user_account import Said, write_and_read
+from operations.checks.smoke.user_account import LIMITED, Said, write_and_read
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, ProjectError
 from operations.workspace.workspace import Workspace
@@ -954,6 +956,55 @@ def test_a_stack_that_is_not_up_is_one_message_and_no_list_of_failures(tmp_path:
         workspace = Workspace(home=tmp_path, isolated=True, extra_config={"samokoder:dockerHost": host})
         with pytest.raises(ProjectError, match="staging is not up: make up"):
             smoke.smoke(workspace)
+
+
+def waited(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *turns: list[Finding], wait: float
+) -> tuple[Report, list[float], int]:
+    """Test with a clock that waiting alone moves. turns: what is found; the last stays. With the waits and turns."""
+    now, waits, left = [0.0], list[float](), list(turns)
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(smoke, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(smoke, "live_status", lambda _: [PartStatus(part="api-1", state="running", health="healthy")])
+    monkeypatch.setattr("operations.engine.reach.opened", lambda _: contextlib.nullcontext(lambda _: ""))
+    monkeypatch.setattr(smoke, "every", lambda _: [])
+    monkeypatch.setattr(smoke, "ask_all", lambda *_, **__: left.pop(0) if len(left) > 1 else left[0])
+    found = smoke.smoke(Workspace(home=tmp_path, isolated=True), wait=wait)
+    return found, waits, len(waits) + 1
+
+
+def finding(verdict: Verdict, why: str = "because") -> Finding:
+    return Finding(check=JOB, verdict=verdict, why=why)
+
+
+LIMITED_NOW = [finding(Verdict.NOT_AVAILABLE, f"{LIMITED}; again in 40 s")]
+
+
+def test_a_check_that_met_the_limit_of_requests_is_made_when_the_limit_is_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed, passed = [finding(Verdict.FAILED)], [finding(Verdict.PASSED)]
+    found, waits, _ = waited(monkeypatch, tmp_path, LIMITED_NOW, failed, wait=60)
+    assert found.failed == [JOB], "the deploy would be good without a job done"
+    assert waits[0] == 40, "each try before that may count against the limit"
+    found, waits, turns = waited(monkeypatch, tmp_path, LIMITED_NOW, passed, wait=60)
+    assert (found.counts["passed"], turns) == (1, 2)
+    found, waits, _ = waited(monkeypatch, tmp_path, LIMITED_NOW, wait=60)
+    assert (found.counts["not available"], sum(waits)) == (1, 60), "it is not waited for longer than was asked for"
+    dated = [finding(Verdict.NOT_AVAILABLE, f"{LIMITED}; again in Wed, 21 Oct 2026 07:28:00 GMT s")]
+    assert waited(monkeypatch, tmp_path, dated, passed, wait=90)[1] == [60]
+
+
+def test_nothing_is_waited_for_where_no_time_was_given_or_nothing_can_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert waited(monkeypatch, tmp_path, LIMITED_NOW, wait=0)[1] == []
+    away = [finding(Verdict.NOT_AVAILABLE, "not asked: the worker's image is the team's own")]
+    assert waited(monkeypatch, tmp_path, away, wait=60)[1] == []
 
 
 def report(verdict: Verdict) -> Report:

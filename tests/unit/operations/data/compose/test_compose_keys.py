@@ -23,35 +23,52 @@ from stack.common.mistakes import InvalidSettingsError
 from stack.common.secret_rules import fernet_key
 from stack.settings.environment import Environment
 from tests.recording import DIGEST, TELEGRAM_TOKEN, environment_of, secret_value
+from tests.unit.operations.workspace.test_kept_secrets import state
 
 KEY = fernet_key(secret_value("of the old stack"))
 SIGNS = secret_value("signs sessions", 86)
+GENERATED = secret_value("generated here", 86)
 
 
 def brought(
-    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], configured: dict[str, str] | None = None, **values: Any
+    monkeypatch: pytest.MonkeyPatch,
+    env: dict[str, str],
+    configured: dict[str, str] | None = None,
+    deployment: dict[str, Any] | None = None,
+    **values: Any,
 ) -> tuple[str, dict[str, str]]:
-    """Bring what one old container was given; return what is said, and what was written. configured: there already."""
+    """Bring what one old container was given; return what is said, and what was written. configured: there already.
+
+    deployment: the state; none is an environment that was never up.
+    """
     written: dict[str, str] = {}
     run = SimpleNamespace(pulumi=lambda *words, given: written.update({words[-1]: given}))
     stack = SimpleNamespace(
         in_clone=lambda: run,
-        configuration=lambda: {f"samokoder:{name}": {"value": value} for name, value in (configured or {}).items()},
+        configuration=lambda: {
+            f"samokoder:{name}": {"value": value} for name, value in ((configured or {}) | keys()).items()
+        },
+        deployment=lambda: deployment or {},
+        secrets=lambda **_: {"app-secret-key": GENERATED},
     )
     environment = environment_of("staging", values)
-    environment = environment.model_copy(update={"configured_secrets": frozenset(configured or {})})
+
+    def keys() -> dict[str, str]:
+        return {name.removeprefix("samokoder:"): value for name, value in written.items()}
+
     container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
     monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
     workspace = SimpleNamespace(
-        settings=lambda: environment,
+        settings=lambda: environment.model_copy(update={"configured_secrets": frozenset((configured or {}) | keys())}),
         client=lambda: SimpleNamespace(close=lambda: None),
         open=lambda: stack,
         typed=lambda words: f"make {words}",
+        variables={},
         reporter=SimpleNamespace(say=lambda _: None),
     )
     said = old_containers.bring_keys(cast("Workspace", workspace), "samokoder")
     assert not [value for value in env.values() if value in said], "a key is shown"
-    return said, {name.removeprefix("samokoder:"): value for name, value in written.items()}
+    return said, keys()
 
 
 def test_a_fernet_key_comes_along_and_its_form_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,3 +216,16 @@ def test_the_order_of_the_page_can_be_followed_for_production(tmp_path: Path, mo
         "samokoder:telegramBotToken",
         "samokoder:backup.offsite",
     }, "what `up` needs is no less than before"
+
+
+def test_keys_that_come_before_the_first_up_need_no_other_word_and_later_ones_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = secret_value("of the old stack", 86)
+    said, _ = brought(monkeypatch, {"APP_SECRET_KEY": key})
+    assert "the next `make up` on" in said
+    up = state({"app-secret-key": "generated"})
+    said, _ = brought(monkeypatch, {"APP_SECRET_KEY": key}, deployment=up)
+    assert "the next `OTHER_KEY=app-secret-key make up` on" in said, "a plain `make up` would be refused"
+    said, _ = brought(monkeypatch, {"APP_SECRET_KEY": GENERATED}, deployment=up)
+    assert "the next `make up` on" in said, "it is the key in use"
