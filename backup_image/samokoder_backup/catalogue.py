@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 from samokoder_backup import clock, damage, wal
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
-from samokoder_backup.process import BackupError, say, sha256, sync, write
+from samokoder_backup.process import BackupError, checksum, say, sha256, sync, write
 
 _SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
 STAMP = "%Y%m%dT%H%M%S"
@@ -27,7 +27,11 @@ _DONE = "DONE"
 _UNFINISHED = {"EMPTY", "STARTED", "FAILED", "WAITING_FOR_WALS", "SYNCING"}
 """Barman's other words for the state of a backup."""
 _INFO, _APART, _NEW, _REMOVING = "-backup.info", "-backup.info.apart", "-backup.info.tmp", ".removing"
-_PAUSES = "samokoder-pauses.json"
+PAUSES = "samokoder-pauses.json"
+FORGOTTEN = datetime.fromtimestamp(0, UTC)
+"""When a pause begins that stands for all that a damaged file knew."""
+_EARLY = 10**9
+"""A time stamp of 2001, before any backup."""
 _UNREADABLE = (OSError, KeyError, OverflowError, TypeError, ValueError)
 
 
@@ -102,21 +106,56 @@ def broken(*among: Path) -> list[Broken]:
 
 
 def pauses(server: Path) -> list[tuple[datetime, datetime]]:
-    """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them."""
+    """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them.
+
+    Where they cannot be read, it is one from FORGOTTEN to when they were written: it may have been any time before.
+    """
+    known, why = _pauses(server)
+    if why:
+        say(f"{PAUSES} of {server.name} cannot be read: {why}")
+    return known
+
+
+def pauses_damage(server: Path) -> str:
+    """Say what is wrong with what is noted of the pauses; empty for nothing."""
+    return _pauses(server)[1]
+
+
+def _pauses(server: Path) -> tuple[list[tuple[datetime, datetime]], str]:
+    path = server / PAUSES
     try:
-        said = json.loads((server / _PAUSES).read_text(encoding="utf-8"))
-        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said]
+        said = _checked(path.read_text(encoding="utf-8"))
+        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said], ""
     except FileNotFoundError:
-        return []
-    except (OSError, TypeError, ValueError) as error:
-        say(f"{_PAUSES} of {server.name} cannot be read: {error}")
-        return []
+        return [], ""
+    except _UNREADABLE as error:
+        return [(FORGOTTEN, datetime.fromtimestamp(path.stat().st_mtime, UTC))], str(error)
 
 
 def note_pause(server: Path, start: float, end: float) -> None:
     """Note one more, in the place of one with the same start; raises OSError. start, end: time stamps."""
     known = [(begin.timestamp(), until.timestamp()) for begin, until in pauses(server)]
-    write(server / _PAUSES, json.dumps([*(each for each in known if each[0] != start), (start, end)]))
+    noted = [*(each for each in known if each[0] != start), (float(start), float(end))]
+    write(server / PAUSES, json.dumps([*noted, _checksum(noted)]))
+
+
+def _checked(text: str) -> list[tuple[float, float]]:
+    """Read time stamps of pauses; raises one of _UNREADABLE.
+
+    The checksum is a pair of integers, which an earlier version reads as a pause in the last century. When it writes
+    the file it makes floats of them, and so says that the checksum is not its own.
+    """
+    said = [(start, end) for start, end in json.loads(text)]
+    if said and all(isinstance(each, int) for each in said[-1]):
+        *said, noted = said
+        if list(noted) != _checksum(said):
+            raise ValueError("its checksum is another one than when it was written")
+    return [(start, end) for start, end in said if end >= _EARLY]
+
+
+def _checksum(said: Sequence[tuple[float, float]]) -> list[int]:
+    number = int(checksum(said), 16)
+    return [number % _EARLY, number // _EARLY % _EARLY]
 
 
 def holds_any(server: Path) -> bool:

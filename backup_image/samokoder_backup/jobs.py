@@ -104,6 +104,8 @@ def verify(only: str | None = None) -> bool:
         if only is None:
             servers = catalogue.servers()
             bad |= {f"{each.name}/{name}": why for each in servers for name, why in wal.damaged(each).items()}
+            noted = {each: catalogue.pauses_damage(each) for each in servers}
+            bad |= {f"{each.name}/{catalogue.PAUSES}": why for each, why in noted.items() if why}
         else:
             bad |= {name: why for name, why in before.items() if name != only}
         things: list[Base | Copy] = [*catalogue.bases(), *copies.of_every_kind()]

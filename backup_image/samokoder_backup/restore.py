@@ -149,7 +149,13 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tu
             if pause is None:
                 return base, found
             ends = " to ".join(each.isoformat() for each in pause)
-            why = why or f"from {ends} PostgreSQL was on another history, of which there is no base backup before it"
+            known = f"from {ends} PostgreSQL was on another history, of which there is no base backup before it"
+            if pause[0] == catalogue.FORGOTTEN:
+                known = (
+                    f"{catalogue.PAUSES} of {base.server.name} was damaged, so when PostgreSQL was on another history "
+                    f"before {pause[1].isoformat()} is not known"
+                )
+            why = why or known
             continue
         gap = f", since WAL file {found.missing} is missing or bad" if found.missing else ""
         why = why or f"the last moment that can be restored before it is {found.end.isoformat()}{gap}"

@@ -26,6 +26,7 @@ SEGMENT = re.compile(r"[0-9A-F]{24}")
 _ARCHIVED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 _GZIP = b"\x1f\x8b"
+_PARTIAL, _PAGE_HEADER = ".partial", 24
 _LEDGER = "samokoder-wal.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z._]+)")
 _MISSING, _DAMAGED = 1, 200
@@ -42,11 +43,25 @@ def locate(server: Path, name: str) -> Path | None:
     archived = server / "wals" / (name[:16] if SEGMENT.fullmatch(name) else "") / name
     received = server / "streaming" / name
     # The archiver moves a file from the second place to the first: so the first is looked at again.
-    for path in (archived, received, received.with_name(f"{name}.partial"), received, archived):
-        # A receiver makes its file empty and then fills it up to its full size.
-        if path.exists() and path.stat().st_size > 0:
+    for path in (archived, received, received.with_name(f"{name}{_PARTIAL}"), received, archived):
+        if path.exists() and path.stat().st_size > 0 and _has_begun(path):
             return path
     return None
+
+
+def _has_begun(path: Path) -> bool:
+    """Tell whether there is WAL in a file, unless another process has moved it meanwhile; raises OSError.
+
+    A receiver fills its file with zeros before WAL, on a full disk with as many as there is room for. PostgreSQL would
+    end a recovery at a file that is too short. Another file that begins with zeros is damaged.
+    """
+    if path.suffix != _PARTIAL:
+        return True
+    try:
+        with path.open("rb") as file:
+            return any(file.read(_PAGE_HEADER))
+    except FileNotFoundError:
+        return False
 
 
 def content(path: Path) -> bytes:
@@ -114,7 +129,9 @@ def look(server: Path) -> Look:
                 highest[name[:8]] = max(name, highest.get(name[:8], ""))
                 with contextlib.suppress(OSError):
                     # As in `locate`: one that is empty is none yet.
-                    if entry.name in {name, f"{name}.partial"} and (stat := entry.stat()).st_size:
+                    if entry.name not in {name, f"{name}{_PARTIAL}"} or not (stat := entry.stat()).st_size:
+                        continue
+                    if _has_begun(Path(entry.path)):
                         written[name] = stat.st_mtime
     return Look(written, highest)
 
@@ -173,7 +190,8 @@ def newest(server: Path) -> float:
     last = max((server / "wals").glob("[0-9A-F]*/"), default=server / "wals")
     for path in (*(server / "streaming").glob("[0-9A-F]*"), *last.glob("[0-9A-F]*")):
         try:
-            stamps.append(path.stat().st_mtime)
+            if _has_begun(path):
+                stamps.append(path.stat().st_mtime)
         except OSError:
             continue
     return max((stamp for stamp in stamps if not clock.ahead(stamp)), default=0.0)

@@ -84,6 +84,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"api": {"memoryMib": "512m"}}, "api.memoryMib", '"512m"'),
     ({"api": {"cpus": 0}}, "api.cpus", "0"),
     ({"api": {"cpus": -1}}, "api.cpus", "-1"),
+    ({"api": {"cpus": 0.009}}, "api.cpus", "0.009"),
     ({"api": {"image": "samokoder"}}, "api.image", '"samokoder"'),
     ({"api": {"image": f"{TAGGED}@sha256:12"}}, "api.image", f'"{TAGGED}@sha256:12"'),
     ({"api": {"healthPath": "health"}}, "api.healthPath", '"health"'),

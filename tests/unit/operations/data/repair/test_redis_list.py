@@ -119,6 +119,30 @@ def test_a_snapshot_keeps_what_was_written_until_its_save_began(printed: str, ke
     assert f"kept {kept}\n" in done.stdout, "what was written while it was saved is lost, and nobody is told"
 
 
+def test_a_redis_that_dies_while_it_makes_its_append_only_file_ends_the_start(tmp_path: Path) -> None:
+    """Docker starts it again; a shell that asks on for ever is only unhealthy."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dump.rdb").write_bytes(b"x")
+    programs = {
+        "redis-server": f"echo $$ > {tmp_path}/server; echo out of memory; exec sleep 60",
+        "redis-cli": f"""case "$*" in
+            *ping) if [ -s {tmp_path}/server ]; then echo PONG; fi ;;
+            *appendonly*) kill "$(cat {tmp_path}/server)"; echo OK ;;
+            *) exit 1 ;;
+        esac""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    begin = START_REDIS.index("if [ -e /data/dump.rdb ]")
+    script = "set -eu\n" + START_REDIS[begin : START_REDIS.index("\nfi\n", begin) + 4]
+    script = script.replace("/tmp/", f"{tmp_path}/").replace("/data", f"{tmp_path}/data")  # noqa: S108 - what is replaced
+    paths = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["timeout", "20", "sh", "-c", script], env=paths, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, "the start asks a server that is gone"
+    assert "out of memory" in done.stdout
+
+
 def test_the_shell_of_the_keeper_hands_each_right_on_as_one_word() -> None:
     line = next(line for line in redis_users.KEEP_USERS.splitlines() if "ACL SETUSER" in line and "ask" in line)
     words = list(shlex.shlex(line.partition(">")[0], posix=True, punctuation_chars=True))
