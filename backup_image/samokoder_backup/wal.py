@@ -66,7 +66,7 @@ def fetch(server: Path, name: str, destination: Path, last: str = "") -> int:
         return _MISSING
     try:
         data = content(path)
-        known = _ledger(server).get(name) if path.is_relative_to(server / "wals") else None
+        known = _known(server).get(name) if path.is_relative_to(server / "wals") else None
         if known and hashlib.sha256(path.read_bytes()).hexdigest() != known:
             raise OSError("its checksum is another one than when it was archived")
         destination.write_bytes(data)
@@ -197,6 +197,15 @@ def waiting(server: Path) -> bool:
     return any(SEGMENT.fullmatch(path.name) for path in (server / "streaming").glob("[0-9A-F]*"))
 
 
+def _known(server: Path) -> dict[str, str]:
+    """Return the checksums that can be read: without one gzip's own still holds."""
+    try:
+        return _ledger(server)
+    except OSError as error:
+        print(f"{_LEDGER} of {server.name} cannot be read, so it is not asked: {error}", file=sys.stderr)
+        return {}
+
+
 def _ledger(server: Path) -> dict[str, str]:
     path = server / _LEDGER
     lines = path.read_text(encoding="ascii", errors="replace").splitlines() if path.exists() else []
@@ -207,7 +216,10 @@ def _ledger(server: Path) -> dict[str, str]:
 def note(server: Path) -> None:
     """Note the checksums of what was archived since the last time, and forget what retention removed."""
     files = {path.name: path for path in archived(server)}
-    known = _ledger(server)
+    try:
+        known, readable = _ledger(server), True
+    except OSError:
+        known, readable = {}, False  # each file that gzip finds whole is noted again
     new = []
     for name in files.keys() - known.keys():
         try:
@@ -221,7 +233,7 @@ def note(server: Path) -> None:
             continue
         new.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
     path = server / _LEDGER
-    if known.keys() - files.keys():
+    if not readable or known.keys() - files.keys():
         kept = "".join(f"{digest}  {name}\n" for name, digest in known.items() if name in files)
         whole = path.with_suffix(".new")
         whole.write_text(kept + "".join(new), encoding="ascii")

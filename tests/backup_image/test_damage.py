@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -398,6 +402,61 @@ def test_what_a_full_disk_did_not_take_is_known_until_it_can_be_written(
         assert state.bad() == {"one": "byte"}
     state.record("redis", {"exit": 0})
     assert json.loads((home.root / "state.json").read_text())["verify"]["bad"] == {"one": "byte"}
+
+
+@pytest.fixture
+def unreadable_ledger(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checksums of two WAL files cannot be read, until there is another file in the place of theirs."""
+    for number in (1, 2):
+        home.wal(number, home.ago(hours=1))
+    wal.note(home.server())
+    ledger = home.server() / "samokoder-wal.sha256"
+    opened, spoilt = io.open, ledger.stat().st_ino
+
+    def failing(path: object, *words: Any, **more: Any) -> Any:
+        if path == ledger and ledger.stat().st_ino == spoilt:
+            raise OSError(5, "Input/output error", str(path))
+        return opened(path, *words, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(io, "open", failing)
+    return ledger
+
+
+def test_checksums_that_cannot_be_read_are_told_and_stop_no_recovery(
+    home: Home, unreadable_ledger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(home.server()), segment(1), str(tmp_path / "out")]
+    assert wal.main(words) == 0, "all of the log is whole, and no moment of this history could be restored"
+    assert "samokoder-wal.sha256 of main-7000-1 cannot be read" in capsys.readouterr().err
+    home.wal(1, home.ago(hours=1)).write_bytes(gzip.compress(b"wal")[:-5])
+    assert wal.main(words) > 125, "gzip itself sees this"
+    assert unreadable_ledger.name in wal.damaged(home.server())
+
+
+def test_checksums_that_cannot_be_read_are_noted_again(home: Home, unreadable_ledger: Path) -> None:
+    wal.note(home.server())
+    assert [line[66:] for line in sorted(unreadable_ledger.read_text().splitlines(), key=lambda line: line[66:])] == [
+        segment(1),
+        segment(2),
+    ]
+    home.wal(1, home.ago(hours=1)).write_bytes(b"was")
+    assert list(wal.damaged(home.server())) == [segment(1)]
+
+
+def test_checksums_that_cannot_be_noted_make_no_base_backup_incomplete(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    home.wal(1, home.ago(hours=1))
+    monkeypatch.setattr(barman, "database", MagicMock(size=lambda _: 0))
+    monkeypatch.setattr(barman, "current", lambda _: home.server())
+    monkeypatch.setattr(barman, "_needed", lambda *_: 0)
+    monkeypatch.setattr(barman, "barman", lambda *_, **__: home.base(home.now, 2, verified=False))
+    monkeypatch.setattr(wal, "note", failing)
+    assert barman.take(home.settings, {}).id == f"{home.now:%Y%m%dT%H%M%S}"
+    assert "cannot be noted: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("unreadable", ["ledger", "file"])
