@@ -196,6 +196,22 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
     sync(into)
 
 
+def _is_of(base: Base, moment: str, stop: server.Stop | None) -> None:
+    """Raise CannotError where recovery stopped long before a moment, at a change from a clock that was ahead.
+
+    PostgreSQL stops at the first change with a later stamp. By a right clock no WAL from there on was received before.
+    """
+    written = wal.look(base.server).written if stop else {}
+    after = [when for name, when in written.items() if stop and name >= stop.segment and name[:8] == stop.segment[:8]]
+    if stop and after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > server.QUIET:
+        raise CannotError(
+            f"{moment} cannot be reached from {base.id}: a clock was ahead after it. A change is stamped "
+            f"{stop.change.isoformat(sep=' ')}, and WAL after it was received at {first.isoformat(sep=' ')}, so what "
+            "was restored may be an older state. Moments from the first base backup on that was made by the right "
+            "clock can be restored, and the latest one"
+        )
+
+
 @contextlib.contextmanager
 def restored(settings: Settings, planned: Plan, into: Path) -> Iterator[server.Server]:
     """Fill an empty folder and run what is in it; at the end it is shut down cleanly."""
@@ -212,6 +228,8 @@ def restored(settings: Settings, planned: Plan, into: Path) -> Iterator[server.S
             **planned.recovery,
         }
         with server.running(settings, into, recovery) as running:
+            if moment := planned.recovery.get("recovery_target_time"):
+                _is_of(source, moment, running.stop())
             yield running
         return
     copies.verify(source)
