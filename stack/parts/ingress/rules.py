@@ -49,7 +49,7 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         # A minute longer than ApiDown: were it told first, both would be sent.
         wait="3m",
         severity="critical",
-        symptom_of=frozenset({"api"}),
+        symptom_of=STORES | {"api"},
         outlasts=Outlasts.PROBES,
         summary=Text(
             en="the ingress has no replica to send requests to", ru="входному прокси некому передавать запросы"
