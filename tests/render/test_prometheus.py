@@ -140,8 +140,9 @@ def test_waiting_times_are_scaled_by_their_factor() -> None:
         if wait:
             assert seconds(short) == pytest.approx(seconds(wait) / 20), alert.name
         kept = [each.rule(e).get("keep_firing_for") for each, e in ((alert, usual), (hasty, quick))]
-        stays = {"Watchdog": [None, None], STORES_NOTHING: ["5m", "153000ms"]}
-        assert kept == stays.get(alert.name, ["4m", "93000ms"]), alert.name
+        steps = alert.outlasts
+        assert (steps is None) == (alert.name == "Watchdog"), "a heart must not go on beating after it should stop"
+        assert kept == ([None, None] if steps is None else [f"{4 + steps}m", f"{93 + 60 * steps}000ms"]), alert.name
 
 
 def test_an_alert_stays_until_a_prometheus_that_stores_nothing_has_said_so() -> None:
@@ -204,6 +205,7 @@ def test_rules_on_containers_are_on_those_of_this_environment() -> None:
     parts = specs(environment)
     names = {f"{environment.prefix}-{part.part}" for part in parts}
     others = {f"{environment.prefix}-2-{part.part}" for part in parts} | {"samokoder-prod-api-1", "something"}
+    unhealthy: list[str] = []
     for rule in rules("staging"):
         metrics = re.findall(r"\bcontainer_\w+", re.sub(r"\{.*?\}", "", rule["expr"]))
         selectors = re.findall(r"\bcontainer_\w+\{(.*?)\}", rule["expr"])
@@ -212,10 +214,11 @@ def test_rules_on_containers_are_on_those_of_this_environment() -> None:
             (operator, pattern) = re.fullmatch(r'name(=~?)"(.*)"', selector).groups()  # type: ignore[union-attr]
             matches = {name for name in names | others if re.fullmatch(pattern, name)}
             expected = names if operator == "=~" else {pattern} & names
-            if rule["alert"] == "ContainerUnhealthy":  # one rule for the replicas, one for all others
-                replicas = {f"{environment.prefix}-{part}" for part in environment.parts_of("api")}
-                expected = replicas if rule["labels"]["severity"] == "warning" else names - replicas
+            if rule["alert"] == "ContainerUnhealthy":  # the replicas, the stores, all others
+                expected = matches & names
+                unhealthy += [*matches]
             assert matches == expected, f"{rule['alert']}: {matches}"
+    assert sorted(unhealthy) == sorted(names), "of each one rule tells that it is unhealthy"
 
 
 def test_what_is_somebody_else_s_is_watched_by_its_exporter() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Recording, Severity, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Recording, Severity, Text, number, share
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -166,6 +166,7 @@ def _availability() -> Iterator[Alert]:
         expression='(sum(up{job="api"}) or vector(0)) == 0',
         wait="2m",
         severity="critical",
+        outlasts=Outlasts.MISSING,
         summary=Text(en="the API is down", ru="API не работает"),
         description=Text(
             en='Replicas of the API that Prometheus can reach: {{ printf "%.0f" $value }}.',
