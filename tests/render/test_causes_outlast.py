@@ -137,6 +137,39 @@ def recovery(environment: Environment, name: str, fault: Fault) -> dict[str, Any
     }
 
 
+def outage(environment: Environment, minutes: int) -> dict[str, Any]:
+    """Return promtool's test: a database was away, and when its own alert is over its errors are told by no other."""
+    before, after = 120, 60
+    counter = 'samokoder_http_requests_total{job="api",instance="api-1:8000",method="GET",endpoint="/projects",status="'
+    asked = 4 * minutes
+    series = {
+        f'{counter}200"}}': f"0+30x{4 * before} {30 * 4 * before}x{asked} {30 * 4 * before}+30x{4 * after}",
+        f'{counter}503"}}': f"0x{4 * before} 0+30x{asked} {30 * asked}x{4 * after}",
+        'pg_up{job="postgres-exporter"}': f"1x{4 * before} 0x{asked} 1x{4 * after}",
+        'up{job="postgres-exporter",instance="postgres-exporter:9187"}': f"1x{4 * (before + minutes + after)}",
+        'up{job="api",instance="api-1:8000"}': f"1x{4 * (before + minutes + after)}",
+    }
+    down = 'ALERTS{alertstate="firing",alertname="PostgresDown"}'
+    errors = 'group by (alertname) (ALERTS{alertstate="firing",alertname=~"ApiError.*",severity="critical"}'
+    errors += ' or ALERTS{alertstate="firing",alertname="ApiErrorRateHigh"})'
+    return {
+        "name": f"PostgreSQL is away for {minutes} minutes",
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f"group({down})",
+                "eval_time": f"{before + minutes}m",
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            },
+            *(
+                {"expr": f"{errors} unless on () {down}", "eval_time": f"{minute}m", "exp_samples": []}
+                for minute in range(before, before + minutes + after)
+            ),
+        ],
+    }
+
+
 def recoveries(environment: Environment) -> dict[str, str]:
     """Return promtool's files."""
     files = {"/test/rules.yml": yaml_text(rule_document(environment, specs(environment)))}
@@ -145,6 +178,9 @@ def recoveries(environment: Environment) -> dict[str, str]:
             tests = [recovery(environment, name, fault)]
             document = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
             files[f"/test/test-{number}.yml"] = yaml.safe_dump(document, sort_keys=False)
+    tests = [outage(environment, minutes) for minutes in (3, 12)]
+    document = {"rule_files": ["rules.yml"], "evaluation_interval": "15s", "tests": tests}
+    files["/test/test-outage.yml"] = yaml.safe_dump(document, sort_keys=False)
     return files
 
 

@@ -149,7 +149,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression="0 * max(present_over_time(up[1d] offset -1d2m))",
         wait="1m",
         severity="critical",
-        keeps=keeps_back(environment),
+        outlasts=Outlasts.EVERYTHING,
         summary=stores_nothing,
         description=old_values,
     )
