@@ -19,7 +19,7 @@ COLOURS = {
     Verdict.NOT_AVAILABLE: "yellow",
     Verdict.NOT_CONFIGURED: "dim",
 }
-_COMMAND = re.compile(r"""make pulumi \S+ ARGS=(?:'[^']*'|"[^"]*")|(?<=`)[^`]+(?=`)""")
+_COMMAND = re.compile(r"""make [a-z-]+ (?:\S+ )?ARGS=(?:'[^']*'|"[^"]*")|(?<=`)[^`]+(?=`)""")
 _TITLES = ["check", "verdict", "why"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -137,7 +137,7 @@ def _pattern(grep: str) -> Callable[[Line], bool]:
 def _lines(name: str, container: Container, *, follow: bool, tail: int | None, since: float | None) -> Iterator[Line]:
     from docker.errors import APIError  # noqa: PLC0415 - the SDK takes its time
 
-    last = "all" if tail is None else tail
+    last: Literal["all"] | int = "all" if tail is None else tail
     # A generator, so that a log is requested when its first line is needed: one log at a time, unless followed.
     try:
         frames = container.logs(stream=True, timestamps=True, follow=follow, tail=last, since=since)

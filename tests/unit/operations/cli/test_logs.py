@@ -111,7 +111,11 @@ class Container:
         return iter([f"2026-11-29T{at}.000000000Z {text}\n".encode() for at, text in self.lines])
 
 
-GONE = NotFound("No such container: 0123", response=SimpleNamespace(status_code=404))
+def answer(status: int) -> Any:
+    return SimpleNamespace(status_code=status)
+
+
+GONE = NotFound("No such container: 0123", response=answer(404))
 
 
 @dataclass
@@ -125,9 +129,7 @@ class Replaced(Container):
         raise self.error
 
 
-REMOVED = APIError(
-    "409 Client Error", response=SimpleNamespace(status_code=409), explanation="container is marked for removal"
-)
+REMOVED = APIError("409 Client Error", response=answer(409), explanation="container is marked for removal")
 
 
 @pytest.mark.parametrize("error", [GONE, REMOVED], ids=["gone", "going"])
@@ -143,7 +145,7 @@ def test_a_container_that_is_replaced_meanwhile_hides_no_other_parts_log(
 
 
 def test_another_error_of_the_engine_ends_the_command(shown: Callable[..., list[str]]) -> None:
-    error = APIError("500 Server Error", response=SimpleNamespace(status_code=500))
+    error = APIError("500 Server Error", response=answer(500))
     shown(status=1, api=Replaced([], error=error), worker=Container([]))
 
 
